@@ -1,0 +1,72 @@
+"""asyncio-native client for the LemonData image API.
+
+    async with LemonSession() as lemon:
+        images = await lemon.generate("a white cat", model="flux-pro")
+        await images[0].save("cat.png")
+
+A paid request is never sent twice unless it was provably not sold; polling never loses a job; the key stays with the
+API. `lemon_async.emulator` is the service on this machine, for trying, developing and testing without money.
+"""
+
+from lemon_async.api.errors import (
+    AccessDenied,
+    ApiError,
+    AuthenticationError,
+    BadRequest,
+    Conflict,
+    ContractError,
+    DownloadError,
+    InsufficientBalance,
+    LemonError,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    ServerError,
+    SessionMisuse,
+    SubmissionUnknown,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskLost,
+    TaskTimeout,
+    TransportError,
+)
+from lemon_async.api.models import GenerateRequest
+from lemon_async.client.image import Image, Images
+from lemon_async.client.session import LemonSession
+from lemon_async.client.task import ImageTask
+from lemon_async.client.transport import Timeouts
+from lemon_async.pace.retry import RetryPolicy
+from lemon_async.pace.schedule import PollPolicy
+
+__all__ = [
+    "AccessDenied",
+    "ApiError",
+    "AuthenticationError",
+    "BadRequest",
+    "Conflict",
+    "ContractError",
+    "DownloadError",
+    "GenerateRequest",
+    "Image",
+    "ImageTask",
+    "Images",
+    "InsufficientBalance",
+    "LemonError",
+    "LemonSession",
+    "NotFound",
+    "PayloadTooLarge",
+    "PollPolicy",
+    "RateLimited",
+    "RetryPolicy",
+    "ServerError",
+    "SessionMisuse",
+    "SubmissionUnknown",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskLost",
+    "TaskTimeout",
+    "Timeouts",
+    "TransportError",
+]

@@ -1,0 +1,1 @@
+"""What the service says: words, rules and shapes. No I/O, no clock, no asyncio."""

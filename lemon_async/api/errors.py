@@ -1,0 +1,334 @@
+"""Every error of the library, split by whose fault it is.
+
+* `LemonError`
+    * `ContractError` - the caller's: found before any I/O, lists every problem
+    * `SessionMisuse` - the caller's: closed session, wrong event loop, after a fork
+    * `TransportError` - nobody answered, and nothing was sold
+    * `SubmissionUnknown` - a paid request went out and its fate is unknown
+    * `ApiError` - the service said no
+        * `BadRequest` `AuthenticationError` `InsufficientBalance` `AccessDenied` `NotFound`
+          `Conflict` `PayloadTooLarge` `RateLimited` `ServerError`
+    * `TaskError` - the task was sold and did not end in images
+        * `TaskFailed` `TaskCancelled` `TaskTimeout` `TaskLost`
+    * `DownloadError` - the images exist, and fetching one of them failed
+
+Errors hold values and format themselves. All survive `pickle` and `copy`: the live task, which belongs
+to one event loop, stays behind, and its `resume_token` comes along.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+import attrs
+
+__all__ = [
+    "AccessDenied",
+    "ApiError",
+    "AuthenticationError",
+    "BadRequest",
+    "Conflict",
+    "ContractError",
+    "DownloadError",
+    "InsufficientBalance",
+    "LemonError",
+    "NotFound",
+    "PayloadTooLarge",
+    "Problem",
+    "RateLimited",
+    "ResumableTask",
+    "ServerError",
+    "SessionMisuse",
+    "SubmissionUnknown",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskLost",
+    "TaskTimeout",
+    "TransportError",
+]
+
+
+class ResumableTask(Protocol):
+    """What an error needs to know of the task it carries."""
+
+    @property
+    def id(self) -> str | None:
+        """The service's id of the task; `None` when it answered inline."""
+
+    def resume_token(self) -> str:
+        """A string that `LemonSession.task` turns into the task again."""
+
+
+def _token_of(error: "LemonError") -> str | None:
+    task = error.task
+    return task.resume_token() if task is not None and task.id is not None else None
+
+
+def _restore(cls: type["LemonError"], state: dict[str, Any]) -> "LemonError":
+    error = cls.__new__(cls)
+    error.__dict__.update(state)
+    return error
+
+
+# No slots, so that users can inherit from two errors; equality is identity, as for any exception.
+@attrs.define(eq=False, slots=False, kw_only=True)
+class LemonError(Exception):
+    """Anything this library raises on purpose.
+
+    Attributes:
+        task: The task a post-submit error is about; `None` before a sale and after unpickling.
+        resume_token: What `LemonSession.task` takes to pick that task up again.
+    """
+
+    task: ResumableTask | None = attrs.field(default=None, repr=False)
+    resume_token: str | None = attrs.field(init=False, repr=False, default=attrs.Factory(_token_of, takes_self=True))
+
+    def __attrs_post_init__(self) -> None:
+        # `args` would repeat every field, the live task included, in each default rendering.
+        self.args = (str(self),)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), {**self.__dict__, "task": None})
+
+    def __copy__(self) -> Self:
+        """A twin without traceback, for raising one outcome in many waiters."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__)
+        twin.__cause__ = self.__cause__
+        return twin
+
+
+@attrs.frozen
+class Problem:
+    """One thing wrong with a request or a setting, found without sending it."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class ContractError(LemonError):
+    """The request or setting cannot work; nothing was sent and nothing was sold.
+
+    Attributes:
+        problems: Everything that was found, in the order of the fields.
+    """
+
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.problems[0]} (nothing was sent)"
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        return f"{len(self.problems)} problems, nothing was sent:{lines}"
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class SessionMisuse(LemonError):
+    """The session cannot be used like this: closed, another event loop, another process."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class TransportError(LemonError):
+    """No answer came, and nothing was sold: it is safe to try again."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class SubmissionUnknown(LemonError):
+    """A paid request went out and its fate is unknown: it may have been sold.
+
+    The library never sends it again by itself (see `RetryPolicy.resubmit_unknown`); `__cause__` has more.
+
+    Attributes:
+        request: The request, ready to be submitted again if you decide so.
+        fingerprint: SHA-256 of the request's body, to find the sale in the service's records.
+        reason: What was seen instead of an answer, in one line.
+        status: HTTP status of the unreadable answer; `None` when there was none.
+    """
+
+    request: Any
+    fingerprint: str
+    reason: str
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"the paid request was sent, but its fate is unknown: {self.reason}. It may have been sold and "
+            "is not sent again; look for it in your account before you submit it anew "
+            f"(fingerprint {self.fingerprint[:12]})"
+        )
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class ApiError(LemonError):
+    """The service answered with an error ("Errors" page of its documentation).
+
+    Attributes:
+        status: HTTP status.
+        message: The service's own words, or a one-line summary of what stood in their place.
+        code: Machine-readable code such as `model_not_found`.
+        type: The service's family of errors.
+        param: The request field it is about.
+        hint: The service's advice.
+        did_you_mean: What the service thinks was meant, for instance a model id.
+        suggestions: Ids the service suggests instead.
+        alternatives: Models the service offers instead, as it described them.
+        retryable: Whether the service calls a retry sensible; `None` when it did not say.
+        retry_after: Seconds to wait, finite and not negative; `None` when not told.
+        balance_usd: What is left on the account.
+        estimated_cost_usd: What the request would have cost.
+        validation_errors: One mapping per refused field, with `field`, `message` and `code`.
+        request_id: Quote it to the service's support.
+        headers: The response headers, names in lower case.
+    """
+
+    status: int
+    message: str
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    hint: str | None = None
+    did_you_mean: str | None = None
+    suggestions: tuple[str, ...] = ()
+    alternatives: tuple[Mapping[str, Any], ...] = ()
+    retryable: bool | None = None
+    retry_after: float | None = None
+    balance_usd: float | None = None
+    estimated_cost_usd: float | None = None
+    validation_errors: tuple[Mapping[str, Any], ...] = ()
+    request_id: str | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+
+    def __str__(self) -> str:
+        label = f"HTTP {self.status} {self.code}" if self.code else f"HTTP {self.status}"
+        parts = [f"{label}: {self.message}"]
+        if self.hint:
+            parts.append(self.hint)
+        if self.did_you_mean:
+            parts.append(f"did you mean {self.did_you_mean!r}?")
+        parts += [f"{e.get('field')}: {e.get('message')}" for e in self.validation_errors]
+        if self.request_id:
+            parts.append(f"request id {self.request_id}")
+        return "; ".join(parts)
+
+
+class BadRequest(ApiError):
+    """400: the request is wrong; `param` and `validation_errors` tell where."""
+
+
+class AuthenticationError(ApiError):
+    """401: the key is missing, wrong or expired."""
+
+
+class InsufficientBalance(ApiError):
+    """402: the account cannot pay for this."""
+
+
+class AccessDenied(ApiError):
+    """403: the key is good, and may not do this."""
+
+
+class NotFound(ApiError):
+    """404: no such model, task or file for this key."""
+
+
+class Conflict(ApiError):
+    """409: the thing is not in a state that allows this."""
+
+
+class PayloadTooLarge(ApiError):
+    """413: what was sent is too big."""
+
+
+class RateLimited(ApiError):
+    """429: too many requests a minute; `retry_after` tells how long to wait."""
+
+
+class ServerError(ApiError):
+    """5xx with a readable error: the service or its provider failed."""
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class TaskError(LemonError):
+    """The task was sold and did not end in images; `task` and `resume_token` say which."""
+
+    task_id: str | None = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: None if self.task is None else self.task.id, takes_self=True),
+    )
+    reason: str
+
+    def __str__(self) -> str:
+        return f"task {self.task_id or '(answered inline)'} {self._verdict()}"
+
+    def _verdict(self) -> str:
+        return f"failed: {self.reason}"
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class TaskFailed(TaskError):
+    """The service gave the task up; what it had reserved is released or refunded.
+
+    Attributes:
+        code: The service's code for the failure, when it sent one.
+    """
+
+    code: str | None = None
+
+    def _verdict(self) -> str:
+        return f"failed: {self.reason}" + (f" ({self.code})" if self.code else "")
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled at the service."""
+
+    def _verdict(self) -> str:
+        return f"was cancelled: {self.reason}"
+
+
+class TaskTimeout(TaskError):
+    """Waiting ended, the task did not: it may still finish and be billed."""
+
+    def _verdict(self) -> str:
+        return (
+            f"is not finished: {self.reason}. It may still finish and be billed; "
+            "session.task(error.resume_token) picks it up again"
+        )
+
+
+class TaskLost(TaskError):
+    """The service says, again and again, that it does not know the task."""
+
+    def _verdict(self) -> str:
+        return f"is lost: {self.reason}"
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class DownloadError(LemonError):
+    """An image was made and could not be fetched; its link and its task are still good to try again.
+
+    Attributes:
+        url: The link, without its query, which can be a credential.
+        reason: What went wrong, in one line.
+        status: HTTP status of the refusal, when there was one.
+    """
+
+    url: str
+    reason: str
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return f"could not fetch {self.url}: {self.reason}"

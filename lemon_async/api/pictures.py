@@ -1,0 +1,111 @@
+"""What the bytes of a picture say of themselves: format, size in pixels, and whether the end is there.
+
+Names and `Content-Type` headers are claims; an HTML error page labelled `image/png` is the usual lie.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+
+import attrs
+
+__all__ = ["PictureFacts", "find_picture_fault", "sniff"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+_JPEG_END = b"\xff\xd9"
+# Start-of-frame markers carry the size; C4, C8 and CC share their range and are something else.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MOST_PIXELS = 200_000_000
+"""Far above any size of the service, far below what would fill a memory when decoded."""
+
+
+@attrs.frozen
+class PictureFacts:
+    """Format (`png jpeg webp gif avif`) and, where the header tells it, `(width, height)` in pixels."""
+
+    format: str
+    size: tuple[int, int] | None = None
+
+
+def sniff(content: bytes) -> PictureFacts | None:
+    """Return what a picture's first bytes tell, or `None` when they are no picture."""
+    for signature, (name, measure) in _FORMATS.items():
+        if _matches(content, signature):
+            try:
+                return PictureFacts(name, measure(content))
+            except (struct.error, IndexError):
+                return PictureFacts(name)
+    return None
+
+
+def find_picture_fault(content: bytes) -> str | None:
+    """Return why `content` is not a whole picture that is safe to open, or `None` when it is one."""
+    facts = sniff(content)
+    if facts is None:
+        return "an empty answer" if not content else "the bytes are not a picture"
+    if facts.size is not None and facts.size[0] * facts.size[1] > _MOST_PIXELS:
+        return f"the header claims {facts.size[0]} x {facts.size[1]} pixels"
+    if not _ENDS[facts.format](content):
+        return "the picture is cut off"
+    return None
+
+
+def _matches(content: bytes, signature: bytes) -> bool:
+    """A `?` in a signature stands for any byte (the length inside a container)."""
+    pairs = zip(signature, content, strict=False)
+    return len(content) >= len(signature) and all(sign in (ord("?"), byte) for sign, byte in pairs)
+
+
+def _png_size(content: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from(">II", content, 16)
+    return width, height
+
+
+def _gif_size(content: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from("<HH", content, 6)
+    return width, height
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(content):
+        marker, length = struct.unpack_from(">xBH", content, at)
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", content, at + 5)
+            return width, height
+        at += 2 + length
+    return None
+
+
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    kind = content[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(content[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _no_size(_: bytes) -> None:
+    return None
+
+
+_FORMATS: Mapping[bytes, tuple[str, Callable[[bytes], tuple[int, int] | None]]] = {
+    _PNG: ("png", _png_size),
+    b"\xff\xd8\xff": ("jpeg", _jpeg_size),
+    b"RIFF????WEBP": ("webp", _webp_size),
+    b"GIF87a": ("gif", _gif_size),
+    b"GIF89a": ("gif", _gif_size),
+    b"????ftypavif": ("avif", _no_size),
+}
+_ENDS: Mapping[str, Callable[[bytes], bool]] = {
+    "png": lambda content: _PNG_END in content[-64:],
+    "jpeg": lambda content: _JPEG_END in content[-64:],
+    "webp": lambda content: len(content) >= 8 + int.from_bytes(content[4:8], "little"),
+    "gif": lambda content: content.rstrip(b"\0").endswith(b";"),
+    "avif": lambda _: True,
+}

@@ -1,0 +1,106 @@
+"""From a refusing answer to the error that a caller catches ("Errors" page of the documentation)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lemon_async.api.errors import (
+    AccessDenied,
+    ApiError,
+    AuthenticationError,
+    BadRequest,
+    Conflict,
+    InsufficientBalance,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    ServerError,
+)
+from lemon_async.api.response import Response, Unreadable, retry_after_s
+
+__all__ = ["api_error", "is_worth_retrying", "stated_error"]
+
+_CLASSES: Mapping[int, type[ApiError]] = {
+    400: BadRequest,
+    401: AuthenticationError,
+    402: InsufficientBalance,
+    403: AccessDenied,
+    404: NotFound,
+    409: Conflict,
+    413: PayloadTooLarge,
+    429: RateLimited,
+}
+_FIRST_SERVER_ERROR = 500
+
+
+def stated_error(parsed: object) -> Mapping[str, Any] | None:
+    """Return the service's own error object out of a parsed body, or `None` when this is not one.
+
+    Only this counts as a refusal of a paid request: a proxy's HTML page does not tell what became of it.
+    """
+    error = parsed.get("error") if isinstance(parsed, Mapping) else None
+    if isinstance(error, Mapping) and isinstance(error.get("message", error.get("code")), str):
+        return error
+    return None
+
+
+def api_error(response: Response) -> ApiError:
+    """Return the error for an answer that is not a success, readable or not."""
+    try:
+        parsed = response.json()
+    except Unreadable as fault:
+        parsed, words = None, f"the answer is {fault}"
+    else:
+        words = response.summary()
+    error = stated_error(parsed) or {}
+    status = response.status
+    cls = _CLASSES.get(status, ServerError if status >= _FIRST_SERVER_ERROR else ApiError)
+    return cls(
+        status=status,
+        message=_line(error.get("message")) or _line(error.get("code")) or words,
+        **_hints(error),
+        validation_errors=_mappings(parsed.get("validation_errors") if isinstance(parsed, Mapping) else None),
+        retry_after=_retry_after(response, error),
+        request_id=_line(response.headers.get("x-request-id")) or _line(error.get("request_id")),
+        headers=dict(response.headers),
+    )
+
+
+def is_worth_retrying(error: ApiError) -> bool:
+    """Tell whether the service refused without selling and expects to be asked again."""
+    return error.status == 429 or (error.status == 503 and error.retryable is True)
+
+
+def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the optional hints; one of an unexpected type is left out, not an error of its own."""
+    suggestions = _mappings(error.get("suggestions"))
+    return {
+        **{name: _line(error.get(name)) for name in ("code", "type", "param", "hint", "did_you_mean")},
+        **{name: _number(error.get(name)) for name in ("balance_usd", "estimated_cost_usd")},
+        "retryable": error["retryable"] if isinstance(error.get("retryable"), bool) else None,
+        "suggestions": tuple(s["id"] for s in suggestions if isinstance(s.get("id"), str)),
+        "alternatives": _mappings(error.get("alternatives")),
+    }
+
+
+def _retry_after(response: Response, error: Mapping[str, Any]) -> float | None:
+    """The header decides; the body speaks when the header is missing or makes no sense."""
+    for value in (response.headers.get("retry-after"), error.get("retry_after")):
+        seconds = retry_after_s(value, received_at=response.received_at)
+        if seconds is not None:
+            return seconds
+    return None
+
+
+def _line(value: object) -> str | None:
+    """One printable line: messages end up in terminals and logs."""
+    if not isinstance(value, str):
+        return None
+    return " ".join("".join(c if c.isprintable() else " " for c in value).split()) or None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:
+    return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()

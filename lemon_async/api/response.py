@@ -1,0 +1,131 @@
+"""An HTTP answer as plain data, and the way from its bytes to JSON.
+
+Nothing here trusts the sender: content codings are undone within a bound, and whatever cannot be read becomes
+one line of text that is safe to print.
+"""
+
+import html
+import math
+import re
+import zlib
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import attrs
+import orjson
+
+__all__ = ["Response", "Unreadable", "retry_after_s"]
+
+MAX_BODY_BYTES = 512 * 1024 * 1024
+"""Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
+
+_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
+_LONGEST_SUMMARY = 160
+
+
+class Unreadable(ValueError):
+    """The body is not what its headers promise; the message tells what it is instead."""
+
+
+@attrs.frozen
+class Response:
+    """An answer whose body has arrived.
+
+    Attributes:
+        headers: Names in lower case.
+        body: The bytes as they came, content coding included.
+        received_at: Unix seconds, the reference for `Retry-After` dates.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = attrs.field(repr=False)
+    received_at: float = 0.0
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """Return the parsed body.
+
+        Raises:
+            Unreadable: When there is no JSON in it.
+        """
+        content = self._content()
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError:
+            raise Unreadable(_summary(content)) from None
+
+    def summary(self) -> str:
+        """Return one printable line that tells what the body is, without markup."""
+        try:
+            return _summary(self._content())
+        except Unreadable as fault:
+            return str(fault)
+
+    def _content(self) -> bytes:
+        coding = self.headers.get("content-encoding", "identity").strip().lower()
+        if coding in {"", "identity"}:
+            return self.body
+        if coding not in {"gzip", "x-gzip", "deflate"}:
+            raise Unreadable(f"a body in the content coding {coding[:20]!r}, which was not asked for")
+        return _inflate(self.body)
+
+
+def _inflate(body: bytes) -> bytes:
+    """Undo gzip or deflate within `MAX_BODY_BYTES`; unlike most readers, notice a stream that was cut."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        content = unpacker.decompress(body, MAX_BODY_BYTES)
+    except zlib.error:
+        raise Unreadable("a compressed body that is damaged") from None
+    if not unpacker.eof:
+        raise Unreadable("a compressed body that is cut off or far too large")
+    return content
+
+
+def _summary(content: bytes) -> str:
+    if not content.strip():
+        return "an empty body"
+    text = content[:4096].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    is_html = title is not None or re.match(r"\s*<(!doctype|html|head|body|!--)", text, re.IGNORECASE)
+    bare = html.unescape(_TAGS.sub(" ", title[1] if title else text))
+    words = " ".join("".join(c if c.isprintable() else " " for c in bare).split())
+    if len(words) > _LONGEST_SUMMARY:
+        words = words[:_LONGEST_SUMMARY] + "…"
+    kind = "an HTML page" if is_html else "the text"
+    return f"{kind} {words!r}" if words else kind
+
+
+def retry_after_s(value: object, *, received_at: float) -> float | None:
+    """Return the seconds that a `Retry-After` value asks for, or `None` when it makes no sense.
+
+    Accepts a number of seconds or an HTTP date; what comes out is finite and not negative. Bounding it is the
+    caller's business.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        seconds = float(min(value, 10**9))
+    elif isinstance(value, str):
+        seconds = _seconds_of(value.strip(), received_at)
+    else:
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _seconds_of(text: str, received_at: float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return parsedate_to_datetime(text).timestamp() - received_at
+    except (ValueError, OverflowError):
+        return math.nan

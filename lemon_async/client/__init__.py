@@ -1,0 +1,1 @@
+"""Doing it: every socket and every asyncio task of the library is owned here."""

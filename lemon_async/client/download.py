@@ -1,0 +1,115 @@
+"""Fetching results from whatever host the service names: no key, no cookies, nothing but a picture."""
+
+import asyncio
+
+import aiohttp
+import anyio
+from yarl import URL
+
+from lemon_async.api.errors import DownloadError
+from lemon_async.api.pictures import find_picture_fault
+from lemon_async.api.urls import find_link_fault, redact
+from lemon_async.client.exchange import HEADERS, quiet, read_body, reason_of
+
+__all__ = ["Downloads"]
+
+_MAX_REDIRECTS = 3
+_MAX_BYTES = 128 * 1024 * 1024
+_ATTEMPTS = 3
+_PAUSE_S = 0.25
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Downloads:
+    """The downloads of one session, with a limit of their own.
+
+    Args:
+        total_s: Bound of one download in seconds, redirects and retries included.
+        connect_s: Bound of name look-up, TCP and TLS.
+        at_once: Number of downloads under way at once.
+        allow_loopback: Whether links to this machine are followed, as they must be for an API on this machine.
+    """
+
+    def __init__(self, *, total_s: float, connect_s: float, at_once: int, allow_loopback: bool) -> None:
+        self._total_s = total_s
+        self._connect_s = connect_s
+        self._allow_loopback = allow_loopback
+        self._slots = anyio.Semaphore(at_once)
+        self._http: aiohttp.ClientSession | None = None
+
+    async def fetch(self, url: str) -> bytes:
+        """Return the picture behind a link; what breaks in transit is fetched again.
+
+        Raises:
+            DownloadError: When the link may not be followed, was refused, or never came over whole.
+        """
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._total_s):
+                    return await self._fetch_stubbornly(url)
+            except TimeoutError:
+                reason = f"not finished within {self._total_s:g} s"
+                raise DownloadError(url=redact(url), reason=reason) from None
+
+    async def aclose(self) -> None:
+        """Close the connections; downloads under way end with `DownloadError`."""
+        if self._http is not None:
+            await self._http.close()
+
+    async def _fetch_stubbornly(self, url: str) -> bytes:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._fetch(url)
+            except _Transient as failure:
+                if attempt == _ATTEMPTS:
+                    raise failure.error from failure.__cause__
+            await asyncio.sleep(_PAUSE_S * attempt)
+        raise AssertionError("unreachable")
+
+    async def _fetch(self, url: str) -> bytes:
+        link = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            fault = find_link_fault(link, allow_loopback=self._allow_loopback)
+            if fault is not None:
+                raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
+            try:
+                async with self._session().get(URL(link, encoded=True), allow_redirects=False) as response:
+                    if response.status not in _REDIRECTS:
+                        return await self._receive(response, link)
+                    link = str(response.url.join(URL(response.headers.get("Location", ""))))
+            except (aiohttp.ClientError, OSError, ValueError) as failure:
+                error = DownloadError(url=redact(link), reason=reason_of(failure, self._connect_s))
+                raise _Transient(error) from failure
+        raise DownloadError(url=redact(url), reason=f"more than {_MAX_REDIRECTS} redirects")
+
+    async def _receive(self, response: aiohttp.ClientResponse, link: str) -> bytes:
+        if response.status != 200:
+            reason = f"HTTP {response.status} {response.reason or ''}".strip()
+            error = DownloadError(url=redact(link), reason=reason, status=response.status)
+            raise _Transient(error) if response.status >= 500 or response.status == 429 else error
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # Unpacking what nobody asked to be packed is how half a megabyte becomes half a gigabyte.
+            raise DownloadError(url=redact(link), reason="the picture is packed in a way that was not asked for")
+        content = await read_body(response, _MAX_BYTES)
+        fault = find_picture_fault(content)
+        if fault is not None:
+            raise _Transient(DownloadError(url=redact(link), reason=fault))
+        return content
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                headers={**HEADERS, "Accept": "image/*"},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+                **quiet(),
+            )
+        return self._http
+
+
+class _Transient(Exception):
+    """A failure that another attempt may not meet."""
+
+    def __init__(self, error: DownloadError) -> None:
+        super().__init__(error)
+        self.error = error

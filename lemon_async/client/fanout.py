@@ -1,0 +1,33 @@
+"""Many tasks at once: iterating over them in the order in which they end."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+
+from lemon_async.client.task import ImageTask
+
+__all__ = ["as_completed"]
+
+
+async def as_completed(tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
+    """Yield each task once it is over, successful or not, in the order in which they end.
+
+    Callbacks fill a queue; the generator owns no asyncio task and no cancel scope, so it may be left at any point.
+    """
+    ended: deque[ImageTask] = deque()
+    news = asyncio.Event()
+
+    def take(task: ImageTask) -> None:
+        ended.append(task)
+        news.set()
+
+    unwatch = [task.when_done(take) for task in dict.fromkeys(tasks)]
+    try:
+        for _ in range(len(unwatch)):
+            while not ended:
+                news.clear()
+                await news.wait()
+            yield ended.popleft()
+    finally:
+        for call_off in unwatch:
+            call_off()

@@ -1,0 +1,29 @@
+"""Putting a file into place so that nobody ever sees half of it."""
+
+import os
+import secrets
+from pathlib import Path
+
+__all__ = ["publish"]
+
+
+def publish(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, all of it or nothing; blocks, so call it in a thread.
+
+    The bytes go to a new file in the same folder, to the disk, and only then under the final name. A symbolic
+    link under that name is replaced, not followed. The mode is what the umask makes of 0666.
+
+    Raises:
+        OSError: When the folder is missing, full or not writable; what stood at `path` is then untouched.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,167 @@
+"""Results: a picture that can be read and saved, and the sequence of them that a job returns."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, overload
+
+import anyio.to_thread
+import attrs
+import pybase64
+
+from lemon_async.api.errors import DownloadError, ResumableTask
+from lemon_async.api.models import Billing, ImageData, TaskSnapshot
+from lemon_async.api.pictures import find_picture_fault, sniff
+from lemon_async.client.files import publish
+
+__all__ = ["Image", "Images"]
+
+Download = Callable[[str], Awaitable[bytes]]
+_HEADER_CHARACTERS = 4096
+_INLINE = "the base64 text of the answer"
+
+
+class Image:
+    """One picture of a result: a link that expires, or bytes that came with the answer.
+
+    Attributes:
+        data: The entry of the answer, as the service sent it.
+    """
+
+    __slots__ = ("_content", "_download", "_task", "data")
+
+    def __init__(self, data: ImageData, download: Download, task: ResumableTask | None = None) -> None:
+        self.data = data
+        self._download = download
+        self._task = task
+        self._content: bytes | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The link, good for some hours; `None` when the bytes came with the answer."""
+        return self.data.url
+
+    @property
+    def revised_prompt(self) -> str | None:
+        """The prompt that was really used. A stranger's text: escape it before you show it."""
+        return self.data.revised_prompt
+
+    @property
+    def format(self) -> str | None:
+        """`png`, `jpeg`, `webp`, `gif` or `avif`, from the bytes; `None` while they are not here."""
+        facts = sniff(self._head())
+        return facts.format if facts else None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels, from the bytes; `None` while they are not here."""
+        facts = sniff(self._head())
+        return facts.size if facts else None
+
+    async def read(self) -> bytes:
+        """Return the bytes of the picture, and keep them for the next call.
+
+        Costs nothing; cancelling stops the download, and a later call starts it anew.
+
+        Raises:
+            DownloadError: When the link is refused, expired or broken, or when what arrives is not a whole
+                picture. It carries the task.
+        """
+        if self._content is None:
+            self._content = await self._fetch()
+        return self._content
+
+    async def save(self, path: str | PathLike[str]) -> Path:
+        """Write the picture to `path` and return it; the file appears whole or not at all.
+
+        The bytes are not kept in memory. Costs nothing; cancelling leaves no file behind, except when the
+        writing had begun: then it is finished first.
+
+        Raises:
+            DownloadError: As for `read`.
+            OSError: When the folder is missing, full or not writable; the picture can still be read.
+        """
+        target = Path(path)
+        content = await self._fetch() if self._content is None else self._content
+        await anyio.to_thread.run_sync(publish, target, content)
+        return target
+
+    async def _fetch(self) -> bytes:
+        try:
+            if self.data.b64_json is not None:
+                content = await anyio.to_thread.run_sync(_decode, self.data.b64_json)
+            else:
+                content = await self._download(self.data.url or "")
+        except DownloadError as failure:
+            raise attrs.evolve(failure, task=self._task) from failure.__cause__
+        fault = find_picture_fault(content)
+        if fault is not None:
+            raise DownloadError(url=self._place(), reason=fault, task=self._task)
+        return content
+
+    def _head(self) -> bytes:
+        if self._content is not None:
+            return self._content[:_HEADER_CHARACTERS]
+        if self.data.b64_json is None:
+            return b""
+        try:
+            return pybase64.b64decode(self.data.b64_json[:_HEADER_CHARACTERS])
+        except ValueError:
+            return b""
+
+    def _place(self) -> str:
+        return (self.data.url or _INLINE).partition("?")[0]
+
+    def __repr__(self) -> str:
+        facts = sniff(self._head())
+        size = f" {facts.size[0]}x{facts.size[1]}" if facts and facts.size else ""
+        return f"<Image {facts.format if facts else 'not read yet'}{size} from {self._place()}>"
+
+
+class Images(Sequence[Image]):
+    """The pictures of one job, in the service's order; at least one.
+
+    Attributes:
+        created: Unix seconds, as the service tells them.
+        usage: Token counts of token-priced models, as they came.
+        billing: What the service said about money.
+        task_id: `None` when the service answered inline.
+    """
+
+    __slots__ = ("_images", "billing", "created", "task_id", "usage")
+
+    def __init__(self, snapshot: TaskSnapshot, download: Download, task: ResumableTask | None = None) -> None:
+        self._images = tuple(Image(data, download, task) for data in snapshot.images)
+        self.created: int | None = snapshot.created
+        self.usage: Mapping[str, Any] | None = snapshot.usage
+        self.billing: Billing = snapshot.billing
+        self.task_id: str | None = snapshot.task_id
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
+        return self._images[index]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self._images)
+
+    def __repr__(self) -> str:
+        return f"<Images [{', '.join(map(repr, self._images))}]>"
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        pass
+    # MIME-style line breaks and a lost padding are harmless; anything else shows as a damaged picture.
+    compact = "".join(text.split()).rstrip("=")
+    try:
+        return pybase64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except ValueError as fault:
+        raise DownloadError(url=_INLINE, reason=f"it is not base64 ({fault})") from None

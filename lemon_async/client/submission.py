@@ -1,0 +1,129 @@
+"""One paid request, from the caller's wish to a job that was sold exactly once.
+
+    outcome    told by                                               then
+    not sent   no connection: DNS, connect, TLS, our own budget      again, while the policy has time
+    refused    a JSON error of the service: 429, retryable 503       again, after the wait it asks for
+    refused    any other JSON error of the service                   raised at once
+    accepted   a readable inline or task answer                      returned, never sent again
+    unknown    anything else after the first byte, cancelling too    `SubmissionUnknown`, not sent again
+
+The rejected alternative is an idempotency key: none is documented, so a second POST is a second sale.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+
+import anyio
+
+from lemon_async.api.errors import ApiError, LemonError, SubmissionUnknown, TransportError
+from lemon_async.api.models import GenerateRequest, TaskSnapshot
+from lemon_async.api.refusals import is_worth_retrying
+from lemon_async.api.urls import poll_path
+from lemon_async.api.wire import GENERATIONS_PATH, Accepted, Garbled, encode, fingerprint, read_submission
+from lemon_async.client.transport import NoAnswer, Transport
+from lemon_async.pace.retry import RetryPolicy
+
+__all__ = ["Submissions"]
+
+logger = logging.getLogger("lemon_async")
+_MOST_REMEMBERED = 1000
+
+
+class Submissions:
+    """The paid requests of one session.
+
+    Args:
+        transport: What sends them.
+        policy: When one is sent again.
+        at_once: Number of paid requests under way at once; more wait without a clock running.
+    """
+
+    def __init__(self, transport: Transport, policy: RetryPolicy, *, at_once: int) -> None:
+        self._transport = transport
+        self._policy = policy
+        self._slots = anyio.Semaphore(at_once)
+        self.under_way = 0
+        self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MOST_REMEMBERED)
+
+    async def submit(self, request: GenerateRequest) -> tuple[TaskSnapshot, str]:
+        """Have a job sold, once, and return what the service said and where to poll. May spend money.
+
+        Raises:
+            ContractError: The request cannot be written as JSON; nothing was sent.
+            TransportError: It was never sent, and there is no time left to try.
+            ApiError: The service refused it.
+            SubmissionUnknown: It was sent, and nobody knows what became of it.
+        """
+        body = encode(request)
+        async with self._slots:
+            self.under_way += 1
+            try:
+                return await self._insist(request, body)
+            finally:
+                self.under_way -= 1
+
+    async def _insist(self, request: GenerateRequest, body: bytes) -> tuple[TaskSnapshot, str]:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt(request, body)
+            except LemonError as error:
+                if not self._may_repeat(error):
+                    raise
+                wait = self._policy.wait_s(
+                    attempt=attempt,
+                    elapsed_s=loop.time() - started,
+                    retry_after_s=getattr(error, "retry_after", None),
+                    jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
+                )
+                if wait is None:
+                    raise
+                logger.info("paid request not sold, trying again in %.1f s: %s", wait, error)
+            await anyio.sleep(wait)
+
+    def _may_repeat(self, error: LemonError) -> bool:
+        if isinstance(error, SubmissionUnknown):
+            return self._policy.resubmit_unknown
+        return isinstance(error, TransportError) or (isinstance(error, ApiError) and is_worth_retrying(error))
+
+    async def _attempt(self, request: GenerateRequest, body: bytes) -> tuple[TaskSnapshot, str]:
+        try:
+            response = await self._transport.submit(GENERATIONS_PATH, body)
+        except NoAnswer as failure:
+            if not failure.was_sent:
+                raise TransportError(message=f"not sent, nothing was sold: {failure.reason}") from failure
+            raise self._doubt(request, body, failure.reason, failure.status) from failure
+        except asyncio.CancelledError as cancelled:
+            if isinstance(cancelled.__cause__, NoAnswer) and cancelled.__cause__.was_sent:
+                cancelled.__cause__ = self._doubt(request, body, cancelled.__cause__.reason, None)
+            raise
+        reading = read_submission(response)
+        if isinstance(reading, Accepted):
+            return reading.snapshot, self._where_to_poll(request, body, reading.snapshot)
+        if isinstance(reading, Garbled):
+            raise self._doubt(request, body, reading.reason, response.status) from reading.error
+        raise reading.error
+
+    def _where_to_poll(self, request: GenerateRequest, body: bytes, snapshot: TaskSnapshot) -> str:
+        """Return the path to poll; an address that would take the key elsewhere is not used, the id is."""
+        if snapshot.task_id is None:
+            return ""
+        try:
+            path, fault = poll_path(self._transport.origin, snapshot.task_id, snapshot.poll_url)
+        except ValueError:
+            reason = "it was accepted, but neither its poll_url nor its task_id can be polled"
+            raise self._doubt(request, body, reason, None) from None
+        if fault:
+            logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault)
+        return path
+
+    def _doubt(self, request: GenerateRequest, body: bytes, reason: str, status: int | None) -> SubmissionUnknown:
+        doubt = SubmissionUnknown(request=request, fingerprint=fingerprint(body), reason=reason, status=status)
+        self.unknown.append(doubt)
+        logger.warning("%s", doubt)
+        return doubt

@@ -1,0 +1,241 @@
+"""Our handle on a task of the service: one poll serves any number of waiters.
+
+A task's outcome is set once, by the poller or by the answer that created it; the first terminal answer wins. Waiters
+are plain futures, woken at every change and gone when their coroutine is; nothing here owns an asyncio task or a
+cancel scope, so a handle may be awaited in one cell of a notebook, cancelled, and awaited again in the next.
+"""
+
+import asyncio
+import copy
+import math
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, Protocol
+
+from lemon_async.api.errors import (
+    ContractError,
+    LemonError,
+    Problem,
+    SessionMisuse,
+    TaskCancelled,
+    TaskFailed,
+    TaskTimeout,
+)
+from lemon_async.api.models import GenerateRequest, TaskSnapshot
+from lemon_async.client.image import Download, Images
+from lemon_async.client.tokens import TaskReference
+
+__all__ = ["ImageTask"]
+
+
+class TaskOwner(Protocol):
+    """What a handle asks of its session."""
+
+    def check_usable(self) -> None:
+        """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
+
+    async def cancel_task(self, task: "ImageTask") -> None:
+        """Ask the service to cancel a task."""
+
+
+class ImageTask:
+    """A job of the service that can be awaited by many coroutines, and picked up again by another process.
+
+    `await task` returns its `Images`. Made by `LemonSession.submit` and `LemonSession.task`.
+
+    Attributes:
+        id: The service's id; `None` when it answered inline, and nothing is left to wait for.
+        request: What was asked for; `None` for a resumed task.
+        path: Path and query that are polled.
+        snapshot: The last answer of the service about the task.
+    """
+
+    __slots__ = (
+        "__weakref__", "_callbacks", "_download", "_failure", "_images", "_owner", "_reference", "_waiters",
+        "id", "path", "request", "snapshot",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: TaskOwner,
+        snapshot: TaskSnapshot,
+        *,
+        download: Download,
+        path: str = "",
+        request: GenerateRequest | None = None,
+    ) -> None:
+        self.id = snapshot.task_id
+        self.path = path
+        self.request = request
+        self.snapshot = snapshot
+        self._owner = owner
+        self._download = download
+        self._images: Images | None = None
+        self._failure: LemonError | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._callbacks: list[Callable[[ImageTask], None]] = []
+        if snapshot.is_done:
+            self._conclude()
+
+    @property
+    def poll_url(self) -> str | None:
+        """Where the service said to poll, in its own words; `None` when it did not."""
+        return self.snapshot.poll_url
+
+    @property
+    def status(self) -> str:
+        """`pending`, `processing`, `completed` or `failed`, as last heard."""
+        return self.snapshot.status
+
+    @property
+    def progress(self) -> float | None:
+        """As last heard, on the service's own scale; `None` when it did not say."""
+        return self.snapshot.progress
+
+    @property
+    def done(self) -> bool:
+        """Whether awaiting returns or raises at once."""
+        return self._images is not None or self._failure is not None
+
+    def __await__(self) -> Generator[Any, None, Images]:
+        """Wait for the images; see `wait`."""
+        return self.wait().__await__()
+
+    async def wait(self, timeout_s: float | None = None) -> Images:
+        """Wait for the images, at most `timeout_s` seconds or until the session's `PollPolicy.deadline_s`.
+
+        Spends nothing beyond what the submit has. Cancelling, or running out of time, ends this wait only: the
+        job goes on at the service and may be billed, other waiters stay, and the task can be awaited again.
+
+        Raises:
+            TaskFailed: The service gave up, or completed without a usable image.
+            TaskCancelled: The task was cancelled at the service.
+            TaskTimeout: The time is over; the task is not.
+            TaskLost: The service does not know the task any more.
+            AuthenticationError, AccessDenied: The key may not ask for the task.
+            SessionMisuse: The session was closed, or belongs to another event loop.
+        """
+        if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
+            problem = Problem("timeout_s", f"must be seconds, finite and not negative, not {timeout_s!r}")
+            raise ContractError(problems=(problem,))
+        try:
+            async with asyncio.timeout(None if self.done else timeout_s):
+                while not self.done:
+                    await self._change()
+        except TimeoutError:
+            raise TaskTimeout(task=self, reason=f"{timeout_s:g} s were not enough") from None
+        return self._result()
+
+    async def updates(self) -> AsyncGenerator[TaskSnapshot, None]:
+        """Yield the last snapshot, and then each that differs, until the task is over.
+
+        The last one is terminal; a task that ends without one raises as `wait` does. Leaving the loop or
+        cancelling ends the watching only. Spends nothing.
+        """
+        seen: TaskSnapshot | None = None
+        while True:
+            if self.snapshot is not seen:
+                seen = self.snapshot
+                yield seen
+            elif self.done:
+                break
+            else:
+                await self._change()
+        if not seen.is_done:
+            self._result()
+
+    async def cancel(self) -> None:
+        """Ask the service to cancel the task; when this returns, the service has agreed, and releases the money.
+
+        Most image models cannot be cancelled: then the error says so, and the task runs on and is billed.
+        Cancelling this coroutine leaves open whether the request arrived. Spends nothing.
+
+        Raises:
+            BadRequest, Conflict: The service cannot cancel this task (any more).
+            AccessDenied, NotFound: It is not this key's task.
+            TransportError: No answer came; ask again.
+        """
+        if not self.done:
+            self._owner.check_usable()
+            await self._owner.cancel_task(self)
+
+    def resume_token(self) -> str:
+        """Return a word that `LemonSession.task` turns into this task, here or in another process.
+
+        It holds no secret; using it takes the key that the task was submitted with.
+
+        Raises:
+            SessionMisuse: The service answered inline, so that there is nothing to resume.
+        """
+        if self.id is None:
+            raise SessionMisuse(message="the service answered inline: there is no task to resume")
+        return TaskReference(self.id, self.poll_url, self.snapshot.model).token()
+
+    def see(self, snapshot: TaskSnapshot) -> None:
+        """Take in an answer of the service; a task that is over stays as it is."""
+        if self.done or _facts(snapshot) == _facts(self.snapshot):
+            return
+        self.snapshot = snapshot
+        if snapshot.is_done:
+            self._conclude()
+        self._wake()
+
+    def fail(self, failure: LemonError) -> None:
+        """End the task without images; the first outcome stays."""
+        if not self.done:
+            self._failure = failure
+            self._wake()
+
+    def when_done(self, callback: Callable[["ImageTask"], None]) -> Callable[[], None]:
+        """Have `callback` called with the task once it is over, at once if it is; return how to call that off."""
+        if self.done:
+            callback(self)
+            return lambda: None
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
+
+    def _conclude(self) -> None:
+        snapshot = self.snapshot
+        fault = snapshot.fault
+        reason = fault.message if fault else "the service gave no reason"
+        if snapshot.status == "completed" and snapshot.images:
+            self._images = Images(snapshot, self._download, self if self.id else None)
+        elif snapshot.status == "completed":
+            self._failure = TaskFailed(task=self, reason="it completed without a usable image")
+        elif snapshot.is_cancelled:
+            self._failure = TaskCancelled(task=self, reason=reason)
+        else:
+            self._failure = TaskFailed(task=self, reason=reason, code=fault.code if fault else None)
+
+    def _result(self) -> Images:
+        if self._images is not None:
+            return self._images
+        # Each waiter gets its own copy: a shared exception would collect everybody's tracebacks.
+        raise copy.copy(self._failure or SessionMisuse(message="the task is not over yet"))
+
+    async def _change(self) -> None:
+        """Wait until the snapshot or the outcome has changed."""
+        self._owner.check_usable()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self.done:
+            callbacks, self._callbacks = self._callbacks, []
+            for callback in callbacks:
+                callback(self)
+
+    def __repr__(self) -> str:
+        state = type(self._failure).__name__ if self._failure else self.status
+        return f"<ImageTask {self.id or 'answered inline'} {state}>"
+
+
+def _facts(snapshot: TaskSnapshot) -> tuple[object, ...]:
+    """What makes two answers different news."""
+    return snapshot.status, snapshot.progress, snapshot.images, snapshot.fault

@@ -1,0 +1,57 @@
+"""Resume tokens: what another process needs to know of a task to pick it up, and nothing secret."""
+
+import base64
+import binascii
+
+import attrs
+import orjson
+
+from lemon_async.api.errors import ContractError, Problem
+from lemon_async.api.urls import task_path
+
+__all__ = ["TaskReference", "parse_reference"]
+
+_PREFIX = "lemon1."
+
+
+@attrs.frozen
+class TaskReference:
+    """Where a task is found: its id, and the address that the service told to poll."""
+
+    task_id: str
+    poll_url: str | None = None
+    model: str | None = None
+
+    def token(self) -> str:
+        """Return the reference as one word of ASCII."""
+        packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value is not None))
+        return _PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def parse_reference(text: str) -> TaskReference:
+    """Read a resume token, or a plain task id.
+
+    Raises:
+        ContractError: When it is neither. Nothing in it is trusted: the address is checked again when used.
+    """
+    try:
+        if text.startswith(_PREFIX):
+            return _unpack(text.removeprefix(_PREFIX))
+        task_path(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        advice = f"is neither a task id nor a resume token ({fault})"
+        raise ContractError(problems=(Problem("task", advice),)) from None
+    return TaskReference(text)
+
+
+def _unpack(word: str) -> TaskReference:
+    try:
+        packed = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        raise ValueError("the token is damaged") from None
+    fields = orjson.loads(packed)
+    values = {name: fields.get(name) for name in ("task_id", "poll_url", "model")}
+    if not all(value is None or isinstance(value, str) for value in values.values()):
+        raise ValueError("the token is damaged")
+    task_path(values["task_id"])
+    return TaskReference(**values)

@@ -1,0 +1,195 @@
+"""Every request that carries the key goes through here, in one of two ways that never mix.
+
+* `submit`: paid POSTs. Own connections, kept only briefly when idle, because a request on a connection that the
+  server has just closed cannot be told from one that was sold. Notes whether the request could have been sent.
+* `call`: everything else. Free to be repeated.
+
+Both go to one origin, follow no redirect and pass one rate budget; a total deadline bounds each exchange, so that
+a drip of bytes cannot stretch it.
+"""
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import anyio
+import attrs
+from yarl import URL
+
+from lemon_async.api.errors import TransportError
+from lemon_async.api.refusals import api_error
+from lemon_async.api.response import MAX_BODY_BYTES, Response
+from lemon_async.client.exchange import HEADERS, quiet, read_body, reason_of
+from lemon_async.client.key import ApiKey
+from lemon_async.pace.budget import Budget
+from lemon_async.pace.settings import positive
+
+__all__ = ["NoAnswer", "Timeouts", "Transport"]
+
+_IDLE_SUBMIT_S = 2.0
+_IDLE_CALL_S = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """Longest times, in seconds, each for one exchange with the network.
+
+    Attributes:
+        connect_s: Name look-up, TCP and TLS.
+        submit_s: A whole paid request. Inline answers can take a minute or longer, and giving up early does
+            not unsell anything: the documentation asks for at least 120.
+        call_s: A whole poll or other API request.
+        download_s: A whole download, redirects and retries included.
+        close_s: Closing the session.
+    """
+
+    connect_s: float = attrs.field(default=10.0, validator=positive)
+    submit_s: float = attrs.field(default=300.0, validator=positive)
+    call_s: float = attrs.field(default=30.0, validator=positive)
+    download_s: float = attrs.field(default=180.0, validator=positive)
+    close_s: float = attrs.field(default=5.0, validator=positive)
+
+
+class NoAnswer(Exception):
+    """An exchange ended without an answer that could be read to its end.
+
+    Attributes:
+        was_sent: Whether the request may have reached the service.
+        status: HTTP status, when at least the head of an answer came.
+    """
+
+    def __init__(self, reason: str, *, was_sent: bool, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.was_sent = was_sent
+        self.status = status
+
+
+class Transport:
+    """The API side of one session; opens its connections when they are first needed.
+
+    Args:
+        origin: Where the key may go, as `scheme://host[:port]`.
+        key: The key.
+        timeouts: Bounds of each exchange.
+        budget: What every request passes.
+    """
+
+    def __init__(self, origin: str, key: ApiKey, *, timeouts: Timeouts, budget: Budget) -> None:
+        self.origin = origin
+        self._key = key
+        self._timeouts = timeouts
+        self._budget = budget
+        self._paid: aiohttp.ClientSession | None = None
+        self._free: aiohttp.ClientSession | None = None
+
+    async def submit(self, path: str, body: bytes) -> Response:
+        """Send a paid request once.
+
+        Cancelling leaves the fate of a sent request in doubt; the `CancelledError` then has a `NoAnswer` with
+        `was_sent` as its cause.
+
+        Raises:
+            NoAnswer: With `was_sent` telling whether it may have been sold.
+        """
+        await self._clear(self._timeouts.submit_s)
+        if self._paid is None:
+            self._paid = self._open(_IDLE_SUBMIT_S, trace_configs=[_note_sending()])
+        return await self._exchange(self._paid, "POST", path, self._timeouts.submit_s, body=body)
+
+    async def call(self, method: str, path: str, *, timeout_s: float | None = None) -> Response:
+        """Send a request that costs nothing and may be repeated; `timeout_s` can only shorten the bound.
+
+        Raises:
+            TransportError: When no answer came.
+        """
+        bound = self._timeouts.call_s if timeout_s is None else min(self._timeouts.call_s, timeout_s)
+        if self._free is None:
+            self._free = self._open(_IDLE_CALL_S)
+        try:
+            await self._clear(bound)
+            return await self._exchange(self._free, method, path, bound)
+        except NoAnswer as failure:
+            raise TransportError(message=f"{method} {path.partition('?')[0]}: {failure.reason}") from failure
+
+    async def aclose(self) -> None:
+        """Close the connections; exchanges under way end with `NoAnswer`."""
+        for session in (self._paid, self._free):
+            if session is not None:
+                await session.close()
+
+    async def _clear(self, patience_s: float) -> None:
+        """Wait until the budget lets a request through."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + patience_s
+        while wait := self._budget.wait_s(loop.time()):
+            if loop.time() + wait > give_up_at:
+                raise NoAnswer(f"requests are paused by the rate limit for {wait:.0f} s more", was_sent=False)
+            await anyio.sleep(wait)
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        total_s: float,
+        *,
+        body: bytes | None = None,
+    ) -> Response:
+        """Send one request and read its answer to the end."""
+        seen = SimpleNamespace(was_sent=False, status=None)
+        try:
+            async with session.request(
+                method,
+                URL(self.origin + path, encoded=True),
+                data=body,
+                headers={"Content-Type": "application/json"} if body is not None else None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=self._timeouts.connect_s),
+                trace_request_ctx=seen,
+            ) as answer:
+                seen.status = answer.status
+                content = await read_body(answer, MAX_BODY_BYTES)
+                response = Response(answer.status, _lower(answer.headers), content, time.time())
+        except asyncio.CancelledError as cancelled:
+            cancelled.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=seen.was_sent)
+            raise
+        except Exception as failure:
+            # Whatever broke: a request that may have gone out must never look as if it had not.
+            bound = total_s if seen.was_sent else self._timeouts.connect_s
+            raise NoAnswer(reason_of(failure, bound), was_sent=seen.was_sent, status=seen.status) from failure
+        self._take_note(response)
+        return response
+
+    def _take_note(self, response: Response) -> None:
+        if response.status == 429:
+            self._budget.limited(asyncio.get_running_loop().time(), api_error(response).retry_after)
+        else:
+            self._budget.answered()
+
+    def _open(self, idle_s: float, **options: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            # Concurrency is limited before a request's clock starts to run, not by waiting for a connection.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s),
+            headers={**HEADERS, **self._key.headers(), "Accept": "application/json"},
+            **options,
+            **quiet(),
+        )
+
+
+def _note_sending() -> aiohttp.TraceConfig:
+    """Mark a request as sent from the moment it has a connection: from then on bytes may be on their way."""
+
+    async def mark(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
+        context.trace_request_ctx.was_sent = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(mark)
+    trace.on_connection_reuseconn.append(mark)
+    return trace
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
