@@ -35,7 +35,9 @@ from lemon_async.pace.budget import Budget
 from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
 
-__all__ = ["LemonSession"]
+__all__ = ["BASE_URL_VARIABLE", "LemonSession"]
+
+BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 
 logger = logging.getLogger("lemon_async")
 
@@ -48,7 +50,8 @@ class LemonSession:
 
     Args:
         api_key: The key; by default the environment variable `LEMONDATA_API_KEY`.
-        base_url: Origin of the API, by default `https://api.lemondata.cc`; plain http only for loopback.
+        base_url: Origin of the API; by default the environment variable `LEMONDATA_BASE_URL`, or else
+            `https://api.lemondata.cc`. Plain http only for loopback.
         polling: How pending tasks are looked after.
         retry: When a paid request that was provably not sold is sent again.
         timeouts: Bounds of each exchange with the network.
@@ -287,7 +290,7 @@ def _checked_origin(base_url: str | None, key: ApiKey, limits: dict[str, int]) -
     """Return the origin, or raise every problem of the settings at once."""
     problems = key.problems()
     try:
-        origin = DEFAULT_ORIGIN if base_url is None else parse_base_url(base_url)
+        origin = parse_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN)
     except ValueError as fault:
         problems.append(Problem("base_url", str(fault)))
         origin = ""
