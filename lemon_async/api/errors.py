@@ -70,8 +70,9 @@ def _restore(cls: type["LemonError"], state: dict[str, Any]) -> "LemonError":
     return error
 
 
-# No slots, so that users can inherit from two errors; equality is identity, as for any exception.
-@attrs.define(eq=False, slots=False, kw_only=True)
+# No slots, so that users can inherit from two errors; equality is identity, as for any exception. What attrs does
+# to exceptions by itself (`auto_exc`) is to put every field into `args`.
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class LemonError(Exception):
     """Anything this library raises on purpose.
 
@@ -85,7 +86,7 @@ class LemonError(Exception):
 
     def __attrs_post_init__(self) -> None:
         # `args` would repeat every field, the live task included, in each default rendering.
-        self.args = (str(self),)
+        super().__init__(str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), {**self.__dict__, "task": None})
@@ -109,7 +110,7 @@ class Problem:
         return f"{self.field}: {self.message}"
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class ContractError(LemonError):
     """The request or setting cannot work; nothing was sent and nothing was sold.
 
@@ -126,7 +127,7 @@ class ContractError(LemonError):
         return f"{len(self.problems)} problems, nothing was sent:{lines}"
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class SessionMisuse(LemonError):
     """The session cannot be used like this: closed, another event loop, another process."""
 
@@ -136,7 +137,7 @@ class SessionMisuse(LemonError):
         return self.message
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TransportError(LemonError):
     """No answer came, and nothing was sold: it is safe to try again."""
 
@@ -146,7 +147,7 @@ class TransportError(LemonError):
         return self.message
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class SubmissionUnknown(LemonError):
     """A paid request went out and its fate is unknown: it may have been sold.
 
@@ -172,7 +173,7 @@ class SubmissionUnknown(LemonError):
         )
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class ApiError(LemonError):
     """The service answered with an error ("Errors" page of its documentation).
 
@@ -261,7 +262,7 @@ class ServerError(ApiError):
     """5xx with a readable error: the service or its provider failed."""
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TaskError(LemonError):
     """The task was sold and did not end in images; `task` and `resume_token` say which."""
 
@@ -278,7 +279,7 @@ class TaskError(LemonError):
         return f"failed: {self.reason}"
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TaskFailed(TaskError):
     """The service gave the task up; what it had reserved is released or refunded.
 
@@ -316,7 +317,7 @@ class TaskLost(TaskError):
         return f"is lost: {self.reason}"
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class DownloadError(LemonError):
     """An image was made and could not be fetched; its link and its task are still good to try again.
 

@@ -7,6 +7,7 @@ what decides about money (accepted, refused, garbled) is strict.
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import attrs
@@ -43,7 +44,7 @@ def encode(request: GenerateRequest) -> bytes:
         ContractError: When a value cannot be written as JSON.
     """
     try:
-        return orjson.dumps({**_converter.unstructure(request), **request.extra}, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps({**_converter().unstructure(request), **request.extra}, option=orjson.OPT_SORT_KEYS)
     except TypeError as fault:
         raise ContractError(problems=(Problem("request", f"cannot be sent as JSON: {fault}"),)) from None
 
@@ -151,7 +152,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
     """
     if not isinstance(parsed, Mapping):
         return None
-    snapshot = _converter.structure(parsed, TaskSnapshot)
+    snapshot = _converter().structure(parsed, TaskSnapshot)
     if not snapshot.status:
         if not (snapshot.images or snapshot.task_id or snapshot.poll_url):
             return None
@@ -206,7 +207,7 @@ def _truth(value: object, _: type[Any]) -> bool:
 def _images(value: object, _: type[Any]) -> tuple[ImageData, ...]:
     if not isinstance(value, list):
         return ()
-    images = (_converter.structure(item, ImageData) for item in value if isinstance(item, Mapping))
+    images = (_converter().structure(item, ImageData) for item in value if isinstance(item, Mapping))
     return tuple(_without_data_url(image) for image in images if image.is_usable)
 
 
@@ -227,7 +228,9 @@ def _fault(value: object, _: type[Any]) -> TaskFault | None:
     return TaskFault(value) if isinstance(value, str) and value else None
 
 
-def _build_converter() -> cattrs.Converter:
+@cache
+def _converter() -> cattrs.Converter:
+    """Return the one converter; built at first use, because generating its code would slow down the import."""
     converter = cattrs.Converter()
     lenient = override(struct_hook=_text)
     converter.register_structure_hook(
@@ -263,6 +266,3 @@ def _build_converter() -> cattrs.Converter:
         ),
     )
     return converter
-
-
-_converter = _build_converter()

@@ -4,6 +4,7 @@ import asyncio
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import attrs
 import click
@@ -68,7 +69,7 @@ async def run(lemon: LemonSession, jobs: Sequence[Job], destination: Destination
     return max((job.result() for job in running), key=_GRAVITY.index)
 
 
-async def _run_one(job: Job, destination: Destination, bar: "tqdm[None]", pick_up: str) -> int:
+async def _run_one(job: Job, destination: Destination, bar: "tqdm[Any]", pick_up: str) -> int:
     try:
         task = await job.start()
         if not task.done:

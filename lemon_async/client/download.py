@@ -9,7 +9,7 @@ from yarl import URL
 from lemon_async.api.errors import DownloadError
 from lemon_async.api.pictures import find_picture_fault
 from lemon_async.api.urls import find_link_fault, redact
-from lemon_async.client.exchange import HEADERS, quiet, read_body, reason_of
+from lemon_async.client.exchange import common_headers, quiet, read_body, reason_of
 
 __all__ = ["Downloads"]
 
@@ -36,6 +36,7 @@ class Downloads:
         self._allow_loopback = allow_loopback
         self._slots = anyio.Semaphore(at_once)
         self._http: aiohttp.ClientSession | None = None
+        self._is_closed = False
 
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a link; what breaks in transit is fetched again.
@@ -53,6 +54,7 @@ class Downloads:
 
     async def aclose(self) -> None:
         """Close the connections; downloads under way end with `DownloadError`."""
+        self._is_closed = True
         if self._http is not None:
             await self._http.close()
 
@@ -61,7 +63,7 @@ class Downloads:
             try:
                 return await self._fetch(url)
             except _Transient as failure:
-                if attempt == _ATTEMPTS:
+                if attempt == _ATTEMPTS or self._is_closed:
                     raise failure.error from failure.__cause__
             await asyncio.sleep(_PAUSE_S * attempt)
         raise AssertionError("unreachable")
@@ -100,8 +102,8 @@ class Downloads:
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
-                headers={**HEADERS, "Accept": "image/*"},
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+                headers={**common_headers(), "Accept": "image/*"},
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_s),
                 **quiet(),
             )
         return self._http

@@ -16,7 +16,8 @@ def publish(path: Path, content: bytes) -> None:
     Raises:
         OSError: When the folder is missing, full or not writable; what stood at `path` is then untouched.
     """
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    # Names are limited in bytes, mostly to 255, and a character has up to four.
+    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:

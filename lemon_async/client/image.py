@@ -31,7 +31,7 @@ class Image:
     __slots__ = ("_content", "_download", "_task", "data")
 
     def __init__(self, data: ImageData, download: Download, task: ResumableTask | None = None) -> None:
-        self.data = data
+        self.data: ImageData = data
         self._download = download
         self._task = task
         self._content: bytes | None = None

@@ -39,7 +39,7 @@ from lemon_async.pace.schedule import PollPolicy, Schedule
 
 __all__ = ["Poller"]
 
-logger = logging.getLogger("lemon_async")
+logger: logging.Logger = logging.getLogger("lemon_async")
 _KNOWN_WORDS = frozenset({"pending", "processing", "completed", "failed"})
 
 

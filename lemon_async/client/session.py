@@ -39,7 +39,7 @@ __all__ = ["BASE_URL_VARIABLE", "LemonSession"]
 
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 
-logger = logging.getLogger("lemon_async")
+logger: logging.Logger = logging.getLogger("lemon_async")
 
 
 class LemonSession:
@@ -80,7 +80,7 @@ class LemonSession:
         key = ApiKey.from_environment() if api_key is None else ApiKey(api_key)
         del api_key  # a traceback that shows local variables must not show it
         limits = {"max_submits": max_submits, "max_polls": max_polls, "max_downloads": max_downloads}
-        self.base_url = _checked_origin(base_url, key, limits)
+        self.base_url: str = _checked_origin(base_url, key, limits)
         budget = Budget()
         self._timeouts = timeouts
         self._check_contracts = check_contracts
@@ -143,7 +143,7 @@ class LemonSession:
         Raises:
             ContractError, TransportError, ApiError, SubmissionUnknown: As for `generate`.
         """
-        self.check_usable()
+        self._check_usable()
         request = _request(prompt, fields)
         if self._check_contracts if check_contracts is None else check_contracts:
             problems = check(request)
@@ -160,7 +160,7 @@ class LemonSession:
         Raises:
             ContractError: `reference` is neither an id nor a token.
         """
-        self.check_usable()
+        self._check_usable()
         found = parse_reference(reference)
         for task in self.pending:
             if task.id == found.task_id:
@@ -176,7 +176,7 @@ class LemonSession:
 
         Leaving the loop or cancelling ends the watching only. Spends nothing.
         """
-        self.check_usable()
+        self._check_usable()
         return fanout.as_completed(tasks)
 
     @property
@@ -193,14 +193,14 @@ class LemonSession:
         """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
 
         Pending tasks end with `SessionMisuse` and can be resumed by their token; paid requests under way become
-        `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on.
+        `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on. Spends nothing.
         """
         if self._loop is None:
             self._is_closed = True
         if self._closing is None:
             if self._is_closed:
                 return
-            self.check_usable()
+            self._check_usable()
             self._is_closed = True
             self._closing = asyncio.get_running_loop().create_task(self._close(), name="lemon_async close")
         await asyncio.shield(self._closing)
@@ -212,7 +212,7 @@ class LemonSession:
             await self._downloads.aclose()
 
     async def __aenter__(self) -> Self:
-        self.check_usable()
+        self._check_usable()
         return self
 
     async def __aexit__(
@@ -223,7 +223,7 @@ class LemonSession:
     ) -> None:
         await self.aclose()
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Bind the session to the running event loop at first use.
 
         Raises:
@@ -245,7 +245,7 @@ class LemonSession:
                 "the function you give to asyncio.run()"
             )
 
-    async def cancel_task(self, task: ImageTask) -> None:
+    async def _cancel_task(self, task: ImageTask) -> None:
         """Ask the service to cancel `task`; use `ImageTask.cancel`."""
         response = await self._transport.call("DELETE", task_path(task.id or ""))
         reading = read_poll(response)
@@ -255,8 +255,12 @@ class LemonSession:
         if task.done:
             self._poller.discard(task)
 
+    async def _download(self, url: str) -> bytes:
+        self._check_usable()
+        return await self._downloads.fetch(url)
+
     def _adopt(self, snapshot: TaskSnapshot, path: str, request: GenerateRequest | None) -> ImageTask:
-        task = ImageTask(self, snapshot, download=self._downloads.fetch, path=path, request=request)
+        task = ImageTask(self, snapshot, download=self._download, path=path, request=request)
         if not task.done and self._is_closed:
             task.fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
         elif not task.done:
@@ -264,6 +268,8 @@ class LemonSession:
         return task
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_is_closed"):
+            return "<LemonSession refused>"  # as tracebacks of `__init__` show it
         state = "closed" if self._is_closed else "open"
         return (
             f"<LemonSession {self.base_url} [{state} | {self._submissions.under_way} submits | "

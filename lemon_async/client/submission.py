@@ -27,7 +27,7 @@ from lemon_async.pace.retry import RetryPolicy
 
 __all__ = ["Submissions"]
 
-logger = logging.getLogger("lemon_async")
+logger: logging.Logger = logging.getLogger("lemon_async")
 _MOST_REMEMBERED = 1000
 
 
@@ -44,7 +44,7 @@ class Submissions:
         self._transport = transport
         self._policy = policy
         self._slots = anyio.Semaphore(at_once)
-        self.under_way = 0
+        self.under_way: int = 0
         self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MOST_REMEMBERED)
 
     async def submit(self, request: GenerateRequest) -> tuple[TaskSnapshot, str]:
@@ -71,7 +71,7 @@ class Submissions:
         while True:
             attempt += 1
             try:
-                return await self._attempt(request, body)
+                snapshot = await self._attempt(request, body)
             except LemonError as error:
                 if not self._may_repeat(error):
                     raise
@@ -84,14 +84,18 @@ class Submissions:
                 if wait is None:
                     raise
                 logger.info("paid request not sold, trying again in %.1f s: %s", wait, error)
+            else:
+                return snapshot, self._where_to_poll(request, body, snapshot)
             await anyio.sleep(wait)
 
     def _may_repeat(self, error: LemonError) -> bool:
+        if self._transport.is_closed:
+            return False
         if isinstance(error, SubmissionUnknown):
             return self._policy.resubmit_unknown
         return isinstance(error, TransportError) or (isinstance(error, ApiError) and is_worth_retrying(error))
 
-    async def _attempt(self, request: GenerateRequest, body: bytes) -> tuple[TaskSnapshot, str]:
+    async def _attempt(self, request: GenerateRequest, body: bytes) -> TaskSnapshot:
         try:
             response = await self._transport.submit(GENERATIONS_PATH, body)
         except NoAnswer as failure:
@@ -104,14 +108,14 @@ class Submissions:
             raise
         reading = read_submission(response)
         if isinstance(reading, Accepted):
-            return reading.snapshot, self._where_to_poll(request, body, reading.snapshot)
+            return reading.snapshot
         if isinstance(reading, Garbled):
             raise self._doubt(request, body, reading.reason, response.status) from reading.error
         raise reading.error
 
     def _where_to_poll(self, request: GenerateRequest, body: bytes, snapshot: TaskSnapshot) -> str:
         """Return the path to poll; an address that would take the key elsewhere is not used, the id is."""
-        if snapshot.task_id is None:
+        if snapshot.task_id is None or snapshot.is_done:
             return ""
         try:
             path, fault = poll_path(self._transport.origin, snapshot.task_id, snapshot.poll_url)

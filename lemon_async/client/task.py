@@ -30,10 +30,10 @@ __all__ = ["ImageTask"]
 class TaskOwner(Protocol):
     """What a handle asks of its session."""
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
 
-    async def cancel_task(self, task: "ImageTask") -> None:
+    async def _cancel_task(self, task: "ImageTask") -> None:
         """Ask the service to cancel a task."""
 
 
@@ -63,10 +63,10 @@ class ImageTask:
         path: str = "",
         request: GenerateRequest | None = None,
     ) -> None:
-        self.id = snapshot.task_id
-        self.path = path
-        self.request = request
-        self.snapshot = snapshot
+        self.id: str | None = snapshot.task_id
+        self.path: str = path
+        self.request: GenerateRequest | None = request
+        self.snapshot: TaskSnapshot = snapshot
         self._owner = owner
         self._download = download
         self._images: Images | None = None
@@ -155,8 +155,8 @@ class ImageTask:
             TransportError: No answer came; ask again.
         """
         if not self.done:
-            self._owner.check_usable()
-            await self._owner.cancel_task(self)
+            self._owner._check_usable()
+            await self._owner._cancel_task(self)
 
     def resume_token(self) -> str:
         """Return a word that `LemonSession.task` turns into this task, here or in another process.
@@ -214,7 +214,7 @@ class ImageTask:
 
     async def _change(self) -> None:
         """Wait until the snapshot or the outcome has changed."""
-        self._owner.check_usable()
+        self._owner._check_usable()
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:

@@ -21,7 +21,7 @@ from yarl import URL
 from lemon_async.api.errors import TransportError
 from lemon_async.api.refusals import api_error
 from lemon_async.api.response import MAX_BODY_BYTES, Response
-from lemon_async.client.exchange import HEADERS, quiet, read_body, reason_of
+from lemon_async.client.exchange import common_headers, quiet, read_body, reason_of, without_frames
 from lemon_async.client.key import ApiKey
 from lemon_async.pace.budget import Budget
 from lemon_async.pace.settings import positive
@@ -62,9 +62,9 @@ class NoAnswer(Exception):
 
     def __init__(self, reason: str, *, was_sent: bool, status: int | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.was_sent = was_sent
-        self.status = status
+        self.reason: str = reason
+        self.was_sent: bool = was_sent
+        self.status: int | None = status
 
 
 class Transport:
@@ -78,12 +78,13 @@ class Transport:
     """
 
     def __init__(self, origin: str, key: ApiKey, *, timeouts: Timeouts, budget: Budget) -> None:
-        self.origin = origin
+        self.origin: str = origin
         self._key = key
         self._timeouts = timeouts
         self._budget = budget
         self._paid: aiohttp.ClientSession | None = None
         self._free: aiohttp.ClientSession | None = None
+        self.is_closed = False
 
     async def submit(self, path: str, body: bytes) -> Response:
         """Send a paid request once.
@@ -106,16 +107,17 @@ class Transport:
             TransportError: When no answer came.
         """
         bound = self._timeouts.call_s if timeout_s is None else min(self._timeouts.call_s, timeout_s)
-        if self._free is None:
-            self._free = self._open(_IDLE_CALL_S)
         try:
             await self._clear(bound)
+            if self._free is None:
+                self._free = self._open(_IDLE_CALL_S)
             return await self._exchange(self._free, method, path, bound)
         except NoAnswer as failure:
             raise TransportError(message=f"{method} {path.partition('?')[0]}: {failure.reason}") from failure
 
     async def aclose(self) -> None:
-        """Close the connections; exchanges under way end with `NoAnswer`."""
+        """Close the connections; exchanges under way end with `NoAnswer`, and so does what comes later."""
+        self.is_closed = True
         for session in (self._paid, self._free):
             if session is not None:
                 await session.close()
@@ -128,6 +130,8 @@ class Transport:
             if loop.time() + wait > give_up_at:
                 raise NoAnswer(f"requests are paused by the rate limit for {wait:.0f} s more", was_sent=False)
             await anyio.sleep(wait)
+        if self.is_closed:
+            raise NoAnswer("the session is closed", was_sent=False)
 
     async def _exchange(
         self,
@@ -147,7 +151,7 @@ class Transport:
                 data=body,
                 headers={"Content-Type": "application/json"} if body is not None else None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=self._timeouts.connect_s),
+                timeout=aiohttp.ClientTimeout(total=total_s, connect=self._timeouts.connect_s),
                 trace_request_ctx=seen,
             ) as answer:
                 seen.status = answer.status
@@ -156,10 +160,10 @@ class Transport:
         except asyncio.CancelledError as cancelled:
             cancelled.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=seen.was_sent)
             raise
-        except Exception as failure:
-            # Whatever broke: a request that may have gone out must never look as if it had not.
-            bound = total_s if seen.was_sent else self._timeouts.connect_s
-            raise NoAnswer(reason_of(failure, bound), was_sent=seen.was_sent, status=seen.status) from failure
+        except Exception as failure:  # noqa: BLE001 - whatever broke, a request that went out must not look unsent
+            is_connecting = isinstance(failure, aiohttp.ServerTimeoutError)
+            reason = reason_of(failure, self._timeouts.connect_s if is_connecting else total_s)
+            raise NoAnswer(reason, was_sent=seen.was_sent, status=seen.status) from without_frames(failure)
         self._take_note(response)
         return response
 
@@ -173,7 +177,7 @@ class Transport:
         return aiohttp.ClientSession(
             # Concurrency is limited before a request's clock starts to run, not by waiting for a connection.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s),
-            headers={**HEADERS, **self._key.headers(), "Accept": "application/json"},
+            headers={**common_headers(), **self._key.headers(), "Accept": "application/json"},
             **options,
             **quiet(),
         )

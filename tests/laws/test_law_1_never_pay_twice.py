@@ -1,0 +1,220 @@
+"""Law 1. A paid POST is sent again only when it was provably not sold."""
+
+import asyncio
+import socket
+
+import pytest
+
+from lemon_async import (
+    ApiError,
+    BadRequest,
+    InsufficientBalance,
+    LemonSession,
+    RateLimited,
+    RetryPolicy,
+    ServerError,
+    SubmissionUnknown,
+    Timeouts,
+    TransportError,
+)
+from lemon_async.emulator import Blackhole, Body, Cut, Drip, Garbage, HalfClose, Redirect, Reset, Status
+
+ROUNDS = 100
+AT_ONCE = 20
+PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
+
+CUTS = {
+    "in the head": Reset("request_head"),
+    "in the body": Reset("request_body"),
+    "after the body": Reset("request_end"),
+    "in the answer's head": Reset("response_head"),
+    "in the answer's body": Reset("response_body"),
+}
+IS_SOLD = {"after the body", "in the answer's head", "in the answer's body"}
+
+
+async def outcomes_of(session, prompts, model="dall-e-3"):
+    """Submit all prompts, some at once, and return what each caller saw."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def submit(prompt):
+        async with slots:
+            try:
+                return await session.submit(prompt, model=model)
+            except Exception as error:  # noqa: BLE001 - the class is what the test looks at
+                return error
+
+    return await asyncio.gather(*map(submit, prompts))
+
+
+@pytest.mark.parametrize("point", CUTS)
+@pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"])
+async def test_post_cut_at_any_point_after_the_first_byte_is_unknown_and_never_sold_twice(
+    connect, emulator, point, model
+):
+    """A cut paid request ends as `SubmissionUnknown`, even for a policy with time to retry."""
+    emulator.fault("submit", CUTS[point])
+    prompts = [f"{point} {number}" for number in range(ROUNDS)]
+    async with connect(retry=PATIENT) as session:
+        seen = await outcomes_of(session, prompts, model)
+    assert {type(error) for error in seen} == {SubmissionUnknown}
+    sold = emulator.ledger.sold
+    assert [sold[prompt] for prompt in prompts] == [int(point in IS_SOLD)] * ROUNDS
+
+
+async def test_post_cut_before_the_connection_stands_is_not_sent():
+    """A paid request that finds no server is a `TransportError`: it is safe to try again."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        base_url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        async with LemonSession("sk-x", base_url=base_url, retry=RetryPolicy(max_elapsed_s=0)) as session:
+            seen = await outcomes_of(session, map(str, range(ROUNDS)))
+            assert session.unknown_submissions == ()
+    assert {type(error) for error in seen} == {TransportError}
+
+
+async def test_post_that_found_no_server_is_sent_again_and_sold_once(connect, emulator):
+    """What was never sent is retried while the policy has time, and then sold once."""
+    async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.01, max_backoff_s=0.02)) as session:
+        down = asyncio.create_task(emulator.restart(down_s=0.04))
+        await asyncio.sleep(0)
+        task = await session.submit("late", model="flux-pro")
+        await down
+        await task
+    assert emulator.ledger.sold == {"late": 1}
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Status(500, "html"),
+        Status(502, "html"),
+        Status(502, "empty"),
+        Status(503, "truncated"),
+        Status(504, "html"),
+        Status(429, "html"),
+        Status(403, "html"),
+        Status(200, "html"),
+        Status(200, "empty"),
+        Status(200, "truncated"),
+        Body(b'{"created": 1, "data": []}', "application/json"),
+        Body(b'{"created": 1, "data": [{"url": ""}]}', "application/json"),
+        Body(b'{"error": {"message": "no"}}', "application/json"),
+        Body(b"[]", "application/json"),
+        Body(b'{"task_id": "a/../b"}', "application/json"),
+        Redirect("/v1/images/generations"),
+        Redirect("/v1/images/generations", 303),
+        Cut(1),
+        Garbage(),
+        HalfClose("request_end"),
+        HalfClose("response_head"),
+        HalfClose("response_body"),
+        Reset("accept"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bill", [True, False])
+async def test_post_with_an_answer_that_does_not_tell_is_unknown_and_not_repeated(connect, emulator, action, bill):
+    """Anything but a readable answer or refusal is `SubmissionUnknown`; one request was sent."""
+    can_be_sold = not isinstance(action, Reset)
+    emulator.fault("submit", action, bill=bill if can_be_sold else None)
+    async with connect(retry=PATIENT) as session:
+        with pytest.raises(SubmissionUnknown) as caught:
+            await session.submit("doubtful", model="flux-pro")
+        assert session.unknown_submissions[0].fingerprint == caught.value.fingerprint
+    assert caught.value.request.prompt == "doubtful"
+    assert sum(request.route == "submit" for request in emulator.requests) <= 1
+    assert emulator.ledger.sold["doubtful"] == int(bill and can_be_sold)
+
+
+@pytest.mark.parametrize("action", [Blackhole(), Drip(bytes_per_s=1)], ids=str)
+async def test_post_without_an_answer_in_time_is_unknown_and_not_repeated(connect, emulator, action):
+    """A timed-out paid request is never sent again: this is how clients are billed twice."""
+    emulator.fault("submit", action)
+    async with connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.05)) as session:
+        with pytest.raises(SubmissionUnknown, match=r"no answer within 0\.05 s"):
+            await session.submit("slow", model="flux-pro")
+    assert emulator.ledger.sold == {"slow": 1}
+
+
+async def test_post_that_is_cancelled_under_way_is_unknown_and_the_cancellation_goes_on(connect, emulator):
+    """Cancelling a paid request raises `CancelledError`, with the doubt as its cause and in the session."""
+    emulator.fault("submit", Blackhole())
+    async with connect() as session:
+        submitting = asyncio.create_task(session.submit("dropped", model="flux-pro"))
+        while not emulator.ledger.sold:
+            await asyncio.sleep(0)
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submitting
+        (doubt,) = session.unknown_submissions
+        assert doubt.request.prompt == "dropped"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Status(429, headers={"Retry-After": "0.01"}),
+        Status(429, error={"retry_after": 0.01}),
+        Status(503, error={"retryable": True}),
+    ],
+    ids=str,
+)
+async def test_post_that_was_refused_with_an_invitation_is_sent_again_and_sold_once(connect, emulator, action):
+    """A JSON 429, or a 503 that calls itself retryable, is no sale: it is repeated until it is one."""
+    emulator.fault("submit", action, times=3)
+    async with connect(retry=PATIENT) as session:
+        await session.submit("welcome", model="flux-pro")
+    assert emulator.ledger.sold == {"welcome": 1}
+    assert sum(request.route == "submit" for request in emulator.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        (Status(400), BadRequest),
+        (Status(402), InsufficientBalance),
+        (Status(500), ServerError),
+        (Status(502), ServerError),
+        (Status(503, error={"retryable": False}), ServerError),
+        (Status(503), ServerError),
+        (Status(504), ServerError),
+        (Status(418), ApiError),
+    ],
+    ids=str,
+)
+async def test_post_that_was_refused_without_an_invitation_is_raised_at_once(connect, emulator, action, error):
+    """Any other refusal in the service's own JSON is raised, once, as its own class."""
+    emulator.fault("submit", action)
+    async with connect(retry=PATIENT) as session:
+        with pytest.raises(error):
+            await session.submit("no", model="flux-pro")
+        assert session.unknown_submissions == ()
+    assert len(emulator.requests) == 1
+
+
+async def test_post_whose_retry_after_does_not_fit_is_raised_at_once(connect, emulator):
+    """Waiting in vain helps nobody: `RateLimited` is raised when the policy's time is shorter."""
+    emulator.fault("submit", Status(429, headers={"Retry-After": "30"}))
+    async with connect(retry=PATIENT) as session:
+        with pytest.raises(RateLimited) as caught:
+            await session.submit("later", model="flux-pro")
+    assert caught.value.retry_after == 30
+    assert len(emulator.requests) == 1
+
+
+async def test_post_in_doubt_is_repeated_only_for_who_opted_in(connect, emulator):
+    """`resubmit_unknown` trades a second sale for an answer; the ledger shows the price."""
+    emulator.fault("submit", Reset("request_end"), times=1)
+    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    async with connect(retry=retry) as session:
+        await session.submit("twice", model="flux-pro")
+    assert emulator.ledger.sold == {"twice": 2}
+
+
+async def test_post_on_a_connection_that_the_server_closed_while_idle_uses_a_new_one(connect, emulator):
+    """Paid requests do not go out on long-idle connections."""
+    async with connect() as session:
+        await session.submit("first", model="flux-pro")
+        paid = session._transport._paid.connector
+        assert paid._keepalive_timeout <= 5

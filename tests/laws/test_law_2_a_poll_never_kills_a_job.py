@@ -1,0 +1,192 @@
+"""Law 2. Whatever happens to a poll, the job lives until the service or the deadline ends it."""
+
+import pytest
+
+from lemon_async import (
+    AccessDenied,
+    AuthenticationError,
+    LemonError,
+    PollPolicy,
+    TaskCancelled,
+    TaskFailed,
+    TaskLost,
+    TaskTimeout,
+    Timeouts,
+)
+from lemon_async.emulator import (
+    Answer,
+    Blackhole,
+    Body,
+    Cut,
+    Drip,
+    Fail,
+    Garbage,
+    HalfClose,
+    LateVisible,
+    Redirect,
+    Reset,
+    Result,
+    Script,
+    Status,
+    Stuck,
+    Vanish,
+)
+
+IN_A_ROW = 20
+SOON = {"Retry-After": "0.001"}
+FAULTS = [
+    *(Status(status) for status in (500, 502, 503, 504, 408)),
+    Status(429, headers=SOON),
+    Status(429, "html", headers=SOON),
+    Status(502, "html"),
+    Status(404, "html"),
+    Status(404, "empty"),
+    Status(400),
+    Status(200, "html"),
+    Status(200, "empty"),
+    Status(200, "truncated"),
+    Body(b"[]", "application/json"),
+    Body(b'{"status": 7}', "application/json"),
+    Redirect("/elsewhere"),
+    Cut(10),
+    Garbage(),
+    Blackhole(),
+    Drip(bytes_per_s=1),
+    *(Reset(at) for at in ("request_head", "request_end", "response_head", "response_body")),
+    HalfClose("response_body"),
+]
+
+
+@pytest.mark.parametrize("action", FAULTS, ids=str)
+async def test_poll_fault_twenty_times_in_a_row_is_survived(connect, emulator, action):
+    """After twenty faults in a row the job is still polled, and its images arrive."""
+    fault = emulator.fault("poll", action, times=IN_A_ROW)
+    async with connect(timeouts=Timeouts(call_s=0.01)) as session:
+        images = await session.generate("tough", model="flux-pro")
+    assert fault.hits == IN_A_ROW
+    assert len(images) == 1
+    assert emulator.ledger.sold == {"tough": 1}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e400", "86400", "Wed, 21 Oct 2015 07:28:00 GMT", "x"])
+async def test_poll_with_a_senseless_retry_after_is_repeated_within_bounds(connect, emulator, value):
+    """A `Retry-After` of a 5xx neither stops the polling nor makes it busy."""
+    fault = emulator.fault("poll", Status(503, headers={"Retry-After": value}), times=3)
+    async with connect() as session:
+        await session.generate("patient", model="flux-pro")
+    assert fault.hits == 3
+
+
+async def test_unknown_status_counts_as_pending_and_is_warned_of_once(connect, emulator, caplog):
+    """A status of tomorrow does not end a job of today."""
+    emulator.fault("submit", Script(("pending", "dreaming", "dreaming", "dreaming", "completed")))
+    async with connect() as session:
+        await session.generate("novel", model="flux-pro")
+    assert sum("dreaming" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_task_that_is_visible_late_is_not_lost(connect, emulator):
+    """A 404 right after creation is lag."""
+    emulator.fault("submit", LateVisible(polls=2))
+    async with connect() as session:
+        assert len(await session.generate("shy", model="flux-pro")) == 1
+
+
+async def test_task_that_stays_unknown_is_lost_and_never_submitted_again(connect, emulator):
+    """A 404 that repeats, often and long enough, ends the wait with `TaskLost`."""
+    emulator.fault("submit", Vanish())
+    async with connect() as session:
+        with pytest.raises(TaskLost, match="is lost") as caught:
+            await session.generate("gone", model="flux-pro")
+    assert caught.value.task.id == caught.value.task_id
+    assert sum(request.route == "poll" for request in emulator.requests) >= 3
+    assert emulator.ledger.sold == {"gone": 1}
+
+
+@pytest.mark.parametrize(
+    "data", [[], [{"url": ""}], [{"revised_prompt": "only words"}], [{"url": None}, {}], ["http://x"]], ids=str
+)
+async def test_completed_without_a_usable_image_is_an_error(connect, emulator, data):
+    """A success with nothing in it is never returned as a result."""
+    emulator.fault("submit", Result(data))
+    async with connect() as session:
+        with pytest.raises(TaskFailed, match="completed without a usable image"):
+            await session.generate("empty", model="flux-pro")
+
+
+async def test_completed_with_fewer_images_than_asked_returns_those(connect, emulator):
+    """What arrived is paid for, and returned."""
+    emulator.fault("submit", Result([{"url": "http://127.0.0.1:1/a.png"}, {"url": ""}]))
+    async with connect() as session:
+        assert len(await session.generate("some", model="flux-pro", n=2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "error", "words"),
+    [
+        (Fail("out of paint"), TaskFailed, "out of paint"),
+        (Fail({"code": "no_paint", "message": "out of paint"}), TaskFailed, r"out of paint \(no_paint\)"),
+        (Fail(None), TaskFailed, "gave no reason"),
+        (Fail("stopped", cancelled=True), TaskCancelled, "was cancelled: stopped"),
+    ],
+    ids=str,
+)
+async def test_failed_task_tells_its_reason_however_it_is_spelt(connect, emulator, action, error, words):
+    """A string, an object and no error at all read the same."""
+    emulator.fault("submit", action)
+    async with connect() as session:
+        with pytest.raises(error, match=words):
+            await session.generate("fail", model="flux-pro")
+
+
+async def test_first_terminal_answer_wins(connect, emulator):
+    """A task that was completed does not become pending again."""
+    emulator.fault("submit", Script(("completed", "pending")))
+    async with connect() as session:
+        task = await session.submit("fickle", model="flux-pro")
+        images = await task
+        task.see(task.snapshot.__class__(status="pending", task_id=task.id))
+        assert task.status == "completed"
+        assert await task is images
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, AuthenticationError), (403, AccessDenied)])
+async def test_poll_that_is_denied_raises_at_once_and_carries_the_task(connect, emulator, status, error):
+    """A key that may not ask does not become better by asking again."""
+    fault = emulator.fault("poll", Status(status))
+    async with connect() as session:
+        with pytest.raises(error) as caught:
+            await session.generate("denied", model="flux-pro")
+    assert fault.hits == 1
+    assert caught.value.task.id.startswith("ldtask_")
+
+
+SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.04, lost_after_s=0.0)
+
+
+@pytest.mark.parametrize("action", [Stuck(), Fail("x"), Fail("x", cancelled=True), Vanish(), Result([])], ids=str)
+async def test_every_error_after_the_sale_carries_the_task_and_resumes(connect, emulator, action):
+    """Nothing that was sold is lost: the error's token picks the task up again."""
+    emulator.fault("submit", action)
+    async with connect(polling=SHORT) as session:
+        with pytest.raises(LemonError) as caught:
+            await session.generate("sold", model="flux-pro")
+        error = caught.value
+        assert error.task.id
+        assert session.task(error.resume_token).id == error.task.id
+
+
+async def test_deadline_ends_the_wait_and_says_what_was_heard_last(connect, emulator):
+    """`TaskTimeout` tells that the job may go on, and what stood in the way."""
+    emulator.fault("poll", Status(502, "html"))
+    async with connect(polling=SHORT) as session:
+        with pytest.raises(TaskTimeout, match="may still finish and be billed") as caught:
+            await session.generate("slow", model="flux-pro")
+    assert "HTTP 502 with an HTML page" in str(caught.value)
+
+
+async def test_submit_answer_with_odd_fields_loses_nothing(connect, emulator):
+    """A paid task is picked up from whatever names it."""
+    emulator.fault("submit", Answer(status=None, poll_url=None, created="soon", data="none"))
+    async with connect() as session:
+        assert len(await session.generate("odd", model="flux-pro")) == 1

@@ -1,0 +1,190 @@
+"""Law 3. The key goes to the API's origin, and nowhere else."""
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from lemon_async import ContractError, DownloadError, LemonSession, SubmissionUnknown
+from lemon_async.emulator import Answer, Redirect, Result
+
+CANARY = "sk-canary-0123456789abcdef"
+
+HOSTILE = {
+    "other host": "//{stranger}/v1/tasks/x",
+    "backslash": "/\\{stranger}/v1/tasks/x",
+    "backslashes": "\\\\{stranger}\\v1",
+    "credentials": "{origin}@{stranger}/v1/tasks/x",
+    "prefix": "{origin}.{stranger}/v1/tasks/x",
+    "other port": "http://{stranger}/v1/tasks/x",
+    "https": "https://{stranger}/v1/tasks/x",
+    "encoded climb": "/v1/tasks/..%2f..%2f..%2f{stranger}",
+    "twice encoded climb": "/v1/tasks/%252e%252e/x",
+    "line break": "/v1/tasks/x\r\nHost: {stranger}\r\n\r\n",
+    "white space": " http://{stranger}/",
+    "tab": "/\t/{stranger}/",
+    "script": "javascript:fetch('http://{stranger}')",
+    "file": "file:///etc/passwd",
+    "no scheme": "{stranger}/v1/tasks/x",
+}
+
+
+@pytest.mark.parametrize("form", HOSTILE)
+async def test_hostile_poll_url_reaches_no_second_server_and_loses_no_job(connect, emulator, stranger, form):
+    """An address that leads elsewhere is not called; the task is polled by its id instead."""
+    poll_url = HOSTILE[form].format(stranger=stranger.authority, origin=emulator.base_url)
+    emulator.fault("submit", Answer(poll_url=poll_url))
+    async with connect() as session:
+        assert len(await session.generate("lured", model="flux-pro")) == 1
+    assert stranger.requests == []
+
+
+@pytest.mark.parametrize("task_id", ["../../x", "a b", "x\r\nHost: y", "", "..", "é"])
+async def test_hostile_task_id_without_an_address_is_told_as_unknown(connect, emulator, stranger, task_id):
+    """What cannot be polled is said to have been accepted, not silently dropped."""
+    emulator.fault("submit", Answer(task_id=task_id, id=None, poll_url=f"//{stranger.authority}/.."))
+    async with connect() as session:
+        with pytest.raises(SubmissionUnknown):
+            await session.submit("lost", model="flux-pro")
+    assert stranger.requests == []
+
+
+@pytest.mark.parametrize("route", ["submit", "poll"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_of_the_api_is_not_followed(connect, emulator, stranger, route, status):
+    """Neither the body nor the key goes where a redirect points."""
+    emulator.fault(route, Redirect(f"http://{stranger.authority}/v1/images/generations", status), times=1)
+    async with connect() as session:
+        if route == "submit":
+            with pytest.raises(SubmissionUnknown):
+                await session.generate("moved", model="flux-pro")
+        else:
+            await session.generate("moved", model="flux-pro")
+    assert stranger.requests == []
+
+
+async def test_download_carries_neither_key_nor_cookie(connect, emulator, stranger):
+    """Result links are fetched without anything that identifies the account, redirects too."""
+    emulator.fault("submit", Result([{"url": f"http://{stranger.authority}/a.png"}]), times=1)
+    emulator.fault("cdn", Redirect(f"http://{stranger.authority}/b.png"), times=1)
+    async with connect() as session:
+        for _ in range(2):
+            images = await session.generate("mine", model="flux-pro")
+            with pytest.raises(DownloadError):
+                await images[0].read()
+        await images[0].read()
+    assert emulator.key_leaks == 0
+    assert len(stranger.requests) == 2
+    for head in stranger.requests:
+        assert "authorization" not in head.lower()
+        assert "cookie" not in head.lower()
+        assert emulator.api_key not in head
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1/a.png", "ftp://127.0.0.1/a.png", "file:///etc/passwd"])
+async def test_result_link_that_is_not_safe_is_not_followed(connect, emulator, url):
+    """Only https, and http on loopback for an API on loopback."""
+    emulator.fault("submit", Result([{"url": url}]))
+    async with connect() as session:
+        images = await session.generate("unsafe", model="flux-pro")
+        with pytest.raises(DownloadError, match="not followed"):
+            await images[0].read()
+
+
+@pytest.mark.parametrize(
+    "base_url", ["http://api.example.com", "https://user:pw@api.example.com", "https://a.example?x=1"]
+)
+def test_base_url_that_would_give_the_key_away_is_refused(base_url):
+    """Plain http off loopback, credentials and queries are refused at construction."""
+    with pytest.raises(ContractError, match="base_url"):
+        LemonSession(CANARY, base_url=base_url)
+
+
+@pytest.mark.parametrize("key", ["", "sk\r\nX: y", "sk\n", "sk\0", "sk x", "sk-é"])
+def test_key_that_could_break_a_header_is_refused_without_being_quoted(key):
+    """A malformed key is refused at construction, and the message does not repeat it."""
+    with pytest.raises(ContractError, match="api_key") as caught:
+        LemonSession(key)
+    assert not key or key not in str(caught.value)
+
+
+def test_key_is_in_no_repr_and_no_pickle():
+    """Nothing that a session shows or hands out contains the key."""
+    session = LemonSession(CANARY)
+    shown = [repr(session), repr(vars(session)), repr(vars(session._transport)), repr(session._transport._key)]
+    assert not any(CANARY in text for text in shown)
+    with pytest.raises(TypeError):
+        pickle.dumps(session)
+
+
+CANARY_SCRIPT = """
+    import asyncio, logging, pickle, sys, traceback, warnings
+    from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
+    from lemon_async.emulator import *
+
+    KEY = sys.stdin.read()
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+
+    def show(error):
+        chain = traceback.TracebackException.from_exception(error, capture_locals=True)
+        # The script's own frames hold the key by its own choice.
+        print("".join(line for line in chain.format() if "KEY" not in line))
+        for seen in (error, error.__cause__, error.__context__):
+            print(repr(seen), str(seen))
+        try:
+            print(pickle.dumps(error))
+        except TypeError as refused:
+            print(refused)
+
+    async def main():
+        async with Emulator(speed=6000, api_key=KEY) as emulator:
+            polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.1, lost_after_s=0)
+            options = dict(base_url=emulator.base_url, polling=polling, retry=RetryPolicy(max_elapsed_s=0),
+                           timeouts=Timeouts(submit_s=0.2, call_s=0.05))
+            faults = [("submit", Reset(at)) for at in ("accept", "request_head", "request_end", "response_body")]
+            faults += [("submit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole(), Vanish(),
+                                               Stuck(), Fail("no"), Result([]))]
+            faults += [("poll", a) for a in (Status(403), Garbage(), Blackhole(), Reset("response_body"))]
+            faults += [("cdn", a) for a in (Status(410), Garbage(), Reset("response_body"), Cut(9))]
+            for route, action in faults:
+                emulator.clear_faults()
+                emulator.fault(route, action)
+                async with LemonSession(KEY, **options) as lemon:
+                    print(lemon, vars(lemon))
+                    try:
+                        images = await lemon.generate("canary", model="flux-pro")
+                        await images[0].read()
+                    except Exception as error:
+                        show(error)
+        try:
+            LemonSession(KEY + "\\n", base_url="http://x.example")
+        except Exception as error:
+            show(error)
+
+    asyncio.run(main())
+    print("survived", file=sys.stderr)
+"""
+
+
+def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path):
+    """A process that meets every kind of fault, and shows all it has, never shows the key."""
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CANARY_SCRIPT)],
+        input=CANARY,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+        timeout=60,
+    )
+    assert "survived" in run.stderr, run.stderr[-2000:]
+    assert "SubmissionUnknown" in run.stdout
+    leaks = [line for line in (run.stdout + run.stderr).splitlines() if CANARY in line]
+    assert leaks == []
+    assert list(tmp_path.iterdir()) == []
+    assert logging.getLogger("lemon_async").level == logging.NOTSET

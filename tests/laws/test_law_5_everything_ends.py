@@ -1,0 +1,103 @@
+"""Law 5. Every wait has a deadline; a drip of bytes cannot stretch it."""
+
+import asyncio
+
+import pytest
+
+from lemon_async import DownloadError, PollPolicy, RetryPolicy, SubmissionUnknown, TaskTimeout, Timeouts
+from lemon_async.emulator import Blackhole, Drip, Status, Stuck
+
+SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
+
+
+async def elapsed_s(awaitable):
+    """Return how long it took to end, and how it ended."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    (outcome,) = await asyncio.gather(awaitable, return_exceptions=True)
+    return loop.time() - started, outcome
+
+
+async def test_wait_for_a_stuck_task_ends_at_the_deadline(connect, emulator):
+    """A task that never ends is waited for as long as the policy says."""
+    emulator.fault("submit", Stuck())
+    async with connect(polling=SHORT) as session:
+        seconds, outcome = await elapsed_s(session.generate("stuck", model="flux-pro"))
+    assert isinstance(outcome, TaskTimeout)
+    assert 0.06 <= seconds < 1
+
+
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=1), Blackhole()], ids=str)
+async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emulator, action):
+    """Bytes that trickle in do not extend the wait, even where one poll could take longer than the job."""
+    emulator.fault("poll", action)
+    async with connect(polling=SHORT, timeouts=Timeouts(call_s=60)) as session:
+        seconds, outcome = await elapsed_s(session.generate("drip", model="flux-pro"))
+    assert isinstance(outcome, TaskTimeout)
+    assert seconds < 1
+
+
+async def test_poll_that_drips_delays_no_other_task(connect, emulator):
+    """One slow answer leaves the other tasks their polls."""
+    emulator.fault("poll", Drip(bytes_per_s=1), times=1)
+    async with connect(timeouts=Timeouts(call_s=2)) as session:
+        slow = await session.submit("slow", model="flux-pro")
+        while not any(request.route == "poll" for request in emulator.requests):
+            await asyncio.sleep(0)
+        seconds, outcome = await elapsed_s(session.generate("quick", model="flux-pro"))
+        assert not slow.done
+    assert len(outcome) == 1
+    assert seconds < 1
+
+
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=1), Blackhole()], ids=str)
+async def test_submit_that_never_ends_is_bounded(connect, emulator, action):
+    """A paid request has a total deadline."""
+    emulator.fault("submit", action)
+    async with connect(timeouts=Timeouts(submit_s=0.05)) as session:
+        seconds, outcome = await elapsed_s(session.submit("drip", model="flux-pro"))
+    assert isinstance(outcome, SubmissionUnknown)
+    assert seconds < 1
+
+
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=1), Blackhole()], ids=str)
+async def test_download_that_never_ends_is_bounded(connect, emulator, action):
+    """A download has a total deadline, retries included."""
+    emulator.fault("cdn", action)
+    async with connect(timeouts=Timeouts(download_s=0.05)) as session:
+        images = await session.generate("drip", model="flux-pro")
+        seconds, outcome = await elapsed_s(images[0].read())
+    assert isinstance(outcome, DownloadError)
+    assert seconds < 1
+
+
+async def test_retries_of_a_submit_end(connect, emulator):
+    """An endless series of refusals ends with the policy's time."""
+    emulator.fault("submit", Status(503, error={"retryable": True}))
+    retry = RetryPolicy(max_elapsed_s=0.05, first_backoff_s=0.002, max_backoff_s=0.01)
+    async with connect(retry=retry) as session:
+        seconds, outcome = await elapsed_s(session.submit("busy", model="flux-pro"))
+    assert outcome.status == 503
+    assert seconds < 1
+
+
+async def test_closing_is_bounded_while_everything_hangs(connect, emulator):
+    """`aclose` does not wait for answers that never come, and everyone who waited hears of it."""
+    emulator.fault("submit", Blackhole(), prompt="held")
+    emulator.fault("poll", Blackhole())
+    emulator.fault("cdn", Blackhole())
+    async with connect() as session:
+        done = await session.generate("inline", model="dall-e-3")
+        waits = [
+            asyncio.create_task(session.submit("held", model="flux-pro")),
+            asyncio.create_task(session.generate("polled", model="flux-pro")),
+            asyncio.create_task(done[0].read()),
+        ]
+        while {request.route for request in emulator.requests} != {"submit", "poll", "cdn"}:
+            await asyncio.sleep(0)
+        while emulator.ledger.sold["held"] == 0:
+            await asyncio.sleep(0)
+        seconds, _ = await elapsed_s(session.aclose())
+        assert seconds < 1
+        outcomes = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 1)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["SubmissionUnknown", "SessionMisuse", "DownloadError"]

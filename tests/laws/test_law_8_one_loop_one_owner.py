@@ -1,0 +1,134 @@
+"""Law 8. Background work belongs to the session, which belongs to one event loop."""
+
+import ast
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import lemon_async
+from lemon_async import LemonSession, PollPolicy, SessionMisuse
+from lemon_async.emulator import Emulator, Stuck
+
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
+
+PACKAGE = Path(lemon_async.__file__).parent
+
+
+async def test_session_is_opened_used_and_closed_in_three_asyncio_tasks(emulator, connect):
+    """A notebook runs each cell in a task of its own."""
+
+    async def cell(coroutine):
+        return await asyncio.create_task(coroutine)
+
+    session = LemonSession(emulator.api_key, base_url=emulator.base_url, polling=QUICK)
+    assert await cell(session.__aenter__()) is session
+    images = await cell(session.generate("cell", model="dall-e-3"))
+    assert len(await cell(images[0].read())) > 0
+    task = await cell(session.submit("next cell", model="flux-pro"))
+    await cell(task.wait())
+    await cell(session.aclose())
+    assert "closed" in repr(session)
+
+
+async def test_nothing_runs_before_it_is_needed_or_after(connect, emulator):
+    """The poller starts with the first pending task and is gone when the last has ended."""
+
+    def ours():
+        # The emulator runs in this loop too, under other names.
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
+
+    async with connect() as session:
+        await session.generate("inline", model="dall-e-3")
+        assert ours() == []
+        for prompt in ("first", "second"):
+            task = await session.submit(prompt, model="flux-pro")
+            assert ours() == ["lemon_async poller"]
+            await task
+            while ours():
+                await asyncio.sleep(0)
+
+
+def test_session_used_from_another_loop_is_told_what_to_do():
+    """`SessionMisuse` says where to make the session instead."""
+    session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
+
+    async def use():
+        async with asyncio.timeout(5):
+            session._check_usable()
+            await session.submit("x")
+
+    async def bind():
+        session._check_usable()
+
+    asyncio.run(bind())
+    with pytest.raises(SessionMisuse, match="belongs to another event loop; make one in each loop"):
+        asyncio.run(use())
+
+
+async def test_task_awaited_from_another_loop_is_told_what_to_do(connect, emulator):
+    """A handle belongs to the loop of its session."""
+    emulator.fault("submit", Stuck())
+
+    async def wait_for(task):
+        await task
+
+    async with connect() as session:
+        task = await session.submit("here", model="flux-pro")
+        with pytest.raises(SessionMisuse, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, wait_for(task))
+
+
+def test_session_used_outside_a_coroutine_is_told_what_to_do():
+    """Without a running loop there is nothing to belong to."""
+    with pytest.raises(SessionMisuse, match="inside a coroutine"):
+        LemonSession("sk-x").task("ldtask_1")
+
+
+async def test_closed_session_refuses_work_and_fails_who_waits(connect, emulator):
+    """Whoever waits when the session closes hears of it, with the token to go on."""
+    emulator.fault("submit", Stuck())
+    async with connect() as session:
+        task = await session.submit("stuck", model="flux-pro")
+        waiting = asyncio.create_task(task.wait())
+        await asyncio.sleep(0)
+    with pytest.raises(SessionMisuse, match="closed while the task was pending") as caught:
+        await waiting
+    assert caught.value.resume_token == task.resume_token()
+    with pytest.raises(SessionMisuse, match="the session is closed"):
+        await session.submit("more")
+
+
+async def test_task_is_resumed_by_another_session_without_a_second_sale(connect, emulator):
+    """A token, or the bare id, is all that another process needs."""
+    async with connect() as session:
+        task = await session.submit("durable", model="midjourney")
+        token = task.resume_token()
+    async with connect() as session:
+        assert len(await session.task(token)) == 1
+        assert len(await session.task(task.id)) == 1
+    assert emulator.ledger.sold == {"durable": 1}
+
+
+async def test_emulator_of_another_loop_serves_sessions_of_this_one():
+    """Sessions of two loops talk to one service."""
+    async with Emulator(speed=6000) as service:
+
+        async def elsewhere():
+            async with LemonSession(service.api_key, base_url=service.base_url) as session:
+                return await session.generate("there", model="dall-e-3")
+
+        assert len(await asyncio.to_thread(asyncio.run, elsewhere())) == 1
+
+
+def test_no_work_in_finalizers_and_no_scope_across_a_yield():
+    """The sources define no `__del__`, and no async generator of the client holds a scope or task group."""
+    scopes = {"timeout", "timeout_at", "TaskGroup", "move_on_after", "fail_after", "create_task_group", "CancelScope"}
+    for path in (PACKAGE / "client").glob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef):
+                continue
+            assert function.name != "__del__", path
+            if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(function)):
+                names = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+                assert not names & scopes, f"{path.name}: {function.name} yields inside a scope"

@@ -1,0 +1,29 @@
+"""The names users type."""
+
+import lemon_async
+from lemon_async import emulator
+from lemon_async.api import errors
+
+ROOT = """
+AccessDenied ApiError AuthenticationError BadRequest Conflict ContractError DownloadError GenerateRequest Image
+ImageTask Images InsufficientBalance LemonError LemonSession NotFound PayloadTooLarge PollPolicy RateLimited
+RetryPolicy ServerError SessionMisuse SubmissionUnknown TaskCancelled TaskError TaskFailed TaskLost TaskTimeout
+Timeouts TransportError
+""".split()
+
+
+def test_root_exports_these_names_and_little_else():
+    """A new root name is a decision, made here."""
+    assert sorted(lemon_async.__all__, key=str.lower) == sorted(ROOT, key=str.lower)
+    assert all(getattr(lemon_async, name).__module__.startswith("lemon_async.") for name in ROOT)
+
+
+def test_every_error_is_exported():
+    """Whatever is raised can be caught by a name from the root."""
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert {cls.__name__ for cls in classes} <= set(lemon_async.__all__)
+
+
+def test_emulator_exports_resolve():
+    """Every name that the emulator promises is there."""
+    assert all(hasattr(emulator, name) for name in emulator.__all__)
