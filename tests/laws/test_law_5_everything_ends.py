@@ -11,10 +11,11 @@ SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
 
 
 async def elapsed_s(awaitable):
-    """Return how long it took to end, and how it ended."""
+    """Return how long it took to end, and how it ended; what does not end fails the test."""
     loop = asyncio.get_running_loop()
     started = loop.time()
-    (outcome,) = await asyncio.gather(awaitable, return_exceptions=True)
+    async with asyncio.timeout(5):
+        (outcome,) = await asyncio.gather(awaitable, return_exceptions=True)
     return loop.time() - started, outcome
 
 
@@ -27,7 +28,7 @@ async def test_wait_for_a_stuck_task_ends_at_the_deadline(connect, emulator):
     assert 0.06 <= seconds < 1
 
 
-@pytest.mark.parametrize("action", [Drip(bytes_per_s=1), Blackhole()], ids=str)
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
 async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emulator, action):
     """Bytes that trickle in do not extend the wait, even where one poll could take longer than the job."""
     emulator.fault("poll", action)
@@ -39,7 +40,7 @@ async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emula
 
 async def test_poll_that_drips_delays_no_other_task(connect, emulator):
     """One slow answer leaves the other tasks their polls."""
-    emulator.fault("poll", Drip(bytes_per_s=1), times=1)
+    emulator.fault("poll", Drip(bytes_per_s=100), times=1)
     async with connect(timeouts=Timeouts(call_s=2)) as session:
         slow = await session.submit("slow", model="flux-pro")
         while not any(request.route == "poll" for request in emulator.requests):
@@ -50,17 +51,17 @@ async def test_poll_that_drips_delays_no_other_task(connect, emulator):
     assert seconds < 1
 
 
-@pytest.mark.parametrize("action", [Drip(bytes_per_s=1), Blackhole()], ids=str)
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
 async def test_submit_that_never_ends_is_bounded(connect, emulator, action):
     """A paid request has a total deadline."""
     emulator.fault("submit", action)
-    async with connect(timeouts=Timeouts(submit_s=0.05)) as session:
+    async with connect(timeouts=Timeouts(submit_s=0.15)) as session:
         seconds, outcome = await elapsed_s(session.submit("drip", model="flux-pro"))
     assert isinstance(outcome, SubmissionUnknown)
     assert seconds < 1
 
 
-@pytest.mark.parametrize("action", [Drip(bytes_per_s=1), Blackhole()], ids=str)
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
 async def test_download_that_never_ends_is_bounded(connect, emulator, action):
     """A download has a total deadline, retries included."""
     emulator.fault("cdn", action)

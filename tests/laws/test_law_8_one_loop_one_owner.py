@@ -45,8 +45,9 @@ async def test_nothing_runs_before_it_is_needed_or_after(connect, emulator):
             task = await session.submit(prompt, model="flux-pro")
             assert ours() == ["lemon_async poller"]
             await task
-            while ours():
-                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while ours():
+                    await asyncio.sleep(0)
 
 
 def test_session_used_from_another_loop_is_told_what_to_do():

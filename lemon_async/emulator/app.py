@@ -1,0 +1,232 @@
+"""The emulator: the image API on this machine, in the event loop of the program that uses it."""
+
+import asyncio
+import hashlib
+import ipaddress
+from collections import Counter
+from types import TracebackType
+from typing import Self, Unpack
+
+from lemon_async.emulator.actions import Action
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.endpoints import Endpoints
+from lemon_async.emulator.faults import Fault, Match, Route
+from lemon_async.emulator.ledger import Ledger
+from lemon_async.emulator.limits import MinuteWindow
+from lemon_async.emulator.server import Server
+from lemon_async.emulator.service import SeenRequest, Service
+from lemon_async.emulator.store import Durations, Store
+from lemon_async.emulator.studio import Studio
+
+
+class Emulator:
+    """The LemonData image API as a real HTTP server on this machine.
+
+    `async with Emulator() as emu:` listens on a free port of the loopback interface until the block
+    ends. Nothing costs money, no key leaves the machine, and everything is reproducible for a seed.
+
+    Args:
+        speed: How many emulated seconds pass in a real one; durations shrink accordingly.
+        durations: Median seconds of a job, for all models or by model; None is realistic.
+        seed: What keys, ids, durations and pictures are drawn from.
+        api_key: The accepted key; None makes one.
+        host: Where to listen.
+        port: Where to listen; 0 takes a free port.
+        requests_per_minute: The limit per key and real minute; None is unlimited.
+        link_ttl_s: Real seconds that a result link lives.
+        balance_usd: What the account has; None is unlimited.
+        cancellable: Whether `DELETE /v1/tasks/{id}` works; with the image models of today it does not.
+        allow_remote: Accept a `host` that other machines can reach.
+
+    Raises:
+        ValueError: `host` is no loopback address and `allow_remote` is not set.
+    """
+
+    def __init__(
+        self,
+        *,
+        speed: float = 1.0,
+        durations: Durations = None,
+        seed: int = 0,
+        api_key: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        requests_per_minute: int | None = None,
+        link_ttl_s: float = 7200.0,
+        balance_usd: float | None = None,
+        cancellable: bool = False,
+        allow_remote: bool = False,
+    ) -> None:
+        if not allow_remote and not _is_loopback(host):
+            raise ValueError(f"{host} is reachable by others; allow_remote=True if that is meant")
+        self.api_key = api_key or f"sk-emulator-{_digest(f'key:{seed}')[:32]}"
+        self._host = "127.0.0.1" if host == "localhost" else host
+        self._port = port
+        self._is_remote_allowed = allow_remote
+        self._keys = {self.api_key}
+        self._clock = Clock(speed)
+        self._studio = Studio()
+        self._store = Store(
+            seed=seed,
+            durations=durations,
+            link_ttl_s=link_ttl_s * speed,
+            balance_usd=balance_usd,
+            is_cancellable=cancellable,
+        )
+        endpoints = Endpoints(self._store, self._studio, self._clock, seed)
+        limit = None if requests_per_minute is None else MinuteWindow(requests_per_minute)
+        self._service = Service(
+            endpoints=endpoints,
+            store=self._store,
+            clock=self._clock,
+            keys=self._keys,
+            limit=limit,
+        )
+        self._server: Server | None = None
+
+    def __repr__(self) -> str:
+        now = self.now()
+        where = f"{self.base_url} running" if self._server else "stopped"
+        states = Counter(task.status(now) for task in self._store.tasks.values())
+        tasks = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
+        ledger = self.ledger
+        return (
+            f"<Emulator {where} at {self._clock.speed:g}x, tasks: {tasks or 'none'}, "
+            f"sold {ledger.sold.total()}, open {len(ledger.open)}, ${ledger.held_usd:.3f}, "
+            f"{self.connections} connections, {len(self.requests)} requests, "
+            f"{len(self.faults)} faults>"
+        )
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Begin to listen; does nothing when it already does.
+
+        Raises:
+            ImportError: Pillow is missing; the message says what to install.
+            OSError: The port is taken.
+        """
+        if self._server is not None:
+            return
+        await self._studio.open()
+        try:
+            await self._listen()
+        except BaseException:
+            self._studio.close()
+            raise
+
+    async def aclose(self) -> None:
+        """Break all connections and stop, within about a second; what was sold stays readable."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.aclose()
+        self._studio.close()
+
+    async def restart(self, *, keep_tasks: bool = True, down_s: float = 0.0) -> None:
+        """Go down with all connections and come back on the same port.
+
+        Args:
+            keep_tasks: Whether tasks and links survive; lost tasks are released in the ledger.
+            down_s: Real seconds in which connections are refused.
+        """
+        await self.aclose()
+        if not keep_tasks:
+            self._store.settle(self.now())
+            self._store.forget_tasks()
+        await asyncio.sleep(down_s)
+        await self.start()
+
+    async def _listen(self) -> None:
+        self._server = await Server.start(self._service, self._host, self._port)
+        self._port = self._server.port
+        names = {self._host, "localhost", "127.0.0.1", "::1"}
+        hosts = frozenset(_authority(name, self._port) for name in names)
+        self._service.hosts = None if self._is_remote_allowed else hosts
+
+    # What users look at
+
+    @property
+    def base_url(self) -> str:
+        """The origin, e.g. `http://127.0.0.1:40123`; known once started."""
+        if self._port == 0:
+            raise RuntimeError("the emulator has no port yet: start() it, or use `async with`")
+        return f"http://{_authority(self._host, self._port)}"
+
+    @property
+    def ledger(self) -> Ledger:
+        """The billing record, brought up to this moment; ask again for what ends later."""
+        self._store.settle(self.now())
+        return self._store.ledger
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """Every request whose head arrived, oldest first."""
+        return self._service.requests
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections are open."""
+        return len(self._service.doors)
+
+    @property
+    def key_leaks(self) -> int:
+        """How many downloads carried a key or a cookie; a good client keeps this at 0."""
+        return self._service.key_leaks
+
+    def now(self) -> float:
+        """Emulated seconds since this object was made."""
+        return self._clock.now()
+
+    def add_key(self, key: str) -> str:
+        """Accept another key, which owns its own tasks; returns it."""
+        self._keys.add(key)
+        return key
+
+    # Faults
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The registered faults, in the order they are asked."""
+        return self._service.faults
+
+    def fault(self, route: Route, *do: Action, **match: Unpack[Match]) -> Fault:
+        """Register a fault; `match` takes the keyword arguments of `Fault`.
+
+        Raises:
+            ValueError: The parts cannot work together.
+        """
+        fault = Fault(route, do, **match)
+        self.faults.append(fault)
+        return fault
+
+    def clear_faults(self) -> None:
+        """Behave from now on."""
+        self.faults.clear()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _authority(host: str, port: int) -> str:
+    """Host and port as they stand in a URL and in a Host header."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

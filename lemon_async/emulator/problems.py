@@ -1,0 +1,88 @@
+"""What the service answers when it says no: one error shape for every refusal."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from attrs import field, frozen
+
+# status: (type, code, message). One row per status the documentation names or a proxy invents.
+_USUAL: Mapping[int, tuple[str, str, str]] = MappingProxyType(
+    {
+        400: ("invalid_request_error", "invalid_request_error", "The request is not valid."),
+        401: ("authentication_error", "invalid_api_key", "Invalid API key provided."),
+        402: ("billing_error", "insufficient_balance", "Insufficient balance."),
+        403: ("permission_error", "access_denied", "You have no access to this resource."),
+        404: ("not_found_error", "not_found", "Not found."),
+        408: ("timeout_error", "request_timeout", "The request took too long to arrive."),
+        409: ("conflict_error", "conflict", "The resource is in a conflicting state."),
+        410: ("not_found_error", "link_expired", "This link has expired."),
+        413: ("invalid_request_error", "payload_too_large", "The request body is too large."),
+        421: ("invalid_request_error", "misdirected_request", "This host is not served here."),
+        429: ("rate_limit_error", "rate_limit_exceeded", "Rate limit exceeded."),
+        500: ("server_error", "server_error", "The server had an error."),
+        502: ("upstream_error", "upstream_error", "The upstream provider failed."),
+        503: ("upstream_error", "all_channels_failed", "All channels failed."),
+        504: ("timeout_error", "timeout_error", "The upstream provider timed out."),
+    },
+)
+_FALLBACK = ("server_error", "server_error", "Something went wrong.")
+
+NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
+
+
+@frozen
+class Complaint:
+    """One thing wrong with one field; a row of `validation_errors`."""
+
+    field: str
+    message: str
+    code: str = "invalid_value"
+
+    def as_json(self) -> dict[str, str]:
+        """The row as the service sends it."""
+        return {"field": self.field, "message": self.message, "code": self.code}
+
+
+@frozen(eq=False)
+class Problem(Exception):
+    """A refusal; raise it anywhere, the service turns it into JSON."""
+
+    status: int
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+    extras: Mapping[str, Any] = field(factory=dict, kw_only=True)
+    complaints: Sequence[Complaint] = field(default=(), kw_only=True)
+    headers: Mapping[str, str] = field(factory=dict, kw_only=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """The body: `{"error": {...}}`, with a sibling `validation_errors` when there are any."""
+        body = error_json(
+            self.status,
+            code=self.code,
+            message=self.message,
+            extras={"param": self.param, **self.extras} if self.param else self.extras,
+        )
+        if self.complaints:
+            body["validation_errors"] = [complaint.as_json() for complaint in self.complaints]
+        return body
+
+
+def error_json(
+    status: int,
+    *,
+    code: str | None = None,
+    message: str | None = None,
+    extras: Mapping[str, Any] = NO_EXTRAS,
+) -> dict[str, Any]:
+    """An error body for `status`, with the usual words where none are given."""
+    type_, usual_code, usual_message = _USUAL.get(status, _FALLBACK)
+    return {
+        "error": {
+            "message": message or usual_message,
+            "type": type_,
+            "code": code or usual_code,
+            **extras,
+        },
+    }

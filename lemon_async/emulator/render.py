@@ -1,0 +1,175 @@
+"""Pictures: a soft gradient, a few shapes and the prompt, all drawn from a seed.
+
+Runs in a worker thread. The background is drawn small and scaled up, because resizing lets go of
+the interpreter lock and drawing shapes on a 4k canvas does not. What is left holds it for less than
+10 ms, save for WebP files of several megapixels, whose encoder copies all pixels under the lock.
+"""
+
+import io
+import unicodedata
+from random import Random
+from typing import Any
+
+from attrs import frozen
+
+from lemon_async.emulator.picture import Picture
+
+try:
+    from PIL import Image, ImageDraw, ImageFont
+except ImportError as error:  # pragma: no cover - the suite always has Pillow
+    raise ImportError(
+        "the emulator draws with Pillow: pip install 'lemon-async[emulator]'",
+    ) from error
+
+_BACKGROUND_EDGE = 512
+_PALETTE_GRID = 3
+_SHAPES = 9
+_BAND = (12, 14, 24, 150)
+_INK = (255, 255, 255)
+_MAX_LINES = 8
+# Measuring text costs time by the letter, and no line of this font holds more.
+_MAX_LINE_CHARS = 240
+_ELLIPSIS = "…"
+_DEFAULT_COMPRESSION = 85
+
+Colour = tuple[int, int, int]
+
+
+def render(picture: Picture) -> bytes:
+    """Draw a picture and encode it."""
+    random = Random(f"{picture.prompt}\0{picture.seed}\0{picture.index}")  # noqa: S311 - no secret
+    caption = _lay_out(picture)
+    image = _background(picture, random, caption.top / picture.height)
+    _write(image, caption)
+    if picture.is_transparent and picture.format != "jpeg":
+        image.putalpha(_vignette(image.size))
+    return _encode(image, picture)
+
+
+def _background(picture: Picture, random: Random, band_top: float) -> Image.Image:
+    """Everything but the letters; `band_top` is where the dark band begins, from 0 to 1."""
+    scale = min(1.0, _BACKGROUND_EDGE / max(picture.width, picture.height))
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    palette = _palette(random)
+    grid = Image.new("RGB", (_PALETTE_GRID, _PALETTE_GRID))
+    for x in range(_PALETTE_GRID):
+        for y in range(_PALETTE_GRID):
+            grid.putpixel((x, y), random.choice(palette))
+    image = grid.resize(size, Image.Resampling.BICUBIC)
+    _scatter(image, palette, random)
+    band = (0, round(band_top * size[1]), *size)
+    ImageDraw.Draw(image, "RGBA").rectangle(band, fill=_BAND)
+    return image.resize((picture.width, picture.height), Image.Resampling.BILINEAR)
+
+
+def _palette(random: Random) -> list[Colour]:
+    """Neighbouring hues with one opposite accent, so that colours go together."""
+    hue = random.random()
+    hues = [hue, hue + 0.06, hue + 0.12, hue + 0.5]
+    tones = [(0.55, 0.95), (0.65, 0.8), (0.75, 0.55), (0.5, 0.98)]
+    return [_rgb(hue % 1.0, *tone) for hue, tone in zip(hues, tones, strict=True)]
+
+
+def _rgb(hue: float, saturation: float, value: float) -> Colour:
+    """Colour from hue, saturation and value, each 0-1."""
+
+    def channel(offset: float) -> int:
+        distance = (offset + hue * 6) % 6
+        dip = max(0.0, min(distance, 4 - distance, 1.0))
+        return round(255 * value * (1 - saturation * dip))
+
+    return channel(5), channel(3), channel(1)
+
+
+def _scatter(image: Image.Image, palette: list[Colour], random: Random) -> None:
+    """Blend translucent discs, rings and boxes into the image."""
+    draw = ImageDraw.Draw(image, "RGBA")
+    width, height = image.size
+    unit = min(width, height)
+    for _ in range(_SHAPES):
+        radius = unit * random.uniform(0.06, 0.32)
+        x, y = random.uniform(0, width), random.uniform(0, height)
+        colour = (*random.choice(palette), random.randrange(50, 130))
+        box = (x - radius, y - radius, x + radius, y + radius)
+        shape = random.choice(("disc", "ring", "box"))
+        if shape == "disc":
+            draw.ellipse(box, fill=colour)
+        elif shape == "ring":
+            draw.ellipse(box, outline=colour, width=max(1, round(radius / 5)))
+        else:
+            draw.rounded_rectangle(box, radius=radius / 4, fill=colour)
+
+
+@frozen
+class _Caption:
+    """The prompt, wrapped, and where it stands."""
+
+    text: str
+    font: Any
+    margin: int
+    top: int
+
+
+def _lay_out(picture: Picture) -> _Caption:
+    """Fit the prompt into a few lines at the bottom of the picture."""
+    edge = min(picture.width, picture.height)
+    font = ImageFont.load_default(size=max(10.0, edge / 20))
+    margin = max(4, edge // 30)
+    text = "\n".join(_wrap(_legible(picture.prompt), picture.width - 2 * margin, font))
+    measure = ImageDraw.Draw(Image.new("L", (1, 1)))
+    height = round(measure.multiline_textbbox((0, 0), text, font=font)[3])
+    return _Caption(text, font, margin, max(0, picture.height - height - 2 * margin))
+
+
+def _write(image: Image.Image, caption: _Caption) -> None:
+    place = (caption.margin, caption.top + caption.margin)
+    ImageDraw.Draw(image).multiline_text(place, caption.text, font=caption.font, fill=_INK)
+
+
+def _legible(prompt: str) -> str:
+    """One line of text; accents go, because Pillow's own font draws boxes in their place."""
+    plain = unicodedata.normalize("NFKD", " ".join(prompt.split()))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))
+
+
+def _wrap(text: str, width: int, font: Any) -> list[str]:
+    """Break text into at most a few lines, each no wider than `width` pixels."""
+    lines: list[str] = []
+    rest = text
+    while rest and len(lines) < _MAX_LINES:
+        line = _head_that_fits(rest, width, font)
+        lines.append(line.rstrip())
+        rest = rest[len(line) :].lstrip()
+    if rest:
+        lines[-1] = lines[-1][:-1] + _ELLIPSIS
+    return lines
+
+
+def _head_that_fits(text: str, width: int, font: Any) -> str:
+    """The longest head of `text` that fits, cut after a word where there is one."""
+    low, high = 1, min(len(text), _MAX_LINE_CHARS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if font.getlength(text[:middle]) <= width else (low, middle - 1)
+    if low == len(text) or text[low] == " ":
+        return text[:low]
+    space = text.rfind(" ", 0, low)
+    return text[: space + 1] if space > 0 else text[:low]
+
+
+def _vignette(size: tuple[int, int]) -> Image.Image:
+    """An alpha channel: opaque in the middle, transparent in the corners."""
+    return Image.radial_gradient("L").point(lambda level: 255 - level).resize(size)
+
+
+def _encode(image: Image.Image, picture: Picture) -> bytes:
+    """Encode fast; nobody stores these files for long."""
+    quality = _DEFAULT_COMPRESSION if picture.compression is None else picture.compression
+    options: dict[str, dict[str, Any]] = {
+        "png": {"compress_level": 1},
+        "jpeg": {"quality": max(1, quality)},
+        "webp": {"quality": quality, "method": 0},
+    }
+    file = io.BytesIO()
+    image.save(file, picture.format, **options[picture.format])
+    return file.getvalue()

@@ -1,0 +1,119 @@
+"""Answers before they are sent: made by an endpoint, or replaced by a fault."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+from attrs import evolve, field, frozen
+
+from lemon_async.emulator.actions import Body, Expire, Redirect, Status
+from lemon_async.emulator.faults import Fault
+from lemon_async.emulator.problems import Problem, error_json
+
+JSON_TYPE = "application/json"
+
+_HUGE_BYTES = 8 * 2**20
+_HTML = (
+    "<html>\r\n<head><title>{status} {phrase}</title></head>\r\n<body>\r\n"
+    "<center><h1>{status} {phrase}</h1></center>\r\n<hr><center>nginx</center>\r\n"
+    "</body>\r\n</html>\r\n"
+)
+_SUCCESS = 299
+
+
+@frozen
+class Reply:
+    """Status, headers and body of an answer."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON_TYPE
+    headers: Mapping[str, str] = field(factory=dict)
+
+    def plus(self, headers: Mapping[str, str]) -> "Reply":
+        """The same with these headers, unless it has its own."""
+        own = {name.lower() for name in self.headers}
+        added = {name: value for name, value in headers.items() if name.lower() not in own}
+        return evolve(self, headers={**added, **self.headers})
+
+    @property
+    def has_own_length(self) -> bool:
+        """Whether a fault has written a Content-Length of its own, true or not."""
+        return any(name.lower() == "content-length" for name in self.headers)
+
+    def all_headers(self) -> dict[str, str]:
+        """The headers with those that describe the body; a fault's own ones win."""
+        described = self.plus({"Content-Type": self.content_type} if self.content_type else {})
+        return {**described.headers}
+
+    def response(self) -> web.Response:
+        """The answer as aiohttp sends it."""
+        return web.Response(status=self.status, body=self.body, headers=self.all_headers())
+
+    def head(self) -> bytes:
+        """The head as it goes over the wire when aiohttp is not asked."""
+        headers = {
+            "Content-Length": str(len(self.body)),
+            "Connection": "close",
+            **self.all_headers(),
+        }
+        lines = [
+            f"HTTP/1.1 {self.status} {phrase(self.status)}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status, also of those nobody has registered."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """Answer with JSON."""
+    return Reply(status, orjson.dumps(value), headers=headers or {})
+
+
+def refusal(problem: Problem) -> Reply:
+    """Answer with an error object."""
+    return json_reply(problem.as_json(), problem.status, problem.headers)
+
+
+def canned(fault: Fault) -> Reply | None:
+    """The answer a fault puts in place of the real one."""
+    match fault.replacement:
+        case Status() as action:
+            return _status(action)
+        case Redirect(location, status):
+            return Reply(status, content_type="", headers={"Location": location})
+        case Body(content, content_type, headers):
+            return Reply(200, content, content_type, headers)
+        case Expire():
+            return refusal(Problem(410))
+        case _:
+            return None
+
+
+def _status(action: Status) -> Reply:
+    """A bare status with the body a service, a gateway or a broken proxy puts under it."""
+    if action.body == "empty":
+        return Reply(action.status, content_type="", headers=action.headers)
+    if action.body == "html":
+        page = _HTML.format(status=action.status, phrase=phrase(action.status))
+        return Reply(action.status, page.encode(), "text/html; charset=utf-8", action.headers)
+    body = orjson.dumps(_body(action))
+    if action.body == "truncated":
+        body = body[: len(body) // 2]
+    return Reply(action.status, body, headers=action.headers)
+
+
+def _body(action: Status) -> dict[str, Any]:
+    message = "x" * _HUGE_BYTES if action.body == "huge" else action.message
+    if action.status <= _SUCCESS:
+        return {"object": "nothing", "message": message or "A success without a shape."}
+    return error_json(action.status, code=action.code, message=message, extras=action.error)

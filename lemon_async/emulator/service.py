@@ -1,0 +1,240 @@
+"""From an HTTP request to an HTTP answer: who asks, may they, what breaks, what is the answer.
+
+The order is the contract: Host, key, rate limit, body, faults, endpoint. A fault is asked only after
+the service would have let the request in, so a wrong key is always a plain 401.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from aiohttp import web
+from attrs import define, field
+
+from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.delivery import deliver, plan_delivery
+from lemon_async.emulator.door import Door, Doors
+from lemon_async.emulator.endpoints import Call, Endpoints, find_call
+from lemon_async.emulator.faults import Facts, Fault, Stage, take
+from lemon_async.emulator.limits import MinuteWindow
+from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.replies import Reply, canned, refusal
+from lemon_async.emulator.store import Store
+
+MAX_BODY_BYTES = 2**20
+
+_SECRET_HEADERS = ("Authorization", "Cookie")
+
+
+@define
+class SeenRequest:
+    """One HTTP request whose head arrived; `status` is None when no whole head was answered."""
+
+    route: str
+    method: str
+    path: str
+    status: int | None
+    at_s: float
+    authorized: bool
+
+
+@define
+class Visit:
+    """One request on its way through the service."""
+
+    request: web.BaseRequest
+    door: Door
+    call: Call
+    seen: SeenRequest
+    headers: dict[str, str] = field(factory=dict)
+
+
+class Service:
+    """The request handler of the server, and the two questions of its doors."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: Endpoints,
+        store: Store,
+        clock: Clock,
+        keys: set[str],
+        limit: MinuteWindow | None,
+    ) -> None:
+        self.faults: list[Fault] = []
+        self.requests: list[SeenRequest] = []
+        self.key_leaks = 0
+        self.hosts: frozenset[str] | None = frozenset()
+        self.doors = Doors(self._break_at_accept, self._break_at_head)
+        self._endpoints = endpoints
+        self._store = store
+        self._clock = clock
+        self._keys = keys
+        self._limit = limit
+
+    # Faults that need no HTTP
+
+    def _take(self, stage: Stage, facts: Facts) -> Fault | None:
+        return take(self.faults, stage, facts, self._clock.now())
+
+    def _break_at_accept(self) -> Break | None:
+        fault = self._take("accept", Facts())
+        return fault.broken if fault else None
+
+    def _break_at_head(self, method: str, path: str) -> Break | None:
+        fault = self._take("request_head", Facts(find_call(method, path).route))
+        return fault.broken if fault else None
+
+    # One request
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Cancelled by aiohttp when the client leaves."""
+        door = self.doors.of(request.transport)
+        if door is None:  # The client left before we came to read its request.
+            return web.Response()
+        visit = self._admit(request, door)
+        try:
+            reply = await self._reply(visit)
+        finally:
+            if request.content.is_eof():
+                door.expect_request()
+        return reply.response()
+
+    def _admit(self, request: web.BaseRequest, door: Door) -> Visit:
+        """Write the request into the log."""
+        call = find_call(request.method, request.path)
+        call.query = request.query
+        call.key = _bearer(request)
+        call.origin = f"http://{request.host}"
+        seen = SeenRequest(
+            route=call.route,
+            method=request.method,
+            path=request.path,
+            status=None,
+            at_s=self._clock.now(),
+            authorized=call.key in self._keys,
+        )
+        self.requests.append(seen)
+        if call.route == "cdn":
+            self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
+        headers = {"x-request-id": f"req_{len(self.requests):08x}"}
+        return Visit(request, door, call, seen, headers)
+
+    async def _reply(self, visit: Visit) -> Reply:
+        """The answer; a broken one never comes back from here, the client is gone by then."""
+        try:
+            self._check(visit)
+            await self._break_at_body(visit)
+            if visit.call.route == "submit":
+                visit.call.body = await _read_json(visit.request)
+            fault = self._take("request", self._endpoints.facts(visit.call))
+            if fault is not None:
+                return await self._faulted(visit, fault)
+            reply = await self._endpoints.answer(visit.call)
+        except Problem as problem:
+            reply = refusal(problem)
+        reply = reply.plus(visit.headers)
+        visit.seen.status = reply.status
+        return reply
+
+    # May they?
+
+    def _check(self, visit: Visit) -> None:
+        """Host, key, limit.
+
+        Raises:
+            Problem: 421, 401, 429.
+        """
+        if self.hosts is not None and visit.request.headers.get("Host", "").lower() not in self.hosts:
+            raise Problem(421)
+        is_public = visit.call.route == "cdn" or not visit.seen.path.startswith("/v1/")
+        if is_public:
+            return
+        if not visit.seen.authorized:
+            raise Problem(401)
+        if self._limit is None:
+            return
+        allowance = self._limit.take(visit.call.key, self._clock.real_s())
+        visit.headers |= allowance.headers(self._clock.unix())
+        if not allowance.is_granted:
+            raise Problem(429, extras={"retry_after": allowance.retry_after})
+
+    async def _break_at_body(self, visit: Visit) -> None:
+        fault = self._take("request_body", Facts(visit.call.route, key=visit.call.key))
+        if fault is not None and fault.broken is not None:
+            visit.door.strike(fault.broken)
+            # Never returns: the handler is cancelled with its connection.
+            await visit.door.gone()
+
+    # What breaks?
+
+    async def _faulted(self, visit: Visit, fault: Fault) -> Reply:
+        """The answer with a fault in it."""
+        visit.call.script = fault.task_script
+        reply = (await self._answer_under(fault, visit.call)).plus(visit.headers)
+        await asyncio.sleep(fault.latency_s())
+        delivery = plan_delivery(reply, fault)
+        if delivery is None:
+            visit.seen.status = reply.status
+            return reply
+        visit.seen.status = delivery.status
+        await deliver(visit.door, delivery)
+        return reply
+
+    async def _answer_under(self, fault: Fault, call: Call) -> Reply:
+        """Sell or do not sell, and find the words.
+
+        Three cases: the answer will not be seen (replaced or swallowed), so only the sale matters;
+        the request must not be sold, so the answer is a refusal; else the answer is the real one.
+        """
+        replacement = canned(fault)
+        if replacement is not None or _is_silent(fault):
+            if call.route == "submit" and fault.is_sold:
+                with suppress(Problem):
+                    self._endpoints.sell(call)
+            if fault.find(Expire) and call.route == "cdn":
+                self._store.expire_link(call.args["token"], self._clock.now())
+            return replacement or Reply(200)
+        if call.route == "submit" and not fault.is_sold:
+            return refusal(Problem(502))
+        try:
+            return await self._endpoints.answer(call)
+        except Problem as problem:
+            return refusal(problem)
+
+
+def _bearer(request: web.BaseRequest) -> str:
+    """The key of a request; empty when there is none to be read."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key if scheme.lower() == "bearer" else ""
+
+
+def _is_silent(fault: Fault) -> bool:
+    """Whether no byte of a real answer is going to be sent."""
+    is_at_end = fault.broken is not None and fault.broken.at == "request_end"
+    return is_at_end or any(isinstance(action, Blackhole | Garbage) for action in fault.do)
+
+
+async def _read_json(request: web.BaseRequest) -> Mapping[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        Problem: 413 too large, 400 no JSON object.
+    """
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise Problem(413)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    try:
+        body = orjson.loads(await request.read())
+    except web.HTTPRequestEntityTooLarge as error:
+        raise Problem(413) from error
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, message=f"The body is not valid JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise Problem(400, message="The body must be a JSON object.")
+    return body

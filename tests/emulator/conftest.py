@@ -1,0 +1,156 @@
+"""The emulator under test, a way to ask it, and a raw socket for what no HTTP client can see."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+from attrs import frozen
+
+from lemon_async.emulator import Emulator
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@frozen
+class Seen:
+    """What a client saw of one answer."""
+
+    status: int
+    headers: Any
+    raw: bytes
+    json: Any
+
+
+class Client:
+    """A plain HTTP client with the emulator's key."""
+
+    def __init__(self, emu: Emulator, http: aiohttp.ClientSession) -> None:
+        self.emu = emu
+        self._http = http
+
+    async def ask(self, method, path, *, key=None, headers=None, **options):
+        """Send one request; `key=""` sends none at all."""
+        key = self.emu.api_key if key is None else key
+        auth = {"Authorization": f"Bearer {key}"} if key else {}
+        url = path if path.startswith("http") else self.emu.base_url + path
+        request = self._http.request(method, url, headers=auth | (headers or {}), allow_redirects=False, **options)
+        async with request as answer:
+            raw = await answer.read()
+            is_json = answer.content_type == "application/json" and raw
+            try:
+                value = await answer.json() if is_json else None
+            except ValueError:
+                value = None
+            return Seen(answer.status, answer.headers, raw, value)
+
+    async def submit(self, prompt="a cat", *, key=None, **fields):
+        """Ask for an image."""
+        body = {"prompt": prompt, **fields}
+        return await self.ask("POST", "/v1/images/generations", key=key, json=body)
+
+    async def poll(self, task, *, key=None):
+        """Look at a task, given its id or its submit answer."""
+        task_id = task if isinstance(task, str) else task.json["task_id"]
+        return await self.ask("GET", f"/v1/tasks/{task_id}", key=key)
+
+    async def get(self, url, **options):
+        """Download without a key."""
+        return await self.ask("GET", url, key="", **options)
+
+
+@frozen
+class Raw:
+    """What came over a raw socket, and whether it ended in a reset."""
+
+    data: bytes
+    is_reset: bool
+
+    @property
+    def head(self) -> bytes:
+        return self.data.partition(b"\r\n\r\n")[0]
+
+    @property
+    def body(self) -> bytes:
+        return self.data.partition(b"\r\n\r\n")[2]
+
+
+async def talk(emu, *parts: bytes) -> Raw:
+    """Send bytes on a new connection and read until it ends."""
+    reader, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"))
+    data = bytearray()
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        while chunk := await reader.read(65536):
+            data += chunk
+    except ConnectionResetError:
+        return Raw(bytes(data), is_reset=True)
+    finally:
+        writer.transport.abort()
+        await asyncio.sleep(0)
+    return Raw(bytes(data), is_reset=False)
+
+
+def request_bytes(emu, body=b"", *, path="/v1/images/generations", method="POST", **headers):
+    """A request as it goes over the wire, ending the connection after the answer."""
+    host = emu.base_url.removeprefix("http://")
+    head = {
+        "Host": host,
+        "Authorization": f"Bearer {emu.api_key}",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    lines = [f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in head.items() if v is not None)]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@pytest.fixture
+async def emu():
+    async with Emulator(durations=0) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def http():
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def client_of(http):
+    return lambda emulator: Client(emulator, http)
+
+
+@pytest.fixture
+def client(emu, client_of):
+    return client_of(emu)
+
+
+@pytest.fixture
+def until():
+    """How to wait for something that another coroutine does, and fail when it never does."""
+
+    async def wait(is_true):
+        async with asyncio.timeout(5):
+            while not is_true():
+                await asyncio.sleep(0.001)
+
+    return wait
+
+
+@pytest.fixture
+def wire(emu):
+    """How to send raw bytes to the emulator on a connection of their own."""
+    return lambda *parts: talk(emu, *parts)
+
+
+@pytest.fixture
+def submit_bytes(emu):
+    """The bytes of a generation request."""
+    return lambda body=b'{"prompt": "a cat"}', **headers: request_bytes(emu, body, **headers)

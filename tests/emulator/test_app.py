@@ -1,0 +1,229 @@
+import asyncio
+import re
+import threading
+
+import aiohttp
+import pytest
+
+from lemon_async.emulator import Blackhole, Drip, Emulator, Script, Status, Stuck
+
+GENERATIONS = "/v1/images/generations"
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+# Life
+
+
+async def test_emulator_starts_on_a_free_port_and_stops(client_of):
+    async with Emulator() as emu:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", emu.base_url)
+        assert (await client_of(emu).ask("GET", "/v1/models")).status == 200
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await client_of(emu).ask("GET", "/v1/models")
+
+
+async def test_start_and_aclose_can_be_repeated():
+    emu = Emulator()
+    await emu.aclose()
+    await emu.start()
+    url = emu.base_url
+    await emu.start()
+    assert emu.base_url == url
+    await emu.aclose()
+    await emu.aclose()
+
+
+async def test_base_url_is_unknown_before_the_start():
+    with pytest.raises(RuntimeError, match="no port yet"):
+        _ = Emulator().base_url
+
+
+async def test_taken_port_is_an_error_and_leaves_nothing(emu):
+    port = int(emu.base_url.rpartition(":")[2])
+    with pytest.raises(OSError, match="address already in use"):
+        await Emulator(port=port).start()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])
+def test_only_loopback_is_served_unless_allowed(host):
+    with pytest.raises(ValueError, match="allow_remote=True"):
+        Emulator(host=host)
+
+
+async def test_remote_emulator_answers_to_any_name(client_of):
+    async with Emulator(host="0.0.0.0", allow_remote=True, durations=0) as emu:
+        port = emu.base_url.rpartition(":")[2]
+        headers = {"Host": "studio.example"}
+        url = f"http://127.0.0.1:{port}/v1/models"
+        client = client_of(emu)
+        assert (await client.ask("GET", url, headers=headers)).status == 200
+        body = {"prompt": "p", "model": "flux-schnell"}
+        url = f"http://127.0.0.1:{port}{GENERATIONS}"
+        answer = await client.ask("POST", url, headers=headers, json=body)
+        assert answer.json["data"][0]["url"].startswith("http://studio.example/cdn/")
+
+
+async def test_localhost_and_ipv6_loopback_are_served(client_of):
+    async with Emulator(host="localhost") as emu:
+        assert emu.base_url.startswith("http://127.0.0.1:")
+    async with Emulator(host="::1") as emu:
+        assert emu.base_url.startswith("http://[::1]:")
+        assert (await client_of(emu).ask("GET", "/v1/models")).status == 200
+
+
+@pytest.mark.parametrize("do", [Blackhole(), Drip(1), Stuck()])
+async def test_closing_is_prompt_whatever_the_handlers_do(client_of, do, until):
+    async with Emulator(durations=0) as emu:
+        emu.fault("submit", do)
+        asked = [asyncio.create_task(client_of(emu).submit()) for _ in range(5)]
+        await until(lambda: len(emu.requests) == 5)
+        before = now()
+        await emu.aclose()
+        assert now() - before < 1
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(result, aiohttp.ClientError) for result in results)
+    assert emu.connections == 0
+    assert emu.ledger.sold == {"a cat": 5}
+
+
+async def test_closing_leaves_no_task_behind(http):
+    before = asyncio.all_tasks()
+    async with Emulator(durations=0) as emu:
+        async with http.get(emu.base_url + "/cdn/0.png") as answer:
+            await answer.read()
+        assert emu.connections == 1
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_client_that_leaves_ends_its_handler_but_not_its_job(client_of, until):
+    async with Emulator(durations=0) as emu:
+        emu.fault("submit", Blackhole())
+        asked = asyncio.create_task(client_of(emu).submit())
+        await until(lambda: emu.requests)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await until(lambda: not emu.connections)
+        assert emu.ledger.settled == {"a cat": 1}
+
+
+async def test_client_that_leaves_ends_an_inline_wait(client_of, until):
+    before = asyncio.all_tasks()
+    async with Emulator(durations=1e9) as emu:
+        asked = asyncio.create_task(client_of(emu).submit())
+        await until(lambda: emu.requests)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await until(lambda: asyncio.all_tasks() == before)
+        assert emu.ledger.open == {"a cat"}
+
+
+# Restart
+
+
+async def test_restart_keeps_the_port_and_the_tasks(emu, client):
+    task, url = await client.submit(model="flux-pro"), emu.base_url
+    await emu.restart()
+    assert emu.base_url == url
+    assert (await client.poll(task)).json["status"] == "completed"
+
+
+async def test_restart_can_lose_tasks_and_links(client_of):
+    async with Emulator() as emu:
+        client = client_of(emu)
+        task = await client.submit(model="flux-pro")
+        await emu.restart(keep_tasks=False, down_s=0.01)
+        assert (await client.poll(task)).status == 404
+        assert emu.ledger.released == {"a cat": 1}
+
+
+async def test_restart_drops_connections(emu, until):
+    reader, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"))
+    writer.write(b"GET /")
+    await until(lambda: emu.connections)
+    await emu.restart()
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert emu.connections == 0
+    writer.transport.abort()
+
+
+# What users look at
+
+
+async def test_key_is_the_same_for_a_seed_unless_given():
+    assert Emulator(seed=1).api_key == Emulator(seed=1).api_key != Emulator(seed=2).api_key
+    assert Emulator().api_key.startswith("sk-emulator-")
+    assert Emulator(api_key="sk-mine").api_key == "sk-mine"
+
+
+async def test_same_seed_answers_with_the_same_pictures(client_of):
+    async def file(seed):
+        async with Emulator(seed=seed, durations=0) as emu:
+            client = client_of(emu)
+            answer = await client.submit(model="dall-e-2", size="256x256")
+            return (await client.get(answer.json["data"][0]["url"])).raw
+
+    assert await file(1) == await file(1)
+    assert await file(1) != await file(2)
+
+
+async def test_speed_shortens_durations(client_of):
+    async with Emulator(speed=6000) as emu:
+        client = client_of(emu)
+        task = await client.submit(model="flux-pro")
+        while (await client.poll(task)).json["status"] != "completed":
+            await asyncio.sleep(0.001)
+        assert 10 < emu.now() < 2000
+
+
+async def test_repr_is_a_dashboard(emu, client):
+    emu.fault("poll", Status(500))
+    emu.fault("submit", Script(("weird",)), prompt="dog")
+    await client.submit(model="flux-pro")
+    await client.submit("a dog", model="flux-pro")
+    assert repr(emu) == (
+        f"<Emulator {emu.base_url} running at 1x, tasks: 1 completed, 1 weird, "
+        "sold 2, open 1, $0.100, 1 connections, 2 requests, 2 faults>"
+    )
+    assert repr(Emulator(speed=60)).startswith("<Emulator stopped at 60x, tasks: none")
+
+
+async def test_faults_are_listed_and_cleared(emu, client):
+    fault = emu.fault("models", Status(500), times=3)
+    assert emu.faults == [fault]
+    assert (await client.ask("GET", "/v1/models")).status == 500
+    emu.clear_faults()
+    assert (await client.ask("GET", "/v1/models")).status == 200
+    assert fault.hits == 1
+
+
+async def test_loop_stays_free_while_a_large_picture_is_drawn(emu, client):
+    """Drawing happens in a thread; the loop keeps turning during it."""
+    turns = 0
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    answer = await client.submit(model="nano-banana-pro", resolution="4k", aspect_ratio="1:1")
+    turns = 0
+    assert (await client.get(answer.json["data"][0]["url"])).status == 200
+    turning.cancel()
+    assert turns > 100
+
+
+async def test_threads_end_with_the_emulator(client_of):
+    async with Emulator(durations=0) as emu:
+        await client_of(emu).submit(response_format="b64_json")
+        names = [thread.name for thread in threading.enumerate()]
+        assert any(name.startswith("lemon-emulator") for name in names)
+    await asyncio.sleep(0.02)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("lemon-emulator") for name in names)

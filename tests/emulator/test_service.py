@@ -1,0 +1,295 @@
+import asyncio
+import gzip
+import io
+
+import aiohttp
+import pytest
+from aiohttp import ClientTimeout
+
+from lemon_async.emulator import (
+    Blackhole,
+    Body,
+    Cut,
+    Emulator,
+    Expire,
+    Garbage,
+    HalfClose,
+    Latency,
+    Redirect,
+    Reset,
+    Status,
+)
+
+GENERATIONS = "/v1/images/generations"
+TINY = ClientTimeout(total=0.03)
+
+
+# Who asks?
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "sk-wrong", "Bearer", "Bearer ", "Bearer sk-wrong", "Basic {key}", "Bearer  {key}"],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing"])
+async def test_bad_key_is_refused_before_anything_else(emu, client, authorization, path):
+    headers = {}
+    if authorization is not None:
+        headers["Authorization"] = authorization.format(key=emu.api_key)
+    answer = await client.get(emu.base_url + path, headers=headers)
+    assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
+    assert not emu.requests[-1].authorized
+
+
+async def test_bearer_is_a_word_in_any_case(emu, client):
+    headers = {"Authorization": f"bearer {emu.api_key}"}
+    assert (await client.get(emu.base_url + "/v1/models", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", ""])
+async def test_foreign_host_header_is_refused(emu, client, host):
+    """A page in a browser cannot talk to the emulator by rebinding its own name."""
+    answer = await client.ask("GET", "/v1/models", headers={"Host": host})
+    assert (answer.status, answer.json["error"]["code"]) == (421, "misdirected_request")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"])
+async def test_names_of_this_machine_are_accepted(emu, client, host):
+    port = emu.base_url.rpartition(":")[2]
+    answer = await client.ask("GET", "/v1/models", headers={"Host": f"{host}:{port}"})
+    assert answer.status == 200
+
+
+async def test_every_answer_has_a_request_id_of_its_own(client):
+    answers = [await client.ask("GET", "/v1/models"), await client.submit(model="nope")]
+    ids = {answer.headers["x-request-id"] for answer in answers}
+    assert len(ids) == 2
+
+
+async def test_requests_are_logged_with_what_became_of_them(emu, client):
+    await client.ask("GET", "/v1/models?tag=x")
+    await client.get(emu.base_url + "/v1/models")
+    await client.get(emu.base_url + "/cdn/0.png")
+    log = [(s.route, s.method, s.path, s.status, s.authorized) for s in emu.requests]
+    assert log == [
+        ("models", "GET", "/v1/models", 200, True),
+        ("models", "GET", "/v1/models", 401, False),
+        ("cdn", "GET", "/cdn/0.png", 404, False),
+    ]
+    assert emu.requests[0].at_s <= emu.requests[1].at_s <= emu.now()
+
+
+async def test_key_or_cookie_on_a_download_is_counted(emu, client):
+    url = emu.base_url + "/cdn/0.png"
+    await client.get(url)
+    assert emu.key_leaks == 0
+    await client.ask("GET", url)
+    await client.get(url, headers={"Cookie": "a=b"})
+    assert emu.key_leaks == 2
+
+
+# Limits
+
+
+async def test_rate_limit_counts_polls_but_no_downloads(client_of):
+    async with Emulator(requests_per_minute=2, durations=0) as emu:
+        client = client_of(emu)
+        task = await client.submit(model="flux-pro")
+        polled = await client.poll(task)
+        for _ in range(3):
+            assert (await client.get(polled.json["data"][0]["url"])).status == 200
+        refused = await client.poll(task)
+        assert polled.headers["X-RateLimit-Remaining"] == "0"
+        assert (refused.status, refused.json["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert refused.headers["Retry-After"] == str(refused.json["error"]["retry_after"])
+        assert refused.headers["X-RateLimit-Limit"] == "2"
+
+
+async def test_unlimited_service_sends_no_limit_headers(client):
+    answer = await client.ask("GET", "/v1/models")
+    assert not [name for name in answer.headers if name.lower().startswith("x-ratelimit")]
+
+
+async def test_balance_runs_out(client_of):
+    async with Emulator(balance_usd=0.05, durations=0) as emu:
+        client = client_of(emu)
+        assert [(await client.submit()).status for _ in range(2)] == [200, 402]
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b'{"a": NaN}', b"\xff", b"[" * 9999])
+async def test_body_that_is_no_json_object_is_refused(client, body):
+    answer = await client.ask("POST", GENERATIONS, data=body)
+    assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_request_error")
+
+
+async def test_body_above_a_mebibyte_is_refused(client):
+    body = b'{"prompt": "' + b"x" * 2**20 + b'"}'
+    answer = await client.ask("POST", GENERATIONS, data=io.BytesIO(body))
+    assert (answer.status, answer.json["error"]["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b'{"prompt": "p"}'), b"no gzip at all"])
+async def test_compressed_body_is_not_unpacked(client, body):
+    headers = {"Content-Encoding": "gzip"}
+    answer = await client.ask("POST", GENERATIONS, data=body, headers=headers)
+    assert answer.status == 400
+
+
+async def test_chunked_body_above_a_mebibyte_is_refused(client):
+    """A body of unannounced length is counted while it comes in."""
+
+    async def chunks():
+        for _ in range(17):
+            yield b"x" * 2**16
+
+    answer = await client.ask("POST", GENERATIONS, data=chunks())
+    assert answer.status == 413
+
+
+async def test_waiting_client_is_told_to_continue(wire, submit_bytes):
+    seen = await wire(submit_bytes(Expect="100-continue"))
+    assert seen.data.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+async def test_connection_is_reused_after_refusals(emu, client):
+    for _ in range(3):
+        await client.submit(model="nope")
+    assert emu.connections == 1
+
+
+# Faults, as HTTP clients see them
+
+
+async def test_status_fault_replaces_the_answer_and_sells_nothing(emu, client):
+    emu.fault("submit", Status(502, "html"), times=1)
+    answer = await client.submit()
+    assert (answer.status, answer.headers["Content-Type"]) == (502, "text/html; charset=utf-8")
+    assert emu.requests[-1].status == 502
+    assert not emu.ledger.sold
+    assert (await client.submit()).status == 200
+
+
+async def test_billed_status_fault_sells_and_hides_it(emu, client):
+    emu.fault("submit", Status(502), bill=True)
+    assert (await client.submit(user="row 1")).status == 502
+    assert emu.ledger.sold == {"row 1": 1}
+
+
+async def test_bad_request_is_not_sold_under_a_billed_fault(emu, client):
+    emu.fault("submit", Status(502), bill=True)
+    assert (await client.submit("")).status == 502
+    assert not emu.ledger.sold
+
+
+async def test_huge_body_arrives_whole(emu, client):
+    emu.fault("submit", Status(500, "huge"))
+    assert len((await client.submit()).raw) > 8 * 2**20
+
+
+async def test_latency_and_status_combine(emu, client):
+    emu.fault("models", Latency(20), Status(503, error={"retryable": True}))
+    before = asyncio.get_running_loop().time()
+    answer = await client.ask("GET", "/v1/models")
+    assert asyncio.get_running_loop().time() - before >= 0.02
+    assert answer.json["error"]["retryable"] is True
+
+
+async def test_latency_alone_delays_the_real_answer(emu, client):
+    emu.fault("submit", Latency(1))
+    assert (await client.submit()).status == 200
+    assert (await client.submit("")).status == 400
+    assert emu.ledger.sold == {"a cat": 1}
+
+
+async def test_unbilled_transport_fault_carries_a_refusal(emu, client):
+    emu.fault("submit", Latency(0), bill=False)
+    assert (await client.submit()).status == 502
+    assert not emu.ledger.sold
+
+
+async def test_redirect_goes_where_it_is_told(emu, client):
+    emu.fault("poll", Redirect("http://evil.example/", 302))
+    answer = await client.poll("x")
+    assert (answer.status, answer.headers["Location"]) == (302, "http://evil.example/")
+
+
+async def test_body_fault_sends_any_bytes(emu, client):
+    bomb = gzip.compress(b"\0" * 10_000)
+    emu.fault("cdn", Body(bomb, headers={"Content-Encoding": "gzip"}))
+    answer = await client.get(emu.base_url + "/cdn/0.png")
+    assert (answer.headers["Content-Type"], answer.raw) == ("image/png", b"\0" * 10_000)
+
+
+async def test_expired_link_is_renewed_by_the_next_poll(emu, client):
+    emu.fault("cdn", Expire(), times=1)
+    task = await client.submit(model="flux-pro")
+    first = (await client.poll(task)).json["data"][0]["url"]
+    assert (await client.get(first)).status == 410
+    assert (await client.get(first)).status == 410
+    second = (await client.poll(task)).json["data"][0]["url"]
+    assert (await client.get(second)).status == 200
+
+
+async def test_odd_headers_are_sent_as_they_are(emu, client):
+    emu.fault("poll", Status(429, headers={"Retry-After": "1e400"}))
+    assert (await client.poll("x")).headers["Retry-After"] == "1e400"
+
+
+async def test_blackhole_sells_and_says_nothing(emu, client):
+    emu.fault("submit", Blackhole())
+    with pytest.raises(TimeoutError):
+        await client.ask("POST", GENERATIONS, json={"prompt": "p"}, timeout=TINY)
+    assert emu.ledger.sold == {"p": 1}
+    assert emu.requests[-1].status is None
+
+
+async def test_garbage_is_no_http(emu, client):
+    emu.fault("submit", Garbage())
+    with pytest.raises(aiohttp.ClientError):
+        await client.submit()
+    assert emu.ledger.sold == {"a cat": 1}
+
+
+@pytest.mark.parametrize("kind", [Reset, HalfClose])
+@pytest.mark.parametrize(
+    ("at", "sold"),
+    [
+        ("accept", 0),
+        ("request_head", 0),
+        ("request_body", 0),
+        ("request_end", 1),
+        ("response_head", 1),
+        ("response_body", 1),
+    ],
+)
+async def test_broken_exchange_is_an_error_for_the_client_and_sold_by_where(emu, client, kind, at, sold):
+    fault = emu.fault("submit", kind(at), times=1)
+    with pytest.raises(aiohttp.ClientError):
+        await client.submit()
+    assert fault.hits == 1
+    assert emu.ledger.sold.total() == sold
+    assert (await client.submit()).status == 200
+    assert (await client.ask("GET", "/v1/models")).status == 200
+
+
+async def test_cut_download_is_short(emu, client):
+    task = await client.submit(model="flux-pro")
+    url = (await client.poll(task)).json["data"][0]["url"]
+    emu.fault("cdn", Cut(1000))
+    with pytest.raises(aiohttp.ClientError):
+        await client.get(url)
+    assert emu.requests[-1].status == 200
+
+
+async def test_request_head_fault_strikes_a_reused_connection(emu, client):
+    """The door sees each request line of a connection, not only the first."""
+    await client.ask("GET", "/v1/models")
+    emu.fault("submit", Reset("request_head"))
+    assert (await client.ask("GET", "/v1/models")).status == 200
+    assert emu.connections == 1
+    with pytest.raises(aiohttp.ClientError):
+        await client.submit()
+    assert [seen.route for seen in emu.requests] == ["models", "models"]
