@@ -59,7 +59,7 @@ class Emulator:
     ) -> None:
         if not allow_remote and not _is_loopback(host):
             raise ValueError(f"{host} is reachable by others; allow_remote=True if that is meant")
-        self.api_key = api_key or f"sk-emulator-{_digest(f'key:{seed}')[:32]}"
+        self.api_key: str = api_key or f"sk-emulator-{_digest(f'key:{seed}')[:32]}"
         self._host = "127.0.0.1" if host == "localhost" else host
         self._port = port
         self._is_remote_allowed = allow_remote

@@ -5,7 +5,7 @@ from typing import Any
 
 from lemon_async.emulator.families import FAMILIES, Family, family_of
 from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.rules import unknown_model
+from lemon_async.emulator.rules import MAX_IMAGES, unknown_model
 
 _CREATED = 1_706_000_000
 _CATEGORY = "image"
@@ -47,7 +47,7 @@ def show_model(model: str, unix: float) -> dict[str, Any]:
     if family is None:
         raise unknown_model(model, status=404)
     card = _card(model, family, unix, is_ranked=model in _RECOMMENDED)
-    card["lemondata"] |= {"description": f"{family.name} on the emulator", "max_n": family.max_n}
+    card["lemondata"] |= {"description": f"{family.name} on the emulator", "max_n": MAX_IMAGES}
     return card
 
 

@@ -44,7 +44,6 @@ class Family:
     is_task_based: bool = False
     is_async_allowed: bool = False
     is_token_priced: bool = False
-    max_n: int = 10
     poll_path: str = TASKS_PATH
     operations: tuple[str, ...] = ("generate",)
 
@@ -57,7 +56,9 @@ COMMON_FIELDS = _fields(
     **{"response_format": one_of("url", "b64_json"), "async": boolean, "user": text},
 )
 
-_ANY_SHAPE = _fields(size=plain_size, aspect_ratio=ratio)
+_SHAPE = _fields(size=plain_size, aspect_ratio=ratio)
+# Families whose pages name no selectors of their own.
+_ANY_SELECTOR = _fields(size=plain_size, aspect_ratio=ratio, resolution=one_of("1k", "2k", "4k"))
 _COMPRESSION = integer(0, 100)
 
 FAMILIES: tuple[Family, ...] = (
@@ -67,7 +68,6 @@ FAMILIES: tuple[Family, ...] = (
         ids=("dall-e-3",),
         price_usd=0.04,
         median_s=9.0,
-        max_n=1,
         fields=_fields(
             size=one_of("1024x1024", "1792x1024", "1024x1792"),
             quality=one_of("standard", "hd"),
@@ -128,7 +128,7 @@ FAMILIES: tuple[Family, ...] = (
         price_usd=0.035,
         median_s=6.0,
         operations=("generate", "edit"),
-        fields=_ANY_SHAPE,
+        fields=_SHAPE,
     ),
     Family(
         name="Gemini 2.0 Flash",
@@ -144,7 +144,7 @@ FAMILIES: tuple[Family, ...] = (
         price_usd=0.003,
         median_s=2.5,
         is_async_allowed=True,
-        fields=_ANY_SHAPE,
+        fields=_ANY_SELECTOR,
     ),
     Family(
         name="FLUX",
@@ -156,7 +156,7 @@ FAMILIES: tuple[Family, ...] = (
         is_task_based=True,
         is_async_allowed=True,
         operations=("generate", "edit"),
-        fields=_ANY_SHAPE,
+        fields=_ANY_SELECTOR,
     ),
     Family(
         name="Midjourney",
@@ -167,7 +167,7 @@ FAMILIES: tuple[Family, ...] = (
         median_s=60.0,
         is_task_based=True,
         poll_path=IMAGES_PATH,
-        fields=_ANY_SHAPE,
+        fields=_ANY_SELECTOR,
     ),
     Family(
         name="Ideogram",
@@ -177,7 +177,7 @@ FAMILIES: tuple[Family, ...] = (
         price_usd=0.06,
         median_s=45.0,
         is_task_based=True,
-        fields=_ANY_SHAPE,
+        fields=_ANY_SELECTOR,
     ),
     Family(
         name="Stable Diffusion",
@@ -185,7 +185,7 @@ FAMILIES: tuple[Family, ...] = (
         ids=("stable-diffusion-3",),
         price_usd=0.035,
         median_s=6.0,
-        fields=_ANY_SHAPE,
+        fields=_ANY_SELECTOR,
     ),
     Family(
         name="Grok Imagine",

@@ -19,6 +19,7 @@ from lemon_async.emulator.problems import Complaint, Problem
 
 DEFAULT_MODEL = "dall-e-3"
 MAX_PROMPT_CHARS = 4_000
+MAX_IMAGES = 10
 
 _DEFAULT_SIZE = (1024, 1024)
 _EDGE_PX = {"1k": 1024, "2k": 2048, "4k": 4096}
@@ -107,7 +108,7 @@ def _prompt_complaints(given: Mapping[str, Any]) -> Iterator[Complaint]:
 
 def _field_complaints(given: Mapping[str, Any], family: Family) -> Iterator[Complaint]:
     """Check each field that this family, or any other, documents."""
-    checks = {**COMMON_FIELDS, "n": integer(1, family.max_n), **family.fields}
+    checks = {**COMMON_FIELDS, "n": integer(1, MAX_IMAGES), **family.fields}
     for name, value in given.items():
         if name in checks:
             wrong = checks[name](value)

@@ -66,9 +66,9 @@ class Service:
     ) -> None:
         self.faults: list[Fault] = []
         self.requests: list[SeenRequest] = []
-        self.key_leaks = 0
+        self.key_leaks: int = 0
         self.hosts: frozenset[str] | None = frozenset()
-        self.doors = Doors(self._break_at_accept, self._break_at_head)
+        self.doors: Doors = Doors(self._break_at_accept, self._break_at_head)
         self._endpoints = endpoints
         self._store = store
         self._clock = clock

@@ -43,7 +43,6 @@ def test_prompt_of_4000_characters_is_fine():
 @pytest.mark.parametrize(
     ("model", "field", "value"),
     [
-        ("dall-e-3", "n", 2),
         ("dall-e-2", "n", 11),
         ("dall-e-2", "n", 0),
         ("dall-e-2", "n", True),
