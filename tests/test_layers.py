@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "cli": {"api", "pace", "client", "emulator"},
     "": {"api", "pace", "client", "cli"},  # the front door, and `python -m`
 }
-IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "datetime", "random", "os", "logging"}
+IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random", "os", "logging"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

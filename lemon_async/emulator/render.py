@@ -11,14 +11,9 @@ from random import Random
 from typing import Any
 
 from attrs import frozen
+from PIL import Image, ImageDraw, ImageFont
 
 from lemon_async.emulator.picture import Picture
-
-try:
-    from PIL import Image, ImageDraw, ImageFont
-except ImportError as missing:  # pragma: no cover - the suite always has Pillow
-    _advice = "the emulator draws with Pillow: pip install 'lemon-async[emulator]'"
-    raise ImportError(_advice) from missing
 
 _BACKGROUND_EDGE = 512
 _PALETTE_GRID = 3

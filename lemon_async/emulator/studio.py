@@ -36,9 +36,9 @@ class Studio:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._threads, import_module, f"{__package__}.render")
-        except ImportError:
+        except ImportError as missing:
             self.close()
-            raise
+            raise ImportError("the emulator draws with Pillow: pip install 'lemon-async[emulator]'") from missing
 
     def close(self) -> None:
         """Drop what has not been drawn; a picture in the making ends in its thread, unseen."""
