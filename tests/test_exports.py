@@ -4,12 +4,37 @@ import lemon_async
 from lemon_async import emulator
 from lemon_async.api import errors
 
-ROOT = """
-AccessDenied ApiError AuthenticationError BadRequest Conflict ContractError DownloadError GenerateRequest Image
-ImageTask Images InsufficientBalance LemonError LemonSession NotFound PayloadTooLarge PollPolicy RateLimited
-RetryPolicy ServerError SessionMisuse SubmissionUnknown TaskCancelled TaskError TaskFailed TaskLost TaskTimeout
-Timeouts TransportError
-""".split()
+ROOT = [
+    "AccessDenied",
+    "ApiError",
+    "AuthenticationError",
+    "BadRequest",
+    "Conflict",
+    "ContractError",
+    "DownloadError",
+    "GenerateRequest",
+    "Image",
+    "ImageTask",
+    "Images",
+    "InsufficientBalance",
+    "LemonError",
+    "LemonSession",
+    "NotFound",
+    "PayloadTooLarge",
+    "PollPolicy",
+    "RateLimited",
+    "RetryPolicy",
+    "ServerError",
+    "SessionMisuse",
+    "SubmissionUnknown",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskLost",
+    "TaskTimeout",
+    "Timeouts",
+    "TransportError",
+]
 
 
 def test_root_exports_these_names_and_little_else():

@@ -15,8 +15,8 @@ from lemon_async.api.models import GenerateRequest
 
 __all__ = ["Family", "check", "family_of"]
 
-_PIXELS = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
-_RATIO = re.compile(r"[1-9]\d{0,2}:[1-9]\d{0,2}")
+_PIXELS = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
+_RATIO = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")
 
 _COMMON = frozenset({"model", "n", "response_format", "user", "extra"})
 _GPT_ONLY = frozenset(
@@ -107,7 +107,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="xAI Grok Imagine",
         ids=("grok-imagine-image", "grok-imagine-image-quality", "grok-imagine-image-pro"),
-        fields=_COMMON | {"size", "aspect_ratio", "resolution"},
+        fields=_COMMON | {"aspect_ratio", "resolution"},
         values={"resolution": ("1k", "2k")},
     ),
 )
@@ -204,7 +204,7 @@ def check(request: GenerateRequest) -> tuple[Problem, ...]:
 
 
 def _family_fault(family: Family, name: str, value: str | int) -> str | None:
-    if name not in family.fields:
+    if name not in family.fields and value is not False:  # `async` off is what every family does
         return f"{family.name} does not have this field; leave it out"
     accepted = family.values.get(name)
     if accepted is not None and value not in accepted:

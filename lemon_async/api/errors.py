@@ -67,6 +67,7 @@ def _token_of(error: "LemonError") -> str | None:
 def _restore(cls: type["LemonError"], state: dict[str, Any]) -> "LemonError":
     error = cls.__new__(cls)
     error.__dict__.update(state)
+    error.args = (str(error),)
     return error
 
 

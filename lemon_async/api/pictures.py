@@ -15,6 +15,7 @@ _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 # Start-of-frame markers carry the size; C4, C8 and CC share their range and are something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MOST_SEGMENTS = 1000  # real headers have dozens; megabytes of empty ones must not hold the event loop
 _MOST_PIXELS = 200_000_000
 """Far above any size of the service, far below what would fill a memory when decoded."""
 
@@ -68,16 +69,20 @@ def _gif_size(content: bytes) -> tuple[int, int]:
 
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     at = 2
-    while at + 9 <= len(content):
+    for _ in range(_MOST_SEGMENTS):
+        if content[at] != 0xFF:
+            break
         marker, length = struct.unpack_from(">xBH", content, at)
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 5)
             return width, height
-        at += 2 + length
+        at += 1 if marker == 0xFF else 2 + length  # any number of FF may stand before a marker
     return None
 
 
 def _webp_size(content: bytes) -> tuple[int, int] | None:
+    if len(content) < 30:
+        return None
     kind = content[12:16]
     if kind == b"VP8X":
         return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")

@@ -15,7 +15,7 @@ from lemon_async.api.errors import (
     RateLimited,
     ServerError,
 )
-from lemon_async.api.response import Response, Unreadable, retry_after_s
+from lemon_async.api.response import Response, Unreadable, one_line, retry_after_s
 
 __all__ = ["api_error", "is_worth_retrying", "stated_error"]
 
@@ -56,11 +56,11 @@ def api_error(response: Response) -> ApiError:
     cls = _CLASSES.get(status, ServerError if status >= _FIRST_SERVER_ERROR else ApiError)
     return cls(
         status=status,
-        message=_line(error.get("message")) or _line(error.get("code")) or words,
+        message=one_line(error.get("message")) or one_line(error.get("code")) or words,
         **_hints(error),
         validation_errors=_mappings(parsed.get("validation_errors") if isinstance(parsed, Mapping) else None),
         retry_after=_retry_after(response, error),
-        request_id=_line(response.headers.get("x-request-id")) or _line(error.get("request_id")),
+        request_id=one_line(response.headers.get("x-request-id")) or one_line(error.get("request_id")),
         headers=dict(response.headers),
     )
 
@@ -74,7 +74,7 @@ def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
     """Return the optional hints; one of an unexpected type is left out, not an error of its own."""
     suggestions = _mappings(error.get("suggestions"))
     return {
-        **{name: _line(error.get(name)) for name in ("code", "type", "param", "hint", "did_you_mean")},
+        **{name: one_line(error.get(name)) for name in ("code", "type", "param", "hint", "did_you_mean")},
         **{name: _number(error.get(name)) for name in ("balance_usd", "estimated_cost_usd")},
         "retryable": error["retryable"] if isinstance(error.get("retryable"), bool) else None,
         "suggestions": tuple(s["id"] for s in suggestions if isinstance(s.get("id"), str)),
@@ -91,16 +91,15 @@ def _retry_after(response: Response, error: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _line(value: object) -> str | None:
-    """One printable line: messages end up in terminals and logs."""
-    if not isinstance(value, str):
-        return None
-    return " ".join("".join(c if c.isprintable() else " " for c in value).split()) or None
-
-
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:
-    return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        {name: one_line(item) or "" if isinstance(item, str) else item for name, item in entry.items()}
+        for entry in value
+        if isinstance(entry, Mapping)
+    )

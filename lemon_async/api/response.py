@@ -9,13 +9,14 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import attrs
 import orjson
 
-__all__ = ["Response", "Unreadable", "retry_after_s"]
+__all__ = ["Response", "Unreadable", "one_line", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
@@ -77,11 +78,11 @@ class Response:
         return _inflate(self.body)
 
 
-def _inflate(body: bytes) -> bytes:
-    """Undo gzip or deflate within `MAX_BODY_BYTES`; unlike most readers, notice a stream that was cut."""
+def _inflate(body: bytes, most: int = MAX_BODY_BYTES) -> bytes:
+    """Undo gzip or deflate within `most` bytes; unlike most readers, notice a stream that was cut."""
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
-        content = unpacker.decompress(body, MAX_BODY_BYTES)
+        content = unpacker.decompress(body, most)
     except zlib.error:
         raise Unreadable("a compressed body that is damaged") from None
     if not unpacker.eof:
@@ -96,11 +97,18 @@ def _summary(content: bytes) -> str:
     title = _TITLE.search(text)
     is_html = title is not None or re.match(r"\s*<(!doctype|html|head|body|!--)", text, re.IGNORECASE)
     bare = html.unescape(_TAGS.sub(" ", title[1] if title else text))
-    words = " ".join("".join(c if c.isprintable() else " " for c in bare).split())
+    words = one_line(re.sub(r"[<>]", " ", bare)) or ""  # "&lt;script&gt;" is a tag again by now
     if len(words) > _LONGEST_SUMMARY:
         words = words[:_LONGEST_SUMMARY] + "…"
     kind = "an HTML page" if is_html else "the text"
     return f"{kind} {words!r}" if words else kind
+
+
+def one_line(value: object) -> str | None:
+    """Return text as one printable line, or `None` without any: messages end up in terminals and logs."""
+    if not isinstance(value, str):
+        return None
+    return " ".join("".join(c if c.isprintable() else " " for c in value).split()) or None
 
 
 def retry_after_s(value: object, *, received_at: float) -> float | None:
@@ -112,7 +120,7 @@ def retry_after_s(value: object, *, received_at: float) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        seconds = float(min(value, 10**9))
+        seconds = float(max(min(value, 10**9), 0))
     elif isinstance(value, str):
         seconds = _seconds_of(value.strip(), received_at)
     else:
@@ -126,6 +134,8 @@ def _seconds_of(text: str, received_at: float) -> float:
     except ValueError:
         pass
     try:
-        return parsedate_to_datetime(text).timestamp() - received_at
+        date = parsedate_to_datetime(text)
+        # Without a zone it is UTC too (RFC 9110, 5.6.7), not the local time that Python takes it for.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - received_at
     except (ValueError, OverflowError):
         return math.nan

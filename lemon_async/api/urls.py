@@ -25,6 +25,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 # RFC 3986 `pchar`, "/" and a query: no backslash, white space, control character, fragment or non-ASCII.
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/-]+(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
 _PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII without backslash
+_HOST = re.compile(r"(.*@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+_UNICAST = ipaddress.ip_network("2000::/3")  # beside it: mapped, compatible, NAT64, local, multicast
 _LONGEST_ID = 512
 
 
@@ -62,9 +64,8 @@ def resolve_poll_url(origin: str, poll_url: str) -> str:
         parts = _split(poll_url)
         if parts is None or "@" in parts.netloc or not parts.hostname or _origin(parts) != origin:
             raise ValueError("it leaves the API's origin")
-        path = poll_url.split("/", 3)[3:][0] if poll_url.count("/") >= 3 else ""
-        path = f"/{path}"
-    if not _PATH.fullmatch(path) or _climbs(path):
+        path = poll_url[len(f"{parts.scheme}://{parts.netloc}") :]
+    if not _PATH.fullmatch(path) or _climbs(path.partition("?")[0]):
         raise ValueError("it is not a plain path")
     return path
 
@@ -75,7 +76,7 @@ def task_path(task_id: str) -> str:
     Raises:
         ValueError: When the id cannot be one segment of a path.
     """
-    if not task_id or len(task_id) > _LONGEST_ID or not _PLAIN.fullmatch(task_id) or _climbs(f"/{task_id}"):
+    if not task_id or len(task_id) > _LONGEST_ID or not _PLAIN.fullmatch(task_id) or _climbs(task_id):
         raise ValueError("a task id is one word of printable ASCII, like ldtask_0123abcd")
     return f"/v1/tasks/{quote(task_id, safe='')}"
 
@@ -137,7 +138,7 @@ def _split(url: str) -> SplitResult | None:
         _ = parts.port
     except ValueError:
         return None
-    return parts
+    return parts if not parts.netloc or _HOST.fullmatch(parts.netloc) else None
 
 
 def _origin(parts: SplitResult) -> str:
@@ -150,16 +151,20 @@ def _origin(parts: SplitResult) -> str:
 
 def _climbs(path: str) -> bool:
     """Tell whether a path holds `.` or `..` segments, in plain or percent-encoded once or twice."""
-    bare = path.partition("?")[0]
-    decoded = unquote(unquote(bare))
+    decoded = unquote(unquote(path))
     return not decoded.isprintable() or any(part in {".", ".."} for part in re.split(r"[/\\]", decoded))
 
 
 def _is_private(host: str) -> bool:
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+    name = host.rstrip(".")
+    if name == "localhost" or name.endswith((".localhost", ".local", ".internal")):
         return True
     try:
-        return not ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(name)
     except ValueError:
         # "127.1", "0x7f.1" and "2130706433" are addresses to a resolver; no public name ends in a number.
-        return re.fullmatch(r"(0x[0-9a-f]*|\d+)", host.rstrip(".").rpartition(".")[2]) is not None
+        return re.fullmatch(r"(0x[0-9a-f]*|\d+)", name.rpartition(".")[2]) is not None
+    # `is_global` differs between versions of Python in what it makes of IPv4 inside IPv6 (2002::/16 is 6to4).
+    if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or address.sixtofour):
+        return True
+    return address.is_multicast or not address.is_global

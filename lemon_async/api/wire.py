@@ -18,7 +18,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from lemon_async.api.errors import ApiError, ContractError, Problem
 from lemon_async.api.models import Billing, GenerateRequest, ImageData, TaskFault, TaskSnapshot
 from lemon_async.api.refusals import api_error, stated_error
-from lemon_async.api.response import Response, Unreadable
+from lemon_async.api.response import Response, Unreadable, one_line
 
 __all__ = [
     "Accepted",
@@ -157,7 +157,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
         if not (snapshot.images or snapshot.task_id or snapshot.poll_url):
             return None
         snapshot = attrs.evolve(snapshot, status="completed" if snapshot.images else "pending")
-    is_task = snapshot.task_id or snapshot.poll_url or snapshot.status == "pending"
+    is_task = snapshot.task_id or snapshot.poll_url or snapshot.status in {"pending", "processing"}
     billing = Billing(
         transaction_id=_text(parsed.get("billing_transaction_id")),
         headers={name: value for name, value in response.headers.items() if name.startswith("x-")},
@@ -207,8 +207,8 @@ def _truth(value: object, _: type[Any]) -> bool:
 def _images(value: object, _: type[Any]) -> tuple[ImageData, ...]:
     if not isinstance(value, list):
         return ()
-    images = (_converter().structure(item, ImageData) for item in value if isinstance(item, Mapping))
-    return tuple(_without_data_url(image) for image in images if image.is_usable)
+    images = (_without_data_url(_converter().structure(item, ImageData)) for item in value if isinstance(item, Mapping))
+    return tuple(image for image in images if image.is_usable)
 
 
 def _without_data_url(image: ImageData) -> ImageData:
@@ -223,9 +223,11 @@ def _without_data_url(image: ImageData) -> ImageData:
 def _fault(value: object, _: type[Any]) -> TaskFault | None:
     """A failed task's `error` is a string on one page and an object on another; both read the same."""
     if isinstance(value, Mapping):
-        message = _text(value.get("message")) or _text(value.get("code"))
-        return TaskFault(message, _text(value.get("code"))) if message else None
-    return TaskFault(value) if isinstance(value, str) and value else None
+        code = one_line(value.get("code"))
+        message = one_line(value.get("message")) or code
+    else:
+        code, message = None, one_line(value)
+    return TaskFault(message, code) if message else None
 
 
 @cache

@@ -160,7 +160,7 @@ def _go(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
         code = asyncio.run(work())
     except KeyboardInterrupt:
         code = 130
-    except (LemonError, OSError, ValueError) as error:
+    except (LemonError, ImportError, OSError, ValueError) as error:
         complain(error)
         code = exit_code_of(error)
     sys.exit(code)
@@ -176,7 +176,7 @@ async def _session(base_url: str | None, deadline_s: float, *, is_emulated: bool
         ):
             yield lemon
     elif not environ.get(KEY_VARIABLE):
-        advice = f"is missing: set {KEY_VARIABLE}, or add --emulator to try without a key"
+        advice = f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without"
         raise ContractError(problems=(Problem("API key", advice),))
     else:
         async with LemonSession(base_url=base_url, polling=PollPolicy(deadline_s=deadline_s)) as lemon:

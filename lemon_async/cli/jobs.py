@@ -33,7 +33,7 @@ class Job:
 def exit_code_of(error: Exception) -> int:
     """Return the exit code that tells a script what kind of failure this is."""
     match error:
-        case ContractError():
+        case ContractError() | ValueError():
             return 2
         case SubmissionUnknown():
             return 3
@@ -93,7 +93,11 @@ async def _save(image: Image, job: Job, destination: Destination) -> int:
         if image.url:
             tqdm.write(f"the picture is paid for; its link, good for some hours: {plain(image.url)}", file=sys.stderr)
         return 1
-    click.echo(plain(path))
+    try:
+        click.echo(plain(path))
+    except (OSError, UnicodeError) as error:  # a closed pipe, an odd encoding: not the other jobs' failure
+        complain(error, str(path))
+        return 1
     return 0
 
 

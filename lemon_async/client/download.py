@@ -53,7 +53,7 @@ class Downloads:
                 raise DownloadError(url=redact(url), reason=reason) from None
 
     async def aclose(self) -> None:
-        """Close the connections; downloads under way end with `DownloadError`."""
+        """Close the connections; downloads under way end with `DownloadError`, and so do those that come later."""
         self._is_closed = True
         if self._http is not None:
             await self._http.close()
@@ -72,6 +72,8 @@ class Downloads:
         link = url
         for _ in range(_MAX_REDIRECTS + 1):
             fault = find_link_fault(link, allow_loopback=self._allow_loopback)
+            if self._is_closed:
+                fault = "the session is closed"
             if fault is not None:
                 raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
             try:

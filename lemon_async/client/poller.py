@@ -158,7 +158,8 @@ class Poller:
             case Denied(error):
                 self._end(task, attrs.evolve(error, task=task))
             case Noise(reason, _, retry_after_s):
-                self._last_noise[task] = reason
+                if task in self._schedule:
+                    self._last_noise[task] = reason
                 self._schedule.faulted(task, now, retry_after_s=retry_after_s)
 
     async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:

@@ -17,6 +17,7 @@ from lemon_async.api.errors import (
     Problem,
     SessionMisuse,
     SubmissionUnknown,
+    TransportError,
 )
 from lemon_async.api.models import GenerateFields, GenerateRequest, TaskSnapshot
 from lemon_async.api.refusals import api_error
@@ -247,7 +248,10 @@ class LemonSession:
 
     async def _cancel_task(self, task: ImageTask) -> None:
         """Ask the service to cancel `task`; use `ImageTask.cancel`."""
-        response = await self._transport.call("DELETE", task_path(task.id or ""))
+        try:
+            response = await self._transport.call("DELETE", task_path(task.id or ""))
+        except TransportError as failure:
+            raise attrs.evolve(failure, task=task) from failure.__cause__
         reading = read_poll(response)
         if not isinstance(reading, Alive):
             raise attrs.evolve(api_error(response), task=task)

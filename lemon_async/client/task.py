@@ -7,6 +7,7 @@ cancel scope, so a handle may be awaited in one cell of a notebook, cancelled, a
 
 import asyncio
 import copy
+import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from lemon_async.client.image import Download, Images
 from lemon_async.client.tokens import TaskReference
 
 __all__ = ["ImageTask"]
+
+logger: logging.Logger = logging.getLogger("lemon_async")
 
 
 class TaskOwner(Protocol):
@@ -229,7 +232,11 @@ class ImageTask:
         if self.done:
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
-                callback(self)
+                try:
+                    callback(self)
+                except Exception:
+                    # Raised here it would end the poller, and with it the tasks of everybody else.
+                    logger.exception("a callback of %r failed", self)
 
     def __repr__(self) -> str:
         state = type(self._failure).__name__ if self._failure else self.status

@@ -84,7 +84,7 @@ class Transport:
         self._budget = budget
         self._paid: aiohttp.ClientSession | None = None
         self._free: aiohttp.ClientSession | None = None
-        self.is_closed = False
+        self.is_closed: bool = False
 
     async def submit(self, path: str, body: bytes) -> Response:
         """Send a paid request once.

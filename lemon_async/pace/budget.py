@@ -26,7 +26,8 @@ class Budget:
 
     def limited(self, now: float, retry_after_s: float | None) -> None:
         """Take note of a 429 at `now`; an earlier end of a running pause does not shorten it."""
-        pause = self._next_pause_s if retry_after_s is None else retry_after_s
+        # "0", or a date that has passed, tells nothing either: taken at its word, it would be a busy loop.
+        pause = retry_after_s or self._next_pause_s
         self.clear_at = max(self.clear_at, now + min(pause, _LONGEST_PAUSE_S))
         self._next_pause_s = min(self._next_pause_s * 2, _LONGEST_PAUSE_S)
 

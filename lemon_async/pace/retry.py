@@ -1,7 +1,5 @@
 """How long to wait before a request that was provably not sold is sent again."""
 
-import math
-
 import attrs
 
 from lemon_async.pace.settings import at_least_zero, positive
@@ -38,9 +36,9 @@ class RetryPolicy:
             retry_after_s: What the service asked for, if it did.
             jitter: A number in [0, 1) that spreads clients who failed together.
         """
-        if retry_after_s is not None:
+        if retry_after_s:  # 0, or a date that has passed, is no invitation to ask without pause
             wait = min(retry_after_s, self.max_retry_after_s) + jitter * self.first_backoff_s
         else:
-            ceiling = min(math.ldexp(self.first_backoff_s, min(attempt - 1, 64)), self.max_backoff_s)
+            ceiling = min(self.first_backoff_s * 2.0 ** min(attempt - 1, 64), self.max_backoff_s)
             wait = ceiling * (1 + jitter) / 2
         return wait if elapsed_s + wait <= self.max_elapsed_s else None

@@ -63,6 +63,7 @@ Key = TypeVar("Key")
 class _Entry:
     born: float
     deadline: float
+    plan: int = -1
     faults: int = 0
     misses: int = 0
     missing_since: float = 0.0
@@ -104,8 +105,8 @@ class Schedule(Generic[Key]):
 
     def add(self, key: Key, now: float, *, is_fresh: bool = True) -> None:
         """Take a task in; a fresh one gets the minimum gap first, a resumed one is polled at once."""
-        entry = _Entry(born=now, deadline=now + self._policy.deadline_s)
-        self._entries[key] = entry
+        self.discard(key)  # whoever returns has the last deadline
+        self._entries[key] = _Entry(born=now, deadline=now + self._policy.deadline_s)
         self._plan(key, now, self._policy.min_gap_s if is_fresh else 0.0)
 
     def discard(self, key: Key) -> None:
@@ -155,9 +156,10 @@ class Schedule(Generic[Key]):
         return max((now - entry.born) * _GAP_PER_AGE, self._policy.min_gap_s)
 
     def _plan(self, key: Key, now: float, gap: float) -> None:
-        # The serial number breaks ties by age and keeps keys from being compared.
-        due = now + min(gap, self._policy.max_gap_s)
-        heapq.heappush(self._due, (due, next(self._serial), key))
+        # The serial number breaks ties by age, keeps keys from being compared, and tells a task's plan from those
+        # it had before: the heap keeps what is overruled until it would be due.
+        serial = self._entries[key].plan = next(self._serial)
+        heapq.heappush(self._due, (now + min(gap, self._policy.max_gap_s), serial, key))
 
     def _pop_expired(self, now: float) -> Iterator[Key]:
         while self._entries:
@@ -168,9 +170,14 @@ class Schedule(Generic[Key]):
             yield key
 
     def _pop_due(self, now: float, room: int) -> Iterator[Key]:
-        while self._due and (self._due[0][2] not in self._entries or (room > 0 and self._due[0][0] <= now)):
-            _, _, key = heapq.heappop(self._due)
-            if key in self._entries:
+        while self._due:
+            due, serial, key = self._due[0]
+            entry = self._entries.get(key)
+            is_valid = entry is not None and entry.plan == serial
+            if is_valid and (room <= 0 or due > now):
+                return
+            heapq.heappop(self._due)
+            if is_valid:
                 yield key
                 room -= 1
 

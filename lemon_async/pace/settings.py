@@ -1,6 +1,6 @@
 """Validators that the settings classes share; a bad setting is refused where it is written."""
 
-import math
+import sys
 from typing import Any
 
 from lemon_async.api.errors import ContractError, Problem
@@ -13,7 +13,7 @@ def _refuse(attribute: Any, advice: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def positive(_: object, attribute: Any, value: float) -> None:

@@ -1,0 +1,215 @@
+"""What bytes say of themselves, asked with real pictures, whole and cut."""
+
+import io
+import struct
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lemon_async.api.pictures import PictureFacts, find_picture_fault, sniff
+
+steady = settings(derandomize=True, deadline=None)
+
+SIZE = (19, 11)
+
+
+def draw(kind, mode="RGB", size=SIZE, **options):
+    """Return the bytes of a picture that no encoder can shrink to nothing."""
+    picture = Image.effect_noise(size, 80).convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def draw_animated(kind):
+    frames = [Image.new("RGB", SIZE, colour) for colour in ("red", "green", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def exif():
+    tags = Image.Exif()
+    tags[0x010E] = "a description, " * 20
+    return tags
+
+
+def with_fill_bytes(jpeg):
+    """Any JPEG marker may be preceded by fill bytes (ITU T.81, B.1.1.2)."""
+    at = jpeg.index(b"\xff\xc0")
+    return jpeg[:at] + b"\xff\xff\xff" + jpeg[at:]
+
+
+PICTURES = {
+    "png": draw("PNG"),
+    "png with alpha": draw("PNG", "RGBA"),
+    "png of one pixel": draw("PNG", size=(1, 1)),
+    "jpeg": draw("JPEG"),
+    "jpeg progressive": draw("JPEG", progressive=True),
+    "jpeg grey": draw("JPEG", "L"),
+    "jpeg with exif": draw("JPEG", exif=exif(), comment=b"a comment"),
+    "jpeg with fill bytes": with_fill_bytes(draw("JPEG")),
+    "webp VP8": draw("WEBP"),
+    "webp VP8L": draw("WEBP", lossless=True),
+    "webp VP8X": draw("WEBP", exif=exif()),
+    "webp VP8X with alpha": draw("WEBP", "LA"),
+    "webp animated": draw_animated("WEBP"),
+    "gif": draw("GIF"),
+    "gif animated": draw_animated("GIF"),
+    "avif": draw("AVIF"),
+}
+every_picture = pytest.mark.parametrize("name", PICTURES)
+CUTTABLE = [name for name in PICTURES if name.startswith(("png", "jpeg", "webp"))]
+
+
+@every_picture
+def test_sniff_tells_format_and_size(name):
+    kind = name.partition(" ")[0]
+    size = (1, 1) if "one pixel" in name else SIZE
+    assert sniff(PICTURES[name]) == PictureFacts(kind, None if kind == "avif" else size)
+
+
+def test_pictures_cover_the_three_layouts_of_webp():
+    assert {PICTURES[name][12:16] for name in PICTURES if name.startswith("webp")} == {b"VP8 ", b"VP8L", b"VP8X"}
+
+
+def test_sniff_of_an_old_gif_knows_it():
+    assert sniff(b"GIF87a" + PICTURES["gif"][6:]) == PictureFacts("gif", SIZE)
+
+
+@every_picture
+def test_whole_picture_has_no_fault(name):
+    assert find_picture_fault(PICTURES[name]) is None
+
+
+@every_picture
+def test_picture_with_a_few_bytes_behind_it_has_no_fault(name):
+    """Some encoders pad."""
+    assert find_picture_fault(PICTURES[name] + b"\0" * 8) is None
+
+
+@pytest.mark.parametrize("name", CUTTABLE)
+def test_picture_cut_at_any_byte_has_a_fault(name):
+    whole = PICTURES[name]
+    faults = [find_picture_fault(whole[:at]) for at in range(len(whole))]
+    assert faults[0] == "an empty answer"
+    assert set(faults[1:]) == {"the bytes are not a picture", "the picture is cut off"}
+
+
+@every_picture
+def test_sniff_of_a_cut_picture_tells_the_true_size_or_none(name):
+    whole = PICTURES[name]
+    facts = sniff(whole)
+    found = {sniff(whole[:at]) for at in range(len(whole))}
+    assert found <= {facts, PictureFacts(facts.format), None}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "an empty answer"),
+        (b"<!DOCTYPE html><title>Just a moment...</title>", "the bytes are not a picture"),
+        (b'{"error": {"message": "expired"}}', "the bytes are not a picture"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "the bytes are not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the bytes are not a picture"),
+        (b"\x1f\x8b\x08", "the bytes are not a picture"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "the bytes are not a picture"),
+        (b"\x89PNG\r\n\x1a", "the bytes are not a picture"),
+        (b"GIF88a", "the bytes are not a picture"),
+        (b"\x89PNG\r\n\x1a\n", "the picture is cut off"),
+        (b"\xff\xd8\xff", "the picture is cut off"),
+        (b"GIF89a", "the picture is cut off"),
+        (b"\xff\xd8\xff\xe0\x00\x02 <html>error</html> \xff\xd9" + b" " * 70, "the picture is cut off"),
+    ],
+)
+def test_bytes_that_are_no_whole_picture_have_a_fault(content, fault):
+    assert find_picture_fault(content) == fault
+
+
+def png_of(width, height):
+    png = PICTURES["png"]
+    return png[:16] + struct.pack(">II", width, height) + png[24:]
+
+
+def jpeg_of(width, height, name="jpeg"):
+    jpeg = PICTURES[name]
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+
+
+def gif_of(width, height):
+    gif = PICTURES["gif"]
+    return gif[:6] + struct.pack("<HH", width, height) + gif[10:]
+
+
+def webp_of(width, height):
+    webp = PICTURES["webp VP8X"]
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return webp[:24] + sides + webp[30:]
+
+
+def webp_lossless_of(width, height):
+    webp = PICTURES["webp VP8L"]
+    return webp[:21] + (width - 1 | (height - 1) << 14).to_bytes(4, "little") + webp[25:]
+
+
+@pytest.mark.parametrize("make", [png_of, jpeg_of, gif_of, webp_of])
+@pytest.mark.parametrize(
+    ("width", "height", "fault"),
+    [
+        (65535, 65535, "the header claims 65535 x 65535 pixels"),
+        (20000, 10001, "the header claims 20000 x 10001 pixels"),
+        (10000, 20001, "the header claims 10000 x 20001 pixels"),
+        (20000, 10000, None),
+        (10000, 20000, None),
+        (3840, 2160, None),
+    ],
+)
+def test_header_that_would_fill_a_memory_is_refused(make, width, height, fault):
+    assert sniff(make(width, height)).size == (width, height)
+    assert find_picture_fault(make(width, height)) == fault
+
+
+def test_header_of_the_largest_lossless_webp_is_refused():
+    assert find_picture_fault(webp_lossless_of(16384, 16384)) == "the header claims 16384 x 16384 pixels"
+
+
+def test_header_behind_fill_bytes_is_refused_too():
+    bomb = jpeg_of(65535, 65535, "jpeg with fill bytes")
+    assert find_picture_fault(bomb) == "the header claims 65535 x 65535 pixels"
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [b"\0\0", b"\xff\xe0\x00\x00", b"\xff\xe0\x00\x02", b"\xff\xff"],
+    ids=["no marker", "no length", "empty segments", "fill bytes"],
+)
+def test_jpeg_without_a_frame_is_not_searched_for_ever(filler):
+    """Megabytes of nothing cost no more than a real header: this runs on the event loop."""
+    nothing = b"\xff\xd8" + b"\xff\xe0\x00\x02" + filler * (20_000_000 // len(filler)) + b"\xff\xd9"
+    started = time.process_time()
+    assert sniff(nothing) == PictureFacts("jpeg")
+    assert time.process_time() - started < 0.05
+
+
+heads = st.sampled_from(
+    [content[:40] for content in PICTURES.values()] + [b"RIFF", b"\xff\xd8\xff", b"\xff\xc0", b"VP8 "]
+)
+
+
+@settings(steady, max_examples=300)
+@given(st.lists(heads | st.binary(max_size=20), max_size=4).map(b"".join))
+@example(b"RIFF????WEBPVP8 ")
+@example(b"RIFF????WEBPVP8L")
+@example(b"RIFF????WEBPVP8X")
+@example(b"RIFF????WEBP")
+@example(b"RIFF????WEBPXXXX" + b"\0" * 30)
+def test_sniff_of_anything_never_raises(content):
+    facts = sniff(content)
+    assert facts is None or facts.format in {"png", "jpeg", "webp", "gif", "avif"}
+    fault = find_picture_fault(content)
+    assert fault is None or fault.isprintable()
+    assert fault is not None or facts is not None

@@ -1,0 +1,287 @@
+"""Refusing answers as errors ("Errors" page): one status, one class; odd hints are left out."""
+
+import math
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lemon_async.api import errors
+from lemon_async.api.errors import ApiError, RateLimited, ServerError
+from lemon_async.api.refusals import api_error, is_worth_retrying, stated_error
+from lemon_async.api.response import Response
+
+steady = settings(derandomize=True, deadline=None)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def answer(status, error=None, *, headers=None, body=None, **siblings):
+    body = orjson.dumps({"error": error, **siblings}) if body is None else body
+    return Response(status, headers or {}, body, received_at=784111777.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        (400, errors.BadRequest),
+        (401, errors.AuthenticationError),
+        (402, errors.InsufficientBalance),
+        (403, errors.AccessDenied),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (413, errors.PayloadTooLarge),
+        (429, errors.RateLimited),
+        (500, errors.ServerError),
+        (502, errors.ServerError),
+        (503, errors.ServerError),
+        (504, errors.ServerError),
+        (599, errors.ServerError),
+        (200, ApiError),
+        (302, ApiError),
+        (405, ApiError),
+        (418, ApiError),
+        (499, ApiError),
+    ],
+)
+@pytest.mark.parametrize("body", [b'{"error": {"message": "no"}}', b"<html>no</html>", b""])
+def test_api_error_class_is_told_by_the_status_alone(status, cls, body):
+    error = api_error(answer(status, body=body))
+    assert type(error) is cls
+    assert error.status == status
+
+
+def test_api_error_keeps_everything_the_service_says():
+    error = api_error(
+        answer(
+            400,
+            {
+                "message": "The model `flux-po` does not exist",
+                "type": "invalid_request_error",
+                "code": "model_not_found",
+                "param": "model",
+                "hint": "see GET /v1/models",
+                "did_you_mean": "flux-pro",
+                "suggestions": [{"id": "flux-pro"}, {"id": "flux-schnell"}],
+                "alternatives": [{"id": "flux-schnell", "status": "ok"}],
+                "retryable": False,
+                "retry_after": 3,
+                "balance_usd": 1,
+                "estimated_cost_usd": 0.04,
+                "upstream": "ignored",
+            },
+            validation_errors=[{"field": "model", "message": "unknown", "code": "enum"}],
+            headers={"x-request-id": "req_9", "x-billing": "0"},
+        )
+    )
+    assert vars(error) == vars(
+        errors.BadRequest(
+            status=400,
+            message="The model `flux-po` does not exist",
+            type="invalid_request_error",
+            code="model_not_found",
+            param="model",
+            hint="see GET /v1/models",
+            did_you_mean="flux-pro",
+            suggestions=("flux-pro", "flux-schnell"),
+            alternatives=({"id": "flux-schnell", "status": "ok"},),
+            retryable=False,
+            retry_after=3.0,
+            balance_usd=1.0,
+            estimated_cost_usd=0.04,
+            validation_errors=({"field": "model", "message": "unknown", "code": "enum"},),
+            request_id="req_9",
+            headers={"x-request-id": "req_9", "x-billing": "0"},
+        )
+    )
+
+
+@pytest.mark.parametrize("odd", [None, 5, True, "", " \n", [], {}, [1, "a", None], {"id": 5}, [{"id": 5}, {"x": 1}]])
+def test_api_error_leaves_out_hints_of_unexpected_types(odd):
+    names = ("code", "type", "param", "hint", "did_you_mean", "suggestions")
+    error = api_error(answer(400, {"message": "no", **dict.fromkeys(names, odd)}))
+    assert str(error) == "HTTP 400: no"
+    assert [getattr(error, name) for name in names] == [None] * 5 + [()]
+
+
+@pytest.mark.parametrize("odd", [None, "1.5", True, False, [], {}])
+def test_api_error_takes_amounts_as_numbers_only(odd):
+    error = api_error(answer(402, {"message": "no", "balance_usd": odd, "estimated_cost_usd": odd}))
+    assert (error.balance_usd, error.estimated_cost_usd) == (None, None)
+
+
+@pytest.mark.parametrize("odd", [None, "true", 1, 0, []])
+def test_api_error_takes_retryable_as_a_truth_value_only(odd):
+    assert api_error(answer(503, {"message": "no", "retryable": odd})).retryable is None
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ({"message": "no", "code": "denied"}, "no"),
+        ({"message": "", "code": "denied"}, "denied"),
+        ({"code": "denied"}, "denied"),
+        ({"message": "two\r\nlines\x1b[2J and\ta tab"}, "two lines [2J and a tab"),
+    ],
+)
+def test_api_error_message_is_one_line_in_the_services_words(error, message):
+    assert api_error(answer(403, error)).message == message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the answer is an empty body"),
+        (b"<html><title>502 Bad Gateway</title></html>", "the answer is an HTML page '502 Bad Gateway'"),
+        (b'{"error": {"message": "cut', 'the answer is the text \'{"error": {"message": "cut\''),
+        (b'{"error": "Invalid API key"}', 'the text \'{"error": "Invalid API key"}\''),
+        (b'{"detail": "Not Found"}', 'the text \'{"detail": "Not Found"}\''),
+        (b"[]", "the text '[]'"),
+        (b"null", "the text 'null'"),
+    ],
+)
+def test_api_error_without_the_services_words_tells_what_stands_in_their_place(body, message):
+    assert api_error(answer(502, body=body)).message == message
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "seconds"),
+    [
+        ("7", 3, 7.0),
+        ("0", 3, 0.0),
+        ("soon", 3, 3.0),
+        (None, 3, 3.0),
+        (None, "3.5", 3.5),
+        (None, None, None),
+        ("nan", "inf", None),
+        ("Sun, 06 Nov 1994 08:49:47 GMT", 3, 10.0),
+        ("Sun, 06 Nov 1994 08:49:00 GMT", 3, 0.0),
+    ],
+)
+def test_api_error_retry_after_is_the_headers_or_else_the_bodys(header, body, seconds):
+    headers = {} if header is None else {"retry-after": header}
+    assert api_error(answer(429, {"message": "slow", "retry_after": body}, headers=headers)).retry_after == seconds
+
+
+def test_api_error_reads_the_retry_after_of_an_unreadable_answer():
+    assert api_error(answer(503, headers={"retry-after": "7"}, body=b"<html>busy</html>")).retry_after == 7.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "request_id"),
+    [
+        ({"x-request-id": "req_1"}, {"message": "no", "request_id": "req_2"}, "req_1"),
+        ({"x-request-id": " "}, {"message": "no", "request_id": "req_2"}, "req_2"),
+        ({}, {"message": "no", "request_id": "req_2"}, "req_2"),
+        ({}, {"message": "no", "request_id": 2}, None),
+    ],
+)
+def test_api_error_request_id_is_the_headers_or_else_the_bodys(headers, error, request_id):
+    assert api_error(answer(500, error, headers=headers)).request_id == request_id
+
+
+@pytest.mark.parametrize("siblings", [None, 5, "x", {}, {"field": "n"}, [], [5, None]])
+def test_api_error_ignores_validation_errors_of_another_shape(siblings):
+    assert api_error(answer(400, {"message": "no"}, validation_errors=siblings)).validation_errors == ()
+
+
+def test_api_error_lists_each_validation_error():
+    found = [{"field": "n", "message": "too big"}, "odd", {"field": "size", "message": "too odd"}]
+    error = api_error(answer(400, {"message": "no"}, validation_errors=found))
+    assert str(error) == "HTTP 400: no; n: too big; size: too odd"
+
+
+def test_api_error_validation_errors_are_safe_to_print():
+    found = [{"field": "n\r\n", "message": "big\x1b[2J", "code": None, "at": [1]}]
+    error = api_error(answer(400, {"message": "no"}, validation_errors=found))
+    assert error.validation_errors == ({"field": "n", "message": "big [2J", "code": None, "at": [1]},)
+    assert str(error) == "HTTP 400: no; n: big [2J"
+
+
+def test_api_error_headers_are_a_copy():
+    headers = {"x-request-id": "req_1"}
+    error = api_error(answer(500, {"message": "no"}, headers=headers))
+    headers.clear()
+    assert error.headers == {"x-request-id": "req_1"}
+
+
+ERROR_NAMES = ["message", "code", "type", "param", "hint", "did_you_mean", "suggestions", "alternatives"]
+ERROR_NAMES += ["retryable", "retry_after", "balance_usd", "estimated_cost_usd", "request_id"]
+error_objects = st.fixed_dictionaries({}, optional=dict.fromkeys(ERROR_NAMES, json_values))
+bodies = st.one_of(
+    st.binary(max_size=60),
+    json_values.map(orjson.dumps),
+    st.fixed_dictionaries({"error": error_objects | json_values, "validation_errors": json_values}).map(orjson.dumps),
+    st.lists(st.fixed_dictionaries({"field": json_values, "message": json_values}), max_size=2).map(
+        lambda found: orjson.dumps({"error": {"message": "no"}, "validation_errors": found})
+    ),
+)
+header_maps = st.dictionaries(
+    st.sampled_from(["retry-after", "x-request-id", "content-encoding"]),
+    st.sampled_from(["gzip", "br", "identity", "5", "-1", "nan", "1e400"]) | st.text(max_size=10),
+)
+
+
+@steady
+@given(st.integers(100, 599), header_maps, bodies)
+def test_api_error_of_anything_is_one_printable_line(status, headers, body):
+    """Nothing raises, no hint has a wrong type, and nothing drives a terminal."""
+    error = api_error(Response(status, headers, body))
+    assert str(error).isprintable()
+    assert error.message
+    assert error.retry_after is None or (math.isfinite(error.retry_after) and error.retry_after >= 0)
+    assert all(isinstance(name, str) for name in error.suggestions)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_worth_it"),
+    [
+        (RateLimited(status=429, message=""), True),
+        (RateLimited(status=429, message="", retryable=False), True),
+        (ServerError(status=503, message="", retryable=True), True),
+        (ServerError(status=503, message="", retryable=False), False),
+        (ServerError(status=503, message=""), False),
+        (ServerError(status=500, message="", retryable=True), False),
+        (ServerError(status=502, message="", retryable=True), False),
+        (ServerError(status=504, message="", retryable=True), False),
+        (ApiError(status=408, message="", retryable=True), False),
+    ],
+)
+def test_refusal_is_worth_retrying_when_nothing_was_sold_and_the_service_expects_it(error, is_worth_it):
+    assert is_worth_retrying(error) is is_worth_it
+
+
+@pytest.mark.parametrize(
+    "parsed",
+    [{"error": {"message": "no"}}, {"error": {"code": "denied"}}, {"error": {"message": "", "code": 5}, "data": []}],
+)
+def test_stated_error_is_the_services_own_object(parsed):
+    assert stated_error(parsed) is parsed["error"]
+
+
+@pytest.mark.parametrize(
+    "parsed",
+    [
+        None,
+        [],
+        "no",
+        5,
+        {},
+        {"error": None},
+        {"error": "no"},
+        {"error": []},
+        {"error": {}},
+        {"error": {"message": 5}},
+        {"error": {"message": None, "code": "denied"}},
+        {"error": {"type": "x"}},
+        {"message": "no"},
+        [{"error": {"message": "no"}}],
+    ],
+)
+def test_stated_error_of_another_shape_is_none(parsed):
+    assert stated_error(parsed) is None

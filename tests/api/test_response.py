@@ -1,0 +1,297 @@
+"""An answer's bytes to JSON, or to one line that is safe to print; and what `Retry-After` may say."""
+
+import gzip
+import html
+import math
+import os
+import time
+import tracemalloc
+import zlib
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lemon_async.api.response import MAX_BODY_BYTES, Response, Unreadable, _inflate, one_line, retry_after_s
+
+steady = settings(derandomize=True, deadline=None)
+
+PAYLOAD = b'{"created": 1706000000, "data": []}'
+PARSED = {"created": 1706000000, "data": []}
+NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+
+
+def answer(body, coding=None):
+    return Response(200, {} if coding is None else {"content-encoding": coding}, body)
+
+
+def complaint(response):
+    with pytest.raises(Unreadable) as caught:
+        response.json()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_success"),
+    [(200, True), (201, True), (204, True), (299, True), (199, False), (300, False), (302, False), (404, False)],
+)
+def test_response_is_a_success_with_a_2xx(status, is_success):
+    assert Response(status, {}, b"").is_success is is_success
+
+
+def test_response_keeps_its_body_out_of_its_repr():
+    assert repr(Response(200, {"x-a": "b"}, b"A" * 99)) == "Response(status=200, headers={'x-a': 'b'}, received_at=0.0)"
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (PAYLOAD, None),
+        (PAYLOAD, ""),
+        (PAYLOAD, "identity"),
+        (PAYLOAD, " Identity "),
+        (gzip.compress(PAYLOAD), "gzip"),
+        (gzip.compress(PAYLOAD), "GZIP "),
+        (gzip.compress(PAYLOAD), "x-gzip"),
+        (gzip.compress(PAYLOAD) + b"\0\0", "gzip"),
+        (zlib.compress(PAYLOAD), "deflate"),
+    ],
+)
+def test_json_undoes_the_content_coding(body, coding):
+    assert answer(body, coding).json() == PARSED
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "x" * 1000, "\x1b[2J\r\n"])
+def test_json_of_an_unknown_coding_says_which(coding):
+    words = complaint(answer(PAYLOAD, coding))
+    assert words == f"a body in the content coding {coding.strip().lower()[:20]!r}, which was not asked for"
+    assert words.isprintable()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_json_of_a_damaged_coding_says_so(coding):
+    assert complaint(answer(PAYLOAD, coding)) == "a compressed body that is damaged"
+    damaged = bytearray(gzip.compress(PAYLOAD))
+    damaged[-6] ^= 0xFF  # the checksum
+    assert complaint(answer(bytes(damaged), coding)) == "a compressed body that is damaged"
+
+
+@pytest.mark.parametrize(("coding", "packed"), [("gzip", gzip.compress(PAYLOAD)), ("deflate", zlib.compress(PAYLOAD))])
+def test_json_of_a_compressed_body_cut_at_any_byte_says_so(coding, packed):
+    """Even when all of the JSON came through and only the checksum is missing."""
+    for at in range(len(packed)):
+        assert complaint(answer(packed[:at], coding)) == "a compressed body that is cut off or far too large"
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "is_fine"),
+    [(1000, 1001, True), (1002, 1001, False), (1_000_000, 1001, False)],
+)
+def test_inflate_stops_at_its_bound(size, most, is_fine):
+    body = gzip.compress(b"\0" * size)
+    if is_fine:
+        assert _inflate(body, most) == b"\0" * size
+    else:
+        with pytest.raises(Unreadable, match="cut off or far too large"):
+            _inflate(body, most)
+
+
+def test_inflate_of_a_bomb_takes_no_memory_beyond_its_bound():
+    bomb = gzip.compress(b"\0" * 64_000_000, 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable):
+            _inflate(bomb, 1_000_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+def test_bound_of_a_body_leaves_room_for_ten_large_pictures():
+    a_4k_picture_as_base64 = 33_000_000
+    assert 10 * a_4k_picture_as_base64 < MAX_BODY_BYTES <= 2**29
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "an empty body"),
+        (b" \r\n\t", "an empty body"),
+        (b'{"task_id": "ldtask_1", "sta', 'the text \'{"task_id": "ldtask_1", "sta\''),
+        (b"upstream connect error", "the text 'upstream connect error'"),
+        (b"it's down", 'the text "it\'s down"'),
+        (b"a\x1b[31mb\r\nc\0d", "the text 'a [31mb c d'"),
+        ("\u202egnp.exe\u200b".encode(), "the text 'gnp.exe'"),
+        (b"\xff\xfe\xfd", "the text '\ufffd\ufffd\ufffd'"),
+        (b"\x01\x02", "the text"),
+        (b"x" * 161, f"the text '{'x' * 160}…'"),
+        (b"x" * 160, f"the text '{'x' * 160}'"),
+        (b"<html><head><title>502 Bad Gateway</title></head><body><h1>oops</h1>", "an HTML page '502 Bad Gateway'"),
+        (b"<TITLE lang=en>\n 504\n Time-out </TITLE>", "an HTML page '504 Time-out'"),
+        (b"<title></title><p>words</p>", "an HTML page"),
+        (b"<!DOCTYPE html><p>Just a moment...", "an HTML page 'Just a moment...'"),
+        (b"<!-- edge --><p>no &amp; no", "an HTML page 'no & no'"),
+        (b"<html><script>alert('<b>')</script><style>p{}</style>Busy</html>", "an HTML page 'Busy'"),
+        (b"<html><body>cut <a href='https://evil.exam", "an HTML page 'cut'"),
+        (b"  <body>indented", "an HTML page 'indented'"),
+        (b"<html></html>", "an HTML page"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "the text 'AccessDenied'"),
+        (b"<title>&lt;img src=x onerror=alert(1)&gt;</title>", "an HTML page 'img src=x onerror=alert(1)'"),
+        (b"<html>&#x3c;script&#62;x&#27;", "an HTML page 'script x'"),
+        (b"1 > 0", "the text '1 0'"),
+    ],
+)
+def test_unreadable_body_is_told_in_one_line(body, words):
+    assert answer(body).summary() == words
+    assert complaint(answer(body)) == words
+
+
+def test_summary_of_readable_json_is_its_text():
+    assert answer(b'{"detail": "Not Found"}').summary() == 'the text \'{"detail": "Not Found"}\''
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "words"),
+    [
+        (b"x", "br", "a body in the content coding 'br', which was not asked for"),
+        (b"not packed", "gzip", "a compressed body that is damaged"),
+        (gzip.compress(b"<title>busy</title>"), "gzip", "an HTML page 'busy'"),
+    ],
+)
+def test_summary_of_a_coded_body_tells_what_is_in_it(body, coding, words):
+    assert answer(body, coding).summary() == words
+
+
+MARKUP = (
+    "<title> </title> <script> </script> <html <!-- < > &lt; &gt; &#60; &amp;lt; <img/src=x/onerror=alert(1)> words"
+)
+CONTROLS = ["\x1b[2J", "\r\n", "\0", "\u202e", "'", '"', "\\", " "]
+markup = st.lists(st.sampled_from(MARKUP.split() + CONTROLS) | st.text(max_size=5), max_size=30).map("".join)
+
+
+@steady
+@given(st.binary(max_size=400) | markup.map(lambda text: text.encode("utf-8", "replace")))
+@example(b"<script" * 1000)
+@example(b"<title" * 1000)
+@example(b"&lt;" * 1000)
+@example(b"\\" * 1000)
+def test_summary_of_anything_is_one_bounded_printable_line_without_brackets(body):
+    words = answer(body).summary()
+    assert words.isprintable()
+    assert not set("<>") & set(words)
+    assert len(words) <= 2 * 161 + len("an HTML page ''")
+
+
+@steady
+@given(st.text(st.characters(codec="utf-8"), max_size=40))
+def test_summary_of_escaped_text_shows_words_not_markup(text):
+    assert answer(f"<html>{html.escape(text)}".encode()).summary().startswith("an HTML page")
+
+
+@steady
+@given(st.binary(max_size=200), st.sampled_from([None, "gzip", "deflate", "br"]))
+def test_json_of_anything_is_parsed_or_unreadable(body, coding):
+    response = answer(body, coding)
+    try:
+        value = response.json()
+    except Unreadable as fault:
+        words = str(fault)
+    else:
+        assert orjson.loads(orjson.dumps(value)) == value
+        return
+    assert words == response.summary()
+    assert words.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("out of paint", "out of paint"),
+        ("  two\r\n lines,\ta tab ", "two lines, a tab"),
+        ("\x1b[31mred\0\u202e\u2028\ud800", "[31mred"),
+        ("猫 <b>é</b>", "猫 <b>é</b>"),
+        ("", None),
+        (" \n\0", None),
+        (None, None),
+        (5, None),
+        (b"bytes", None),
+        (["list"], None),
+    ],
+)
+def test_one_line_is_what_is_printable_of_a_text(value, words):
+    assert one_line(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0, 0.0),
+        (7, 7.0),
+        (1.5, 1.5),
+        (-1, 0.0),
+        (-0.5, 0.0),
+        (86400, 86400.0),
+        (10**400, 1e9),
+        (-(10**400), 0.0),
+        (math.nan, None),
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("1.5", 1.5),
+        ("-1", 0.0),
+        ("1e3", 1000.0),
+        ("1e400", None),
+        ("nan", None),
+        ("inf", None),
+        ("-inf", None),
+        ("", None),
+        ("soon", None),
+        ("7 s", None),
+        ("Sun, 06 Nov 1994 08:50:37 GMT", 60.0),
+        ("Sunday, 06-Nov-94 08:50:37 GMT", 60.0),
+        ("Sun Nov  6 08:50:37 1994", 60.0),
+        ("Sun, 06 Nov 1994 08:50:37 -0000", 60.0),
+        ("Sun, 06 Nov 1994 09:50:37 +0100", 60.0),
+        ("Sun, 06 Nov 1994 08:48:37 GMT", 0.0),
+        ("Sun, 32 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", None),
+        (True, None),
+        (False, None),
+        (None, None),
+        (b"7", None),
+        ([7], None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_seconds_from_now(value, seconds):
+    assert retry_after_s(value, received_at=NOW) == seconds
+
+
+def test_retry_after_date_without_a_zone_is_utc_wherever_we_are():
+    """HTTP dates are in UTC, and the oldest of their three forms does not say so (RFC 9110, 5.6.7)."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    try:
+        assert retry_after_s("Sun Nov  6 08:50:37 1994", received_at=NOW) == 60.0
+    finally:
+        os.environ.pop("TZ") if before is None else os.environ.update(TZ=before)
+        time.tzset()
+
+
+DATES = "Sun, Sun 06 Nov 1994 94 08:49:37 25:61:61 08.49 GMT -0000 +9999 99999 0 : - , ( ) \0 Z AM"
+date_like = st.lists(st.sampled_from(DATES.split()), max_size=8).map(" ".join)
+
+
+@steady
+@given(
+    st.text() | date_like | st.floats() | st.integers() | st.floats().map(str) | st.integers().map(str) | st.none(),
+    st.floats(0, 4e9),
+)
+@example(10**400, 0.0)
+@example(-(10**400), 0.0)
+@example("9" * 5000, 0.0)
+def test_retry_after_of_anything_is_finite_and_not_negative(value, received_at):
+    seconds = retry_after_s(value, received_at=received_at)
+    assert seconds is None or (math.isfinite(seconds) and seconds >= 0)

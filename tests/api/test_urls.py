@@ -1,0 +1,549 @@
+"""Which addresses may be talked to: with the key, and without it. What the service sends is hostile until proven."""
+
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from lemon_async.api.urls import (
+    DEFAULT_ORIGIN,
+    find_link_fault,
+    is_loopback,
+    parse_base_url,
+    poll_path,
+    redact,
+    resolve_poll_url,
+    task_path,
+)
+
+steady = settings(derandomize=True, deadline=None)
+
+ORIGIN = "https://api.lemondata.cc"
+LOCAL = "http://127.0.0.1:8080"
+SIX = "https://[2606:4700::1111]:8443"
+PLACE = "must look like https://api.lemondata.cc"
+NO_PATH = "must not have a path: poll addresses are relative to the origin"
+NO_HTTP = "must use https, or the key could be read on the way (http is for loopback only)"
+
+
+def place(url):
+    """Return where two parsers say a URL leads; they must agree."""
+    parts, encoded, plain = urlsplit(url), URL(url, encoded=True), URL(url)
+    by_urllib = (
+        parts.scheme,
+        parts.hostname,
+        parts.port or {"http": 80, "https": 443}.get(parts.scheme),
+        parts.username,
+    )
+    for other in (encoded, plain):
+        assert (other.scheme, (other.raw_host or "").lower(), other.port, other.user) == by_urllib
+    return by_urllib
+
+
+def refusal(function, *args):
+    with pytest.raises(ValueError) as caught:
+        function(*args)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "origin"),
+    [
+        ("https://api.lemondata.cc", ORIGIN),
+        ("https://api.lemondata.cc/", ORIGIN),
+        ("https://api.lemondata.cc/v1", ORIGIN),
+        ("https://api.lemondata.cc/v1/", ORIGIN),
+        ("https://api.lemondata.cc:443/v1", ORIGIN),
+        ("https://api.lemondata.cc:/v1", ORIGIN),
+        ("HTTPS://API.LemonData.CC", ORIGIN),
+        ("https://proxy.example:8443", "https://proxy.example:8443"),
+        ("https://my_proxy", "https://my_proxy"),
+        ("https://[2606:4700::1111]:8443/v1", SIX),
+        ("http://127.0.0.1:8080/v1", LOCAL),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("http://localhost:443", "http://localhost:443"),
+        (DEFAULT_ORIGIN, DEFAULT_ORIGIN),
+    ],
+)
+def test_base_url_is_reduced_to_its_origin(value, origin):
+    assert parse_base_url(value) == origin
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        ("", PLACE),
+        ("api.lemondata.cc", PLACE),
+        ("//api.lemondata.cc", PLACE),
+        ("https:api.lemondata.cc", PLACE),
+        ("https:/api.lemondata.cc", PLACE),
+        ("https:///v1", PLACE),
+        ("https://", PLACE),
+        ("https://:443", PLACE),
+        ("ftp://api.lemondata.cc", PLACE),
+        ("file:///etc/passwd", PLACE),
+        (" https://api.lemondata.cc", PLACE),
+        ("https://api.lemondata.cc\n", PLACE),
+        ("https://api.lemon\tdata.cc", PLACE),
+        ("https://api.lemondata.cc\\@evil.example", PLACE),
+        ("https://äpi.lemondata.cc", PLACE),
+        ("https://api.lemondata.cc:port", PLACE),
+        ("https://api.lemondata.cc:65536", PLACE),
+        ("https://[::1", PLACE),
+        ("https://[::1]x", PLACE),
+        ("https://[2606:4700::1111%25eth0]", PLACE),
+        ("https://api%2elemondata.cc", PLACE),
+        ("https://{host}", PLACE),
+        ("https://me:secret@api.lemondata.cc", "must not hold credentials; pass the key as api_key"),
+        ("https://api.lemondata.cc?key=1", "must not have a query or a fragment"),
+        ("https://api.lemondata.cc/v1?", "must not have a query or a fragment"),
+        ("https://api.lemondata.cc/v1#", "must not have a query or a fragment"),
+        ("https://api.lemondata.cc/v2", NO_PATH),
+        ("https://api.lemondata.cc/v1/images", NO_PATH),
+        ("https://api.lemondata.cc/proxy/v1", NO_PATH),
+        ("http://api.lemondata.cc", NO_HTTP),
+        ("http://localhost.evil.example", NO_HTTP),
+        ("http://127.1", NO_HTTP),
+        ("http://0.0.0.0", NO_HTTP),
+        ("http://192.168.0.1", NO_HTTP),
+    ],
+)
+def test_base_url_that_cannot_be_an_origin_is_refused_with_advice(value, advice):
+    assert refusal(parse_base_url, value) == advice
+
+
+host_like = st.text("ab.-_:@/\\[]%?#0159xé \t\n{}", max_size=12)
+
+
+@steady
+@given(
+    st.sampled_from(["https://", "http://", "https:/", "HTTPS://", ""]), host_like, st.sampled_from(["", "/v1", "/"])
+)
+@example("http://", "[::1]", "")
+def test_base_url_that_is_accepted_means_one_place_to_all_parsers(scheme, host, path):
+    try:
+        origin = parse_base_url(scheme + host + path)
+    except ValueError:
+        return
+    assert parse_base_url(origin) == origin
+    assert place(origin)[3] is None
+    assert place(origin) == place(scheme + host + path)
+    assert resolve_poll_url(origin, f"{origin}/v1/tasks/1") == "/v1/tasks/1"
+
+
+@pytest.mark.parametrize(
+    ("origin", "poll_url", "path"),
+    [
+        (ORIGIN, "/v1/tasks/ldtask_1", "/v1/tasks/ldtask_1"),
+        (ORIGIN, "/v1/images/generations/ldtask_1", "/v1/images/generations/ldtask_1"),
+        (ORIGIN, "/v1/tasks/1?token=a%2Fb&c=d?e/f", "/v1/tasks/1?token=a%2Fb&c=d?e/f"),
+        (ORIGIN, "/v1/tasks/1?", "/v1/tasks/1?"),
+        (ORIGIN, "/v1/tasks/a:b@c;d=e,f(g)!$&'*+~", "/v1/tasks/a:b@c;d=e,f(g)!$&'*+~"),
+        (ORIGIN, "/v1/tasks/a..b/...", "/v1/tasks/a..b/..."),
+        (ORIGIN, "/v1//tasks/1/", "/v1//tasks/1/"),
+        (ORIGIN, "/v1/tasks/%C3%A9%20", "/v1/tasks/%C3%A9%20"),
+        (ORIGIN, "https://api.lemondata.cc/v1/tasks/1?a=/b", "/v1/tasks/1?a=/b"),
+        (ORIGIN, "HTTPS://API.LEMONDATA.CC:443/v1/tasks/1", "/v1/tasks/1"),
+        (ORIGIN, "https://api.lemondata.cc:/v1/tasks/1", "/v1/tasks/1"),
+        (LOCAL, "/v1/tasks/1", "/v1/tasks/1"),
+        (LOCAL, "http://127.0.0.1:8080/v1/tasks/1", "/v1/tasks/1"),
+        (SIX, "https://[2606:4700::1111]:8443/v1/tasks/1", "/v1/tasks/1"),
+    ],
+)
+def test_poll_url_is_called_exactly_as_sent(origin, poll_url, path):
+    """The page "Get image status" asks for "calling that exact URL", which is relative to the origin."""
+    assert resolve_poll_url(origin, poll_url) == path
+
+
+ELSEWHERE = "it leaves the API's origin"
+NOT_PLAIN = "it is not a plain path"
+
+
+@pytest.mark.parametrize(
+    ("poll_url", "words"),
+    [
+        ("//evil.example/v1/tasks/1", NOT_PLAIN),
+        ("///evil.example", NOT_PLAIN),
+        ("/\\evil.example", NOT_PLAIN),
+        ("\\\\evil.example", ELSEWHERE),
+        ("/v1\\@evil.example", NOT_PLAIN),
+        ("https://api.lemondata.cc@evil.example/v1/tasks/1", ELSEWHERE),
+        ("https://me@api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("https://@api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("https://api.lemondata.cc.evil.example/v1/tasks/1", ELSEWHERE),
+        ("https://api.lemondata.cc./v1/tasks/1", ELSEWHERE),
+        ("https://api.lemondata.cc%2eevil.example/v1/tasks/1", ELSEWHERE),
+        ("https://evil.example/v1/tasks/1", ELSEWHERE),
+        ("https://evil.example#@api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("https://evil.example?@api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("https://evil.example\\@api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("https://api.lemondata.cc:444/v1/tasks/1", ELSEWHERE),
+        ("https://api.lemondata.cc:80/v1/tasks/1", ELSEWHERE),
+        ("https://api.lemondata.cc:0/v1/tasks/1", ELSEWHERE),
+        ("https://api.lemondata.cc:x/v1/tasks/1", ELSEWHERE),
+        ("http://api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("http://api.lemondata.cc:443/v1/tasks/1", ELSEWHERE),
+        ("ws://api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("javascript:alert(1)", ELSEWHERE),
+        ("https:/api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("https:api.lemondata.cc/v1/tasks/1", ELSEWHERE),
+        ("https:///v1/tasks/1", ELSEWHERE),
+        ("v1/tasks/1", ELSEWHERE),
+        ("?task=1", ELSEWHERE),
+        ("", ELSEWHERE),
+        ("https://api.lemondata.cc", NOT_PLAIN),
+        ("https://api.lemondata.cc/", NOT_PLAIN),
+        ("https://api.lemondata.cc?next=/v1/tasks/1", NOT_PLAIN),
+        ("https://api.lemondata.cc#/v1/tasks/1", NOT_PLAIN),
+        ("https://api.lemondata.cc//evil.example/v1", NOT_PLAIN),
+        ("/", NOT_PLAIN),
+        ("/v1/tasks/1#fragment", NOT_PLAIN),
+        ("/v1/tasks/../../admin", NOT_PLAIN),
+        ("/v1/tasks/..", NOT_PLAIN),
+        ("/./v1", NOT_PLAIN),
+        ("/v1/tasks/..%2fadmin", NOT_PLAIN),
+        ("/v1/tasks/..%2Fadmin", NOT_PLAIN),
+        ("/v1/tasks/%2e%2e/admin", NOT_PLAIN),
+        ("/v1/tasks/.%2E/admin", NOT_PLAIN),
+        ("/v1/tasks/%252e%252e%252fadmin", NOT_PLAIN),
+        ("/v1/tasks/%2e%2e%5cadmin", NOT_PLAIN),
+        ("/v1/tasks/%255c..%255c", NOT_PLAIN),
+        ("https://api.lemondata.cc/v1/../admin", NOT_PLAIN),
+        ("/v1/tasks/1\r\nX-Evil: 1", NOT_PLAIN),
+        ("/v1/tasks/1\n", NOT_PLAIN),
+        ("/v1/tasks/%0d%0aX-Evil:1", NOT_PLAIN),
+        ("/v1/tasks/%250d%250a", NOT_PLAIN),
+        ("/v1/tasks/1\0", NOT_PLAIN),
+        ("/v1/tasks/%00", NOT_PLAIN),
+        ("/v1/tasks/1\t", NOT_PLAIN),
+        ("\t/v1/tasks/1", ELSEWHERE),
+        (" /v1/tasks/1", ELSEWHERE),
+        ("/v1/tasks/ 1", NOT_PLAIN),
+        ("/v1/tasks/猫", NOT_PLAIN),
+        ("/v1/tasks/\uff0e\uff0e/x", NOT_PLAIN),
+        ("https://api.lemondata\u3002cc/v1/tasks/1", ELSEWHERE),
+        ("/v1/tasks/%E2%80%AE", NOT_PLAIN),
+        ('/v1/tasks/"><script>', NOT_PLAIN),
+        ("/v1/tasks/[1]", NOT_PLAIN),
+        ("/v1/tasks/{id}", NOT_PLAIN),
+    ],
+)
+def test_poll_url_that_could_lead_elsewhere_is_refused(poll_url, words):
+    assert refusal(resolve_poll_url, ORIGIN, poll_url) == words
+
+
+PIECES = (
+    "/ // \\ . .. %2e %2E%2e %2f %5c %252f %25 %00 %0d%0a % @ : ? # [ ] [::1] ; & = a é v1 tasks "
+    "https: https:// http:// api.lemondata.cc 127.0.0.1 :8080 :443 evil.example"
+)
+url_like = st.lists(st.sampled_from([*PIECES.split(), " ", "\t", "\r\n"]), max_size=9).map("".join)
+prefixes = st.sampled_from(["", "/v1/tasks/", f"{ORIGIN}/v1/", ORIGIN, f"{LOCAL}/v1/", LOCAL])
+
+
+@steady
+@given(st.sampled_from([ORIGIN, LOCAL, SIX]), prefixes, url_like | st.text(max_size=20))
+def test_poll_url_that_is_accepted_leads_to_the_origin_for_all_parsers(origin, prefix, rest):
+    try:
+        path = resolve_poll_url(origin, prefix + rest)
+    except ValueError:
+        return
+    assert path.startswith("/")
+    assert not path.startswith("//")
+    assert path.isascii()
+    assert path.isprintable()
+    assert place(origin + path) == place(origin)
+    assert resolve_poll_url(origin, path) == path
+    assert URL(origin + path, encoded=True).raw_path_qs == path.removesuffix("?")
+    assert ".." not in unquote(urlsplit(origin + path).path).split("/")
+
+
+@pytest.mark.parametrize(
+    ("task_id", "path"),
+    [
+        ("ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "/v1/tasks/ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("a/b", "/v1/tasks/a%2Fb"),
+        ("a?b#c", "/v1/tasks/a%3Fb%23c"),
+        ("a%20b", "/v1/tasks/a%2520b"),
+        ("//evil.example", "/v1/tasks/%2F%2Fevil.example"),
+        ("@evil:80", "/v1/tasks/%40evil%3A80"),
+        ("a..b", "/v1/tasks/a..b"),
+        ("x" * 512, "/v1/tasks/" + "x" * 512),
+    ],
+)
+def test_task_path_holds_the_id_as_one_segment(task_id, path):
+    assert task_path(task_id) == path
+
+
+@pytest.mark.parametrize(
+    "task_id",
+    [
+        *("", " ", "a b", "a\r\nb", "a\0b", "a\tb", "猫", "a\\b", "x" * 513),
+        *("..", ".", "../x", "a/../b", "..%2fx", "%2e%2e", "%252e%252e/x", "?/../..", "a?/..", "%00", "%0d%0a"),
+    ],
+)
+def test_task_path_of_what_is_no_id_is_refused(task_id):
+    assert refusal(task_path, task_id) == "a task id is one word of printable ASCII, like ldtask_0123abcd"
+
+
+@steady
+@given(url_like | st.text(max_size=20) | st.text("./%?2ef5c#", max_size=8))
+def test_task_path_that_is_accepted_is_one_plain_segment(task_id):
+    try:
+        path = task_path(task_id)
+    except ValueError:
+        return
+    assert resolve_poll_url(ORIGIN, path) == path
+    assert place(ORIGIN + path) == place(ORIGIN)
+    assert path.count("/") == 3
+    assert unquote(path.rpartition("/")[2]) == task_id
+
+
+@pytest.mark.parametrize(
+    ("task_id", "poll_url", "expected"),
+    [
+        ("1", "/v1/images/generations/1", ("/v1/images/generations/1", None)),
+        (None, "/v1/images/generations/1", ("/v1/images/generations/1", None)),
+        ("..", "/v1/images/generations/1", ("/v1/images/generations/1", None)),
+        ("1", None, ("/v1/tasks/1", None)),
+        ("1", "", ("/v1/tasks/1", None)),
+        ("1", "https://evil.example/v1/tasks/1", ("/v1/tasks/1", ELSEWHERE)),
+        ("1", "/v1/tasks/../admin", ("/v1/tasks/1", NOT_PLAIN)),
+    ],
+)
+def test_poll_path_prefers_the_address_and_falls_back_to_the_id(task_id, poll_url, expected):
+    assert poll_path(ORIGIN, task_id, poll_url) == expected
+
+
+@pytest.mark.parametrize(
+    ("task_id", "poll_url"), [(None, None), ("", ""), (None, "//evil"), ("..", "//evil"), ("..", None)]
+)
+def test_poll_path_without_anything_to_poll_is_refused(task_id, poll_url):
+    with pytest.raises(ValueError, match="a task id is one word"):
+        poll_path(ORIGIN, task_id, poll_url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://cdn.example/1.png",
+        "https://cdn.example:8443/1.png?Expires=1&Signature=a~b_c-d",
+        "HTTPS://CDN.example/a//b",
+        "https://my_bucket.s3.amazonaws.com/1.png",
+        "https://8.8.8.8/1.png",
+        "https://[2606:4700::1111]/1.png",
+        "https://xn--bcher-kva.example/1.png",
+        "https://127.0.0.1.example/1.png",
+        "https://localhost.example/1.png",
+        "https://cdn.example./1.png",
+    ],
+)
+@pytest.mark.parametrize("allow_loopback", [True, False])
+def test_link_to_a_public_host_is_followed(url, allow_loopback):
+    assert find_link_fault(url, allow_loopback=allow_loopback) is None
+
+
+NO_ADDRESS = "it is not a plain https address"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", NO_ADDRESS),
+        ("cdn.example/1.png", NO_ADDRESS),
+        ("//cdn.example/1.png", "it does not use https"),
+        ("/1.png", NO_ADDRESS),
+        ("https:///1.png", NO_ADDRESS),
+        ("https:cdn.example", NO_ADDRESS),
+        ("https://me:secret@cdn.example/1.png", NO_ADDRESS),
+        ("https://@cdn.example/1.png", NO_ADDRESS),
+        ("https://cdn.example\\@127.0.0.1/", NO_ADDRESS),
+        ("https://cdn.example/1.png\r\nX: 1", NO_ADDRESS),
+        ("https://cdn.example/猫.png", NO_ADDRESS),
+        ("https://cdn。example/1.png", NO_ADDRESS),
+        ("https://cdn.example:99999/1.png", NO_ADDRESS),
+        ("https://[::1/1.png", NO_ADDRESS),
+        ("https://[2606:4700::1111]cdn.example/1.png", NO_ADDRESS),
+        ("https://localhos%74/1.png", NO_ADDRESS),
+        ("https://127.0.0.%31/1.png", NO_ADDRESS),
+        ("https://[2606:4700::1111%25eth0]/1.png", NO_ADDRESS),
+        ("http://cdn.example/1.png", "it does not use https"),
+        ("http://127.0.0.1/1.png", "it does not use https"),
+        ("ftp://cdn.example/1.png", "it does not use https"),
+        ("file://localhost/etc/passwd", "it does not use https"),
+        ("data://cdn.example/png", "it does not use https"),
+    ],
+)
+def test_link_that_is_no_plain_https_address_is_refused(url, words):
+    assert find_link_fault(url, allow_loopback=False) == words
+
+
+PRIVATE_HOSTS = [
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "api.localhost",
+    "api.localhost.",
+    "printer.local",
+    "printer.local.",
+    "metadata.google.internal",
+    "metadata.google.internal.",
+    "127.0.0.1",
+    "127.0.0.1.",
+    "127.1",
+    "127.0.1",
+    "127.255.255.254",
+    "0x7f.1",
+    "0x7F000001",
+    "0x7f.0x0.0x0.0x1",
+    "0177.0.0.1",
+    "017700000001",
+    "2130706433",
+    "3232235521",
+    "1.2.3.4.5",
+    "256.256.256.256",
+    "0",
+    "0x",
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.1",
+    "100.64.0.1",
+    "100.127.255.254",
+    "169.254.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.254",
+    "192.0.0.1",
+    "192.0.2.1",
+    "192.168.0.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "[::]",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::127.0.0.1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::ffff:10.0.0.1]",
+    "[::ffff:0:127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[64:ff9b::127.0.0.1]",
+    "[64:ff9b:1::7f00:1]",
+    "[2002:7f00:1::]",
+    "[2002:a00:1::1]",
+    "[2001::1]",
+    "[2001:0:7f00:1::80ff:fffe]",
+    "[2001:db8::1]",
+    "[100::1]",
+    "[fc00::1]",
+    "[fd12:3456:789a::1]",
+    "[fe80::1]",
+    "[fec0::1]",
+    "[ff02::1]",
+    "[4000::1]",
+]
+
+
+@pytest.mark.parametrize("host", PRIVATE_HOSTS)
+@pytest.mark.parametrize("port", ["", ":8443"])
+def test_link_into_a_private_network_is_refused_in_every_spelling(host, port):
+    assert find_link_fault(f"https://{host}{port}/1.png", allow_loopback=False) == "it points into a private network"
+
+
+@pytest.mark.parametrize("host", [host for host in PRIVATE_HOSTS if not is_loopback(host.lower().strip("[]"))])
+def test_link_of_an_api_on_this_machine_may_lead_to_this_machine_only(host):
+    assert find_link_fault(f"https://{host}/1.png", allow_loopback=True) == "it points into a private network"
+    assert find_link_fault(f"http://{host}/1.png", allow_loopback=True) == "it does not use https"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:8080/cdn/1.png", None),
+        ("https://127.0.0.1/cdn/1.png", None),
+        ("http://localhost/cdn/1.png", None),
+        ("http://[::1]:8080/cdn/1.png", None),
+        ("ftp://127.0.0.1/cdn/1.png", "it is not a web address"),
+        ("http://me@127.0.0.1/cdn/1.png", NO_ADDRESS),
+        ("http://cdn.example/1.png", "it does not use https"),
+        ("http://127.1/cdn/1.png", "it does not use https"),
+    ],
+)
+def test_link_to_loopback_needs_an_api_on_loopback(url, words):
+    assert find_link_fault(url, allow_loopback=True) == words
+
+
+hosts = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map("[{}]".format),
+    st.sampled_from(PRIVATE_HOSTS),
+    host_like,
+)
+
+
+@steady
+@given(st.sampled_from(["https://", "http://", "https:", "//"]), hosts, url_like, st.booleans())
+def test_link_that_is_followed_means_one_place_to_all_parsers(scheme, host, rest, allow_loopback):
+    url = f"{scheme}{host}/{rest}"
+    if find_link_fault(url, allow_loopback=allow_loopback) is None:
+        kind, name, _, user = place(url)
+        assert user is None
+        assert kind == "https" or (allow_loopback and is_loopback(name))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.255.0.3", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("192.168.0.1", False),
+        ("::", False),
+        ("fe80::1", False),
+        ("127.1", False),
+        ("localhost.", False),
+        ("api.localhost", False),
+        ("", False),
+        ("[::1]", False),
+    ],
+)
+def test_loopback_is_this_machine_by_its_literal_address_or_its_one_name(host, is_ours):
+    assert is_loopback(host) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://cdn.example/a/1.png", "https://cdn.example/a/1.png"),
+        ("https://cdn.example/1.png?Signature=secret#part", "https://cdn.example/1.png"),
+        ("https://cdn.example/1.png#part?x", "https://cdn.example/1.png"),
+        ("https://me:secret@cdn.example/1.png", "https://cdn.example/1.png"),
+        ("https://me@secret@cdn.example/1.png", "https://cdn.example/1.png"),
+        ("https://cdn.example/\x1b[2J\r\n猫", "https://cdn.example/?[2J???"),
+        ("", ""),
+        ("https://cdn.example/" + "a" * 500, "https://cdn.example/" + "a" * 180),
+    ],
+)
+def test_redacted_address_is_fit_for_a_message(url, words):
+    assert redact(url) == words
+
+
+@steady
+@given(url_like | st.text(max_size=300))
+def test_redacted_address_is_short_printable_ascii_without_query(url):
+    words = redact(f"https://me:secret@cdn.example/{url}")
+    assert words.startswith("https://cdn.example/")
+    assert len(words) <= 200
+    assert words.isascii()
+    assert words.isprintable()
+    assert "#" not in words

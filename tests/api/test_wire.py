@@ -1,0 +1,648 @@
+"""The service's JSON, in and out: nothing it can send raises, and nothing it has sold is lost."""
+
+import base64
+import gzip
+import hashlib
+import math
+from types import MappingProxyType
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lemon_async.api.errors import BadRequest, ContractError, NotFound, RateLimited, ServerError
+from lemon_async.api.models import Billing, GenerateRequest, ImageData, TaskFault, TaskSnapshot
+from lemon_async.api.response import Response
+from lemon_async.api.wire import (
+    GENERATIONS_PATH,
+    Accepted,
+    Alive,
+    Denied,
+    Garbled,
+    Missing,
+    Noise,
+    Refused,
+    encode,
+    fingerprint,
+    read_poll,
+    read_submission,
+)
+
+steady = settings(derandomize=True, deadline=None)
+
+TASK_ID = "ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+# The answers as they stand in the documentation.
+INLINE_ANSWER = b"""{
+  "created": 1706000000,
+  "data": [
+    {
+      "url": "https://...",
+      "revised_prompt": "A fluffy white cat with bright eyes sitting peacefully on a wooden windowsill, watching \
+raindrops stream down the glass window..."
+    }
+  ]
+}"""
+TASK_ANSWER = b"""{
+  "created": 1706000000,
+  "id": "ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+  "task_id": "ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+  "poll_url": "/v1/tasks/ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+  "status": "pending",
+  "data": [
+    {
+      "url": "",
+      "revised_prompt": "a beautiful sunset over mountains"
+    }
+  ]
+}"""
+LINK = "https://cdn.example/1.png"
+DONE = {"created": 1706000000, "task_id": "t1", "status": "completed", "data": [{"url": LINK}]}
+REFUSAL = {"error": {"message": "no such model", "type": "invalid_request_error", "code": "model_not_found"}}
+LOST = {"error": {"message": "Task not found or no longer available.", "code": "async_task_not_found"}}
+
+
+def answer(value, status=200, **headers):
+    body = value if isinstance(value, bytes) else orjson.dumps(value)
+    return Response(status, {name.replace("_", "-"): text for name, text in headers.items()}, body)
+
+
+def snapshot(value, **headers):
+    """Return what a submit and a poll both read in an answer."""
+    submission, poll = read_submission(answer(value, **headers)), read_poll(answer(value, **headers))
+    assert isinstance(submission, Accepted)
+    assert poll == Alive(submission.snapshot)
+    return submission.snapshot
+
+
+def sent(request):
+    return orjson.loads(encode(request))
+
+
+def test_generations_path_is_the_documented_one():
+    assert GENERATIONS_PATH == "/v1/images/generations"
+
+
+def test_encode_sends_what_was_set_and_nothing_else():
+    assert encode(GenerateRequest("a cat")) == b'{"prompt":"a cat"}'
+    assert (
+        encode(GenerateRequest("a cat", n=0, user="", async_=False))
+        == b'{"async":false,"n":0,"prompt":"a cat","user":""}'
+    )
+
+
+def test_encode_gives_every_field_its_documented_name():
+    fields = {
+        "model": "gpt-image-2",
+        "n": 2,
+        "size": "1024x1024",
+        "aspect_ratio": "1:1",
+        "resolution": "1k",
+        "quality": "high",
+        "style": "vivid",
+        "response_format": "url",
+        "async_": True,
+        "background": "opaque",
+        "output_format": "webp",
+        "output_compression": 80,
+        "moderation": "low",
+        "partial_images": 2,
+        "user": "user-17",
+    }
+    named = {name.rstrip("_"): value for name, value in fields.items()}
+    assert sent(GenerateRequest("a cat", **fields)) == {"prompt": "a cat", **named}
+
+
+def test_encode_sends_extra_fields_beside_the_others():
+    request = GenerateRequest(
+        "a cat", model="flux-pro", extra=MappingProxyType({"seed": 7, "lora": {"b": 1, "a": None}})
+    )
+    assert encode(request) == b'{"lora":{"a":null,"b":1},"model":"flux-pro","prompt":"a cat","seed":7}'
+
+
+def test_encode_lets_an_unchecked_extra_have_the_last_word():
+    """Checks refuse it; who has switched them off means it."""
+    assert sent(GenerateRequest("a cat", n=1, extra={"n": 20})) == {"prompt": "a cat", "n": 20}
+
+
+def test_encode_keeps_text_as_it_is():
+    assert sent(GenerateRequest('猫 "\r\n\0\U0001f431')) == {"prompt": '猫 "\r\n\0\U0001f431'}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "\ud800"},
+        {"prompt": b"a cat"},
+        {"prompt": object()},
+        {"user": {1, 2}},
+        {"n": 2**64},
+        {"extra": {"seed": 10**30}},
+        {"extra": {"image": b"\x89PNG"}},
+        {"extra": {1: "one"}},
+        {"extra": {"nested": {None: 1, "a": 2}}},
+        {"extra": {"z": 1j}},
+        {"extra": None},
+        {"extra": [("seed", 1)]},
+    ],
+)
+def test_encode_of_what_json_cannot_say_is_a_contract_error(fields):
+    with pytest.raises(ContractError, match="request: cannot be sent as JSON: ") as caught:
+        encode(GenerateRequest(**{"prompt": "a cat", **fields}))
+    assert caught.value.__suppress_context__
+
+
+def test_fingerprint_is_the_sha256_of_the_body():
+    assert fingerprint(b"{}") == hashlib.sha256(b"{}").hexdigest()
+
+
+def test_fingerprints_of_equal_requests_are_equal():
+    one = GenerateRequest("a cat", model="flux-pro", extra={"a": 1, "b": {"c": 2, "d": 3}})
+    two = GenerateRequest("a cat", extra={"b": {"d": 3, "c": 2}, "a": 1}, model="flux-pro")
+    assert fingerprint(encode(one)) == fingerprint(encode(two))
+    assert fingerprint(encode(one)) != fingerprint(encode(GenerateRequest("a cat", model="flux-pro")))
+
+
+def test_inline_answer_of_the_documentation_is_a_job_that_is_complete():
+    """The page "Create image", under "Inline Response"."""
+    assert snapshot(INLINE_ANSWER) == TaskSnapshot(
+        status="completed",
+        created=1706000000,
+        images=(
+            ImageData(
+                url="https://...",
+                revised_prompt="A fluffy white cat with bright eyes sitting peacefully on a wooden windowsill, "
+                "watching raindrops stream down the glass window...",
+            ),
+        ),
+    )
+
+
+def test_task_answer_of_the_documentation_is_pending_without_images():
+    """The page "Get image status"; a placeholder with an empty `url` is no image."""
+    assert snapshot(TASK_ANSWER) == TaskSnapshot(
+        status="pending",
+        task_id=TASK_ID,
+        poll_url=f"/v1/tasks/{TASK_ID}",
+        created=1706000000,
+    )
+
+
+def test_completed_answer_tells_everything_it_holds():
+    value = {
+        **DONE,
+        "id": "other",
+        "poll_url": "/v1/tasks/t1",
+        "model": "flux-pro",
+        "progress": 100,
+        "usage": {"total_tokens": 7},
+        "billing_transaction_id": "tx_1",
+        "updated": 1706000009,
+        "error": None,
+        "cancelled": False,
+    }
+    headers = {"x_request_id": "req_1", "x_billing_amount": "0.04", "content_type": "application/json"}
+    assert snapshot(value, **headers) == TaskSnapshot(
+        status="completed",
+        task_id="t1",
+        poll_url="/v1/tasks/t1",
+        images=(ImageData(url=LINK),),
+        created=1706000000,
+        model="flux-pro",
+        progress=100.0,
+        usage={"total_tokens": 7},
+        billing=Billing("tx_1", {"x-request-id": "req_1", "x-billing-amount": "0.04"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "task_id"),
+    [
+        ({"status": "pending", "task_id": "t1", "poll_url": "/v1/tasks/t2"}, "pending", "t1"),
+        ({"task_id": "t1"}, "pending", "t1"),
+        ({"task_id": "t1", "id": "t2"}, "pending", "t1"),
+        ({"poll_url": "/v1/images/generations/t1"}, "pending", "t1"),
+        ({"poll_url": "/v1/tasks/t1/?a=/b"}, "pending", "t1"),
+        ({"poll_url": "/v1/tasks/t2", "id": "t1"}, "pending", "t1"),
+        ({"poll_url": "https://evil.example/t1"}, "pending", "t1"),
+        ({"status": "pending", "id": "t1"}, "pending", "t1"),
+        ({"status": "processing", "id": "t1"}, "processing", "t1"),
+        ({"status": "processing", "task_id": "t1"}, "processing", "t1"),
+        ({"status": "queued", "task_id": "t1"}, "queued", "t1"),
+        ({"status": "", "task_id": "t1"}, "pending", "t1"),
+        ({"status": None, "task_id": "t1"}, "pending", "t1"),
+        ({"status": 5, "task_id": "t1"}, "pending", "t1"),
+        ({"status": "failed", "task_id": "t1"}, "failed", "t1"),
+        ({"status": "completed", "task_id": "t1"}, "completed", "t1"),
+        ({"status": "pending", "task_id": 5, "id": "t1"}, "pending", "t1"),
+        ({"status": "pending", "task_id": "", "id": "", "poll_url": "/v1/tasks/t1"}, "pending", "t1"),
+        ({"task_id": "t1", "data": [{"url": LINK}]}, "completed", "t1"),
+        ({"poll_url": "/v1/tasks/t1", "data": [{"url": ""}]}, "pending", "t1"),
+        ({"data": [{"url": LINK}]}, "completed", None),
+        ({"data": [{"url": LINK}], "id": "img_1"}, "completed", None),
+        ({"data": [{"url": LINK}], "id": "img_1", "status": "completed"}, "completed", None),
+        ({"data": [{"b64_json": "iVBORw0KGgo="}]}, "completed", None),
+    ],
+)
+def test_task_answer_is_told_by_any_of_its_marks_and_inline_by_their_absence(value, status, task_id):
+    """The page "Create image" names three: `status: "pending"`, `task_id` and `poll_url`."""
+    found = snapshot(value)
+    assert (found.status, found.task_id) == (status, task_id)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            None,
+            [],
+            [DONE],
+            "pending",
+            5,
+            {},
+            {"created": 1},
+            {"data": []},
+            {"data": [{"url": ""}]},
+            {"id": "t1"},
+            REFUSAL,
+        ),
+        *({"id": "t1", "data": [{"url": ""}]}, {"status": ""}, {"status": 200, "message": "ok"}, {"task_id": 5}),
+        {"poll_url": ""},
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
+def test_success_with_neither_an_image_nor_a_task_is_garbled(value, status):
+    reading = read_submission(answer(value, status))
+    assert isinstance(reading, Garbled)
+    assert reading.reason == f"HTTP {status} with neither an image nor a task"
+    assert reading.error.status == status
+    assert read_poll(answer(value, status)) == Noise(f"HTTP {status} without a task")
+
+
+@pytest.mark.parametrize("value", [{"status": "pending"}, {"status": "completed"}, {"status": "failed", "error": "no"}])
+def test_submission_with_a_status_and_nothing_to_ask_for_is_garbled(value):
+    """A poll knows its task, so the same answer is news there."""
+    assert isinstance(read_submission(answer(value)), Garbled)
+    assert isinstance(read_poll(answer(value)), Alive)
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        (400, BadRequest),
+        (404, NotFound),
+        (429, RateLimited),
+        (500, ServerError),
+        (503, ServerError),
+        (504, ServerError),
+    ],
+)
+def test_submission_is_refused_in_the_services_own_words(status, cls):
+    reading = read_submission(answer(REFUSAL, status))
+    assert isinstance(reading, Refused)
+    assert type(reading.error) is cls
+    assert reading.error.code == "model_not_found"
+
+
+@pytest.mark.parametrize("body", [{"error": "no"}, {"detail": "no"}, [], None, {"error": {}}, DONE])
+@pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
+def test_submission_refused_in_other_words_is_garbled(status, body):
+    """A proxy's answer does not tell whether the job was sold before."""
+    reading = read_submission(answer(body, status))
+    assert isinstance(reading, Garbled)
+    assert reading.reason == f"HTTP {status} without an error of the service"
+
+
+@pytest.mark.parametrize("status", [301, 302, 304, 307, 308, 399, 100, 199])
+@pytest.mark.parametrize("body", [REFUSAL, DONE])
+def test_submission_answered_with_a_redirect_is_garbled_whatever_it_says(status, body):
+    assert isinstance(read_submission(answer(body, status)), Garbled)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "an empty body"),
+        (b"<html><title>502 Bad Gateway</title>", "an HTML page '502 Bad Gateway'"),
+        (INLINE_ANSWER[:40], 'the text \'{ "created": 1706000000, "data": [\''),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 302, 400, 429, 502])
+def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise(status, body, words):
+    reading = read_submission(answer(body, status))
+    assert isinstance(reading, Garbled)
+    assert reading.reason == f"HTTP {status} with {words}"
+    if status not in {401, 403}:
+        assert read_poll(answer(body, status)) == Noise(f"HTTP {status} with {words}", is_rate_limit=status == 429)
+
+
+def test_answer_cut_at_any_byte_is_never_taken_for_a_whole_one():
+    for at in range(len(TASK_ANSWER)):
+        assert isinstance(read_submission(answer(TASK_ANSWER[:at])), Garbled)
+        assert isinstance(read_poll(answer(TASK_ANSWER[:at])), Noise)
+
+
+def test_compressed_answer_is_read_when_whole_and_garbled_when_cut():
+    packed = gzip.compress(TASK_ANSWER)
+    assert snapshot(packed, content_encoding="gzip").task_id == TASK_ID
+    for at in range(len(packed)):
+        assert isinstance(read_submission(answer(packed[:at], content_encoding="gzip")), Garbled)
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ("out of paint", TaskFault("out of paint")),
+        ({"message": "out of paint"}, TaskFault("out of paint")),
+        ({"message": "out of paint", "code": "no_paint"}, TaskFault("out of paint", "no_paint")),
+        ({"code": "no_paint"}, TaskFault("no_paint", "no_paint")),
+        ({"message": 5, "code": "no_paint"}, TaskFault("no_paint", "no_paint")),
+        ({"message": "out of paint", "code": 5}, TaskFault("out of paint")),
+        ("two\r\nlines\x1b[2J", TaskFault("two lines [2J")),
+        ({"message": "two\r\nlines\x1b[2J", "code": "no\npaint"}, TaskFault("two lines [2J", "no paint")),
+        ("", None),
+        (" \n", None),
+        (None, None),
+        (5, None),
+        ([], None),
+        ({}, None),
+        ({"message": ""}, None),
+        ({"detail": "x"}, None),
+    ],
+)
+def test_failed_task_gives_its_reason_as_text_or_object_alike(error, fault):
+    """A string on the page "Get image status", an object `{code, message}` elsewhere; both end up in terminals."""
+    found = snapshot({"task_id": "t1", "status": "failed", "error": error})
+    assert found.fault == fault
+    assert found.is_done
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "is_cancelled"), [(True, True), (False, False), (None, False), ("true", False), (1, False)]
+)
+def test_cancelled_task_is_told_by_a_true_flag(cancelled, is_cancelled):
+    value = {"task_id": "t1", "status": "failed", "cancelled": cancelled, "cancellation_status": "cancelled"}
+    assert snapshot(value).is_cancelled is is_cancelled
+
+
+@pytest.mark.parametrize(
+    ("progress", "number"),
+    [
+        (45, 45.0),
+        (0.45, 0.45),
+        ("45%", 45.0),
+        (" 45 % ", 45.0),
+        ("45", 45.0),
+        (0, 0.0),
+        ("half", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e400", None),
+        (10**12, None),
+        (True, None),
+        (None, None),
+        ([45], None),
+        ({}, None),
+    ],
+)
+def test_progress_is_a_number_however_it_is_written(progress, number):
+    assert snapshot({"task_id": "t1", "progress": progress}).progress == number
+
+
+@pytest.mark.parametrize(
+    ("created", "seconds"),
+    [
+        *((value, 1706000000) for value in (1706000000, 1706000000.9, "1706000000")),
+        *((value, None) for value in ("2024-01-23T08:53:20Z", None, True, [], "nan", 2**63)),
+    ],
+)
+def test_created_is_whole_seconds_however_it_is_written(created, seconds):
+    assert snapshot({"task_id": "t1", "created": created}).created == seconds
+
+
+PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+
+
+@pytest.mark.parametrize(
+    ("entry", "image"),
+    [
+        ({"url": LINK}, ImageData(url=LINK)),
+        ({"b64_json": PIXEL}, ImageData(b64_json=PIXEL)),
+        ({"url": LINK, "b64_json": PIXEL}, ImageData(url=LINK, b64_json=PIXEL)),
+        ({"url": "", "b64_json": PIXEL}, ImageData(b64_json=PIXEL)),
+        (
+            {"url": None, "b64_json": PIXEL, "revised_prompt": "a cat"},
+            ImageData(b64_json=PIXEL, revised_prompt="a cat"),
+        ),
+        ({"url": LINK, "b64_json": None, "revised_prompt": ["odd"]}, ImageData(url=LINK)),
+        ({"url": LINK, "b64_json": 5, "odd": {}}, ImageData(url=LINK)),
+        ({"url": 5, "b64_json": PIXEL}, ImageData(b64_json=PIXEL)),
+        ({"url": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
+        ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
+        ({"b64_json": f"data:;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
+        ({"url": LINK, "b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
+        (
+            {"url": f"data:image/png;base64,{PIXEL}", "revised_prompt": "a cat"},
+            ImageData(b64_json=PIXEL, revised_prompt="a cat"),
+        ),
+        ({"url": "data:image/svg+xml,<svg/>"}, ImageData(url="data:image/svg+xml,<svg/>")),
+        ({"url": "https://cdn.example/data:;base64,x"}, ImageData(url="https://cdn.example/data:;base64,x")),
+    ],
+)
+def test_image_is_a_link_or_bytes_whatever_stands_beside_it(entry, image):
+    assert snapshot({"data": [entry]}).images == (image,)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *(None, 5, LINK, [], {}, {"url": ""}, {"url": None}, {"b64_json": ""}, {"revised_prompt": "a cat"}, {"url": 5}),
+        *({"url": "data:image/png;base64,"}, {"b64_json": "data:image/png;base64,"}),
+    ],
+)
+def test_placeholder_is_no_image(entry):
+    assert snapshot({"task_id": "t1", "data": [entry]}).images == ()
+    assert snapshot({"data": [entry, {"url": LINK}, entry]}).images == (ImageData(url=LINK),)
+
+
+@pytest.mark.parametrize("data", [None, 5, "x", {}, {"url": LINK}])
+def test_data_of_another_shape_holds_no_images(data):
+    assert snapshot({"task_id": "t1", "data": data}).images == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, DONE, Alive),
+        (202, TASK_ANSWER, Alive),
+        (200, {"status": "weird"}, Alive),
+        (401, REFUSAL, Denied),
+        (403, REFUSAL, Denied),
+        (401, b"<html>", Denied),
+        (403, b"", Denied),
+        (404, LOST, Missing),
+        (404, {"error": "not found"}, Noise),
+        (404, b"<html>404</html>", Noise),
+        (404, DONE, Noise),
+        (400, REFUSAL, Noise),
+        (408, REFUSAL, Noise),
+        (429, REFUSAL, Noise),
+        (500, REFUSAL, Noise),
+        (503, DONE, Noise),
+        (302, DONE, Noise),
+        (200, REFUSAL, Noise),
+        (204, b"", Noise),
+    ],
+)
+def test_poll_tells_about_its_task_or_is_noise(status, body, kind):
+    assert type(read_poll(answer(body, status))) is kind
+
+
+def test_poll_of_an_unknown_task_keeps_the_services_words():
+    """The page "Get image status" has the code and the message."""
+    reading = read_poll(answer(LOST, 404))
+    assert reading.error.code == "async_task_not_found"
+    assert reading.error.message == "Task not found or no longer available."
+
+
+def test_poll_denied_keeps_the_services_words():
+    assert read_poll(answer(REFUSAL, 403)).error.message == "no such model"
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "expected"),
+    [
+        (429, "7", Noise("HTTP 429 without a task", is_rate_limit=True, retry_after_s=7.0)),
+        (429, "soon", Noise("HTTP 429 without a task", is_rate_limit=True)),
+        (503, "7", Noise("HTTP 503 without a task", retry_after_s=7.0)),
+        (200, "7", Noise("HTTP 200 without a task", retry_after_s=7.0)),
+    ],
+)
+def test_noise_tells_a_rate_limit_and_how_long_to_wait(status, retry_after, expected):
+    assert read_poll(answer(REFUSAL, status, retry_after=retry_after)) == expected
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+words = st.sampled_from(
+    ["pending", "completed", "failed", "t1", "", LINK, "data:a;base64,", "/v1/tasks/t1", "45%", "nan", "\x1b"]
+)
+loose = json_values | words
+entries = st.fixed_dictionaries({}, optional=dict.fromkeys(["url", "b64_json", "revised_prompt", "odd"], loose))
+faults = st.fixed_dictionaries({}, optional=dict.fromkeys(["message", "code", "type"], loose))
+OPTIONAL = [
+    "created",
+    "model",
+    "progress",
+    "usage",
+    "billing_transaction_id",
+    "cancelled",
+    "updated",
+    "error",
+    "object",
+]
+shaped = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(["status", "task_id", "id", "poll_url", *OPTIONAL], loose),
+        "data": st.lists(entries | loose, max_size=3) | loose,
+        "error": faults | loose,
+    },
+)
+bodies = st.one_of(st.binary(max_size=60), json_values.map(orjson.dumps), shaped.map(orjson.dumps))
+header_maps = st.dictionaries(
+    st.sampled_from(["retry-after", "x-request-id", "content-encoding", "x-odd"]) | st.text(max_size=5),
+    st.sampled_from(["gzip", "deflate", "identity", "5", "-1", "nan", "1e400"]) | st.text(max_size=10),
+    max_size=3,
+)
+
+
+def check_snapshot(found):
+    assert isinstance(found.status, str)
+    assert found.status
+    for text in (found.task_id, found.poll_url, found.model, found.billing.transaction_id):
+        assert text is None or (isinstance(text, str) and text)
+    assert all(image.is_usable for image in found.images)
+    assert found.created is None or type(found.created) is int
+    assert found.progress is None or math.isfinite(found.progress)
+    assert found.fault is None or found.fault.message.isprintable()
+    assert all(name.startswith("x-") for name in found.billing.headers)
+
+
+@settings(steady, max_examples=200)
+@given(st.integers(100, 599), header_maps, bodies)
+@example(200, {}, b"[" * 100_000)
+@example(200, {}, b'{"task_id": "\\ud800"}')
+@example(200, {}, b'{"task_id": "t1", "progress": 1e400}')
+def test_submission_of_anything_is_read_without_raising(status, headers, body):
+    reading = read_submission(Response(status, headers, body))
+    if isinstance(reading, Accepted):
+        assert 200 <= status < 300
+        assert reading.snapshot.task_id or reading.snapshot.images
+        check_snapshot(reading.snapshot)
+    elif isinstance(reading, Refused):
+        assert status >= 400
+    else:
+        assert isinstance(reading, Garbled)
+        assert reading.reason.isprintable()
+
+
+@settings(steady, max_examples=200)
+@given(st.integers(100, 599), header_maps, bodies)
+def test_poll_of_anything_is_read_without_raising(status, headers, body):
+    reading = read_poll(Response(status, headers, body))
+    if isinstance(reading, Alive):
+        assert 200 <= status < 300
+        check_snapshot(reading.snapshot)
+    elif isinstance(reading, Noise):
+        assert reading.reason.isprintable()
+        assert reading.retry_after_s is None or (math.isfinite(reading.retry_after_s) and reading.retry_after_s >= 0)
+    else:
+        assert (status == 404) is isinstance(reading, Missing)
+        assert (status in {401, 403}) is isinstance(reading, Denied)
+
+
+optional_fields = st.fixed_dictionaries({}, optional=dict.fromkeys(OPTIONAL, loose))
+
+
+@steady
+@given(optional_fields, loose)
+def test_images_are_never_lost_to_odd_optional_fields(fields, odd):
+    entry = {"url": LINK, "revised_prompt": odd, "odd": odd}
+    assert snapshot({**fields, "data": [odd, entry, {"b64_json": PIXEL}]}).images[-2:] == (
+        ImageData(url=LINK, revised_prompt=odd if isinstance(odd, str) and odd else None),
+        ImageData(b64_json=PIXEL),
+    )
+
+
+@steady
+@given(optional_fields, loose, loose)
+def test_task_is_never_lost_to_odd_optional_fields(fields, odd_data, odd_id):
+    found = snapshot(
+        {**fields, "status": "pending", "task_id": "t1", "id": odd_id, "poll_url": "/v1/x/t1", "data": odd_data}
+    )
+    assert (found.status, found.task_id, found.poll_url) == ("pending", "t1", "/v1/x/t1")
+
+
+python_values = (
+    json_values | st.binary(max_size=4) | st.sets(st.integers(), max_size=2) | st.text(max_size=9) | st.just(1j)
+)
+
+
+@steady
+@given(
+    st.fixed_dictionaries(
+        {"prompt": python_values},
+        optional={**dict.fromkeys(["model", "n", "async_", "user"], python_values), "extra": python_values},
+    )
+)
+def test_encode_of_anything_is_json_or_a_contract_error(fields):
+    try:
+        body = encode(GenerateRequest(**fields))
+    except ContractError:
+        return
+    assert orjson.loads(body).keys() >= {"prompt"}

@@ -1,0 +1,51 @@
+"""The way into the command, with and without what it needs."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from lemon_async.cli import main
+
+
+def run(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-W", "error", *words], capture_output=True, text=True, timeout=20, check=False, **options
+    )
+
+
+def test_module_is_the_command():
+    """`python -m lemon_async` is `lemon-async`, under that name."""
+    done = run("-m", "lemon_async", "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"lemon-async, version {version('lemon-async')}\n"
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_the_commands(flag, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["anything", flag])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert shown.startswith("Usage: lemon-async [OPTIONS] COMMAND")
+    assert all(name in shown for name in ("generate", "task", "emulator"))
+
+
+@pytest.mark.parametrize("name", ["click", "tqdm"])
+def test_missing_extra_is_told_with_the_command_that_installs_it(tmp_path, name):
+    """Installed without the extra, the script is there and its packages are not."""
+    (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('not here', name={name!r})")
+    done = run("-m", "lemon_async", "--help", env={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"lemon-async: {name} is not installed: pip install 'lemon-async[cli]'\n"
+
+
+@pytest.mark.parametrize("words", [["emulator"], ["generate", "a cat", "--emulator"]], ids=["emulator", "generate"])
+def test_missing_pillow_is_told_with_the_command_that_installs_it(tmp_path, words):
+    """The emulator draws, and drawing is another extra."""
+    (tmp_path / "PIL.py").write_text("raise ModuleNotFoundError('not here', name='PIL')")
+    done = run("-m", "lemon_async", *words, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: the emulator draws with Pillow: pip install 'lemon-async[emulator]'\n"

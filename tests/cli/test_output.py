@@ -1,0 +1,138 @@
+"""Pictures get names of their own, in a place that was tried before anything was paid."""
+
+import base64
+import os
+import stat
+
+import pytest
+
+from lemon_async import ContractError, Image
+from lemon_async.api.models import ImageData
+from lemon_async.cli.output import Destination, plain
+
+GIF = b"GIF89a\x02\0\x03\0\0\0\0;"
+
+
+def gif():
+    return Image(ImageData(b64_json=base64.b64encode(GIF).decode()), download=None)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# What may be printed
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a nice cat, größer als 猫", "a nice cat, größer als 猫"),
+        ("two\nlines", "two\nlines"),
+        ("\x1b[2J\x1b]0;title\x07", " [2J ]0;title "),
+        ("over\rwritten\b\x7f", "over written  "),
+        ("right\u202eleft\u200b", "right left "),
+        (ContractError(problems=()), "0 problems, nothing was sent:"),
+        (None, "None"),
+    ],
+    ids=repr,
+)
+def test_text_of_strangers_drives_no_terminal(text, shown):
+    assert plain(text) == shown
+
+
+# Trying the place
+
+
+def test_folder_takes_any_number_of_pictures(tmp_path):
+    assert Destination.prepare(str(tmp_path), jobs=3).folder == tmp_path
+
+
+def test_folder_that_is_missing_is_made(tmp_path):
+    destination = Destination.prepare(f"{tmp_path}/a/b/", jobs=3)
+    assert destination.folder == tmp_path / "a" / "b"
+    assert destination.folder.is_dir()
+
+
+def test_folder_of_a_file_is_made(tmp_path):
+    destination = Destination.prepare(f"{tmp_path}/a/cat.png", jobs=1)
+    assert (destination.folder, destination.stem, destination.suffix) == (tmp_path / "a", "cat", ".png")
+    assert names(tmp_path / "a") == []
+
+
+def test_file_without_a_folder_is_in_this_one(tmp_path):
+    Destination.prepare("cat.png", jobs=1)
+    assert names(tmp_path) == []
+
+
+def test_one_file_for_several_pictures_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(ContractError, match=r"-o: 'cats' is one file for 2 pictures; name a folder, as in 'cats/'"):
+        Destination.prepare("cats", jobs=2)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("output", ["file/", "file/cat.png", "file/a/b/"])
+def test_place_under_a_file_is_refused(tmp_path, output):
+    (tmp_path / "file").touch()
+    with pytest.raises(ContractError, match=r"-o: cannot write to 'file.*': (Not a directory|File exists)"):
+        Destination.prepare(output, jobs=1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(ContractError, match=r"-o: cannot write to .*: Permission denied"):
+        Destination.prepare(str(tmp_path), jobs=1)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("A white cat on a windowsill!", "a-white-cat-on-a-windowsill.gif"),
+        ("../../etc/passwd", "etc-passwd.gif"),
+        ("C:\\con\0", "c-con.gif"),
+        ("猫 и кот", "猫-и-кот.gif"),
+        ("--rf *", "rf.gif"),
+        ("...", "image.gif"),
+        ("", "image.gif"),
+        ("x" * 100, "x" * 48 + ".gif"),
+        ("x" * 47 + " y", "x" * 47 + ".gif"),
+    ],
+    ids=repr,
+)
+async def test_name_in_a_folder_is_made_from_the_label_and_from_the_bytes(tmp_path, label, name):
+    """No path and no control character of a prompt gets into it; the suffix is the real format."""
+    path = await Destination.prepare(str(tmp_path), jobs=1).save(gif(), label)
+    assert path == tmp_path / name
+    assert path.read_bytes() == GIF
+
+
+async def test_name_in_a_folder_is_a_free_one(tmp_path):
+    """Neither a file of yesterday nor a picture of this run is overwritten."""
+    (tmp_path / "cat.gif").write_text("yesterday")
+    (tmp_path / "cat-3.gif").mkdir()
+    destination = Destination.prepare(str(tmp_path), jobs=3)
+    assert [(await destination.save(gif(), "cat")).name for _ in range(3)] == ["cat-2.gif", "cat-4.gif", "cat-5.gif"]
+    assert (tmp_path / "cat.gif").read_text() == "yesterday"
+
+
+async def test_name_is_free_even_if_its_picture_could_not_be_written(tmp_path):
+    """Pictures that are saved at the same time do not agree on a name."""
+    destination = Destination.prepare(f"{tmp_path}/gone/", jobs=2)
+    destination.folder.rmdir()
+    with pytest.raises(FileNotFoundError):
+        await destination.save(gif(), "cat")
+    destination.folder.mkdir()
+    assert (await destination.save(gif(), "cat")).name == "cat-2.gif"
+
+
+async def test_file_that_was_named_is_overwritten_and_its_suffix_kept(tmp_path):
+    (tmp_path / "cat.png").write_text("yesterday")
+    (tmp_path / "cat-2.png").write_text("not named")
+    destination = Destination.prepare(f"{tmp_path}/cat.png", jobs=1)
+    assert [(await destination.save(gif(), "ignored")).name for _ in range(2)] == ["cat.png", "cat-3.png"]
+    assert (tmp_path / "cat.png").read_bytes() == GIF
+    assert (tmp_path / "cat-2.png").read_text() == "not named"

@@ -1,0 +1,156 @@
+"""Quick sessions on an emulator, servers that misbehave, and stand-ins for what a unit is built on."""
+
+import asyncio
+import struct
+import zlib
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+import pytest
+
+from lemon_async import LemonSession, PollPolicy, RetryPolicy
+from lemon_async.emulator import Emulator
+
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
+ONCE = RetryPolicy(max_elapsed_s=0)
+
+
+@pytest.fixture
+async def emulator():
+    """An emulator whose jobs take a few milliseconds."""
+    async with Emulator(speed=6000, durations=30.0) as running:
+        yield running
+
+
+@pytest.fixture
+def connect(emulator):
+    """Open sessions on the emulator; options override the quick defaults."""
+
+    @asynccontextmanager
+    async def open_session(**options):
+        options = {"polling": QUICK, "retry": ONCE, **options}
+        async with LemonSession(emulator.api_key, base_url=emulator.base_url, **options) as session:
+            yield session
+
+    return open_session
+
+
+@attrs.define(eq=False)
+class OddServer:
+    """A server that answers one request per connection with whatever it was told, and notes what it was sent.
+
+    Attributes:
+        answers: One per connection, the last one for all that follow; bytes, or what to do with the connection.
+        heads: Heads of the requests, as they came.
+        bodies: Bodies of the requests.
+        arrived: Set when a request has come.
+    """
+
+    answers: list
+    heads: list = attrs.field(factory=list)
+    bodies: list = attrs.field(factory=list)
+    arrived: asyncio.Event = attrs.field(factory=asyncio.Event)
+    port: int = 0
+    _handlers: set = attrs.field(factory=set)
+    _server: asyncio.Server | None = None
+
+    @property
+    def origin(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self):
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def aclose(self):
+        self._server.close()
+        for handler in self._handlers:
+            handler.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader, writer):
+        self._handlers.add(asyncio.current_task())
+        try:
+            await self._answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        length = [line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length")]
+        self.bodies.append(await reader.readexactly(int(length[0])) if length else b"")
+        answer = self.answers[min(len(self.heads), len(self.answers) - 1)]
+        self.heads.append(head)
+        self.arrived.set()
+        if isinstance(answer, bytes):
+            writer.write(answer)
+            await writer.drain()
+        else:
+            await answer(reader, writer)
+
+
+@pytest.fixture
+async def serve():
+    """Start servers of odd answers, one answer per connection."""
+    servers = []
+
+    async def start(*answers):
+        servers.append(OddServer(list(answers)))
+        await servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        await server.aclose()
+
+
+@pytest.fixture
+async def greet():
+    """Open ports where each connection hears some bytes at once and then nothing."""
+    servers, accepted = [], []
+
+    async def start(greeting):
+        def hello(_reader, writer):
+            accepted.append(writer)
+            writer.write(greeting)
+
+        servers.append(await asyncio.start_server(hello, "127.0.0.1", 0))
+        return servers[-1].sockets[0].getsockname()[1]
+
+    yield start
+    for server in servers:
+        server.close()
+    for writer in accepted:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def _chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.fixture(scope="session")
+def png():
+    """A whole picture of 2 x 3 pixels."""
+    header = struct.pack(">IIBBBBB", 2, 3, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0\0\0" * 3)
+    chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.fixture(scope="session")
+def http_ok():
+    """Build a plain HTTP answer: `http_ok(body, content_type=..., status=..., **headers)`."""
+
+    def build(body=b"", content_type="application/json", status="200 OK", **headers):
+        extra = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{extra}"
+        return f"{head}Connection: close\r\n\r\n".encode() + body
+
+    return build

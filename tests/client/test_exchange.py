@@ -1,0 +1,102 @@
+"""What exchanges with the key and without have in common."""
+
+import asyncio
+import socket
+from importlib.metadata import version
+
+import aiohttp
+import pytest
+
+from lemon_async.client.exchange import common_headers, quiet, read_body, reason_of, without_frames
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (TimeoutError(), "no answer within 2.5 s"),
+        (aiohttp.ServerTimeoutError("Connection timeout to host http://x"), "no answer within 2.5 s"),
+        (aiohttp.ServerDisconnectedError(), "Server disconnected"),
+        (OSError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
+        (ValueError("two\r\nlines\x1b[31m and \u202emore"), "two lines [31m and more"),
+        (ValueError("x" * 500), "x" * 200),
+        (ValueError(), "ValueError"),
+        (ValueError("\n"), "ValueError"),
+        (socket.gaierror(-2, "Name or service not known"), "[Errno -2] Name or service not known"),
+    ],
+    ids=repr,
+)
+def test_reason_is_one_printable_line(failure, reason):
+    assert reason_of(failure, 2.5) == reason
+
+
+def test_nothing_is_kept_or_taken_from_the_environment():
+    """No cookies, no proxy or netrc credentials, no unpacking."""
+
+    async def settings():
+        return quiet()
+
+    options = asyncio.run(settings())
+    assert isinstance(options.pop("cookie_jar"), aiohttp.DummyCookieJar)
+    assert options == {"trust_env": False, "auto_decompress": False}
+
+
+def test_library_says_who_it_is_and_asks_for_plain_bytes():
+    headers = common_headers()
+    assert headers["User-Agent"] == f"lemon-async/{version('lemon-async')}"
+    assert headers["Accept-Encoding"] == "identity"
+
+
+@pytest.fixture
+async def ask():
+    """Send one request with a plain aiohttp session."""
+    async with aiohttp.ClientSession() as http:
+        yield http.get
+
+
+async def test_body_is_read_to_its_end(ask, serve, http_ok):
+    server = await serve(http_ok(b"x" * 100_000))
+    async with ask(server.origin) as response:
+        assert await read_body(response, 100_000) == b"x" * 100_000
+
+
+async def test_body_above_the_cap_is_refused_while_it_comes_in(ask, serve):
+    """An answer without end is cut by the reader, not by the memory."""
+
+    async def endless(_reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 1000)
+            await writer.drain()
+
+    server = await serve(endless)
+    async with ask(server.origin) as response:
+        with pytest.raises(ValueError, match="the answer is larger than 9,999 bytes"):
+            await read_body(response, 9_999)
+
+
+def test_frames_are_dropped_from_an_exception_and_from_all_that_led_to_it():
+    """Local variables of the frames below are seen by nobody; the words stay."""
+
+    def fail():
+        try:
+            try:
+                {}["first"]
+            except KeyError as first:
+                raise ValueError("second") from first
+        except ValueError:
+            raise OSError("third")  # noqa: B904 - by context alone
+
+    with pytest.raises(OSError, match="third") as caught:
+        fail()
+    third = caught.value
+    assert without_frames(third) is third
+    second = third.__context__
+    assert [error.__traceback__ for error in (third, second, second.__cause__)] == [None] * 3
+    assert second.__cause__.args == ("first",)
+
+
+def test_frames_of_a_circle_of_exceptions_are_dropped_once():
+    """A chain that leads back to itself ends."""
+    one, two = ValueError(1), ValueError(2)
+    one.__cause__, two.__cause__ = two, one
+    assert without_frames(one) is one

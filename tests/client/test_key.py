@@ -1,0 +1,86 @@
+"""The key goes over the wire and nowhere else."""
+
+import copy
+import pickle
+import traceback
+
+import pytest
+
+from lemon_async.client.key import KEY_VARIABLE, ApiKey
+
+CANARY = "sk-canary-0123456789"
+
+
+def local_variables_of(error):
+    """Return a traceback as tools print it that show every local variable of every frame."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>40}".format, lambda key: f"{[key]}"])
+def test_key_is_shown_as_a_mask(show):
+    assert CANARY not in show(ApiKey(CANARY))
+    assert "ApiKey('***')" in show(ApiKey(CANARY))
+
+
+def test_header_carries_the_key_and_shows_a_mask():
+    """The wire gets the text; whoever prints the headers gets a mask."""
+    headers = ApiKey(CANARY).headers()
+    assert headers["Authorization"].encode() == b"Bearer " + CANARY.encode()
+    assert repr(headers) == "{'Authorization': '***'}"
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_key_is_neither_pickled_nor_copied(duplicate):
+    with pytest.raises(TypeError, match="not pickled; build the session where it is used"):
+        duplicate(ApiKey(CANARY))
+
+
+def test_traceback_with_local_variables_shows_no_key():
+    """A crash report prints objects by their repr; the key's is a mask, and so is the header's."""
+
+    def work(key):
+        headers = key.headers()
+        header = headers["Authorization"]
+        return header / 2
+
+    with pytest.raises(TypeError) as caught:
+        work(ApiKey(CANARY))
+    shown = local_variables_of(caught.value.with_traceback(caught.tb.tb_next))
+    assert "header = '***'" in shown
+    assert CANARY not in shown
+
+
+def test_key_comes_from_the_environment():
+    assert ApiKey.from_environment({KEY_VARIABLE: CANARY}).headers() == {"Authorization": f"Bearer {CANARY}"}
+
+
+def test_key_of_the_process_environment_is_read_when_asked(monkeypatch):
+    """A key that is set after the import counts."""
+    monkeypatch.setenv(KEY_VARIABLE, CANARY)
+    assert ApiKey.from_environment().headers()["Authorization"].endswith(CANARY)
+
+
+@pytest.mark.parametrize("environment", [{}, {KEY_VARIABLE: ""}], ids=str)
+def test_missing_key_is_told_where_to_come_from(environment):
+    (problem,) = ApiKey.from_environment(environment).problems()
+    assert str(problem) == f"api_key: is missing: pass api_key=, or set the environment variable {KEY_VARIABLE}"
+
+
+@pytest.mark.parametrize("value", [None, 5, b"sk-bytes", ["sk-list"]], ids=repr)
+def test_key_that_is_no_text_is_refused(value):
+    (problem,) = ApiKey(value).problems()
+    assert str(problem) == "api_key: must be text"
+
+
+@pytest.mark.parametrize(
+    "spoiled", ["sk x", " sk", "sk\n", "sk\r\nX-Evil: 1", "sk\0", "sk\t", "sk\x7f", "skä", "\u202e"]
+)
+def test_key_with_a_character_that_no_key_has_is_refused_without_being_quoted(spoiled):
+    """Header injection ends here, and the message may be printed anywhere."""
+    (problem,) = ApiKey(spoiled + CANARY).problems()
+    assert "holds a character that no key has" in problem.message
+    assert CANARY not in str(problem)
+
+
+def test_good_key_has_no_problems():
+    assert ApiKey(CANARY).problems() == []

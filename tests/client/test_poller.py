@@ -1,0 +1,420 @@
+"""One poller looks after all pending tasks, whatever the polls meet, and is gone when there are none."""
+
+import asyncio
+import gc
+import logging
+import weakref
+from contextvars import ContextVar
+
+import attrs
+import orjson
+import pytest
+
+from lemon_async import (
+    AccessDenied,
+    AuthenticationError,
+    PollPolicy,
+    SessionMisuse,
+    TaskError,
+    TaskLost,
+    TaskTimeout,
+    TransportError,
+)
+from lemon_async.api.models import TaskSnapshot
+from lemon_async.api.response import Response
+from lemon_async.client.poller import Poller
+from lemon_async.client.task import ImageTask
+from lemon_async.pace.budget import Budget
+
+QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=20, lost_after_s=0.01)
+
+
+def answer(status=200, *, body=None, text=None, **headers):
+    content = orjson.dumps(body) if text is None else text
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
+
+
+def told(status, **fields):
+    return answer(body={"status": status, "task_id": "x", "data": [], **fields})
+
+
+PENDING = told("pending")
+COMPLETED = told("completed", data=[{"url": "https://cdn.test/1.png"}])
+GONE = answer(404, body={"error": {"message": "Task not found or no longer available."}})
+NO_ANSWER = TransportError(message="GET /v1/tasks/a: no answer within 1 s")
+
+
+class ScriptedTransport:
+    """A transport whose answers to polls are written down by path; the last one is repeated."""
+
+    def __init__(self, **scripts):
+        self.scripts = scripts
+        self.asked = []
+        self.news = asyncio.Event()
+
+    async def call(self, method, path, *, timeout_s=None):
+        name = path.rpartition("/")[2]
+        script = self.scripts[name]
+        outcome = script[min(self.polls_of(name), len(script) - 1)]
+        self.asked.append((method, path, timeout_s))
+        self.news.set()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome if isinstance(outcome, Response) else await outcome()
+
+    def polls_of(self, name):
+        return sum(path.endswith(f"/{name}") for _, path, _ in self.asked)
+
+    async def asked_for(self, name, times=1):
+        while self.polls_of(name) < times:
+            self.news.clear()
+            await self.news.wait()
+
+
+class Owner:
+    """A session that is always fit for use."""
+
+    def _check_usable(self):
+        pass
+
+
+def make(name):
+    snapshot = TaskSnapshot(status="pending", task_id=name)
+    return ImageTask(Owner(), snapshot, download=None, path=f"/v1/tasks/{name}")
+
+
+@pytest.fixture
+async def poll():
+    """Make pollers on a script, closed when the test is over."""
+    pollers = []
+
+    def start(policy=QUICK, budget=None, at_once=10, **scripts):
+        transport = ScriptedTransport(**scripts)
+        pollers.append(Poller(transport, policy, budget or Budget(), at_once=at_once))
+        return transport, pollers[-1]
+
+    yield start
+    for poller in pollers:
+        await poller.aclose()
+
+
+def ours():
+    """Return the asyncio tasks of pollers that are running."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == "lemon_async poller"]
+
+
+# From pending to over
+
+
+async def test_task_is_polled_until_it_is_over(poll):
+    transport, poller = poll(a=[PENDING, told("processing", progress=50), COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    assert poller.pending == (task,)
+    assert len(await task) == 1
+    assert poller.pending == ()
+    assert [(method, path) for method, path, _ in transport.asked] == [("GET", "/v1/tasks/a")] * 3
+
+
+async def test_fresh_task_waits_its_gap_and_a_resumed_one_is_asked_for_at_once(poll):
+    policy = PollPolicy(min_gap_s=20, max_gap_s=20)
+    transport, poller = poll(policy, fresh=[COMPLETED], resumed=[COMPLETED])
+    poller.add(make("fresh"), is_fresh=True)
+    resumed = make("resumed")
+    poller.add(resumed, is_fresh=False)
+    await resumed
+    assert transport.polls_of("fresh") == 0
+
+
+async def test_each_poll_has_at_most_the_time_that_its_task_has_left(poll):
+    policy = attrs.evolve(QUICK, deadline_s=3)
+    transport, poller = poll(policy, a=[PENDING, PENDING, COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    await task
+    times = [timeout_s for _, _, timeout_s in transport.asked]
+    assert 3 >= times[0] > times[1] > times[2] > 0
+
+
+async def test_tasks_are_looked_after_at_the_same_time(poll):
+    """A poll without an answer delays no other."""
+    never = asyncio.Event()
+    transport, poller = poll(slow=[never.wait], quick=[COMPLETED])
+    slow, quick = make("slow"), make("quick")
+    poller.add(slow, is_fresh=False)
+    await transport.asked_for("slow")
+    poller.add(quick, is_fresh=False)
+    assert len(await quick) == 1
+    assert poller.under_way == 1
+    assert poller.pending == (slow,)
+
+
+async def test_no_more_polls_than_allowed_are_under_way(poll):
+    gate = asyncio.Event()
+
+    async def wait():
+        await gate.wait()
+        return COMPLETED
+
+    names = [f"t{number}" for number in range(5)]
+    transport, poller = poll(at_once=2, **{name: [wait] for name in names})
+    tasks = [make(name) for name in names]
+    for task in tasks:
+        poller.add(task, is_fresh=False)
+    await transport.asked_for("t1")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (len(transport.asked), poller.under_way) == (2, 2)
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert (len(transport.asked), poller.under_way) == (5, 0)
+
+
+async def test_nothing_is_asked_while_the_budget_is_paused(poll):
+    budget = Budget(clear_at=asyncio.get_running_loop().time() + 0.03)
+    _, poller = poll(budget=budget, a=[COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    await task
+    assert asyncio.get_running_loop().time() >= budget.clear_at
+
+
+# What polls meet
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        NO_ANSWER,
+        answer(502, text=b"<html>"),
+        answer(500, body={"error": {"message": "Sorry."}}),
+        answer(429, body={"error": {"message": "Slow down."}}, retry_after="0.001"),
+        answer(200, text=b""),
+        answer(200, text=b"{"),
+        answer(404, text=b"<html>"),
+        answer(307, text=b"", location="/elsewhere"),
+    ],
+    ids=repr,
+)
+async def test_noise_ends_no_task(poll, noise):
+    transport, poller = poll(a=[noise] * 12 + [COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    assert len(await task) == 1
+    assert transport.polls_of("a") == 13
+
+
+async def test_status_of_tomorrow_counts_as_pending_and_is_warned_of_once(poll, caplog):
+    """Once for each word, not for each poll and not for each task."""
+    caplog.set_level(logging.WARNING, logger="lemon_async")
+    words = [told("dreaming"), told("dreaming"), told("wak\x1b[31mking" * 20), COMPLETED]
+    _, poller = poll(a=words, b=words)
+    tasks = make("a"), make("b")
+    for task in tasks:
+        poller.add(task, is_fresh=True)
+    await asyncio.gather(*tasks)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert messages[0] == "the service sent the unknown task status 'dreaming'; it counts as pending"
+    assert messages[1].isprintable()
+    assert len(messages[1]) < 120
+
+
+async def test_task_that_is_visible_late_is_not_lost(poll):
+    _, poller = poll(a=[GONE, GONE, PENDING, GONE, GONE, COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    assert len(await task) == 1
+
+
+async def test_task_that_stays_unknown_is_lost(poll):
+    _, poller = poll(a=[GONE])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    with pytest.raises(TaskLost, match="the service said repeatedly: Task not found or no longer available") as caught:
+        await task
+    assert caught.value.task is task
+    assert poller.pending == ()
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, AuthenticationError), (403, AccessDenied)])
+async def test_key_that_may_not_ask_ends_the_waiting_with_the_task(poll, status, error):
+    _, poller = poll(a=[answer(status, body={"error": {"message": "No."}})])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    with pytest.raises(error, match="No") as caught:
+        await task
+    assert caught.value.task is task
+    assert caught.value.resume_token == task.resume_token()
+    assert poller.pending == ()
+
+
+async def test_task_that_somebody_else_has_ended_is_not_asked_for_again(poll):
+    transport, poller = poll(a=[PENDING], b=[PENDING] * 9 + [COMPLETED])
+    over, other = make("a"), make("b")
+    poller.add(over, is_fresh=True)
+    poller.add(other, is_fresh=True)
+    await transport.asked_for("a")
+    poller.discard(over)
+    polls = transport.polls_of("a")
+    await other
+    assert transport.polls_of("a") == polls
+    assert poller.pending == ()
+
+
+# The deadline
+
+
+@pytest.mark.parametrize(
+    ("outcome", "heard"),
+    [
+        (told("processing"), "last status: processing"),
+        (NO_ANSWER, "last heard: GET /v1/tasks/a: no answer within 1 s"),
+        (answer(502, text=b"<html><title>Bad Gateway</title>"), "last heard: HTTP 502 with an HTML page 'Bad Gateway'"),
+    ],
+    ids=["a status", "no answer", "a proxy"],
+)
+async def test_deadline_ends_the_wait_and_tells_what_was_last_heard(poll, outcome, heard):
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.03), a=[outcome])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    with pytest.raises(TaskTimeout, match=f"0.03 s have passed; {heard}") as caught:
+        await task
+    assert caught.value.task is task
+    assert poller.pending == ()
+
+
+async def test_noise_before_a_sign_of_life_is_forgotten(poll):
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.05), a=[NO_ANSWER, told("processing")])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    with pytest.raises(TaskTimeout, match="last status: processing"):
+        await task
+
+
+@pytest.mark.parametrize(
+    "late",
+    [COMPLETED, PENDING, GONE, answer(401, body={"error": {"message": "No."}}), answer(502, text=b"")],
+    ids=["completed", "pending", "gone", "denied", "noise"],
+)
+async def test_answer_after_the_deadline_changes_nothing_and_keeps_nothing(poll, late):
+    """The wait is over, the late answer is dropped, and with it the task."""
+    gate = asyncio.Event()
+
+    async def wait():
+        await gate.wait()
+        return late
+
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.02), a=[wait])
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    with pytest.raises(TaskTimeout):
+        await task
+    assert (poller.pending, poller.under_way) == ((), 1)
+    gate.set()
+    while ours():
+        await asyncio.sleep(0)
+    with pytest.raises(TaskTimeout):
+        await task
+    watcher = weakref.ref(task)
+    del task
+    gc.collect()
+    assert watcher() is None
+
+
+# The runner
+
+
+async def test_runner_is_there_while_there_is_work_and_comes_back_with_it(poll):
+    _, poller = poll(a=[PENDING, COMPLETED], b=[COMPLETED])
+    assert ours() == []
+    for name in "ab":
+        task = make(name)
+        poller.add(task, is_fresh=True)
+        assert len(ours()) == 1
+        await task
+        while ours():
+            await asyncio.sleep(0)
+
+
+async def test_runner_serves_tasks_that_come_while_it_sleeps(poll):
+    """A new task does not wait for the next poll of an old one."""
+    _, poller = poll(PollPolicy(min_gap_s=20, max_gap_s=20), old=[COMPLETED], new=[COMPLETED])
+    poller.add(make("old"), is_fresh=True)
+    await asyncio.sleep(0)
+    new = make("new")
+    poller.add(new, is_fresh=False)
+    await new
+    assert len(ours()) == 1
+
+
+async def test_poller_runs_in_an_empty_context(poll):
+    """Whoever submits first does not lend its context, a request's id for instance, to everybody's polls."""
+    request_id = ContextVar("request_id", default="nobody's")
+    seen = []
+
+    async def look():
+        seen.append(request_id.get())
+        return COMPLETED
+
+    _, poller = poll(a=[look])
+    request_id.set("the first one's")
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    await task
+    assert seen == ["nobody's"]
+
+
+async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, caplog):
+    """Nobody waits for ever on a poller that is no more; the errors lead to the crash and to the tasks."""
+    caplog.set_level(logging.ERROR, logger="lemon_async")
+    bug = RuntimeError("a bug")
+    transport, poller = poll(PollPolicy(min_gap_s=0.001, max_gap_s=20), a=[bug], b=[PENDING], c=[COMPLETED])
+    tasks = [make("a"), make("b")]
+    poller.add(tasks[1], is_fresh=False)
+    await transport.asked_for("b")
+    poller.add(tasks[0], is_fresh=False)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [TaskError, TaskError]
+    for outcome, task in zip(outcomes, tasks, strict=True):
+        assert str(outcome) == f"task {task.id} failed: the poller crashed, which is a bug of this library"
+        assert outcome.__cause__.exceptions == (bug,)
+        assert outcome.resume_token == task.resume_token()
+    assert [record.getMessage() for record in caplog.records] == ["the poller crashed; its tasks are resumable"]
+    assert (poller.pending, poller.under_way) == ((), 0)
+    task = make("c")
+    poller.add(task, is_fresh=False)
+    assert len(await task) == 1
+
+
+# Closing
+
+
+async def test_closing_ends_what_is_pending_and_what_is_under_way(poll):
+    never = asyncio.Event()
+    transport, poller = poll(a=[never.wait], b=[PENDING])
+    tasks = [make("a"), make("b")]
+    for task in tasks:
+        poller.add(task, is_fresh=False)
+    await transport.asked_for("a")
+    await poller.aclose()
+    assert (poller.pending, poller.under_way, ours()) == ((), 0, [])
+    for task in tasks:
+        with pytest.raises(SessionMisuse, match="closed while the task was pending; its resume_token") as caught:
+            await task
+        assert caught.value.resume_token == task.resume_token()
+
+
+async def test_closing_before_the_first_poll_ends_what_is_pending(poll):
+    _, poller = poll()
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    await poller.aclose()
+    assert task.done
+    assert ours() == []
+
+
+async def test_closing_an_idle_poller_takes_nothing(poll):
+    _, poller = poll()
+    await poller.aclose()
+    await poller.aclose()

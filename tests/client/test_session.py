@@ -1,0 +1,618 @@
+"""The session: one object for every call, and the owner of everything that runs for them."""
+
+import asyncio
+import base64
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import traceback
+
+import pytest
+
+from lemon_async import (
+    AccessDenied,
+    ApiError,
+    BadRequest,
+    Conflict,
+    ContractError,
+    GenerateRequest,
+    LemonSession,
+    NotFound,
+    PollPolicy,
+    SessionMisuse,
+    SubmissionUnknown,
+    TaskCancelled,
+    TaskFailed,
+    Timeouts,
+    TransportError,
+)
+from lemon_async.client.key import KEY_VARIABLE
+from lemon_async.client.session import BASE_URL_VARIABLE
+from lemon_async.client.tokens import TaskReference
+from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
+
+SLOW = PollPolicy(min_gap_s=20, max_gap_s=20)
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """No key and no address come from the machine that runs the tests."""
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(BASE_URL_VARIABLE, raising=False)
+
+
+def routes(emulator):
+    return [request.route for request in emulator.requests]
+
+
+async def seen(emulator, route, times=1):
+    """Wait until the emulator has seen so many requests."""
+    async with asyncio.timeout(5):
+        while routes(emulator).count(route) < times:
+            await asyncio.sleep(0)
+
+
+# Settings
+
+
+def test_every_bad_setting_is_told_at_once():
+    with pytest.raises(ContractError) as caught:
+        LemonSession("sk x", base_url="http://api.test", max_submits=0, max_polls=True, max_downloads="8")
+    assert [(problem.field, problem.message.partition(",")[0]) for problem in caught.value.problems] == [
+        ("api_key", "holds a character that no key has (white space"),
+        ("base_url", "must use https"),
+        ("max_submits", "must be a whole number from 1"),
+        ("max_polls", "must be a whole number from 1"),
+        ("max_downloads", "must be a whole number from 1"),
+    ]
+    assert str(caught.value).startswith("5 problems, nothing was sent:\n  - api_key: ")
+
+
+def test_missing_key_is_told_where_to_come_from():
+    with pytest.raises(ContractError, match=f"api_key: is missing: pass api_key=, or set .* {KEY_VARIABLE}"):
+        LemonSession()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "origin"),
+    [
+        ("https://api.test", "https://api.test"),
+        ("https://api.test/", "https://api.test"),
+        ("https://api.test/v1", "https://api.test"),
+        ("https://api.test/v1/", "https://api.test"),
+        ("https://API.test:443", "https://api.test"),
+        ("https://api.test:8443/v1", "https://api.test:8443"),
+        ("http://localhost:8080/v1", "http://localhost:8080"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        (None, "https://api.lemondata.cc"),
+    ],
+)
+def test_address_is_read_as_openai_clients_spell_it(base_url, origin):
+    assert LemonSession("sk-x", base_url=base_url).base_url == origin
+
+
+@pytest.mark.parametrize(
+    ("base_url", "advice"),
+    [
+        ("api.test", "must look like https://api.lemondata.cc"),
+        ("ftp://api.test", "must look like https://api.lemondata.cc"),
+        ("https://", "must look like https://api.lemondata.cc"),
+        ("https://api.test:port", "must look like https://api.lemondata.cc"),
+        ("https://api.test\r\n", "must look like https://api.lemondata.cc"),
+        ("https://me:sk-x@api.test", "must not hold credentials; pass the key as api_key"),
+        ("https://api.test?key=x", "must not have a query or a fragment"),
+        ("https://api.test/#x", "must not have a query or a fragment"),
+        ("https://api.test/v2", "must not have a path"),
+        ("http://192.168.0.1", "must use https, or the key could be read on the way"),
+    ],
+)
+def test_address_that_cannot_work_is_refused_with_what_to_change(base_url, advice):
+    with pytest.raises(ContractError, match="base_url: ") as caught:
+        LemonSession("sk-x", base_url=base_url)
+    assert caught.value.problems[0].message.startswith(advice)
+
+
+def test_address_and_key_come_from_the_environment_and_arguments_win(monkeypatch):
+    monkeypatch.setenv(BASE_URL_VARIABLE, "https://env.test/v1")
+    with pytest.raises(ContractError, match="api_key"):
+        LemonSession()
+    monkeypatch.setenv(KEY_VARIABLE, "sk-env")
+    assert LemonSession().base_url == "https://env.test"
+    assert LemonSession(base_url="https://argument.test").base_url == "https://argument.test"
+    with pytest.raises(ContractError, match="api_key: is missing"):
+        LemonSession("")
+
+
+async def test_session_works_from_the_environment_alone(emulator, monkeypatch):
+    monkeypatch.setenv(BASE_URL_VARIABLE, emulator.base_url)
+    monkeypatch.setenv(KEY_VARIABLE, emulator.api_key)
+    async with LemonSession(polling=QUICK) as session:
+        assert len(await session.generate("a cat", model="flux-pro")) == 1
+
+
+def test_traceback_of_refused_settings_shows_no_key():
+    """Not even to who prints the local variables of our frames."""
+
+    def read_key():
+        return "sk-canary-0123456789"
+
+    with pytest.raises(ContractError) as caught:
+        LemonSession(read_key(), max_polls=0)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "self = <LemonSession refused>" in shown
+    assert "key = ApiKey('***')" in shown
+    assert "sk-canary-0123456789" not in shown
+
+
+def test_session_is_not_pickled():
+    """The key would be in the pickle."""
+    with pytest.raises(TypeError, match="an API key is not pickled"):
+        pickle.dumps(LemonSession("sk-x"))
+
+
+def test_session_of_another_loop_or_none_can_be_made_anywhere():
+    """It is bound to an event loop when it is first used, not when it is made."""
+    session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
+    assert repr(session) == "<LemonSession http://127.0.0.1:1 [open | 0 submits | 0 tasks pending, 0 polls]>"
+
+
+# Generating
+
+
+@pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"])
+async def test_generate_is_the_same_call_however_the_service_answers(connect, emulator, model):
+    """Inline or through a task, sold once either way."""
+    async with connect() as session:
+        images = await session.generate("a cat", model=model)
+        assert (await images[0].read()).startswith(b"\x89PNG")
+        assert (images.task_id is None) == (model == "dall-e-3")
+        assert session.pending == ()
+    assert emulator.ledger.settled == {"a cat": 1}
+
+
+async def test_submit_returns_when_the_service_has_accepted(connect, emulator):
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="midjourney")
+        assert (task.done, task.status) == (False, "pending")
+        assert task.request == GenerateRequest("a cat", model="midjourney")
+        assert task.poll_url == task.path == f"/v1/images/generations/{task.id}"
+        assert session.pending == (task,)
+        assert routes(emulator) == ["submit"]
+
+
+async def test_inline_answer_is_a_task_that_is_over(connect):
+    async with connect() as session:
+        task = await session.submit("a cat", model="dall-e-3")
+        assert task.done
+        assert task.id is None
+        assert session.pending == ()
+
+
+async def test_request_goes_where_a_prompt_goes_and_fields_win_over_it(connect):
+    request = GenerateRequest("a cat", model="flux-pro", size="512x512", extra={"seed": 5})
+    async with connect() as session:
+        task = await session.submit(request)
+        assert task.request is request or task.request == request
+        task = await session.submit(request, size="256x256", n=2)
+        assert task.request == GenerateRequest("a cat", model="flux-pro", size="256x256", n=2, extra={"seed": 5})
+        images = await task
+        assert len(images) == 2
+        await images[1].read()
+        assert images[1].size == (256, 256)
+    assert request.size == "512x512"
+
+
+@pytest.mark.parametrize("prompt", ["a cat", GenerateRequest("a cat")], ids=["prompt", "request"])
+async def test_unknown_fields_are_all_told_with_the_way_round(connect, emulator, prompt):
+    async with connect() as session:
+        with pytest.raises(ContractError) as caught:
+            await session.submit(prompt, model="flux-pro", sise="512x512", seed=5)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "sise: is not a field of this version; pass unknown fields in extra={...}",
+        "seed: is not a field of this version; pass unknown fields in extra={...}",
+    ]
+    assert emulator.requests == []
+
+
+async def test_fields_of_tomorrow_are_sent_as_they_are(serve, http_ok):
+    server = await serve(http_ok(b'{"data": [{"b64_json": "aGk="}]}'))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        await session.submit("a cat", model="new-model", extra={"seed": 5, "tags": ["x"]})
+    assert server.bodies == [b'{"model":"new-model","prompt":"a cat","seed":5,"tags":["x"]}']
+
+
+async def test_broken_rules_are_all_told_before_anything_is_sent(connect, emulator):
+    async with connect() as session:
+        with pytest.raises(ContractError) as caught:
+            await session.generate("", model="dall-e-3", n=11, size="1x1", quality="best")
+        assert [problem.field for problem in caught.value.problems] == ["prompt", "n", "size", "quality"]
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize(("of_session", "of_request"), [(False, None), (True, False), (False, False)])
+async def test_checks_can_be_switched_off_and_the_service_has_the_last_word(connect, emulator, of_session, of_request):
+    async with connect(check_contracts=of_session) as session:
+        with pytest.raises(BadRequest):
+            await session.submit("a cat", model="dall-e-3", quality="best", check_contracts=of_request)
+    assert routes(emulator) == ["submit"]
+
+
+async def test_checks_can_be_switched_on_for_one_request(connect, emulator):
+    async with connect(check_contracts=False) as session:
+        with pytest.raises(ContractError, match="quality"):
+            await session.generate("a cat", model="dall-e-3", quality="best", check_contracts=True)
+    assert emulator.requests == []
+
+
+async def test_failed_task_is_an_error_that_can_be_resumed_from(connect, emulator):
+    emulator.fault("submit", Fail({"code": "content_policy", "message": "Blocked."}))
+    async with connect() as session:
+        with pytest.raises(TaskFailed, match=r"failed: Blocked\. \(content_policy\)") as caught:
+            await session.generate("a cat", model="flux-pro")
+        with pytest.raises(TaskFailed):
+            await session.task(caught.value.resume_token)
+    assert emulator.ledger.released == {"a cat": 1}
+
+
+async def test_cancelled_submit_leaves_its_doubt_as_the_cause_and_in_the_session(connect, emulator):
+    emulator.fault("submit", Blackhole())
+    async with connect() as session:
+        submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
+        await seen(emulator, "submit")
+        assert "[open | 1 submits | 0 tasks pending, 0 polls]" in repr(session)
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await submitting
+        assert isinstance(caught.value.__cause__, SubmissionUnknown)
+        assert session.unknown_submissions == (caught.value.__cause__,)
+        assert caught.value.__cause__.request == GenerateRequest("a cat", model="flux-pro")
+
+
+# Tasks
+
+
+async def test_task_is_picked_up_by_id_and_by_token(connect, emulator):
+    """By another session, for instance in another process; polling starts at once."""
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="midjourney")
+    async with connect() as session:
+        by_token = session.task(task.resume_token())
+        assert (by_token.id, by_token.poll_url, by_token.request) == (task.id, task.poll_url, None)
+        assert len(await by_token) == 1
+        assert len(await session.task(task.id)) == 1
+    assert emulator.ledger.sold == {"a cat": 1}
+
+
+async def test_task_that_is_waited_for_already_is_returned_as_it_is(connect, emulator):
+    emulator.fault("submit", Stuck())
+    async with connect(polling=SLOW) as session:
+        other = await session.submit("a dog", model="flux-pro")
+        task = await session.submit("a cat", model="flux-pro")
+        assert session.task(task.id) is task
+        assert session.task(task.resume_token()) is task
+        assert session.pending == (other, task)
+
+
+async def test_reference_that_is_none_is_refused(connect, emulator):
+    async with connect() as session:
+        with pytest.raises(ContractError, match="task: is neither a task id nor a resume token"):
+            session.task("../models")
+        assert session.pending == ()
+    assert emulator.requests == []
+
+
+async def test_token_with_a_hostile_address_polls_the_id(connect, emulator, serve, http_ok, caplog):
+    """A token is a stranger's text: the key goes nowhere else for it."""
+    stranger = await serve(http_ok(b"{}"))
+    async with connect() as session:
+        task = await session.submit("a cat", model="flux-pro")
+        await task
+        forged = TaskReference(task.id, f"{stranger.origin}/v1/tasks/{task.id}").token()
+        with caplog.at_level("WARNING", logger="lemon_async"):
+            assert len(await session.task(forged)) == 1
+    assert stranger.heads == []
+    assert "poll_url of the resume token refused (it leaves the API's origin)" in caplog.text
+
+
+async def test_tasks_come_as_they_are_completed(connect, emulator):
+    emulator.fault("submit", Script(("pending",) * 3 + ("completed",)), prompt="slow")
+    async with connect() as session:
+        slow = await session.submit("slow", model="flux-pro")
+        quick = await session.submit("quick", model="dall-e-3")
+        assert [task async for task in session.as_completed([slow, quick])] == [quick, slow]
+
+
+# Cancelling at the service
+
+
+async def test_cancel_that_is_refused_says_why_and_the_task_goes_on(connect, emulator):
+    """Most image models cannot be cancelled."""
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(BadRequest, match="unsupported_task_cancel: flux-pro tasks cannot be cancelled") as caught:
+            await task.cancel()
+        assert caught.value.task is task
+        assert caught.value.resume_token == task.resume_token()
+        assert not task.done
+        assert session.pending == (task,)
+
+
+async def test_cancel_that_is_granted_ends_the_task_and_gives_the_money_back():
+    async with (
+        Emulator(cancellable=True) as emulator,
+        LemonSession(emulator.api_key, base_url=emulator.base_url, polling=SLOW) as session,
+    ):
+        task = await session.submit("a cat", model="flux-pro")
+        waiting = asyncio.create_task(task.wait())
+        await task.cancel()
+        assert repr(task) == f"<ImageTask {task.id} TaskCancelled>"
+        with pytest.raises(TaskCancelled, match="was cancelled: Task was cancelled"):
+            await waiting
+        assert session.pending == ()
+        await task.cancel()
+        assert routes(emulator) == ["submit", "cancel"]
+        assert emulator.ledger.released == {"a cat": 1}
+
+
+async def test_cancel_that_comes_too_late_is_a_conflict():
+    async with (
+        Emulator(cancellable=True, durations=0) as emulator,
+        LemonSession(emulator.api_key, base_url=emulator.base_url, polling=SLOW) as session,
+    ):
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(Conflict, match="task_not_cancellable"):
+            await task.cancel()
+        assert not task.done
+
+
+async def test_cancel_of_what_is_not_ours_is_refused():
+    async with (
+        Emulator(cancellable=True) as emulator,
+        LemonSession(emulator.api_key, base_url=emulator.base_url, polling=SLOW) as owner,
+        LemonSession(emulator.add_key("sk-other"), base_url=emulator.base_url, polling=SLOW) as other,
+    ):
+        task = await owner.submit("a cat", model="flux-pro")
+        with pytest.raises(AccessDenied, match="another account"):
+            await other.task(task.id).cancel()
+        with pytest.raises(NotFound, match="async_task_not_found"):
+            await other.task("ldtask_unknown").cancel()
+
+
+async def test_cancel_that_the_service_only_takes_note_of_leaves_the_task_pending(connect, emulator, serve, http_ok):
+    """Its word counts: a task that is still said to be pending is polled on."""
+    pending = http_ok(b'{"task_id": "ldtask_1", "status": "pending", "data": []}')
+    server = await serve(pending)
+    async with LemonSession("sk-x", base_url=server.origin, polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        await task.cancel()
+        assert session.pending == (task,)
+    assert server.heads[1].startswith("DELETE /v1/tasks/ldtask_1 ")
+
+
+async def test_cancel_without_an_answer_can_be_asked_again_and_carries_the_task(connect, emulator):
+    emulator.fault("cancel", Reset("request_end"))
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(TransportError, match="DELETE /v1/tasks/ldtask_") as caught:
+            await task.cancel()
+        assert caught.value.task is task
+        assert caught.value.__cause__ is not None
+
+
+async def test_cancel_with_an_answer_that_cannot_be_read_is_an_api_error(connect, emulator):
+    emulator.fault("cancel", Status(200, "html"))
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(ApiError, match="HTTP 200: the answer is an HTML page"):
+            await task.cancel()
+        assert not task.done
+
+
+# Closing
+
+
+async def test_repr_is_a_dashboard(connect, emulator):
+    emulator.fault("poll", Blackhole())
+    async with connect() as session:
+        await session.submit("a cat", model="flux-pro")
+        await seen(emulator, "poll")
+        assert repr(session) == f"<LemonSession {emulator.base_url} [open | 0 submits | 1 tasks pending, 1 polls]>"
+    assert repr(session) == f"<LemonSession {emulator.base_url} [closed | 0 submits | 0 tasks pending, 0 polls]>"
+
+
+async def test_closed_session_refuses_every_use(connect, emulator):
+    async with connect() as session:
+        pass
+    uses = [
+        session.generate("a cat"),
+        session.submit("a cat"),
+        session.__aenter__(),
+    ]
+    for use in uses:
+        with pytest.raises(SessionMisuse, match="the session is closed; open a new one"):
+            await use
+    for use in (lambda: session.task("ldtask_1"), lambda: session.as_completed([])):
+        with pytest.raises(SessionMisuse, match="the session is closed"):
+            use()
+    assert emulator.requests == []
+
+
+async def test_pictures_of_a_closed_session_can_be_read_when_they_came_with_the_answer(connect, emulator, png):
+    """Links need connections, and nobody would close those."""
+    emulator.fault("submit", Result([{"b64_json": base64.b64encode(png).decode()}]), prompt="inline")
+    async with connect() as session:
+        inline = await session.generate("inline", model="flux-pro")
+        linked = await session.generate("linked", model="flux-pro")
+    assert await inline[0].read() == png
+    with pytest.raises(SessionMisuse, match="the session is closed"):
+        await linked[0].read()
+    while emulator.connections:
+        await asyncio.sleep(0)
+
+
+async def test_exception_in_the_block_closes_the_session_and_goes_on(connect, emulator):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is what is left
+        async with connect(polling=SLOW) as session:
+            task = await session.submit("a cat", model="flux-pro")
+            raise ZeroDivisionError
+    with pytest.raises(SessionMisuse, match="resume_token picks it up again") as caught:
+        await task
+    assert caught.value.resume_token == task.resume_token()
+    while emulator.connections:
+        await asyncio.sleep(0)
+
+
+async def test_session_that_was_never_used_is_closed_without_a_trace(emulator):
+    session = LemonSession(emulator.api_key, base_url=emulator.base_url)
+    await session.aclose()
+    await session.aclose()
+    assert "closed" in repr(session)
+    assert asyncio.all_tasks() == {asyncio.current_task()} | {
+        task for task in asyncio.all_tasks() if not task.get_name().startswith("lemon_async")
+    }
+
+
+async def test_session_is_closed_once_by_whoever_asks(connect, emulator):
+    """From several asyncio tasks at once, and again afterwards."""
+    emulator.fault("poll", Blackhole())
+    async with connect() as session:
+        task = await session.submit("a cat", model="flux-pro")
+        await seen(emulator, "poll")
+        await asyncio.gather(*(asyncio.create_task(session.aclose()) for _ in range(3)))
+        assert task.done
+        await session.aclose()
+
+
+async def test_cancelled_close_goes_on(connect, emulator):
+    """Whoever gives up waiting does not leave half a session behind."""
+    emulator.fault("poll", Blackhole())
+    async with connect() as session:
+        task = await session.submit("a cat", model="flux-pro")
+        await seen(emulator, "poll")
+        closing = asyncio.create_task(session.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(SessionMisuse):
+            await task
+        while emulator.connections:
+            await asyncio.sleep(0)
+
+
+async def test_paid_request_under_way_when_the_session_closes_is_in_doubt(connect, emulator):
+    emulator.fault("submit", Blackhole())
+    async with connect() as session:
+        submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
+        await seen(emulator, "submit")
+        await session.aclose()
+        with pytest.raises(SubmissionUnknown):
+            await submitting
+        assert len(session.unknown_submissions) == 1
+
+
+async def test_paid_request_that_waits_for_its_turn_when_the_session_closes_is_not_sent(connect, emulator):
+    """Nothing is sold behind the back of who has closed the session."""
+    emulator.fault("submit", Blackhole())
+    async with connect(max_submits=1) as session:
+        submitting = [asyncio.create_task(session.submit(prompt, model="flux-pro")) for prompt in ("first", "second")]
+        await seen(emulator, "submit")
+        await session.aclose()
+        outcomes = await asyncio.gather(*submitting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [SubmissionUnknown, TransportError]
+    assert emulator.ledger.sold == {"first": 1}
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_session_closed_in_any_moment_of_a_submit_loses_no_sale(connect, emulator, turns):
+    """The outcome is a task that can be resumed, or a doubt; in no case an error that looks harmless."""
+    async with connect(polling=SLOW) as session:
+        session.task("ldtask_other")  # keeps the poller busy, so that closing takes a few turns of the loop
+        submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
+        while not emulator.ledger.sold:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await session.aclose()
+        (outcome,) = await asyncio.gather(submitting, return_exceptions=True)
+    if isinstance(outcome, SubmissionUnknown):
+        return
+    with pytest.raises(SessionMisuse, match="the session was closed while the task was") as caught:
+        await outcome
+    assert caught.value.resume_token == outcome.resume_token()
+
+
+async def test_close_is_bounded_by_its_timeout(connect, emulator):
+    emulator.fault("poll", Blackhole())
+    async with connect(timeouts=Timeouts(close_s=0.01)) as session:
+        await session.submit("a cat", model="flux-pro")
+        await seen(emulator, "poll")
+        async with asyncio.timeout(1):
+            await session.aclose()
+
+
+# Loops and processes
+
+
+def test_session_outside_a_coroutine_is_told_what_to_do():
+    with pytest.raises(SessionMisuse, match="use the session inside a coroutine: it needs a running event loop"):
+        LemonSession("sk-x").task("ldtask_1")
+
+
+def test_session_of_another_loop_is_told_what_to_do():
+    session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
+
+    async def bind():
+        session.as_completed([])
+
+    async def use():
+        await session.submit("a cat")
+
+    asyncio.run(bind())
+    with pytest.raises(SessionMisuse, match="belongs to another event loop; make one in each loop"):
+        asyncio.run(use())
+    with pytest.raises(SessionMisuse, match="belongs to another event loop"):
+        asyncio.run(session.aclose())
+
+
+def test_session_closed_in_its_loop_stays_closed_in_another():
+    """Closing again, anywhere, is no error."""
+    session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
+
+    async def use():
+        async with session:
+            pass
+
+    asyncio.run(use())
+    asyncio.run(session.aclose())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_session_made_before_a_fork_is_told_what_to_do():
+    """Two processes on the connections of one would read each other's answers."""
+    script = """
+        import asyncio, os
+        from lemon_async import LemonSession, SessionMisuse
+
+        session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
+
+        async def use():
+            try:
+                await session.submit("a cat")
+            except SessionMisuse as misuse:
+                print(misuse, flush=True)
+
+        child = os.fork()
+        if child == 0:
+            asyncio.run(use())
+            os._exit(0)
+        os.waitpid(child, 0)
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "the session was made before a fork; make one in each process\n"
+    assert done.stderr == ""

@@ -1,0 +1,100 @@
+"""Resume tokens say where a task is found, and nothing in them is trusted."""
+
+import base64
+import string
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lemon_async import ContractError
+from lemon_async.client.tokens import TaskReference, parse_reference
+
+ids = st.text(string.ascii_letters + string.digits + "_-~:@!$&'()*+,;=?#", min_size=1, max_size=60)
+
+
+def pack(value):
+    return "lemon1." + base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
+
+
+@given(task_id=ids, poll_url=st.none() | st.text(), model=st.none() | st.text())
+def test_token_leads_back_to_the_reference(task_id, poll_url, model):
+    reference = TaskReference(task_id, poll_url, model)
+    assert parse_reference(reference.token()) == reference
+
+
+@given(task_id=ids, poll_url=st.none() | st.text())
+def test_token_is_one_word_that_survives_shells_and_urls(task_id, poll_url):
+    word = TaskReference(task_id, poll_url).token()
+    assert set(word) <= set(string.ascii_letters + string.digits + "-_.")
+
+
+@given(task_id=ids)
+def test_plain_id_is_a_reference(task_id):
+    assert parse_reference(task_id) == TaskReference(task_id)
+
+
+def test_reference_without_address_makes_a_short_token():
+    """What is not known is not written."""
+    assert orjson.loads(base64.urlsafe_b64decode(TaskReference("ldtask_1").token()[7:] + "==")) == {
+        "task_id": "ldtask_1"
+    }
+
+
+@given(reference=st.builds(TaskReference, ids, st.none() | st.text(), st.none() | st.text()), data=st.data())
+def test_token_cut_anywhere_is_refused_or_another_token(reference, data):
+    """A pasted half of a token never crashes the reader."""
+    word = reference.token()
+    cut = word[: data.draw(st.integers(7, len(word) - 1))]
+    try:
+        found = parse_reference(cut)
+    except ContractError:
+        return
+    assert isinstance(found, TaskReference)
+
+
+@given(st.text() | st.text().map("lemon1.".__add__) | st.binary() | st.none() | st.integers())
+def test_anything_else_is_a_reference_or_a_contract_error(text):
+    try:
+        found = parse_reference(text)
+    except ContractError:
+        return
+    assert isinstance(found.task_id, str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "two words",
+        "a/b\\c",
+        "..",
+        "%2e%2e",
+        "ldtask_\n1",
+        "ldtäsk",
+        "x" * 513,
+        "lemon1.",
+        "lemon1.!",
+        "lemon1.ä",
+        "lemon1.A",
+        pack([]),
+        pack({}),
+        pack({"task_id": None}),
+        pack({"task_id": 5}),
+        pack({"task_id": ""}),
+        pack({"task_id": ".."}),
+        pack({"task_id": "a b"}),
+        pack({"task_id": "a", "poll_url": 5}),
+        pack({"task_id": "a", "model": ["m"]}),
+        pack("ldtask_1"),
+    ],
+    ids=repr,
+)
+def test_damaged_reference_is_refused_before_anything_is_sent(text):
+    with pytest.raises(ContractError, match=r"task: is neither a task id nor a resume token \(.*nothing was sent"):
+        parse_reference(text)
+
+
+def test_fields_of_a_later_version_are_ignored():
+    assert parse_reference(pack({"task_id": "a", "account": "x"})) == TaskReference("a")

@@ -1,0 +1,127 @@
+"""How long to wait before what was not sold is sent again."""
+
+import math
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lemon_async.api.errors import ContractError
+from lemon_async.pace.retry import RetryPolicy
+
+steady = settings(derandomize=True, deadline=None)
+
+POLICY = RetryPolicy(max_elapsed_s=120, first_backoff_s=0.5, max_backoff_s=20, max_retry_after_s=60)
+
+
+def wait(policy=POLICY, *, attempt=1, elapsed_s=0.0, retry_after_s=None, jitter=0.0):
+    return policy.wait_s(attempt=attempt, elapsed_s=elapsed_s, retry_after_s=retry_after_s, jitter=jitter)
+
+
+def test_policy_never_pays_twice_unless_told_to():
+    assert RetryPolicy().resubmit_unknown is False
+    assert RetryPolicy() == POLICY
+
+
+def test_policy_is_written_with_names():
+    with pytest.raises(TypeError):
+        RetryPolicy(120)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "ceiling"),
+    [(1, 0.5), (2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 20), (8, 20), (65, 20), (66, 20), (10**9, 20)],
+)
+def test_backoff_doubles_up_to_its_longest(attempt, ceiling):
+    """A wait lies between half of the backoff and the backoff."""
+    assert wait(attempt=attempt, jitter=0.0) == ceiling / 2
+    assert wait(attempt=attempt, jitter=0.5) == ceiling * 0.75
+    assert wait(attempt=attempt, jitter=math.nextafter(1, 0)) == pytest.approx(ceiling)
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "jitter", "seconds"),
+    [(7, 0.0, 7), (7, 0.5, 7.25), (0.1, 0.0, 0.1), (60, 0.0, 60), (61, 0.0, 60), (86400, 0.5, 60.25)],
+)
+def test_wait_is_what_the_service_asked_for_within_bounds(retry_after_s, jitter, seconds):
+    """Never sooner; a little later, so that clients who failed together do not return together."""
+    assert wait(attempt=9, retry_after_s=retry_after_s, jitter=jitter) == seconds
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 5])
+def test_wait_of_nothing_is_answered_with_the_backoff(attempt):
+    """`Retry-After: 0`, or a date that has passed, is no invitation to ask without pause."""
+    assert wait(attempt=attempt, retry_after_s=0.0, jitter=0.5) == wait(attempt=attempt, jitter=0.5)
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "retry_after_s", "seconds"),
+    [
+        (119.75, None, 0.25),
+        (119.76, None, None),
+        (120, None, None),
+        (60, 60, 60),
+        (60.01, 60, None),
+        (500, 0.001, None),
+    ],
+)
+def test_wait_that_does_not_fit_is_none(elapsed_s, retry_after_s, seconds):
+    assert wait(elapsed_s=elapsed_s, retry_after_s=retry_after_s) == seconds
+
+
+def test_policy_without_time_makes_one_attempt():
+    assert wait(RetryPolicy(max_elapsed_s=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_elapsed_s", -1),
+        ("first_backoff_s", 0),
+        ("max_backoff_s", 0),
+        ("max_retry_after_s", 0),
+        ("max_retry_after_s", math.inf),
+    ],
+)
+def test_policy_refuses_settings_that_cannot_work(name, value):
+    with pytest.raises(ContractError, match=name):
+        RetryPolicy(**{name: value})
+
+
+amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+policies = st.builds(
+    RetryPolicy,
+    max_elapsed_s=st.floats(min_value=0, allow_infinity=False),
+    first_backoff_s=amounts,
+    max_backoff_s=amounts,
+    max_retry_after_s=amounts,
+)
+
+
+@steady
+@given(
+    policies,
+    st.integers(1, 2000),
+    st.floats(0, 1e6),
+    st.none() | st.floats(0, 1e300),
+    st.floats(0, 1, exclude_max=True),
+)
+@example(RetryPolicy(max_elapsed_s=1e308, first_backoff_s=1e300, max_backoff_s=1e300), 65, 0.0, None, 0.0)
+def test_wait_is_within_the_bounds_of_any_policy(policy, attempt, elapsed_s, retry_after_s, jitter):
+    seconds = wait(policy, attempt=attempt, elapsed_s=elapsed_s, retry_after_s=retry_after_s, jitter=jitter)
+    if seconds is None:
+        return
+    assert math.isfinite(seconds)
+    assert elapsed_s + seconds <= policy.max_elapsed_s
+    if retry_after_s:
+        asked = min(retry_after_s, policy.max_retry_after_s)
+        assert asked <= seconds <= asked + policy.first_backoff_s
+    else:
+        assert 0 <= seconds <= policy.max_backoff_s
+
+
+@steady
+@given(policies, st.integers(1, 100), st.floats(0, 1, exclude_max=True))
+def test_backoff_never_shrinks_from_attempt_to_attempt(policy, attempt, jitter):
+    waits = [wait(policy, attempt=number, jitter=jitter) for number in (attempt, attempt + 1)]
+    assert None in waits or waits[0] <= waits[1]

@@ -1,0 +1,457 @@
+"""When a task is polled: tables for the rules, and a machine that tries to break them all at once."""
+
+import math
+
+import attrs
+import pytest
+from hypothesis import assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lemon_async.api.errors import ContractError
+from lemon_async.pace.schedule import Decision, PollPolicy, Schedule
+
+POLICY = PollPolicy(min_gap_s=2, max_gap_s=10, deadline_s=900, lost_after_s=15, lost_after_polls=3)
+
+
+def plan(*keys, policy=POLICY, now=0.0):
+    schedule = Schedule(policy)
+    for key in keys:
+        schedule.add(key, now)
+    return schedule
+
+
+def next_poll(schedule, now):
+    """Return when the only task is polled next: nothing happens before, and then it does."""
+    due = schedule.decide(now, slots=1).wake_at
+    assert schedule.decide(math.nextafter(due, 0), slots=1).polls == ()
+    assert len(schedule.decide(due, slots=1).polls) == 1
+    return due
+
+
+def test_policy_follows_the_documented_pace():
+    """The page "Get image status": every 3-5 seconds, while most tasks take 30-120; the gap grows around that."""
+    assert PollPolicy() == POLICY
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("min_gap_s", 0),
+        ("max_gap_s", math.nan),
+        ("deadline_s", math.inf),
+        ("lost_after_s", -1),
+        ("lost_after_polls", 0),
+        ("max_gap_s", 1.9),
+    ],
+)
+def test_policy_refuses_settings_that_cannot_work(name, value):
+    with pytest.raises(ContractError, match=name):
+        PollPolicy(**{name: value})
+
+
+def test_policy_is_written_with_names():
+    with pytest.raises(TypeError):
+        PollPolicy(2)
+
+
+def test_policy_names_the_bound_that_contradicts():
+    with pytest.raises(ContractError) as caught:
+        PollPolicy(min_gap_s=5, max_gap_s=4)
+    assert str(caught.value) == "max_gap_s: must not be below min_gap_s (5) (nothing was sent)"
+
+
+def test_policy_may_poll_at_one_pace():
+    assert PollPolicy(min_gap_s=3, max_gap_s=3).max_gap_s == 3
+
+
+def test_schedule_without_tasks_has_nothing_to_do():
+    assert Schedule(POLICY).decide(5.0, slots=9) == Decision((), (), None)
+
+
+def test_schedule_is_a_collection_of_its_tasks_oldest_first():
+    schedule = plan("a", "b", "c")
+    schedule.discard("b")
+    assert list(schedule) == ["a", "c"]
+    assert len(schedule) == 2
+    assert "a" in schedule
+    assert "b" not in schedule
+    assert ["unhashable"] not in list(schedule)
+
+
+def test_schedule_may_change_while_it_is_looked_through():
+    schedule = plan("a", "b")
+    for key in schedule:
+        schedule.discard(key)
+    assert len(schedule) == 0
+
+
+def test_fresh_task_gets_the_minimum_gap_first():
+    schedule = plan("a", now=100.0)
+    assert schedule.decide(100.0, slots=1) == Decision((), (), 102.0)
+    assert schedule.decide(101.999, slots=1) == Decision((), (), 102.0)
+    assert schedule.decide(102.0, slots=1) == Decision(("a",), (), 1000.0)
+
+
+def test_resumed_task_is_polled_at_once():
+    schedule = Schedule(POLICY)
+    schedule.add("a", 100.0, is_fresh=False)
+    assert schedule.decide(100.0, slots=1) == Decision(("a",), (), 1000.0)
+
+
+def test_task_is_polled_once_until_it_is_heard_how_that_went():
+    schedule = plan("a")
+    assert schedule.decide(2.0, slots=9).polls == ("a",)
+    assert schedule.decide(500.0, slots=9).polls == ()
+
+
+def test_tasks_are_polled_in_the_order_in_which_they_are_due():
+    schedule = plan("a", now=0.0)
+    schedule.add("b", 1.0)
+    schedule.add("c", 2.0, is_fresh=False)
+    assert schedule.decide(9.0, slots=9).polls == ("a", "c", "b")
+
+
+def test_tasks_that_are_due_together_are_polled_in_the_order_of_their_arrival_without_being_compared():
+    keys = [object() for _ in range(20)]
+    assert plan(*keys).decide(2.0, slots=99).polls == tuple(keys)
+
+
+@pytest.mark.parametrize(
+    ("age", "gap"),
+    [(2, 2), (19, 2), (20, 2), (21, 2.1), (50, 5), (100, 10), (101, 10), (800, 10)],
+)
+@pytest.mark.parametrize("born", [0.0, 1e6])
+def test_gap_grows_with_the_age_of_a_task_between_its_bounds(born, age, gap):
+    schedule = plan("a", now=born)
+    schedule.decide(born + age, slots=1)
+    schedule.seen("a", born + age)
+    assert next_poll(schedule, born + age) == pytest.approx(born + age + gap, abs=1e-6)
+
+
+@pytest.mark.parametrize(("slots", "polls"), [(0, ()), (-1, ()), (1, ("a",)), (2, ("a", "b")), (9, ("a", "b", "c"))])
+def test_no_more_polls_than_there_are_slots(slots, polls):
+    assert plan("a", "b", "c").decide(5.0, slots=slots).polls == polls
+
+
+def test_tasks_that_found_no_slot_go_first_when_there_is_one():
+    schedule = plan("a", "b", "c")
+    assert schedule.decide(5.0, slots=2) == Decision(("a", "b"), (), 900.0)
+    assert schedule.decide(5.0, slots=2) == Decision(("c",), (), 900.0)
+
+
+def test_without_a_slot_only_a_deadline_is_worth_waking_up_for():
+    """A poll that ends gives its slot back, and that is news of its own."""
+    assert plan("a").decide(0.0, slots=0).wake_at == 900.0
+
+
+@pytest.mark.parametrize(
+    ("now", "clear_at", "expected"),
+    [
+        (5.0, 30.0, Decision((), (), 30.0)),
+        (5.0, 5.001, Decision((), (), 5.001)),
+        (5.0, 5.0, Decision(("a",), (), 900.0)),
+        (1.0, 1.5, Decision((), (), 2.0)),
+        (5.0, 9999.0, Decision((), (), 900.0)),
+    ],
+)
+def test_no_poll_while_the_budget_is_paused(now, clear_at, expected):
+    assert plan("a").decide(now, slots=1, clear_at=clear_at) == expected
+
+
+def test_deadline_passes_while_the_budget_is_paused_and_no_slot_is_free():
+    assert plan("a").decide(900.0, slots=0, clear_at=9999.0) == Decision((), ("a",), None)
+
+
+def test_task_expires_at_its_deadline_exactly():
+    schedule = plan("a", now=100.0)
+    assert schedule.deadline("a") == 1000.0
+    assert schedule.decide(math.nextafter(1000.0, 0), slots=0).expired == ()
+    assert schedule.decide(1000.0, slots=1) == Decision((), ("a",), None)
+    assert len(schedule) == 0
+
+
+def test_expired_task_is_not_polled_again_even_when_its_last_poll_answers():
+    schedule = plan("a", "b")
+    schedule.decide(2.0, slots=1)
+    assert schedule.decide(900.0, slots=9).expired == ("a", "b")
+    schedule.seen("a", 901.0)
+    schedule.faulted("a", 901.0)
+    assert schedule.missing("a", 901.0) is False
+    assert schedule.decide(2000.0, slots=9) == Decision((), (), None)
+
+
+def test_discarded_task_is_forgotten():
+    schedule = plan("a", "b")
+    schedule.discard("a")
+    schedule.discard("a")
+    assert schedule.decide(5.0, slots=9).polls == ("b",)
+    assert schedule.decide(900.0, slots=9).expired == ("b",)
+
+
+def test_discarded_task_is_no_reason_to_wake_up():
+    schedule = plan("a", now=0.0)
+    schedule.add("b", 5.0)
+    schedule.discard("a")
+    assert schedule.decide(5.0, slots=1).wake_at == 7.0
+    schedule.discard("b")
+    assert schedule.decide(6.0, slots=1).wake_at is None
+
+
+def test_task_that_returns_starts_anew_and_is_polled_once():
+    schedule = plan("a")
+    schedule.discard("a")
+    schedule.add("a", 1.0)
+    assert schedule.decide(2.0, slots=9).polls == ()
+    assert schedule.decide(9.0, slots=9).polls == ("a",)
+    assert schedule.deadline("a") == 901.0
+
+
+def test_task_that_is_added_twice_starts_anew_behind_the_others():
+    schedule = plan("a", "b")
+    schedule.add("a", 1.0)
+    assert list(schedule) == ["b", "a"]
+    assert schedule.decide(9.0, slots=9).polls == ("b", "a")
+    assert schedule.decide(900.0, slots=9) == Decision((), ("b",), 901.0)
+    assert schedule.decide(901.0, slots=9) == Decision((), ("a",), None)
+
+
+def test_answer_to_an_earlier_life_of_a_task_does_not_double_its_polls():
+    schedule = plan("a")
+    schedule.decide(2.0, slots=1)
+    schedule.discard("a")
+    schedule.add("a", 3.0)
+    schedule.seen("a", 4.0)
+    assert schedule.decide(5.5, slots=9).polls == ()
+    assert schedule.decide(60.0, slots=9).polls == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("faults", "gap"),
+    [(1, 2), (2, 4), (3, 8), (4, 10), (5, 10), (20, 10), (2000, 10)],
+)
+def test_gap_doubles_from_fault_to_fault_up_to_the_longest(faults, gap):
+    schedule = plan("a")
+    for _ in range(faults):
+        schedule.decide(2.0, slots=1)
+        schedule.faulted("a", 2.0)
+    assert next_poll(schedule, 2.0) == 2.0 + gap
+
+
+def test_answer_ends_a_series_of_faults():
+    schedule = plan("a")
+    for _ in range(3):
+        schedule.faulted("a", 2.0)
+    schedule.seen("a", 2.0)
+    assert next_poll(schedule, 2.0) == 4.0
+    schedule.faulted("a", 4.0)
+    assert next_poll(schedule, 4.0) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "gap"),
+    [(None, 2), (0.0, 2), (1.0, 2), (2.5, 2.5), (10.0, 10), (10.1, 10), (86400.0, 10)],
+)
+def test_fault_waits_as_long_as_the_service_asks_within_bounds(retry_after_s, gap):
+    schedule = plan("a")
+    schedule.decide(2.0, slots=1)
+    schedule.faulted("a", 2.0, retry_after_s=retry_after_s)
+    assert next_poll(schedule, 2.0) == 2.0 + gap
+
+
+def test_task_survives_any_number_of_faults():
+    schedule, now = plan("a"), 2.0
+    while now < 890.0:
+        assert schedule.decide(now, slots=1).polls == ("a",)
+        schedule.faulted("a", now)
+        now = schedule.decide(now, slots=1).wake_at
+    assert "a" in schedule
+
+
+@pytest.mark.parametrize(
+    ("misses_at", "is_lost"),
+    [
+        ([2], False),
+        ([2, 30], False),
+        ([2, 4, 6], False),
+        ([2, 4, 16.9], False),
+        ([2, 4, 17], True),
+        ([2, 16, 17], True),
+        ([2, 4, 6, 8, 17], True),
+        ([100, 101, 115], True),
+    ],
+)
+def test_missing_task_is_lost_after_enough_polls_over_enough_time(misses_at, is_lost):
+    """Right after its creation a task may be unknown to the server that is asked."""
+    schedule = plan("a")
+    *before, last = misses_at
+    assert not any(schedule.missing("a", now) for now in before)
+    assert schedule.missing("a", last) is is_lost
+
+
+def test_missing_task_is_polled_again_until_it_is_lost():
+    schedule, now, polled = plan("a"), 2.0, []
+    while True:
+        assert schedule.decide(now, slots=1).polls == ("a",)
+        polled.append(now)
+        if schedule.missing("a", now):
+            break
+        now = schedule.decide(now, slots=1).wake_at
+    assert polled == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+
+
+def test_answer_ends_a_series_of_misses_and_a_fault_does_not():
+    schedule = plan("a")
+    schedule.missing("a", 2.0)
+    schedule.missing("a", 10.0)
+    schedule.faulted("a", 12.0)
+    assert schedule.missing("a", 17.0) is True
+    schedule.seen("a", 18.0)
+    assert schedule.missing("a", 40.0) is False
+
+
+@pytest.mark.parametrize("polls", [1, 2])
+def test_policy_may_believe_the_first_miss(polls):
+    policy = attrs.evolve(POLICY, lost_after_s=0, lost_after_polls=polls)
+    schedule = plan("a", policy=policy)
+    assert [schedule.missing("a", 2.0) for _ in range(2)] == [polls == 1, True]
+
+
+def test_strangers_are_ignored():
+    schedule = plan("a")
+    schedule.discard("x")
+    schedule.seen("x", 1.0)
+    schedule.faulted("x", 1.0)
+    assert schedule.missing("x", 1.0) is False
+    assert list(schedule) == ["a"]
+    with pytest.raises(KeyError):
+        schedule.deadline("x")
+
+
+@attrs.define
+class Known:
+    """What the outside knows of a task: never how its next poll is computed."""
+
+    deadline: float
+    earliest: float = 0.0
+    latest: float = 0.0
+    is_planned: bool = True
+
+    def plan(self, now, shortest, longest):
+        self.earliest, self.latest, self.is_planned = now + shortest, now + longest, True
+
+
+class ScheduleMachine(RuleBasedStateMachine):
+    """Tasks come, answer, fail, vanish and return; whatever happens, the rules hold.
+
+    A small policy makes the bounds meet often. Times are quarters of a second, which floats hold exactly.
+    """
+
+    policy = PollPolicy(min_gap_s=1, max_gap_s=4, deadline_s=12, lost_after_s=2, lost_after_polls=2)
+    keys = st.integers(0, 5)
+    times = st.integers(0, 24).map(lambda quarters: quarters / 4)
+
+    def __init__(self):
+        super().__init__()
+        self.now = 1000.0
+        self.schedule = Schedule(self.policy)
+        self.known = {}
+        self.under_way = []
+
+    def replan(self, key):
+        self.known[key].plan(self.now, self.policy.min_gap_s, self.policy.max_gap_s)
+
+    def pick(self, at):
+        """Take the answer of a poll that is under way; its task may have gone or returned in the meantime."""
+        return self.under_way.pop(at % len(self.under_way))
+
+    @rule(seconds=times)
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(key=keys, is_fresh=st.booleans())
+    def add(self, key, is_fresh):
+        self.schedule.add(key, self.now, is_fresh=is_fresh)
+        self.known.pop(key, None)
+        self.known[key] = Known(self.now + self.policy.deadline_s)
+        gap = self.policy.min_gap_s if is_fresh else 0.0
+        self.known[key].plan(self.now, gap, gap)
+
+    @rule(key=keys)
+    def discard(self, key):
+        self.schedule.discard(key)
+        self.known.pop(key, None)
+
+    @precondition(lambda self: self.under_way)
+    @rule(at=st.integers(0, 99))
+    def answer_pending(self, at):
+        key = self.pick(at)
+        self.schedule.seen(key, self.now)
+        if key in self.known:
+            self.replan(key)
+
+    @precondition(lambda self: self.under_way)
+    @rule(at=st.integers(0, 99), retry_after_s=st.none() | st.sampled_from([0.0, 0.5, 3.0, 86400.0]))
+    def answer_with_noise(self, at, retry_after_s):
+        key = self.pick(at)
+        self.schedule.faulted(key, self.now, retry_after_s=retry_after_s)
+        if key in self.known:
+            self.replan(key)
+            asked = min(retry_after_s or 0.0, self.policy.max_gap_s)
+            self.known[key].earliest = max(self.known[key].earliest, self.now + asked)
+
+    @precondition(lambda self: self.under_way)
+    @rule(at=st.integers(0, 99))
+    def answer_missing(self, at):
+        key = self.pick(at)
+        is_lost = self.schedule.missing(key, self.now)
+        assume(key in self.known or not is_lost)
+        if is_lost:
+            self.discard(key)
+        elif key in self.known:
+            self.replan(key)
+
+    @rule(slots=st.integers(0, 4), pause_s=st.sampled_from([-5.0, 0.0, 0.25, 3.0, 60.0]))
+    def decide(self, slots, pause_s):
+        clear_at = self.now + pause_s
+        decision = self.schedule.decide(self.now, slots=slots, clear_at=clear_at)
+        self.check_expired(decision)
+        self.check_polls(decision, slots if pause_s <= 0 else 0)
+        self.check_wake_at(decision, slots - len(decision.polls), clear_at)
+
+    def check_expired(self, decision):
+        due = [key for key, known in self.known.items() if known.deadline <= self.now]
+        assert list(decision.expired) == due
+        for key in due:
+            del self.known[key]
+
+    def check_polls(self, decision, room):
+        assert len(set(decision.polls)) == len(decision.polls) <= room
+        for key in decision.polls:
+            assert self.known[key].is_planned
+            assert self.known[key].earliest <= self.now
+            self.known[key].is_planned = False
+            self.under_way.append(key)
+        if len(decision.polls) < room:
+            assert all(known.latest > self.now for known in self.planned())
+
+    def check_wake_at(self, decision, room, clear_at):
+        if not self.known:
+            assert decision.wake_at is None
+            return
+        assert self.now < decision.wake_at <= min(known.deadline for known in self.known.values())
+        if room > 0:
+            assert all(decision.wake_at <= max(known.latest, clear_at) for known in self.planned())
+
+    def planned(self):
+        return [known for known in self.known.values() if known.is_planned]
+
+    @invariant()
+    def holds_exactly_the_tasks_it_was_given(self):
+        assert list(self.schedule) == list(self.known)
+        assert len(self.schedule) == len(self.known)
+        assert all(self.schedule.deadline(key) == known.deadline for key, known in self.known.items())
+
+
+TestSchedule = ScheduleMachine.TestCase
+TestSchedule.settings = settings(derandomize=True, deadline=None, max_examples=100, stateful_step_count=40)
