@@ -18,7 +18,7 @@ __all__ = ["Family", "check", "family_of"]
 _PIXELS = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _RATIO = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")
 
-_COMMON = frozenset({"model", "n", "response_format", "user", "extra"})
+_COMMON = frozenset({"prompt", "model", "n", "response_format", "user"})
 _GPT_ONLY = frozenset(
     {"background", "output_format", "output_compression", "moderation", "partial_images"},
 )
@@ -196,7 +196,7 @@ def check(request: GenerateRequest) -> tuple[Problem, ...]:
         value = getattr(request, name)
         if value is None and name != "prompt":
             continue
-        fault = rule(value) or (family and name != "prompt" and _family_fault(family, name, value))
+        fault = rule(value) or (family and _family_fault(family, name, value))
         if fault:
             problems.append(Problem(_wire_name(name), fault))
     problems += _extra_problems(request.extra)

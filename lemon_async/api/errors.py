@@ -21,6 +21,8 @@ from typing import Any, Protocol, Self
 
 import attrs
 
+from lemon_async.api.models import GenerateRequest
+
 __all__ = [
     "AccessDenied",
     "ApiError",
@@ -161,7 +163,7 @@ class SubmissionUnknown(LemonError):
         status: HTTP status of the unreadable answer; `None` when there was none.
     """
 
-    request: Any
+    request: GenerateRequest
     fingerprint: str
     reason: str
     status: int | None = None
@@ -282,7 +284,9 @@ class TaskError(LemonError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TaskFailed(TaskError):
-    """The service gave the task up; what it had reserved is released or refunded.
+    """The service gave the task up, and releases or refunds what it had reserved ("Create image").
+
+    The exception is a task that completed without a usable image: it may have been billed.
 
     Attributes:
         code: The service's code for the failure, when it sent one.
@@ -312,7 +316,7 @@ class TaskTimeout(TaskError):
 
 
 class TaskLost(TaskError):
-    """The service says, again and again, that it does not know the task."""
+    """The service says, again and again, that it does not know the task; whether it was billed is unknown."""
 
     def _verdict(self) -> str:
         return f"is lost: {self.reason}"

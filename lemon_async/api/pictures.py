@@ -111,6 +111,6 @@ _ENDS: Mapping[str, Callable[[bytes], bool]] = {
     "png": lambda content: _PNG_END in content[-64:],
     "jpeg": lambda content: _JPEG_END in content[-64:],
     "webp": lambda content: len(content) >= 8 + int.from_bytes(content[4:8], "little"),
-    "gif": lambda content: content.rstrip(b"\0").endswith(b";"),
+    "gif": lambda content: content[-64:].rstrip(b"\0").endswith(b";"),
     "avif": lambda _: True,
 }

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -20,10 +21,14 @@ __all__ = ["Response", "Unreadable", "one_line", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
+MAX_CALL_BYTES = 32 * 1024 * 1024
+"""Bound of an answer to anything but a paid request: those hold links, not pictures."""
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
+_LONGEST_LINE = 2000
+_MAX_INFLATED_BYTES = 64 * 1024 * 1024
 
 
 class Unreadable(ValueError):
@@ -51,24 +56,28 @@ class Response:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """Return the parsed body.
+        """Return the parsed body; the work is done once.
 
         Raises:
             Unreadable: When there is no JSON in it.
         """
-        content = self._content()
-        try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError:
-            raise Unreadable(_summary(content)) from None
+        return self._parsed
 
     def summary(self) -> str:
         """Return one printable line that tells what the body is, without markup."""
         try:
-            return _summary(self._content())
+            return _summary(self._content)
         except Unreadable as fault:
             return str(fault)
 
+    @cached_property
+    def _parsed(self) -> Any:
+        try:
+            return orjson.loads(self._content)
+        except orjson.JSONDecodeError:
+            raise Unreadable(_summary(self._content)) from None
+
+    @cached_property
     def _content(self) -> bytes:
         coding = self.headers.get("content-encoding", "identity").strip().lower()
         if coding in {"", "identity"}:
@@ -78,11 +87,11 @@ class Response:
         return _inflate(self.body)
 
 
-def _inflate(body: bytes, most: int = MAX_BODY_BYTES) -> bytes:
-    """Undo gzip or deflate within `most` bytes; unlike most readers, notice a stream that was cut."""
+def _inflate(body: bytes, max_bytes: int = _MAX_INFLATED_BYTES) -> bytes:
+    """Undo gzip or deflate within `max_bytes`; unlike most readers, notice a stream that was cut."""
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
-        content = unpacker.decompress(body, most)
+        content = unpacker.decompress(body, max_bytes)
     except zlib.error:
         raise Unreadable("a compressed body that is damaged") from None
     if not unpacker.eof:
@@ -91,9 +100,9 @@ def _inflate(body: bytes, most: int = MAX_BODY_BYTES) -> bytes:
 
 
 def _summary(content: bytes) -> str:
-    if not content.strip():
-        return "an empty body"
     text = content[:4096].decode("utf-8", "replace")
+    if not text.strip() and not content.strip():
+        return "an empty body"
     title = _TITLE.search(text)
     is_html = title is not None or re.match(r"\s*<(!doctype|html|head|body|!--)", text, re.IGNORECASE)
     bare = html.unescape(_TAGS.sub(" ", title[1] if title else text))
@@ -105,10 +114,13 @@ def _summary(content: bytes) -> str:
 
 
 def one_line(value: object) -> str | None:
-    """Return text as one printable line, or `None` without any: messages end up in terminals and logs."""
+    """Return text as one printable line, or `None` without any: messages end up in terminals and logs.
+
+    The line is cut, so that nobody can stop the event loop with a hundred megabytes of message.
+    """
     if not isinstance(value, str):
         return None
-    return " ".join("".join(c if c.isprintable() else " " for c in value).split()) or None
+    return " ".join("".join(c if c.isprintable() else " " for c in value[:_LONGEST_LINE]).split()) or None
 
 
 def retry_after_s(value: object, *, received_at: float) -> float | None:

@@ -138,7 +138,7 @@ def _split(url: str) -> SplitResult | None:
         _ = parts.port
     except ValueError:
         return None
-    return parts if not parts.netloc or _HOST.fullmatch(parts.netloc) else None
+    return parts if _HOST.fullmatch(parts.netloc) else None
 
 
 def _origin(parts: SplitResult) -> str:

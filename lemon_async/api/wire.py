@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 GENERATIONS_PATH = "/v1/images/generations"
+_MOST_IMAGES = 100  # ten can be asked for
+_LONGEST_WORD = 64
 
 
 def encode(request: GenerateRequest) -> bytes:
@@ -84,6 +86,9 @@ def read_submission(response: Response) -> Accepted | Refused | Garbled:
         return Garbled(f"HTTP {response.status} with {fault}", api_error(response))
     if response.is_success:
         snapshot = _snapshot(parsed, response)
+        if snapshot is not None and snapshot.images and not snapshot.task_id and snapshot.status != "failed":
+            # Images that no task will repeat are the result, whatever word stands beside them.
+            snapshot = attrs.evolve(snapshot, status="completed")
         if snapshot is not None and (snapshot.task_id or snapshot.images):
             return Accepted(snapshot)
         return Garbled(f"HTTP {response.status} with neither an image nor a task", api_error(response))
@@ -119,7 +124,6 @@ class Noise:
     """Something between us and the task went wrong; it says nothing about the task."""
 
     reason: str
-    is_rate_limit: bool = False
     retry_after_s: float | None = None
 
 
@@ -136,12 +140,12 @@ def read_poll(response: Response) -> Alive | Missing | Denied | Noise:
         return Alive(snapshot)
     error = api_error(response)
     match response.status:
-        case 401 | 403:
+        case 401 | 403 if stated_error(parsed) is not None:
             return Denied(error)
-        case 404 if stated_error(parsed) is not None:
+        case 404 if error.code == "async_task_not_found":
             return Missing(error)
         case _:
-            return Noise(reason, is_rate_limit=response.status == 429, retry_after_s=error.retry_after)
+            return Noise(reason, error.retry_after)
 
 
 def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
@@ -157,7 +161,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
         if not (snapshot.images or snapshot.task_id or snapshot.poll_url):
             return None
         snapshot = attrs.evolve(snapshot, status="completed" if snapshot.images else "pending")
-    is_task = snapshot.task_id or snapshot.poll_url or snapshot.status in {"pending", "processing"}
+    is_task = snapshot.task_id or snapshot.poll_url or not snapshot.is_done
     billing = Billing(
         transaction_id=_text(parsed.get("billing_transaction_id")),
         headers={name: value for name, value in response.headers.items() if name.startswith("x-")},
@@ -168,7 +172,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
 def _task_id(snapshot: TaskSnapshot, parsed: Mapping[str, Any]) -> str | None:
     """`task_id` is documented; `id` stands beside it on newer pages; else the address ends in it."""
     tail = (snapshot.poll_url or "").partition("?")[0].rstrip("/").rpartition("/")[2]
-    return snapshot.task_id or _text(parsed.get("id")) or tail or None
+    return snapshot.task_id or _id(parsed.get("id")) or _id(tail)
 
 
 def _text(value: object, _: type[Any] | None = None) -> str | None:
@@ -176,7 +180,11 @@ def _text(value: object, _: type[Any] | None = None) -> str | None:
 
 
 def _word(value: object, _: type[Any]) -> str:
-    return value if isinstance(value, str) else ""
+    return (one_line(value) or "")[:_LONGEST_WORD]
+
+
+def _id(value: object, _: type[Any] | None = None) -> str | None:
+    return value if isinstance(value, str) and value and value.isprintable() else None
 
 
 def _whole(value: object, _: type[Any]) -> int | None:
@@ -207,7 +215,8 @@ def _truth(value: object, _: type[Any]) -> bool:
 def _images(value: object, _: type[Any]) -> tuple[ImageData, ...]:
     if not isinstance(value, list):
         return ()
-    images = (_without_data_url(_converter().structure(item, ImageData)) for item in value if isinstance(item, Mapping))
+    entries = (item for item in value[:_MOST_IMAGES] if isinstance(item, Mapping))
+    images = (_without_data_url(_converter().structure(item, ImageData)) for item in entries)
     return tuple(image for image in images if image.is_usable)
 
 
@@ -245,7 +254,7 @@ def _converter() -> cattrs.Converter:
             TaskSnapshot,
             converter,
             status=override(struct_hook=_word),
-            task_id=lenient,
+            task_id=override(struct_hook=_id),
             poll_url=lenient,
             images=override(rename="data", struct_hook=_images),
             created=override(struct_hook=_whole),

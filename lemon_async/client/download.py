@@ -1,6 +1,7 @@
 """Fetching results from whatever host the service names: no key, no cookies, nothing but a picture."""
 
 import asyncio
+from urllib.parse import urljoin
 
 import aiohttp
 import anyio
@@ -8,14 +9,16 @@ from yarl import URL
 
 from lemon_async.api.errors import DownloadError
 from lemon_async.api.pictures import find_picture_fault
+from lemon_async.api.response import one_line
 from lemon_async.api.urls import find_link_fault, redact
-from lemon_async.client.exchange import common_headers, quiet, read_body, reason_of
+from lemon_async.client.exchange import TooLarge, open_session, read_body, reason_of
 
 __all__ = ["Downloads"]
 
 _MAX_REDIRECTS = 3
 _MAX_BYTES = 128 * 1024 * 1024
 _ATTEMPTS = 3
+_IDLE_S = 15.0
 _PAUSE_S = 0.25
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -26,15 +29,15 @@ class Downloads:
     Args:
         total_s: Bound of one download in seconds, redirects and retries included.
         connect_s: Bound of name look-up, TCP and TLS.
-        at_once: Number of downloads under way at once.
+        limit: Number of downloads under way at once.
         allow_loopback: Whether links to this machine are followed, as they must be for an API on this machine.
     """
 
-    def __init__(self, *, total_s: float, connect_s: float, at_once: int, allow_loopback: bool) -> None:
+    def __init__(self, *, total_s: float, connect_s: float, limit: int, allow_loopback: bool) -> None:
         self._total_s = total_s
         self._connect_s = connect_s
         self._allow_loopback = allow_loopback
-        self._slots = anyio.Semaphore(at_once)
+        self._slots = anyio.Semaphore(limit)
         self._http: aiohttp.ClientSession | None = None
         self._is_closed = False
 
@@ -47,18 +50,22 @@ class Downloads:
         async with self._slots:
             try:
                 async with asyncio.timeout(self._total_s):
-                    return await self._fetch_stubbornly(url)
+                    return await self._fetch_with_retries(url)
             except TimeoutError:
                 reason = f"not finished within {self._total_s:g} s"
                 raise DownloadError(url=redact(url), reason=reason) from None
 
-    async def aclose(self) -> None:
-        """Close the connections; downloads under way end with `DownloadError`, and so do those that come later."""
+    def close(self) -> None:
+        """Fetch nothing from now on."""
         self._is_closed = True
+
+    async def aclose(self) -> None:
+        """Close the connections; downloads under way end with `DownloadError`."""
+        self.close()
         if self._http is not None:
             await self._http.close()
 
-    async def _fetch_stubbornly(self, url: str) -> bytes:
+    async def _fetch_with_retries(self, url: str) -> bytes:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._fetch(url)
@@ -80,7 +87,9 @@ class Downloads:
                 async with self._session().get(URL(link, encoded=True), allow_redirects=False) as response:
                     if response.status not in _REDIRECTS:
                         return await self._receive(response, link)
-                    link = str(response.url.join(URL(response.headers.get("Location", ""))))
+                    link = urljoin(str(response.url), response.headers.get("Location", ""))
+            except TooLarge as failure:
+                raise DownloadError(url=redact(link), reason=str(failure)) from failure
             except (aiohttp.ClientError, OSError, ValueError) as failure:
                 error = DownloadError(url=redact(link), reason=reason_of(failure, self._connect_s))
                 raise _Transient(error) from failure
@@ -88,7 +97,7 @@ class Downloads:
 
     async def _receive(self, response: aiohttp.ClientResponse, link: str) -> bytes:
         if response.status != 200:
-            reason = f"HTTP {response.status} {response.reason or ''}".strip()
+            reason = f"HTTP {response.status} {one_line(response.reason) or ''}".strip()
             error = DownloadError(url=redact(link), reason=reason, status=response.status)
             raise _Transient(error) if response.status >= 500 or response.status == 429 else error
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -102,12 +111,8 @@ class Downloads:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                headers={**common_headers(), "Accept": "image/*"},
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_s),
-                **quiet(),
-            )
+            timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_s)
+            self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, timeout=timeout)
         return self._http
 
 

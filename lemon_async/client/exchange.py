@@ -1,41 +1,57 @@
 """What every HTTP exchange of the library has in common, with the key or without."""
 
+from functools import cache
 from typing import Any
 
 import aiohttp
 
-__all__ = ["common_headers", "quiet", "read_body", "reason_of", "without_frames"]
+from lemon_async.api.response import one_line
+
+__all__ = ["TooLarge", "open_session", "read_body", "reason_of", "without_frames"]
 
 _LONGEST_REASON = 200
 
 
-def common_headers() -> dict[str, str]:
-    """Return the headers of every request.
+class TooLarge(Exception):
+    """An answer is larger than any that makes sense."""
 
-    Compressed answers are not asked for: JSON of links is small, pictures are compressed already, and a truncated
-    gzip stream looks whole to most readers.
+
+def open_session(headers: dict[str, str], *, idle_s: float, **options: Any) -> aiohttp.ClientSession:
+    """Return an aiohttp session that does nothing by itself.
+
+    No cookies are kept, no proxy or netrc credentials taken from the environment, nothing is decompressed, and
+    concurrency is limited before a request's clock starts to run, not by waiting for a connection. Compressed answers
+    are not asked for: JSON of links is small, pictures are compressed already, and a truncated gzip stream looks whole
+    to most readers.
     """
-    from importlib.metadata import version  # noqa: PLC0415 - dear to import, needed once per session
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s),
+        headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity", **headers},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        **options,
+    )
 
-    return {"User-Agent": f"lemon-async/{version('lemon-async')}", "Accept-Encoding": "identity"}
+
+@cache
+def _user_agent() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - dear to import, needed once
+
+    return f"lemon-async/{version('lemon-async')}"
 
 
-def quiet() -> dict[str, Any]:
-    """No cookies kept, no proxy or netrc credentials from the environment, no hidden decompression."""
-    return {"cookie_jar": aiohttp.DummyCookieJar(), "trust_env": False, "auto_decompress": False}
-
-
-async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """Read an answer to its end.
 
     Raises:
-        ValueError: When it is larger than `most` bytes.
+        TooLarge: When it has more than `max_bytes`.
     """
     chunks, total = [], 0
     async for chunk in response.content.iter_any():
         total += len(chunk)
-        if total > most:
-            raise ValueError(f"the answer is larger than {most:,} bytes")
+        if total > max_bytes:
+            raise TooLarge(f"the answer is larger than {max_bytes:,} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -57,6 +73,5 @@ def without_frames(failure: BaseException) -> BaseException:
 def reason_of(failure: Exception, bound_s: float) -> str:
     """Return one printable line for what aiohttp raised; `bound_s` is the time it had."""
     if isinstance(failure, TimeoutError):
-        return f"no answer within {bound_s:g} s"
-    words = " ".join("".join(c if c.isprintable() else " " for c in str(failure)).split())
-    return words[:_LONGEST_REASON] or type(failure).__name__
+        return f"no answer within {round(bound_s, 2):g} s"
+    return (one_line(str(failure)) or type(failure).__name__)[:_LONGEST_REASON]

@@ -21,7 +21,7 @@ async def as_completed(tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, 
         ended.append(task)
         news.set()
 
-    unwatch = [task.when_done(take) for task in dict.fromkeys(tasks)]
+    unwatch = [task._when_done(take) for task in dict.fromkeys(tasks)]
     try:
         for _ in range(len(unwatch)):
             while not ended:

@@ -1,17 +1,18 @@
 """Results: a picture that can be read and saved, and the sequence of them that a job returns."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, overload
 
-import anyio.to_thread
 import attrs
 import pybase64
 
-from lemon_async.api.errors import DownloadError, ResumableTask
+from lemon_async.api.errors import ContractError, DownloadError, Problem, ResumableTask, SessionMisuse
 from lemon_async.api.models import Billing, ImageData, TaskSnapshot
 from lemon_async.api.pictures import find_picture_fault, sniff
+from lemon_async.api.urls import redact
 from lemon_async.client.files import publish
 
 __all__ = ["Image", "Images"]
@@ -79,29 +80,31 @@ class Image:
 
         Raises:
             DownloadError: As for `read`.
+            ContractError: `path` names no file.
             OSError: When the folder is missing, full or not writable; the picture can still be read.
         """
-        target = Path(path)
+        target = _target(path)
         content = await self._fetch() if self._content is None else self._content
-        await anyio.to_thread.run_sync(publish, target, content)
+        writing = asyncio.ensure_future(asyncio.to_thread(publish, target, content))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            writing.exception()  # seen, so that nobody reports it as lost
+            raise
         return target
 
     async def _fetch(self) -> bytes:
         try:
             if self.data.b64_json is not None:
-                content = await anyio.to_thread.run_sync(_decode, self.data.b64_json)
-            else:
-                content = await self._download(self.data.url or "")
-        except DownloadError as failure:
+                return await asyncio.to_thread(_decode, self.data.b64_json)
+            return await self._download(self.data.url or "")
+        except (DownloadError, SessionMisuse) as failure:
             raise attrs.evolve(failure, task=self._task) from failure.__cause__
-        fault = find_picture_fault(content)
-        if fault is not None:
-            raise DownloadError(url=self._place(), reason=fault, task=self._task)
-        return content
 
     def _head(self) -> bytes:
         if self._content is not None:
-            return self._content[:_HEADER_CHARACTERS]
+            return self._content
         if self.data.b64_json is None:
             return b""
         try:
@@ -110,7 +113,7 @@ class Image:
             return b""
 
     def _place(self) -> str:
-        return (self.data.url or _INLINE).partition("?")[0]
+        return redact(self.data.url) if self.data.url else _INLINE
 
     def __repr__(self) -> str:
         facts = sniff(self._head())
@@ -135,7 +138,7 @@ class Images(Sequence[Image]):
         self.created: int | None = snapshot.created
         self.usage: Mapping[str, Any] | None = snapshot.usage
         self.billing: Billing = snapshot.billing
-        self.task_id: str | None = snapshot.task_id
+        self.task_id: str | None = snapshot.task_id if task is None else task.id
 
     @overload
     def __getitem__(self, index: int) -> Image: ...
@@ -154,14 +157,29 @@ class Images(Sequence[Image]):
         return f"<Images [{', '.join(map(repr, self._images))}]>"
 
 
+def _target(path: str | PathLike[str]) -> Path:
+    target = Path(path)
+    if not target.name or target.name == ".." or "\0" in str(target):
+        raise ContractError(problems=(Problem("path", f"must name a file, not {str(path)!r}"),))
+    return target
+
+
 def _decode(text: str) -> bytes:
+    """Return the picture in a base64 text, or raise `DownloadError`; slow for large ones, so call it in a thread."""
+    try:
+        content = _bytes_of(text)
+    except ValueError as damage:
+        raise DownloadError(url=_INLINE, reason=f"it is not base64 ({damage})") from None
+    fault = find_picture_fault(content)
+    if fault is not None:
+        raise DownloadError(url=_INLINE, reason=fault)
+    return content
+
+
+def _bytes_of(text: str) -> bytes:
     try:
         return pybase64.b64decode(text, validate=True)
     except ValueError:
-        pass
-    # MIME-style line breaks and a lost padding are harmless; anything else shows as a damaged picture.
-    compact = "".join(text.split()).rstrip("=")
-    try:
+        # MIME-style line breaks and a lost padding are harmless; anything else shows as a damaged picture.
+        compact = "".join(text.split()).rstrip("=")
         return pybase64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except ValueError as fault:
-        raise DownloadError(url=_INLINE, reason=f"it is not base64 ({fault})") from None

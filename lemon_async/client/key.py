@@ -6,7 +6,7 @@ one object that does not show it, and reaches aiohttp as text whose `repr` is a 
 
 import os
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import NoReturn, overload
 
 from lemon_async.api.errors import Problem
 
@@ -15,6 +15,7 @@ __all__ = ["KEY_VARIABLE", "ApiKey"]
 KEY_VARIABLE = "LEMONDATA_API_KEY"
 _MASK = "***"
 _SCHEME = "Bearer "
+_SHORTEST_SECRET = 8  # shorter ones are placeholders of tests, and words of any text
 
 
 class _Masked(str):
@@ -42,6 +43,19 @@ class ApiKey:
     def headers(self) -> dict[str, str]:
         """Return the header that authorises a request to the API."""
         return {"Authorization": self._header}
+
+    @overload
+    def mask(self, text: str) -> str: ...
+    @overload
+    def mask(self, text: bytes) -> bytes: ...
+    def mask(self, text: str | bytes) -> str | bytes:
+        """Return what a server sent, with the key masked if it is quoted there."""
+        value = self._header.removeprefix(_SCHEME)
+        if len(value) < _SHORTEST_SECRET:
+            return text
+        if isinstance(text, str):
+            return text.replace(value, _MASK)
+        return text.replace(value.encode(), _MASK.encode())
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the key, without quoting it."""

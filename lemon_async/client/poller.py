@@ -11,7 +11,8 @@ Invariants:
   denied), or the deadline.
 * The runner starts with the first pending task and ends with the last. It starts in an empty context, because it
   serves whoever comes later too. It is a child of nobody's cancel scope: the session cancels it when it closes.
-* Whatever happens to the runner, nobody waits for ever: its end without a plan ends every pending task.
+* Whatever happens to the runner, nobody waits for ever: one that crashes or is cancelled by somebody else ends every
+  pending task, each with an error that can be resumed from.
 
 Rejected: polling only while somebody waits. A handle must tell the truth about `task.done` to who only looks.
 """
@@ -41,6 +42,7 @@ __all__ = ["Poller"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _KNOWN_WORDS = frozenset({"pending", "processing", "completed", "failed"})
+_MOST_ODD_WORDS = 100
 
 
 class Poller:
@@ -50,80 +52,104 @@ class Poller:
         transport: What sends the polls.
         policy: When a task is polled, and for how long.
         budget: Whose pauses the polls respect.
-        at_once: Number of polls under way at once.
+        limit: Number of polls under way at once.
     """
 
-    def __init__(self, transport: Transport, policy: PollPolicy, budget: Budget, *, at_once: int) -> None:
+    def __init__(self, transport: Transport, policy: PollPolicy, budget: Budget, *, limit: int) -> None:
         self._transport = transport
         self._policy = policy
         self._budget = budget
-        self._schedule: Schedule[ImageTask] = Schedule(policy)
-        self._slots = anyio.Semaphore(at_once, max_value=at_once)
-        self._at_once = at_once
+        self._schedule: Schedule[str] = Schedule(policy)
+        self._tasks: dict[str, ImageTask] = {}
+        self._last_noise: dict[str, str] = {}
+        self._odd_words: set[str] = set()
+        self._slots = anyio.Semaphore(limit, max_value=limit)
+        self._limit = limit
         self._runner: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-        self._last_noise: dict[ImageTask, str] = {}
-        self._odd_words: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     @property
     def pending(self) -> tuple[ImageTask, ...]:
         """The tasks that are not over, oldest first."""
-        return tuple(self._schedule)
+        return tuple(self._tasks.values())
 
     @property
     def under_way(self) -> int:
         """Number of polls under way."""
-        return self._at_once - self._slots.value
+        return self._limit - self._slots.value
+
+    def find(self, task_id: str) -> ImageTask | None:
+        """Return the pending task of this id."""
+        return self._tasks.get(task_id)
 
     def add(self, task: ImageTask, *, is_fresh: bool) -> None:
         """Take a pending task in, and start running if idle; needs the running event loop."""
         loop = asyncio.get_running_loop()
-        self._schedule.add(task, loop.time(), is_fresh=is_fresh)
+        task_id = task.id or ""
+        self._tasks[task_id] = task
+        self._schedule.add(task_id, loop.time(), is_fresh=is_fresh)
         self._news.set()
-        if self._runner is None:
+        if self._runner is None or self._runner.done():
             self._runner = loop.create_task(self._run(), name="lemon_async poller", context=contextvars.Context())
+            self._runner.add_done_callback(self._runner_ended)
 
-    def discard(self, task: ImageTask) -> None:
-        """Stop polling a task that is over."""
-        self._schedule.discard(task)
-        self._last_noise.pop(task, None)
+    def end(self, task: ImageTask, failure: LemonError | None = None) -> None:
+        """Stop looking after a task, and tell its waiters if it ends without an answer of the service."""
+        task_id = task.id or ""
+        self._schedule.discard(task_id)
+        self._tasks.pop(task_id, None)
+        self._last_noise.pop(task_id, None)
         self._news.set()
+        if failure is not None:
+            task._fail(failure)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Stop; every task that is still pending ends with `SessionMisuse` and stays resumable."""
-        runner = self._runner
-        if runner is not None:
-            runner.cancel()
-            await asyncio.wait([runner])
         message = "the session was closed while the task was pending; its resume_token picks it up again"
         for task in self.pending:
-            self._end(task, SessionMisuse(message=message, task=task))
+            self.end(task, SessionMisuse(message=message, task=task))
+        if self._runner is not None:
+            self._runner.cancel()
+
+    async def aclose(self) -> None:
+        """Stop, and wait for the runner to end."""
+        self.close()
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
 
     async def _run(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as polls:
-                while len(self._schedule):
-                    self._news.clear()
-                    wake_at = self._decide(polls)
-                    await self._sleep_until(wake_at)
-                # No await between finding nothing to do and this line: whoever comes later starts a new runner.
-                self._runner = None
-        except BaseExceptionGroup as crash:
-            logger.exception("the poller crashed; its tasks are resumable")
+        async with asyncio.TaskGroup() as polls:
+            while self._tasks:
+                self._news.clear()
+                wake_at = self._decide(polls)
+                await self._sleep_until(wake_at)
+            # No await between finding nothing to do and this line: whoever comes later starts a new runner.
             self._runner = None
-            for task in self.pending:
-                error = TaskError(task=task, reason="the poller crashed, which is a bug of this library")
-                error.__cause__ = crash
-                self._end(task, error)
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        if runner.cancelled():
+            crash, reason = None, "the session's poller was cancelled by the program"
+        elif (crash := runner.exception()) is not None:
+            reason = "the session's poller crashed, which is a bug of this library"
+            logger.error("%s; its tasks are resumable", reason, exc_info=crash)
+        else:
+            return
+        for task in self.pending:
+            error = TaskError(task=task, reason=reason)
+            error.__cause__ = crash
+            self.end(task, error)
 
     def _decide(self, polls: asyncio.TaskGroup) -> float | None:
         now = asyncio.get_running_loop().time()
         decision = self._schedule.decide(now, slots=self._slots.value, clear_at=self._budget.clear_at)
-        for task in decision.expired:
-            self._expire(task)
-        for task in decision.polls:
+        for task_id in decision.expired:
+            self._expire(self._tasks[task_id])
+        for task_id in decision.polls:
             self._slots.acquire_nowait()
-            polls.create_task(self._poll(task, self._schedule.deadline(task) - now))
+            polls.create_task(self._poll(self._tasks[task_id], self._schedule.deadline(task_id) - now))
         return decision.wake_at
 
     async def _sleep_until(self, wake_at: float | None) -> None:
@@ -142,42 +168,42 @@ class Poller:
         finally:
             self._slots.release()
             self._news.set()
-        now = asyncio.get_running_loop().time()
-        match reading:
-            case Alive(snapshot):
-                self._warn_of_odd_word(snapshot.status)
-                self._last_noise.pop(task, None)
-                task.see(snapshot)
-                if task.done:
-                    self._schedule.discard(task)
-                else:
-                    self._schedule.seen(task, now)
-            case Missing(error):
-                if self._schedule.missing(task, now):
-                    self._end(task, TaskLost(task=task, reason=f"the service said repeatedly: {error.message}"))
-            case Denied(error):
-                self._end(task, attrs.evolve(error, task=task))
-            case Noise(reason, _, retry_after_s):
-                if task in self._schedule:
-                    self._last_noise[task] = reason
-                self._schedule.faulted(task, now, retry_after_s=retry_after_s)
+        if not task.done:
+            self._take_in(task, reading)
 
     async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:
         try:
-            return read_poll(await self._transport.call("GET", task.path, timeout_s=max(time_left_s, 0.001)))
+            return read_poll(await self._transport.call("GET", task._path, timeout_s=max(time_left_s, 0.001)))
         except TransportError as failure:
             return Noise(failure.message)
 
-    def _expire(self, task: ImageTask) -> None:
-        noise = self._last_noise.pop(task, None)
-        heard = f"last heard: {noise}" if noise else f"last status: {task.status}"
-        task.fail(TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {heard}"))
+    def _take_in(self, task: ImageTask, reading: Alive | Missing | Denied | Noise) -> None:
+        now = asyncio.get_running_loop().time()
+        task_id = task.id or ""
+        match reading:
+            case Alive(snapshot):
+                self._warn_of_odd_word(snapshot.status)
+                self._last_noise.pop(task_id, None)
+                task._update(snapshot)
+                if task.done:
+                    self.end(task)
+                else:
+                    self._schedule.seen(task_id, now)
+            case Missing(error):
+                if self._schedule.missing(task_id, now):
+                    self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {error.message}"))
+            case Denied(error):
+                self.end(task, attrs.evolve(error, task=task))
+            case Noise(reason, retry_after_s):
+                self._last_noise[task_id] = reason
+                self._schedule.faulted(task_id, now, retry_after_s=retry_after_s)
 
-    def _end(self, task: ImageTask, failure: LemonError) -> None:
-        self.discard(task)
-        task.fail(failure)
+    def _expire(self, task: ImageTask) -> None:
+        noise = self._last_noise.get(task.id or "")
+        heard = f"last heard: {noise}" if noise else f"last status: {task.status}"
+        self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {heard}"))
 
     def _warn_of_odd_word(self, status: str) -> None:
-        if status not in _KNOWN_WORDS and status not in self._odd_words:
+        if status not in _KNOWN_WORDS | self._odd_words and len(self._odd_words) < _MOST_ODD_WORDS:
             self._odd_words.add(status)
             logger.warning("the service sent the unknown task status %.40r; it counts as pending", status)

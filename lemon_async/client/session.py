@@ -81,17 +81,17 @@ class LemonSession:
         key = ApiKey.from_environment() if api_key is None else ApiKey(api_key)
         del api_key  # a traceback that shows local variables must not show it
         limits = {"max_submits": max_submits, "max_polls": max_polls, "max_downloads": max_downloads}
-        self.base_url: str = _checked_origin(base_url, key, limits)
+        self.base_url: str = _check_settings(base_url, key, limits)
         budget = Budget()
         self._timeouts = timeouts
         self._check_contracts = check_contracts
         self._transport = Transport(self.base_url, key, timeouts=timeouts, budget=budget)
-        self._submissions = Submissions(self._transport, retry, at_once=max_submits)
-        self._poller = Poller(self._transport, polling, budget, at_once=max_polls)
+        self._submissions = Submissions(self._transport, retry, limit=max_submits)
+        self._poller = Poller(self._transport, polling, budget, limit=max_polls)
         self._downloads = Downloads(
             total_s=timeouts.download_s,
             connect_s=timeouts.connect_s,
-            at_once=max_downloads,
+            limit=max_downloads,
             allow_loopback=is_loopback(urlsplit(self.base_url).hostname or ""),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -163,11 +163,11 @@ class LemonSession:
         """
         self._check_usable()
         found = parse_reference(reference)
-        for task in self.pending:
-            if task.id == found.task_id:
-                return task
         snapshot = TaskSnapshot(status="pending", task_id=found.task_id, poll_url=found.poll_url, model=found.model)
-        path, fault = poll_path(self.base_url, found.task_id, found.poll_url)
+        try:
+            path, fault = poll_path(self.base_url, found.task_id, found.poll_url)
+        except ValueError as refusal:
+            raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
         if fault:
             logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
         return self._adopt(snapshot, path, None)
@@ -203,14 +203,20 @@ class LemonSession:
                 return
             self._check_usable()
             self._is_closed = True
+            self._transport.close()
+            self._downloads.close()
+            self._poller.close()
             self._closing = asyncio.get_running_loop().create_task(self._close(), name="lemon_async close")
-        await asyncio.shield(self._closing)
+        # In a cancelled scope of anyio every await is cancelled: without the shield, the loop could end first.
+        with anyio.CancelScope(shield=True):
+            await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        """Wait, within bounds, for what has been told to end."""
         with anyio.move_on_after(self._timeouts.close_s):
-            await self._poller.aclose()
             await self._transport.aclose()
             await self._downloads.aclose()
+            await self._poller.aclose()
 
     async def __aenter__(self) -> Self:
         self._check_usable()
@@ -224,14 +230,15 @@ class LemonSession:
     ) -> None:
         await self.aclose()
 
-    def _check_usable(self) -> None:
-        """Bind the session to the running event loop at first use.
+    def _check_usable(self, task: ImageTask | None = None) -> None:
+        """Bind the session to the running event loop at first use; an error carries `task`.
 
         Raises:
             SessionMisuse: It is closed, or used outside a coroutine, from another loop or after a fork.
         """
         if self._is_closed:
-            raise SessionMisuse(message="the session is closed; open a new one (tasks can be resumed by token)")
+            message = "the session is closed; open a new one (tasks can be resumed by token)"
+            raise SessionMisuse(message=message, task=task)
         if os.getpid() != self._process:
             raise SessionMisuse(message="the session was made before a fork; make one in each process")
         try:
@@ -243,7 +250,8 @@ class LemonSession:
         elif self._loop is not loop:
             raise SessionMisuse(
                 message="the session belongs to another event loop; make one in each loop, for instance inside "
-                "the function you give to asyncio.run()"
+                "the function you give to asyncio.run()",
+                task=task,
             )
 
     async def _cancel_task(self, task: ImageTask) -> None:
@@ -252,21 +260,26 @@ class LemonSession:
             response = await self._transport.call("DELETE", task_path(task.id or ""))
         except TransportError as failure:
             raise attrs.evolve(failure, task=task) from failure.__cause__
+        except ValueError:
+            raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
         reading = read_poll(response)
         if not isinstance(reading, Alive):
             raise attrs.evolve(api_error(response), task=task)
-        task.see(reading.snapshot)
+        task._update(reading.snapshot)
         if task.done:
-            self._poller.discard(task)
+            self._poller.end(task)
 
     async def _download(self, url: str) -> bytes:
         self._check_usable()
         return await self._downloads.fetch(url)
 
     def _adopt(self, snapshot: TaskSnapshot, path: str, request: GenerateRequest | None) -> ImageTask:
+        known = self._poller.find(snapshot.task_id) if snapshot.task_id else None
+        if known is not None:
+            return known
         task = ImageTask(self, snapshot, download=self._download, path=path, request=request)
         if not task.done and self._is_closed:
-            task.fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
+            task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
         elif not task.done:
             self._poller.add(task, is_fresh=request is not None)
         return task
@@ -277,26 +290,21 @@ class LemonSession:
         state = "closed" if self._is_closed else "open"
         return (
             f"<LemonSession {self.base_url} [{state} | {self._submissions.under_way} submits | "
-            f"{len(self.pending)} tasks pending, {self._poller.under_way} polls]>"
+            f"{len(self._poller)} tasks pending, {self._poller.under_way} polls]>"
         )
 
 
 def _request(prompt: str | GenerateRequest, fields: GenerateFields) -> GenerateRequest:
-    try:
-        if isinstance(prompt, GenerateRequest):
-            return attrs.evolve(prompt, **fields)
-        return GenerateRequest(prompt, **fields)
-    except TypeError:
-        known = GenerateFields.__annotations__
-        problems = tuple(
-            Problem(name, "is not a field of this version; pass unknown fields in extra={...}")
-            for name in fields
-            if name not in known
-        )
-        raise ContractError(problems=problems) from None
+    unknown = [name for name in fields if name not in GenerateFields.__annotations__]
+    if unknown:
+        advice = "is not a field of this version; pass unknown fields in extra={...}"
+        raise ContractError(problems=tuple(Problem(name, advice) for name in unknown))
+    if isinstance(prompt, GenerateRequest):
+        return attrs.evolve(prompt, **fields)
+    return GenerateRequest(prompt, **fields)
 
 
-def _checked_origin(base_url: str | None, key: ApiKey, limits: dict[str, int]) -> str:
+def _check_settings(base_url: str | None, key: ApiKey, limits: dict[str, int]) -> str:
     """Return the origin, or raise every problem of the settings at once."""
     problems = key.problems()
     try:

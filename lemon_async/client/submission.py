@@ -11,9 +11,11 @@ The rejected alternative is an idempotency key: none is documented, so a second 
 """
 
 import asyncio
+import copy
 import logging
 import random
 from collections import deque
+from itertools import count
 
 import anyio
 
@@ -37,13 +39,13 @@ class Submissions:
     Args:
         transport: What sends them.
         policy: When one is sent again.
-        at_once: Number of paid requests under way at once; more wait without a clock running.
+        limit: Number of paid requests under way at once; more wait without a clock running.
     """
 
-    def __init__(self, transport: Transport, policy: RetryPolicy, *, at_once: int) -> None:
+    def __init__(self, transport: Transport, policy: RetryPolicy, *, limit: int) -> None:
         self._transport = transport
         self._policy = policy
-        self._slots = anyio.Semaphore(at_once)
+        self._slots = anyio.Semaphore(limit)
         self.under_way: int = 0
         self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MOST_REMEMBERED)
 
@@ -60,18 +62,17 @@ class Submissions:
         async with self._slots:
             self.under_way += 1
             try:
-                return await self._insist(request, body)
+                return await self._submit_with_retries(request, body)
             finally:
                 self.under_way -= 1
 
-    async def _insist(self, request: GenerateRequest, body: bytes) -> tuple[TaskSnapshot, str]:
+    async def _submit_with_retries(self, request: GenerateRequest, body: bytes) -> tuple[TaskSnapshot, str]:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        attempt = 0
-        while True:
-            attempt += 1
+        patience_s = None
+        for attempt in count(1):
             try:
-                snapshot = await self._attempt(request, body)
+                snapshot = await self._attempt(request, body, patience_s)
             except LemonError as error:
                 if not self._may_repeat(error):
                     raise
@@ -86,7 +87,9 @@ class Submissions:
                 logger.info("paid request not sold, trying again in %.1f s: %s", wait, error)
             else:
                 return snapshot, self._where_to_poll(request, body, snapshot)
-            await anyio.sleep(wait)
+            await self._transport.pause(wait)
+            patience_s = max(self._policy.max_elapsed_s - (loop.time() - started), 0.0)
+        raise AssertionError("unreachable")
 
     def _may_repeat(self, error: LemonError) -> bool:
         if self._transport.is_closed:
@@ -95,9 +98,9 @@ class Submissions:
             return self._policy.resubmit_unknown
         return isinstance(error, TransportError) or (isinstance(error, ApiError) and is_worth_retrying(error))
 
-    async def _attempt(self, request: GenerateRequest, body: bytes) -> TaskSnapshot:
+    async def _attempt(self, request: GenerateRequest, body: bytes, patience_s: float | None) -> TaskSnapshot:
         try:
-            response = await self._transport.submit(GENERATIONS_PATH, body)
+            response = await self._transport.submit(GENERATIONS_PATH, body, patience_s=patience_s)
         except NoAnswer as failure:
             if not failure.was_sent:
                 raise TransportError(message=f"not sent, nothing was sold: {failure.reason}") from failure
@@ -120,7 +123,9 @@ class Submissions:
         try:
             path, fault = poll_path(self._transport.origin, snapshot.task_id, snapshot.poll_url)
         except ValueError:
-            reason = "it was accepted, but neither its poll_url nor its task_id can be polled"
+            reason = (
+                f"it was accepted as task {snapshot.task_id[:80]!r}, but neither that nor its poll_url can be polled"
+            )
             raise self._doubt(request, body, reason, None) from None
         if fault:
             logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault)
@@ -128,6 +133,6 @@ class Submissions:
 
     def _doubt(self, request: GenerateRequest, body: bytes, reason: str, status: int | None) -> SubmissionUnknown:
         doubt = SubmissionUnknown(request=request, fingerprint=fingerprint(body), reason=reason, status=status)
-        self.unknown.append(doubt)
+        self.unknown.append(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
         logger.warning("%s", doubt)
         return doubt

@@ -8,7 +8,6 @@ cancel scope, so a handle may be awaited in one cell of a notebook, cancelled, a
 import asyncio
 import copy
 import logging
-import math
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from lemon_async.api.errors import (
 from lemon_async.api.models import GenerateRequest, TaskSnapshot
 from lemon_async.client.image import Download, Images
 from lemon_async.client.tokens import TaskReference
+from lemon_async.pace.validators import is_duration
 
 __all__ = ["ImageTask"]
 
@@ -33,7 +33,7 @@ logger: logging.Logger = logging.getLogger("lemon_async")
 class TaskOwner(Protocol):
     """What a handle asks of its session."""
 
-    def _check_usable(self) -> None:
+    def _check_usable(self, task: "ImageTask | None" = None) -> None:
         """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
 
     async def _cancel_task(self, task: "ImageTask") -> None:
@@ -48,13 +48,12 @@ class ImageTask:
     Attributes:
         id: The service's id; `None` when it answered inline, and nothing is left to wait for.
         request: What was asked for; `None` for a resumed task.
-        path: Path and query that are polled.
         snapshot: The last answer of the service about the task.
     """
 
     __slots__ = (
-        "__weakref__", "_callbacks", "_download", "_failure", "_images", "_owner", "_reference", "_waiters",
-        "id", "path", "request", "snapshot",
+        "__weakref__", "_callbacks", "_download", "_failure", "_images", "_owner", "_path", "_reference", "_waiters",
+        "id", "request", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -67,10 +66,12 @@ class ImageTask:
         request: GenerateRequest | None = None,
     ) -> None:
         self.id: str | None = snapshot.task_id
-        self.path: str = path
         self.request: GenerateRequest | None = request
         self.snapshot: TaskSnapshot = snapshot
         self._owner = owner
+        self._path = path
+        # From the first answer: later ones need not repeat what they said of themselves.
+        self._reference = TaskReference(snapshot.task_id or "", snapshot.poll_url, snapshot.model)
         self._download = download
         self._images: Images | None = None
         self._failure: LemonError | None = None
@@ -82,7 +83,7 @@ class ImageTask:
     @property
     def poll_url(self) -> str | None:
         """Where the service said to poll, in its own words; `None` when it did not."""
-        return self.snapshot.poll_url
+        return self._reference.poll_url
 
     @property
     def status(self) -> str:
@@ -104,10 +105,12 @@ class ImageTask:
         return self.wait().__await__()
 
     async def wait(self, timeout_s: float | None = None) -> Images:
-        """Wait for the images, at most `timeout_s` seconds or until the session's `PollPolicy.deadline_s`.
+        """Wait for the images.
 
-        Spends nothing beyond what the submit has. Cancelling, or running out of time, ends this wait only: the
-        job goes on at the service and may be billed, other waiters stay, and the task can be awaited again.
+        Spends nothing beyond what the submit has. Cancelling, or running out of `timeout_s` seconds, ends this wait
+        only: the job goes on at the service and may be billed, other waiters stay, and the task can be awaited again.
+        The session itself stops asking after `PollPolicy.deadline_s`: then every wait ends, and
+        `LemonSession.task` with the error's `resume_token` starts anew.
 
         Raises:
             TaskFailed: The service gave up, or completed without a usable image.
@@ -117,7 +120,7 @@ class ImageTask:
             AuthenticationError, AccessDenied: The key may not ask for the task.
             SessionMisuse: The session was closed, or belongs to another event loop.
         """
-        if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
+        if timeout_s is not None and not is_duration(timeout_s):
             problem = Problem("timeout_s", f"must be seconds, finite and not negative, not {timeout_s!r}")
             raise ContractError(problems=(problem,))
         try:
@@ -147,10 +150,11 @@ class ImageTask:
             self._result()
 
     async def cancel(self) -> None:
-        """Ask the service to cancel the task; when this returns, the service has agreed, and releases the money.
+        """Ask the service to cancel the task; when this returns, the service has accepted that.
 
-        Most image models cannot be cancelled: then the error says so, and the task runs on and is billed.
-        Cancelling this coroutine leaves open whether the request arrived. Spends nothing.
+        Awaiting the task tells how it ended. Most image models cannot be cancelled: then the error says so, and
+        the task runs on and is billed. Cancelling this coroutine leaves open whether the request arrived. Spends
+        nothing.
 
         Raises:
             BadRequest, Conflict: The service cannot cancel this task (any more).
@@ -158,7 +162,7 @@ class ImageTask:
             TransportError: No answer came; ask again.
         """
         if not self.done:
-            self._owner._check_usable()
+            self._owner._check_usable(self)
             await self._owner._cancel_task(self)
 
     def resume_token(self) -> str:
@@ -171,9 +175,9 @@ class ImageTask:
         """
         if self.id is None:
             raise SessionMisuse(message="the service answered inline: there is no task to resume")
-        return TaskReference(self.id, self.poll_url, self.snapshot.model).token()
+        return self._reference.token()
 
-    def see(self, snapshot: TaskSnapshot) -> None:
+    def _update(self, snapshot: TaskSnapshot) -> None:
         """Take in an answer of the service; a task that is over stays as it is."""
         if self.done or _facts(snapshot) == _facts(self.snapshot):
             return
@@ -182,13 +186,13 @@ class ImageTask:
             self._conclude()
         self._wake()
 
-    def fail(self, failure: LemonError) -> None:
+    def _fail(self, failure: LemonError) -> None:
         """End the task without images; the first outcome stays."""
         if not self.done:
             self._failure = failure
             self._wake()
 
-    def when_done(self, callback: Callable[["ImageTask"], None]) -> Callable[[], None]:
+    def _when_done(self, callback: Callable[["ImageTask"], None]) -> Callable[[], None]:
         """Have `callback` called with the task once it is over, at once if it is; return how to call that off."""
         if self.done:
             callback(self)
@@ -217,7 +221,7 @@ class ImageTask:
 
     async def _change(self) -> None:
         """Wait until the snapshot or the outcome has changed."""
-        self._owner._check_usable()
+        self._owner._check_usable(self)
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:

@@ -53,5 +53,6 @@ def _unpack(word: str) -> TaskReference:
     values = {name: fields.get(name) for name in ("task_id", "poll_url", "model")}
     if not all(value is None or isinstance(value, str) for value in values.values()):
         raise ValueError("the token is damaged")
-    task_path(values["task_id"])
+    if not values["poll_url"]:
+        task_path(values["task_id"])
     return TaskReference(**values)

@@ -9,27 +9,29 @@ a drip of bytes cannot stretch it.
 """
 
 import asyncio
+import contextlib
+import io
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-import anyio
 import attrs
 from yarl import URL
 
 from lemon_async.api.errors import TransportError
 from lemon_async.api.refusals import api_error
-from lemon_async.api.response import MAX_BODY_BYTES, Response
-from lemon_async.client.exchange import common_headers, quiet, read_body, reason_of, without_frames
+from lemon_async.api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
+from lemon_async.client.exchange import open_session, read_body, reason_of, without_frames
 from lemon_async.client.key import ApiKey
 from lemon_async.pace.budget import Budget
-from lemon_async.pace.settings import positive
+from lemon_async.pace.validators import positive
 
 __all__ = ["NoAnswer", "Timeouts", "Transport"]
 
 _IDLE_SUBMIT_S = 2.0
 _IDLE_CALL_S = 30.0
+_LONG_BODY_BYTES = 64 * 1024
 
 
 @attrs.frozen(kw_only=True)
@@ -84,10 +86,10 @@ class Transport:
         self._budget = budget
         self._paid: aiohttp.ClientSession | None = None
         self._free: aiohttp.ClientSession | None = None
-        self.is_closed: bool = False
+        self._closed = asyncio.Event()
 
-    async def submit(self, path: str, body: bytes) -> Response:
-        """Send a paid request once.
+    async def submit(self, path: str, body: bytes, *, patience_s: float | None = None) -> Response:
+        """Send a paid request once, after at most `patience_s` seconds (by default `submit_s`) of paused budget.
 
         Cancelling leaves the fate of a sent request in doubt; the `CancelledError` then has a `NoAnswer` with
         `was_sent` as its cause.
@@ -95,41 +97,62 @@ class Transport:
         Raises:
             NoAnswer: With `was_sent` telling whether it may have been sold.
         """
-        await self._clear(self._timeouts.submit_s)
+        await self._wait_for_budget(self._timeouts.submit_s if patience_s is None else patience_s)
         if self._paid is None:
             self._paid = self._open(_IDLE_SUBMIT_S, trace_configs=[_note_sending()])
         return await self._exchange(self._paid, "POST", path, self._timeouts.submit_s, body=body)
 
     async def call(self, method: str, path: str, *, timeout_s: float | None = None) -> Response:
-        """Send a request that costs nothing and may be repeated; `timeout_s` can only shorten the bound.
+        """Send a request that costs nothing and may be repeated.
+
+        All of it, waiting for the budget included, ends after `Timeouts.call_s`, or `timeout_s` if that is less.
 
         Raises:
             TransportError: When no answer came.
         """
+        loop = asyncio.get_running_loop()
         bound = self._timeouts.call_s if timeout_s is None else min(self._timeouts.call_s, timeout_s)
+        end_at = loop.time() + bound
         try:
-            await self._clear(bound)
+            await self._wait_for_budget(bound)
             if self._free is None:
                 self._free = self._open(_IDLE_CALL_S)
-            return await self._exchange(self._free, method, path, bound)
+            return await self._exchange(self._free, method, path, max(end_at - loop.time(), 0.001))
         except NoAnswer as failure:
             raise TransportError(message=f"{method} {path.partition('?')[0]}: {failure.reason}") from failure
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether every further request ends with `NoAnswer`."""
+        return self._closed.is_set()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but not beyond the end of the session."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+
+    def close(self) -> None:
+        """Send nothing from now on, and wake whoever pauses."""
+        self._closed.set()
+
     async def aclose(self) -> None:
-        """Close the connections; exchanges under way end with `NoAnswer`, and so does what comes later."""
-        self.is_closed = True
+        """Close the connections; exchanges under way end with `NoAnswer`."""
+        self.close()
         for session in (self._paid, self._free):
             if session is not None:
                 await session.close()
 
-    async def _clear(self, patience_s: float) -> None:
+    async def _wait_for_budget(self, patience_s: float) -> None:
         """Wait until the budget lets a request through."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + patience_s
         while wait := self._budget.wait_s(loop.time()):
             if loop.time() + wait > give_up_at:
                 raise NoAnswer(f"requests are paused by the rate limit for {wait:.0f} s more", was_sent=False)
-            await anyio.sleep(wait)
+            await self.pause(wait)
+            if self.is_closed:
+                break
         if self.is_closed:
             raise NoAnswer("the session is closed", was_sent=False)
 
@@ -148,15 +171,16 @@ class Transport:
             async with session.request(
                 method,
                 URL(self.origin + path, encoded=True),
-                data=body,
+                data=_as_payload(body),
                 headers={"Content-Type": "application/json"} if body is not None else None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=total_s, connect=self._timeouts.connect_s),
                 trace_request_ctx=seen,
             ) as answer:
                 seen.status = answer.status
-                content = await read_body(answer, MAX_BODY_BYTES)
-                response = Response(answer.status, _lower(answer.headers), content, time.time())
+                # Only a paid request is answered with pictures; everything else is a page of JSON.
+                content = await read_body(answer, MAX_CALL_BYTES if body is None else MAX_BODY_BYTES)
+                response = self._response(answer, content)
         except asyncio.CancelledError as cancelled:
             cancelled.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=seen.was_sent)
             raise
@@ -167,6 +191,13 @@ class Transport:
         self._take_note(response)
         return response
 
+    def _response(self, answer: aiohttp.ClientResponse, content: bytes) -> Response:
+        """Return the answer as data; one that quotes the key, as some refusals do, has it masked."""
+        headers = {name.lower(): self._key.mask(value) for name, value in answer.headers.items()}
+        if answer.status >= 400:
+            content = self._key.mask(content)
+        return Response(answer.status, headers, content, time.time())
+
     def _take_note(self, response: Response) -> None:
         if response.status == 429:
             self._budget.limited(asyncio.get_running_loop().time(), api_error(response).retry_after)
@@ -174,13 +205,8 @@ class Transport:
             self._budget.answered()
 
     def _open(self, idle_s: float, **options: Any) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            # Concurrency is limited before a request's clock starts to run, not by waiting for a connection.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s),
-            headers={**common_headers(), **self._key.headers(), "Accept": "application/json"},
-            **options,
-            **quiet(),
-        )
+        headers = {**self._key.headers(), "Accept": "application/json"}
+        return open_session(headers, idle_s=idle_s, **options)
 
 
 def _note_sending() -> aiohttp.TraceConfig:
@@ -195,5 +221,6 @@ def _note_sending() -> aiohttp.TraceConfig:
     return trace
 
 
-def _lower(headers: Any) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+def _as_payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Return what aiohttp sends piece by piece where the body is long, instead of warning of it."""
+    return io.BytesIO(body) if body is not None and len(body) >= _LONG_BODY_BYTES else body

@@ -25,11 +25,18 @@ class Budget:
         return max(self.clear_at - now, 0.0)
 
     def limited(self, now: float, retry_after_s: float | None) -> None:
-        """Take note of a 429 at `now`; an earlier end of a running pause does not shorten it."""
-        # "0", or a date that has passed, tells nothing either: taken at its word, it would be a busy loop.
-        pause = retry_after_s or self._next_pause_s
-        self.clear_at = max(self.clear_at, now + min(pause, _LONGEST_PAUSE_S))
-        self._next_pause_s = min(self._next_pause_s * 2, _LONGEST_PAUSE_S)
+        """Take note of a 429 at `now`; nothing shortens a running pause.
+
+        A 429 that comes during a pause answers a request from before it: of a burst, the first one counts.
+        """
+        is_news = now >= self.clear_at
+        # "0", or a date that has passed, tells nothing: taken at its word, it would be a busy loop.
+        if not retry_after_s and not is_news:
+            return
+        pause = min(retry_after_s or self._next_pause_s, _LONGEST_PAUSE_S)
+        self.clear_at = max(self.clear_at, now + pause)
+        if is_news:
+            self._next_pause_s = min(self._next_pause_s * 2, _LONGEST_PAUSE_S)
 
     def answered(self) -> None:
         """Take note of any other answer: the series of 429s is over."""

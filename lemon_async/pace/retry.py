@@ -2,7 +2,7 @@
 
 import attrs
 
-from lemon_async.pace.settings import at_least_zero, positive
+from lemon_async.pace.validators import at_least_zero, positive
 
 __all__ = ["RetryPolicy"]
 

@@ -25,7 +25,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from lemon_async.api.errors import ContractError, Problem
-from lemon_async.pace.settings import at_least_one, at_least_zero, positive
+from lemon_async.pace.validators import at_least_one, at_least_zero, positive
 
 __all__ = ["Decision", "PollPolicy", "Schedule"]
 

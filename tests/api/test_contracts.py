@@ -173,6 +173,8 @@ PIXELS = "the pixels must number 655,360 to 8,294,400"
         ("2160x3840", None),
         ("3840x2176", PIXELS),
         ("2880x2896", PIXELS),
+        ("3841x2144", f"{MULTIPLE}; {EDGE}"),
+        ("2879x2881", MULTIPLE),  # 8,294,399 pixels
         ("3856x2144", EDGE),
         ("2144x3856", EDGE),
         ("2304x768", None),  # 3:1

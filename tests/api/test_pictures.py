@@ -173,6 +173,18 @@ def test_header_that_would_fill_a_memory_is_refused(make, width, height, fault):
     assert find_picture_fault(make(width, height)) == fault
 
 
+@pytest.mark.parametrize("marker", range(0xC0, 0xD0))
+def test_jpeg_size_stands_behind_any_start_of_frame(marker):
+    """C4, C8 and CC share the range: tables, an extension and arithmetic coding (ITU T.81, table B.1)."""
+    content = bytes([0xFF, 0xD8, 0xFF, 0xE0, 0, 2, 0xFF, marker, 0, 11, 8, 0, 7, 1, 0, 1, 1, 0x11, 0])
+    assert sniff(content).size == (None if marker in {0xC4, 0xC8, 0xCC} else (256, 7))
+
+
+def test_webp_size_takes_three_bytes_a_side():
+    assert sniff(webp_of(1 << 24, 3)).size == (1 << 24, 3)
+    assert sniff(webp_of(3, 1 << 24)).size == (3, 1 << 24)
+
+
 def test_header_of_the_largest_lossless_webp_is_refused():
     assert find_picture_fault(webp_lossless_of(16384, 16384)) == "the header claims 16384 x 16384 pixels"
 

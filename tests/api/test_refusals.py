@@ -197,9 +197,9 @@ def test_api_error_lists_each_validation_error():
 
 
 def test_api_error_validation_errors_are_safe_to_print():
-    found = [{"field": "n\r\n", "message": "big\x1b[2J", "code": None, "at": [1]}]
+    found = [{"field": "n\r\n", "message": "big\x1b[2J", "code": None, "at": [1], "hint": " "}]
     error = api_error(answer(400, {"message": "no"}, validation_errors=found))
-    assert error.validation_errors == ({"field": "n", "message": "big [2J", "code": None, "at": [1]},)
+    assert error.validation_errors == ({"field": "n", "message": "big [2J", "code": None, "at": [1], "hint": ""},)
     assert str(error) == "HTTP 400: no; n: big [2J"
 
 

@@ -229,6 +229,8 @@ def test_completed_answer_tells_everything_it_holds():
         ({"status": "processing", "id": "t1"}, "processing", "t1"),
         ({"status": "processing", "task_id": "t1"}, "processing", "t1"),
         ({"status": "queued", "task_id": "t1"}, "queued", "t1"),
+        ({"status": "queued", "id": "t1"}, "queued", "t1"),
+        ({"status": "queued", "id": "t1", "data": [{"url": LINK}]}, "queued", "t1"),
         ({"status": "", "task_id": "t1"}, "pending", "t1"),
         ({"status": None, "task_id": "t1"}, "pending", "t1"),
         ({"status": 5, "task_id": "t1"}, "pending", "t1"),
@@ -237,6 +239,8 @@ def test_completed_answer_tells_everything_it_holds():
         ({"status": "pending", "task_id": 5, "id": "t1"}, "pending", "t1"),
         ({"status": "pending", "task_id": "", "id": "", "poll_url": "/v1/tasks/t1"}, "pending", "t1"),
         ({"task_id": "t1", "data": [{"url": LINK}]}, "completed", "t1"),
+        ({"status": "completed", "poll_url": "/v1/tasks/t1", "data": [{"url": LINK}]}, "completed", "t1"),
+        ({"status": "queued", "poll_url": "/v1/tasks/t1"}, "queued", "t1"),
         ({"poll_url": "/v1/tasks/t1", "data": [{"url": ""}]}, "pending", "t1"),
         ({"data": [{"url": LINK}]}, "completed", None),
         ({"data": [{"url": LINK}], "id": "img_1"}, "completed", None),
@@ -333,7 +337,7 @@ def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise(status, b
     assert isinstance(reading, Garbled)
     assert reading.reason == f"HTTP {status} with {words}"
     if status not in {401, 403}:
-        assert read_poll(answer(body, status)) == Noise(f"HTTP {status} with {words}", is_rate_limit=status == 429)
+        assert read_poll(answer(body, status)) == Noise(f"HTTP {status} with {words}")
 
 
 def test_answer_cut_at_any_byte_is_never_taken_for_a_whole_one():
@@ -421,6 +425,46 @@ def test_created_is_whole_seconds_however_it_is_written(created, seconds):
     assert snapshot({"task_id": "t1", "created": created}).created == seconds
 
 
+@pytest.mark.parametrize(
+    ("usage", "kept"), [({"total_tokens": 7}, {"total_tokens": 7}), ({}, {}), (7, None), ([], None)]
+)
+def test_usage_is_an_object_or_nothing(usage, kept):
+    assert snapshot({"task_id": "t1", "usage": usage}).usage == kept
+
+
+@pytest.mark.parametrize("status", ["success", "Completed", "", 200])
+def test_submission_with_images_and_no_task_is_complete_whatever_its_status(status):
+    reading = read_submission(answer({"status": status, "data": [{"url": LINK}]}))
+    assert isinstance(reading, Accepted)
+    assert reading.snapshot.is_done
+    assert reading.snapshot.images == (ImageData(url=LINK),)
+
+
+def test_submission_that_failed_is_no_success_whatever_its_images():
+    reading = read_submission(answer({"status": "failed", "data": [{"url": LINK}]}))
+    assert reading.snapshot.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [(" completed\r\n", "completed"), ("in\x1b[2J queue", "in [2J queue"), ("x" * 99, "x" * 64), ("\0", "pending")],
+)
+def test_status_is_a_short_printable_word(status, word):
+    assert snapshot({"task_id": "t1", "status": status}).status == word
+
+
+@pytest.mark.parametrize("odd", ["t\n1", "t\x1b[2J", "\u202et1", "", 5, None, ["t1"]])
+def test_task_id_of_odd_characters_or_type_is_not_used(odd):
+    assert snapshot({"status": "pending", "task_id": odd, "id": "t1"}).task_id == "t1"
+    assert snapshot({"status": "pending", "task_id": odd, "id": odd, "poll_url": "/v1/tasks/t1"}).task_id == "t1"
+    assert read_poll(answer({"status": "pending", "poll_url": f"/v1/tasks/{odd}\x1b"})).snapshot.task_id is None
+
+
+def test_answer_with_endless_images_is_read_to_a_bound():
+    """Ten can be asked for."""
+    assert len(snapshot({"data": [{"url": LINK}] * 1000}).images) == 100
+
+
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
@@ -479,9 +523,11 @@ def test_data_of_another_shape_holds_no_images(data):
         (200, {"status": "weird"}, Alive),
         (401, REFUSAL, Denied),
         (403, REFUSAL, Denied),
-        (401, b"<html>", Denied),
-        (403, b"", Denied),
+        (401, b"<html>", Noise),
+        (403, b"", Noise),
+        (403, DONE, Noise),
         (404, LOST, Missing),
+        (404, REFUSAL, Noise),
         (404, {"error": "not found"}, Noise),
         (404, b"<html>404</html>", Noise),
         (404, DONE, Noise),
@@ -513,13 +559,13 @@ def test_poll_denied_keeps_the_services_words():
 @pytest.mark.parametrize(
     ("status", "retry_after", "expected"),
     [
-        (429, "7", Noise("HTTP 429 without a task", is_rate_limit=True, retry_after_s=7.0)),
-        (429, "soon", Noise("HTTP 429 without a task", is_rate_limit=True)),
+        (429, "7", Noise("HTTP 429 without a task", retry_after_s=7.0)),
+        (429, "soon", Noise("HTTP 429 without a task")),
         (503, "7", Noise("HTTP 503 without a task", retry_after_s=7.0)),
         (200, "7", Noise("HTTP 200 without a task", retry_after_s=7.0)),
     ],
 )
-def test_noise_tells_a_rate_limit_and_how_long_to_wait(status, retry_after, expected):
+def test_noise_tells_how_long_to_wait(status, retry_after, expected):
     assert read_poll(answer(REFUSAL, status, retry_after=retry_after)) == expected
 
 
@@ -545,10 +591,11 @@ OPTIONAL = [
     "error",
     "object",
 ]
+OUR_ATTRIBUTES = ["billing", "images", "fault", "is_cancelled"]  # which mean nothing out there
 shaped = st.fixed_dictionaries(
     {},
     optional={
-        **dict.fromkeys(["status", "task_id", "id", "poll_url", *OPTIONAL], loose),
+        **dict.fromkeys(["status", "task_id", "id", "poll_url", *OPTIONAL, *OUR_ATTRIBUTES], loose),
         "data": st.lists(entries | loose, max_size=3) | loose,
         "error": faults | loose,
     },
@@ -566,10 +613,13 @@ def check_snapshot(found):
     assert found.status
     for text in (found.task_id, found.poll_url, found.model, found.billing.transaction_id):
         assert text is None or (isinstance(text, str) and text)
+    assert found.task_id is None or found.task_id.isprintable()
+    assert found.status.isprintable()
     assert all(image.is_usable for image in found.images)
     assert found.created is None or type(found.created) is int
     assert found.progress is None or math.isfinite(found.progress)
     assert found.fault is None or found.fault.message.isprintable()
+    assert found.usage is None or isinstance(found.usage, dict)
     assert all(name.startswith("x-") for name in found.billing.headers)
 
 
@@ -606,7 +656,7 @@ def test_poll_of_anything_is_read_without_raising(status, headers, body):
         assert (status in {401, 403}) is isinstance(reading, Denied)
 
 
-optional_fields = st.fixed_dictionaries({}, optional=dict.fromkeys(OPTIONAL, loose))
+optional_fields = st.fixed_dictionaries({}, optional=dict.fromkeys(OPTIONAL + OUR_ATTRIBUTES, loose))
 
 
 @steady

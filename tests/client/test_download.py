@@ -17,7 +17,7 @@ async def open_downloads():
     opened = []
 
     def make(**options):
-        settings = {"total_s": 5, "connect_s": 5, "at_once": 8, "allow_loopback": True, **options}
+        settings = {"total_s": 5, "connect_s": 5, "limit": 8, "allow_loopback": True, **options}
         opened.append(Downloads(**settings))
         return opened[-1]
 
@@ -279,7 +279,7 @@ async def test_no_more_downloads_than_allowed_are_under_way(open_downloads, serv
         writer.write(http_ok(png, "image/png"))
 
     server = await serve(wait)
-    downloads = open_downloads(at_once=2)
+    downloads = open_downloads(limit=2)
     fetching = [asyncio.create_task(downloads.fetch(server.origin)) for _ in range(5)]
     while len(server.heads) < 2:
         await asyncio.sleep(0)
@@ -329,7 +329,7 @@ async def test_download_that_waited_for_its_turn_when_the_session_closed_is_not_
         await reader.read()
 
     server = await serve(never)
-    downloads = open_downloads(at_once=1)
+    downloads = open_downloads(limit=1)
     fetching = [asyncio.create_task(downloads.fetch(server.origin)) for _ in range(3)]
     await server.arrived.wait()
     await downloads.aclose()

@@ -1,13 +1,12 @@
 """What exchanges with the key and without have in common."""
 
-import asyncio
 import socket
 from importlib.metadata import version
 
 import aiohttp
 import pytest
 
-from lemon_async.client.exchange import common_headers, quiet, read_body, reason_of, without_frames
+from lemon_async.client.exchange import TooLarge, open_session, read_body, reason_of, without_frames
 
 
 @pytest.mark.parametrize(
@@ -29,21 +28,13 @@ def test_reason_is_one_printable_line(failure, reason):
     assert reason_of(failure, 2.5) == reason
 
 
-def test_nothing_is_kept_or_taken_from_the_environment():
-    """No cookies, no proxy or netrc credentials, no unpacking."""
-
-    async def settings():
-        return quiet()
-
-    options = asyncio.run(settings())
-    assert isinstance(options.pop("cookie_jar"), aiohttp.DummyCookieJar)
-    assert options == {"trust_env": False, "auto_decompress": False}
-
-
-def test_library_says_who_it_is_and_asks_for_plain_bytes():
-    headers = common_headers()
-    assert headers["User-Agent"] == f"lemon-async/{version('lemon-async')}"
-    assert headers["Accept-Encoding"] == "identity"
+async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks_for_plain_bytes():
+    """No cookies, no proxy or netrc credentials, no unpacking; the library says who it is."""
+    async with open_session({"Accept": "image/*"}, idle_s=1.0) as http:
+        assert isinstance(http.cookie_jar, aiohttp.DummyCookieJar)
+        assert (http.trust_env, http.auto_decompress) == (False, False)
+        assert http.headers["User-Agent"] == f"lemon-async/{version('lemon-async')}"
+        assert (http.headers["Accept-Encoding"], http.headers["Accept"]) == ("identity", "image/*")
 
 
 @pytest.fixture
@@ -70,7 +61,7 @@ async def test_body_above_the_cap_is_refused_while_it_comes_in(ask, serve):
 
     server = await serve(endless)
     async with ask(server.origin) as response:
-        with pytest.raises(ValueError, match="the answer is larger than 9,999 bytes"):
+        with pytest.raises(TooLarge, match="the answer is larger than 9,999 bytes"):
             await read_body(response, 9_999)
 
 

@@ -14,7 +14,7 @@ from lemon_async.client.task import ImageTask
 class Owner:
     """A session that is always fit for use."""
 
-    def _check_usable(self):
+    def _check_usable(self, task=None):
         pass
 
 
@@ -24,7 +24,7 @@ def make(name):
 
 def complete(task):
     images = (ImageData(url="https://cdn.test/1.png"),)
-    task.see(TaskSnapshot(status="completed", task_id=task.id, images=images))
+    task._update(TaskSnapshot(status="completed", task_id=task.id, images=images))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_tasks_that_end_in_one_moment_all_come(tasks):
 
 async def test_task_that_ends_badly_comes_too(tasks):
     """Awaiting it then raises, and takes no time."""
-    tasks[1].fail(TaskLost(task=tasks[1], reason="gone"))
+    tasks[1]._fail(TaskLost(task=tasks[1], reason="gone"))
     seen, watching = await watch(tasks)
     complete(tasks[0])
     complete(tasks[2])

@@ -40,7 +40,9 @@ def told(status, **fields):
 
 PENDING = told("pending")
 COMPLETED = told("completed", data=[{"url": "https://cdn.test/1.png"}])
-GONE = answer(404, body={"error": {"message": "Task not found or no longer available."}})
+GONE = answer(
+    404, body={"error": {"message": "Task not found or no longer available.", "code": "async_task_not_found"}}
+)
 NO_ANSWER = TransportError(message="GET /v1/tasks/a: no answer within 1 s")
 
 
@@ -74,7 +76,7 @@ class ScriptedTransport:
 class Owner:
     """A session that is always fit for use."""
 
-    def _check_usable(self):
+    def _check_usable(self, task=None):
         pass
 
 
@@ -88,9 +90,9 @@ async def poll():
     """Make pollers on a script, closed when the test is over."""
     pollers = []
 
-    def start(policy=QUICK, budget=None, at_once=10, **scripts):
+    def start(policy=QUICK, budget=None, limit=10, **scripts):
         transport = ScriptedTransport(**scripts)
-        pollers.append(Poller(transport, policy, budget or Budget(), at_once=at_once))
+        pollers.append(Poller(transport, policy, budget or Budget(), limit=limit))
         return transport, pollers[-1]
 
     yield start
@@ -157,7 +159,7 @@ async def test_no_more_polls_than_allowed_are_under_way(poll):
         return COMPLETED
 
     names = [f"t{number}" for number in range(5)]
-    transport, poller = poll(at_once=2, **{name: [wait] for name in names})
+    transport, poller = poll(limit=2, **{name: [wait] for name in names})
     tasks = [make(name) for name in names]
     for task in tasks:
         poller.add(task, is_fresh=False)
@@ -255,7 +257,7 @@ async def test_task_that_somebody_else_has_ended_is_not_asked_for_again(poll):
     poller.add(over, is_fresh=True)
     poller.add(other, is_fresh=True)
     await transport.asked_for("a")
-    poller.discard(over)
+    poller.end(over)
     polls = transport.polls_of("a")
     await other
     assert transport.polls_of("a") == polls
@@ -377,10 +379,12 @@ async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, capl
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [TaskError, TaskError]
     for outcome, task in zip(outcomes, tasks, strict=True):
-        assert str(outcome) == f"task {task.id} failed: the poller crashed, which is a bug of this library"
+        assert str(outcome) == f"task {task.id} failed: the session's poller crashed, which is a bug of this library"
         assert outcome.__cause__.exceptions == (bug,)
         assert outcome.resume_token == task.resume_token()
-    assert [record.getMessage() for record in caplog.records] == ["the poller crashed; its tasks are resumable"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the session's poller crashed, which is a bug of this library; its tasks are resumable"
+    ]
     assert (poller.pending, poller.under_way) == ((), 0)
     task = make("c")
     poller.add(task, is_fresh=False)

@@ -179,7 +179,7 @@ async def test_submit_returns_when_the_service_has_accepted(connect, emulator):
         task = await session.submit("a cat", model="midjourney")
         assert (task.done, task.status) == (False, "pending")
         assert task.request == GenerateRequest("a cat", model="midjourney")
-        assert task.poll_url == task.path == f"/v1/images/generations/{task.id}"
+        assert task.poll_url == task._path == f"/v1/images/generations/{task.id}"
         assert session.pending == (task,)
         assert routes(emulator) == ["submit"]
 
@@ -268,7 +268,8 @@ async def test_cancelled_submit_leaves_its_doubt_as_the_cause_and_in_the_session
         with pytest.raises(asyncio.CancelledError) as caught:
             await submitting
         assert isinstance(caught.value.__cause__, SubmissionUnknown)
-        assert session.unknown_submissions == (caught.value.__cause__,)
+        (kept,) = session.unknown_submissions
+        assert kept.fingerprint == caught.value.__cause__.fingerprint
         assert caught.value.__cause__.request == GenerateRequest("a cat", model="flux-pro")
 
 

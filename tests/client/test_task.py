@@ -37,13 +37,13 @@ class Owner:
     cancelled: list = attrs.field(factory=list)
     misuse: SessionMisuse | None = None
 
-    def _check_usable(self):
+    def _check_usable(self, task=None):
         if self.misuse is not None:
             raise self.misuse
 
     async def _cancel_task(self, task):
         self.cancelled.append(task)
-        task.see(attrs.evolve(FAILED, is_cancelled=True))
+        task._update(attrs.evolve(FAILED, is_cancelled=True))
 
 
 async def nothing(_url):
@@ -73,7 +73,7 @@ def test_handle_tells_what_was_last_heard():
         "processing",
         40.0,
     )
-    assert (task.path, task.request, task.snapshot, task.done) == ("/v1/tasks/ldtask_1", request, WORKING, False)
+    assert (task._path, task.request, task.snapshot, task.done) == ("/v1/tasks/ldtask_1", request, WORKING, False)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_repr_is_its_state(snapshot, shown):
 
 def test_repr_names_the_failure_that_ended_it():
     task = make(WORKING)
-    task.fail(TaskTimeout(task=task, reason="5 s have passed"))
+    task._fail(TaskTimeout(task=task, reason="5 s have passed"))
     assert repr(task) == "<ImageTask ldtask_1 TaskTimeout>"
 
 
@@ -111,7 +111,7 @@ def test_handle_can_be_watched_without_being_kept():
 
 async def test_images_are_the_outcome_of_a_completed_task():
     task = make()
-    task.see(COMPLETED)
+    task._update(COMPLETED)
     images = await task
     assert (len(images), images.task_id, images.created) == (1, "ldtask_1", 5)
     assert await task is images
@@ -168,7 +168,7 @@ async def test_every_waiter_gets_an_exception_of_its_own():
     failure = TaskLost(task=task, reason="gone")
     failure.__cause__ = cause
     waiters = await start(task.wait(), task.wait())
-    task.fail(failure)
+    task._fail(failure)
     one, two = await asyncio.gather(*waiters, return_exceptions=True)
     assert isinstance(one, TaskLost)
     assert one is not two
@@ -178,15 +178,15 @@ async def test_every_waiter_gets_an_exception_of_its_own():
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (lambda task: task.see(COMPLETED), lambda task: task.see(FAILED)),
-        (lambda task: task.see(COMPLETED), lambda task: task.see(PENDING)),
-        (lambda task: task.see(COMPLETED), lambda task: task.fail(TaskLost(task=task, reason="late"))),
-        (lambda task: task.see(FAILED), lambda task: task.see(COMPLETED)),
-        (lambda task: task.see(FAILED), lambda task: task.fail(TaskLost(task=task, reason="late"))),
-        (lambda task: task.fail(TaskLost(task=task, reason="early")), lambda task: task.see(COMPLETED)),
+        (lambda task: task._update(COMPLETED), lambda task: task._update(FAILED)),
+        (lambda task: task._update(COMPLETED), lambda task: task._update(PENDING)),
+        (lambda task: task._update(COMPLETED), lambda task: task._fail(TaskLost(task=task, reason="late"))),
+        (lambda task: task._update(FAILED), lambda task: task._update(COMPLETED)),
+        (lambda task: task._update(FAILED), lambda task: task._fail(TaskLost(task=task, reason="late"))),
+        (lambda task: task._fail(TaskLost(task=task, reason="early")), lambda task: task._update(COMPLETED)),
         (
-            lambda task: task.fail(TaskLost(task=task, reason="early")),
-            lambda task: task.fail(TaskTimeout(task=task, reason="late")),
+            lambda task: task._fail(TaskLost(task=task, reason="early")),
+            lambda task: task._fail(TaskTimeout(task=task, reason="late")),
         ),
     ],
 )
@@ -212,7 +212,7 @@ async def test_first_outcome_stays(first, second):
 async def test_many_waiters_are_served_by_one_answer():
     task = make()
     waiters = await start(*(task.wait() for _ in range(100)))
-    task.see(COMPLETED)
+    task._update(COMPLETED)
     images = await asyncio.gather(*waiters)
     assert len({id(each) for each in images}) == 1
 
@@ -220,10 +220,10 @@ async def test_many_waiters_are_served_by_one_answer():
 async def test_news_that_end_nothing_leave_waiters_waiting():
     task = make()
     (waiter,) = await start(task.wait())
-    task.see(WORKING)
+    task._update(WORKING)
     await asyncio.sleep(0)
     assert not waiter.done()
-    task.see(COMPLETED)
+    task._update(COMPLETED)
     assert len(await waiter) == 1
 
 
@@ -234,7 +234,7 @@ async def test_cancelled_waiter_leaves_nothing_behind_and_the_task_can_be_awaite
     with pytest.raises(asyncio.CancelledError):
         await quitter
     assert len(task._waiters) == 1
-    task.see(COMPLETED)
+    task._update(COMPLETED)
     assert await stayer is await task
     assert not task._waiters
 
@@ -244,7 +244,7 @@ async def test_waiter_cancelled_in_the_moment_of_the_news_is_cancelled():
     task = make()
     (waiter,) = await start(task.wait())
     waiter.cancel()
-    task.see(COMPLETED)
+    task._update(COMPLETED)
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert task.done
@@ -254,8 +254,8 @@ async def test_news_for_a_waiter_that_has_its_news_already_are_no_error():
     """Two answers before the event loop turns wake a waiter once."""
     task = make()
     (waiter,) = await start(task.wait())
-    task.see(WORKING)
-    task.see(COMPLETED)
+    task._update(WORKING)
+    task._update(COMPLETED)
     assert len(await waiter) == 1
 
 
@@ -268,7 +268,7 @@ async def test_wait_ends_after_its_time_and_the_task_does_not(timeout_s):
     assert caught.value.resume_token == task.resume_token()
     assert not task.done
     assert not task._waiters
-    task.see(COMPLETED)
+    task._update(COMPLETED)
     assert len(await task.wait(timeout_s)) == 1
 
 
@@ -304,7 +304,7 @@ async def test_updates_tell_the_last_word_and_then_every_new_one_to_the_end():
 
     (watching,) = await start(watch())
     for snapshot in (PENDING, WORKING, WORKING, COMPLETED):
-        task.see(snapshot)
+        task._update(snapshot)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     await watching
@@ -319,7 +319,7 @@ async def test_updates_of_what_is_over_are_its_last_word(snapshot):
 async def test_updates_of_a_task_that_ends_without_a_word_raise():
     task = make(WORKING)
     seen = []
-    task.fail(TaskLost(task=task, reason="gone"))
+    task._fail(TaskLost(task=task, reason="gone"))
 
     async def watch():
         async for snapshot in task.updates():
@@ -350,27 +350,27 @@ async def test_updates_can_be_left_at_any_point():
 
 def test_callback_is_called_once_with_the_task_when_it_is_over():
     task, called = make(), []
-    task.when_done(called.append)
-    task.see(WORKING)
+    task._when_done(called.append)
+    task._update(WORKING)
     assert called == []
-    task.see(COMPLETED)
-    task.see(FAILED)
+    task._update(COMPLETED)
+    task._update(FAILED)
     assert called == [task]
 
 
 def test_callback_for_what_is_over_is_called_at_once():
     called = []
-    call_off = make(COMPLETED).when_done(called.append)
+    call_off = make(COMPLETED)._when_done(called.append)
     assert len(called) == 1
     call_off()
 
 
 def test_callback_that_was_called_off_is_not_called():
     task, called = make(), []
-    call_off = task.when_done(called.append)
+    call_off = task._when_done(called.append)
     call_off()
     call_off()
-    task.see(COMPLETED)
+    task._update(COMPLETED)
     assert called == []
     call_off()
 
@@ -379,9 +379,9 @@ def test_callback_that_fails_keeps_nobody_else_from_being_called(caplog):
     """It is the bug of whoever registered it: told to the log, and not to the poller of everybody's tasks."""
     caplog.set_level(logging.ERROR, logger="lemon_async")
     task, called = make(), []
-    task.when_done(lambda _: 1 / 0)
-    task.when_done(called.append)
-    task.see(COMPLETED)
+    task._when_done(lambda _: 1 / 0)
+    task._when_done(called.append)
+    task._update(COMPLETED)
     assert called == [task]
     (record,) = caplog.records
     assert "<ImageTask ldtask_1 completed>" in record.getMessage()

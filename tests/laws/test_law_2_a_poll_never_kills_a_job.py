@@ -1,5 +1,8 @@
 """Law 2. Whatever happens to a poll, the job lives until the service or the deadline ends it."""
 
+import asyncio
+
+import orjson
 import pytest
 
 from lemon_async import (
@@ -7,7 +10,9 @@ from lemon_async import (
     AuthenticationError,
     LemonError,
     PollPolicy,
+    SessionMisuse,
     TaskCancelled,
+    TaskError,
     TaskFailed,
     TaskLost,
     TaskTimeout,
@@ -41,6 +46,9 @@ FAULTS = [
     Status(502, "html"),
     Status(404, "html"),
     Status(404, "empty"),
+    Status(404, code="route_not_found"),
+    Status(401, "empty"),
+    Status(403, "html"),
     Status(400),
     Status(200, "html"),
     Status(200, "empty"),
@@ -145,7 +153,7 @@ async def test_first_terminal_answer_wins(connect, emulator):
     async with connect() as session:
         task = await session.submit("fickle", model="flux-pro")
         images = await task
-        task.see(task.snapshot.__class__(status="pending", task_id=task.id))
+        task._update(task.snapshot.__class__(status="pending", task_id=task.id))
         assert task.status == "completed"
         assert await task is images
 
@@ -183,6 +191,83 @@ async def test_deadline_ends_the_wait_and_says_what_was_heard_last(connect, emul
         with pytest.raises(TaskTimeout, match="may still finish and be billed") as caught:
             await session.generate("slow", model="flux-pro")
     assert "HTTP 502 with an HTML page" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": "succeeded", "data": [{"url": "http://127.0.0.1:1/a.png"}]},
+        {"status": "processing", "data": [{"b64_json": "aGk="}]},
+        {"status": "", "id": "chatcmpl-1", "data": [{"url": "http://127.0.0.1:1/a.png"}]},
+    ],
+    ids=str,
+)
+async def test_images_in_the_answer_are_the_result_whatever_word_stands_beside_them(connect, emulator, answer):
+    """What was paid for and has arrived is returned; nothing is polled."""
+    emulator.fault("submit", Body(orjson.dumps(answer), "application/json"))
+    async with connect() as session:
+        assert len(await session.generate("here", model="dall-e-3")) == 1
+    assert not any(request.route == "poll" for request in emulator.requests)
+
+
+async def test_task_with_a_status_of_tomorrow_is_picked_up_from_its_id(connect, emulator):
+    """`queued` is no doubt: the task is polled."""
+    emulator.fault("submit", Answer(status="queued", task_id=None, poll_url=None))
+    async with connect() as session:
+        assert len(await session.generate("queue", model="flux-pro")) == 1
+
+
+async def test_task_keeps_the_address_that_its_creation_told(connect, emulator):
+    """A poll answer without `poll_url` and `model` does not change what the token says."""
+    emulator.fault("poll", Body(b'{"status": "processing", "task_id": "x"}', "application/json"), times=1)
+    async with connect() as session:
+        task = await session.submit("address", model="midjourney")
+        token, poll_url = task.resume_token(), task.poll_url
+        async for snapshot in task.updates():
+            if snapshot.status == "processing":
+                break
+        assert (task.resume_token(), task.poll_url) == (token, poll_url)
+        assert (await task).task_id == task.id
+
+
+async def test_task_whose_id_is_no_word_is_resumed_by_its_address(connect, emulator):
+    """A token that the library made is one that it takes."""
+    emulator.fault("submit", Stuck(), Answer(task_id="job 1/é", id=None))
+    async with connect() as session:
+        task = await session.submit("odd id", model="flux-pro")
+        assert session.task(task.resume_token()) is task
+        with pytest.raises(SessionMisuse, match="cannot be cancelled") as caught:
+            await task.cancel()
+        assert caught.value.task is task
+    async with connect() as session:
+        assert session.task(task.resume_token())._path == task._path
+
+
+async def test_whoever_meets_the_end_of_the_session_is_handed_the_task(connect, emulator):
+    """Waiting, cancelling and reading after the session has closed all raise with the token."""
+    async with connect() as session:
+        images = await session.generate("done", model="flux-pro")
+        emulator.fault("submit", Stuck())
+        task = await session.submit("open", model="flux-pro")
+    for awaitable in (task.wait(), images[0].read()):
+        with pytest.raises(SessionMisuse) as caught:
+            await awaitable
+        assert caught.value.resume_token
+
+
+async def test_poller_that_the_program_cancels_leaves_nobody_waiting(connect, emulator):
+    """The usual shutdown idiom cancels every asyncio task: waiters hear of it, and later tasks are polled."""
+    emulator.fault("submit", Stuck(), prompt="stuck")
+    async with connect() as session:
+        task = await session.submit("stuck", model="flux-pro")
+        waiting = asyncio.create_task(task.wait())
+        await asyncio.sleep(0)
+        (runner,) = (one for one in asyncio.all_tasks() if one.get_name() == "lemon_async poller")
+        runner.cancel()
+        with pytest.raises(TaskError, match="was cancelled by the program") as caught:
+            await asyncio.wait_for(waiting, 5)
+        assert caught.value.resume_token == task.resume_token()
+        assert len(await session.generate("later", model="flux-pro")) == 1
 
 
 async def test_submit_answer_with_odd_fields_loses_nothing(connect, emulator):

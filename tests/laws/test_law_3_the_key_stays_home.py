@@ -9,8 +9,8 @@ import textwrap
 
 import pytest
 
-from lemon_async import ContractError, DownloadError, LemonSession, SubmissionUnknown
-from lemon_async.emulator import Answer, Redirect, Result
+from lemon_async import AuthenticationError, ContractError, DownloadError, LemonSession, SubmissionUnknown
+from lemon_async.emulator import Answer, Redirect, Result, Status
 
 CANARY = "sk-canary-0123456789abcdef"
 
@@ -120,6 +120,16 @@ def test_key_is_in_no_repr_and_no_pickle():
     assert not any(CANARY in text for text in shown)
     with pytest.raises(TypeError):
         pickle.dumps(session)
+
+
+async def test_key_that_the_service_quotes_is_masked(connect, emulator):
+    """Some services repeat the wrong key in their refusal; the error and its pickle do not."""
+    words = f"Incorrect API key provided: {emulator.api_key}"
+    emulator.fault("submit", Status(401, message=words, headers={"X-Echo": emulator.api_key}))
+    async with connect() as session:
+        with pytest.raises(AuthenticationError, match=r"provided: \*\*\*") as caught:
+            await session.generate("echo", model="flux-pro")
+    assert emulator.api_key.encode() not in pickle.dumps(caught.value)
 
 
 CANARY_SCRIPT = """

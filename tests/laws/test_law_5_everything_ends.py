@@ -4,7 +4,16 @@ import asyncio
 
 import pytest
 
-from lemon_async import DownloadError, PollPolicy, RetryPolicy, SubmissionUnknown, TaskTimeout, Timeouts
+from lemon_async import (
+    DownloadError,
+    PollPolicy,
+    RateLimited,
+    RetryPolicy,
+    SubmissionUnknown,
+    TaskTimeout,
+    Timeouts,
+    TransportError,
+)
 from lemon_async.emulator import Blackhole, Drip, Status, Stuck
 
 SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
@@ -79,6 +88,20 @@ async def test_retries_of_a_submit_end(connect, emulator):
     async with connect(retry=retry) as session:
         seconds, outcome = await elapsed_s(session.submit("busy", model="flux-pro"))
     assert outcome.status == 503
+    assert seconds < 1
+
+
+async def test_closing_wakes_submits_that_wait_for_their_next_attempt(connect, emulator):
+    """A long `Retry-After` does not outlive the session."""
+    emulator.fault("submit", Status(429, headers={"Retry-After": "20"}))
+    async with connect(retry=RetryPolicy(max_elapsed_s=60)) as session:
+        submitting = asyncio.create_task(session.submit("patient", model="flux-pro"))
+        while not emulator.requests:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
+        await session.aclose()
+        seconds, outcome = await elapsed_s(submitting)
+    assert isinstance(outcome, RateLimited | TransportError)
     assert seconds < 1
 
 

@@ -4,8 +4,11 @@ import asyncio
 import gc
 import inspect
 import random
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import pytest
 
 import lemon_async
@@ -120,6 +123,37 @@ async def test_cancelled_close_goes_on(connect, emulator):
         await session.aclose()
         while emulator.connections:
             await asyncio.sleep(0)
+
+
+async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, emulator):
+    """anyio cancels every await of a cancelled scope; the connections are closed before it is left."""
+    emulator.fault("submit", Stuck())
+    with anyio.move_on_after(0.05):
+        async with connect() as session:
+            await session.generate("late", model="flux-pro")
+    assert "closed" in repr(session)
+    assert session._transport._free.closed
+
+
+async def test_cancelled_save_ends_the_writing_first(connect, emulator, tmp_path):
+    """Who is told that a save was cancelled meets no file that appears later."""
+    go_on = threading.Event()
+    async with connect() as session:
+        images = await session.generate("slow disk", model="dall-e-3")
+        await images[0].read()
+        with ThreadPoolExecutor(1) as only_thread:
+            asyncio.get_running_loop().set_default_executor(only_thread)
+            only_thread.submit(go_on.wait, 5)
+            saving = asyncio.create_task(images[0].save(tmp_path / "a.png"))
+            await asyncio.sleep(0)
+            saving.cancel()
+            await asyncio.sleep(0)
+            assert not saving.done()
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await saving
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 async def test_user_timeouts_around_our_calls_work(connect, emulator):

@@ -57,6 +57,18 @@ def test_budget_is_not_talked_into_a_busy_loop(nothing):
     assert now == 100.0 + 1 + 2 + 4 + 8 + 16
 
 
+def test_budget_counts_a_burst_of_429s_once():
+    """All of them answer requests from before the pause; only a longer pause that is asked for is news."""
+    budget = Budget()
+    for now in (100.0, 100.1, 100.2, 100.9):
+        budget.limited(now, None)
+    assert budget.clear_at == 101.0
+    budget.limited(100.95, 3.0)
+    assert budget.clear_at == 103.95
+    budget.limited(103.95, None)
+    assert budget.clear_at == 105.95
+
+
 def test_budget_pause_is_not_shortened_by_an_earlier_end():
     budget = Budget()
     budget.limited(100.0, 30.0)
@@ -86,6 +98,7 @@ def test_budget_pause_is_bounded_and_never_moves_backwards(steps):
             assert budget.clear_at == before
         else:
             budget.limited(now, news)
-            assert budget.clear_at >= max(before, now + min(news or 1.0, 60.0))
+            assert budget.clear_at >= max(before, now + min(news or 0.0, 60.0))
+            assert news or budget.wait_s(now) > 0.0
         assert 0.0 <= budget.wait_s(now) <= 60.001
         assert budget.wait_s(budget.clear_at) == 0.0

@@ -5,7 +5,7 @@ from typing import Any
 
 from lemon_async.api.errors import ContractError, Problem
 
-__all__ = ["at_least_one", "at_least_zero", "positive"]
+__all__ = ["at_least_one", "at_least_zero", "is_duration", "positive"]
 
 
 def _refuse(attribute: Any, advice: str, value: object) -> None:
@@ -16,6 +16,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def is_duration(value: object) -> bool:
+    """Tell whether `value` is a finite number of seconds that is not negative."""
+    return _is_number(value) and value >= 0  # type: ignore[operator]  # `_is_number` has seen to that
+
+
 def positive(_: object, attribute: Any, value: float) -> None:
     """Accept finite numbers above zero."""
     if not (_is_number(value) and value > 0):
@@ -24,7 +29,7 @@ def positive(_: object, attribute: Any, value: float) -> None:
 
 def at_least_zero(_: object, attribute: Any, value: float) -> None:
     """Accept finite numbers that are not negative."""
-    if not (_is_number(value) and value >= 0):
+    if not is_duration(value):
         _refuse(attribute, "must be a finite number and not negative", value)
 
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from lemon_async.api.errors import ContractError
-from lemon_async.pace.settings import at_least_one, at_least_zero, positive
+from lemon_async.pace.validators import at_least_one, at_least_zero, is_duration, positive
 
 
 @attrs.frozen
@@ -41,6 +41,16 @@ def test_at_least_zero_refuses_the_rest(value):
     with pytest.raises(ContractError) as caught:
         Settings(pause_s=value)
     assert str(caught.value) == f"pause_s: must be a finite number and not negative, not {value!r} (nothing was sent)"
+
+
+@pytest.mark.parametrize(("value", "is_one"), [(0, True), (0.5, True), (1e308, True), (-0.1, False)])
+def test_duration_is_a_finite_number_that_is_not_negative(value, is_one):
+    assert is_duration(value) is is_one
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_duration_is_a_number(value):
+    assert is_duration(value) is False
 
 
 @pytest.mark.parametrize("value", [1, 2, 10**9])
