@@ -24,10 +24,10 @@ VALUES = {
     "style": ["vivid", "natural"],
     "response_format": ["url", "b64_json", "png"],
     "async_": [True, False, "yes"],
-    "background": ["transparent"],
-    "output_format": ["png"],
+    "background": ["transparent", "opaque", "auto", "x"],
+    "output_format": ["png", "jpeg", "webp", "gif"],
     "output_compression": [0, 100, 101],
-    "moderation": ["low"],
+    "moderation": ["auto", "low", "none"],
     "partial_images": [0, 3, 4],
     "user": ["u-1", 7],
 }

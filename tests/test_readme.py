@@ -3,6 +3,8 @@
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from lemon_async import PollPolicy
 from lemon_async.emulator import Emulator
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+# What each example leaves on the disk.
+FILES = [{"cat.png"}, {"sunset.png"}, {"a-red-boat.png", "a-green-boat.png", "a-blue-boat.png"}, set(), set(), set()]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
@@ -30,10 +34,21 @@ async def test_readme_example_runs(number, monkeypatch, tmp_path, lemon_session,
             await outcome
         if "test_my_app" in names:
             await names["test_my_app"](lemon_session, lemon_emulator)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == FILES[number]
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in files)
 
 
 def test_readme_has_the_two_commands():
     """One makes a picture, one runs the tests."""
     assert re.findall(r"<!-- command: (\w+) -->\n```sh\n", README) == ["picture", "tests"]
-    assert len(BLOCKS) >= 6
+    assert len(BLOCKS) == len(FILES)
+
+
+def test_readme_pytest_example_runs_in_a_project_of_its_own(tmp_path):
+    """The fixtures come with the package; all a project adds is the mode of its async plugin."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nanyio_mode = auto\n")
+    (tmp_path / "test_app.py").write_text(BLOCKS[-1])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in run.stdout, run.stdout + run.stderr

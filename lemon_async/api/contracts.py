@@ -81,7 +81,12 @@ FAMILIES: tuple[Family, ...] = (
         name="GPT Image 2",
         ids=("gpt-image-2",),
         fields=_COMMON | _GPT_ONLY | {"size", "quality", "async_"},
-        values={"quality": ("auto", "low", "medium", "high")},
+        values={
+            "quality": ("auto", "low", "medium", "high"),
+            "background": ("auto", "transparent", "opaque"),
+            "output_format": ("png", "jpeg", "webp"),
+            "moderation": ("auto", "low"),
+        },
         size_fault=_gpt_image_size,
     ),
     Family(

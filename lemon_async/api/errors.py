@@ -223,7 +223,8 @@ class ApiError(LemonError):
             parts.append(self.hint)
         if self.did_you_mean:
             parts.append(f"did you mean {self.did_you_mean!r}?")
-        parts += [f"{e.get('field')}: {e.get('message')}" for e in self.validation_errors]
+        details = [f"{entry.get('field')}: {entry.get('message')}" for entry in self.validation_errors]
+        parts += [detail for detail in details if detail not in self.message]
         if self.request_id:
             parts.append(f"request id {self.request_id}")
         return "; ".join(parts)

@@ -16,7 +16,7 @@ import orjson
 from lemon_async.api.contracts import check
 from lemon_async.api.errors import ContractError, LemonError, Problem
 from lemon_async.api.models import GenerateRequest
-from lemon_async.cli.jobs import Job, complain, exit_code_of, run
+from lemon_async.cli.jobs import Job, Notes, complain, exit_code_of, run
 from lemon_async.cli.output import Destination
 from lemon_async.client.key import KEY_VARIABLE
 from lemon_async.client.session import BASE_URL_VARIABLE, LemonSession
@@ -68,8 +68,10 @@ _deadline = click.option(
 @click.version_option(package_name="lemon-async")
 def cli() -> None:
     """Pictures from the LemonData image API; the key comes from LEMONDATA_API_KEY."""
-    # What matters is printed by the commands in their own words.
-    logging.getLogger("lemon_async").setLevel(logging.ERROR)
+    # Warnings of the library, such as "trying again in 8 s", go through the progress bar.
+    logger = logging.getLogger("lemon_async")
+    logger.handlers = [Notes(logging.WARNING)]
+    logger.propagate = False
 
 
 @cli.command()

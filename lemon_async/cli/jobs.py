@@ -1,6 +1,7 @@
 """Jobs of one command: run together, reported as they end, never ended by each other's failure."""
 
 import asyncio
+import logging
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +17,7 @@ from lemon_async.client.image import Image
 from lemon_async.client.session import LemonSession
 from lemon_async.client.task import ImageTask
 
-__all__ = ["Job", "complain", "exit_code_of", "run"]
+__all__ = ["Job", "Notes", "complain", "exit_code_of", "run"]
 
 # From harmless to grave; a script should hear of the gravest.
 _GRAVITY = (0, 2, 1, 4, 3)
@@ -41,6 +42,14 @@ def exit_code_of(error: Exception) -> int:
             return 4
         case _:
             return 1
+
+
+class Notes(logging.Handler):
+    """Prints what the library warns of, around the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        tqdm.write(plain(f"note: {record.getMessage()}"), file=sys.stderr)
 
 
 def complain(error: Exception, label: str = "") -> None:
@@ -72,17 +81,25 @@ async def run(lemon: LemonSession, jobs: Sequence[Job], destination: Destination
 async def _run_one(job: Job, destination: Destination, bar: "tqdm[Any]", pick_up: str) -> int:
     try:
         task = await job.start()
-        if not task.done:
+        if job.label and not task.done:
             tqdm.write(f"accepted as {plain(task.id)}", file=sys.stderr)
         images = await task
         codes = [await _save(image, job, destination) for image in images]
     except LemonError as error:
-        complain(error, job.label)
-        if isinstance(error, TaskTimeout) and error.task_id and pick_up:
-            tqdm.write(f"to pick it up again: {pick_up} {shlex.quote(plain(error.task_id))}", file=sys.stderr)
+        if isinstance(error, TaskTimeout):
+            _tell_timeout(error, job.label, pick_up)
+        else:
+            complain(error, job.label)
         codes = [exit_code_of(error)]
     bar.update()
     return max(codes, key=_GRAVITY.index)
+
+
+def _tell_timeout(error: TaskTimeout, label: str, pick_up: str) -> None:
+    """Say what a shell can do about it, instead of what Python can."""
+    words = f"error: {label}: task {error.task_id} is not finished: {error.reason}. It may still finish and be billed"
+    advice = f"; to pick it up again: {pick_up} {shlex.quote(error.task_id or '')}" if pick_up else ""
+    tqdm.write(plain(words + advice), file=sys.stderr)
 
 
 async def _save(image: Image, job: Job, destination: Destination) -> int:
@@ -94,7 +111,8 @@ async def _save(image: Image, job: Job, destination: Destination) -> int:
             tqdm.write(f"the picture is paid for; its link, good for some hours: {plain(image.url)}", file=sys.stderr)
         return 1
     try:
-        click.echo(plain(path))
+        tqdm.write(plain(path), file=sys.stdout)  # around the bar, which a plain write would run into
+        sys.stdout.flush()
     except (OSError, UnicodeError) as error:  # a closed pipe, an odd encoding: not the other jobs' failure
         complain(error, str(path))
         return 1
@@ -102,8 +120,6 @@ async def _save(image: Image, job: Job, destination: Destination) -> int:
 
 
 def _tell_what_is_open(lemon: LemonSession, pick_up: str) -> None:
-    for doubt in lemon.unknown_submissions:
-        complain(doubt)
     if lemon.pending and pick_up:
         click.echo("interrupted; these tasks go on and are billed. To pick them up again:", err=True)
         for task in lemon.pending:

@@ -26,7 +26,7 @@ class Destination:
     folder: Path
     stem: str | None
     suffix: str
-    _taken: set[Path] = attrs.field(factory=set[Path])
+    _numbers: dict[str, int] = attrs.field(factory=dict[str, int])
 
     @classmethod
     def prepare(cls, output: str, *, jobs: int) -> "Destination":
@@ -39,6 +39,8 @@ class Destination:
         is_folder = output.endswith("/") or path.is_dir()
         if jobs > 1 and not is_folder:
             raise _refusal(f"{output!r} is one file for {jobs} pictures; name a folder, as in {output + '/'!r}")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise _refusal(f"{output!r} is neither a file nor a folder")
         folder = path if is_folder else path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -55,14 +57,12 @@ class Destination:
         return await image.save(self._name(self.stem or _slug(label), suffix))
 
     def _name(self, stem: str, suffix: str) -> Path:
-        """Return a name that no earlier picture has; only a file that was named outright is overwritten."""
-        number = 1
-        path = self.folder / f"{stem}{suffix}"
-        while path in self._taken or (path.exists() and (self.stem is None or number > 1)):
-            number += 1
-            path = self.folder / f"{stem}-{number}{suffix}"
-        self._taken.add(path)
-        return path
+        """Return a name that no picture has; only a file that was named outright is replaced."""
+        while True:
+            number = self._numbers[stem] = self._numbers.get(stem, 0) + 1
+            path = self.folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
+            if not path.exists() or (self.stem is not None and number == 1):
+                return path
 
 
 def _slug(label: str) -> str:

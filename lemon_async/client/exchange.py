@@ -74,4 +74,6 @@ def reason_of(failure: Exception, bound_s: float) -> str:
     """Return one printable line for what aiohttp raised; `bound_s` is the time it had."""
     if isinstance(failure, TimeoutError):
         return f"no answer within {round(bound_s, 2):g} s"
+    if isinstance(failure, aiohttp.ClientConnectorError):
+        return f"cannot connect to {failure.host}:{failure.port}: {one_line(str(failure.os_error))}"[:_LONGEST_REASON]
     return (one_line(str(failure)) or type(failure).__name__)[:_LONGEST_REASON]

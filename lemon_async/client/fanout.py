@@ -3,13 +3,29 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
+from typing import Any
 
+from lemon_async.api.errors import ContractError, Problem
 from lemon_async.client.task import ImageTask
 
 __all__ = ["as_completed"]
 
 
-async def as_completed(tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
+def as_completed(tasks: Iterable[Any]) -> AsyncGenerator[ImageTask, None]:
+    """Yield each task once it is over; see `LemonSession.as_completed`.
+
+    Raises:
+        ContractError: Something among them is no task, such as a coroutine that was not awaited.
+    """
+    handles = tuple(tasks)
+    for handle in handles:
+        if not isinstance(handle, ImageTask):
+            advice = f"must be tasks, as `await session.submit(...)` returns them, not {type(handle).__name__}"
+            raise ContractError(problems=(Problem("tasks", advice),))
+    return _as_completed(handles)
+
+
+async def _as_completed(tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
     """Yield each task once it is over, successful or not, in the order in which they end.
 
     Callbacks fill a queue; the generator owns no asyncio task and no cancel scope, so it may be left at any point.

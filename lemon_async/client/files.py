@@ -1,7 +1,10 @@
 """Putting a file into place so that nobody ever sees half of it."""
 
+import contextlib
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 __all__ = ["publish"]
@@ -14,8 +17,13 @@ def publish(path: Path, content: bytes) -> None:
     link under that name is replaced, not followed. The mode is what the umask makes of 0666.
 
     Raises:
-        OSError: When the folder is missing, full or not writable; what stood at `path` is then untouched.
+        OSError: When the folder is missing, full or not writable, or when a device, a pipe or a folder stands at
+            `path`; what stands there is then untouched.
     """
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise FileExistsError(errno.EEXIST, "there is something else than a file", str(path))
     # Names are limited in bytes, mostly to 255, and a character has up to four.
     partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

@@ -196,6 +196,7 @@ class Poller:
                 self.end(task, attrs.evolve(error, task=task))
             case Noise(reason, retry_after_s):
                 self._last_noise[task_id] = reason
+                logger.debug("poll of task %s told nothing: %s", task_id, reason)
                 self._schedule.faulted(task_id, now, retry_after_s=retry_after_s)
 
     def _expire(self, task: ImageTask) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Iterable
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Self, Unpack
 from urllib.parse import urlsplit
@@ -81,7 +82,12 @@ class LemonSession:
         key = ApiKey.from_environment() if api_key is None else ApiKey(api_key)
         del api_key  # a traceback that shows local variables must not show it
         limits = {"max_submits": max_submits, "max_polls": max_polls, "max_downloads": max_downloads}
-        self.base_url: str = _check_settings(base_url, key, limits)
+        policies: dict[str, tuple[object, type[object]]] = {
+            "polling": (polling, PollPolicy),
+            "retry": (retry, RetryPolicy),
+            "timeouts": (timeouts, Timeouts),
+        }
+        self.base_url: str = _check_settings(base_url, key, limits, policies)
         budget = Budget()
         self._timeouts = timeouts
         self._check_contracts = check_contracts
@@ -212,11 +218,13 @@ class LemonSession:
             await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        """Wait, within bounds, for what has been told to end."""
-        with anyio.move_on_after(self._timeouts.close_s):
-            await self._transport.aclose()
-            await self._downloads.aclose()
-            await self._poller.aclose()
+        """Wait, within bounds, for what has been told to end; side by side, so that a slow one leaves none open."""
+        closings = (self._transport.aclose(), self._downloads.aclose(), self._poller.aclose())
+        done, late = await asyncio.wait(map(asyncio.ensure_future, closings), timeout=self._timeouts.close_s)
+        for closing in late:
+            closing.cancel()
+        for closing in done:
+            closing.result()
 
     async def __aenter__(self) -> Self:
         self._check_usable()
@@ -270,6 +278,9 @@ class LemonSession:
             self._poller.end(task)
 
     async def _download(self, url: str) -> bytes:
+        if self._is_closed:
+            message = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
+            raise SessionMisuse(message=message)
         self._check_usable()
         return await self._downloads.fetch(url)
 
@@ -297,14 +308,21 @@ class LemonSession:
 def _request(prompt: str | GenerateRequest, fields: GenerateFields) -> GenerateRequest:
     unknown = [name for name in fields if name not in GenerateFields.__annotations__]
     if unknown:
-        advice = "is not a field of this version; pass unknown fields in extra={...}"
-        raise ContractError(problems=tuple(Problem(name, advice) for name in unknown))
+        raise ContractError(problems=tuple(Problem(name, _advice_on(name)) for name in unknown))
     if isinstance(prompt, GenerateRequest):
         return attrs.evolve(prompt, **fields)
     return GenerateRequest(prompt, **fields)
 
 
-def _check_settings(base_url: str | None, key: ApiKey, limits: dict[str, int]) -> str:
+def _advice_on(name: str) -> str:
+    alike = get_close_matches(f"{name}_", GenerateFields.__annotations__, n=1)
+    guess = f" (did you mean {alike[0]}=?)" if alike else ""
+    return f"is not a field of this version{guess}; pass unknown fields in extra={{...}}"
+
+
+def _check_settings(
+    base_url: str | None, key: ApiKey, limits: dict[str, int], policies: dict[str, tuple[object, type[object]]]
+) -> str:
     """Return the origin, or raise every problem of the settings at once."""
     problems = key.problems()
     try:
@@ -316,6 +334,11 @@ def _check_settings(base_url: str | None, key: ApiKey, limits: dict[str, int]) -
         Problem(name, f"must be a whole number from 1, not {value!r}")
         for name, value in limits.items()
         if type(value) is not int or value < 1
+    ]
+    problems += [
+        Problem(name, f"must be a {kind.__name__}, not {value!r}")
+        for name, (value, kind) in policies.items()
+        if not isinstance(value, kind)
     ]
     if problems:
         raise ContractError(problems=tuple(problems))

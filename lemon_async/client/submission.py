@@ -84,7 +84,7 @@ class Submissions:
                 )
                 if wait is None:
                     raise
-                logger.info("paid request not sold, trying again in %.1f s: %s", wait, error)
+                logger.warning("paid request not sold, trying again in %.1f s: %s", wait, error)
             else:
                 return snapshot, self._where_to_poll(request, body, snapshot)
             await self._transport.pause(wait)
@@ -107,7 +107,8 @@ class Submissions:
             raise self._doubt(request, body, failure.reason, failure.status) from failure
         except asyncio.CancelledError as cancelled:
             if isinstance(cancelled.__cause__, NoAnswer) and cancelled.__cause__.was_sent:
-                cancelled.__cause__ = self._doubt(request, body, cancelled.__cause__.reason, None)
+                doubt = cancelled.__cause__ = self._doubt(request, body, cancelled.__cause__.reason, None)
+                logger.warning("%s", doubt)  # who cancels rarely looks at causes
             raise
         reading = read_submission(response)
         if isinstance(reading, Accepted):
@@ -134,5 +135,4 @@ class Submissions:
     def _doubt(self, request: GenerateRequest, body: bytes, reason: str, status: int | None) -> SubmissionUnknown:
         doubt = SubmissionUnknown(request=request, fingerprint=fingerprint(body), reason=reason, status=status)
         self.unknown.append(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
-        logger.warning("%s", doubt)
         return doubt

@@ -35,6 +35,8 @@ def parse_reference(text: str) -> TaskReference:
         ContractError: When it is neither. Nothing in it is trusted: the address is checked again when used.
     """
     try:
+        if not isinstance(text, str):
+            raise TypeError("it must be text")  # noqa: TRY301 - one place words the refusal
         if text.startswith(_PREFIX):
             return _unpack(text.removeprefix(_PREFIX))
         task_path(text)
@@ -49,7 +51,10 @@ def _unpack(word: str) -> TaskReference:
         packed = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
     except binascii.Error:
         raise ValueError("the token is damaged") from None
-    fields = orjson.loads(packed)
+    try:
+        fields = orjson.loads(packed)
+    except orjson.JSONDecodeError:
+        raise ValueError("the token is damaged") from None
     values = {name: fields.get(name) for name in ("task_id", "poll_url", "model")}
     if not all(value is None or isinstance(value, str) for value in values.values()):
         raise ValueError("the token is damaged")

@@ -139,9 +139,7 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connections; exchanges under way end with `NoAnswer`."""
         self.close()
-        for session in (self._paid, self._free):
-            if session is not None:
-                await session.close()
+        await asyncio.gather(*(session.close() for session in (self._paid, self._free) if session is not None))
 
     async def _wait_for_budget(self, patience_s: float) -> None:
         """Wait until the budget lets a request through."""

@@ -1,4 +1,4 @@
-"""What a fault can do. Plain data; the rooms that act on it are `door`, `shaping` and `store`.
+"""What a fault can do. Plain data; the rooms that act on it are `door`, `delivery` and `store`.
 
 Transport actions spoil the way the answer travels, HTTP actions replace the answer, and task actions
 change the fate of the task that a submit has just sold.

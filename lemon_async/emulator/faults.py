@@ -73,7 +73,11 @@ class Facts:
 
 
 def _actions(value: Any) -> tuple[Action, ...]:
-    return tuple(value) if isinstance(value, Iterable) else (value,)
+    actions = tuple(value) if isinstance(value, Iterable) else (value,)
+    for action in actions:
+        if not isinstance(action, Action):
+            raise ValueError(f"a fault does actions such as Status(502), not {action!r}")  # noqa: TRY004 - one kind
+    return actions
 
 
 @define(eq=False)

@@ -5,32 +5,25 @@ The fixtures are async. They need a plugin that runs async fixtures: anyio's pyt
 """
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from lemon_async import LemonSession
-    from lemon_async.emulator import Emulator
+from lemon_async import LemonSession, PollPolicy
+from lemon_async.emulator import Emulator
 
 _SPEED = 600.0
 
 
 @pytest.fixture
-async def lemon_emulator() -> "AsyncIterator[Emulator]":
+async def lemon_emulator() -> AsyncIterator[Emulator]:
     """A running emulator in which ten minutes pass in a second."""
-    # Loaded on use: pytest imports this file in every project that has lemon-async installed.
-    from lemon_async.emulator import Emulator  # noqa: PLC0415
-
     async with Emulator(speed=_SPEED) as emulator:
         yield emulator
 
 
 @pytest.fixture
-async def lemon_session(lemon_emulator: "Emulator") -> "AsyncIterator[LemonSession]":
+async def lemon_session(lemon_emulator: Emulator) -> AsyncIterator[LemonSession]:
     """A session that is connected to `lemon_emulator` and polls without patience."""
-    from lemon_async import LemonSession, PollPolicy  # noqa: PLC0415
-
     session = LemonSession(
         lemon_emulator.api_key,
         base_url=lemon_emulator.base_url,

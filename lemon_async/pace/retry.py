@@ -21,7 +21,7 @@ class RetryPolicy:
             pay twice; off by default.
     """
 
-    max_elapsed_s: float = attrs.field(default=120.0, validator=at_least_zero)
+    max_elapsed_s: float = attrs.field(default=60.0, validator=at_least_zero)
     first_backoff_s: float = attrs.field(default=0.5, validator=positive)
     max_backoff_s: float = attrs.field(default=20.0, validator=positive)
     max_retry_after_s: float = attrs.field(default=60.0, validator=positive)

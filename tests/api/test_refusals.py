@@ -196,6 +196,12 @@ def test_api_error_lists_each_validation_error():
     assert str(error) == "HTTP 400: no; n: too big; size: too odd"
 
 
+def test_api_error_does_not_repeat_what_its_message_lists_already():
+    found = [{"field": "n", "message": "too big"}, {"field": "size", "message": "too odd"}]
+    error = api_error(answer(400, {"message": "2 problems: n: too big, others"}, validation_errors=found))
+    assert str(error) == "HTTP 400: 2 problems: n: too big, others; size: too odd"
+
+
 def test_api_error_validation_errors_are_safe_to_print():
     found = [{"field": "n\r\n", "message": "big\x1b[2J", "code": None, "at": [1], "hint": " "}]
     error = api_error(answer(400, {"message": "no"}, validation_errors=found))

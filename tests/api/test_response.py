@@ -133,6 +133,7 @@ def test_bound_of_a_body_leaves_room_for_ten_large_pictures():
         (b"<!DOCTYPE html><p>Just a moment...", "an HTML page 'Just a moment...'"),
         (b"<!-- edge --><p>no &amp; no", "an HTML page 'no & no'"),
         (b"<html><script>alert('<b>')</script><style>p{}</style>Busy</html>", "an HTML page 'Busy'"),
+        (b"<html><SCRIPT>\nlet x = 1\n</SCRIPT\n>Busy", "an HTML page 'Busy'"),
         (b"<html><body>cut <a href='https://evil.exam", "an HTML page 'cut'"),
         (b"  <body>indented", "an HTML page 'indented'"),
         (b"<html></html>", "an HTML page"),
@@ -298,3 +299,8 @@ date_like = st.lists(st.sampled_from(DATES.split()), max_size=8).map(" ".join)
 def test_retry_after_of_anything_is_finite_and_not_negative(value, received_at):
     seconds = retry_after_s(value, received_at=received_at)
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
+
+
+def test_line_is_cut_so_that_nobody_can_stop_the_event_loop():
+    """A hundred megabytes of message would be walked through letter by letter."""
+    assert one_line("x" * 100_000) == "x" * 2000

@@ -696,3 +696,9 @@ def test_encode_of_anything_is_json_or_a_contract_error(fields):
     except ContractError:
         return
     assert orjson.loads(body).keys() >= {"prompt"}
+
+
+def test_answer_with_a_flood_of_entries_is_read_up_to_a_hundred():
+    """Ten images can be asked for; a million entries would hold the event loop for seconds."""
+    reading = read_poll(answer({"status": "completed", "data": [{"url": "https://x/1.png"}] * 5000}))
+    assert len(reading.snapshot.images) == 100

@@ -278,6 +278,15 @@ def test_emulator_needs_no_key_and_no_network(tmp_path, model):
     assert pictures(tmp_path) == ["a-cat.png", "a-dog.png"]
 
 
+def test_unfinished_task_of_an_emulator_cannot_be_picked_up_and_no_command_says_so():
+    """It ends with the command."""
+    words = ["generate", "a cat", "--emulator", "-m", "flux-pro", "--deadline", "0.05"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 4
+    assert "is not finished" in result.stderr
+    assert "lemon-async task" not in result.stderr
+
+
 # task
 
 
@@ -288,7 +297,7 @@ async def test_task_is_picked_up_by_id_or_token_and_paid_once(lemon, emulator, t
     await all_settled(emulator)
     result = await lemon("task", reference(task), "-o", "out/")
     assert (result.exit_code, result.stdout) == (0, "out/the-old-prompt.png\n"), result.stderr
-    assert task.id in result.stderr
+    assert "accepted" not in result.stderr
     assert pictures(tmp_path) == ["out/the-old-prompt.png"]
     assert emulator.ledger.sold == {"the old prompt": 1}
 
@@ -430,7 +439,7 @@ async def test_ctrl_c_while_a_paid_request_is_on_its_way_tells_of_the_doubt(emul
         while not emulator.ledger.sold:
             await asyncio.sleep(0.005)
     assert await command.interrupt() == (130, "")
-    assert command.stderr.startswith("error: the paid request was sent, but its fate is unknown")
+    assert command.stderr.startswith("note: the paid request was sent, but its fate is unknown")
     assert "Traceback" not in command.stderr
 
 

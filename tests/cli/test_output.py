@@ -3,6 +3,7 @@
 import base64
 import os
 import stat
+import sys
 
 import pytest
 
@@ -76,6 +77,13 @@ def test_place_under_a_file_is_refused(tmp_path, output):
     (tmp_path / "file").touch()
     with pytest.raises(ContractError, match=r"-o: cannot write to 'file.*': (Not a directory|File exists)"):
         Destination.prepare(output, jobs=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder of processes takes no files, not even root's")
+def test_folder_that_takes_no_files_is_refused():
+    """It is there, and only trying tells that nothing can be written to it."""
+    with pytest.raises(ContractError, match="-o: cannot write to '/proc': No such file or directory"):
+        Destination.prepare("/proc/", jobs=1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")

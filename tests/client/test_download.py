@@ -271,6 +271,30 @@ async def test_silent_connection_is_bounded_by_connect_s(open_downloads, greet):
         await open_downloads(connect_s=0.01).fetch(f"https://127.0.0.1:{port}/1.png")
 
 
+class LoopOfSlowNames(asyncio.SelectorEventLoop):
+    """A loop whose name look-ups never come back."""
+
+    async def getaddrinfo(self, *_args, **_options):
+        await asyncio.Event().wait()
+
+
+def test_name_look_up_is_bounded_by_connect_s():
+    """A resolver that hangs is a failure to connect, told as such, and another attempt follows."""
+
+    async def fetch():
+        downloads = Downloads(total_s=5, connect_s=0.01, limit=1, allow_loopback=False)
+        try:
+            await downloads.fetch("https://cdn.test/1.png")
+        finally:
+            await downloads.aclose()
+
+    with (
+        asyncio.Runner(loop_factory=LoopOfSlowNames) as runner,
+        pytest.raises(DownloadError, match=r"^could not fetch https://cdn.test/1.png: no answer within 0\.01 s$"),
+    ):
+        runner.run(fetch())
+
+
 async def test_no_more_downloads_than_allowed_are_under_way(open_downloads, serve, http_ok, png):
     gate = asyncio.Event()
 
@@ -345,3 +369,10 @@ async def test_session_of_the_real_service_follows_no_link_to_this_machine(serve
         with pytest.raises(DownloadError, match="not followed"):
             await session._downloads.fetch(f"{server.origin}/1.png")
     assert server.heads == []
+
+
+async def test_redirect_that_no_parser_reads_is_refused(downloads, emulator, link):
+    """Whatever a `Location` holds, the caller meets a `DownloadError`."""
+    emulator.fault("cdn", Redirect("https://x@2H&\u00ff:\u00fe][9.@", 302))
+    with pytest.raises(DownloadError):
+        await downloads.fetch(link)

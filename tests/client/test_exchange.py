@@ -91,3 +91,10 @@ def test_frames_of_a_circle_of_exceptions_are_dropped_once():
     one, two = ValueError(1), ValueError(2)
     one.__cause__, two.__cause__ = two, one
     assert without_frames(one) is one
+
+
+def test_refused_connection_is_told_in_plain_words():
+    """Host, port and the system's reason; nothing of how the library connects."""
+    key = aiohttp.client_reqrep.ConnectionKey("api.test", 443, True, True, None, None, None)
+    failure = aiohttp.ClientConnectorError(key, OSError(111, "Connect call failed"))
+    assert reason_of(failure, 2.5) == "cannot connect to api.test:443: [Errno 111] Connect call failed"

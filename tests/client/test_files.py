@@ -77,3 +77,15 @@ def test_name_as_long_as_a_file_system_takes_is_written(tmp_path, name):
     """The name of the file on its way is never longer than the final one may be."""
     publish(tmp_path / name, b"meow")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_never_replaced(tmp_path, make):
+    """A device, a pipe or a folder under the name stays what it is."""
+    target = tmp_path / "cat.png"
+    make(target)
+    before = target.lstat().st_mode
+    with pytest.raises(FileExistsError, match="something else than a file"):
+        publish(target, b"picture")
+    assert target.lstat().st_mode == before
+    assert list(tmp_path.iterdir()) == [target]

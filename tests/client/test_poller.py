@@ -422,3 +422,13 @@ async def test_closing_an_idle_poller_takes_nothing(poll):
     _, poller = poll()
     await poller.aclose()
     await poller.aclose()
+
+
+async def test_statuses_of_tomorrow_are_remembered_up_to_a_hundred(poll):
+    """A service that makes up a word per poll fills no memory."""
+    words = [told(f"word {number}") for number in range(120)]
+    _, poller = poll(policy=PollPolicy(min_gap_s=0.0001, max_gap_s=0.0001), a=[*words, COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    await task
+    assert len(poller._odd_words) == 100

@@ -31,7 +31,7 @@ from lemon_async import (
 from lemon_async.client.key import KEY_VARIABLE
 from lemon_async.client.session import BASE_URL_VARIABLE
 from lemon_async.client.tokens import TaskReference
-from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
+from lemon_async.emulator import Answer, Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
 
 SLOW = PollPolicy(min_gap_s=20, max_gap_s=20)
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
@@ -212,7 +212,7 @@ async def test_unknown_fields_are_all_told_with_the_way_round(connect, emulator,
         with pytest.raises(ContractError) as caught:
             await session.submit(prompt, model="flux-pro", sise="512x512", seed=5)
     assert [str(problem) for problem in caught.value.problems] == [
-        "sise: is not a field of this version; pass unknown fields in extra={...}",
+        "sise: is not a field of this version (did you mean size=?); pass unknown fields in extra={...}",
         "seed: is not a field of this version; pass unknown fields in extra={...}",
     ]
     assert emulator.requests == []
@@ -280,7 +280,9 @@ async def test_task_is_picked_up_by_id_and_by_token(connect, emulator):
     """By another session, for instance in another process; polling starts at once."""
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="midjourney")
-    async with connect() as session:
+    while emulator.ledger.open:
+        await asyncio.sleep(0)
+    async with connect(polling=SLOW) as session:
         by_token = session.task(task.resume_token())
         assert (by_token.id, by_token.poll_url, by_token.request) == (task.id, task.poll_url, None)
         assert len(await by_token) == 1
@@ -547,6 +549,21 @@ async def test_session_closed_in_any_moment_of_a_submit_loses_no_sale(connect, e
     assert caught.value.resume_token == outcome.resume_token()
 
 
+async def test_close_that_has_no_time_to_wait_still_closes_everything(connect, emulator):
+    """Paid connections, free ones and those of downloads: none is left out because another took long."""
+    emulator.fault("poll", Blackhole())
+    async with connect(timeouts=Timeouts(close_s=1e-6)) as session:
+        images = await session.generate("a cat", model="dall-e-3")
+        await images[0].read()
+        await session.submit("a dog", model="flux-pro")
+        await seen(emulator, "poll")
+        assert emulator.connections == 3
+        await session.aclose()
+    async with asyncio.timeout(5):
+        while emulator.connections:
+            await asyncio.sleep(0)
+
+
 async def test_close_is_bounded_by_its_timeout(connect, emulator):
     emulator.fault("poll", Blackhole())
     async with connect(timeouts=Timeouts(close_s=0.01)) as session:
@@ -617,3 +634,34 @@ def test_session_made_before_a_fork_is_told_what_to_do():
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout == "the session was made before a fork; make one in each process\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"), [("polling", "PollPolicy"), ("retry", "RetryPolicy"), ("timeouts", "Timeouts")]
+)
+def test_setting_of_a_wrong_type_is_refused_before_anything_is_sold(option, kind):
+    """A dictionary that looks like a policy would otherwise fail after the sale."""
+    with pytest.raises(ContractError, match=f"{option}: must be a {kind}, not"):
+        LemonSession("sk-x", **{option: {"min_gap_s": 1}})
+
+
+async def test_session_hands_out_one_handle_for_one_id(connect, emulator):
+    """A service that answers two submits with one id has one task; both callers get its images."""
+    emulator.fault("submit", Answer(task_id="ldtask_same", id="ldtask_same", poll_url=None), Stuck())
+    async with connect() as session:
+        first = await session.submit("one", model="flux-pro")
+        assert await session.submit("two", model="flux-pro") is first
+
+
+async def test_what_is_no_task_is_not_waited_for(connect):
+    """The usual slip is a coroutine that nobody awaited."""
+    async with connect() as session:
+        with pytest.raises(ContractError, match=r"tasks: must be tasks, as `await session.submit\(...\)`.*not str"):
+            session.as_completed(["ldtask_1"])
+
+
+async def test_prompt_of_a_megabyte_is_sent_without_a_warning(connect, emulator):
+    """Long bodies go out piece by piece; the emulator, as strict as the service, refuses this one."""
+    async with connect() as session:
+        with pytest.raises(BadRequest, match="at most 4000 characters"):
+            await session.submit("a cat " * 170_000, model="flux-pro")

@@ -106,7 +106,7 @@ async def test_task_without_an_address_that_can_be_polled_is_in_doubt_and_not_su
     transport, submissions = submissions_of(
         answer(body={"task_id": "a b", "status": "pending", "poll_url": "//evil.test"}), policy=policy
     )
-    with pytest.raises(SubmissionUnknown, match="accepted as .*, but neither that nor its poll_url can be polled"):
+    with pytest.raises(SubmissionUnknown, match=r"accepted as .*, but neither that nor its poll_url can be polled"):
         await submissions.submit(REQUEST)
     assert len(transport.sent) == 1
     assert len(submissions.unknown) == 1
@@ -236,7 +236,7 @@ async def test_anything_else_is_in_doubt_and_not_sent_again(outcome, caplog):
     (kept,) = submissions.unknown
     assert str(kept) == str(doubt)
     assert kept.__traceback__ is None
-    assert [record.getMessage() for record in caplog.records] == [str(doubt)]
+    assert caplog.records == []  # who is handed the error needs no log
 
 
 async def test_who_opted_in_has_doubtful_requests_sent_again():

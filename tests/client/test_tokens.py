@@ -87,6 +87,8 @@ def test_anything_else_is_a_reference_or_a_contract_error(text):
         pack({"task_id": "a b"}),
         pack({"task_id": "a", "poll_url": 5}),
         pack({"task_id": "a", "model": ["m"]}),
+        pack({"task_id": "a"}) + "!",
+        pack({"task_id": "a"})[:12] + "\n" + pack({"task_id": "a"})[12:],
         pack("ldtask_1"),
     ],
     ids=repr,

@@ -332,13 +332,14 @@ async def test_cancelled_while_waiting_for_the_answer_may_have_been_sent(open_tr
     assert str(cause) == "cancelled while waiting for the answer"
 
 
+@pytest.mark.parametrize("size", [5, 900_000], ids=["short", "long"])
 @pytest.mark.parametrize("action", [Reset("request_body"), Reset("response_head"), Garbage(), Drip(100)], ids=str)
-async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_transport, emulator, action):
+async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_transport, emulator, action, size):
     """Frames of aiohttp hold headers and bytes of the request; the failure does not lead to them."""
     emulator.fault("submit", action)
     transport = open_transport(emulator.base_url, emulator.add_key(CANARY), submit_s=0.05)
     with pytest.raises(NoAnswer) as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(GENERATIONS, b'{"prompt":"%s"}' % (b"a" * size))
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert CANARY not in "".join(shown.format())
 

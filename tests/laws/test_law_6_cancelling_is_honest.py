@@ -126,7 +126,7 @@ async def test_cancelled_close_goes_on(connect, emulator):
 
 
 async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, emulator):
-    """anyio cancels every await of a cancelled scope; the connections are closed before it is left."""
+    """Every await in it is cancelled; the connections are closed before it is left."""
     emulator.fault("submit", Stuck())
     with anyio.move_on_after(0.05):
         async with connect() as session:

@@ -102,3 +102,13 @@ def test_budget_pause_is_bounded_and_never_moves_backwards(steps):
             assert news or budget.wait_s(now) > 0.0
         assert 0.0 <= budget.wait_s(now) <= 60.001
         assert budget.wait_s(budget.clear_at) == 0.0
+
+
+def test_burst_of_429s_counts_once():
+    """Ten requests that were under way together say together that it is too much, once."""
+    budget = Budget()
+    for _ in range(10):
+        budget.limited(100.0, None)
+    assert budget.clear_at == 101.0
+    budget.limited(101.0, None)
+    assert budget.clear_at == 103.0
