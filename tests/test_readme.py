@@ -14,7 +14,7 @@ from lemon_async.emulator import Emulator
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 # What each example leaves on the disk.
-FILES = [{"cat.png"}, {"sunset.png"}, {"a-red-boat.png", "a-green-boat.png", "a-blue-boat.png"}, set(), set(), set()]
+FILES = [{"cat.png"}, {"sunset.png"}, {"red.png", "green.png", "blue.png"}, set(), set(), set()]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
