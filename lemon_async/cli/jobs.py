@@ -97,7 +97,8 @@ async def _run_one(job: Job, destination: Destination, bar: "tqdm[Any]", pick_up
 
 def _tell_timeout(error: TaskTimeout, label: str, pick_up: str) -> None:
     """Say what a shell can do about it, instead of what Python can."""
-    words = f"error: {label}: task {error.task_id} is not finished: {error.reason}. It may still finish and be billed"
+    prefix = f"{label}: " if label else ""
+    words = f"error: {prefix}task {error.task_id} is not finished: {error.reason}. It may still finish and be billed"
     advice = f"; to pick it up again: {pick_up} {shlex.quote(error.task_id or '')}" if pick_up else ""
     tqdm.write(plain(words + advice), file=sys.stderr)
 

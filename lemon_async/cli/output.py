@@ -27,6 +27,7 @@ class Destination:
     stem: str | None
     suffix: str
     _numbers: dict[str, int] = attrs.field(factory=dict[str, int])
+    _taken: set[Path] = attrs.field(factory=set[Path])
 
     @classmethod
     def prepare(cls, output: str, *, jobs: int) -> "Destination":
@@ -61,7 +62,10 @@ class Destination:
         while True:
             number = self._numbers[stem] = self._numbers.get(stem, 0) + 1
             path = self.folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
-            if not path.exists() or (self.stem is not None and number == 1):
+            # Two labels can lead to one name, "cat-2", before either picture is on the disk.
+            is_free = path not in self._taken and not path.exists()
+            if is_free or (self.stem is not None and number == 1):
+                self._taken.add(path)
                 return path
 
 

@@ -22,12 +22,12 @@ def clean_environment(monkeypatch, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def loud_logger():
-    """The command silences the library's logger for its process; the next test needs it as it was."""
+def library_logger():
+    """The command takes the library's logger over for its process; the next test needs it as it was."""
     logger = logging.getLogger("lemon_async")
-    level = logger.level
+    before = logger.handlers, logger.propagate
     yield logger
-    logger.setLevel(level)
+    logger.handlers, logger.propagate = before
 
 
 @pytest.fixture

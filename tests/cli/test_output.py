@@ -1,5 +1,6 @@
 """Pictures get names of their own, in a place that was tried before anything was paid."""
 
+import asyncio
 import base64
 import os
 import stat
@@ -86,6 +87,13 @@ def test_folder_that_takes_no_files_is_refused():
         Destination.prepare("/proc/", jobs=1)
 
 
+def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path):
+    """A pipe or a device is not to be replaced by a picture."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ContractError, match="-o: 'pipe' is neither a file nor a folder"):
+        Destination.prepare("pipe", jobs=1)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
 def test_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -135,6 +143,15 @@ async def test_name_is_free_even_if_its_picture_could_not_be_written(tmp_path):
         await destination.save(gif(), "cat")
     destination.folder.mkdir()
     assert (await destination.save(gif(), "cat")).name == "cat-2.gif"
+
+
+async def test_names_that_meet_are_given_once(tmp_path):
+    """The second "cat" and the first "cat 2" are two pictures, even while neither of them is on the disk yet."""
+    destination = Destination.prepare(str(tmp_path), jobs=4)
+    labels = ["cat", "cat", "cat 2", "cat-2"]
+    paths = await asyncio.gather(*(destination.save(gif(), label) for label in labels))
+    assert len(set(paths)) == len(labels)
+    assert names(tmp_path) == sorted(path.name for path in paths)
 
 
 async def test_file_that_was_named_is_overwritten_and_its_suffix_kept(tmp_path):

@@ -226,6 +226,21 @@ async def test_what_stays_no_whole_picture_is_refused(downloads, serve, http_ok,
     assert [outcome.reason for outcome in outcomes] == [reason for _, reason in spoiled(png).values()]
 
 
+async def test_picture_without_end_is_refused_at_once(downloads, serve):
+    """The bound is far above any picture of the service; another attempt would only waste another 128 MB."""
+
+    async def endless(_reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
+        while True:
+            writer.write(bytes(2**20))
+            await writer.drain()
+
+    server = await serve(endless)
+    with pytest.raises(DownloadError, match="the answer is larger than 134,217,728 bytes"):
+        await downloads.fetch(server.origin)
+    assert len(server.heads) == 1
+
+
 async def test_packed_picture_is_refused_at_once(downloads, link, emulator):
     """Half a megabyte that becomes half a gigabyte is never unpacked."""
     bomb = gzip.compress(b"\x89PNG\r\n\x1a\n" + bytes(10**6))

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 import pytest
 
-from lemon_async import DownloadError
+from lemon_async import ContractError, DownloadError
 from lemon_async.api.models import Billing, ImageData, TaskSnapshot
 from lemon_async.client.image import Image, Images
 from lemon_async.emulator import Expire, Reset, Result
@@ -208,6 +210,33 @@ async def test_file_that_cannot_be_written_is_an_os_error_and_the_picture_can_st
     with pytest.raises(FileNotFoundError):
         await image.save(tmp_path / "nowhere" / "cat.png")
     assert await image.read() == png
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "a/..", "cat\0.png"], ids=repr)
+async def test_path_that_names_no_file_is_refused_before_the_download(png, path):
+    image, cdn = linked(png)
+    with pytest.raises(ContractError, match="path: must name a file, not "):
+        await image.save(path)
+    assert cdn.asked == []
+
+
+async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp_path):
+    """The file is whole when the cancellation arrives, and nothing goes on behind the caller's back."""
+    image, _ = linked(png)
+    await image.read()
+    gate = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(gate.wait)  # the writing waits for its turn behind this
+        saving = asyncio.create_task(image.save(tmp_path / "cat.png"))
+        await asyncio.sleep(0)
+        saving.cancel()
+        await asyncio.sleep(0)
+        assert not saving.done()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        assert (tmp_path / "cat.png").read_bytes() == png
 
 
 async def test_cancelled_save_leaves_no_file(connect, emulator, tmp_path):

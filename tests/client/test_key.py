@@ -82,5 +82,18 @@ def test_key_with_a_character_that_no_key_has_is_refused_without_being_quoted(sp
     assert CANARY not in str(problem)
 
 
+@pytest.mark.parametrize("quote", [f"Invalid key {CANARY}.", f"{CANARY}{CANARY}", "nothing of it"])
+def test_key_that_a_server_quotes_is_masked(quote):
+    """Refusals have been seen to repeat the key; they end up in logs."""
+    key = ApiKey(CANARY)
+    assert key.mask(quote) == quote.replace(CANARY, "***")
+    assert key.mask(quote.encode()) == quote.replace(CANARY, "***").encode()
+
+
+def test_short_key_is_not_looked_for():
+    """It would be found in half of all words."""
+    assert ApiKey("sk-x").mask("a task-x") == "a task-x"
+
+
 def test_good_key_has_no_problems():
     assert ApiKey(CANARY).problems() == []

@@ -308,6 +308,25 @@ async def test_reference_that_is_none_is_refused(connect, emulator):
     assert emulator.requests == []
 
 
+async def test_token_with_neither_an_address_nor_an_id_to_poll_is_refused(connect, emulator):
+    async with connect() as session:
+        with pytest.raises(ContractError, match="task: cannot be polled: a task id is one word of printable ASCII"):
+            session.task(TaskReference("two words", "//evil.test").token())
+    assert emulator.requests == []
+
+
+async def test_task_with_an_address_and_an_odd_id_is_polled_there_and_cannot_be_cancelled(serve, http_ok):
+    """The service's address is enough to wait; cancelling has no address of its own."""
+    server = await serve(http_ok(b'{"status": "pending"}'))
+    async with LemonSession("sk-x", base_url=server.origin, polling=QUICK) as session:
+        task = session.task(TaskReference("two words", "/v1/jobs/7").token())
+        await server.arrived.wait()
+        with pytest.raises(SessionMisuse, match="a task with such an id cannot be cancelled") as caught:
+            await task.cancel()
+        assert caught.value.task is task
+    assert {head.split(" HTTP")[0] for head in server.heads} == {"GET /v1/jobs/7"}
+
+
 async def test_token_with_a_hostile_address_polls_the_id(connect, emulator, serve, http_ok, caplog):
     """A token is a stranger's text: the key goes nowhere else for it."""
     stranger = await serve(http_ok(b"{}"))

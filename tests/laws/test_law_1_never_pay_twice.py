@@ -101,6 +101,7 @@ async def test_post_that_found_no_server_is_sent_again_and_sold_once(connect, em
         Body(b'{"created": 1, "data": [{"url": ""}]}', "application/json"),
         Body(b'{"error": {"message": "no"}}', "application/json"),
         Body(b"[]", "application/json"),
+        Body(b'{"status": "pending", "data": []}', "application/json"),
         Body(b'{"task_id": "a/../b"}', "application/json"),
         Redirect("/v1/images/generations"),
         Redirect("/v1/images/generations", 303),
