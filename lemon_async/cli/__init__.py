@@ -7,7 +7,7 @@ Paths of saved pictures go to stdout, everything else to stderr. The exit code i
     2    the command itself is wrong; nothing was sent
     3    a paid request was sent and its fate is unknown: look before you repeat it
     4    a task is not finished; the message tells how to pick it up again
-    130  interrupted; pending tasks are listed with the command that picks them up again
+    130  interrupted (143: terminated); pending tasks are listed with the command that picks them up again
 """
 
 import sys

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from os import environ
 from typing import Any, NoReturn
@@ -159,13 +160,24 @@ def emulator(*, port: int, speed: float, api_key: str | None) -> None:
 
 def _go(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     try:
-        code = asyncio.run(work())
+        code = asyncio.run(_until_terminated(work))
     except KeyboardInterrupt:
         code = 130
+    except asyncio.CancelledError:
+        code = 143
     except (LemonError, ImportError, OSError, ValueError) as error:
         complain(error)
         code = exit_code_of(error)
     sys.exit(code)
+
+
+async def _until_terminated(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Let SIGTERM end the work as Ctrl-C does, with the list of what goes on without us."""
+    this = asyncio.current_task()
+    # Not on Windows, and not off the main thread.
+    with suppress(NotImplementedError, RuntimeError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel if this else sys.exit)
+    return await work()
 
 
 @asynccontextmanager

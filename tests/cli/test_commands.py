@@ -400,9 +400,9 @@ class Command:
                 assert line, f"ended without saying {words!r}: {self.stderr}"
                 self.stderr += line.decode()
 
-    async def interrupt(self):
-        """Press Ctrl-C and wait for the end; returns exit code and stdout."""
-        self.process.send_signal(signal.SIGINT)
+    async def interrupt(self, sign=signal.SIGINT):
+        """Press Ctrl-C, or send another signal, and wait for the end; returns exit code and stdout."""
+        self.process.send_signal(sign)
         return await self.end()
 
     async def end(self):
@@ -412,12 +412,15 @@ class Command:
         return self.process.returncode, out.decode()
 
 
-async def test_ctrl_c_while_waiting_tells_how_to_pick_the_tasks_up(emulator, lemon, interruptible, tmp_path):
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+async def test_signal_while_waiting_tells_how_to_pick_the_tasks_up(
+    emulator, lemon, interruptible, tmp_path, sign, code
+):
     """The tasks go on; each is picked up by the command that is told, and nothing is paid twice."""
     words = ["generate", "a cat", "a dog", "-m", "flux-pro", "-o", "out/", "--base-url", emulator.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
     await command.says("accepted as ldtask_", times=2)
-    assert await command.interrupt() == (130, "")
+    assert await command.interrupt(sign) == (code, "")
     head, *commands = command.stderr.partition("interrupted; ")[2].splitlines()
     assert head == "these tasks go on and are billed. To pick them up again:"
     assert len(commands) == 2
