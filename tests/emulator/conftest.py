@@ -10,11 +10,6 @@ from attrs import frozen
 from lemon_async.emulator import Emulator
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @frozen
 class Seen:
     """What a client saw of one answer."""
