@@ -284,7 +284,7 @@ def test_unfinished_task_of_an_emulator_cannot_be_picked_up_and_no_command_says_
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 4
     assert "is not finished" in result.stderr
-    assert "lemon-async task" not in result.stderr
+    assert "pick it up" not in result.stderr
 
 
 # task

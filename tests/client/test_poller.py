@@ -318,6 +318,7 @@ async def test_answer_after_the_deadline_changes_nothing_and_keeps_nothing(poll,
         await asyncio.sleep(0)
     with pytest.raises(TaskTimeout):
         await task
+    assert not poller._last_noise
     watcher = weakref.ref(task)
     del task
     gc.collect()
@@ -389,6 +390,20 @@ async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, capl
     task = make("c")
     poller.add(task, is_fresh=False)
     assert len(await task) == 1
+
+
+async def test_program_that_cancels_the_poller_ends_every_task(poll):
+    """`for task in asyncio.all_tasks(): task.cancel()` is a habit; who waits in spite of it hears of it."""
+    _, poller = poll(PollPolicy(min_gap_s=20, max_gap_s=20), a=[PENDING])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    await asyncio.sleep(0)
+    (runner,) = ours()
+    runner.cancel()
+    with pytest.raises(TaskError, match="task a failed: the session's poller was cancelled by the program") as caught:
+        await asyncio.wait_for(task.wait(), 5)
+    assert caught.value.resume_token == task.resume_token()
+    assert poller.pending == ()
 
 
 # Closing

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import traceback
 
+import anyio
 import pytest
 
 from lemon_async import (
@@ -21,6 +22,7 @@ from lemon_async import (
     LemonSession,
     NotFound,
     PollPolicy,
+    RetryPolicy,
     SessionMisuse,
     SubmissionUnknown,
     TaskCancelled,
@@ -282,7 +284,7 @@ async def test_task_is_picked_up_by_id_and_by_token(connect, emulator):
         task = await session.submit("a cat", model="midjourney")
     while emulator.ledger.open:
         await asyncio.sleep(0)
-    async with connect(polling=SLOW) as session:
+    async with asyncio.timeout(5), connect(polling=SLOW) as session:
         by_token = session.task(task.resume_token())
         assert (by_token.id, by_token.poll_url, by_token.request) == (task.id, task.poll_url, None)
         assert len(await by_token) == 1
@@ -568,6 +570,33 @@ async def test_session_closed_in_any_moment_of_a_submit_loses_no_sale(connect, e
     assert caught.value.resume_token == outcome.resume_token()
 
 
+async def test_close_in_a_cancelled_scope_is_finished_all_the_same(connect, emulator):
+    """The block ends when everything is closed, also where every other `await` would be cancelled."""
+    emulator.fault("poll", Blackhole())
+    async with connect() as session:
+        await session.submit("a cat", model="flux-pro")
+        await seen(emulator, "poll")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await session.aclose()
+        assert session._transport._free.closed
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
+
+
+async def test_request_that_waits_to_be_sent_again_hears_of_the_close(connect, emulator, caplog):
+    """Not when its wait is over: at once."""
+    caplog.set_level("WARNING", logger="lemon_async")
+    emulator.fault("submit", Status(503, error={"retryable": True}))
+    retry = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
+    async with asyncio.timeout(5), connect(retry=retry) as session:
+        submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
+        while "trying again in" not in caplog.text:
+            await asyncio.sleep(0)
+        await session.aclose()
+        with pytest.raises(TransportError, match="nothing was sold: the session is closed"):
+            await submitting
+
+
 async def test_close_that_has_no_time_to_wait_still_closes_everything(connect, emulator):
     """Paid connections, free ones and those of downloads: none is left out because another took long."""
     emulator.fault("poll", Blackhole())
@@ -614,6 +643,19 @@ def test_session_of_another_loop_is_told_what_to_do():
         asyncio.run(use())
     with pytest.raises(SessionMisuse, match="belongs to another event loop"):
         asyncio.run(session.aclose())
+
+
+async def test_pictures_are_read_in_the_loop_of_their_session(connect):
+    """Their connections belong to it."""
+
+    async def read(image):
+        return await image.read()
+
+    async with connect() as session:
+        images = await session.generate("a cat", model="dall-e-3")
+        with pytest.raises(SessionMisuse, match="belongs to another event loop"):
+            await asyncio.to_thread(asyncio.run, read(images[0]))
+        assert (await images[0].read()).startswith(b"\x89PNG")
 
 
 def test_session_closed_in_its_loop_stays_closed_in_another():

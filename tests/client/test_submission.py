@@ -51,6 +51,7 @@ class ScriptedTransport:
     def __init__(self, *outcomes):
         self.outcomes = list(outcomes)
         self.sent = []
+        self.patience = []
 
     async def pause(self, seconds):
         await asyncio.sleep(seconds)
@@ -58,6 +59,7 @@ class ScriptedTransport:
     async def submit(self, path, body, *, patience_s=None):
         outcome = self.outcomes[min(len(self.sent), len(self.outcomes) - 1)]
         self.sent.append((path, body))
+        self.patience.append(patience_s)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome if isinstance(outcome, Response) else await outcome()
@@ -157,6 +159,16 @@ async def test_retries_end_with_the_time_of_the_policy():
     with pytest.raises(TransportError):
         await asyncio.wait_for(submissions.submit(REQUEST), 5)
     assert len(transport.sent) > 1
+
+
+async def test_attempt_after_the_first_waits_for_the_budget_no_longer_than_the_policy_allows():
+    """A paused budget does not stretch the retries beyond the policy's time."""
+    policy = RetryPolicy(max_elapsed_s=2, first_backoff_s=0.001)
+    transport, submissions = submissions_of(NOT_SENT, NOT_SENT, TASK, policy=policy)
+    await submissions.submit(REQUEST)
+    first, second, third = transport.patience
+    assert first is None
+    assert 2 > second > third > 1
 
 
 async def test_wait_that_the_service_asks_for_and_does_not_fit_raises_at_once():

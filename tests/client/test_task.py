@@ -295,6 +295,7 @@ async def test_handle_of_a_session_that_cannot_be_used_says_so_instead_of_waitin
 
 
 async def test_updates_tell_the_last_word_and_then_every_new_one_to_the_end():
+    """An answer that says what the last one said is no news."""
     task = make()
     seen = []
 
@@ -303,7 +304,7 @@ async def test_updates_tell_the_last_word_and_then_every_new_one_to_the_end():
             seen.append(snapshot)  # noqa: PERF401 - the test looks at what has come so far
 
     (watching,) = await start(watch())
-    for snapshot in (PENDING, WORKING, WORKING, COMPLETED):
+    for snapshot in (PENDING, WORKING, attrs.evolve(WORKING, created=7), COMPLETED):
         task._update(snapshot)
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -154,9 +154,11 @@ async def test_packed_body_is_left_packed(open_transport, serve, http_ok):
 
 async def test_paid_requests_have_connections_of_their_own(transport, emulator):
     """A poll's idle connection is never used for a paid request, nor the other way round."""
-    for _ in range(2):
-        await transport.submit(GENERATIONS, BODY)
-        await transport.call("GET", "/v1/models")
+    await transport.call("GET", "/v1/models")
+    await transport.submit(GENERATIONS, BODY)
+    assert emulator.connections == 2
+    await transport.call("GET", "/v1/models")
+    await transport.submit(GENERATIONS, BODY)
     assert emulator.connections == 2
 
 
@@ -437,15 +439,16 @@ async def test_closed_transport_sends_nothing(open_transport, emulator):
 
 
 async def test_transport_closed_in_a_pause_sends_nothing_afterwards(open_transport, emulator):
-    """A request that the rate limit held back does not go out after the close."""
-    budget = Budget(clear_at=asyncio.get_running_loop().time() + 0.03)
-    transport = open_transport(emulator.base_url, emulator.api_key, budget)
+    """A request that the rate limit held back hears of the close at once, and does not go out."""
+    budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
+    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60, call_s=60)
     waiting = [
         asyncio.create_task(transport.submit(GENERATIONS, BODY)),
         asyncio.create_task(transport.call("GET", "/v1/models")),
     ]
     await asyncio.sleep(0)
-    await transport.aclose()
-    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(5):
+        await transport.aclose()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [NoAnswer, TransportError]
     assert emulator.requests == []
