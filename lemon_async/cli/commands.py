@@ -69,7 +69,7 @@ _deadline = click.option(
 @click.version_option(package_name="lemon-async")
 def cli() -> None:
     """Pictures from the LemonData image API; the key comes from LEMONDATA_API_KEY."""
-    # Warnings of the library, such as "trying again in 8 s", go through the progress bar.
+    # What the library warns of, such as another attempt in 8 s, is printed around the progress bar.
     logger = logging.getLogger("lemon_async")
     logger.handlers = [Notes(logging.WARNING)]
     logger.propagate = False

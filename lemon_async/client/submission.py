@@ -70,26 +70,35 @@ class Submissions:
         loop = asyncio.get_running_loop()
         started = loop.time()
         patience_s = None
+        doubt: SubmissionUnknown | None = None
         for attempt in count(1):
             try:
                 snapshot = await self._attempt(request, body, patience_s)
             except LemonError as error:
-                if not self._may_repeat(error):
-                    raise
-                wait = self._policy.wait_s(
-                    attempt=attempt,
-                    elapsed_s=loop.time() - started,
-                    retry_after_s=getattr(error, "retry_after", None),
-                    jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
-                )
+                if isinstance(error, SubmissionUnknown):
+                    doubt = error
+                wait = self._wait_s(error, attempt, loop.time() - started)
+                if wait is None and doubt is not None and doubt is not error:
+                    raise doubt from error  # "nothing was sold" is true of the last attempt only
                 if wait is None:
                     raise
-                logger.warning("paid request not sold, trying again in %.1f s: %s", wait, error)
+                logger.warning("sending a paid request again in %.1f s, because: %s", wait, error)
             else:
                 return snapshot, self._where_to_poll(request, body, snapshot)
             await self._transport.pause(wait)
             patience_s = max(self._policy.max_elapsed_s - (loop.time() - started), 0.0)
         raise AssertionError("unreachable")
+
+    def _wait_s(self, error: LemonError, attempt: int, elapsed_s: float) -> float | None:
+        """Return how long to wait before the next attempt, or `None` when there must not be one."""
+        if not self._may_repeat(error):
+            return None
+        return self._policy.wait_s(
+            attempt=attempt,
+            elapsed_s=elapsed_s,
+            retry_after_s=getattr(error, "retry_after", None),
+            jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
+        )
 
     def _may_repeat(self, error: LemonError) -> bool:
         if self._transport.is_closed:

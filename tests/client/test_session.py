@@ -590,7 +590,7 @@ async def test_request_that_waits_to_be_sent_again_hears_of_the_close(connect, e
     retry = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
     async with asyncio.timeout(5), connect(retry=retry) as session:
         submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
-        while "trying again in" not in caplog.text:
+        while "sending a paid request again" not in caplog.text:
             await asyncio.sleep(0)
         await session.aclose()
         with pytest.raises(TransportError, match="nothing was sold: the session is closed"):

@@ -142,7 +142,7 @@ async def test_request_that_was_provably_not_sold_is_sent_again_until_it_is(outc
     assert len(transport.sent) == 3
     assert len({body for _, body in transport.sent}) == 1
     assert not submissions.unknown
-    assert [record.getMessage()[:36] for record in caplog.records] == ["paid request not sold, trying again "] * 2
+    assert [record.getMessage()[:29] for record in caplog.records] == ["sending a paid request again "] * 2
 
 
 async def test_request_that_was_not_sent_says_so_when_time_is_over():

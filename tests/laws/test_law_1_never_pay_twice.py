@@ -213,6 +213,18 @@ async def test_post_in_doubt_is_repeated_only_for_who_opted_in(connect, emulator
     assert emulator.ledger.sold == {"twice": 2}
 
 
+async def test_doubt_of_an_earlier_attempt_is_told_in_the_end(connect, emulator):
+    """Who opted in is not told "nothing was sold" because the last of several attempts was refused."""
+    emulator.fault("submit", Reset("request_end"), times=1)
+    emulator.fault("submit", Status(400))
+    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    async with connect(retry=retry) as session:
+        with pytest.raises(SubmissionUnknown) as caught:
+            await session.submit("maybe", model="flux-pro")
+    assert isinstance(caught.value.__cause__, BadRequest)
+    assert emulator.ledger.sold == {"maybe": 1}
+
+
 async def test_paid_requests_leave_no_connection_idle_for_long(connect, emulator):
     """A request on a connection that the server has just closed cannot be told from one that was sold."""
     async with connect() as session:
