@@ -36,9 +36,12 @@ def open_session(headers: dict[str, str], *, idle_s: float, **options: Any) -> a
 
 @cache
 def _user_agent() -> str:
-    from importlib.metadata import version  # noqa: PLC0415 - dear to import, needed once
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - dear to import, needed once
 
-    return f"lemon-async/{version('lemon-async')}"
+    try:
+        return f"lemon-async/{version('lemon-async')}"
+    except PackageNotFoundError:  # copied into another program, without its metadata
+        return "lemon-async"
 
 
 async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

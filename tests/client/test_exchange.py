@@ -1,11 +1,16 @@
 """What exchanges with the key and without have in common."""
 
+import shutil
 import socket
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+import lemon_async
 from lemon_async.client.exchange import TooLarge, open_session, read_body, reason_of, without_frames
 
 
@@ -98,3 +103,21 @@ def test_refused_connection_is_told_in_plain_words():
     key = aiohttp.client_reqrep.ConnectionKey("api.test", 443, True, True, None, None, None)
     failure = aiohttp.ClientConnectorError(key, OSError(111, "Connect call failed"))
     assert reason_of(failure, 2.5) == "cannot connect to api.test:443: [Errno 111] Connect call failed"
+
+
+def test_library_works_without_its_metadata(tmp_path):
+    """Programs that carry a copy of the package, unpacked or in an archive, have no metadata of it."""
+    shutil.copytree(Path(lemon_async.__file__).parent, tmp_path / "lemon_async")
+    code = f"""
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if not hasattr(finder, "find_distributions")] + [
+    type("Finder", (), {{"find_spec": staticmethod(finder.find_spec)}})
+    for finder in sys.meta_path
+    if hasattr(finder, "find_distributions")
+]
+sys.path.insert(0, {str(tmp_path)!r})
+from lemon_async.client.exchange import _user_agent
+print(_user_agent())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "lemon-async\n"
