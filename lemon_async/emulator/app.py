@@ -4,17 +4,24 @@ import asyncio
 import hashlib
 import ipaddress
 from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self, Unpack
 
 from lemon_async.emulator.actions import Action
+from lemon_async.emulator.admission import Admission
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.endpoints import Endpoints
 from lemon_async.emulator.faults import Fault, Match, Route
+from lemon_async.emulator.files import Files
+from lemon_async.emulator.intake import Intake
+from lemon_async.emulator.jobs import Jobs
 from lemon_async.emulator.ledger import Ledger
 from lemon_async.emulator.limits import MinuteWindow
+from lemon_async.emulator.remote import Remote
 from lemon_async.emulator.server import Server
 from lemon_async.emulator.service import SeenRequest, Service
+from lemon_async.emulator.sources import Vault
 from lemon_async.emulator.store import Durations, Store
 from lemon_async.emulator.studio import Studio
 
@@ -37,9 +44,12 @@ class Emulator:
         balance_usd: What the account has; None is unlimited.
         cancellable: Whether `DELETE /v1/tasks/{id}` works; with the image models of today it does not.
         allow_remote: Accept a `host` that other machines can reach.
+        fetch_remote: Fetch the `image_url`s of edits from the public internet; without it they are refused.
+        remote_hosts: Names of `image_url`s that the emulator resolves itself, e.g.
+            `{"pictures.example": "127.0.0.1:8001"}`: the only way to a server on this machine.
 
     Raises:
-        ValueError: `host` is no loopback address and `allow_remote` is not set.
+        ValueError: `host` is no loopback address and `allow_remote` is not set, or `remote_hosts` cannot be used.
     """
 
     def __init__(
@@ -56,6 +66,8 @@ class Emulator:
         balance_usd: float | None = None,
         cancellable: bool = False,
         allow_remote: bool = False,
+        fetch_remote: bool = False,
+        remote_hosts: Mapping[str, str] | None = None,
     ) -> None:
         if not allow_remote and not _is_loopback(host):
             raise ValueError(f"{host} is reachable by others; allow_remote=True if that is meant")
@@ -73,7 +85,13 @@ class Emulator:
             balance_usd=balance_usd,
             is_cancellable=cancellable,
         )
-        endpoints = Endpoints(self._store, self._studio, self._clock, seed)
+        self._vault = Vault()
+        admission = Admission(self._studio, self._vault)
+        self._files = Files(admission, self._studio, self._clock, seed)
+        remote = Remote(is_on=fetch_remote, hosts=remote_hosts or {})
+        intake = Intake(admission, self._files, remote)
+        jobs = Jobs(self._store, self._studio, self._clock, intake, seed)
+        endpoints = Endpoints(self._store, self._clock, jobs, self._files)
         limit = None if requests_per_minute is None else MinuteWindow(requests_per_minute)
         self._service = Service(
             endpoints=endpoints,
@@ -128,7 +146,15 @@ class Emulator:
             raise
 
     async def aclose(self) -> None:
-        """Break all connections and stop, within about a second; what was sold stays readable."""
+        """Break all connections and stop, within about a second; what was sold stays readable.
+
+        Uploaded files are gone then, and so are the sources of edits.
+        """
+        await self._stop()
+        self._files.clear()
+        self._vault.close()
+
+    async def _stop(self) -> None:
         server, self._server = self._server, None
         if server is not None:
             await server.aclose()
@@ -138,13 +164,14 @@ class Emulator:
         """Go down with all connections and come back on the same port.
 
         Args:
-            keep_tasks: Whether tasks and links survive; lost tasks are released in the ledger.
+            keep_tasks: Whether tasks, links and files survive; lost tasks are released in the ledger.
             down_s: Real seconds in which connections are refused.
         """
-        await self.aclose()
+        await self._stop()
         if not keep_tasks:
             self._store.settle(self.now())
             self._store.forget_tasks()
+            self._files.clear()
         await asyncio.sleep(down_s)
         await self.start()
 
@@ -172,7 +199,7 @@ class Emulator:
 
     @property
     def requests(self) -> list[SeenRequest]:
-        """Every request whose head arrived, oldest first."""
+        """Every request whose head arrived, oldest first; of a long life the last 100,000 or so."""
         return self._service.requests
 
     @property

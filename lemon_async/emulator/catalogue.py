@@ -8,7 +8,7 @@ from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.rules import MAX_IMAGES, unknown_model
 
 _CREATED = 1_706_000_000
-_CATEGORY = "image"
+CATEGORY = "image"
 
 # The shortlist for agents, best first, with the share of requests that went well in a day.
 _RECOMMENDED = {
@@ -28,7 +28,7 @@ def list_models(query: Mapping[str, str], unix: float) -> dict[str, Any]:
         Problem: 400, `recommended_for` names something there is no shortlist of.
     """
     purpose = query.get("recommended_for")
-    if purpose not in (None, _CATEGORY):
+    if purpose not in (None, CATEGORY):
         raise Problem(400, message="recommended_for must be image", param="recommended_for")
     cards = [
         _card(model, family, unix, is_ranked=purpose is not None)
@@ -73,18 +73,19 @@ def _is_wanted(card: Mapping[str, Any], query: Mapping[str, str]) -> bool:
 
 def _card(model: str, family: Family, unix: float, *, is_ranked: bool) -> dict[str, Any]:
     about: dict[str, Any] = {
-        "category": _CATEGORY,
-        "tags": [_CATEGORY, *family.operations, *(["async"] if family.is_async_allowed else [])],
+        "category": CATEGORY,
+        "tags": [CATEGORY, *family.operations, *(["async"] if family.is_async_allowed else [])],
         "pricing_unit": "per_token" if family.is_token_priced else "per_image",
         "supported_operations": list(family.operations),
         "capability_flags": {
             "async": family.is_async_allowed,
+            "stream": family.is_stream_allowed,
             "usually_task_based": family.is_task_based,
         },
         "public_contract": {"parameters": ["model", "prompt", "n", *sorted(family.fields)]},
     }
     if is_ranked:
-        about["agent_preferences"] = {_CATEGORY: _preference(model, unix)}
+        about["agent_preferences"] = {CATEGORY: _preference(model, unix)}
     return {
         "id": model,
         "object": "model",

@@ -1,13 +1,29 @@
 """Checks of single request fields: each takes a value and returns what is wrong with it, or None."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-Check = Callable[[Any], str | None]
+from attrs import frozen
 
-_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
-_RATIO = re.compile(r"([1-9]\d?):([1-9]\d?)")
+
+@frozen(eq=False)
+class Check:
+    """One rule about a value: `wrong` judges it, `schema` tells it to readers of the OpenAPI document.
+
+    The schema lets through whatever `wrong` does; the reverse holds as far as JSON Schema can say it.
+    """
+
+    wrong: Callable[[Any], str | None]
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> str | None:
+        """What is wrong with the value, or None."""
+        return self.wrong(value)
+
+
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+_RATIO = re.compile(r"([1-9][0-9]?):([1-9][0-9]?)")
 
 _WIDEST_RATIO = 4
 _SMALLEST_EDGE, _LONGEST_EDGE = 64, 4096
@@ -38,7 +54,7 @@ def one_of(*choices: str) -> Check:
         # `in` on a tuple, not a set: a list or an object must be refused, not crash on hash().
         return None if value in choices else f"must be one of {', '.join(choices)}"
 
-    return check
+    return Check(check, {"type": "string", "enum": list(choices)})
 
 
 def integer(low: int, high: int) -> Check:
@@ -50,24 +66,24 @@ def integer(low: int, high: int) -> Check:
             return None
         return f"must be {low}" if low == high else f"must be an integer from {low} to {high}"
 
-    return check
+    return Check(check, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def boolean(value: Any) -> str | None:
+def _boolean(value: Any) -> str | None:
     """Accept true and false."""
     return None if isinstance(value, bool) else "must be a boolean"
 
 
-def text(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     """Accept any string."""
     return None if isinstance(value, str) else "must be a string"
 
 
-def anything(_value: Any) -> None:
+def _anything(_value: Any) -> None:
     """Accept everything: the gateway removes such a field before it forwards the request."""
 
 
-def ratio(value: Any) -> str | None:
+def _ratio(value: Any) -> str | None:
     """Accept `W:H` that is not absurdly long."""
     sides = parse_ratio(value) if isinstance(value, str) else None
     if sides is None:
@@ -77,7 +93,7 @@ def ratio(value: Any) -> str | None:
     return None
 
 
-def plain_size(value: Any) -> str | None:
+def _plain_size(value: Any) -> str | None:
     """Accept `auto` and any `WIDTHxHEIGHT` of usual extent."""
     if value == "auto":
         return None
@@ -89,7 +105,7 @@ def plain_size(value: Any) -> str | None:
     return None
 
 
-def gpt_image_size(value: Any) -> str | None:
+def _gpt_image_size(value: Any) -> str | None:
     """Accept what gpt-image-2 accepts; name every bound that is broken."""
     if value == "auto":
         return None
@@ -105,3 +121,32 @@ def gpt_image_size(value: Any) -> str | None:
         f"total pixels must be between {low:,} and {high:,}": not low <= width * height <= high,
     }
     return "; ".join(rule for rule, is_broken in broken.items() if is_broken) or None
+
+
+def _pattern(pattern: re.Pattern[str], *, or_auto: bool) -> str:
+    """What a reader of the document may hold a string against; JSON Schema does not anchor by itself."""
+    return f"^(?:auto|{pattern.pattern})$" if or_auto else f"^{pattern.pattern}$"
+
+
+def _size(check: Callable[[Any], str | None], rules: str) -> Check:
+    schema = {"type": "string", "pattern": _pattern(_SIZE, or_auto=True), "description": rules}
+    return Check(check, schema)
+
+
+boolean = Check(_boolean, {"type": "boolean"})
+text = Check(_text, {"type": "string"})
+anything = Check(_anything, {})
+ratio = Check(
+    _ratio,
+    {
+        "type": "string",
+        "pattern": _pattern(_RATIO, or_auto=False),
+        "description": f"`W:H`, at most {_WIDEST_RATIO}:1",
+    },
+)
+plain_size = _size(_plain_size, f"`auto` or `WIDTHxHEIGHT` with edges from {_SMALLEST_EDGE} to {_LONGEST_EDGE} pixels")
+gpt_image_size = _size(
+    _gpt_image_size,
+    f"`auto` or `WIDTHxHEIGHT`: multiples of {_GPT_STEP}, longest edge at most {_GPT_LONGEST_EDGE}, "
+    f"at most {_GPT_WIDEST_RATIO}:1, from {_GPT_PIXELS[0]:,} to {_GPT_PIXELS[1]:,} pixels",
+)

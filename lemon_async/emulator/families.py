@@ -45,7 +45,15 @@ class Family:
     is_async_allowed: bool = False
     is_token_priced: bool = False
     poll_path: str = TASKS_PATH
-    operations: tuple[str, ...] = ("generate",)
+    operations: tuple[str, ...] = ("generate", "edit")
+    max_sources: int = 16
+    source_formats: tuple[str, ...] = ("png", "jpeg", "webp")
+    needs_transparency: bool = False
+
+    @property
+    def is_stream_allowed(self) -> bool:
+        """Whether pictures can be shown before they are done."""
+        return "partial_images" in self.fields
 
     def has(self, model: str) -> bool:
         """Whether `model` belongs here by pattern."""
@@ -53,7 +61,7 @@ class Family:
 
 
 COMMON_FIELDS = _fields(
-    **{"response_format": one_of("url", "b64_json"), "async": boolean, "user": text},
+    **{"response_format": one_of("url", "b64_json"), "async": boolean, "stream": boolean, "user": text},
 )
 
 _SHAPE = _fields(size=plain_size, aspect_ratio=ratio)
@@ -68,6 +76,7 @@ FAMILIES: tuple[Family, ...] = (
         ids=("dall-e-3",),
         price_usd=0.04,
         median_s=9.0,
+        operations=("generate",),
         fields=_fields(
             size=one_of("1024x1024", "1792x1024", "1024x1792"),
             quality=one_of("standard", "hd"),
@@ -81,6 +90,8 @@ FAMILIES: tuple[Family, ...] = (
         price_usd=0.018,
         median_s=5.0,
         operations=("generate", "edit", "variation"),
+        source_formats=("png",),
+        needs_transparency=True,
         fields=_fields(
             size=one_of("256x256", "512x512", "1024x1024"),
             quality=one_of("standard", "hd"),
@@ -94,7 +105,6 @@ FAMILIES: tuple[Family, ...] = (
         median_s=25.0,
         is_async_allowed=True,
         is_token_priced=True,
-        operations=("generate", "edit"),
         fields=_fields(
             size=gpt_image_size,
             quality=one_of("auto", "low", "medium", "high"),
@@ -113,7 +123,6 @@ FAMILIES: tuple[Family, ...] = (
         ids=("gemini-3-pro-image-preview", "nano-banana-pro", "nano-banana-2"),
         price_usd=0.12,
         median_s=15.0,
-        operations=("generate", "edit"),
         fields=_fields(size=plain_size, aspect_ratio=ratio, resolution=one_of("1k", "2k", "4k")),
     ),
     Family(
@@ -127,7 +136,6 @@ FAMILIES: tuple[Family, ...] = (
         ),
         price_usd=0.035,
         median_s=6.0,
-        operations=("generate", "edit"),
         fields=_SHAPE,
     ),
     Family(
@@ -136,6 +144,7 @@ FAMILIES: tuple[Family, ...] = (
         ids=("gemini-2.0-flash-preview-image-generation",),
         price_usd=0.03,
         median_s=5.0,
+        operations=("generate",),
     ),
     Family(
         name="FLUX Schnell",
@@ -155,7 +164,6 @@ FAMILIES: tuple[Family, ...] = (
         median_s=40.0,
         is_task_based=True,
         is_async_allowed=True,
-        operations=("generate", "edit"),
         fields=_ANY_SELECTOR,
     ),
     Family(
@@ -193,7 +201,7 @@ FAMILIES: tuple[Family, ...] = (
         ids=("grok-imagine-image", "grok-imagine-image-quality", "grok-imagine-image-pro"),
         price_usd=0.07,
         median_s=8.0,
-        operations=("generate", "edit"),
+        max_sources=3,
         fields=_fields(aspect_ratio=ratio, resolution=one_of("1k", "2k")),
     ),
 )

@@ -34,10 +34,11 @@ from lemon_async.emulator.actions import (
     TaskAction,
 )
 
-Route = Literal["submit", "poll", "cancel", "models", "cdn"]
+Route = Literal["submit", "edit", "poll", "cancel", "files", "models", "cdn"]
 Stage = Literal["accept", "request_head", "request_body", "request"]
 
-ROUTES: tuple[Route, ...] = ("submit", "poll", "cancel", "models", "cdn")
+ROUTES: tuple[Route, ...] = ("submit", "edit", "poll", "cancel", "files", "models", "cdn")
+_SELLING: tuple[Route, ...] = ("submit", "edit")
 _EARLY: tuple[Stage, ...] = ("accept", "request_head", "request_body")
 _BLIND: dict[Stage, tuple[str, ...]] = {
     "accept": ("model", "prompt", "key"),
@@ -85,7 +86,7 @@ class Fault:
     """One rule of misbehaviour; `hits` counts the requests it has acted on.
 
     Args:
-        route: Where: `submit`, `poll`, `cancel`, `models` or `cdn`.
+        route: Where: `submit`, `edit` (variations, too), `poll`, `cancel`, `files`, `models` or `cdn`.
         do: What: one action, or several that combine.
         model: Only this model.
         prompt: Only prompts in which this regular expression is found.
@@ -94,7 +95,7 @@ class Fault:
         times: At most so many hits.
         probability: The chance of each matching request, from a coin seeded by `seed`.
         window_s: Only between these emulated seconds since the start.
-        bill: Whether a faulted submit is sold; None asks the actions.
+        bill: Whether a faulted submit or edit is sold; None asks the actions.
 
     Raises:
         ValueError: The parts cannot work together, e.g. a prompt to match before it has arrived.
@@ -127,8 +128,8 @@ class Fault:
             raise ValueError(f"route must be one of {', '.join(ROUTES)}; got {self.route!r}")
         if not self.do:
             raise ValueError("a fault needs something to do")
-        if self.route != "submit" and self.task_script:
-            raise ValueError("task actions belong to the route 'submit', which sells the task")
+        if self.route not in _SELLING and self.task_script:
+            raise ValueError("task actions belong to the routes 'submit' and 'edit', which sell the task")
         self._check_prompt()
         stage = self.stage
         if stage in _EARLY and (len(self.do) > 1 or self.bill):
@@ -156,7 +157,7 @@ class Fault:
 
     @property
     def is_sold(self) -> bool:
-        """Whether a submit that meets this fault is billed like any other."""
+        """Whether a submit or edit that meets this fault is billed like any other."""
         if self.bill is not None:
             return self.bill
         # A body of our own is an answer 200, which nobody sends without having sold something.

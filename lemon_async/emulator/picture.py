@@ -2,13 +2,15 @@
 
 from attrs import frozen
 
+from lemon_async.emulator.sources import Source
+
 CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
 @frozen
 class Picture:
-    """What to draw. Equal pictures have equal bytes."""
+    """What to draw, or with sources: to edit. Equal pictures have equal bytes."""
 
     prompt: str
     width: int
@@ -18,6 +20,8 @@ class Picture:
     format: str = "png"
     compression: int | None = None
     is_transparent: bool = False
+    sources: tuple[Source, ...] = ()
+    mask: Source | None = None
 
     @property
     def content_type(self) -> str:

@@ -3,11 +3,15 @@
 from typing import Any
 
 from lemon_async.emulator.rules import Order
+from lemon_async.emulator.sources import Source
 
 _USD_PER_TEXT_TOKEN = 5e-6
+_USD_PER_SOURCE_TOKEN = 10e-6
 _USD_PER_IMAGE_TOKEN = 40e-6
 _CHARS_PER_TOKEN = 4
 _TOKENS_PER_MEGAPIXEL = {"low": 272, "medium": 1056, "high": 4160, "auto": 1056}
+
+_MOST_PIXELS_SEEN = 2 * 2**20
 
 # An estimate made before the work must not fall short of the bill.
 _ESTIMATE_MARGIN = 1.25
@@ -20,12 +24,13 @@ def usage(order: Order) -> dict[str, Any] | None:
         return None
     width, height = order.size
     text = 1 + len(order.prompt) // _CHARS_PER_TOKEN
+    sent = sum(_input_tokens(source) for source in (*order.sources, order.mask) if source is not None)
     image = order.n * round(_TOKENS_PER_MEGAPIXEL[order.quality] * width * height / 2**20)
     return {
-        "total_tokens": text + image,
-        "input_tokens": text,
+        "total_tokens": text + sent + image,
+        "input_tokens": text + sent,
         "output_tokens": image,
-        "input_tokens_details": {"text_tokens": text, "image_tokens": 0, "cached_tokens": 0},
+        "input_tokens_details": {"text_tokens": text, "image_tokens": sent, "cached_tokens": 0},
         "output_tokens_details": {"image_tokens": image, "text_tokens": 0},
     }
 
@@ -35,9 +40,16 @@ def actual_usd(order: Order) -> float:
     tokens = usage(order)
     if tokens is None:
         return round(order.family.price_usd * order.n, _CENT_FRACTION_DIGITS)
-    text_usd: float = tokens["input_tokens"] * _USD_PER_TEXT_TOKEN
-    image_usd: float = tokens["output_tokens"] * _USD_PER_IMAGE_TOKEN
-    return round(text_usd + image_usd, _CENT_FRACTION_DIGITS)
+    given = tokens["input_tokens_details"]
+    input_usd: float = given["text_tokens"] * _USD_PER_TEXT_TOKEN + given["image_tokens"] * _USD_PER_SOURCE_TOKEN
+    output_usd: float = tokens["output_tokens"] * _USD_PER_IMAGE_TOKEN
+    return round(input_usd + output_usd, _CENT_FRACTION_DIGITS)
+
+
+def _input_tokens(source: Source) -> int:
+    """What it costs to look at a source: more pixels than a model looks at cost nothing more."""
+    pixels = min(source.width * source.height, _MOST_PIXELS_SEEN)
+    return 1 + round(_TOKENS_PER_MEGAPIXEL["medium"] * pixels / 2**20)
 
 
 def estimate_usd(order: Order) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from attrs import field, frozen
 
@@ -14,6 +14,7 @@ _USUAL: Mapping[int, tuple[str, str, str]] = MappingProxyType(
         402: ("billing_error", "insufficient_balance", "Insufficient balance."),
         403: ("permission_error", "access_denied", "You have no access to this resource."),
         404: ("not_found_error", "not_found", "Not found."),
+        405: ("invalid_request_error", "method_not_allowed", "This method is not allowed here."),
         408: ("timeout_error", "request_timeout", "The request took too long to arrive."),
         409: ("conflict_error", "conflict", "The resource is in a conflicting state."),
         410: ("not_found_error", "link_expired", "This link has expired."),
@@ -55,6 +56,12 @@ class Problem(Exception):
     extras: Mapping[str, Any] = field(factory=dict, kw_only=True)
     complaints: Sequence[Complaint] = field(default=(), kw_only=True)
     headers: Mapping[str, str] = field(factory=dict, kw_only=True)
+
+    @classmethod
+    def of(cls, complaints: Sequence[Complaint]) -> Self:
+        """A 400 for fields that are wrong; the first one is named in `param`."""
+        first = complaints[0]
+        return cls(400, message=f"{first.field}: {first.message}", param=first.field, complaints=complaints)
 
     def as_json(self) -> dict[str, Any]:
         """The body: `{"error": {...}}`, with a sibling `validation_errors` when there are any."""

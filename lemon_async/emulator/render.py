@@ -31,13 +31,26 @@ Colour = tuple[int, int, int]
 
 def render(picture: Picture) -> bytes:
     """Draw a picture and encode it."""
+    image = draw(picture)
+    if picture.is_transparent and picture.format != "jpeg":
+        image.putalpha(_vignette(image.size))
+    return encode(image, picture)
+
+
+def draw(picture: Picture) -> Image.Image:
+    """The drawing with its caption, opaque."""
     random = Random(f"{picture.prompt}\0{picture.seed}\0{picture.index}")  # noqa: S311 - no secret
     caption = _lay_out(picture)
     image = _background(picture, random, caption.top / picture.height)
     _write(image, caption)
-    if picture.is_transparent and picture.format != "jpeg":
-        image.putalpha(_vignette(image.size))
-    return _encode(image, picture)
+    return image
+
+
+def preview(file: bytes, picture: Picture, coarseness: int) -> bytes:
+    """Blur the file of a picture: what `coarseness` times as many pixels along each edge would not show."""
+    image = Image.open(io.BytesIO(file))
+    coarse = image.reduce(max(1, min(coarseness, *image.size)))
+    return encode(coarse.resize(image.size, Image.Resampling.BILINEAR), picture)
 
 
 def _background(picture: Picture, random: Random, band_top: float) -> Image.Image:
@@ -156,7 +169,7 @@ def _vignette(size: tuple[int, int]) -> Image.Image:
     return Image.radial_gradient("L").point(lambda level: 255 - level).resize(size)
 
 
-def _encode(image: Image.Image, picture: Picture) -> bytes:
+def encode(image: Image.Image, picture: Picture) -> bytes:
     """Encode fast; nobody stores these files for long."""
     quality = _DEFAULT_COMPRESSION if picture.compression is None else picture.compression
     options: dict[str, dict[str, Any]] = {

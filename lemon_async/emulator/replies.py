@@ -1,6 +1,7 @@
 """Answers before they are sent: made by an endpoint, or replaced by a fault."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
@@ -25,12 +26,13 @@ _SUCCESS = 299
 
 @frozen
 class Reply:
-    """Status, headers and body of an answer."""
+    """Status, headers and body of an answer; `chunks` are the body of one that is sent while it comes into being."""
 
     status: int
     body: bytes = b""
     content_type: str = JSON_TYPE
     headers: Mapping[str, str] = field(factory=dict)
+    chunks: AsyncGenerator[bytes] | None = None
 
     def plus(self, headers: Mapping[str, str]) -> "Reply":
         """The same with these headers, unless it has its own."""
@@ -48,9 +50,23 @@ class Reply:
         described = self.plus({"Content-Type": self.content_type} if self.content_type else {})
         return {**described.headers}
 
-    def response(self) -> web.Response:
-        """The answer as aiohttp sends it."""
-        return web.Response(status=self.status, body=self.body, headers=self.all_headers())
+    async def whole(self) -> "Reply":
+        """The same with its whole body, which may take as long as the job."""
+        if self.chunks is None:
+            return self
+        return evolve(self, body=b"".join([chunk async for chunk in self.chunks]), chunks=None)
+
+    async def send(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Let aiohttp answer; chunks go out one by one, behind a head that goes out at once."""
+        if self.chunks is None:
+            return web.Response(status=self.status, body=self.body, headers=self.all_headers())
+        response = web.StreamResponse(status=self.status, headers=self.all_headers())
+        await response.prepare(request)
+        async with aclosing(self.chunks) as chunks:
+            async for chunk in chunks:
+                await response.write(chunk)
+        await response.write_eof()
+        return response
 
     def head(self) -> bytes:
         """The head as it goes over the wire when aiohttp is not asked."""

@@ -1,13 +1,13 @@
 """Validation of a generation request: a JSON body goes in, an `Order` or a `Problem` comes out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import sqrt
 from typing import Any
 
 from attrs import frozen
 
-from lemon_async.emulator.checks import integer, parse_ratio, parse_size
+from lemon_async.emulator.checks import Check, integer, parse_ratio, parse_size
 from lemon_async.emulator.families import (
     COMMON_FIELDS,
     DOCUMENTED_FIELDS,
@@ -16,6 +16,7 @@ from lemon_async.emulator.families import (
     family_of,
 )
 from lemon_async.emulator.problems import Complaint, Problem
+from lemon_async.emulator.sources import Source
 
 DEFAULT_MODEL = "dall-e-3"
 MAX_PROMPT_CHARS = 4_000
@@ -41,38 +42,57 @@ class Order:
     is_transparent: bool = False
     is_base64: bool = False
     is_task: bool = False
+    is_stream: bool = False
+    previews: int = 0
+    operation: str = "generate"
+    sources: tuple[Source, ...] = ()
+    mask: Source | None = None
 
     @property
     def job(self) -> str:
         """What the client would call one job: its `user` when it sent one, else the prompt."""
-        return self.user or self.prompt
+        return self.user or self.prompt or self.operation
 
 
-def read_order(body: Mapping[str, Any]) -> Order:
-    """Turn a request body into an order.
+def read_order(
+    body: Mapping[str, Any],
+    *,
+    operation: str = "generate",
+    default_model: str = DEFAULT_MODEL,
+    others: Sequence[Complaint] = (),
+) -> Order:
+    """Turn the fields of a request into an order; its sources come later.
+
+    Args:
+        body: The fields.
+        operation: What is to be done: `generate`, `edit` or `variation`.
+        default_model: The model of a request that names none.
+        others: What has been found wrong already, to be told with the rest.
 
     Raises:
         Problem: 400, naming every bad field in `validation_errors` and the first one in `param`.
     """
-    family = _family(body.get("model", DEFAULT_MODEL))
+    model = body.get("model", default_model)
+    family = _family(model)
+    if operation not in family.operations:
+        raise Problem.of([Complaint("model", f"{model} does not support the operation '{operation}'")])
     given = {name: value for name, value in body.items() if value is not None}
-    complaints = [*_prompt_complaints(given), *_field_complaints(given, family)]
+    prompt = [] if operation == "variation" else _prompt_complaints(given)
+    complaints = [*prompt, *others, *_field_complaints(given, family)]
     if complaints:
-        first = complaints[0]
-        raise Problem(
-            400,
-            message=f"{first.field}: {first.message}",
-            param=first.field,
-            complaints=complaints,
-        )
-    return _order(given, family)
+        raise Problem.of(complaints)
+    return _order(given, family, operation, model)
+
+
+def checks_of(family: Family) -> dict[str, Check]:
+    """The optional fields of a request, each with its check."""
+    return {**COMMON_FIELDS, "n": integer(1, MAX_IMAGES), **family.fields}
 
 
 def _family(model: Any) -> Family:
     """The family of a model that may be misspelt or no string at all."""
     if not isinstance(model, str):
-        complaint = Complaint("model", "must be a string", "invalid_type")
-        raise Problem(400, message="model: must be a string", param="model", complaints=[complaint])
+        raise Problem.of([Complaint("model", "must be a string", "invalid_type")])
     family = family_of(model)
     if family is None:
         raise unknown_model(model, status=400)
@@ -108,7 +128,7 @@ def _prompt_complaints(given: Mapping[str, Any]) -> Iterator[Complaint]:
 
 def _field_complaints(given: Mapping[str, Any], family: Family) -> Iterator[Complaint]:
     """Check each field that this family, or any other, documents."""
-    checks = {**COMMON_FIELDS, "n": integer(1, MAX_IMAGES), **family.fields}
+    checks = checks_of(family)
     for name, value in given.items():
         if name in checks:
             wrong = checks[name](value)
@@ -116,15 +136,26 @@ def _field_complaints(given: Mapping[str, Any], family: Family) -> Iterator[Comp
                 yield Complaint(name, wrong)
         elif name in DOCUMENTED_FIELDS:
             yield Complaint(name, f"is not supported by {family.name} models", "unsupported_field")
-    if given.get("async") is True and not family.is_async_allowed:
+    yield from _mode_complaints(given, family)
+
+
+def _mode_complaints(given: Mapping[str, Any], family: Family) -> Iterator[Complaint]:
+    """Check how the answer is wanted: as a task, as a stream, or neither."""
+    is_task, is_stream = (given.get(name) is True for name in ("async", "stream"))
+    if is_task and not family.is_async_allowed:
         yield Complaint("async", f"is not supported by {family.name} models", "unsupported_field")
+    if is_stream and not family.is_stream_allowed:
+        yield Complaint("stream", f"is not supported by {family.name} models", "unsupported_field")
+    if is_task and is_stream:
+        yield Complaint("stream", "cannot be combined with async", "conflicting_fields")
 
 
-def _order(given: Mapping[str, Any], family: Family) -> Order:
+def _order(given: Mapping[str, Any], family: Family, operation: str, model: str) -> Order:
     return Order(
-        model=given.get("model", DEFAULT_MODEL),
+        model=model,
         family=family,
-        prompt=given["prompt"],
+        operation=operation,
+        prompt=given["prompt"] if operation != "variation" else "",
         user=given.get("user"),
         n=given.get("n", 1),
         size=pixels(given),
@@ -134,6 +165,8 @@ def _order(given: Mapping[str, Any], family: Family) -> Order:
         is_transparent=given.get("background") == "transparent",
         is_base64=given.get("response_format") == "b64_json",
         is_task=family.is_task_based or given.get("async", False),
+        is_stream=given.get("stream", False),
+        previews=given.get("partial_images", 0),
     )
 
 

@@ -5,26 +5,25 @@ the service would have let the request in, so a wrong key is always a plain 401.
 """
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
-import orjson
 from aiohttp import web
 from attrs import define, field
 
 from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
+from lemon_async.emulator.bodies import READERS, Body
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.delivery import deliver, plan_delivery
 from lemon_async.emulator.door import Door, Doors
-from lemon_async.emulator.endpoints import Call, Endpoints, find_call
+from lemon_async.emulator.endpoints import Endpoints
 from lemon_async.emulator.faults import Facts, Fault, Stage, take
 from lemon_async.emulator.limits import MinuteWindow
 from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.replies import Reply, canned, refusal
+from lemon_async.emulator.routes import KEY_PREFIX, Call, find_call
 from lemon_async.emulator.store import Store
 
-MAX_BODY_BYTES = 2**20
+_KEPT_REQUESTS = 100_000
 
 _SECRET_HEADERS = ("Authorization", "Cookie")
 
@@ -49,6 +48,7 @@ class Visit:
     door: Door
     call: Call
     seen: SeenRequest
+    body: Body = field(factory=Body)
     headers: dict[str, str] = field(factory=dict)
 
 
@@ -67,6 +67,8 @@ class Service:
         self.faults: list[Fault] = []
         self.requests: list[SeenRequest] = []
         self.key_leaks: int = 0
+        self.kept_requests: int = _KEPT_REQUESTS
+        self._request_count = 0
         self.hosts: frozenset[str] | None = frozenset()
         self.doors: Doors = Doors(self._break_at_accept, self._break_at_head)
         self._endpoints = endpoints
@@ -99,9 +101,10 @@ class Service:
         try:
             reply = await self._reply(visit)
         finally:
+            visit.body.close()
             if request.content.is_eof():
                 door.expect_request()
-        return reply.response()
+        return await reply.send(request)
 
     def _admit(self, request: web.BaseRequest, door: Door) -> Visit:
         """Write the request into the log."""
@@ -117,19 +120,26 @@ class Service:
             at_s=self._clock.now(),
             authorized=call.key in self._keys,
         )
-        self.requests.append(seen)
+        self._log(seen)
         if call.route == "cdn":
             self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
-        headers = {"x-request-id": f"req_{len(self.requests):08x}"}
-        return Visit(request, door, call, seen, headers)
+        headers = {"x-request-id": f"req_{self._request_count:08x}"}
+        return Visit(request, door, call, seen, headers=headers)
+
+    def _log(self, seen: SeenRequest) -> None:
+        """Remember a request, and forget the oldest ones of a long life."""
+        self._request_count += 1
+        self.requests.append(seen)
+        # A hundredth too many goes at once: one by one, the whole list would move each time.
+        if len(self.requests) > self.kept_requests + self.kept_requests // 100:
+            del self.requests[: -self.kept_requests]
 
     async def _reply(self, visit: Visit) -> Reply:
         """The answer; a broken one never comes back from here, the client is gone by then."""
         try:
             self._check(visit)
             await self._break_at_body(visit)
-            if visit.call.route == "submit":
-                visit.call.body = await _read_json(visit.request)
+            await self._read_body(visit)
             fault = self._take("request", self._endpoints.facts(visit.call))
             if fault is not None:
                 return await self._faulted(visit, fault)
@@ -150,7 +160,7 @@ class Service:
         """
         if self.hosts is not None and visit.request.headers.get("Host", "").lower() not in self.hosts:
             raise Problem(421)
-        is_public = visit.call.route == "cdn" or not visit.seen.path.startswith("/v1/")
+        is_public = visit.call.route == "cdn" or not visit.seen.path.startswith(KEY_PREFIX)
         if is_public:
             return
         if not visit.seen.authorized:
@@ -169,6 +179,17 @@ class Service:
             # Never returns: the handler is cancelled with its connection.
             await visit.door.gone()
 
+    async def _read_body(self, visit: Visit) -> None:
+        """Read what comes with the request.
+
+        Raises:
+            Problem: 400, 413.
+        """
+        call = visit.call
+        if call.body_kind is not None:
+            body = visit.body = await READERS[call.body_kind](visit.request)
+            call.body, call.uploads, call.is_form = body.fields, body.uploads, body.is_form
+
     # What breaks?
 
     async def _faulted(self, visit: Visit, fault: Fault) -> Reply:
@@ -180,6 +201,8 @@ class Service:
         if delivery is None:
             visit.seen.status = reply.status
             return reply
+        if reply.chunks is not None:  # What travels past aiohttp travels in one piece.
+            delivery = plan_delivery(await reply.whole(), fault) or delivery
         visit.seen.status = delivery.status
         await deliver(visit.door, delivery)
         return reply
@@ -192,13 +215,13 @@ class Service:
         """
         replacement = canned(fault)
         if replacement is not None or _is_silent(fault):
-            if call.route == "submit" and fault.is_sold:
+            if call.is_paid and fault.is_sold:
                 with suppress(Problem):
-                    self._endpoints.sell(call)
+                    await self._endpoints.jobs.sell(call)
             if fault.find(Expire) and call.route == "cdn":
                 self._store.expire_link(call.args["token"], self._clock.now())
             return replacement or Reply(200)
-        if call.route == "submit" and not fault.is_sold:
+        if call.is_paid and not fault.is_sold:
             return refusal(Problem(502))
         try:
             return await self._endpoints.answer(call)
@@ -216,25 +239,3 @@ def _is_silent(fault: Fault) -> bool:
     """Whether no byte of a real answer is going to be sent."""
     is_at_end = fault.broken is not None and fault.broken.at == "request_end"
     return is_at_end or any(isinstance(action, Blackhole | Garbage) for action in fault.do)
-
-
-async def _read_json(request: web.BaseRequest) -> Mapping[str, Any]:
-    """The body as a JSON object.
-
-    Raises:
-        Problem: 413 too large, 400 no JSON object.
-    """
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise Problem(413)
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    try:
-        body = orjson.loads(await request.read())
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Problem(413) from error
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, message=f"The body is not valid JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise Problem(400, message="The body must be a JSON object.")
-    return body

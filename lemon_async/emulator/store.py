@@ -6,8 +6,10 @@ emulated seconds since the start.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from random import Random
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -25,6 +27,8 @@ _USD_DIGITS = 9
 
 # Scripts about polling mean nothing to a job that nobody can poll.
 _INLINE_ACTIONS = (Stuck, Fail, Result, Answer)
+
+_KEPT = 100_000
 
 Durations = Mapping[str, float] | float | None
 
@@ -49,6 +53,7 @@ class Store:
         link_ttl_s: Emulated seconds that a result link lives.
         balance_usd: What the account has; None is unlimited.
         is_cancellable: Whether tasks can be cancelled; the image models of today cannot.
+        kept: How many ended tasks, and how many links, are remembered; the oldest go first.
     """
 
     seed: int = 0
@@ -56,11 +61,13 @@ class Store:
     link_ttl_s: float = 7200.0
     balance_usd: float | None = None
     is_cancellable: bool = False
+    kept: int = _KEPT
     ledger: Ledger = field(factory=Ledger, init=False)
     tasks: dict[str, Task] = field(factory=dict, init=False)
     _links: dict[str, Link] = field(factory=dict, init=False)
     _open: dict[str, Task] = field(factory=dict, init=False)
     _sold: int = field(default=0, init=False)
+    _linked: int = field(default=0, init=False)
 
     # Selling
 
@@ -103,6 +110,7 @@ class Store:
         self._open[task_id] = task
         if order.is_task:
             self.tasks[task_id] = task
+            _forget_oldest(self.tasks, self.kept, self._open)
         return task
 
     def _check_balance(self, cost: float, now: float) -> None:
@@ -197,11 +205,13 @@ class Store:
         known = self._links.get(task.links.get(index, ""))
         if known is not None and now < known.expires_at:
             return known
-        name = f"{self.seed}:{task.key}:{task.id}:{index}:{len(self._links)}"
+        name = f"{self.seed}:{task.key}:{task.id}:{index}:{self._linked}"
         token = hashlib.sha256(name.encode()).hexdigest()
         link = Link(token, task, index, now + self.link_ttl_s)
         task.links[index] = token
         self._links[token] = link
+        self._linked += 1
+        _forget_oldest(self._links, self.kept)
         return link
 
     def find_link(self, token: str) -> Link | None:
@@ -226,6 +236,13 @@ class Store:
         link = self._links.get(token)
         if link is not None:
             self._links[token] = Link(link.token, link.task, link.index, now)
+
+
+def _forget_oldest(known: dict[str, Any], kept: int, needed: Collection[str] = ()) -> None:
+    """Keep the last ones and those that are needed; a tenth too many is let go of at once, which is quick."""
+    if len(known) > kept + kept // 10:
+        for name in list(islice((name for name in known if name not in needed), len(known) - kept)):
+            del known[name]
 
 
 def lost_task() -> Problem:

@@ -6,14 +6,22 @@ a small cache, bounded by bytes; requests for a picture that is being drawn shar
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
+from typing import TypeVar
+
+from attrs import evolve
 
 from lemon_async.emulator.picture import Picture
 
 _THREADS = 2
+_PILLOW_ROOMS = ("render", "composite", "examine")
 _CACHE_BYTES = 48 * 2**20
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Studio:
@@ -35,7 +43,8 @@ class Studio:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lemon-emulator")
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._threads, import_module, f"{__package__}.render")
+            for room in _PILLOW_ROOMS:
+                await loop.run_in_executor(self._threads, import_module, f"{__package__}.{room}")
         except ImportError as missing:
             self.close()
             raise ImportError("the emulator draws with Pillow: pip install 'lemon-async[emulator]'") from missing
@@ -46,6 +55,10 @@ class Studio:
             self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = None
 
+    async def run(self, work: Callable[[A], R], arg: A) -> R:
+        """Do something that blocks in one of the threads; cancelling it lets the thread finish unseen."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, arg)
+
     async def draw(self, picture: Picture) -> bytes:
         """The file of a picture. Cancelling one waiter leaves the drawing to the others."""
         file = self._files.get(picture)
@@ -53,6 +66,13 @@ class Studio:
             self._files.move_to_end(picture)
             return file
         return await asyncio.shield(self._drawings.get(picture) or self._start(picture))
+
+    async def preview(self, picture: Picture, *, coarseness: int) -> bytes:
+        """A blurred file of the same size and format, in which that many pixels of an edge have become one."""
+        # Reading WebP would hold the interpreter lock for all its pixels; drawing it once more as PNG does not.
+        file = await self.draw(evolve(picture, format="png") if picture.format == "webp" else picture)
+        work = partial(_preview, file, picture, coarseness)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _start(self, picture: Picture) -> asyncio.Future[bytes]:
         loop = asyncio.get_running_loop()
@@ -75,6 +95,13 @@ class Studio:
 
 def _render(picture: Picture) -> bytes:
     """Draw in the calling thread; Pillow is loaded by now."""
-    from lemon_async.emulator.render import render  # noqa: PLC0415 - needs Pillow, an extra
+    from lemon_async.emulator import composite, render  # noqa: PLC0415 - they need Pillow, an extra
 
-    return render(picture)
+    return composite.composite(picture) if picture.sources else render.render(picture)
+
+
+def _preview(file: bytes, picture: Picture, coarseness: int) -> bytes:
+    """Blur in the calling thread."""
+    from lemon_async.emulator.render import preview  # noqa: PLC0415 - likewise
+
+    return preview(file, picture, coarseness)

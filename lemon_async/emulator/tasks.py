@@ -98,7 +98,7 @@ class Task:
 
     def submit_answer(self) -> dict[str, Any]:
         """The answer to the request that created it."""
-        answer = {**self._head(), "status": "pending", "data": [self._placeholder()]}
+        answer = {**self._head(), "status": "pending", "data": [self._image("")]}
         return override(answer, self.find(Answer))
 
     def poll_answer(self, now: float, urls: list[str]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Task:
         if status == "failed":
             return answer | self._failed()
         progress = self.progress(now)
-        answer["data"] = [self._placeholder()]
+        answer["data"] = [self._image("")]
         return answer if progress is None else answer | {"progress": progress}
 
     def images(self, urls: list[str]) -> list[Any]:
@@ -118,7 +118,7 @@ class Task:
         result = self.find(Result)
         if result is not None:
             return list(result.data)
-        return [{"url": url, "revised_prompt": self.order.prompt} for url in urls]
+        return [self._image(url) for url in urls]
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -128,8 +128,9 @@ class Task:
             "poll_url": self.poll_url,
         }
 
-    def _placeholder(self) -> dict[str, str]:
-        return {"url": "", "revised_prompt": self.order.prompt}
+    def _image(self, url: str) -> dict[str, str]:
+        prompt = self.order.prompt
+        return {"url": url, "revised_prompt": prompt} if prompt else {"url": url}
 
     def _completed(self, urls: list[str]) -> dict[str, Any]:
         tokens = usage(self.order)

@@ -1,13 +1,20 @@
 """The emulator under test, a way to ask it, and a raw socket for what no HTTP client can see."""
 
 import asyncio
+import io
+import json
+import struct
+import zlib
 from typing import Any
 
 import aiohttp
 import pytest
 from attrs import frozen
+from PIL import Image
 
 from lemon_async.emulator import Emulator
+
+EDITS = "/v1/images/edits"
 
 
 @frozen
@@ -46,6 +53,32 @@ class Client:
         """Ask for an image."""
         body = {"prompt": prompt, **fields}
         return await self.ask("POST", "/v1/images/generations", key=key, json=body)
+
+    async def edit(self, prompt="a hat", *images, mask=None, path=EDITS, key=None, **fields):
+        """Ask for an edit of files, as a browser or an OpenAI client sends them."""
+        files = [("image" if len(images) == 1 else "image[]", image) for image in images]
+        return await self.send_form(path, [*files, ("mask", mask)], key=key, prompt=prompt, **fields)
+
+    async def send_form(self, path, files, *, key=None, **fields):
+        """Post a multipart form; what is None stays away."""
+        form = aiohttp.FormData(default_to_multipart=True)
+        for name, value in fields.items():
+            if value is not None:
+                form.add_field(name, value if isinstance(value, str) else json.dumps(value))
+        for name, file in files:
+            if file is not None:
+                # Large bytes would be sent in one piece, and warned about.
+                body = io.BytesIO(file) if isinstance(file, bytes) else file
+                form.add_field(name, body, filename="picture.png", content_type="image/png")
+        return await self.ask("POST", path, key=key, data=form)
+
+    async def edit_json(self, *, key=None, **fields):
+        """Ask for an edit of pictures that are elsewhere."""
+        return await self.ask("POST", EDITS, key=key, json={"prompt": "a hat", "model": "gpt-image-2", **fields})
+
+    async def upload(self, file, *, key=None, purpose="vision", **fields):
+        """Upload a file."""
+        return await self.send_form("/v1/files", [("file", file)], key=key, purpose=purpose, **fields)
 
     async def poll(self, task, *, key=None):
         """Look at a task, given its id or its submit answer."""
@@ -103,6 +136,36 @@ def request_bytes(emu, body=b"", *, path="/v1/images/generations", method="POST"
     }
     lines = [f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in head.items() if v is not None)]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def picture_bytes(size=(16, 16), mode="RGB", *, colour=None, kind="PNG", pad_to=None, **options):
+    """A picture file; a PNG can be padded to any length with a chunk that nobody reads."""
+    file = io.BytesIO()
+    Image.new(mode, size, colour or 0).save(file, kind, **options)
+    raw = file.getvalue()
+    if pad_to is None:
+        return raw
+    padding = bytes(pad_to - len(raw) - 12)
+    chunk = b"paDd" + padding
+    return raw[:-12] + struct.pack(">I", len(padding)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + raw[-12:]
+
+
+@pytest.fixture
+def picture():
+    """How to make the file of a picture."""
+    return picture_bytes
+
+
+@pytest.fixture
+def pixels():
+    """How to read the pixels of a file."""
+
+    def read(raw):
+        image = Image.open(io.BytesIO(raw))
+        image.load()
+        return image
+
+    return read
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from lemon_async.emulator import (
     Reset,
     Script,
     Status,
+    Stuck,
 )
 from lemon_async.emulator.faults import Facts, take
 
@@ -47,6 +48,13 @@ def test_fault_hits_only_what_matches(match, is_hit):
 
 def test_fault_of_another_route_is_not_asked():
     assert hits(Fault("poll", Status(500)), 1) == [False]
+
+
+@pytest.mark.parametrize("route", ["submit", "edit"])
+def test_routes_that_sell_take_task_actions(route):
+    assert Fault(route, Stuck()).task_script == (Stuck(),)
+    with pytest.raises(ValueError, match="'submit' and 'edit'"):
+        Fault("files", Stuck())
 
 
 def test_prompt_never_matches_a_request_without_one():

@@ -7,6 +7,12 @@ from lemon_async.emulator.problems import Problem, error_json
 from lemon_async.emulator.replies import Reply, canned, phrase, refusal
 
 
+async def chunks():
+    """A body that comes into being."""
+    yield b"a"
+    yield b"bc"
+
+
 def reply_to(action):
     return canned(Fault("poll", action))
 
@@ -91,3 +97,13 @@ def test_refusal_keeps_headers_and_lists_complaints_beside_the_error():
     reply = refusal(Problem(429, headers={"Retry-After": "1"}))
     assert reply.headers == {"Retry-After": "1"}
     assert set(error_json(404)) == {"error"}
+
+
+async def test_whole_answer_has_all_chunks_in_its_body():
+    reply = Reply(200, content_type="text/event-stream", headers={"X-Own": "1"}, chunks=chunks())
+    assert await reply.whole() == Reply(200, b"abc", "text/event-stream", {"X-Own": "1"})
+
+
+async def test_answer_without_chunks_is_whole():
+    reply = Reply(200, b"abc")
+    assert await reply.whole() is reply

@@ -1,4 +1,4 @@
-"""Pillow stays in the one room that draws, which is loaded late."""
+"""Pillow stays in the rooms that draw and look at pictures, which are loaded late."""
 
 import ast
 from pathlib import Path
@@ -21,6 +21,6 @@ def imports(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_pillow_is_imported_for_drawing_only(file):
+def test_pillow_is_imported_for_pictures_only(file):
     names = {name.split(".")[0] for name in imports(file)}
-    assert ("PIL" in names) == (file.stem == "render")
+    assert ("PIL" in names) == (file.stem in {"render", "composite", "examine"})

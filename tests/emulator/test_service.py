@@ -79,6 +79,15 @@ async def test_requests_are_logged_with_what_became_of_them(emu, client):
     assert emu.requests[0].at_s <= emu.requests[1].at_s <= emu.now()
 
 
+async def test_log_of_a_long_life_keeps_the_last_requests(emu, client):
+    emu._service.kept_requests = 3
+    for number in range(5):
+        last = await client.ask("GET", f"/v1/models/{number}")
+    assert [seen.path[-1] for seen in emu.requests] == ["2", "3", "4"]
+    assert (emu.requests[-1].path, len(emu.requests[1:])) == ("/v1/models/4", 2)
+    assert last.headers["x-request-id"] == "req_00000005"
+
+
 async def test_key_or_cookie_on_a_download_is_counted(emu, client):
     url = emu.base_url + "/cdn/0.png"
     await client.get(url)

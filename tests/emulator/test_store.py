@@ -313,3 +313,27 @@ def test_link_can_expire_before_its_time():
 
 def test_unknown_link_is_not_found():
     assert problem_of(Store().open_link, "nope", 0) == (404, "link_not_found")
+
+
+# A long life
+
+
+def test_oldest_ended_tasks_are_forgotten_and_running_ones_are_not():
+    store = Store(durations=10, kept=10)
+    stuck = sell(store, Stuck())
+    ended = [sell(store, now=number * 1000.0) for number in range(12)]
+    store.settle(LATE * 10)
+    for number in range(8):
+        sell(store, now=LATE * 10 + number)
+    assert stuck.id in store.tasks
+    assert ended[0].id not in store.tasks
+    assert ended[-1].id in store.tasks
+    assert len(store.tasks) <= 11
+    assert store.ledger.sold == {"a cat": 21}
+
+
+def test_oldest_links_are_forgotten():
+    store = Store(durations=0, kept=10)
+    links = [store.links(sell(store), 0.0)[0] for _ in range(12)]
+    assert store.find_link(links[0].token) is None
+    assert store.find_link(links[-1].token) is links[-1]

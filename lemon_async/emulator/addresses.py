@@ -1,0 +1,118 @@
+"""Where a remote source may be: the URL as it is written, and the addresses behind its name.
+
+Both are judged, because either can lie. `http://0x7f.1/` is no name and no dotted quad, and still leads
+home; `http://pictures.example/` looks like anybody's and may resolve to 10.0.0.1.
+"""
+
+import ipaddress
+import re
+import socket
+import unicodedata
+from urllib.parse import urlsplit
+
+from yarl import URL
+
+MAX_URL_CHARS = 8192
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_HOME_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa", "intranet", "lan")
+_BROKEN_CHARS = re.compile(r"[\x00-\x20\x7f\\]")
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+# What the C library, and with it every resolver, takes for an address: "0x7f.1", "017700000001".
+_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*", re.IGNORECASE)
+
+# Addresses that `ipaddress` calls global, and that lead elsewhere: relays, translators, documentation.
+_FOREIGN_V4 = (ipaddress.IPv4Network("192.88.99.0/24"), ipaddress.IPv4Network("192.0.0.0/24"))
+_UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
+_FOREIGN_V6 = tuple(
+    ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+)
+
+
+class Forbidden(ValueError):
+    """Why nobody goes there."""
+
+
+def check_url(text: str) -> URL:
+    """Judge a URL as it is written.
+
+    Raises:
+        Forbidden: It is no public http(s) URL.
+    """
+    if len(text) > MAX_URL_CHARS:
+        raise Forbidden(f"is longer than {MAX_URL_CHARS} characters")
+    if _BROKEN_CHARS.search(text):
+        raise Forbidden("must not contain spaces, control characters or backslashes")
+    if "#" in text:
+        raise Forbidden("must not have a fragment")
+    try:
+        parts, url = urlsplit(text), URL(text)
+        host, _port = url.raw_host, url.port
+    except ValueError as error:
+        raise Forbidden(f"is no URL: {error}") from error
+    if url.scheme not in {"http", "https"}:
+        raise Forbidden("must be an http or https URL")
+    if "@" in unicodedata.normalize("NFKC", parts.netloc):
+        raise Forbidden("must not contain credentials")
+    if not host:
+        raise Forbidden("has no host")
+    _check_host(host)
+    return url
+
+
+def host_of(url: URL) -> str:
+    """The host in the one form in which names are compared."""
+    return _plain(url.raw_host or "")
+
+
+def _plain(host: str) -> str:
+    return unicodedata.normalize("NFKC", host).lower().rstrip(".")
+
+
+def _check_host(raw: str) -> None:
+    host = _plain(raw)
+    literal = read_address(host)
+    if literal is not None:
+        check_address(literal)
+        return
+    if not _NAME.fullmatch(host):
+        raise Forbidden("has a host that is no name")
+    if "." not in host or any(f".{host}".endswith(f".{name}") for name in _HOME_NAMES):
+        raise Forbidden(f"leads to {host}, which is not public")
+
+
+def read_address(host: str) -> Address | None:
+    """The address that a host is, in any of the ways to write one; None when it is a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    if not _NUMERIC.fullmatch(host):
+        return None
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError as error:
+        raise Forbidden(f"has a host that is no address: {host}") from error
+
+
+def check_address(address: Address) -> None:
+    """Judge an address, written or resolved.
+
+    Raises:
+        Forbidden: It is not a public unicast one.
+    """
+    if not is_public(address):
+        raise Forbidden(f"leads to {address}, which is not public")
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is public unicast; those that carry another one inside are not."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast and not any(address in net for net in _FOREIGN_V4)
+    return (
+        address in _UNICAST_V6
+        and address.is_global
+        and address.scope_id is None
+        and not any(address in net for net in _FOREIGN_V6)
+    )

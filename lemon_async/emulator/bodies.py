@@ -1,0 +1,216 @@
+"""Request bodies: a JSON object, or a form whose files stream into spooled temporary files.
+
+No upload is ever whole in memory: a part beyond a mebibyte goes to the disk while it comes in. Every
+bound is checked before or while reading, never after.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+import orjson
+from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from attrs import define, field, frozen
+
+from lemon_async.emulator.problems import Problem
+
+MAX_JSON_BYTES = 2**20
+MAX_FILE_BYTES = 50 * 2**20
+MAX_FILES = 17  # sixteen sources and a mask
+MAX_TEXT_BYTES = 64 * 2**10
+MAX_TEXT_FIELDS = 64
+MAX_FORM_BYTES = MAX_FILES * MAX_FILE_BYTES + MAX_TEXT_FIELDS * MAX_TEXT_BYTES
+
+_SPOOL_BYTES = 2**20
+_CHUNK_BYTES = 64 * 2**10
+
+# Everything in a form is text; these fields mean something else.
+_INTEGERS = frozenset({"n", "partial_images", "output_compression", "compression"})
+_BOOLEANS = frozenset({"async", "stream"})
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_FILE_FIELD = re.compile(r"image(\[[0-9]*\])?|mask|file")
+
+# What aiohttp's reader raises on bytes that are no form; the warnings are errors in some programs.
+_MALFORMED = (ValueError, LookupError, AssertionError, RuntimeError, HttpProcessingError, Warning)
+
+
+def spool() -> IO[bytes]:
+    """A temporary file that begins in memory; whoever takes it closes it."""
+    return tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
+
+
+@frozen
+class Upload:
+    """A file of a form; `name` is that of its field."""
+
+    name: str
+    filename: str
+    file: IO[bytes]
+    size_bytes: int
+
+
+@define
+class Body:
+    """What a request said; closing it gives its files back."""
+
+    fields: Mapping[str, Any] = field(factory=dict)
+    uploads: tuple[Upload, ...] = ()
+    is_form: bool = False
+
+    def close(self) -> None:
+        """Close the files."""
+        for upload in self.uploads:
+            upload.file.close()
+
+
+async def read_json(request: web.BaseRequest) -> Body:
+    """Read a JSON object, whatever its Content-Type says.
+
+    Raises:
+        Problem: 413 too large, 400 no JSON object.
+    """
+    _check_length(request, MAX_JSON_BYTES)
+    await _invite(request)
+    try:
+        value = orjson.loads(await request.read())
+    except web.HTTPRequestEntityTooLarge as error:
+        raise Problem(413) from error
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, message=f"The body is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Problem(400, message="The body must be a JSON object.")
+    return Body(value)
+
+
+async def read_form(request: web.BaseRequest) -> Body:
+    """Read `multipart/form-data`.
+
+    Raises:
+        Problem: 413 too large, 400 no such form.
+    """
+    if request.content_type != "multipart/form-data":
+        raise Problem(400, message="The body must be multipart/form-data.")
+    _check_length(request, MAX_FORM_BYTES)
+    await _invite(request)
+    form = _Form(request)
+    try:
+        with _complaining():
+            return await form.read()
+    except BaseException:
+        form.close()
+        raise
+
+
+async def read_either(request: web.BaseRequest) -> Body:
+    """Read a form or a JSON object, as the Content-Type says.
+
+    Raises:
+        Problem: 413 too large, 400 neither of them.
+    """
+    if request.content_type == "multipart/form-data":
+        return await read_form(request)
+    if request.content_type == "application/json":
+        return await read_json(request)
+    raise Problem(400, message="The body must be application/json or multipart/form-data.")
+
+
+READERS = {"json": read_json, "form": read_form, "either": read_either}
+
+
+def _check_length(request: web.BaseRequest, most: int) -> None:
+    if (request.content_length or 0) > most:
+        raise Problem(413)
+
+
+async def _invite(request: web.BaseRequest) -> None:
+    """Tell a client that waits with its body to send it."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    try:
+        yield
+    except _MALFORMED as error:
+        raise Problem(400, message=f"The body is not a valid form: {error}") from error
+
+
+class _Form:
+    """A form that is being read; open files are closed by whoever gives up."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._fields: dict[str, Any] = {}
+        self._uploads: list[Upload] = []
+
+    async def read(self) -> Body:
+        """Read to the end."""
+        parts = await self._request.multipart()
+        while (part := await parts.next()) is not None:
+            await self._take(part)
+            self._check_total()
+        # The next request of this connection begins behind what follows the last boundary.
+        async for _ in self._request.content.iter_any():
+            self._check_total()
+        return Body(self._fields, tuple(self._uploads), is_form=True)
+
+    def _check_total(self) -> None:
+        """Count a body of unannounced length while it comes in."""
+        if self._request.content.total_bytes > MAX_FORM_BYTES:
+            raise Problem(413)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for upload in self._uploads:
+            upload.file.close()
+
+    async def _take(self, part: MultipartReader | BodyPartReader) -> None:
+        if isinstance(part, MultipartReader) or not part.name:
+            raise ValueError("every part needs a name of its own")
+        if part.filename is not None or _FILE_FIELD.fullmatch(part.name):
+            await self._take_file(part, part.name)
+        else:
+            self._fields[part.name] = _meaning(part.name, await self._text(part, part.name))
+
+    async def _take_file(self, part: BodyPartReader, name: str) -> None:
+        param = name.partition("[")[0]
+        if len(self._uploads) == MAX_FILES:
+            raise Problem(400, "too_many_images", f"{param}: a request holds at most {MAX_FILES} files", param)
+        file, size = spool(), 0
+        self._uploads.append(Upload(name, part.filename or "upload", file, 0))
+        while not part.at_eof():
+            chunk = await part.read_chunk(_CHUNK_BYTES)
+            size += len(chunk)
+            _check_file_size(size, param)
+            file.write(chunk)
+        file.seek(0)
+        self._uploads[-1] = Upload(name, part.filename or "upload", file, size)
+
+    async def _text(self, part: BodyPartReader, name: str) -> str:
+        if len(self._fields) == MAX_TEXT_FIELDS:
+            raise Problem(413, message="The form has too many fields.", param=name)
+        value = bytearray()
+        while not part.at_eof():
+            value += await part.read_chunk(_CHUNK_BYTES)
+            if len(value) > MAX_TEXT_BYTES:
+                raise Problem(413, message=f"{name}: a text field holds at most {MAX_TEXT_BYTES} bytes", param=name)
+        return value.decode()
+
+
+def _check_file_size(size: int, param: str) -> None:
+    if size > MAX_FILE_BYTES:
+        raise Problem(413, message=f"{param}: a file holds at most {MAX_FILE_BYTES // 2**20} MiB", param=param)
+
+
+def _meaning(name: str, text: str) -> Any:
+    """What a text stands for; what cannot be read stays text, for the checks to complain about."""
+    if name in _INTEGERS and _INTEGER.fullmatch(text):
+        return int(text)
+    if name in _BOOLEANS and text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    return text

@@ -1,0 +1,141 @@
+import pytest
+
+FILES = "/v1/files"
+
+
+def refused(answer):
+    return answer.status, answer.json["error"]["code"], answer.json["error"].get("param")
+
+
+async def ids(client, query="", **options):
+    listed = (await client.ask("GET", FILES + query, **options)).json
+    return [file["id"] for file in listed["data"]]
+
+
+async def test_upload_answers_with_a_file_object(client, picture):
+    raw = picture()
+    file = (await client.upload(raw)).json
+    assert file.pop("id").startswith("file-")
+    assert file.pop("created_at") > 1_700_000_000
+    assert file == {
+        "object": "file",
+        "bytes": len(raw),
+        "filename": "picture.png",
+        "purpose": "vision",
+        "status": "processed",
+    }
+
+
+async def test_uploads_are_logged_under_their_route_and_cost_nothing(emu, client, picture):
+    await client.upload(picture())
+    assert emu.requests[-1].route == "files"
+    assert not emu.ledger.sold
+
+
+@pytest.mark.parametrize(("purpose", "status"), [("vision", 200), ("user_data", 200), ("batch", 400), (None, 400)])
+async def test_purpose_is_one_of_two(client, picture, purpose, status):
+    answer = await client.upload(picture(), purpose=purpose)
+    assert answer.status == status
+    assert status == 200 or answer.json["error"]["param"] == "purpose"
+
+
+async def test_upload_without_a_file_is_refused(client):
+    assert refused(await client.upload(None)) == (400, "invalid_request_error", "file")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+async def test_file_comes_back_as_it_was(client, picture, kind):
+    raw = picture(kind=kind)
+    file_id = (await client.upload(raw)).json["id"]
+    content = await client.ask("GET", f"{FILES}/{file_id}/content")
+    assert (content.raw, content.headers["Content-Type"]) == (raw, f"image/{kind.lower()}")
+
+
+async def test_file_that_is_no_picture_is_refused(client, picture):
+    assert refused(await client.upload(b"%PDF")) == (400, "invalid_request_error", "file")
+    assert refused(await client.upload(picture(kind="GIF"))) == (400, "invalid_request_error", "file")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("flux-pro", None),
+        ("nope", (400, "model_not_found", "model")),
+        ("dall-e-3", (400, "invalid_request_error", "model")),
+    ],
+)
+async def test_file_is_for_a_model_that_edits(client, picture, model, expected):
+    answer = await client.upload(picture(), model=model)
+    assert (None if answer.status == 200 else refused(answer)) == expected
+
+
+async def test_file_is_shown_until_it_is_deleted(client, picture):
+    file = (await client.upload(picture())).json
+    path = f"{FILES}/{file['id']}"
+    assert (await client.ask("GET", path)).json == file
+    assert (await client.ask("DELETE", path)).json == {"id": file["id"], "object": "file", "deleted": True}
+    for method, line in (("GET", path), ("DELETE", path), ("GET", f"{path}/content")):
+        answer = await client.ask(method, line)
+        assert refused(answer) == (404, "file_not_found", "id")
+        assert answer.json["error"]["message"] == f"No such File object: {file['id']}"
+
+
+async def test_another_key_does_not_see_it(emu, client, picture):
+    file_id = (await client.upload(picture())).json["id"]
+    other = emu.add_key("sk-other")
+    assert (await client.ask("GET", f"{FILES}/{file_id}", key=other)).status == 404
+    assert await ids(client, key=other) == []
+
+
+async def test_list_is_newest_first_and_can_be_turned_filtered_and_paged(client, picture):
+    first, second, third = [
+        (await client.upload(picture(), purpose=purpose)).json["id"] for purpose in ("vision", "user_data", "vision")
+    ]
+    assert await ids(client) == [third, second, first]
+    assert await ids(client, "?order=asc") == [first, second, third]
+    assert await ids(client, "?purpose=vision") == [third, first]
+    assert await ids(client, "?purpose=batch") == []
+    page = (await client.ask("GET", f"{FILES}?limit=1&after={third}")).json
+    assert [file["id"] for file in page["data"]] == [second]
+    assert (page["has_more"], page["first_id"], page["last_id"]) == (True, second, second)
+    assert (await client.ask("GET", f"{FILES}?limit=2&after={third}")).json["has_more"] is False
+
+
+async def test_empty_list_has_no_ends(client):
+    assert (await client.ask("GET", FILES)).json == {
+        "object": "list",
+        "data": [],
+        "has_more": False,
+        "first_id": None,
+        "last_id": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [("limit=0", "limit"), ("limit=10001", "limit"), ("limit=x", "limit"), ("order=up", "order"), ("after=x", "after")],
+)
+async def test_bad_query_is_refused(client, query, param):
+    assert refused(await client.ask("GET", f"{FILES}?{query}")) == (400, "invalid_request_error", param)
+
+
+async def test_edit_that_was_sold_survives_the_deletion_of_its_file(client, picture, pixels):
+    file_id = (await client.upload(picture(), model="flux-pro")).json["id"]
+    task = await client.edit_json(model="flux-pro", images=[{"file_id": file_id}])
+    await client.ask("DELETE", f"{FILES}/{file_id}")
+    url = (await client.poll(task)).json["data"][0]["url"]
+    assert pixels((await client.get(url)).raw).size == (16, 16)
+
+
+@pytest.mark.parametrize("keep_tasks", [True, False])
+async def test_files_survive_a_restart_as_tasks_do(emu, client, picture, keep_tasks):
+    await client.upload(picture())
+    await emu.restart(keep_tasks=keep_tasks)
+    assert len(await ids(client)) == keep_tasks
+
+
+async def test_files_are_gone_with_the_emulator(emu, client, picture):
+    await client.upload(picture())
+    await emu.aclose()
+    await emu.start()
+    assert await ids(client) == []
