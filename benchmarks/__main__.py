@@ -4,9 +4,9 @@ import json
 import platform
 import sys
 
-from benchmarks import import_time
+from benchmarks import check, edit_memory, import_time
 
-BENCHMARKS = {"import_time": import_time.run}
+BENCHMARKS = {"import_time": import_time.run, "check": check.run, "edit_memory": edit_memory.run}
 
 
 def main() -> None:

@@ -31,9 +31,11 @@ from lemon_async.api.errors import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async.api.models import GenerateRequest
+from lemon_async.api.models import StoredFile
+from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
 from lemon_async.client.image import Image, Images
 from lemon_async.client.session import LemonSession
+from lemon_async.client.stream import PartialImage
 from lemon_async.client.task import ImageTask
 from lemon_async.client.transport import Timeouts
 from lemon_async.pace.retry import RetryPolicy
@@ -47,6 +49,7 @@ __all__ = [
     "Conflict",
     "ContractError",
     "DownloadError",
+    "EditRequest",
     "GenerateRequest",
     "Image",
     "ImageTask",
@@ -55,12 +58,14 @@ __all__ = [
     "LemonError",
     "LemonSession",
     "NotFound",
+    "PartialImage",
     "PayloadTooLarge",
     "PollPolicy",
     "RateLimited",
     "RetryPolicy",
     "ServerError",
     "SessionMisuse",
+    "StoredFile",
     "SubmissionUnknown",
     "TaskCancelled",
     "TaskError",
@@ -69,4 +74,5 @@ __all__ = [
     "TaskTimeout",
     "Timeouts",
     "TransportError",
+    "VariationRequest",
 ]

@@ -1,8 +1,12 @@
 """Fixtures that the test folders share; those for users come from the package's pytest plugin."""
 
+import io
+import struct
+import zlib
 from contextlib import asynccontextmanager
 
 import pytest
+from PIL import Image
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async.emulator import Emulator
@@ -34,3 +38,20 @@ def connect(emulator):
             yield session
 
     return open_session
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """Make the file of a picture; a PNG is padded to any length with a chunk that nobody reads."""
+
+    def make(size=(16, 16), mode="RGBA", *, kind="PNG", colour=0, pad_to=None):
+        file = io.BytesIO()
+        Image.new(mode, size, colour).save(file, kind)
+        raw = file.getvalue()
+        if pad_to is None:
+            return raw
+        padding = b"paDd" + bytes(pad_to - len(raw) - 12)
+        chunk = struct.pack(">I", len(padding) - 4) + padding + struct.pack(">I", zlib.crc32(padding))
+        return raw[:-12] + chunk + raw[-12:]
+
+    return make

@@ -12,6 +12,7 @@ ROOT = [
     "Conflict",
     "ContractError",
     "DownloadError",
+    "EditRequest",
     "GenerateRequest",
     "Image",
     "ImageTask",
@@ -20,12 +21,14 @@ ROOT = [
     "LemonError",
     "LemonSession",
     "NotFound",
+    "PartialImage",
     "PayloadTooLarge",
     "PollPolicy",
     "RateLimited",
     "RetryPolicy",
     "ServerError",
     "SessionMisuse",
+    "StoredFile",
     "SubmissionUnknown",
     "TaskCancelled",
     "TaskError",
@@ -34,6 +37,7 @@ ROOT = [
     "TaskTimeout",
     "Timeouts",
     "TransportError",
+    "VariationRequest",
 ]
 
 

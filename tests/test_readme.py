@@ -3,18 +3,32 @@
 import ast
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import PIL.Image
 import pytest
+from PIL import ImageChops
 
 from lemon_async import PollPolicy
 from lemon_async.emulator import Emulator
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 # What each example leaves on the disk.
-FILES = [{"cat.png"}, {"sunset.png"}, {"red.png", "green.png", "blue.png"}, set(), set(), set()]
+FILES = [
+    {"cat.png"},
+    {"sunset.png"},
+    {"red.png", "green.png", "blue.png"},
+    {"mask.png", "before.png", "after.png"},
+    {"fog.png", "snow.png"},
+    {"preview-0.png", "preview-1.png", "lighthouse.png"},
+    set(),
+    set(),
+    set(),
+]
+PICTURES = Path(__file__).parent / "pictures"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
@@ -37,6 +51,19 @@ async def test_readme_example_runs(number, monkeypatch, tmp_path, lemon_session,
     files = {path.name for path in tmp_path.iterdir()}
     assert files == FILES[number]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in files)
+    for name in files & {"before.png", "after.png"}:
+        check_picture(tmp_path / name)
+
+
+def check_picture(made):
+    """The README shows what its example makes; a picture that is missing is made anew, to be looked at."""
+    shown = PICTURES / made.name
+    if not shown.exists():
+        shutil.copy(made, shown)
+        pytest.fail(f"{shown} was missing and is made anew: look at it")
+    with PIL.Image.open(made) as ours, PIL.Image.open(shown) as theirs:
+        assert ours.size == theirs.size
+        assert ImageChops.difference(ours.convert("RGBA"), theirs.convert("RGBA")).getbbox(alpha_only=False) is None
 
 
 def test_readme_has_the_two_commands():

@@ -21,7 +21,8 @@ from typing import Any, Protocol, Self
 
 import attrs
 
-from lemon_async.api.models import GenerateRequest
+from lemon_async.api.models import ImageData
+from lemon_async.api.requests import Request
 
 __all__ = [
     "AccessDenied",
@@ -82,10 +83,14 @@ class LemonError(Exception):
     Attributes:
         task: The task a post-submit error is about; `None` before a sale and after unpickling.
         resume_token: What `LemonSession.task` takes to pick that task up again.
+        request_id: Quote it to the service's support; `None` when there was no answer, or none in it.
+        headers: Headers of the answer, names in lower case: all of a refusal's, the `x-*` ones of a task's.
     """
 
     task: ResumableTask | None = attrs.field(default=None, repr=False)
     resume_token: str | None = attrs.field(init=False, repr=False, default=attrs.Factory(_token_of, takes_self=True))
+    request_id: str | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
     def __attrs_post_init__(self) -> None:
         # `args` would repeat every field, the live task included, in each default rendering.
@@ -161,12 +166,14 @@ class SubmissionUnknown(LemonError):
         fingerprint: SHA-256 of the request's body, to find the sale in the service's records.
         reason: What was seen instead of an answer, in one line.
         status: HTTP status of the unreadable answer; `None` when there was none.
+        partial_images: What a stream had delivered before it broke, as the service sent it.
     """
 
-    request: GenerateRequest
+    request: Request
     fingerprint: str
     reason: str
     status: int | None = None
+    partial_images: tuple[ImageData, ...] = attrs.field(default=(), repr=False)
 
     def __str__(self) -> str:
         return (
@@ -194,9 +201,8 @@ class ApiError(LemonError):
         retry_after: Seconds to wait, finite and not negative; `None` when not told.
         balance_usd: What is left on the account.
         estimated_cost_usd: What the request would have cost.
+        upstream: What the service told of the provider behind it, as it came.
         validation_errors: One mapping per refused field, with `field`, `message` and `code`.
-        request_id: Quote it to the service's support.
-        headers: The response headers, names in lower case.
     """
 
     status: int
@@ -212,9 +218,8 @@ class ApiError(LemonError):
     retry_after: float | None = None
     balance_usd: float | None = None
     estimated_cost_usd: float | None = None
+    upstream: Any = None
     validation_errors: tuple[Mapping[str, Any], ...] = ()
-    request_id: str | None = None
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
     def __str__(self) -> str:
         label = f"HTTP {self.status} {self.code}" if self.code else f"HTTP {self.status}"

@@ -1,80 +1,13 @@
-"""The nouns of the service: what is asked for and what is said of it, as frozen data.
-
-Requests are made by users and go out as JSON; snapshots are made by `wire` from what came in.
-"""
+"""What the service says of its jobs, files and models, as frozen data; `wire` makes it from what came in."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import attrs
 
-__all__ = ["Billing", "GenerateFields", "GenerateRequest", "ImageData", "TaskFault", "TaskSnapshot"]
+__all__ = ["Billing", "ImageData", "Model", "StoredFile", "TaskFault", "TaskSnapshot"]
 
-
-class GenerateFields(TypedDict, total=False):
-    """Fields of "Create image" beside the prompt; what is not given is not sent.
-
-    Which model takes which field and value is told by `lemon_async.api.contracts`.
-    """
-
-    model: str
-    """Model id, such as `flux-pro`; the server's default is `dall-e-3`."""
-    n: int
-    """Number of images, 1-10, model dependent; the server's default is 1."""
-    size: str
-    """`auto` or `WIDTHxHEIGHT` in pixels."""
-    aspect_ratio: str
-    """`WIDTH:HEIGHT`, such as `16:9`."""
-    resolution: str
-    """`1k`, `2k` or `4k`."""
-    quality: str
-    """`standard` or `hd` (DALL-E); `auto`, `low`, `medium` or `high` (GPT Image)."""
-    style: str
-    """`vivid` or `natural` (DALL-E 3)."""
-    response_format: Literal["url", "b64_json"]
-    """How inline images arrive; tasks always answer with URLs."""
-    async_: bool
-    """Sent as `async`: create a task first (gpt-image-2 and FLUX)."""
-    background: str
-    """`auto`, `transparent` or `opaque` (gpt-image-2)."""
-    output_format: str
-    """`png`, `jpeg` or `webp` (gpt-image-2)."""
-    output_compression: int
-    """Per cent, 0-100 (gpt-image-2)."""
-    moderation: str
-    """`auto` or `low` (gpt-image-2)."""
-    partial_images: int
-    """Number of previews while streaming (gpt-image-2)."""
-    user: str
-    """Your own id of the end user."""
-    extra: Mapping[str, Any]
-    """Fields this version has never heard of, sent as they are."""
-
-
-@attrs.frozen
-class GenerateRequest:
-    """A request for images; goes wherever a prompt goes. `None` means: not sent.
-
-    The fields are those of `GenerateFields`.
-    """
-
-    prompt: str
-    model: str | None = attrs.field(default=None, kw_only=True)
-    n: int | None = attrs.field(default=None, kw_only=True)
-    size: str | None = attrs.field(default=None, kw_only=True)
-    aspect_ratio: str | None = attrs.field(default=None, kw_only=True)
-    resolution: str | None = attrs.field(default=None, kw_only=True)
-    quality: str | None = attrs.field(default=None, kw_only=True)
-    style: str | None = attrs.field(default=None, kw_only=True)
-    response_format: Literal["url", "b64_json"] | None = attrs.field(default=None, kw_only=True)
-    async_: bool | None = attrs.field(default=None, kw_only=True)
-    background: str | None = attrs.field(default=None, kw_only=True)
-    output_format: str | None = attrs.field(default=None, kw_only=True)
-    output_compression: int | None = attrs.field(default=None, kw_only=True)
-    moderation: str | None = attrs.field(default=None, kw_only=True)
-    partial_images: int | None = attrs.field(default=None, kw_only=True)
-    user: str | None = attrs.field(default=None, kw_only=True)
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
+_NOTHING: Mapping[str, Any] = {}
 
 
 @attrs.frozen
@@ -105,10 +38,12 @@ class Billing:
 
     Attributes:
         transaction_id: `billing_transaction_id` of a completed task.
+        usage: Token counts of token-priced models, as they came.
         headers: Every `x-*` header of the answer, names in lower case; their names are not documented.
     """
 
     transaction_id: str | None = None
+    usage: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
@@ -123,7 +58,6 @@ class TaskSnapshot:
         images: The usable entries of `data`.
         created: Unix seconds, as the service tells them.
         progress: As the service tells it; the scale is not documented.
-        usage: Token counts of token-priced models, as they came.
     """
 
     status: str = ""
@@ -135,10 +69,78 @@ class TaskSnapshot:
     progress: float | None = None
     fault: TaskFault | None = None
     is_cancelled: bool = False
-    usage: Mapping[str, Any] | None = None
     billing: Billing = attrs.field(factory=Billing)
 
     @property
     def is_done(self) -> bool:
         """Whether the service will not change its mind."""
         return self.status in {"completed", "failed"}
+
+
+@attrs.frozen
+class StoredFile:
+    """A file that the service keeps for a key ("Files": OpenAI's file object); goes wherever a source picture goes.
+
+    Attributes:
+        id: What edits refer to; `StoredFile("file-abc123")` is enough for that.
+        filename: As it was uploaded.
+        size_bytes: The service calls it `bytes`.
+        purpose: `vision` or `user_data`.
+        created_at: Unix seconds.
+        status: `processed` when it can be used.
+        model: Whose channel it was uploaded to, as far as this side knows: edits need the same model.
+        raw: The whole answer, fields included that this version does not know.
+    """
+
+    id: str
+    filename: str | None = attrs.field(default=None, kw_only=True)
+    size_bytes: int | None = attrs.field(default=None, kw_only=True)
+    purpose: str | None = attrs.field(default=None, kw_only=True)
+    created_at: int | None = attrs.field(default=None, kw_only=True)
+    status: str | None = attrs.field(default=None, kw_only=True)
+    model: str | None = attrs.field(default=None, kw_only=True)
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, repr=False, eq=False)
+
+
+@attrs.frozen
+class Model:
+    """A model of the catalogue ("List models").
+
+    Attributes:
+        id: What goes into `model=`.
+        created: Unix seconds.
+        owned_by: The provider.
+        lemondata: What LemonData adds, as it came: what is named below, and whatever else there is.
+        raw: The whole answer, fields included that this version does not know.
+    """
+
+    id: str
+    created: int | None = attrs.field(default=None, kw_only=True)
+    owned_by: str | None = attrs.field(default=None, kw_only=True)
+    lemondata: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, repr=False, eq=False)
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, repr=False, eq=False)
+
+    @property
+    def category(self) -> str | None:
+        """What it makes, such as `image`."""
+        value = self.lemondata.get("category")
+        return value if isinstance(value, str) else None
+
+    @property
+    def pricing_unit(self) -> str | None:
+        """What is billed, such as `per_image`."""
+        value = self.lemondata.get("pricing_unit")
+        return value if isinstance(value, str) else None
+
+    @property
+    def supported_operations(self) -> tuple[str, ...]:
+        """What it can do, in the service's words; empty when not told."""
+        value = self.lemondata.get("supported_operations")
+        return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()
+
+    @property
+    def preference(self) -> Mapping[str, Any]:
+        """Its place in the shortlist of `recommended_for="image"`: rank, success rate, samples; else empty."""
+        preferences = self.lemondata.get("agent_preferences")
+        image = preferences.get("image") if isinstance(preferences, Mapping) else None
+        return image if isinstance(image, Mapping) else _NOTHING

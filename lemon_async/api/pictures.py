@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-__all__ = ["PictureFacts", "find_picture_fault", "sniff"]
+__all__ = ["TAIL_BYTES", "PictureFacts", "find_picture_fault", "judge_picture", "sniff"]
+
+TAIL_BYTES = 64
+"""How much of the end tells whether it is there."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
@@ -22,18 +25,26 @@ _MOST_PIXELS = 200_000_000
 
 @attrs.frozen
 class PictureFacts:
-    """Format (`png jpeg webp gif avif`) and, where the header tells it, `(width, height)` in pixels."""
+    """What the header tells.
+
+    Attributes:
+        format: `png jpeg webp gif avif`.
+        size: `(width, height)` in pixels, where it tells that.
+        has_transparency: Whether there is an alpha channel or a transparent colour; told of PNG only.
+    """
 
     format: str
     size: tuple[int, int] | None = None
+    has_transparency: bool | None = None
 
 
 def sniff(content: bytes) -> PictureFacts | None:
     """Return what a picture's first bytes tell, or `None` when they are no picture."""
     for signature, (name, measure) in _FORMATS.items():
         if _matches(content, signature):
+            transparency = _has_transparency(content) if name == "png" else None
             try:
-                return PictureFacts(name, measure(content))
+                return PictureFacts(name, measure(content), transparency)
             except (struct.error, IndexError):
                 return PictureFacts(name)
     return None
@@ -41,12 +52,23 @@ def sniff(content: bytes) -> PictureFacts | None:
 
 def find_picture_fault(content: bytes) -> str | None:
     """Return why `content` is not a whole picture that is safe to open, or `None` when it is one."""
-    facts = sniff(content)
+    return judge_picture(sniff(content), content, content[-TAIL_BYTES:], len(content))
+
+
+def judge_picture(facts: PictureFacts | None, head: bytes, tail: bytes, size_bytes: int) -> str | None:
+    """Return why a picture is not whole or not safe to open, or `None` when nothing is wrong with it.
+
+    Args:
+        facts: What `sniff` made of `head`.
+        head: Its first bytes, as many as one cares to read.
+        tail: Its last `TAIL_BYTES`.
+        size_bytes: How many there are in all.
+    """
     if facts is None:
-        return "an empty answer" if not content else "the bytes are not a picture"
-    if facts.size is not None and facts.size[0] * facts.size[1] > _MOST_PIXELS:
+        return "there are no bytes" if not size_bytes else "the bytes are not a picture"
+    if facts.size is not None and not 0 < facts.size[0] * facts.size[1] <= _MOST_PIXELS:
         return f"the header claims {facts.size[0]} x {facts.size[1]} pixels"
-    if not _ENDS[facts.format](content):
+    if not _ENDS[facts.format](head, tail, size_bytes):
         return "the picture is cut off"
     return None
 
@@ -55,6 +77,15 @@ def _matches(content: bytes, signature: bytes) -> bool:
     """A `?` in a signature stands for any byte (the length inside a container)."""
     pairs = zip(signature, content, strict=False)
     return len(content) >= len(signature) and all(sign in (ord("?"), byte) for sign, byte in pairs)
+
+
+def _has_transparency(content: bytes) -> bool | None:
+    """Tell whether a PNG has an alpha channel (colour types 4 and 6) or marks a colour as transparent (`tRNS`)."""
+    pixels_at = content.find(b"IDAT")
+    header = content if pixels_at < 0 else content[:pixels_at]
+    if header[25:26] in {b"\x04", b"\x06"} or b"tRNS" in header:
+        return True
+    return None if pixels_at < 0 else False  # what was not read may tell it
 
 
 def _png_size(content: bytes) -> tuple[int, int]:
@@ -107,10 +138,10 @@ _FORMATS: Mapping[bytes, tuple[str, Callable[[bytes], tuple[int, int] | None]]] 
     b"GIF89a": ("gif", _gif_size),
     b"????ftypavif": ("avif", _no_size),
 }
-_ENDS: Mapping[str, Callable[[bytes], bool]] = {
-    "png": lambda content: _PNG_END in content[-64:],
-    "jpeg": lambda content: _JPEG_END in content[-64:],
-    "webp": lambda content: len(content) >= 8 + int.from_bytes(content[4:8], "little"),
-    "gif": lambda content: content[-64:].rstrip(b"\0").endswith(b";"),
-    "avif": lambda _: True,
+_ENDS: Mapping[str, Callable[[bytes, bytes, int], bool]] = {
+    "png": lambda _head, tail, _size: _PNG_END in tail,
+    "jpeg": lambda _head, tail, _size: _JPEG_END in tail,
+    "webp": lambda head, _tail, size: size >= 8 + int.from_bytes(head[4:8], "little"),
+    "gif": lambda _head, tail, _size: tail.rstrip(b"\0").endswith(b";"),
+    "avif": lambda _head, _tail, _size: True,
 }

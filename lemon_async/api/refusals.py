@@ -17,7 +17,7 @@ from lemon_async.api.errors import (
 )
 from lemon_async.api.response import Response, Unreadable, one_line, retry_after_s
 
-__all__ = ["api_error", "is_worth_retrying", "stated_error"]
+__all__ = ["api_error", "is_worth_retrying", "request_id_of", "stated_error"]
 
 _CLASSES: Mapping[int, type[ApiError]] = {
     400: BadRequest,
@@ -60,9 +60,14 @@ def api_error(response: Response) -> ApiError:
         **_hints(error),
         validation_errors=_mappings(parsed.get("validation_errors") if isinstance(parsed, Mapping) else None),
         retry_after=_retry_after(response, error),
-        request_id=one_line(response.headers.get("x-request-id")) or one_line(error.get("request_id")),
+        request_id=request_id_of(response.headers) or one_line(error.get("request_id")),
         headers=dict(response.headers),
     )
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Return the id that the service's support asks for."""
+    return one_line(headers.get("x-request-id"))
 
 
 def is_worth_retrying(error: ApiError) -> bool:
@@ -79,6 +84,7 @@ def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
         "retryable": error["retryable"] if isinstance(error.get("retryable"), bool) else None,
         "suggestions": tuple(s["id"] for s in suggestions if isinstance(s.get("id"), str)),
         "alternatives": _mappings(error.get("alternatives")),
+        "upstream": _lines(error.get("upstream")),
     }
 
 
@@ -98,8 +104,11 @@ def _number(value: object) -> float | None:
 def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list):
         return ()
-    return tuple(
-        {name: one_line(item) or "" if isinstance(item, str) else item for name, item in entry.items()}
-        for entry in value
-        if isinstance(entry, Mapping)
-    )
+    return tuple(_lines(entry) for entry in value if isinstance(entry, Mapping))
+
+
+def _lines(value: Any) -> Any:
+    """Return a hint as it came, but for its text: that ends up in terminals and logs."""
+    if isinstance(value, Mapping):
+        return {name: one_line(item) or "" if isinstance(item, str) else item for name, item in value.items()}
+    return one_line(value) if isinstance(value, str) else value

@@ -11,7 +11,9 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 __all__ = [
     "DEFAULT_ORIGIN",
     "find_link_fault",
+    "find_remote_fault",
     "is_loopback",
+    "one_segment",
     "parse_base_url",
     "poll_path",
     "redact",
@@ -26,7 +28,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/-]+(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
 _PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII without backslash
 _HOST = re.compile(r"(.*@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+_BROKEN_PORT = re.compile(r"^([^/]*//)[^/:\[\]]*:(?![0-9]*(/|$)).*", re.DOTALL)  # a password with "/", "?" or "#" in it
 _UNICAST = ipaddress.ip_network("2000::/3")  # beside it: mapped, compatible, NAT64, local, multicast
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # of which newer versions of Python call parts global
+_HOME_DOMAINS = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa", ".intranet", ".lan")
 _LONGEST_ID = 512
 
 
@@ -76,9 +81,21 @@ def task_path(task_id: str) -> str:
     Raises:
         ValueError: When the id cannot be one segment of a path.
     """
-    if not task_id or len(task_id) > _LONGEST_ID or not _PLAIN.fullmatch(task_id) or _climbs(task_id):
-        raise ValueError("a task id is one word of printable ASCII, like ldtask_0123abcd")
-    return f"/v1/tasks/{quote(task_id, safe='')}"
+    try:
+        return f"/v1/tasks/{one_segment(task_id)}"
+    except ValueError:
+        raise ValueError("a task id is one word of printable ASCII, like ldtask_0123abcd") from None
+
+
+def one_segment(word: str) -> str:
+    """Return an id as one segment of a path.
+
+    Raises:
+        ValueError: When it cannot be one.
+    """
+    if not word or len(word) > _LONGEST_ID or not _PLAIN.fullmatch(word) or _climbs(word):
+        raise ValueError("it is not one word of printable ASCII")
+    return quote(word, safe="")
 
 
 def poll_path(origin: str, task_id: str | None, poll_url: str | None) -> tuple[str, str | None]:
@@ -115,6 +132,25 @@ def find_link_fault(url: str, *, allow_loopback: bool) -> str | None:
     return None
 
 
+def find_remote_fault(url: str) -> str | None:
+    """Return why the service would not fetch a source picture from `url` ("Remote image URLs"), or `None`.
+
+    Whatever a name resolves to is the service's to check.
+    """
+    parts = _split(url)
+    if parts is None or not parts.hostname:
+        return "is no plain web address such as https://example.com/cat.png (anything beyond ASCII percent-encoded)"
+    if parts.scheme not in _DEFAULT_PORTS:
+        return "is no http or https address"
+    if "@" in parts.netloc:
+        return "holds credentials, which the service refuses: upload the picture instead"
+    if "#" in url:
+        return "has a fragment (#…), which the service refuses: leave it out"
+    if _is_private(parts.hostname):
+        return "points into a private network, where the service does not fetch: upload the picture instead"
+    return None
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether `host` is this machine, by its literal address or the name `localhost`."""
     try:
@@ -126,6 +162,7 @@ def is_loopback(host: str) -> bool:
 def redact(url: str) -> str:
     """Return `url` without credentials, query and fragment, cut to a length that fits a message."""
     bare = re.sub(r"//[^/]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0])
+    bare = _BROKEN_PORT.sub(r"\1?", bare)
     return re.sub(r"[^\x21-\x7e]", "?", bare)[:200]
 
 
@@ -157,14 +194,13 @@ def _climbs(path: str) -> bool:
 
 def _is_private(host: str) -> bool:
     name = host.rstrip(".")
-    if name == "localhost" or name.endswith((".localhost", ".local", ".internal")):
-        return True
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
         # "127.1", "0x7f.1" and "2130706433" are addresses to a resolver; no public name ends in a number.
-        return re.fullmatch(r"(0x[0-9a-f]*|\d+)", name.rpartition(".")[2]) is not None
+        is_number = re.fullmatch(r"(0x[0-9a-f]*|\d+)", name.rpartition(".")[2]) is not None
+        return is_number or "." not in name or name.endswith(_HOME_DOMAINS)
     # `is_global` differs between versions of Python in what it makes of IPv4 inside IPv6 (2002::/16 is 6to4).
     if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or address.sixtofour):
         return True
-    return address.is_multicast or not address.is_global
+    return address.is_multicast or not address.is_global or address in _PROTOCOLS

@@ -1,10 +1,10 @@
-"""The command `lemon-async`: pictures from a shell, and the emulator as a server.
+"""The command `lemon-async`: pictures, models and files from a shell, and the emulator as a server.
 
-Paths of saved pictures go to stdout, everything else to stderr. The exit code is that of the worst job:
+Paths of saved pictures, ids and lists go to stdout, everything else to stderr. The exit code is that of the worst job:
 
-    0    every picture was saved
-    1    the service refused, a task failed, or a picture could not be fetched or saved
-    2    the command itself is wrong; nothing was sent
+    0    everything was done, every picture was saved
+    1    the service refused, a task failed, or a picture or file could not be fetched or saved
+    2    the command itself is wrong: everything that is was told at once, and nothing was sent
     3    a paid request was sent and its fate is unknown: look before you repeat it
     4    a task is not finished; the message tells how to pick it up again
     130  interrupted (143: terminated); pending tasks are listed with the command that picks them up again

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from lemon_async.client.image import Image
 from lemon_async.client.session import LemonSession
 from lemon_async.client.task import ImageTask
 
-__all__ = ["Job", "Notes", "complain", "exit_code_of", "run"]
+__all__ = ["Job", "Notes", "complain", "exit_code_of", "note", "run", "worst"]
 
 # From harmless to grave; a script should hear of the gravest.
 _GRAVITY = (0, 2, 1, 4, 3)
@@ -44,12 +44,22 @@ def exit_code_of(error: Exception) -> int:
             return 1
 
 
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code that a script should hear of."""
+    return max(codes, key=_GRAVITY.index)
+
+
 class Notes(logging.Handler):
     """Prints what the library warns of, around the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        tqdm.write(plain(f"note: {record.getMessage()}"), file=sys.stderr)
+        note(record.getMessage())
+
+
+def note(text: str) -> None:
+    """Print what is worth knowing, and no error."""
+    tqdm.write(plain(f"note: {text}"), file=sys.stderr)
 
 
 def complain(error: Exception, label: str = "") -> None:
@@ -75,7 +85,7 @@ async def run(lemon: LemonSession, jobs: Sequence[Job], destination: Destination
             bar.close()
             _tell_what_is_open(lemon, pick_up)
             raise
-    return max((job.result() for job in running), key=_GRAVITY.index)
+    return worst(job.result() for job in running)
 
 
 async def _run_one(job: Job, destination: Destination, bar: "tqdm[Any]", pick_up: str) -> int:
@@ -92,7 +102,7 @@ async def _run_one(job: Job, destination: Destination, bar: "tqdm[Any]", pick_up
             complain(error, job.label)
         codes = [exit_code_of(error)]
     bar.update()
-    return max(codes, key=_GRAVITY.index)
+    return worst(codes)
 
 
 def _tell_timeout(error: TaskTimeout, label: str, pick_up: str) -> None:

@@ -39,6 +39,7 @@ class Downloads:
         self._allow_loopback = allow_loopback
         self._slots = anyio.Semaphore(limit)
         self._http: aiohttp.ClientSession | None = None
+        self._arrived: set[aiohttp.ClientResponse] = set()
         self._is_closed = False
 
     async def fetch(self, url: str) -> bytes:
@@ -62,6 +63,8 @@ class Downloads:
     async def aclose(self) -> None:
         """Close the connections; downloads under way end with `DownloadError`."""
         self.close()
+        for arrived in self._arrived:
+            arrived.close()  # a session that closes a connection does not wake who reads from it
         if self._http is not None:
             await self._http.close()
 
@@ -103,7 +106,11 @@ class Downloads:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             # Unpacking what nobody asked to be packed is how half a megabyte becomes half a gigabyte.
             raise DownloadError(url=redact(link), reason="the picture is packed in a way that was not asked for")
-        content = await read_body(response, _MAX_BYTES)
+        self._arrived.add(response)
+        try:
+            content = await read_body(response, _MAX_BYTES)
+        finally:
+            self._arrived.discard(response)
         fault = find_picture_fault(content)
         if fault is not None:
             raise _Transient(DownloadError(url=redact(link), reason=fault))

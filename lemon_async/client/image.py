@@ -14,6 +14,7 @@ from lemon_async.api.models import Billing, ImageData, TaskSnapshot
 from lemon_async.api.pictures import find_picture_fault, sniff
 from lemon_async.api.urls import redact
 from lemon_async.client.files import publish
+from lemon_async.client.threads import finish_in_thread
 
 __all__ = ["Image", "Images"]
 
@@ -84,15 +85,12 @@ class Image:
             OSError: When the folder is missing, full or not writable; the picture can still be read.
         """
         target = _target(path)
-        content = await self._fetch() if self._content is None else self._content
-        writing = asyncio.ensure_future(asyncio.to_thread(publish, target, content))
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])
-            writing.exception()  # seen, so that nobody reports it as lost
-            raise
+        await finish_in_thread(publish, target, await self._bytes())
         return target
+
+    async def _bytes(self) -> bytes:
+        """Return the bytes, and keep them only if they were kept before."""
+        return await self._fetch() if self._content is None else self._content
 
     async def _fetch(self) -> bytes:
         try:
@@ -136,7 +134,7 @@ class Images(Sequence[Image]):
     def __init__(self, snapshot: TaskSnapshot, download: Download, task: ResumableTask | None = None) -> None:
         self._images = tuple(Image(data, download, task) for data in snapshot.images)
         self.created: int | None = snapshot.created
-        self.usage: Mapping[str, Any] | None = snapshot.usage
+        self.usage: Mapping[str, Any] | None = snapshot.billing.usage
         self.billing: Billing = snapshot.billing
         self.task_id: str | None = snapshot.task_id if task is None else task.id
 

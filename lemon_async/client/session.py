@@ -1,45 +1,46 @@
 """`LemonSession`: the object users hold, and the owner of everything that runs for them."""
 
-import asyncio
 import logging
-import os
-from collections.abc import AsyncGenerator, Iterable
-from difflib import get_close_matches
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, Unpack
 from urllib.parse import urlsplit
 
-import anyio
-import attrs
-
-from lemon_async.api.contracts import check
-from lemon_async.api.errors import (
-    ContractError,
-    Problem,
-    SessionMisuse,
-    SubmissionUnknown,
-    TransportError,
+from lemon_async.api.errors import Problem, SubmissionUnknown
+from lemon_async.api.models import Model, StoredFile
+from lemon_async.api.requests import (
+    EditFields,
+    EditRequest,
+    GenerateFields,
+    JobFields,
+    Request,
+    Source,
+    VariationFields,
+    VariationRequest,
 )
-from lemon_async.api.models import GenerateFields, GenerateRequest, TaskSnapshot
-from lemon_async.api.refusals import api_error
-from lemon_async.api.urls import DEFAULT_ORIGIN, is_loopback, parse_base_url, poll_path, task_path
-from lemon_async.api.wire import Alive, read_poll
-from lemon_async.client import fanout
+from lemon_async.api.urls import is_loopback
+from lemon_async.client import fanout, library
+from lemon_async.client.answer import Answer
+from lemon_async.client.calls import Calls
+from lemon_async.client.desk import Desk
 from lemon_async.client.download import Downloads
 from lemon_async.client.image import Images
 from lemon_async.client.key import ApiKey
+from lemon_async.client.lifetime import Lifetime
+from lemon_async.client.money import Spent
 from lemon_async.client.poller import Poller
-from lemon_async.client.submission import Submissions
+from lemon_async.client.preparation import build, find_problems, prepared, requested
+from lemon_async.client.settings import check_settings
+from lemon_async.client.stream import ImageStream
+from lemon_async.client.submission import Order, Submissions
 from lemon_async.client.task import ImageTask
-from lemon_async.client.tokens import parse_reference
 from lemon_async.client.transport import Timeouts, Transport
 from lemon_async.pace.budget import Budget
 from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
 
-__all__ = ["BASE_URL_VARIABLE", "LemonSession"]
-
-BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
+__all__ = ["LemonSession"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 
@@ -87,9 +88,8 @@ class LemonSession:
             "retry": (retry, RetryPolicy),
             "timeouts": (timeouts, Timeouts),
         }
-        self.base_url: str = _check_settings(base_url, key, limits, policies)
+        self.base_url: str = check_settings(base_url, key, limits, policies)
         budget = Budget()
-        self._timeouts = timeouts
         self._check_contracts = check_contracts
         self._transport = Transport(self.base_url, key, timeouts=timeouts, budget=budget)
         self._submissions = Submissions(self._transport, retry, limit=max_submits)
@@ -100,18 +100,14 @@ class LemonSession:
             limit=max_downloads,
             allow_loopback=is_loopback(urlsplit(self.base_url).hostname or ""),
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = os.getpid()
-        self._closing: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._calls = Calls(self._transport, retry)
+        parts = (self._transport, self._downloads, self._poller)
+        self._life = Lifetime(parts, close_s=timeouts.close_s)
+        self._desk = Desk(self._life, self._transport, self._poller, self._downloads)
+        self.files: library.Files = library.Files(self._calls, self._check_usable)
 
     async def generate(
-        self,
-        prompt: str | GenerateRequest,
-        /,
-        *,
-        check_contracts: bool | None = None,
-        **fields: Unpack[GenerateFields],
+        self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[GenerateFields]
     ) -> Images:
         """Return the images for a prompt, however the service delivers them. Spends money, once.
 
@@ -125,16 +121,59 @@ class LemonSession:
             SubmissionUnknown: It was sent and its fate is unknown; it is not sent again.
             TaskError: It was sold and did not end in images; the error can be resumed from.
         """
-        task = await self.submit(prompt, check_contracts=check_contracts, **fields)
-        return await task
+        return await (await self.submit(prompt, check_contracts=check_contracts, **fields))
 
-    async def submit(
+    async def edit(
         self,
-        prompt: str | GenerateRequest,
+        prompt: str | EditRequest,
+        /,
+        *,
+        image: Source | Sequence[Source] | None = None,
+        mask: Source | None = None,
+        check_contracts: bool | None = None,
+        **fields: Unpack[EditFields],
+    ) -> Images:
+        """Return pictures made from pictures. Spends money, once; cancelling and errors are those of `generate`.
+
+        Uploads are streamed from where they are, and read once before anything is sent: their type and size come from
+        their bytes. For a task instead of its images, `submit(prompt, image=...)`.
+
+        Args:
+            prompt: The description of the edit, or a whole request.
+            image: One `Source` or several, at most 16 (xAI: 3) of 50 MB each: paths, bytes, binary files, async
+                iterables of bytes and `Image`s are uploaded; addresses and stored files are told to the service. One
+                request holds uploads or addresses, not both.
+            mask: A PNG as large as the first image; its fully transparent areas are edited. For uploads only.
+            check_contracts: Overrides the session's setting for this request.
+            **fields: See `EditFields`; the server's default model is `dall-e-2`.
+        """
+        given = {name: value for name, value in (("image", image), ("mask", mask)) if value is not None}
+        request = build(EditRequest, {**given, **fields}, prompt)
+        return await (await self._submit(request, check_contracts))
+
+    async def vary(
+        self,
+        image: Source | VariationRequest,
         /,
         *,
         check_contracts: bool | None = None,
-        **fields: Unpack[GenerateFields],
+        **fields: Unpack[VariationFields],
+    ) -> Images:
+        """Return variations of a picture (dall-e-2). Spends money, once; cancelling and errors as for `generate`.
+
+        Args:
+            image: A square PNG of less than 4 MB, as for `edit`, to be uploaded; or a whole request.
+            check_contracts: Overrides the session's setting for this request.
+            **fields: See `VariationFields`.
+        """
+        if isinstance(image, VariationRequest):
+            request = build(VariationRequest, fields, image)
+        else:
+            request = build(VariationRequest, {"image": image, **fields})
+        return await (await self._submit(request, check_contracts))
+
+    async def submit(
+        self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
     ) -> ImageTask:
         """Return a task as soon as the service has accepted the job. Spends money, once.
 
@@ -143,21 +182,53 @@ class LemonSession:
         in `unknown_submissions`.
 
         Args:
-            prompt: The description of the image, or a whole request.
+            prompt: The description of the image, or a whole request: `EditRequest` and `VariationRequest`, too.
             check_contracts: Overrides the session's setting for this request.
-            **fields: See `GenerateFields`; they take precedence over those of a request.
+            **fields: See `GenerateFields`; they take precedence over those of a request. With `image`, and perhaps
+                `mask`, it is an edit, as in `edit`.
 
         Raises:
             ContractError, TransportError, ApiError, SubmissionUnknown: As for `generate`.
         """
+        return await self._submit(requested(prompt, fields), check_contracts)
+
+    @asynccontextmanager
+    async def stream(
+        self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
+    ) -> AsyncGenerator[ImageStream, None]:
+        """Have pictures made and watch them come: `async with session.stream(...) as stream`. Spends money, once.
+
+        `async for picture in stream` yields `PartialImage`s, as many as `partial_images` asks for, and the finished
+        `Image`s; then `stream.images` has what `generate` would have returned. For families with `partial_images`
+        (gpt-image-2). Cancelling, or leaving the block before the end, stops the stream, not the sale: the
+        `SubmissionUnknown` is kept in `unknown_submissions`.
+
+        Raises:
+            ContractError, TransportError, ApiError: As for `generate`, on entering.
+            SubmissionUnknown: On entering or reading; `partial_images` holds what had arrived.
+            TaskFailed: While reading: the service gave up.
+        """
         self._check_usable()
-        request = _request(prompt, fields)
-        if self._check_contracts if check_contracts is None else check_contracts:
-            problems = check(request)
-            if problems:
-                raise ContractError(problems=problems)
-        snapshot, path = await self._submissions.submit(request)
-        return self._adopt(snapshot, path, request)
+        request = requested(prompt, fields)
+        async with prepared(request, is_checked=self._is_checked(check_contracts), is_stream=True) as payload:
+            order = Order(request, payload)
+            async with self._submissions.stream(order) as answer:
+                source = answer if isinstance(answer, Answer) else self._desk.adopt(answer, request)
+                stream = ImageStream(
+                    order, source, self._submissions, download=self._desk.download, conclude=self._desk.account.sold
+                )
+                try:
+                    yield stream
+                finally:
+                    await stream._leave()
+
+    def check(self, prompt: str | Request, /, **fields: Unpack[JobFields]) -> tuple[Problem, ...]:
+        """Return what is wrong with a request, without sending it; empty when nothing is known to be.
+
+        Of files it reads the beginning and the end, here and now; what can be read only once is looked at when it is
+        sent. Spends nothing.
+        """
+        return find_problems(requested(prompt, fields))
 
     def task(self, reference: str) -> ImageTask:
         """Return a handle on a task of this account, from its id or a `resume_token()`. Spends nothing.
@@ -168,15 +239,7 @@ class LemonSession:
             ContractError: `reference` is neither an id nor a token.
         """
         self._check_usable()
-        found = parse_reference(reference)
-        snapshot = TaskSnapshot(status="pending", task_id=found.task_id, poll_url=found.poll_url, model=found.model)
-        try:
-            path, fault = poll_path(self.base_url, found.task_id, found.poll_url)
-        except ValueError as refusal:
-            raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
-        if fault:
-            logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
-        return self._adopt(snapshot, path, None)
+        return self._desk.resume(reference)
 
     def as_completed(self, tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
         """Iterate over tasks in the order in which they end, well or badly; awaiting each then takes no time.
@@ -196,35 +259,62 @@ class LemonSession:
         """The last 1,000 paid requests whose fate is unknown, cancelled ones included."""
         return tuple(self._submissions.unknown)
 
+    @property
+    def spent(self) -> Spent:
+        """What this session has bought so far, in requests: sold, settled, released, unknown."""
+        return self._desk.account.spent(self._submissions.doubted)
+
+    async def upload(
+        self, file: library.Uploadable, /, *, purpose: str = "vision", model: str | None = None
+    ) -> StoredFile:
+        """Upload a picture, to be edited as often as wanted; see `Files.upload`. Spends nothing.
+
+        Cancelling leaves open whether it arrived; `files.list` tells.
+        """
+        return await self.files.upload(file, purpose=purpose, model=model)
+
+    async def models(
+        self,
+        *,
+        recommended_for: str | None = None,
+        category: str | None = None,
+        provider: str | None = None,
+        tag: str | None = None,
+    ) -> tuple[Model, ...]:
+        """Return the models that all filters let through, in the service's order. Spends nothing.
+
+        Repeated after faults of the way, as long as `RetryPolicy.max_elapsed_s` allows. Cancelling stops the asking.
+
+        Args:
+            recommended_for: `image` asks for the current shortlist, best first; see `Model.preference`.
+            category: Only these, for instance `image`.
+            provider: Only its models.
+            tag: Only models with it.
+
+        Raises:
+            TransportError: No answer came.
+            ApiError: The service refused.
+        """
+        self._check_usable()
+        filters = {"recommended_for": recommended_for, "category": category, "provider": provider, "tag": tag}
+        return await library.find_models(self._calls, **filters)
+
+    async def model(self, model: str, /) -> Model:
+        """Return all there is to know about a model. Spends nothing; cancelling and errors are those of `models`.
+
+        Raises:
+            NotFound: There is none of this id; `did_you_mean` may tell which is meant.
+        """
+        self._check_usable()
+        return await library.get_model(self._calls, model)
+
     async def aclose(self) -> None:
         """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
 
         Pending tasks end with `SessionMisuse` and can be resumed by their token; paid requests under way become
         `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on. Spends nothing.
         """
-        if self._loop is None:
-            self._is_closed = True
-        if self._closing is None:
-            if self._is_closed:
-                return
-            self._check_usable()
-            self._is_closed = True
-            self._transport.close()
-            self._downloads.close()
-            self._poller.close()
-            self._closing = asyncio.get_running_loop().create_task(self._close(), name="lemon_async close")
-        # In a cancelled scope of anyio every await is cancelled: without the shield, the loop could end first.
-        with anyio.CancelScope(shield=True):
-            await asyncio.shield(self._closing)
-
-    async def _close(self) -> None:
-        """Wait, within bounds, for what has been told to end; side by side, so that a slow one leaves none open."""
-        closings = (self._transport.aclose(), self._downloads.aclose(), self._poller.aclose())
-        done, late = await asyncio.wait(map(asyncio.ensure_future, closings), timeout=self._timeouts.close_s)
-        for closing in late:
-            closing.cancel()
-        for closing in done:
-            closing.result()
+        await self._life.end()
 
     async def __aenter__(self) -> Self:
         self._check_usable()
@@ -238,108 +328,23 @@ class LemonSession:
     ) -> None:
         await self.aclose()
 
-    def _check_usable(self, task: ImageTask | None = None) -> None:
-        """Bind the session to the running event loop at first use; an error carries `task`.
+    def _check_usable(self) -> None:
+        self._life.check()
 
-        Raises:
-            SessionMisuse: It is closed, or used outside a coroutine, from another loop or after a fork.
-        """
-        if self._is_closed:
-            message = "the session is closed; open a new one (tasks can be resumed by token)"
-            raise SessionMisuse(message=message, task=task)
-        if os.getpid() != self._process:
-            raise SessionMisuse(message="the session was made before a fork; make one in each process")
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise SessionMisuse(message="use the session inside a coroutine: it needs a running event loop") from None
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise SessionMisuse(
-                message="the session belongs to another event loop; make one in each loop, for instance inside "
-                "the function you give to asyncio.run()",
-                task=task,
-            )
-
-    async def _cancel_task(self, task: ImageTask) -> None:
-        """Ask the service to cancel `task`; use `ImageTask.cancel`."""
-        try:
-            response = await self._transport.call("DELETE", task_path(task.id or ""))
-        except TransportError as failure:
-            raise attrs.evolve(failure, task=task) from failure.__cause__
-        except ValueError:
-            raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
-        reading = read_poll(response)
-        if not isinstance(reading, Alive):
-            raise attrs.evolve(api_error(response), task=task)
-        task._update(reading.snapshot)
-        if task.done:
-            self._poller.end(task)
-
-    async def _download(self, url: str) -> bytes:
-        if self._is_closed:
-            message = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
-            raise SessionMisuse(message=message)
+    async def _submit(self, request: Request, check_contracts: bool | None) -> ImageTask:
         self._check_usable()
-        return await self._downloads.fetch(url)
+        async with prepared(request, is_checked=self._is_checked(check_contracts)) as payload:
+            sale = await self._submissions.submit(Order(request, payload))
+        return self._desk.adopt(sale, request)
 
-    def _adopt(self, snapshot: TaskSnapshot, path: str, request: GenerateRequest | None) -> ImageTask:
-        known = self._poller.find(snapshot.task_id) if snapshot.task_id else None
-        if known is not None:
-            return known
-        task = ImageTask(self, snapshot, download=self._download, path=path, request=request)
-        if not task.done and self._is_closed:
-            task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
-        elif not task.done:
-            self._poller.add(task, is_fresh=request is not None)
-        return task
+    def _is_checked(self, check_contracts: bool | None) -> bool:
+        return self._check_contracts if check_contracts is None else check_contracts
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_is_closed"):
+        if not hasattr(self, "_life"):
             return "<LemonSession refused>"  # as tracebacks of `__init__` show it
-        state = "closed" if self._is_closed else "open"
+        state = "closed" if self._life.is_closed else "open"
         return (
             f"<LemonSession {self.base_url} [{state} | {self._submissions.under_way} submits | "
             f"{len(self._poller)} tasks pending, {self._poller.under_way} polls]>"
         )
-
-
-def _request(prompt: str | GenerateRequest, fields: GenerateFields) -> GenerateRequest:
-    unknown = [name for name in fields if name not in GenerateFields.__annotations__]
-    if unknown:
-        raise ContractError(problems=tuple(Problem(name, _advice_on(name)) for name in unknown))
-    if isinstance(prompt, GenerateRequest):
-        return attrs.evolve(prompt, **fields)
-    return GenerateRequest(prompt, **fields)
-
-
-def _advice_on(name: str) -> str:
-    alike = get_close_matches(f"{name}_", GenerateFields.__annotations__, n=1)
-    guess = f" (did you mean {alike[0]}=?)" if alike else ""
-    return f"is not a field of this version{guess}; pass unknown fields in extra={{...}}"
-
-
-def _check_settings(
-    base_url: str | None, key: ApiKey, limits: dict[str, int], policies: dict[str, tuple[object, type[object]]]
-) -> str:
-    """Return the origin, or raise every problem of the settings at once."""
-    problems = key.problems()
-    try:
-        origin = parse_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN)
-    except ValueError as fault:
-        problems.append(Problem("base_url", str(fault)))
-        origin = ""
-    problems += [
-        Problem(name, f"must be a whole number from 1, not {value!r}")
-        for name, value in limits.items()
-        if type(value) is not int or value < 1
-    ]
-    problems += [
-        Problem(name, f"must be a {kind.__name__}, not {value!r}")
-        for name, (value, kind) in policies.items()
-        if not isinstance(value, kind)
-    ]
-    if problems:
-        raise ContractError(problems=tuple(problems))
-    return origin

@@ -15,22 +15,48 @@ import copy
 import logging
 import random
 from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import count
+from typing import TypeVar
 
 import anyio
+import attrs
 
 from lemon_async.api.errors import ApiError, LemonError, SubmissionUnknown, TransportError
-from lemon_async.api.models import GenerateRequest, TaskSnapshot
-from lemon_async.api.refusals import is_worth_retrying
+from lemon_async.api.models import ImageData, TaskSnapshot
+from lemon_async.api.refusals import is_worth_retrying, request_id_of
+from lemon_async.api.requests import Request
+from lemon_async.api.response import MAX_BODY_BYTES, Response
 from lemon_async.api.urls import poll_path
-from lemon_async.api.wire import GENERATIONS_PATH, Accepted, Garbled, encode, fingerprint, read_submission
-from lemon_async.client.transport import NoAnswer, Transport
+from lemon_async.api.wire import Accepted, Garbled, read_submission
+from lemon_async.client.answer import Answer, NoAnswer
+from lemon_async.client.payload import Payload
+from lemon_async.client.transport import Transport
 from lemon_async.pace.retry import RetryPolicy
 
-__all__ = ["Submissions"]
+__all__ = ["Order", "Sale", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _MOST_REMEMBERED = 1000
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Order:
+    """A request and the body it goes out as."""
+
+    request: Request
+    payload: Payload
+
+
+@attrs.frozen
+class Sale:
+    """A job that was sold: what the service said of it, and where to poll (empty when there is nothing to)."""
+
+    snapshot: TaskSnapshot
+    path: str
 
 
 class Submissions:
@@ -47,44 +73,121 @@ class Submissions:
         self._policy = policy
         self._slots = anyio.Semaphore(limit)
         self.under_way: int = 0
+        self.doubted: int = 0
         self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MOST_REMEMBERED)
 
-    async def submit(self, request: GenerateRequest) -> tuple[TaskSnapshot, str]:
-        """Have a job sold, once, and return what the service said and where to poll. May spend money.
+    async def submit(self, order: Order) -> Sale:
+        """Have a job sold, once. May spend money.
 
         Raises:
-            ContractError: The request cannot be written as JSON; nothing was sent.
             TransportError: It was never sent, and there is no time left to try.
             ApiError: The service refused it.
             SubmissionUnknown: It was sent, and nobody knows what became of it.
         """
-        body = encode(request)
+
+        async def attempt(patience_s: float | None) -> TaskSnapshot:
+            with self.doubting(order):
+                response = await self._transport.submit(order.payload, patience_s=patience_s)
+            return self._accepted(order, response)
+
+        async with self._slot():
+            return self._sale(order, await self._with_retries(attempt))
+
+    @asynccontextmanager
+    async def stream(self, order: Order) -> AsyncGenerator[Answer | Sale, None]:
+        """Have a job sold, once, and return its events; or the sale, when the service answers in one piece.
+
+        May spend money. Reading the events is done under `doubting`.
+
+        Raises:
+            TransportError, ApiError, SubmissionUnknown: As for `submit`.
+        """
+
+        async def attempt(patience_s: float | None) -> tuple[Answer | TaskSnapshot, AsyncExitStack]:
+            async with AsyncExitStack() as held:
+                with self.doubting(order):
+                    opening = self._transport.stream(order.payload, patience_s=patience_s)
+                    answer = await held.enter_async_context(opening)
+                    response = None if answer.is_events else await answer.read(MAX_BODY_BYTES)
+                return answer if response is None else self._accepted(order, response), held.pop_all()
+            raise AssertionError("unreachable")
+
+        async with self._slot():
+            answer, held = await self._with_retries(attempt)
+            async with held:
+                yield answer if isinstance(answer, Answer) else self._sale(order, answer)
+
+    @contextmanager
+    def doubting(self, order: Order, partial_images: Sequence[ImageData] = ()) -> Iterator[None]:
+        """Turn an answer that broke off into what it means for a request that costs money.
+
+        Raises:
+            TransportError: The request never went out.
+            SubmissionUnknown: It did.
+        """
+        try:
+            yield
+        except NoAnswer as failure:
+            if not failure.was_sent:
+                raise TransportError(message=f"not sent, nothing was sold: {failure.reason}") from failure
+            raise self.doubt(order, failure.reason, status=failure.status, images=partial_images) from failure
+        except asyncio.CancelledError as cancelled:
+            if isinstance(cancelled.__cause__, NoAnswer) and cancelled.__cause__.was_sent:
+                doubt = self.doubt(order, cancelled.__cause__.reason, images=partial_images)
+                cancelled.__cause__ = doubt
+                logger.warning("%s", doubt)  # who cancels rarely looks at causes
+            raise
+
+    def doubt(
+        self,
+        order: Order,
+        reason: str,
+        *,
+        status: int | None = None,
+        images: Sequence[ImageData] = (),
+        answer: ApiError | None = None,
+    ) -> SubmissionUnknown:
+        """Return the error for a request whose fate is unknown, and remember it."""
+        doubt = SubmissionUnknown(
+            request=order.request,
+            fingerprint=order.payload.fingerprint,
+            reason=reason,
+            status=answer.status if answer else status,
+            partial_images=tuple(images),
+            request_id=answer.request_id if answer else None,
+            headers=answer.headers if answer else {},
+        )
+        self.doubted += 1
+        self.unknown.append(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
+        return doubt
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None, None]:
         async with self._slots:
             self.under_way += 1
             try:
-                return await self._submit_with_retries(request, body)
+                yield
             finally:
                 self.under_way -= 1
 
-    async def _submit_with_retries(self, request: GenerateRequest, body: bytes) -> tuple[TaskSnapshot, str]:
+    async def _with_retries(self, attempt: Callable[[float | None], Awaitable[T]]) -> T:
+        """Attempt until it succeeds or must not be repeated; `attempt` takes its patience with a paused budget."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         patience_s = None
         doubt: SubmissionUnknown | None = None
-        for attempt in count(1):
+        for number in count(1):
             try:
-                snapshot = await self._attempt(request, body, patience_s)
+                return await attempt(patience_s)
             except LemonError as error:
                 if isinstance(error, SubmissionUnknown):
                     doubt = error
-                wait = self._wait_s(error, attempt, loop.time() - started)
+                wait = self._wait_s(error, number, loop.time() - started)
                 if wait is None and doubt is not None and doubt is not error:
                     raise doubt from error  # "nothing was sold" is true of the last attempt only
                 if wait is None:
                     raise
                 logger.warning("sending a paid request again in %.1f s, because: %s", wait, error)
-            else:
-                return snapshot, self._where_to_poll(request, body, snapshot)
             await self._transport.pause(wait)
             patience_s = max(self._policy.max_elapsed_s - (loop.time() - started), 0.0)
         raise AssertionError("unreachable")
@@ -107,41 +210,30 @@ class Submissions:
             return self._policy.resubmit_unknown
         return isinstance(error, TransportError) or (isinstance(error, ApiError) and is_worth_retrying(error))
 
-    async def _attempt(self, request: GenerateRequest, body: bytes, patience_s: float | None) -> TaskSnapshot:
-        try:
-            response = await self._transport.submit(GENERATIONS_PATH, body, patience_s=patience_s)
-        except NoAnswer as failure:
-            if not failure.was_sent:
-                raise TransportError(message=f"not sent, nothing was sold: {failure.reason}") from failure
-            raise self._doubt(request, body, failure.reason, failure.status) from failure
-        except asyncio.CancelledError as cancelled:
-            if isinstance(cancelled.__cause__, NoAnswer) and cancelled.__cause__.was_sent:
-                doubt = cancelled.__cause__ = self._doubt(request, body, cancelled.__cause__.reason, None)
-                logger.warning("%s", doubt)  # who cancels rarely looks at causes
-            raise
+    def _accepted(self, order: Order, response: Response) -> TaskSnapshot:
+        """Return what an answer sells, or raise what it is instead."""
         reading = read_submission(response)
         if isinstance(reading, Accepted):
             return reading.snapshot
         if isinstance(reading, Garbled):
-            raise self._doubt(request, body, reading.reason, response.status) from reading.error
+            raise self.doubt(order, reading.reason, answer=reading.error) from reading.error
         raise reading.error
 
-    def _where_to_poll(self, request: GenerateRequest, body: bytes, snapshot: TaskSnapshot) -> str:
+    def _sale(self, order: Order, snapshot: TaskSnapshot) -> Sale:
+        """Return the sale of an accepted job; outside the retries, because what cannot be polled was sold, too."""
+        return Sale(snapshot, self._where_to_poll(order, snapshot))
+
+    def _where_to_poll(self, order: Order, snapshot: TaskSnapshot) -> str:
         """Return the path to poll; an address that would take the key elsewhere is not used, the id is."""
         if snapshot.task_id is None or snapshot.is_done:
             return ""
         try:
             path, fault = poll_path(self._transport.origin, snapshot.task_id, snapshot.poll_url)
         except ValueError:
-            reason = (
-                f"it was accepted as task {snapshot.task_id[:80]!r}, but neither that nor its poll_url can be polled"
-            )
-            raise self._doubt(request, body, reason, None) from None
+            name = snapshot.task_id[:80]
+            reason = f"it was accepted as task {name!r}, but neither that nor its poll_url can be polled"
+            headers = snapshot.billing.headers
+            raise attrs.evolve(self.doubt(order, reason), request_id=request_id_of(headers), headers=headers) from None
         if fault:
             logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault)
         return path
-
-    def _doubt(self, request: GenerateRequest, body: bytes, reason: str, status: int | None) -> SubmissionUnknown:
-        doubt = SubmissionUnknown(request=request, fingerprint=fingerprint(body), reason=reason, status=status)
-        self.unknown.append(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
-        return doubt

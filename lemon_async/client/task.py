@@ -20,7 +20,9 @@ from lemon_async.api.errors import (
     TaskFailed,
     TaskTimeout,
 )
-from lemon_async.api.models import GenerateRequest, TaskSnapshot
+from lemon_async.api.models import Billing, TaskFault, TaskSnapshot
+from lemon_async.api.refusals import request_id_of
+from lemon_async.api.requests import Request
 from lemon_async.client.image import Download, Images
 from lemon_async.client.tokens import TaskReference
 from lemon_async.pace.validators import is_duration
@@ -33,10 +35,10 @@ logger: logging.Logger = logging.getLogger("lemon_async")
 class TaskOwner(Protocol):
     """What a handle asks of its session."""
 
-    def _check_usable(self, task: "ImageTask | None" = None) -> None:
+    def check_usable(self, task: "ImageTask") -> None:
         """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
 
-    async def _cancel_task(self, task: "ImageTask") -> None:
+    async def cancel(self, task: "ImageTask") -> None:
         """Ask the service to cancel a task."""
 
 
@@ -63,10 +65,10 @@ class ImageTask:
         *,
         download: Download,
         path: str = "",
-        request: GenerateRequest | None = None,
+        request: Request | None = None,
     ) -> None:
         self.id: str | None = snapshot.task_id
-        self.request: GenerateRequest | None = request
+        self.request: Request | None = request
         self.snapshot: TaskSnapshot = snapshot
         self._owner = owner
         self._path = path
@@ -94,6 +96,11 @@ class ImageTask:
     def progress(self) -> float | None:
         """As last heard, on the service's own scale; `None` when it did not say."""
         return self.snapshot.progress
+
+    @property
+    def billing(self) -> Billing:
+        """What the service last said about money: transaction, usage, every `x-*` header."""
+        return self.snapshot.billing
 
     @property
     def done(self) -> bool:
@@ -162,8 +169,8 @@ class ImageTask:
             TransportError: No answer came; ask again.
         """
         if not self.done:
-            self._owner._check_usable(self)
-            await self._owner._cancel_task(self)
+            self._owner.check_usable(self)
+            await self._owner.cancel(self)
 
     def resume_token(self) -> str:
         """Return a word that `LemonSession.task` turns into this task, here or in another process.
@@ -202,16 +209,18 @@ class ImageTask:
 
     def _conclude(self) -> None:
         snapshot = self.snapshot
-        fault = snapshot.fault
-        reason = fault.message if fault else "the service gave no reason"
         if snapshot.status == "completed" and snapshot.images:
             self._images = Images(snapshot, self._download, self if self.id else None)
-        elif snapshot.status == "completed":
-            self._failure = TaskFailed(task=self, reason="it completed without a usable image")
+            return
+        fault = snapshot.fault or TaskFault("the service gave no reason")
+        headers = snapshot.billing.headers
+        said: dict[str, Any] = {"task": self, "headers": headers, "request_id": request_id_of(headers)}
+        if snapshot.status == "completed":
+            self._failure = TaskFailed(reason="it completed without a usable image", **said)
         elif snapshot.is_cancelled:
-            self._failure = TaskCancelled(task=self, reason=reason)
+            self._failure = TaskCancelled(reason=fault.message, **said)
         else:
-            self._failure = TaskFailed(task=self, reason=reason, code=fault.code if fault else None)
+            self._failure = TaskFailed(reason=fault.message, code=fault.code, **said)
 
     def _result(self) -> Images:
         if self._images is not None:
@@ -221,7 +230,7 @@ class ImageTask:
 
     async def _change(self) -> None:
         """Wait until the snapshot or the outcome has changed."""
-        self._owner._check_usable(self)
+        self._owner.check_usable(self)
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:

@@ -1,18 +1,16 @@
 """Every request that carries the key goes through here, in one of two ways that never mix.
 
-* `submit`: paid POSTs. Own connections, kept only briefly when idle, because a request on a connection that the
-  server has just closed cannot be told from one that was sold. Notes whether the request could have been sent.
-* `call`: everything else. Free to be repeated.
+* `submit` and `stream`: paid POSTs. Own connections, kept only briefly when idle, because a request on a connection
+  that the server has just closed cannot be told from one that was sold. Notes whether the request could have been sent.
+* `call`: everything else, free of charge. Anything but a GET goes the way of paid ones, because it has an effect.
 
 Both go to one origin, follow no redirect and pass one rate budget; a total deadline bounds each exchange, so that
 a drip of bytes cannot stretch it.
 """
 
 import asyncio
-import contextlib
-import io
-import time
-from types import SimpleNamespace
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import aiohttp
@@ -22,16 +20,17 @@ from yarl import URL
 from lemon_async.api.errors import TransportError
 from lemon_async.api.refusals import api_error
 from lemon_async.api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
-from lemon_async.client.exchange import open_session, read_body, reason_of, without_frames
+from lemon_async.client.answer import Answer, Exchange, NoAnswer
+from lemon_async.client.exchange import open_session
 from lemon_async.client.key import ApiKey
+from lemon_async.client.payload import Body, Payload
 from lemon_async.pace.budget import Budget
 from lemon_async.pace.validators import positive
 
-__all__ = ["NoAnswer", "Timeouts", "Transport"]
+__all__ = ["Timeouts", "Transport"]
 
 _IDLE_SUBMIT_S = 2.0
 _IDLE_CALL_S = 30.0
-_LONG_BODY_BYTES = 64 * 1024
 
 
 @attrs.frozen(kw_only=True)
@@ -40,8 +39,8 @@ class Timeouts:
 
     Attributes:
         connect_s: Name look-up, TCP and TLS.
-        submit_s: A whole paid request. Inline answers can take a minute or longer, and giving up early does
-            not unsell anything: the documentation asks for at least 120.
+        submit_s: A whole paid request, the upload of its pictures included. Inline answers can take a minute or
+            longer, and giving up early does not unsell anything: the documentation asks for at least 120.
         call_s: A whole poll or other API request.
         download_s: A whole download, redirects and retries included.
         close_s: Closing the session.
@@ -52,21 +51,6 @@ class Timeouts:
     call_s: float = attrs.field(default=30.0, validator=positive)
     download_s: float = attrs.field(default=180.0, validator=positive)
     close_s: float = attrs.field(default=5.0, validator=positive)
-
-
-class NoAnswer(Exception):
-    """An exchange ended without an answer that could be read to its end.
-
-    Attributes:
-        was_sent: Whether the request may have reached the service.
-        status: HTTP status, when at least the head of an answer came.
-    """
-
-    def __init__(self, reason: str, *, was_sent: bool, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason: str = reason
-        self.was_sent: bool = was_sent
-        self.status: int | None = status
 
 
 class Transport:
@@ -86,38 +70,60 @@ class Transport:
         self._budget = budget
         self._paid: aiohttp.ClientSession | None = None
         self._free: aiohttp.ClientSession | None = None
+        self._arrived: set[aiohttp.ClientResponse] = set()
         self._closed = asyncio.Event()
 
-    async def submit(self, path: str, body: bytes, *, patience_s: float | None = None) -> Response:
-        """Send a paid request once, after at most `patience_s` seconds (by default `submit_s`) of paused budget.
+    async def submit(self, payload: Payload, *, patience_s: float | None = None) -> Response:
+        """Send a paid request once, and read the answer to its end; see `stream`."""
+        async with self.stream(payload, patience_s=patience_s) as answer:
+            return await answer.read(MAX_BODY_BYTES)
 
-        Cancelling leaves the fate of a sent request in doubt; the `CancelledError` then has a `NoAnswer` with
-        `was_sent` as its cause.
+    @asynccontextmanager
+    async def stream(self, payload: Payload, *, patience_s: float | None = None) -> AsyncGenerator[Answer, None]:
+        """Send a paid request once, and return the answer as soon as its head is here.
+
+        It waits at most `patience_s` seconds (by default `submit_s`) for a paused budget; the whole exchange ends after
+        `submit_s`. Cancelling leaves the fate of a sent request in doubt; the `CancelledError` then has a `NoAnswer`
+        with `was_sent` as its cause.
 
         Raises:
             NoAnswer: With `was_sent` telling whether it may have been sold.
+            ContractError: What was to be sent is gone; nothing was.
         """
         await self._wait_for_budget(self._timeouts.submit_s if patience_s is None else patience_s)
-        if self._paid is None:
-            self._paid = self._open(_IDLE_SUBMIT_S, trace_configs=[_note_sending()])
-        return await self._exchange(self._paid, "POST", path, self._timeouts.submit_s, body=body)
+        async with (
+            payload.open() as body,
+            self._exchange("POST", payload.path, self._timeouts.submit_s, body) as answer,
+        ):
+            yield answer
 
-    async def call(self, method: str, path: str, *, timeout_s: float | None = None) -> Response:
-        """Send a request that costs nothing and may be repeated.
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        payload: Payload | None = None,
+        timeout_s: float | None = None,
+        max_bytes: int = MAX_CALL_BYTES,
+    ) -> Response:
+        """Send a request that costs nothing.
 
-        All of it, waiting for the budget included, ends after `Timeouts.call_s`, or `timeout_s` if that is less.
+        All of it, waiting for the budget included, ends after `Timeouts.call_s`, or `timeout_s` if that is less; with a
+        `payload`, after `Timeouts.submit_s`.
 
         Raises:
             TransportError: When no answer came.
         """
         loop = asyncio.get_running_loop()
-        bound = self._timeouts.call_s if timeout_s is None else min(self._timeouts.call_s, timeout_s)
+        longest_s = self._timeouts.call_s if payload is None else self._timeouts.submit_s
+        bound = longest_s if timeout_s is None else min(longest_s, timeout_s)
         end_at = loop.time() + bound
         try:
             await self._wait_for_budget(bound)
-            if self._free is None:
-                self._free = self._open(_IDLE_CALL_S)
-            return await self._exchange(self._free, method, path, max(end_at - loop.time(), 0.001))
+            async with nullcontext() if payload is None else payload.open() as body:
+                left_s = max(end_at - loop.time(), 0.001)
+                async with self._exchange(method, path, left_s, body) as answer:
+                    return await answer.read(max_bytes)
         except NoAnswer as failure:
             raise TransportError(message=f"{method} {path.partition('?')[0]}: {failure.reason}") from failure
 
@@ -128,7 +134,7 @@ class Transport:
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not beyond the end of the session."""
-        with contextlib.suppress(TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
 
@@ -139,6 +145,8 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connections; exchanges under way end with `NoAnswer`."""
         self.close()
+        for arrived in self._arrived:
+            arrived.close()  # a session that closes a connection does not wake who reads from it
         await asyncio.gather(*(session.close() for session in (self._paid, self._free) if session is not None))
 
     async def _wait_for_budget(self, patience_s: float) -> None:
@@ -154,53 +162,44 @@ class Transport:
         if self.is_closed:
             raise NoAnswer("the session is closed", was_sent=False)
 
+    @asynccontextmanager
     async def _exchange(
-        self,
-        session: aiohttp.ClientSession,
-        method: str,
-        path: str,
-        total_s: float,
-        *,
-        body: bytes | None = None,
-    ) -> Response:
-        """Send one request and read its answer to the end."""
-        seen = SimpleNamespace(was_sent=False, status=None)
-        try:
-            async with session.request(
-                method,
-                URL(self.origin + path, encoded=True),
-                data=_as_payload(body),
-                headers={"Content-Type": "application/json"} if body is not None else None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=total_s, connect=self._timeouts.connect_s),
-                trace_request_ctx=seen,
-            ) as answer:
-                seen.status = answer.status
-                # Only a paid request is answered with pictures; everything else is a page of JSON.
-                content = await read_body(answer, MAX_CALL_BYTES if body is None else MAX_BODY_BYTES)
-                response = self._response(answer, content)
-        except asyncio.CancelledError as cancelled:
-            cancelled.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=seen.was_sent)
-            raise
-        except Exception as failure:  # noqa: BLE001 - whatever broke, a request that went out must not look unsent
-            is_connecting = isinstance(failure, aiohttp.ServerTimeoutError)
-            reason = reason_of(failure, self._timeouts.connect_s if is_connecting else total_s)
-            raise NoAnswer(reason, was_sent=seen.was_sent, status=seen.status) from without_frames(failure)
-        self._take_note(response)
-        return response
-
-    def _response(self, answer: aiohttp.ClientResponse, content: bytes) -> Response:
-        """Return the answer as data; one that quotes the key, as some refusals do, has it masked."""
-        headers = {name.lower(): self._key.mask(value) for name, value in answer.headers.items()}
-        if answer.status >= 400:
-            content = self._key.mask(content)
-        return Response(answer.status, headers, content, time.time())
+        self, method: str, path: str, total_s: float, body: Body | None
+    ) -> AsyncGenerator[Answer, None]:
+        """Send one request; the answer is read by whoever asked for it."""
+        exchange = Exchange(total_s, self._timeouts.connect_s)
+        async with AsyncExitStack() as held:
+            with exchange:
+                arriving = self._session(is_noted=method != "GET").request(
+                    method,
+                    URL(self.origin + path, encoded=True),
+                    data=body.data if body else None,
+                    headers=body.headers if body else None,
+                    allow_redirects=False,
+                    timeout=exchange.bounds,
+                    trace_request_ctx=exchange,
+                )
+                arrived = await held.enter_async_context(arriving)
+            self._arrived.add(arrived)
+            held.callback(self._arrived.discard, arrived)
+            exchange.status = arrived.status
+            if arrived.status != 429:
+                self._budget.answered()
+            yield Answer(arrived, exchange, self._key, self._take_note)
 
     def _take_note(self, response: Response) -> None:
         if response.status == 429:
             self._budget.limited(asyncio.get_running_loop().time(), api_error(response).retry_after)
-        else:
-            self._budget.answered()
+
+    def _session(self, *, is_noted: bool) -> aiohttp.ClientSession:
+        """Return the session for what may have an effect, whose sending is noted, or the one for all the rest."""
+        if is_noted:
+            if self._paid is None:
+                self._paid = self._open(_IDLE_SUBMIT_S, trace_configs=[_note_sending()])
+                self._paid._retry_connection = False  # aiohttp sends a DELETE twice, without a word
+            return self._paid
+        self._free = self._free or self._open(_IDLE_CALL_S)
+        return self._free
 
     def _open(self, idle_s: float, **options: Any) -> aiohttp.ClientSession:
         headers = {**self._key.headers(), "Accept": "application/json"}
@@ -217,8 +216,3 @@ def _note_sending() -> aiohttp.TraceConfig:
     trace.on_connection_create_end.append(mark)
     trace.on_connection_reuseconn.append(mark)
     return trace
-
-
-def _as_payload(body: bytes | None) -> bytes | io.BytesIO | None:
-    """Return what aiohttp sends piece by piece where the body is long, instead of warning of it."""
-    return io.BytesIO(body) if body is not None and len(body) >= _LONG_BODY_BYTES else body

@@ -32,7 +32,8 @@ from lemon_async.api.errors import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async.api.models import GenerateRequest
+from lemon_async.api.models import ImageData
+from lemon_async.api.requests import EditRequest, GenerateRequest, GoneSource, VariationRequest
 
 
 class Task:
@@ -64,6 +65,7 @@ HINTS = {
     "retry_after": 1.5,
     "balance_usd": 0.5,
     "estimated_cost_usd": 0.75,
+    "upstream": {"provider": "bfl", "status": 502},
     "validation_errors": ({"field": "model", "message": "unknown", "code": "enum"},),
     "request_id": "req_9",
     "headers": {"x-request-id": "req_9"},
@@ -102,6 +104,22 @@ EXAMPLES = [
             "is not sent again; look for it in your account before you submit it anew (fingerprint 0123456789ab)"
         ),
     ),
+    (
+        SubmissionUnknown,
+        {
+            "request": EditRequest("a hat", image=[b"\x89PNG", "cat.png"], mask="hat.png", model="gpt-image-2"),
+            "fingerprint": "fedcba9876543210",
+            "reason": "the stream ended without a finished picture",
+            "partial_images": (ImageData(b64_json="iVBORw0KGgo="), ImageData(url="https://cdn.example/1.png")),
+            "request_id": "req_9",
+            "headers": {"x-request-id": "req_9"},
+        },
+        (
+            "the paid request was sent, but its fate is unknown: the stream ended without a finished picture. It may "
+            "have been sold and is not sent again; look for it in your account before you submit it anew "
+            "(fingerprint fedcba987654)"
+        ),
+    ),
     (ApiError, {"status": 418, "message": "a teapot"}, "HTTP 418: a teapot"),
     *(
         (
@@ -123,6 +141,11 @@ EXAMPLES = [
     ),
     (TaskFailed, {"task": Task(None), "reason": "no image"}, "task (answered inline) failed: no image"),
     (TaskFailed, {"reason": "no image"}, "task (answered inline) failed: no image"),
+    (
+        TaskFailed,
+        {"task": TASK, "reason": "out of paint", "request_id": "req_9", "headers": {"x-billing": "0"}},
+        "task ldtask_1 failed: out of paint",
+    ),
     (TaskCancelled, {"task": TASK, "reason": "as asked"}, "task ldtask_1 was cancelled: as asked"),
     (
         TaskTimeout,
@@ -233,6 +256,48 @@ def test_error_survives_pickle_without_its_task(cls, values, words, protocol):
     assert twin.__notes__ == ["seen by worker 7"]
     assert str(twin) == words
     assert twin.args == error.args
+
+
+@every_error
+@pytest.mark.parametrize("trip", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_error_of_any_class_keeps_the_request_id_and_the_headers(cls, values, words, trip):
+    """Whatever the trip, support can be asked, and a bill be found."""
+    headers = {"x-request-id": "req_7", "x-billing": "0.04"}
+    twin = trip(raised(cls(**{**values, "request_id": "req_7", "headers": headers})))
+    assert (twin.request_id, twin.headers) == ("req_7", headers)
+    assert twin.resume_token == cls(**values).resume_token
+
+
+@every_error
+def test_error_has_neither_request_id_nor_headers_unless_told(cls, values, words):
+    error = cls(**{name: value for name, value in values.items() if name not in {"request_id", "headers"}})
+    assert (error.request_id, error.headers) == (None, {})
+    assert error.headers is not cls(**values).headers
+
+
+def doubt_about(request):
+    return SubmissionUnknown(request=request, fingerprint="0123", reason="reset")
+
+
+def test_doubt_about_a_live_source_survives_pickle_without_it(tmp_path):
+    """A journal must be able to keep every doubt, whatever the request started from."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(b"\x89PNG")
+    with path.open("rb") as file:
+        error = doubt_about(EditRequest("a hat", image=[file, memoryview(b"\x89PNG")], mask="hat.png"))
+        gone = GoneSource(repr(file))
+        twins = [pickle.loads(pickle.dumps(error)), copy.deepcopy(error)]
+        assert [twin.request for twin in twins] == [EditRequest("a hat", image=[gone, b"\x89PNG"], mask="hat.png")] * 2
+        assert copy.copy(error).request.image[0] is file
+
+
+def test_doubt_shows_no_picture_in_its_repr():
+    """Neither those it started from nor those that had come."""
+    pictures = (ImageData(b64_json="A" * 1_000_000),)
+    error = doubt_about(VariationRequest(image=bytes(1_000_000)))
+    error.partial_images = pictures
+    assert len(repr(error)) < 1000
+    assert "<1000000 bytes>" in repr(error)
 
 
 @every_error

@@ -1,53 +1,11 @@
-"""The nouns: what a request is made of, and what a snapshot tells by itself."""
+"""The nouns: what a snapshot, a file and a model tell by themselves."""
 
 import pickle
-from collections.abc import Mapping
-from typing import Any, get_type_hints
 
 import attrs
 import pytest
 
-from lemon_async.api.models import Billing, GenerateFields, GenerateRequest, ImageData, TaskFault, TaskSnapshot
-
-
-def test_generate_fields_are_those_of_the_request_without_the_prompt():
-    names = [field.name for field in attrs.fields(GenerateRequest)]
-    assert names[0] == "prompt"
-    assert list(GenerateFields.__annotations__) == names[1:]
-
-
-def test_generate_fields_have_the_types_of_the_request():
-    """What editors complete is what a request takes; a request says `None` for what is not sent."""
-    hints = get_type_hints(GenerateRequest)
-    typed = get_type_hints(GenerateFields)
-    assert typed.pop("extra") == hints["extra"] == Mapping[str, Any]
-    assert {name: hint | None for name, hint in typed.items()} == {name: hints[name] for name in typed}
-
-
-def test_request_sends_nothing_that_was_not_set():
-    values = attrs.asdict(GenerateRequest("a cat"))
-    assert values.pop("prompt") == "a cat"
-    assert values.pop("extra") == {}
-    assert set(values.values()) == {None}
-
-
-def test_request_takes_its_prompt_alone_by_position():
-    with pytest.raises(TypeError):
-        GenerateRequest("a cat", "flux-pro")
-
-
-def test_request_is_frozen():
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        GenerateRequest("a cat").prompt = "a dog"
-
-
-def test_requests_share_no_extra():
-    assert GenerateRequest("a").extra is not GenerateRequest("b").extra
-
-
-def test_request_survives_pickle():
-    request = GenerateRequest("a cat", model="flux-pro", async_=True, extra={"seed": 7})
-    assert pickle.loads(pickle.dumps(request)) == request
+from lemon_async.api.models import Billing, ImageData, Model, StoredFile, TaskFault, TaskSnapshot
 
 
 @pytest.mark.parametrize(
@@ -95,10 +53,68 @@ def test_snapshot_says_nothing_it_was_not_told():
         progress=None,
         fault=None,
         is_cancelled=False,
-        usage=None,
-        billing=Billing(transaction_id=None, headers={}),
+        billing=Billing(transaction_id=None, usage=None, headers={}),
     )
 
 
 def test_fault_has_no_code_unless_told():
     assert TaskFault("out of paint") == TaskFault("out of paint", code=None)
+
+
+def test_billing_says_nothing_it_was_not_told():
+    assert Billing() == Billing(transaction_id=None, usage=None, headers={})
+    assert Billing().headers is not Billing().headers
+
+
+def test_file_is_named_by_its_id_alone():
+    """That is enough for an edit."""
+    file = StoredFile("file-abc123")
+    assert attrs.asdict(file) == {
+        "id": "file-abc123",
+        **dict.fromkeys(("filename", "size_bytes", "purpose", "created_at", "status", "model")),
+        "raw": {},
+    }
+    with pytest.raises(TypeError):
+        StoredFile("file-abc123", "cat.png")
+
+
+@pytest.mark.parametrize("kind", [StoredFile, Model])
+def test_raw_answer_counts_neither_for_equality_nor_for_the_repr(kind):
+    one, other = kind("x", raw={"a": 1}), kind("x", raw={"b": "secret"})
+    assert one == other
+    assert one != kind("y")
+    assert "secret" not in repr(other)
+    assert pickle.loads(pickle.dumps(one)).raw == {"a": 1}
+
+
+DETAILS = {
+    "category": "image",
+    "pricing_unit": "per_image",
+    "supported_operations": ["generate", "edit"],
+    "agent_preferences": {"image": {"preferred_rank": 1, "success_rate_24h": 0.99}},
+}
+
+
+def test_model_tells_what_lemondata_says_of_it():
+    model = Model("flux-pro", lemondata=DETAILS)
+    assert model.category == "image"
+    assert model.pricing_unit == "per_image"
+    assert model.supported_operations == ("generate", "edit")
+    assert model.preference == {"preferred_rank": 1, "success_rate_24h": 0.99}
+
+
+@pytest.mark.parametrize("odd", [None, 5, True, {}, {"image": None}, {"image": [1]}, {"image": "first"}])
+def test_model_tells_nothing_of_odd_details(odd):
+    model = Model("flux-pro", lemondata=dict.fromkeys(DETAILS, odd))
+    assert (model.category, model.pricing_unit, model.supported_operations) == (None, None, ())
+    assert model.preference == {}
+
+
+def test_model_without_details_tells_nothing():
+    model = Model("flux-pro")
+    assert (model.category, model.pricing_unit, model.supported_operations) == (None, None, ())
+    assert model.preference == {}
+
+
+def test_model_leaves_out_operations_that_are_no_words():
+    assert Model("m", lemondata={"supported_operations": ["edit", None, 5, ["x"]]}).supported_operations == ("edit",)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lemon_async.api.pictures import PictureFacts, find_picture_fault, sniff
+from lemon_async.api.pictures import TAIL_BYTES, PictureFacts, find_picture_fault, judge_picture, sniff
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -46,6 +46,11 @@ def with_fill_bytes(jpeg):
 PICTURES = {
     "png": draw("PNG"),
     "png with alpha": draw("PNG", "RGBA"),
+    "png grey with alpha": draw("PNG", "LA"),
+    "png of colours": draw("PNG", "P"),
+    "png of colours with a transparent one": draw("PNG", "P", transparency=0),
+    "png with a transparent colour": draw("PNG", transparency=(1, 2, 3)),
+    "png grey with a transparent one": draw("PNG", "L", transparency=7),
     "png of one pixel": draw("PNG", size=(1, 1)),
     "jpeg": draw("JPEG"),
     "jpeg progressive": draw("JPEG", progressive=True),
@@ -69,7 +74,37 @@ CUTTABLE = [name for name in PICTURES if name.startswith(("png", "jpeg", "webp")
 def test_sniff_tells_format_and_size(name):
     kind = name.partition(" ")[0]
     size = (1, 1) if "one pixel" in name else SIZE
-    assert sniff(PICTURES[name]) == PictureFacts(kind, None if kind == "avif" else size)
+    facts = sniff(PICTURES[name])
+    assert (facts.format, facts.size) == (kind, None if kind == "avif" else size)
+
+
+@every_picture
+def test_sniff_tells_of_a_png_whether_it_can_have_transparent_areas(name):
+    """An alpha channel, or a colour that is marked as transparent; of other formats nothing is told."""
+    is_transparent = "alpha" in name or "transparent" in name
+    assert sniff(PICTURES[name]).has_transparency is (is_transparent if name.startswith("png") else None)
+
+
+def with_long_metadata(png):
+    """Chunks of text and profiles may stand between the header and what tells of transparency (PNG, 5.6)."""
+    text = b"Comment\0" + b"tEXt" * 300
+    return png[:33] + struct.pack(">I", len(text)) + b"tEXt" + text + bytes(4) + png[33:]
+
+
+def test_sniff_tells_nothing_of_transparency_before_it_has_seen_the_whole_header():
+    """A "no" would refuse a good mask."""
+    opaque, marked = PICTURES["png"], PICTURES["png with a transparent colour"]
+    for png, is_transparent in ((opaque, False), (marked, True)):
+        long = with_long_metadata(png)
+        assert sniff(long).has_transparency is is_transparent
+        assert sniff(long[:1000]).has_transparency is None
+    assert sniff(with_long_metadata(PICTURES["png with alpha"])[:1000]).has_transparency is True
+
+
+def test_sniff_is_not_misled_by_the_pixels():
+    """What stands behind the header says nothing about it."""
+    png = PICTURES["png"]
+    assert sniff(png[:-12] + b"tRNS" + png[-12:]).has_transparency is False
 
 
 def test_pictures_cover_the_three_layouts_of_webp():
@@ -95,7 +130,7 @@ def test_picture_with_a_few_bytes_behind_it_has_no_fault(name):
 def test_picture_cut_at_any_byte_has_a_fault(name):
     whole = PICTURES[name]
     faults = [find_picture_fault(whole[:at]) for at in range(len(whole))]
-    assert faults[0] == "an empty answer"
+    assert faults[0] == "there are no bytes"
     assert set(faults[1:]) == {"the bytes are not a picture", "the picture is cut off"}
 
 
@@ -103,14 +138,16 @@ def test_picture_cut_at_any_byte_has_a_fault(name):
 def test_sniff_of_a_cut_picture_tells_the_true_size_or_none(name):
     whole = PICTURES[name]
     facts = sniff(whole)
-    found = {sniff(whole[:at]) for at in range(len(whole))}
-    assert found <= {facts, PictureFacts(facts.format), None}
+    for found in filter(None, (sniff(whole[:at]) for at in range(len(whole)))):
+        assert found.format == facts.format
+        assert found.size in {facts.size, None}
+        assert found.has_transparency in {facts.has_transparency, None}
 
 
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "an empty answer"),
+        (b"", "there are no bytes"),
         (b"<!DOCTYPE html><title>Just a moment...</title>", "the bytes are not a picture"),
         (b'{"error": {"message": "expired"}}', "the bytes are not a picture"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "the bytes are not a picture"),
@@ -225,3 +262,18 @@ def test_sniff_of_anything_never_raises(content):
     fault = find_picture_fault(content)
     assert fault is None or fault.isprintable()
     assert fault is not None or facts is not None
+
+
+@every_picture
+def test_picture_is_judged_by_its_ends_alone(name):
+    """A file of fifty megabytes is not read for that."""
+    whole = PICTURES[name]
+    assert judge_picture(sniff(whole), whole[:600], whole[-TAIL_BYTES:], len(whole)) is None
+    if not name.startswith(("gif", "avif")):
+        cut = whole[:-20]
+        assert judge_picture(sniff(whole), cut[:600], cut[-TAIL_BYTES:], len(cut)) == "the picture is cut off"
+
+
+@pytest.mark.parametrize(("size_bytes", "fault"), [(0, "there are no bytes"), (5, "the bytes are not a picture")])
+def test_what_is_no_picture_is_judged_by_its_size(size_bytes, fault):
+    assert judge_picture(None, b"", b"", size_bytes) == fault

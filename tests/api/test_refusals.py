@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lemon_async.api import errors
 from lemon_async.api.errors import ApiError, RateLimited, ServerError
-from lemon_async.api.refusals import api_error, is_worth_retrying, stated_error
+from lemon_async.api.refusals import api_error, is_worth_retrying, request_id_of, stated_error
 from lemon_async.api.response import Response
 
 steady = settings(derandomize=True, deadline=None)
@@ -73,7 +73,7 @@ def test_api_error_keeps_everything_the_service_says():
                 "retry_after": 3,
                 "balance_usd": 1,
                 "estimated_cost_usd": 0.04,
-                "upstream": "ignored",
+                "upstream": {"provider": "bfl", "status": 502, "message": "two\r\nlines"},
             },
             validation_errors=[{"field": "model", "message": "unknown", "code": "enum"}],
             headers={"x-request-id": "req_9", "x-billing": "0"},
@@ -94,6 +94,7 @@ def test_api_error_keeps_everything_the_service_says():
             retry_after=3.0,
             balance_usd=1.0,
             estimated_cost_usd=0.04,
+            upstream={"provider": "bfl", "status": 502, "message": "two lines"},
             validation_errors=({"field": "model", "message": "unknown", "code": "enum"},),
             request_id="req_9",
             headers={"x-request-id": "req_9", "x-billing": "0"},
@@ -183,6 +184,76 @@ def test_api_error_reads_the_retry_after_of_an_unreadable_answer():
 )
 def test_api_error_request_id_is_the_headers_or_else_the_bodys(headers, error, request_id):
     assert api_error(answer(500, error, headers=headers)).request_id == request_id
+
+
+@pytest.mark.parametrize(
+    ("headers", "request_id"),
+    [
+        ({"x-request-id": "req_1"}, "req_1"),
+        ({"x-request-id": "a\r\nb"}, "a b"),
+        ({"x-request-id": ""}, None),
+        ({}, None),
+    ],
+)
+def test_request_id_is_one_line_of_a_header(headers, request_id):
+    assert request_id_of(headers) == request_id
+
+
+@pytest.mark.parametrize(
+    ("upstream", "kept"),
+    [
+        ("bfl\x1b[2J", "bfl [2J"),
+        ({"name": "bfl\n", "status": 502, "body": None}, {"name": "bfl", "status": 502, "body": None}),
+        ("", None),
+        (None, None),
+        (502, 502),
+        (["bfl"], ["bfl"]),
+    ],
+)
+def test_api_error_upstream_is_kept_as_it_came_but_for_control_characters(upstream, kept):
+    """The documentation does not tell its shape."""
+    assert api_error(answer(502, {"message": "no", "upstream": upstream})).upstream == kept
+
+
+ROWS = [
+    (400, "invalid_request_error", errors.BadRequest),
+    (400, "model_not_found", errors.BadRequest),
+    (400, "too_many_images", errors.BadRequest),
+    (400, "unsupported_task_cancel", errors.BadRequest),
+    (401, "invalid_api_key", errors.AuthenticationError),
+    (401, "expired_api_key", errors.AuthenticationError),
+    (402, "insufficient_balance", errors.InsufficientBalance),
+    (402, "insufficient_quota", errors.InsufficientBalance),
+    (402, "quota_exceeded", errors.InsufficientBalance),
+    (403, "access_denied", errors.AccessDenied),
+    (403, "model_not_allowed", errors.AccessDenied),
+    (404, "async_task_not_found", errors.NotFound),
+    (404, "model_not_found", errors.NotFound),
+    (409, "task_not_cancellable", errors.Conflict),
+    (413, "payload_too_large", errors.PayloadTooLarge),
+    (429, "rate_limit_exceeded", errors.RateLimited),
+    (500, "server_error", errors.ServerError),
+    (502, "upstream_error", errors.ServerError),
+    (503, "all_channels_failed", errors.ServerError),
+    (504, "timeout_error", errors.ServerError),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "cls"), ROWS, ids=[f"{status}-{code}" for status, code, _ in ROWS])
+def test_row_of_errors(status, code, cls):
+    """The class is that of the status, and the code is kept: one code stands under two of them."""
+    error = api_error(answer(status, {"message": "no", "code": code}))
+    assert (type(error), error.status, error.code) == (cls, status, code)
+    assert str(error) == f"HTTP {status} {code}: no"
+
+
+@pytest.mark.parametrize("param", ["image_url", "image_urls[2]", "images[0].image_url"])
+@pytest.mark.parametrize(("status", "cls"), [(400, errors.BadRequest), (413, errors.PayloadTooLarge)])
+def test_row_of_errors_of_remote_pictures_names_the_picture(status, cls, param):
+    """As "Remote image URLs" says: 400 or 413, naming the one that could not be fetched."""
+    error = api_error(answer(status, {"message": "could not be fetched", "param": param}))
+    assert type(error) is cls
+    assert error.param == param
 
 
 @pytest.mark.parametrize("siblings", [None, 5, "x", {}, {"field": "n"}, [], [5, None]])

@@ -10,7 +10,9 @@ from yarl import URL
 from lemon_async.api.urls import (
     DEFAULT_ORIGIN,
     find_link_fault,
+    find_remote_fault,
     is_loopback,
+    one_segment,
     parse_base_url,
     poll_path,
     redact,
@@ -302,6 +304,21 @@ def test_task_path_that_is_accepted_is_one_plain_segment(task_id):
 
 
 @pytest.mark.parametrize(
+    ("word", "segment"), [("file-abc123", "file-abc123"), ("a/b", "a%2Fb"), ("x" * 512, "x" * 512)]
+)
+def test_one_segment_is_an_id_quoted(word, segment):
+    assert one_segment(word) == segment
+
+
+@pytest.mark.parametrize(
+    "word", ["", " ", "a b", "a\r\nb", "猫", "a\\b", "x" * 513, "..", ".", "../x", "..%2fx", "%00"]
+)
+def test_one_segment_of_what_is_no_id_is_refused(word):
+    """Files and models are asked for by ids that users type."""
+    assert refusal(one_segment, word) == "it is not one word of printable ASCII"
+
+
+@pytest.mark.parametrize(
     ("task_id", "poll_url", "expected"),
     [
         ("1", "/v1/images/generations/1", ("/v1/images/generations/1", None)),
@@ -499,6 +516,44 @@ def test_link_that_is_followed_means_one_place_to_all_parsers(scheme, host, rest
         assert kind == "https" or (allow_loopback and is_loopback(name))
 
 
+@steady
+@given(st.sampled_from(["https://", "http://", "ftp://", "https:", "//"]), hosts, url_like | st.text(max_size=20))
+def test_remote_picture_that_is_told_to_the_service_means_one_place_to_all_parsers(scheme, host, rest):
+    """A gateway has a parser of its own: what two of them read in two ways is not sent."""
+    url = f"{scheme}{host}/{rest}"
+    fault = find_remote_fault(url)
+    if fault is None:
+        kind, name, _, user = place(url)
+        assert kind in {"https", "http"}
+        assert user is None
+        assert not is_loopback(name)
+        assert "#" not in url
+    else:
+        assert fault.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("url", "beginning"),
+    [
+        ("http://cdn.example:8080/1.png?a=@", None),
+        ("/1.png", "is no plain web address"),
+        ("ftp://cdn.example/1.png", "is no http or https address"),
+        ("https://me:secret@cdn.example/1.png", "holds credentials"),
+        ("https://cdn.example/1.png#", "has a fragment"),
+        ("https://me@localhost/1.png#", "holds credentials"),
+    ],
+)
+def test_remote_picture_has_a_public_address_without_credentials_and_fragment(url, beginning):
+    fault = find_remote_fault(url)
+    assert fault == beginning or fault.startswith(beginning)
+
+
+@pytest.mark.parametrize("host", PRIVATE_HOSTS)
+def test_remote_picture_in_a_private_network_is_refused_as_a_link_there_is(host):
+    words = "points into a private network, where the service does not fetch: upload the picture instead"
+    assert find_remote_fault(f"http://{host}/1.png") == words
+
+
 @pytest.mark.parametrize(
     ("host", "is_ours"),
     [
@@ -529,6 +584,12 @@ def test_loopback_is_this_machine_by_its_literal_address_or_its_one_name(host, i
         ("https://cdn.example/1.png#part?x", "https://cdn.example/1.png"),
         ("https://me:secret@cdn.example/1.png", "https://cdn.example/1.png"),
         ("https://me@secret@cdn.example/1.png", "https://cdn.example/1.png"),
+        ("https://me:sec/ret@cdn.example/1.png", "https://?"),
+        ("https://me:sec?ret@cdn.example/1.png", "https://?"),
+        ("https://me:sec#ret@cdn.example/1.png", "https://?"),
+        ("https://cdn.example:8443/1.png", "https://cdn.example:8443/1.png"),
+        ("https://[::1]:8443/a:b", "https://[::1]:8443/a:b"),
+        ("https://cdn.example/a:b@c", "https://cdn.example/a:b@c"),
         ("https://cdn.example/\x1b[2J\r\n猫", "https://cdn.example/?[2J???"),
         ("", ""),
         ("https://cdn.example/" + "a" * 500, "https://cdn.example/" + "a" * 180),

@@ -6,10 +6,11 @@ import signal
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from lemon_async.cli.commands import cli
 from lemon_async.client.key import KEY_VARIABLE
-from lemon_async.client.session import BASE_URL_VARIABLE
+from lemon_async.client.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Emulator
 
 
@@ -44,12 +45,47 @@ def lemon(emulator):
     Used as `result = await lemon("generate", "a cat")`.
     """
 
-    async def run(command, *words, **environment):
-        options = ["--base-url", emulator.base_url] if command in {"generate", "task"} else []
+    async def run(*words, **environment):
+        number = 2 if words[0] == "files" else 1  # words of the command
+        words = [*words[:number], "--base-url", emulator.base_url, *words[number:]]
         environment = {KEY_VARIABLE: emulator.api_key, **environment}
-        return await asyncio.to_thread(CliRunner().invoke, cli, [command, *options, *words], env=environment)
+        return await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
 
     return run
+
+
+@pytest.fixture
+def pictures():
+    """List the PNGs of a folder and of those in it."""
+
+    def find(folder):
+        found = (path for path in folder.rglob("*.*") if path.read_bytes().startswith(b"\x89PNG"))
+        return sorted(path.relative_to(folder).as_posix() for path in found)
+
+    return find
+
+
+@pytest.fixture
+def all_settled():
+    """Wait until every job of an emulator is over, so that the first poll of the command finds it so."""
+
+    async def wait(emulator):
+        async with asyncio.timeout(5):
+            while emulator.ledger.open:
+                await asyncio.sleep(0.001)
+
+    return wait
+
+
+@pytest.fixture
+def draw(tmp_path):
+    """Make a picture in the current folder and return its name; transparent all over, as dall-e-2 and masks need it."""
+
+    def make(name, *, size=(64, 64), mode="RGBA"):
+        Image.new(mode, size).save(tmp_path / name)
+        return name
+
+    return make
 
 
 @pytest.fixture

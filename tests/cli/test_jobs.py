@@ -23,7 +23,7 @@ from lemon_async import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async.cli.jobs import Job, Notes, complain, exit_code_of, run
+from lemon_async.cli.jobs import Job, Notes, complain, exit_code_of, note, run, worst
 from lemon_async.cli.output import Destination
 from lemon_async.emulator import Blackhole, Expire, Reset, Status, Stuck
 
@@ -100,6 +100,16 @@ async def test_saved_paths_go_to_stdout_and_the_rest_to_stderr(session, jobs, fo
 async def test_inline_answers_have_nothing_to_be_accepted_as(session, jobs, folder, capsys):
     assert await run(session, jobs("a cat", model="dall-e-3"), folder, pick_up=PICK_UP) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("codes", "code"), [([0], 0), ([0, 2], 2), ([2, 1, 0], 1), ([1, 4], 4), ([3, 4, 1], 3)])
+def test_worst_code_is_the_one_a_script_should_hear_of(codes, code):
+    assert worst(codes) == code
+
+
+def test_note_drives_no_terminal(capsys):
+    note("a\x1b[2Jb")
+    assert capsys.readouterr().err == "note: a [2Jb\n"
 
 
 @pytest.mark.parametrize(("prompts", "code"), [("fine", 0), ("fine refused", 1), ("refused fine unknown", 3)])

@@ -30,7 +30,7 @@ def test_help_lists_the_commands(flag, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert caught.value.code == 0
     assert shown.startswith("Usage: lemon-async [OPTIONS] COMMAND")
-    assert all(name in shown for name in ("generate", "task", "emulator"))
+    assert all(name in shown for name in ("generate", "edit", "task", "models", "files", "emulator"))
 
 
 @pytest.mark.parametrize("name", ["click", "tqdm"])
@@ -42,7 +42,11 @@ def test_missing_extra_is_told_with_the_command_that_installs_it(tmp_path, name)
     assert done.stderr == f"lemon-async: {name} is not installed: pip install 'lemon-async[cli]'\n"
 
 
-@pytest.mark.parametrize("words", [["emulator"], ["generate", "a cat", "--emulator"]], ids=["emulator", "generate"])
+@pytest.mark.parametrize(
+    "words",
+    [["emulator"], ["generate", "a cat", "--emulator"], ["models", "--emulator"]],
+    ids=["emulator", "generate", "models"],
+)
 def test_missing_pillow_is_told_with_the_command_that_installs_it(tmp_path, words):
     """The emulator draws, and drawing is another extra."""
     (tmp_path / "PIL.py").write_text("raise ModuleNotFoundError('not here', name='PIL')")

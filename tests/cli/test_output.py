@@ -2,15 +2,18 @@
 
 import asyncio
 import base64
+import contextlib
+import io
 import os
 import stat
 import sys
 
+import orjson
 import pytest
 
 from lemon_async import ContractError, Image
 from lemon_async.api.models import ImageData
-from lemon_async.cli.output import Destination, plain
+from lemon_async.cli.output import Destination, aligned, json_text, plain, say
 
 GIF = b"GIF89a\x02\0\x03\0\0\0\0;"
 
@@ -41,6 +44,47 @@ def names(folder):
 )
 def test_text_of_strangers_drives_no_terminal(text, shown):
     assert plain(text) == shown
+
+
+def test_line_is_said_as_plain_text(capsys):
+    say("a\x1b[2Jb")
+    assert capsys.readouterr().out == "a [2Jb\n"
+
+
+def test_line_is_said_in_the_encoding_of_the_output():
+    """A terminal that cannot show a character gets its number, and the command goes on."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with contextlib.redirect_stdout(output):
+        say("猫")
+    output.flush()
+    assert output.buffer.getvalue() == b"\\u732b\n"
+
+
+@pytest.mark.parametrize("is_indented", [False, True])
+@pytest.mark.parametrize(
+    "text", ["größer als 猫", "\x1b[2J\x07\x00\x7f\x9b", "\u202e\u2028", "\U000e0041", "a\nb"], ids=ascii
+)
+def test_json_is_printable_and_says_the_same(text, is_indented):
+    value = {"id": text, text: [1, None]}
+    shown = json_text(value, is_indented=is_indented)
+    assert orjson.loads(shown) == value
+    assert plain(shown) == shown
+    assert is_indented == ("\n" in shown)
+
+
+def test_json_that_is_nested_too_deeply_is_refused_in_words():
+    value = []
+    for _ in range(300):
+        value = [value]
+    with pytest.raises(RecursionError, match="the answer is nested too deeply to be shown"):
+        json_text(value)
+
+
+def test_table_is_aligned_and_its_columns_can_be_counted():
+    """A cell with white space stays one word of `awk`, and a missing one is there as a dash."""
+    rows = [("dall-e-3", None, "generate", ""), ("a b\nc", "open\x1bai", 5, "a  name")]
+    assert list(aligned(rows)) == ["dall-e-3  -        generate", "a_b_c     open_ai  5         a name"]
+    assert list(aligned([])) == []
 
 
 # Trying the place
@@ -85,6 +129,24 @@ def test_folder_that_takes_no_files_is_refused():
     """It is there, and only trying tells that nothing can be written to it."""
     with pytest.raises(ContractError, match="-o: cannot write to '/proc': No such file or directory"):
         Destination.prepare("/proc/", jobs=1)
+
+
+@pytest.mark.parametrize(("output", "jobs"), [("new/a/", 3), ("new/cat.png", 1), ("cat.png", 1)])
+def test_place_is_looked_at_without_making_folders(tmp_path, output, jobs):
+    assert Destination.find_problems(output, jobs=jobs) == ()
+    assert names(tmp_path) == []
+
+
+def test_folder_that_can_only_be_tried_is_refused_when_it_is_made(tmp_path):
+    """A link to nowhere looks like a name that is free."""
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ContractError, match="-o: cannot write to 'link': File exists"):
+        Destination.prepare("link/cat.png", jobs=1)
+
+
+def test_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(ContractError, match=r"-o: cannot write to 'x+': File name too long"):
+        Destination.prepare("x" * 300, jobs=1)
 
 
 def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path):
@@ -161,3 +223,22 @@ async def test_file_that_was_named_is_overwritten_and_its_suffix_kept(tmp_path):
     assert [(await destination.save(gif(), "ignored")).name for _ in range(2)] == ["cat.png", "cat-3.png"]
     assert (tmp_path / "cat.png").read_bytes() == GIF
     assert (tmp_path / "cat-2.png").read_text() == "not named"
+
+
+@pytest.mark.parametrize(("content", "name"), [(GIF, "file-1.gif"), (b"no picture", "file-1"), (b"", "file-1")])
+async def test_bytes_are_written_under_a_free_name_of_what_they_are(tmp_path, content, name):
+    path = await Destination.prepare(str(tmp_path), jobs=1).write(content, "file-1")
+    assert path == tmp_path / name
+    assert path.read_bytes() == content
+
+
+async def test_bytes_replace_the_file_that_was_named_and_no_folder(tmp_path):
+    (tmp_path / "cat.png").write_text("yesterday")
+    destination = Destination.prepare(f"{tmp_path}/cat.png", jobs=1)
+    assert await destination.write(b"today", "ignored") == tmp_path / "cat.png"
+    assert (tmp_path / "cat.png").read_bytes() == b"today"
+    (tmp_path / "cat.png").unlink()
+    (tmp_path / "cat.png").mkdir()
+    with pytest.raises(FileExistsError):
+        await Destination(tmp_path, "cat", ".png").write(b"", "")
+    assert names(tmp_path) == ["cat.png"]

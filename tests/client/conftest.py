@@ -1,6 +1,8 @@
 """Quick sessions on an emulator, servers that misbehave, and stand-ins for what a unit is built on."""
 
 import asyncio
+import gc
+import os
 import struct
 import zlib
 from contextlib import suppress
@@ -128,3 +130,27 @@ def http_ok():
         return f"{head}Connection: close\r\n\r\n".encode() + body
 
     return build
+
+
+@pytest.fixture
+def arrived(emulator):
+    """What reached the emulator: the SHA-256 of every picture of every task, in the order in which they were sold."""
+
+    def digests():
+        tasks = emulator._store.tasks.values()
+        return [[source.stored.digest for source in task.order.sources] for task in tasks]
+
+    return digests
+
+
+@pytest.fixture
+def open_files():
+    """Count what this process has open; garbage is collected first, so that what was only forgotten is warned of."""
+    if not os.path.isdir("/proc/self/fd"):  # noqa: PTH112 - not a file of ours
+        pytest.skip("this system does not tell")
+
+    def count():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - likewise
+
+    return count

@@ -205,7 +205,7 @@ def spoiled(png):
     wide = png[:16] + struct.pack(">II", 65_000, 65_000) + png[24:]
     return {
         "HTML labelled image/png": (b"<html>Sorry</html>", "the bytes are not a picture"),
-        "nothing": (b"", "an empty answer"),
+        "nothing": (b"", "there are no bytes"),
         "cut before it was sent": (png[:-5], "the picture is cut off"),
         "header of 65,000 x 65,000": (wide, "the header claims 65000 x 65000 pixels"),
     }
@@ -342,6 +342,24 @@ async def test_closing_ends_a_download_under_way(downloads, serve):
     with pytest.raises(DownloadError):
         await fetching
     assert len(server.heads) == 1
+
+
+async def test_closing_ends_a_download_that_drips(downloads, serve):
+    """Its head was there: who reads on hears of the close at once."""
+
+    async def drip(reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n\x89")
+        await reader.read()
+
+    server = await serve(drip)
+    fetching = asyncio.create_task(downloads.fetch(f"{server.origin}/1.png"))
+    while not downloads._arrived:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await downloads.aclose()
+        with pytest.raises(DownloadError, match="Connection closed"):
+            await fetching
+    assert downloads._arrived == set()
 
 
 async def test_closing_ends_a_download_between_two_attempts(downloads, serve, http_ok):

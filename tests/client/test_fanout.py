@@ -14,7 +14,7 @@ from lemon_async.client.task import ImageTask
 class Owner:
     """A session that is always fit for use."""
 
-    def _check_usable(self, task=None):
+    def check_usable(self, task):
         pass
 
 

@@ -256,11 +256,9 @@ async def test_cancelled_save_leaves_no_file(connect, emulator, tmp_path):
 
 
 def test_images_are_a_sequence_with_what_the_service_said_of_the_job():
-    billing = Billing(transaction_id="txn_1")
+    billing = Billing(transaction_id="txn_1", usage={"total_tokens": 7})
     data = tuple(ImageData(url=f"https://cdn.test/{number}.png") for number in range(3))
-    snapshot = TaskSnapshot(
-        status="completed", task_id="ldtask_1", images=data, created=5, usage={"total_tokens": 7}, billing=billing
-    )
+    snapshot = TaskSnapshot(status="completed", task_id="ldtask_1", images=data, created=5, billing=billing)
     images = Images(snapshot, Cdn().fetch)
     assert (images.created, images.usage, images.billing, images.task_id) == (
         5,

@@ -76,7 +76,7 @@ class ScriptedTransport:
 class Owner:
     """A session that is always fit for use."""
 
-    def _check_usable(self, task=None):
+    def check_usable(self, task):
         pass
 
 

@@ -31,7 +31,7 @@ from lemon_async import (
     TransportError,
 )
 from lemon_async.client.key import KEY_VARIABLE
-from lemon_async.client.session import BASE_URL_VARIABLE
+from lemon_async.client.settings import BASE_URL_VARIABLE
 from lemon_async.client.tokens import TaskReference
 from lemon_async.emulator import Answer, Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
 

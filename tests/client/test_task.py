@@ -37,11 +37,11 @@ class Owner:
     cancelled: list = attrs.field(factory=list)
     misuse: SessionMisuse | None = None
 
-    def _check_usable(self, task=None):
+    def check_usable(self, task):
         if self.misuse is not None:
             raise self.misuse
 
-    async def _cancel_task(self, task):
+    async def cancel(self, task):
         self.cancelled.append(task)
         task._update(attrs.evolve(FAILED, is_cancelled=True))
 

@@ -9,13 +9,16 @@ import attrs
 import pytest
 
 from lemon_async import ContractError, Timeouts, TransportError
+from lemon_async.client.answer import NoAnswer
 from lemon_async.client.key import ApiKey
-from lemon_async.client.transport import NoAnswer, Transport
+from lemon_async.client.payload import Json
+from lemon_async.client.transport import Transport
 from lemon_async.emulator import Drip, Garbage, HalfClose, Redirect, Reset, Status
 from lemon_async.pace.budget import Budget
 
 GENERATIONS = "/v1/images/generations"
 BODY = b'{"prompt":"a cat","model":"flux-pro"}'
+PAYLOAD = Json(GENERATIONS, "fingerprint", BODY)
 CANARY = "sk-canary-0123456789"
 
 
@@ -91,7 +94,7 @@ def test_paid_requests_get_more_than_the_documented_two_minutes():
 
 
 async def test_answer_comes_with_status_headers_and_body(transport):
-    response = await transport.submit(GENERATIONS, BODY)
+    response = await transport.submit(PAYLOAD)
     assert response.status == 200
     assert response.json()["status"] == "pending"
     assert {name for name in response.headers if name != name.lower()} == set()
@@ -102,7 +105,7 @@ async def test_request_carries_what_it_needs_and_no_more(open_transport, serve, 
     """The key, who we are, no wish for compression; the type of a body only with a body."""
     server = await serve(http_ok(b"{}"))
     transport = open_transport(server.origin)
-    await transport.submit(GENERATIONS, BODY)
+    await transport.submit(PAYLOAD)
     await transport.call("GET", "/v1/tasks/ldtask_1?x=%2F")
     paid, free = (dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line) for head in server.heads)
     assert server.heads[0].startswith("POST /v1/images/generations HTTP/1.1\r\n")
@@ -126,7 +129,7 @@ async def test_redirect_is_an_answer_and_leads_nowhere(transport, emulator, serv
     elsewhere = await serve(http_ok(b"{}"))
     emulator.fault("submit", Redirect(f"{elsewhere.origin}{GENERATIONS}"))
     emulator.fault("poll", Redirect(f"{elsewhere.origin}/v1/tasks/x", 302))
-    assert (await transport.submit(GENERATIONS, BODY)).status == 307
+    assert (await transport.submit(PAYLOAD)).status == 307
     assert (await transport.call("GET", "/v1/tasks/x")).status == 302
     assert elsewhere.heads == []
 
@@ -155,10 +158,10 @@ async def test_packed_body_is_left_packed(open_transport, serve, http_ok):
 async def test_paid_requests_have_connections_of_their_own(transport, emulator):
     """A poll's idle connection is never used for a paid request, nor the other way round."""
     await transport.call("GET", "/v1/models")
-    await transport.submit(GENERATIONS, BODY)
+    await transport.submit(PAYLOAD)
     assert emulator.connections == 2
     await transport.call("GET", "/v1/models")
-    await transport.submit(GENERATIONS, BODY)
+    await transport.submit(PAYLOAD)
     assert emulator.connections == 2
 
 
@@ -168,7 +171,7 @@ async def test_paid_requests_have_connections_of_their_own(transport, emulator):
 async def test_refused_connection_was_not_sent(open_transport, deaf_port):
     transport = open_transport(f"http://127.0.0.1:{deaf_port}")
     with pytest.raises(NoAnswer, match="Connect call failed") as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
     assert caught.value.status is None
     assert isinstance(caught.value.__cause__, OSError)
@@ -201,7 +204,7 @@ async def submit_to_a_name(connect_s):
         "http://api.test", ApiKey("sk-canary"), timeouts=Timeouts(connect_s=connect_s), budget=Budget()
     )
     try:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     finally:
         await transport.aclose()
 
@@ -233,7 +236,7 @@ async def silent_port(greet):
 async def test_server_that_speaks_no_tls_was_sent_nothing(open_transport, greet):
     port = await greet(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(NoAnswer) as caught:
-        await open_transport(f"https://127.0.0.1:{port}").submit(GENERATIONS, BODY)
+        await open_transport(f"https://127.0.0.1:{port}").submit(PAYLOAD)
     assert not caught.value.was_sent
     assert isinstance(caught.value.__cause__, ssl.SSLError)
 
@@ -241,7 +244,7 @@ async def test_server_that_speaks_no_tls_was_sent_nothing(open_transport, greet)
 async def test_silent_tls_handshake_is_bounded_by_connect_s(open_transport, silent_port):
     transport = open_transport(f"https://127.0.0.1:{silent_port}", connect_s=0.03)
     with pytest.raises(NoAnswer, match=r"^no answer within 0\.03 s$") as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
 
 
@@ -253,7 +256,7 @@ async def test_time_left_that_is_shorter_than_connect_s_is_the_one_that_is_told(
 
 async def test_cancelled_while_connecting_was_not_sent(open_transport, silent_port):
     transport = open_transport(f"https://127.0.0.1:{silent_port}")
-    submitting = asyncio.create_task(transport.submit(GENERATIONS, BODY))
+    submitting = asyncio.create_task(transport.submit(PAYLOAD))
     await asyncio.sleep(0.01)
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
@@ -283,7 +286,7 @@ async def test_cancelled_while_connecting_was_not_sent(open_transport, silent_po
 async def test_whatever_breaks_on_a_connection_may_have_been_sent(transport, emulator, action, status):
     emulator.fault("submit", action)
     with pytest.raises(NoAnswer) as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     assert caught.value.was_sent
     assert caught.value.status == status
     assert caught.value.reason.isprintable()
@@ -292,16 +295,16 @@ async def test_whatever_breaks_on_a_connection_may_have_been_sent(transport, emu
 async def test_connection_closed_before_a_byte_of_answer_may_have_been_sent(open_transport, serve):
     server = await serve(b"")
     with pytest.raises(NoAnswer, match="Server disconnected") as caught:
-        await open_transport(server.origin).submit(GENERATIONS, BODY)
+        await open_transport(server.origin).submit(PAYLOAD)
     assert caught.value.was_sent
 
 
 async def test_request_on_a_connection_used_before_may_have_been_sent(transport, emulator):
     """A kept connection counts from the first moment: the service may have closed it, or not."""
-    await transport.submit(GENERATIONS, BODY)
+    await transport.submit(PAYLOAD)
     emulator.fault("submit", Reset("request_head"))
     with pytest.raises(NoAnswer) as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     assert caught.value.was_sent
     assert sum(request.route == "submit" for request in emulator.requests) <= 2
 
@@ -311,7 +314,7 @@ async def test_answer_that_drips_ends_at_the_total_deadline(open_transport, emul
     emulator.fault("submit", Drip(bytes_per_s=200))
     transport = open_transport(emulator.base_url, emulator.api_key, submit_s=0.06)
     with pytest.raises(NoAnswer, match=r"^no answer within 0\.06 s$") as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     assert caught.value.was_sent
     assert caught.value.status == 200
 
@@ -323,7 +326,7 @@ async def test_cancelled_while_waiting_for_the_answer_may_have_been_sent(open_tr
         await reader.read()
 
     server = await serve(never)
-    submitting = asyncio.create_task(open_transport(server.origin).submit(GENERATIONS, BODY))
+    submitting = asyncio.create_task(open_transport(server.origin).submit(PAYLOAD))
     await server.arrived.wait()
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
@@ -341,7 +344,7 @@ async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_tran
     emulator.fault("submit", action)
     transport = open_transport(emulator.base_url, emulator.add_key(CANARY), submit_s=0.05)
     with pytest.raises(NoAnswer) as caught:
-        await transport.submit(GENERATIONS, b'{"prompt":"%s"}' % (b"a" * size))
+        await transport.submit(Json(GENERATIONS, "", b'{"prompt":"%s"}' % (b"a" * size)))
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert CANARY not in "".join(shown.format())
 
@@ -353,7 +356,7 @@ async def test_429_pauses_every_other_request(transport, emulator):
     """What one request heard of the limit holds for all of them."""
     emulator.fault("submit", Status(429, headers={"Retry-After": "0.04"}))
     loop = asyncio.get_running_loop()
-    assert (await transport.submit(GENERATIONS, BODY)).status == 429
+    assert (await transport.submit(PAYLOAD)).status == 429
     limited_at = loop.time()
     await transport.call("GET", "/v1/models")
     assert loop.time() - limited_at >= 0.035
@@ -368,9 +371,9 @@ async def test_answers_are_told_to_the_budget(open_transport, emulator):
     emulator.fault("submit", Status(500, "html"), nth=[3])
     emulator.fault("submit", Reset("request_end"), nth=[4])
     for _ in range(3):
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     with pytest.raises(NoAnswer):
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     await transport.call("GET", "/v1/models")
     assert budget.notes == [None, 7.0, "answered", "answered"]
 
@@ -379,7 +382,7 @@ async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sen
     budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=1, call_s=1)
     with pytest.raises(NoAnswer, match=r"paused by the rate limit for (30|29) s more") as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
     with pytest.raises(TransportError, match="GET /v1/models: requests are paused by the rate limit"):
         await transport.call("GET", "/v1/models")
@@ -390,7 +393,7 @@ async def test_cancelled_in_a_pause_leaves_no_doubt(open_transport, emulator):
     """Nothing was sent, so the cancellation has no cause to explain."""
     budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60)
-    submitting = asyncio.create_task(transport.submit(GENERATIONS, BODY))
+    submitting = asyncio.create_task(transport.submit(PAYLOAD))
     await asyncio.sleep(0)
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
@@ -413,7 +416,7 @@ async def test_closing_ends_exchanges_under_way(open_transport, serve):
 
     server = await serve(never)
     transport = open_transport(server.origin)
-    paid = asyncio.create_task(transport.submit(GENERATIONS, BODY))
+    paid = asyncio.create_task(transport.submit(PAYLOAD))
     free = asyncio.create_task(transport.call("GET", "/v1/models"))
     while len(server.heads) < 2:
         await asyncio.sleep(0)
@@ -425,12 +428,35 @@ async def test_closing_ends_exchanges_under_way(open_transport, serve):
         await free
 
 
+@pytest.mark.parametrize("is_chunked", [True, False])
+async def test_closing_wakes_who_reads_an_answer_that_drips(open_transport, serve, is_chunked):
+    """The head was there: aiohttp closes the connection, and would leave the reader asleep until its time is over."""
+
+    async def drip(reader, writer):
+        length = b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n" if is_chunked else b"Content-Length: 9\r\n\r\nx"
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length)
+        await reader.read()
+
+    server = await serve(drip)
+    transport = open_transport(server.origin)
+    exchanges = [transport.submit(PAYLOAD), transport.call("GET", "/v1/models")]
+    waiting = [asyncio.create_task(exchange) for exchange in exchanges]
+    while len(transport._arrived) < 2:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await transport.aclose()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [NoAnswer, TransportError]
+    assert outcomes[0].was_sent
+    assert transport._arrived == set()
+
+
 async def test_closed_transport_sends_nothing(open_transport, emulator):
     """Who was still waiting for a turn hears of it; no connection is opened that nobody would close."""
     transport = open_transport(emulator.base_url, emulator.api_key)
     await transport.aclose()
     with pytest.raises(NoAnswer, match="the session is closed") as caught:
-        await transport.submit(GENERATIONS, BODY)
+        await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
     with pytest.raises(TransportError, match="GET /v1/models: the session is closed"):
         await transport.call("GET", "/v1/models")
@@ -443,7 +469,7 @@ async def test_transport_closed_in_a_pause_sends_nothing_afterwards(open_transpo
     budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60, call_s=60)
     waiting = [
-        asyncio.create_task(transport.submit(GENERATIONS, BODY)),
+        asyncio.create_task(transport.submit(PAYLOAD)),
         asyncio.create_task(transport.call("GET", "/v1/models")),
     ]
     await asyncio.sleep(0)

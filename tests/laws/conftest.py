@@ -1,9 +1,13 @@
 """Sessions that are quick to poll, and servers that must never be reached."""
 
 import asyncio
+import io
+from collections.abc import Callable
 
 import attrs
 import pytest
+
+from lemon_async import EditRequest, GenerateRequest
 
 
 @attrs.define
@@ -33,3 +37,40 @@ async def stranger():
     other.port = server.sockets[0].getsockname()[1]
     async with server:
         yield other
+
+
+@attrs.frozen
+class Paid:
+    """One way to spend money: how a prompt becomes a request, how it is sent, and what faults call its route."""
+
+    route: str
+    request: Callable
+    send: Callable
+
+
+@pytest.fixture(params=["generate", "edit with uploads", "edit of stored files", "stream"])
+async def paid(request, picture, connect):
+    """Each way to spend money in turn; pictures are tiny, so that they are quickly drawn."""
+    small = picture(mode="RGB")
+
+    async def read_all(session, wish):
+        async with session.stream(wish) as stream:
+            async for _ in stream:
+                pass
+            return stream.images
+
+    async def submit(session, wish):
+        return await session.submit(wish)
+
+    if request.param == "generate":
+        return Paid("submit", lambda prompt: GenerateRequest(prompt, model="flux-pro"), submit)
+    if request.param == "edit with uploads":
+        return Paid(
+            "edit", lambda prompt: EditRequest(prompt, image=[small, io.BytesIO(small)], model="flux-pro"), submit
+        )
+    if request.param == "edit of stored files":
+        async with connect() as session:
+            stored = await session.upload(small, model="flux-pro")
+        return Paid("edit", lambda prompt: EditRequest(prompt, image=stored, model="flux-pro"), submit)
+    wish = {"image": small, "model": "gpt-image-2", "partial_images": 1}
+    return Paid("edit", lambda prompt: EditRequest(prompt, **wish), read_all)

@@ -8,6 +8,8 @@ import pytest
 from lemon_async import (
     ApiError,
     BadRequest,
+    EditRequest,
+    GenerateRequest,
     InsufficientBalance,
     LemonSession,
     RateLimited,
@@ -17,7 +19,7 @@ from lemon_async import (
     Timeouts,
     TransportError,
 )
-from lemon_async.emulator import Blackhole, Body, Cut, Drip, Garbage, HalfClose, Redirect, Reset, Status
+from lemon_async.emulator import Answer, Blackhole, Body, Cut, Drip, Garbage, HalfClose, Redirect, Reset, Status, Stuck
 
 ROUNDS = 100
 AT_ONCE = 20
@@ -33,54 +35,68 @@ CUTS = {
 IS_SOLD = {"after the body", "in the answer's head", "in the answer's body"}
 
 
-async def outcomes_of(session, prompts, model="dall-e-3"):
-    """Submit all prompts, some at once, and return what each caller saw."""
+async def outcomes_of(session, wishes, send=LemonSession.submit):
+    """Send all wishes, some at once, and return what each caller saw."""
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def submit(prompt):
+    async def attempt(wish):
         async with slots:
             try:
-                return await session.submit(prompt, model=model)
+                return await send(session, wish)
             except Exception as error:  # noqa: BLE001 - the class is what the test looks at
                 return error
 
-    return await asyncio.gather(*map(submit, prompts))
+    return await asyncio.gather(*map(attempt, wishes))
+
+
+def tries(emulator):
+    return sum(request.route in {"submit", "edit"} for request in emulator.requests)
 
 
 @pytest.mark.parametrize("point", CUTS)
-@pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"])
 async def test_post_cut_at_any_point_after_the_first_byte_is_unknown_and_never_sold_twice(
-    connect, emulator, point, model
+    connect, emulator, point, paid
 ):
     """A cut paid request ends as `SubmissionUnknown`, even for a policy with time to retry."""
-    emulator.fault("submit", CUTS[point])
+    emulator.fault(paid.route, CUTS[point])
     prompts = [f"{point} {number}" for number in range(ROUNDS)]
     async with connect(retry=PATIENT) as session:
-        seen = await outcomes_of(session, prompts, model)
+        seen = await outcomes_of(session, map(paid.request, prompts), paid.send)
+        assert session.spent.unknown == ROUNDS
     assert {type(error) for error in seen} == {SubmissionUnknown}
+    assert {error.request.prompt for error in seen} == set(prompts)
     sold = emulator.ledger.sold
     assert [sold[prompt] for prompt in prompts] == [int(point in IS_SOLD)] * ROUNDS
 
 
-async def test_post_cut_before_the_connection_stands_is_not_sent():
+async def test_inline_post_cut_in_its_answer_is_unknown_and_never_sold_twice(connect, emulator):
+    """An answer that would have been the pictures themselves is no exception."""
+    emulator.fault("submit", Reset("response_body"))
+    prompts = [str(number) for number in range(ROUNDS)]
+    async with connect(retry=PATIENT) as session:
+        seen = await outcomes_of(session, [GenerateRequest(prompt, model="dall-e-3") for prompt in prompts])
+    assert {type(error) for error in seen} == {SubmissionUnknown}
+    assert set(emulator.ledger.sold.values()) == {1}
+
+
+async def test_post_cut_before_the_connection_stands_is_not_sent(paid):
     """A paid request that finds no server is a `TransportError`: it is safe to try again."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         base_url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         async with LemonSession("sk-x", base_url=base_url, retry=RetryPolicy(max_elapsed_s=0)) as session:
-            seen = await outcomes_of(session, map(str, range(ROUNDS)))
+            seen = await outcomes_of(session, map(paid.request, map(str, range(ROUNDS))), paid.send)
             assert session.unknown_submissions == ()
     assert {type(error) for error in seen} == {TransportError}
 
 
-async def test_post_that_found_no_server_is_sent_again_and_sold_once(connect, emulator):
+async def test_post_that_found_no_server_is_sent_again_and_sold_once(connect, emulator, paid):
     """What was never sent is retried while the policy has time, and then sold once."""
     async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.01, max_backoff_s=0.02)) as session:
         down = asyncio.create_task(emulator.restart(down_s=0.04))
         await asyncio.sleep(0)
-        task = await session.submit("late", model="flux-pro")
+        await paid.send(session, paid.request("late"))
         await down
-        await task
     assert emulator.ledger.sold == {"late": 1}
 
 
@@ -115,34 +131,36 @@ async def test_post_that_found_no_server_is_sent_again_and_sold_once(connect, em
     ids=str,
 )
 @pytest.mark.parametrize("bill", [True, False])
-async def test_post_with_an_answer_that_does_not_tell_is_unknown_and_not_repeated(connect, emulator, action, bill):
+async def test_post_with_an_answer_that_does_not_tell_is_unknown_and_not_repeated(
+    connect, emulator, paid, action, bill
+):
     """Anything but a readable answer or refusal is `SubmissionUnknown`; one request was sent."""
     can_be_sold = not isinstance(action, Reset)
-    emulator.fault("submit", action, bill=bill if can_be_sold else None)
+    emulator.fault(paid.route, action, bill=bill if can_be_sold else None)
     async with connect(retry=PATIENT) as session:
         with pytest.raises(SubmissionUnknown) as caught:
-            await session.submit("doubtful", model="flux-pro")
+            await paid.send(session, paid.request("doubtful"))
         assert session.unknown_submissions[0].fingerprint == caught.value.fingerprint
     assert caught.value.request.prompt == "doubtful"
-    assert sum(request.route == "submit" for request in emulator.requests) <= 1
+    assert tries(emulator) <= 1
     assert emulator.ledger.sold["doubtful"] == int(bill and can_be_sold)
 
 
 @pytest.mark.parametrize("action", [Blackhole(), Drip(bytes_per_s=1)], ids=str)
-async def test_post_without_an_answer_in_time_is_unknown_and_not_repeated(connect, emulator, action):
+async def test_post_without_an_answer_in_time_is_unknown_and_not_repeated(connect, emulator, paid, action):
     """A timed-out paid request is never sent again: this is how clients are billed twice."""
-    emulator.fault("submit", action)
+    emulator.fault(paid.route, action)
     async with connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.05)) as session:
         with pytest.raises(SubmissionUnknown, match=r"no answer within 0\.05 s"):
-            await session.submit("slow", model="flux-pro")
+            await paid.send(session, paid.request("slow"))
     assert emulator.ledger.sold == {"slow": 1}
 
 
-async def test_post_that_is_cancelled_under_way_is_unknown_and_the_cancellation_goes_on(connect, emulator):
+async def test_post_that_is_cancelled_under_way_is_unknown_and_the_cancellation_goes_on(connect, emulator, paid):
     """Cancelling a paid request raises `CancelledError`, with the doubt as its cause and in the session."""
-    emulator.fault("submit", Blackhole())
+    emulator.fault(paid.route, Blackhole())
     async with connect() as session:
-        submitting = asyncio.create_task(session.submit("dropped", model="flux-pro"))
+        submitting = asyncio.create_task(paid.send(session, paid.request("dropped")))
         while not emulator.ledger.sold:
             await asyncio.sleep(0)
         submitting.cancel()
@@ -161,13 +179,13 @@ async def test_post_that_is_cancelled_under_way_is_unknown_and_the_cancellation_
     ],
     ids=str,
 )
-async def test_post_that_was_refused_with_an_invitation_is_sent_again_and_sold_once(connect, emulator, action):
+async def test_post_that_was_refused_with_an_invitation_is_sent_again_and_sold_once(connect, emulator, paid, action):
     """A JSON 429, or a 503 that calls itself retryable, is no sale: it is repeated until it is one."""
-    emulator.fault("submit", action, times=3)
+    emulator.fault(paid.route, action, times=3)
     async with connect(retry=PATIENT) as session:
-        await session.submit("welcome", model="flux-pro")
+        await paid.send(session, paid.request("welcome"))
     assert emulator.ledger.sold == {"welcome": 1}
-    assert sum(request.route == "submit" for request in emulator.requests) == 4
+    assert tries(emulator) == 4
 
 
 @pytest.mark.parametrize(
@@ -184,14 +202,14 @@ async def test_post_that_was_refused_with_an_invitation_is_sent_again_and_sold_o
     ],
     ids=str,
 )
-async def test_post_that_was_refused_without_an_invitation_is_raised_at_once(connect, emulator, action, error):
+async def test_post_that_was_refused_without_an_invitation_is_raised_at_once(connect, emulator, paid, action, error):
     """Any other refusal in the service's own JSON is raised, once, as its own class."""
-    emulator.fault("submit", action)
+    emulator.fault(paid.route, action)
     async with connect(retry=PATIENT) as session:
         with pytest.raises(error):
-            await session.submit("no", model="flux-pro")
+            await paid.send(session, paid.request("no"))
         assert session.unknown_submissions == ()
-    assert len(emulator.requests) == 1
+    assert tries(emulator) == 1
 
 
 async def test_post_whose_retry_after_does_not_fit_is_raised_at_once(connect, emulator):
@@ -204,13 +222,64 @@ async def test_post_whose_retry_after_does_not_fit_is_raised_at_once(connect, em
     assert len(emulator.requests) == 1
 
 
-async def test_post_in_doubt_is_repeated_only_for_who_opted_in(connect, emulator):
+async def test_post_in_doubt_is_repeated_only_for_who_opted_in(connect, emulator, paid):
     """`resubmit_unknown` trades a second sale for an answer; the ledger shows the price."""
-    emulator.fault("submit", Reset("request_end"), times=1)
+    emulator.fault(paid.route, Reset("request_end"), times=1)
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
-        await session.submit("twice", model="flux-pro")
+        await paid.send(session, paid.request("twice"))
     assert emulator.ledger.sold == {"twice": 2}
+
+
+async def test_stream_that_broke_off_is_not_repeated_even_for_who_opted_in(connect, emulator, picture):
+    """What has begun to arrive was sold for certain: buying it again is the caller's decision."""
+    emulator.fault("edit", Reset("response_body"), times=1)
+    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    wish = EditRequest("halfway", image=picture(), model="gpt-image-2", partial_images=3)
+    async with connect(retry=retry) as session, session.stream(wish) as stream:
+        with pytest.raises(SubmissionUnknown):
+            _ = [picture async for picture in stream]
+    assert emulator.ledger.sold == {"halfway": 1}
+
+
+async def test_job_that_was_accepted_and_cannot_be_polled_is_not_repeated_even_for_who_opted_in(connect, emulator):
+    """It was sold for certain, although nobody can ask for it."""
+    emulator.fault("submit", Answer(task_id="a b", id=None, poll_url="//elsewhere.test"))
+    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    async with connect(retry=retry) as session:
+        with pytest.raises(SubmissionUnknown, match="accepted as task"):
+            await session.submit("nameless", model="flux-pro")
+    assert emulator.ledger.sold == {"nameless": 1}
+
+
+@pytest.mark.parametrize("how", ["left", "unread", "error", "cancelled", "closed"])
+async def test_stream_that_is_not_read_to_its_end_is_unknown(connect, emulator, picture, how):
+    """However it is given up, the session remembers that it may have been sold, once."""
+    emulator.fault("edit", Stuck())
+    wish = EditRequest("given up", image=picture(), model="gpt-image-2", partial_images=1)
+
+    async def give_up(session):
+        async with session.stream(wish) as stream:
+            if how == "unread":
+                return
+            await anext(stream)
+            if how == "error":
+                raise ZeroDivisionError
+            if how == "closed":
+                await session.aclose()
+            if how != "left":
+                await anext(stream)
+
+    async with connect() as session:
+        giving_up = asyncio.create_task(give_up(session))
+        if how == "cancelled":
+            await asyncio.sleep(0.05)
+            giving_up.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.gather(giving_up, return_exceptions=True)
+        assert session.spent.unknown == len(session.unknown_submissions) == 1
+        assert len(session.unknown_submissions[0].partial_images) == (how != "unread")
+    assert emulator.ledger.sold == {"given up": 1}
 
 
 async def test_doubt_of_an_earlier_attempt_is_told_in_the_end(connect, emulator):

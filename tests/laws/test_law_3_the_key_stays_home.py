@@ -1,5 +1,6 @@
 """Law 3. The key goes to the API's origin, and nowhere else."""
 
+import base64
 import logging
 import os
 import pickle
@@ -9,8 +10,15 @@ import textwrap
 
 import pytest
 
-from lemon_async import AuthenticationError, ContractError, DownloadError, LemonSession, SubmissionUnknown
-from lemon_async.emulator import Answer, Redirect, Result, Status
+from lemon_async import (
+    AuthenticationError,
+    ContractError,
+    DownloadError,
+    LemonSession,
+    SubmissionUnknown,
+    TaskFailed,
+)
+from lemon_async.emulator import Answer, Fail, Redirect, Result, Status
 
 CANARY = "sk-canary-0123456789abcdef"
 
@@ -132,12 +140,32 @@ async def test_key_that_the_service_quotes_is_masked(connect, emulator):
     assert emulator.api_key.encode() not in pickle.dumps(caught.value)
 
 
+@pytest.mark.parametrize("how", ["poll", "stream"])
+async def test_key_that_a_failed_job_quotes_is_masked(connect, emulator, picture, how):
+    """The provider's refusal comes in an answer 200: in the status of a task, or in an event of a stream."""
+    route = "submit" if how == "poll" else "edit"
+    emulator.fault(route, Fail({"code": "denied", "message": f"Incorrect API key provided: {emulator.api_key}"}))
+
+    async def fail(session):
+        if how == "poll":
+            await session.generate("echo", model="flux-pro")
+        async with session.stream("echo", image=picture(), model="gpt-image-2") as stream:
+            _ = [image async for image in stream]
+
+    async with connect() as session:
+        with pytest.raises(TaskFailed, match=r"provided: \*\*\*") as caught:
+            await fail(session)
+    assert emulator.api_key.encode() not in pickle.dumps(caught.value)
+    assert emulator.api_key not in repr(caught.value.task and caught.value.task.snapshot)
+
+
 CANARY_SCRIPT = """
-    import asyncio, logging, pickle, sys, traceback, warnings
+    import asyncio, base64, io, logging, pickle, sys, traceback, warnings
     from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
     from lemon_async.emulator import *
 
-    KEY = sys.stdin.read()
+    KEY = sys.stdin.readline().strip()
+    PICTURE = base64.b64decode(sys.stdin.readline())
     logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
 
     def show(error):
@@ -161,16 +189,46 @@ CANARY_SCRIPT = """
                                                Stuck(), Fail("no"), Result([]))]
             faults += [("poll", a) for a in (Status(403), Garbage(), Blackhole(), Reset("response_body"))]
             faults += [("cdn", a) for a in (Status(410), Garbage(), Reset("response_body"), Cut(9))]
+            points = ("accept", "request_body", "response_body")
+            faults += [("edit", Reset(at)) for at in points]
+            faults += [("edit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole(), Stuck(), Fail("no"))]
+            faults += [("files", a) for a in (Status(401), Reset("request_body"), Garbage(), Blackhole())]
+            faults += [("models", a) for a in (Status(403), Reset("response_body"), Blackhole())]
+
+            async def generate(lemon):
+                images = await lemon.generate("canary", model="flux-pro")
+                await images[0].read()
+
+            async def edit(lemon):
+                await lemon.edit("canary", image=[PICTURE, io.BytesIO(PICTURE)], model="flux-pro")
+
+            async def edit_stored(lemon):
+                stored = await lemon.upload(io.BytesIO(PICTURE), model="flux-pro")
+                print(stored, await lemon.files.list())
+                await lemon.edit("canary", image=stored, model="flux-pro")
+
+            async def stream(lemon):
+                async with lemon.stream("canary", image=PICTURE, model="gpt-image-2", partial_images=2) as stream:
+                    print(stream, vars(stream))
+                    async for picture in stream:
+                        print(picture, stream)
+
+            async def look(lemon):
+                print(await lemon.model("flux-pro"), lemon.spent, lemon.unknown_submissions)
+                await lemon.edit("canary", image="missing.png")
+
+            uses = {"edit": (edit, stream), "files": (edit_stored,), "models": (look,)}
             for route, action in faults:
                 emulator.clear_faults()
                 emulator.fault(route, action)
-                async with LemonSession(KEY, **options) as lemon:
-                    print(lemon, vars(lemon))
-                    try:
-                        images = await lemon.generate("canary", model="flux-pro")
-                        await images[0].read()
-                    except Exception as error:
-                        show(error)
+                for use in uses.get(route, (generate,)):
+                    async with LemonSession(KEY, **options) as lemon:
+                        print(lemon, vars(lemon), vars(lemon.files))
+                        try:
+                            await use(lemon)
+                        except Exception as error:
+                            show(error)
+                        print(lemon.unknown_submissions, pickle.dumps(lemon.unknown_submissions))
         try:
             LemonSession(KEY + "\\n", base_url="http://x.example")
         except Exception as error:
@@ -181,11 +239,11 @@ CANARY_SCRIPT = """
 """
 
 
-def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path):
+def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path, picture):
     """A process that meets every kind of fault, and shows all it has, never shows the key."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CANARY_SCRIPT)],
-        input=CANARY,
+        input=f"{CANARY}\n{base64.b64encode(picture()).decode()}\n",
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -194,7 +252,8 @@ def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path):
         timeout=60,
     )
     assert "survived" in run.stderr, run.stderr[-2000:]
-    assert "SubmissionUnknown" in run.stdout
+    for name in ("SubmissionUnknown", "ContractError", "TransportError", "TaskFailed", "ImageStream", "StoredFile"):
+        assert name in run.stdout
     leaks = [line for line in (run.stdout + run.stderr).splitlines() if CANARY in line]
     assert leaks == []
     assert list(tmp_path.iterdir()) == []

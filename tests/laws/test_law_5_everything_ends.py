@@ -6,6 +6,7 @@ import pytest
 
 from lemon_async import (
     DownloadError,
+    EditRequest,
     PollPolicy,
     RateLimited,
     RetryPolicy,
@@ -61,11 +62,11 @@ async def test_poll_that_drips_delays_no_other_task(connect, emulator):
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
-async def test_submit_that_never_ends_is_bounded(connect, emulator, action):
-    """A paid request has a total deadline."""
-    emulator.fault("submit", action)
+async def test_submit_that_never_ends_is_bounded(connect, emulator, paid, action):
+    """A paid request has a total deadline: bytes that trickle in do not extend it, pictures of a stream neither."""
+    emulator.fault(paid.route, action)
     async with connect(timeouts=Timeouts(submit_s=0.15)) as session:
-        seconds, outcome = await elapsed_s(session.submit("drip", model="flux-pro"))
+        seconds, outcome = await elapsed_s(paid.send(session, paid.request("drip")))
     assert isinstance(outcome, SubmissionUnknown)
     assert seconds < 1
 
@@ -78,6 +79,55 @@ async def test_download_that_never_ends_is_bounded(connect, emulator, action):
         images = await session.generate("drip", model="flux-pro")
         seconds, outcome = await elapsed_s(images[0].read())
     assert isinstance(outcome, DownloadError)
+    assert seconds < 1
+
+
+async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
+    """Every preview in time does not make the whole in time."""
+    emulator.fault("edit", Drip(bytes_per_s=5000))
+    wish = EditRequest("drip", image=picture(), model="gpt-image-2", partial_images=3, n=10)
+
+    async def read(session):
+        async with session.stream(wish) as stream:
+            return [picture async for picture in stream]
+
+    async with connect(timeouts=Timeouts(submit_s=0.2)) as session:
+        seconds, outcome = await elapsed_s(read(session))
+    assert isinstance(outcome, SubmissionUnknown)
+    assert len(outcome.partial_images) > 0
+    assert 0.2 <= seconds < 1
+
+
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=20), Blackhole()], ids=str)
+async def test_upload_that_never_ends_is_bounded(connect, emulator, picture, action):
+    """A free request with a body has the time of a paid one."""
+    emulator.fault("files", action)
+    async with connect(timeouts=Timeouts(submit_s=0.05, call_s=60)) as session:
+        seconds, outcome = await elapsed_s(session.upload(picture()))
+    assert isinstance(outcome, TransportError)
+    assert seconds < 1
+
+
+@pytest.mark.parametrize("action", [Drip(bytes_per_s=20), Blackhole()], ids=str)
+async def test_free_request_that_never_ends_is_bounded(connect, emulator, action):
+    """Nobody waits for the catalogue for ever."""
+    emulator.fault("models", action)
+    async with connect(timeouts=Timeouts(call_s=0.05)) as session:
+        seconds, outcome = await elapsed_s(session.models())
+    assert isinstance(outcome, TransportError)
+    assert seconds < 1
+
+
+async def test_closing_ends_answers_that_drip(connect, emulator, paid):
+    """Their heads are there; whoever reads on hears of the close at once, not when the time of the request is over."""
+    emulator.fault(paid.route, Drip(bytes_per_s=20))
+    async with connect() as session:
+        waiting = asyncio.create_task(paid.send(session, paid.request("drip")))
+        while not session._transport._arrived:
+            await asyncio.sleep(0.001)
+        await session.aclose()
+        seconds, outcome = await elapsed_s(waiting)
+    assert isinstance(outcome, SubmissionUnknown)
     assert seconds < 1
 
 

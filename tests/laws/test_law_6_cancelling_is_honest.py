@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import io
 import random
 import threading
 import warnings
@@ -12,18 +13,31 @@ import anyio
 import pytest
 
 import lemon_async
-from lemon_async import Image, ImageTask, LemonSession
-from lemon_async.emulator import Blackhole, Stuck
+from lemon_async import (
+    AccessDenied,
+    BadRequest,
+    Conflict,
+    EditRequest,
+    Image,
+    ImageTask,
+    LemonSession,
+    NotFound,
+    PollPolicy,
+    SubmissionUnknown,
+)
+from lemon_async.client.library import Files
+from lemon_async.emulator import Blackhole, Emulator, Stuck
 
 
 def public_coroutines():
     """Yield every coroutine function, async generator and awaitable that users can call."""
-    for cls in (LemonSession, ImageTask, Image):
+    for cls in (LemonSession, ImageTask, Image, Files):
         for name, member in inspect.getmembers(cls):
             is_async = inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
             if is_async and (not name.startswith("_")):
                 yield pytest.param(member, id=f"{cls.__name__}.{name}")
-    yield pytest.param(LemonSession.as_completed, id="LemonSession.as_completed")
+    for context in (LemonSession.as_completed, LemonSession.stream):
+        yield pytest.param(context, id=context.__qualname__)
 
 
 @pytest.mark.parametrize("coroutine", list(public_coroutines()))
@@ -65,6 +79,119 @@ async def test_cancelled_generate_leaves_its_task_in_pending(connect, emulator):
             await generating
         (task,) = session.pending
         assert task.request.prompt == "kept"
+
+
+async def test_cancelled_edit_leaves_its_task_in_pending(connect, emulator, picture):
+    """As `generate` does: the waiting ends, the job does not."""
+    emulator.fault("edit", Stuck())
+    async with connect() as session:
+        editing = asyncio.create_task(session.edit("kept", image=picture(), model="flux-pro"))
+        while not session.pending:
+            await asyncio.sleep(0)
+        editing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await editing
+        (task,) = session.pending
+        assert task.request == EditRequest("kept", image=picture(), model="flux-pro")
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 4))
+async def test_edit_cancelled_in_any_moment_before_it_is_sent_or_after_tells_the_truth(
+    connect, emulator, tmp_path, picture, turns
+):
+    """Sold means a task or a doubt; no doubt and no task means not sold; no file stays open in between."""
+    path = tmp_path / "a.png"
+    path.write_bytes(picture(pad_to=2_000_000))
+    async with connect() as session:
+        editing = asyncio.create_task(
+            session.edit("moment", image=[path, io.BytesIO(path.read_bytes())], model="flux-pro")
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        editing.cancel()
+        (outcome,) = await asyncio.gather(editing, return_exceptions=True)
+        is_doubted = len(session.unknown_submissions) == 1
+        await asyncio.sleep(0.02)
+        assert isinstance(outcome, asyncio.CancelledError) or len(outcome) == 1
+        assert emulator.ledger.sold["moment"] <= is_doubted + session.spent.sold <= 1
+        if is_doubted:
+            assert isinstance(outcome.__cause__, SubmissionUnknown)
+
+
+async def test_edit_cancelled_while_a_stranger_reads_closes_what_it_was_given(connect, emulator):
+    """A generator of the caller is ended with the edit, and nothing was sent."""
+    ended = []
+
+    async def slow():
+        try:
+            yield b"\x89PNG"
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async with connect() as session:
+        editing = asyncio.create_task(session.edit("never", image=slow(), model="flux-pro"))
+        await asyncio.sleep(0.01)
+        editing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await editing
+        assert session.unknown_submissions == ()
+    assert ended == [True]
+    assert emulator.requests == []
+
+
+async def test_cancelled_stream_says_what_it_has_broken_off(connect, emulator, picture):
+    """The `CancelledError` goes on, with the doubt and the previews as its cause."""
+    emulator.fault("edit", Stuck())
+    got = asyncio.Event()
+
+    async def read(session):
+        async with session.stream("seen", image=picture(), model="gpt-image-2", partial_images=1) as stream:
+            async for _ in stream:
+                got.set()
+
+    async with connect() as session:
+        reading = asyncio.create_task(read(session))
+        await got.wait()
+        await asyncio.sleep(0.01)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await reading
+        assert isinstance(caught.value.__cause__, SubmissionUnknown)
+        assert len(caught.value.__cause__.partial_images) == 1
+        assert session.spent.unknown == 1
+    assert emulator.ledger.sold == {"seen": 1}
+
+
+@pytest.mark.parametrize("refusal", ["unsupported", "too late", "not ours", "unknown"])
+async def test_remote_cancel_that_is_refused_says_so_and_the_task_runs_on(picture, refusal):
+    """A typed error with the task in it; awaiting the task still returns its pictures."""
+    is_cancellable = refusal != "unsupported"
+    async with Emulator(
+        cancellable=is_cancellable, speed=6000, durations=0 if refusal == "too late" else 300
+    ) as emulator:
+        options = {"base_url": emulator.base_url, "polling": PollPolicy(min_gap_s=0.005, max_gap_s=0.02)}
+        async with (
+            LemonSession(emulator.api_key, **options) as owner,
+            LemonSession(emulator.add_key("sk-b"), **options) as other,
+        ):
+            task = await owner.submit("mine", image=picture(), model="flux-pro")
+            asked = {"not ours": lambda: other.task(task.id), "unknown": lambda: owner.task("ldtask_unknown")}
+            handle = asked.get(refusal, lambda: task)()
+            kind, code = {
+                "unsupported": (BadRequest, "unsupported_task_cancel"),
+                "too late": (Conflict, "task_not_cancellable"),
+                "not ours": (AccessDenied, None),
+                "unknown": (NotFound, "async_task_not_found"),
+            }[refusal]
+            with pytest.raises(kind) as caught:
+                await handle.cancel()
+            assert caught.value.task is handle
+            assert caught.value.resume_token == handle.resume_token()
+            assert code in (None, caught.value.code)
+            assert not task.done
+            assert len(await task) == 1
+        assert emulator.ledger.settled == {"mine": 1}
 
 
 async def test_timeout_of_one_wait_does_not_touch_the_task(connect, emulator):

@@ -2,13 +2,15 @@
 
 import ast
 import asyncio
+import gc
+import io
 from pathlib import Path
 
 import pytest
 
 import lemon_async
 from lemon_async import LemonSession, PollPolicy, SessionMisuse
-from lemon_async.emulator import Emulator, Stuck
+from lemon_async.emulator import Blackhole, Emulator, Latency, Reset, Status, Stuck
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
 
@@ -48,6 +50,66 @@ async def test_nothing_runs_before_it_is_needed_or_after(connect, emulator):
             async with asyncio.timeout(5):
                 while ours():
                     await asyncio.sleep(0)
+
+
+async def in_pieces(path):
+    yield path.read_bytes()[:1000]
+    yield path.read_bytes()[1000:]
+
+
+async def edit(session, path):
+    await session.edit("e", image=[path, io.BytesIO(path.read_bytes()), in_pieces(path)], model="flux-pro")
+
+
+async def stream_and_leave(session, path):
+    async with session.stream("l", image=[path, in_pieces(path)], model="gpt-image-2", partial_images=1) as stream:
+        await anext(stream)
+
+
+async def stream(session, path):
+    async with session.stream("s", image=[path, in_pieces(path)], model="gpt-image-2", partial_images=1) as stream:
+        async for _ in stream:
+            pass
+
+
+def open_files():
+    """Return what this process has open beside connections; garbage is collected first."""
+    gc.collect()
+    names = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sorted(name for name in names if not name.startswith("socket:"))
+
+
+FATES = {"done": Latency(0), "reset": Reset("request_end"), "refused": Status(400), "cancelled": Blackhole()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not tell")
+@pytest.mark.parametrize("fate", FATES)
+async def test_no_task_file_or_connection_is_left_by_paid_requests(connect, emulator, picture, tmp_path, fate):
+    """Edits and streams of files, spooled generators and pictures, however they end."""
+    path = tmp_path / "big.png"
+    path.write_bytes(picture(pad_to=2_000_000))
+    emulator.fault("edit", FATES[fate])
+
+    async def use_all():
+        sold = emulator.ledger.sold.total()
+        async with connect() as session:
+            await session.upload(path)
+            using = [asyncio.create_task(use(session, path)) for use in (edit, stream, stream_and_leave)]
+            while fate == "cancelled" and emulator.ledger.sold.total() < sold + len(using):
+                await asyncio.sleep(0.001)
+            for use in using:
+                _ = fate == "cancelled" and use.cancel()
+            await asyncio.gather(*using, return_exceptions=True)
+
+    await use_all()  # opens what is opened once: threads, the emulator's folder
+    before = open_files()
+    await use_all()
+    async with asyncio.timeout(5):
+        while emulator.connections:
+            await asyncio.sleep(0.001)
+    assert open_files() == before
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
+    assert [name.name for name in tmp_path.iterdir()] == ["big.png"]
 
 
 def test_session_used_from_another_loop_is_told_what_to_do():
@@ -131,5 +193,6 @@ def test_no_work_in_finalizers_and_no_scope_across_a_yield():
                 continue
             assert function.name != "__del__", path
             if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(function)):
-                names = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+                opened = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+                names = {node.attr for node in opened if isinstance(node, ast.Attribute)}
                 assert not names & scopes, f"{path.name}: {function.name} yields inside a scope"

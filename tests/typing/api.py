@@ -1,25 +1,31 @@
 """The public API as type checkers see it; checked, never run."""
 
+import io
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, assert_type
 
 from lemon_async import (
     ApiError,
+    EditRequest,
     GenerateRequest,
     Image,
     Images,
     ImageTask,
     LemonError,
     LemonSession,
+    PartialImage,
     PollPolicy,
     RetryPolicy,
+    StoredFile,
     SubmissionUnknown,
     TaskError,
     Timeouts,
+    VariationRequest,
 )
-from lemon_async.api.errors import ResumableTask
-from lemon_async.api.models import TaskSnapshot
+from lemon_async.api.errors import Problem, ResumableTask
+from lemon_async.api.models import Billing, ImageData, Model, TaskSnapshot
+from lemon_async.client.money import Spent
 from lemon_async.emulator import Emulator, Fault, Status
 
 
@@ -43,6 +49,50 @@ async def sessions() -> None:
         await lemon.generate("a cat", n="2")  # type: ignore[arg-type]
 
 
+async def pieces() -> AsyncGenerator[bytes, None]:
+    yield b""
+
+
+async def pictures_from_pictures(lemon: LemonSession, image: Image, images: Images) -> None:
+    with open("cat.png", "rb") as file, io.BytesIO(b"") as memory:  # noqa: PTH123 - as users write it
+        for source in ("cat.png", Path("cat.png"), b"", bytearray(), memoryview(b""), file, memory, pieces(), image):
+            assert_type(await lemon.edit("a hat", image=source, model="gpt-image-2", n=2), Images)
+    assert_type(await lemon.edit("a hat", image=["cat.png", b"", image], mask="mask.png", quality="high"), Images)
+    assert_type(await lemon.edit("a hat", image=images), Images)
+    assert_type(await lemon.edit("a hat", image={"image_url": "https://example.com/a.png"}), Images)
+    assert_type(await lemon.edit(EditRequest("a hat", image=StoredFile("file-1")), n=2), Images)
+    assert_type(await lemon.submit("a hat", image="cat.png", mask="mask.png"), ImageTask)
+    assert_type(await lemon.submit(EditRequest("a hat", image="cat.png")), ImageTask)
+    assert_type(await lemon.vary("cat.png", n=2), Images)
+    assert_type(await lemon.vary(VariationRequest(image=b"")), Images)
+    assert_type(lemon.check("a cat", n=11), tuple[Problem, ...])
+    await lemon.edit("a hat", image=7)  # type: ignore[arg-type]
+    await lemon.edit("a hat", image="cat.png", style="vivid")  # type: ignore[call-arg]
+    await lemon.vary("cat.png", quality="hd")  # type: ignore[call-arg]
+
+
+async def streams(lemon: LemonSession) -> None:
+    async with lemon.stream("a cat", model="gpt-image-2", partial_images=2) as stream:
+        async for picture in stream:
+            assert_type(picture, Image)
+            if isinstance(picture, PartialImage):
+                assert_type(picture.index, int)
+    assert_type(stream.images, Images)
+
+
+async def files_and_models(lemon: LemonSession) -> None:
+    stored = await lemon.upload("cat.png", model="gpt-image-2")
+    assert_type(stored, StoredFile)
+    assert_type(await lemon.files.upload(b"", purpose="vision", filename="cat.png"), StoredFile)
+    assert_type(await lemon.files.list(), tuple[StoredFile, ...])
+    assert_type(await lemon.files.get("file-1"), StoredFile)
+    assert_type(await lemon.files.content(stored), bytes)
+    await lemon.files.delete(stored)
+    assert_type(await lemon.models(recommended_for="image"), tuple[Model, ...])
+    assert_type(await lemon.model("flux-pro"), Model)
+    assert_type(lemon.spent, Spent)
+
+
 async def tasks(task: ImageTask) -> None:
     assert_type(await task, Images)
     assert_type(await task.wait(timeout_s=3), Images)
@@ -51,7 +101,8 @@ async def tasks(task: ImageTask) -> None:
     assert_type(task.id, str | None)
     assert_type(task.done, bool)
     assert_type(task.progress, float | None)
-    assert_type(task.request, GenerateRequest | None)
+    assert_type(task.request, GenerateRequest | EditRequest | VariationRequest | None)
+    assert_type(task.billing, Billing)
 
 
 async def images(result: Images) -> None:
@@ -62,7 +113,9 @@ async def images(result: Images) -> None:
     assert_type(result.usage, Mapping[str, Any] | None)
 
 
-def errors(error: LemonError, refused: ApiError, lost: TaskError) -> None:
+def errors(error: LemonError, refused: ApiError, lost: TaskError, unknown: SubmissionUnknown) -> None:
+    assert_type(error.request_id, str | None)
+    assert_type(unknown.partial_images, tuple[ImageData, ...])
     assert_type(error.task, ResumableTask | None)
     assert_type(error.resume_token, str | None)
     assert_type(refused.retry_after, float | None)

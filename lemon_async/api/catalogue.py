@@ -1,0 +1,77 @@
+"""Models and files: from answers to data ("List models", OpenAI's file object)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from lemon_async.api.converter import converter, id_of
+from lemon_async.api.models import Model, StoredFile
+from lemon_async.api.refusals import api_error
+from lemon_async.api.response import Response, Unreadable
+
+__all__ = ["read_file", "read_files", "read_model", "read_models"]
+
+Kind = TypeVar("Kind", Model, StoredFile)
+
+
+def read_models(response: Response) -> tuple[Model, ...]:
+    """Return the models of a list; entries without an id are left out.
+
+    Raises:
+        ApiError: The service refused, or what came is no list.
+    """
+    return _many(response, Model)
+
+
+def read_model(response: Response) -> Model:
+    """Return one model.
+
+    Raises:
+        ApiError: The service refused, or what came is no model.
+    """
+    return _one(response, Model)
+
+
+def read_files(response: Response) -> tuple[StoredFile, ...]:
+    """Return the files of a list; entries without an id are left out.
+
+    Raises:
+        ApiError: The service refused, or what came is no list.
+    """
+    return _many(response, StoredFile)
+
+
+def read_file(response: Response) -> StoredFile:
+    """Return one file.
+
+    Raises:
+        ApiError: The service refused, or what came is no file.
+    """
+    return _one(response, StoredFile)
+
+
+def _many(response: Response, kind: type[Kind]) -> tuple[Kind, ...]:
+    entries = _parsed(response, lambda parsed: parsed.get("data"), list)
+    return tuple(_structure(entry, kind) for entry in entries if isinstance(entry, Mapping) and id_of(entry.get("id")))
+
+
+def _one(response: Response, kind: type[Kind]) -> Kind:
+    return _structure(_parsed(response, lambda parsed: id_of(parsed.get("id")) and parsed, Mapping), kind)
+
+
+def _structure(entry: Mapping[str, Any], kind: type[Kind]) -> Kind:
+    return attrs.evolve(converter().structure(entry, kind), raw=entry)
+
+
+def _parsed(response: Response, pick: Callable[[Mapping[str, Any]], Any], kind: type[Any]) -> Any:
+    """Return what `pick` finds in a successful answer, or raise what the answer is instead."""
+    if response.is_success:
+        try:
+            parsed = response.json()
+        except Unreadable:
+            raise api_error(response) from None
+        found = pick(parsed) if isinstance(parsed, Mapping) else None
+        if isinstance(found, kind):
+            return found
+    raise api_error(response)

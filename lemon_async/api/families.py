@@ -1,0 +1,144 @@
+"""What each model family accepts, as data.
+
+Sources: "Create image" (fields, "Model behavior notes"), "Edit image", and the per-family tables of the same
+documentation. A model that no family claims is legal: the catalogue moves.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+import attrs
+
+__all__ = ["FAMILIES", "Family", "families_with", "family_of"]
+
+_COMMON = frozenset({"prompt", "model", "n", "response_format", "user"})
+_GPT_ONLY = frozenset(
+    {"background", "output_format", "output_compression", "compression", "moderation", "partial_images"},
+)
+# Families whose pages name no selector contract: everything that no other family owns.
+_UNSPECIFIED = _COMMON | {"size", "aspect_ratio", "resolution"}
+_GENERATE = frozenset({"generate"})
+_GENERATE_AND_EDIT = _GENERATE | {"edit"}
+
+
+def _gpt_image_size(width: int, height: int) -> str | None:
+    """Return what is wrong with a size for gpt-image-2 ("Create image", `size`)."""
+    long, short = max(width, height), min(width, height)
+    faults = [
+        fault
+        for is_bad, fault in (
+            (width % 16 or height % 16, "both sides must be multiples of 16"),
+            (long > 3840, "the longest edge must be at most 3840"),
+            (long > 3 * short, "the ratio of the sides must be at most 3:1"),
+            (not 655_360 <= width * height <= 8_294_400, "the pixels must number 655,360 to 8,294,400"),
+        )
+        if is_bad
+    ]
+    return "; ".join(faults) or None
+
+
+@attrs.frozen(kw_only=True)
+class Family:
+    """Models that share a contract.
+
+    Attributes:
+        ids: Model ids; one that ends in `*` claims every id with that beginning.
+        fields: Names of the request fields the family has.
+        values: Accepted values per field, where they are a closed list.
+        size_fault: Tells what is wrong with a `WIDTHxHEIGHT`, where a rule decides.
+        operations: What it can do: `generate`, `edit`, `variation`.
+        max_sources: How many pictures an edit may start from.
+        source_formats: Formats of those pictures.
+        has_masked_sources: Whether the one picture of an edit without a mask must itself have transparent areas.
+        removed: Fields that the gateway removes before it forwards a request.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    fields: Collection[str]
+    values: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, tuple[str, ...]])
+    size_fault: Callable[[int, int], str | None] | None = None
+    operations: Collection[str] = _GENERATE_AND_EDIT
+    max_sources: int = 16
+    source_formats: tuple[str, ...] = ("png", "jpeg", "webp")
+    has_masked_sources: bool = False
+    removed: Collection[str] = ()
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="DALL-E 3",
+        ids=("dall-e-3",),
+        fields=_COMMON | {"size", "quality", "style"},
+        values={
+            "size": ("1024x1024", "1792x1024", "1024x1792"),
+            "quality": ("standard", "hd"),
+            "style": ("vivid", "natural"),
+        },
+        operations=_GENERATE,
+    ),
+    Family(
+        name="DALL-E 2",
+        ids=("dall-e-2",),
+        fields=_COMMON | {"size", "quality"},
+        values={"size": ("256x256", "512x512", "1024x1024"), "quality": ("standard", "hd")},
+        operations=_GENERATE_AND_EDIT | {"variation"},
+        source_formats=("png",),
+        has_masked_sources=True,
+    ),
+    Family(
+        name="GPT Image 2",
+        ids=("gpt-image-2",),
+        fields=_COMMON | _GPT_ONLY | {"size", "quality", "async_"},
+        values={
+            "quality": ("auto", "low", "medium", "high"),
+            "background": ("auto", "transparent", "opaque"),
+            "output_format": ("png", "jpeg", "webp"),
+            "moderation": ("auto", "low"),
+        },
+        size_fault=_gpt_image_size,
+        removed=frozenset({"input_fidelity"}),
+    ),
+    Family(
+        name="Gemini with resolution",
+        ids=("gemini-3-pro-image-preview", "nano-banana-pro", "nano-banana-2"),
+        fields=_COMMON | {"size", "aspect_ratio", "resolution"},
+        values={"resolution": ("1k", "2k", "4k")},
+    ),
+    Family(
+        name="Gemini Flash",
+        ids=("gemini-2.5-flash-image", "gemini-3.1-flash-image-preview", "nano-banana", "nano-banana-edit"),
+        fields=_COMMON | {"size", "aspect_ratio"},
+    ),
+    Family(
+        name="Gemini 2.0 Flash",
+        ids=("gemini-2.0-flash-preview-image-generation",),
+        fields=_COMMON,
+        operations=_GENERATE,
+    ),
+    Family(name="FLUX", ids=("flux-*",), fields=_UNSPECIFIED | {"async_"}),
+    Family(name="Midjourney", ids=("midjourney", "mj-*"), fields=_UNSPECIFIED),
+    Family(name="Ideogram", ids=("ideogram-*",), fields=_UNSPECIFIED),
+    Family(name="Stable Diffusion 3", ids=("stable-diffusion-3",), fields=_UNSPECIFIED),
+    Family(
+        name="xAI Grok Imagine",
+        ids=("grok-imagine-image", "grok-imagine-image-quality", "grok-imagine-image-pro"),
+        fields=_COMMON | {"aspect_ratio", "resolution"},
+        values={"resolution": ("1k", "2k")},
+        max_sources=3,
+    ),
+)
+
+_BY_ID = {id_: family for family in FAMILIES for id_ in family.ids if not id_.endswith("*")}
+_BY_PREFIX = tuple((id_[:-1], family) for family in FAMILIES for id_ in family.ids if id_.endswith("*"))
+
+
+def family_of(model: object) -> Family | None:
+    """Return the family of a model id, or `None` for an unknown id and for what is none."""
+    if not isinstance(model, str):
+        return None
+    return _BY_ID.get(model) or next((family for start, family in _BY_PREFIX if model.startswith(start)), None)
+
+
+def families_with(field: str) -> tuple[Family, ...]:
+    """Return the families that have a field; those without a selector contract of their own are among them."""
+    return tuple(family for family in FAMILIES if field in family.fields)

@@ -1,0 +1,100 @@
+"""From what the service says to the handles that users hold, and what those handles ask for in return."""
+
+import logging
+
+import attrs
+
+from lemon_async.api.errors import ContractError, Problem, SessionMisuse, TransportError
+from lemon_async.api.models import TaskSnapshot
+from lemon_async.api.refusals import api_error
+from lemon_async.api.requests import Request
+from lemon_async.api.urls import poll_path, task_path
+from lemon_async.api.wire import Alive, read_poll
+from lemon_async.client.download import Downloads
+from lemon_async.client.lifetime import Lifetime
+from lemon_async.client.money import Account
+from lemon_async.client.poller import Poller
+from lemon_async.client.submission import Sale
+from lemon_async.client.task import ImageTask
+from lemon_async.client.tokens import parse_reference
+from lemon_async.client.transport import Transport
+
+__all__ = ["Desk"]
+
+logger: logging.Logger = logging.getLogger("lemon_async")
+_NOT_CANCELLED = "it was not cancelled: the task goes on and is billed, unless it is over; awaiting it tells"
+
+
+@attrs.frozen
+class Desk:
+    """Hands out the tasks of one session."""
+
+    _life: Lifetime
+    _transport: Transport
+    _poller: Poller
+    _downloads: Downloads
+    account: Account = attrs.field(factory=Account)
+
+    def adopt(self, sale: Sale, request: Request) -> ImageTask:
+        """Return a handle on a job that has just been sold."""
+        self.account.sold(sale.snapshot)
+        return self._handle(sale.snapshot, sale.path, request)
+
+    def resume(self, reference: str) -> ImageTask:
+        """Return a handle on a task of this account; see `LemonSession.task`.
+
+        Raises:
+            ContractError: `reference` is neither an id nor a token.
+        """
+        found = parse_reference(reference)
+        snapshot = TaskSnapshot(status="pending", task_id=found.task_id, poll_url=found.poll_url, model=found.model)
+        try:
+            path, fault = poll_path(self._transport.origin, found.task_id, found.poll_url)
+        except ValueError as refusal:
+            raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
+        if fault:
+            logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
+        return self._handle(snapshot, path, None)
+
+    def check_usable(self, task: ImageTask) -> None:
+        """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
+        self._life.check(task)
+
+    async def cancel(self, task: ImageTask) -> None:
+        """Ask the service to cancel a task; see `ImageTask.cancel`."""
+        try:
+            response = await self._transport.call("DELETE", task_path(task.id or ""))
+        except TransportError as failure:
+            raise attrs.evolve(failure, task=task) from failure.__cause__
+        except ValueError:
+            raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
+        reading = read_poll(response)
+        if not isinstance(reading, Alive):
+            error = api_error(response)
+            raise attrs.evolve(error, task=task, hint=error.hint or _NOT_CANCELLED)
+        task._update(reading.snapshot)
+        if task.done:
+            self._poller.end(task)
+
+    async def download(self, url: str) -> bytes:
+        """Return the picture behind a result link; see `Image.read`."""
+        if self._life.is_closed:
+            message = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
+            raise SessionMisuse(message=message)
+        self._life.check()
+        return await self._downloads.fetch(url)
+
+    def _handle(self, snapshot: TaskSnapshot, path: str, request: Request | None) -> ImageTask:
+        known = self._poller.find(snapshot.task_id) if snapshot.task_id else None
+        if known is not None:
+            return known
+        task = ImageTask(self, snapshot, download=self.download, path=path, request=request)
+        if not task.done and self._life.is_closed:
+            task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
+        elif not task.done:
+            task._when_done(self._ended)
+            self._poller.add(task, is_fresh=request is not None)
+        return task
+
+    def _ended(self, task: ImageTask) -> None:
+        self.account.ended(task.snapshot)

@@ -1,0 +1,99 @@
+"""Request bodies that can be opened anew for every attempt, and in the moment in which they are sent.
+
+Between a request that is ready and its turn there may be minutes and a thousand others, so an open file or a built
+form waits for nobody; and a form cannot be sent twice.
+"""
+
+import io
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from typing import Any, Protocol
+
+import aiohttp
+import attrs
+
+from lemon_async.client.threads import finish_in_thread
+from lemon_async.client.uploads import Upload, open_upload
+
+__all__ = ["Body", "File", "Form", "Json", "Payload"]
+
+_LONG_BODY_BYTES = 64 * 1024
+
+
+@attrs.frozen
+class Body:
+    """What aiohttp sends in one attempt."""
+
+    data: Any
+    headers: Mapping[str, str]
+
+
+class Payload(Protocol):
+    """A body that can be sent again."""
+
+    @property
+    def path(self) -> str:
+        """Where it goes."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from others; equal for equal requests."""
+
+    def open(self) -> AbstractAsyncContextManager[Body]:
+        """Return the body of one attempt, and let go of it when that is over.
+
+        Raises:
+            ContractError: A file is not there any more, or not what it was; nothing was sent.
+        """
+
+
+@attrs.frozen
+class Json:
+    """A body of JSON."""
+
+    path: str
+    fingerprint: str
+    content: bytes = attrs.field(repr=False)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Body, None]:
+        """Return the body of one attempt."""
+        # aiohttp sends a file piece by piece, and warns of long bytes.
+        data = self.content if len(self.content) < _LONG_BODY_BYTES else io.BytesIO(self.content)
+        yield Body(data, {"Content-Type": "application/json"})
+
+
+@attrs.frozen
+class File:
+    """One file of a form; `place` is what problems call it by."""
+
+    field: str
+    place: str
+    filename: str
+    content_type: str
+    upload: Upload
+
+
+@attrs.frozen
+class Form:
+    """A body of `multipart/form-data`, streamed from where its files are."""
+
+    path: str
+    fingerprint: str
+    fields: Mapping[str, str]
+    files: tuple[File, ...]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Body, None]:
+        """Return the body of one attempt."""
+        form = aiohttp.FormData(quote_fields=False)  # "my cat.png" as browsers send it, not "my%20cat.png"
+        for name, text in self.fields.items():
+            form.add_field(name, text)
+        with ExitStack() as opened:
+            await finish_in_thread(self._open_files, form, opened)
+            yield Body(form, {})
+
+    def _open_files(self, form: aiohttp.FormData, opened: ExitStack) -> None:
+        for file in self.files:
+            content = opened.enter_context(open_upload(file.place, file.upload))
+            form.add_field(file.field, content, filename=file.filename, content_type=file.content_type)

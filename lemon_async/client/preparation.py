@@ -1,0 +1,146 @@
+"""From what a caller wants to a body that can be sent: built, checked, and nothing of it sent yet."""
+
+import sys
+import warnings
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import attrs
+
+from lemon_async.api.contracts import check, check_stream, removed_fields
+from lemon_async.api.encoding import PATHS, encode, encode_form, fingerprint
+from lemon_async.api.errors import ContractError, Problem
+from lemon_async.api.requests import EditRequest, GenerateRequest, Request, VariationRequest
+from lemon_async.client.payload import File, Form, Json, Payload
+from lemon_async.client.sources import Picked, look, pick, places
+
+__all__ = ["build", "find_problems", "prepared", "requested"]
+
+_OURS = ("lemon_async.", "contextlib")  # `async with session.stream(...)` enters through the latter
+_UNKNOWN_TYPE = "application/octet-stream"
+
+# What a caller has forgotten is a problem of the contract, not a `TypeError`.
+_MISSING: Mapping[str, Mapping[str, Any]] = {"generate": {}, "edit": {"image": ()}, "variation": {"image": ()}}
+
+Kind = TypeVar("Kind", GenerateRequest, EditRequest, VariationRequest)
+
+
+def build(kind: type[Kind], fields: Mapping[str, Any], given: object = None, /) -> Kind:
+    """Return a request of a kind from a prompt or a request, and fields that take precedence over its own.
+
+    Raises:
+        ContractError: A field that this kind of request does not have.
+    """
+    names = [field.name for field in attrs.fields(kind)]
+    unknown = [name for name in fields if name not in names]
+    if unknown:
+        raise ContractError(problems=tuple(Problem(name, _advice_on(name, names)) for name in unknown))
+    if isinstance(given, kind):
+        return _without_removed(attrs.evolve(given, **fields))
+    if isinstance(given, Request):
+        advice = f"is a {type(given).__name__}, and a {kind.__name__} goes here; see session.submit"
+        raise ContractError(problems=(Problem("request", advice),))
+    values: dict[str, Any] = {} if kind is VariationRequest else {"prompt": given}
+    return _without_removed(kind(**{**_MISSING[kind.operation], **values, **fields}))
+
+
+def requested(prompt: object, fields: Mapping[str, Any]) -> Request:
+    """Return the request that a prompt, or a request, and fields make: with pictures to start from, an edit.
+
+    Raises:
+        ContractError: A field that this kind of request does not have.
+    """
+    if isinstance(prompt, VariationRequest):
+        return build(VariationRequest, fields, prompt)
+    if isinstance(prompt, EditRequest) or "image" in fields or "mask" in fields:
+        return build(EditRequest, fields, prompt)
+    return build(GenerateRequest, fields, prompt)
+
+
+def find_problems(request: Request, *, is_stream: bool = False) -> tuple[Problem, ...]:
+    """Return every problem of a request that shows without consuming anything; reads the beginnings of files."""
+    looked = () if isinstance(request, GenerateRequest) else [look(place, source) for place, source in places(request)]
+    return check(request, looked) + (check_stream(request) if is_stream else ())
+
+
+@asynccontextmanager
+async def prepared(request: Request, *, is_checked: bool, is_stream: bool = False) -> AsyncGenerator[Payload, None]:
+    """Read what there is to read, check everything, and return the body; what was copied lasts as long as the block.
+
+    Raises:
+        ContractError: With every problem that was found, or when a picture cannot be read.
+    """
+    with ExitStack() as held:
+        picked = () if isinstance(request, GenerateRequest) else await pick(request, held, is_checked=is_checked)
+        problems = _problems(request, picked, is_stream=is_stream) if is_checked else _gaps(picked)
+        if problems:
+            raise ContractError(problems=problems)
+        yield _payload(request, picked, is_stream=is_stream)
+
+
+def _problems(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> tuple[Problem, ...]:
+    problems = check(request, [source.facts for source in picked])
+    return problems + check_stream(request) if is_stream else problems
+
+
+def _gaps(picked: Sequence[Picked]) -> tuple[Problem, ...]:
+    """Checks can be switched off; what cannot be read cannot be sent all the same."""
+    facts = [source.facts for source in picked]
+    return tuple(Problem(fact.place, fact.fault or "") for fact in facts if not fact.is_readable)
+
+
+def _payload(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> Payload:
+    """Pictures that the service fetches go as JSON, those that are uploaded as a form."""
+    path = PATHS[request.operation]
+    references = [source.reference for source in picked if source.reference is not None]
+    if isinstance(request, GenerateRequest) or (references and len(references) == len(picked)):
+        content = encode(request, references, is_stream=is_stream)
+        return Json(path, fingerprint(content), content)
+    digests = [f"{source.facts.place} {source.upload.digest}" for source in picked if source.upload]
+    return Form(
+        path=path,
+        fingerprint=fingerprint(encode(request), digests),
+        fields=encode_form(request, is_stream=is_stream),
+        files=tuple(_file(source) for source in picked if source.upload),
+    )
+
+
+def _file(source: Picked) -> File:
+    """The name says nothing about the caller's disk."""
+    assert source.upload is not None  # noqa: S101 - asked by the caller
+    place, picture = source.facts.place, source.facts.picture
+    field = place.partition("[")[0]
+    name = place.replace("[", "-").rstrip("]")
+    if picture is None:
+        return File(field, place, name, _UNKNOWN_TYPE, source.upload)
+    return File(field, place, f"{name}.{picture.format}", f"image/{picture.format}", source.upload)
+
+
+def _without_removed(request: Kind) -> Kind:
+    """Leave out what the gateway would remove ("Compatibility note"), and tell the user."""
+    removed = removed_fields(request)
+    if not removed:
+        return request
+    names = ", ".join(removed)
+    message = f"{names} is not sent: the service removes it for {request.model}, which has it always high"
+    warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
+    without: dict[str, Any] = dict.fromkeys(removed)
+    return attrs.evolve(request, **without)
+
+
+def _levels_to_caller() -> int:
+    """Return how far up the line is that the user wrote: coroutines that await each other stand in one stack."""
+    frame = sys._getframe(1)
+    level = 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+        frame = frame.f_back
+        level += 1
+    return level
+
+
+def _advice_on(name: str, names: Sequence[str]) -> str:
+    alike = get_close_matches(f"{name}_", names, n=1)
+    guess = f" (did you mean {alike[0]}=?)" if alike else ""
+    return f"is not a field of this version{guess}; pass unknown fields in extra={{...}}"

@@ -1,0 +1,248 @@
+"""The pictures that a request starts from: what each of them is, and how the service gets at it.
+
+    a path, bytes, a binary file, an async iterable, an `Image`       uploaded, in a form
+    an address, a `StoredFile` or `file-…`, one of the API's objects  told to the service, in JSON
+
+An `Image` with a public link goes as its link when the others are told to the service, so that it fits either way.
+All that can be found out about a picture is, before anything is sent.
+"""
+
+import asyncio
+import hashlib
+import io
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import attrs
+
+from lemon_async.api.errors import DownloadError, SessionMisuse
+from lemon_async.api.models import StoredFile
+from lemon_async.api.pictures import judge_picture, sniff
+from lemon_async.api.requests import EditRequest, GoneSource, Source, VariationRequest
+from lemon_async.api.sources import MAX_SOURCE_BYTES, SourceFacts
+from lemon_async.api.urls import find_remote_fault
+from lemon_async.client.image import Image
+from lemon_async.client.threads import finish_in_thread
+from lemon_async.client.uploads import Spool, Unusable, Upload, as_bytes, examine_file, examine_path
+
+__all__ = ["Picked", "look", "pick", "places", "take_in"]
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
+_FILE_ID = re.compile(r"file-[A-Za-z0-9_-]+")
+_CHUNK_BYTES = 256 * 1024
+_REFERENCE_KEYS = ({"image_url"}, {"file_id"})
+
+
+@attrs.frozen
+class Picked:
+    """One picture, ready to go.
+
+    Attributes:
+        reference: What the service is told: `{"image_url": ...}` or `{"file_id": ...}`; `None` for an upload.
+        upload: What is uploaded; `None` for a reference, and for what cannot be read.
+    """
+
+    facts: SourceFacts
+    reference: Mapping[str, str] | None = None
+    upload: Upload | None = None
+
+
+def places(request: EditRequest | VariationRequest) -> Iterator[tuple[str, Source]]:
+    """Yield each picture of a request with the name that problems call it by, a mask last."""
+    for index, source in enumerate(request.image):
+        yield f"image[{index}]", source
+    mask = getattr(request, "mask", None)
+    if mask is not None:
+        yield "mask", mask
+
+
+def look(place: str, source: Source) -> SourceFacts:
+    """Return what can be found out about a picture without consuming it; blocks for as long as the disk does."""
+    picked = _as_reference(place, source)
+    if picked is not None:
+        return picked.facts
+    try:
+        return _facts(place, _glance(source))
+    except Unusable as fault:
+        return _unreadable(place, str(fault))
+
+
+async def pick(request: EditRequest | VariationRequest, held: ExitStack, *, is_checked: bool) -> tuple[Picked, ...]:
+    """Read or copy every picture of a request, so that it can be sent as often as needed.
+
+    Costs nothing. Cancelling leaves nothing open but what `held` closes.
+
+    Args:
+        request: The request.
+        held: Closes what was copied, when the request is done with.
+        is_checked: Whether to stop reading what is too large to be taken.
+    """
+    sources = tuple(places(request))
+    is_told = any(_as_reference(place, source) for place, source in sources)
+    max_bytes = MAX_SOURCE_BYTES if is_checked else None
+    return tuple(
+        [
+            _as_reference(place, source)
+            or (_as_link(place, source) if is_told else None)
+            or await take_in(place, source, held, max_bytes)
+            for place, source in sources
+        ]
+    )
+
+
+async def take_in(place: str, source: Source, held: ExitStack, max_bytes: int | None) -> Picked:
+    """Read or copy a picture that is going to be uploaded; `held` closes what was copied."""
+    try:
+        upload = await _read(source, held, max_bytes)
+    except Unusable as fault:
+        return Picked(_unreadable(place, str(fault)))
+    # Judged by its ends, which are let go: a request may wait long for its turn.
+    return Picked(_facts(place, upload), upload=attrs.evolve(upload, head=b"", tail=b""))
+
+
+async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
+    """Make an upload of anything that has bytes.
+
+    Raises:
+        Unusable: It has none, or they cannot be read.
+    """
+    if isinstance(source, str | PathLike):
+        return await finish_in_thread(examine_path, Path(source), is_hashed=True)
+    if isinstance(source, Image):
+        source = await _bytes_of(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return await finish_in_thread(_in_memory, bytes(source), is_hashed=True)
+    is_stream = isinstance(source, AsyncIterable)
+    if not is_stream and not callable(getattr(source, "read", None)):
+        raise Unusable(_misfit(source))
+    spool = Spool(max_bytes)
+    held.callback(spool.close)
+    await _drain(source if is_stream else _chunks(source), spool)
+    return await finish_in_thread(spool.finish)
+
+
+async def _bytes_of(image: Image) -> bytes:
+    try:
+        return await image._bytes()
+    except (DownloadError, SessionMisuse) as failure:
+        raise Unusable(f"cannot be fetched: {failure}") from failure
+
+
+async def _drain(stream: AsyncIterable[bytes], spool: Spool) -> None:
+    """Copy a stream, however small the pieces are in which it comes, and close it."""
+    pieces, held_bytes = [], 0
+    iterator = aiter(stream)
+    try:
+        async for piece in iterator:
+            pieces.append(as_bytes(piece))
+            held_bytes += len(piece)
+            if held_bytes >= _CHUNK_BYTES:
+                await finish_in_thread(spool.write, b"".join(pieces))
+                pieces, held_bytes = [], 0
+        await finish_in_thread(spool.write, b"".join(pieces))
+    except Unusable:
+        raise
+    except Exception as failure:
+        raise Unusable(f"reading it failed: {failure}") from failure
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()
+
+
+async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    # A read that blocks, as that of a pipe may, is left to itself when the request is cancelled.
+    while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+        yield chunk
+
+
+def _glance(source: Any) -> Upload | None:
+    """Return what a source that stays as it is tells, or `None` for one that can be read only once.
+
+    Raises:
+        Unusable: It cannot be read.
+    """
+    if isinstance(source, str | PathLike):
+        return examine_path(Path(source), is_hashed=False)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _in_memory(bytes(source), is_hashed=False)
+    if isinstance(source, Image | AsyncIterable):
+        return None
+    if not callable(getattr(source, "read", None)):
+        raise Unusable(_misfit(source))
+    try:
+        return examine_file(source) if source.seekable() else None
+    except (OSError, ValueError, TypeError, AttributeError) as failure:
+        raise Unusable(f"reading it failed: {failure}") from failure
+
+
+def _in_memory(content: bytes, *, is_hashed: bool) -> Upload:
+    digest = hashlib.sha256(content).hexdigest() if is_hashed else ""
+    glance = examine_file(io.BytesIO(content))
+    return attrs.evolve(glance, digest=digest, open=lambda: io.BytesIO(content))
+
+
+def _facts(place: str, upload: Upload | None) -> SourceFacts:
+    if upload is None:
+        return SourceFacts(place=place, kind="upload")
+    picture = sniff(upload.head)
+    return SourceFacts(
+        place=place,
+        kind="upload",
+        fault=judge_picture(picture, upload.head, upload.tail, upload.size_bytes),
+        size_bytes=upload.size_bytes,
+        picture=picture,
+    )
+
+
+def _unreadable(place: str, reason: str) -> SourceFacts:
+    return SourceFacts(place=place, kind="upload", fault=reason, is_readable=False)
+
+
+def _as_reference(place: str, source: object) -> Picked | None:
+    """Return what to tell the service about a picture, or `None` when its bytes are to be sent."""
+    if isinstance(source, StoredFile):
+        return _reference(place, "file_id", {"file_id": source.id}, model=source.model)
+    if isinstance(source, Mapping):
+        return _as_given(place, source)
+    if isinstance(source, str) and _ADDRESS.match(source):
+        return _reference(place, "url", {"image_url": source}, url=source)
+    if isinstance(source, str) and _FILE_ID.fullmatch(source):
+        return _reference(place, "file_id", {"file_id": source})
+    return None
+
+
+def _as_link(place: str, source: object) -> Picked | None:
+    """Return the link of an earlier result, if the service could follow it."""
+    url = source.url if isinstance(source, Image) else None
+    return _reference(place, "url", {"image_url": url}, url=url) if url and find_remote_fault(url) is None else None
+
+
+def _as_given(place: str, source: Mapping[str, Any]) -> Picked:
+    """Take one of the service's own objects."""
+    if set(source) not in _REFERENCE_KEYS or not all(isinstance(value, str) for value in source.values()):
+        return Picked(_unreadable(place, 'must be {"image_url": "https://…"} or {"file_id": "file-…"}'))
+    reference = cast("Mapping[str, str]", source)
+    kind: Literal["url", "file_id"] = "url" if "image_url" in reference else "file_id"
+    return _reference(place, kind, reference, url=reference.get("image_url", ""))
+
+
+def _reference(
+    place: str,
+    kind: Literal["url", "file_id"],
+    reference: Mapping[str, str],
+    *,
+    url: str = "",
+    model: str | None = None,
+) -> Picked:
+    return Picked(SourceFacts(place=place, kind=kind, url=url, model=model), reference)
+
+
+def _misfit(source: object) -> str:
+    if isinstance(source, GoneSource):
+        return f"{source.description} did not survive pickling: give it anew"
+    kind = type(source).__name__
+    return f"must be a path, bytes, a binary file, an async iterable of bytes, an address or an Image, not {kind}"

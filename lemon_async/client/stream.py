@@ -1,0 +1,215 @@
+"""A paid request whose pictures come one by one: previews while it is made, and then the result.
+
+The laws hold as for any other: once the service has begun to answer, a stream that breaks off, ends without a picture
+or is left before its end is a `SubmissionUnknown`, with what had arrived.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Self
+
+import attrs
+
+from lemon_async.api.errors import SessionMisuse, SubmissionUnknown, TaskFailed
+from lemon_async.api.events import Event, EventSplitter, Failed, Final, Partial, read_event
+from lemon_async.api.models import ImageData, TaskFault, TaskSnapshot
+from lemon_async.api.refusals import request_id_of
+from lemon_async.api.requests import Request
+from lemon_async.api.response import Unreadable
+from lemon_async.client.answer import Answer
+from lemon_async.client.image import Download, Image, Images
+from lemon_async.client.submission import Order, Submissions
+from lemon_async.client.task import ImageTask
+
+__all__ = ["ImageStream", "PartialImage"]
+
+logger: logging.Logger = logging.getLogger("lemon_async")
+_LONG_EVENT_BYTES = 128 * 1024
+
+
+class PartialImage(Image):
+    """A preview of a picture in the making.
+
+    Attributes:
+        index: Number of the preview, from 0.
+    """
+
+    __slots__ = ("index",)
+
+    def __init__(self, data: ImageData, download: Download, index: int) -> None:
+        super().__init__(data, download)
+        self.index: int = index
+
+
+class ImageStream:
+    """The pictures of one streamed request; made by `LemonSession.stream`.
+
+    `async for picture in stream` yields each `PartialImage` as it comes, and each finished `Image`. A service that does
+    not stream after all answers with the finished ones alone.
+
+    Attributes:
+        request: What was asked for.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        source: Answer | ImageTask,
+        submissions: Submissions,
+        *,
+        download: Download,
+        conclude: Callable[[TaskSnapshot], None],
+    ) -> None:
+        self.request: Request = order.request
+        self._order = order
+        self._submissions = submissions
+        self._download = download
+        self._conclude = conclude
+        self._mask: Callable[[str], str] = source.mask if isinstance(source, Answer) else str
+        self._headers = source.headers if isinstance(source, Answer) else {}
+        self._wanted = getattr(order.request, "n", None) or 1
+        self._delivered: list[ImageData] = []
+        self._finals: list[Final] = []
+        self._images: Images | None = None
+        self._is_over = False
+        self._pictures = self._streamed(source) if isinstance(source, Answer) else self._waited_for(source)
+
+    @property
+    def images(self) -> Images:
+        """The finished pictures, once the stream has been read to its end.
+
+        Raises:
+            SessionMisuse: It has not.
+        """
+        if self._images is None:
+            raise SessionMisuse(message="the stream has not been read to its end: `async for picture in stream` first")
+        return self._images
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Image:
+        """Wait for the next picture.
+
+        Cancelling breaks the stream off as leaving it does.
+
+        Raises:
+            SubmissionUnknown: The stream broke off; the previews so far are in `partial_images`.
+            TaskFailed: The service gave the job up, and releases or refunds it.
+        """
+        return await anext(self._pictures)
+
+    async def _waited_for(self, task: ImageTask) -> AsyncGenerator[Image, None]:
+        self._is_over = True  # whatever comes, the task knows
+        self._images = await task
+        for image in self._images:
+            yield image
+
+    async def _streamed(self, answer: Answer) -> AsyncGenerator[Image, None]:
+        splitter = EventSplitter()
+        while not self._is_over:
+            piece = await self._piece(answer)
+            for event in self._split(splitter, piece):
+                image = self._take_in(await _read(event))
+                if image is not None:
+                    yield image
+                if self._is_over:  # what follows the last picture in the same piece changes nothing any more
+                    return
+            if not piece and not self._is_over:
+                if not self._finals:
+                    raise self._doubt("the stream ended without a finished picture")
+                self._finish()
+
+    async def _piece(self, answer: Answer) -> bytes:
+        """Return the next bytes; none at the end."""
+        try:
+            with self._submissions.doubting(self._order, self._delivered):
+                return await answer.piece()
+        except (SubmissionUnknown, asyncio.CancelledError):
+            self._is_over = True
+            raise
+
+    def _split(self, splitter: EventSplitter, piece: bytes) -> Iterator[Event]:
+        try:
+            yield from splitter.feed(piece) if piece else splitter.end()
+        except Unreadable as fault:
+            raise self._doubt(str(fault)) from None
+
+    def _take_in(self, reading: Partial | Final | Failed | None) -> Image | None:
+        match reading:
+            case Partial(image, index):
+                self._delivered.append(image)
+                return PartialImage(image, self._download, index)
+            case Final(image):
+                self._delivered.append(image)
+                self._finals.append(reading)
+                if len(self._finals) == self._wanted:
+                    self._finish()
+                return Image(image, self._download)
+            case Failed(fault):
+                raise self._failure(fault)
+        return None
+
+    def _finish(self) -> None:
+        last = self._finals[-1]
+        headers = {name: value for name, value in self._headers.items() if name.startswith("x-")}
+        usage = _sum([final.billing.usage for final in self._finals])
+        snapshot = TaskSnapshot(
+            status="completed",
+            images=tuple(final.image for final in self._finals),
+            created=last.created,
+            billing=attrs.evolve(last.billing, usage=usage, headers=headers),
+        )
+        self._is_over = True
+        self._conclude(snapshot)
+        self._images = Images(snapshot, self._download)
+
+    def _failure(self, fault: TaskFault) -> TaskFailed:
+        self._is_over = True
+        self._conclude(TaskSnapshot(status="failed", fault=fault))
+        return TaskFailed(
+            reason=self._mask(fault.message),
+            code=fault.code,
+            request_id=request_id_of(self._headers),
+            headers=self._headers,
+        )
+
+    async def _leave(self) -> None:
+        """End the reading; a stream that was not read to its end leaves a doubt."""
+        try:
+            await self._pictures.aclose()
+        except RuntimeError:  # another coroutine is still reading: it meets the end, and keeps the doubt
+            return
+        if not self._is_over:
+            logger.warning("%s", self._doubt("the stream was left before its end"))
+
+    def _doubt(self, reason: str) -> SubmissionUnknown:
+        self._is_over = True
+        return self._submissions.doubt(self._order, reason, images=self._delivered)
+
+    def __repr__(self) -> str:
+        state = "over" if self._is_over else "open"
+        return f"<ImageStream {state}, {len(self._delivered)} pictures, {len(self._finals)} of them finished>"
+
+
+def _sum(usages: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    """Return the usage of all pictures: each finished one comes with its own."""
+    total: dict[str, Any] = {}
+    for name, value in chain.from_iterable(usage.items() for usage in usages if usage):
+        known = total.get(name)
+        if isinstance(known, int | float) and isinstance(value, int | float):
+            total[name] = known + value
+        elif isinstance(known, Mapping) and isinstance(value, Mapping):
+            total[name] = _sum([known, value])
+        else:
+            total[name] = value
+    return total if any(usage is not None for usage in usages) else None
+
+
+async def _read(event: Event) -> Partial | Final | Failed | None:
+    """Read an event; megabytes of base64 do so in a thread."""
+    if len(event.data) > _LONG_EVENT_BYTES:
+        return await asyncio.to_thread(read_event, event)
+    return read_event(event)

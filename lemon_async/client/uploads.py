@@ -1,0 +1,178 @@
+"""Bytes that are going to be uploaded: examined once, opened anew for every attempt.
+
+A form cannot be sent twice: aiohttp reads a file to its end, and an iterator is empty the second time. So what has no
+name on the disk is copied first, into memory if it is small and into an unnamed temporary file if not, and what has
+one is opened again for each attempt and must then be what was examined. Nothing larger than `HEAD_BYTES` is held.
+"""
+
+import hashlib
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import attrs
+
+from lemon_async.api.errors import ContractError, Problem
+from lemon_async.api.pictures import TAIL_BYTES
+
+__all__ = ["Spool", "Unusable", "Upload", "as_bytes", "examine_file", "examine_path", "open_upload"]
+
+HEAD_BYTES = 1024 * 1024
+"""Enough for the headers of a picture: a JPEG may carry several hundred kilobytes of profiles before its size."""
+
+
+class Unusable(Exception):
+    """A source cannot be read; the message says why, in the words of a `Problem`."""
+
+
+@attrs.frozen(kw_only=True)
+class Upload:
+    """What is known of some bytes, and how to get at them.
+
+    Attributes:
+        head: The first bytes, at most `HEAD_BYTES`.
+        tail: The last bytes.
+        digest: SHA-256 of them all; empty when they were only looked at.
+        open: Returns them as a file at its beginning; blocks, so call it in a thread.
+    """
+
+    head: bytes = attrs.field(repr=False)
+    tail: bytes = attrs.field(repr=False)
+    size_bytes: int
+    digest: str = ""
+    open: Callable[[], BinaryIO] = attrs.field(repr=False)
+
+
+class Spool:
+    """Collects bytes from anywhere; `finish` makes an upload of them.
+
+    Args:
+        max_bytes: Bound of the size; `None` is none.
+    """
+
+    def __init__(self, max_bytes: int | None) -> None:
+        self._file = tempfile.SpooledTemporaryFile(HEAD_BYTES)  # noqa: SIM115 - closed by `close`
+        self._digest = hashlib.sha256()
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes; blocks when they go to the disk.
+
+        Raises:
+            Unusable: There are too many.
+        """
+        self._size_bytes += len(chunk)
+        if self._max_bytes is not None and self._size_bytes > self._max_bytes:
+            raise Unusable(f"has more than the {self._max_bytes:,} bytes that are taken")
+        self._digest.update(chunk)
+        self._file.write(chunk)
+
+    def finish(self) -> Upload:
+        """Return what was collected; it is there until `close`."""
+        self._file.seek(0)
+        head = self._file.read(HEAD_BYTES)
+        self._file.seek(max(self._size_bytes - TAIL_BYTES, 0))
+        tail = self._file.read()
+        digest = self._digest.hexdigest()
+        return Upload(head=head, tail=tail, size_bytes=self._size_bytes, digest=digest, open=self._open)
+
+    def close(self) -> None:
+        """Forget the bytes."""
+        self._file.close()
+
+    def _open(self) -> BinaryIO:
+        """Return a reader of its own: who sends a file closes it, too."""
+        self._file.seek(0)
+        if self._size_bytes <= HEAD_BYTES:
+            return io.BytesIO(self._file.read())
+        self._file.flush()
+        return os.fdopen(os.dup(self._file.fileno()), "rb")
+
+
+def examine_path(path: Path, *, is_hashed: bool) -> Upload:
+    """Look at a file, all of it if it is to be hashed; blocks.
+
+    Raises:
+        Unusable: It cannot be read, or is no regular file.
+    """
+    try:
+        with _open_regular(path) as file:
+            upload = examine_file(file)
+            identity = _identity(file)
+            digest = _hash(file) if is_hashed else ""
+    except OSError as fault:
+        raise Unusable(f"cannot read {str(path)!r}: {fault.strerror or fault}") from fault
+    except ValueError as fault:
+        raise Unusable(f"cannot be a file name: {fault}") from fault
+
+    def reopen() -> BinaryIO:
+        file = _open_regular(path)
+        if _identity(file) == identity:
+            return file
+        file.close()
+        raise OSError(None, "it has changed since it was checked")
+
+    return attrs.evolve(upload, digest=digest, open=reopen)
+
+
+def examine_file(file: BinaryIO) -> Upload:
+    """Look at what is left of a file that can be read at any place, and leave it as it was; blocks.
+
+    Raises:
+        OSError, ValueError: It cannot be read.
+    """
+    start = file.tell()
+    head = file.read(HEAD_BYTES)
+    size_bytes = file.seek(0, os.SEEK_END) - start
+    file.seek(start + max(size_bytes - TAIL_BYTES, 0))
+    tail = file.read()
+    file.seek(start)
+    return Upload(head=head, tail=tail, size_bytes=size_bytes, open=lambda: file)
+
+
+def as_bytes(piece: object) -> bytes:
+    """Return a piece of a stream.
+
+    Raises:
+        Unusable: It is something else than bytes.
+    """
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        raise Unusable(f"must give bytes, not {type(piece).__name__} (a file is opened with mode 'rb')")
+    return bytes(piece)
+
+
+def open_upload(place: str, upload: Upload) -> BinaryIO:
+    """Open an upload for one attempt; blocks.
+
+    Raises:
+        ContractError: It is not there any more, or not what was examined; nothing was sent.
+    """
+    try:
+        return upload.open()
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or str(fault)
+        raise ContractError(problems=(Problem(place, f"cannot be opened again: {reason}"),)) from fault
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file that has bytes: opening a pipe would wait for somebody to write."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(None, "it is a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError(None, "it is neither a file nor a link to one")
+    return path.open("rb")
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    facts = os.fstat(file.fileno())
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _hash(file: Any) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
