@@ -14,6 +14,7 @@ from lemon_async.api.models import StoredFile
 from lemon_async.api.urls import redact
 
 __all__ = [
+    "AsyncFile",
     "EditFields",
     "EditRequest",
     "FilePath",
@@ -38,6 +39,13 @@ class FilePath(Protocol):
 
     def __fspath__(self) -> str:
         """Return it as text."""
+
+
+class AsyncFile(Protocol):
+    """A binary file whose `read` is a coroutine, such as a web framework's upload."""
+
+    async def read(self, size: int, /) -> bytes:
+        """Return the next bytes; none at the end."""
 
 
 class ReadablePicture(Protocol):
@@ -65,6 +73,7 @@ Source = (
     | bytearray
     | memoryview
     | BinaryIO
+    | AsyncFile
     | AsyncIterable[bytes]
     | StoredFile
     | ReadablePicture
@@ -73,9 +82,10 @@ Source = (
 )
 """A picture to start from.
 
-A path, the bytes, a binary file (read from where it stands), an async iterable of bytes, or an `Image` of an earlier
-result are uploaded. A public `https://` or `http://` address, a `StoredFile`, a word like `file-abc123`, or one of the
-service's own objects, `{"image_url": ...}` or `{"file_id": ...}`, are told to the service, which fetches them.
+A path, the bytes, a binary file (read from where it stands; `read` may be a coroutine), an async iterable of bytes, or
+an `Image` of an earlier result are uploaded. A public `https://` or `http://` address, a `StoredFile`, a word like
+`file-abc123`, or one of the service's own objects, `{"image_url": ...}` or `{"file_id": ...}`, are told to the service,
+which fetches them.
 """
 
 

@@ -14,6 +14,7 @@ from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.fields import RULES
 from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.refusals import api_error
+from lemon_async.api.requests import AsyncFile
 from lemon_async.api.response import Response
 from lemon_async.api.sources import MAX_SOURCE_BYTES, SourceFacts
 from lemon_async.api.urls import one_segment
@@ -24,7 +25,7 @@ from lemon_async.client.sources import Picked, take_in
 
 __all__ = ["Files", "Uploadable", "find_models", "find_upload_problems", "get_model"]
 
-Uploadable = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes] | Image
+Uploadable = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO | AsyncFile | AsyncIterable[bytes] | Image
 """What has bytes: a path, bytes, a binary file, an async iterable of bytes, or an `Image`."""
 
 _FILES_PATH = "/v1/files"

@@ -9,13 +9,14 @@ All that can be found out about a picture is, before anything is sent.
 
 import asyncio
 import hashlib
+import inspect
 import io
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal, cast
 
 import attrs
 
@@ -135,28 +136,36 @@ async def _bytes_of(image: Image) -> bytes:
 async def _drain(stream: AsyncIterable[bytes], spool: Spool) -> None:
     """Copy a stream, however small the pieces are in which it comes, and close it."""
     pieces, held_bytes = [], 0
-    iterator = aiter(stream)
     try:
-        async for piece in iterator:
-            pieces.append(as_bytes(piece))
-            held_bytes += len(piece)
-            if held_bytes >= _CHUNK_BYTES:
-                await finish_in_thread(spool.write, b"".join(pieces))
-                pieces, held_bytes = [], 0
-        await finish_in_thread(spool.write, b"".join(pieces))
+        async with _closing(aiter(stream)) as iterator:
+            async for piece in iterator:
+                pieces.append(as_bytes(piece))
+                held_bytes += len(piece)
+                if held_bytes >= _CHUNK_BYTES:
+                    await finish_in_thread(spool.write, b"".join(pieces))
+                    pieces, held_bytes = [], 0
+            await finish_in_thread(spool.write, b"".join(pieces))
     except Unusable:
         raise
     except Exception as failure:
         raise Unusable(f"reading it failed: {failure}") from failure
-    finally:
-        if isinstance(iterator, AsyncGenerator):
-            await iterator.aclose()
 
 
-async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
-    # A read that blocks, as that of a pipe may, is left to itself when the request is cancelled.
-    while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+def _closing(iterator: AsyncIterator[bytes]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    return aclosing(iterator) if isinstance(iterator, AsyncGenerator) else nullcontext(iterator)
+
+
+async def _chunks(file: Any) -> AsyncGenerator[bytes, None]:
+    while chunk := await _chunk(file):
         yield chunk
+
+
+async def _chunk(file: Any) -> bytes:
+    """Read on; `read` may be a coroutine, as that of a web framework's upload is."""
+    if inspect.iscoroutinefunction(file.read):
+        return cast("bytes", await file.read(_CHUNK_BYTES))
+    # A read that blocks, as that of a pipe may, is left to itself when the request is cancelled.
+    return cast("bytes", await asyncio.to_thread(file.read, _CHUNK_BYTES))
 
 
 def _glance(source: Any) -> Upload | None:
@@ -169,7 +178,7 @@ def _glance(source: Any) -> Upload | None:
         return examine_path(Path(source), is_hashed=False)
     if isinstance(source, bytes | bytearray | memoryview):
         return _in_memory(bytes(source), is_hashed=False)
-    if isinstance(source, Image | AsyncIterable):
+    if isinstance(source, Image | AsyncIterable) or inspect.iscoroutinefunction(getattr(source, "read", None)):
         return None
     if not callable(getattr(source, "read", None)):
         raise Unusable(_misfit(source))

@@ -145,7 +145,7 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connections; exchanges under way end with `NoAnswer`."""
         self.close()
-        for arrived in self._arrived:
+        for arrived in tuple(self._arrived):
             arrived.close()  # a session that closes a connection does not wake who reads from it
         await asyncio.gather(*(session.close() for session in (self._paid, self._free) if session is not None))
 

@@ -1,6 +1,7 @@
 """Quick sessions on an emulator, servers that misbehave, and stand-ins for what a unit is built on."""
 
 import asyncio
+import base64
 import gc
 import os
 import struct
@@ -8,7 +9,10 @@ import zlib
 from contextlib import suppress
 
 import attrs
+import orjson
 import pytest
+
+from lemon_async import EditRequest, LemonSession, RetryPolicy
 
 
 @attrs.define(eq=False)
@@ -154,3 +158,48 @@ def open_files():
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - likewise
 
     return count
+
+
+def stream_event(name, **fields):
+    return f"event: {name}\r\n".encode() + b"data: " + orjson.dumps({"type": name, **fields}) + b"\r\n\r\n"
+
+
+@pytest.fixture
+def tiny(picture):
+    """A request whose pictures are quickly drawn: as large as the one it starts from."""
+    return EditRequest("a hat", image=picture(mode="RGB"), model="gpt-image-2")
+
+
+@pytest.fixture
+def preview(png):
+    text = base64.b64encode(png).decode()
+    return lambda index=0: stream_event("image_generation.partial_image", b64_json=text, partial_image_index=index)
+
+
+@pytest.fixture
+def final(png):
+    text = base64.b64encode(png).decode()
+    return lambda **fields: stream_event("image_generation.completed", b64_json=text, **fields)
+
+
+@pytest.fixture
+def streaming(serve):
+    """Open sessions on a server that sends these pieces as events; `None` breaks the connection off."""
+
+    async def open_session(*pieces, is_chunked=True, **options):
+        async def answer(_reader, writer):
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nX-Request-Id: req_1\r\n"
+            writer.write(head + (b"Transfer-Encoding: chunked\r\n\r\n" if is_chunked else b"\r\n"))
+            for piece in pieces:
+                if piece is None:
+                    writer.transport.abort()
+                    return
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else piece)
+                await writer.drain()
+            writer.write(b"0\r\n\r\n" if is_chunked else b"")
+            await writer.drain()
+
+        server = await serve(answer)
+        return LemonSession("sk-x", base_url=server.origin, retry=RetryPolicy(max_elapsed_s=0), **options)
+
+    return open_session

@@ -32,6 +32,13 @@ async def raising(content):
     raise RuntimeError("the disk is gone")
 
 
+async def raising_at_the_end(content):
+    try:
+        yield content
+    finally:
+        raise RuntimeError("the disk is gone")
+
+
 async def of_text(_content):
     yield "text"
 
@@ -90,6 +97,10 @@ BAD = {
     "text file": (
         lambda content, folder: io.StringIO("text"),
         "must give bytes, not str (a file is opened with mode 'rb')",
+    ),
+    "generator that raises at its end": (
+        lambda content, folder: raising_at_the_end(content),
+        "reading it failed: the disk is gone",
     ),
     "generator that raises": (lambda content, folder: raising(content), "reading it failed: the disk is gone"),
     "generator of text": (lambda content, folder: of_text(content), "must give bytes, not str"),
@@ -177,9 +188,10 @@ async def test_generator_is_closed_whatever_becomes_of_it(connect, emulator):
         finally:
             ended.append(True)
 
+    generator = pieces()  # held, so that nobody but us can close it
     async with connect() as session:
         with pytest.raises(ContractError):
-            await session.edit("a hat", image=pieces(), model=MODEL)
+            await session.edit("a hat", image=generator, model=MODEL)
     assert ended == [True]
 
 

@@ -172,6 +172,7 @@ async def test_generate_is_the_same_call_however_the_service_answers(connect, em
         images = await session.generate("a cat", model=model)
         assert (await images[0].read()).startswith(b"\x89PNG")
         assert (images.task_id is None) == (model == "dall-e-3")
+        assert float(images.billing.headers["x-lemondata-cost-usd"]) > 0
         assert session.pending == ()
     assert emulator.ledger.settled == {"a cat": 1}
 
@@ -189,6 +190,7 @@ async def test_submit_returns_when_the_service_has_accepted(connect, emulator):
 async def test_inline_answer_is_a_task_that_is_over(connect):
     async with connect() as session:
         task = await session.submit("a cat", model="dall-e-3")
+        assert task.billing is (await task).billing
         assert task.done
         assert task.id is None
         assert session.pending == ()

@@ -9,7 +9,15 @@ import orjson
 import pytest
 from PIL import Image
 
-from lemon_async import ContractError, EditRequest, LemonSession, RetryPolicy, StoredFile, TransportError
+from lemon_async import (
+    ContractError,
+    EditRequest,
+    LemonSession,
+    RetryPolicy,
+    StoredFile,
+    TransportError,
+    VariationRequest,
+)
 from lemon_async.emulator import Emulator
 
 BIG_BYTES = 3 * 1024 * 1024  # beyond what is held in memory
@@ -57,6 +65,16 @@ class Named:
         return self.path
 
 
+class Received:
+    """What a web framework hands over: a file whose `read` is a coroutine."""
+
+    def __init__(self, content):
+        self.file = io.BytesIO(content)
+
+    async def read(self, size):
+        return self.file.read(size)
+
+
 def further_on(content):
     file = io.BytesIO(b"something before" + content)
     file.seek(len(b"something before"))
@@ -74,6 +92,7 @@ KINDS = {
     "file from where it stands": lambda path, _held: further_on(path.read_bytes()),
     "file": lambda path, held: held.enter_context(path.open("rb")),
     "pipe": lambda path, _held: Pipe(path.read_bytes()),
+    "async file": lambda path, _held: Received(path.read_bytes()),
     "generator": lambda path, _held: aiter(Pieces(path.read_bytes())),
     "iterable": lambda path, _held: Pieces(path.read_bytes(), 100_000),
     "generator of views": lambda path, _held: Pieces(memoryview(path.read_bytes())),
@@ -182,9 +201,10 @@ async def test_variation_starts_from_an_upload(connect, emulator, picture):
     async with connect() as session:
         images = await session.vary(picture(), n=2, size="256x256")
         assert [len(images), images.task_id] == [2, None]
+        assert len(await session.vary(VariationRequest(image=picture(), size="256x256"), n=1)) == 1
         assert (await images[0].read()).startswith(b"\x89PNG")
     assert emulator.requests[0].path == "/v1/images/variations"
-    assert emulator.ledger.sold.total() == 1
+    assert emulator.ledger.sold.total() == 2
 
 
 # What the service is told

@@ -191,7 +191,8 @@ CANARY_SCRIPT = """
             faults += [("cdn", a) for a in (Status(410), Garbage(), Reset("response_body"), Cut(9))]
             points = ("accept", "request_body", "response_body")
             faults += [("edit", Reset(at)) for at in points]
-            faults += [("edit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole(), Stuck(), Fail("no"))]
+            faults += [("edit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole())]
+            faults += [("edit", a) for a in (Stuck(), Fail("no"))]
             faults += [("files", a) for a in (Status(401), Reset("request_body"), Garbage(), Blackhole())]
             faults += [("models", a) for a in (Status(403), Reset("response_body"), Blackhole())]
 
