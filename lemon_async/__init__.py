@@ -20,6 +20,7 @@ from lemon_async.api.errors import (
     LemonError,
     NotFound,
     PayloadTooLarge,
+    Problem,
     RateLimited,
     ServerError,
     SessionMisuse,
@@ -31,11 +32,12 @@ from lemon_async.api.errors import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async.api.models import StoredFile
-from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
+from lemon_async.api.models import Model, StoredFile
+from lemon_async.api.requests import EditRequest, GenerateRequest, Source, VariationRequest
 from lemon_async.client.image import Image, Images
+from lemon_async.client.money import Spent
 from lemon_async.client.session import LemonSession
-from lemon_async.client.stream import PartialImage
+from lemon_async.client.stream import ImageStream, PartialImage
 from lemon_async.client.task import ImageTask
 from lemon_async.client.transport import Timeouts
 from lemon_async.pace.retry import RetryPolicy
@@ -52,19 +54,24 @@ __all__ = [
     "EditRequest",
     "GenerateRequest",
     "Image",
+    "ImageStream",
     "ImageTask",
     "Images",
     "InsufficientBalance",
     "LemonError",
     "LemonSession",
+    "Model",
     "NotFound",
     "PartialImage",
     "PayloadTooLarge",
     "PollPolicy",
+    "Problem",
     "RateLimited",
     "RetryPolicy",
     "ServerError",
     "SessionMisuse",
+    "Source",
+    "Spent",
     "StoredFile",
     "SubmissionUnknown",
     "TaskCancelled",

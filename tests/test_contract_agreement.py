@@ -14,7 +14,7 @@ from lemon_async import BadRequest, EditRequest, GenerateRequest, LemonSession, 
 from lemon_async.api.contracts import check
 from lemon_async.api.encoding import encode
 from lemon_async.api.families import FAMILIES
-from lemon_async.client.preparation import find_problems
+from lemon_async.client.preparation import look
 from lemon_async.emulator import Emulator
 from lemon_async.emulator.addresses import Forbidden, check_url
 from lemon_async.emulator.problems import Problem
@@ -101,7 +101,8 @@ PLAIN = [
 
 def problems_of(url):
     """Return what the client finds wrong with an edit of the picture at this address."""
-    return find_problems(EditRequest("a hat", image={"image_url": url}, model="gpt-image-2"))
+    request = EditRequest("a hat", image={"image_url": url}, model="gpt-image-2")
+    return check(request, look(request))
 
 
 @pytest.mark.parametrize("url", HOSTILE)

@@ -15,19 +15,24 @@ ROOT = [
     "EditRequest",
     "GenerateRequest",
     "Image",
+    "ImageStream",
     "ImageTask",
     "Images",
     "InsufficientBalance",
     "LemonError",
     "LemonSession",
+    "Model",
     "NotFound",
     "PartialImage",
     "PayloadTooLarge",
     "PollPolicy",
+    "Problem",
     "RateLimited",
     "RetryPolicy",
     "ServerError",
     "SessionMisuse",
+    "Source",
+    "Spent",
     "StoredFile",
     "SubmissionUnknown",
     "TaskCancelled",
@@ -44,7 +49,8 @@ ROOT = [
 def test_root_exports_these_names_and_little_else():
     """A new root name is a decision, made here."""
     assert sorted(lemon_async.__all__, key=str.lower) == sorted(ROOT, key=str.lower)
-    assert all(getattr(lemon_async, name).__module__.startswith("lemon_async.") for name in ROOT)
+    own = [getattr(lemon_async, name) for name in ROOT if name != "Source"]  # a union of types of others
+    assert all(value.__module__.startswith("lemon_async.") for value in own)
 
 
 def test_every_error_is_exported():

@@ -5,7 +5,7 @@ alone. Every check can be switched off by the caller, and the service has the la
 `Problem` for each thing that is wrong, all of them at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -15,7 +15,7 @@ from lemon_async.api.fields import RULES, Rule
 from lemon_async.api.requests import EditRequest, GenerateRequest, Request, VariationRequest
 from lemon_async.api.sources import SourceFacts, check_sources
 
-__all__ = ["check", "check_stream", "removed_fields"]
+__all__ = ["check", "removed_fields"]
 
 _KINDS = (GenerateRequest, EditRequest, VariationRequest)
 _RULES_OF: Mapping[str, tuple[tuple[str, Rule], ...]] = {
@@ -38,40 +38,19 @@ _ADVICE: Mapping[str, Mapping[str, str]] = {
 _PLURALS = {"generate": "generations", "edit": "edits", "variation": "variations"}
 
 
-def check(request: Request, sources: Sequence[SourceFacts] = ()) -> tuple[Problem, ...]:
+def check(request: Request, sources: Sequence[SourceFacts] = (), *, is_stream: bool = False) -> tuple[Problem, ...]:
     """Return every problem of a request, in the order of its fields; nothing is sent.
 
     Args:
         request: The request.
         sources: What was found out about its pictures, in their order, a mask last.
+        is_stream: Whether it is to be answered event by event.
     """
     family = _family(request)
-    problems: list[Problem] = []
-    for name, rule in _RULES_OF[request.operation]:
-        value = getattr(request, name)
-        if value is None and name != "prompt":
-            continue
-        fault = rule(value) or (family and _family_fault(family, name, value))
-        if fault:
-            problems.append(Problem(name.rstrip("_"), fault))
-    if family is not None and request.operation not in family.operations:
-        problems.append(Problem("model", f"{family.name} does not do {_PLURALS[request.operation]}"))
+    problems = [*_field_problems(request, family), *_mode_problems(request, family, is_stream=is_stream)]
     if not isinstance(request, GenerateRequest):
         problems += check_sources(request, family, sources)
-    if not isinstance(request, VariationRequest) and None not in (request.compression, request.output_compression):
-        problems.append(Problem("compression", "is another name of output_compression; give one of them"))
     return (*problems, *_extra_problems(request))
-
-
-def check_stream(request: Request) -> tuple[Problem, ...]:
-    """Return why a request cannot be answered as a stream, beside what `check` finds."""
-    family = _family(request)
-    problems = []
-    if family is not None and "partial_images" not in family.fields:
-        problems.append(Problem("model", f"{family.name} does not stream; gpt-image-2 does"))
-    if getattr(request, "async_", None):
-        problems.append(Problem("async", "is the opposite of a stream; leave it out"))
-    return tuple(problems)
 
 
 def removed_fields(request: Request) -> tuple[str, ...]:
@@ -85,7 +64,33 @@ def _family(request: Request) -> Family | None:
     return family_of(request.default_model if request.model is None else request.model)
 
 
-def _family_fault(family: Family, name: str, value: str | int) -> str | None:
+def _field_problems(request: Request, family: Family | None) -> Iterator[Problem]:
+    for name, rule in _RULES_OF[request.operation]:
+        value = getattr(request, name)
+        if value is None and name != "prompt":
+            continue
+        fault = _family_fault(family, name, value) if rule.accepts(value) else f"must be {rule.words}"
+        if fault:
+            yield Problem(name.rstrip("_"), fault)
+
+
+def _mode_problems(request: Request, family: Family | None, *, is_stream: bool) -> Iterator[Problem]:
+    """Say what does not go together."""
+    if family is not None and request.operation not in family.operations:
+        yield Problem("model", f"{family.name} does not do {_PLURALS[request.operation]}")
+    if is_stream and family is not None and "partial_images" not in family.fields:
+        yield Problem("model", f"{family.name} does not stream; gpt-image-2 does")
+    if isinstance(request, VariationRequest):
+        return
+    if is_stream and request.async_:
+        yield Problem("async", "is the opposite of a stream; leave it out")
+    if request.compression is not None and request.output_compression is not None:
+        yield Problem("compression", "is another name of output_compression; give one of them")
+
+
+def _family_fault(family: Family | None, name: str, value: str | int) -> str | None:
+    if family is None:
+        return None
     if name not in family.fields:
         if value is False or name in family.removed:  # `async` off is what every family does
             return None

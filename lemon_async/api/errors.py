@@ -89,7 +89,7 @@ class LemonError(Exception):
 
     task: ResumableTask | None = attrs.field(default=None, repr=False)
     resume_token: str | None = attrs.field(init=False, repr=False, default=attrs.Factory(_token_of, takes_self=True))
-    request_id: str | None = None
+    request_id: str | None = attrs.field(default=None, repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -147,9 +147,15 @@ class SessionMisuse(LemonError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TransportError(LemonError):
-    """No answer came, and nothing was sold: it is safe to try again."""
+    """No answer came, and nothing was sold: it is safe to try again.
+
+    Attributes:
+        was_sent: Whether the request may have arrived; never so of a paid one, which would be `SubmissionUnknown`. An
+            upload or a deletion may then have been carried out.
+    """
 
     message: str
+    was_sent: bool = False
 
     def __str__(self) -> str:
         return self.message
@@ -166,7 +172,8 @@ class SubmissionUnknown(LemonError):
         fingerprint: SHA-256 of the request's body, to find the sale in the service's records.
         reason: What was seen instead of an answer, in one line.
         status: HTTP status of the unreadable answer; `None` when there was none.
-        partial_images: What a stream had delivered before it broke, as the service sent it.
+        partial_images: Previews that a stream had delivered before it broke, as the service sent them.
+        images: Finished pictures that it had delivered, of several that were asked for.
     """
 
     request: Request
@@ -174,6 +181,7 @@ class SubmissionUnknown(LemonError):
     reason: str
     status: int | None = None
     partial_images: tuple[ImageData, ...] = attrs.field(default=(), repr=False)
+    images: tuple[ImageData, ...] = attrs.field(default=(), repr=False)
 
     def __str__(self) -> str:
         return (

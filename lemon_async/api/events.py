@@ -32,19 +32,22 @@ class Event:
 
 
 class EventSplitter:
-    """Cuts a stream of bytes into events, wherever its pieces begin and end."""
+    """Cuts a stream of bytes into events, wherever its pieces begin and end.
+
+    A picture is one line of megabytes that comes in many pieces: each is searched once, and they are joined once.
+    """
 
     def __init__(self, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._max_bytes = max_bytes
         self._seen_bytes = 0
-        self._has_begun = False
-        self._rest = bytearray()
-        self._scanned = 0
+        self._beginning: bytes | None = b""
+        self._line: list[bytes] = []
+        self._is_after_return = False
         self._name = ""
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """Take the next bytes, and yield the events that they complete.
+        """Take the next bytes, and yield the events that they complete; to be read to its end.
 
         Raises:
             Unreadable: When the stream is longer than any that makes sense.
@@ -52,51 +55,42 @@ class EventSplitter:
         self._seen_bytes += len(piece)
         if self._seen_bytes > self._max_bytes:
             raise Unreadable(f"a stream of more than {self._max_bytes:,} bytes")
-        self._rest += piece
-        if not self._has_begun and not self._begin():
-            return
-        for line in self._lines():
+        if self._beginning is not None:
+            piece = self._beginning + piece
+            self._beginning = piece if len(piece) < len(_BYTE_ORDER_MARK) else None
+            if self._beginning is not None:
+                return
+            piece = piece.removeprefix(_BYTE_ORDER_MARK)
+        yield from self._events(piece)
+
+    def end(self) -> Iterator[Event]:
+        """Yield what a stream that has ended still holds: a last event needs no blank line after it to count."""
+        rest, self._beginning = self._beginning or b"", None
+        yield from self._events(rest + b"\n\n")
+
+    def _events(self, piece: bytes) -> Iterator[Event]:
+        # "\r\n" is one end of a line, even if its halves come apart.
+        start = 1 if self._is_after_return and piece.startswith(b"\n") else 0
+        self._is_after_return = piece.endswith(b"\r") or (self._is_after_return and not piece)
+        while found := _LINE_END.search(piece, start):
+            self._line.append(piece[start : found.start()])
+            start = found.end()
+            line = b"".join(self._line)
+            self._line.clear()
             if line:
                 self._take(line)
             else:
                 yield from self._dispatch()
-
-    def end(self) -> Iterator[Event]:
-        """Yield what a stream that has ended still holds: a last event needs no blank line after it to count."""
-        if self._rest:
-            self._take(bytes(self._rest).rstrip(b"\r"))
-            self._rest.clear()
-        yield from self._dispatch()
-
-    def _begin(self) -> bool:
-        """Take off a byte order mark; return false as long as it may be on its way."""
-        if len(self._rest) < len(_BYTE_ORDER_MARK):
-            return False
-        if self._rest.startswith(_BYTE_ORDER_MARK):
-            del self._rest[: len(_BYTE_ORDER_MARK)]
-        self._has_begun = True
-        return True
-
-    def _lines(self) -> Iterator[bytes]:
-        start = 0
-        try:
-            while found := _LINE_END.search(self._rest, max(self._scanned, start)):
-                if found[0] == b"\r" and found.end() == len(self._rest):
-                    break  # the other half of "\r\n" may be on its way
-                yield bytes(self._rest[start : found.start()])
-                start = found.end()
-        finally:
-            del self._rest[:start]
-            # A picture is one line of megabytes: what was searched once is not searched again.
-            self._scanned = max(len(self._rest) - 1, 0)
+        self._line.append(piece[start:])
 
     def _take(self, line: bytes) -> None:
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+        colon = line.find(b":")
+        field = line if colon < 0 else line[:colon]
+        value_at = len(field) + (2 if line.startswith(b" ", len(field) + 1) else 1)
         if field == b"data":
-            self._data.append(value)
+            self._data.append(line[value_at:])
         elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
+            self._name = line[value_at:].decode("utf-8", "replace")
 
     def _dispatch(self) -> Iterator[Event]:
         name, data = self._name, b"\n".join(self._data)

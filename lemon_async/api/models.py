@@ -1,5 +1,6 @@
 """What the service says of its jobs, files and models, as frozen data; `wire` makes it from what came in."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,18 @@ class ImageData:
     """One entry of `data`: a link or base64 text, and the prompt that was really used."""
 
     url: str | None = None
-    b64_json: str | None = attrs.field(default=None, repr=False)
+    b64_json: str | None = attrs.field(
+        default=None, repr=lambda text: "None" if text is None else f"<{len(text)} characters>"
+    )
     revised_prompt: str | None = None
+
+    def content(self) -> bytes:
+        """Return the bytes in `b64_json`, none where there is only a link; what they are is not checked.
+
+        Raises:
+            ValueError: It is not base64.
+        """
+        return base64.b64decode(self.b64_json or "", validate=True)
 
     @property
     def is_usable(self) -> bool:

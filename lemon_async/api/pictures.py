@@ -65,7 +65,7 @@ def judge_picture(facts: PictureFacts | None, head: bytes, tail: bytes, size_byt
         size_bytes: How many there are in all.
     """
     if facts is None:
-        return "there are no bytes" if not size_bytes else "the bytes are not a picture"
+        return "there are no bytes" if not size_bytes else "the bytes are no known picture"
     if facts.size is not None and not 0 < facts.size[0] * facts.size[1] <= _MOST_PIXELS:
         return f"the header claims {facts.size[0]} x {facts.size[1]} pixels"
     if not _ENDS[facts.format](head, tail, size_bytes):
@@ -81,11 +81,17 @@ def _matches(content: bytes, signature: bytes) -> bool:
 
 def _has_transparency(content: bytes) -> bool | None:
     """Tell whether a PNG has an alpha channel (colour types 4 and 6) or marks a colour as transparent (`tRNS`)."""
-    pixels_at = content.find(b"IDAT")
-    header = content if pixels_at < 0 else content[:pixels_at]
-    if header[25:26] in {b"\x04", b"\x06"} or b"tRNS" in header:
+    if content[25:26] in {b"\x04", b"\x06"}:
         return True
-    return None if pixels_at < 0 else False  # what was not read may tell it
+    at = len(_PNG)
+    for _ in range(_MOST_SEGMENTS):
+        if at + 8 > len(content):
+            break
+        length, kind = struct.unpack_from(">I4s", content, at)
+        if kind in {b"tRNS", b"IDAT", b"IEND"}:  # what is transparent is told before the pixels
+            return bool(kind == b"tRNS")
+        at += 12 + length
+    return None
 
 
 def _png_size(content: bytes) -> tuple[int, int]:

@@ -22,9 +22,11 @@ __all__ = [
     "GenerateRequest",
     "GoneSource",
     "JobFields",
+    "Operation",
     "ReadablePicture",
     "Request",
     "Source",
+    "Uploadable",
     "VariationFields",
     "VariationRequest",
 ]
@@ -66,27 +68,22 @@ class GoneSource:
     description: str
 
 
-Source = (
-    str
-    | FilePath
-    | bytes
-    | bytearray
-    | memoryview
-    | BinaryIO
-    | AsyncFile
-    | AsyncIterable[bytes]
-    | StoredFile
-    | ReadablePicture
-    | Mapping[str, str]
-    | GoneSource
+Uploadable = (
+    str | FilePath | bytes | bytearray | memoryview | BinaryIO | AsyncFile | AsyncIterable[bytes] | ReadablePicture
 )
-"""A picture to start from.
+"""What has bytes.
 
 A path, the bytes, a binary file (read from where it stands; `read` may be a coroutine), an async iterable of bytes, or
-an `Image` of an earlier result are uploaded. A public `https://` or `http://` address, a `StoredFile`, a word like
-`file-abc123`, or one of the service's own objects, `{"image_url": ...}` or `{"file_id": ...}`, are told to the service,
-which fetches them.
+an `Image` of an earlier result.
 """
+Source = Uploadable | StoredFile | Mapping[str, str] | GoneSource
+"""A picture to start from.
+
+What is `Uploadable` is uploaded. A public `https://` or `http://` address, a `StoredFile`, a word like `file-abc123`,
+or one of the service's own objects, `{"image_url": ...}` or `{"file_id": ...}`, are told to the service, which fetches
+them.
+"""
+Operation = Literal["generate", "edit", "variation"]
 
 
 class VariationFields(TypedDict, total=False):
@@ -173,16 +170,24 @@ class _Portable:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class _Selectors(_Portable):
-    """The fields that most requests have; see `EditFields`."""
+class _Common(_Portable):
+    """The fields that all requests have; see `VariationFields`."""
 
     model: str | None = None
     n: int | None = None
     size: str | None = None
+    response_format: Literal["url", "b64_json"] | None = None
+    user: str | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class _Selectors(_Common):
+    """The fields that requests with a prompt have; see `EditFields`."""
+
     aspect_ratio: str | None = None
     resolution: str | None = None
     quality: str | None = None
-    response_format: Literal["url", "b64_json"] | None = None
     async_: bool | None = None
     background: str | None = None
     output_format: str | None = None
@@ -191,8 +196,6 @@ class _Selectors(_Portable):
     input_fidelity: str | None = None
     moderation: str | None = None
     partial_images: int | None = None
-    user: str | None = None
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
 
 def _many(value: Any) -> tuple[Any, ...]:
@@ -205,7 +208,7 @@ def _many(value: Any) -> tuple[Any, ...]:
 class GenerateRequest(_Selectors):
     """A request for pictures from words; goes wherever a prompt goes. The fields are those of `GenerateFields`."""
 
-    operation: ClassVar[str] = "generate"
+    operation: ClassVar[Operation] = "generate"
     default_model: ClassVar[str] = "dall-e-3"
 
     prompt: str
@@ -221,7 +224,7 @@ class EditRequest(_Selectors):
         mask: A PNG as large as the first image, whose transparent areas are to be edited.
     """
 
-    operation: ClassVar[str] = "edit"
+    operation: ClassVar[Operation] = "edit"
     default_model: ClassVar[str] = "dall-e-2"
 
     prompt: str
@@ -230,23 +233,17 @@ class EditRequest(_Selectors):
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class VariationRequest(_Portable):
+class VariationRequest(_Common):
     """A request for variations of a picture; the fields are those of `VariationFields`.
 
     Attributes:
         image: A square PNG; held as a tuple of one `Source`.
     """
 
-    operation: ClassVar[str] = "variation"
+    operation: ClassVar[Operation] = "variation"
     default_model: ClassVar[str] = "dall-e-2"
 
     image: tuple[Source, ...] = attrs.field(converter=_many)
-    model: str | None = None
-    n: int | None = None
-    size: str | None = None
-    response_format: Literal["url", "b64_json"] | None = None
-    user: str | None = None
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
 
 Request = GenerateRequest | EditRequest | VariationRequest

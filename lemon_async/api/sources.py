@@ -11,17 +11,20 @@ import attrs
 
 from lemon_async.api.errors import Problem
 from lemon_async.api.families import Family
+from lemon_async.api.fields import LINE
 from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.requests import EditRequest, VariationRequest
 from lemon_async.api.urls import find_remote_fault
 
-__all__ = ["MAX_SOURCE_BYTES", "SourceFacts", "check_sources"]
+__all__ = ["MAX_SOURCE_BYTES", "SourceFacts", "check_sources", "check_upload", "unreadable"]
 
 MAX_SOURCE_BYTES = 50 * 1024 * 1024
 """The documentation says 50 MB each."""
 _MAX_VARIATION_BYTES = 4 * 1024 * 1024
-_ANY = Family(name="this model", ids=(), fields=())
 _NAMES = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP", "gif": "GIF", "avif": "AVIF"}
+_PURPOSES = ("vision", "user_data")
+_ANY = Family(name="the service", ids=(), fields=())
+_ANYTHING = attrs.evolve(_ANY, source_formats=tuple(_NAMES))
 
 
 @attrs.frozen(kw_only=True)
@@ -62,8 +65,30 @@ def check_sources(
     problems += _image_problems(request, images, family or _ANY)
     problems += _mask_problems(masks, images)
     if not masks and family is not None and family.has_masked_sources:
-        problems += _transparency_problems(images[:1], family)
+        problems += _transparency_problems(images[:1], family, is_default=request.model is None)
     return problems
+
+
+def check_upload(facts: SourceFacts, *, purpose: str, model: str | None, filename: str) -> list[Problem]:
+    """Return every problem of a file that is to be kept by the service ("Files")."""
+    problems = []
+    is_seen = purpose == "vision"
+    if facts.fault and (is_seen or not facts.is_readable or not facts.size_bytes):
+        problems.append(Problem(facts.place, facts.fault))
+    else:
+        fault = _upload_fault(facts, _ANY if is_seen else _ANYTHING)
+        problems += [Problem(facts.place, fault)] if fault else []
+    if purpose not in _PURPOSES:
+        problems.append(Problem("purpose", f"must be one of {', '.join(_PURPOSES)}, not {purpose!r}"))
+    for name, value in (("model", model), ("filename", filename)):
+        if value is not None and not LINE.accepts(value):
+            problems.append(Problem(name, f"must be {LINE.words}"))
+    return problems
+
+
+def unreadable(sources: Sequence[SourceFacts]) -> tuple[Problem, ...]:
+    """Return the pictures of which there is nothing to send: no switch makes them go."""
+    return tuple(Problem(source.place, source.fault or "") for source in sources if not source.is_readable)
 
 
 def _count_problems(request: EditRequest, family: Family) -> Iterator[Problem]:
@@ -83,8 +108,8 @@ def _image_problems(request: EditRequest, images: Sequence[SourceFacts], family:
     kinds = {image.kind for image in images}
     if "upload" in kinds and len(kinds) > 1:
         places = ", ".join(image.place for image in images if image.kind != "upload")
-        advice = "the service takes uploads or addresses, not both in one request: download these, or upload the others"
-        yield Problem("image", f"{advice} with session.upload ({places})")
+        advice = "a request holds uploads or addresses, not both: give the bytes of all, or upload the rest beforehand"
+        yield Problem("image", f"{advice} (told by address or id: {places})")
 
 
 def _upload_fault(image: SourceFacts, family: Family) -> str | None:
@@ -107,7 +132,7 @@ def _remote_fault(image: SourceFacts, request: EditRequest) -> str | None:
 def _mask_problems(masks: Sequence[SourceFacts], images: Sequence[SourceFacts]) -> Iterator[Problem]:
     for mask in masks:
         if mask.kind != "upload" or any(image.kind != "upload" for image in images):
-            yield Problem("mask", "is uploaded beside the pictures: give both as files or bytes, not as addresses")
+            yield Problem("mask", "goes with uploads only: give both as files or bytes, not as addresses or ids")
         elif mask.fault is None:
             fault = _mask_fault(mask, images[0] if images else None)
             if fault:
@@ -123,7 +148,7 @@ def _mask_fault(mask: SourceFacts, first: SourceFacts | None) -> str | None:
     if picture.format != "png":
         return f"is {_NAMES[picture.format]}; a mask is a PNG"
     if picture.has_transparency is False:
-        return "has no transparency: make the areas to be edited fully transparent, and save it as RGBA"
+        return "has no alpha channel: make the areas to be edited fully transparent, and save it as RGBA"
     size = first.picture.size if first is not None and first.picture is not None else None
     if size is not None and picture.size is not None and size != picture.size:
         return (
@@ -132,10 +157,11 @@ def _mask_fault(mask: SourceFacts, first: SourceFacts | None) -> str | None:
     return None
 
 
-def _transparency_problems(images: Sequence[SourceFacts], family: Family) -> Iterator[Problem]:
+def _transparency_problems(images: Sequence[SourceFacts], family: Family, *, is_default: bool) -> Iterator[Problem]:
     for image in images:
         if image.picture is not None and image.picture.has_transparency is False:
-            yield Problem(image.place, f"has no transparent areas: {family.name} needs those, or a separate mask=")
+            default = ", the service's default for edits (pass model= for another)" if is_default else ""
+            yield Problem(image.place, f"has no alpha channel: {family.name}{default} needs one, or a separate mask=")
 
 
 def _variation_problems(request: VariationRequest, images: Sequence[SourceFacts]) -> Iterator[Problem]:
@@ -153,7 +179,8 @@ def _variation_problems(request: VariationRequest, images: Sequence[SourceFacts]
 
 
 def _listing(formats: Sequence[str]) -> str:
-    return " or ".join(_NAMES[name] for name in formats)
+    *most, last = [_NAMES[name] for name in formats]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _extent(size: tuple[int, int]) -> str:

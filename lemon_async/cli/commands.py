@@ -29,14 +29,15 @@ def cli() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="any free one")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="60 makes a minute of the service a second.")
 @click.option("--api-key", help="The key to accept; made up by default.")
-def emulator(*, port: int, speed: float, api_key: str | None) -> None:
+@click.option("--fetch-remote", is_flag=True, help="Fetch pictures behind public addresses, as the service does.")
+def emulator(*, port: int, speed: float, api_key: str | None, fetch_remote: bool) -> None:
     """Serve the API on this machine until interrupted.
 
     The first two lines of output are what clients need in their environment.
     """
 
     async def work() -> int:
-        async with Emulator(port=port, speed=speed, api_key=api_key) as service:
+        async with Emulator(port=port, speed=speed, api_key=api_key, fetch_remote=fetch_remote) as service:
             click.echo(f"{BASE_URL_VARIABLE}={service.base_url}\n{KEY_VARIABLE}={service.api_key}")
             click.echo("serving the emulated API; Ctrl-C ends it, and it forgets its tasks", err=True)
             await asyncio.Event().wait()

@@ -11,14 +11,14 @@ import click
 
 from lemon_async.api.errors import LemonError, Problem
 from lemon_async.api.models import Model, StoredFile
+from lemon_async.api.sources import check_upload
 from lemon_async.api.urls import one_segment
 from lemon_async.cli import options
 from lemon_async.cli.jobs import complain, exit_code_of, worst
 from lemon_async.cli.output import Destination, aligned, json_text, say
 from lemon_async.cli.running import Access, go, stop_at
-from lemon_async.client.library import find_upload_problems
 from lemon_async.client.session import LemonSession
-from lemon_async.client.sources import look
+from lemon_async.client.sources import look_at
 
 __all__ = ["files", "models"]
 
@@ -167,9 +167,9 @@ def _id_problems(references: Sequence[str]) -> Iterator[Problem]:
 
 def _upload_problems(path: str, purpose: str, model: str | None) -> Iterator[Problem]:
     """Call a file by its path: there may be several."""
-    facts = look(path, Path(path))
-    for problem in find_upload_problems(facts, purpose=purpose, model=model, filename=Path(path).name):
-        yield attrs.evolve(problem, field=path) if problem.field in {"file", "filename"} else problem
+    facts = look_at(path, Path(path))
+    for problem in check_upload(facts, purpose=purpose, model=model, filename=Path(path).name):
+        yield attrs.evolve(problem, field=path) if problem.field == "filename" else problem
 
 
 def _model_row(model: Model) -> tuple[object, ...]:

@@ -11,11 +11,12 @@ import orjson
 from lemon_async.api.contracts import check, removed_fields
 from lemon_async.api.errors import Problem
 from lemon_async.api.requests import EditRequest, GenerateRequest
+from lemon_async.api.sources import unreadable
 from lemon_async.cli import options
 from lemon_async.cli.jobs import Job, note, run
 from lemon_async.cli.output import Destination
 from lemon_async.cli.running import Access, go, stop_at
-from lemon_async.client.sources import look, places
+from lemon_async.client.preparation import look
 from lemon_async.client.task import ImageTask
 
 __all__ = ["edit", "generate", "task"]
@@ -127,13 +128,9 @@ def _value(text: str) -> Any:
 
 def _request_problems(requests: Sequence[Making], *, is_checked: bool) -> Iterator[Problem]:
     """All requests start from the same pictures, which are looked at once."""
-    first = requests[0]
-    looked = [look(place, source) for place, source in places(first)] if isinstance(first, EditRequest) else []
-    if not is_checked:  # what cannot be read cannot be sent all the same
-        yield from (Problem(facts.place, facts.fault or "") for facts in looked if not facts.is_readable)
-        return
+    looked = look(requests[0])
     for request in requests:
-        yield from check(request, looked)
+        yield from check(request, looked) if is_checked else unreadable(looked)
 
 
 def _without_removed(requests: Sequence[Making]) -> list[Making]:

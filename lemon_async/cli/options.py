@@ -45,7 +45,7 @@ def field_help(name: str, operation: str) -> str:
     """Return which values a field takes, and in which families that do the operation."""
     able = [family for family in FAMILIES if operation in family.operations]
     takers = [family for family in families_with(name) if operation in family.operations]
-    rule = (RULES[name](None) or "").removeprefix("must be ").removeprefix("one of ")
+    rule = RULES[name].words.removeprefix("one of ")
     values: dict[str, list[str]] = {} if takers else {f"{rule} (no documented family)": []}
     for family in takers:
         values.setdefault(", ".join(family.values.get(name, ())) or rule, []).append(family.name)

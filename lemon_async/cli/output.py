@@ -12,8 +12,8 @@ import orjson
 
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.pictures import sniff
-from lemon_async.client.files import publish
 from lemon_async.client.image import Image
+from lemon_async.client.publish import publish
 from lemon_async.client.threads import finish_in_thread
 
 __all__ = ["Destination", "aligned", "json_text", "plain", "say"]

@@ -18,11 +18,15 @@ from lemon_async.client.key import KEY_VARIABLE, ApiKey
 from lemon_async.client.session import LemonSession
 from lemon_async.client.settings import check_settings
 from lemon_async.emulator import Emulator
+from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
 
 __all__ = ["Access", "go", "problems_of", "stop_at"]
 
-_MISSING_KEY = Problem("API key", f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without")
+_MISSING_KEY = Problem(
+    "API key",
+    f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +55,8 @@ class Access:
         """
         if self.is_emulated:
             return _emulated(PollPolicy(min_gap_s=0.1, max_gap_s=0.5, deadline_s=self.deadline_s))
-        return LemonSession(base_url=self.base_url, polling=PollPolicy(deadline_s=self.deadline_s))
+        retry = RetryPolicy(max_elapsed_s=min(RetryPolicy().max_elapsed_s, self.deadline_s))
+        return LemonSession(base_url=self.base_url, polling=PollPolicy(deadline_s=self.deadline_s), retry=retry)
 
     def pick_up(self, output: str) -> str:
         """Return the command that picks a task up again, without its id; empty where nothing can be."""

@@ -1,20 +1,18 @@
 """Requests that cost nothing, repeated where that does no harm."""
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable
-from itertools import count
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
+from urllib.parse import urlencode
 
-from lemon_async.api.errors import ApiError, LemonError, TransportError
-from lemon_async.api.refusals import is_worth_retrying
+from lemon_async.api.errors import ApiError, ContractError, LemonError, Problem, TransportError
 from lemon_async.api.response import MAX_CALL_BYTES, Response
-from lemon_async.client.answer import NoAnswer
+from lemon_async.api.urls import one_segment
 from lemon_async.client.payload import Payload
+from lemon_async.client.retrying import is_never_done, retrying
 from lemon_async.client.transport import Transport
 from lemon_async.pace.retry import RetryPolicy
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "path_of"]
 
 T = TypeVar("T")
 
@@ -31,18 +29,34 @@ class Calls:
         self._transport = transport
         self._policy = policy
 
-    async def read(self, path: str, reader: Callable[[Response], T], *, max_bytes: int = MAX_CALL_BYTES) -> T:
+    async def read(
+        self,
+        path: str,
+        reader: Callable[[Response], T],
+        *,
+        query: Mapping[str, str] | None = None,
+        total_s: float | None = None,
+        max_bytes: int = MAX_CALL_BYTES,
+    ) -> T:
         """Return what `reader` makes of an answer; asking twice does no harm, so faults of the way are repeated.
+
+        Args:
+            path: Where to ask.
+            reader: Raises `ApiError` for a refusal.
+            query: What comes after the question mark.
+            total_s: Bound of one attempt, by default `Timeouts.call_s`.
+            max_bytes: Bound of the answer.
 
         Raises:
             TransportError: No answer came, and there is no time left to try.
             ApiError: The service refused it.
         """
 
-        async def attempt() -> T:
-            return reader(await self._transport.call("GET", path, max_bytes=max_bytes))
+        async def attempt(patience_s: float | None) -> T:  # noqa: ARG001 - it costs nothing to wait
+            return reader(await self._transport.call("GET", address, total_s=total_s, max_bytes=max_bytes))
 
-        return await self._with_retries(attempt, _is_passing)
+        address = f"{path}?{urlencode(query)}" if query else path
+        return await self._retrying(attempt, _is_passing, f"GET {path}")
 
     async def change(
         self, method: str, path: str, reader: Callable[[Response], T], *, payload: Payload | None = None
@@ -50,32 +64,35 @@ class Calls:
         """Have something done, once; repeated only if it was never sent, or refused with an invitation to retry.
 
         Raises:
-            TransportError: No answer came: it may have been done.
+            TransportError: No answer came; `was_sent` tells whether it may have been done.
             ApiError: The service refused it.
         """
 
-        async def attempt() -> T:
+        async def attempt(patience_s: float | None) -> T:  # noqa: ARG001 - likewise
             return reader(await self._transport.call(method, path, payload=payload))
 
-        return await self._with_retries(attempt, _is_harmless)
+        return await self._retrying(attempt, is_never_done, f"{method} {path}")
 
-    async def _with_retries(self, attempt: Callable[[], Awaitable[T]], may_repeat: Callable[[LemonError], bool]) -> T:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        for number in count(1):
-            try:
-                return await attempt()
-            except (TransportError, ApiError) as error:
-                wait = self._policy.wait_s(
-                    attempt=number,
-                    elapsed_s=loop.time() - started,
-                    retry_after_s=getattr(error, "retry_after", None),
-                    jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
-                )
-                if wait is None or self._transport.is_closed or not may_repeat(error):
-                    raise
-            await self._transport.pause(wait)
-        raise AssertionError("unreachable")
+    async def _retrying(
+        self,
+        attempt: Callable[[float | None], Awaitable[T]],
+        may_repeat: Callable[[LemonError], bool],
+        what: str,
+    ) -> T:
+        return await retrying(attempt, may_repeat=may_repeat, policy=self._policy, transport=self._transport, what=what)
+
+
+def path_of(collection: str, **ids: str) -> str:
+    """Return the path of one thing among others, called by its id.
+
+    Raises:
+        ContractError: It cannot be an id.
+    """
+    ((kind, word),) = ids.items()
+    try:
+        return f"{collection}/{one_segment(word)}"
+    except (ValueError, TypeError) as fault:
+        raise ContractError(problems=(Problem(kind, f"cannot be an id: {fault}"),)) from None
 
 
 def _is_passing(error: LemonError) -> bool:
@@ -83,10 +100,3 @@ def _is_passing(error: LemonError) -> bool:
     return isinstance(error, TransportError) or (
         isinstance(error, ApiError) and (error.status >= 500 or error.status in {408, 429})
     )
-
-
-def _is_harmless(error: LemonError) -> bool:
-    """Tell whether another attempt cannot be a second deed."""
-    if isinstance(error, TransportError):
-        return isinstance(error.__cause__, NoAnswer) and not error.__cause__.was_sent
-    return isinstance(error, ApiError) and is_worth_retrying(error)

@@ -11,7 +11,7 @@ from lemon_async.api.errors import DownloadError
 from lemon_async.api.pictures import find_picture_fault
 from lemon_async.api.response import one_line
 from lemon_async.api.urls import find_link_fault, redact
-from lemon_async.client.exchange import TooLarge, open_session, read_body, reason_of
+from lemon_async.client.http import TooLarge, open_session, read_body, reason_of
 
 __all__ = ["Downloads"]
 
@@ -63,7 +63,7 @@ class Downloads:
     async def aclose(self) -> None:
         """Close the connections; downloads under way end with `DownloadError`."""
         self.close()
-        for arrived in self._arrived:
+        for arrived in tuple(self._arrived):
             arrived.close()  # a session that closes a connection does not wake who reads from it
         if self._http is not None:
             await self._http.close()

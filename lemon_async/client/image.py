@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import attrs
 import pybase64
@@ -13,7 +13,7 @@ from lemon_async.api.errors import ContractError, DownloadError, Problem, Resuma
 from lemon_async.api.models import Billing, ImageData, TaskSnapshot
 from lemon_async.api.pictures import find_picture_fault, sniff
 from lemon_async.api.urls import redact
-from lemon_async.client.files import publish
+from lemon_async.client.publish import publish
 from lemon_async.client.threads import finish_in_thread
 
 __all__ = ["Image", "Images"]
@@ -87,6 +87,9 @@ class Image:
         target = _target(path)
         await finish_in_thread(publish, target, await self._bytes())
         return target
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Image belongs to its session: pickle what `read()` returns, or its `data`")
 
     async def _bytes(self) -> bytes:
         """Return the bytes, and keep them only if they were kept before."""

@@ -4,13 +4,15 @@ Between a request that is ready and its turn there may be minutes and a thousand
 form waits for nobody; and a form cannot be sent twice.
 """
 
+import asyncio
 import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import aiohttp
 import attrs
+from aiohttp.abc import AbstractStreamWriter
 
 from lemon_async.client.threads import finish_in_thread
 from lemon_async.client.uploads import Upload, open_upload
@@ -18,6 +20,7 @@ from lemon_async.client.uploads import Upload, open_upload
 __all__ = ["Body", "File", "Form", "Json", "Payload"]
 
 _LONG_BODY_BYTES = 64 * 1024
+_CHUNK_BYTES = 256 * 1024
 
 
 @attrs.frozen
@@ -96,4 +99,25 @@ class Form:
     def _open_files(self, form: aiohttp.FormData, opened: ExitStack) -> None:
         for file in self.files:
             content = opened.enter_context(open_upload(file.place, file.upload))
-            form.add_field(file.field, content, filename=file.filename, content_type=file.content_type)
+            part = _Part(content, file.upload.size_bytes, file.content_type)
+            form.add_field(file.field, part, filename=file.filename, content_type=file.content_type)
+
+
+class _Part(aiohttp.payload.Payload):
+    """Exactly as many bytes of a file as were announced: one that grows would run into the next request."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int, content_type: str) -> None:
+        super().__init__(file, content_type=content_type)
+        self._size = size_bytes
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        left = self._size or 0
+        while left:
+            chunk = await asyncio.to_thread(self._value.read, min(left, _CHUNK_BYTES))
+            if not chunk:
+                raise OSError("a file became shorter while it was sent")
+            left -= len(chunk)
+            await writer.write(chunk)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        raise TypeError("a picture is no text")

@@ -2,48 +2,58 @@
 
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import attrs
 
-from lemon_async.api.contracts import check, check_stream, removed_fields
+from lemon_async.api.contracts import check, removed_fields
 from lemon_async.api.encoding import PATHS, encode, encode_form, fingerprint
 from lemon_async.api.errors import ContractError, Problem
-from lemon_async.api.requests import EditRequest, GenerateRequest, Request, VariationRequest
+from lemon_async.api.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
+from lemon_async.api.sources import SourceFacts, unreadable
 from lemon_async.client.payload import File, Form, Json, Payload
-from lemon_async.client.sources import Picked, look, pick, places
+from lemon_async.client.sources import Picked, look_at, pick, places
 
-__all__ = ["build", "find_problems", "prepared", "requested"]
+__all__ = ["build", "look", "prepared", "requested"]
 
 _OURS = ("lemon_async.", "contextlib")  # `async with session.stream(...)` enters through the latter
 _UNKNOWN_TYPE = "application/octet-stream"
 
-# What a caller has forgotten is a problem of the contract, not a `TypeError`.
-_MISSING: Mapping[str, Mapping[str, Any]] = {"generate": {}, "edit": {"image": ()}, "variation": {"image": ()}}
+# A picture that was forgotten is a problem of the contract, not a `TypeError`.
+_STARTS: Mapping[Operation, Callable[[Any], dict[str, Any]]] = {
+    "generate": lambda prompt: {"prompt": prompt},
+    "edit": lambda prompt: {"prompt": prompt, "image": ()},
+    "variation": lambda picture: {"image": picture},
+}
 
 Kind = TypeVar("Kind", GenerateRequest, EditRequest, VariationRequest)
 
 
-def build(kind: type[Kind], fields: Mapping[str, Any], given: object = None, /) -> Kind:
-    """Return a request of a kind from a prompt or a request, and fields that take precedence over its own.
+def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind:
+    """Return a request of a kind; fields that are given take precedence over those of a request.
+
+    Args:
+        kind: What it is to be.
+        fields: What is set; a `None` unsets, but for pictures.
+        start: What it starts from: a prompt, for a variation a picture, or a whole request.
 
     Raises:
-        ContractError: A field that this kind of request does not have.
+        ContractError: A field that this kind of request does not have, or a request of another kind.
     """
     names = [field.name for field in attrs.fields(kind)]
     unknown = [name for name in fields if name not in names]
     if unknown:
         raise ContractError(problems=tuple(Problem(name, _advice_on(name, names)) for name in unknown))
-    if isinstance(given, kind):
-        return _without_removed(attrs.evolve(given, **fields))
-    if isinstance(given, Request):
-        advice = f"is a {type(given).__name__}, and a {kind.__name__} goes here; see session.submit"
+    given = {name: value for name, value in fields.items() if value is not None or name not in {"image", "mask"}}
+    if isinstance(start, kind):
+        return _without_removed(attrs.evolve(start, **given))
+    if isinstance(start, Request):
+        advice = f"is a {type(start).__name__}, and a {kind.__name__} goes here; see session.submit"
         raise ContractError(problems=(Problem("request", advice),))
-    values: dict[str, Any] = {} if kind is VariationRequest else {"prompt": given}
-    return _without_removed(kind(**{**_MISSING[kind.operation], **values, **fields}))
+    return _without_removed(kind(**{**_STARTS[kind.operation](start), **given}))
 
 
 def requested(prompt: object, fields: Mapping[str, Any]) -> Request:
@@ -59,10 +69,11 @@ def requested(prompt: object, fields: Mapping[str, Any]) -> Request:
     return build(GenerateRequest, fields, prompt)
 
 
-def find_problems(request: Request, *, is_stream: bool = False) -> tuple[Problem, ...]:
-    """Return every problem of a request that shows without consuming anything; reads the beginnings of files."""
-    looked = () if isinstance(request, GenerateRequest) else [look(place, source) for place, source in places(request)]
-    return check(request, looked) + (check_stream(request) if is_stream else ())
+def look(request: Request) -> tuple[SourceFacts, ...]:
+    """Return what shows of the pictures of a request without consuming anything; reads the beginnings of files."""
+    if isinstance(request, GenerateRequest):
+        return ()
+    return tuple(look_at(place, source) for place, source in places(request))
 
 
 @asynccontextmanager
@@ -74,21 +85,11 @@ async def prepared(request: Request, *, is_checked: bool, is_stream: bool = Fals
     """
     with ExitStack() as held:
         picked = () if isinstance(request, GenerateRequest) else await pick(request, held, is_checked=is_checked)
-        problems = _problems(request, picked, is_stream=is_stream) if is_checked else _gaps(picked)
+        facts = [source.facts for source in picked]
+        problems = check(request, facts, is_stream=is_stream) if is_checked else unreadable(facts)
         if problems:
             raise ContractError(problems=problems)
         yield _payload(request, picked, is_stream=is_stream)
-
-
-def _problems(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> tuple[Problem, ...]:
-    problems = check(request, [source.facts for source in picked])
-    return problems + check_stream(request) if is_stream else problems
-
-
-def _gaps(picked: Sequence[Picked]) -> tuple[Problem, ...]:
-    """Checks can be switched off; what cannot be read cannot be sent all the same."""
-    facts = [source.facts for source in picked]
-    return tuple(Problem(fact.place, fact.fault or "") for fact in facts if not fact.is_readable)
 
 
 def _payload(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> Payload:
@@ -140,7 +141,16 @@ def _levels_to_caller() -> int:
     return level
 
 
+_ADVICE: Mapping[str, str] = {
+    "stream": "is asked for with session.stream(...)",
+    "timeout": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout_s)",
+    "timeout_s": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout_s)",
+}
+
+
 def _advice_on(name: str, names: Sequence[str]) -> str:
+    if name in _ADVICE:
+        return _ADVICE[name]
     alike = get_close_matches(f"{name}_", names, n=1)
     guess = f" (did you mean {alike[0]}=?)" if alike else ""
     return f"is not a field of this version{guess}; pass unknown fields in extra={{...}}"

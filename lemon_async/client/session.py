@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self, Unpack
 from urllib.parse import urlsplit
 
+from lemon_async.api.contracts import check
 from lemon_async.api.errors import Problem, SubmissionUnknown
 from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.requests import (
@@ -16,21 +17,24 @@ from lemon_async.api.requests import (
     JobFields,
     Request,
     Source,
+    Uploadable,
     VariationFields,
     VariationRequest,
 )
 from lemon_async.api.urls import is_loopback
-from lemon_async.client import fanout, library
-from lemon_async.client.answer import Answer
+from lemon_async.client import fanout
 from lemon_async.client.calls import Calls
-from lemon_async.client.desk import Desk
 from lemon_async.client.download import Downloads
+from lemon_async.client.exchange import Answer
+from lemon_async.client.files import Files
 from lemon_async.client.image import Images
 from lemon_async.client.key import ApiKey
 from lemon_async.client.lifetime import Lifetime
+from lemon_async.client.models import find_models, get_model
 from lemon_async.client.money import Spent
 from lemon_async.client.poller import Poller
-from lemon_async.client.preparation import build, find_problems, prepared, requested
+from lemon_async.client.preparation import build, look, prepared, requested
+from lemon_async.client.registry import TaskRegistry
 from lemon_async.client.settings import check_settings
 from lemon_async.client.stream import ImageStream
 from lemon_async.client.submission import Order, Submissions
@@ -103,8 +107,8 @@ class LemonSession:
         self._calls = Calls(self._transport, retry)
         parts = (self._transport, self._downloads, self._poller)
         self._life = Lifetime(parts, close_s=timeouts.close_s)
-        self._desk = Desk(self._life, self._transport, self._poller, self._downloads)
-        self.files: library.Files = library.Files(self._calls, self._check_usable)
+        self._tasks = TaskRegistry(self._life, self.base_url, self._calls, self._poller, self._downloads)
+        self.files: Files = Files(self._calls, self._check_usable, download_s=timeouts.download_s)
 
     async def generate(
         self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[GenerateFields]
@@ -147,8 +151,7 @@ class LemonSession:
             check_contracts: Overrides the session's setting for this request.
             **fields: See `EditFields`; the server's default model is `dall-e-2`.
         """
-        given = {name: value for name, value in (("image", image), ("mask", mask)) if value is not None}
-        request = build(EditRequest, {**given, **fields}, prompt)
+        request = build(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
         return await (await self._submit(request, check_contracts))
 
     async def vary(
@@ -166,10 +169,7 @@ class LemonSession:
             check_contracts: Overrides the session's setting for this request.
             **fields: See `VariationFields`.
         """
-        if isinstance(image, VariationRequest):
-            request = build(VariationRequest, fields, image)
-        else:
-            request = build(VariationRequest, {"image": image, **fields})
+        request = build(VariationRequest, fields, image)
         return await (await self._submit(request, check_contracts))
 
     async def submit(
@@ -213,22 +213,25 @@ class LemonSession:
         async with prepared(request, is_checked=self._is_checked(check_contracts), is_stream=True) as payload:
             order = Order(request, payload)
             async with self._submissions.stream(order) as answer:
-                source = answer if isinstance(answer, Answer) else self._desk.adopt(answer, request)
+                source = answer if isinstance(answer, Answer) else self._tasks.adopt(answer, request)
                 stream = ImageStream(
-                    order, source, self._submissions, download=self._desk.download, conclude=self._desk.account.sold
+                    order, source, self._submissions, download=self._tasks.download, conclude=self._tasks.account.sold
                 )
                 try:
                     yield stream
                 finally:
                     await stream._leave()
 
-    def check(self, prompt: str | Request, /, **fields: Unpack[JobFields]) -> tuple[Problem, ...]:
+    def check(
+        self, prompt: str | Request, /, *, is_stream: bool = False, **fields: Unpack[JobFields]
+    ) -> tuple[Problem, ...]:
         """Return what is wrong with a request, without sending it; empty when nothing is known to be.
 
         Of files it reads the beginning and the end, here and now; what can be read only once is looked at when it is
         sent. Spends nothing.
         """
-        return find_problems(requested(prompt, fields))
+        request = requested(prompt, fields)
+        return check(request, look(request), is_stream=is_stream)
 
     def task(self, reference: str) -> ImageTask:
         """Return a handle on a task of this account, from its id or a `resume_token()`. Spends nothing.
@@ -239,7 +242,7 @@ class LemonSession:
             ContractError: `reference` is neither an id nor a token.
         """
         self._check_usable()
-        return self._desk.resume(reference)
+        return self._tasks.resume(reference)
 
     def as_completed(self, tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
         """Iterate over tasks in the order in which they end, well or badly; awaiting each then takes no time.
@@ -262,16 +265,22 @@ class LemonSession:
     @property
     def spent(self) -> Spent:
         """What this session has bought so far, in requests: sold, settled, released, unknown."""
-        return self._desk.account.spent(self._submissions.doubted)
+        return self._tasks.account.spent(self._submissions.doubted)
 
     async def upload(
-        self, file: library.Uploadable, /, *, purpose: str = "vision", model: str | None = None
+        self,
+        file: Uploadable,
+        /,
+        *,
+        purpose: str = "vision",
+        model: str | None = None,
+        filename: str | None = None,
     ) -> StoredFile:
         """Upload a picture, to be edited as often as wanted; see `Files.upload`. Spends nothing.
 
         Cancelling leaves open whether it arrived; `files.list` tells.
         """
-        return await self.files.upload(file, purpose=purpose, model=model)
+        return await self.files.upload(file, purpose=purpose, model=model, filename=filename)
 
     async def models(
         self,
@@ -297,7 +306,7 @@ class LemonSession:
         """
         self._check_usable()
         filters = {"recommended_for": recommended_for, "category": category, "provider": provider, "tag": tag}
-        return await library.find_models(self._calls, **filters)
+        return await find_models(self._calls, **filters)
 
     async def model(self, model: str, /) -> Model:
         """Return all there is to know about a model. Spends nothing; cancelling and errors are those of `models`.
@@ -306,7 +315,7 @@ class LemonSession:
             NotFound: There is none of this id; `did_you_mean` may tell which is meant.
         """
         self._check_usable()
-        return await library.get_model(self._calls, model)
+        return await get_model(self._calls, model)
 
     async def aclose(self) -> None:
         """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
@@ -335,7 +344,7 @@ class LemonSession:
         self._check_usable()
         async with prepared(request, is_checked=self._is_checked(check_contracts)) as payload:
             sale = await self._submissions.submit(Order(request, payload))
-        return self._desk.adopt(sale, request)
+        return self._tasks.adopt(sale, request)
 
     def _is_checked(self, check_contracts: bool | None) -> bool:
         return self._check_contracts if check_contracts is None else check_contracts

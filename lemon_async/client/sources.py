@@ -30,11 +30,12 @@ from lemon_async.client.image import Image
 from lemon_async.client.threads import finish_in_thread
 from lemon_async.client.uploads import Spool, Unusable, Upload, as_bytes, examine_file, examine_path
 
-__all__ = ["Picked", "look", "pick", "places", "take_in"]
+__all__ = ["Picked", "is_told", "look_at", "pick", "places", "take_in"]
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]+")
 _CHUNK_BYTES = 256 * 1024
+_SPENT = "there are no bytes left: a file is read from where it stands (seek(0) first?), a generator once"
 _REFERENCE_KEYS = ({"image_url"}, {"file_id"})
 
 
@@ -61,7 +62,7 @@ def places(request: EditRequest | VariationRequest) -> Iterator[tuple[str, Sourc
         yield "mask", mask
 
 
-def look(place: str, source: Source) -> SourceFacts:
+def look_at(place: str, source: Source) -> SourceFacts:
     """Return what can be found out about a picture without consuming it; blocks for as long as the disk does."""
     picked = _as_reference(place, source)
     if picked is not None:
@@ -112,18 +113,22 @@ async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
         Unusable: It has none, or they cannot be read.
     """
     if isinstance(source, str | PathLike):
-        return await finish_in_thread(examine_path, Path(source), is_hashed=True)
+        # It opens and closes one file: cancelling need not wait for it.
+        return await asyncio.to_thread(examine_path, Path(source), is_hashed=True, max_bytes=max_bytes)
     if isinstance(source, Image):
         source = await _bytes_of(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return await finish_in_thread(_in_memory, bytes(source), is_hashed=True)
+        return await asyncio.to_thread(_in_memory, source, is_hashed=True)
     is_stream = isinstance(source, AsyncIterable)
     if not is_stream and not callable(getattr(source, "read", None)):
         raise Unusable(_misfit(source))
     spool = Spool(max_bytes)
     held.callback(spool.close)
     await _drain(source if is_stream else _chunks(source), spool)
-    return await finish_in_thread(spool.finish)
+    upload = await finish_in_thread(spool.finish)
+    if not upload.size_bytes:
+        raise Unusable(_SPENT)
+    return upload
 
 
 async def _bytes_of(image: Image) -> bytes:
@@ -177,18 +182,22 @@ def _glance(source: Any) -> Upload | None:
     if isinstance(source, str | PathLike):
         return examine_path(Path(source), is_hashed=False)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _in_memory(bytes(source), is_hashed=False)
+        return _in_memory(source, is_hashed=False)
     if isinstance(source, Image | AsyncIterable) or inspect.iscoroutinefunction(getattr(source, "read", None)):
         return None
     if not callable(getattr(source, "read", None)):
         raise Unusable(_misfit(source))
     try:
-        return examine_file(source) if source.seekable() else None
+        upload = examine_file(source) if source.seekable() else None
     except (OSError, ValueError, TypeError, AttributeError) as failure:
         raise Unusable(f"reading it failed: {failure}") from failure
+    if upload is not None and not upload.size_bytes:
+        raise Unusable(_SPENT)
+    return upload
 
 
-def _in_memory(content: bytes, *, is_hashed: bool) -> Upload:
+def _in_memory(source: bytes | bytearray | memoryview, *, is_hashed: bool) -> Upload:
+    content = bytes(source)  # what may change is copied
     digest = hashlib.sha256(content).hexdigest() if is_hashed else ""
     glance = examine_file(io.BytesIO(content))
     return attrs.evolve(glance, digest=digest, open=lambda: io.BytesIO(content))
@@ -224,6 +233,11 @@ def _as_reference(place: str, source: object) -> Picked | None:
     return None
 
 
+def is_told(source: object) -> bool:
+    """Tell whether the service is told about a picture, instead of being sent its bytes."""
+    return _as_reference("", source) is not None
+
+
 def _as_link(place: str, source: object) -> Picked | None:
     """Return the link of an earlier result, if the service could follow it."""
     url = source.url if isinstance(source, Image) else None
@@ -253,5 +267,9 @@ def _reference(
 def _misfit(source: object) -> str:
     if isinstance(source, GoneSource):
         return f"{source.description} did not survive pickling: give it anew"
-    kind = type(source).__name__
-    return f"must be a path, bytes, a binary file, an async iterable of bytes, an address or an Image, not {kind}"
+    kind = type(source)
+    if kind.__module__.startswith("PIL."):
+        return "is a picture of Pillow: save it into a BytesIO, seek(0), and give that"
+    return (
+        f"must be a path, bytes, a binary file, an async iterable of bytes or an Image of a result, not {kind.__name__}"
+    )

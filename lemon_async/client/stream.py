@@ -5,6 +5,7 @@ or is left before its end is a `SubmissionUnknown`, with what had arrived.
 """
 
 import asyncio
+import copy
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -12,15 +13,15 @@ from typing import Any, Self
 
 import attrs
 
-from lemon_async.api.errors import SessionMisuse, SubmissionUnknown, TaskFailed
+from lemon_async.api.errors import LemonError, SessionMisuse, SubmissionUnknown, TaskFailed
 from lemon_async.api.events import Event, EventSplitter, Failed, Final, Partial, read_event
 from lemon_async.api.models import ImageData, TaskFault, TaskSnapshot
 from lemon_async.api.refusals import request_id_of
 from lemon_async.api.requests import Request
 from lemon_async.api.response import Unreadable
-from lemon_async.client.answer import Answer
+from lemon_async.client.exchange import Answer
 from lemon_async.client.image import Download, Image, Images
-from lemon_async.client.submission import Order, Submissions
+from lemon_async.client.submission import Delivered, Order, Submissions
 from lemon_async.client.task import ImageTask
 
 __all__ = ["ImageStream", "PartialImage"]
@@ -70,7 +71,8 @@ class ImageStream:
         self._mask: Callable[[str], str] = source.mask if isinstance(source, Answer) else str
         self._headers = source.headers if isinstance(source, Answer) else {}
         self._wanted = getattr(order.request, "n", None) or 1
-        self._delivered: list[ImageData] = []
+        self._delivered = Delivered()
+        self._error: LemonError | None = None
         self._finals: list[Final] = []
         self._images: Images | None = None
         self._is_over = False
@@ -82,7 +84,10 @@ class ImageStream:
 
         Raises:
             SessionMisuse: It has not.
+            SubmissionUnknown, TaskFailed: As reading it did.
         """
+        if self._error is not None:
+            raise copy.copy(self._error)
         if self._images is None:
             raise SessionMisuse(message="the stream has not been read to its end: `async for picture in stream` first")
         return self._images
@@ -93,13 +98,21 @@ class ImageStream:
     async def __anext__(self) -> Image:
         """Wait for the next picture.
 
-        Cancelling breaks the stream off as leaving it does.
+        Spends nothing beyond what entering has. Cancelling breaks the stream off as leaving it does.
 
         Raises:
             SubmissionUnknown: The stream broke off; the previews so far are in `partial_images`.
             TaskFailed: The service gave the job up, and releases or refunds it.
         """
-        return await anext(self._pictures)
+        try:
+            return await anext(self._pictures)
+        except LemonError as error:
+            self._error = copy.copy(error)
+            raise
+        except StopAsyncIteration:
+            if self._error is not None:
+                raise copy.copy(self._error) from None
+            raise
 
     async def _waited_for(self, task: ImageTask) -> AsyncGenerator[Image, None]:
         self._is_over = True  # whatever comes, the task knows
@@ -140,10 +153,10 @@ class ImageStream:
     def _take_in(self, reading: Partial | Final | Failed | None) -> Image | None:
         match reading:
             case Partial(image, index):
-                self._delivered.append(image)
+                self._delivered.partial.append(image)
                 return PartialImage(image, self._download, index)
             case Final(image):
-                self._delivered.append(image)
+                self._delivered.finished.append(image)
                 self._finals.append(reading)
                 if len(self._finals) == self._wanted:
                     self._finish()
@@ -187,11 +200,13 @@ class ImageStream:
 
     def _doubt(self, reason: str) -> SubmissionUnknown:
         self._is_over = True
-        return self._submissions.doubt(self._order, reason, images=self._delivered)
+        doubt = self._submissions.doubt(self._order, reason, delivered=self._delivered)
+        self._error = copy.copy(doubt)
+        return doubt
 
     def __repr__(self) -> str:
         state = "over" if self._is_over else "open"
-        return f"<ImageStream {state}, {len(self._delivered)} pictures, {len(self._finals)} of them finished>"
+        return f"<ImageStream {state}, {len(self._delivered.partial)} previews, {len(self._finals)} pictures>"
 
 
 def _sum(usages: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:

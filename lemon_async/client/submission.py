@@ -13,11 +13,9 @@ The rejected alternative is an idempotency key: none is documented, so a second 
 import asyncio
 import copy
 import logging
-import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from itertools import count
 from typing import TypeVar
 
 import anyio
@@ -25,20 +23,22 @@ import attrs
 
 from lemon_async.api.errors import ApiError, LemonError, SubmissionUnknown, TransportError
 from lemon_async.api.models import ImageData, TaskSnapshot
-from lemon_async.api.refusals import is_worth_retrying, request_id_of
+from lemon_async.api.refusals import request_id_of
 from lemon_async.api.requests import Request
 from lemon_async.api.response import MAX_BODY_BYTES, Response
 from lemon_async.api.urls import poll_path
 from lemon_async.api.wire import Accepted, Garbled, read_submission
-from lemon_async.client.answer import Answer, NoAnswer
+from lemon_async.client.exchange import Answer, NoAnswer
 from lemon_async.client.payload import Payload
+from lemon_async.client.retrying import is_never_done, retrying
 from lemon_async.client.transport import Transport
 from lemon_async.pace.retry import RetryPolicy
 
-__all__ = ["Order", "Sale", "Submissions"]
+__all__ = ["Delivered", "Order", "Sale", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _MOST_REMEMBERED = 1000
+_MOST_WITH_PICTURES = 16
 
 T = TypeVar("T")
 
@@ -49,6 +49,14 @@ class Order:
 
     request: Request
     payload: Payload
+
+
+@attrs.frozen
+class Delivered:
+    """What a stream has brought so far, as the service sent it."""
+
+    partial: list[ImageData] = attrs.field(factory=list[ImageData])
+    finished: list[ImageData] = attrs.field(factory=list[ImageData])
 
 
 @attrs.frozen
@@ -112,13 +120,17 @@ class Submissions:
                 return answer if response is None else self._accepted(order, response), held.pop_all()
             raise AssertionError("unreachable")
 
-        async with self._slot():
+        async with AsyncExitStack() as open_until_read:
+            await open_until_read.enter_async_context(self._slot())
             answer, held = await self._with_retries(attempt)
-            async with held:
-                yield answer if isinstance(answer, Answer) else self._sale(order, answer)
+            await open_until_read.enter_async_context(held)
+            if isinstance(answer, Answer):
+                yield answer
+                return
+        yield self._sale(order, answer)
 
     @contextmanager
-    def doubting(self, order: Order, partial_images: Sequence[ImageData] = ()) -> Iterator[None]:
+    def doubting(self, order: Order, delivered: Delivered = Delivered()) -> Iterator[None]:
         """Turn an answer that broke off into what it means for a request that costs money.
 
         Raises:
@@ -130,10 +142,10 @@ class Submissions:
         except NoAnswer as failure:
             if not failure.was_sent:
                 raise TransportError(message=f"not sent, nothing was sold: {failure.reason}") from failure
-            raise self.doubt(order, failure.reason, status=failure.status, images=partial_images) from failure
+            raise self.doubt(order, failure.reason, status=failure.status, delivered=delivered) from failure
         except asyncio.CancelledError as cancelled:
             if isinstance(cancelled.__cause__, NoAnswer) and cancelled.__cause__.was_sent:
-                doubt = self.doubt(order, cancelled.__cause__.reason, images=partial_images)
+                doubt = self.doubt(order, cancelled.__cause__.reason, delivered=delivered)
                 cancelled.__cause__ = doubt
                 logger.warning("%s", doubt)  # who cancels rarely looks at causes
             raise
@@ -144,7 +156,7 @@ class Submissions:
         reason: str,
         *,
         status: int | None = None,
-        images: Sequence[ImageData] = (),
+        delivered: Delivered = Delivered(),
         answer: ApiError | None = None,
     ) -> SubmissionUnknown:
         """Return the error for a request whose fate is unknown, and remember it."""
@@ -153,13 +165,21 @@ class Submissions:
             fingerprint=order.payload.fingerprint,
             reason=reason,
             status=answer.status if answer else status,
-            partial_images=tuple(images),
+            partial_images=tuple(delivered.partial),
+            images=tuple(delivered.finished),
             request_id=answer.request_id if answer else None,
             headers=answer.headers if answer else {},
         )
         self.doubted += 1
-        self.unknown.append(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
+        self._remember(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
         return doubt
+
+    def _remember(self, doubt: SubmissionUnknown) -> None:
+        """Keep a doubt, and the megabytes of pictures of the latest ones only."""
+        self.unknown.append(doubt)
+        if len(self.unknown) > _MOST_WITH_PICTURES:
+            older = self.unknown[-_MOST_WITH_PICTURES - 1]
+            self.unknown[-_MOST_WITH_PICTURES - 1] = attrs.evolve(older, partial_images=(), images=())
 
     @asynccontextmanager
     async def _slot(self) -> AsyncGenerator[None, None]:
@@ -171,44 +191,27 @@ class Submissions:
                 self.under_way -= 1
 
     async def _with_retries(self, attempt: Callable[[float | None], Awaitable[T]]) -> T:
-        """Attempt until it succeeds or must not be repeated; `attempt` takes its patience with a paused budget."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        patience_s = None
-        doubt: SubmissionUnknown | None = None
-        for number in count(1):
-            try:
-                return await attempt(patience_s)
-            except LemonError as error:
-                if isinstance(error, SubmissionUnknown):
-                    doubt = error
-                wait = self._wait_s(error, number, loop.time() - started)
-                if wait is None and doubt is not None and doubt is not error:
-                    raise doubt from error  # "nothing was sold" is true of the last attempt only
-                if wait is None:
-                    raise
-                logger.warning("sending a paid request again in %.1f s, because: %s", wait, error)
-            await self._transport.pause(wait)
-            patience_s = max(self._policy.max_elapsed_s - (loop.time() - started), 0.0)
-        raise AssertionError("unreachable")
+        """Attempt until it succeeds or must not be repeated."""
+        doubts: list[SubmissionUnknown] = []
 
-    def _wait_s(self, error: LemonError, attempt: int, elapsed_s: float) -> float | None:
-        """Return how long to wait before the next attempt, or `None` when there must not be one."""
-        if not self._may_repeat(error):
-            return None
-        return self._policy.wait_s(
-            attempt=attempt,
-            elapsed_s=elapsed_s,
-            retry_after_s=getattr(error, "retry_after", None),
-            jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
-        )
+        def may_repeat(error: LemonError) -> bool:
+            if isinstance(error, SubmissionUnknown):
+                doubts.append(error)
+                return self._policy.resubmit_unknown
+            return is_never_done(error)
 
-    def _may_repeat(self, error: LemonError) -> bool:
-        if self._transport.is_closed:
-            return False
-        if isinstance(error, SubmissionUnknown):
-            return self._policy.resubmit_unknown
-        return isinstance(error, TransportError) or (isinstance(error, ApiError) and is_worth_retrying(error))
+        try:
+            return await retrying(
+                attempt,
+                may_repeat=may_repeat,
+                policy=self._policy,
+                transport=self._transport,
+                what="a paid request",
+            )
+        except LemonError as error:
+            if doubts and doubts[-1] is not error:
+                raise doubts[-1] from error  # "nothing was sold" is true of the last attempt only
+            raise
 
     def _accepted(self, order: Order, response: Response) -> TaskSnapshot:
         """Return what an answer sells, or raise what it is instead."""

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import anyio
+
 __all__ = ["finish_in_thread"]
 
 P = ParamSpec("P")
@@ -16,7 +18,9 @@ async def finish_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.k
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
-        await asyncio.wait([working])
+        # In a cancelled scope of anyio every await is cancelled, again and again.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([working])
         if not working.cancelled():
             working.exception()  # seen, so that nobody reports it as lost
         raise

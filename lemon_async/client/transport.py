@@ -20,8 +20,8 @@ from yarl import URL
 from lemon_async.api.errors import TransportError
 from lemon_async.api.refusals import api_error
 from lemon_async.api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
-from lemon_async.client.answer import Answer, Exchange, NoAnswer
-from lemon_async.client.exchange import open_session
+from lemon_async.client.exchange import Answer, Exchange, NoAnswer
+from lemon_async.client.http import open_session
 from lemon_async.client.key import ApiKey
 from lemon_async.client.payload import Body, Payload
 from lemon_async.pace.budget import Budget
@@ -42,7 +42,7 @@ class Timeouts:
         submit_s: A whole paid request, the upload of its pictures included. Inline answers can take a minute or
             longer, and giving up early does not unsell anything: the documentation asks for at least 120.
         call_s: A whole poll or other API request.
-        download_s: A whole download, redirects and retries included.
+        download_s: A whole download, of a result with redirects and retries, or of a stored file.
         close_s: Closing the session.
     """
 
@@ -104,19 +104,20 @@ class Transport:
         *,
         payload: Payload | None = None,
         timeout_s: float | None = None,
+        total_s: float | None = None,
         max_bytes: int = MAX_CALL_BYTES,
     ) -> Response:
         """Send a request that costs nothing.
 
-        All of it, waiting for the budget included, ends after `Timeouts.call_s`, or `timeout_s` if that is less; with a
-        `payload`, after `Timeouts.submit_s`.
+        All of it, waiting for the budget included, ends after `total_s` (by default `Timeouts.call_s`, or `submit_s`
+        with a `payload`), or `timeout_s` if that is less.
 
         Raises:
-            TransportError: When no answer came.
+            TransportError: When no answer came; `was_sent` tells whether the request may have arrived.
         """
         loop = asyncio.get_running_loop()
-        longest_s = self._timeouts.call_s if payload is None else self._timeouts.submit_s
-        bound = longest_s if timeout_s is None else min(longest_s, timeout_s)
+        bound = total_s or (self._timeouts.call_s if payload is None else self._timeouts.submit_s)
+        bound = bound if timeout_s is None else min(bound, timeout_s)
         end_at = loop.time() + bound
         try:
             await self._wait_for_budget(bound)
@@ -125,7 +126,8 @@ class Transport:
                 async with self._exchange(method, path, left_s, body) as answer:
                     return await answer.read(max_bytes)
         except NoAnswer as failure:
-            raise TransportError(message=f"{method} {path.partition('?')[0]}: {failure.reason}") from failure
+            message = f"{method} {path.partition('?')[0]}: {failure.reason}"
+            raise TransportError(message=message, was_sent=failure.was_sent) from failure
 
     @property
     def is_closed(self) -> bool:

@@ -94,8 +94,8 @@ class Spool:
         return os.fdopen(os.dup(self._file.fileno()), "rb")
 
 
-def examine_path(path: Path, *, is_hashed: bool) -> Upload:
-    """Look at a file, all of it if it is to be hashed; blocks.
+def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -> Upload:
+    """Look at a file, all of it if it is to be hashed and not larger than `max_bytes`; blocks.
 
     Raises:
         Unusable: It cannot be read, or is no regular file.
@@ -104,7 +104,8 @@ def examine_path(path: Path, *, is_hashed: bool) -> Upload:
         with _open_regular(path) as file:
             upload = examine_file(file)
             identity = _identity(file)
-            digest = _hash(file) if is_hashed else ""
+            is_small = max_bytes is None or upload.size_bytes <= max_bytes
+            digest = _hash(file) if is_hashed and is_small else ""
     except OSError as fault:
         raise Unusable(f"cannot read {str(path)!r}: {fault.strerror or fault}") from fault
     except ValueError as fault:

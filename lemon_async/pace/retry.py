@@ -9,7 +9,9 @@ __all__ = ["RetryPolicy"]
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """When a paid request is sent again: only if never sent, or refused with an invitation to retry.
+    """When a request is sent again: a paid one only if never sent, or refused with an invitation to retry.
+
+    What is free and changes nothing, such as `models`, is also asked again after faults of the way.
 
     Attributes:
         max_elapsed_s: No further attempt starts later than this after the first one. A `Retry-After` that

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.contracts import check, check_stream, removed_fields
+from lemon_async.api.contracts import check, removed_fields
 from lemon_async.api.errors import Problem
 from lemon_async.api.families import FAMILIES, family_of
 from lemon_async.api.fields import RULES
@@ -172,9 +172,9 @@ def test_check_reports_every_problem_in_the_order_of_the_fields():
         extra={"model": "b", "seed": 1, "image_urls": []},
     )
     assert check(request) == (
-        *(Problem(wire(name), rule(values.get(name))) for name, rule in RULES.items() if name != "style"),
-        Problem("image", "give at least one picture to start from"),
+        *(Problem(wire(name), f"must be {rule.words}") for name, rule in RULES.items() if name != "style"),
         Problem("compression", "is another name of output_compression; give one of them"),
+        Problem("image", "give at least one picture to start from"),
         shadowing("model", "pass it as model="),
         shadowing("image_urls", "pass it as image="),
     )
@@ -236,20 +236,25 @@ def test_extra_must_be_a_mapping_with_names(extra):
 def test_stream_is_what_gpt_image_alone_does(model):
     name = family_of(model or "dall-e-3").name
     problem = Problem("model", f"{name} does not stream; gpt-image-2 does")
-    assert check_stream(GenerateRequest("a cat", model=model)) == (() if model == "gpt-image-2" else (problem,))
+    assert check(GenerateRequest("a cat", model=model), is_stream=True) == (
+        () if model == "gpt-image-2" else (problem,)
+    )
 
 
 def test_stream_of_a_stranger_is_left_to_the_service():
-    assert check_stream(GenerateRequest("a cat", model="acme-paint-9", async_=False)) == ()
+    assert check(GenerateRequest("a cat", model="acme-paint-9", async_=False), is_stream=True) == ()
 
 
 def test_stream_and_task_exclude_each_other():
     problem = Problem("async", "is the opposite of a stream; leave it out")
-    assert check_stream(EditRequest("a cat", image=PICTURE, model="gpt-image-2", async_=True)) == (problem,)
+    assert check(EditRequest("a cat", image=PICTURE, model="gpt-image-2", async_=True), is_stream=True) == (problem,)
 
 
 def test_stream_of_a_variation_is_refused():
-    assert only_message(check_stream(VariationRequest(image=PICTURE))) == "DALL-E 2 does not stream; gpt-image-2 does"
+    assert (
+        only_message(check(VariationRequest(image=PICTURE), is_stream=True))
+        == "DALL-E 2 does not stream; gpt-image-2 does"
+    )
 
 
 @pytest.mark.parametrize(

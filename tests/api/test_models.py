@@ -25,7 +25,10 @@ def test_image_data_is_usable_with_a_link_or_with_bytes(image, is_usable):
 
 
 def test_image_data_keeps_megabytes_out_of_its_repr():
-    assert repr(ImageData(url="u", b64_json="A" * 99)) == "ImageData(url='u', revised_prompt=None)"
+    assert (
+        repr(ImageData(url="u", b64_json="A" * 99))
+        == "ImageData(url='u', b64_json=<99 characters>, revised_prompt=None)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_picture_cut_at_any_byte_has_a_fault(name):
     whole = PICTURES[name]
     faults = [find_picture_fault(whole[:at]) for at in range(len(whole))]
     assert faults[0] == "there are no bytes"
-    assert set(faults[1:]) == {"the bytes are not a picture", "the picture is cut off"}
+    assert set(faults[1:]) == {"the bytes are no known picture", "the picture is cut off"}
 
 
 @every_picture
@@ -148,14 +148,17 @@ def test_sniff_of_a_cut_picture_tells_the_true_size_or_none(name):
     ("content", "fault"),
     [
         (b"", "there are no bytes"),
-        (b"<!DOCTYPE html><title>Just a moment...</title>", "the bytes are not a picture"),
-        (b'{"error": {"message": "expired"}}', "the bytes are not a picture"),
-        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "the bytes are not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the bytes are not a picture"),
-        (b"\x1f\x8b\x08", "the bytes are not a picture"),
-        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "the bytes are not a picture"),
-        (b"\x89PNG\r\n\x1a", "the bytes are not a picture"),
-        (b"GIF88a", "the bytes are not a picture"),
+        (b"<!DOCTYPE html><title>Just a moment...</title>", "the bytes are no known picture"),
+        (b'{"error": {"message": "expired"}}', "the bytes are no known picture"),
+        (
+            b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+            "the bytes are no known picture",
+        ),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the bytes are no known picture"),
+        (b"\x1f\x8b\x08", "the bytes are no known picture"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "the bytes are no known picture"),
+        (b"\x89PNG\r\n\x1a", "the bytes are no known picture"),
+        (b"GIF88a", "the bytes are no known picture"),
         (b"\x89PNG\r\n\x1a\n", "the picture is cut off"),
         (b"\xff\xd8\xff", "the picture is cut off"),
         (b"GIF89a", "the picture is cut off"),
@@ -274,6 +277,6 @@ def test_picture_is_judged_by_its_ends_alone(name):
         assert judge_picture(sniff(whole), cut[:600], cut[-TAIL_BYTES:], len(cut)) == "the picture is cut off"
 
 
-@pytest.mark.parametrize(("size_bytes", "fault"), [(0, "there are no bytes"), (5, "the bytes are not a picture")])
+@pytest.mark.parametrize(("size_bytes", "fault"), [(0, "there are no bytes"), (5, "the bytes are no known picture")])
 def test_what_is_no_picture_is_judged_by_its_size(size_bytes, fault):
     assert judge_picture(None, b"", b"", size_bytes) == fault

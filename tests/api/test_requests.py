@@ -171,7 +171,7 @@ def test_path_is_what_has_the_protocol_of_one():
         (GenerateRequest("a cat"), "GenerateRequest('a cat')"),
         (
             GenerateRequest("a cat", style="vivid", n=0, user="", async_=False, extra={"seed": 7}),
-            "GenerateRequest('a cat', n=0, async_=False, user='', extra={'seed': 7}, style='vivid')",
+            "GenerateRequest('a cat', n=0, user='', extra={'seed': 7}, async_=False, style='vivid')",
         ),
         (EditRequest("a hat", image="cat.png"), "EditRequest('a hat', image=['cat.png'])"),
         (
@@ -180,7 +180,7 @@ def test_path_is_what_has_the_protocol_of_one():
         ),
         (EditRequest("a hat", image=()), "EditRequest('a hat', image=[])"),
         (VariationRequest(image=memoryview(b"1234")), "VariationRequest(image=[<4 bytes>])"),
-        (VariationRequest(image=Picture(), n=2), "VariationRequest(image=[<Image 1024 x 1024>], n=2)"),
+        (VariationRequest(image=Picture(), n=2), "VariationRequest(n=2, image=[<Image 1024 x 1024>])"),
         (VariationRequest(image={"file_id": "file-1"}), "VariationRequest(image=[{'file_id': 'file-1'}])"),
         (VariationRequest(image=GoneSource("a file")), "VariationRequest(image=[GoneSource(description='a file')])"),
         (VariationRequest(image={"image_url": 5, 1: b"x"}), "VariationRequest(image=[{'image_url': 5, 1: <1 bytes>}])"),

@@ -52,9 +52,9 @@ def test_row_image_takes_png_jpeg_and_webp(model, kind):
 @pytest.mark.parametrize(
     ("model", "kind", "message"),
     [
-        ("gpt-image-2", "gif", "is GIF; GPT Image 2 takes PNG or JPEG or WebP"),
-        ("gpt-image-2", "avif", "is AVIF; GPT Image 2 takes PNG or JPEG or WebP"),
-        ("acme-paint-9", "gif", "is GIF; this model takes PNG or JPEG or WebP"),
+        ("gpt-image-2", "gif", "is GIF; GPT Image 2 takes PNG, JPEG or WebP"),
+        ("gpt-image-2", "avif", "is AVIF; GPT Image 2 takes PNG, JPEG or WebP"),
+        ("acme-paint-9", "gif", "is GIF; the service takes PNG, JPEG or WebP"),
         (None, "jpeg", "is JPEG; DALL-E 2 takes PNG"),
         ("dall-e-2", "webp", "is WebP; DALL-E 2 takes PNG"),
     ],
@@ -75,7 +75,7 @@ def test_row_image_has_at_most_50_mb():
     ("model", "name", "bound"),
     [
         ("gpt-image-2", "GPT Image 2", 16),
-        ("acme-paint-9", "this model", 16),
+        ("acme-paint-9", "the service", 16),
         ("grok-imagine-image", "xAI Grok Imagine", 3),
         ("grok-imagine-image-quality", "xAI Grok Imagine", 3),
         ("grok-imagine-image-pro", "xAI Grok Imagine", 3),
@@ -96,7 +96,7 @@ def test_row_image_is_required():
 
 def test_row_image_of_dall_e_2_has_transparent_areas_or_a_mask():
     """The page says: "PNG inputs with transparent areas, or a separate mask"."""
-    advice = "has no transparent areas: DALL-E 2 needs those, or a separate mask="
+    advice = "has no alpha channel: DALL-E 2 needs one, or a separate mask="
     assert problems_of(upload(), model="dall-e-2") == ()
     assert problems_of(upload(picture=OPAQUE), mask(), model="dall-e-2") == ()
     assert problems_of(upload(picture=OPAQUE), model="dall-e-2") == (Problem("image[0]", advice),)
@@ -118,7 +118,7 @@ def test_source_that_cannot_be_used_has_its_fault_and_no_other():
     assert problems_of(source, link(1, "ftp://x/")) == (
         Problem("image[0]", "the picture is cut off"),
         Problem("image[1]", "is no http or https address"),
-        Problem("image", f"{MIXED} with session.upload (image[1])"),
+        Problem("image", f"{MIXED} (told by address or id: image[1])"),
     )
 
 
@@ -130,7 +130,7 @@ def test_source_that_nobody_has_looked_at_has_no_problem():
 
 # "Edit image": JSON with `image_url`, `image_urls`, `images`
 
-MIXED = "the service takes uploads or addresses, not both in one request: download these, or upload the others"
+MIXED = "a request holds uploads or addresses, not both: give the bytes of all, or upload the rest beforehand"
 
 
 def test_row_images_takes_addresses_and_stored_files_together():
@@ -139,7 +139,7 @@ def test_row_images_takes_addresses_and_stored_files_together():
 
 def test_row_images_takes_no_uploads_beside_addresses():
     assert problems_of(upload(), link(1), stored(2), upload(3)) == (
-        Problem("image", f"{MIXED} with session.upload (image[1], image[2])"),
+        Problem("image", f"{MIXED} (told by address or id: image[1], image[2])"),
     )
 
 
@@ -161,7 +161,7 @@ def test_row_mask_is_a_png():
 
 
 def test_row_mask_has_transparent_areas():
-    advice = "has no transparency: make the areas to be edited fully transparent, and save it as RGBA"
+    advice = "has no alpha channel: make the areas to be edited fully transparent, and save it as RGBA"
     assert problems_of(upload(), mask(OPAQUE)) == (Problem("mask", advice),)
     assert problems_of(upload(), mask(PictureFacts("png", (64, 64)))) == ()  # its header is longer than what was read
 
@@ -200,7 +200,7 @@ def test_row_mask_has_less_than_50_mb():
 )
 def test_row_mask_is_uploaded_beside_uploaded_images(sources):
     """The JSON form of "Edit image" has no mask."""
-    advice = "is uploaded beside the pictures: give both as files or bytes, not as addresses"
+    advice = "goes with uploads only: give both as files or bytes, not as addresses or ids"
     assert problems_of(*sources) == (Problem("mask", advice),)
 
 

@@ -239,6 +239,6 @@ async def test_bytes_replace_the_file_that_was_named_and_no_folder(tmp_path):
     assert (tmp_path / "cat.png").read_bytes() == b"today"
     (tmp_path / "cat.png").unlink()
     (tmp_path / "cat.png").mkdir()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(IsADirectoryError):
         await Destination(tmp_path, "cat", ".png").write(b"", "")
     assert names(tmp_path) == ["cat.png"]

@@ -5,7 +5,14 @@ import logging
 
 import pytest
 
-from lemon_async import GenerateRequest, PollPolicy, SessionMisuse, SubmissionUnknown, TaskFailed, Timeouts
+from lemon_async import (
+    GenerateRequest,
+    PartialImage,
+    PollPolicy,
+    SubmissionUnknown,
+    TaskFailed,
+    Timeouts,
+)
 from lemon_async.emulator import Blackhole, Body, Cut, Drip, Fail, Garbage, HalfClose, Reset, Status, Stuck
 
 MODEL = "gpt-image-2"
@@ -60,7 +67,7 @@ async def test_stream_of_the_emulator_that_breaks_off_is_in_doubt(connect, emula
         async with session.stream(tiny, partial_images=3, n=3) as stream:
             pictures, error = await seen(stream)
         assert isinstance(error, SubmissionUnknown)
-        assert error.partial_images == tuple(picture.data for picture in pictures)
+        assert error.partial_images + error.images == tuple(picture.data for picture in pictures)
         assert (session.spent.sold, session.spent.unknown) == (0, 1)
 
 
@@ -80,11 +87,16 @@ async def test_stream_cut_at_any_point_hands_out_what_had_arrived(streaming, pre
             assert len(stream.images) == 2
             return
         assert isinstance(error, SubmissionUnknown)
-        assert error.partial_images == tuple(picture.data for picture in pictures)
+        previews = tuple(picture.data for picture in pictures if isinstance(picture, PartialImage))
+        assert error.partial_images == previews
+        assert error.images == tuple(picture.data for picture in pictures[len(previews) :])
         assert error.request == GenerateRequest("a cat", model=MODEL, n=2)
         assert [doubt.partial_images for doubt in session.unknown_submissions] == [error.partial_images]
-        with pytest.raises(SessionMisuse):
+        with pytest.raises(SubmissionUnknown) as caught:
             _ = stream.images
+        assert caught.value.images == error.images
+        with pytest.raises(SubmissionUnknown):
+            await anext(stream)
 
 
 @pytest.mark.parametrize("is_chunked", [True, False])
@@ -165,7 +177,7 @@ async def test_stream_that_is_left_early_leaves_a_doubt(connect, emulator, tiny,
         (doubt,) = session.unknown_submissions
         assert doubt.reason == "the stream was left before its end"
         assert doubt.partial_images == (picture.data,)
-        assert repr(stream) == "<ImageStream over, 1 pictures, 0 of them finished>"
+        assert repr(stream) == "<ImageStream over, 1 previews, 0 pictures>"
         assert (session.spent.sold, session.spent.unknown) == (0, 1)
     assert "the stream was left before its end" in caplog.text
 

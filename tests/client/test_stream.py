@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -39,7 +40,7 @@ async def test_previews_come_first_and_then_the_picture(connect, emulator, tiny,
             assert [type(picture).__name__ for picture in pictures] == ["PartialImage"] * previews + ["Image"]
             assert [picture.index for picture in pictures[:-1]] == list(range(previews))
             assert [await picture.read() for picture in stream.images] == [await pictures[-1].read()]
-            assert repr(stream) == f"<ImageStream over, {previews + 1} pictures, 1 of them finished>"
+            assert repr(stream) == f"<ImageStream over, {previews} previews, 1 pictures>"
         assert session.unknown_submissions == ()
         assert (session.spent.sold, session.spent.settled) == (1, 1)
     assert stream.request.partial_images == previews
@@ -60,7 +61,7 @@ async def test_result_of_a_stream_says_of_the_job_what_any_other_does(connect, t
     async with connect() as session, session.stream(tiny) as stream:
         with pytest.raises(SessionMisuse, match="the stream has not been read to its end"):
             _ = stream.images
-        assert repr(stream) == "<ImageStream open, 0 pictures, 0 of them finished>"
+        assert repr(stream) == "<ImageStream open, 0 previews, 0 pictures>"
         await read_all(stream)
         assert stream.images.usage["total_tokens"] > 0
         assert stream.images.billing.usage is stream.images.usage
@@ -119,12 +120,27 @@ async def test_pieces_begin_and_end_anywhere(streaming, final, preview, piece_by
 
 
 async def test_picture_of_megabytes_is_read_beside_the_loop(streaming):
-    """Its base64 is one line of the stream."""
-    text = base64.b64encode(bytes(2_000_000)).decode()
-    long = event("image_generation.completed", b64_json=text)
-    async with await streaming(long) as session, session.stream("a cat", model=MODEL) as stream:
-        (picture,) = await read_all(stream)
-        assert picture.data.b64_json == text
+    """Its base64 is one line of the stream; a thread reads it, and none reads a short one."""
+    threads = Counting()
+    asyncio.get_running_loop().set_default_executor(threads)
+    for size, is_long in ((2_000_000, True), (1_000, False)):
+        text = base64.b64encode(bytes(size)).decode()
+        long = event("image_generation.completed", b64_json=text)
+        async with await streaming(long) as session, session.stream("a cat", model=MODEL) as stream:
+            before = threads.submitted
+            (picture,) = await read_all(stream)
+            assert picture.data.b64_json == text
+        assert threads.submitted - before == is_long
+
+
+class Counting(ThreadPoolExecutor):
+    """Counts what is done in threads."""
+
+    submitted = 0
+
+    def submit(self, *args, **kwargs):
+        self.submitted += 1
+        return super().submit(*args, **kwargs)
 
 
 # In one piece after all

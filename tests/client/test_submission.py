@@ -19,7 +19,7 @@ from lemon_async import (
 )
 from lemon_async.api.encoding import encode, fingerprint
 from lemon_async.api.response import Response
-from lemon_async.client.answer import NoAnswer
+from lemon_async.client.exchange import NoAnswer
 from lemon_async.client.payload import Json
 from lemon_async.client.submission import Order, Submissions
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import anyio
 import pytest
 
 from lemon_async.client.threads import finish_in_thread
@@ -12,6 +13,23 @@ async def test_result_and_error_come_through():
     assert await finish_in_thread(lambda a, *, b: a + b, 1, b=2) == 3
     with pytest.raises(ZeroDivisionError):
         await finish_in_thread(lambda: 1 / 0)
+
+
+async def test_cancelled_scope_of_anyio_waits_too():
+    """It cancels every await again and again."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait(5)
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(finish_in_thread, work)
+            await asyncio.to_thread(begun.wait, 5)
+            scope.cancel()
+            asyncio.get_running_loop().call_later(0.02, go_on.set)
+    assert go_on.is_set()
 
 
 @pytest.mark.parametrize("ends_well", [True, False])

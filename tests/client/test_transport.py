@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from lemon_async import ContractError, Timeouts, TransportError
-from lemon_async.client.answer import NoAnswer
+from lemon_async.client.exchange import NoAnswer
 from lemon_async.client.key import ApiKey
 from lemon_async.client.payload import Json
 from lemon_async.client.transport import Transport

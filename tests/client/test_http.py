@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 import lemon_async
-from lemon_async.client.exchange import TooLarge, open_session, read_body, reason_of, without_frames
+from lemon_async.client.http import TooLarge, open_session, read_body, reason_of, without_frames
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ sys.meta_path = [finder for finder in sys.meta_path if not hasattr(finder, "find
     if hasattr(finder, "find_distributions")
 ]
 sys.path.insert(0, {str(tmp_path)!r})
-from lemon_async.client.exchange import _user_agent
+from lemon_async.client.http import _user_agent
 print(_user_agent())
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,15 +1,17 @@
-"""From what the service says to the handles that users hold, and what those handles ask for in return."""
+"""The tasks of one session: from what the service says to the handles that users hold."""
 
 import logging
 
 import attrs
 
-from lemon_async.api.errors import ContractError, Problem, SessionMisuse, TransportError
+from lemon_async.api.errors import ApiError, ContractError, Problem, SessionMisuse, TransportError
 from lemon_async.api.models import TaskSnapshot
 from lemon_async.api.refusals import api_error
 from lemon_async.api.requests import Request
+from lemon_async.api.response import Response
 from lemon_async.api.urls import poll_path, task_path
 from lemon_async.api.wire import Alive, read_poll
+from lemon_async.client.calls import Calls
 from lemon_async.client.download import Downloads
 from lemon_async.client.lifetime import Lifetime
 from lemon_async.client.money import Account
@@ -17,20 +19,20 @@ from lemon_async.client.poller import Poller
 from lemon_async.client.submission import Sale
 from lemon_async.client.task import ImageTask
 from lemon_async.client.tokens import parse_reference
-from lemon_async.client.transport import Transport
 
-__all__ = ["Desk"]
+__all__ = ["TaskRegistry"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _NOT_CANCELLED = "it was not cancelled: the task goes on and is billed, unless it is over; awaiting it tells"
 
 
 @attrs.frozen
-class Desk:
-    """Hands out the tasks of one session."""
+class TaskRegistry:
+    """Makes the handles, one for each task, and does what they ask for."""
 
     _life: Lifetime
-    _transport: Transport
+    _origin: str
+    _calls: Calls
     _poller: Poller
     _downloads: Downloads
     account: Account = attrs.field(factory=Account)
@@ -49,7 +51,7 @@ class Desk:
         found = parse_reference(reference)
         snapshot = TaskSnapshot(status="pending", task_id=found.task_id, poll_url=found.poll_url, model=found.model)
         try:
-            path, fault = poll_path(self._transport.origin, found.task_id, found.poll_url)
+            path, fault = poll_path(self._origin, found.task_id, found.poll_url)
         except ValueError as refusal:
             raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
         if fault:
@@ -63,16 +65,16 @@ class Desk:
     async def cancel(self, task: ImageTask) -> None:
         """Ask the service to cancel a task; see `ImageTask.cancel`."""
         try:
-            response = await self._transport.call("DELETE", task_path(task.id or ""))
-        except TransportError as failure:
-            raise attrs.evolve(failure, task=task) from failure.__cause__
+            path = task_path(task.id or "")
         except ValueError:
             raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
-        reading = read_poll(response)
-        if not isinstance(reading, Alive):
-            error = api_error(response)
-            raise attrs.evolve(error, task=task, hint=error.hint or _NOT_CANCELLED)
-        task._update(reading.snapshot)
+        try:
+            snapshot = await self._calls.change("DELETE", path, _read_cancelled)
+        except TransportError as failure:
+            raise attrs.evolve(failure, task=task) from failure.__cause__
+        except ApiError as refusal:
+            raise attrs.evolve(refusal, task=task, hint=refusal.hint or _NOT_CANCELLED) from None
+        task._update(snapshot)
         if task.done:
             self._poller.end(task)
 
@@ -98,3 +100,10 @@ class Desk:
 
     def _ended(self, task: ImageTask) -> None:
         self.account.ended(task.snapshot)
+
+
+def _read_cancelled(response: Response) -> TaskSnapshot:
+    reading = read_poll(response)
+    if isinstance(reading, Alive):
+        return reading.snapshot
+    raise api_error(response)
