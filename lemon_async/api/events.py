@@ -131,12 +131,12 @@ def read_event(event: Event) -> Partial | Final | Failed | None:
     image = converter().structure(parsed, ImageData)
     if image.is_usable and name.endswith(".completed"):  # whatever else stands there: it is paid for
         return Final(image, _whole(parsed.get("created_at")), billing_of(parsed, {}))
-    if name == "error" or parsed.get("error") is not None:
-        fault = fault_of(parsed.get("error")) or fault_of(parsed or event.data.decode("utf-8", "replace"))
-        return Failed(fault or TaskFault("the service gave no reason"))
     if image.is_usable and name.endswith(".partial_image"):
         return Partial(image, _whole(parsed.get("partial_image_index")) or 0)
-    return None
+    fault = fault_of(parsed.get("error"))
+    if name == "error" and fault is None:
+        fault = fault_of(parsed or event.data.decode("utf-8", "replace")) or TaskFault("the service gave no reason")
+    return Failed(fault) if fault else None
 
 
 def _parsed(event: Event) -> Mapping[str, Any]:

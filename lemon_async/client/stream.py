@@ -75,7 +75,7 @@ class ImageStream:
         self._error: LemonError | None = None
         self._finals: list[Final] = []
         self._images: Images | None = None
-        self._is_over = False
+        self._is_over = isinstance(source, ImageTask)  # whatever comes, the task knows
         self._pictures = self._streamed(source) if isinstance(source, Answer) else self._waited_for(source)
 
     @property
@@ -115,7 +115,6 @@ class ImageStream:
             raise
 
     async def _waited_for(self, task: ImageTask) -> AsyncGenerator[Image, None]:
-        self._is_over = True  # whatever comes, the task knows
         self._images = await task
         for image in self._images:
             yield image
@@ -184,7 +183,7 @@ class ImageStream:
         self._conclude(TaskSnapshot(status="failed", fault=fault))
         return TaskFailed(
             reason=self._mask(fault.message),
-            code=fault.code,
+            code=self._mask(fault.code) if fault.code else None,
             request_id=request_id_of(self._headers),
             headers=self._headers,
         )

@@ -185,6 +185,9 @@ class Transport:
             self._arrived.add(arrived)
             held.callback(self._arrived.discard, arrived)
             exchange.status = arrived.status
+            if self.is_closed:  # while the head came: nobody else would wake who reads on
+                arrived.close()
+                raise NoAnswer("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
             if arrived.status != 429:
                 self._budget.answered()
             yield Answer(arrived, exchange, self._key, self._take_note)

@@ -131,7 +131,7 @@ def examine_file(file: BinaryIO) -> Upload:
     head = file.read(HEAD_BYTES)
     size_bytes = file.seek(0, os.SEEK_END) - start
     file.seek(start + max(size_bytes - TAIL_BYTES, 0))
-    tail = file.read()
+    tail = file.read(TAIL_BYTES)
     file.seek(start)
     return Upload(head=head, tail=tail, size_bytes=size_bytes, open=lambda: file)
 

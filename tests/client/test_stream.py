@@ -146,6 +146,16 @@ class Counting(ThreadPoolExecutor):
 # In one piece after all
 
 
+async def test_answer_in_one_piece_that_is_not_read_leaves_no_doubt(connect, emulator, tiny):
+    """It is a task like any other: sold, and awaited by whoever wants it."""
+    emulator.fault("edit", Body(b'{"task_id": "ldtask_1", "status": "pending"}', "application/json"))
+    async with connect() as session:
+        async with session.stream(tiny):
+            pass
+        assert (session.spent.sold, session.spent.unknown) == (1, 0)
+        assert [task.id for task in session.pending] == ["ldtask_1"]
+
+
 async def test_service_that_answers_with_pictures_at_once_delivers_them(connect, emulator, png, tiny):
     content = orjson.dumps({"created": 7, "data": [{"b64_json": base64.b64encode(png).decode()}]})
     emulator.fault("edit", Body(content, "application/json"))
