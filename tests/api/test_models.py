@@ -24,6 +24,12 @@ def test_image_data_is_usable_with_a_link_or_with_bytes(image, is_usable):
     assert image.is_usable is is_usable
 
 
+def test_image_data_gives_its_bytes():
+    """A preview out of an error can be looked at."""
+    assert ImageData(b64_json="aGF0").content() == b"hat"
+    assert ImageData(url="u").content() == b""
+
+
 def test_image_data_keeps_megabytes_out_of_its_repr():
     assert (
         repr(ImageData(url="u", b64_json="A" * 99))

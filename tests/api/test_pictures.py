@@ -280,3 +280,9 @@ def test_picture_is_judged_by_its_ends_alone(name):
 @pytest.mark.parametrize(("size_bytes", "fault"), [(0, "there are no bytes"), (5, "the bytes are no known picture")])
 def test_what_is_no_picture_is_judged_by_its_size(size_bytes, fault):
     assert judge_picture(None, b"", b"", size_bytes) == fault
+
+
+def test_transparency_of_a_png_of_endless_chunks_is_not_told():
+    """A header that never comes to its pixels must not hold the event loop."""
+    begin = PICTURES["png"][:33]
+    assert sniff(begin + b"\0\0\0\0teXt\0\0\0\0" * 2000).has_transparency is None

@@ -6,7 +6,7 @@ from lemon_async.api.contracts import check
 from lemon_async.api.errors import Problem
 from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.requests import EditRequest, VariationRequest
-from lemon_async.api.sources import MAX_SOURCE_BYTES, SourceFacts
+from lemon_async.api.sources import MAX_SOURCE_BYTES, SourceFacts, check_upload, unreadable
 
 MIB = 1024 * 1024
 PNG = PictureFacts("png", (64, 64), has_transparency=True)
@@ -398,3 +398,37 @@ def test_row_remote_problem_names_the_place_and_not_the_address():
     problems = problems_of(link(), link(1, secret))
     assert [problem.field for problem in problems] == ["image[1]"]
     assert "secret" not in str(problems)
+
+
+# Files
+
+
+def file_facts(**facts):
+    return SourceFacts(place="file", kind="upload", **{"size_bytes": 9, "picture": PictureFacts("png"), **facts})
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "problems"),
+    [
+        ({}, {}, []),
+        ({"size_bytes": MAX_SOURCE_BYTES}, {}, []),
+        ({"size_bytes": MAX_SOURCE_BYTES + 1}, {}, ["file: has 52,428,801 bytes; at most 52,428,800 are taken"]),
+        ({"picture": PictureFacts("gif")}, {}, ["file: is GIF; the service takes PNG, JPEG or WebP"]),
+        ({"picture": PictureFacts("gif")}, {"purpose": "user_data"}, []),
+        ({"picture": None, "fault": "is text"}, {}, ["file: is text"]),
+        ({"picture": None, "fault": "is text"}, {"purpose": "user_data"}, []),
+        ({"size_bytes": 0, "fault": "is empty"}, {"purpose": "user_data"}, ["file: is empty"]),
+        ({"fault": "is gone", "is_readable": False}, {"purpose": "user_data"}, ["file: is gone"]),
+        ({}, {"purpose": "fun"}, ["purpose: must be one of vision, user_data, not 'fun'"]),
+        ({}, {"model": "a\nb"}, ["model: must be one line of text and not empty"]),
+        ({}, {"filename": ""}, ["filename: must be one line of text and not empty"]),
+    ],
+)
+def test_row_file_is_a_picture_of_50_mb_for_a_known_purpose(facts, options, problems):
+    given = {"purpose": "vision", "model": None, "filename": "cat.png", **options}
+    assert list(map(str, check_upload(file_facts(**facts), **given))) == problems
+
+
+def test_what_cannot_be_read_is_told_whatever_is_switched_off():
+    gone = SourceFacts(place="image[1]", kind="upload", fault="is gone", is_readable=False)
+    assert unreadable([file_facts(fault="is text"), gone]) == (Problem("image[1]", "is gone"),)
