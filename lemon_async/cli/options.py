@@ -25,7 +25,9 @@ _MEANINGS = {
     "user": "Your own id of the end user",
 }
 
-output = click.option(
+Decorator = Callable[[Any], Any]
+
+output: Decorator = click.option(
     "-o",
     "output",
     default=".",
@@ -33,12 +35,18 @@ output = click.option(
     show_default="this folder",
     help="A file, or a folder for pictures under free names; tried before anything is sent.",
 )
-base_url = click.option("--base-url", help=f"Origin of the API; by default {BASE_URL_VARIABLE} or the service.")
-deadline = click.option(
+base_url: Decorator = click.option(
+    "--base-url", help=f"Origin of the API; by default {BASE_URL_VARIABLE} or the service."
+)
+deadline: Decorator = click.option(
     "--deadline", type=float, default=900.0, show_default=True, metavar="SECONDS", help="Longest wait for a task."
 )
-emulated = click.option("--emulator", "is_emulated", is_flag=True, help="No key, no network, no money, drawn pictures.")
-as_json = click.option("--json", "as_json", is_flag=True, help="One line of JSON each, as the service sent it.")
+emulated: Decorator = click.option(
+    "--emulator", "is_emulated", is_flag=True, help="No key, no network, no money, drawn pictures."
+)
+as_json: Decorator = click.option(
+    "--json", "as_json", is_flag=True, help="One line of JSON each, as the service sent it."
+)
 
 
 def field_help(name: str, operation: str) -> str:

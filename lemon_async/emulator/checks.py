@@ -133,10 +133,10 @@ def _size(check: Callable[[Any], str | None], rules: str) -> Check:
     return Check(check, schema)
 
 
-boolean = Check(_boolean, {"type": "boolean"})
-text = Check(_text, {"type": "string"})
-anything = Check(_anything, {})
-ratio = Check(
+boolean: Check = Check(_boolean, {"type": "boolean"})
+text: Check = Check(_text, {"type": "string"})
+anything: Check = Check(_anything, {})
+ratio: Check = Check(
     _ratio,
     {
         "type": "string",
@@ -144,8 +144,10 @@ ratio = Check(
         "description": f"`W:H`, at most {_WIDEST_RATIO}:1",
     },
 )
-plain_size = _size(_plain_size, f"`auto` or `WIDTHxHEIGHT` with edges from {_SMALLEST_EDGE} to {_LONGEST_EDGE} pixels")
-gpt_image_size = _size(
+plain_size: Check = _size(
+    _plain_size, f"`auto` or `WIDTHxHEIGHT` with edges from {_SMALLEST_EDGE} to {_LONGEST_EDGE} pixels"
+)
+gpt_image_size: Check = _size(
     _gpt_image_size,
     f"`auto` or `WIDTHxHEIGHT`: multiples of {_GPT_STEP}, longest edge at most {_GPT_LONGEST_EDGE}, "
     f"at most {_GPT_WIDEST_RATIO}:1, from {_GPT_PIXELS[0]:,} to {_GPT_PIXELS[1]:,} pixels",
