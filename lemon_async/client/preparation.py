@@ -43,10 +43,10 @@ def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind
     Raises:
         ContractError: A field that this kind of request does not have, or a request of another kind.
     """
-    names = [field.name for field in attrs.fields(kind)]
-    unknown = [name for name in fields if name not in names]
+    known = attrs.fields_dict(kind)
+    unknown = tuple(Problem(name, _advice_on(name, list(known))) for name in fields if name not in known)
     if unknown:
-        raise ContractError(problems=tuple(Problem(name, _advice_on(name, names)) for name in unknown))
+        raise ContractError(problems=unknown)
     given = {name: value for name, value in fields.items() if value is not None or name not in {"image", "mask"}}
     if isinstance(start, kind):
         return _without_removed(attrs.evolve(start, **given))

@@ -60,7 +60,7 @@ class LemonSession:
         base_url: Origin of the API; by default the environment variable `LEMONDATA_BASE_URL`, or else
             `https://api.lemondata.cc`. Plain http only for loopback.
         polling: How pending tasks are looked after.
-        retry: When a paid request that was provably not sold is sent again.
+        retry: When a request is sent again: a paid one only if it was provably not sold.
         timeouts: Bounds of each exchange with the network.
         max_submits: Number of paid requests under way at once; more wait their turn.
         max_polls: Number of polls under way at once.
@@ -201,7 +201,8 @@ class LemonSession:
         `async for picture in stream` yields `PartialImage`s, as many as `partial_images` asks for, and the finished
         `Image`s; then `stream.images` has what `generate` would have returned. For families with `partial_images`
         (gpt-image-2). Cancelling, or leaving the block before the end, stops the stream, not the sale: the
-        `SubmissionUnknown` is kept in `unknown_submissions`.
+        `SubmissionUnknown` is kept in `unknown_submissions`. The whole exchange ends after `Timeouts.submit_s`, which
+        counts the time that you take between two pictures. A service that answers with a task is waited for as usual.
 
         Raises:
             ContractError, TransportError, ApiError: As for `generate`, on entering.

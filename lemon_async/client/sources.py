@@ -83,15 +83,15 @@ async def pick(request: EditRequest | VariationRequest, held: ExitStack, *, is_c
         held: Closes what was copied, when the request is done with.
         is_checked: Whether to stop reading what is too large to be taken.
     """
-    sources = tuple(places(request))
-    is_told = any(_as_reference(place, source) for place, source in sources)
+    sources = [(place, source, _as_reference(place, source)) for place, source in places(request)]
+    has_references = any(reference for _, _, reference in sources)
     max_bytes = MAX_SOURCE_BYTES if is_checked else None
     return tuple(
         [
-            _as_reference(place, source)
-            or (_as_link(place, source) if is_told else None)
+            reference
+            or (_as_link(place, source) if has_references else None)
             or await take_in(place, source, held, max_bytes)
-            for place, source in sources
+            for place, source, reference in sources
         ]
     )
 
