@@ -23,6 +23,7 @@ from lemon_async.client.exchange import Answer
 from lemon_async.client.image import Download, Image, Images
 from lemon_async.client.submission import Delivered, Order, Submissions
 from lemon_async.client.task import ImageTask
+from lemon_async.client.threads import finish_in_thread
 
 __all__ = ["ImageStream", "PartialImage"]
 
@@ -124,7 +125,7 @@ class ImageStream:
         while not self._is_over:
             piece = await self._piece(answer)
             for event in self._split(splitter, piece):
-                image = self._take_in(await _read(event))
+                image = self._take_in(await self._read(event))
                 if image is not None:
                     yield image
                 if self._is_over:  # what follows the last picture in the same piece changes nothing any more
@@ -149,17 +150,32 @@ class ImageStream:
         except Unreadable as fault:
             raise self._doubt(str(fault)) from None
 
+    async def _read(self, event: Event) -> Partial | Final | Failed | None:
+        """Read an event; megabytes of base64 do so in a thread, and are delivered even if nobody waits any more."""
+        if len(event.data) > _LONG_EVENT_BYTES:
+            return await finish_in_thread(self._deliver, event)
+        return self._deliver(event)
+
+    def _deliver(self, event: Event) -> Partial | Final | Failed | None:
+        reading = read_event(event)
+        if isinstance(reading, Partial):
+            self._delivered.partial.append(reading.image)
+        elif isinstance(reading, Final):
+            self._delivered.finished.append(reading.image)
+            self._finals.append(reading)
+        return reading
+
     def _take_in(self, reading: Partial | Final | Failed | None) -> Image | None:
         match reading:
             case Partial(image, index):
-                self._delivered.partial.append(image)
                 return PartialImage(image, self._download, index)
             case Final(image):
-                self._delivered.finished.append(image)
-                self._finals.append(reading)
                 if len(self._finals) == self._wanted:
                     self._finish()
                 return Image(image, self._download)
+            case Failed(fault) if self._finals:  # what is finished is paid for
+                logger.warning("pictures of a stream are missing: %s", self._mask(fault.message))
+                self._finish()
             case Failed(fault):
                 raise self._failure(fault)
         return None
@@ -194,6 +210,8 @@ class ImageStream:
             await self._pictures.aclose()
         except RuntimeError:  # another coroutine is still reading: it meets the end, and keeps the doubt
             return
+        if len(self._finals) == self._wanted and not self._is_over:  # the last picture came as its reader was cancelled
+            self._finish()
         if not self._is_over:
             logger.warning("%s", self._doubt("the stream was left before its end"))
 
@@ -208,22 +226,15 @@ class ImageStream:
         return f"<ImageStream {state}, {len(self._delivered.partial)} previews, {len(self._finals)} pictures>"
 
 
-def _sum(usages: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """Return the usage of all pictures: each finished one comes with its own."""
+def _sum(usages: Sequence[Mapping[str, Any] | None], depth: int = 2) -> Mapping[str, Any] | None:
+    """Return the usage of all pictures: each finished one comes with its own, and with details one level deeper."""
     total: dict[str, Any] = {}
     for name, value in chain.from_iterable(usage.items() for usage in usages if usage):
         known = total.get(name)
         if isinstance(known, int | float) and isinstance(value, int | float):
             total[name] = known + value
-        elif isinstance(known, Mapping) and isinstance(value, Mapping):
-            total[name] = _sum([known, value])
+        elif isinstance(known, Mapping) and isinstance(value, Mapping) and depth:
+            total[name] = _sum([known, value], depth - 1)
         else:
             total[name] = value
     return total if any(usage is not None for usage in usages) else None
-
-
-async def _read(event: Event) -> Partial | Final | Failed | None:
-    """Read an event; megabytes of base64 do so in a thread."""
-    if len(event.data) > _LONG_EVENT_BYTES:
-        return await asyncio.to_thread(read_event, event)
-    return read_event(event)

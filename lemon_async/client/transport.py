@@ -172,7 +172,7 @@ class Transport:
         exchange = Exchange(total_s, self._timeouts.connect_s)
         async with AsyncExitStack() as held:
             with exchange:
-                arriving = self._session(is_noted=method != "GET").request(
+                arrived = await self._session(is_noted=method != "GET").request(
                     method,
                     URL(self.origin + path, encoded=True),
                     data=body.data if body else None,
@@ -181,9 +181,8 @@ class Transport:
                     timeout=exchange.bounds,
                     trace_request_ctx=exchange,
                 )
-                arrived = await held.enter_async_context(arriving)
             self._arrived.add(arrived)
-            held.callback(self._arrived.discard, arrived)
+            held.callback(self._let_go, arrived)
             exchange.status = arrived.status
             if self.is_closed:  # while the head came: nobody else would wake who reads on
                 arrived.close()
@@ -191,6 +190,12 @@ class Transport:
             if arrived.status != 429:
                 self._budget.answered()
             yield Answer(arrived, exchange, self._key, self._take_note)
+
+    def _let_go(self, arrived: aiohttp.ClientResponse) -> None:
+        """End an exchange without waiting: a cancel would meet the wait, and an answer that is here would be lost."""
+        self._arrived.discard(arrived)
+        if not arrived.closed:
+            arrived.close()
 
     def _take_note(self, response: Response) -> None:
         if response.status == 429:

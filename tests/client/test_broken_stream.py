@@ -1,8 +1,12 @@
 """A stream that breaks off, fails or is left: what had arrived is handed out, and the money is not forgotten."""
 
 import asyncio
+import base64
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import orjson
 import pytest
 
 from lemon_async import (
@@ -20,6 +24,10 @@ MODEL = "gpt-image-2"
 
 async def read_all(stream):
     return [picture async for picture in stream]
+
+
+def event(name, **fields):
+    return f"event: {name}\n".encode() + b"data: " + orjson.dumps({"type": name, **fields}) + b"\n\n"
 
 
 async def seen(stream):
@@ -165,6 +173,18 @@ async def test_job_that_the_service_gives_up_is_a_failed_task(connect, emulator,
     assert emulator.ledger.released == {"a hat": 1}
 
 
+async def test_error_after_a_finished_picture_leaves_that_picture(streaming, final, caplog):
+    """It is paid for: the result is shorter than asked, and the log says why."""
+    pieces = [final(), event("error", error={"message": "out of paint"})]
+    async with await streaming(*pieces) as session:
+        async with session.stream("a cat", model=MODEL, n=2) as stream:
+            assert len(await read_all(stream)) == 1
+            assert len(stream.images) == 1
+        spent = session.spent
+        assert (spent.sold, spent.settled, spent.released, spent.unknown) == (1, 1, 0, 0)
+    assert "out of paint" in caplog.text
+
+
 # Left
 
 
@@ -222,6 +242,43 @@ async def test_stream_that_is_cancelled_in_the_middle_leaves_a_doubt_with_what_h
         assert len(doubt.partial_images) == len(caught.value.__cause__.partial_images) == 1
         assert session.spent.unknown == 1
     assert "its fate is unknown" in caplog.text
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_picture_that_is_being_read_when_its_reader_is_cancelled_is_not_lost(streaming, n):
+    """Its megabytes are read in a thread: they arrive there after the cancel, the last of all or one of several."""
+    text = base64.b64encode(bytes(2_000_000)).decode()
+    hold, begun = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(Held(begun, hold))
+    async with await streaming(event("image_generation.completed", b64_json=text)) as session:
+        async with session.stream("a cat", model=MODEL, n=n) as stream:
+            reading = asyncio.create_task(seen(stream))
+            await begun.wait()
+            reading.cancel()
+            loop.call_later(0.01, hold.set)
+            await asyncio.gather(reading, return_exceptions=True)
+        if n == 1:
+            assert [image.data.b64_json for image in stream.images] == [text]
+            assert (session.spent.settled, session.spent.unknown) == (1, 0)
+        else:
+            assert [image.b64_json for image in session.unknown_submissions[0].images] == [text]
+
+
+class Held(ThreadPoolExecutor):
+    """Says that something has begun in a thread, and lets it go on when told."""
+
+    def __init__(self, begun, hold):
+        super().__init__(1)
+        self._begun, self._hold, self._loop = begun, hold, asyncio.get_running_loop()
+
+    def submit(self, work, /, *args, **kwargs):
+        def held():
+            self._loop.call_soon_threadsafe(self._begun.set)
+            self._hold.wait(5)
+            return work(*args, **kwargs)
+
+        return super().submit(held)
 
 
 async def test_timeout_of_the_caller_around_one_picture_breaks_the_stream_off(connect, emulator, tiny):

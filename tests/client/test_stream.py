@@ -70,6 +70,17 @@ async def test_result_of_a_stream_says_of_the_job_what_any_other_does(connect, t
         assert stream.images.task_id is None
 
 
+async def test_usage_of_several_pictures_is_summed_with_its_details_and_no_deeper(streaming, final):
+    deep = orjson.Fragment(b'{"a":' * 900 + b"1" + b"}" * 900)
+    usage = {"total_tokens": 2, "details": {"text": 1}, "deep": deep, "odd": "x"}
+    pieces = [final(usage=usage), final(usage=usage)]
+    async with await streaming(*pieces) as session, session.stream("a cat", model=MODEL, n=2) as stream:
+        await read_all(stream)
+        assert stream.images.usage["total_tokens"] == 4
+        assert stream.images.usage["details"] == {"text": 2}
+        assert stream.images.usage["odd"] == "x"
+
+
 async def test_several_pictures_are_all_waited_for(connect, tiny):
     async with connect() as session, session.stream(tiny, n=3, partial_images=1) as stream:
         pictures = await read_all(stream)
