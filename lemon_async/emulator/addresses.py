@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
+from lemon_async.emulator.problems import excerpt
+
 MAX_URL_CHARS = 8192
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -50,7 +52,7 @@ def check_url(text: str) -> URL:
         parts, url = urlsplit(text), URL(text)
         host, _port = url.raw_host, url.port
     except ValueError as error:
-        raise Forbidden(f"is no URL: {error}") from error
+        raise Forbidden(f"is no URL: {excerpt(str(error))}") from error
     if url.scheme not in {"http", "https"}:
         raise Forbidden("must be an http or https URL")
     if "@" in unicodedata.normalize("NFKC", parts.netloc):
@@ -79,7 +81,7 @@ def _check_host(raw: str) -> None:
     if not _NAME.fullmatch(host):
         raise Forbidden("has a host that is no name")
     if "." not in host or any(f".{host}".endswith(f".{name}") for name in _HOME_NAMES):
-        raise Forbidden(f"leads to {host}, which is not public")
+        raise Forbidden(f"leads to {excerpt(host)}, which is not public")
 
 
 def read_address(host: str) -> Address | None:
@@ -93,7 +95,7 @@ def read_address(host: str) -> Address | None:
     try:
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except OSError as error:
-        raise Forbidden(f"has a host that is no address: {host}") from error
+        raise Forbidden(f"has a host that is no address: {excerpt(host)}") from error
 
 
 def check_address(address: Address) -> None:

@@ -15,13 +15,14 @@ from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from attrs import define, field, frozen
 
-from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.problems import Problem, excerpt
 
 MAX_JSON_BYTES = 2**20
 MAX_FILE_BYTES = 50 * 2**20
 MAX_FILES = 17  # sixteen sources and a mask
 MAX_TEXT_BYTES = 64 * 2**10
 MAX_TEXT_FIELDS = 64
+MAX_HEAD_BYTES = 16 * 2**10  # what stands before the first part, or before the contents of any
 MAX_FORM_BYTES = MAX_FILES * MAX_FILE_BYTES + MAX_TEXT_FIELDS * MAX_TEXT_BYTES
 
 _SPOOL_BYTES = 2**20
@@ -137,7 +138,33 @@ def _complaining() -> Iterator[None]:
     try:
         yield
     except _MALFORMED as error:
-        raise Problem(400, message=f"The body is not a valid form: {error}") from error
+        raise Problem(400, message=f"The body is not a valid form: {excerpt(str(error))}") from error
+
+
+class _Lines:
+    """A body whose lines are bounded: boundaries, headers and what precedes them are read by the line.
+
+    The contents of parts are not; whoever reads them keeps count.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+        self._left_bytes = MAX_HEAD_BYTES
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    def allow(self) -> None:
+        """Begin to count anew, at the end of a part."""
+        self._left_bytes = MAX_HEAD_BYTES
+
+    async def readline(self, **options: Any) -> bytes:
+        """Read a line, while there may be more of them."""
+        line: bytes = await self._content.readline(**options)
+        self._left_bytes -= len(line)
+        if self._left_bytes < 0:
+            raise ValueError(f"there are more than {MAX_HEAD_BYTES} bytes before a part")
+        return line
 
 
 class _Form:
@@ -147,13 +174,16 @@ class _Form:
         self._request = request
         self._fields: dict[str, Any] = {}
         self._uploads: list[Upload] = []
+        self._texts = 0
 
     async def read(self) -> Body:
         """Read to the end."""
-        parts = await self._request.multipart()
+        content: Any = _Lines(self._request.content)
+        parts = MultipartReader(self._request.headers, content)
         while (part := await parts.next()) is not None:
             await self._take(part)
             self._check_total()
+            content.allow()
         # The next request of this connection begins behind what follows the last boundary.
         async for _ in self._request.content.iter_any():
             self._check_total()
@@ -173,33 +203,41 @@ class _Form:
         if isinstance(part, MultipartReader) or not part.name:
             raise ValueError("every part needs a name of its own")
         if part.filename is not None or _FILE_FIELD.fullmatch(part.name):
-            await self._take_file(part, part.name)
+            await self._take_file(part, part.name, _filename(part))
         else:
             self._fields[part.name] = _meaning(part.name, await self._text(part, part.name))
 
-    async def _take_file(self, part: BodyPartReader, name: str) -> None:
-        param = name.partition("[")[0]
+    async def _take_file(self, part: BodyPartReader, name: str, filename: str) -> None:
+        param = excerpt(name.partition("[")[0])
         if len(self._uploads) == MAX_FILES:
             raise Problem(400, "too_many_images", f"{param}: a request holds at most {MAX_FILES} files", param)
         file, size = spool(), 0
-        self._uploads.append(Upload(name, part.filename or "upload", file, 0))
+        self._uploads.append(Upload(name, filename, file, 0))
         while not part.at_eof():
             chunk = await part.read_chunk(_CHUNK_BYTES)
             size += len(chunk)
             _check_file_size(size, param)
             file.write(chunk)
         file.seek(0)
-        self._uploads[-1] = Upload(name, part.filename or "upload", file, size)
+        self._uploads[-1] = Upload(name, filename, file, size)
 
     async def _text(self, part: BodyPartReader, name: str) -> str:
-        if len(self._fields) == MAX_TEXT_FIELDS:
-            raise Problem(413, message="The form has too many fields.", param=name)
+        param = excerpt(name)
+        # Not the names are counted: a flood may have but one.
+        self._texts += 1
+        if self._texts > MAX_TEXT_FIELDS:
+            raise Problem(413, message="The form has too many fields.", param=param)
         value = bytearray()
         while not part.at_eof():
             value += await part.read_chunk(_CHUNK_BYTES)
             if len(value) > MAX_TEXT_BYTES:
-                raise Problem(413, message=f"{name}: a text field holds at most {MAX_TEXT_BYTES} bytes", param=name)
+                raise Problem(413, message=f"{param}: a text field holds at most {MAX_TEXT_BYTES} bytes", param=param)
         return value.decode()
+
+
+def _filename(part: BodyPartReader) -> str:
+    """The name of a file, without what no answer could repeat."""
+    return (part.filename or "upload").encode("utf-8", "replace").decode()
 
 
 def _check_file_size(size: int, param: str) -> None:

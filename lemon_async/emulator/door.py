@@ -175,7 +175,10 @@ class Door(asyncio.Protocol):
     def abort(self) -> None:
         """Reset the connection: with a linger time of zero, closing sends RST instead of FIN."""
         self._is_deaf = True
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None:
+            return
+        # One that closes in order may still wait, for ever, for a client that does not read.
+        if self._transport.is_closing() and not self._transport.get_write_buffer_size():
             return
         socket = self._transport.get_extra_info("socket")
         socket.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_ZERO)

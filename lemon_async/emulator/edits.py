@@ -10,14 +10,15 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lemon_async.emulator.bodies import MAX_FILE_BYTES, Upload
-from lemon_async.emulator.families import family_of
-from lemon_async.emulator.problems import Complaint, Problem
+from lemon_async.emulator.families import FAMILIES, family_of
+from lemon_async.emulator.problems import Complaint, Problem, excerpt
 from lemon_async.emulator.routes import Call
 from lemon_async.emulator.rules import Order, read_order
 from lemon_async.emulator.sources import Source
 
 DEFAULT_EDIT_MODEL = "dall-e-2"
 MAX_VARIATION_BYTES = 4 * 2**20
+MAX_SOURCES: int = max(family.max_sources for family in FAMILIES)
 
 # Larger sources give results of this edge: no model draws more, and two threads have to hold it.
 _LONGEST_EDGE = 4096
@@ -68,8 +69,7 @@ def read_edit(call: Call) -> Draft:
         Problem: 400, naming every bad field.
     """
     complaints: list[Complaint] = []
-    origins = _uploads(call.uploads, "image") if call.is_form else _json_origins(call.body, complaints)
-    _check_count(call, origins)
+    origins = _form_origins(call) if call.is_form else _json_origins(call, complaints)
     if not origins and not complaints:
         complaints.append(_missing(call))
     if call.body.get("mask") is not None:
@@ -107,7 +107,7 @@ def finish(draft: Draft, sources: Sequence[Source], mask: Source | None) -> Orde
     elif mask is not None:
         _check_mask(mask, sources[0])
     elif order.family.needs_transparency and not sources[0].has_alpha:
-        message = f"must have transparent areas for {order.model}, unless there is a mask"
+        message = f"must have transparent areas for {excerpt(order.model)}, unless there is a mask"
         raise _refusal(draft.origins[0].param, message)
     size = order.size if draft.is_size_asked else _fitted(*sources[0].size)
     return evolve(order, size=size, sources=tuple(sources), mask=mask)
@@ -124,13 +124,24 @@ def _uploads(uploads: Sequence[Upload], name: str) -> list[FromUpload]:
     return [FromUpload(f"{name}[{index}]", file) for index, file in enumerate(files)]
 
 
-def _json_origins(body: Mapping[str, Any], complaints: list[Complaint]) -> list[Origin]:
-    given = [name for name in _JSON_FIELDS if body.get(name) is not None]
+def _form_origins(call: Call) -> Sequence[Origin]:
+    origins = _uploads(call.uploads, "image")
+    _check_count(call, "image", len(origins))
+    return origins
+
+
+def _json_origins(call: Call, complaints: list[Complaint]) -> Sequence[Origin]:
+    given = [name for name in _JSON_FIELDS if call.body.get(name) is not None]
     if len(given) > 1:
         message = f"give exactly one of {', '.join(_JSON_FIELDS)}"
         complaints.extend(Complaint(name, message) for name in given[1:])
         return []
-    found = list(_entries(given[0], body[given[0]])) if given else []
+    if not given:
+        return []
+    name, value = given[0], call.body[given[0]]
+    if name != "image_url" and isinstance(value, list):
+        _check_count(call, name, len(value))
+    found = list(_entries(name, value))
     complaints.extend(entry for entry in found if isinstance(entry, Complaint))
     return [entry for entry in found if not isinstance(entry, Complaint)]
 
@@ -143,7 +154,8 @@ def _entries(name: str, value: Any) -> Iterator[Origin | Complaint]:
         yield Complaint(name, "must be a list with at least one entry", "invalid_type")
     else:
         read = _url_entry if name == "image_urls" else _image_entry
-        for index, entry in enumerate(value):
+        # There are more only for a model that nobody knows, which is refused by its name.
+        for index, entry in enumerate(value[:MAX_SOURCES]):
             yield read(f"{name}[{index}]", entry)
 
 
@@ -168,13 +180,13 @@ def _missing(call: Call) -> Complaint:
     return Complaint("image_url", f"is required, or one of {', '.join(_JSON_FIELDS[1:])}", "missing")
 
 
-def _check_count(call: Call, origins: Sequence[Origin]) -> None:
+def _check_count(call: Call, param: str, count: int) -> None:
     """Too many sources have a code of their own, so they are refused before anything else is judged."""
     model = call.body.get("model") or DEFAULT_EDIT_MODEL
     family = family_of(model) if isinstance(model, str) else None
-    if family is not None and len(origins) > family.max_sources:
-        message = f"{model} takes at most {family.max_sources} source images; got {len(origins)}"
-        raise Problem(400, "too_many_images", message, origins[0].param.partition("[")[0])
+    if family is not None and count > family.max_sources:
+        message = f"{excerpt(model)} takes at most {family.max_sources} source images; got {count}"
+        raise Problem(400, "too_many_images", message, param)
 
 
 # What the sources are
@@ -183,7 +195,7 @@ def _check_count(call: Call, origins: Sequence[Origin]) -> None:
 def _check_source(order: Order, source: Source, param: str) -> None:
     formats = order.family.source_formats
     if source.format not in formats:
-        raise _refusal(param, f"must be {' or '.join(name.upper() for name in formats)} for {order.model}")
+        raise _refusal(param, f"must be {' or '.join(name.upper() for name in formats)} for {excerpt(order.model)}")
 
 
 def _check_mask(mask: Source, first: Source) -> None:

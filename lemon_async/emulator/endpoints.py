@@ -1,6 +1,7 @@
 """The endpoints: a parsed call goes in, a reply comes out. No sockets, no faults, no headers."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from lemon_async.emulator import catalogue, openapi
 from lemon_async.emulator.clock import Clock
@@ -8,7 +9,7 @@ from lemon_async.emulator.edits import DEFAULT_EDIT_MODEL
 from lemon_async.emulator.faults import Facts
 from lemon_async.emulator.files import Files
 from lemon_async.emulator.jobs import Jobs
-from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.replies import Reply, json_reply
 from lemon_async.emulator.routes import Call, methods_of
 from lemon_async.emulator.rules import DEFAULT_MODEL, Order
@@ -57,7 +58,7 @@ class Endpoints:
             return Facts(call.route, order.model, order.prompt, call.key)
         if call.is_paid:
             model, prompt = call.body.get("model", _DEFAULT_MODELS[call.route]), call.body.get("prompt")
-            return Facts(call.route, str(model), prompt and str(prompt), call.key)
+            return Facts(call.route, _scalar(model), prompt and _scalar(prompt), call.key)
         model = call.args.get("id") if call.route == "models" else None
         return Facts(call.route, model, None, call.key)
 
@@ -87,8 +88,13 @@ class Endpoints:
 
     async def unknown(self, call: Call) -> Reply:
         """Everything else: an address for other methods, or for none."""
-        line = f"{call.args['method']} {call.args['path']}"
+        line = excerpt(f"{call.args['method']} {call.args['path']}")
         methods = methods_of(call.args["path"])
         if methods:
             raise Problem(405, message=f"Invalid method: {line}", headers={"Allow": ", ".join(methods)})
         raise Problem(404, message=f"Unknown route: {line}")
+
+
+def _scalar(value: Any) -> str | None:
+    """A value as text; lists and objects are as deep as a client likes, and no fault matches them."""
+    return None if isinstance(value, list | dict) else str(value)

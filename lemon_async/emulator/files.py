@@ -10,7 +10,7 @@ from lemon_async.emulator.admission import Admission
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.families import family_of
 from lemon_async.emulator.picture import CONTENT_TYPES
-from lemon_async.emulator.problems import Complaint, Problem
+from lemon_async.emulator.problems import Complaint, Problem, excerpt
 from lemon_async.emulator.replies import Reply, json_reply
 from lemon_async.emulator.routes import Call
 from lemon_async.emulator.rules import unknown_model
@@ -71,7 +71,9 @@ class Files:
         """
         file = self._of(file_id, key, param)
         if file.model != model:
-            message = f"{param}: the file was uploaded for {file.model} and cannot be used with {model}"
+            message = (
+                f"{param}: the file was uploaded for {excerpt(file.model)} and cannot be used with {excerpt(model)}"
+            )
             raise Problem(400, message=message, param=param)
         return file.source
 
@@ -132,7 +134,7 @@ class Files:
     def _of(self, file_id: str, key: str, param: str = "id") -> StoredFile:
         file = self._files.get(file_id)
         if file is None or file.key != key:
-            raise Problem(404, "file_not_found", f"No such File object: {file_id}", param)
+            raise Problem(404, "file_not_found", f"No such File object: {excerpt(file_id)}", param)
         return file
 
 
@@ -141,7 +143,7 @@ def _check_model(model: str) -> None:
     if family is None:
         raise unknown_model(model, status=400)
     if "edit" not in family.operations:
-        raise Problem.of([Complaint("model", f"{model} takes no files")])
+        raise Problem.of([Complaint("model", f"{excerpt(model)} takes no files")])
 
 
 def _limit(text: str | None) -> int:
@@ -159,7 +161,7 @@ def _after(files: Sequence[StoredFile], file_id: str | None) -> Sequence[StoredF
         return files
     ids = [file.id for file in files]
     if file_id not in ids:
-        raise Problem.of([Complaint("after", f"No such File object: {file_id}")])
+        raise Problem.of([Complaint("after", f"No such File object: {excerpt(file_id)}")])
     return files[ids.index(file_id) + 1 :]
 
 

@@ -31,6 +31,18 @@ _FALLBACK = ("server_error", "server_error", "Something went wrong.")
 
 NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
 
+# A refusal must not cost more than the request that earns it.
+MAX_COMPLAINTS = 20
+MAX_QUOTED_CHARS = 80
+
+_ELLIPSIS = "…"
+
+
+def excerpt(text: str, most: int = MAX_QUOTED_CHARS) -> str:
+    """What a message quotes of a text that a client has sent: its beginning, and nothing that JSON cannot hold."""
+    short = text if len(text) <= most else text[: most - len(_ELLIPSIS)] + _ELLIPSIS
+    return short.encode("utf-8", "replace").decode()
+
 
 @frozen
 class Complaint:
@@ -72,8 +84,16 @@ class Problem(Exception):
             extras={"param": self.param, **self.extras} if self.param else self.extras,
         )
         if self.complaints:
-            body["validation_errors"] = [complaint.as_json() for complaint in self.complaints]
+            body["validation_errors"] = [complaint.as_json() for complaint in self._told()]
         return body
+
+    def _told(self) -> Sequence[Complaint]:
+        """The first complaints, and how many more there are."""
+        left = len(self.complaints) - MAX_COMPLAINTS
+        if left <= 0:
+            return self.complaints
+        rest = Complaint("validation_errors", f"{left} more are not listed", "more_errors")
+        return [*self.complaints[:MAX_COMPLAINTS], rest]
 
 
 def error_json(

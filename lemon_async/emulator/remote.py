@@ -23,13 +23,15 @@ from yarl import URL
 
 from lemon_async.emulator.addresses import Forbidden, check_address, check_url, host_of, read_address
 from lemon_async.emulator.bodies import MAX_FILE_BYTES, spool
-from lemon_async.emulator.problems import Complaint, Problem
+from lemon_async.emulator.problems import Complaint, Problem, excerpt
 
 MAX_REQUEST_BYTES = 200 * 2**20
 MAX_REDIRECTS = 3
 FETCH_TIMEOUT_S = 10.0
 
 _CHUNK_BYTES = 64 * 2**10
+# Errors of sockets name the host and say only then what is wrong with it.
+_MAX_ERROR_CHARS = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 # Addresses as text, and a port where it is not that of the URL.
@@ -200,7 +202,7 @@ def _problem(error: BaseException, param: str, timeout_s: float) -> Problem | No
         case TimeoutError():
             words = f"was not fetched within {timeout_s:g} s"
         case aiohttp.ClientError() | OSError() | ValueError():
-            words = f"cannot be fetched: {error}"
+            words = f"cannot be fetched: {excerpt(str(error), _MAX_ERROR_CHARS)}"
         case _:
             return None
     return Problem.of([Complaint(param, words, "image_fetch_failed")])

@@ -15,7 +15,7 @@ from lemon_async.emulator.families import (
     Family,
     family_of,
 )
-from lemon_async.emulator.problems import Complaint, Problem
+from lemon_async.emulator.problems import Complaint, Problem, excerpt
 from lemon_async.emulator.sources import Source
 
 DEFAULT_MODEL = "dall-e-3"
@@ -75,7 +75,7 @@ def read_order(
     model = body.get("model", default_model)
     family = _family(model)
     if operation not in family.operations:
-        raise Problem.of([Complaint("model", f"{model} does not support the operation '{operation}'")])
+        raise Problem.of([Complaint("model", f"{excerpt(model)} does not support the operation '{operation}'")])
     given = {name: value for name, value in body.items() if value is not None}
     prompt = [] if operation == "variation" else _prompt_complaints(given)
     complaints = [*prompt, *others, *_field_complaints(given, family)]
@@ -101,14 +101,15 @@ def _family(model: Any) -> Family:
 
 def unknown_model(model: str, *, status: int) -> Problem:
     """The refusal of a model nobody knows, with the ids that look alike."""
-    alike = get_close_matches(model, MODEL_IDS, n=3, cutoff=0.6)
+    name = excerpt(model)
+    alike = get_close_matches(name, MODEL_IDS, n=3, cutoff=0.6)
     extras: dict[str, Any] = {"hint": "GET /v1/models lists the models of this service."}
     if alike:
         extras |= {"did_you_mean": alike[0], "suggestions": [{"id": id_} for id_ in alike]}
     return Problem(
         status,
         "model_not_found",
-        f"The model '{model}' does not exist.",
+        f"The model '{name}' does not exist.",
         "model",
         extras=extras,
     )

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from lemon_async.emulator.actions import Answer, Fail, Result, Stuck, TaskAction
 from lemon_async.emulator.ledger import Ledger
 from lemon_async.emulator.pricing import estimate_usd
-from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.rules import Order
 from lemon_async.emulator.tasks import Task
 
@@ -164,7 +164,7 @@ class Store:
             raise Problem(403, message="This task belongs to another account.")
         if not self.is_cancellable:
             model = task.order.model
-            raise Problem(400, "unsupported_task_cancel", f"{model} tasks cannot be cancelled.")
+            raise Problem(400, "unsupported_task_cancel", f"{excerpt(model)} tasks cannot be cancelled.")
         if task.is_over(now):
             raise Problem(409, "task_not_cancellable", "The task has already finished.")
         task.is_cancelled = True

@@ -1,6 +1,8 @@
 """The emulator under test, a way to ask it, and a raw socket for what no HTTP client can see."""
 
 import asyncio
+import functools
+import inspect
 import io
 import json
 import struct
@@ -15,6 +17,24 @@ from PIL import Image
 from lemon_async.emulator import Emulator
 
 EDITS = "/v1/images/edits"
+
+# What a test may take when all goes wrong: a wait that never ends becomes a failure with a traceback.
+WHOLE_TEST_S, ONE_ANSWER_S = 60, 20
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Bound every async test of this room."""
+    test = pyfuncitem.obj
+    if inspect.iscoroutinefunction(test):
+
+        @functools.wraps(test)
+        async def bounded(*args, **kwargs):
+            async with asyncio.timeout(WHOLE_TEST_S):
+                await test(*args, **kwargs)
+
+        pyfuncitem.obj = bounded
+    return (yield)
 
 
 @frozen
@@ -111,11 +131,12 @@ async def talk(emu, *parts: bytes) -> Raw:
     reader, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"))
     data = bytearray()
     try:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-        while chunk := await reader.read(65536):
-            data += chunk
+        async with asyncio.timeout(ONE_ANSWER_S):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            while chunk := await reader.read(65536):
+                data += chunk
     except ConnectionResetError:
         return Raw(bytes(data), is_reset=True)
     finally:
@@ -176,7 +197,7 @@ async def emu():
 
 @pytest.fixture
 async def http():
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ONE_ANSWER_S)) as session:
         yield session
 
 

@@ -8,9 +8,12 @@ from lemon_async.emulator import Reset
 from lemon_async.emulator.bodies import (
     MAX_FILE_BYTES,
     MAX_FORM_BYTES,
+    MAX_HEAD_BYTES,
     MAX_TEXT_BYTES,
+    MAX_TEXT_FIELDS,
     _check_file_size,
     _Form,
+    _Lines,
     _meaning,
 )
 from lemon_async.emulator.problems import Problem
@@ -113,6 +116,79 @@ async def test_flood_of_text_fields_is_refused(client, picture):
     assert answer.status == 413
 
 
+async def send_parts(client, *parts, path=EDITS):
+    """Post a form that is written by hand."""
+    body = b"".join(part if isinstance(part, bytes) else part.encode() for part in (*parts, b"--b--\r\n"))
+    return await client.ask("POST", path, data=io.BytesIO(body), headers={"Content-Type": BOUNDARY})
+
+
+async def test_flood_of_fields_of_one_name_is_refused(client):
+    """Parts are counted, whether or not a later one takes the place of an earlier one."""
+    most = await send_parts(client, *[PART.format("user", "x")] * MAX_TEXT_FIELDS)
+    assert code(most) == (400, "invalid_request_error", "prompt")
+    flood = await send_parts(client, *[PART.format("user", "x")] * (MAX_TEXT_FIELDS + 1))
+    assert code(flood) == (413, "payload_too_large", "user")
+
+
+@pytest.mark.parametrize(
+    ("length", "complaint"), [(MAX_HEAD_BYTES // 2, "prompt: is required"), (MAX_HEAD_BYTES, "The body is not a valid")]
+)
+async def test_long_preamble_is_refused(client, length, complaint):
+    answer = await send_parts(client, "\r\n" * (length // 2), PART.format("user", "x"))
+    assert answer.status == 400
+    assert answer.json["error"]["message"].startswith(complaint)
+
+
+@pytest.mark.parametrize(("count", "complaint"), [(1, "prompt: is required"), (3, "The body is not a valid form")])
+async def test_long_header_block_of_any_part_is_refused(client, count, complaint):
+    """Each line is within the bounds of a line."""
+    head = ("X: " + "x" * 7_000 + "\r\n") * count
+    answer = await send_parts(client, PART.format("a", "x"), PART.format("b", "x").replace("\r\n", f"\r\n{head}", 1))
+    assert answer.status == 400
+    assert answer.json["error"]["message"].startswith(complaint)
+
+
+class Blank:
+    """A body of empty lines without end; counts those that were read."""
+
+    def __init__(self):
+        self.lines = 0
+
+    async def readline(self):
+        self.lines += 1
+        return b"\r\n"
+
+
+async def test_endless_preamble_is_read_no_further_than_its_bound():
+    body = Blank()
+    with pytest.raises(ValueError, match=f"more than {MAX_HEAD_BYTES} bytes"):
+        await aiohttp.MultipartReader({"Content-Type": BOUNDARY}, _Lines(body)).next()
+    assert body.lines == MAX_HEAD_BYTES // 2 + 1
+
+
+@pytest.mark.parametrize("disposition", ['name="{}"', 'name="{}"; filename="a.png"'])
+@pytest.mark.parametrize("name", [b"a" * 8_000, b"\xff" * 8_000])
+async def test_long_or_unreadable_name_of_a_field_is_quoted_in_part(client, disposition, name):
+    part = PART.replace('name="{}"', disposition).encode().split(b"{}")
+    files = [PART.format("image", "x")] * 17
+    answer = await send_parts(client, *files, part[0], name, part[1], b"x" * (MAX_TEXT_BYTES + 1), part[2])
+    assert answer.status in {400, 413}
+    assert len(answer.json["error"]["param"]) == 80
+    assert len(answer.json["error"]["message"]) < 160
+
+
+async def test_long_line_in_place_of_a_boundary_is_quoted_in_part(client):
+    answer = await send_parts(client, PART.format("user", "x"), "--b" + "x" * 7_000 + "\r\n")
+    assert answer.status == 400
+    assert len(answer.raw) < 300
+
+
+async def test_unreadable_name_of_a_file_is_made_readable(client, picture):
+    file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="\xff.png"\r\n\r\n' + picture() + b"\r\n"
+    answer = await send_parts(client, PART.format("purpose", "vision"), file, path="/v1/files")
+    assert (answer.status, answer.json["filename"]) == (200, "?.png")
+
+
 # Files
 
 
@@ -154,14 +230,12 @@ class Endless:
     """A request whose body has been coming in for very long."""
 
     def __init__(self):
+        self.headers = {"Content-Type": BOUNDARY}
         self.content = self
         self.total_bytes = MAX_FORM_BYTES + 1
 
-    async def multipart(self):
-        return self
-
-    async def next(self):
-        return None
+    async def readline(self):
+        return b"--b--\r\n"
 
     async def iter_any(self):
         yield b"x"

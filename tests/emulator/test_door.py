@@ -163,7 +163,41 @@ async def test_connection_that_comes_too_late_is_broken():
         await reader.read()
     writer.transport.abort()
     listener.close()
-    await listener.wait_closed()
+    async with asyncio.timeout(5):
+        await listener.wait_closed()
+
+
+@pytest.fixture
+async def unread(emu, submit_bytes, until):
+    """A connection whose client reads nothing of an answer that is on its way."""
+    emu.fault("models", Drip(10**12), Body(b"x" * 30_000_000))
+    _, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"), limit=1024)
+    writer.write(submit_bytes(b"", method="GET", path="/v1/models"))
+    await until(lambda: any(is_waiting(transport) for transport in emu._service.doors._open))
+    yield next(iter(emu._service.doors._open.values()))
+    writer.transport.abort()
+
+
+def is_waiting(transport):
+    """Whether bytes wait to leave this process."""
+    return transport.get_write_buffer_size() > 0
+
+
+async def test_connection_that_closes_in_order_can_still_be_broken(emu, unread):
+    """Closing waits for a client to take what is under way, and this one never does."""
+    unread.close()
+    unread.abort()
+    async with asyncio.timeout(5):
+        await unread.gone()
+    unread.abort()
+    assert emu.connections == 0
+
+
+async def test_emulator_ends_though_a_client_does_not_read(emu, unread):
+    unread.close()
+    async with asyncio.timeout(5):
+        await emu.aclose()
+    assert emu.connections == 0
 
 
 async def test_door_that_was_never_entered_does_nothing():

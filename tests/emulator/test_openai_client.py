@@ -21,7 +21,7 @@ from lemon_async.emulator.families import MODEL_IDS
 
 @pytest.fixture
 async def openai(emu):
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, max_retries=0) as client:
+    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=9, max_retries=0) as client:
         yield client
 
 
@@ -175,7 +175,7 @@ async def test_models_are_listed_and_shown(openai):
 
 
 async def test_wrong_key_is_an_authentication_error(emu):
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong") as stranger:
+    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=9) as stranger:
         with pytest.raises(AuthenticationError, match="Invalid API key") as caught:
             await stranger.models.list()
     assert caught.value.code == "invalid_api_key"
@@ -201,7 +201,7 @@ async def test_unknown_things_are_not_found(openai):
 async def test_too_many_requests_are_a_rate_limit_error():
     async with (
         Emulator(requests_per_minute=1) as emu,
-        AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, max_retries=0) as openai,
+        AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=9, max_retries=0) as openai,
     ):
         await openai.models.list()
         with pytest.raises(RateLimitError) as caught:
@@ -219,6 +219,6 @@ async def test_failed_job_is_a_server_error(emu, openai):
 
 async def test_refusal_is_retried_by_the_sdk_and_sold_once(emu):
     emu.fault("submit", Status(429, headers={"retry-after-ms": "1"}), times=1)
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, max_retries=1) as openai:
+    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=9, max_retries=1) as openai:
         await openai.images.generate(model="dall-e-3", prompt="a cat")
     assert emu.ledger.sold == {"a cat": 1}
