@@ -6,12 +6,15 @@ alone. Every check can be switched off by the caller, and the service has the la
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
+from lemon_async.api.encoding import find_refusals
 from lemon_async.api.errors import Problem
 from lemon_async.api.families import Family, family_of
 from lemon_async.api.fields import RULES, Rule
+from lemon_async.api.quoting import quoted
 from lemon_async.api.requests import EditRequest, GenerateRequest, Request, VariationRequest
 from lemon_async.api.sources import SourceFacts, check_sources
 
@@ -50,7 +53,10 @@ def check(request: Request, sources: Sequence[SourceFacts] = (), *, is_stream: b
     problems = [*_field_problems(request, family), *_mode_problems(request, family, is_stream=is_stream)]
     if not isinstance(request, GenerateRequest):
         problems += check_sources(request, family, sources)
-    return (*problems, *_extra_problems(request))
+    problems += _extra_problems(request)
+    named = {problem.field for problem in problems}
+    refusals = find_refusals(request, is_form=any(source.kind == "upload" for source in sources))
+    return (*problems, *(refusal for refusal in refusals if refusal.field not in named))
 
 
 def removed_fields(request: Request) -> tuple[str, ...]:
@@ -97,7 +103,7 @@ def _family_fault(family: Family | None, name: str, value: str | int) -> str | N
         return f"{family.name} does not have this field; leave it out"
     accepted = family.values.get(name)
     if accepted is not None and value not in accepted:
-        return f"{family.name} takes {', '.join(accepted)}, not {value!r}"
+        return f"{family.name} takes {', '.join(accepted)}, not {quoted(value)}"
     if name == "size" and family.size_fault is not None and value != "auto":
         width, height = str(value).split("x")
         return family.size_fault(int(width), int(height))
@@ -105,8 +111,17 @@ def _family_fault(family: Family | None, name: str, value: str | int) -> str | N
 
 
 def _extra_problems(request: Request) -> list[Problem]:
-    extra: object = request.extra
-    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+    names = _names_of(request.extra)
+    if names is None:
         return [Problem("extra", "must be a mapping from field names to values")]
     advice = _ADVICE[request.operation]
-    return [Problem("extra", f"{name!r} is a field of its own; {advice[name]}") for name in extra if name in advice]
+    return [Problem("extra", f"{name!r} is a field of its own; {advice[name]}") for name in names if name in advice]
+
+
+def _names_of(extra: object) -> list[str] | None:
+    """Return the names in a mapping; `None` if it is none, or others are in it."""
+    try:
+        names: list[Any] = list(extra) if isinstance(extra, Mapping) else [None]
+    except Exception:  # noqa: BLE001 - one of the caller's own making
+        return None
+    return names if all(isinstance(name, str) for name in names) else None

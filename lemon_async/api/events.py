@@ -13,6 +13,7 @@ import attrs
 import orjson
 
 from lemon_async.api.converter import converter, fault_of
+from lemon_async.api.masking import Mask, masked, masked_text
 from lemon_async.api.models import Billing, ImageData, TaskFault
 from lemon_async.api.response import MAX_BODY_BYTES, Unreadable
 from lemon_async.api.wire import billing_of
@@ -25,10 +26,11 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @attrs.frozen
 class Event:
-    """One event: its name, empty when it has none, and its data."""
+    """One event: its name, empty when it has none, its data as they came, and what masks all text made of them."""
 
     name: str
     data: bytes = attrs.field(repr=False)
+    mask: Mask = attrs.field(default=str, repr=False, eq=False)
 
 
 class EventSplitter:
@@ -37,8 +39,9 @@ class EventSplitter:
     A picture is one line of megabytes that comes in many pieces: each is searched once, and they are joined once.
     """
 
-    def __init__(self, max_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_BODY_BYTES, *, mask: Mask = str) -> None:
         self._max_bytes = max_bytes
+        self._mask = mask
         self._seen_bytes = 0
         self._beginning: bytes | None = b""
         self._line: list[bytes] = []
@@ -96,7 +99,7 @@ class EventSplitter:
         name, data = self._name, b"\n".join(self._data)
         self._name, self._data = "", []
         if data:
-            yield Event(name, data)
+            yield Event(self._mask(name), data, self._mask)
 
 
 @attrs.frozen
@@ -135,13 +138,13 @@ def read_event(event: Event) -> Partial | Final | Failed | None:
         return Partial(image, _whole(parsed.get("partial_image_index")) or 0)
     fault = fault_of(parsed.get("error"))
     if name == "error" and fault is None:
-        fault = fault_of(parsed or event.data.decode("utf-8", "replace")) or TaskFault("the service gave no reason")
+        fault = fault_of(parsed or masked_text(event.data, event.mask)) or TaskFault("the service gave no reason")
     return Failed(fault) if fault else None
 
 
 def _parsed(event: Event) -> Mapping[str, Any]:
     try:
-        parsed = orjson.loads(event.data)
+        parsed = masked(orjson.loads(event.data), event.mask)
     except orjson.JSONDecodeError:
         return {}
     return parsed if isinstance(parsed, Mapping) else {}

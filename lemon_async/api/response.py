@@ -1,7 +1,8 @@
 """An HTTP answer as plain data, and the way from its bytes to JSON.
 
-Nothing here trusts the sender: content codings are undone within a bound, and whatever cannot be read becomes
-one line of text that is safe to print.
+Nothing here trusts the sender: content codings are undone within a bound, whatever cannot be read becomes one line
+of text that is safe to print, and no text that leaves here quotes the key. No exception that leaves here has frames or
+causes that hold the bytes.
 """
 
 import html
@@ -17,7 +18,9 @@ from typing import Any
 import attrs
 import orjson
 
-__all__ = ["Response", "Unreadable", "one_line", "retry_after_s"]
+from lemon_async.api.masking import Mask, masked, masked_text
+
+__all__ = ["Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
@@ -40,15 +43,17 @@ class Response:
     """An answer whose body has arrived.
 
     Attributes:
-        headers: Names in lower case.
-        body: The bytes as they came, content coding included.
+        headers: Names in lower case, masked already.
+        body: The bytes as they came, content coding included, and a quoted key too.
         received_at: Unix seconds, the reference for `Retry-After` dates.
+        mask: What takes the key out of every text that is made of the body.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = attrs.field(repr=False)
     received_at: float = 0.0
+    mask: Mask = attrs.field(default=str, repr=False, eq=False)
 
     @property
     def is_success(self) -> bool:
@@ -56,35 +61,36 @@ class Response:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """Return the parsed body; the work is done once.
+        """Return the parsed body, masked; the work is done once.
 
         Raises:
             Unreadable: When there is no JSON in it.
         """
-        return self._parsed
+        parsed, fault = self._reading
+        if fault is not None:
+            raise Unreadable(fault)
+        return parsed
 
     def summary(self) -> str:
         """Return one printable line that tells what the body is, without markup."""
         try:
-            return _summary(self._content)
+            return _summary(self._content, self.mask)
         except Unreadable as fault:
             return str(fault)
 
     @cached_property
-    def _parsed(self) -> Any:
+    def _reading(self) -> tuple[Any, str | None]:
+        """What is in the body, and why it cannot be told."""
         try:
-            return orjson.loads(self._content)
+            return masked(orjson.loads(self._content), self.mask), None
+        except Unreadable as fault:
+            return None, str(fault)
         except orjson.JSONDecodeError:
-            raise Unreadable(_summary(self._content)) from None
+            return None, _summary(self._content, self.mask)
 
     @cached_property
     def _content(self) -> bytes:
-        coding = self.headers.get("content-encoding", "identity").strip().lower()
-        if coding in {"", "identity"}:
-            return self.body
-        if coding not in {"gzip", "x-gzip", "deflate"}:
-            raise Unreadable(f"a body in the content coding {coding[:20]!r}, which was not asked for")
-        return _inflate(self.body)
+        return _inflate(self.body) if _is_deflated(self.headers) else self.body
 
 
 def _inflate(body: bytes, max_bytes: int = _MAX_INFLATED_BYTES) -> bytes:
@@ -99,13 +105,47 @@ def _inflate(body: bytes, max_bytes: int = _MAX_INFLATED_BYTES) -> bytes:
     return content
 
 
-def _summary(content: bytes) -> str:
-    text = content[:4096].decode("utf-8", "replace")
+class Unpacker:
+    """Undoes the content coding of an answer that comes in pieces.
+
+    Raises:
+        Unreadable: It is none that can be undone.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if _is_deflated(headers) else None
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return what a piece holds; perhaps nothing yet.
+
+        Raises:
+            Unreadable: It is damaged, or holds far too much.
+        """
+        if self._inflater is None:
+            return piece
+        try:
+            content = self._inflater.decompress(piece, _MAX_INFLATED_BYTES)
+        except zlib.error:
+            raise Unreadable("a compressed stream that is damaged") from None
+        if self._inflater.unconsumed_tail:
+            raise Unreadable("a compressed stream that is far too large")
+        return content
+
+
+def _is_deflated(headers: Mapping[str, str]) -> bool:
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+        raise Unreadable(f"a body in the content coding {coding[:20]!r}, which was not asked for")
+    return coding not in {"", "identity"}
+
+
+def _summary(content: bytes, mask: Mask) -> str:
+    text = masked_text(content, mask)
     if not text.strip() and not content.strip():
         return "an empty body"
     title = _TITLE.search(text)
     is_html = title is not None or re.match(r"\s*<(!doctype|html|head|body|!--)", text, re.IGNORECASE)
-    bare = html.unescape(_TAGS.sub(" ", title[1] if title else text))
+    bare = mask(html.unescape(_TAGS.sub(" ", title[1] if title else text)))  # again: "&#115;k-" is "sk-" by now
     words = one_line(re.sub(r"[<>]", " ", bare)) or ""  # "&lt;script&gt;" is a tag again by now
     if len(words) > _LONGEST_SUMMARY:
         words = words[:_LONGEST_SUMMARY] + "…"

@@ -13,6 +13,7 @@ from lemon_async.api.errors import Problem
 from lemon_async.api.families import Family
 from lemon_async.api.fields import LINE
 from lemon_async.api.pictures import PictureFacts
+from lemon_async.api.quoting import quoted
 from lemon_async.api.requests import EditRequest, VariationRequest
 from lemon_async.api.urls import find_remote_fault
 
@@ -79,7 +80,7 @@ def check_upload(facts: SourceFacts, *, purpose: str, model: str | None, filenam
         fault = _upload_fault(facts, _ANY if is_seen else _ANYTHING)
         problems += [Problem(facts.place, fault)] if fault else []
     if purpose not in _PURPOSES:
-        problems.append(Problem("purpose", f"must be one of {', '.join(_PURPOSES)}, not {purpose!r}"))
+        problems.append(Problem("purpose", f"must be one of {', '.join(_PURPOSES)}, not {quoted(purpose)}"))
     for name, value in (("model", model), ("filename", filename)):
         if value is not None and not LINE.accepts(value):
             problems.append(Problem(name, f"must be {LINE.words}"))
@@ -125,7 +126,8 @@ def _remote_fault(image: SourceFacts, request: EditRequest) -> str | None:
         return find_remote_fault(image.url)
     model = request.model or request.default_model
     if image.model is not None and image.model != model:
-        return f"was uploaded for {image.model}, and a file is bound to its model; this request is for {model}"
+        bound, asked = (quoted(name).strip("'") for name in (image.model, model))
+        return f"was uploaded for {bound}, and a file is bound to its model; this request is for {asked}"
     return None
 
 

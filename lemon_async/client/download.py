@@ -8,10 +8,11 @@ import anyio
 from yarl import URL
 
 from lemon_async.api.errors import DownloadError
+from lemon_async.api.masking import Mask
 from lemon_async.api.pictures import find_picture_fault
 from lemon_async.api.response import one_line
 from lemon_async.api.urls import find_link_fault, redact
-from lemon_async.client.http import TooLarge, open_session, read_body, reason_of
+from lemon_async.client.http import TooLarge, cause_of, open_session, read_body, reason_of
 
 __all__ = ["Downloads"]
 
@@ -31,12 +32,14 @@ class Downloads:
         connect_s: Bound of name look-up, TCP and TLS.
         limit: Number of downloads under way at once.
         allow_loopback: Whether links to this machine are followed, as they must be for an API on this machine.
+        mask: What takes the key out of what a host says, should it be that of the API.
     """
 
-    def __init__(self, *, total_s: float, connect_s: float, limit: int, allow_loopback: bool) -> None:
+    def __init__(self, *, total_s: float, connect_s: float, limit: int, allow_loopback: bool, mask: Mask = str) -> None:
         self._total_s = total_s
         self._connect_s = connect_s
         self._allow_loopback = allow_loopback
+        self._mask = mask
         self._slots = anyio.Semaphore(limit)
         self._http: aiohttp.ClientSession | None = None
         self._arrived: set[aiohttp.ClientResponse] = set()
@@ -86,21 +89,25 @@ class Downloads:
                 fault = "the session is closed"
             if fault is not None:
                 raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
+            broken: Exception
             try:
                 async with self._session().get(URL(link, encoded=True), allow_redirects=False) as response:
                     if response.status not in _REDIRECTS:
                         return await self._receive(response, link)
-                    link = urljoin(str(response.url), response.headers.get("Location", ""))
-            except TooLarge as failure:
-                raise DownloadError(url=redact(link), reason=str(failure)) from failure
-            except (aiohttp.ClientError, OSError, ValueError) as failure:
-                error = DownloadError(url=redact(link), reason=reason_of(failure, self._connect_s))
-                raise _Transient(error) from failure
+                    link = self._mask(urljoin(str(response.url), response.headers.get("Location", "")))
+                continue
+            except (TooLarge, aiohttp.ClientError, OSError, ValueError) as failure:
+                broken = failure
+            # Neither raised where that was caught, nor with it in a variable: what the host said would come along.
+            error = DownloadError(url=redact(link), reason=reason_of(broken, self._connect_s))
+            raised, cause = error if isinstance(broken, TooLarge) else _Transient(error), cause_of(broken)
+            del broken
+            raise raised from cause
         raise DownloadError(url=redact(url), reason=f"more than {_MAX_REDIRECTS} redirects")
 
     async def _receive(self, response: aiohttp.ClientResponse, link: str) -> bytes:
         if response.status != 200:
-            reason = f"HTTP {response.status} {one_line(response.reason) or ''}".strip()
+            reason = f"HTTP {response.status} {one_line(self._mask(response.reason or '')) or ''}".strip()
             error = DownloadError(url=redact(link), reason=reason, status=response.status)
             raise _Transient(error) if response.status >= 500 or response.status == 429 else error
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -113,6 +120,7 @@ class Downloads:
             self._arrived.discard(response)
         fault = find_picture_fault(content)
         if fault is not None:
+            del content  # a traceback that shows local variables must not show it
             raise _Transient(DownloadError(url=redact(link), reason=fault))
         return content
 

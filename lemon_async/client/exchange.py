@@ -7,14 +7,13 @@ from types import TracebackType
 
 import aiohttp
 
-from lemon_async.api.response import Response
-from lemon_async.client.http import read_body, reason_of, without_frames
+from lemon_async.api.response import Response, Unpacker
+from lemon_async.client.http import cause_of, read_body, reason_of
 from lemon_async.client.key import ApiKey
 
 __all__ = ["Answer", "Exchange", "NoAnswer"]
 
 _EVENTS_TYPE = "text/event-stream"
-_LONG_CONTENT_BYTES = 256 * 1024
 
 
 class NoAnswer(Exception):
@@ -55,29 +54,39 @@ class Exchange:
         self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(failure, asyncio.CancelledError):
+            failure.__traceback__ = None  # its frames hold what had come of the answer
             failure.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=self.was_sent)
         elif isinstance(failure, Exception):  # whatever broke, a request that went out must not look unsent
-            is_connecting = isinstance(failure, aiohttp.ServerTimeoutError)
-            bound_s = self.bounds.connect if is_connecting else self.bounds.total
-            reason = reason_of(failure, bound_s or 0.0)
-            raise NoAnswer(reason, was_sent=self.was_sent, status=self.status) from without_frames(failure)
+            no_answer = self._no_answer(failure)
+            del failure  # it may quote the server, and the server the key: no local variable of ours, and no context
+            try:
+                raise no_answer
+            finally:
+                no_answer.__context__ = None
+
+    def _no_answer(self, failure: Exception) -> NoAnswer:
+        bound_s = self.bounds.connect if isinstance(failure, aiohttp.ServerTimeoutError) else self.bounds.total
+        no_answer = NoAnswer(reason_of(failure, bound_s or 0.0), was_sent=self.was_sent, status=self.status)
+        no_answer.__cause__ = cause_of(failure)
+        return no_answer
 
 
 class Answer:
     """An answer whose head is here; its body is read once, whole or in pieces.
 
     Attributes:
-        headers: Names in lower case; one that quotes the key has it masked.
+        headers: Names in lower case; where they or their values quote the key, it is masked.
     """
 
     def __init__(
         self, arrived: aiohttp.ClientResponse, exchange: Exchange, key: ApiKey, note: Callable[[Response], None]
     ) -> None:
-        self.headers: dict[str, str] = {name.lower(): key.mask(value) for name, value in arrived.headers.items()}
+        self.headers: dict[str, str] = {key.mask_name(name): key.mask(value) for name, value in arrived.headers.items()}
         self._arrived = arrived
         self._exchange = exchange
         self._key = key
         self._note = note
+        self._unpacker: Unpacker | None = None
 
     @property
     def is_events(self) -> bool:
@@ -92,9 +101,7 @@ class Answer:
         """
         with self._exchange:
             content = await read_body(self._arrived, max_bytes)
-        if self._arrived.status >= 400 or self._is_short_json(content):  # some refusals and failed tasks quote the key
-            content = self._key.mask(content)
-        response = Response(self._arrived.status, self.headers, content, time.time())
+        response = Response(self._arrived.status, self.headers, content, time.time(), self.mask)
         self._note(response)
         return response
 
@@ -106,11 +113,20 @@ class Answer:
         """Return the next bytes as they come; none at the end.
 
         Raises:
-            NoAnswer: It broke off.
+            NoAnswer: It broke off, or is packed in a way that cannot be undone.
         """
         with self._exchange:
-            return await self._arrived.content.readany()
+            self._unpacker = self._unpacker or Unpacker(self.headers)
+            while packed := await self._arrived.content.readany():
+                if piece := self._unpacker.feed(packed):
+                    return _Unshown(piece)
+            return b""
 
-    def _is_short_json(self, content: bytes) -> bool:
-        """Tell words from pictures: searching megabytes of base64 takes time, and changing a file would spoil it."""
-        return len(content) < _LONG_CONTENT_BYTES and self._arrived.content_type == "application/json"
+
+class _Unshown(bytes):
+    """Bytes of the service, in frames that end up in tracebacks: not shown, because they may quote the key."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"

@@ -1,19 +1,49 @@
 """What every HTTP exchange of the library has in common, with the key or without."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, LineTooLong
+from yarl import URL
 
-from lemon_async.api.response import one_line
+from lemon_async.api.response import Unreadable, one_line
 
-__all__ = ["TooLarge", "open_session", "read_body", "reason_of", "without_frames"]
+__all__ = ["TooLarge", "cause_of", "open_session", "read_body", "reason_of"]
 
 _LONGEST_REASON = 200
+# What aiohttp says of these quotes the server.
+_IN_OUR_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ServerDisconnectedError, "Server disconnected"),
+    (aiohttp.ClientConnectionError, "Connection closed"),
+    (aiohttp.ClientPayloadError, "the answer broke off before its end"),
+    (BadStatusLine, "the answer has no HTTP status line"),
+    (InvalidHeader, "the answer has a header that is not HTTP"),
+    (LineTooLong, "the head of the answer has a line that is too long"),
+    (aiohttp.ClientResponseError, "the head of the answer is not HTTP"),
+)
 
 
 class TooLarge(Exception):
     """An answer is larger than any that makes sense."""
+
+
+_SILENT = (OSError, TooLarge, Unreadable)  # the words of the system, and ours
+
+
+class _Arrived(aiohttp.ClientResponse):
+    """An answer that does not show its reason phrase and headers in tracebacks: they may quote the key."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status}>"
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Cookies are not even read: of odd ones aiohttp would quote the names in its log."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        pass
 
 
 def open_session(headers: dict[str, str], *, idle_s: float, **options: Any) -> aiohttp.ClientSession:
@@ -27,7 +57,8 @@ def open_session(headers: dict[str, str], *, idle_s: float, **options: Any) -> a
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s),
         headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity", **headers},
-        cookie_jar=aiohttp.DummyCookieJar(),
+        cookie_jar=_NoCookies(),
+        response_class=_Arrived,
         trust_env=False,
         auto_decompress=False,
         **options,
@@ -59,26 +90,27 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def without_frames(failure: BaseException) -> BaseException:
-    """Drop the tracebacks of an exception and of all that led to it, and return it.
-
-    A socket that breaks while it is written to raises from a frame that holds the request's bytes, the key among
-    them; a report that shows local variables would show it.
-    """
-    seen: list[BaseException | None] = [failure]
-    for error in seen:
-        if error is not None:
-            error.__traceback__ = None
-            seen += [other for other in (error.__cause__, error.__context__) if other not in seen]
-    return failure
-
-
 def reason_of(failure: Exception, bound_s: float) -> str:
-    """Return one printable line for what aiohttp raised; `bound_s` is the time it had."""
+    """Return one printable line for what aiohttp raised, without a word of the server; `bound_s` is its time."""
     if isinstance(failure, TimeoutError):
         return f"no answer within {round(bound_s, 2):g} s"
     if isinstance(failure, aiohttp.ClientConnectorError):
         return f"cannot connect to {failure.host}:{failure.port}: {one_line(str(failure.os_error))}"[:_LONGEST_REASON]
-    if isinstance(failure, aiohttp.ClientPayloadError):
-        return "the answer broke off before its end"
-    return (one_line(str(failure)) or type(failure).__name__)[:_LONGEST_REASON]
+    if isinstance(failure, _SILENT):
+        return (one_line(str(failure)) or type(failure).__name__)[:_LONGEST_REASON]
+    for kind, words in _IN_OUR_WORDS:
+        if isinstance(failure, kind) or isinstance(failure.__cause__, kind):
+            return words
+    return type(failure).__name__
+
+
+def cause_of(failure: Exception) -> Exception | None:
+    """Return what a failure of ours may have as its cause: the failure alone, if it quotes nothing that a server sent.
+
+    Neither its frames nor what led to it come along: they can hold the bytes of the request, the key among them, and
+    of an answer that quotes it.
+    """
+    if not isinstance(failure, _SILENT):
+        return None
+    failure.__traceback__ = failure.__cause__ = failure.__context__ = None
+    return failure

@@ -12,6 +12,7 @@ import pybase64
 from lemon_async.api.errors import ContractError, DownloadError, Problem, ResumableTask, SessionMisuse
 from lemon_async.api.models import Billing, ImageData, TaskSnapshot
 from lemon_async.api.pictures import find_picture_fault, sniff
+from lemon_async.api.quoting import quoted
 from lemon_async.api.urls import redact
 from lemon_async.client.publish import publish
 from lemon_async.client.threads import finish_in_thread
@@ -77,7 +78,7 @@ class Image:
         """Write the picture to `path` and return it; the file appears whole or not at all.
 
         The bytes are not kept in memory. Costs nothing; cancelling leaves no file behind, except when the
-        writing had begun: then it is finished first.
+        writing had begun: then it is finished first, or goes on by itself if that takes longer than 5 s.
 
         Raises:
             DownloadError: As for `read`.
@@ -161,7 +162,7 @@ class Images(Sequence[Image]):
 def _target(path: str | PathLike[str]) -> Path:
     target = Path(path)
     if not target.name or target.name == ".." or "\0" in str(target):
-        raise ContractError(problems=(Problem("path", f"must name a file, not {str(path)!r}"),))
+        raise ContractError(problems=(Problem("path", f"must name a file, not {quoted(str(path))}"),))
     return target
 
 

@@ -6,7 +6,7 @@ one object that does not show it, and reaches aiohttp as text whose `repr` is a 
 
 import os
 from collections.abc import Mapping
-from typing import NoReturn, overload
+from typing import NoReturn
 
 from lemon_async.api.errors import Problem
 
@@ -30,10 +30,11 @@ class _Masked(str):
 class ApiKey:
     """A key that no repr, traceback or pickle shows."""
 
-    __slots__ = ("_header",)
+    __slots__ = ("_header", "_secret")
 
     def __init__(self, value: object) -> None:
         self._header = _Masked(f"{_SCHEME}{value}" if isinstance(value, str) else "")
+        self._secret = _Masked(self._header.removeprefix(_SCHEME))
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "ApiKey":
@@ -44,18 +45,14 @@ class ApiKey:
         """Return the header that authorises a request to the API."""
         return {"Authorization": self._header}
 
-    @overload
-    def mask(self, text: str) -> str: ...
-    @overload
-    def mask(self, text: bytes) -> bytes: ...
-    def mask(self, text: str | bytes) -> str | bytes:
+    def mask(self, text: str) -> str:
         """Return what a server sent, with the key masked if it is quoted there."""
-        value = self._header.removeprefix(_SCHEME)
-        if len(value) < _SHORTEST_SECRET:
-            return text
-        if isinstance(text, str):
-            return text.replace(value, _MASK)
-        return text.replace(value.encode(), _MASK.encode())
+        return text if len(self._secret) < _SHORTEST_SECRET else text.replace(self._secret, _MASK)
+
+    def mask_name(self, name: str) -> str:
+        """Return the name of a header in lower case, with the key masked however its letters are cased there."""
+        lower = name.lower()
+        return lower if len(self._secret) < _SHORTEST_SECRET else lower.replace(self._secret.lower(), _MASK)
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the key, without quoting it."""

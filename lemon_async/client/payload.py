@@ -6,6 +6,7 @@ form waits for nobody; and a form cannot be sent twice.
 
 import asyncio
 import io
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Any, BinaryIO, Protocol
@@ -47,6 +48,7 @@ class Payload(Protocol):
 
         Raises:
             ContractError: A file is not there any more, or not what it was; nothing was sent.
+            NoAnswer: This machine has no room for another open file; nothing was sent.
         """
 
 
@@ -92,15 +94,23 @@ class Form:
         form = aiohttp.FormData(quote_fields=False)  # "my cat.png" as browsers send it, not "my%20cat.png"
         for name, text in self.fields.items():
             form.add_field(name, text)
+        is_left = threading.Event()
         with ExitStack() as opened:
-            await finish_in_thread(self._open_files, form, opened)
-            yield Body(form, {})
+            try:
+                await finish_in_thread(self._open_files, form, opened, is_left)
+                yield Body(form, {})
+            finally:
+                is_left.set()
 
-    def _open_files(self, form: aiohttp.FormData, opened: ExitStack) -> None:
-        for file in self.files:
-            content = opened.enter_context(open_upload(file.place, file.upload))
-            part = _Part(content, file.upload.size_bytes, file.content_type)
-            form.add_field(file.field, part, filename=file.filename, content_type=file.content_type)
+    def _open_files(self, form: aiohttp.FormData, opened: ExitStack, is_left: threading.Event) -> None:
+        try:
+            for file in self.files:
+                content = opened.enter_context(open_upload(file.place, file.upload))
+                part = _Part(content, file.upload.size_bytes, file.content_type)
+                form.add_field(file.field, part, filename=file.filename, content_type=file.content_type)
+        finally:
+            if is_left.is_set():  # nobody else closes what came too late
+                opened.close()
 
 
 class _Part(aiohttp.payload.Payload):

@@ -103,6 +103,7 @@ class LemonSession:
             connect_s=timeouts.connect_s,
             limit=max_downloads,
             allow_loopback=is_loopback(urlsplit(self.base_url).hostname or ""),
+            mask=key.mask,
         )
         self._calls = Calls(self._transport, retry)
         parts = (self._transport, self._downloads, self._poller)

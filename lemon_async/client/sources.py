@@ -12,30 +12,34 @@ import hashlib
 import inspect
 import io
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, nullcontext
+from collections.abc import AsyncIterable, Iterator, Mapping
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import attrs
 
-from lemon_async.api.errors import DownloadError, SessionMisuse
+from lemon_async.api.errors import DownloadError, SessionMisuse, TransportError
+from lemon_async.api.fields import LINE
 from lemon_async.api.models import StoredFile
 from lemon_async.api.pictures import judge_picture, sniff
+from lemon_async.api.quoting import told
 from lemon_async.api.requests import EditRequest, GoneSource, Source, VariationRequest
 from lemon_async.api.sources import MAX_SOURCE_BYTES, SourceFacts
 from lemon_async.api.urls import find_remote_fault
 from lemon_async.client.image import Image
+from lemon_async.client.reading import drain, is_read_once
 from lemon_async.client.threads import finish_in_thread
-from lemon_async.client.uploads import Spool, Unusable, Upload, as_bytes, examine_file, examine_path
+from lemon_async.client.uploads import Spool, Unusable, Upload, as_unusable, examine_file, examine_path, is_shortage
 
 __all__ = ["Picked", "is_told", "look_at", "pick", "places", "take_in"]
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]+")
-_CHUNK_BYTES = 256 * 1024
 _SPENT = "there are no bytes left: a file is read from where it stands (seek(0) first?), a generator once"
+_ONCE = "and that can be read only once: give each its own, or its bytes"
+_LONGEST_DESCRIPTION = 80
 _REFERENCE_KEYS = ({"image_url"}, {"file_id"})
 
 
@@ -53,22 +57,30 @@ class Picked:
     upload: Upload | None = None
 
 
-def places(request: EditRequest | VariationRequest) -> Iterator[tuple[str, Source]]:
+@attrs.frozen
+class _Repeated:
+    """Stands for a source that is given twice, and can be read only once."""
+
+    first_place: str
+
+
+def places(request: EditRequest | VariationRequest) -> Iterator[tuple[str, Any]]:
     """Yield each picture of a request with the name that problems call it by, a mask last."""
-    for index, source in enumerate(request.image):
-        yield f"image[{index}]", source
+    named = [(f"image[{index}]", source) for index, source in enumerate(request.image)]
     mask = getattr(request, "mask", None)
-    if mask is not None:
-        yield "mask", mask
+    seen: dict[int, str] = {}
+    for place, source in named if mask is None else [*named, ("mask", mask)]:
+        is_again = id(source) in seen and is_read_once(source) and not isinstance(source, Image)
+        yield place, _Repeated(seen[id(source)]) if is_again else source
+        seen.setdefault(id(source), place)
 
 
 def look_at(place: str, source: Source) -> SourceFacts:
     """Return what can be found out about a picture without consuming it; blocks for as long as the disk does."""
-    picked = _as_reference(place, source)
-    if picked is not None:
-        return picked.facts
     try:
-        return _facts(place, _glance(source))
+        with as_unusable():
+            picked = _as_reference(place, source)
+            return picked.facts if picked is not None else _facts(place, _glance(source))
     except Unusable as fault:
         return _unreadable(place, str(fault))
 
@@ -76,12 +88,16 @@ def look_at(place: str, source: Source) -> SourceFacts:
 async def pick(request: EditRequest | VariationRequest, held: ExitStack, *, is_checked: bool) -> tuple[Picked, ...]:
     """Read or copy every picture of a request, so that it can be sent as often as needed.
 
-    Costs nothing. Cancelling leaves nothing open but what `held` closes.
+    Costs nothing. Cancelling leaves nothing open but what `held` closes; a read of the caller's file that does not
+    return is left to itself.
 
     Args:
         request: The request.
         held: Closes what was copied, when the request is done with.
         is_checked: Whether to stop reading what is too large to be taken.
+
+    Raises:
+        TransportError: This machine has no room for another open file.
     """
     sources = [(place, source, _as_reference(place, source)) for place, source in places(request)]
     has_references = any(reference for _, _, reference in sources)
@@ -97,10 +113,17 @@ async def pick(request: EditRequest | VariationRequest, held: ExitStack, *, is_c
 
 
 async def take_in(place: str, source: Source, held: ExitStack, max_bytes: int | None) -> Picked:
-    """Read or copy a picture that is going to be uploaded; `held` closes what was copied."""
+    """Read or copy a picture that is going to be uploaded; `held` closes what was copied.
+
+    Raises:
+        TransportError: This machine has no room for another open file.
+    """
     try:
-        upload = await _read(source, held, max_bytes)
+        with as_unusable():
+            upload = await _read(source, held, max_bytes)
     except Unusable as fault:
+        if is_shortage(fault.__cause__):
+            raise TransportError(message=f"not sent: {place}: {fault}") from fault
         return Picked(_unreadable(place, str(fault)))
     # Judged by its ends, which are let go: a request may wait long for its turn.
     return Picked(_facts(place, upload), upload=attrs.evolve(upload, head=b"", tail=b""))
@@ -114,17 +137,16 @@ async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
     """
     if isinstance(source, str | PathLike):
         # It opens and closes one file: cancelling need not wait for it.
-        return await asyncio.to_thread(examine_path, Path(source), is_hashed=True, max_bytes=max_bytes)
+        return await asyncio.to_thread(examine_path, _path_of(source), is_hashed=True, max_bytes=max_bytes)
     if isinstance(source, Image):
         source = await _bytes_of(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return await asyncio.to_thread(_in_memory, source, is_hashed=True)
-    is_stream = isinstance(source, AsyncIterable)
-    if not is_stream and not callable(getattr(source, "read", None)):
+    if not isinstance(source, AsyncIterable) and not callable(getattr(source, "read", None)):
         raise Unusable(_misfit(source))
     spool = Spool(max_bytes)
     held.callback(spool.close)
-    await _drain(source if is_stream else _chunks(source), spool)
+    await drain(source, spool)
     upload = await finish_in_thread(spool.finish)
     if not upload.size_bytes:
         raise Unusable(_SPENT)
@@ -138,41 +160,6 @@ async def _bytes_of(image: Image) -> bytes:
         raise Unusable(f"cannot be fetched: {failure}") from failure
 
 
-async def _drain(stream: AsyncIterable[bytes], spool: Spool) -> None:
-    """Copy a stream, however small the pieces are in which it comes, and close it."""
-    pieces, held_bytes = [], 0
-    try:
-        async with _closing(aiter(stream)) as iterator:
-            async for piece in iterator:
-                pieces.append(as_bytes(piece))
-                held_bytes += len(piece)
-                if held_bytes >= _CHUNK_BYTES:
-                    await finish_in_thread(spool.write, b"".join(pieces))
-                    pieces, held_bytes = [], 0
-            await finish_in_thread(spool.write, b"".join(pieces))
-    except Unusable:
-        raise
-    except Exception as failure:
-        raise Unusable(f"reading it failed: {failure}") from failure
-
-
-def _closing(iterator: AsyncIterator[bytes]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-    return aclosing(iterator) if isinstance(iterator, AsyncGenerator) else nullcontext(iterator)
-
-
-async def _chunks(file: Any) -> AsyncGenerator[bytes, None]:
-    while chunk := await _chunk(file):
-        yield chunk
-
-
-async def _chunk(file: Any) -> bytes:
-    """Read on; `read` may be a coroutine, as that of a web framework's upload is."""
-    if inspect.iscoroutinefunction(file.read):
-        return cast("bytes", await file.read(_CHUNK_BYTES))
-    # A read that blocks, as that of a pipe may, is left to itself when the request is cancelled.
-    return cast("bytes", await asyncio.to_thread(file.read, _CHUNK_BYTES))
-
-
 def _glance(source: Any) -> Upload | None:
     """Return what a source that stays as it is tells, or `None` for one that can be read only once.
 
@@ -180,20 +167,24 @@ def _glance(source: Any) -> Upload | None:
         Unusable: It cannot be read.
     """
     if isinstance(source, str | PathLike):
-        return examine_path(Path(source), is_hashed=False)
+        return examine_path(_path_of(source), is_hashed=False)
     if isinstance(source, bytes | bytearray | memoryview):
         return _in_memory(source, is_hashed=False)
     if isinstance(source, Image | AsyncIterable) or inspect.iscoroutinefunction(getattr(source, "read", None)):
         return None
     if not callable(getattr(source, "read", None)):
         raise Unusable(_misfit(source))
-    try:
-        upload = examine_file(source) if source.seekable() else None
-    except (OSError, ValueError, TypeError, AttributeError) as failure:
-        raise Unusable(f"reading it failed: {failure}") from failure
+    upload = examine_file(source) if source.seekable() else None
     if upload is not None and not upload.size_bytes:
         raise Unusable(_SPENT)
     return upload
+
+
+def _path_of(source: str | PathLike[str]) -> Path:
+    try:
+        return Path(source)
+    except Exception as failure:
+        raise Unusable(f"cannot be a file name: {told(failure)}") from failure
 
 
 def _in_memory(source: bytes | bytearray | memoryview, *, is_hashed: bool) -> Upload:
@@ -222,6 +213,8 @@ def _unreadable(place: str, reason: str) -> SourceFacts:
 
 def _as_reference(place: str, source: object) -> Picked | None:
     """Return what to tell the service about a picture, or `None` when its bytes are to be sent."""
+    if isinstance(source, _Repeated):
+        return Picked(_unreadable(place, f"is the same object as {source.first_place}, {_ONCE}"))
     if isinstance(source, StoredFile):
         return _reference(place, "file_id", {"file_id": source.id}, model=source.model)
     if isinstance(source, Mapping):
@@ -246,9 +239,13 @@ def _as_link(place: str, source: object) -> Picked | None:
 
 def _as_given(place: str, source: Mapping[str, Any]) -> Picked:
     """Take one of the service's own objects."""
-    if set(source) not in _REFERENCE_KEYS or not all(isinstance(value, str) for value in source.values()):
+    try:
+        with as_unusable():
+            reference = dict(source)
+    except Unusable as fault:
+        return Picked(_unreadable(place, str(fault)))
+    if set(reference) not in _REFERENCE_KEYS or not all(isinstance(value, str) for value in reference.values()):
         return Picked(_unreadable(place, 'must be {"image_url": "https://…"} or {"file_id": "file-…"}'))
-    reference = cast("Mapping[str, str]", source)
     kind: Literal["url", "file_id"] = "url" if "image_url" in reference else "file_id"
     return _reference(place, kind, reference, url=reference.get("image_url", ""))
 
@@ -261,12 +258,14 @@ def _reference(
     url: str = "",
     model: str | None = None,
 ) -> Picked:
+    if kind == "file_id" and not LINE.accepts(reference["file_id"]):
+        return Picked(_unreadable(place, f"has an id that is not {LINE.words}"))
     return Picked(SourceFacts(place=place, kind=kind, url=url, model=model), reference)
 
 
 def _misfit(source: object) -> str:
     if isinstance(source, GoneSource):
-        return f"{source.description} did not survive pickling: give it anew"
+        return f"{source.description[:_LONGEST_DESCRIPTION]} did not survive pickling: give it anew"
     kind = type(source)
     if kind.__module__.startswith("PIL."):
         return "is a picture of Pillow: save it into a BytesIO, seek(0), and give that"

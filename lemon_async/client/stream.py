@@ -73,6 +73,7 @@ class ImageStream:
         self._headers = source.headers if isinstance(source, Answer) else {}
         self._wanted = getattr(order.request, "n", None) or 1
         self._delivered = Delivered()
+        self._unread: Event | None = None
         self._error: LemonError | None = None
         self._finals: list[Final] = []
         self._images: Images | None = None
@@ -121,7 +122,7 @@ class ImageStream:
             yield image
 
     async def _streamed(self, answer: Answer) -> AsyncGenerator[Image, None]:
-        splitter = EventSplitter()
+        splitter = EventSplitter(mask=self._mask)
         while not self._is_over:
             piece = await self._piece(answer)
             for event in self._split(splitter, piece):
@@ -152,11 +153,18 @@ class ImageStream:
 
     async def _read(self, event: Event) -> Partial | Final | Failed | None:
         """Read an event; megabytes of base64 do so in a thread, and are delivered even if nobody waits any more."""
-        if len(event.data) > _LONG_EVENT_BYTES:
+        if len(event.data) <= _LONG_EVENT_BYTES:
+            return self._deliver(event)
+        try:
+            self._unread = event
             return await finish_in_thread(self._deliver, event)
-        return self._deliver(event)
+        except asyncio.CancelledError:
+            if self._unread is not None:  # no thread was free: it is late for the loop, but not lost
+                self._deliver(event)
+            raise
 
     def _deliver(self, event: Event) -> Partial | Final | Failed | None:
+        self._unread = None
         reading = read_event(event)
         if isinstance(reading, Partial):
             self._delivered.partial.append(reading.image)

@@ -5,12 +5,15 @@ name on the disk is copied first, into memory if it is small and into an unnamed
 one is opened again for each attempt and must then be what was examined. Nothing larger than `HEAD_BYTES` is held.
 """
 
+import errno
 import hashlib
 import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,8 +21,22 @@ import attrs
 
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.pictures import TAIL_BYTES
+from lemon_async.api.quoting import quoted, told
+from lemon_async.client.exchange import NoAnswer
 
-__all__ = ["Spool", "Unusable", "Upload", "as_bytes", "examine_file", "examine_path", "open_upload"]
+__all__ = [
+    "Spool",
+    "Unusable",
+    "Upload",
+    "as_bytes",
+    "as_unusable",
+    "examine_file",
+    "examine_path",
+    "is_shortage",
+    "open_upload",
+]
+
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 HEAD_BYTES = 1024 * 1024
 """Enough for the headers of a picture: a JPEG may carry several hundred kilobytes of profiles before its size."""
@@ -50,6 +67,8 @@ class Upload:
 class Spool:
     """Collects bytes from anywhere; `finish` makes an upload of them.
 
+    A thread that was left behind may still be at it when it is closed: then that thread closes it.
+
     Args:
         max_bytes: Bound of the size; `None` is none.
     """
@@ -59,6 +78,8 @@ class Spool:
         self._digest = hashlib.sha256()
         self._max_bytes = max_bytes
         self._size_bytes = 0
+        self._in_use = threading.Lock()
+        self._is_closed = False
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes; blocks when they go to the disk.
@@ -69,29 +90,66 @@ class Spool:
         self._size_bytes += len(chunk)
         if self._max_bytes is not None and self._size_bytes > self._max_bytes:
             raise Unusable(f"has more than the {self._max_bytes:,} bytes that are taken")
-        self._digest.update(chunk)
-        self._file.write(chunk)
+        with self._using() as file:
+            self._digest.update(chunk)
+            file.write(chunk)
 
     def finish(self) -> Upload:
         """Return what was collected; it is there until `close`."""
-        self._file.seek(0)
-        head = self._file.read(HEAD_BYTES)
-        self._file.seek(max(self._size_bytes - TAIL_BYTES, 0))
-        tail = self._file.read()
+        with self._using() as file:
+            file.seek(0)
+            head = file.read(HEAD_BYTES)
+            file.seek(max(self._size_bytes - TAIL_BYTES, 0))
+            tail = file.read()
         digest = self._digest.hexdigest()
         return Upload(head=head, tail=tail, size_bytes=self._size_bytes, digest=digest, open=self._open)
 
     def close(self) -> None:
-        """Forget the bytes."""
-        self._file.close()
+        """Forget the bytes; never blocks."""
+        self._is_closed = True
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._file.close()
+            finally:
+                self._in_use.release()
+
+    @contextmanager
+    def _using(self) -> Iterator[Any]:
+        try:
+            with self._in_use:
+                yield self._file
+        finally:
+            if self._is_closed:
+                self.close()
 
     def _open(self) -> BinaryIO:
         """Return a reader of its own: who sends a file closes it, too."""
-        self._file.seek(0)
-        if self._size_bytes <= HEAD_BYTES:
-            return io.BytesIO(self._file.read())
-        self._file.flush()
-        return os.fdopen(os.dup(self._file.fileno()), "rb")
+        with self._using() as file:
+            file.seek(0)
+            if self._size_bytes <= HEAD_BYTES:
+                return io.BytesIO(file.read())
+            file.flush()
+            return os.fdopen(os.dup(file.fileno()), "rb")
+
+
+@contextmanager
+def as_unusable() -> Iterator[None]:
+    """Tell of whatever an object of the caller raises in the words of a `Problem`.
+
+    Raises:
+        Unusable: Something was raised.
+    """
+    try:
+        yield
+    except Unusable:
+        raise
+    except Exception as failure:
+        raise Unusable(f"reading it failed: {told(failure)}") from failure
+
+
+def is_shortage(fault: object) -> bool:
+    """Tell whether this machine is short of something: that passes, and says nothing about a request."""
+    return isinstance(fault, OSError) and fault.errno in _SHORTAGES
 
 
 def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -> Upload:
@@ -107,9 +165,9 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
             is_small = max_bytes is None or upload.size_bytes <= max_bytes
             digest = _hash(file) if is_hashed and is_small else ""
     except OSError as fault:
-        raise Unusable(f"cannot read {str(path)!r}: {fault.strerror or fault}") from fault
+        raise Unusable(f"cannot read {quoted(str(path))}: {fault.strerror or told(fault)}") from fault
     except ValueError as fault:
-        raise Unusable(f"cannot be a file name: {fault}") from fault
+        raise Unusable(f"cannot be a file name: {told(fault)}") from fault
 
     def reopen() -> BinaryIO:
         file = _open_regular(path)
@@ -126,9 +184,10 @@ def examine_file(file: BinaryIO) -> Upload:
 
     Raises:
         OSError, ValueError: It cannot be read.
+        Unusable: It gives something else than bytes.
     """
     start = file.tell()
-    head = file.read(HEAD_BYTES)
+    head = as_bytes(file.read(HEAD_BYTES))
     size_bytes = file.seek(0, os.SEEK_END) - start
     file.seek(start + max(size_bytes - TAIL_BYTES, 0))
     tail = file.read(TAIL_BYTES)
@@ -152,11 +211,14 @@ def open_upload(place: str, upload: Upload) -> BinaryIO:
 
     Raises:
         ContractError: It is not there any more, or not what was examined; nothing was sent.
+        NoAnswer: This machine has no room for another open file; nothing was sent.
     """
     try:
         return upload.open()
     except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
+        reason = getattr(fault, "strerror", None) or told(fault)
+        if is_shortage(fault):
+            raise NoAnswer(f"{place} cannot be opened: {reason}", was_sent=False) from fault
         raise ContractError(problems=(Problem(place, f"cannot be opened again: {reason}"),)) from fault
 
 

@@ -1,5 +1,7 @@
 """The check of a whole request: generic rules, a family's rules, and every problem at once."""
 
+from collections import UserDict
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from lemon_async.api.errors import Problem
 from lemon_async.api.families import FAMILIES, family_of
 from lemon_async.api.fields import RULES
 from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
+from lemon_async.api.sources import SourceFacts
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -230,6 +233,61 @@ def test_extra_takes_fields_that_this_kind_of_request_does_not_have(request_):
 @pytest.mark.parametrize("extra", [None, [], "seed", 5, {1: "one"}, {"seed": 1, None: 2}, [("seed", 1)]])
 def test_extra_must_be_a_mapping_with_names(extra):
     assert ask(extra=extra) == (Problem("extra", "must be a mapping from field names to values"),)
+
+
+class Hostile(UserDict):
+    """A mapping that raises when it is read."""
+
+    def __iter__(self):
+        raise RuntimeError("boom")
+
+
+def test_extra_that_raises_is_told():
+    assert ask(extra=Hostile(seed=1)) == (Problem("extra", "must be a mapping from field names to values"),)
+
+
+UPLOADED = SourceFacts(place="image[0]", kind="upload")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"prompt": "a \ud800 cat"}, "prompt: cannot be sent as JSON: str is not valid UTF-8"),
+        ({"extra": {"picture": b"x"}}, "extra: 'picture' cannot be sent as JSON: "),
+        ({"extra": {"seed": 2**70}}, "extra: 'seed' cannot be sent as JSON: "),
+        ({"extra": {"words": "\ud800"}}, "extra: 'words' cannot be sent as JSON: "),
+    ],
+)
+def test_check_tells_what_encoding_would_refuse(fields, words):
+    for request in (
+        GenerateRequest(**{"prompt": "a cat", **fields}, model="flux-pro"),
+        EditRequest(**{"prompt": "a cat", **fields}, model="flux-pro", image="cat.png"),
+    ):
+        (problem,) = check(request)
+        assert str(problem).startswith(words)
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "", "image[]", "Image"])
+def test_check_of_an_upload_tells_of_names_that_no_form_has(name):
+    """JSON can hold them."""
+    request = EditRequest("a hat", image="cat.png", model="flux-pro", extra={name: 1})
+    (problem,) = check(request, [UPLOADED])
+    assert (problem.field, repr(name) in problem.message) == ("extra", True)
+    assert check(request, [SourceFacts(place="image[0]", kind="file_id")]) == ()
+
+
+def test_check_tells_a_field_once():
+    """A value of the wrong type is not also told to be none for JSON."""
+    assert ask(prompt=object(), n=2**70) == (
+        Problem("prompt", "must be text and not empty"),
+        Problem("n", "must be a whole number from 1 to 10"),
+    )
+
+
+def test_long_value_is_quoted_in_part():
+    message = only_message(ask(quality="a" * 100_000))
+    assert message.startswith("DALL-E 3 takes standard, hd, not 'aaa")
+    assert len(message) < 150
 
 
 @pytest.mark.parametrize("model", [*IDS, None])

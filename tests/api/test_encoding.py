@@ -1,6 +1,8 @@
 """Requests to JSON and to forms: what was set, under its documented name, and nothing else."""
 
 import hashlib
+from collections import UserDict
+from functools import reduce
 from types import MappingProxyType
 
 import attrs
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.encoding import PATHS, encode, encode_form, fingerprint
+from lemon_async.api.encoding import PATHS, encode, encode_form, find_refusals, fingerprint
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
 
@@ -124,7 +126,7 @@ def test_form_holds_text_as_it_is_and_everything_else_as_json():
     }
 
 
-@pytest.mark.parametrize("name", ["a\r\nX-Evil: 1", "a\nb", "a\0", "\x7f", "\u2028"])
+@pytest.mark.parametrize("name", ["a\r\nX-Evil: 1", "a\nb", "a\0", "\x7f", "\u2028", "", " "])
 def test_form_has_no_field_whose_name_would_end_its_header(name):
     """JSON can hold it; in a form, names are headers."""
     request = EditRequest("a hat", image="cat.png", extra={"seed": 7, name: 1})
@@ -132,6 +134,22 @@ def test_form_has_no_field_whose_name_would_end_its_header(name):
         encode_form(request)
     assert caught.value.problems == (Problem("extra", f"no form has a field named {name!r}"),)
     assert orjson.loads(encode(request))[name] == 1
+
+
+@pytest.mark.parametrize("name", ["image", "image[]", "image[0]", "Image", "MASK", "mask", " image ", "image []"])
+@pytest.mark.parametrize("kind", ["edit", "variation"])
+def test_form_has_no_field_that_could_be_taken_for_a_file(name, kind):
+    """In JSON, an unchecked extra has the last word; beside a file, nobody knows who has it."""
+    extra = {"seed": 7, name: "x"}
+    request = (
+        EditRequest("a hat", image="cat.png", extra=extra)
+        if kind == "edit"
+        else VariationRequest(image="cat.png", extra=extra)
+    )
+    assert find_refusals(request, is_form=True) == (
+        Problem("extra", f"{name!r} could be taken for a file of the form"),
+    )
+    assert find_refusals(request, is_form=False) == ()
 
 
 def test_form_holds_nothing_that_was_not_set():
@@ -161,30 +179,71 @@ def test_encode_keeps_text_as_it_is():
     assert sent(GenerateRequest('猫 "\r\n\0\U0001f431')) == {"prompt": '猫 "\r\n\0\U0001f431'}
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"prompt": "\ud800"},
-        {"prompt": b"a cat"},
-        {"prompt": object()},
-        {"user": {1, 2}},
-        {"n": 2**64},
-        {"extra": {"seed": 10**30}},
-        {"extra": {"image": b"\x89PNG"}},
-        {"extra": {1: "one"}},
-        {"extra": {"nested": {None: 1, "a": 2}}},
-        {"extra": {"z": 1j}},
-        {"extra": None},
-        {"extra": [("seed", 1)]},
-    ],
-)
-def test_request_that_json_cannot_say_is_a_contract_error(fields):
-    """In a form as well, although some of it would pass for text there."""
-    with pytest.raises(ContractError, match="request: cannot be sent as JSON: ") as caught:
-        encode(GenerateRequest(**{"prompt": "a cat", **fields}))
-    assert caught.value.__suppress_context__
-    with pytest.raises(ContractError, match="request: cannot be sent as JSON: "):
-        encode_form(EditRequest(**{"prompt": "a cat", "image": "cat.png", **fields}))
+class Hostile(UserDict):
+    """A mapping that raises when it is read."""
+
+    def __iter__(self):
+        raise RuntimeError("boom")
+
+    keys = __iter__
+
+
+DEEP = reduce(lambda inner, _: [inner], range(1000), [])
+UNWRITABLE = [
+    ({"prompt": "\ud800"}, "prompt: cannot be sent as JSON: str is not valid UTF-8: surrogates not allowed"),
+    ({"prompt": b"a cat"}, "prompt: cannot be sent as JSON: Type is not JSON serializable: bytes"),
+    ({"prompt": object()}, "prompt: cannot be sent as JSON: Type is not JSON serializable: object"),
+    ({"prompt": Hostile(a=1)}, "prompt: cannot be sent as JSON: Type is not JSON serializable: Hostile"),
+    ({"user": {1, 2}}, "user: cannot be sent as JSON: Type is not JSON serializable: set"),
+    ({"n": 2**64}, "n: cannot be sent as JSON: Integer exceeds 64-bit range"),
+    ({"extra": {"seed": 2**70}}, "extra: 'seed' cannot be sent as JSON: Integer exceeds 64-bit range"),
+    (
+        {"extra": {"picture": b"\x89PNG"}},
+        "extra: 'picture' cannot be sent as JSON: Type is not JSON serializable: bytes",
+    ),
+    ({"extra": {"a" * 10**5: 1j}}, f"extra: '{'a' * 79}… cannot be sent as JSON: "),
+    ({"extra": {"words": "\udfff"}}, "extra: 'words' cannot be sent as JSON: str is not valid UTF-8"),
+    ({"extra": {"\ud800": 1}}, "extra: '\\ud800' cannot be sent as JSON: "),
+    ({"extra": {1: "one"}}, "extra: 1 cannot be sent as JSON: Dict key must be str"),
+    ({"extra": {"nested": {None: 1, "a": 2}}}, "extra: 'nested' cannot be sent as JSON: Dict key must be str"),
+    ({"extra": {"z": DEEP}}, "extra: 'z' cannot be sent as JSON: Recursion limit reached"),
+    ({"extra": None}, "extra: cannot be sent as JSON: 'NoneType' object is not a mapping"),
+    ({"extra": [("seed", 1)]}, "extra: cannot be sent as JSON: 'list' object is not a mapping"),
+    ({"extra": Hostile(a=1)}, "extra: cannot be sent as JSON: boom"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), UNWRITABLE, ids=range(len(UNWRITABLE)))
+def test_request_that_json_cannot_say_is_a_contract_error(fields, words):
+    """In a form as well, although some of it would pass for text there; and told without sending."""
+    generate = GenerateRequest(**{"prompt": "a cat", **fields})
+    edit = EditRequest(**{"prompt": "a cat", "image": "cat.png", **fields})
+    for write, request, is_form in ((encode, generate, False), (encode_form, edit, True)):
+        with pytest.raises(ContractError) as caught:
+            write(request)
+        (problem,) = caught.value.problems
+        assert str(problem).startswith(words)
+        assert caught.value.__suppress_context__
+        assert find_refusals(request, is_form=is_form) == (problem,)
+
+
+def test_every_value_that_json_cannot_say_is_told():
+    request = GenerateRequest(b"a cat", n=2, extra={"seed": 2**70, "steps": 5, "when": object()})
+    assert [problem.field for problem in find_refusals(request, is_form=False)] == ["prompt", "extra", "extra"]
+
+
+def test_body_that_is_too_deep_only_as_a_whole_is_told():
+    """Its fields alone can be written."""
+    for depth in range(240, 260):
+        request = GenerateRequest("a cat", extra={"z": reduce(lambda inner, _: [inner], range(depth), [])})
+        assert all(problem.message for problem in find_refusals(request, is_form=False))
+
+
+def test_request_that_can_be_written_is_not_refused():
+    request = EditRequest("a hat", image="cat.png", extra={"seed": 7, "a\nb": "a\nb", "images": 5})
+    assert find_refusals(request, is_form=False) == ()
+    assert len(find_refusals(request, is_form=True)) == 1
+    assert find_refusals(attrs.evolve(request, extra={"seed": 7, "words": "a\r\nb"}), is_form=True) == ()
 
 
 def test_fingerprint_is_the_sha256_of_the_body():

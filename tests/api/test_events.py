@@ -45,6 +45,24 @@ def model(stream):
     return events
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (rb'{"error": "no \u00733cr3t"}', "no ***"),
+        (rb'{"error": {"message": "no s3cr3t"}}', "no ***"),
+        (b"no s3cr3t", "no ***"),
+        (rb'{"error": "no \u00733cr3t', '{"error": "no ***'),
+    ],
+)
+def test_secret_in_an_event_is_masked(data, words):
+    """In its name and in whatever text is made of its data; the data stay as they came."""
+    stream = b"event: s3cr3t\ndata: {}\n\nevent: error\ndata: " + data
+    odd, error = split(stream, mask=lambda text: text.replace("s3cr3t", "***"))
+    assert odd == Event("***", b"{}")
+    assert error == Event("error", data)
+    assert read_event(error) == Failed(TaskFault(words))
+
+
 # The framing ("Interpreting an event stream")
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.response import MAX_BODY_BYTES, Response, Unreadable, one_line, retry_after_s
+from lemon_async.api.response import MAX_BODY_BYTES, Response, Unpacker, Unreadable, one_line, retry_after_s
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -169,6 +169,48 @@ def test_summary_of_a_coded_body_tells_what_is_in_it(body, coding, words):
     assert answer(body, coding).summary() == words
 
 
+def mask(text):
+    return text.replace("s3cr3t", "***")
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "words"),
+    [
+        (b"no s3cr3t", None, "the text 'no ***'"),
+        (b"<title>no s3cr3t</title>", None, "an HTML page 'no ***'"),
+        (b"<html>no &#115;3cr3t", None, "an HTML page 'no ***'"),
+        (rb'{"error": "\u00733cr3t', None, 'the text \'{"error": "***\''),
+        (gzip.compress(b"no s3cr3t", mtime=0), "gzip", "the text 'no ***'"),
+        (b"x" * 157 + b"s3cr3t", None, f"the text '{'x' * 157}***'"),
+    ],
+)
+def test_secret_in_an_unreadable_body_is_masked(body, coding, words):
+    """After everything that can spell it has been undone, and before anything is cut."""
+    response = Response(200, {"content-encoding": coding or "identity"}, body, mask=mask)
+    assert complaint(response) == response.summary() == words
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_secret_in_json_is_masked_after_parsing(coding):
+    """In any escape and any coding; the body stays as it came."""
+    body = rb'{"s3cr3t": ["\u00733cr3t"]}'
+    body = gzip.compress(body, mtime=0) if coding == "gzip" else body
+    response = Response(200, {"content-encoding": coding}, body, mask=mask)
+    assert response.json() == {"***": ["***"]}
+    assert response.body is body
+    assert "mask" not in repr(response)
+
+
+@pytest.mark.parametrize("body", [b"no s3cr3t", gzip.compress(b"no s3cr3t" * 9)[:-9]])
+def test_unreadable_body_is_told_without_the_bytes(body):
+    """Neither causes nor frames of the error lead to them."""
+    response = Response(200, {"content-encoding": "gzip" if body[0] == 0x1F else "identity"}, body)
+    with pytest.raises(Unreadable) as caught:
+        response.json()
+    assert caught.value.__context__ is None
+    assert not any(isinstance(value, bytes) for value in caught.traceback[-1].frame.f_locals.values())
+
+
 MARKUP = (
     "<title> </title> <script> </script> <html <!-- < > &lt; &gt; &#60; &amp;lt; <img/src=x/onerror=alert(1)> words"
 )
@@ -306,3 +348,23 @@ def test_retry_after_of_anything_is_finite_and_not_negative(value, received_at):
 def test_line_is_cut_so_that_nobody_can_stop_the_event_loop():
     """A hundred megabytes of message would be walked through letter by letter."""
     assert one_line("x" * 100_000) == "x" * 2000
+
+
+@pytest.mark.parametrize("coding", [None, "identity", "gzip", "deflate"])
+@pytest.mark.parametrize("piece_bytes", [1, 1000])
+def test_pieces_of_a_packed_body_are_unpacked_as_they_come(coding, piece_bytes):
+    body = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, bytes)(b"data: {}\n\n" * 20)
+    unpacker = Unpacker({"content-encoding": coding} if coding else {})
+    pieces = [body[at : at + piece_bytes] for at in range(0, len(body), piece_bytes)]
+    assert b"".join(map(unpacker.feed, pieces)) == b"data: {}\n\n" * 20
+
+
+def test_piece_that_is_damaged_or_a_bomb_is_unreadable():
+    for body, words in ((b"no gzip", "damaged"), (gzip.compress(bytes(65 * 2**20)), "far too large")):
+        with pytest.raises(Unreadable, match=words):
+            Unpacker({"content-encoding": "gzip"}).feed(body)
+
+
+def test_coding_that_nobody_asked_for_cannot_be_unpacked():
+    with pytest.raises(Unreadable, match="the content coding 'br'"):
+        Unpacker({"content-encoding": "br"})

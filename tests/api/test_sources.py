@@ -152,6 +152,13 @@ def test_row_file_id_is_bound_to_the_model_it_was_uploaded_for(model, told):
     assert problems_of(stored(model=None), model=model) == ()
 
 
+def test_long_names_are_told_in_part():
+    (problem,) = problems_of(stored(model="a" * 100_000), model="b" * 100_000)
+    assert len(problem.message) < 300
+    (problem,) = check_upload(upload(), purpose="a" * 100_000, model=None, filename="a.png")
+    assert len(problem.message) < 150
+
+
 # "Edit image": `mask`
 
 

@@ -186,9 +186,10 @@ def final(png):
 def streaming(serve):
     """Open sessions on a server that sends these pieces as events; `None` breaks the connection off."""
 
-    async def open_session(*pieces, is_chunked=True, **options):
+    async def open_session(*pieces, is_chunked=True, coding=None, **options):
         async def answer(_reader, writer):
             head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nX-Request-Id: req_1\r\n"
+            head += b"Content-Encoding: %s\r\n" % coding.encode() if coding else b""
             writer.write(head + (b"Transfer-Encoding: chunked\r\n\r\n" if is_chunked else b"\r\n"))
             for piece in pieces:
                 if piece is None:

@@ -111,6 +111,7 @@ BAD = {
     "generator that raises": (lambda content, folder: raising(content), "reading it failed: the disk is gone"),
     "generator of text": (lambda content, folder: of_text(content), "must give bytes, not str"),
     "empty generator": (lambda content, folder: empty(content), "there are no bytes"),
+    "gone with a long name": (lambda content, folder: GoneSource("x" * 100_000), f"{'x' * 80} did not survive"),
     "gone": (lambda content, folder: GoneSource("<_io.BytesIO>"), "<_io.BytesIO> did not survive pickling"),
     "number": (
         lambda content, folder: 5,

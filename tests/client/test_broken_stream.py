@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import pytest
 
+import lemon_async.client.stream
 from lemon_async import (
     GenerateRequest,
     PartialImage,
@@ -117,6 +119,22 @@ async def test_orderly_end_without_a_picture_is_in_doubt(streaming, preview, pre
         assert isinstance(error, SubmissionUnknown)
         assert error.reason == "the stream ended without a finished picture"
         assert len(error.partial_images) == len(pictures) == previews
+        assert session.spent.unknown == 1
+
+
+@pytest.mark.parametrize(
+    ("coding", "content", "words"),
+    [
+        ("br", b"?", "the content coding 'br'"),
+        ("gzip", b"data: no gzip", "a compressed stream that is damaged"),
+        ("gzip", gzip.compress(bytes(65 * 2**20)), "a compressed stream that is far too large"),
+        ("gzip", gzip.compress(b"data: {}")[:-9], "ended without a finished picture"),
+    ],
+)
+async def test_stream_that_cannot_be_unpacked_is_in_doubt(streaming, coding, content, words):
+    async with await streaming(content, coding=coding) as session, session.stream("a cat", model=MODEL) as stream:
+        with pytest.raises(SubmissionUnknown, match=words):
+            await read_all(stream)
         assert session.spent.unknown == 1
 
 
@@ -244,13 +262,20 @@ async def test_stream_that_is_cancelled_in_the_middle_leaves_a_doubt_with_what_h
     assert "its fate is unknown" in caplog.text
 
 
+@pytest.mark.parametrize("is_begun", [True, False])
 @pytest.mark.parametrize("n", [1, 2])
-async def test_picture_that_is_being_read_when_its_reader_is_cancelled_is_not_lost(streaming, n):
-    """Its megabytes are read in a thread: they arrive there after the cancel, the last of all or one of several."""
+async def test_picture_that_is_being_read_when_its_reader_is_cancelled_is_not_lost(streaming, monkeypatch, n, is_begun):
+    """Its megabytes are read in a thread, which is at it or still has to begin; the last of all or one of several."""
     text = base64.b64encode(bytes(2_000_000)).decode()
     hold, begun = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(Held(begun, hold))
+    if is_begun:
+        read = lemon_async.client.stream.read_event
+        monkeypatch.setattr(
+            "lemon_async.client.stream.read_event", lambda event: waited(begun, hold, loop) or read(event)
+        )
+    else:
+        loop.set_default_executor(Held(begun, hold))
     async with await streaming(event("image_generation.completed", b64_json=text)) as session:
         async with session.stream("a cat", model=MODEL, n=n) as stream:
             reading = asyncio.create_task(seen(stream))
@@ -265,20 +290,22 @@ async def test_picture_that_is_being_read_when_its_reader_is_cancelled_is_not_lo
             assert [image.b64_json for image in session.unknown_submissions[0].images] == [text]
 
 
+def waited(begun, hold, loop):
+    """Say in a thread that something has begun, and go on when told."""
+    loop.call_soon_threadsafe(begun.set)
+    hold.wait(5)
+
+
 class Held(ThreadPoolExecutor):
-    """Says that something has begun in a thread, and lets it go on when told."""
+    """One thread, which begins when told."""
 
     def __init__(self, begun, hold):
         super().__init__(1)
-        self._begun, self._hold, self._loop = begun, hold, asyncio.get_running_loop()
+        self._begin = lambda work: waited(begun, hold, loop) or work
+        loop = asyncio.get_running_loop()
 
     def submit(self, work, /, *args, **kwargs):
-        def held():
-            self._loop.call_soon_threadsafe(self._begun.set)
-            self._hold.wait(5)
-            return work(*args, **kwargs)
-
-        return super().submit(held)
+        return super().submit(lambda: self._begin(work)(*args, **kwargs))
 
 
 async def test_timeout_of_the_caller_around_one_picture_breaks_the_stream_off(connect, emulator, tiny):

@@ -9,9 +9,16 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, InvalidHeader, LineTooLong
 
 import lemon_async
-from lemon_async.client.http import TooLarge, open_session, read_body, reason_of, without_frames
+from lemon_async.client.http import TooLarge, cause_of, open_session, read_body, reason_of
+
+
+def broken_head(how):
+    failure = aiohttp.ClientResponseError(None, (), message=str(how))
+    failure.__cause__ = how
+    return failure
 
 
 @pytest.mark.parametrize(
@@ -21,15 +28,24 @@ from lemon_async.client.http import TooLarge, open_session, read_body, reason_of
         (aiohttp.ServerTimeoutError("Connection timeout to host http://x"), "no answer within 2.5 s"),
         (aiohttp.ServerDisconnectedError(), "Server disconnected"),
         (OSError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
-        (ValueError("two\r\nlines\x1b[31m and \u202emore"), "two lines [31m and more"),
-        (ValueError("x" * 500), "x" * 200),
-        (ValueError(), "ValueError"),
-        (ValueError("\n"), "ValueError"),
+        (OSError("two\r\nlines\x1b[31m and \u202emore"), "two lines [31m and more"),
+        (OSError("x" * 500), "x" * 200),
+        (OSError(), "OSError"),
+        (OSError("\n"), "OSError"),
+        (TooLarge("the answer is larger than 9 bytes"), "the answer is larger than 9 bytes"),
+        (ValueError("what a server sent"), "ValueError"),
+        (aiohttp.ServerDisconnectedError("half a head"), "Server disconnected"),
+        (aiohttp.ClientConnectionError("odd"), "Connection closed"),
+        (aiohttp.ClientPayloadError("half a body"), "the answer broke off before its end"),
+        (broken_head(BadStatusLine("odd")), "the answer has no HTTP status line"),
+        (broken_head(InvalidHeader("odd")), "the answer has a header that is not HTTP"),
+        (broken_head(LineTooLong("odd")), "the head of the answer has a line that is too long"),
+        (broken_head(BadHttpMessage("odd")), "the head of the answer is not HTTP"),
         (socket.gaierror(-2, "Name or service not known"), "[Errno -2] Name or service not known"),
     ],
     ids=repr,
 )
-def test_reason_is_one_printable_line(failure, reason):
+def test_reason_is_one_printable_line_without_a_word_of_the_server(failure, reason):
     assert reason_of(failure, 2.5) == reason
 
 
@@ -70,32 +86,43 @@ async def test_body_above_the_cap_is_refused_while_it_comes_in(ask, serve):
             await read_body(response, 9_999)
 
 
-def test_frames_are_dropped_from_an_exception_and_from_all_that_led_to_it():
-    """Local variables of the frames below are seen by nobody; the words stay."""
+def test_cause_is_what_the_system_says_without_frames_and_without_what_led_to_it():
+    """Local variables of the frames below, and words of the server, are seen by nobody."""
 
     def fail():
         try:
-            try:
-                {}["first"]
-            except KeyError as first:
-                raise ValueError("second") from first
-        except ValueError:
-            raise OSError("third")  # noqa: B904 - by context alone
+            raise ValueError("what a server sent")  # noqa: TRY301 - it is the point
+        except ValueError as first:
+            raise ConnectionResetError(104, "Connection reset by peer") from first
 
-    with pytest.raises(OSError, match="third") as caught:
+    with pytest.raises(OSError, match="reset") as caught:
         fail()
-    third = caught.value
-    assert without_frames(third) is third
-    second = third.__context__
-    assert [error.__traceback__ for error in (third, second, second.__cause__)] == [None] * 3
-    assert second.__cause__.args == ("first",)
+    reset = cause_of(caught.value)
+    assert reset is caught.value
+    assert (reset.__traceback__, reset.__cause__, reset.__context__) == (None, None, None)
+    assert reset.args == (104, "Connection reset by peer")
 
 
-def test_frames_of_a_circle_of_exceptions_are_dropped_once():
-    """A chain that leads back to itself ends."""
-    one, two = ValueError(1), ValueError(2)
-    one.__cause__, two.__cause__ = two, one
-    assert without_frames(one) is one
+@pytest.mark.parametrize(
+    "failure", [aiohttp.ServerDisconnectedError("half a head"), broken_head(BadStatusLine("odd")), ValueError("odd")]
+)
+def test_failure_that_may_quote_the_server_is_the_cause_of_nothing(failure):
+    assert cause_of(failure) is None
+
+
+async def test_answer_shows_neither_its_reason_nor_its_headers(serve):
+    """A traceback with local variables prints it."""
+    server = await serve(b"HTTP/1.1 200 what-a-server-sent\r\nX-Odd: what-a-server-sent\r\nContent-Length: 0\r\n\r\n")
+    async with open_session({}, idle_s=1.0) as http, http.get(server.origin) as response:
+        assert response.reason == response.headers["X-Odd"] == "what-a-server-sent"
+        assert repr(response) == "<_Arrived 200>"
+
+
+async def test_odd_cookie_is_not_even_logged(serve, caplog):
+    server = await serve(b"HTTP/1.1 200 OK\r\nSet-Cookie: what{a}server=sent\r\nContent-Length: 0\r\n\r\n")
+    async with open_session({}, idle_s=1.0) as http, http.get(server.origin):
+        pass
+    assert caplog.records == []
 
 
 def test_refused_connection_is_told_in_plain_words():

@@ -87,7 +87,13 @@ def test_key_that_a_server_quotes_is_masked(quote):
     """Refusals have been seen to repeat the key; they end up in logs."""
     key = ApiKey(CANARY)
     assert key.mask(quote) == quote.replace(CANARY, "***")
-    assert key.mask(quote.encode()) == quote.replace(CANARY, "***").encode()
+
+
+@pytest.mark.parametrize("name", [f"X-{CANARY}", f"X-{CANARY.title()}", f"X-{CANARY.upper()}"])
+def test_key_in_the_name_of_a_header_is_masked_however_it_is_cased(name):
+    """Names are the same in any case, and ours are in lower case."""
+    assert ApiKey(CANARY).mask_name(name) == ApiKey(CANARY.upper()).mask_name(name) == "x-***"
+    assert ApiKey("sk-x").mask_name("X-Task-X") == "x-task-x"
 
 
 def test_short_key_is_not_looked_for():

@@ -1,14 +1,27 @@
 """Bodies are made anew for every attempt, so that the second one is as whole as the first."""
 
 import asyncio
+import errno
 import hashlib
 import io
+import os
+import threading
 
 import aiohttp
 import pytest
 
-from lemon_async import ContractError, LemonSession, RetryPolicy, SubmissionUnknown, Timeouts
+from lemon_async import (
+    ContractError,
+    EditRequest,
+    LemonSession,
+    RetryPolicy,
+    SubmissionUnknown,
+    Timeouts,
+    TransportError,
+)
 from lemon_async.client.payload import File, Form, Json
+from lemon_async.client.preparation import prepared
+from lemon_async.client.submission import Order
 from lemon_async.client.uploads import Upload
 from lemon_async.emulator import Reset, Status
 
@@ -212,6 +225,70 @@ async def test_form_whose_second_file_is_gone_closes_the_first():
         async with Form("/v1/x", "", {}, files).open():
             pass
     assert first.closed
+
+
+async def test_file_that_is_opened_after_everybody_has_left_is_closed(monkeypatch):
+    monkeypatch.setattr("lemon_async.client.threads._LONGEST_WAIT_S", 0.01)
+    begun, go_on, file = threading.Event(), threading.Event(), io.BytesIO()
+
+    def open_late():
+        begun.set()
+        go_on.wait(5)
+        return file
+
+    upload = Upload(head=b"", tail=b"", size_bytes=0, open=open_late)
+    form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", "image/png", upload),))
+    opening = asyncio.create_task(form.open().__aenter__())
+    await asyncio.to_thread(begun.wait, 5)
+    opening.cancel()
+    await asyncio.wait([opening], timeout=2)
+    assert opening.cancelled()
+    go_on.set()
+    async with asyncio.timeout(5):
+        while not file.closed:
+            await asyncio.sleep(0)
+
+
+def short_of_files(times):
+    """Return an opener that this machine has no room for, so many times."""
+    left = iter(range(times))
+
+    def opener(path):
+        if next(left, None) is not None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return path.open("rb")
+
+    return opener
+
+
+async def test_form_is_sent_when_there_is_room_for_its_files_again(connect, emulator, arrived, photo, monkeypatch):
+    """To run out of open files is no fault of the request."""
+    request = EditRequest("a hat", image=[photo] * 2, model=MODEL)
+    async with connect(retry=PATIENT) as session, prepared(request, is_checked=True) as payload:
+        monkeypatch.setattr("lemon_async.client.uploads._open_regular", short_of_files(2))
+        await session._submissions.submit(Order(request, payload))
+    assert arrived() == [[sha256(photo.read_bytes())] * 2]
+    assert edits(emulator) == 1
+    assert emulator.ledger.sold == {"a hat": 1}
+
+
+@pytest.mark.parametrize("kind", ["path", "big spool"])
+async def test_shortage_that_lasts_is_a_request_that_was_not_sent(connect, emulator, photo, monkeypatch, kind):
+    """Also when there is no room to examine or copy a source."""
+
+    def full(*_args, **_options):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    place = "lemon_async.client.uploads._open_regular" if kind == "path" else "tempfile.TemporaryFile"
+    monkeypatch.setattr(place, full)
+    source = photo if kind == "path" else in_pieces(bytes(BIG_BYTES))
+    async with connect(retry=RetryPolicy(max_elapsed_s=0)) as session:
+        with pytest.raises(TransportError, match=r"^not sent: image\[0\]: .*Too many open files") as caught:
+            await session.edit("a hat", image=source, model=MODEL)
+        with pytest.raises(TransportError, match="not sent: file: "):
+            await session.upload(photo if kind == "path" else in_pieces(bytes(BIG_BYTES)))
+    assert not caught.value.was_sent
+    assert emulator.requests == []
 
 
 async def test_paid_form_has_the_time_of_a_paid_request(connect, emulator, photo):

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from lemon_async import ContractError, EditRequest, GenerateRequest, LemonSession, VariationRequest
+from lemon_async import ContractError, EditRequest, GenerateRequest, LemonSession, StoredFile, VariationRequest
 from lemon_async.client.preparation import build, prepared, requested
 
 MODEL = "gpt-image-2"
@@ -142,6 +142,41 @@ async def test_field_is_sent_to_models_that_take_it(serve, http_ok):
 async def test_value_that_cannot_be_written_is_refused_before_it_is_sent(connect, emulator, extra, image):
     request = GenerateRequest("a cat", extra=extra) if image is None else EditRequest("a hat", image=image, extra=extra)
     async with connect(check_contracts=False) as session:
-        with pytest.raises(ContractError, match="request: cannot be sent as JSON"):
+        with pytest.raises(ContractError, match=r"extra: '(when|x)' cannot be sent as JSON"):
             await session.submit(request)
+    assert emulator.requests == []
+
+
+EXTRAS = [
+    {"seed": 2**70},
+    {"picture": b"x"},
+    {"words": "\ud800"},
+    {"a\r\nb": 1},
+    {"": 1},
+    {"image[]": "x"},
+    {"Image": "x"},
+]
+
+
+@pytest.mark.parametrize("extra", EXTRAS, ids=str)
+@pytest.mark.parametrize("is_checked", [True, False])
+async def test_check_of_an_edit_tells_what_sending_it_would(connect, emulator, picture, extra, is_checked):
+    """With the checks switched off as well: it could not be read as it is meant."""
+    async with connect(check_contracts=is_checked) as session:
+        (problem,) = session.check("a hat", image=picture(), model="flux-pro", extra=extra)
+        with pytest.raises(ContractError) as caught:
+            await session.edit("a hat", image=picture(), model="flux-pro", extra=extra)
+        assert caught.value.problems == (problem,)
+    assert problem.field == "extra"
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("image", [{"file_id": "file-\ud800"}, {"file_id": ""}, StoredFile("file-1\r\nx")], ids=repr)
+async def test_id_that_is_none_is_told_by_check_and_by_sending(connect, emulator, image):
+    words = "has an id that is not one line of text and not empty"
+    async with connect(check_contracts=False) as session:
+        (problem,) = session.check("a hat", image=image, model="flux-pro")
+        with pytest.raises(ContractError, match=rf"image\[0\]: {words}"):
+            await session.edit("a hat", image=image, model="flux-pro")
+    assert str(problem) == f"image[0]: {words}"
     assert emulator.requests == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 from concurrent.futures import ThreadPoolExecutor
 
 import orjson
@@ -152,6 +153,15 @@ class Counting(ThreadPoolExecutor):
     def submit(self, *args, **kwargs):
         self.submitted += 1
         return super().submit(*args, **kwargs)
+
+
+@pytest.mark.parametrize("piece_bytes", [7, 10_000])
+async def test_packed_stream_is_unpacked(streaming, preview, final, piece_bytes):
+    """Nobody asked for it, but it is paid for."""
+    content = gzip.compress(preview() + final())
+    pieces = [content[at : at + piece_bytes] for at in range(0, len(content), piece_bytes)]
+    async with await streaming(*pieces, coding="gzip") as session, session.stream("a cat", model=MODEL) as stream:
+        assert len(await read_all(stream)) == 2
 
 
 # In one piece after all

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import anyio
 import pytest
 
-from lemon_async.client.threads import finish_in_thread
+from lemon_async.client.threads import finish_in_thread, leave_in_thread
 
 
 async def test_result_and_error_come_through():
@@ -54,3 +56,79 @@ async def test_cancelling_waits_for_the_end_and_goes_on(ends_well):
     with pytest.raises(asyncio.CancelledError):
         await working
     assert ended == [True]
+
+
+async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
+    """It never begins, however long the pool is busy with the work of others."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    begun, go_on, ran = threading.Event(), threading.Event(), []
+
+    def block():
+        begun.set()
+        go_on.wait(5)
+
+    blocking = asyncio.create_task(asyncio.to_thread(block))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    queued = asyncio.create_task(finish_in_thread(ran.append, 1))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    queued.cancel()
+    await asyncio.wait([queued], timeout=2)
+    assert queued.cancelled()
+    go_on.set()
+    await blocking
+    await asyncio.to_thread(lambda: None)
+    assert ran == []
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monkeypatch, ends_well):
+    """What comes of it in the end is no news to anybody."""
+    monkeypatch.setattr("lemon_async.client.threads._LONGEST_WAIT_S", 0.01)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait(5)
+        if not ends_well:
+            raise OSError("disk full")
+
+    working = asyncio.create_task(finish_in_thread(work))
+    await asyncio.to_thread(begun.wait, 5)
+    working.cancel()
+    await asyncio.wait([working], timeout=2)
+    assert working.cancelled()
+    go_on.set()
+    await asyncio.to_thread(lambda: None)
+
+
+async def test_work_in_a_thread_of_its_own_has_a_result_an_error_and_the_callers_context():
+    word = ContextVar("word")
+    word.set("hello")
+    assert await leave_in_thread(word.get) == "hello"
+    assert await leave_in_thread(lambda: threading.current_thread().daemon)
+    assert not await leave_in_thread(lambda: threading.current_thread().daemon, is_daemon=False)
+    with pytest.raises(ZeroDivisionError):
+        await leave_in_thread(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_cancelling_leaves_work_in_a_thread_of_its_own(ends_well):
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait(5)
+        ended.set()
+        if not ends_well:
+            raise OSError("broken pipe")
+
+    working = asyncio.create_task(leave_in_thread(work))
+    await asyncio.to_thread(begun.wait, 5)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert not ended.is_set()
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 5)

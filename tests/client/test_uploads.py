@@ -1,16 +1,20 @@
 """Bytes to be uploaded: looked at once, opened anew each time, held only as far as needed."""
 
+import errno
 import hashlib
 import io
 import os
+import threading
 
 import pytest
 
 from lemon_async import ContractError
+from lemon_async.client.exchange import NoAnswer
 from lemon_async.client.uploads import (
     HEAD_BYTES,
     Spool,
     Unusable,
+    Upload,
     as_bytes,
     examine_file,
     examine_path,
@@ -123,3 +127,48 @@ def test_piece_of_bytes_is_bytes(piece):
 def test_piece_of_something_else_is_told(piece):
     with pytest.raises(Unusable, match=f"must give bytes, not {type(piece).__name__}"):
         as_bytes(piece)
+
+
+def failing(number):
+    def fail():
+        raise OSError(number, os.strerror(number))
+
+    return Upload(head=b"", tail=b"", size_bytes=0, open=fail)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_shortage_while_opening_is_no_fault_of_the_request(number):
+    """Another attempt may fare better, and nothing was sent."""
+    with pytest.raises(NoAnswer, match=r"^mask cannot be opened: ") as caught:
+        open_upload("mask", failing(number))
+    assert not caught.value.was_sent
+
+
+def test_any_other_error_while_opening_is_the_callers():
+    with pytest.raises(ContractError, match=r"^mask: cannot be opened again: Permission denied"):
+        open_upload("mask", failing(errno.EACCES))
+
+
+def test_spool_that_is_closed_while_a_thread_writes_is_closed_by_that_thread(open_files):
+    """Closing waits for nobody, and nothing stays open."""
+    before = open_files()
+    spool = Spool(max_bytes=None)
+    spool.write(content_of(2 * HEAD_BYTES))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def use():
+        with spool._using():
+            begun.set()
+            go_on.wait(5)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    begun.wait(5)
+    spool.close()
+    assert not spool._file.closed
+    go_on.set()
+    thread.join(5)
+    assert spool._file.closed
+    assert open_files() == before
+    with pytest.raises(ValueError, match="closed"):
+        spool.write(b"more")

@@ -132,7 +132,7 @@ async def test_edit_cancelled_in_any_moment_tells_the_truth(connect, emulator, p
 
 
 async def test_cancel_that_meets_an_early_answer_loses_no_sale(picture):
-    """A service may answer before it has read all of an upload; at each step after that the job is known or in doubt."""
+    """A service may answer before it has read all of an upload; from then on the job is known or in doubt."""
     content = picture(pad_to=4_000_000)
     answer = b'{"task_id": "ldtask_1", "status": "pending"}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
@@ -304,7 +304,7 @@ async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, 
     assert session._transport._free.closed
 
 
-async def test_cancelled_save_ends_the_writing_first(connect, emulator, tmp_path):
+async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, emulator, tmp_path):
     """Who is told that a save was cancelled meets no file that appears later."""
     go_on = threading.Event()
     async with connect() as session:
@@ -316,13 +316,11 @@ async def test_cancelled_save_ends_the_writing_first(connect, emulator, tmp_path
             saving = asyncio.create_task(images[0].save(tmp_path / "a.png"))
             await asyncio.sleep(0)
             saving.cancel()
-            await asyncio.sleep(0)
-            assert not saving.done()
+            await asyncio.wait([saving], timeout=2)
             go_on.set()
-            with pytest.raises(asyncio.CancelledError):
-                await saving
+            assert saving.cancelled()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_user_timeouts_around_our_calls_work(connect, emulator):

@@ -1,0 +1,281 @@
+"""Law 3. A server that quotes the key back gets it into nothing that the library says, in whatever way it does."""
+
+import asyncio
+import gc
+import gzip
+import logging
+import pickle
+import re
+import traceback
+import zlib
+from contextlib import suppress
+
+import attrs
+import orjson
+import pytest
+
+from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, TaskFailed, Timeouts
+
+CANARY = "sk-Zwq7-0123456789abcdef"
+ESCAPED = "\\u0073k" + CANARY[2:]
+# A part of it, in letters of any case: half a key is too much, and a key whose first letter is spelled as an escape.
+QUOTE = re.compile("k-Zwq7", re.IGNORECASE)
+
+FAULT = {
+    **dict.fromkeys(["message", "code", "type", "param", "hint", "did_you_mean", "request_id"], f"not {CANARY}!"),
+    "suggestions": [{"id": CANARY}],
+    "alternatives": [{CANARY: CANARY, "nested": [[{CANARY: [CANARY]}]]}],
+    "upstream": {CANARY: {CANARY: CANARY}},
+}
+REFUSAL = orjson.dumps({"error": FAULT, "validation_errors": [{CANARY: CANARY, "field": CANARY, "message": CANARY}]})
+FAILED = orjson.dumps(
+    {"task_id": "t1", "status": "failed", "error": FAULT, "model": CANARY, "usage": {CANARY: CANARY}, "id": CANARY}
+)
+PAGE = f"<html><title>Busy</title><p>{CANARY}".encode()
+
+
+def http(body=b"", *head, status="200 OK", kind="application/json", length=None):
+    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {length or len(body)}", *head]
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
+
+
+def escaped(body):
+    return body.replace(CANARY.encode(), ESCAPED.encode())
+
+
+def events(*lines):
+    return http("\n".join([*lines, "", ""]).encode(), kind="text/event-stream")
+
+
+# How the server of a test answers: bytes, after which it hangs up.
+QUOTES = {
+    "refusal": http(REFUSAL, status="401 No"),
+    "refusal in gzip": http(gzip.compress(REFUSAL), "Content-Encoding: gzip", status="401 No"),
+    "refusal in deflate": http(zlib.compress(REFUSAL), "Content-Encoding: deflate", status="500 No"),
+    "refusal with escapes": http(escaped(REFUSAL), status="403 No"),
+    "refusal with escapes in gzip": http(gzip.compress(escaped(REFUSAL)), "Content-Encoding: gzip", status="401 No"),
+    "refusal without words": http(escaped(orjson.dumps({"detail": CANARY})), status="400 No"),
+    "refusal as a problem": http(REFUSAL, status="422 No", kind="application/problem+json"),
+    "refusal in HTML": http(f"<title>no {CANARY}</title>".encode(), status="502 No", kind="text/html"),
+    "failed job": http(FAILED),
+    "failed job as text": http(FAILED, kind="text/plain"),
+    "failed job as a problem": http(FAILED, kind="application/problem+json"),
+    "failed job with escapes": http(escaped(FAILED)),
+    "failed job in gzip": http(gzip.compress(FAILED), "Content-Encoding: gzip"),
+    "failed job in a large answer": http(FAILED + b" " * 300_000),
+    "shapeless answer": http(orjson.dumps({CANARY: CANARY})),
+    "shapeless answer with escapes": http(escaped(orjson.dumps([CANARY]))),
+    "page": http(PAGE.replace(b"<title>Busy</title>", b""), kind="text/html"),
+    "page as JSON": http(PAGE.replace(b"<title>Busy</title>", b"")),
+    "page with entities": http(f"<html>&#115;{CANARY[1:]}".encode(), kind="text/html"),
+    "text": http(f"no {CANARY}".encode(), kind="text/plain"),
+    "text that is cut within the key": http(f"{'x' * 145} {CANARY}".encode(), kind="text/plain"),
+    "text whose beginning ends within the key": http(f"{' ' * 4080}{CANARY} {'x' * 9000}".encode(), kind="text/plain"),
+    "half of JSON": http(REFUSAL[: REFUSAL.index(CANARY.encode()) + len(CANARY) + 5]),
+    "half of JSON with escapes": http(escaped(FAILED)[:-5]),
+    "half of gzip": http(gzip.compress(REFUSAL)[:-9], "Content-Encoding: gzip"),
+    "content coding": http(FAILED, f"Content-Encoding: {CANARY}"),
+    "content type": http(PAGE, kind=CANARY),
+    "body that breaks off": http(REFUSAL, f"X-Echo: {CANARY}", length=9999),
+    "header": http(REFUSAL, f"X-Request-Id: {CANARY}", f"Retry-After: {CANARY}", status="401 No"),
+    "name of a header": http(REFUSAL, f"X-{CANARY}: y", f"X-{CANARY.upper()}: y", f"X-{CANARY.lower()}: y"),
+    "name of a header of a failed job": http(FAILED, f"X-{CANARY}: {CANARY}"),
+    "cookie": http(REFUSAL, f"Set-Cookie: {{{CANARY}}}={CANARY}", status="401 No"),
+    "redirect": http(b"", f"Location: /{CANARY}", status="302 Found"),
+    "reason": http(REFUSAL, status=f"401 {CANARY}"),
+    "reason of a broken body": http(REFUSAL, status=f"200 {CANARY}", length=9999),
+    "no status line": f"{CANARY}\r\n\r\n".encode(),
+    "no status": f"HTTP/1.1 {CANARY}\r\n\r\n".encode(),
+    "no version": f"HTTP/{CANARY} 200 OK\r\n\r\n".encode(),
+    "header without a colon": http(REFUSAL, CANARY),
+    "header with an odd name": http(REFUSAL, f"X {CANARY}: y"),
+    "header with an odd value": http(REFUSAL, f"X-Odd: \0{CANARY}"),
+    "header that is too long": http(REFUSAL, f"X-Long: {CANARY * 2000}"),
+    "name that is too long": http(REFUSAL, f"{CANARY * 2000}: y"),
+    "length that is no number": http(REFUSAL, length=CANARY),
+    "chunk that is no number": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{CANARY}\r\n".encode(),
+    "coding that is none": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {CANARY}\r\n\r\n{CANARY}".encode(),
+    "half of a head": f"HTTP/1.1 200 OK\r\nX-Echo: {CANARY}\r\nX-".encode(),
+    "two answers": http() + f"HTTP/1.1 {CANARY} {CANARY}\r\n\r\n".encode(),
+}
+STREAMS = {
+    "error": events("event: error", f"data: {orjson.dumps({'error': FAULT}).decode()}"),
+    "error with escapes": events("event: error", f'data: {{"error": {{"message": "{ESCAPED}", "code": "{ESCAPED}"}}}}'),
+    "error in text": events("event: error", f"data: no {CANARY}"),
+    "error in half of JSON": events("event: error", f'data: {{"error": "{ESCAPED}'),
+    "name": events(f"event: {CANARY}", "data: {}", "", "event: error", "data: no"),
+    "name in the data": events(f'data: {{"type": "{ESCAPED}"}}', "", "event: error", f"data: {CANARY}"),
+    "nothing that counts": events(f"data: {CANARY}", f": {CANARY}", f"{CANARY}: {CANARY}"),
+    "half of an event": events("event: error", f"data: {CANARY}").replace(b"Content-Length: ", b"Content-Length: 9"),
+}
+
+
+def all_errors(error):
+    """Return an exception and all that is reached from it as cause or context."""
+    errors = [error]
+    for seen in errors:
+        errors += [e for e in (seen.__cause__, seen.__context__) if e is not None and e not in errors]
+    return errors
+
+
+def shown(error):
+    """Return what an error and all that led to it show in any way."""
+    for seen in all_errors(error):
+        yield from (str(seen), repr(seen), repr(seen.args), repr(vars(seen)))
+        yield "".join(traceback.TracebackException.from_exception(seen, capture_locals=True).format())
+        yield repr(pickle.dumps(seen)) if isinstance(seen, LemonError) else ""
+
+
+@attrs.define
+class Quoting:
+    """A server that answers everything in one way, and the first request in another if it has one."""
+
+    answer: bytes = attrs.field(default=b"", repr=False)
+    first: bytes | None = attrs.field(default=None, repr=False)
+    is_open: bool = False
+    origin: str = ""
+    asked: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def serve(self, reader, writer):
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+            writer.write(self.answer if self.first is None else self.first)
+            self.first = None
+            await writer.drain()
+            self.asked.set()
+            if self.is_open:
+                await reader.read()
+        writer.close()
+
+
+@pytest.fixture
+async def quoting():
+    """A server that quotes the key."""
+    quoter = Quoting()
+    server = await asyncio.start_server(quoter.serve, "127.0.0.1", 0)
+    quoter.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield quoter
+
+
+@pytest.fixture
+def records(caplog):
+    """What is logged by anybody, asyncio and aiohttp included, until all that was forgotten is collected."""
+    caplog.set_level(logging.DEBUG)
+
+    def texts():
+        gc.collect()
+        return [f"{record.getMessage()} {record.args!r} {record.exc_info!r}" for record in caplog.records]
+
+    return texts
+
+
+async def generate(session):
+    await session.generate("a cat", model="flux-pro")
+
+
+async def stream(session):
+    async with session.stream("a cat", model="gpt-image-2") as pictures:
+        async for _ in pictures:
+            pass
+
+
+async def poll(session):
+    await session.task("t1")
+
+
+async def look(session):
+    await session.files.get("f1")
+
+
+async def delete(session):
+    await session.files.delete("f1")
+
+
+async def failure_of(use, quoting):
+    """Return what a use raises, or nothing if the answer is a good one for it, and what the session shows."""
+    options = {
+        "polling": PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.03, lost_after_s=0),
+        "retry": RetryPolicy(max_elapsed_s=0),
+        "timeouts": Timeouts(submit_s=1, call_s=1),
+    }
+    async with LemonSession(CANARY, base_url=quoting.origin, **options) as session:
+        try:
+            await use(session)
+        except LemonError as error:
+            caught = error
+        else:
+            caught = None
+        kept = session.unknown_submissions
+        return caught, [repr(session), repr(kept), repr(pickle.dumps(kept)), repr(vars(session._transport))]
+
+
+@pytest.mark.parametrize("case", QUOTES)
+@pytest.mark.parametrize("use", [generate, stream, poll, look, delete])
+async def test_key_in_an_answer_is_in_no_error_and_no_log(quoting, records, case, use):
+    """Whatever part of an answer quotes it, coded, escaped or broken, and whatever was asked for."""
+    quoting.answer = QUOTES[case]
+    error, kept = await failure_of(use, quoting)
+    assert error is not None or use in {look, delete}  # which some of these answers suit
+    texts = [*kept, *records(), *(shown(error) if error else ())]
+    assert [text for text in texts if QUOTE.search(text)] == []
+
+
+@pytest.mark.parametrize("case", STREAMS)
+async def test_key_in_an_event_is_in_no_error_and_no_log(quoting, records, case):
+    quoting.answer = STREAMS[case]
+    error, kept = await failure_of(stream, quoting)
+    assert isinstance(error, TaskFailed | SubmissionUnknown)
+    assert [text for text in [*shown(error), *kept, *records()] if QUOTE.search(text)] == []
+
+
+async def fetch(session):
+    images = await session.generate("a cat", model="flux-pro")
+    await images[0].read()
+
+
+@pytest.mark.parametrize("case", QUOTES)
+async def test_key_in_the_answer_of_a_download_is_in_no_error_and_no_log(quoting, records, monkeypatch, case):
+    """Links may lead to the API's own host, which knows the key."""
+    monkeypatch.setattr("lemon_async.client.download._PAUSE_S", 0.001)
+    link = {"url": f"{quoting.origin}/1.png", "revised_prompt": CANARY}
+    quoting.first = http(orjson.dumps({"created": 1, "data": [link], "usage": {CANARY: CANARY}}))
+    quoting.answer = QUOTES[case]
+    error, kept = await failure_of(fetch, quoting)
+    assert type(error).__name__ == "DownloadError"
+    assert [text for text in [*shown(error), *kept, *records()] if QUOTE.search(text)] == []
+
+
+@pytest.mark.parametrize("use", [generate, stream, look])
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+async def test_key_in_half_an_answer_is_not_in_a_cancellation(quoting, records, use, kind):
+    """Frames of who was reading hold what had come."""
+    quoting.is_open = True
+    quoting.answer = http(PAGE, f"X-Echo: {CANARY}", status=f"200 {CANARY}", kind=kind, length=9999)
+    running = asyncio.create_task(failure_of(use, quoting))
+    await quoting.asked.wait()
+    await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    assert [text for text in [*shown(caught.value), *records()] if QUOTE.search(text)] == []
+
+
+async def test_key_in_an_answer_that_takes_too_long_is_in_no_error(quoting, records):
+    """A deadline ends the reading where the bytes are."""
+    quoting.is_open = True
+    quoting.answer = http(PAGE, f"X-Echo: {CANARY}", length=9999)
+    timeouts = Timeouts(submit_s=0.03)
+    async with LemonSession(CANARY, base_url=quoting.origin, timeouts=timeouts) as session:
+        with pytest.raises(SubmissionUnknown, match="no answer within") as caught:
+            await generate(session)
+    assert [text for text in [*shown(caught.value), *records()] if QUOTE.search(text)] == []
+
+
+async def test_file_that_holds_the_key_comes_back_as_it_was_stored(quoting):
+    """It is the caller's own content, not words of the service, whatever its type."""
+    quoting.answer = http(REFUSAL)
+    async with LemonSession(CANARY, base_url=quoting.origin) as session:
+        assert await session.files.content("f1") == REFUSAL
