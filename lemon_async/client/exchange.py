@@ -117,9 +117,9 @@ class Answer:
         """
         with self._exchange:
             self._unpacker = self._unpacker or Unpacker(self.headers)
-            while packed := await self._arrived.content.readany():
-                if piece := self._unpacker.feed(packed):
-                    return _Unshown(piece)
+            while packed := _Unshown(await self._arrived.content.readany()):
+                if piece := _Unshown(self._unpacker.feed(packed)):
+                    return piece
             return b""
 
 

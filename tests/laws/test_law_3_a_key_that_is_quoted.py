@@ -47,6 +47,12 @@ def events(*lines):
     return http("\n".join([*lines, "", ""]).encode(), kind="text/event-stream")
 
 
+def packed_events(text, *, damage=b""):
+    """A stream whose packing leaves the text as it is."""
+    content = gzip.compress(text.encode(), compresslevel=0)
+    return http(content[:-8] + damage + content[-8:], "Content-Encoding: gzip", kind="text/event-stream")
+
+
 # How the server of a test answers: bytes, after which it hangs up.
 QUOTES = {
     "refusal": http(REFUSAL, status="401 No"),
@@ -106,6 +112,10 @@ STREAMS = {
     "name": events(f"event: {CANARY}", "data: {}", "", "event: error", "data: no"),
     "name in the data": events(f'data: {{"type": "{ESCAPED}"}}', "", "event: error", f"data: {CANARY}"),
     "nothing that counts": events(f"data: {CANARY}", f": {CANARY}", f"{CANARY}: {CANARY}"),
+    "packed": packed_events(f"event: error\ndata: {CANARY}\n\n"),
+    "packed with damage": packed_events(f"data: {CANARY}\n\n", damage=b"x"),
+    "no packing": http(CANARY.encode(), "Content-Encoding: gzip", kind="text/event-stream"),
+    "packing that is none": http(CANARY.encode(), f"Content-Encoding: {CANARY}", kind="text/event-stream"),
     "half of an event": events("event: error", f"data: {CANARY}").replace(b"Content-Length: ", b"Content-Length: 9"),
 }
 
