@@ -34,6 +34,7 @@ from lemon_async.api.errors import (
 )
 from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.requests import EditRequest, GenerateRequest, Source, VariationRequest
+from lemon_async.client.fanout import Outcome, Outcomes
 from lemon_async.client.image import Image, Images
 from lemon_async.client.money import Spent
 from lemon_async.client.session import LemonSession
@@ -62,6 +63,8 @@ __all__ = [
     "LemonSession",
     "Model",
     "NotFound",
+    "Outcome",
+    "Outcomes",
     "PartialImage",
     "PayloadTooLarge",
     "PollPolicy",

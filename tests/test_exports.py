@@ -23,6 +23,8 @@ ROOT = [
     "LemonSession",
     "Model",
     "NotFound",
+    "Outcome",
+    "Outcomes",
     "PartialImage",
     "PayloadTooLarge",
     "PollPolicy",

@@ -6,6 +6,7 @@ alone. Every check can be switched off by the caller, and the service has the la
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -24,6 +25,7 @@ _KINDS = (GenerateRequest, EditRequest, VariationRequest)
 _RULES_OF: Mapping[str, tuple[tuple[str, Rule], ...]] = {
     kind.operation: tuple((name, RULES[name]) for name in RULES if name in attrs.fields_dict(kind)) for kind in _KINDS
 }
+_VALUES_OF = {operation: attrgetter(*(name for name, _ in rules)) for operation, rules in _RULES_OF.items()}
 _SPELLINGS = dict.fromkeys(("image", "image_url", "image_urls", "images"), "image") | {"mask": "mask"}
 _PICTURES: Mapping[str, Mapping[str, str]] = {
     "generate": {"image": "image", "mask": "mask"},  # with pictures to start from it is an edit
@@ -41,19 +43,24 @@ _ADVICE: Mapping[str, Mapping[str, str]] = {
 _PLURALS = {"generate": "generations", "edit": "edits", "variation": "variations"}
 
 
-def check(request: Request, sources: Sequence[SourceFacts] = (), *, is_stream: bool = False) -> tuple[Problem, ...]:
+def check(
+    request: Request, sources: Sequence[SourceFacts] = (), *, is_stream: bool = False, is_written: bool = False
+) -> tuple[Problem, ...]:
     """Return every problem of a request, in the order of its fields; nothing is sent.
 
     Args:
         request: The request.
         sources: What was found out about its pictures, in their order, a mask last.
         is_stream: Whether it is to be answered event by event.
+        is_written: Whether it has been written as it is to be sent, so that nothing can be wrong with that any more.
     """
     family = _family(request)
     problems = [*_field_problems(request, family), *_mode_problems(request, family, is_stream=is_stream)]
     if not isinstance(request, GenerateRequest):
         problems += check_sources(request, family, sources)
     problems += _extra_problems(request)
+    if is_written:
+        return tuple(problems)
     named = {problem.field for problem in problems}
     refusals = find_refusals(request, is_form=any(source.kind == "upload" for source in sources))
     return (*problems, *(refusal for refusal in refusals if refusal.field not in named))
@@ -71,8 +78,7 @@ def _family(request: Request) -> Family | None:
 
 
 def _field_problems(request: Request, family: Family | None) -> Iterator[Problem]:
-    for name, rule in _RULES_OF[request.operation]:
-        value = getattr(request, name)
+    for (name, rule), value in zip(_RULES_OF[request.operation], _VALUES_OF[request.operation](request), strict=True):
         if value is None and name != "prompt":
             continue
         fault = _family_fault(family, name, value) if rule.accepts(value) else f"must be {rule.words}"

@@ -152,10 +152,12 @@ class TransportError(LemonError):
     Attributes:
         was_sent: Whether the request may have arrived; never so of a paid one, which would be `SubmissionUnknown`. An
             upload or a deletion may then have been carried out.
+        retry_after: Seconds after which it is worth another try, if that is known.
     """
 
     message: str
     was_sent: bool = False
+    retry_after: float | None = None
 
     def __str__(self) -> str:
         return self.message

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 import orjson
 
-from lemon_async.api.converter import converter, fault_of
-from lemon_async.api.masking import Mask, masked, masked_text
+from lemon_async.api.converter import fault_of, image_of
+from lemon_async.api.masking import Mask, masked_json, masked_text
 from lemon_async.api.models import Billing, ImageData, TaskFault
 from lemon_async.api.response import MAX_BODY_BYTES, Unreadable
 from lemon_async.api.wire import billing_of
@@ -131,7 +131,7 @@ def read_event(event: Event) -> Partial | Final | Failed | None:
     parsed = _parsed(event)
     name = parsed.get("type")
     name = name if isinstance(name, str) else event.name
-    image = converter().structure(parsed, ImageData)
+    image = image_of(parsed)
     if image.is_usable and name.endswith(".completed"):  # whatever else stands there: it is paid for
         return Final(image, _whole(parsed.get("created_at")), billing_of(parsed, {}))
     if image.is_usable and name.endswith(".partial_image"):
@@ -144,7 +144,7 @@ def read_event(event: Event) -> Partial | Final | Failed | None:
 
 def _parsed(event: Event) -> Mapping[str, Any]:
     try:
-        parsed = masked(orjson.loads(event.data), event.mask)
+        parsed = masked_json(event.data, event.mask)
     except orjson.JSONDecodeError:
         return {}
     return parsed if isinstance(parsed, Mapping) else {}

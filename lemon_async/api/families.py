@@ -5,6 +5,7 @@ documentation. A model that no family claims is legal: the catalogue moves.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 
 import attrs
 
@@ -134,8 +135,11 @@ _BY_PREFIX = tuple((id_[:-1], family) for family in FAMILIES for id_ in family.i
 
 def family_of(model: object) -> Family | None:
     """Return the family of a model id, or `None` for an unknown id and for what is none."""
-    if not isinstance(model, str):
-        return None
+    return _family_of(model) if isinstance(model, str) else None
+
+
+@lru_cache(maxsize=256)
+def _family_of(model: str) -> Family | None:
     return _BY_ID.get(model) or next((family for start, family in _BY_PREFIX if model.startswith(start)), None)
 
 

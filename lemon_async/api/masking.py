@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Mask", "masked", "masked_text"]
+import orjson
+
+__all__ = ["Mask", "masked", "masked_json", "masked_text"]
 
 Mask = Callable[[str], str]
 
@@ -22,6 +24,20 @@ def masked_text(content: bytes, mask: Mask) -> str:
     text = content[: 2 * _MOST_CHARACTERS].decode("utf-8", "replace")
     plain = _ESCAPE.sub(lambda found: found[2] or chr(int(found[1], 16)), text)
     return mask(plain)[:_MOST_CHARACTERS]  # not cut before: half a key is found by nobody
+
+
+def masked_json(content: bytes, mask: Mask) -> Any:
+    """Return what is in a document of JSON, masked.
+
+    Raises:
+        orjson.JSONDecodeError: It is none.
+    """
+    parsed = orjson.loads(content)
+    if len(content) <= _LONG_CHARACTERS and b"\\" not in content:
+        plain = content.decode()
+        if mask(plain) == plain:  # nothing is spelled in another way: it does not quote the secret
+            return parsed
+    return masked(parsed, mask)
 
 
 def masked(parsed: Any, mask: Mask) -> Any:

@@ -35,6 +35,11 @@ class ImageData:
         return bool(self.url or self.b64_json)
 
 
+def is_final(status: str) -> bool:
+    """Tell whether the service will not change its mind about a task with this status."""
+    return status in {"completed", "failed"}
+
+
 @attrs.frozen
 class TaskFault:
     """Why a task failed; the service sends a string or an object, and both read the same."""
@@ -85,7 +90,7 @@ class TaskSnapshot:
     @property
     def is_done(self) -> bool:
         """Whether the service will not change its mind."""
-        return self.status in {"completed", "failed"}
+        return is_final(self.status)
 
 
 @attrs.frozen

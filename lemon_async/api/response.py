@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import orjson
 
-from lemon_async.api.masking import Mask, masked, masked_text
+from lemon_async.api.masking import Mask, masked_json, masked_text
 
 __all__ = ["Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
 
@@ -82,7 +82,7 @@ class Response:
     def _reading(self) -> tuple[Any, str | None]:
         """What is in the body, and why it cannot be told."""
         try:
-            return masked(orjson.loads(self._content), self.mask), None
+            return masked_json(self._content, self.mask), None
         except Unreadable as fault:
             return None, str(fault)
         except orjson.JSONDecodeError:

@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 
-from lemon_async.api.converter import converter, id_of, text_of
+from lemon_async.api.converter import facts_of, id_of, text_of
 from lemon_async.api.errors import ApiError
-from lemon_async.api.models import Billing, TaskSnapshot
+from lemon_async.api.models import Billing, TaskSnapshot, is_final
 from lemon_async.api.refusals import api_error, stated_error
-from lemon_async.api.response import Response, Unreadable
+from lemon_async.api.response import Response, Unreadable, retry_after_s
 
 __all__ = [
     "Accepted",
@@ -59,7 +59,7 @@ def read_submission(response: Response) -> Accepted | Refused | Garbled:
         return Garbled(f"HTTP {response.status} with {fault}", api_error(response))
     if response.is_success:
         snapshot = _snapshot(parsed, response)
-        if snapshot is not None and snapshot.images and not snapshot.task_id and snapshot.status != "failed":
+        if snapshot is not None and snapshot.images and not (snapshot.task_id or snapshot.is_done):
             # Images that no task will repeat are the result, whatever word stands beside them.
             snapshot = attrs.evolve(snapshot, status="completed")
         if snapshot is not None and (snapshot.task_id or snapshot.images):
@@ -73,9 +73,10 @@ def read_submission(response: Response) -> Accepted | Refused | Garbled:
 
 @attrs.frozen
 class Alive:
-    """The service knows the task and tells how it is; it may be done."""
+    """The service knows the task and tells how it is; it may be done, or say how long to leave it alone."""
 
     snapshot: TaskSnapshot
+    retry_after_s: float | None = None
 
 
 @attrs.frozen
@@ -110,7 +111,8 @@ def read_poll(response: Response) -> Alive | Missing | Denied | Noise:
         reason = f"HTTP {response.status} without a task"
     snapshot = _snapshot(parsed, response) if response.is_success else None
     if snapshot is not None:
-        return Alive(snapshot)
+        asked = response.headers.get("retry-after")
+        return Alive(snapshot, retry_after_s(asked, received_at=response.received_at) if asked else None)
     error = api_error(response)
     match response.status:
         case 401 | 403 if stated_error(parsed) is not None:
@@ -129,14 +131,14 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
     """
     if not isinstance(parsed, Mapping):
         return None
-    snapshot = converter().structure(parsed, TaskSnapshot)
-    if not snapshot.status:
-        if not (snapshot.images or snapshot.task_id or snapshot.poll_url):
-            return None
-        snapshot = attrs.evolve(snapshot, status="completed" if snapshot.images else "pending")
-    is_task = snapshot.task_id or snapshot.poll_url or not snapshot.is_done
-    task_id = _task_id(snapshot, parsed) if is_task else None
-    return attrs.evolve(snapshot, task_id=task_id, billing=billing_of(parsed, response.headers))
+    facts = facts_of(parsed)
+    images, task_id, poll_url = facts["images"], facts["task_id"], facts["poll_url"]
+    if not (facts["status"] or images or task_id or poll_url):
+        return None
+    facts["status"] = facts["status"] or ("completed" if images else "pending")
+    if task_id is None and (poll_url or not is_final(facts["status"])):
+        facts["task_id"] = _other_id(poll_url, parsed)
+    return TaskSnapshot(**facts, billing=billing_of(parsed, response.headers))
 
 
 def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing:
@@ -149,7 +151,7 @@ def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing
     )
 
 
-def _task_id(snapshot: TaskSnapshot, parsed: Mapping[str, Any]) -> str | None:
+def _other_id(poll_url: str | None, parsed: Mapping[str, Any]) -> str | None:
     """`task_id` is documented; `id` stands beside it on newer pages; else the address ends in it."""
-    tail = (snapshot.poll_url or "").partition("?")[0].rstrip("/").rpartition("/")[2]
-    return snapshot.task_id or id_of(parsed.get("id")) or id_of(tail)
+    tail = (poll_url or "").partition("?")[0].rstrip("/").rpartition("/")[2]
+    return id_of(parsed.get("id")) or id_of(tail)

@@ -16,7 +16,7 @@ from lemon_async.api.errors import ContractError, LemonError, Problem
 from lemon_async.cli.jobs import complain, exit_code_of
 from lemon_async.client.key import KEY_VARIABLE, ApiKey
 from lemon_async.client.session import LemonSession
-from lemon_async.client.settings import check_settings
+from lemon_async.client.settings import find_origin
 from lemon_async.emulator import Emulator
 from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
@@ -42,7 +42,7 @@ class Access:
         found = problems_of(partial(PollPolicy, deadline_s=self.deadline_s))
         if self.is_emulated:
             return found
-        settings = problems_of(lambda: check_settings(self.base_url, ApiKey.from_environment(), {}, {}))
+        settings = problems_of(lambda: find_origin(self.base_url, ApiKey.from_environment()))
         if environ.get(KEY_VARIABLE):
             return found + settings
         return (_MISSING_KEY, *found, *(problem for problem in settings if problem.field != "api_key"))

@@ -46,7 +46,13 @@ class _NoCookies(aiohttp.DummyCookieJar):
         pass
 
 
-def open_session(headers: dict[str, str], *, idle_s: float, **options: Any) -> aiohttp.ClientSession:
+def open_session(
+    headers: dict[str, str],
+    *,
+    idle_s: float,
+    connector: type[aiohttp.TCPConnector] = aiohttp.TCPConnector,
+    **options: Any,
+) -> aiohttp.ClientSession:
     """Return an aiohttp session that does nothing by itself.
 
     No cookies are kept, no proxy or netrc credentials taken from the environment, nothing is decompressed, and
@@ -55,7 +61,7 @@ def open_session(headers: dict[str, str], *, idle_s: float, **options: Any) -> a
     to most readers.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s),
+        connector=connector(limit=0, keepalive_timeout=idle_s),
         headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity", **headers},
         cookie_jar=_NoCookies(),
         response_class=_Arrived,
@@ -81,6 +87,8 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     Raises:
         TooLarge: When it has more than `max_bytes`.
     """
+    if response.content_length is not None and response.content_length <= max_bytes:
+        return await response.read()
     chunks, total = [], 0
     async for chunk in response.content.iter_any():
         total += len(chunk)

@@ -6,6 +6,7 @@ one object that does not show it, and reaches aiohttp as text whose `repr` is a 
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from typing import NoReturn
 
 from lemon_async.api.errors import Problem
@@ -49,10 +50,12 @@ class ApiKey:
         """Return what a server sent, with the key masked if it is quoted there."""
         return text if len(self._secret) < _SHORTEST_SECRET else text.replace(self._secret, _MASK)
 
-    def mask_name(self, name: str) -> str:
-        """Return the name of a header in lower case, with the key masked however its letters are cased there."""
-        lower = name.lower()
-        return lower if len(self._secret) < _SHORTEST_SECRET else lower.replace(self._secret.lower(), _MASK)
+    def without(self, headers: dict[str, str]) -> dict[str, str]:
+        """Return headers, their names in lower case, with the key masked in names and values that quote it."""
+        secret = self._secret.lower()
+        if len(secret) < _SHORTEST_SECRET or secret not in " ".join(chain(headers, headers.values())).lower():
+            return headers
+        return {name.replace(secret, _MASK): self.mask(value) for name, value in headers.items()}
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the key, without quoting it."""

@@ -7,14 +7,15 @@ form waits for nobody; and a form cannot be sent twice.
 import asyncio
 import io
 import threading
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, BinaryIO, Protocol
 
 import aiohttp
 import attrs
 from aiohttp.abc import AbstractStreamWriter
 
+from lemon_async.api.encoding import fingerprint
 from lemon_async.client.threads import finish_in_thread
 from lemon_async.client.uploads import Upload, open_upload
 
@@ -22,6 +23,7 @@ __all__ = ["Body", "File", "Form", "Json", "Payload"]
 
 _LONG_BODY_BYTES = 64 * 1024
 _CHUNK_BYTES = 256 * 1024
+_JSON_HEADERS = {"Content-Type": "application/json"}
 
 
 @attrs.frozen
@@ -43,8 +45,8 @@ class Payload(Protocol):
     def fingerprint(self) -> str:
         """Tells it from others; equal for equal requests."""
 
-    def open(self) -> AbstractAsyncContextManager[Body]:
-        """Return the body of one attempt, and let go of it when that is over.
+    async def open(self, held: ExitStack) -> Body:
+        """Return the body of one attempt; `held` lets go of it when that is over.
 
         Raises:
             ContractError: A file is not there any more, or not what it was; nothing was sent.
@@ -57,15 +59,18 @@ class Json:
     """A body of JSON."""
 
     path: str
-    fingerprint: str
     content: bytes = attrs.field(repr=False)
 
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[Body, None]:
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from others; equal for equal requests."""
+        return fingerprint(self.content)
+
+    async def open(self, held: ExitStack) -> Body:  # noqa: ARG002 - nothing is open
         """Return the body of one attempt."""
         # aiohttp sends a file piece by piece, and warns of long bytes.
         data = self.content if len(self.content) < _LONG_BODY_BYTES else io.BytesIO(self.content)
-        yield Body(data, {"Content-Type": "application/json"})
+        return Body(data, _JSON_HEADERS)
 
 
 @attrs.frozen
@@ -88,19 +93,16 @@ class Form:
     fields: Mapping[str, str]
     files: tuple[File, ...]
 
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[Body, None]:
+    async def open(self, held: ExitStack) -> Body:
         """Return the body of one attempt."""
         form = aiohttp.FormData(quote_fields=False)  # "my cat.png" as browsers send it, not "my%20cat.png"
         for name, text in self.fields.items():
             form.add_field(name, text)
         is_left = threading.Event()
-        with ExitStack() as opened:
-            try:
-                await finish_in_thread(self._open_files, form, opened, is_left)
-                yield Body(form, {})
-            finally:
-                is_left.set()
+        opened = held.enter_context(ExitStack())
+        held.callback(is_left.set)
+        await finish_in_thread(self._open_files, form, opened, is_left)
+        return Body(form, {})
 
     def _open_files(self, form: aiohttp.FormData, opened: ExitStack, is_left: threading.Event) -> None:
         try:

@@ -20,6 +20,7 @@ Rejected: polling only while somebody waits. A handle must tell the truth about 
 import asyncio
 import contextvars
 import logging
+import time
 
 import anyio
 import attrs
@@ -33,16 +34,19 @@ from lemon_async.api.errors import (
     TransportError,
 )
 from lemon_async.api.wire import Alive, Denied, Missing, Noise, read_poll
+from lemon_async.client.gate import Gate
 from lemon_async.client.task import ImageTask
 from lemon_async.client.transport import Transport
-from lemon_async.pace.budget import Budget
+from lemon_async.pace.durations import Durations
 from lemon_async.pace.schedule import PollPolicy, Schedule
+from lemon_async.pace.turns import Priority
 
 __all__ = ["Poller"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _KNOWN_WORDS = frozenset({"pending", "processing", "completed", "failed"})
 _MOST_ODD_WORDS = 100
+_LONGEST_AGE_S = 86_400.0
 
 
 class Poller:
@@ -51,15 +55,19 @@ class Poller:
     Args:
         transport: What sends the polls.
         policy: When a task is polled, and for how long.
-        budget: Whose pauses the polls respect.
+        gate: Where polls wait for the rate limit, after paid requests.
+        durations: What is known of how long jobs last.
         limit: Number of polls under way at once.
     """
 
-    def __init__(self, transport: Transport, policy: PollPolicy, budget: Budget, *, limit: int) -> None:
+    def __init__(
+        self, transport: Transport, policy: PollPolicy, gate: Gate, *, durations: Durations, limit: int
+    ) -> None:
         self._transport = transport
         self._policy = policy
-        self._budget = budget
-        self._schedule: Schedule[str] = Schedule(policy)
+        self._gate = gate
+        self._ticket: asyncio.Future[bool] | None = None
+        self._schedule: Schedule[str] = Schedule(policy, durations)
         self._tasks: dict[str, ImageTask] = {}
         self._last_noise: dict[str, str] = {}
         self._odd_words: set[str] = set()
@@ -90,7 +98,8 @@ class Poller:
         loop = asyncio.get_running_loop()
         task_id = task.id or ""
         self._tasks[task_id] = task
-        self._schedule.add(task_id, loop.time(), is_fresh=is_fresh)
+        age_s = None if is_fresh else _age_s(task)
+        self._schedule.add(task_id, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
         self._news.set()
         if self._runner is None or self._runner.done():
             self._runner = loop.create_task(self._run(), name="lemon_async poller", context=contextvars.Context())
@@ -128,6 +137,9 @@ class Poller:
                 await self._sleep_until(wake_at)
             # No await between finding nothing to do and this line: whoever comes later starts a new runner.
             self._runner = None
+            if self._ticket is not None:
+                self._ticket.cancel()
+                self._ticket = None
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         if runner.cancelled():
@@ -144,13 +156,26 @@ class Poller:
 
     def _decide(self, polls: asyncio.TaskGroup) -> float | None:
         now = asyncio.get_running_loop().time()
-        decision = self._schedule.decide(now, slots=self._slots.value, clear_at=self._budget.clear_at)
+        granted = self._turns_granted()
+        slots = min(self._slots.value, granted + self._gate.room())
+        decision = self._schedule.decide(now, slots=slots)
         for task_id in decision.expired:
             self._expire(self._tasks[task_id])
         for task_id in decision.polls:
             self._slots.acquire_nowait()
             polls.create_task(self._poll(self._tasks[task_id], self._schedule.deadline(task_id) - now))
+        self._gate.take(max(len(decision.polls) - granted, 0))
+        if decision.waiting and self._slots.value and self._ticket is None:
+            self._ticket = self._gate.ticket(Priority.POLL)
+            self._ticket.add_done_callback(lambda _: self._news.set())
         return decision.wake_at
+
+    def _turns_granted(self) -> int:
+        """Return the number of polls that the gate has let through since it was asked: one, or none."""
+        if self._ticket is None or not self._ticket.done():
+            return 0
+        ticket, self._ticket = self._ticket, None
+        return int(ticket.result())
 
     async def _sleep_until(self, wake_at: float | None) -> None:
         """Sleep until `wake_at` or until there is news; no cancel scope, no asyncio task, one timer."""
@@ -173,7 +198,9 @@ class Poller:
 
     async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:
         try:
-            return read_poll(await self._transport.call("GET", task._path, timeout_s=max(time_left_s, 0.001)))
+            return read_poll(
+                await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001))
+            )
         except TransportError as failure:
             return Noise(failure.message)
 
@@ -181,14 +208,15 @@ class Poller:
         now = asyncio.get_running_loop().time()
         task_id = task.id or ""
         match reading:
-            case Alive(snapshot):
+            case Alive(snapshot, retry_after_s):
                 self._warn_of_odd_word(snapshot.status)
                 self._last_noise.pop(task_id, None)
                 task._update(snapshot)
                 if task.done:
+                    self._schedule.ended(task_id, now, is_success=snapshot.status == "completed")
                     self.end(task)
                 else:
-                    self._schedule.seen(task_id, now)
+                    self._schedule.seen(task_id, now, progress=snapshot.progress, retry_after_s=retry_after_s)
             case Missing(error):
                 if self._schedule.missing(task_id, now):
                     self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {error.message}"))
@@ -208,3 +236,16 @@ class Poller:
         if status not in _KNOWN_WORDS | self._odd_words and len(self._odd_words) < _MOST_ODD_WORDS:
             self._odd_words.add(status)
             logger.warning("the service sent the unknown task status %.40r; it counts as pending", status)
+
+
+def _age_s(task: ImageTask) -> float | None:
+    """Return for how long a task has been at work; `None` if that is not known, or makes no sense."""
+    created = task._reference.created
+    age_s = None if created is None else time.time() - created
+    return age_s if age_s is not None and 0 <= age_s <= _LONGEST_AGE_S else None
+
+
+def _model_of(task: ImageTask) -> str | None:
+    """Return the name under which a task's duration is learned: as it was asked for, else as the service has it."""
+    asked = None if task.request is None else task.request.model
+    return asked or task._reference.model

@@ -2,8 +2,8 @@
 
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -17,9 +17,9 @@ from lemon_async.api.sources import SourceFacts, unreadable
 from lemon_async.client.payload import File, Form, Json, Payload
 from lemon_async.client.sources import Picked, look_at, pick, places
 
-__all__ = ["build", "look", "prepared", "requested"]
+__all__ = ["build", "look", "prepare", "requested"]
 
-_OURS = ("lemon_async.", "contextlib")  # `async with session.stream(...)` enters through the latter
+_OURS = ("lemon_async.", "contextlib", "asyncio")  # `async with session.stream(...)` enters through the latter
 _UNKNOWN_TYPE = "application/octet-stream"
 
 # A picture that was forgotten is a problem of the contract, not a `TypeError`.
@@ -27,6 +27,10 @@ _STARTS: Mapping[Operation, Callable[[Any], dict[str, Any]]] = {
     "generate": lambda prompt: {"prompt": prompt},
     "edit": lambda prompt: {"prompt": prompt, "image": ()},
     "variation": lambda picture: {"image": picture},
+}
+
+_FIELDS: Mapping[type[Request], Mapping[str, object]] = {
+    kind: attrs.fields_dict(kind) for kind in (GenerateRequest, EditRequest, VariationRequest)
 }
 
 Kind = TypeVar("Kind", GenerateRequest, EditRequest, VariationRequest)
@@ -43,9 +47,9 @@ def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind
     Raises:
         ContractError: A field that this kind of request does not have, or a request of another kind.
     """
-    known = attrs.fields_dict(kind)
-    unknown = tuple(Problem(name, _advice_on(name, list(known))) for name in fields if name not in known)
-    if unknown:
+    known = _FIELDS[kind]
+    if not fields.keys() <= known.keys():
+        unknown = tuple(Problem(name, _advice_on(name, list(known))) for name in fields if name not in known)
         raise ContractError(problems=unknown)
     given = {name: value for name, value in fields.items() if value is not None or name not in {"image", "mask"}}
     if isinstance(start, kind):
@@ -76,20 +80,29 @@ def look(request: Request) -> tuple[SourceFacts, ...]:
     return tuple(look_at(place, source) for place, source in places(request))
 
 
-@asynccontextmanager
-async def prepared(request: Request, *, is_checked: bool, is_stream: bool = False) -> AsyncGenerator[Payload, None]:
-    """Read what there is to read, check everything, and return the body; what was copied lasts as long as the block.
+async def prepare(request: Request, held: ExitStack, *, is_checked: bool, is_stream: bool = False) -> Payload:
+    """Read what there is to read, check everything, and return the body.
+
+    Args:
+        request: The request.
+        held: Keeps what was copied, until the request is done with.
+        is_checked: Whether the documented rules are checked.
+        is_stream: Whether the answer is to come event by event.
 
     Raises:
         ContractError: With every problem that was found, or when a picture cannot be read.
     """
-    with ExitStack() as held:
-        picked = () if isinstance(request, GenerateRequest) else await pick(request, held, is_checked=is_checked)
-        facts = [source.facts for source in picked]
-        problems = check(request, facts, is_stream=is_stream) if is_checked else unreadable(facts)
-        if problems:
-            raise ContractError(problems=problems)
-        yield _payload(request, picked, is_stream=is_stream)
+    picked = () if isinstance(request, GenerateRequest) else await pick(request, held, is_checked=is_checked)
+    facts = [source.facts for source in picked]
+    try:
+        payload = _payload(request, picked, is_stream=is_stream)
+    except ContractError as refusal:
+        problems = (check(request, facts, is_stream=is_stream) if is_checked else unreadable(facts)) or refusal.problems
+        raise ContractError(problems=problems) from None
+    problems = check(request, facts, is_stream=is_stream, is_written=True) if is_checked else unreadable(facts)
+    if problems:
+        raise ContractError(problems=problems)
+    return payload
 
 
 def _payload(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> Payload:
@@ -98,7 +111,7 @@ def _payload(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> 
     references = [source.reference for source in picked if source.reference is not None]
     if isinstance(request, GenerateRequest) or (references and len(references) == len(picked)):
         content = encode(request, references, is_stream=is_stream)
-        return Json(path, fingerprint(content), content)
+        return Json(path, content)
     digests = [f"{source.facts.place} {source.upload.digest}" for source in picked if source.upload]
     return Form(
         path=path,

@@ -49,7 +49,7 @@ class TaskRegistry:
             ContractError: `reference` is neither an id nor a token.
         """
         found = parse_reference(reference)
-        snapshot = TaskSnapshot(status="pending", task_id=found.task_id, poll_url=found.poll_url, model=found.model)
+        snapshot = TaskSnapshot(status="pending", **attrs.asdict(found))
         try:
             path, fault = poll_path(self._origin, found.task_id, found.poll_url)
         except ValueError as refusal:

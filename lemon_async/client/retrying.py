@@ -36,15 +36,17 @@ async def retrying(
         what: What it is, for the log.
     """
     loop = asyncio.get_running_loop()
-    started = loop.time()
+    failed_at = None
     patience_s = None
     for number in count(1):
         try:
             return await attempt(patience_s)
         except LemonError as error:
+            # Not from the beginning: who waits in line behind a thousand others would have no time left.
+            failed_at = failed_at or loop.time()
             wait_s = policy.wait_s(
                 attempt=number,
-                elapsed_s=loop.time() - started,
+                elapsed_s=loop.time() - failed_at,
                 retry_after_s=getattr(error, "retry_after", None),
                 jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
             )
@@ -52,7 +54,7 @@ async def retrying(
                 raise
             logger.warning("sending %s again in %.1f s, because: %s", what, wait_s, error)
         await transport.pause(wait_s)
-        patience_s = max(policy.max_elapsed_s - (loop.time() - started), 0.0)
+        patience_s = max(policy.max_elapsed_s - (loop.time() - failed_at), 0.0)
     raise AssertionError("unreachable")
 
 

@@ -1,11 +1,9 @@
 """`LemonSession`: the object users hold, and the owner of everything that runs for them."""
 
-import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self, Unpack
-from urllib.parse import urlsplit
+from typing import Any, Self, Unpack
 
 from lemon_async.api.contracts import check
 from lemon_async.api.errors import Problem, SubmissionUnknown
@@ -21,32 +19,24 @@ from lemon_async.api.requests import (
     VariationFields,
     VariationRequest,
 )
-from lemon_async.api.urls import is_loopback
-from lemon_async.client import fanout
-from lemon_async.client.calls import Calls
-from lemon_async.client.download import Downloads
-from lemon_async.client.exchange import Answer
+from lemon_async.client.completion import as_completed
+from lemon_async.client.engine import Engine
+from lemon_async.client.fanout import Outcomes
+from lemon_async.client.feed import Items
 from lemon_async.client.files import Files
 from lemon_async.client.image import Images
 from lemon_async.client.key import ApiKey
-from lemon_async.client.lifetime import Lifetime
 from lemon_async.client.models import find_models, get_model
 from lemon_async.client.money import Spent
-from lemon_async.client.poller import Poller
-from lemon_async.client.preparation import build, look, prepared, requested
-from lemon_async.client.registry import TaskRegistry
-from lemon_async.client.settings import check_settings
+from lemon_async.client.preparation import build, look, requested
+from lemon_async.client.settings import Settings
 from lemon_async.client.stream import ImageStream
-from lemon_async.client.submission import Order, Submissions
 from lemon_async.client.task import ImageTask
-from lemon_async.client.transport import Timeouts, Transport
-from lemon_async.pace.budget import Budget
+from lemon_async.client.transport import Timeouts
 from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
 
 __all__ = ["LemonSession"]
-
-logger: logging.Logger = logging.getLogger("lemon_async")
 
 
 class LemonSession:
@@ -62,10 +52,16 @@ class LemonSession:
         polling: How pending tasks are looked after.
         retry: When a request is sent again: a paid one only if it was provably not sold.
         timeouts: Bounds of each exchange with the network.
+        requests_per_minute: What the account allows, for submits, polls and all the rest together. It is never
+            exceeded, so no request is wasted on a 429; leave room for other programs on the same account. By default
+            it is learned from the answers, which costs some dozen 429s if their headers do not tell it.
         max_submits: Number of paid requests under way at once; more wait their turn.
-        max_polls: Number of polls under way at once.
+        max_polls: Number of polls under way at once: more of them find out sooner when many jobs end together, and
+            take more connections.
         max_downloads: Number of downloads under way at once.
         check_contracts: Check requests against the documented rules before any money is spent.
+        durations: What another session had learned of how long jobs last, as its `durations` has it: polling is then
+            right from the first job.
 
     Raises:
         ContractError: A setting cannot work; nothing was connected.
@@ -79,37 +75,31 @@ class LemonSession:
         polling: PollPolicy = PollPolicy(),
         retry: RetryPolicy = RetryPolicy(),
         timeouts: Timeouts = Timeouts(),
+        requests_per_minute: int | None = None,
         max_submits: int = 100,
         max_polls: int = 10,
         max_downloads: int = 8,
         check_contracts: bool = True,
+        durations: Mapping[str, Any] | None = None,
     ) -> None:
         key = ApiKey.from_environment() if api_key is None else ApiKey(api_key)
         del api_key  # a traceback that shows local variables must not show it
-        limits = {"max_submits": max_submits, "max_polls": max_polls, "max_downloads": max_downloads}
-        policies: dict[str, tuple[object, type[object]]] = {
-            "polling": (polling, PollPolicy),
-            "retry": (retry, RetryPolicy),
-            "timeouts": (timeouts, Timeouts),
-        }
-        self.base_url: str = check_settings(base_url, key, limits, policies)
-        budget = Budget()
-        self._check_contracts = check_contracts
-        self._transport = Transport(self.base_url, key, timeouts=timeouts, budget=budget)
-        self._submissions = Submissions(self._transport, retry, limit=max_submits)
-        self._poller = Poller(self._transport, polling, budget, limit=max_polls)
-        self._downloads = Downloads(
-            total_s=timeouts.download_s,
-            connect_s=timeouts.connect_s,
-            limit=max_downloads,
-            allow_loopback=is_loopback(urlsplit(self.base_url).hostname or ""),
-            mask=key.mask,
+        settings = Settings(
+            base_url=base_url,
+            key=key,
+            polling=polling,
+            retry=retry,
+            timeouts=timeouts,
+            requests_per_minute=requests_per_minute,
+            max_submits=max_submits,
+            max_polls=max_polls,
+            max_downloads=max_downloads,
+            check_contracts=check_contracts,
+            durations=durations,
         )
-        self._calls = Calls(self._transport, retry)
-        parts = (self._transport, self._downloads, self._poller)
-        self._life = Lifetime(parts, close_s=timeouts.close_s)
-        self._tasks = TaskRegistry(self._life, self.base_url, self._calls, self._poller, self._downloads)
-        self.files: Files = Files(self._calls, self._check_usable, download_s=timeouts.download_s)
+        self._engine = Engine(settings)
+        self.base_url: str = self._engine.origin
+        self.files: Files = Files(self._engine.calls, self._check_usable, download_s=timeouts.download_s)
 
     async def generate(
         self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[GenerateFields]
@@ -153,7 +143,7 @@ class LemonSession:
             **fields: See `EditFields`; the server's default model is `dall-e-2`.
         """
         request = build(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
-        return await (await self._submit(request, check_contracts))
+        return await (await self._engine.submit(request, check_contracts))
 
     async def vary(
         self,
@@ -171,7 +161,7 @@ class LemonSession:
             **fields: See `VariationFields`.
         """
         request = build(VariationRequest, fields, image)
-        return await (await self._submit(request, check_contracts))
+        return await (await self._engine.submit(request, check_contracts))
 
     async def submit(
         self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
@@ -191,7 +181,7 @@ class LemonSession:
         Raises:
             ContractError, TransportError, ApiError, SubmissionUnknown: As for `generate`.
         """
-        return await self._submit(requested(prompt, fields), check_contracts)
+        return await self._engine.submit(requested(prompt, fields), check_contracts)
 
     @asynccontextmanager
     async def stream(
@@ -210,19 +200,9 @@ class LemonSession:
             SubmissionUnknown: On entering or reading; `partial_images` holds what had arrived.
             TaskFailed: While reading: the service gave up.
         """
-        self._check_usable()
         request = requested(prompt, fields)
-        async with prepared(request, is_checked=self._is_checked(check_contracts), is_stream=True) as payload:
-            order = Order(request, payload)
-            async with self._submissions.stream(order) as answer:
-                source = answer if isinstance(answer, Answer) else self._tasks.adopt(answer, request)
-                stream = ImageStream(
-                    order, source, self._submissions, download=self._tasks.download, conclude=self._tasks.account.sold
-                )
-                try:
-                    yield stream
-                finally:
-                    await stream._leave()
+        async with self._engine.stream(request, check_contracts) as stream:
+            yield stream
 
     def check(
         self, prompt: str | Request, /, *, is_stream: bool = False, **fields: Unpack[JobFields]
@@ -244,7 +224,50 @@ class LemonSession:
             ContractError: `reference` is neither an id nor a token.
         """
         self._check_usable()
-        return self._tasks.resume(reference)
+        return self._engine.tasks.resume(reference)
+
+    def map(
+        self,
+        requests: Items,
+        /,
+        *,
+        in_flight: int = 100,
+        ordered: bool = False,
+        fail_fast: bool = False,
+        check_contracts: bool | None = None,
+        **fields: Unpack[JobFields],
+    ) -> Outcomes:
+        """Have many pictures made: `async with session.map(prompts, ...) as outcomes: async for outcome in outcomes`.
+
+        Spends money, once for each request. Each ends in an `Outcome` with its images or its error; one failure never
+        ends the rest. Leaving the block, by cancelling or otherwise, submits nothing more, and waits at most
+        `Timeouts.close_s` for answers that are on their way; what was sold runs on, is billed, and stands in
+        `outcomes.pending`.
+
+        Args:
+            requests: Prompts or requests, from any iterable or async iterable; read one by one, as room comes, in one
+                asyncio task. A slow synchronous one holds the event loop; a generator is not closed when the block is
+                left.
+            in_flight: Number of jobs that are out at once. One counts from its submit until its outcome is taken, so
+                a slow reader slows the spending down. A job is two requests: 1,000 requests a minute and jobs of 45 s
+                are kept busy by 375 of them.
+            ordered: Hand outcomes out in the order of the input, not as they end.
+            fail_fast: Raise the first error of a job instead of handing it out, and submit nothing more.
+            check_contracts: Overrides the session's setting for these requests.
+            **fields: See `GenerateFields`; they hold for every request and take precedence over its own.
+
+        Raises:
+            ContractError: `requests` or `in_flight` make no sense, or there is no such field; nothing was sent.
+        """
+        self._check_usable()
+        return self._engine.fan_outs.open(
+            requests,
+            fields,
+            check_contracts=check_contracts,
+            in_flight=in_flight,
+            ordered=ordered,
+            fail_fast=fail_fast,
+        )
 
     def as_completed(self, tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
         """Iterate over tasks in the order in which they end, well or badly; awaiting each then takes no time.
@@ -252,22 +275,32 @@ class LemonSession:
         Leaving the loop or cancelling ends the watching only. Spends nothing.
         """
         self._check_usable()
-        return fanout.as_completed(tasks)
+        return as_completed(tasks)
 
     @property
     def pending(self) -> tuple[ImageTask, ...]:
         """The tasks of this session that are not over, oldest first."""
-        return self._poller.pending
+        return self._engine.poller.pending
 
     @property
     def unknown_submissions(self) -> tuple[SubmissionUnknown, ...]:
         """The last 1,000 paid requests whose fate is unknown, cancelled ones included."""
-        return tuple(self._submissions.unknown)
+        return tuple(self._engine.submissions.unknown)
 
     @property
     def spent(self) -> Spent:
         """What this session has bought so far, in requests: sold, settled, released, unknown."""
-        return self._tasks.account.spent(self._submissions.doubted)
+        return self._engine.tasks.account.spent(self._engine.submissions.doubted)
+
+    @property
+    def durations(self) -> Mapping[str, Any]:
+        """What the session has learned of how long jobs last; JSON can hold it, and the next session take it."""
+        return self._engine.durations.export()
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """What the account is taken to allow: as given, or as learned so far; `None` while nothing is known."""
+        return self._engine.gate.budget.requests_per_minute
 
     async def upload(
         self,
@@ -308,7 +341,7 @@ class LemonSession:
         """
         self._check_usable()
         filters = {"recommended_for": recommended_for, "category": category, "provider": provider, "tag": tag}
-        return await find_models(self._calls, **filters)
+        return await find_models(self._engine.calls, **filters)
 
     async def model(self, model: str, /) -> Model:
         """Return all there is to know about a model. Spends nothing; cancelling and errors are those of `models`.
@@ -317,7 +350,7 @@ class LemonSession:
             NotFound: There is none of this id; `did_you_mean` may tell which is meant.
         """
         self._check_usable()
-        return await get_model(self._calls, model)
+        return await get_model(self._engine.calls, model)
 
     async def aclose(self) -> None:
         """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
@@ -325,7 +358,7 @@ class LemonSession:
         Pending tasks end with `SessionMisuse` and can be resumed by their token; paid requests under way become
         `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on. Spends nothing.
         """
-        await self._life.end()
+        await self._engine.life.end()
 
     async def __aenter__(self) -> Self:
         self._check_usable()
@@ -340,22 +373,13 @@ class LemonSession:
         await self.aclose()
 
     def _check_usable(self) -> None:
-        self._life.check()
-
-    async def _submit(self, request: Request, check_contracts: bool | None) -> ImageTask:
-        self._check_usable()
-        async with prepared(request, is_checked=self._is_checked(check_contracts)) as payload:
-            sale = await self._submissions.submit(Order(request, payload))
-        return self._tasks.adopt(sale, request)
-
-    def _is_checked(self, check_contracts: bool | None) -> bool:
-        return self._check_contracts if check_contracts is None else check_contracts
+        self._engine.life.check()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_life"):
+        if not hasattr(self, "_engine"):
             return "<LemonSession refused>"  # as tracebacks of `__init__` show it
-        state = "closed" if self._life.is_closed else "open"
+        state = "closed" if self._engine.life.is_closed else "open"
         return (
-            f"<LemonSession {self.base_url} [{state} | {self._submissions.under_way} submits | "
-            f"{len(self._poller)} tasks pending, {self._poller.under_way} polls]>"
+            f"<LemonSession {self.base_url} [{state} | {self._engine.submissions.under_way} submits | "
+            f"{len(self._engine.poller)} tasks pending, {self._engine.poller.under_way} polls]>"
         )

@@ -1,44 +1,83 @@
-"""The check of a session's settings: every problem at once, before anything is connected."""
+"""The settings of a session, and their check: every problem at once, before anything is connected."""
 
 import os
 from collections.abc import Mapping
+from typing import Any
+
+import attrs
 
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.urls import DEFAULT_ORIGIN, parse_base_url
 from lemon_async.client.key import ApiKey
+from lemon_async.client.transport import Timeouts
+from lemon_async.pace.durations import Durations
+from lemon_async.pace.retry import RetryPolicy
+from lemon_async.pace.schedule import PollPolicy
 
-__all__ = ["BASE_URL_VARIABLE", "check_settings"]
+__all__ = ["BASE_URL_VARIABLE", "Settings", "find_origin"]
 
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
+_LIMITS = ("requests_per_minute", "max_submits", "max_polls", "max_downloads")
+_POLICIES: Mapping[str, type[object]] = {"polling": PollPolicy, "retry": RetryPolicy, "timeouts": Timeouts}
 
 
-def check_settings(
-    base_url: str | None,
-    key: ApiKey,
-    limits: Mapping[str, int],
-    policies: Mapping[str, tuple[object, type[object]]],
-) -> str:
-    """Return the origin to talk to.
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What `LemonSession` was given; see there."""
+
+    base_url: str | None
+    key: ApiKey
+    polling: PollPolicy
+    retry: RetryPolicy
+    timeouts: Timeouts
+    requests_per_minute: int | None
+    max_submits: int
+    max_polls: int
+    max_downloads: int
+    check_contracts: bool
+    durations: Mapping[str, Any] | None
+
+    def checked(self) -> tuple[str, Durations]:
+        """Return the origin to talk to, and what is known of how long jobs last.
+
+        Raises:
+            ContractError: With all that is wrong.
+        """
+        origin, durations = "", Durations()
+        problems: list[Problem] = []
+        try:
+            origin = find_origin(self.base_url, self.key)
+        except ContractError as refusal:
+            problems += refusal.problems
+        for name in _LIMITS:
+            value = getattr(self, name)
+            if (type(value) is not int or value < 1) and (name, value) != ("requests_per_minute", None):
+                problems.append(Problem(name, f"must be a whole number from 1, not {value!r:.80}"))
+        for name, kind in _POLICIES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                problems.append(Problem(name, f"must be a {kind.__name__}, not {value!r:.80}"))
+        if self.durations is not None:
+            try:
+                durations = Durations.restore(self.durations)
+            except ContractError as refusal:
+                problems += refusal.problems
+        if problems:
+            raise ContractError(problems=tuple(problems))
+        return origin, durations
+
+
+def find_origin(base_url: str | None, key: ApiKey) -> str:
+    """Return the origin that a key is sent to.
 
     Raises:
-        ContractError: With all that is wrong.
+        ContractError: The key or the address cannot work.
     """
     problems = key.problems()
     try:
         origin = parse_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN)
     except ValueError as fault:
-        problems.append(Problem("base_url", str(fault)))
-        origin = ""
-    problems += [
-        Problem(name, f"must be a whole number from 1, not {value!r}")
-        for name, value in limits.items()
-        if type(value) is not int or value < 1
-    ]
-    problems += [
-        Problem(name, f"must be a {kind.__name__}, not {value!r}")
-        for name, (value, kind) in policies.items()
-        if not isinstance(value, kind)
-    ]
+        raise ContractError(problems=(*problems, Problem("base_url", str(fault)))) from None
     if problems:
         raise ContractError(problems=tuple(problems))
     return origin

@@ -15,7 +15,7 @@ import copy
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TypeVar
 
 import anyio
@@ -79,13 +79,25 @@ class Submissions:
     def __init__(self, transport: Transport, policy: RetryPolicy, *, limit: int) -> None:
         self._transport = transport
         self._policy = policy
-        self._slots = anyio.Semaphore(limit)
-        self.under_way: int = 0
+        self._limit = limit
+        self._slots = anyio.Semaphore(limit, fast_acquire=True)
         self.doubted: int = 0
         self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MOST_REMEMBERED)
 
-    async def submit(self, order: Order) -> Sale:
+    @property
+    def under_way(self) -> int:
+        """Number of paid requests under way."""
+        return self._limit - self._slots.value
+
+    async def submit(
+        self, order: Order, *, is_wanted: Callable[[], bool] = lambda: True, line: asyncio.Lock | None = None
+    ) -> Sale:
         """Have a job sold, once. May spend money.
+
+        Args:
+            order: The job.
+            is_wanted: Tells whether it may still be sent again.
+            line: Held while it waits for its turn, so that those who share a line take up one place before others.
 
         Raises:
             TransportError: It was never sent, and there is no time left to try.
@@ -95,11 +107,14 @@ class Submissions:
 
         async def attempt(patience_s: float | None) -> TaskSnapshot:
             with self.doubting(order):
-                response = await self._transport.submit(order.payload, patience_s=patience_s)
+                await self._admit(patience_s, line)
+                try:
+                    response = await self._transport.submit(order.payload)
+                finally:
+                    self._slots.release()
             return self._accepted(order, response)
 
-        async with self._slot():
-            return self._sale(order, await self._with_retries(attempt))
+        return self._sale(order, await self._with_retries(attempt, is_wanted))
 
     @asynccontextmanager
     async def stream(self, order: Order) -> AsyncGenerator[Answer | Sale, None]:
@@ -111,23 +126,33 @@ class Submissions:
             TransportError, ApiError, SubmissionUnknown: As for `submit`.
         """
 
-        async def attempt(patience_s: float | None) -> tuple[Answer | TaskSnapshot, AsyncExitStack]:
-            async with AsyncExitStack() as held:
-                with self.doubting(order):
-                    opening = self._transport.stream(order.payload, patience_s=patience_s)
-                    answer = await held.enter_async_context(opening)
-                    response = None if answer.is_events else await answer.read(MAX_BODY_BYTES)
-                return answer if response is None else self._accepted(order, response), held.pop_all()
-            raise AssertionError("unreachable")
+        async def attempt(patience_s: float | None) -> Answer | TaskSnapshot:
+            held.close()  # what another attempt has left
+            with self.doubting(order):
+                await self._admit(patience_s)
+                held.callback(self._slots.release)
+                answer = await self._transport.stream(order.payload, held)
+                if answer.is_events:
+                    return answer
+                response = await answer.read(MAX_BODY_BYTES)
+            return self._accepted(order, response)
 
-        async with AsyncExitStack() as open_until_read:
-            await open_until_read.enter_async_context(self._slot())
-            answer, held = await self._with_retries(attempt)
-            await open_until_read.enter_async_context(held)
+        with ExitStack() as held:
+            answer = await self._with_retries(attempt)
             if isinstance(answer, Answer):
                 yield answer
                 return
         yield self._sale(order, answer)
+
+    async def _admit(self, patience_s: float | None, line: asyncio.Lock | None = None) -> None:
+        """Wait for a slot, and then for the turn: nothing is between the turn and the sending."""
+        async with line or nullcontext():
+            await self._slots.acquire()
+            try:
+                await self._transport.admit(patience_s)
+            except BaseException:
+                self._slots.release()
+                raise
 
     @contextmanager
     def doubting(self, order: Order, delivered: Delivered = Delivered()) -> Iterator[None]:
@@ -141,7 +166,8 @@ class Submissions:
             yield
         except NoAnswer as failure:
             if not failure.was_sent:
-                raise TransportError(message=f"not sent, nothing was sold: {failure.reason}") from failure
+                message = f"not sent, nothing was sold: {failure.reason}"
+                raise TransportError(message=message, retry_after=failure.retry_after_s) from failure
             raise self.doubt(order, failure.reason, status=failure.status, delivered=delivered) from failure
         except asyncio.CancelledError as cancelled:
             if isinstance(cancelled.__cause__, NoAnswer) and cancelled.__cause__.was_sent:
@@ -181,24 +207,17 @@ class Submissions:
             older = self.unknown[-_MOST_WITH_PICTURES - 1]
             self.unknown[-_MOST_WITH_PICTURES - 1] = attrs.evolve(older, partial_images=(), images=())
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[None, None]:
-        async with self._slots:
-            self.under_way += 1
-            try:
-                yield
-            finally:
-                self.under_way -= 1
-
-    async def _with_retries(self, attempt: Callable[[float | None], Awaitable[T]]) -> T:
-        """Attempt until it succeeds or must not be repeated."""
+    async def _with_retries(
+        self, attempt: Callable[[float | None], Awaitable[T]], is_wanted: Callable[[], bool] = lambda: True
+    ) -> T:
+        """Attempt until it succeeds, must not be repeated, or is not wanted any more."""
         doubts: list[SubmissionUnknown] = []
 
         def may_repeat(error: LemonError) -> bool:
             if isinstance(error, SubmissionUnknown):
                 doubts.append(error)
-                return self._policy.resubmit_unknown
-            return is_never_done(error)
+                return self._policy.resubmit_unknown and is_wanted()
+            return is_never_done(error) and is_wanted()
 
         try:
             return await retrying(

@@ -73,7 +73,7 @@ class ImageTask:
         self._owner = owner
         self._path = path
         # From the first answer: later ones need not repeat what they said of themselves.
-        self._reference = TaskReference(snapshot.task_id or "", snapshot.poll_url, snapshot.model)
+        self._reference = TaskReference(snapshot.task_id or "", snapshot.poll_url, snapshot.model, snapshot.created)
         self._download = download
         self._images: Images | None = None
         self._failure: LemonError | None = None
@@ -130,8 +130,10 @@ class ImageTask:
         if timeout_s is not None and not is_duration(timeout_s):
             problem = Problem("timeout_s", f"must be seconds, finite and not negative, not {timeout_s!r}")
             raise ContractError(problems=(problem,))
+        if self.done:
+            return self._result()
         try:
-            async with asyncio.timeout(None if self.done else timeout_s):
+            async with asyncio.timeout(timeout_s):
                 while not self.done:
                     await self._change()
         except TimeoutError:

@@ -16,11 +16,19 @@ _PREFIX = "lemon1."
 
 @attrs.frozen
 class TaskReference:
-    """Where a task is found: its id, and the address that the service told to poll."""
+    """Where a task is found, and what helps to poll it well.
+
+    Attributes:
+        task_id: Its id.
+        poll_url: The address that the service told to poll.
+        model: What makes its pictures.
+        created: When the service took it, in Unix seconds.
+    """
 
     task_id: str
     poll_url: str | None = None
     model: str | None = None
+    created: int | None = None
 
     def token(self) -> str:
         """Return the reference as one word of ASCII."""
@@ -58,6 +66,9 @@ def _unpack(word: str) -> TaskReference:
     values = {name: fields.get(name) for name in ("task_id", "poll_url", "model")}
     if not all(value is None or isinstance(value, str) for value in values.values()):
         raise ValueError("the token is damaged")
+    created = fields.get("created")
+    if type(created) is not int:
+        created = None
     if not values["poll_url"]:
         task_path(values["task_id"])
-    return TaskReference(**values)
+    return TaskReference(**values, created=created)

@@ -6,6 +6,9 @@
         ...                                                     # any client, at emu.base_url
         assert emu.ledger.sold["my prompt"] == 1                # nobody paid twice
 
+A minute lasts a second here, and `LemonSession` expects jobs of a minute: one that is to look often has
+`polling=PollPolicy(min_gap_s=0.01, max_gap_s=0.05)`.
+
 Faults are described in `faults`, what they can do in `actions`.
 """
 

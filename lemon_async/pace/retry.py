@@ -14,8 +14,8 @@ class RetryPolicy:
     What is free and changes nothing, such as `models`, is also asked again after faults of the way.
 
     Attributes:
-        max_elapsed_s: No further attempt starts later than this after the first one. A `Retry-After` that
-            does not fit raises at once: waiting for it would be in vain.
+        max_elapsed_s: No further attempt is made later than this after the first one has failed, apart from its wait
+            in line. A `Retry-After` that does not fit raises at once: waiting for it would be in vain.
         first_backoff_s: Longest wait before the second attempt; it doubles from attempt to attempt.
         max_backoff_s: No backoff is longer.
         max_retry_after_s: A longer `Retry-After` is cut to this.
@@ -34,7 +34,7 @@ class RetryPolicy:
 
         Args:
             attempt: Number of attempts made so far, from 1.
-            elapsed_s: Seconds since the first attempt began.
+            elapsed_s: Seconds since the first attempt failed.
             retry_after_s: What the service asked for, if it did.
             jitter: A number in [0, 1) that spreads clients who failed together.
         """

@@ -362,3 +362,10 @@ def test_check_of_wrong_types_never_raises(fields):
 )
 def test_check_of_an_edit_of_wrong_types_never_raises(fields):
     assert all(problem.message for problem in check(EditRequest(**fields)))
+
+
+def test_request_that_is_written_already_meets_the_rules_alone():
+    """Whoever has written it knows what cannot be; it is not written a second time."""
+    assert check(GenerateRequest("a cat", extra={"seed": 2**70})) != ()
+    assert check(GenerateRequest("a cat", extra={"seed": 2**70}), is_written=True) == ()
+    assert check(GenerateRequest("a cat", n=99), is_written=True) != ()

@@ -319,6 +319,11 @@ def test_poll_tells_about_its_task_or_is_noise(status, body, kind):
     assert type(read_poll(answer(body, status))) is kind
 
 
+@pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("0.5", 0.5), ("soon", None), ("-1", 0.0)])
+def test_poll_of_a_pending_task_may_ask_to_be_left_alone(header, seconds):
+    assert read_poll(answer({"task_id": "t1", "status": "pending"}, retry_after=header)).retry_after_s == seconds
+
+
 def test_poll_of_an_unknown_task_keeps_the_services_words():
     """The page "Get image status" has the code and the message."""
     reading = read_poll(answer(LOST, 404))

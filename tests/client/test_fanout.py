@@ -1,118 +1,758 @@
-"""Many tasks are watched at once, in the order in which they end."""
+"""`LemonSession.map`: every request is sold once and ends in one outcome, and whoever leaves knows what was sold."""
 
 import asyncio
-import contextlib
+import gc
+import weakref
 
+import anyio
 import pytest
 
-from lemon_async import TaskLost
-from lemon_async.api.models import ImageData, TaskSnapshot
-from lemon_async.client.fanout import as_completed
-from lemon_async.client.task import ImageTask
+from lemon_async import (
+    ApiError,
+    ContractError,
+    EditRequest,
+    GenerateRequest,
+    LemonSession,
+    RateLimited,
+    RetryPolicy,
+    SessionMisuse,
+    SubmissionUnknown,
+    TaskFailed,
+    Timeouts,
+)
+from lemon_async.emulator import Blackhole, Fail, Latency, Reset, Status, Stuck
+
+MODEL = "flux-pro"
+INLINE = "dall-e-3"
+PATIENT = RetryPolicy(max_elapsed_s=60, first_backoff_s=0.001, max_backoff_s=0.01)
 
 
-class Owner:
-    """A session that is always fit for use."""
-
-    def check_usable(self, task):
-        pass
+def prompts(number):
+    return [f"p{index}" for index in range(number)]
 
 
-def make(name):
-    return ImageTask(Owner(), TaskSnapshot(status="pending", task_id=name), download=None)
+class Source:
+    """An iterable of prompts that counts what was pulled."""
+
+    def __init__(self, number, is_async=False):
+        self.number = number
+        self.is_async = is_async
+        self.pulled = 0
+
+    def items(self):
+        return self._later() if self.is_async else self._now()
+
+    def _now(self):
+        while self.pulled < self.number:
+            self.pulled += 1
+            yield f"p{self.pulled - 1}"
+
+    async def _later(self):
+        for prompt in self._now():
+            await asyncio.sleep(0)
+            yield prompt
 
 
-def complete(task):
-    images = (ImageData(url="https://cdn.test/1.png"),)
-    task._update(TaskSnapshot(status="completed", task_id=task.id, images=images))
+async def outcomes_of(session, items, **options):
+    options = {"model": MODEL, **options}
+    async with session.map(items, **options) as outcomes:
+        return [outcome async for outcome in outcomes]
 
 
-@pytest.fixture
-def tasks():
-    return [make(name) for name in "abc"]
+async def collect(outcomes, seen):
+    """Read to the end; what came before an error is seen, too."""
+    async for outcome in outcomes:
+        seen.append(outcome)
 
 
-async def watch(tasks):
-    """Start watching; return the ids as they come, and the asyncio task that collects them."""
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def submits(emulator):
+    return sum(request.route == "submit" for request in emulator.requests)
+
+
+def workers():
+    return [task for task in asyncio.all_tasks() if task.get_name() == "lemon_async map"]
+
+
+# Every request ends in one outcome
+
+
+@pytest.mark.parametrize("in_flight", [1, 7, 200])
+@pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
+async def test_every_request_is_sold_once_and_ends_in_one_outcome(connect, emulator, in_flight, is_async):
+    async with connect() as session:
+        outcomes = await outcomes_of(session, Source(30, is_async).items(), in_flight=in_flight)
+        assert session.pending == ()
+    assert sorted(outcome.index for outcome in outcomes) == list(range(30))
+    assert all(outcome.request.prompt == f"p{outcome.index}" for outcome in outcomes)
+    assert all(len(outcome.images) == 1 and outcome.error is None for outcome in outcomes)
+    assert emulator.ledger.settled == dict.fromkeys(prompts(30), 1)
+
+
+async def test_outcome_carries_its_task_and_its_images(connect):
+    async with connect() as session:
+        (outcome,) = await outcomes_of(session, ["a cat"])
+        assert outcome.request == GenerateRequest("a cat", model=MODEL)
+        assert outcome.task.request == outcome.request
+        assert outcome.images is await outcome.task
+
+
+async def test_ordered_outcomes_come_in_the_order_of_the_input(connect, emulator):
+    emulator.fault("submit", Latency(20), prompt="^p[037]$")
+    async with connect() as session:
+        outcomes = await outcomes_of(session, prompts(12), ordered=True, in_flight=4)
+    assert [outcome.index for outcome in outcomes] == list(range(12))
+
+
+async def test_outcomes_come_as_they_end(connect, emulator):
+    emulator.fault("submit", Latency(40), prompt="^p0$")
+    async with connect() as session:
+        outcomes = await outcomes_of(session, prompts(3), model=INLINE)
+    assert outcomes[-1].index == 0
+
+
+async def test_no_request_is_over_at_once(connect, emulator):
+    async with connect() as session:
+        assert await outcomes_of(session, []) == []
+        assert await outcomes_of(session, Source(0, is_async=True).items(), ordered=True) == []
+    assert emulator.requests == []
+
+
+async def test_fields_hold_for_every_request_and_take_precedence(connect):
+    async with connect() as session:
+        wishes = ["a", GenerateRequest("b", model="dall-e-2", n=2)]
+        outcomes = await outcomes_of(session, wishes, model=MODEL, ordered=True)
+    assert [outcome.request for outcome in outcomes] == [
+        GenerateRequest("a", model=MODEL),
+        GenerateRequest("b", model=MODEL, n=2),
+    ]
+
+
+async def test_edits_are_mapped_like_any_request(connect, emulator, picture):
+    small = picture(mode="RGB")
+    wishes = [EditRequest(prompt, image=small, model=MODEL) for prompt in prompts(3)]
+    async with connect() as session:
+        async with session.map(wishes) as outcomes:
+            assert [len(outcome.images) async for outcome in outcomes] == [1, 1, 1]
+        async with session.map(["hat", "cap"], image=small, model=MODEL) as outcomes:
+            assert {type(outcome.request) async for outcome in outcomes} == {EditRequest}
+    assert set(emulator.ledger.sold.values()) == {1}
+    assert emulator.ledger.sold.total() == 5
+
+
+# What goes wrong with one is its own affair
+
+
+async def test_failures_stand_in_their_own_outcomes_only(connect, emulator):
+    """Refused by contract, refused by the service, failed, in doubt: the rest goes on."""
+    emulator.fault("submit", Status(400), prompt="^p1$")
+    emulator.fault("submit", Fail("no luck"), prompt="^p2$")
+    emulator.fault("submit", Reset("request_end"), prompt="^p3$")
+    wishes = [*prompts(5), GenerateRequest("p5", n=99), "p6"]
+    async with connect() as session:
+        outcomes = await outcomes_of(session, wishes, ordered=True, in_flight=2)
+        (doubt,) = session.unknown_submissions
+    errors = [type(outcome.error).__name__ for outcome in outcomes]
+    assert errors == [
+        "NoneType",
+        "BadRequest",
+        "TaskFailed",
+        "SubmissionUnknown",
+        "NoneType",
+        "ContractError",
+        "NoneType",
+    ]
+    assert [outcome.request.prompt for outcome in outcomes] == prompts(7)
+    assert [outcome.task is not None for outcome in outcomes] == [True, False, True, False, True, False, True]
+    assert all((outcome.images is None) == (outcome.error is not None) for outcome in outcomes)
+    assert outcomes[2].error.task is outcomes[2].task
+    assert doubt.request == outcomes[3].request
+    assert set(emulator.ledger.sold.values()) == {1}
+
+
+@pytest.mark.parametrize("item", [None, 7, b"a cat", {"prompt": "a cat"}, ["a cat"], object()], ids=repr)
+async def test_item_that_is_no_request_has_an_outcome_with_an_error(connect, emulator, item):
+    async with connect() as session:
+        first, second = await outcomes_of(session, [item, "fine"], ordered=True)
+    assert isinstance(first.error, ContractError)
+    assert (first.task, first.images) == (None, None)
+    assert second.error is None
+    assert emulator.ledger.sold == {"fine": 1}
+
+
+async def test_unchecked_requests_are_refused_by_the_service(connect, emulator):
+    """`check_contracts=False` holds for a map, too."""
+    async with connect() as session:
+        (outcome,) = await outcomes_of(session, [GenerateRequest("p", n=99)], check_contracts=False)
+    assert isinstance(outcome.error, ApiError)
+    assert len(emulator.requests) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
+@pytest.mark.parametrize("is_ordered", [False, True], ids=["as they end", "ordered"])
+async def test_iterable_that_breaks_is_told_after_the_outcomes_before_it(connect, emulator, is_async, is_ordered):
+    bug = RuntimeError("row 3 is odd")
+
+    async def later():
+        for prompt in prompts(3):
+            yield prompt
+        raise bug
+
+    def now():
+        yield from prompts(3)
+        raise bug
+
     seen = []
+    async with (
+        connect() as session,
+        session.map(later() if is_async else now(), model=MODEL, ordered=is_ordered) as all_,
+    ):
+        with pytest.raises(RuntimeError, match="row 3") as caught:
+            await collect(all_, seen)
+        assert caught.value is bug
+        with pytest.raises(RuntimeError, match="row 3"):  # as every other reader hears it
+            await anext(all_)
+    assert sorted(outcome.index for outcome in seen) == [0, 1, 2]
+    assert emulator.ledger.settled.total() == 3
 
-    async def collect():
-        async for task in as_completed(tasks):
-            seen.append(task.id)  # noqa: PERF401 - the test looks at what has come so far
 
-    watching = asyncio.create_task(collect())
-    await asyncio.sleep(0)
-    return seen, watching
+async def test_thousands_of_refusals_do_not_hold_the_loop(connect):
+    """Others get their turn between them."""
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with connect() as session:
+        counting = asyncio.create_task(count_turns())
+        wishes = (GenerateRequest("p", n=99) for _ in range(3000))
+        errors = [type(outcome.error) for outcome in await outcomes_of(session, wishes, in_flight=5000)]
+        counting.cancel()
+    assert errors == [ContractError] * 3000
+    assert turns > 20
 
 
-async def test_tasks_come_in_the_order_in_which_they_end(tasks):
-    seen, watching = await watch(tasks)
-    for index in (2, 0, 1):
-        complete(tasks[index])
+# Room
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
+async def test_slow_reader_slows_the_spending(connect, emulator, is_async):
+    """Never are more pulled than have room, done or not; endless iterables are fine."""
+    source = Source(10**9, is_async)
+    async with connect() as session, session.map(source.items(), model=INLINE, in_flight=3) as outcomes:
+        for taken in range(1, 6):
+            await anext(outcomes)
+            await asyncio.sleep(0.01)
+            assert source.pulled <= taken + 3
+            assert emulator.ledger.sold.total() <= taken + 3
+        assert source.pulled == 8
+
+
+async def test_nothing_is_pulled_before_the_block_is_entered(connect, emulator):
+    source = Source(3)
+    async with connect() as session:
+        session.map(source.items(), model=MODEL)
+        await asyncio.sleep(0.005)
+    assert (source.pulled, emulator.requests) == (0, [])
+
+
+async def test_waiting_jobs_cost_no_asyncio_task(connect, emulator):
+    """Workers are as many as paid requests under way at once; jobs that were accepted need none."""
+    emulator.fault("submit", Stuck())
+    async with connect(max_submits=4) as session, session.map(prompts(60), model=MODEL) as outcomes:
+        await until(lambda: len(outcomes.pending) == 60)
+        assert len(workers()) <= 4
+        assert len([task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]) <= 4 + 1
+
+
+async def test_no_more_workers_than_there_is_work_for(connect, emulator):
+    emulator.fault("submit", Blackhole(), bill=False)
+    async with connect(timeouts=Timeouts(close_s=0.01)) as session, session.map(["one"], model=MODEL):
+        await until(lambda: submits(emulator) == 1)
+        assert len(workers()) <= 2
+
+
+# Refused at once
+
+
+@pytest.mark.parametrize("items", ["a cat", b"a cat", {"prompt": "a cat"}, 7, None, GenerateRequest("a cat")], ids=repr)
+async def test_what_is_no_iterable_of_requests_is_refused(connect, items):
+    async with connect() as session:
+        with pytest.raises(ContractError, match=r"requests: must be an (async )?iterable"):
+            session.map(items)
+
+
+@pytest.mark.parametrize("in_flight", [0, -1, True, 1.5, "3", None], ids=repr)
+async def test_in_flight_that_cannot_work_is_refused(connect, in_flight):
+    async with connect() as session:
+        with pytest.raises(ContractError, match="in_flight: must be a whole number from 1, not "):
+            session.map([], in_flight=in_flight)
+
+
+async def test_field_that_does_not_exist_is_refused_once(connect):
+    async with connect() as session:
+        with pytest.raises(ContractError, match=r"sizes: is not a field .*did you mean size="):
+            session.map(prompts(1000), sizes="big")
+
+
+async def test_generator_that_was_read_to_its_end_is_refused(connect):
+    async def later():
+        yield "p"
+
+    spent, spent_later = iter_of(["p"]), later()
+    assert [*spent, *[item async for item in spent_later]] == ["p", "p"]
+    async with connect() as session:
+        for items in (spent, spent_later):
+            with pytest.raises(ContractError, match="has been read to its end"):
+                session.map(items)
+
+
+def iter_of(items):
+    yield from items
+
+
+async def test_map_is_entered_once_and_read_when_entered(connect, emulator):
+    async with connect() as session:
+        outcomes = session.map(["p"], model=MODEL)
+        with pytest.raises(SessionMisuse, match="enter the map first"):
+            await anext(outcomes)
+        async with outcomes:
+            with pytest.raises(SessionMisuse, match="a map runs once"):
+                await outcomes.__aenter__()
+            assert [outcome.index async for outcome in outcomes] == [0]
+        with pytest.raises(SessionMisuse, match="a map runs once"):
+            await outcomes.__aenter__()
+    assert emulator.ledger.sold == {"p": 1}
+
+
+async def test_map_of_a_closed_session_is_refused_and_pulls_nothing(connect):
+    source = Source(10**9)
+    async with connect() as session:
+        outcomes = session.map(source.items())
+    with pytest.raises(SessionMisuse, match="the session is closed"):
+        await outcomes.__aenter__()
+    with pytest.raises(SessionMisuse, match="the session is closed"):
+        session.map([])
+    assert source.pulled == 0
+
+
+# The first failure ends it, if that is wanted
+
+
+async def test_fail_fast_raises_the_first_error_and_submits_nothing_more(connect, emulator):
+    """What was sold stands in `pending`; the request that failed does not."""
+    emulator.fault("submit", Status(400), prompt="^p3$")
+    emulator.fault("submit", Stuck(), prompt="^p[012]$")
+    source = Source(10**9)
+    async with connect() as session:
+        async with session.map(source.items(), model=MODEL, in_flight=5, fail_fast=True) as outcomes:
+            with pytest.raises(ApiError):
+                await anext(outcomes)
+            pulled = source.pulled
+            await asyncio.sleep(0.02)
+            with pytest.raises(ApiError):  # as every other reader hears it
+                await anext(outcomes)
+        assert source.pulled == pulled
+        sold = emulator.ledger.sold
+        assert {task.request.prompt for task in outcomes.pending} == set(sold)
+        assert set(sold) >= {"p0", "p1", "p2"}
+
+
+async def test_fail_fast_hands_out_what_ended_before_the_error(connect, emulator):
+    emulator.fault("submit", Fail("no luck"), prompt="^p1$")
+    async with connect() as session, session.map(prompts(3), model=MODEL, in_flight=1, fail_fast=True) as outcomes:
+        assert (await anext(outcomes)).index == 0
+        with pytest.raises(TaskFailed, match="no luck"):
+            await anext(outcomes)
+        assert outcomes.pending == ()
+    assert emulator.ledger.sold == {"p0": 1, "p1": 1}
+
+
+async def test_fail_fast_stops_at_a_contract_that_was_broken(connect, emulator):
+    async with connect() as session:
+        wishes = [GenerateRequest("p", n=99) for _ in range(100)]
+        with pytest.raises(ContractError, match="n: "):
+            await outcomes_of(session, wishes, fail_fast=True)
+    assert emulator.requests == []
+
+
+# Leaving
+
+
+async def leave_by_break(outcomes):
+    async for _ in outcomes:
+        break
+
+
+async def leave_by_error(outcomes):
+    async for _ in outcomes:
+        raise ZeroDivisionError
+
+
+async def leave_by_cancelling(outcomes):
+    async for _ in outcomes:
+        asyncio.current_task().cancel()
         await asyncio.sleep(0)
-    await watching
-    assert seen == ["c", "a", "b"]
 
 
-async def test_tasks_that_end_in_one_moment_all_come(tasks):
-    seen, watching = await watch(tasks)
-    for task in reversed(tasks):
-        complete(task)
-    await watching
-    assert seen == ["c", "b", "a"]
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_error, leave_by_cancelling])
+async def test_leaving_submits_nothing_more_and_lists_what_was_sold(connect, emulator, leave):
+    """The session goes on to poll what was left, and awaiting it works."""
+    emulator.fault("submit", Latency(5))
+    left = []
+
+    async def run(session):
+        async with session.map(Source(10**9).items(), model=MODEL, in_flight=6) as outcomes:
+            left.append(outcomes)
+            await leave(outcomes)
+
+    async with connect() as session:
+        await asyncio.gather(asyncio.create_task(run(session)), return_exceptions=True)
+        seen = submits(emulator)
+        (outcomes,) = left
+        assert workers() == []
+        tasks = outcomes.pending
+        assert emulator.ledger.sold.total() == len(tasks) + 1  # the one that was handed out
+        assert {task for task in tasks if not task.done} <= set(session.pending)
+        assert all(len(images) == 1 for images in await asyncio.gather(*tasks))
+        await asyncio.sleep(0.01)
+        assert submits(emulator) == seen
+    assert set(emulator.ledger.sold.values()) == {1}
 
 
-async def test_task_that_ends_badly_comes_too(tasks):
-    """Awaiting it then raises, and takes no time."""
-    tasks[1]._fail(TaskLost(task=tasks[1], reason="gone"))
-    seen, watching = await watch(tasks)
-    complete(tasks[0])
-    complete(tasks[2])
-    await watching
-    assert seen == ["b", "a", "c"]
-    with pytest.raises(TaskLost):
-        await tasks[1].wait(timeout_s=0)
+async def test_pending_lists_what_is_done_and_was_not_handed_out(connect):
+    async with connect() as session:
+        async with session.map(prompts(4), model=INLINE, in_flight=4) as outcomes:
+            await until(lambda: len(outcomes.pending) == 4)
+        assert [task.request.prompt for task in outcomes.pending] == prompts(4)
+        assert all(task.done for task in outcomes.pending)
 
 
-async def test_task_given_twice_comes_once(tasks):
-    seen, watching = await watch([tasks[0], tasks[0]])
-    complete(tasks[0])
-    await watching
-    assert seen == ["a"]
+async def test_answer_on_its_way_is_waited_for_and_listed(connect, emulator):
+    """Leaving cannot call a paid request back."""
+    emulator.fault("submit", Latency(40), Stuck())
+    async with connect() as session:
+        async with session.map(prompts(3), model=MODEL) as outcomes:
+            await until(lambda: submits(emulator) == 3)
+        assert {task.request.prompt for task in outcomes.pending} == set(prompts(3))
+        assert session.unknown_submissions == ()
+        assert workers() == []
 
 
-async def test_finished_tasks_come_without_waiting(tasks):
-    for task in tasks:
-        complete(task)
-    assert [task.id async for task in as_completed(iter(tasks))] == ["a", "b", "c"]
+async def test_answer_on_its_way_is_waited_for_in_a_cancelled_scope_of_anyio(connect, emulator):
+    """Every await in it is cancelled, but for those of leaving."""
+    emulator.fault("submit", Latency(40), Stuck())
+    async with connect() as session:
+        with anyio.CancelScope() as scope:
+            async with session.map(prompts(3), model=MODEL) as outcomes:
+                await until(lambda: submits(emulator) == 3)
+                scope.cancel()
+                await anext(outcomes)
+        assert scope.cancelled_caught
+        assert len(outcomes.pending) == 3
 
 
-async def test_no_tasks_are_over_at_once():
-    assert [task async for task in as_completed([])] == []
+async def test_answer_that_does_not_come_in_time_is_in_doubt(connect, emulator):
+    emulator.fault("submit", Blackhole())
+    loop = asyncio.get_running_loop()
+    async with connect(timeouts=Timeouts(close_s=0.03)) as session:
+        async with session.map(prompts(3), model=MODEL) as outcomes:
+            await until(lambda: emulator.ledger.sold.total() == 3)
+            left_at = loop.time()
+        assert 0.02 < loop.time() - left_at < 1
+        assert outcomes.pending == ()
+        assert {doubt.request.prompt for doubt in session.unknown_submissions} == set(prompts(3))
+        assert all(isinstance(doubt, SubmissionUnknown) for doubt in session.unknown_submissions)
 
 
-async def test_leaving_early_ends_the_watching_and_nothing_else(tasks):
-    complete(tasks[0])
-    async with contextlib.aclosing(as_completed(tasks)) as watched:
-        async for _ in watched:
-            break
-    assert not any(task._callbacks for task in tasks)
-    complete(tasks[1])
-    assert (await tasks[1])[0].url == "https://cdn.test/1.png"
+async def test_second_cancel_ends_the_wait_and_loses_nothing(connect, emulator):
+    """Whoever cannot wait gets away; the answer is taken in when it comes."""
+    emulator.fault("submit", Latency(40), Stuck())
+    left = []
+
+    async def run(session):
+        async with session.map(["p"], model=MODEL) as outcomes:
+            left.append(outcomes)
+            await anext(outcomes)
+
+    async with connect() as session:
+        running = asyncio.create_task(run(session))
+        await until(lambda: submits(emulator) == 1)
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0.001)
+        assert running.done()
+        await until(lambda: left[0].pending)
+    assert emulator.ledger.sold == {"p": 1}
+    assert workers() == []
 
 
-async def test_cancelled_watcher_leaves_nothing_behind(tasks):
-    _, watching = await watch(tasks)
-    assert all(task._callbacks for task in tasks)
-    watching.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await watching
-    assert not any(task._callbacks for task in tasks)
+async def test_session_closed_after_a_second_cancel_waits_for_the_workers(connect, emulator):
+    emulator.fault("submit", Blackhole())
+
+    async def run(session):
+        async with session.map(["p"], model=MODEL) as outcomes:
+            await anext(outcomes)
+
+    async with connect() as session:
+        running = asyncio.create_task(run(session))
+        await until(lambda: emulator.ledger.sold.total() == 1)
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0.001)
+    assert workers() == []
+    assert len(session.unknown_submissions) == 1
 
 
-async def test_two_watchers_of_the_same_tasks_both_see_them(tasks):
-    one, two = await watch(tasks), await watch(tasks)
-    for task in tasks:
-        complete(task)
-    await asyncio.gather(one[1], two[1])
-    assert one[0] == two[0] == ["a", "b", "c"]
+async def test_refusal_that_comes_after_leaving_is_not_tried_again(connect, emulator):
+    emulator.fault("submit", Latency(30), Status(429, headers={"Retry-After": "0.01"}))
+    async with connect(retry=PATIENT) as session:
+        async with session.map(["p"], model=MODEL) as outcomes:
+            await until(lambda: submits(emulator) == 1)
+        assert isinstance((await anext(outcomes)).error, RateLimited)
+        await asyncio.sleep(0.03)
+        assert submits(emulator) == 1
+        assert outcomes.pending == ()
+    assert emulator.ledger.sold == {}
+
+
+async def test_request_that_waits_for_its_next_attempt_is_given_up_at_once(connect, emulator):
+    emulator.fault("submit", Status(429, headers={"Retry-After": "20"}))
+    async with connect(retry=PATIENT) as session, asyncio.timeout(2):
+        async with session.map(["p"], model=MODEL):
+            await until(lambda: emulator.requests and emulator.requests[0].status == 429)
+            await asyncio.sleep(0.01)
+        assert workers() == []
+    assert submits(emulator) == 1
+
+
+async def test_iterable_that_takes_its_cancelling_lightly_does_not_hold_whoever_leaves(connect):
+    done = asyncio.Event()
+
+    async def stubborn():
+        while not done.is_set():
+            try:
+                await done.wait()
+            except asyncio.CancelledError:
+                continue
+        yield "never"
+
+    async with connect(timeouts=Timeouts(close_s=0.02)) as session, asyncio.timeout(2):
+        async with session.map(stubborn(), model=MODEL):
+            await asyncio.sleep(0.001)
+        done.set()
+        await until(lambda: not workers())
+
+
+async def test_iterable_that_is_awaited_for_ends_with_the_map(connect):
+    """It is cancelled where it waits, and can clean up."""
+    ended = []
+
+    async def slow():
+        try:
+            yield "p0"
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async with connect() as session:
+        async with session.map(slow(), model=MODEL) as outcomes:
+            assert (await anext(outcomes)).index == 0
+        assert ended == [True]
+
+
+async def test_reader_that_is_left_behind_ends_as_if_all_had_been_read(connect):
+    """Somebody else has left the block: that is no error of the reader's."""
+    async with connect() as session:
+        async with session.map(Source(10**9).items(), model=MODEL, in_flight=3) as outcomes:
+            await anext(outcomes)
+            reading = asyncio.create_task(read_all(outcomes))
+        async with asyncio.timeout(2):
+            _, error = await reading
+        assert error is None
+
+
+# The session ends
+
+
+async def test_session_closed_during_a_map_ends_the_reading(connect, emulator):
+    """Nothing hangs: what was pending is told with its error, and then that the session was closed."""
+    emulator.fault("submit", Stuck())
+    async with connect() as session, session.map(prompts(3), model=MODEL) as outcomes:
+        await until(lambda: len(outcomes.pending) == 3)
+        reading = asyncio.create_task(read_all(outcomes))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            await session.aclose()
+            seen, error = await reading
+        assert {type(outcome.error) for outcome in seen} == {SessionMisuse}
+        assert all(outcome.error.resume_token for outcome in seen)
+        assert isinstance(error, SessionMisuse)
+        assert "closed while a map was running" in str(error)
+    assert workers() == []
+
+
+async def read_all(outcomes):
+    """Return what came, and how it ended."""
+    seen = []
+    try:
+        await collect(outcomes, seen)
+    except SessionMisuse as error:
+        return seen, error
+    return seen, None
+
+
+async def test_session_closed_while_somebody_leaves_ends_both(connect, emulator):
+    """What was on its way is in doubt then."""
+    emulator.fault("submit", Blackhole())
+    async with connect() as session:
+
+        async def run():
+            async with session.map(prompts(3), model=MODEL):
+                await until(lambda: emulator.ledger.sold.total() == 3)
+
+        async with asyncio.timeout(2):
+            running = asyncio.create_task(run())
+            await until(lambda: emulator.ledger.sold.total() == 3)
+            await asyncio.sleep(0.005)
+            await session.aclose()
+            await running
+        assert len(session.unknown_submissions) == 3
+    assert workers() == []
+
+
+async def test_ended_map_is_not_kept(connect):
+    """Neither by the session nor by a task."""
+    async with connect() as session:
+        outcomes = session.map(prompts(3), model=MODEL)
+        async with outcomes:
+            assert len([outcome async for outcome in outcomes]) == 3
+        watcher = weakref.ref(outcomes)
+        del outcomes
+        await until(lambda: not workers())
+        gc.collect()
+        assert watcher() is None
+
+
+# Many readers
+
+
+async def test_two_readers_share_the_outcomes_and_both_end(connect):
+    async with connect() as session, session.map(prompts(20), model=MODEL, in_flight=5) as outcomes:
+        async with asyncio.timeout(5):
+            one, two = await asyncio.gather(read_all(outcomes), read_all(outcomes))
+    assert sorted(outcome.index for outcome in one[0] + two[0]) == list(range(20))
+
+
+async def test_cancelled_reader_loses_nothing(connect):
+    """Whenever it is cancelled, the outcome goes to the next one."""
+    async with connect() as session, session.map(prompts(30), model=MODEL, in_flight=3) as outcomes:
+        seen = []
+        for steps in range(1000):
+            reading = asyncio.create_task(anext(outcomes))
+            for _ in range(steps % 40):
+                await asyncio.sleep(0)
+            reading.cancel()
+            (result,) = await asyncio.gather(reading, return_exceptions=True)
+            if isinstance(result, StopAsyncIteration):
+                break
+            if not isinstance(result, asyncio.CancelledError):
+                seen.append(result.index)
+            if len(seen) == 30:
+                break
+        seen += [outcome.index async for outcome in outcomes]
+    assert sorted(seen) == list(range(30))
+
+
+async def test_worker_cancelled_by_the_program_does_not_hang_the_reader(connect, emulator):
+    """`for task in asyncio.all_tasks(): task.cancel()` is a habit."""
+    emulator.fault("submit", Blackhole())
+    async with connect() as session, session.map(prompts(3), model=MODEL) as outcomes:
+        await until(lambda: emulator.ledger.sold.total() == 3)
+        for worker in workers():
+            worker.cancel()
+        async with asyncio.timeout(2):
+            with pytest.raises(SessionMisuse, match="cancelled"):
+                await anext(outcomes)
+        await until(lambda: len(session.unknown_submissions) == 3)
+
+
+async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(connect, emulator):
+    """It belongs to the asyncio task that pulls, and nothing else is done there."""
+    emulator.fault("submit", Latency(ms=80))
+
+    async def impatient():
+        async with asyncio.timeout(0.03):
+            for prompt in prompts(2):
+                yield prompt
+            await asyncio.Event().wait()
+
+    seen = []
+    async with connect() as session, session.map(impatient(), model=MODEL) as outcomes:
+        with pytest.raises(TimeoutError):
+            await collect(outcomes, seen)
+        assert session.unknown_submissions == ()
+    assert [outcome.error for outcome in seen] == [None, None]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
+async def test_generator_of_two_maps_loses_and_doubles_nothing(connect, emulator, is_async):
+    """Each item goes to one of them; an async one that is busy is told to whom it refuses."""
+    items = Source(20, is_async).items()
+    async with connect() as session, asyncio.timeout(5):
+        results = await asyncio.gather(*(outcomes_of(session, items) for _ in range(2)), return_exceptions=True)
+    assert all(isinstance(result, list | RuntimeError) for result in results)
+    assert set(emulator.ledger.sold.values()) == {1}
+    if not is_async:
+        assert sum(map(len, results)) == 20
+
+
+# Cancelled at every step
+
+
+@pytest.mark.parametrize("first", range(0, 150, 50))
+async def test_map_cancelled_at_any_step_knows_what_was_sold(connect, emulator, first):
+    """Sold jobs are handed out, pending or in doubt, wherever the cancelling hits."""
+    for step in range(first, first + 50):
+        before = emulator.ledger.sold
+        handed, left = [], []
+
+        async def run(session, handed=handed, left=left, step=step):
+            wishes = [f"s{step} {number}" for number in range(6)]
+            async with session.map(wishes, model=MODEL, in_flight=3) as outcomes:
+                left.append(outcomes)
+                async for outcome in outcomes:
+                    handed.append(outcome.request.prompt)
+
+        async with connect() as session:
+            running = asyncio.create_task(run(session))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            assert workers() == []
+            pending = [task.request.prompt for outcomes in left for task in outcomes.pending]
+            doubted = [doubt.request.prompt for doubt in session.unknown_submissions]
+        sold = emulator.ledger.sold - before
+        assert set(sold.values()) <= {1}
+        assert set(sold) <= {*handed, *pending, *doubted}, step
+        assert not set(handed) & set(pending)
+
+
+async def test_map_that_was_never_entered_leaves_nothing(emulator):
+    """It has not begun: dropping it warns of nothing."""
+    session = LemonSession(emulator.api_key, base_url=emulator.base_url)
+    outcomes = session.map(prompts(2), model=INLINE)
+    del outcomes
+    gc.collect()
+    await session.aclose()
+    assert workers() == []

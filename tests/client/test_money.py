@@ -169,7 +169,7 @@ async def test_cancelled_request_counts_as_unknown_and_more_than_a_thousand_of_t
         submitting.cancel()
         await asyncio.gather(submitting, return_exceptions=True)
         assert counts(session) == (0, 0, 0, 1)
-        session._submissions.doubted += 1000
+        session._engine.submissions.doubted += 1000
         assert session.spent.unknown == 1001
 
 

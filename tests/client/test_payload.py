@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+from contextlib import ExitStack
 
 import aiohttp
 import pytest
@@ -20,7 +21,7 @@ from lemon_async import (
     TransportError,
 )
 from lemon_async.client.payload import File, Form, Json
-from lemon_async.client.preparation import prepared
+from lemon_async.client.preparation import prepare
 from lemon_async.client.submission import Order
 from lemon_async.client.uploads import Upload
 from lemon_async.emulator import Reset, Status
@@ -177,7 +178,7 @@ async def test_nothing_stays_open_after_attempts_of_any_outcome(connect, emulato
         await session.edit("a hat", image=sources, model=MODEL)
         async with asyncio.timeout(5):
             while emulator.connections > 1:  # paid connections are kept for a moment
-                await session._transport._paid.close()
+                await session._engine.transport._paid.close()
                 await asyncio.sleep(0.001)
         del sources
         assert open_files() <= before + 2  # the emulator keeps a folder
@@ -189,9 +190,10 @@ async def test_nothing_stays_open_after_attempts_of_any_outcome(connect, emulato
 @pytest.mark.parametrize("size", [10, 100_000])
 async def test_json_is_opened_as_often_as_wanted(size):
     """Long ones are sent piece by piece: aiohttp warns of long bytes."""
-    payload = Json("/v1/x", "fingerprint", b"x" * size)
+    payload = Json("/v1/x", b"x" * size)
     for _ in range(2):
-        async with payload.open() as body:
+        with ExitStack() as held:
+            body = await payload.open(held)
             data = body.data if isinstance(body.data, bytes) else body.data.read()
             assert data == b"x" * size
             assert body.headers == {"Content-Type": "application/json"}
@@ -207,7 +209,8 @@ async def test_form_is_opened_as_often_as_wanted_and_closes_its_files():
     upload = Upload(head=b"", tail=b"", size_bytes=7, open=open_file)
     form = Form("/v1/x", "fingerprint", {"prompt": "a hat"}, (File("image", "image[0]", "a.png", "image/png", upload),))
     for _ in range(2):
-        async with form.open() as body:
+        with ExitStack() as held:
+            body = await form.open(held)
             assert isinstance(body.data, aiohttp.FormData)
             assert not opened[-1].closed
     assert [file.closed for file in opened] == [True, True]
@@ -221,9 +224,9 @@ async def test_form_whose_second_file_is_gone_closes_the_first():
 
     uploads = [Upload(head=b"", tail=b"", size_bytes=0, open=make) for make in (lambda: first, gone)]
     files = tuple(File("image", f"image[{at}]", "a.png", "image/png", upload) for at, upload in enumerate(uploads))
-    with pytest.raises(ContractError, match=r"image\[1\]: cannot be opened again: No such file or directory"):
-        async with Form("/v1/x", "", {}, files).open():
-            pass
+    told = r"image\[1\]: cannot be opened again: No such file or directory"
+    with pytest.raises(ContractError, match=told), ExitStack() as held:
+        await Form("/v1/x", "", {}, files).open(held)
     assert first.closed
 
 
@@ -238,11 +241,13 @@ async def test_file_that_is_opened_after_everybody_has_left_is_closed(monkeypatc
 
     upload = Upload(head=b"", tail=b"", size_bytes=0, open=open_late)
     form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", "image/png", upload),))
-    opening = asyncio.create_task(form.open().__aenter__())
+    held = ExitStack()
+    opening = asyncio.create_task(form.open(held))
     await asyncio.to_thread(begun.wait, 5)
     opening.cancel()
     await asyncio.wait([opening], timeout=2)
     assert opening.cancelled()
+    held.close()
     go_on.set()
     async with asyncio.timeout(5):
         while not file.closed:
@@ -264,9 +269,11 @@ def short_of_files(times):
 async def test_form_is_sent_when_there_is_room_for_its_files_again(connect, emulator, arrived, photo, monkeypatch):
     """To run out of open files is no fault of the request."""
     request = EditRequest("a hat", image=[photo] * 2, model=MODEL)
-    async with connect(retry=PATIENT) as session, prepared(request, is_checked=True) as payload:
+    async with connect(retry=PATIENT) as session:
+        with ExitStack() as held:
+            payload = await prepare(request, held, is_checked=True)
         monkeypatch.setattr("lemon_async.client.uploads._open_regular", short_of_files(2))
-        await session._submissions.submit(Order(request, payload))
+        await session._engine.submissions.submit(Order(request, payload))
     assert arrived() == [[sha256(photo.read_bytes())] * 2]
     assert edits(emulator) == 1
     assert emulator.ledger.sold == {"a hat": 1}

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import time
 import weakref
 from contextvars import ContextVar
 
@@ -22,9 +23,12 @@ from lemon_async import (
 )
 from lemon_async.api.models import TaskSnapshot
 from lemon_async.api.response import Response
+from lemon_async.client.gate import Gate
 from lemon_async.client.poller import Poller
 from lemon_async.client.task import ImageTask
 from lemon_async.pace.budget import Budget
+from lemon_async.pace.durations import Durations
+from lemon_async.pace.turns import Priority
 
 QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=20, lost_after_s=0.01)
 
@@ -54,7 +58,8 @@ class ScriptedTransport:
         self.asked = []
         self.news = asyncio.Event()
 
-    async def call(self, method, path, *, timeout_s=None):
+    async def call(self, method, path, *, kind, timeout_s=None):
+        assert kind is None  # the poller has waited for the turns of its polls
         name = path.rpartition("/")[2]
         script = self.scripts[name]
         outcome = script[min(self.polls_of(name), len(script) - 1)]
@@ -90,9 +95,9 @@ async def poll():
     """Make pollers on a script, closed when the test is over."""
     pollers = []
 
-    def start(policy=QUICK, budget=None, limit=10, **scripts):
+    def start(policy=QUICK, gate=None, limit=10, **scripts):
         transport = ScriptedTransport(**scripts)
-        pollers.append(Poller(transport, policy, budget or Budget(), limit=limit))
+        pollers.append(Poller(transport, policy, gate or Gate(Budget()), durations=Durations(), limit=limit))
         return transport, pollers[-1]
 
     yield start
@@ -126,6 +131,31 @@ async def test_fresh_task_waits_its_gap_and_a_resumed_one_is_asked_for_at_once(p
     poller.add(resumed, is_fresh=False)
     await resumed
     assert transport.polls_of("fresh") == 0
+
+
+@pytest.mark.parametrize(("ago_s", "is_taught"), [(60, True), (-60, False), (10**9, False), (None, False)])
+async def test_resumed_task_teaches_if_its_age_is_known(poll, ago_s, is_taught):
+    """The token has the service's date; one that makes no sense is no age."""
+    _, poller = poll(a=[PENDING, COMPLETED])
+    created = None if ago_s is None else int(time.time()) - ago_s
+    snapshot = TaskSnapshot(status="pending", task_id="a", model="m", created=created)
+    task = ImageTask(Owner(), snapshot, download=None, path="/v1/tasks/a")
+    before = poller._schedule.durations.median_s("m")
+    poller.add(task, is_fresh=False)
+    await task
+    assert (poller._schedule.durations.median_s("m") != before) == is_taught
+
+
+async def test_pending_task_is_left_alone_as_long_as_the_service_asks(poll):
+    asking = Response(200, {"retry-after": "30"}, PENDING.body)
+    transport, poller = poll(
+        PollPolicy(price_s=1e-9, min_gap_s=0.001, max_gap_s=20), a=[asking], b=[PENDING, COMPLETED]
+    )
+    poller.add(make("a"), is_fresh=False)
+    other = make("b")
+    poller.add(other, is_fresh=False)
+    await other
+    assert transport.polls_of("a") == 1
 
 
 async def test_each_poll_has_at_most_the_time_that_its_task_has_left(poll):
@@ -174,7 +204,7 @@ async def test_no_more_polls_than_allowed_are_under_way(poll):
 
 async def test_nothing_is_asked_while_the_budget_is_paused(poll):
     budget = Budget(clear_at=asyncio.get_running_loop().time() + 0.03)
-    _, poller = poll(budget=budget, a=[COMPLETED])
+    _, poller = poll(gate=Gate(budget), a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
     await task
@@ -447,3 +477,127 @@ async def test_statuses_of_tomorrow_are_remembered_up_to_a_hundred(poll):
     poller.add(task, is_fresh=False)
     await task
     assert len(poller._odd_words) == 100
+
+
+# The rate limit
+
+
+class Allowance:
+    """A budget that has room for as many as it is given."""
+
+    requests_per_minute = None
+
+    def __init__(self, left=0):
+        self.left = left
+
+    def room(self, _now):
+        return self.left
+
+    def next_at(self, now):
+        return now if self.left else now + 0.001
+
+    def take(self, _now):
+        self.left -= 1
+        assert self.left >= 0, "a request started that the budget had no room for"
+
+
+async def settle(seconds=0.01):
+    await asyncio.sleep(seconds)
+
+
+async def test_no_poll_starts_without_room_and_each_is_counted(poll):
+    budget = Allowance(2)
+    transport, poller = poll(gate=Gate(budget), **{name: [COMPLETED] for name in "abcde"})
+    tasks = [make(name) for name in "abcde"]
+    for task in tasks:
+        poller.add(task, is_fresh=False)
+    await settle()
+    assert (len(transport.asked), budget.left) == (2, 0)
+    budget.left = 1
+    await settle()
+    assert (len(transport.asked), budget.left) == (3, 0)
+    budget.left = 100
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert len(transport.asked) == 5
+    assert budget.left == 98
+
+
+async def test_polls_let_paid_requests_go_first(poll):
+    """Whoever submits finds its turn before polls that have waited longer."""
+    budget = Allowance()
+    gate = Gate(budget)
+    transport, poller = poll(gate=gate, a=[COMPLETED], b=[COMPLETED])
+    tasks = [make("a"), make("b")]
+    for task in tasks:
+        poller.add(task, is_fresh=False)
+    await settle()
+    submits = [asyncio.create_task(gate.turn(Priority.SUBMIT, 60)) for _ in range(3)]
+    await settle()
+    budget.left = 3
+    await asyncio.gather(*submits)
+    assert transport.asked == []
+    budget.left = 2
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+
+async def test_poller_waits_with_one_ticket_however_many_polls_are_due(poll):
+    """The schedule decides who goes when the turn has come, not who asked first."""
+    gate = Gate(Allowance())
+    _, poller = poll(gate=gate, **{f"t{number}": [COMPLETED] for number in range(50)})
+    for number in range(50):
+        poller.add(make(f"t{number}"), is_fresh=False)
+    await settle()
+    assert [len(queue) for queue in gate._queues.values()] == [0, 1, 0]
+
+
+async def test_turn_that_comes_when_nothing_is_due_any_more_is_used_by_the_next_poll(poll):
+    """A ticket is no promise to poll, and what it took of the budget is not lost."""
+    budget = Allowance()
+    gate = Gate(budget)
+    transport, poller = poll(gate=gate, a=[COMPLETED], b=[COMPLETED])
+    over, other = make("a"), make("b")
+    poller.add(over, is_fresh=False)
+    await settle()
+    poller.end(over)
+    poller.add(other, is_fresh=False)
+    budget.left = 1
+    await asyncio.wait_for(other.wait(), 5)
+    assert [path for _, path, _ in transport.asked] == ["/v1/tasks/b"]
+    assert budget.left == 0
+
+
+async def test_ticket_of_a_poller_that_has_ended_takes_nothing(poll):
+    budget = Allowance()
+    gate = Gate(budget)
+    _, poller = poll(gate=gate, a=[COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    await settle()
+    poller.end(task)
+    while ours():
+        await asyncio.sleep(0)
+    budget.left = 1
+    await settle()
+    assert budget.left == 1
+
+
+async def test_gate_that_is_closed_starts_no_poll(poll):
+    """The session closes it first, and then the poller."""
+    gate = Gate(Allowance())
+    transport, poller = poll(gate=gate, a=[COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    await settle()
+    gate.close()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(poller.aclose(), 5)
+    assert transport.asked == []
+    assert task.done
+
+
+async def test_deadline_holds_although_no_turn_comes(poll):
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.03), gate=Gate(Allowance()), a=[COMPLETED])
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    with pytest.raises(TaskTimeout, match="last status: pending"):
+        await asyncio.wait_for(task.wait(), 5)

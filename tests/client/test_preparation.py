@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import warnings
+from contextlib import ExitStack
 
 import pytest
 
 from lemon_async import ContractError, EditRequest, GenerateRequest, LemonSession, StoredFile, VariationRequest
-from lemon_async.client.preparation import build, prepared, requested
+from lemon_async.client.preparation import build, prepare, requested
 
 MODEL = "gpt-image-2"
 
@@ -60,8 +61,8 @@ async def test_same_wish_has_the_same_fingerprint_and_another_has_another(pictur
     path.write_bytes(picture())
 
     async def fingerprint(request):
-        async with prepared(request, is_checked=False) as payload:
-            return payload.fingerprint
+        with ExitStack() as held:
+            return (await prepare(request, held, is_checked=False)).fingerprint
 
     wish = await fingerprint(EditRequest("a hat", image=picture()))
     assert len(wish) == hashlib.sha256().digest_size * 2

@@ -581,7 +581,7 @@ async def test_close_in_a_cancelled_scope_is_finished_all_the_same(connect, emul
         with anyio.CancelScope() as scope:
             scope.cancel()
             await session.aclose()
-        assert session._transport._free.closed
+        assert session._engine.transport._free.closed
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
 
 

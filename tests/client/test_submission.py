@@ -17,7 +17,7 @@ from lemon_async import (
     SubmissionUnknown,
     TransportError,
 )
-from lemon_async.api.encoding import encode, fingerprint
+from lemon_async.api.encoding import encode
 from lemon_async.api.response import Response
 from lemon_async.client.exchange import NoAnswer
 from lemon_async.client.payload import Json
@@ -26,7 +26,7 @@ from lemon_async.client.submission import Order, Submissions
 
 def order_of(request):
     content = encode(request)
-    return Order(request, Json("/v1/images/generations", fingerprint(content), content))
+    return Order(request, Json("/v1/images/generations", content))
 
 
 REQUEST = GenerateRequest("a cat", model="flux-pro")
@@ -64,10 +64,12 @@ class ScriptedTransport:
     async def pause(self, seconds):
         await asyncio.sleep(seconds)
 
-    async def submit(self, payload, *, patience_s=None):
+    async def admit(self, patience_s):
+        self.patience.append(patience_s)
+
+    async def submit(self, payload):
         outcome = self.outcomes[min(len(self.sent), len(self.outcomes) - 1)]
         self.sent.append(payload)
-        self.patience.append(patience_s)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome if isinstance(outcome, Response) else await outcome()

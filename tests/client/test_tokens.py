@@ -100,3 +100,8 @@ def test_damaged_reference_is_refused_before_anything_is_sent(text):
 
 def test_fields_of_a_later_version_are_ignored():
     assert parse_reference(pack({"task_id": "a", "account": "x"})) == TaskReference("a")
+
+
+def test_token_tells_when_the_task_was_taken_and_nothing_odd_about_it():
+    assert parse_reference(TaskReference("a", created=1706000000).token()) == TaskReference("a", created=1706000000)
+    assert parse_reference(pack({"task_id": "a", "created": "yesterday"})) == TaskReference("a")

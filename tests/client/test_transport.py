@@ -10,6 +10,7 @@ import pytest
 
 from lemon_async import ContractError, Timeouts, TransportError
 from lemon_async.client.exchange import NoAnswer
+from lemon_async.client.gate import Gate
 from lemon_async.client.key import ApiKey
 from lemon_async.client.payload import Json
 from lemon_async.client.transport import Transport
@@ -18,7 +19,7 @@ from lemon_async.pace.budget import Budget
 
 GENERATIONS = "/v1/images/generations"
 BODY = b'{"prompt":"a cat","model":"flux-pro"}'
-PAYLOAD = Json(GENERATIONS, "fingerprint", BODY)
+PAYLOAD = Json(GENERATIONS, BODY)
 CANARY = "sk-canary-0123456789"
 
 
@@ -29,7 +30,7 @@ async def open_transport():
 
     def make(origin, key="sk-canary", budget=None, **timeouts):
         settings = Timeouts(**{"connect_s": 5, "submit_s": 5, "call_s": 5, **timeouts})
-        opened.append(Transport(origin, ApiKey(key), timeouts=settings, budget=budget or Budget()))
+        opened.append(Transport(origin, ApiKey(key), timeouts=settings, gate=Gate(budget or Budget())))
         return opened[-1]
 
     yield make
@@ -66,13 +67,16 @@ class BudgetOnPaper:
 
     notes: list = attrs.field(factory=list)
 
-    def wait_s(self, now):
-        return 0.0
+    def room(self, now):
+        return 1
 
-    def limited(self, now, retry_after_s):
+    def take(self, now):
+        pass
+
+    def limited(self, now, retry_after_s, *, reported):
         self.notes.append(retry_after_s)
 
-    def answered(self):
+    def answered(self, now, reported):
         self.notes.append("answered")
 
 
@@ -201,7 +205,7 @@ class LoopOfSlowNames(asyncio.SelectorEventLoop):
 
 async def submit_to_a_name(connect_s):
     transport = Transport(
-        "http://api.test", ApiKey("sk-canary"), timeouts=Timeouts(connect_s=connect_s), budget=Budget()
+        "http://api.test", ApiKey("sk-canary"), timeouts=Timeouts(connect_s=connect_s), gate=Gate(Budget())
     )
     try:
         await transport.submit(PAYLOAD)
@@ -344,7 +348,7 @@ async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_tran
     emulator.fault("submit", action)
     transport = open_transport(emulator.base_url, emulator.add_key(CANARY), submit_s=0.05)
     with pytest.raises(NoAnswer) as caught:
-        await transport.submit(Json(GENERATIONS, "", b'{"prompt":"%s"}' % (b"a" * size)))
+        await transport.submit(Json(GENERATIONS, b'{"prompt":"%s"}' % (b"a" * size)))
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert CANARY not in "".join(shown.format())
 
@@ -378,11 +382,20 @@ async def test_answers_are_told_to_the_budget(open_transport, emulator):
     assert budget.notes == [None, 7.0, "answered", "answered"]
 
 
+async def test_429_that_breaks_off_pauses_all_the_same(open_transport, serve):
+    """Its head says enough."""
+    server = await serve(b"HTTP/1.1 429 Slow down\r\nRetry-After: 9\r\nContent-Length: 100\r\n\r\n{")
+    budget = BudgetOnPaper()
+    with pytest.raises(NoAnswer):
+        await open_transport(server.origin, budget=budget).submit(PAYLOAD)
+    assert budget.notes == [9.0]
+
+
 async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sent(open_transport, emulator):
     budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=1, call_s=1)
     with pytest.raises(NoAnswer, match=r"paused by the rate limit for (30|29) s more") as caught:
-        await transport.submit(PAYLOAD)
+        await transport.admit(None)
     assert not caught.value.was_sent
     with pytest.raises(TransportError, match="GET /v1/models: requests are paused by the rate limit"):
         await transport.call("GET", "/v1/models")
@@ -393,7 +406,7 @@ async def test_cancelled_in_a_pause_leaves_no_doubt(open_transport, emulator):
     """Nothing was sent, so the cancellation has no cause to explain."""
     budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60)
-    submitting = asyncio.create_task(transport.submit(PAYLOAD))
+    submitting = asyncio.create_task(transport.admit(None))
     await asyncio.sleep(0)
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
@@ -441,14 +454,14 @@ async def test_closing_wakes_who_reads_an_answer_that_drips(open_transport, serv
     transport = open_transport(server.origin)
     exchanges = [transport.submit(PAYLOAD), transport.call("GET", "/v1/models")]
     waiting = [asyncio.create_task(exchange) for exchange in exchanges]
-    while len(transport._arrived) < 2:
+    while sum(exchange.arrived is not None for exchange in transport._exchanges) < 2:
         await asyncio.sleep(0)
     async with asyncio.timeout(2):
         await transport.aclose()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [NoAnswer, TransportError]
     assert outcomes[0].was_sent
-    assert transport._arrived == set()
+    assert transport._exchanges == set()
 
 
 async def test_closed_transport_sends_nothing(open_transport, emulator):

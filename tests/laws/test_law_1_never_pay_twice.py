@@ -298,4 +298,18 @@ async def test_paid_requests_leave_no_connection_idle_for_long(connect, emulator
     """A request on a connection that the server has just closed cannot be told from one that was sold."""
     async with connect() as session:
         await session.submit("first", model="flux-pro")
-        assert session._transport._paid.connector._keepalive_timeout <= 5
+        assert session._engine.transport._paid.connector._keepalive_timeout <= 5
+
+
+@pytest.mark.parametrize("point", CUTS)
+async def test_jobs_of_a_map_that_are_cut_are_never_sold_twice(connect, emulator, point):
+    """A map retries what a single request would, and nothing else."""
+    emulator.fault("submit", CUTS[point])
+    prompts = [f"{point} {number}" for number in range(ROUNDS)]
+    async with connect(retry=PATIENT) as session, session.map(prompts, model="flux-pro", in_flight=AT_ONCE) as outcomes:
+        seen = [outcome async for outcome in outcomes]
+        assert session.spent.unknown == ROUNDS
+    assert {type(outcome.error) for outcome in seen} == {SubmissionUnknown}
+    assert sorted(outcome.error.request.prompt for outcome in seen) == sorted(prompts)
+    sold = emulator.ledger.sold
+    assert [sold[prompt] for prompt in prompts] == [int(point in IS_SOLD)] * ROUNDS

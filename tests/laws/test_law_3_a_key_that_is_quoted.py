@@ -219,7 +219,7 @@ async def failure_of(use, quoting):
         else:
             caught = None
         kept = session.unknown_submissions
-        return caught, [repr(session), repr(kept), repr(pickle.dumps(kept)), repr(vars(session._transport))]
+        return caught, [repr(session), repr(kept), repr(pickle.dumps(kept)), repr(vars(session._engine.transport))]
 
 
 @pytest.mark.parametrize("case", QUOTES)

@@ -123,8 +123,9 @@ def test_key_that_could_break_a_header_is_refused_without_being_quoted(key):
 def test_key_is_in_no_repr_and_no_pickle():
     """Nothing that a session shows or hands out contains the key."""
     session = LemonSession(CANARY)
-    key = session._transport._key
-    shown = [repr(thing) for thing in (session, vars(session), vars(session._transport), key, key.headers())]
+    key = session._engine.transport._key
+    parts = (session, vars(session), vars(session._engine), vars(session._engine.transport), key, key.headers())
+    shown = [repr(thing) for thing in parts]
     assert not any(CANARY in text for text in shown)
     with pytest.raises(TypeError):
         pickle.dumps(session)

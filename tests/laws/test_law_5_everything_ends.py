@@ -10,6 +10,7 @@ from lemon_async import (
     PollPolicy,
     RateLimited,
     RetryPolicy,
+    SessionMisuse,
     SubmissionUnknown,
     TaskTimeout,
     Timeouts,
@@ -123,7 +124,7 @@ async def test_closing_ends_answers_that_drip(connect, emulator, paid):
     emulator.fault(paid.route, Drip(bytes_per_s=20))
     async with connect() as session:
         waiting = asyncio.create_task(paid.send(session, paid.request("drip")))
-        while not session._transport._arrived:
+        while not any(exchange.arrived for exchange in session._engine.transport._exchanges):
             await asyncio.sleep(0.001)
         await session.aclose()
         seconds, outcome = await elapsed_s(waiting)
@@ -175,3 +176,57 @@ async def test_closing_is_bounded_while_everything_hangs(connect, emulator):
         assert seconds < 1
         outcomes = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 1)
     assert [type(outcome).__name__ for outcome in outcomes] == ["SubmissionUnknown", "SessionMisuse", "DownloadError"]
+
+
+MAPS_THAT_HANG = {
+    "submits without an answer": ("submit", Blackhole()),
+    "submits that drip": ("submit", Drip(bytes_per_s=20)),
+    "jobs that never end": ("submit", Stuck()),
+    "polls without an answer": ("poll", Blackhole()),
+}
+
+
+async def read_all(session, in_flight):
+    async with session.map(map(str, range(10)), model="flux-pro", in_flight=in_flight) as outcomes:
+        return [outcome.error async for outcome in outcomes]
+
+
+@pytest.mark.parametrize("case", MAPS_THAT_HANG)
+async def test_map_of_jobs_that_hang_ends(connect, emulator, case):
+    """Every job has its own deadline, and the map no other."""
+    emulator.fault(*MAPS_THAT_HANG[case])
+    async with connect(polling=SHORT, timeouts=Timeouts(submit_s=0.1)) as session:
+        seconds, errors = await elapsed_s(read_all(session, 5))
+    assert {type(error) for error in errors} <= {SubmissionUnknown, TaskTimeout}
+    assert len(errors) == 10
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("case", MAPS_THAT_HANG)
+async def test_leaving_a_map_of_jobs_that_hang_is_bounded(connect, emulator, case):
+    """It takes no longer than a session may take to close."""
+    emulator.fault(*MAPS_THAT_HANG[case])
+
+    async def enter_and_leave(session):
+        async with session.map(map(str, range(10)), model="flux-pro"):
+            while emulator.ledger.sold.total() < 10:
+                await asyncio.sleep(0.001)
+
+    async with connect(timeouts=Timeouts(close_s=0.05)) as session:
+        seconds, outcome = await elapsed_s(enter_and_leave(session))
+    assert outcome is None
+    assert seconds < 1.5
+
+
+async def test_closing_ends_maps_of_jobs_that_hang(connect, emulator):
+    """Whoever reads hears of it at once."""
+    emulator.fault("submit", Blackhole(), prompt="[0-4]")
+    emulator.fault("submit", Stuck())
+    async with connect() as session:
+        reading = asyncio.create_task(read_all(session, 10))
+        while emulator.ledger.sold.total() < 10:
+            await asyncio.sleep(0.001)
+        await session.aclose()
+        seconds, outcome = await elapsed_s(reading)
+    assert isinstance(outcome, SessionMisuse)
+    assert seconds < 1

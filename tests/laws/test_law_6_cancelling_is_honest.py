@@ -22,6 +22,7 @@ from lemon_async import (
     ImageTask,
     LemonSession,
     NotFound,
+    Outcomes,
     PollPolicy,
     SubmissionUnknown,
 )
@@ -32,12 +33,18 @@ from lemon_async.emulator import Blackhole, Emulator, Stuck
 
 def public_coroutines():
     """Yield every coroutine function, async generator and awaitable that users can call."""
-    for cls in (LemonSession, ImageTask, Image, Files):
+    for cls in (LemonSession, ImageTask, Image, Files, Outcomes):
         for name, member in inspect.getmembers(cls):
             is_async = inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
             if is_async and (not name.startswith("_")):
                 yield pytest.param(member, id=f"{cls.__name__}.{name}")
-    for context in (LemonSession.as_completed, LemonSession.stream, ImageStream.__anext__):
+    for context in (
+        LemonSession.as_completed,
+        LemonSession.stream,
+        LemonSession.map,
+        ImageStream.__anext__,
+        Outcomes.__anext__,
+    ):
         yield pytest.param(context, id=context.__qualname__)
 
 
@@ -301,7 +308,7 @@ async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, 
         async with connect() as session:
             await session.generate("late", model="flux-pro")
     assert "closed" in repr(session)
-    assert session._transport._free.closed
+    assert session._engine.transport._free.closed
 
 
 async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, emulator, tmp_path):

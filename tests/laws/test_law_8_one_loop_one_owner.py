@@ -112,6 +112,40 @@ async def test_no_task_file_or_connection_is_left_by_paid_requests(connect, emul
     assert [name.name for name in tmp_path.iterdir()] == ["big.png"]
 
 
+async def test_map_is_entered_read_and_left_in_three_asyncio_tasks(connect):
+    """It holds no cancel scope of whoever entered it, so that each cell of a notebook may do its part."""
+
+    async def cell(coroutine):
+        return await asyncio.create_task(coroutine)
+
+    async with connect() as session:
+        outcomes = session.map(map(str, range(5)), model="flux-pro", in_flight=2)
+        assert await cell(outcomes.__aenter__()) is outcomes
+        for _ in range(3):
+            assert len((await cell(outcomes.__anext__())).images) == 1
+        await cell(outcomes.__aexit__(None, None, None))
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "lemon_async map"]
+
+
+@pytest.mark.parametrize("fate", FATES)
+async def test_no_task_or_connection_is_left_by_maps(connect, emulator, fate):
+    """However their jobs end."""
+    emulator.fault("submit", FATES[fate])
+    async with connect() as session:
+        outcomes = session.map(map(str, range(20)), model="flux-pro", in_flight=5)
+        async with outcomes:
+            if fate == "cancelled":
+                while emulator.ledger.sold.total() < 5:
+                    await asyncio.sleep(0.001)
+                outcomes.close()
+                await session.aclose()
+            assert len([outcome async for outcome in outcomes]) == (5 if fate == "cancelled" else 20)
+    async with asyncio.timeout(5):
+        while emulator.connections:
+            await asyncio.sleep(0.001)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
+
+
 def test_session_used_from_another_loop_is_told_what_to_do():
     """`SessionMisuse` says where to make the session instead."""
     session = LemonSession("sk-x", base_url="http://127.0.0.1:1")

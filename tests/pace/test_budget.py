@@ -1,23 +1,40 @@
-"""One pause for every request of a session."""
+"""One budget for every request of a session: the pause, the limit that is given, told or learned, and what remains."""
+
+import math
+import random
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lemon_async.api.errors import ContractError
+from lemon_async.api.rates import Reported
 from lemon_async.pace.budget import Budget
 
 steady = settings(derandomize=True, deadline=None)
 
 
+def wait(budget, now):
+    """Return how long the next request has to wait; room and next time agree about it."""
+    wait_s = budget.next_at(now) - now
+    assert (budget.room(now) > 0) == (wait_s == 0.0)
+    assert budget.room(budget.next_at(now)) > 0
+    return wait_s
+
+
+# The pause
+
+
 def test_budget_lets_requests_through_until_told_otherwise():
-    assert Budget().wait_s(0.0) == 0.0
-    assert Budget().wait_s(1e9) == 0.0
+    assert wait(Budget(), 0.0) == 0.0
+    assert wait(Budget(), 1e9) == 0.0
 
 
 def test_budget_pauses_for_as_long_as_the_service_asks():
     budget = Budget()
     budget.limited(100.0, 7.0)
-    assert [budget.wait_s(now) for now in (100.0, 103.0, 107.0, 200.0)] == [7.0, 4.0, 0.0, 0.0]
+    assert [wait(budget, now) for now in (100.0, 103.0, 107.0, 200.0)] == [7.0, 4.0, 0.0, 0.0]
     assert budget.clear_at == 107.0
 
 
@@ -25,26 +42,26 @@ def test_budget_pauses_for_as_long_as_the_service_asks():
 def test_budget_pauses_for_a_minute_at_most(asked_s, pause_s):
     budget = Budget()
     budget.limited(100.0, asked_s)
-    assert budget.wait_s(100.0) == pause_s
+    assert wait(budget, 100.0) == pause_s
 
 
 def test_budget_pauses_longer_from_429_to_429_when_not_told_how_long():
     budget, now, pauses = Budget(), 100.0, []
     for _ in range(8):
         budget.limited(now, None)
-        pauses.append(budget.wait_s(now))
+        pauses.append(wait(budget, now))
         now = budget.clear_at
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
 def test_budget_starts_anew_after_an_answer_of_another_kind():
     budget = Budget()
-    budget.limited(100.0, None)
-    budget.limited(101.0, None)
-    budget.answered()
-    assert budget.wait_s(101.0) == 2.0
-    budget.limited(103.0, None)
-    assert budget.wait_s(103.0) == 1.0
+    budget.limited(100.0)
+    budget.limited(101.0)
+    budget.answered(101.0)
+    assert wait(budget, 101.0) == 2.0
+    budget.limited(103.0)
+    assert wait(budget, 103.0) == 1.0
 
 
 @pytest.mark.parametrize("nothing", [0.0, None])
@@ -79,8 +96,24 @@ def test_budget_pause_is_not_shortened_by_an_earlier_end():
 def test_budget_pause_is_not_shortened_by_an_answer_of_another_kind():
     budget = Budget()
     budget.limited(100.0, 30.0)
-    budget.answered()
-    assert budget.wait_s(100.0) == 30.0
+    budget.answered(100.0)
+    assert wait(budget, 100.0) == 30.0
+
+
+def test_budget_pauses_until_the_reset_when_only_that_is_told():
+    budget = Budget()
+    budget.limited(100.0, reported=Reported(reset_s=12.0))
+    assert budget.clear_at == 112.0
+    budget.limited(112.0, 3.0, reported=Reported(reset_s=12.0))
+    assert budget.clear_at == 115.0
+
+
+def test_budget_lets_one_go_after_a_pause_and_the_others_evenly():
+    budget = Budget(1000)
+    budget.limited(100.0, 5.0)
+    assert budget.room(105.0) == 1
+    budget.take(105.0)
+    assert 0.02 < wait(budget, 105.0) < 0.1
 
 
 answers = st.tuples(st.floats(0, 100), st.just("fine") | st.none() | st.floats(0, 1e9))
@@ -94,21 +127,285 @@ def test_budget_pause_is_bounded_and_never_moves_backwards(steps):
         now += elapsed
         before = budget.clear_at
         if news == "fine":
-            budget.answered()
+            budget.answered(now)
             assert budget.clear_at == before
         else:
             budget.limited(now, news)
             assert budget.clear_at >= max(before, now + min(news or 0.0, 60.0))
-            assert news or budget.wait_s(now) > 0.0
-        assert 0.0 <= budget.wait_s(now) <= 60.001
-        assert budget.wait_s(budget.clear_at) == 0.0
+            assert news or wait(budget, now) > 0.0
+        assert 0.0 <= wait(budget, now) <= 60.001
+        assert wait(budget, max(budget.clear_at, now)) == 0.0
 
 
-def test_burst_of_429s_counts_once():
-    """Ten requests that were under way together say together that it is too much, once."""
+# The limit that is given
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "60", math.nan])
+def test_budget_refuses_a_limit_that_is_none(limit):
+    with pytest.raises(ContractError):
+        Budget(limit)
+
+
+def test_lone_request_does_not_wait_for_a_limit_that_is_given():
+    budget = Budget(60)
+    assert budget.requests_per_minute == 60
+    assert wait(budget, 5.0) == 0.0
+    budget.take(5.0)
+    assert 0.9 < wait(budget, 5.0) < 1.01
+
+
+@pytest.mark.parametrize(("limit", "least", "most"), [(None, 10, 600), (1000, 2, 10), (10**9, 100, 1000)])
+def test_room_is_bounded_even_when_nothing_limits(limit, least, most):
+    assert least <= Budget(limit).room(1e9) <= most
+
+
+def test_headers_lower_a_limit_that_is_given_and_never_raise_it():
+    budget = Budget(1000)
+    for told, assumed in ((60, 60), (500, 500), (3000, 1000)):
+        budget.answered(1.0, Reported(limit=told))
+        assert budget.requests_per_minute == assumed
+    budget.answered(1.0, Reported(remaining=5))
+    assert budget.requests_per_minute == 1000
+
+
+def test_429_lowers_a_limit_that_is_given_by_half_at_most():
+    """Another program may have used the minute up; that is no reason to crawl."""
+    budget = Budget(1000)
+    budget.take(1.0)
+    budget.limited(1.1)
+    assert budget.requests_per_minute == 475
+
+
+actions = st.one_of(
+    st.tuples(st.just("take"), st.integers(1, 200)),
+    st.tuples(st.just("hurry"), st.integers(1, 60)),
+    st.tuples(st.just("limited"), st.none() | st.floats(0, 90)),
+    st.tuples(
+        st.just("answered"),
+        st.none()
+        | st.builds(
+            Reported,
+            limit=st.none() | st.integers(1, 10**6),
+            remaining=st.none() | st.integers(0, 10**6),
+            reset_s=st.none() | st.floats(0.001, 86_400),
+        ),
+    ),
+)
+
+
+@steady
+@given(
+    st.sampled_from([1, 2, 5, 59, 60, 99, 120, 172, 250, 299]),
+    st.sampled_from([0.0, 1e3, 1e9]),
+    st.lists(st.tuples(st.floats(0, 2) | st.floats(0, 100), actions), max_size=60),
+)
+def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
+    """Whatever is asked for, told and refused: 60 s with the jitter of the network hold the limit at most."""
+    budget, now, times = Budget(limit), since, deque(maxlen=limit)
+
+    def take():
+        assert len(times) < limit or now - times[0] > 60.2
+        times.append(now)
+        budget.take(now)
+
+    for elapsed, (action, value) in steps:
+        now += elapsed
+        if action == "take":
+            for _ in range(min(value, budget.room(now))):
+                take()
+        elif action == "hurry":
+            for _ in range(value):
+                now = budget.next_at(now)
+                take()
+        elif action == "limited":
+            budget.limited(now, value)
+        else:
+            budget.answered(now, value)
+        assert 1 <= budget.requests_per_minute <= limit
+        assert wait(budget, now) <= 130.0
+
+
+# The limit that is told
+
+
+def test_headers_tell_the_limit_at_once():
     budget = Budget()
-    for _ in range(10):
-        budget.limited(100.0, None)
-    assert budget.clear_at == 101.0
-    budget.limited(101.0, None)
-    assert budget.clear_at == 103.0
+    assert budget.requests_per_minute is None
+    budget.take(0.0)
+    budget.answered(0.1, Reported(limit=60, remaining=59, reset_s=59.0))
+    assert budget.requests_per_minute == 60
+    assert budget.room(0.2) == 1
+
+
+def test_budget_sends_no_more_than_what_remains_until_the_reset():
+    """Other programs of the account have used the rest."""
+    budget, now = Budget(), 10.0
+    budget.answered(now, Reported(limit=600, remaining=3, reset_s=20.0))
+    for _ in range(3):
+        now = budget.next_at(now)
+        budget.take(now)
+    assert now < 11.0
+    assert budget.next_at(now) == 30.0
+    assert budget.room(now) == 0
+
+
+def test_what_is_under_way_has_not_been_deducted_from_what_remains():
+    budget = Budget(60_000)
+    for _ in range(5):
+        budget.take(10.0)
+    budget.answered(10.1, Reported(remaining=7, reset_s=20.0))
+    assert budget.room(10.1) == 3
+
+
+def test_what_was_never_answered_is_not_under_way_for_ever():
+    budget = Budget(60_000)
+    for _ in range(5):
+        budget.take(10.0)
+    budget.answered(11.0, Reported(remaining=7, reset_s=20.0))
+    assert budget.room(11.0) == 7
+
+
+@pytest.mark.parametrize(("reset_s", "until"), [(20.0, 30.0), (100.0, 70.0), (86_400.0, 10.0)])
+def test_nothing_that_remains_binds_for_a_minute_at_most(reset_s, until):
+    """Without a request no answer comes that could tell otherwise; a reset tomorrow is that of another quota."""
+    budget = Budget()
+    budget.answered(10.0, Reported(remaining=0, reset_s=reset_s))
+    assert budget.next_at(10.0) == until
+    assert wait(budget, until) == 0.0
+
+
+@pytest.mark.parametrize("reported", [Reported(limit=60, remaining=0), Reported(limit=60, reset_s=20.0)])
+def test_what_remains_until_nobody_knows_when_does_not_bind(reported):
+    budget = Budget()
+    budget.answered(10.0, reported)
+    assert wait(budget, 10.0) == 0.0
+
+
+def test_later_answer_corrects_what_remains():
+    budget = Budget()
+    budget.answered(10.0, Reported(remaining=0, reset_s=20.0))
+    budget.answered(10.1, Reported(remaining=50, reset_s=20.0))
+    assert wait(budget, 10.1) == 0.0
+
+
+# The limit that is learned
+
+
+class Server:
+    """Grants so many requests in a minute, in one of three ways; answers at once."""
+
+    def __init__(self, limit, kind):
+        self.limit, self.kind = limit, kind
+        self.granted = deque()
+        self.tokens, self.at = float(limit), 0.0
+
+    def request(self, now):
+        """Count a request if it fits, and return 0; otherwise return the whole seconds to wait."""
+        if self.kind == "bucket":
+            self.tokens = min(self.tokens + (now - self.at) * self.limit / 60.0, self.limit)
+            self.at = now
+            if self.tokens < 1:
+                return 1
+            self.tokens -= 1
+            return 0
+        first = now - now % 60.0 if self.kind == "fixed" else now - 60.0
+        while self.granted and self.granted[0] < first:
+            self.granted.popleft()
+        if len(self.granted) < self.limit:
+            self.granted.append(now)
+            return 0
+        end = (first if self.kind == "fixed" else self.granted[0]) + 60.0
+        return max(math.ceil(end - now), 1)
+
+
+def play(budget, server, *, since, seconds, tells=True):
+    """Make full use of a budget for a while; return how many were granted and refused."""
+    now, granted, refused = budget.next_at(since), 0, 0
+    while now < since + seconds:
+        budget.take(now)
+        if wait_s := server.request(now):
+            refused += 1
+            budget.limited(now, wait_s if tells else None)
+        else:
+            granted += 1
+            budget.answered(now)
+        now = budget.next_at(now)
+    return granted, refused
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket"])
+@pytest.mark.parametrize("limit", [60, 1000])
+def test_unknown_limit_is_found_and_kept_to(limit, kind, tells):
+    """After the first minute at most 2 % are refused, and at least 90 % of what there is gets used."""
+    budget, server = Budget(), Server(limit, kind)
+    play(budget, server, since=7.0, seconds=60.0, tells=tells)
+    granted, refused = play(budget, server, since=67.0, seconds=1200.0, tells=tells)
+    assert refused <= 0.02 * (granted + refused)
+    assert granted >= 0.9 * limit * 20
+    assert budget.requests_per_minute == pytest.approx(limit, rel=0.1)
+
+
+def test_limit_that_is_raised_is_found():
+    budget, server = Budget(), Server(60, "sliding")
+    play(budget, server, since=0.0, seconds=600.0)
+    server.limit = 600
+    play(budget, server, since=600.0, seconds=900.0)
+    assert budget.requests_per_minute > 500
+
+
+def test_limit_that_is_lowered_is_found():
+    budget, server = Budget(), Server(1000, "sliding")
+    play(budget, server, since=0.0, seconds=300.0)
+    server.limit = 100
+    play(budget, server, since=300.0, seconds=600.0)
+    granted, refused = play(budget, server, since=900.0, seconds=600.0)
+    assert refused <= 0.02 * (granted + refused)
+    assert granted >= 900
+
+
+def test_limit_that_others_use_up_for_a_while_comes_back():
+    """A known limit is only lowered by 429s for as long as it takes to see that it holds again."""
+    budget, server = Budget(300), Server(300, "sliding")
+    for number in range(300):
+        server.request(number / 100)
+    play(budget, server, since=3.0, seconds=57.0)
+    assert budget.requests_per_minute < 300
+    play(budget, server, since=60.0, seconds=240.0)
+    assert budget.requests_per_minute == 300
+
+
+def test_idle_time_teaches_nothing():
+    """After a quiet night the limit is what it was in the evening."""
+    budget, server = Budget(), Server(60, "sliding")
+    play(budget, server, since=0.0, seconds=600.0)
+    evening = budget.requests_per_minute
+    for minute in range(600):
+        play(budget, server, since=600.0 + 60.0 * minute, seconds=0.5)
+    assert budget.requests_per_minute == evening
+
+
+def test_limit_that_no_answer_confirms_any_more_is_forgotten():
+    budget = Budget()
+    budget.answered(10.0, Reported(limit=60))
+    assert budget.requests_per_minute == 60
+    budget.take(600.0)
+    assert budget.requests_per_minute == 60
+    budget.take(611.0)
+    assert budget.requests_per_minute is None
+
+
+@pytest.mark.parametrize("limit", [600, None])
+def test_stray_refusals_bring_nothing_to_a_standstill(limit):
+    """A busy model refuses one of twenty, whatever the rate: what it asks for is a pause, not another limit."""
+    budget, now, taken = Budget(limit), 0.0, 0
+    rng = random.Random(1)
+    while now < 3600.0:
+        now = budget.next_at(now)
+        budget.take(now)
+        taken += 1
+        if rng.random() < 0.05:
+            budget.limited(now)
+        else:
+            budget.answered(now)
+    assert taken / 60 > (150 if limit else 30)

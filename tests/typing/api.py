@@ -14,6 +14,8 @@ from lemon_async import (
     ImageTask,
     LemonError,
     LemonSession,
+    Outcome,
+    Outcomes,
     PartialImage,
     PollPolicy,
     RetryPolicy,
@@ -69,6 +71,25 @@ async def pictures_from_pictures(lemon: LemonSession, image: Image, images: Imag
     await lemon.edit("a hat", image=7)  # type: ignore[arg-type]
     await lemon.edit("a hat", image="cat.png", style="vivid")  # type: ignore[call-arg]
     await lemon.vary("cat.png", quality="hd")  # type: ignore[call-arg]
+
+
+async def maps(lemon: LemonSession, image: Image) -> None:
+    async with lemon.map(["a cat", GenerateRequest("a dog")], model="flux-pro", in_flight=9, ordered=True) as outcomes:
+        assert_type(outcomes, Outcomes)
+        async for outcome in outcomes:
+            assert_type(outcome, Outcome)
+            assert_type(outcome.index, int)
+            assert_type(outcome.request, GenerateRequest | EditRequest | VariationRequest | None)
+            assert_type(outcome.task, ImageTask | None)
+            assert_type(outcome.images, Images | None)
+            assert_type(outcome.error, Exception | None)
+    assert_type(outcomes.pending, tuple[ImageTask, ...])
+    assert_type(lemon.map((prompt for prompt in "ab"), image=image, fail_fast=True, check_contracts=False), Outcomes)
+    lemon.map([VariationRequest(image=b""), EditRequest("a hat", image=image)])
+    lemon.map([7])  # type: ignore[list-item]
+    lemon.map(["a cat"], sizes="big")  # type: ignore[call-arg]
+    assert_type(lemon.requests_per_minute, int | None)
+    assert_type(lemon.durations, Mapping[str, Any])
 
 
 async def streams(lemon: LemonSession) -> None:

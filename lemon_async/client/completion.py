@@ -1,0 +1,49 @@
+"""Tasks in the order in which they end."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any
+
+from lemon_async.api.errors import ContractError, Problem
+from lemon_async.client.task import ImageTask
+
+__all__ = ["as_completed"]
+
+
+def as_completed(tasks: Iterable[Any]) -> AsyncGenerator[ImageTask, None]:
+    """Yield each task once it is over; see `LemonSession.as_completed`.
+
+    Raises:
+        ContractError: Something among them is no task, such as a coroutine that was not awaited.
+    """
+    handles = tuple(tasks)
+    for handle in handles:
+        if not isinstance(handle, ImageTask):
+            advice = f"must be tasks, as `await session.submit(...)` returns them, not {type(handle).__name__}"
+            raise ContractError(problems=(Problem("tasks", advice),))
+    return _as_completed(handles)
+
+
+async def _as_completed(tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
+    """Yield each task once it is over, successful or not, in the order in which they end.
+
+    Callbacks fill a queue; the generator owns no asyncio task and no cancel scope, so it may be left at any point.
+    """
+    ended: deque[ImageTask] = deque()
+    news = asyncio.Event()
+
+    def take(task: ImageTask) -> None:
+        ended.append(task)
+        news.set()
+
+    unwatch = [task._when_done(take) for task in dict.fromkeys(tasks)]
+    try:
+        for _ in range(len(unwatch)):
+            while not ended:
+                news.clear()
+                await news.wait()
+            yield ended.popleft()
+    finally:
+        for call_off in unwatch:
+            call_off()

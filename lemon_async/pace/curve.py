@@ -1,0 +1,153 @@
+"""What is believed of a duration, as a table that answers the poller's questions in microseconds.
+
+`S(t)` is the probability that a job lasts longer than `t`. A job that was alive at age `a` and is polled at age `t` has
+by then waited `∫ₐᵗ (F(s) - F(a)) ds / (1 - F(a)) = (t - a) - ∫ₐᵗ S(s) ds / S(a)` seconds in the mean: its lag.
+
+All tables share one grid of ages, finer than any job's spread, so that they can be mixed and compared by index. `S` is
+linear between two edges and its integral is exact for that line: lag grows strictly consistently with age, and
+the age at which it reaches a price is the root of one quadratic. Integrals run from the right, where they are
+small, so that the tail keeps its digits.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate, islice, pairwise
+from operator import add, mul, sub
+
+__all__ = ["BINS", "CENTRES", "EDGES", "Curve", "bin_of", "moments", "student"]
+
+_FIRST_EDGE_S = 0.5
+_STEP = 0.04
+BINS = 240
+
+# Ages in seconds: from 0, then in steps of 4 % from half a second to two hours.
+EDGES: tuple[float, ...] = (0.0, *(_FIRST_EDGE_S * math.exp(_STEP * number) for number in range(BINS)))
+# The logarithm of the middle of each bin; the first one has no middle on this scale, so it gets its neighbour's.
+CENTRES: tuple[float, ...] = tuple(math.log(_FIRST_EDGE_S) + _STEP * (number - 0.5) for number in range(BINS))
+
+_SQUARES = tuple(centre * centre for centre in CENTRES)
+# From the right, as areas are summed.
+_HALF_WIDTHS = tuple((right - left) / 2 for left, right in pairwise(EDGES))[::-1]
+
+_NEAREST_TAIL = 0.8  # in scales: nearer to the middle the ratio is of no use
+
+# Of the mass that a table has beyond its last edge, nothing is known: below this, an age is beyond the table.
+_LEAST_SURVIVAL = 1e-12
+
+
+def bin_of(age_s: float) -> int:
+    """Return the index of the bin that holds an age; the last one for all that are beyond the grid."""
+    if age_s < _FIRST_EDGE_S:
+        return 0
+    if age_s >= EDGES[-1]:
+        return BINS - 1
+    index = 1 + int((math.log(age_s) - math.log(_FIRST_EDGE_S)) / _STEP)
+    # Rounding may put an edge on either side of itself.
+    if age_s < EDGES[index]:
+        return index - 1
+    return index + 1 if age_s >= EDGES[index + 1] else index
+
+
+class Curve:
+    """One distribution of durations.
+
+    Args:
+        survival: The probability to outlast each edge of the grid: from 1, never rising.
+    """
+
+    __slots__ = ("_areas", "moments", "survival")
+
+    def __init__(self, survival: Sequence[float]) -> None:
+        self.survival = survival
+        falling = survival[::-1]
+        pieces = map(mul, _HALF_WIDTHS, map(add, falling, islice(falling, 1, None)))
+        self._areas: list[float] = [*accumulate(pieces)][::-1]
+        self._areas.append(0.0)
+        self.moments: tuple[float, float] = moments(survival)
+
+    @property
+    def median_s(self) -> float:
+        """The age that half of the jobs reach, to the precision of the grid."""
+        return EDGES[min(bisect_left(self.survival, -0.5, key=lambda survival: -survival), BINS)]
+
+    def outlasts(self, age_s: float) -> float:
+        """Return the probability that a job lasts longer than an age."""
+        if age_s >= EDGES[-1]:
+            return self.survival[-1]
+        return self._line(age_s, bin_of(age_s))
+
+    def lag_s(self, alive_s: float, age_s: float) -> float:
+        """Return the lag expected at `age_s` of a job that was alive at `alive_s`."""
+        waited_s = age_s - alive_s
+        alive = self.outlasts(alive_s)
+        if alive_s >= EDGES[-1] or alive < _LEAST_SURVIVAL:
+            return waited_s
+        return max(waited_s - (self._area(alive_s) - self._area(age_s)) / alive, 0.0)
+
+    def age_of_lag(self, alive_s: float, lag_s: float) -> float:
+        """Return the age at which the expected lag reaches `lag_s`; infinity when that is beyond the table."""
+        if alive_s >= EDGES[-1]:
+            return math.inf
+        first = bin_of(alive_s)
+        alive = self._line(alive_s, first)
+        if alive < _LEAST_SURVIVAL:
+            return math.inf
+        areas = self._areas
+        # Lag is (t - a) - (area(a) - area(t)) / S(a); times S(a), and without what does not depend on t, it is this.
+        start = alive_s * alive + self._area(alive_s)
+        wanted = start + lag_s * alive
+        later = range(first + 1, BINS + 1)
+        edge = first + 1 + bisect_left(later, wanted, key=lambda number: EDGES[number] * alive + areas[number])
+        if edge > BINS:
+            return math.inf
+        if edge == first + 1:
+            return self._root(alive_s, alive, alive, first, lag_s)
+        missing_s = (wanted - EDGES[edge - 1] * alive - areas[edge - 1]) / alive
+        return self._root(EDGES[edge - 1], self.survival[edge - 1], alive, edge - 1, missing_s)
+
+    def _root(self, from_s: float, survival: float, alive: float, number: int, missing_s: float) -> float:
+        """Return the age within a bin where the lag has grown by `missing_s`: it is a parabola there."""
+        slope = (self.survival[number] - self.survival[number + 1]) / (EDGES[number + 1] - EDGES[number])
+        rise = 1 - survival / alive
+        root = rise + math.sqrt(max(rise * rise + 2 * slope / alive * missing_s, 0.0))
+        return from_s + 2 * missing_s / root if root > 0 else EDGES[number + 1]
+
+    def _line(self, age_s: float, number: int) -> float:
+        left, right = self.survival[number], self.survival[number + 1]
+        return left + (right - left) * (age_s - EDGES[number]) / (EDGES[number + 1] - EDGES[number])
+
+    def _area(self, age_s: float) -> float:
+        """Return the integral of `S` from an age to the end of the grid."""
+        if age_s >= EDGES[-1]:
+            return (EDGES[-1] - age_s) * self.survival[-1]
+        number = bin_of(age_s)
+        left = self._line(age_s, number)
+        return self._areas[number + 1] + (EDGES[number + 1] - age_s) * (left + self.survival[number + 1]) / 2
+
+
+def moments(survival: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the variance of the logarithm; what is beyond the grid counts as its end."""
+    masses = [*map(sub, survival, islice(survival, 1, None))]
+    masses[-1] += survival[-1]
+    mean = sum(map(mul, masses, CENTRES))
+    return mean, max(sum(map(mul, masses, _SQUARES)) - mean * mean, 0.0)
+
+
+def student(location: float, scale: float, freedom: float) -> list[float]:
+    """Return the survival on the grid of a duration whose logarithm has a Student t distribution."""
+    power = -(freedom + 1) / 2
+    unit = 1 / (scale * scale * freedom)
+    weights = [(1 + unit * (centre - location) ** 2) ** power for centre in CENTRES]
+    weights.append(_tail(location, scale, freedom))
+    masses = [*accumulate(reversed(weights))]
+    total = masses[-1]
+    return [mass / total for mass in reversed(masses)]
+
+
+def _tail(location: float, scale: float, freedom: float) -> float:
+    """Return the mass beyond the grid in units of the grid's weights, by the ratio that Mills has for far tails."""
+    distance = max((CENTRES[-1] + _STEP / 2 - location) / scale, _NEAREST_TAIL)
+    square = distance * distance
+    height: float = (1 + square / freedom) ** (-(freedom + 1) / 2)
+    return height * (freedom + square) / (freedom * distance) * scale / _STEP

@@ -1,0 +1,118 @@
+"""Many tasks are watched at once, in the order in which they end."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from lemon_async import TaskLost
+from lemon_async.api.models import ImageData, TaskSnapshot
+from lemon_async.client.completion import as_completed
+from lemon_async.client.task import ImageTask
+
+
+class Owner:
+    """A session that is always fit for use."""
+
+    def check_usable(self, task):
+        pass
+
+
+def make(name):
+    return ImageTask(Owner(), TaskSnapshot(status="pending", task_id=name), download=None)
+
+
+def complete(task):
+    images = (ImageData(url="https://cdn.test/1.png"),)
+    task._update(TaskSnapshot(status="completed", task_id=task.id, images=images))
+
+
+@pytest.fixture
+def tasks():
+    return [make(name) for name in "abc"]
+
+
+async def watch(tasks):
+    """Start watching; return the ids as they come, and the asyncio task that collects them."""
+    seen = []
+
+    async def collect():
+        async for task in as_completed(tasks):
+            seen.append(task.id)  # noqa: PERF401 - the test looks at what has come so far
+
+    watching = asyncio.create_task(collect())
+    await asyncio.sleep(0)
+    return seen, watching
+
+
+async def test_tasks_come_in_the_order_in_which_they_end(tasks):
+    seen, watching = await watch(tasks)
+    for index in (2, 0, 1):
+        complete(tasks[index])
+        await asyncio.sleep(0)
+    await watching
+    assert seen == ["c", "a", "b"]
+
+
+async def test_tasks_that_end_in_one_moment_all_come(tasks):
+    seen, watching = await watch(tasks)
+    for task in reversed(tasks):
+        complete(task)
+    await watching
+    assert seen == ["c", "b", "a"]
+
+
+async def test_task_that_ends_badly_comes_too(tasks):
+    """Awaiting it then raises, and takes no time."""
+    tasks[1]._fail(TaskLost(task=tasks[1], reason="gone"))
+    seen, watching = await watch(tasks)
+    complete(tasks[0])
+    complete(tasks[2])
+    await watching
+    assert seen == ["b", "a", "c"]
+    with pytest.raises(TaskLost):
+        await tasks[1].wait(timeout_s=0)
+
+
+async def test_task_given_twice_comes_once(tasks):
+    seen, watching = await watch([tasks[0], tasks[0]])
+    complete(tasks[0])
+    await watching
+    assert seen == ["a"]
+
+
+async def test_finished_tasks_come_without_waiting(tasks):
+    for task in tasks:
+        complete(task)
+    assert [task.id async for task in as_completed(iter(tasks))] == ["a", "b", "c"]
+
+
+async def test_no_tasks_are_over_at_once():
+    assert [task async for task in as_completed([])] == []
+
+
+async def test_leaving_early_ends_the_watching_and_nothing_else(tasks):
+    complete(tasks[0])
+    async with contextlib.aclosing(as_completed(tasks)) as watched:
+        async for _ in watched:
+            break
+    assert not any(task._callbacks for task in tasks)
+    complete(tasks[1])
+    assert (await tasks[1])[0].url == "https://cdn.test/1.png"
+
+
+async def test_cancelled_watcher_leaves_nothing_behind(tasks):
+    _, watching = await watch(tasks)
+    assert all(task._callbacks for task in tasks)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert not any(task._callbacks for task in tasks)
+
+
+async def test_two_watchers_of_the_same_tasks_both_see_them(tasks):
+    one, two = await watch(tasks), await watch(tasks)
+    for task in tasks:
+        complete(task)
+    await asyncio.gather(one[1], two[1])
+    assert one[0] == two[0] == ["a", "b", "c"]

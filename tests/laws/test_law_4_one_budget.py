@@ -1,0 +1,142 @@
+"""Law 4. Submits, polls and all other requests to the API share one budget; downloads do not count."""
+
+import asyncio
+from collections import deque
+
+import attrs
+import pytest
+
+from lemon_async import LemonSession, PollPolicy, RetryPolicy
+from lemon_async.emulator import Emulator, Status
+from lemon_async.emulator.limits import Allowance, MinuteWindow
+
+RPM = 6000
+BURST_S = 0.35
+JITTER_S = 0.05  # between the start of a request and its arrival
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
+PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
+
+
+@attrs.define
+class Sliding:
+    """So many in any minute."""
+
+    limit: int
+    _granted: deque = attrs.field(factory=deque, init=False)
+
+    def take(self, _key, real_s):
+        while self._granted and self._granted[0] <= real_s - 60:
+            self._granted.popleft()
+        is_granted = len(self._granted) < self.limit
+        if is_granted:
+            self._granted.append(real_s)
+        return Allowance(self.limit, self.limit - len(self._granted), self._granted[0] + 60 - real_s, is_granted)
+
+
+@attrs.define
+class Bucket:
+    """Tokens that are refilled evenly, and of which few can be saved up."""
+
+    limit: int
+    _tokens: float = attrs.field(init=False)
+    _at_s: float = attrs.field(default=0.0, init=False)
+
+    @property
+    def _most(self):
+        return 1 + self.limit / 60 * (BURST_S + JITTER_S)
+
+    @_tokens.default
+    def _full(self):
+        return self._most
+
+    def take(self, _key, real_s):
+        self._tokens = min(self._tokens + (real_s - self._at_s) * self.limit / 60, self._most)
+        self._at_s = real_s
+        is_granted = self._tokens >= 1
+        self._tokens -= is_granted
+        return Allowance(self.limit, int(self._tokens), 1.0, is_granted)
+
+
+WINDOWS = {"fixed": MinuteWindow, "sliding": Sliding, "bucket": Bucket}
+
+
+@pytest.fixture(params=WINDOWS)
+async def limited(request):
+    """An emulator that counts requests in each way in turn."""
+    async with Emulator(speed=6000, durations=30.0, requests_per_minute=RPM) as running:
+        running._service._limit = WINDOWS[request.param](RPM)
+        yield running
+
+
+def starts_s(emulator):
+    """When requests to the API arrived, in real seconds."""
+    return [seen.at_s / 6000 for seen in emulator.requests if seen.route != "cdn"]
+
+
+async def ask_for_models(session, times):
+    for _ in range(times):
+        await session.models()
+
+
+async def read_all(outcomes):
+    return [outcome async for outcome in outcomes]
+
+
+async def test_mixed_load_within_a_limit_that_is_given_meets_no_429(limited):
+    """Nor would it on an account that counts in shorter stretches than a minute."""
+    options = {"polling": QUICK, "requests_per_minute": RPM}
+    async with (
+        LemonSession(limited.api_key, base_url=limited.base_url, **options) as session,
+        session.map(map(str, range(40)), model="flux-pro", in_flight=30) as outcomes,
+    ):
+        results = await asyncio.gather(read_all(outcomes), *(ask_for_models(session, 10) for _ in range(3)))
+    assert all(outcome.error is None for outcome in results[0])
+    assert {seen.route for seen in limited.requests} >= {"submit", "poll", "models"}
+    assert not [seen for seen in limited.requests if seen.status == 429]
+    starts = starts_s(limited)
+    assert len(starts) >= 40 + 40 + 30
+    for first, start in enumerate(starts):
+        most = 1 + (starts[-1] - start + BURST_S + JITTER_S) * RPM / 60
+        assert len(starts) - first <= most, f"{len(starts) - first} requests in {starts[-1] - start:.3f} s"
+
+
+@pytest.mark.parametrize("refused", ["submit", "poll", "models"])
+async def test_429_on_any_request_pauses_all_of_them(connect, emulator, refused):
+    """It tells of the account, not of the request that met it."""
+    async with connect(retry=PATIENT, requests_per_minute=60_000) as session:
+        await session.generate("before", model="flux-pro")
+        emulator.fault(refused, Status(429, headers={"Retry-After": "0.2"}), times=1)
+        uses = [session.generate(f"p{n}", model="flux-pro") for n in range(5)]
+        uses += [ask_for_models(session, 1) for _ in range(5)]
+        uses = [asyncio.create_task(use) for use in uses]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*uses, return_exceptions=True)
+    times = [(seen.at_s / 6000, seen.status) for seen in emulator.requests]
+    (refused_at,) = [at for at, status in times if status == 429]
+    # What was under way when the 429 came could not know of it.
+    assert not [at for at, _ in times if refused_at + JITTER_S < at < refused_at + 0.19]
+    assert [at for at, _ in times if at > refused_at + 0.19]
+    assert emulator.ledger.sold == {"before": 1, **{f"p{n}": 1 for n in range(5)}}
+
+
+async def test_downloads_do_not_count(connect, emulator):
+    """They go elsewhere: the next request to the API has to wait its turn, pictures have not."""
+    async with connect(requests_per_minute=60) as session:
+        images = await session.generate("inline", model="dall-e-3")
+        async with asyncio.timeout(0.9):
+            await asyncio.gather(*(images[0].read() for _ in range(10)))
+        waiting = asyncio.create_task(session.models())
+        await asyncio.sleep(0.03)
+        assert not waiting.done()
+        waiting.cancel()
+    assert [seen.route for seen in emulator.requests] == ["submit"] + ["cdn"] * 10
+
+
+async def test_downloads_go_on_while_requests_are_paused(connect, emulator):
+    """A 429 of the API says nothing about the host of the pictures."""
+    async with connect() as session:
+        images = await session.generate("inline", model="dall-e-3")
+        emulator.fault("models", Status(429, headers={"Retry-After": "30"}))
+        await asyncio.gather(session.models(), return_exceptions=True)
+        async with asyncio.timeout(2):
+            assert await images[0].read()

@@ -1,0 +1,298 @@
+"""A poll has a price: tasks are polled when waiting is expected to have cost as much, and learned from."""
+
+import heapq
+import math
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lemon_async.pace import schedule as rooms
+from lemon_async.pace.durations import Durations
+from lemon_async.pace.schedule import PollPolicy, Schedule
+
+steady = settings(derandomize=True, deadline=None)
+
+POLICY = PollPolicy(price_s=0.5, min_gap_s=1, max_gap_s=30, deadline_s=100_000)
+
+
+def play(schedule, job_s, *, start=0.0, key="job", progress=None):
+    """Poll one job until it is over; return the ages of its polls."""
+    ages, now = [], start
+    schedule.add(key, now, model="m")
+    while key in schedule:
+        now = schedule.decide(now, slots=0).wake_at
+        assert schedule.decide(now, slots=1).polls == (key,)
+        ages.append(now - start)
+        if ages[-1] >= job_s:
+            schedule.ended(key, now, is_success=True)
+        else:
+            schedule.seen(key, now, progress=progress and progress(ages[-1], job_s))
+    return ages
+
+
+def taught(*jobs, policy=POLICY, progress=None):
+    """Return a schedule that has seen these jobs, one after the other."""
+    schedule, now = Schedule(policy), 0.0
+    for job_s in jobs:
+        now += play(schedule, job_s, start=now, progress=progress)[-1]
+    return schedule
+
+
+def jobs_around(median_s, number, sigma=0.2):
+    rng = random.Random(7)
+    return [median_s * math.exp(sigma * rng.gauss(0, 1)) for _ in range(number)]
+
+
+def test_policy_is_gentle_by_default():
+    """A poll is worth half a second of waiting, and none follows another within a second."""
+    policy = PollPolicy()
+    assert (policy.price_s, policy.min_gap_s, policy.max_gap_s, policy.deadline_s) == (0.5, 1, 90, 900)
+
+
+@pytest.mark.parametrize("price_s", [0.2, 0.5, 3.0])
+def test_task_is_due_when_its_lag_has_reached_the_price(price_s):
+    schedule = Schedule(PollPolicy(price_s=price_s))
+    schedule.add("a", 1000.0, model="m")
+    due = schedule.decide(1000.0, slots=0).wake_at
+    assert schedule.durations.lag_s("m", 0.0, due - 1000.0) == pytest.approx(price_s)
+    schedule.decide(due, slots=1)
+    schedule.seen("a", due)
+    later = schedule.decide(due, slots=0).wake_at
+    assert schedule.durations.lag_s("m", due - 1000.0, later - 1000.0) == pytest.approx(price_s)
+
+
+def test_higher_price_means_fewer_polls():
+    counts = [len(play(Schedule(PollPolicy(price_s=price_s)), 60.0)) for price_s in (0.1, 0.5, 3.0)]
+    assert counts[0] > counts[1] > counts[2] >= 2
+
+
+def test_gap_is_never_below_the_minimum():
+    ages = play(Schedule(PollPolicy(price_s=1e-6, min_gap_s=2)), 20.0)
+    assert ages == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
+
+
+def test_gap_is_never_above_the_maximum_however_old_the_task():
+    """Beyond all tables, where nothing is known of a duration."""
+    ages = play(Schedule(POLICY), 50_000.0)
+    gaps = [later - earlier for earlier, later in pairwise(ages)]
+    assert max(gaps) <= 30.000001
+    assert gaps[-1] == pytest.approx(30)
+
+
+def test_schedule_learns_when_jobs_end():
+    schedule = taught(*jobs_around(120, 30))
+    ages = play(schedule, 120.0, start=1e6)
+    assert ages[0] == 30
+    assert 50 < ages[1] <= 60
+    assert 75 < ages[2] <= 90
+    assert len(play(Schedule(POLICY), 120.0)) > len(ages)
+    assert schedule.durations.median_s("m") == pytest.approx(120, rel=0.1)
+
+
+def test_knowledge_is_shared_between_schedules():
+    schedule = taught(*jobs_around(20, 30))
+    heir = Schedule(POLICY, schedule.durations)
+    assert heir.durations is schedule.durations
+    heir.add("a", 0.0, model="m")
+    assert 10 < heir.decide(0.0, slots=0).wake_at < 20
+
+
+def test_failed_job_teaches_only_that_it_had_lived():
+    schedule = taught(*[45.0] * 10)
+    before = schedule.durations.export()
+    for number in range(20):
+        schedule.add("a", 1e4 * number, model="m")
+        schedule.ended("a", 1e4 * number + 5, is_success=False)
+    assert schedule.durations.export() == before
+    assert len(schedule) == 0
+
+
+def test_resumed_task_teaches_when_its_age_is_known():
+    """Of the time that it was watched: it says nothing of those that had ended sooner."""
+    schedule = Schedule(POLICY)
+    for number in range(20):
+        now = 1000.0 * number
+        schedule.add("a", now, model="m", is_fresh=False, age_s=100.0)
+        assert schedule.decide(now, slots=1).polls == ("a",)
+        schedule.seen("a", now)
+        schedule.ended("a", now + 5.0, is_success=True)
+    curve = schedule.durations.curve("m")
+    assert curve.outlasts(110) < 0.4 * curve.outlasts(98)
+
+
+def test_resumed_task_of_unknown_age_teaches_nothing_and_is_polled_as_half_over():
+    schedule = Schedule(POLICY)
+    schedule.add("a", 0.0, model="m", is_fresh=False)
+    assert schedule.decide(0.0, slots=1).polls == ("a",)
+    schedule.seen("a", 0.0, progress=0.5)
+    assert 2 < schedule.decide(0.0, slots=0).wake_at < 15
+    schedule.ended("a", 5.0, is_success=True)
+    assert len(schedule.durations) == 0
+
+
+def test_task_handed_over_with_its_age_is_polled_as_if_watched_from_its_birth():
+    schedule = Schedule(POLICY)
+    schedule.add("new", 0.0)
+    schedule.add("older", 0.0, age_s=8.0)
+    new = schedule.decide(0.0, slots=0).wake_at + 8.0
+    assert schedule.decide(new, slots=9).polls == ("older", "new")
+
+
+@pytest.mark.parametrize(("retry_after_s", "gap_s"), [(None, 1), (0.5, 1), (7.0, 7), (31.0, 30), (1e9, 30)])
+def test_pending_task_waits_as_long_as_the_service_asks_within_bounds(retry_after_s, gap_s):
+    schedule = Schedule(PollPolicy(price_s=1e-9, max_gap_s=30))
+    schedule.add("a", 0.0)
+    schedule.decide(40.0, slots=1)
+    schedule.seen("a", 40.0, retry_after_s=retry_after_s)
+    assert schedule.decide(40.0, slots=0).wake_at == 40.0 + gap_s
+
+
+# Progress
+
+
+def cost(jobs, progress):
+    """Return what it costs to find the ends of jobs, per job, after a third of them for learning."""
+    schedule, now, costs = Schedule(PollPolicy()), 0.0, []
+    for job_s in jobs:
+        ages = play(schedule, job_s, start=now, progress=progress)
+        now += ages[-1]
+        costs.append(0.5 * len(ages) + ages[-1] - job_s)
+    late = costs[len(costs) // 3 :]
+    return sum(late) / len(late)
+
+
+def test_true_progress_saves_polls():
+    jobs = jobs_around(60, 120, sigma=0.4)
+    assert cost(jobs, lambda age_s, job_s: 100 * age_s / job_s) < 0.8 * cost(jobs, None)
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        lambda age_s, job_s: 0.99,
+        lambda age_s, job_s: 50,
+        lambda age_s, job_s: math.nan,
+        lambda age_s, job_s: -1,
+        lambda age_s, job_s: 7e9,
+        lambda age_s, job_s: 100 / age_s,
+        lambda age_s, job_s: 99 * (1 - math.exp(-age_s / 10)),
+        lambda age_s, job_s: 2 + age_s / 20,
+        lambda age_s, job_s: random.Random(age_s).uniform(0, 100),
+    ],
+    ids=["done soon", "stuck", "nan", "negative", "huge", "falling", "hopeful", "gloomy", "random"],
+)
+def test_nonsense_of_progress_does_no_harm(progress):
+    jobs = jobs_around(60, 120, sigma=0.4)
+    assert cost(jobs, progress) < 1.08 * cost(jobs, None)
+
+
+# Scarcity
+
+
+def test_scarce_slots_go_to_the_most_accumulated_lag_first():
+    """Of tasks that are due, one in the thick of it outweighs one that has hardly begun and one long in the tail."""
+    schedule = Schedule(POLICY)
+    for key, age_s in [("tail", 3000.0), ("early", 1.0), ("middle", 45.0)]:
+        schedule.add(key, 0.0, model="m", age_s=age_s)
+        schedule.decide(0.0, slots=0)
+        schedule.seen(key, 0.0)
+    decision = schedule.decide(31.0, slots=1)
+    assert (decision.polls, decision.waiting) == (("middle",), 2)
+    assert schedule.decide(31.0, slots=1).polls == ("early",)
+
+
+def test_every_fourth_scarce_slot_goes_to_whoever_has_been_due_for_the_longest():
+    schedule = Schedule(POLICY)
+    schedule.add("tail", 0.0, model="m", age_s=7200.0)
+    schedule.seen("tail", 0.0)
+    for number in range(9):
+        schedule.add(number, 31.0, model="m", age_s=45.0)
+        schedule.seen(number, 31.0)
+    schedule.durations.lag_s = lambda model, alive_s, age_s: 0.0 if alive_s >= 7200 else 1.0
+    assert schedule.decide(70.0, slots=9).polls == (*range(3), "tail", *range(3, 8))
+
+
+@steady
+@given(st.integers(1, 60), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_no_task_is_passed_over_for_ever(number, slots, rng):
+    """Each gets its turn within four slots for every task that is before it in the queue, itself included."""
+    schedule = Schedule(POLICY)
+    for key in range(number):
+        schedule.add(key, 0.0, model="m", age_s=rng.uniform(0, 4000))
+        schedule.seen(key, 0.0)
+    now, granted, waiting_since, longest = 31.0, 0, dict.fromkeys(range(number), 0), 0
+    for _ in range(200):
+        polls = schedule.decide(now, slots=slots).polls
+        for key in polls:
+            granted += 1
+            longest = max(longest, granted - waiting_since[key])
+            waiting_since[key] = granted
+            schedule.seen(key, now)
+        now += 0.5
+    assert longest <= 4 * (number + 1)
+    assert granted - min(waiting_since.values()) <= 4 * (number + 1) or number <= slots * 60
+
+
+def test_only_the_first_few_of_a_long_queue_are_weighed(monkeypatch):
+    schedule, weighed = Schedule(POLICY), []
+    for key in range(1000):
+        schedule.add(key, 0.0)
+    lag_s = schedule.durations.lag_s
+    monkeypatch.setattr(
+        schedule.durations, "lag_s", lambda *known: weighed.append(known) or lag_s(*known), raising=True
+    )
+    assert len(schedule.decide(60.0, slots=3).polls) == 3
+    assert len(weighed) <= 3 + 16
+
+
+class Counted(float):
+    """A time that counts how often it is compared."""
+
+    comparisons = 0
+
+    def __lt__(self, other):
+        Counted.comparisons += 1
+        return float(self) < other
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_decision_compares_as_many_tasks_as_the_heap_is_deep(size, monkeypatch):
+    """A poll costs one way down the heap and one way up, however many tasks are pending."""
+
+    def push(heap, item):
+        due, *rest = item
+        heapq.heappush(heap, (Counted(due), *rest))
+
+    class CountingHeap:
+        heappop = staticmethod(heapq.heappop)
+        heappush = staticmethod(push)
+
+    monkeypatch.setattr(rooms, "heapq", CountingHeap)
+    schedule = Schedule(PollPolicy(price_s=1e-9, deadline_s=1e9))
+    for key in range(size):
+        schedule.add(key, key / size)
+    Counted.comparisons = polls = 0
+    now = 0.0
+    while polls < 500:
+        now = schedule.decide(now, slots=0).wake_at
+        for key in schedule.decide(now, slots=size).polls:
+            polls += 1
+            schedule.faulted(key, now)
+    assert Counted.comparisons / polls < 3 * math.log2(size) + 5
+
+
+def test_overruled_plans_do_not_pile_up():
+    """The heap keeps at most what is not due yet."""
+    schedule = Schedule(POLICY)
+    for step in range(10_000):
+        schedule.add("a", float(step))
+        schedule.decide(float(step), slots=0)
+    assert len(schedule._later) <= 40
+
+
+def test_schedule_takes_any_durations():
+    durations = Durations()
+    assert Schedule(POLICY, durations).durations is durations
