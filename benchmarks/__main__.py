@@ -1,24 +1,61 @@
 """Run benchmarks by name, all of them by default, and print one JSON object per benchmark."""
 
+import argparse
 import json
+import os
 import platform
-import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from benchmarks import check, edit_memory, import_time
+from benchmarks import check, edit_memory, import_time, inflight, overhead, pace, ratelimit, soak
 
-BENCHMARKS = {"import_time": import_time.run, "check": check.run, "edit_memory": edit_memory.run}
+BENCHMARKS = {
+    "import_time": import_time,
+    "check": check,
+    "edit_memory": edit_memory,
+    "pace": pace,
+    "ratelimit": ratelimit,
+    "overhead": overhead,
+    "inflight": inflight,
+    "soak": soak,
+}
+
+
+def machine() -> dict[str, str | int | None]:
+    """Return what figures depend on."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "aiohttp": version("aiohttp"),
+        "openai": _version("openai"),
+    }
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package that not every benchmark needs."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def main() -> None:
-    """Print the machine, then each benchmark's figures."""
-    names = sys.argv[1:] or list(BENCHMARKS)
-    unknown = set(names) - set(BENCHMARKS)
-    if unknown:
-        sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
-    print(json.dumps({"machine": machine}))
-    for name in names:
-        print(json.dumps({name: BENCHMARKS[name]()}, indent=2))
+    """Print the machine, then each benchmark's figures; with `--charts`, draw those that can be drawn."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    options.add_argument("--charts", type=Path, metavar="FOLDER", help="also draw NAME.png into this folder")
+    chosen = options.parse_args()
+    if unknown := set(chosen.names) - set(BENCHMARKS):
+        options.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    print(json.dumps({"machine": machine()}), flush=True)
+    for name in chosen.names or BENCHMARKS:
+        figures = BENCHMARKS[name].run()
+        print(json.dumps({name: figures}, indent=2), flush=True)
+        if chosen.charts is not None and hasattr(BENCHMARKS[name], "chart"):
+            chosen.charts.mkdir(parents=True, exist_ok=True)
+            BENCHMARKS[name].chart(figures, chosen.charts / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""Processes of their own: the server, and a client that has measured nothing before."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+@asynccontextmanager
+async def served() -> AsyncGenerator[str, None]:
+    """Run `benchmarks.stub`, and return its address."""
+    command = [sys.executable, "-m", "benchmarks.stub"]
+    server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
+        yield f"http://127.0.0.1:{int(await server.stdout.readline())}"
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def measured(module: str, *arguments: str) -> dict[str, Any]:
+    """Run a module in a fresh process, and return the JSON object that it prints.
+
+    Raises:
+        RuntimeError: It did not end well.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    client = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await client.communicate()
+    if client.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {client.returncode}")
+    figures: dict[str, Any] = json.loads(output)
+    return figures

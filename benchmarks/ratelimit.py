@@ -1,0 +1,161 @@
+"""A thousand jobs under a request limit, in virtual time: what the budget makes of limits it knows and does not know.
+
+Durations are lognormal, median 45 s, sigma 0.35; every request travels 20-120 ms each way. Two bounds stand beside
+the figures, both clairvoyant: they know every duration and need one submit and one poll per job, without latency.
+
+* `paced` sends evenly at the limit, as a client does that must not bet on what the account did before. Bars are
+  shares of it.
+* `greedy` knows the server's window as well and empties it at once, the full one at the start included: that is
+  worth a minute, of 33 at 60 rpm, of less than three at 1,000.
+
+A thousand jobs at 1,000 rpm are over before the last one has been awaited; `sustained` has five thousand.
+"""
+
+import math
+import random
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from benchmarks.service import Clairvoyant, NaiveClient, PacedClient, World
+from benchmarks.windows import WINDOWS
+
+JOBS = 1000
+SUSTAINED_JOBS = 5000
+SEEDS = 9
+MEDIAN_S, SIGMA = 45.0, 0.35
+IN_FLIGHT = {60: 200, 1000: 1000}
+KNOWLEDGE: dict[str, dict[str, Any]] = {
+    "known": {"reads_headers": False},
+    "unknown": {"reads_headers": False},
+    "unknown, headers": {"reads_headers": True},
+    "unknown, no Retry-After": {"reads_headers": False, "is_told_when": False},
+}
+BARS = {
+    "known": {"share_of_bound": 0.97, "share_429": 0.0},
+    "unknown": {"share_of_bound": 0.90, "share_429_later": 0.02},
+}
+
+Figures = dict[str, float]
+Player = Callable[[World], object]
+
+
+@attrs.frozen
+class Case:
+    """A limit, a way of counting, and a number of jobs."""
+
+    rpm: int
+    window: str
+    jobs: int = JOBS
+
+    def play(self, player: Player, seed: int) -> World:
+        """Return the world after one run."""
+        chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        durations = [chance.lognormvariate(math.log(MEDIAN_S), SIGMA) for _ in range(self.jobs)]
+        world = World(WINDOWS[self.window](self.rpm, chance.uniform(0.0, 60.0)), durations, seed)
+        player(world)
+        world.run()
+        return world
+
+
+def measure(case: Case, player: Player) -> Figures:
+    """Return the medians over some runs."""
+    runs = [_figures(case.play(player, seed)) for seed in range(SEEDS)]
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+def _figures(world: World) -> Figures:
+    sent = world.sent
+    return {
+        "pictures_per_minute": len(world.seen_at) / max(world.seen_at) * 60.0,
+        "number_429": sent["429"],
+        "share_429": sent["429"] / max(sent["all"], 1),
+        "share_429_later": sent["late_429"] / max(sent["late"], 1),
+        "polls_per_job": sent["poll"] / len(world.seen_at),
+    }
+
+
+def _ours(case: Case, knowledge: str) -> Player:
+    limit = case.rpm if knowledge == "known" else None
+    return partial(PacedClient, in_flight=IN_FLIGHT[case.rpm], limit=limit, **KNOWLEDGE[knowledge])
+
+
+def _bounds(case: Case) -> dict[str, float]:
+    in_flight = IN_FLIGHT[case.rpm]
+    gaps = {"paced": 60.0 / case.rpm, "greedy": 0.0}
+    players = {name: partial(Clairvoyant, in_flight=in_flight, gap_s=gap_s) for name, gap_s in gaps.items()}
+    return {name: measure(case, player)["pictures_per_minute"] for name, player in players.items()}
+
+
+def compare(case: Case, clients: dict[str, Player]) -> dict[str, Any]:
+    """Return the figures of every client in one case, with their shares of the bounds."""
+    bounds = _bounds(case)
+    found: dict[str, Any] = {"bounds_per_minute": {name: round(value, 2) for name, value in bounds.items()}}
+    for name, player in clients.items():
+        figures = measure(case, player)
+        figures["share_of_bound"] = figures["pictures_per_minute"] / bounds["paced"]
+        figures["share_of_greedy"] = figures["pictures_per_minute"] / bounds["greedy"]
+        found[name] = {key: round(value, 4) for key, value in figures.items()}
+    return found
+
+
+def run() -> dict[str, Any]:
+    """Return the figures of all cases, and what misses a bar."""
+    figures: dict[str, Any] = {}
+    for rpm, in_flight in IN_FLIGHT.items():
+        for window in WINDOWS:
+            case = Case(rpm, window)
+            clients = {name: _ours(case, name) for name in KNOWLEDGE}
+            clients["naive"] = partial(NaiveClient, in_flight=in_flight)
+            figures[f"{rpm} rpm, {window}"] = compare(case, clients)
+    for window in WINDOWS:
+        case = Case(max(IN_FLIGHT), window, SUSTAINED_JOBS)
+        figures[f"{case.rpm} rpm, {window}, sustained"] = compare(case, {name: _ours(case, name) for name in BARS})
+    return {"jobs": JOBS, "seeds": SEEDS, "bars": BARS, "missed": missed(figures), **figures}
+
+
+def missed(figures: dict[str, Any]) -> list[str]:
+    """Return what misses a bar, by name."""
+    found = []
+    for case, clients in figures.items():
+        for client in clients.keys() & KNOWLEDGE.keys():
+            for name, bar in BARS["known" if client == "known" else "unknown"].items():
+                value = clients[client][name]
+                is_met = value >= bar if name == "share_of_bound" else value <= bar
+                found += [] if is_met else [f"{case}, {client}: {name} {value} (bar {bar})"]
+    return sorted(found)
+
+
+def chart(figures: dict[str, Any], path: Path) -> None:
+    """Draw the shares of the bound and of the refusals, by case and client, into a PNG."""
+    import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    cases = [name for name in figures if " rpm, " in name and "sustained" not in name]
+    clients = [*KNOWLEDGE, "naive"]
+    colours = dict(zip(clients, ["#1b7837", "#2166ac", "#67a9cf", "#b2abd2", "#bdbdbd"], strict=True))
+    drawing, panels = plt.subplots(2, 1, figsize=(11, 7.5), sharex=True)
+    titles = {
+        "share_of_bound": "Pictures per minute, % of a clairvoyant that sends evenly (above 100: began with a burst)",
+        "share_429": "Refused with 429, % of all",
+    }
+    for panel, (name, title) in zip(panels, titles.items(), strict=True):
+        for offset, client in enumerate(clients):
+            places = [index + (offset - 2) * 0.16 for index in range(len(cases))]
+            values = [100 * figures[case][client][name] for case in cases]
+            bars = panel.bar(places, values, 0.15, label=client, color=colours[client])
+            panel.bar_label(bars, fmt=lambda value: f"{value:.1f}" if 0 < value < 1 else f"{value:.0f}", fontsize=7)
+        panel.set_title(title, loc="left", fontsize=11)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.margins(y=0.12)
+    panels[0].legend(ncols=len(clients), loc="upper center", bbox_to_anchor=(0.5, 1.28), frameon=False)
+    panels[1].set_xticks(range(len(cases)), cases)
+    drawing.tight_layout()
+    drawing.savefig(path, dpi=110)
+    plt.close(drawing)

@@ -1,0 +1,205 @@
+"""A service and its clients in virtual time: one heap of events, one random generator, no clock."""
+
+import heapq
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from itertools import count
+
+from benchmarks.windows import MINUTE_S, Verdict, Window
+from lemon_async.api.rates import read_rate_headers
+from lemon_async.pace.budget import Budget
+from lemon_async.pace.schedule import PollPolicy, Schedule
+from lemon_async.pace.turns import Priority, Turns
+
+LATENCY_S = (0.02, 0.12)
+NAIVE_GAP_S = 3.0
+
+
+class World:
+    """Events in the order of their times, jobs that last as long as they last, and one window in front of them."""
+
+    def __init__(self, window: Window, durations: list[float], seed: int) -> None:
+        self.now = 0.0
+        self.window = window
+        self.durations = durations
+        self.finished_at: dict[int, float] = {}
+        self.seen_at: list[float] = []
+        self.sent: Counter[str] = Counter()
+        self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._serial = count()
+
+    def at(self, time: float, action: Callable[[], None]) -> None:
+        """Do something later."""
+        heapq.heappush(self._events, (time, next(self._serial), action))
+
+    def run(self) -> None:
+        """Go on until every job's picture has been seen."""
+        while len(self.seen_at) < len(self.durations):
+            self.now, _, action = heapq.heappop(self._events)
+            action()
+
+    def exchange(self, job: int, kind: str, heard: Callable[[Verdict, bool], None]) -> None:
+        """Send a request; `heard` gets the verdict and whether the job was over, half a round trip after arrival."""
+
+        def arrive() -> None:
+            verdict = self.window.request(self.now)
+            self._count(kind, verdict)
+            if verdict.is_granted and kind == "submit":
+                self.finished_at[job] = self.now + self.durations[job]
+            is_over = kind == "poll" and verdict.is_granted and self.now >= self.finished_at[job]
+            self.at(self.now + self._latency(), lambda: heard(verdict, is_over))
+
+        self.at(self.now + self._latency(), arrive)
+
+    def _latency(self) -> float:
+        return self._random.uniform(*LATENCY_S)
+
+    def _count(self, kind: str, verdict: Verdict) -> None:
+        self.sent[kind] += 1
+        self.sent["all"] += 1
+        self.sent["429"] += not verdict.is_granted
+        if self.now > MINUTE_S:
+            self.sent["late"] += 1
+            self.sent["late_429"] += not verdict.is_granted
+
+
+class PacedClient:
+    """The decisions of this library, with a shell of events instead of coroutines."""
+
+    def __init__(
+        self, world: World, *, in_flight: int, limit: int | None, reads_headers: bool, is_told_when: bool = True
+    ) -> None:
+        self._world = world
+        self._room = in_flight
+        self._reads_headers = reads_headers
+        self._is_told_when = is_told_when
+        self._queue = deque(range(len(world.durations)))
+        self._flying = 0
+        self._timer_at = 0.0
+        self.budget = Budget(limit)
+        self._turns = Turns()
+        self._schedule: Schedule[int] = Schedule(PollPolicy())
+        self._wake(0.0)
+
+    def _pump(self) -> None:
+        now = self._world.now
+        while True:
+            decision = self._schedule.decide(now, slots=0)
+            waiting = [Priority.SUBMIT] if self._queue and self._flying < self._room else []
+            waiting += [Priority.POLL] if decision.waiting else []
+            if not waiting or not self.budget.room(now):
+                times = [self.budget.next_at(now)] if waiting else []
+                times += [] if decision.wake_at is None else [decision.wake_at]
+                if times:
+                    self._wake(min(times))
+                return
+            self._grant(self._turns.next(waiting))
+
+    def _grant(self, turn: Priority) -> None:
+        now = self._world.now
+        self.budget.take(now)
+        if turn is Priority.SUBMIT:
+            self._flying += 1
+            job, kind = self._queue.popleft(), "submit"
+        else:
+            (job,), kind = self._schedule.decide(now, slots=1).polls, "poll"
+        self._world.exchange(job, kind, lambda verdict, is_over: self._hear(job, kind, verdict, is_over))
+
+    def _hear(self, job: int, kind: str, verdict: Verdict, is_over: bool) -> None:
+        now = self._world.now
+        reported = read_rate_headers(verdict.headers(), received_at=now) if self._reads_headers else None
+        if not verdict.is_granted:
+            wait_s = verdict.retry_after_s() if self._is_told_when else None
+            self.budget.limited(now, wait_s, reported=reported)
+            self._refused(job, kind, wait_s)
+        else:
+            self.budget.answered(now, reported)
+            self._accepted(job, kind, is_over)
+        self._pump()
+
+    def _refused(self, job: int, kind: str, wait_s: float | None) -> None:
+        if kind == "submit":
+            self._flying -= 1
+            self._queue.appendleft(job)
+        else:
+            self._schedule.faulted(job, self._world.now, retry_after_s=wait_s)
+
+    def _accepted(self, job: int, kind: str, is_over: bool) -> None:
+        now = self._world.now
+        if kind == "submit":
+            self._schedule.add(job, now)
+        elif is_over:
+            self._flying -= 1
+            self._world.seen_at.append(now)
+            self._schedule.ended(job, now, is_success=True)
+        else:
+            self._schedule.seen(job, now)
+
+    def _wake(self, time: float) -> None:
+        """Keep one timer, the latest wish; those overruled do nothing."""
+        self._timer_at = time
+        self._world.at(time, lambda: self._pump() if self._timer_at == time else None)
+
+
+class NaiveClient:
+    """A coroutine per job: submit, poll every three seconds, and on a 429 sleep as long as it says."""
+
+    def __init__(self, world: World, *, in_flight: int) -> None:
+        self._world = world
+        self._queue = deque(range(len(world.durations)))
+        for _ in range(in_flight):
+            self._start_next()
+
+    def _start_next(self) -> None:
+        if self._queue:
+            self._send(self._queue.popleft(), "submit")
+
+    def _send(self, job: int, kind: str) -> None:
+        self._world.exchange(job, kind, lambda verdict, is_over: self._hear(job, kind, verdict, is_over))
+
+    def _hear(self, job: int, kind: str, verdict: Verdict, is_over: bool) -> None:
+        now = self._world.now
+        if is_over:
+            self._world.seen_at.append(now)
+            self._start_next()
+        elif verdict.is_granted:
+            self._world.at(now + NAIVE_GAP_S, lambda: self._send(job, "poll"))
+        else:
+            self._world.at(now + verdict.retry_after_s(), lambda: self._send(job, kind))
+
+
+class Clairvoyant:
+    """Knows window and durations: one submit and one poll per job, no latency, no refusal.
+
+    Args:
+        world: Where it plays.
+        in_flight: Most jobs at a time.
+        gap_s: Seconds between two requests; 0 takes whatever the window gives at once.
+    """
+
+    def __init__(self, world: World, *, in_flight: int, gap_s: float = 0.0) -> None:
+        self._world = world
+        self._room = in_flight
+        self._gap_s = gap_s
+        self._queue = deque(range(len(world.durations)))
+        self._flying: list[float] = []
+        world.at(0.0, self._step)
+
+    def _step(self) -> None:
+        world, now = self._world, self._world.now
+        can_submit = bool(self._queue) and len(self._flying) < self._room
+        if not can_submit and not self._flying:
+            return
+        start = world.window.room_at(now if can_submit else max(now, self._flying[0]))
+        if start > now:
+            world.at(start, self._step)
+            return
+        world.window.request(now)
+        if can_submit:
+            heapq.heappush(self._flying, now + world.durations[self._queue.popleft()])
+        else:
+            heapq.heappop(self._flying)
+            world.seen_at.append(now)
+        world.at(now + self._gap_s, self._step)

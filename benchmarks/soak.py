@@ -1,0 +1,209 @@
+"""Ten thousand jobs through `LemonSession.map`, five times over, while a third of all submits and polls break.
+
+They break in every way that a transport, a proxy and a service know: cut, stalled, garbled, refused, redirected,
+answered with nonsense, accepted and then lost. What must hold: every job ends in one outcome; none is sold twice; what
+was sold is known or in doubt; when a round is over nothing runs and no socket is open that was not; and memory stays.
+
+The emulator runs in a process of its own, so that the memory is the client's. A first round that does not count opens
+what is opened once. 429s pause here but teach nothing: these tell of no limit. Reads `/proc`, so Linux only.
+"""
+
+import asyncio
+import ctypes
+import gc
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from benchmarks.edit_memory import resident_mb
+from benchmarks.processes import measured
+from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
+from lemon_async.api.rates import Reported
+from lemon_async.client import transport
+from lemon_async.emulator import (
+    Answer,
+    Blackhole,
+    Body,
+    Cut,
+    Drip,
+    Emulator,
+    Fail,
+    Garbage,
+    HalfClose,
+    Latency,
+    LateVisible,
+    Redirect,
+    Reset,
+    Result,
+    Script,
+    Status,
+    Stuck,
+    Vanish,
+)
+from lemon_async.emulator.actions import Action, Point
+from lemon_async.pace.budget import Budget
+
+JOBS = 10_000
+ROUNDS = 5
+SHARE = 0.3
+IN_FLIGHT = 500
+BAR_MB = 2.0
+BOUND_S = 900.0
+
+POINTS: tuple[Point, ...] = ("request_head", "request_body", "request_end", "response_head", "response_body")
+TRANSPORT: list[Action] = [
+    Latency(20, 20),
+    *map(Reset, POINTS),
+    *map(HalfClose, POINTS),
+    Drip(200),
+    Blackhole(),
+    Garbage(),
+    Cut(7),
+]
+HTTP: list[Action] = [
+    *(Status(500, body) for body in ("json", "html", "empty", "truncated", "huge")),
+    *(Status(429, headers={"Retry-After": after}) for after in ("0", "0.01", "-1", "NaN", "inf", "soon")),
+    *map(Status, (401, 403, 404, 408, 502, 503, 504)),
+    Status(503, error={"retryable": True, "retry_after": 0.01}),
+    Redirect("/v1/models"),
+    Redirect("http://127.0.0.1:9/", 308),
+    Body(b"<html>", "text/html"),
+    Body(b"", "application/json"),
+    Body(b'{"ok": true}', "application/json"),
+    Body(b'{"status": "dreaming"', "application/json"),
+]
+REFUSALS: list[Action] = list(map(Status, (400, 402, 413)))
+FATES: list[Action] = [
+    Script(("pending", "weird", "completed")),
+    Script(("completed", "pending")),
+    Stuck(),
+    Vanish(),
+    Vanish(1),
+    LateVisible(2),
+    Fail(),
+    Fail(None),
+    Fail({"code": "moderation", "message": "no"}),
+    Fail(cancelled=True),
+    Result(()),
+    Result([{"url": ""}]),
+    Answer(poll_url="//evil.test/x"),
+    Answer(task_id="a b", poll_url="http://evil.test"),
+    Answer(task_id=None),
+]
+
+
+class Unhurried(Budget):
+    """A budget that a 429 pauses and teaches nothing."""
+
+    def limited(self, now: float, retry_after_s: float | None = None, *, reported: Reported | None = None) -> None:  # noqa: ARG002
+        """Take note of a 429."""
+        wait_s = retry_after_s or 0.0
+        self.clear_at = max(self.clear_at, now + (min(wait_s, 0.02) if math.isfinite(wait_s) else 0.0))
+
+
+async def serve() -> None:
+    """Run an emulator that breaks requests; answer each line of stdin with what its ledger says."""
+    async with Emulator(speed=3000, durations=30.0) as service:
+        for number, action in enumerate(actions := [*TRANSPORT, *HTTP, *REFUSALS, *FATES]):
+            service.fault("submit", action, probability=1 - (1 - SHARE) ** (1 / len(actions)), seed=number)
+        for number, action in enumerate(actions := [*TRANSPORT, *HTTP]):
+            service.fault("poll", action, probability=1 - (1 - SHARE) ** (1 / len(actions)), seed=number)
+        print(json.dumps([service.base_url, service.api_key]), flush=True)
+        while await asyncio.to_thread(sys.stdin.readline):
+            sold = service.ledger.sold
+            hits = sum(fault.hits for fault in service.faults)
+            unmet = sum(fault.hits == 0 for fault in service.faults)
+            figures = {"sold": sold.total(), "most_sales_of_a_job": max(sold.values())}
+            print(json.dumps({**figures, "faults": hits, "faults_not_met": unmet}), flush=True)
+
+
+async def soak(base_url: str, key: str) -> dict[str, Any]:
+    """Map round after round through one session, and return what became of the jobs and of this process."""
+    rounds = []
+    transport._IDLE_CALL_S = 1.0  # idle connections have buffers: they count as memory until they are closed
+    session = LemonSession(
+        key,
+        base_url=base_url,
+        polling=PollPolicy(min_gap_s=0.01, max_gap_s=0.2, deadline_s=3.0, lost_after_s=0.1),
+        retry=RetryPolicy(max_elapsed_s=3.0, first_backoff_s=0.001, max_backoff_s=0.05),
+        timeouts=Timeouts(connect_s=2, submit_s=1, call_s=0.5, close_s=2),
+        requests_per_minute=60_000,
+        max_polls=100,
+    )
+    async with session:
+        session._engine.gate.budget = Unhurried(requests_per_minute=60_000)
+        for number in range(ROUNDS + 1):
+            async with asyncio.timeout(BOUND_S):
+                rounds.append(await play(session, number))
+    return {"rounds": rounds[1:], "warm_up": rounds[0]}
+
+
+async def play(session: LemonSession, number: int) -> dict[str, Any]:
+    """Return the figures of one round, taken when all has become quiet."""
+    ends: Counter[str] = Counter()
+    seen: set[int] = set()
+    most_tasks = 0
+    started = time.monotonic()
+    prompts = (f"round {number} job {job}" for job in range(JOBS))
+    async with session.map(prompts, model="flux-pro", in_flight=IN_FLIGHT) as outcomes:
+        async for outcome in outcomes:
+            seen.add(outcome.index)
+            ends[type(outcome.error).__name__ if outcome.error else "images"] += 1
+            most_tasks = max(most_tasks, len(asyncio.all_tasks()))
+    seconds = time.monotonic() - started
+    left = len(outcomes.pending) + len(session.pending)
+    del outcomes, outcome
+    await asyncio.sleep(5.0)  # idle connections are closed after two seconds
+    return {
+        "seconds": round(seconds, 1),
+        "one_outcome_each": len(seen) == ends.total() == JOBS,
+        "ends": dict(ends.most_common()),
+        "pending": left,
+        "most_asyncio_tasks": most_tasks,
+        "asyncio_tasks": len(asyncio.all_tasks()),
+        "open_files": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+        "resident_mb": round(settled_mb(), 2),
+        "allocated_blocks": sys.getallocatedblocks(),
+    }
+
+
+def settled_mb() -> float:
+    """Return the resident size without garbage and without what the allocator keeps for later."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return resident_mb("VmRSS")
+
+
+async def measure() -> dict[str, Any]:
+    """Serve in one process, soak in another."""
+    command = [sys.executable, "-m", "benchmarks.soak", "serve"]
+    pipe = asyncio.subprocess.PIPE
+    server = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    assert server.stdin is not None and server.stdout is not None  # noqa: S101, PT018 - pipes were asked for
+    try:
+        figures = await measured("benchmarks.soak", *json.loads(await server.stdout.readline()))
+        server.stdin.write(b"\n")
+        return {**figures, "ledger": json.loads(await server.stdout.readline())}
+    finally:
+        server.kill()
+        await server.wait()
+
+
+def run() -> dict[str, Any]:
+    """Return the figures, and how much the resident size has grown from the first round to the last."""
+    figures = asyncio.run(measure())
+    sizes = [each["resident_mb"] for each in figures["rounds"]]
+    return {"jobs": JOBS, **figures, "growth_mb": round(sizes[-1] - sizes[0], 2), "bar_mb": BAR_MB}
+
+
+if __name__ == "__main__":
+    logging.disable()  # a warning for every third request
+    if sys.argv[1:] == ["serve"]:
+        asyncio.run(serve())
+    else:
+        print(json.dumps(asyncio.run(soak(*sys.argv[1:]))))
