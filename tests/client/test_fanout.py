@@ -686,6 +686,16 @@ async def test_worker_cancelled_by_the_program_does_not_hang_the_reader(connect,
         await until(lambda: len(session.unknown_submissions) == 3)
 
 
+async def test_request_beside_a_map_waits_for_few_of_its_own(connect, emulator):
+    """A handler of a web app shares the session with a batch that would keep the account busy for hours."""
+    batch = Source(10**9).items()
+    async with connect(requests_per_minute=6000) as session, session.map(batch, model=MODEL, in_flight=1000):
+        await until(lambda: emulator.ledger.sold.total() >= 60)  # the burst is spent: all wait for their turn
+        before = emulator.ledger.sold.total()
+        await session.submit("me first", model=MODEL)
+        assert emulator.ledger.sold.total() - before <= 5
+
+
 async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(connect, emulator):
     """It belongs to the asyncio task that pulls, and nothing else is done there."""
     emulator.fault("submit", Latency(ms=80))

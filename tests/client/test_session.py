@@ -728,3 +728,15 @@ async def test_prompt_of_a_megabyte_is_sent_without_a_warning(connect, emulator)
     async with connect() as session:
         with pytest.raises(BadRequest, match="at most 4000 characters"):
             await session.submit("a cat " * 170_000, model="flux-pro")
+
+
+@pytest.mark.parametrize("model", [123, ["a"], True], ids=repr)
+async def test_job_of_a_model_that_is_no_text_is_polled_like_any_other(serve, http_ok, model):
+    """Nobody checked it, and the service took it: it is paid for."""
+    sold = http_ok(b'{"task_id": "ldtask_1", "status": "pending"}')
+    done = http_ok(b'{"task_id": "ldtask_1", "status": "completed", "data": [{"url": "https://cdn.test/1.png"}]}')
+    server = await serve(sold, done)
+    polling = PollPolicy(min_gap_s=0.001, max_gap_s=0.005)
+    async with LemonSession("sk-x", base_url=server.origin, check_contracts=False, polling=polling) as session:
+        assert len(await session.generate("a cat", model=model)) == 1
+        assert session.spent.settled == 1
