@@ -22,6 +22,7 @@ from lemon_async.client.submission import Order, Submissions
 from lemon_async.client.task import ImageTask
 from lemon_async.client.transport import Transport
 from lemon_async.pace.budget import Budget
+from lemon_async.pace.durations import Durations
 
 __all__ = ["Engine"]
 
@@ -34,12 +35,14 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.origin, self.durations = settings.checked()
+        origin, durations = settings.checked()
+        self.origin: str = origin
+        self.durations: Durations = durations
         timeouts = settings.timeouts
-        self.gate = Gate(Budget(settings.requests_per_minute))
-        self.transport = Transport(self.origin, settings.key, timeouts=timeouts, gate=self.gate)
-        self.submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
-        self.poller = Poller(
+        self.gate: Gate = Gate(Budget(settings.requests_per_minute))
+        self.transport: Transport = Transport(self.origin, settings.key, timeouts=timeouts, gate=self.gate)
+        self.submissions: Submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
+        self.poller: Poller = Poller(
             self.transport, settings.polling, self.gate, durations=self.durations, limit=settings.max_polls
         )
         downloads = Downloads(
@@ -49,15 +52,17 @@ class Engine:
             allow_loopback=is_loopback(urlsplit(self.origin).hostname or ""),
             mask=settings.key.mask,
         )
-        self.calls = Calls(self.transport, settings.retry)
-        self.fan_outs = FanOuts(
+        self.calls: Calls = Calls(self.transport, settings.retry)
+        self.fan_outs: FanOuts = FanOuts(
             self.submit,
             is_sending=self.transport.is_sending,
             workers=settings.max_submits,
             close_s=timeouts.close_s,
         )
-        self.life = Lifetime((self.fan_outs, self.transport, downloads, self.poller), close_s=timeouts.close_s)
-        self.tasks = TaskRegistry(self.life, self.origin, self.calls, self.poller, downloads)
+        self.life: Lifetime = Lifetime(
+            (self.fan_outs, self.transport, downloads, self.poller), close_s=timeouts.close_s
+        )
+        self.tasks: TaskRegistry = TaskRegistry(self.life, self.origin, self.calls, self.poller, downloads)
         self._check_contracts = settings.check_contracts
 
     async def submit(

@@ -272,10 +272,10 @@ class FanOuts:
         workers: int,
         close_s: float,
     ) -> None:
-        self.submit = submit
-        self.is_sending = is_sending
-        self.workers = workers
-        self.close_s = close_s
+        self.submit: Callable[..., Awaitable[ImageTask]] = submit
+        self.is_sending: Callable[[asyncio.Task[Any]], bool] = is_sending
+        self.workers: int = workers
+        self.close_s: float = close_s
         self.running: set[Outcomes] = set()
         self.is_closed: bool = False
 

@@ -59,7 +59,7 @@ class Curve:
     __slots__ = ("_areas", "moments", "survival")
 
     def __init__(self, survival: Sequence[float]) -> None:
-        self.survival = survival
+        self.survival: Sequence[float] = survival
         falling = survival[::-1]
         pieces = map(mul, _HALF_WIDTHS, map(add, falling, islice(falling, 1, None)))
         self._areas: list[float] = [*accumulate(pieces)][::-1]
