@@ -10,6 +10,7 @@ import textwrap
 import traceback
 
 import anyio
+import orjson
 import pytest
 
 from lemon_async import (
@@ -740,3 +741,16 @@ async def test_job_of_a_model_that_is_no_text_is_polled_like_any_other(serve, ht
     async with LemonSession("sk-x", base_url=server.origin, check_contracts=False, polling=polling) as session:
         assert len(await session.generate("a cat", model=model)) == 1
         assert session.spent.settled == 1
+
+
+async def test_what_was_learned_is_taken_over_by_the_next_session(connect):
+    """Through JSON, as a file holds it; nothing learned yet is a state like any other."""
+    async with connect(durations={}) as session:
+        assert session.requests_per_minute is None
+        await session.generate("a cat", model="flux-pro")
+        learned = orjson.loads(orjson.dumps(session.durations))
+    async with connect(durations=learned, requests_per_minute=600) as session:
+        assert session.durations == learned
+        assert session.requests_per_minute == 600
+    with pytest.raises(ContractError, match="durations: is no export"):
+        LemonSession("sk-x", durations={"version": 0})
