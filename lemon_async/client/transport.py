@@ -120,8 +120,9 @@ class Transport:
     ) -> Response:
         """Send a request that costs nothing.
 
-        All of it, waiting for the rate limit included, ends after `total_s` (by default `Timeouts.call_s`, or
-        `submit_s` with a `payload`), or `timeout_s` if that is less. Without a `kind`, its turn has come already.
+        All of it, a paused rate limit included, ends after `total_s` (by default `Timeouts.call_s`, or `submit_s` with
+        a `payload`), or `timeout_s` if that is less; behind a queue, after the time that the queue takes. Without a
+        `kind`, its turn has come already.
 
         Raises:
             TransportError: When no answer came; `was_sent` tells whether the request may have arrived.

@@ -20,7 +20,7 @@ class Priority(IntEnum):
 
 # After how many grants to others a kind that waits goes first. Polls lose little by waiting: whatever a flood of
 # submits delays is over when it is asked at last, at the cost of one poll. Behind the rest somebody waits, with
-# less than a minute's patience.
+# half a minute's patience by default (`Timeouts.call_s`).
 _PASSED_BY = {Priority.SUBMIT: 2, Priority.POLL: 31, Priority.REST: 7}
 
 
