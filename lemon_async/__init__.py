@@ -19,9 +19,11 @@ from lemon_async.api.errors import (
     InsufficientBalance,
     LemonError,
     NotFound,
+    PartlySaved,
     PayloadTooLarge,
     Problem,
     RateLimited,
+    SaveError,
     ServerError,
     SessionMisuse,
     SubmissionUnknown,
@@ -35,14 +37,18 @@ from lemon_async.api.errors import (
 from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.requests import EditRequest, GenerateRequest, Source, VariationRequest
 from lemon_async.client.fanout import Outcome, Outcomes
-from lemon_async.client.image import Image, Images
+from lemon_async.client.image import Image
+from lemon_async.client.images import Images
 from lemon_async.client.money import Spent
+from lemon_async.client.progress import Progress
 from lemon_async.client.session import LemonSession
+from lemon_async.client.sheet import sheet
 from lemon_async.client.stream import ImageStream, PartialImage
 from lemon_async.client.task import ImageTask
 from lemon_async.client.transport import Timeouts
 from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
+from lemon_async.show.sheet import Sheet
 
 __all__ = [
     "AccessDenied",
@@ -66,13 +72,17 @@ __all__ = [
     "Outcome",
     "Outcomes",
     "PartialImage",
+    "PartlySaved",
     "PayloadTooLarge",
     "PollPolicy",
     "Problem",
+    "Progress",
     "RateLimited",
     "RetryPolicy",
+    "SaveError",
     "ServerError",
     "SessionMisuse",
+    "Sheet",
     "Source",
     "Spent",
     "StoredFile",
@@ -85,4 +95,5 @@ __all__ = [
     "Timeouts",
     "TransportError",
     "VariationRequest",
+    "sheet",
 ]

@@ -1,5 +1,6 @@
 """Fixtures that the test folders share; those for users come from the package's pytest plugin."""
 
+import gc
 import io
 import struct
 import zlib
@@ -13,6 +14,16 @@ from lemon_async.emulator import Emulator
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
 ONCE = RetryPolicy(max_elapsed_s=0)
+
+# With no limit given, the first 429 would teach the lowest documented tier: one request a second from there on.
+UNPACED_RPM = 60_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled_heap():
+    """Spare the garbage collector what outlives the tests: thousands of items and reports, in every collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +44,7 @@ def connect(emulator):
 
     @asynccontextmanager
     async def open_session(**options):
-        options = {"polling": QUICK, "retry": ONCE, **options}
+        options = {"polling": QUICK, "retry": ONCE, "requests_per_minute": UNPACED_RPM, **options}
         async with LemonSession(emulator.api_key, base_url=emulator.base_url, **options) as session:
             yield session
 

@@ -26,13 +26,17 @@ ROOT = [
     "Outcome",
     "Outcomes",
     "PartialImage",
+    "PartlySaved",
     "PayloadTooLarge",
     "PollPolicy",
     "Problem",
+    "Progress",
     "RateLimited",
     "RetryPolicy",
+    "SaveError",
     "ServerError",
     "SessionMisuse",
+    "Sheet",
     "Source",
     "Spent",
     "StoredFile",
@@ -45,6 +49,7 @@ ROOT = [
     "Timeouts",
     "TransportError",
     "VariationRequest",
+    "sheet",
 ]
 
 

@@ -25,6 +25,10 @@ FILES = [
     {"fog.png", "snow.png"},
     {"preview-0.png", "preview-1.png", "lighthouse.png"},
     set(),
+    set(),  # the recipes for FastAPI, aiohttp.web and a file of prompts: test_recipes.py
+    set(),
+    set(),
+    {"lighthouses.html"},
     set(),
     set(),
 ]
@@ -41,7 +45,7 @@ async def test_readme_example_runs(number, monkeypatch, tmp_path, lemon_session,
         monkeypatch.setenv("LEMONDATA_API_KEY", service.api_key)
         # The examples show the default pace, which is for a service that takes minutes.
         block = re.sub(r"with LemonSession\((?!emu)", "with LemonSession(polling=QUICK, ", BLOCKS[number])
-        names = {"QUICK": PollPolicy(min_gap_s=0.01, max_gap_s=0.05)}
+        names = {"QUICK": PollPolicy(min_gap_s=0.01, max_gap_s=0.05), "__name__": "readme"}
         code = compile(block, f"README block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         outcome = eval(code, names)
         if inspect.isawaitable(outcome):
@@ -50,7 +54,9 @@ async def test_readme_example_runs(number, monkeypatch, tmp_path, lemon_session,
             await names["test_my_app"](lemon_session, lemon_emulator)
     files = {path.name for path in tmp_path.iterdir()}
     assert files == FILES[number]
-    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in files)
+    signatures = {".png": b"\x89PNG", ".html": b"<!DOCTYPE html>"}
+    for path in tmp_path.iterdir():
+        assert path.read_bytes().startswith(signatures[path.suffix])
     for name in files & {"before.png", "after.png"}:
         check_picture(tmp_path / name)
 

@@ -10,13 +10,16 @@ from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.refusals import api_error
 from lemon_async.api.response import Response, Unreadable
 
-__all__ = ["read_file", "read_files", "read_model", "read_models"]
+__all__ = ["MOST_ENTRIES", "read_file", "read_files", "read_model", "read_models"]
 
 Kind = TypeVar("Kind", Model, StoredFile)
 
+MOST_ENTRIES = 1000
+"""Of a longer list, the entries after these are not read: each takes several microseconds of the event loop."""
+
 
 def read_models(response: Response) -> tuple[Model, ...]:
-    """Return the models of a list; entries without an id are left out.
+    """Return the models of a list; entries without an id are left out, and so are those after `MOST_ENTRIES`.
 
     Raises:
         ApiError: The service refused, or what came is no list.
@@ -34,7 +37,7 @@ def read_model(response: Response) -> Model:
 
 
 def read_files(response: Response) -> tuple[StoredFile, ...]:
-    """Return the files of a list; entries without an id are left out.
+    """Return the files of a list; entries without an id are left out, and so are those after `MOST_ENTRIES`.
 
     Raises:
         ApiError: The service refused, or what came is no list.
@@ -53,6 +56,7 @@ def read_file(response: Response) -> StoredFile:
 
 def _many(response: Response, kind: type[Kind]) -> tuple[Kind, ...]:
     entries = _parsed(response, lambda parsed: parsed.get("data"), list)
+    entries = entries[:MOST_ENTRIES]
     return tuple(_structure(entry, kind) for entry in entries if isinstance(entry, Mapping) and id_of(entry.get("id")))
 
 

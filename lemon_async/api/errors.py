@@ -10,13 +10,13 @@
           `Conflict` `PayloadTooLarge` `RateLimited` `ServerError`
     * `TaskError` - the task was sold and did not end in images
         * `TaskFailed` `TaskCancelled` `TaskTimeout` `TaskLost`
-    * `DownloadError` - the images exist, and fetching one of them failed
+    * `DownloadError` `SaveError` `PartlySaved` - the pictures exist, and fetching or writing some of them failed
 
-Errors hold values and format themselves. All survive `pickle` and `copy`: the live task, which belongs
-to one event loop, stays behind, and its `resume_token` comes along.
+Errors hold values and format themselves. All survive `pickle` and `copy`: of a live task, the `resume_token` does.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import attrs
@@ -35,10 +35,12 @@ __all__ = [
     "InsufficientBalance",
     "LemonError",
     "NotFound",
+    "PartlySaved",
     "PayloadTooLarge",
     "Problem",
     "RateLimited",
     "ResumableTask",
+    "SaveError",
     "ServerError",
     "SessionMisuse",
     "SubmissionUnknown",
@@ -340,17 +342,59 @@ class TaskLost(TaskError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class DownloadError(LemonError):
-    """An image was made and could not be fetched; its link and its task are still good to try again.
+    """A picture was made and could not be fetched; its link and its task are still good to try again.
 
     Attributes:
         url: The link, without its query, which can be a credential.
         reason: What went wrong, in one line.
         status: HTTP status of the refusal, when there was one.
+        index: Which picture of its answer, from 0.
     """
 
     url: str
     reason: str
     status: int | None = None
+    index: int | None = None
 
     def __str__(self) -> str:
-        return f"could not fetch {self.url}: {self.reason}"
+        return f"could not fetch {self.url}: {self.reason}{_place(self.index)}"
+
+
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+class SaveError(LemonError):
+    """A picture could not be written; it can still be read, or saved elsewhere.
+
+    Attributes:
+        path: Where it should have gone.
+        reason: What the system says, in one line; `errno` is its number for that, such as `errno.ENOSPC`.
+        index: Which picture of its answer, from 0.
+    """
+
+    path: str
+    reason: str
+    errno: int | None = None
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return f"could not save {self.path!r}: {self.reason}{_place(self.index)}"
+
+
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+class PartlySaved(LemonError):
+    """Some pictures of an answer could not be fetched or saved; all others were.
+
+    Attributes:
+        saved: Where the others are, by their place in the answer.
+        errors: What went wrong with these: `DownloadError` or `SaveError`.
+    """
+
+    saved: Mapping[int, Path]
+    errors: Mapping[int, LemonError]
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  - {error}" for error in self.errors.values())
+        return f"{len(self.errors)} of {len(self.saved) + len(self.errors)} pictures were not saved:{lines}"
+
+
+def _place(index: int | None) -> str:
+    return "" if index is None else f" (picture {index + 1} of its answer)"

@@ -6,33 +6,70 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Billing", "ImageData", "Model", "StoredFile", "TaskFault", "TaskSnapshot"]
+__all__ = ["Billing", "ImageData", "Inline", "Model", "StoredFile", "TaskFault", "TaskSnapshot"]
 
 _NOTHING: Mapping[str, Any] = {}
 
 
+@attrs.define(eq=False, init=False, repr=False)
+class Inline:
+    """The bytes of a picture that came as base64 in an answer, until they are dropped.
+
+    Attributes:
+        content: The bytes; `None` when they were dropped, or when the text is not base64.
+        fault: Why the text is not base64, in one line.
+        size_bytes: How many bytes there are, or were.
+    """
+
+    content: bytes | None
+    fault: str | None
+    size_bytes: int
+
+    def __init__(self, content: bytes | None, fault: str | None = None) -> None:
+        self.content = content
+        self.fault = fault
+        self.size_bytes = len(content or b"")
+
+    def drop(self) -> None:
+        """Forget the bytes."""
+        self.content = None
+
+    def __repr__(self) -> str:
+        state = "" if self.content is not None else f" at fault: {self.fault}" if self.fault else ", dropped"
+        return f"<Inline {self.size_bytes:,} bytes{state}>"
+
+
 @attrs.frozen
 class ImageData:
-    """One entry of `data`: a link or base64 text, and the prompt that was really used."""
+    """One entry of `data`: a link, or the bytes that came as base64, and the prompt that was really used."""
 
     url: str | None = None
-    b64_json: str | None = attrs.field(
-        default=None, repr=lambda text: "None" if text is None else f"<{len(text)} characters>"
-    )
+    inline: Inline | None = None
     revised_prompt: str | None = None
 
+    @property
+    def b64_json(self) -> str | None:
+        """The bytes as base64 text, encoded anew at each call, which costs time; `None` when there are none."""
+        if self.inline is None or self.inline.content is None:
+            return None
+        return base64.b64encode(self.inline.content).decode()
+
     def content(self) -> bytes:
-        """Return the bytes in `b64_json`, none where there is only a link; what they are is not checked.
+        """Return the bytes that came with the answer, none where there is only a link; what they are is not checked.
 
         Raises:
-            ValueError: It is not base64.
+            ValueError: What came is not base64, or was dropped.
         """
-        return base64.b64decode(self.b64_json or "", validate=True)
+        if self.inline is None:
+            return b""
+        if self.inline.content is None:
+            raise ValueError(self.inline.fault or "the bytes were dropped")
+        return self.inline.content
 
     @property
     def is_usable(self) -> bool:
-        """Whether there is an image behind it; a placeholder has an empty `url`."""
-        return bool(self.url or self.b64_json)
+        """Whether there is an image behind it, even a damaged one; a placeholder has an empty `url`."""
+        return bool(self.url) or self.inline is not None
 
 
 def is_final(status: str) -> bool:

@@ -8,7 +8,21 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-__all__ = ["TAIL_BYTES", "PictureFacts", "find_picture_fault", "judge_picture", "sniff"]
+from lemon_async.api.endings import CUT, END, MOST_TAIL_BYTES, WALKS, find_size_fault, is_jpeg_frame
+
+__all__ = [
+    "HEAD_BYTES",
+    "TAIL_BYTES",
+    "PictureFacts",
+    "find_fault_at",
+    "find_head_fault",
+    "find_picture_fault",
+    "judge_picture",
+    "sniff",
+]
+
+HEAD_BYTES = 64 * 1024
+"""How much of the beginning tells what a picture is; the size of a photograph can stand behind long metadata."""
 
 TAIL_BYTES = 64
 """How much of the end tells whether it is there."""
@@ -16,11 +30,7 @@ TAIL_BYTES = 64
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
-# Start-of-frame markers carry the size; C4, C8 and CC share their range and are something else.
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MOST_SEGMENTS = 1000  # real headers have dozens; megabytes of empty ones must not hold the event loop
-_MOST_PIXELS = 200_000_000
-"""Far above any size of the service, far below what would fill a memory when decoded."""
 
 
 @attrs.frozen
@@ -52,11 +62,42 @@ def sniff(content: bytes) -> PictureFacts | None:
 
 def find_picture_fault(content: bytes) -> str | None:
     """Return why `content` is not a whole picture that is safe to open, or `None` when it is one."""
-    return judge_picture(sniff(content), content, content[-TAIL_BYTES:], len(content))
+    return find_fault_at(lambda offset, length: content[offset : offset + length], len(content))
+
+
+def find_fault_at(read_at: Callable[[int, int], bytes], size_bytes: int) -> str | None:
+    """Return why what can be read anywhere is not a whole picture that is safe to open, or `None` when it is one.
+
+    Reads the beginning and a few bytes of each part, some thousand times for the largest of pictures.
+
+    Args:
+        read_at: Returns as many bytes as its second argument says from the offset that its first one is, fewer at
+            the end.
+        size_bytes: How many there are in all.
+    """
+    facts = sniff(read_at(0, HEAD_BYTES))
+    fault = find_head_fault(facts, size_bytes)
+    if facts is None or fault is not None:
+        return fault
+    walk = WALKS[facts.format]()
+    try:
+        wanted = next(walk)
+        while True:
+            wanted = walk.send(_read(read_at, size_bytes, *wanted))
+    except StopIteration as end:
+        verdict: str | None = end.value
+        return verdict
+
+
+def find_head_fault(facts: PictureFacts | None, size_bytes: int) -> str | None:
+    """Return what the beginning alone tells against a picture; `facts` is what `sniff` made of it."""
+    if facts is None:
+        return "there are no bytes" if not size_bytes else "the bytes are no known picture"
+    return find_size_fault(facts.size)
 
 
 def judge_picture(facts: PictureFacts | None, head: bytes, tail: bytes, size_bytes: int) -> str | None:
-    """Return why a picture is not whole or not safe to open, or `None` when nothing is wrong with it.
+    """Return what the two ends of a picture tell against it, or `None`; `find_fault_at` looks between them, too.
 
     Args:
         facts: What `sniff` made of `head`.
@@ -64,13 +105,17 @@ def judge_picture(facts: PictureFacts | None, head: bytes, tail: bytes, size_byt
         tail: Its last `TAIL_BYTES`.
         size_bytes: How many there are in all.
     """
-    if facts is None:
-        return "there are no bytes" if not size_bytes else "the bytes are no known picture"
-    if facts.size is not None and not 0 < facts.size[0] * facts.size[1] <= _MOST_PIXELS:
-        return f"the header claims {facts.size[0]} x {facts.size[1]} pixels"
-    if not _ENDS[facts.format](head, tail, size_bytes):
-        return "the picture is cut off"
-    return None
+    fault = find_head_fault(facts, size_bytes)
+    if facts is None or fault is not None:
+        return fault
+    return None if _ENDS[facts.format](head, tail, size_bytes) else CUT
+
+
+def _read(read_at: Callable[[int, int], bytes], size_bytes: int, offset: int, length: int) -> bytes:
+    if length == END:
+        offset = max(offset, size_bytes - MOST_TAIL_BYTES)
+        length = max(size_bytes - offset, 0)
+    return read_at(offset, length) if offset < size_bytes else b""
 
 
 def _matches(content: bytes, signature: bytes) -> bool:
@@ -110,7 +155,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
         if content[at] != 0xFF:
             break
         marker, length = struct.unpack_from(">xBH", content, at)
-        if marker in _JPEG_FRAMES:
+        if is_jpeg_frame(marker):
             height, width = struct.unpack_from(">HH", content, at + 5)
             return width, height
         at += 1 if marker == 0xFF else 2 + length  # any number of FF may stand before a marker

@@ -9,7 +9,7 @@ import html
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -18,9 +18,11 @@ from typing import Any
 import attrs
 import orjson
 
+from lemon_async.api.lifting import PIECE_BYTES, Lifter
 from lemon_async.api.masking import Mask, masked_json, masked_text
+from lemon_async.api.models import Inline
 
-__all__ = ["Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
+__all__ = ["Intake", "Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
@@ -44,9 +46,12 @@ class Response:
 
     Attributes:
         headers: Names in lower case, masked already.
-        body: The bytes as they came, content coding included, and a quoted key too.
+        body: The bytes as they came, content coding included, and a quoted key too; of what an `Intake` has read, the
+            skeleton, without content coding.
         received_at: Unix seconds, the reference for `Retry-After` dates.
         mask: What takes the key out of every text that is made of the body.
+        lifted: The pictures that were in the body, by the text that stands for each.
+        fault: Why the body could not be read, if that is known.
     """
 
     status: int
@@ -54,6 +59,9 @@ class Response:
     body: bytes = attrs.field(repr=False)
     received_at: float = 0.0
     mask: Mask = attrs.field(default=str, repr=False, eq=False)
+    lifted: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
+    fault: str | None = attrs.field(default=None, repr=False)
+    is_unpacked: bool = attrs.field(default=False, repr=False)
 
     @property
     def is_success(self) -> bool:
@@ -90,7 +98,9 @@ class Response:
 
     @cached_property
     def _content(self) -> bytes:
-        return _inflate(self.body) if _is_deflated(self.headers) else self.body
+        if self.fault is not None:
+            raise Unreadable(self.fault)
+        return self.body if self.is_unpacked or not _is_deflated(self.headers) else _inflate(self.body)
 
 
 def _inflate(body: bytes, max_bytes: int = _MAX_INFLATED_BYTES) -> bytes:
@@ -112,24 +122,87 @@ class Unpacker:
         Unreadable: It is none that can be undone.
     """
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, headers: Mapping[str, str], max_bytes: int = MAX_BODY_BYTES, *, part_bytes: int = PIECE_BYTES
+    ) -> None:
         self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if _is_deflated(headers) else None
+        self._left_bytes = max_bytes
+        self._part_bytes = part_bytes
 
-    def feed(self, piece: bytes) -> bytes:
-        """Return what a piece holds; perhaps nothing yet.
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Yield what a piece holds, perhaps nothing yet, in parts that are not large.
 
         Raises:
             Unreadable: It is damaged, or holds far too much.
         """
         if self._inflater is None:
-            return piece
+            yield piece
+            return
+        part = b""
+        while piece or len(part) == self._part_bytes:  # a full part may have left some behind
+            try:
+                part = self._inflater.decompress(piece, self._part_bytes)
+            except zlib.error:
+                raise Unreadable("a compressed body that is damaged") from None
+            self._left_bytes -= len(part)
+            if self._left_bytes < 0:
+                raise Unreadable("a compressed body that is far too large")
+            piece = self._inflater.unconsumed_tail
+            if part:
+                yield part
+
+    def end(self) -> None:
+        """Notice a body that was cut, as most readers do not.
+
+        Raises:
+            Unreadable: It was.
+        """
+        if self._inflater is not None and not self._inflater.eof:
+            raise Unreadable("a compressed body that is cut off or far too large")
+
+
+class Intake:
+    """Reads the body of an answer while it comes, and lifts the pictures out of it.
+
+    Args:
+        headers: Those of the answer, names in lower case.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._lifter = Lifter()
+        self._fault: str | None = None
+        self._unpacker: Unpacker | None = None
+        if "content-encoding" in headers:
+            try:
+                self._unpacker = Unpacker(headers)
+            except Unreadable as fault:
+                self._fault = str(fault)
+
+    def feed(self, piece: bytes) -> Iterator[None]:
+        """Take a piece; each step of the iteration does a part of the work."""
+        if self._fault is not None:
+            return
+        if self._unpacker is None:
+            self._lifter.feed(piece)
+            return
         try:
-            content = self._inflater.decompress(piece, _MAX_INFLATED_BYTES)
-        except zlib.error:
-            raise Unreadable("a compressed stream that is damaged") from None
-        if self._inflater.unconsumed_tail:
-            raise Unreadable("a compressed stream that is far too large")
-        return content
+            for part in self._unpacker.feed(piece):
+                self._lifter.feed(part)
+                yield
+        except Unreadable as fault:
+            self._fault = str(fault)
+
+    def end(self) -> dict[str, Any]:
+        """Return the fields of a `Response` that tell of the body."""
+        if self._unpacker is not None and self._fault is None:
+            try:
+                self._unpacker.end()
+            except Unreadable as fault:
+                self._fault = str(fault)
+        whole = self._lifter.end()
+        if self._fault or whole.fault:
+            return {"body": b"", "fault": self._fault or whole.fault}
+        return {"body": whole.skeleton, "lifted": whole.pictures, "is_unpacked": self._unpacker is not None}
 
 
 def _is_deflated(headers: Mapping[str, str]) -> bool:

@@ -131,7 +131,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
     """
     if not isinstance(parsed, Mapping):
         return None
-    facts = facts_of(parsed)
+    facts = facts_of(parsed, response.lifted)
     images, task_id, poll_url = facts["images"], facts["task_id"], facts["poll_url"]
     if not (facts["status"] or images or task_id or poll_url):
         return None

@@ -1,6 +1,7 @@
 """The command `lemon-async`: pictures, models and files from a shell, and the emulator as a server.
 
-Paths of saved pictures, ids and lists go to stdout, everything else to stderr. The exit code is that of the worst job:
+Paths of saved pictures (with `--json`, a line of JSON for each picture and failure), ids and lists go to stdout,
+everything else to stderr. The exit code is that of the worst job:
 
     0    everything was done, every picture was saved
     1    the service refused, a task failed, or a picture or file could not be fetched or saved

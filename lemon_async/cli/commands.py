@@ -6,8 +6,8 @@ import logging
 import click
 
 from lemon_async.cli import library, making
-from lemon_async.cli.jobs import Notes
 from lemon_async.cli.running import go
+from lemon_async.cli.telling import Notes
 from lemon_async.client.key import KEY_VARIABLE
 from lemon_async.client.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Emulator

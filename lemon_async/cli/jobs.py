@@ -1,34 +1,45 @@
 """Jobs of one command: run together, reported as they end, never ended by each other's failure."""
 
 import asyncio
-import logging
-import shlex
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from operator import attrgetter
 
 import attrs
-import click
-from tqdm import tqdm
 
-from lemon_async.api.errors import ContractError, DownloadError, LemonError, SubmissionUnknown, TaskTimeout
-from lemon_async.cli.output import Destination, plain
-from lemon_async.client.image import Image
+from lemon_async.api.errors import ContractError, SubmissionUnknown, TaskTimeout
+from lemon_async.api.requests import Request
+from lemon_async.cli.delivery import Delivery
+from lemon_async.cli.telling import say_aside, tell_what_is_open
+from lemon_async.client.displays import chosen
+from lemon_async.client.fanout import Outcome
+from lemon_async.client.images import Images
+from lemon_async.client.progress import Reporter, Tally
 from lemon_async.client.session import LemonSession
 from lemon_async.client.task import ImageTask
 
-__all__ = ["Job", "Notes", "complain", "exit_code_of", "note", "run", "worst"]
+__all__ = ["Job", "exit_code_of", "run", "worst"]
 
 # From harmless to grave; a script should hear of the gravest.
 _GRAVITY = (0, 2, 1, 4, 3)
+_LONGEST_GOODBYE_S = 5.0
 
 
 @attrs.frozen
 class Job:
-    """One task to wait for: how to get it, and what to call its pictures."""
+    """One task to wait for.
+
+    Attributes:
+        label: What to call it and its pictures.
+        start: How to get it.
+        index: The place of its first picture among all of the command.
+        request: What it asks for, if that is known.
+    """
 
     label: str
     start: Callable[[], Awaitable[ImageTask]]
+    index: int = 0
+    request: Request | None = None
 
 
 def exit_code_of(error: Exception) -> int:
@@ -49,92 +60,129 @@ def worst(codes: Iterable[int]) -> int:
     return max(codes, key=_GRAVITY.index)
 
 
-class Notes(logging.Handler):
-    """Prints what the library warns of, around the progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        note(record.getMessage())
-
-
-def note(text: str) -> None:
-    """Print what is worth knowing, and no error."""
-    tqdm.write(plain(f"note: {text}"), file=sys.stderr)
-
-
-def complain(error: Exception, label: str = "") -> None:
-    """Print an error as text, without a traceback."""
-    prefix = f"{label}: " if label else ""
-    tqdm.write(plain(f"error: {prefix}{error}"), file=sys.stderr)
-
-
-async def run(lemon: LemonSession, jobs: Sequence[Job], destination: Destination, *, pick_up: str) -> int:
+async def run(
+    lemon: LemonSession, jobs: Sequence[Job], delivery: Delivery, *, in_flight: int = 100, has_bar: bool = True
+) -> int:
     """Run all jobs and return the exit code of the worst.
 
     Args:
         lemon: The session they run in.
         jobs: What to do.
-        destination: Where pictures go.
-        pick_up: The command that picks a pending task up again, without its id; empty when there is none.
+        delivery: What becomes of it.
+        in_flight: Number of jobs that are out at once.
+        has_bar: Whether a bar on stderr shows how far they are, if that is a terminal.
     """
-    with tqdm(total=len(jobs), unit="job", file=sys.stderr, disable=None, leave=False) as bar:
+    batch = _Batch(delivery, total=len(jobs), has_bar=has_bar)
+    try:
+        async with batch.shown():
+            await batch.do(jobs, in_flight=in_flight)
+    except asyncio.CancelledError:
+        tell_what_is_open(dict.fromkeys([*batch.open, *lemon.pending]), delivery.pick_up)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_GOODBYE_S):
+                await batch.finish(is_interrupted=True)
+        raise
+    return worst([*batch.codes, await batch.finish()])
+
+
+class _Batch:
+    """The jobs of one command, as they come to an end.
+
+    Attributes:
+        codes: The exit codes of those that have.
+    """
+
+    def __init__(self, delivery: Delivery, *, total: int, has_bar: bool) -> None:
+        self.codes: list[int] = []
+        self._sold: dict[ImageTask, None] = {}
+        self._delivery = delivery
+        self._outcomes: list[Outcome] = []
+        self._tally = Tally()
+        self._reporter = Reporter(chosen(has_bar), lambda: self._tally.progress(total))
+
+    @property
+    def open(self) -> list[ImageTask]:
+        """Tasks that were sold, and whose pictures are not all saved."""
+        return [task for task in self._sold if not _is_saved(task._images)]
+
+    @asynccontextmanager
+    async def shown(self) -> AsyncGenerator[None, None]:
+        """Show how far it is, until the block is left."""
+        self._tally.start()
+        self._reporter.changed()
         try:
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(_run_one(job, destination, bar, pick_up)) for job in jobs]
-        except asyncio.CancelledError:
-            bar.close()
-            _tell_what_is_open(lemon, pick_up)
-            raise
-    return worst(job.result() for job in running)
+            yield
+        finally:
+            self._tally.stop()
+            self._reporter.close()
 
+    async def do(self, jobs: Sequence[Job], *, in_flight: int) -> None:
+        """Run the jobs, so many at a time."""
+        rest = iter(enumerate(jobs))
 
-async def _run_one(job: Job, destination: Destination, bar: "tqdm[Any]", pick_up: str) -> int:
-    try:
-        task = await job.start()
-        if job.label and not task.done:
-            tqdm.write(f"accepted as {plain(task.id)}", file=sys.stderr)
-        images = await task
-        codes = [await _save(image, job, destination) for image in images]
-    except LemonError as error:
-        if isinstance(error, TaskTimeout):
-            _tell_timeout(error, job.label, pick_up)
+        async def work() -> None:
+            for place, job in rest:  # whoever has time takes the next one
+                await self._one(place, job)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(in_flight, len(jobs))):
+                group.create_task(work())
+
+    async def finish(self, *, is_interrupted: bool = False) -> int:
+        """Write the sheet, in the order of the jobs, of what has ended; return the exit code of that.
+
+        Args:
+            is_interrupted: Leave out what is not saved: there is no time to fetch it.
+        """
+        outcomes = sorted(self._outcomes, key=attrgetter("index"))
+        if is_interrupted:
+            outcomes = [outcome for outcome in outcomes if outcome.error or _is_saved(outcome.images)]
+        return await self._delivery.write_sheet(outcomes)
+
+    async def _one(self, place: int, job: Job) -> None:
+        task: ImageTask | None = None
+        self._count(self._tally.begun)
+        try:
+            task = await job.start()
+            self._sold[task] = None
+            self._count(self._tally.sold)
+            if job.label and not task.done:
+                say_aside(f"accepted as {task.id}")
+            images = await task
+        except Exception as error:  # noqa: BLE001 - one failure never ends the rest
+            self._keep(Outcome(place, job.request, task, error=error))
+            code = self._delivery.refused(error, job.request, label=job.label, index=job.index)
+            code = worst([code, exit_code_of(error)])
         else:
-            complain(error, job.label)
-        codes = [exit_code_of(error)]
-    bar.update()
-    return worst(codes)
+            self._keep(Outcome(place, job.request, task, images=images))
+            code = await self._save(job, images)
+        self.codes.append(code)
+        if task is None:
+            self._count(self._tally.refused)
+        else:
+            self._sold.pop(task, None)  # two jobs may be one task
+            self._tally.ended(is_failed=code != 0)
+            self._reporter.changed()
+
+    async def _save(self, job: Job, images: Images) -> int:
+        """Save the pictures of a job side by side."""
+        async with asyncio.TaskGroup() as group:
+            saving = [
+                group.create_task(
+                    self._delivery.save(image, images, job.request, label=job.label, index=job.index + image.index)
+                )
+                for image in images
+            ]
+        return worst(task.result() for task in saving)
+
+    def _keep(self, outcome: Outcome) -> None:
+        if self._delivery.sheet is not None:  # otherwise thousands would be kept for nothing
+            self._outcomes.append(outcome)
+
+    def _count(self, change: Callable[[], None]) -> None:
+        change()
+        self._reporter.changed()
 
 
-def _tell_timeout(error: TaskTimeout, label: str, pick_up: str) -> None:
-    """Say what a shell can do about it, instead of what Python can."""
-    prefix = f"{label}: " if label else ""
-    words = f"error: {prefix}task {error.task_id} is not finished: {error.reason}. It may still finish and be billed"
-    advice = f"; to pick it up again: {pick_up} {shlex.quote(error.task_id or '')}" if pick_up else ""
-    tqdm.write(plain(words + advice), file=sys.stderr)
-
-
-async def _save(image: Image, job: Job, destination: Destination) -> int:
-    try:
-        path = await destination.save(image, job.label or (image.revised_prompt or ""))
-    except (DownloadError, OSError) as error:
-        complain(error, job.label)
-        if image.url:
-            tqdm.write(f"the picture is paid for; its link, good for some hours: {plain(image.url)}", file=sys.stderr)
-        return 1
-    try:
-        tqdm.write(plain(path), file=sys.stdout)  # around the bar, which a plain write would run into
-        sys.stdout.flush()
-    except (OSError, UnicodeError) as error:  # a closed pipe, an odd encoding: not the other jobs' failure
-        complain(error, str(path))
-        return 1
-    return 0
-
-
-def _tell_what_is_open(lemon: LemonSession, pick_up: str) -> None:
-    if lemon.pending and pick_up:
-        click.echo("interrupted; these tasks go on and are billed. To pick them up again:", err=True)
-        for task in lemon.pending:
-            click.echo(f"  {pick_up} {shlex.quote(plain(task.id))}", err=True)
-    elif lemon.pending:
-        ids = " ".join(plain(task.id) for task in lemon.pending)
-        click.echo(f"interrupted; the emulator ends with this command, and with it: {ids}", err=True)
+def _is_saved(images: Images | None) -> bool:
+    return images is not None and all(image.path for image in images)

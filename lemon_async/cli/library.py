@@ -14,9 +14,11 @@ from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.sources import check_upload
 from lemon_async.api.urls import one_segment
 from lemon_async.cli import options
-from lemon_async.cli.jobs import complain, exit_code_of, worst
-from lemon_async.cli.output import Destination, aligned, json_text, say
+from lemon_async.cli.destination import Destination
+from lemon_async.cli.jobs import exit_code_of, worst
+from lemon_async.cli.output import aligned, json_text, say
 from lemon_async.cli.running import Access, go, stop_at
+from lemon_async.cli.telling import complain
 from lemon_async.client.session import LemonSession
 from lemon_async.client.sources import look_at
 

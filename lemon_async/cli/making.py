@@ -1,6 +1,6 @@
 """The commands that make pictures, and the one that picks up what was left: `generate`, `edit`, `task`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,13 @@ from lemon_async.api.errors import Problem
 from lemon_async.api.requests import EditRequest, GenerateRequest
 from lemon_async.api.sources import unreadable
 from lemon_async.cli import options
-from lemon_async.cli.jobs import Job, note, run
-from lemon_async.cli.output import Destination
+from lemon_async.cli.delivery import Delivery, Wishes
+from lemon_async.cli.jobs import Job, run
+from lemon_async.cli.prompts import read_prompts
 from lemon_async.cli.running import Access, go, stop_at
+from lemon_async.cli.telling import note
 from lemon_async.client.preparation import look
+from lemon_async.client.session import LemonSession
 from lemon_async.client.task import ImageTask
 
 __all__ = ["edit", "generate", "task"]
@@ -24,17 +27,17 @@ __all__ = ["edit", "generate", "task"]
 Making = GenerateRequest | EditRequest
 
 
-@click.command()
+@click.command(cls=options.ResultsCommand)
 @options.making_options(GenerateRequest)
 def generate(**given: Any) -> None:
     """Make a picture for each PROMPT and save it.
 
     Spends money, unless --emulator is given.
     """
-    go(partial(_make, GenerateRequest, **given))
+    _go(GenerateRequest, **given)
 
 
-@click.command()
+@click.command(cls=options.ResultsCommand)
 @click.option(
     "-i",
     "--image",
@@ -53,64 +56,88 @@ def edit(**given: Any) -> None:
 
     Every PROMPT starts from the same pictures. Spends money, unless --emulator is given.
     """
-    go(partial(_make, EditRequest, **given))
+    _go(EditRequest, **given)
 
 
-@click.command()
+@click.command(cls=options.ResultsCommand)
 @click.argument("reference", metavar="ID")
-@options.output
+@options.results
 @options.base_url
 @options.deadline
-def task(*, reference: str, output: str, base_url: str | None, deadline: float) -> None:
+def task(*, reference: str, base_url: str | None, deadline: float, **wished: Any) -> None:
     """Wait for the task ID (or resume token) and save its pictures.
 
     Spends nothing: the task was paid for when it was submitted.
     """
     access = Access(base_url=base_url, deadline_s=deadline)
+    wishes = Wishes(**wished)
 
     async def work() -> int:
-        stop_at([*Destination.find_problems(output, jobs=1), *access.problems()])
-        destination = Destination.prepare(output, jobs=1)
+        stop_at([*wishes.find_problems(jobs=1), *access.problems()])
+        delivery = Delivery.prepare(wishes, jobs=1, pick_up=access.pick_up(wishes.output))
         async with access.open() as lemon:
 
             async def resume() -> ImageTask:
                 return lemon.task(reference)
 
-            return await run(lemon, [Job("", resume)], destination, pick_up=access.pick_up(output))
+            return await run(lemon, [Job("", resume)], delivery, has_bar=not wishes.is_quiet)
+
+    go(work)
+
+
+def _go(kind: type[Making], *, prompts: Sequence[str], prompts_file: str | None, **given: Any) -> None:
+    if not prompts and prompts_file is None:
+        raise click.UsageError("Missing argument 'PROMPT...', or --prompts FILE.")
+    wishes = Wishes(**{name: given.pop(name) for name in attrs.fields_dict(Wishes)})
+
+    def work() -> Coroutine[Any, Any, int]:
+        # Before there is an event loop, whose Ctrl-C would not end the reading.
+        read, problems = read_prompts(prompts_file) if prompts_file is not None else ((), ())
+        return _make(kind, wishes, prompts=(*prompts, *read), problems=problems, **given)
 
     go(work)
 
 
 async def _make(
     kind: type[Making],
+    wishes: Wishes,
     *,
     prompts: Sequence[str],
-    output: str,
+    problems: Sequence[Problem],
     extra: Sequence[str],
     no_check: bool,
     is_emulated: bool,
     base_url: str | None,
     deadline: float,
+    in_flight: int,
     **fields: Any,
 ) -> int:
     """Make and save pictures; everything that is wrong with the command is told before anything is sent."""
     access = Access(base_url=base_url, deadline_s=deadline, is_emulated=is_emulated)
     pairs = [pair.partition("=") for pair in extra]
     unknown = {name: _value(value) for name, equals, value in pairs if name and equals}
-    requests = [kind(prompt, extra=unknown, **fields) for prompt in prompts]
+    # Without a prompt there is a problem already; what else is wrong is told beside it.
+    requests = [kind(prompt, extra=unknown, **fields) for prompt in prompts or ("none",)]
     stop_at(
         [
+            *problems,
             *_pair_problems(extra),
             *_request_problems(requests, is_checked=not no_check),
-            *Destination.find_problems(output, jobs=len(requests)),
+            *wishes.find_problems(jobs=len(requests)),
             *access.problems(),
         ]
     )
-    destination = Destination.prepare(output, jobs=len(requests))
+    delivery = Delivery.prepare(wishes, jobs=len(requests), pick_up=access.pick_up(wishes.output))
     sendable = _without_removed(requests)
     async with access.open() as lemon:
-        jobs = [Job(r.prompt, partial(lemon.submit, r, check_contracts=not no_check)) for r in sendable]
-        return await run(lemon, jobs, destination, pick_up=access.pick_up(output))
+        jobs = [_job(lemon, place, request, is_checked=not no_check) for place, request in enumerate(sendable)]
+        return await run(lemon, jobs, delivery, in_flight=in_flight, has_bar=not wishes.is_quiet)
+
+
+def _job(lemon: LemonSession, place: int, request: Making, *, is_checked: bool) -> Job:
+    """Number the pictures of all jobs in the order of the prompts, whichever ends first."""
+    start = partial(lemon.submit, request, check_contracts=is_checked)
+    return Job(request.prompt, start, place * max(1, request.n or 1), request)
 
 
 def _pair_problems(extra: Sequence[str]) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
 """Options that commands share, and those that the fields of a request become."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import click
@@ -8,9 +8,21 @@ import click
 from lemon_async.api.families import FAMILIES, families_with
 from lemon_async.api.fields import RULES
 from lemon_async.api.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
+from lemon_async.cli.preview import AUTO
 from lemon_async.client.settings import BASE_URL_VARIABLE
+from lemon_async.show.terminal import PROTOCOLS
 
-__all__ = ["as_json", "base_url", "deadline", "emulated", "field_help", "making_options", "output"]
+__all__ = [
+    "ResultsCommand",
+    "as_json",
+    "base_url",
+    "deadline",
+    "emulated",
+    "field_help",
+    "making_options",
+    "output",
+    "results",
+]
 
 C = TypeVar("C", bound=Callable[..., Any])
 _FIELDS: dict[type[Any], type[Any]] = {GenerateRequest: GenerateFields, EditRequest: EditFields}
@@ -33,7 +45,9 @@ output: Decorator = click.option(
     default=".",
     metavar="PATH",
     show_default="this folder",
-    help="A file, or a folder for pictures under free names; tried before anything is sent.",
+    help="A file, a folder for pictures under free names, or a template of names such as 'out/{index:03}-{slug}' "
+    "(also model, task_id, created, format, width, height; the suffix comes from the bytes); "
+    "tried before anything is sent.",
 )
 base_url: Decorator = click.option(
     "--base-url", help=f"Origin of the API; by default {BASE_URL_VARIABLE} or the service."
@@ -47,6 +61,55 @@ emulated: Decorator = click.option(
 as_json: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="One line of JSON each, as the service sent it."
 )
+_PREVIEWS = (AUTO, *PROTOCOLS)
+_RESULTS: tuple[Decorator, ...] = (
+    output,
+    click.option(
+        "--sheet",
+        metavar="FILE.html",
+        help="Write a page that shows all pictures and failures with their facts, at the end.",
+    ),
+    click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="One line of JSON for each picture or failure as it ends, instead of the path.",
+    ),
+    click.option(
+        "--preview",
+        type=click.Choice(_PREVIEWS),
+        is_flag=False,
+        flag_value=AUTO,
+        help="Show each picture in the terminal; auto finds out how. Nothing goes into a pipe.",
+    ),
+    click.option("--no-progress", "is_quiet", is_flag=True, help="No bar on the terminal."),
+)
+
+
+class ResultsCommand(click.Command):
+    """A command whose `--preview` takes no value but its own: what follows it may be a prompt."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words of the command line apart."""
+        return super().parse_args(ctx, list(_with_values(args)))
+
+
+def _with_values(words: Sequence[str]) -> Iterator[str]:
+    is_over = False
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        is_over = is_over or word == "--"
+        yield f"--preview={AUTO}" if word == "--preview" and following not in _PREVIEWS and not is_over else word
+
+
+def results(command: C) -> C:
+    """Give a command the options that say what becomes of its results; see `delivery.Wishes`."""
+    return _decorated(command, _RESULTS)
+
+
+def _decorated(command: C, decorators: Sequence[Decorator]) -> C:
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
 
 
 def field_help(name: str, operation: str) -> str:
@@ -66,23 +129,23 @@ def field_help(name: str, operation: str) -> str:
 def making_options(kind: type[Any]) -> Callable[[C], C]:
     """Return a decorator: what commands have in common that make pictures, and every field of the kind of request."""
     shared = (
-        click.argument("prompts", nargs=-1, required=True, metavar="PROMPT..."),
+        click.argument("prompts", nargs=-1, metavar="[PROMPT]..."),
         click.option("-m", "--model", help=f"Model id; the service's default is {kind.default_model}."),
-        output,
+        click.option(
+            "--prompts", "prompts_file", metavar="FILE", help="A prompt in each line of FILE, too; - for stdin."
+        ),
+        *_RESULTS,
         *(_field_option(kind, name) for name in _names(kind)),
         click.option("--extra", multiple=True, metavar="NAME=VALUE", help="A field not listed here; JSON or text."),
         click.option("--no-check", is_flag=True, help="Send even what the documented rules forbid."),
         emulated,
         base_url,
         deadline,
+        click.option(
+            "--in-flight", type=click.IntRange(1), default=100, show_default=True, help="Number of jobs out at once."
+        ),
     )
-
-    def decorate(command: C) -> C:
-        for option in reversed(shared):
-            command = option(command)
-        return command
-
-    return decorate
+    return lambda command: _decorated(command, shared)
 
 
 def _names(kind: type[Any]) -> list[str]:

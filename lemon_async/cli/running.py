@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import attrs
 
 from lemon_async.api.errors import ContractError, LemonError, Problem
-from lemon_async.cli.jobs import complain, exit_code_of
+from lemon_async.cli.jobs import exit_code_of
+from lemon_async.cli.telling import complain
 from lemon_async.client.key import KEY_VARIABLE, ApiKey
 from lemon_async.client.session import LemonSession
 from lemon_async.client.settings import find_origin
@@ -87,9 +88,12 @@ def stop_at(problems: Iterable[Problem]) -> None:
 
 
 def go(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
-    """Do the work in an event loop, and exit with the code that it returns or that fits what stopped it."""
+    """Do the work in an event loop, and exit with the code that it returns or that fits what stopped it.
+
+    What `work` does before it returns its coroutine is done before there is a loop, and may block.
+    """
     try:
-        code = asyncio.run(_until_terminated(work))
+        code = asyncio.run(_until_terminated(work()))
     except KeyboardInterrupt:
         code = 130
     except asyncio.CancelledError:
@@ -102,13 +106,13 @@ def go(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     sys.exit(code)
 
 
-async def _until_terminated(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:
     """Let SIGTERM end the work as Ctrl-C does, with the list of what goes on without us."""
     this = asyncio.current_task()
     # Not on Windows, and not off the main thread.
     with suppress(NotImplementedError, RuntimeError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel if this else sys.exit)
-    return await work()
+    return await work
 
 
 @asynccontextmanager

@@ -37,6 +37,7 @@ class Calls:
         query: Mapping[str, str] | None = None,
         total_s: float | None = None,
         max_bytes: int = MAX_CALL_BYTES,
+        is_file: bool = False,
     ) -> T:
         """Return what `reader` makes of an answer; asking twice does no harm, so faults of the way are repeated.
 
@@ -46,6 +47,7 @@ class Calls:
             query: What comes after the question mark.
             total_s: Bound of one attempt, by default `Timeouts.call_s`.
             max_bytes: Bound of the answer.
+            is_file: Whether it is a file, not JSON.
 
         Raises:
             TransportError: No answer came, and there is no time left to try.
@@ -53,7 +55,8 @@ class Calls:
         """
 
         async def attempt(patience_s: float | None) -> T:  # noqa: ARG001 - it costs nothing to wait
-            return reader(await self._transport.call("GET", address, total_s=total_s, max_bytes=max_bytes))
+            response = await self._transport.call("GET", address, total_s=total_s, max_bytes=max_bytes, is_file=is_file)
+            return reader(response)
 
         address = f"{path}?{urlencode(query)}" if query else path
         return await self._retrying(attempt, _is_passing, f"GET {path}")

@@ -6,38 +6,52 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
 from lemon_async.api.errors import ContractError, Problem
+from lemon_async.client.displays import chosen
+from lemon_async.client.progress import Display, ProgressOption, Reporter, Tally
 from lemon_async.client.task import ImageTask
 
 __all__ = ["as_completed"]
 
 
-def as_completed(tasks: Iterable[Any]) -> AsyncGenerator[ImageTask, None]:
+def as_completed(tasks: Iterable[Any], *, progress: ProgressOption = False) -> AsyncGenerator[ImageTask, None]:
     """Yield each task once it is over; see `LemonSession.as_completed`.
 
     Raises:
-        ContractError: Something among them is no task, such as a coroutine that was not awaited.
+        ContractError: Something among them is no task, such as a coroutine that was not awaited; or `progress` makes
+            no sense.
     """
+    display = chosen(progress)
     handles = tuple(tasks)
     for handle in handles:
         if not isinstance(handle, ImageTask):
             advice = f"must be tasks, as `await session.submit(...)` returns them, not {type(handle).__name__}"
             raise ContractError(problems=(Problem("tasks", advice),))
-    return _as_completed(handles)
+    return _as_completed(handles, display)
 
 
-async def _as_completed(tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
+async def _as_completed(tasks: Iterable[ImageTask], display: Display | None) -> AsyncGenerator[ImageTask, None]:
     """Yield each task once it is over, successful or not, in the order in which they end.
 
     Callbacks fill a queue; the generator owns no asyncio task and no cancel scope, so it may be left at any point.
     """
     ended: deque[ImageTask] = deque()
     news = asyncio.Event()
+    watched = tuple(dict.fromkeys(tasks))
+    tally = Tally()
+    reporter = Reporter(display, lambda: tally.progress(len(watched)))
 
     def take(task: ImageTask) -> None:
         ended.append(task)
         news.set()
+        tally.ended(is_failed=task._failure is not None)
+        reporter.changed()
 
-    unwatch = [task._when_done(take) for task in dict.fromkeys(tasks)]
+    tally.start()
+    for _ in watched:
+        tally.begun()
+        tally.sold()
+    unwatch = [task._when_done(take) for task in watched]
+    reporter.changed()
     try:
         for _ in range(len(unwatch)):
             while not ended:
@@ -47,3 +61,4 @@ async def _as_completed(tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask,
     finally:
         for call_off in unwatch:
             call_off()
+        reporter.close()

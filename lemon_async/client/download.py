@@ -1,27 +1,35 @@
-"""Fetching results from whatever host the service names: no key, no cookies, nothing but a picture."""
+"""Fetching results from whatever host the service names, whole and checked.
+
+All ways to a picture share one core, `Downloads._pieces`: it yields bytes in order, and ends only when they are a
+whole picture. What breaks off is asked for again from where it broke; where a server does not allow that, or sends
+what does not fit, the core yields `None` and begins anew. No timeout is open across a `yield`: who takes the pieces
+may be another asyncio task each time.
+"""
 
 import asyncio
-from urllib.parse import urljoin
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import aiohttp
 import anyio
-from yarl import URL
 
 from lemon_async.api.errors import DownloadError
 from lemon_async.api.masking import Mask
-from lemon_async.api.pictures import find_picture_fault
+from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.response import one_line
-from lemon_async.api.urls import find_link_fault, redact
-from lemon_async.client.http import TooLarge, cause_of, open_session, read_body, reason_of
+from lemon_async.api.urls import redact
+from lemon_async.client.arrival import Arrival, Misfit, Repeat, TooMuch
+from lemon_async.client.links import Deadline, Links, Transient
+from lemon_async.client.publish import Draft
+from lemon_async.client.threads import finish_in_thread
 
 __all__ = ["Downloads"]
 
-_MAX_REDIRECTS = 3
-_MAX_BYTES = 128 * 1024 * 1024
-_ATTEMPTS = 3
-_IDLE_S = 15.0
+_MOST_IDLE_ATTEMPTS = 3
+_MOST_ATTEMPTS = 100
 _PAUSE_S = 0.25
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WRITE_BYTES = 1024 * 1024
+_LONG_BYTES = 1024 * 1024
 
 
 class Downloads:
@@ -32,18 +40,31 @@ class Downloads:
         connect_s: Bound of name look-up, TCP and TLS.
         limit: Number of downloads under way at once.
         allow_loopback: Whether links to this machine are followed, as they must be for an API on this machine.
+        own_host: Host of the API, whose name may lead into a private network.
         mask: What takes the key out of what a host says, should it be that of the API.
+        pause_s: Seconds before what broke is asked for again; more after each attempt that brought nothing.
     """
 
-    def __init__(self, *, total_s: float, connect_s: float, limit: int, allow_loopback: bool, mask: Mask = str) -> None:
+    def __init__(
+        self,
+        *,
+        total_s: float,
+        connect_s: float,
+        limit: int,
+        allow_loopback: bool,
+        own_host: str | None = None,
+        mask: Mask = str,
+        pause_s: float = _PAUSE_S,
+    ) -> None:
         self._total_s = total_s
-        self._connect_s = connect_s
-        self._allow_loopback = allow_loopback
-        self._mask = mask
+        self._pause_s = pause_s
         self._slots = anyio.Semaphore(limit)
-        self._http: aiohttp.ClientSession | None = None
-        self._arrived: set[aiohttp.ClientResponse] = set()
-        self._is_closed = False
+        self._links = Links(connect_s=connect_s, allow_loopback=allow_loopback, own_host=own_host, mask=mask)
+
+    @property
+    def under_way(self) -> int:
+        """How many answers are arriving."""
+        return len(self._links.open_answers)
 
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a link; what breaks in transit is fetched again.
@@ -51,89 +72,205 @@ class Downloads:
         Raises:
             DownloadError: When the link may not be followed, was refused, or never came over whole.
         """
-        async with self._slots:
-            try:
-                async with asyncio.timeout(self._total_s):
-                    return await self._fetch_with_retries(url)
-            except TimeoutError:
-                reason = f"not finished within {self._total_s:g} s"
-                raise DownloadError(url=redact(url), reason=reason) from None
+        arrival = Arrival()
+        batch = _Batch()
+        async with aclosing(self._pieces(url, arrival, Deadline(url, self._total_s))) as pieces:
+            async for piece in pieces:
+                if piece is None:
+                    batch = _Batch()
+                else:
+                    batch.add(piece)
+                del piece
+        if arrival.seen.size_bytes < _LONG_BYTES:
+            return batch.join()
+        return await asyncio.to_thread(batch.join)  # which lets go of the interpreter meanwhile
+
+    async def save(self, url: str, draft: Draft) -> PictureFacts:
+        """Write the picture behind a link to a draft, and return what its beginning tells; memory stays flat.
+
+        The draft is the caller's to publish or to discard. Cancelling waits for a write that has begun, up to 5 s.
+
+        Raises:
+            DownloadError: As for `fetch`; the draft then holds anything.
+            OSError: The draft cannot be written.
+        """
+        arrival, deadline = Arrival(), Deadline(url, self._total_s)
+        batch = _Batch()
+        async with aclosing(self._pieces(url, arrival, deadline)) as pieces:
+            async for piece in pieces:
+                if piece is None:
+                    batch = _Batch(is_anew=True)
+                elif batch.add(piece) >= _WRITE_BYTES:
+                    await deadline.bound(finish_in_thread(batch.write, draft))
+                    batch = _Batch()
+                del piece
+            await deadline.bound(finish_in_thread(batch.write, draft))
+        facts = arrival.seen.facts
+        assert facts is not None  # noqa: S101 - or it would not have come to its end
+        return facts
+
+    async def stream(self, url: str) -> AsyncGenerator[bytes, None]:
+        """Yield the picture behind a link piece by piece, as it arrives.
+
+        Only the end tells that it is whole: what was yielded before an error is to be thrown away. It holds one of
+        the places for downloads until it is closed.
+
+        Raises:
+            DownloadError: As for `fetch`, or when the picture had to be fetched anew and has become another.
+        """
+        repeat = Repeat()
+        async with aclosing(self._pieces(url, Arrival(), Deadline(url, self._total_s))) as pieces:
+            async for piece in pieces:
+                if piece is None:
+                    repeat.begin()
+                elif piece := repeat.fresh(piece):
+                    yield piece
+                del piece
+                if repeat.is_other:
+                    break
+        if repeat.is_other or repeat.is_short:
+            raise DownloadError(url=redact(url), reason="it broke off, and was another picture when asked for anew")
 
     def close(self) -> None:
         """Fetch nothing from now on."""
-        self._is_closed = True
+        self._links.is_closed = True
 
     async def aclose(self) -> None:
         """Close the connections; downloads under way end with `DownloadError`."""
-        self.close()
-        for arrived in tuple(self._arrived):
-            arrived.close()  # a session that closes a connection does not wake who reads from it
-        if self._http is not None:
-            await self._http.close()
+        await self._links.aclose()
 
-    async def _fetch_with_retries(self, url: str) -> bytes:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return await self._fetch(url)
-            except _Transient as failure:
-                if attempt == _ATTEMPTS or self._is_closed:
-                    raise failure.error from failure.__cause__
-            await asyncio.sleep(_PAUSE_S * attempt)
-        raise AssertionError("unreachable")
+    async def _pieces(self, url: str, arrival: Arrival, deadline: Deadline) -> AsyncGenerator[bytes | None, None]:
+        """Yield a whole picture, or raise; after a `None`, what was yielded before is void."""
+        await self._slots.acquire()
+        try:
+            deadline.start()
+            most_bytes = idle = 0
+            for attempt in range(1, _MOST_ATTEMPTS + 1):
+                try:
+                    async with aclosing(self._attempt(url, arrival, deadline)) as pieces:
+                        async for piece in pieces:
+                            yield piece
+                            del piece
+                except Transient as failure:
+                    error, cause = failure.error, failure.__cause__
+                else:
+                    return
+                idle = 0 if arrival.kept_bytes > most_bytes else idle + 1
+                most_bytes = max(most_bytes, arrival.kept_bytes)
+                if self._links.is_closed or idle == _MOST_IDLE_ATTEMPTS or attempt == _MOST_ATTEMPTS:
+                    raise error from cause
+                await deadline.bound(asyncio.sleep(self._pause_s * max(idle, 1)))
+        finally:
+            self._slots.release()
 
-    async def _fetch(self, url: str) -> bytes:
-        link = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            fault = find_link_fault(link, allow_loopback=self._allow_loopback)
-            if self._is_closed:
-                fault = "the session is closed"
-            if fault is not None:
-                raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
-            broken: Exception
-            try:
-                async with self._session().get(URL(link, encoded=True), allow_redirects=False) as response:
-                    if response.status not in _REDIRECTS:
-                        return await self._receive(response, link)
-                    link = self._mask(urljoin(str(response.url), response.headers.get("Location", "")))
-                continue
-            except (TooLarge, aiohttp.ClientError, OSError, ValueError) as failure:
-                broken = failure
-            # Neither raised where that was caught, nor with it in a variable: what the host said would come along.
-            error = DownloadError(url=redact(link), reason=reason_of(broken, self._connect_s))
-            raised, cause = error if isinstance(broken, TooLarge) else _Transient(error), cause_of(broken)
-            del broken
-            raise raised from cause
-        raise DownloadError(url=redact(url), reason=f"more than {_MAX_REDIRECTS} redirects")
+    async def _attempt(self, url: str, arrival: Arrival, deadline: Deadline) -> AsyncGenerator[bytes | None, None]:
+        """Yield what one request brings."""
+        answer, link = await self._links.follow(url, arrival.question(), deadline)
+        self._links.open_answers.add(answer)
+        try:
+            if self._begin(answer, link, arrival):
+                yield None
+            while piece := await self._links.read(answer, link, deadline):
+                failure = _take(arrival, piece, link)
+                del piece  # a traceback that shows local variables must not show it, here and in all that follows
+                if failure is not None:
+                    raise failure
+                if held := arrival.hand_on():
+                    yield held
+                    del held
+            _end(arrival, link)
+            if held := arrival.hand_on(is_end=True):
+                yield held
+        finally:
+            self._links.open_answers.discard(answer)
+            answer.close()
 
-    async def _receive(self, response: aiohttp.ClientResponse, link: str) -> bytes:
-        if response.status != 200:
-            reason = f"HTTP {response.status} {one_line(self._mask(response.reason or '')) or ''}".strip()
-            error = DownloadError(url=redact(link), reason=reason, status=response.status)
-            raise _Transient(error) if response.status >= 500 or response.status == 429 else error
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+    def _begin(self, answer: aiohttp.ClientResponse, link: str, arrival: Arrival) -> bool:
+        """Look at the head of an answer; return whether what was yielded so far is void.
+
+        Raises:
+            DownloadError: It is no picture, and would not be one the next time.
+            Transient: It is not the picture, or not the part of it that was asked for.
+        """
+        is_part = bool(arrival.kept_bytes)
+        if answer.status != 200 and not (is_part and answer.status in {206, 416}):
+            reason = f"HTTP {answer.status} {one_line(self._links.mask(answer.reason or '')) or ''}".strip()
+            error = DownloadError(url=redact(link), reason=reason, status=answer.status)
+            raise Transient(error) if answer.status >= 500 or answer.status == 429 else error
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             # Unpacking what nobody asked to be packed is how half a megabyte becomes half a gigabyte.
             raise DownloadError(url=redact(link), reason="the picture is packed in a way that was not asked for")
-        self._arrived.add(response)
         try:
-            content = await read_body(response, _MAX_BYTES)
-        finally:
-            self._arrived.discard(response)
-        fault = find_picture_fault(content)
-        if fault is not None:
-            del content  # a traceback that shows local variables must not show it
-            raise _Transient(DownloadError(url=redact(link), reason=fault))
-        return content
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_s)
-            self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, timeout=timeout)
-        return self._http
+            if answer.status == 200:
+                return arrival.begin(answer.headers, answer.content_length)
+            arrival.go_on(answer.status, answer.headers, answer.content_length)
+        except (Misfit, TooMuch) as misfit:
+            failure = _misfit(misfit, arrival, link)
+        else:
+            return False
+        raise failure
 
 
-class _Transient(Exception):
-    """A failure that another attempt may not meet."""
+def _take(arrival: Arrival, piece: bytes, link: str) -> Exception | None:
+    """Take the next bytes in; return what is wrong with them."""
+    try:
+        fault = arrival.take(piece)
+    except (Misfit, TooMuch) as misfit:
+        return _misfit(misfit, arrival, link)
+    if fault is None:
+        return None
+    arrival.forget()
+    return Transient(DownloadError(url=redact(link), reason=fault))
 
-    def __init__(self, error: DownloadError) -> None:
-        super().__init__(error)
-        self.error = error
+
+def _end(arrival: Arrival, link: str) -> None:
+    """Look at a picture that has come to its end.
+
+    Raises:
+        Transient: It is not whole.
+    """
+    if arrival.is_short:
+        raise Transient(DownloadError(url=redact(link), reason="the answer broke off before its end"))
+    fault = arrival.seen.end()
+    if fault is not None:
+        arrival.forget()
+        raise Transient(DownloadError(url=redact(link), reason=fault))
+
+
+def _misfit(misfit: Misfit | TooMuch, arrival: Arrival, link: str) -> Exception:
+    error = DownloadError(url=redact(link), reason=str(misfit))
+    if isinstance(misfit, TooMuch):
+        return error
+    arrival.distrust()
+    return Transient(error)
+
+
+class _Batch:
+    """Pieces that go on together; nothing shows them.
+
+    Args:
+        is_anew: Whether what was written before is void. It is dropped only with the next write: to wait for the disk
+            before a piece is read would give a connection that breaks the time to take pieces along.
+    """
+
+    def __init__(self, *, is_anew: bool = False) -> None:
+        self._is_anew = is_anew
+        self._pieces: list[bytes] = []
+        self._size_bytes = 0
+
+    def add(self, piece: bytes) -> int:
+        """Take one more, and return how many bytes there are now."""
+        self._pieces.append(piece)
+        self._size_bytes += len(piece)
+        return self._size_bytes
+
+    def join(self) -> bytes:
+        """Return them as one."""
+        return b"".join(self._pieces)
+
+    def write(self, draft: Draft) -> None:
+        """Write them all; blocks."""
+        if self._is_anew:
+            draft.restart()
+        for piece in self._pieces:
+            draft.write(piece)

@@ -50,6 +50,7 @@ class Engine:
             connect_s=timeouts.connect_s,
             limit=settings.max_downloads,
             allow_loopback=is_loopback(urlsplit(self.origin).hostname or ""),
+            own_host=urlsplit(self.origin).hostname,
             mask=settings.key.mask,
         )
         self.calls: Calls = Calls(self.transport, settings.retry)
@@ -90,7 +91,7 @@ class Engine:
             async with self.submissions.stream(order) as answer:
                 source = answer if isinstance(answer, Answer) else self.tasks.adopt(answer, request)
                 stream = ImageStream(
-                    order, source, self.submissions, download=self.tasks.download, conclude=self.tasks.account.sold
+                    order, source, self.submissions, results=self.tasks, conclude=self.tasks.account.sold
                 )
                 try:
                     yield stream

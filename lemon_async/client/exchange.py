@@ -2,20 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-from lemon_async.api.response import Response, Unpacker
-from lemon_async.client.http import cause_of, read_body, reason_of
+from lemon_async.api.lifting import PIECE_BYTES
+from lemon_async.api.response import Intake, Response, Unpacker
+from lemon_async.client.http import TooLarge, cause_of, read_body, reason_of
 from lemon_async.client.key import ApiKey
+from lemon_async.client.rounds import rounds
 
 __all__ = ["Answer", "Exchange", "NoAnswer", "NotingConnector"]
 
 _EVENTS_TYPE = "text/event-stream"
+_SMALL_BODY_BYTES = 64 * 1024
+_EVENTS_PIECE_BYTES = 16 * 1024  # it may hold thousands of events
 
 
 class NoAnswer(Exception):
@@ -48,15 +52,17 @@ class Exchange:
         arrived: The answer, once its head is here.
         sender: The asyncio task that sends it.
         bounds: How long it may take, as aiohttp takes it.
+        ends_at: When it ends at the latest, on the clock of the loop.
     """
 
-    __slots__ = ("_outer", "arrived", "bounds", "sender", "was_sent")
+    __slots__ = ("_outer", "arrived", "bounds", "ends_at", "sender", "was_sent")
 
     def __init__(self, total_s: float, connect_s: float) -> None:
         self.was_sent: bool = False
         self.arrived: aiohttp.ClientResponse | None = None
         self.sender: asyncio.Task[Any] | None = asyncio.current_task()
         self.bounds: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s)
+        self.ends_at: float = asyncio.get_running_loop().time() + total_s
 
     def __enter__(self) -> None:
         self._outer = _under_way.set(self)
@@ -121,26 +127,49 @@ class Answer:
         self._key = key
         self._note = note
         self._unpacker: Unpacker | None = None
+        self._parts: Iterator[bytes] = iter(())
 
     @property
     def is_events(self) -> bool:
         """Whether the answer is a success that comes event by event."""
         return self._arrived.status == 200 and self._arrived.content_type == _EVENTS_TYPE
 
-    async def read(self, max_bytes: int) -> Response:
-        """Return the whole answer.
+    async def read(self, max_bytes: int, *, is_file: bool = False) -> Response:
+        """Return the whole answer; pictures are lifted out of it while it comes, unless it is a file as such.
 
         Raises:
             NoAnswer: It broke off, or is larger than `max_bytes`.
         """
-        content = b""
+        whole: dict[str, Any] = {"body": b""}
         try:
             with self._exchange:
-                content = await read_body(self._arrived, max_bytes)
+                whole = await (self._file(max_bytes) if is_file else self._whole(max_bytes))
         finally:  # what its head says counts, even if the rest never comes
-            response = Response(self._arrived.status, self.headers, content, time.time(), self.mask)
+            response = Response(self._arrived.status, self.headers, received_at=time.time(), mask=self.mask, **whole)
             self._note(response)
         return response
+
+    async def _whole(self, max_bytes: int) -> dict[str, Any]:
+        intake = Intake(self.headers)
+        total_bytes = 0
+        while packed := _Unshown(await self._arrived.content.read(PIECE_BYTES)):
+            total_bytes += len(packed)
+            if total_bytes > max_bytes:
+                raise TooLarge(f"the answer is larger than {max_bytes:,} bytes")
+            if total_bytes > _SMALL_BODY_BYTES:
+                await self._turn()
+            for _ in intake.feed(packed):
+                await self._turn()
+        return intake.end()
+
+    async def _file(self, max_bytes: int) -> dict[str, Any]:
+        return {"body": await read_body(self._arrived, max_bytes)}
+
+    async def _turn(self) -> None:
+        """Wait until the next piece may be handled; where all of them are here already, only this sees the time."""
+        await rounds().turn()
+        if asyncio.get_running_loop().time() > self._exchange.ends_at:
+            raise TimeoutError
 
     def mask(self, text: str) -> str:
         """Return text from the answer, with the key masked if it is quoted there."""
@@ -153,11 +182,15 @@ class Answer:
             NoAnswer: It broke off, or is packed in a way that cannot be undone.
         """
         with self._exchange:
-            self._unpacker = self._unpacker or Unpacker(self.headers)
-            while packed := _Unshown(await self._arrived.content.readany()):
-                if piece := _Unshown(self._unpacker.feed(packed)):
-                    return piece
-            return b""
+            self._unpacker = self._unpacker or Unpacker(self.headers, part_bytes=_EVENTS_PIECE_BYTES)
+            while True:
+                if part := _Unshown(next(self._parts, b"")):
+                    await self._turn()
+                    return part
+                packed = _Unshown(await self._arrived.content.read(_EVENTS_PIECE_BYTES))
+                if not packed:
+                    return b""
+                self._parts = self._unpacker.feed(packed)
 
 
 class _Unshown(bytes):

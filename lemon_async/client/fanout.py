@@ -21,7 +21,7 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from itertools import count
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,9 +30,10 @@ import attrs
 
 from lemon_async.api.errors import SessionMisuse
 from lemon_async.api.requests import Request
-from lemon_async.client.feed import Items, check_map, checked_item, puller
-from lemon_async.client.image import Images
+from lemon_async.client.feed import Items, check_map, checked_item, length_of, puller
+from lemon_async.client.images import Images
 from lemon_async.client.preparation import requested
+from lemon_async.client.progress import Display, Progress, Reporter, Tally
 from lemon_async.client.task import ImageTask
 
 __all__ = ["FanOuts", "Outcome", "Outcomes"]
@@ -68,6 +69,7 @@ class Plan:
     in_flight: int
     ordered: bool
     fail_fast: bool
+    display: Display | None = None
 
 
 class Outcomes:
@@ -78,6 +80,7 @@ class Outcomes:
     """
 
     def __init__(self, items: Items, plan: Plan, owner: "FanOuts") -> None:
+        self._items = items
         self._pull_item = puller(items)
         self._plan = plan
         self._owner = owner
@@ -85,11 +88,13 @@ class Outcomes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._feeder: asyncio.Task[None] | None = None
         self._line = asyncio.Lock()
-        self._serial = count()
+        self._tally = Tally()
+        self._reporter = Reporter(plan.display, lambda: self.progress)
+        self._pulled = 0
         self._open = 0
         self._sold: dict[int, ImageTask] = {}
         self._failure: BaseException | None = None
-        self._is_entered = self._is_fed = self._is_left = False
+        self._is_entered = self._is_read_out = self._is_fed = self._is_left = False
         self._room = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -98,6 +103,14 @@ class Outcomes:
         """The tasks that were sold and whose outcome was not handed out, oldest first; some may be over."""
         return tuple(self._sold[index] for index in sorted(self._sold))
 
+    @property
+    def progress(self) -> Progress:
+        """How far it has come, since the block was entered and until it was left.
+
+        `total` is what `len()` says of the iterable, if it can, or what was pulled once that is all.
+        """
+        return self._tally.progress(self._total())
+
     async def __aenter__(self) -> Self:
         if self._is_entered:
             raise SessionMisuse(message="a map runs once: call session.map(...) again, with a new iterable")
@@ -105,6 +118,8 @@ class Outcomes:
             raise SessionMisuse(message="the session is closed; open a new one, and map there")
         self._is_entered = True
         self._owner.running.add(self)
+        self._tally.start()
+        self._reporter.changed()
         self._feeder = self._start(self._feed())
         return self
 
@@ -112,8 +127,12 @@ class Outcomes:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # In a cancelled scope of anyio every await is cancelled: without the shield, what is on its way is not known.
-        with anyio.CancelScope(shield=True):
-            await self.aclose()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+        finally:
+            self._tally.stop()
+            self._reporter.close()
         if self._sold:
             logger.info("a map was left with %d jobs that were sold: they stand in its `pending`", len(self._sold))
 
@@ -175,8 +194,11 @@ class Outcomes:
             while await self._has_room():
                 item = await self._pull_item()
                 self._open += 1
-                self._start(self._submit(next(self._serial), item))
+                self._start(self._submit(self._pulled, item))
+                self._pulled += 1
         except StopAsyncIteration:
+            self._is_read_out = True
+            self._reporter.changed()
             self._end_feed()
         except Exception as failure:  # noqa: BLE001 - the caller's own code: the reader hears of it in its turn
             self._end_feed(failure)
@@ -224,6 +246,8 @@ class Outcomes:
     async def _submit(self, index: int, item: str | Request) -> None:
         """Have a job accepted; its outcome follows when it ends."""
         request: Request | None = None
+        self._tally.begun()
+        self._reporter.changed()
         try:
             request = requested(checked_item(item, index), self._plan.fields)
             task = await self._owner.submit(
@@ -231,23 +255,42 @@ class Outcomes:
             )
         except asyncio.CancelledError:
             self._open -= 1
+            self._tally.withdrawn()
+            self._reporter.changed()
             raise
         except Exception as error:  # noqa: BLE001 - one failure never ends the rest
+            self._tally.refused()
             self._deliver(Outcome(index, request, error=error))
             return
         self._sold[index] = task
-        task._when_done(lambda ended: self._deliver(_outcome(index, request, ended)))
+        self._tally.sold()
+        self._reporter.changed()
+        task._when_done(lambda ended: self._ended(_outcome(index, request, ended)))
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._tally.ended(is_failed=outcome.error is not None)
+        self._deliver(outcome)
 
     def _is_wanted(self) -> bool:
         return not self._is_left
 
     def _deliver(self, outcome: Outcome) -> None:
+        self._reporter.changed()
         if self._plan.fail_fast and outcome.error is not None and not self._is_left:
             self._sold.pop(outcome.index, None)
             self.close(outcome.error)
             return
         self._ready.put(outcome)
         self._news.set()
+
+    def _total(self) -> int | None:
+        if self._is_read_out:
+            return self._pulled
+        return None if self._length is None else max(self._length, self._pulled)
+
+    @cached_property
+    def _length(self) -> int | None:
+        return length_of(self._items)
 
     def __repr__(self) -> str:
         state = "left" if self._is_left else "ended" if self._is_fed else "open"

@@ -1,14 +1,14 @@
 """Where the requests of a map come from: any iterable, read one item at a time."""
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
 from typing import Any
 
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.requests import Request
 from lemon_async.client.preparation import requested
 
-__all__ = ["Items", "check_map", "checked_item", "puller"]
+__all__ = ["Items", "check_map", "checked_item", "length_of", "puller"]
 
 Items = Iterable[str | Request] | AsyncIterable[str | Request]
 
@@ -47,6 +47,14 @@ def checked_item(item: object, index: int) -> str | Request:
         return item
     advice = f"item {index} must be a prompt or a request, not {type(item).__name__}"
     raise ContractError(problems=(Problem("requests", advice),))
+
+
+def length_of(items: object) -> int | None:
+    """Return how many items there are, as far as that can be told without pulling them."""
+    try:
+        return len(items) if isinstance(items, Sized) else None
+    except Exception:  # noqa: BLE001 - the caller's own code: what it is good for is only shown
+        return None
 
 
 def _is_spent(items: object) -> bool:

@@ -1,14 +1,14 @@
 """The files that the service keeps for a key, so that edits can start from them. Nothing here costs."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from lemon_async.api.catalogue import read_file, read_files
+from lemon_async.api.catalogue import MOST_ENTRIES, read_file, read_files
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.models import StoredFile
 from lemon_async.api.refusals import api_error
@@ -109,7 +109,9 @@ class Files:
         """Return the bytes of a file, within `Timeouts.download_s`. Costs nothing; cancelling stops the download."""
         self._check_usable()
         path = f"{_file_path(file)}/content"
-        return await self._calls.read(path, _read_content, total_s=self._download_s, max_bytes=_MAX_CONTENT_BYTES)
+        return await self._calls.read(
+            path, _read_content, total_s=self._download_s, max_bytes=_MAX_CONTENT_BYTES, is_file=True
+        )
 
     async def delete(self, file: str | StoredFile) -> None:
         """Delete a file; it can then no longer be edited. Costs nothing; cancelling leaves open whether it was."""
@@ -119,7 +121,9 @@ class Files:
 
 def _read_page(response: Response) -> tuple[tuple[StoredFile, ...], bool]:
     files = read_files(response)
-    return files, len(files) > 0 and response.json().get("has_more") is True
+    listing = response.json()
+    has_more = listing.get("has_more") is True or len(listing["data"]) > MOST_ENTRIES
+    return files, len(files) > 0 and has_more
 
 
 def _read_content(response: Response) -> bytes:
@@ -139,8 +143,9 @@ def _file_path(file: str | StoredFile) -> str:
 
 def _name_of(file: Any, picked: Picked) -> str:
     """Name a file as it is called; only the last part, because folders tell about the caller."""
-    path = file if isinstance(file, str | PathLike) else getattr(file, "name", None)
-    if isinstance(path, str | PathLike) and Path(path).name:
-        return Path(path).name
+    with suppress(Exception):  # of an object with a name of its own making; reading it has told already
+        path = file if isinstance(file, str | PathLike) else getattr(file, "name", None)
+        if isinstance(path, str | PathLike) and (name := Path(path).name):
+            return name
     kind = picked.facts.picture
     return f"file.{kind.format}" if kind else "file"

@@ -1,10 +1,12 @@
 """What every HTTP exchange of the library has in common, with the key or without."""
 
+import io
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, LineTooLong
 from yarl import URL
 
@@ -13,6 +15,7 @@ from lemon_async.api.response import Unreadable, one_line
 __all__ = ["TooLarge", "cause_of", "open_session", "read_body", "reason_of"]
 
 _LONGEST_REASON = 200
+_SMALL_BODY_BYTES = 64 * 1024
 # What aiohttp says of these quotes the server.
 _IN_OUR_WORDS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ServerDisconnectedError, "Server disconnected"),
@@ -51,6 +54,7 @@ def open_session(
     *,
     idle_s: float,
     connector: type[aiohttp.TCPConnector] = aiohttp.TCPConnector,
+    resolver: AbstractResolver | None = None,
     **options: Any,
 ) -> aiohttp.ClientSession:
     """Return an aiohttp session that does nothing by itself.
@@ -61,7 +65,7 @@ def open_session(
     to most readers.
     """
     return aiohttp.ClientSession(
-        connector=connector(limit=0, keepalive_timeout=idle_s),
+        connector=connector(limit=0, keepalive_timeout=idle_s, resolver=resolver),
         headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity", **headers},
         cookie_jar=_NoCookies(),
         response_class=_Arrived,
@@ -87,15 +91,14 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     Raises:
         TooLarge: When it has more than `max_bytes`.
     """
-    if response.content_length is not None and response.content_length <= max_bytes:
+    if response.content_length is not None and response.content_length <= min(max_bytes, _SMALL_BODY_BYTES):
         return await response.read()
-    chunks, total = [], 0
-    async for chunk in response.content.iter_any():
-        total += len(chunk)
-        if total > max_bytes:
+    body = io.BytesIO()  # gives its content away as it is; joining pieces in the end would hold the event loop
+    async for piece in response.content.iter_any():
+        if body.tell() + len(piece) > max_bytes:
             raise TooLarge(f"the answer is larger than {max_bytes:,} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        body.write(piece)
+    return body.getvalue()
 
 
 def reason_of(failure: Exception, bound_s: float) -> str:

@@ -1,48 +1,91 @@
-"""Results: a picture that can be read and saved, and the sequence of them that a job returns."""
+"""A picture of a result: where its bytes are, and how they get to whoever wants them.
+
+    what came                 read()                      save(path)
+    base64 in the answer      from memory                 from memory, which then lets go of it
+    a link                    fetched, and kept           fetched straight into the file
+    either, after read()      from memory                 from memory, which keeps it
+    either, after save()      from that file              from that file
+
+A picture that came as both is taken from memory, and from its link if what is in memory is damaged.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn, overload
+from typing import NoReturn, TypeVar
 
+import anyio
 import attrs
-import pybase64
 
-from lemon_async.api.errors import ContractError, DownloadError, Problem, ResumableTask, SessionMisuse
-from lemon_async.api.models import Billing, ImageData, TaskSnapshot
-from lemon_async.api.pictures import find_picture_fault, sniff
-from lemon_async.api.quoting import quoted
+from lemon_async.api.errors import DownloadError, ResumableTask, SaveError, SessionMisuse
+from lemon_async.api.models import ImageData
+from lemon_async.api.pictures import PictureFacts, find_picture_fault, sniff
+from lemon_async.api.quoting import told
+from lemon_async.api.requests import Request
 from lemon_async.api.urls import redact
-from lemon_async.client.publish import publish
+from lemon_async.client.naming import alternatives, checked_target, suffix_of
+from lemon_async.client.publish import Draft
+from lemon_async.client.results import ResultLinks, Results
+from lemon_async.client.saved import Saved
 from lemon_async.client.threads import finish_in_thread
+from lemon_async.show.bundle import Bundle, Shown, picture_bundle
 
-__all__ = ["Image", "Images"]
+__all__ = ["Image"]
 
-Download = Callable[[str], Awaitable[bytes]]
-_HEADER_CHARACTERS = 4096
+logger: logging.Logger = logging.getLogger("lemon_async")
 _INLINE = "the base64 text of the answer"
+_PIECE_BYTES = 256 * 1024
+
+T = TypeVar("T")
 
 
 class Image:
     """One picture of a result: a link that expires, or bytes that came with the answer.
 
+    A notebook shows it; one that is only a link yet, as long as the link is good.
+
     Attributes:
         data: The entry of the answer, as the service sent it.
+        index: Its place in the answer, from 0.
+        prompt: What was asked for; `None` for a task that was resumed.
+        path: Where it was last saved.
     """
 
-    __slots__ = ("_content", "_download", "_task", "data")
+    __slots__ = ("_content", "_facts", "_links", "_results", "_saved", "_task", "_turn", "data", "index", "prompt")
 
-    def __init__(self, data: ImageData, download: Download, task: ResumableTask | None = None) -> None:
+    def __init__(
+        self,
+        data: ImageData,
+        results: Results,
+        *,
+        index: int = 0,
+        links: ResultLinks | None = None,
+        task: ResumableTask | None = None,
+        request: Request | None = None,
+    ) -> None:
         self.data: ImageData = data
-        self._download = download
+        self.index: int = index
+        self.prompt: str | None = getattr(request, "prompt", None)
+        self._results = results
+        self._links = links or ResultLinks(results, None, [ImageData()] * index + [data])
         self._task = task
+        self._turn = asyncio.Lock()
         self._content: bytes | None = None
+        self._saved: Saved | None = None
+        self._facts: PictureFacts | None = None
 
     @property
     def url(self) -> str | None:
         """The link, good for some hours; `None` when the bytes came with the answer."""
-        return self.data.url
+        return self._links.link(self.index)
+
+    @property
+    def path(self) -> Path | None:
+        """Where it was last saved; `None` before."""
+        return self._saved.path if self._saved else None
 
     @property
     def revised_prompt(self) -> str | None:
@@ -51,137 +94,207 @@ class Image:
 
     @property
     def format(self) -> str | None:
-        """`png`, `jpeg`, `webp`, `gif` or `avif`, from the bytes; `None` while they are not here."""
-        facts = sniff(self._head())
+        """`png`, `jpeg`, `webp`, `gif` or `avif`, from the bytes; `None` until they have been here."""
+        facts = self._told()
         return facts.format if facts else None
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height in pixels, from the bytes; `None` while they are not here."""
-        facts = sniff(self._head())
+        """Width and height in pixels, from the bytes; `None` until they have been here."""
+        facts = self._told()
         return facts.size if facts else None
 
     async def read(self) -> bytes:
         """Return the bytes of the picture, and keep them for the next call.
 
-        Costs nothing; cancelling stops the download, and a later call starts it anew.
+        A link that has expired is renewed by asking its task once. Costs nothing; cancelling stops the download,
+        and a later call starts it anew.
 
         Raises:
             DownloadError: When the link is refused, expired or broken, or when what arrives is not a whole
                 picture. It carries the task.
         """
-        if self._content is None:
-            self._content = await self._fetch()
-        return self._content
+        async with self._turn:  # who reads at the same time gets what the first one fetched
+            if self._content is None:
+                self._content = await self._bytes()
+                self._facts = sniff(self._content)
+            return self._content
 
-    async def save(self, path: str | PathLike[str]) -> Path:
-        """Write the picture to `path` and return it; the file appears whole or not at all.
+    async def save(self, path: str | PathLike[str], *, replace: bool = True) -> Path:
+        """Write the picture to `path` and return where it is; the file appears whole or not at all.
 
-        The bytes are not kept in memory. Costs nothing; cancelling leaves no file behind, except when the
-        writing had begun: then it is finished first, or goes on by itself if that takes longer than 5 s.
+        Missing folders are made, and a name without a suffix gets that of the bytes (`.png .jpg .webp .gif .avif`).
+        The bytes go straight into the file: they are kept in memory only if `read` was called, and from now on `read`
+        takes them from there. Costs nothing; cancelling leaves no file behind, except when it was complete.
+
+        Args:
+            path: A file's name. A symbolic link of that name is neither followed nor replaced.
+            replace: Whether a file of that name is replaced; otherwise the picture goes to `NAME-2`, or `NAME-3`.
 
         Raises:
             DownloadError: As for `read`.
             ContractError: `path` names no file.
-            OSError: When the folder is missing, full or not writable; the picture can still be read.
+            SaveError: The folder is full or not writable, or a folder or a symbolic link has that name; the picture
+                can still be read, or saved elsewhere.
         """
-        target = _target(path)
-        await finish_in_thread(publish, target, await self._bytes())
-        return target
+        target = checked_target(path, f"of picture {self.index + 1} ")
+
+        def names(facts: PictureFacts) -> Iterable[Path]:
+            named = target if target.suffix else target.with_name(target.name + suffix_of(facts.format))
+            return [named] if replace else alternatives(named)
+
+        return await self._save(target, names, replace=replace)
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of the picture as they come, for instance into a web response; nothing is kept.
+
+        A connection that breaks is resumed. `format` is known from the first piece on, whether the picture is whole at
+        the end only: what was yielded before a `DownloadError` is no picture. All of it takes at most
+        `Timeouts.download_s`, the time between two pieces included. Costs nothing; cancelling, or leaving the loop,
+        stops the download.
+
+        Raises:
+            DownloadError: As for `read`.
+        """
+        content = await self._here()
+        if content is not None:
+            for start in range(0, len(content), _PIECE_BYTES):
+                yield content[start : start + _PIECE_BYTES]
+            return
+        try:
+            first, rest = await self._links.use(self.index, self._begin)
+            self._facts = self._facts or sniff(first)
+            async with aclosing(rest):
+                yield first
+                async for piece in rest:
+                    yield piece
+        except (DownloadError, SessionMisuse) as failure:
+            raise self._named(failure) from failure.__cause__
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Image belongs to its session: pickle what `read()` returns, or its `data`")
 
+    async def _save(self, target: Path, names: Callable[[PictureFacts], Iterable[Path]], *, replace: bool) -> Path:
+        """Write the picture into the folder of `target`, under the first of the names that can be had."""
+        async with self._turn:
+            drafts: list[Draft] = []
+            try:
+                # Kept in a list: a cancel would lose what the thread returns.
+                await finish_in_thread(lambda: drafts.append(Draft.open(_made(target.parent))))
+                facts = await self._write(drafts[0])
+                saved = await finish_in_thread(_publish, drafts[0], names(facts), replace=replace)
+                drafts.clear()
+            except OSError as failure:
+                raise self._not_saved(target, failure) from failure
+            finally:
+                # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
+                with anyio.CancelScope(shield=True):
+                    for draft in drafts:
+                        await finish_in_thread(draft.discard)
+            self._facts, self._saved = facts, saved
+            if self.data.inline is not None:
+                self.data.inline.drop()
+            if target.suffix and suffix_of(facts.format) != target.suffix.lower().replace(".jpeg", ".jpg"):
+                logger.info("%s holds a picture in the format %s", saved.path, facts.format)
+            return saved.path
+
+    async def _write(self, draft: Draft) -> PictureFacts:
+        content = await self._here()
+        if content is not None:
+            await finish_in_thread(draft.write, content)
+            return sniff(content) or PictureFacts("png")
+        return await self._linked(lambda url: self._results.save(url, draft))
+
     async def _bytes(self) -> bytes:
         """Return the bytes, and keep them only if they were kept before."""
-        return await self._fetch() if self._content is None else self._content
+        content = await self._here()
+        return await self._linked(self._results.fetch) if content is None else content
 
-    async def _fetch(self) -> bytes:
-        try:
-            if self.data.b64_json is not None:
-                return await asyncio.to_thread(_decode, self.data.b64_json)
-            return await self._download(self.data.url or "")
-        except (DownloadError, SessionMisuse) as failure:
-            raise attrs.evolve(failure, task=self._task) from failure.__cause__
+    async def _here(self) -> bytes | None:
+        """Return the bytes if they are in memory or in a file of ours; `None` when they have to be fetched.
 
-    def _head(self) -> bytes:
+        Raises:
+            DownloadError: They are nowhere: damaged, or in a file that was changed since.
+        """
         if self._content is not None:
             return self._content
-        if self.data.b64_json is None:
-            return b""
+        place, fault = _INLINE, "there is none, and no link"
+        if self._saved is not None:
+            content = await finish_in_thread(self._saved.read)
+            if content is not None:
+                return content
+            place, fault = str(self._saved.path), "it was saved there, and the file is gone or was changed since"
+        inline = self.data.inline
+        if inline is not None and inline.content is not None:
+            content = inline.content
+            damage = await asyncio.to_thread(find_picture_fault, content)
+            if damage is None:
+                return content
+            fault = damage
+        elif inline is not None and inline.fault is not None:
+            fault = f"it is not base64 ({inline.fault})"
+        if self.url:
+            return None
+        raise self._named(DownloadError(url=place, reason=fault))
+
+    async def _linked(self, act: Callable[[str], Awaitable[T]]) -> T:
         try:
-            return pybase64.b64decode(self.data.b64_json[:_HEADER_CHARACTERS])
-        except ValueError:
-            return b""
+            return await self._links.use(self.index, act)
+        except (DownloadError, SessionMisuse) as failure:
+            raise self._named(failure) from failure.__cause__
 
-    def _place(self) -> str:
-        return redact(self.data.url) if self.data.url else _INLINE
+    async def _begin(self, url: str) -> tuple[bytes, AsyncGenerator[bytes, None]]:
+        pieces = self._results.stream(url)
+        return await anext(pieces, b""), pieces
+
+    def _named(self, failure: DownloadError | SessionMisuse) -> DownloadError | SessionMisuse:
+        """Return a failure that tells which picture it is about."""
+        if isinstance(failure, DownloadError):
+            return attrs.evolve(failure, task=self._task, index=self.index)
+        return attrs.evolve(failure, task=self._task)
+
+    def _not_saved(self, target: Path, failure: OSError) -> SaveError:
+        reason = failure.strerror or told(failure)
+        return SaveError(path=str(target), reason=reason, errno=failure.errno, index=self.index, task=self._task)
+
+    def _told(self) -> PictureFacts | None:
+        if self._facts is None:
+            held = self._held()
+            self._facts = sniff(held) if held else None
+        return self._facts
+
+    def _held(self) -> bytes | None:
+        """Return the bytes if they are in memory."""
+        if self._content is not None or self.data.inline is None:
+            return self._content
+        return self.data.inline.content
+
+    def _shown(self) -> Shown:
+        """Return what there is to be shown, without fetching anything."""
+        return Shown(
+            content=self._held() or (self._saved.read() if self._saved else None),
+            url=self.url,
+            format=self.format,
+            size=self.size,
+            prompt=self.prompt,
+            revised_prompt=self.revised_prompt,
+            label=repr(self),
+        )
+
+    def _repr_mimebundle_(self, **_: object) -> Bundle:
+        return picture_bundle(self._shown())
 
     def __repr__(self) -> str:
-        facts = sniff(self._head())
+        facts = self._told()
         size = f" {facts.size[0]}x{facts.size[1]}" if facts and facts.size else ""
-        return f"<Image {facts.format if facts else 'not read yet'}{size} from {self._place()}>"
+        place = str(self.path) if self.path else redact(self.url) if self.url else _INLINE
+        return f"<Image {facts.format if facts else 'not read yet'}{size} from {place}>"
 
 
-class Images(Sequence[Image]):
-    """The pictures of one job, in the service's order; at least one.
-
-    Attributes:
-        created: Unix seconds, as the service tells them.
-        usage: Token counts of token-priced models, as they came.
-        billing: What the service said about money.
-        task_id: `None` when the service answered inline.
-    """
-
-    __slots__ = ("_images", "billing", "created", "task_id", "usage")
-
-    def __init__(self, snapshot: TaskSnapshot, download: Download, task: ResumableTask | None = None) -> None:
-        self._images = tuple(Image(data, download, task) for data in snapshot.images)
-        self.created: int | None = snapshot.created
-        self.usage: Mapping[str, Any] | None = snapshot.billing.usage
-        self.billing: Billing = snapshot.billing
-        self.task_id: str | None = snapshot.task_id if task is None else task.id
-
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
-        return self._images[index]
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self) -> Iterator[Image]:
-        return iter(self._images)
-
-    def __repr__(self) -> str:
-        return f"<Images [{', '.join(map(repr, self._images))}]>"
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def _target(path: str | PathLike[str]) -> Path:
-    target = Path(path)
-    if not target.name or target.name == ".." or "\0" in str(target):
-        raise ContractError(problems=(Problem("path", f"must name a file, not {quoted(str(path))}"),))
-    return target
-
-
-def _decode(text: str) -> bytes:
-    """Return the picture in a base64 text, or raise `DownloadError`; slow for large ones, so call it in a thread."""
-    try:
-        content = _bytes_of(text)
-    except ValueError as damage:
-        raise DownloadError(url=_INLINE, reason=f"it is not base64 ({damage})") from None
-    fault = find_picture_fault(content)
-    if fault is not None:
-        raise DownloadError(url=_INLINE, reason=fault)
-    return content
-
-
-def _bytes_of(text: str) -> bytes:
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except ValueError:
-        # MIME-style line breaks and a lost padding are harmless; anything else shows as a damaged picture.
-        compact = "".join(text.split()).rstrip("=")
-        return pybase64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+def _publish(draft: Draft, names: Iterable[Path], *, replace: bool) -> Saved:
+    return Saved.at(draft.publish(names, replace=replace))

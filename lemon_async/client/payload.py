@@ -5,7 +5,6 @@ form waits for nobody; and a form cannot be sent twice.
 """
 
 import asyncio
-import io
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -17,12 +16,11 @@ from aiohttp.abc import AbstractStreamWriter
 
 from lemon_async.api.encoding import fingerprint
 from lemon_async.client.threads import finish_in_thread
-from lemon_async.client.uploads import Upload, open_upload
+from lemon_async.client.uploads import CHUNK_BYTES, Upload, open_upload
 
 __all__ = ["Body", "File", "Form", "Json", "Payload"]
 
 _LONG_BODY_BYTES = 64 * 1024
-_CHUNK_BYTES = 256 * 1024
 _JSON_HEADERS = {"Content-Type": "application/json"}
 
 
@@ -60,17 +58,20 @@ class Json:
 
     path: str
     content: bytes = attrs.field(repr=False)
+    _fingerprints: list[str] = attrs.field(factory=list, init=False, repr=False, eq=False)
 
     @property
     def fingerprint(self) -> str:
         """Tells it from others; equal for equal requests."""
-        return fingerprint(self.content)
+        return self._fingerprints[0] if self._fingerprints else fingerprint(self.content)
 
     async def open(self, held: ExitStack) -> Body:  # noqa: ARG002 - nothing is open
         """Return the body of one attempt."""
-        # aiohttp sends a file piece by piece, and warns of long bytes.
-        data = self.content if len(self.content) < _LONG_BODY_BYTES else io.BytesIO(self.content)
-        return Body(data, _JSON_HEADERS)
+        if len(self.content) < _LONG_BODY_BYTES:
+            return Body(self.content, _JSON_HEADERS)
+        if not self._fingerprints:  # before anything can go wrong that has to be told with it
+            self._fingerprints.append(await asyncio.to_thread(fingerprint, self.content))
+        return Body(_Content(self.content), _JSON_HEADERS)
 
 
 @attrs.frozen
@@ -115,6 +116,25 @@ class Form:
                 opened.close()
 
 
+class _Content(aiohttp.payload.Payload):
+    """Long bytes, sent piece by piece: aiohttp sends bytes at once, and copies the whole of an `io.BytesIO` first."""
+
+    _autoclose = True  # there is nothing to close
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content, headers=_JSON_HEADERS)
+        self._size = len(content)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self._value)
+        for at in range(0, len(view), CHUNK_BYTES):
+            await writer.write(view[at : at + CHUNK_BYTES])
+            await asyncio.sleep(0)  # a connection that takes all would never wait
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+
 class _Part(aiohttp.payload.Payload):
     """Exactly as many bytes of a file as were announced: one that grows would run into the next request."""
 
@@ -125,7 +145,7 @@ class _Part(aiohttp.payload.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         left = self._size or 0
         while left:
-            chunk = await asyncio.to_thread(self._value.read, min(left, _CHUNK_BYTES))
+            chunk = await asyncio.to_thread(self._value.read, min(left, CHUNK_BYTES))
             if not chunk:
                 raise OSError("a file became shorter while it was sent")
             left -= len(chunk)

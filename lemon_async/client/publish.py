@@ -5,39 +5,194 @@ import errno
 import os
 import secrets
 import stat
+import threading
+from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
-__all__ = ["publish"]
+__all__ = ["Draft", "publish"]
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# What file systems and systems without hard links answer; Windows says EINVAL for those of memory cards.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+_IN_THE_WAY = (
+    (stat.S_ISDIR, IsADirectoryError, errno.EISDIR, "is a folder: name a file in it"),
+    (stat.S_ISLNK, OSError, errno.ELOOP, "is a symbolic link, which is neither followed nor replaced"),
+)
 
 
-def publish(path: Path, content: bytes) -> None:
+class Draft:
+    """A file on its way to its name.
+
+    It lies hidden in the folder where it is going to be, with the mode that the umask makes of 0666. Every method
+    blocks, so call it in a thread; they exclude each other, so that a draft can be discarded while a write hangs.
+    """
+
+    def __init__(self, path: Path, file: FileIO) -> None:
+        self.size_bytes: int = 0
+        self._path = path
+        self._file = file
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> "Draft":
+        """Begin a file in `folder`.
+
+        Raises:
+            OSError: The folder is missing, full or not writable.
+        """
+        path = folder / f".lemon-async.{secrets.token_hex(8)}.part"
+        try:
+            descriptor = os.open(path, _FLAGS, 0o666)
+        except OSError as failure:  # in terms of what the caller knows
+            raise _about(folder, failure) from None
+        return cls(path, FileIO(descriptor, "r+"))
+
+    def write(self, piece: bytes) -> None:
+        """Append these bytes.
+
+        Raises:
+            OSError: There is no room, or the disk is broken.
+        """
+        rest = memoryview(piece)
+        with self._lock:
+            while rest:
+                written = self._file.write(rest) or 0
+                self.size_bytes += written
+                rest = rest[written:]
+
+    def restart(self) -> None:
+        """Forget what was written."""
+        with self._lock:
+            self._file.seek(0)
+            self._file.truncate()
+            self.size_bytes = 0
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return what was written there; fewer bytes at the end."""
+        with self._lock:
+            self._file.seek(offset)
+            try:
+                return self._file.read(length) or b""
+            finally:
+                self._file.seek(self.size_bytes)
+
+    def publish(self, candidates: Iterable[Path], *, replace: bool) -> Path:
+        """Bring the file to the disk, give it the first name that can be had, and return that.
+
+        Args:
+            candidates: Names in the folder of the draft.
+            replace: Whether the first of them is taken even if a file has it already; otherwise one that exists,
+                whatever it is, stays as it is, and the next is tried.
+
+        Raises:
+            OSError: No name can be had, or the disk is full or broken. The draft is still there to be discarded.
+        """
+        with self._lock:
+            if not self._file.closed:
+                os.fsync(self._file.fileno())
+                self._file.close()
+            path = _replace(self._path, candidates) if replace else _add(self._path, candidates)
+            _sync_folder(path.parent)
+        return path
+
+    def discard(self) -> None:
+        """Remove the file, unless it was published; does nothing the second time."""
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            self._path.unlink(missing_ok=True)
+        with self._lock, contextlib.suppress(OSError):
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+
+def publish(path: Path, content: bytes, *, replace: bool = True) -> None:
     """Write `content` to `path`, all of it or nothing; blocks, so call it in a thread.
 
-    The bytes go to a new file in the same folder, to the disk, and only then under the final name. A symbolic
-    link under that name is replaced, not followed. The mode is what the umask makes of 0666.
+    Raises:
+        OSError: When the folder is missing, full or not writable, or when a folder, a symbolic link, a device or a
+            pipe has that name, or any file without `replace`; what stands there is then untouched.
+    """
+    if replace:
+        _check_replaceable(path)
+    try:
+        draft = Draft.open(path.parent)
+    except OSError as failure:
+        raise _about(path, failure) from None
+    try:
+        draft.write(content)
+        draft.publish((path,), replace=replace)
+    finally:
+        draft.discard()
+
+
+def _replace(draft: Path, candidates: Iterable[Path]) -> Path:
+    path = next(iter(candidates))
+    _check_replaceable(path)
+    try:
+        draft.replace(path)
+    except OSError as failure:
+        raise _about(path, failure) from None
+    return path
+
+
+def _add(draft: Path, candidates: Iterable[Path]) -> Path:
+    path = draft
+    for path in candidates:
+        try:
+            _rename_to_new(draft, path)
+        except FileExistsError:
+            continue
+        except OSError as failure:
+            raise _about(path, failure) from None
+        return path
+    raise FileExistsError(errno.EEXIST, "exists already", str(path))
+
+
+def _rename_to_new(draft: Path, path: Path) -> None:
+    """Rename, in a way that fails when `path` exists.
 
     Raises:
-        OSError: When the folder is missing, full or not writable, or when a device, a pipe or a folder stands at
-            `path`; what stands there is then untouched.
+        FileExistsError: It does.
     """
-    with contextlib.suppress(FileNotFoundError):
+    if os.name == "nt":
+        draft.rename(path)  # there, that is what it does
+        return
+    try:
+        os.link(draft, path)
+    except OSError as failure:
+        if failure.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # the name is ours
+        draft.replace(path)
+    else:
+        draft.unlink()
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise an `OSError` if anything but a file has this name."""
+    try:
         mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "is a folder: name a file in it", str(path))
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise FileExistsError(errno.EEXIST, "there is something else than a file", str(path))
-    # Names are limited in bytes, mostly to 255, and a character has up to four.
-    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    except OSError as failure:  # in terms of what the caller knows
-        raise OSError(failure.errno, failure.strerror, str(path)) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    except FileNotFoundError:
+        return
+    for stands_there, kind, code, words in _IN_THE_WAY:
+        if stands_there(mode):
+            raise kind(code, words, str(path))
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "is something else than a file", str(path))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a name to the disk, where folders can be synced at all; the bytes are there already."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _about(path: Path, failure: OSError) -> OSError:
+    """Return a failure in terms of what the caller knows."""
+    return OSError(failure.errno, failure.strerror, str(path))

@@ -4,6 +4,7 @@ They are copied, by one request at a time: of two that read the same one, each w
 is read in a thread that nobody waits for in the end: `read` of a pipe may never return, and nothing of ours is lost.
 """
 
+import asyncio
 import inspect
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
@@ -12,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from lemon_async.client.threads import finish_in_thread, leave_in_thread
-from lemon_async.client.uploads import Spool, Unusable, as_bytes, as_unusable
+from lemon_async.client.uploads import CHUNK_BYTES, Spool, Unusable, as_unusable, as_view
 
 __all__ = ["drain", "is_read_once"]
 
-_CHUNK_BYTES = 256 * 1024
+_PIECES_PER_TURN = 256  # of a stream that never waits; they may be empty
 _BUSY = "is being read by another request at this moment: give each its own, or its bytes"
 
 # By identity, because not everything can be hashed; the objects live at least as long as they are in here.
@@ -44,16 +45,22 @@ async def drain(source: Any, spool: Spool) -> None:
             await _copy(stream, spool)
 
 
-async def _copy(stream: AsyncIterator[bytes], spool: Spool) -> None:
-    pieces, held_bytes = [], 0
+async def _copy(stream: AsyncIterator[Any], spool: Spool) -> None:
+    held, count = bytearray(), 0
     async with _closing(stream) as iterator:
         async for piece in iterator:
-            pieces.append(as_bytes(piece))
-            held_bytes += len(pieces[-1])
-            if held_bytes >= _CHUNK_BYTES:
-                await finish_in_thread(spool.write, b"".join(pieces))
-                pieces, held_bytes = [], 0
-        await finish_in_thread(spool.write, b"".join(pieces))
+            view = as_view(piece)
+            if held and len(held) + len(view) >= CHUNK_BYTES:
+                await finish_in_thread(spool.write, held)
+                held = bytearray()
+            if len(view) >= CHUNK_BYTES:  # copied in a thread, before its owner goes on and may change it
+                await finish_in_thread(spool.write, view)
+            else:
+                held += view
+            count += 1
+            if count % _PIECES_PER_TURN == 0:
+                await asyncio.sleep(0)
+        await finish_in_thread(spool.write, held)
 
 
 @contextmanager
@@ -68,19 +75,19 @@ def _alone(source: object) -> Iterator[None]:
         del _readers[id(source)]
 
 
-def _closing(iterator: AsyncIterator[bytes]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+def _closing(iterator: AsyncIterator[Any]) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
     return aclosing(iterator) if isinstance(iterator, AsyncGenerator) else nullcontext(iterator)
 
 
-async def _chunks(file: Any) -> AsyncGenerator[bytes, None]:
-    while chunk := as_bytes(await _chunk(file)):
+async def _chunks(file: Any) -> AsyncGenerator[memoryview, None]:
+    while chunk := as_view(await _chunk(file)):
         yield chunk
 
 
 async def _chunk(file: Any) -> object:
     """Read on; `read` may be a coroutine, as that of a web framework's upload is."""
     if inspect.iscoroutinefunction(file.read):
-        return await file.read(_CHUNK_BYTES)
+        return await file.read(CHUNK_BYTES)
     # Python aborts when it ends while a thread is reading its standard input: there it waits.
     is_stdin = file is getattr(sys.stdin, "buffer", None)
     return await leave_in_thread(partial(_read_on, file), is_daemon=not is_stdin)
@@ -89,7 +96,7 @@ async def _chunk(file: Any) -> object:
 def _read_on(file: Any) -> object:
     _reads.add(id(file))
     try:
-        return file.read(_CHUNK_BYTES)
+        return file.read(CHUNK_BYTES)
     except StopIteration as odd:  # no future takes it
         raise Unusable("reading it failed: StopIteration") from odd
     finally:

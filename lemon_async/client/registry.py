@@ -1,11 +1,13 @@
 """The tasks of one session: from what the service says to the handles that users hold."""
 
 import logging
+from collections.abc import AsyncGenerator, Sequence
 
 import attrs
 
-from lemon_async.api.errors import ApiError, ContractError, Problem, SessionMisuse, TransportError
-from lemon_async.api.models import TaskSnapshot
+from lemon_async.api.errors import ApiError, ContractError, Problem, ResumableTask, SessionMisuse, TransportError
+from lemon_async.api.models import ImageData, TaskSnapshot
+from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.refusals import api_error
 from lemon_async.api.requests import Request
 from lemon_async.api.response import Response
@@ -16,6 +18,7 @@ from lemon_async.client.download import Downloads
 from lemon_async.client.lifetime import Lifetime
 from lemon_async.client.money import Account
 from lemon_async.client.poller import Poller
+from lemon_async.client.publish import Draft
 from lemon_async.client.submission import Sale
 from lemon_async.client.task import ImageTask
 from lemon_async.client.tokens import parse_reference
@@ -40,7 +43,7 @@ class TaskRegistry:
     def adopt(self, sale: Sale, request: Request) -> ImageTask:
         """Return a handle on a job that has just been sold."""
         self.account.sold(sale.snapshot)
-        return self._handle(sale.snapshot, sale.path, request)
+        return self._handle(sale.snapshot, sale.path, request, sale.began_at)
 
     def resume(self, reference: str) -> ImageTask:
         """Return a handle on a task of this account; see `LemonSession.task`.
@@ -69,7 +72,7 @@ class TaskRegistry:
         except ValueError:
             raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
         try:
-            snapshot = await self._calls.change("DELETE", path, _read_cancelled)
+            snapshot = await self._calls.change("DELETE", path, _read_snapshot)
         except TransportError as failure:
             raise attrs.evolve(failure, task=task) from failure.__cause__
         except ApiError as refusal:
@@ -78,19 +81,45 @@ class TaskRegistry:
         if task.done:
             self._poller.end(task)
 
-    async def download(self, url: str) -> bytes:
+    async def fetch(self, url: str) -> bytes:
         """Return the picture behind a result link; see `Image.read`."""
+        self._check_open()
+        return await self._downloads.fetch(url)
+
+    async def save(self, url: str, draft: Draft) -> PictureFacts:
+        """Write the picture behind a result link into a file; see `Image.save`."""
+        self._check_open()
+        return await self._downloads.save(url, draft)
+
+    def stream(self, url: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of the picture behind a result link; see `Image.stream`."""
+        self._check_open()
+        return self._downloads.stream(url)
+
+    async def ask(self, task: ResumableTask) -> Sequence[ImageData]:
+        """Return the pictures of a finished task as the service tells them now; nothing if it does not."""
+        self._check_open()
+        try:
+            path, _ = poll_path(self._origin, task.id, getattr(task, "poll_url", None))
+            snapshot = await self._calls.read(path, _read_snapshot)
+        except (ValueError, ApiError, TransportError) as failure:
+            logger.warning("task %s was not asked for fresh links: %s", task.id, failure)
+            return ()
+        return snapshot.images
+
+    def _check_open(self) -> None:
         if self._life.is_closed:
             message = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
             raise SessionMisuse(message=message)
         self._life.check()
-        return await self._downloads.fetch(url)
 
-    def _handle(self, snapshot: TaskSnapshot, path: str, request: Request | None) -> ImageTask:
+    def _handle(
+        self, snapshot: TaskSnapshot, path: str, request: Request | None, began_at: float | None = None
+    ) -> ImageTask:
         known = self._poller.find(snapshot.task_id) if snapshot.task_id else None
         if known is not None:
             return known
-        task = ImageTask(self, snapshot, download=self.download, path=path, request=request)
+        task = ImageTask(self, snapshot, results=self, path=path, request=request, began_at=began_at)
         if not task.done and self._life.is_closed:
             task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
         elif not task.done:
@@ -102,7 +131,7 @@ class TaskRegistry:
         self.account.ended(task.snapshot)
 
 
-def _read_cancelled(response: Response) -> TaskSnapshot:
+def _read_snapshot(response: Response) -> TaskSnapshot:
     reading = read_poll(response)
     if isinstance(reading, Alive):
         return reading.snapshot

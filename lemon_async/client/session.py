@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from lemon_async.api.contracts import check
-from lemon_async.api.errors import Problem, SubmissionUnknown
-from lemon_async.api.models import Model, StoredFile
+from lemon_async.api.errors import Problem
 from lemon_async.api.requests import (
     EditFields,
     EditRequest,
@@ -15,21 +15,22 @@ from lemon_async.api.requests import (
     JobFields,
     Request,
     Source,
-    Uploadable,
     VariationFields,
     VariationRequest,
 )
 from lemon_async.client.completion import as_completed
+from lemon_async.client.displays import chosen
 from lemon_async.client.engine import Engine
 from lemon_async.client.fanout import Outcomes
 from lemon_async.client.feed import Items
 from lemon_async.client.files import Files
-from lemon_async.client.image import Images
+from lemon_async.client.images import Images
 from lemon_async.client.key import ApiKey
-from lemon_async.client.models import find_models, get_model
-from lemon_async.client.money import Spent
+from lemon_async.client.lookups import Lookups
 from lemon_async.client.preparation import build, look, requested
+from lemon_async.client.progress import ProgressOption
 from lemon_async.client.settings import Settings
+from lemon_async.client.single import finish
 from lemon_async.client.stream import ImageStream
 from lemon_async.client.task import ImageTask
 from lemon_async.client.transport import Timeouts
@@ -39,7 +40,7 @@ from lemon_async.pace.schedule import PollPolicy
 __all__ = ["LemonSession"]
 
 
-class LemonSession:
+class LemonSession(Lookups):
     """The LemonData image API as awaitable Python; use it as `async with LemonSession() as lemon`.
 
     One session serves any number of coroutines of one event loop: it shares connections, the request budget and one
@@ -102,12 +103,26 @@ class LemonSession:
         self.files: Files = Files(self._engine.calls, self._check_usable, download_s=timeouts.download_s)
 
     async def generate(
-        self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[GenerateFields]
+        self,
+        prompt: str | Request,
+        /,
+        *,
+        check_contracts: bool | None = None,
+        progress: ProgressOption = False,
+        **fields: Unpack[GenerateFields],
     ) -> Images:
         """Return the images for a prompt, however the service delivers them. Spends money, once.
 
         The same as `await (await session.submit(...))`. Cancelling before the service has accepted is told under
         `submit`; afterwards it stops the waiting only: the job runs on, is billed, and stands in `pending`.
+
+        Args:
+            prompt: The description of the image, or a whole request.
+            check_contracts: Overrides the session's setting for this request.
+            progress: `True` shows the status and the seconds: by tqdm (an extra), in the notebook or on the terminal's
+                stderr, and nowhere else. A function is called with a `Progress` at every change, from the event loop:
+                it must be quick. One that fails is logged and called no more; the job goes on.
+            **fields: See `GenerateFields`.
 
         Raises:
             ContractError: The request breaks documented rules; nothing was sent.
@@ -116,7 +131,7 @@ class LemonSession:
             SubmissionUnknown: It was sent and its fate is unknown; it is not sent again.
             TaskError: It was sold and did not end in images; the error can be resumed from.
         """
-        return await (await self.submit(prompt, check_contracts=check_contracts, **fields))
+        return await self._finish(requested(prompt, fields), check_contracts, progress)
 
     async def edit(
         self,
@@ -126,6 +141,7 @@ class LemonSession:
         image: Source | Sequence[Source] | None = None,
         mask: Source | None = None,
         check_contracts: bool | None = None,
+        progress: ProgressOption = False,
         **fields: Unpack[EditFields],
     ) -> Images:
         """Return pictures made from pictures. Spends money, once; cancelling and errors are those of `generate`.
@@ -140,10 +156,11 @@ class LemonSession:
                 request holds uploads or addresses, not both.
             mask: A PNG as large as the first image; its fully transparent areas are edited. For uploads only.
             check_contracts: Overrides the session's setting for this request.
+            progress: As for `generate`.
             **fields: See `EditFields`; the server's default model is `dall-e-2`.
         """
         request = build(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
-        return await (await self._engine.submit(request, check_contracts))
+        return await self._finish(request, check_contracts, progress)
 
     async def vary(
         self,
@@ -151,6 +168,7 @@ class LemonSession:
         /,
         *,
         check_contracts: bool | None = None,
+        progress: ProgressOption = False,
         **fields: Unpack[VariationFields],
     ) -> Images:
         """Return variations of a picture (dall-e-2). Spends money, once; cancelling and errors as for `generate`.
@@ -158,10 +176,11 @@ class LemonSession:
         Args:
             image: A square PNG of less than 4 MB, as for `edit`, to be uploaded; or a whole request.
             check_contracts: Overrides the session's setting for this request.
+            progress: As for `generate`.
             **fields: See `VariationFields`.
         """
         request = build(VariationRequest, fields, image)
-        return await (await self._engine.submit(request, check_contracts))
+        return await self._finish(request, check_contracts, progress)
 
     async def submit(
         self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
@@ -235,6 +254,7 @@ class LemonSession:
         ordered: bool = False,
         fail_fast: bool = False,
         check_contracts: bool | None = None,
+        progress: ProgressOption = False,
         **fields: Unpack[JobFields],
     ) -> Outcomes:
         """Have many pictures made: `async with session.map(prompts, ...) as outcomes: async for outcome in outcomes`.
@@ -254,10 +274,13 @@ class LemonSession:
             ordered: Hand outcomes out in the order of the input, not as they end.
             fail_fast: Raise the first error of a job instead of handing it out, and submit nothing more.
             check_contracts: Overrides the session's setting for these requests.
+            progress: As for `generate`: a bar of all jobs, or a function, until the block is left. `outcomes.progress`
+                tells the same at any time.
             **fields: See `GenerateFields`; they hold for every request and take precedence over its own.
 
         Raises:
-            ContractError: `requests` or `in_flight` make no sense, or there is no such field; nothing was sent.
+            ContractError: `requests`, `in_flight` or `progress` make no sense, or there is no such field; nothing
+                was sent.
         """
         self._check_usable()
         return self._engine.fan_outs.open(
@@ -267,90 +290,25 @@ class LemonSession:
             in_flight=in_flight,
             ordered=ordered,
             fail_fast=fail_fast,
+            display=chosen(progress),
         )
 
-    def as_completed(self, tasks: Iterable[ImageTask]) -> AsyncGenerator[ImageTask, None]:
+    def as_completed(
+        self, tasks: Iterable[ImageTask], *, progress: ProgressOption = False
+    ) -> AsyncGenerator[ImageTask, None]:
         """Iterate over tasks in the order in which they end, well or badly; awaiting each then takes no time.
 
         Leaving the loop or cancelling ends the watching only. Spends nothing.
-        """
-        self._check_usable()
-        return as_completed(tasks)
-
-    @property
-    def pending(self) -> tuple[ImageTask, ...]:
-        """The tasks of this session that are not over, oldest first."""
-        return self._engine.poller.pending
-
-    @property
-    def unknown_submissions(self) -> tuple[SubmissionUnknown, ...]:
-        """The last 1,000 paid requests whose fate is unknown, cancelled ones included."""
-        return tuple(self._engine.submissions.unknown)
-
-    @property
-    def spent(self) -> Spent:
-        """What this session has bought so far, in requests: sold, settled, released, unknown."""
-        return self._engine.tasks.account.spent(self._engine.submissions.doubted)
-
-    @property
-    def durations(self) -> Mapping[str, Any]:
-        """What the session has learned of how long jobs last; JSON can hold it, and the next session take it."""
-        return self._engine.durations.export()
-
-    @property
-    def requests_per_minute(self) -> int | None:
-        """What the account is taken to allow: as given, or as learned so far; `None` while nothing is known."""
-        return self._engine.gate.budget.requests_per_minute
-
-    async def upload(
-        self,
-        file: Uploadable,
-        /,
-        *,
-        purpose: str = "vision",
-        model: str | None = None,
-        filename: str | None = None,
-    ) -> StoredFile:
-        """Upload a picture, to be edited as often as wanted; see `Files.upload`. Spends nothing.
-
-        Cancelling leaves open whether it arrived; `files.list` tells.
-        """
-        return await self.files.upload(file, purpose=purpose, model=model, filename=filename)
-
-    async def models(
-        self,
-        *,
-        recommended_for: str | None = None,
-        category: str | None = None,
-        provider: str | None = None,
-        tag: str | None = None,
-    ) -> tuple[Model, ...]:
-        """Return the models that all filters let through, in the service's order. Spends nothing.
-
-        Repeated after faults of the way, as long as `RetryPolicy.max_elapsed_s` allows. Cancelling stops the asking.
 
         Args:
-            recommended_for: `image` asks for the current shortlist, best first; see `Model.preference`.
-            category: Only these, for instance `image`.
-            provider: Only its models.
-            tag: Only models with it.
+            tasks: The tasks; one that is given twice comes once.
+            progress: As for `generate`: a bar of all tasks, or a function, until the loop is left.
 
         Raises:
-            TransportError: No answer came.
-            ApiError: The service refused.
+            ContractError: Something among `tasks` is none, or `progress` makes no sense.
         """
         self._check_usable()
-        filters = {"recommended_for": recommended_for, "category": category, "provider": provider, "tag": tag}
-        return await find_models(self._engine.calls, **filters)
-
-    async def model(self, model: str, /) -> Model:
-        """Return all there is to know about a model. Spends nothing; cancelling and errors are those of `models`.
-
-        Raises:
-            NotFound: There is none of this id; `did_you_mean` may tell which is meant.
-        """
-        self._check_usable()
-        return await get_model(self._engine.calls, model)
+        return as_completed(tasks, progress=progress)
 
     async def aclose(self) -> None:
         """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
@@ -372,14 +330,5 @@ class LemonSession:
     ) -> None:
         await self.aclose()
 
-    def _check_usable(self) -> None:
-        self._engine.life.check()
-
-    def __repr__(self) -> str:
-        if not hasattr(self, "_engine"):
-            return "<LemonSession refused>"  # as tracebacks of `__init__` show it
-        state = "closed" if self._engine.life.is_closed else "open"
-        return (
-            f"<LemonSession {self.base_url} [{state} | {self._engine.submissions.under_way} submits | "
-            f"{len(self._engine.poller)} tasks pending, {self._engine.poller.under_way} polls]>"
-        )
+    async def _finish(self, request: Request, check_contracts: bool | None, progress: ProgressOption) -> Images:
+        return await finish(partial(self._engine.submit, request, check_contracts), progress)

@@ -23,7 +23,7 @@ import attrs
 from lemon_async.api.errors import DownloadError, SessionMisuse, TransportError
 from lemon_async.api.fields import LINE
 from lemon_async.api.models import StoredFile
-from lemon_async.api.pictures import judge_picture, sniff
+from lemon_async.api.pictures import TAIL_BYTES, judge_picture, sniff
 from lemon_async.api.quoting import told
 from lemon_async.api.requests import EditRequest, GoneSource, Source, VariationRequest
 from lemon_async.api.sources import MAX_SOURCE_BYTES, SourceFacts
@@ -31,13 +31,25 @@ from lemon_async.api.urls import find_remote_fault
 from lemon_async.client.image import Image
 from lemon_async.client.reading import drain, is_read_once
 from lemon_async.client.threads import finish_in_thread
-from lemon_async.client.uploads import Spool, Unusable, Upload, as_unusable, examine_file, examine_path, is_shortage
+from lemon_async.client.uploads import (
+    HEAD_BYTES,
+    Spool,
+    Unusable,
+    Upload,
+    as_unusable,
+    as_view,
+    examine_file,
+    examine_path,
+    is_shortage,
+)
 
 __all__ = ["Picked", "is_told", "look_at", "pick", "places", "take_in"]
 
+_LONGEST_TEXT = 1024 * 1024
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]+")
 _SPENT = "there are no bytes left: a file is read from where it stands (seek(0) first?), a generator once"
+_LONG = "characters, longer than any address or file name: decode it, and give the bytes"
 _ONCE = "and that can be read only once: give each its own, or its bytes"
 _LONGEST_DESCRIPTION = 80
 _REFERENCE_KEYS = ({"image_url"}, {"file_id"})
@@ -99,7 +111,7 @@ async def pick(request: EditRequest | VariationRequest, held: ExitStack, *, is_c
     Raises:
         TransportError: This machine has no room for another open file.
     """
-    sources = [(place, source, _as_reference(place, source)) for place, source in places(request)]
+    sources = [(place, source, _referred(place, source)) for place, source in places(request)]
     has_references = any(reference for _, _, reference in sources)
     max_bytes = MAX_SOURCE_BYTES if is_checked else None
     return tuple(
@@ -141,7 +153,7 @@ async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
     if isinstance(source, Image):
         source = await _bytes_of(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return await asyncio.to_thread(_in_memory, source, is_hashed=True)
+        return await _read_memory(source, held, max_bytes)
     if not isinstance(source, AsyncIterable) and not callable(getattr(source, "read", None)):
         raise Unusable(_misfit(source))
     spool = Spool(max_bytes)
@@ -151,6 +163,20 @@ async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
     if not upload.size_bytes:
         raise Unusable(_SPENT)
     return upload
+
+
+async def _read_memory(source: bytes | bytearray | memoryview, held: ExitStack, max_bytes: int | None) -> Upload:
+    """Share bytes, and copy what may change."""
+    upload = _in_memory(source)
+    if max_bytes is not None and upload.size_bytes > max_bytes:
+        return upload
+    if type(source) is bytes:
+        hashing = await asyncio.to_thread(hashlib.sha256, source)
+        return attrs.evolve(upload, digest=hashing.hexdigest())
+    spool = Spool(max_bytes)
+    held.callback(spool.close)
+    await finish_in_thread(spool.write, source)
+    return await finish_in_thread(spool.finish)
 
 
 async def _bytes_of(image: Image) -> bytes:
@@ -169,7 +195,7 @@ def _glance(source: Any) -> Upload | None:
     if isinstance(source, str | PathLike):
         return examine_path(_path_of(source), is_hashed=False)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _in_memory(source, is_hashed=False)
+        return _in_memory(source)
     if isinstance(source, Image | AsyncIterable) or inspect.iscoroutinefunction(getattr(source, "read", None)):
         return None
     if not callable(getattr(source, "read", None)):
@@ -181,17 +207,23 @@ def _glance(source: Any) -> Upload | None:
 
 
 def _path_of(source: str | PathLike[str]) -> Path:
+    if isinstance(source, str) and len(source) > _LONGEST_TEXT:
+        raise Unusable(f"is a text of {len(source):,} {_LONG}")
     try:
         return Path(source)
     except Exception as failure:
         raise Unusable(f"cannot be a file name: {told(failure)}") from failure
 
 
-def _in_memory(source: bytes | bytearray | memoryview, *, is_hashed: bool) -> Upload:
-    content = bytes(source)  # what may change is copied
-    digest = hashlib.sha256(content).hexdigest() if is_hashed else ""
-    glance = examine_file(io.BytesIO(content))
-    return attrs.evolve(glance, digest=digest, open=lambda: io.BytesIO(content))
+def _in_memory(source: bytes | bytearray | memoryview) -> Upload:
+    """Look at the ends of what is in memory, and copy nothing else."""
+    view = as_view(source)
+    return Upload(
+        head=bytes(view[:HEAD_BYTES]),
+        tail=bytes(view[-TAIL_BYTES:]),
+        size_bytes=len(view),
+        open=lambda: io.BytesIO(source),
+    )
 
 
 def _facts(place: str, upload: Upload | None) -> SourceFacts:
@@ -211,6 +243,15 @@ def _unreadable(place: str, reason: str) -> SourceFacts:
     return SourceFacts(place=place, kind="upload", fault=reason, is_readable=False)
 
 
+def _referred(place: str, source: object) -> Picked | None:
+    """Return what `_as_reference` returns; an object that cannot be asked what it is, cannot be read."""
+    try:
+        with as_unusable():
+            return _as_reference(place, source)
+    except Unusable as fault:
+        return Picked(_unreadable(place, str(fault)))
+
+
 def _as_reference(place: str, source: object) -> Picked | None:
     """Return what to tell the service about a picture, or `None` when its bytes are to be sent."""
     if isinstance(source, _Repeated):
@@ -219,16 +260,21 @@ def _as_reference(place: str, source: object) -> Picked | None:
         return _reference(place, "file_id", {"file_id": source.id}, model=source.model)
     if isinstance(source, Mapping):
         return _as_given(place, source)
-    if isinstance(source, str) and _ADDRESS.match(source):
-        return _reference(place, "url", {"image_url": source}, url=source)
-    if isinstance(source, str) and _FILE_ID.fullmatch(source):
-        return _reference(place, "file_id", {"file_id": source})
+    text = source if isinstance(source, str) and len(source) <= _LONGEST_TEXT else ""
+    if _ADDRESS.match(text):
+        return _reference(place, "url", {"image_url": text}, url=text)
+    if _FILE_ID.fullmatch(text):
+        return _reference(place, "file_id", {"file_id": text})
     return None
 
 
 def is_told(source: object) -> bool:
     """Tell whether the service is told about a picture, instead of being sent its bytes."""
-    return _as_reference("", source) is not None
+    try:
+        with as_unusable():
+            return _as_reference("", source) is not None
+    except Unusable:
+        return False
 
 
 def _as_link(place: str, source: object) -> Picked | None:
@@ -258,6 +304,8 @@ def _reference(
     url: str = "",
     model: str | None = None,
 ) -> Picked:
+    if len(reference.get("image_url", "")) > _LONGEST_TEXT:
+        return Picked(_unreadable(place, f"has an image_url of {len(url):,} {_LONG}"))
     if kind == "file_id" and not LINE.accepts(reference["file_id"]):
         return Picked(_unreadable(place, f"has an id that is not {LINE.words}"))
     return Picked(SourceFacts(place=place, kind=kind, url=url, model=model), reference)

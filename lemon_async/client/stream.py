@@ -20,15 +20,15 @@ from lemon_async.api.refusals import request_id_of
 from lemon_async.api.requests import Request
 from lemon_async.api.response import Unreadable
 from lemon_async.client.exchange import Answer
-from lemon_async.client.image import Download, Image, Images
+from lemon_async.client.image import Image
+from lemon_async.client.images import Images
+from lemon_async.client.results import Results
 from lemon_async.client.submission import Delivered, Order, Submissions
 from lemon_async.client.task import ImageTask
-from lemon_async.client.threads import finish_in_thread
 
 __all__ = ["ImageStream", "PartialImage"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_LONG_EVENT_BYTES = 128 * 1024
 
 
 class PartialImage(Image):
@@ -38,11 +38,7 @@ class PartialImage(Image):
         index: Number of the preview, from 0.
     """
 
-    __slots__ = ("index",)
-
-    def __init__(self, data: ImageData, download: Download, index: int) -> None:
-        super().__init__(data, download)
-        self.index: int = index
+    __slots__ = ()
 
 
 class ImageStream:
@@ -61,21 +57,21 @@ class ImageStream:
         source: Answer | ImageTask,
         submissions: Submissions,
         *,
-        download: Download,
+        results: Results,
         conclude: Callable[[TaskSnapshot], None],
     ) -> None:
         self.request: Request = order.request
         self._order = order
         self._submissions = submissions
-        self._download = download
+        self._results = results
         self._conclude = conclude
         self._mask: Callable[[str], str] = source.mask if isinstance(source, Answer) else str
         self._headers = source.headers if isinstance(source, Answer) else {}
         self._wanted = getattr(order.request, "n", None) or 1
         self._delivered = Delivered()
-        self._unread: Event | None = None
         self._error: LemonError | None = None
         self._finals: list[Final] = []
+        self._made: list[Image] = []
         self._images: Images | None = None
         self._is_over = isinstance(source, ImageTask)  # whatever comes, the task knows
         self._pictures = self._streamed(source) if isinstance(source, Answer) else self._waited_for(source)
@@ -126,7 +122,7 @@ class ImageStream:
         while not self._is_over:
             piece = await self._piece(answer)
             for event in self._split(splitter, piece):
-                image = self._take_in(await self._read(event))
+                image = self._take_in(self._deliver(event))
                 if image is not None:
                     yield image
                 if self._is_over:  # what follows the last picture in the same piece changes nothing any more
@@ -151,20 +147,7 @@ class ImageStream:
         except Unreadable as fault:
             raise self._doubt(str(fault)) from None
 
-    async def _read(self, event: Event) -> Partial | Final | Failed | None:
-        """Read an event; megabytes of base64 do so in a thread, and are delivered even if nobody waits any more."""
-        if len(event.data) <= _LONG_EVENT_BYTES:
-            return self._deliver(event)
-        try:
-            self._unread = event
-            return await finish_in_thread(self._deliver, event)
-        except asyncio.CancelledError:
-            if self._unread is not None:  # no thread was free: it is late for the loop, but not lost
-                self._deliver(event)
-            raise
-
     def _deliver(self, event: Event) -> Partial | Final | Failed | None:
-        self._unread = None
         reading = read_event(event)
         if isinstance(reading, Partial):
             self._delivered.partial.append(reading.image)
@@ -176,17 +159,23 @@ class ImageStream:
     def _take_in(self, reading: Partial | Final | Failed | None) -> Image | None:
         match reading:
             case Partial(image, index):
-                return PartialImage(image, self._download, index)
-            case Final(image):
+                return PartialImage(_own(image), self._results, index=index, request=self.request)
+            case Final():
                 if len(self._finals) == self._wanted:
                     self._finish()
-                return Image(image, self._download)
+                return self._finished()[-1]
             case Failed(fault) if self._finals:  # what is finished is paid for
                 logger.warning("pictures of a stream are missing: %s", self._mask(fault.message))
                 self._finish()
             case Failed(fault):
                 raise self._failure(fault)
         return None
+
+    def _finished(self) -> list[Image]:
+        """Return the finished pictures, each the same at every call: one that was saved knows where."""
+        for index, final in enumerate(self._finals[len(self._made) :], len(self._made)):
+            self._made.append(Image(_own(final.image), self._results, index=index, request=self.request))
+        return self._made
 
     def _finish(self) -> None:
         last = self._finals[-1]
@@ -200,7 +189,7 @@ class ImageStream:
         )
         self._is_over = True
         self._conclude(snapshot)
-        self._images = Images(snapshot, self._download)
+        self._images = Images(snapshot, self._results, request=self.request, images=self._finished())
 
     def _failure(self, fault: TaskFault) -> TaskFailed:
         self._is_over = True
@@ -232,6 +221,11 @@ class ImageStream:
     def __repr__(self) -> str:
         state = "over" if self._is_over else "open"
         return f"<ImageStream {state}, {len(self._delivered.partial)} previews, {len(self._finals)} pictures>"
+
+
+def _own(image: ImageData) -> ImageData:
+    """Return a picture whose bytes may leave memory, while those that were delivered stay for an error."""
+    return attrs.evolve(image, inline=copy.copy(image.inline))
 
 
 def _sum(usages: Sequence[Mapping[str, Any] | None], depth: int = 2) -> Mapping[str, Any] | None:

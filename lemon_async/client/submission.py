@@ -13,6 +13,7 @@ The rejected alternative is an idempotency key: none is documented, so a second 
 import asyncio
 import copy
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
@@ -61,10 +62,11 @@ class Delivered:
 
 @attrs.frozen
 class Sale:
-    """A job that was sold: what the service said of it, and where to poll (empty when there is nothing to)."""
+    """A job that was sold: what the service said of it, where to poll (empty when there is nothing to), since when."""
 
     snapshot: TaskSnapshot
     path: str
+    began_at: float
 
 
 class Submissions:
@@ -104,17 +106,21 @@ class Submissions:
             ApiError: The service refused it.
             SubmissionUnknown: It was sent, and nobody knows what became of it.
         """
+        began_at = 0.0
 
         async def attempt(patience_s: float | None) -> TaskSnapshot:
+            nonlocal began_at
             with self.doubting(order):
                 await self._admit(patience_s, line)
+                began_at = time.monotonic()
                 try:
                     response = await self._transport.submit(order.payload)
                 finally:
                     self._slots.release()
             return self._accepted(order, response)
 
-        return self._sale(order, await self._with_retries(attempt, is_wanted))
+        snapshot = await self._with_retries(attempt, is_wanted)
+        return self._sale(order, snapshot, began_at)
 
     @asynccontextmanager
     async def stream(self, order: Order) -> AsyncGenerator[Answer | Sale, None]:
@@ -125,11 +131,14 @@ class Submissions:
         Raises:
             TransportError, ApiError, SubmissionUnknown: As for `submit`.
         """
+        began_at = 0.0
 
         async def attempt(patience_s: float | None) -> Answer | TaskSnapshot:
+            nonlocal began_at
             held.close()  # what another attempt has left
             with self.doubting(order):
                 await self._admit(patience_s)
+                began_at = time.monotonic()
                 held.callback(self._slots.release)
                 answer = await self._transport.stream(order.payload, held)
                 if answer.is_events:
@@ -142,7 +151,7 @@ class Submissions:
             if isinstance(answer, Answer):
                 yield answer
                 return
-        yield self._sale(order, answer)
+        yield self._sale(order, answer, began_at)
 
     async def _admit(self, patience_s: float | None, line: asyncio.Lock | None = None) -> None:
         """Wait for a slot, and then for the turn: nothing is between the turn and the sending."""
@@ -241,9 +250,9 @@ class Submissions:
             raise self.doubt(order, reading.reason, answer=reading.error) from reading.error
         raise reading.error
 
-    def _sale(self, order: Order, snapshot: TaskSnapshot) -> Sale:
+    def _sale(self, order: Order, snapshot: TaskSnapshot, began_at: float) -> Sale:
         """Return the sale of an accepted job; outside the retries, because what cannot be polled was sold, too."""
-        return Sale(snapshot, self._where_to_poll(order, snapshot))
+        return Sale(snapshot, self._where_to_poll(order, snapshot), began_at)
 
     def _where_to_poll(self, order: Order, snapshot: TaskSnapshot) -> str:
         """Return the path to poll; an address that would take the key elsewhere is not used, the id is."""

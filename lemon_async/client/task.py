@@ -8,6 +8,7 @@ cancel scope, so a handle may be awaited in one cell of a notebook, cancelled, a
 import asyncio
 import copy
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol
 
@@ -21,15 +22,19 @@ from lemon_async.api.errors import (
     TaskTimeout,
 )
 from lemon_async.api.models import Billing, TaskFault, TaskSnapshot
+from lemon_async.api.quoting import told
 from lemon_async.api.refusals import request_id_of
 from lemon_async.api.requests import Request
-from lemon_async.client.image import Download, Images
+from lemon_async.client.images import Images
+from lemon_async.client.results import Results
 from lemon_async.client.tokens import TaskReference
 from lemon_async.pace.validators import is_duration
+from lemon_async.show.html import facts_table
 
 __all__ = ["ImageTask"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
+_LONGEST_SHOWN = 1000
 
 
 class TaskOwner(Protocol):
@@ -54,8 +59,8 @@ class ImageTask:
     """
 
     __slots__ = (
-        "__weakref__", "_callbacks", "_download", "_failure", "_images", "_owner", "_path", "_reference", "_waiters",
-        "id", "request", "snapshot",
+        "__weakref__", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_owner", "_path", "_reference",
+        "_results", "_waiters", "id", "request", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -63,18 +68,22 @@ class ImageTask:
         owner: TaskOwner,
         snapshot: TaskSnapshot,
         *,
-        download: Download,
+        results: Results,
         path: str = "",
         request: Request | None = None,
+        began_at: float | None = None,
     ) -> None:
         self.id: str | None = snapshot.task_id
         self.request: Request | None = request
         self.snapshot: TaskSnapshot = snapshot
         self._owner = owner
         self._path = path
+        # On the monotonic clock; a task that was submitted by somebody else has no beginning here.
+        self._began_at: float | None = began_at
+        self._ended_at: float | None = None
         # From the first answer: later ones need not repeat what they said of themselves.
         self._reference = TaskReference(snapshot.task_id or "", snapshot.poll_url, snapshot.model, snapshot.created)
-        self._download = download
+        self._results = results
         self._images: Images | None = None
         self._failure: LemonError | None = None
         self._waiters: set[asyncio.Future[None]] = set()
@@ -96,6 +105,11 @@ class ImageTask:
     def progress(self) -> float | None:
         """As last heard, on the service's own scale; `None` when it did not say."""
         return self.snapshot.progress
+
+    @property
+    def seconds(self) -> float | None:
+        """From its submit to its end, as this session saw them; `None` while it runs, and for a resumed task."""
+        return None if self._began_at is None or self._ended_at is None else self._ended_at - self._began_at
 
     @property
     def billing(self) -> Billing:
@@ -199,6 +213,7 @@ class ImageTask:
         """End the task without images; the first outcome stays."""
         if not self.done:
             self._failure = failure
+            self._ended_at = time.monotonic()
             self._wake()
 
     def _when_done(self, callback: Callable[["ImageTask"], None]) -> Callable[[], None]:
@@ -211,8 +226,9 @@ class ImageTask:
 
     def _conclude(self) -> None:
         snapshot = self.snapshot
+        self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
-            self._images = Images(snapshot, self._download, self if self.id else None)
+            self._images = Images(snapshot, self._results, self, request=self.request)
             return
         fault = snapshot.fault or TaskFault("the service gave no reason")
         headers = snapshot.billing.headers
@@ -256,6 +272,28 @@ class ImageTask:
     def __repr__(self) -> str:
         state = type(self._failure).__name__ if self._failure else self.status
         return f"<ImageTask {self.id or 'answered inline'} {state}>"
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook, with what is known of the job."""
+        age_s = None if self._began_at is None else time.monotonic() - self._began_at
+        facts = {
+            "id": self.id or "answered inline",
+            "status": self.status,
+            "progress": None if self.done else self.progress,
+            "seconds": None if self.seconds is None else f"{self.seconds:.1f}",
+            "age": None if self.done or age_s is None else f"{age_s:.0f} s",
+            "model": getattr(self.request, "model", None) or self.snapshot.model or self._reference.model,
+            "prompt": _cut(getattr(self.request, "prompt", None)),
+            "error": f"{type(self._failure).__name__}: {told(self._failure)}" if self._failure else None,
+        }
+        return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")
+
+
+def _cut(text: object) -> str | None:
+    """Return so much of a text as a table has room for."""
+    if not isinstance(text, str):
+        return None
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _facts(snapshot: TaskSnapshot) -> tuple[object, ...]:

@@ -117,6 +117,7 @@ class Transport:
         timeout_s: float | None = None,
         total_s: float | None = None,
         max_bytes: int = MAX_CALL_BYTES,
+        is_file: bool = False,
     ) -> Response:
         """Send a request that costs nothing.
 
@@ -137,7 +138,7 @@ class Transport:
             with ExitStack() as held:
                 body = None if payload is None else await payload.open(held)
                 answer = await self._exchange(method, path, max(end_at - loop.time(), 0.001), body, held)
-                return await answer.read(max_bytes)
+                return await answer.read(max_bytes, is_file=is_file)
         except NoAnswer as failure:
             message = f"{method} {path.partition('?')[0]}: {failure.reason}"
             raise TransportError(message=message, was_sent=failure.was_sent) from failure

@@ -13,6 +13,7 @@ from lemon_async.emulator.intake import Intake
 from lemon_async.emulator.picture import EXTENSIONS, Picture
 from lemon_async.emulator.pricing import usage
 from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.ranges import part_of
 from lemon_async.emulator.replies import Reply, json_reply
 from lemon_async.emulator.routes import Call
 from lemon_async.emulator.rules import Order
@@ -123,10 +124,10 @@ class Jobs:
     # Files
 
     async def download(self, call: Call) -> Reply:
-        """The file behind a result link."""
+        """The file behind a result link, or the part of it that was asked for."""
         link = self._store.open_link(call.args["token"], self._clock.now())
         picture = self.picture(link.task.order, link.index)
-        return Reply(200, await self._draw(picture), picture.content_type)
+        return part_of(Reply(200, await self._draw(picture), picture.content_type), call.headers)
 
     async def _draw(self, picture: Picture) -> bytes:
         try:

@@ -22,9 +22,9 @@ PAID_ROUTES = ("submit", "edit")
 class Call:
     """A request as the endpoints see it.
 
-    `origin` is where the client reached us, and where it will find the files; `body` holds the fields
-    of a JSON object or of a form, `uploads` the files of a form; `script` is what a fault has in mind
-    for the task.
+    `origin` is where the client reached us, and where it will find the files; `headers` are those that ask for
+    a part of a file; `body` holds the fields of a JSON object or of a form, `uploads` the files of a form;
+    `script` is what a fault has in mind for the task.
     """
 
     route: str
@@ -34,6 +34,7 @@ class Call:
     query: Mapping[str, str] = field(factory=dict)
     key: str = ""
     origin: str = ""
+    headers: Mapping[str, str] = field(factory=dict)
     body: Mapping[str, Any] = field(factory=dict)
     uploads: tuple[Upload, ...] = ()
     is_form: bool = False

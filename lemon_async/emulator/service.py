@@ -112,6 +112,7 @@ class Service:
         call.query = request.query
         call.key = _bearer(request)
         call.origin = f"http://{request.host}"
+        call.headers = request.headers
         seen = SeenRequest(
             route=call.route,
             method=request.method,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.catalogue import read_file, read_files, read_model, read_models
+from lemon_async.api.catalogue import MOST_ENTRIES, read_file, read_files, read_model, read_models
 from lemon_async.api.errors import ApiError, AuthenticationError, NotFound
 from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.response import Response
@@ -64,6 +64,14 @@ def test_list_holds_every_entry_that_has_an_id(read, entry, bare):
     assert [item.id for item in found] == [entry["id"], entry["id"]]
     assert found[1] == bare
     assert found[1].raw == {"id": entry["id"]}
+
+
+@pytest.mark.parametrize("read", [read_models, read_files])
+def test_list_without_end_is_read_up_to_a_bound(read):
+    """Each entry takes its time, and the event loop waits."""
+    found = read(answer({"data": [{"id": f"id-{number}"} for number in range(MOST_ENTRIES + 5)]}))
+    assert len(found) == MOST_ENTRIES
+    assert found[-1].id == f"id-{MOST_ENTRIES - 1}"
 
 
 @pytest.mark.parametrize("read", [read_models, read_files])

@@ -9,10 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async.api.converter import converter, facts_of, fault_of, id_of, text_of
-from lemon_async.api.models import Billing, ImageData, Model, StoredFile, TaskFault, TaskSnapshot
+from lemon_async.api.models import Billing, ImageData, Inline, Model, StoredFile, TaskFault, TaskSnapshot
 from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
 
 steady = settings(derandomize=True, deadline=None)
+
+
+class Same(Inline):
+    """Equal to any other that came from the same base64."""
+
+    __hash__ = None
+
+    def __init__(self, text):
+        super().__init__(base64.b64decode(text))
+
+    def __eq__(self, other):
+        return isinstance(other, Inline) and self.content == other.content
+
 
 LINK = "https://cdn.example/1.png"
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -187,23 +200,25 @@ def test_status_is_a_short_printable_word(status, word):
     ("entry", "image"),
     [
         ({"url": LINK}, ImageData(url=LINK)),
-        ({"b64_json": PIXEL}, ImageData(b64_json=PIXEL)),
-        ({"url": LINK, "b64_json": PIXEL}, ImageData(url=LINK, b64_json=PIXEL)),
-        ({"url": "", "b64_json": PIXEL}, ImageData(b64_json=PIXEL)),
+        ({"b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
+        ({"url": LINK, "b64_json": PIXEL}, ImageData(url=LINK, inline=Same(PIXEL))),
+        ({"url": "", "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
         (
             {"url": None, "b64_json": PIXEL, "revised_prompt": "a cat"},
-            ImageData(b64_json=PIXEL, revised_prompt="a cat"),
+            ImageData(inline=Same(PIXEL), revised_prompt="a cat"),
         ),
         ({"url": LINK, "b64_json": None, "revised_prompt": ["odd"]}, ImageData(url=LINK)),
         ({"url": LINK, "b64_json": 5, "odd": {}}, ImageData(url=LINK)),
-        ({"url": 5, "b64_json": PIXEL}, ImageData(b64_json=PIXEL)),
-        ({"url": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
-        ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
-        ({"b64_json": f"data:;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
-        ({"url": LINK, "b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
+        ({"url": 5, "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
+        ({"url": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+        ({"url": PIXEL}, ImageData(inline=Same(PIXEL))),
+        ({"url": "a/b.png"}, ImageData(url="a/b.png")),
+        ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+        ({"b64_json": f"data:;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+        ({"url": LINK, "b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(url=LINK, inline=Same(PIXEL))),
         (
             {"url": f"data:image/png;base64,{PIXEL}", "revised_prompt": "a cat"},
-            ImageData(b64_json=PIXEL, revised_prompt="a cat"),
+            ImageData(inline=Same(PIXEL), revised_prompt="a cat"),
         ),
         ({"url": "data:image/svg+xml,<svg/>"}, ImageData(url="data:image/svg+xml,<svg/>")),
         ({"url": "https://cdn.example/data:;base64,x"}, ImageData(url="https://cdn.example/data:;base64,x")),

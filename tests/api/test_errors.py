@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +20,11 @@ from lemon_async.api.errors import (
     InsufficientBalance,
     LemonError,
     NotFound,
+    PartlySaved,
     PayloadTooLarge,
     Problem,
     RateLimited,
+    SaveError,
     ServerError,
     SessionMisuse,
     SubmissionUnknown,
@@ -32,7 +35,7 @@ from lemon_async.api.errors import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async.api.models import ImageData
+from lemon_async.api.models import ImageData, Inline
 from lemon_async.api.requests import EditRequest, GenerateRequest, GoneSource, VariationRequest
 
 
@@ -110,7 +113,7 @@ EXAMPLES = [
             "request": EditRequest("a hat", image=[b"\x89PNG", "cat.png"], mask="hat.png", model="gpt-image-2"),
             "fingerprint": "fedcba9876543210",
             "reason": "the stream ended without a finished picture",
-            "partial_images": (ImageData(b64_json="iVBORw0KGgo="), ImageData(url="https://cdn.example/1.png")),
+            "partial_images": (ImageData(url="https://cdn.example/0.png"), ImageData(url="https://cdn.example/1.png")),
             "request_id": "req_9",
             "headers": {"x-request-id": "req_9"},
         },
@@ -161,6 +164,16 @@ EXAMPLES = [
         {"task": TASK, "url": "https://cdn.example/1.png", "reason": "HTTP 410 Gone", "status": 410},
         "could not fetch https://cdn.example/1.png: HTTP 410 Gone",
     ),
+    (
+        SaveError,
+        {"task": TASK, "path": "out/1.png", "reason": "No space left on device", "errno": 28, "index": 0},
+        "could not save 'out/1.png': No space left on device (picture 1 of its answer)",
+    ),
+    (
+        PartlySaved,
+        {"saved": {0: Path("0-a-cat.png")}, "errors": {1: SaveError(path="1.png", reason="odd", index=1)}},
+        "1 of 2 pictures were not saved:\n  - could not save '1.png': odd (picture 2 of its answer)",
+    ),
 ]
 every_error = pytest.mark.parametrize(
     ("cls", "values", "words"),
@@ -177,8 +190,9 @@ def raised(error, cause=None):
 
 
 def facts(error):
-    """Return what an error knows, the task apart."""
-    return {name: value for name, value in vars(error).items() if name != "task"}
+    """Return what an error knows, the task apart; errors within it by their words: they equal themselves alone."""
+    known = {name: value for name, value in vars(error).items() if name != "task"}
+    return {**known, "errors": {index: repr(inner) for index, inner in known.get("errors", {}).items()}}
 
 
 def test_error_tree_is_split_by_whose_fault_it_is():
@@ -195,6 +209,8 @@ def test_error_tree_is_split_by_whose_fault_it_is():
         TaskTimeout: TaskError,
         TaskLost: TaskError,
         DownloadError: LemonError,
+        SaveError: LemonError,
+        PartlySaved: LemonError,
         LemonError: Exception,
     }
     found = {cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, Exception)}
@@ -293,7 +309,7 @@ def test_doubt_about_a_live_source_survives_pickle_without_it(tmp_path):
 
 def test_doubt_shows_no_picture_in_its_repr():
     """Neither those it started from nor those that had come."""
-    pictures = (ImageData(b64_json="A" * 1_000_000),)
+    pictures = (ImageData(inline=Inline(bytes(1_000_000))),)
     error = doubt_about(VariationRequest(image=bytes(1_000_000)))
     error.partial_images = pictures
     assert len(repr(error)) < 1000

@@ -1,5 +1,6 @@
 """Server-sent events: wherever a stream is cut, the same events; and whatever they hold, a reading."""
 
+import base64
 import itertools
 import math
 import re
@@ -12,10 +13,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lemon_async.api.events import Event, EventSplitter, Failed, Final, Partial, read_event
-from lemon_async.api.models import Billing, ImageData, TaskFault
+from lemon_async.api.models import Billing, ImageData, Inline, TaskFault
 from lemon_async.api.response import MAX_BODY_BYTES, Unreadable
 
 steady = settings(derandomize=True, deadline=None)
+
+
+class Same(Inline):
+    """Equal to any other that came from the same base64."""
+
+    __hash__ = None
+
+    def __init__(self, text):
+        super().__init__(base64.b64decode(text))
+
+    def __eq__(self, other):
+        return isinstance(other, Inline) and self.content == other.content
+
 
 MARK = b"\xef\xbb\xbf"
 ENDS = [b"\n", b"\r\n", b"\r"]
@@ -188,6 +202,11 @@ def test_stream_longer_than_its_bound_is_unreadable(pieces):
         split(*pieces, max_bytes=10)
 
 
+def test_event_with_more_text_than_makes_sense_is_unreadable():
+    with pytest.raises(Unreadable, match=r"^an event with more than 33,554,432 bytes of text beside its pictures$"):
+        split(b"data: ", *[b"[" * 1_000_000] * 34, b"\n\n")
+
+
 def test_stream_up_to_its_bound_is_read():
     assert split(b"data: 1\n\n", b"\n", max_bytes=10) == [Event("", b"1")]
 
@@ -232,7 +251,7 @@ def test_preview_is_told_by_its_name(kind, is_named):
     """In `type`, as the documentation of the format has it, or in the name of the event alone."""
     name = f"{kind}.partial_image"
     value = {"b64_json": PIXEL, "partial_image_index": 2, **({"type": name} if is_named else {})}
-    assert read_event(event(value, "" if is_named else name)) == Partial(ImageData(b64_json=PIXEL), 2)
+    assert read_event(event(value, "" if is_named else name)) == Partial(ImageData(inline=Same(PIXEL)), 2)
 
 
 @pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
@@ -247,7 +266,9 @@ def test_result_is_told_by_its_name(kind, is_named):
         **({"type": name} if is_named else {}),
     }
     billing = Billing("tx_1", {"total_tokens": 7})
-    assert read_event(event(value, "" if is_named else name)) == Final(ImageData(b64_json=PIXEL), 1706000000, billing)
+    assert read_event(event(value, "" if is_named else name)) == Final(
+        ImageData(inline=Same(PIXEL)), 1706000000, billing
+    )
 
 
 DONE = "image_generation.completed"
@@ -257,13 +278,13 @@ DONE = "image_generation.completed"
     ("fields", "image"),
     [
         ({"url": LINK, "revised_prompt": "a cat"}, ImageData(url=LINK, revised_prompt="a cat")),
-        ({"url": "", "b64_json": PIXEL}, ImageData(b64_json=PIXEL)),
-        ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
-        ({"url": f"data:image/png;base64,{PIXEL}"}, ImageData(b64_json=PIXEL)),
-        ({"b64_json": PIXEL, "error": None}, ImageData(b64_json=PIXEL)),
-        ({"b64_json": PIXEL, "error": {}}, ImageData(b64_json=PIXEL)),
-        ({"b64_json": PIXEL, "error": {"message": "the preview failed"}}, ImageData(b64_json=PIXEL)),
-        ({"b64_json": PIXEL, "url": 5, "revised_prompt": []}, ImageData(b64_json=PIXEL)),
+        ({"url": "", "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
+        ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+        ({"url": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+        ({"b64_json": PIXEL, "error": None}, ImageData(inline=Same(PIXEL))),
+        ({"b64_json": PIXEL, "error": {}}, ImageData(inline=Same(PIXEL))),
+        ({"b64_json": PIXEL, "error": {"message": "the preview failed"}}, ImageData(inline=Same(PIXEL))),
+        ({"b64_json": PIXEL, "url": 5, "revised_prompt": []}, ImageData(inline=Same(PIXEL))),
     ],
 )
 def test_result_is_an_image_whatever_stands_beside_it(fields, image):

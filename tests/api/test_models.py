@@ -5,7 +5,7 @@ import pickle
 import attrs
 import pytest
 
-from lemon_async.api.models import Billing, ImageData, Model, StoredFile, TaskFault, TaskSnapshot
+from lemon_async.api.models import Billing, ImageData, Inline, Model, StoredFile, TaskFault, TaskSnapshot
 
 
 @pytest.mark.parametrize(
@@ -13,11 +13,11 @@ from lemon_async.api.models import Billing, ImageData, Model, StoredFile, TaskFa
     [
         (ImageData(), False),
         (ImageData(url=""), False),
-        (ImageData(url="", b64_json=""), False),
+        (ImageData(url="", inline=None), False),
         (ImageData(revised_prompt="a cat"), False),
         (ImageData(url="https://cdn.example/1.png"), True),
-        (ImageData(b64_json="iVBORw0KGgo="), True),
-        (ImageData(url="", b64_json="iVBORw0KGgo="), True),
+        (ImageData(inline=Inline(b"x")), True),
+        (ImageData(url="", inline=Inline(None, "odd")), True),
     ],
 )
 def test_image_data_is_usable_with_a_link_or_with_bytes(image, is_usable):
@@ -26,15 +26,42 @@ def test_image_data_is_usable_with_a_link_or_with_bytes(image, is_usable):
 
 def test_image_data_gives_its_bytes():
     """A preview out of an error can be looked at."""
-    assert ImageData(b64_json="aGF0").content() == b"hat"
+    assert ImageData(inline=Inline(b"hat")).content() == b"hat"
+    assert ImageData(inline=Inline(b"hat")).b64_json == "aGF0"
     assert ImageData(url="u").content() == b""
+    assert ImageData(url="u").b64_json is None
 
 
-def test_image_data_keeps_megabytes_out_of_its_repr():
-    assert (
-        repr(ImageData(url="u", b64_json="A" * 99))
-        == "ImageData(url='u', b64_json=<99 characters>, revised_prompt=None)"
-    )
+def test_bytes_that_were_dropped_are_gone():
+    """From every copy of the entry; what they were is still known."""
+    inline = Inline(b"hat")
+    image = ImageData(inline=inline)
+    inline.drop()
+    assert (image.is_usable, image.b64_json, inline.size_bytes, inline.fault) == (True, None, 3, None)
+    with pytest.raises(ValueError, match="the bytes were dropped"):
+        image.content()
+    with pytest.raises(ValueError, match="odd"):
+        ImageData(inline=Inline(None, "odd")).content()
+
+
+def test_bytes_of_a_picture_are_pickled_and_equal_to_themselves_alone():
+    inline = Inline(b"hat")
+    copied = pickle.loads(pickle.dumps(inline))
+    assert (copied.content, copied.fault, copied.size_bytes) == (b"hat", None, 3)
+    assert inline != copied
+    assert len({inline, copied}) == 2
+
+
+@pytest.mark.parametrize(
+    ("inline", "words"),
+    [
+        (Inline(b"A" * 9999), "<Inline 9,999 bytes>"),
+        (Inline(None, "odd"), "<Inline 0 bytes at fault: odd>"),
+        (Inline(None), "<Inline 0 bytes, dropped>"),
+    ],
+)
+def test_image_data_keeps_megabytes_out_of_its_repr(inline, words):
+    assert repr(ImageData(url="u", inline=inline)) == f"ImageData(url='u', inline={words}, revised_prompt=None)"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.response import MAX_BODY_BYTES, Response, Unpacker, Unreadable, one_line, retry_after_s
+from lemon_async.api.response import MAX_BODY_BYTES, Intake, Response, Unpacker, Unreadable, one_line, retry_after_s
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -356,15 +356,58 @@ def test_pieces_of_a_packed_body_are_unpacked_as_they_come(coding, piece_bytes):
     body = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, bytes)(b"data: {}\n\n" * 20)
     unpacker = Unpacker({"content-encoding": coding} if coding else {})
     pieces = [body[at : at + piece_bytes] for at in range(0, len(body), piece_bytes)]
-    assert b"".join(map(unpacker.feed, pieces)) == b"data: {}\n\n" * 20
+    assert b"".join(part for piece in pieces for part in unpacker.feed(piece)) == b"data: {}\n\n" * 20
 
 
 def test_piece_that_is_damaged_or_a_bomb_is_unreadable():
-    for body, words in ((b"no gzip", "damaged"), (gzip.compress(bytes(65 * 2**20)), "far too large")):
+    for body, words in ((b"no gzip", "damaged"), (gzip.compress(bytes(2**20)), "far too large")):
         with pytest.raises(Unreadable, match=words):
-            Unpacker({"content-encoding": "gzip"}).feed(body)
+            list(Unpacker({"content-encoding": "gzip"}, 2**19).feed(body))
 
 
 def test_coding_that_nobody_asked_for_cannot_be_unpacked():
     with pytest.raises(Unreadable, match="the content coding 'br'"):
         Unpacker({"content-encoding": "br"})
+
+
+# Bodies that are read as they come
+
+
+def taken_in(body, coding=None, piece_bytes=1000):
+    headers = {} if coding is None else {"content-encoding": coding}
+    intake = Intake(headers)
+    for at in range(0, len(body), piece_bytes):
+        list(intake.feed(body[at : at + piece_bytes]))
+    return Response(200, headers, **intake.end())
+
+
+@pytest.mark.parametrize("coding", [None, "identity", "gzip", "deflate"])
+@pytest.mark.parametrize("piece_bytes", [1, 1000, 10**6])
+def test_body_in_pieces_reads_as_it_does_whole(coding, piece_bytes):
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, bytes)
+    assert taken_in(pack(PAYLOAD), coding, piece_bytes).json() == PARSED
+    assert taken_in(pack(b"<title>busy</title>"), coding, piece_bytes).summary() == "an HTML page 'busy'"
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "words"),
+    [
+        (PAYLOAD, "br", "a body in the content coding 'br', which was not asked for"),
+        (PAYLOAD, "gzip", "a compressed body that is damaged"),
+        (gzip.compress(PAYLOAD)[:-1], "gzip", "a compressed body that is cut off or far too large"),
+        (b"[" * (33 * MIB), None, "more than 33,554,432 bytes of text beside its pictures"),
+    ],
+)
+def test_body_in_pieces_that_cannot_be_read_says_why(body, coding, words):
+    response = taken_in(body, coding, 200_000)
+    assert complaint(response) == response.summary() == words
+    assert response.body == b""
+
+
+def test_picture_in_a_packed_body_is_lifted():
+    text = "QUJD" * 30_000
+    response = taken_in(gzip.compress(b'{"data": [{"b64_json": "%b"}]}' % text.encode()), "gzip")
+    (inline,) = response.lifted.values()
+    assert inline.content == b"ABC" * 30_000
+    assert response.json()["data"][0]["b64_json"] in response.lifted
+    assert len(response.body) < 200

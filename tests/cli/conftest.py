@@ -1,8 +1,11 @@
 """The command, run against an emulator in the event loop of the test."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -94,3 +97,34 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def in_terminal():
+    """Run the command as a process whose stdout and stderr are a terminal; return its exit code and what that shows."""
+    import fcntl  # noqa: PLC0415 - not on Windows
+    import struct  # noqa: PLC0415
+    import termios  # noqa: PLC0415
+
+    async def run(*words, **environment):
+        ours, its = os.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        try:
+            command = (sys.executable, "-m", "lemon_async", *words)
+            environment = {**os.environ, "TERM": "xterm-256color", **environment}
+            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=its, stderr=its)
+        finally:
+            os.close(its)
+        screen = await asyncio.to_thread(_read_out, ours)
+        return await process.wait(), screen
+
+    return run
+
+
+def _read_out(descriptor):
+    pieces = []
+    with contextlib.suppress(OSError):  # what Linux says at the end
+        while piece := os.read(descriptor, 65536):
+            pieces.append(piece)
+    os.close(descriptor)
+    return b"".join(pieces)

@@ -156,6 +156,16 @@ async def test_ctrl_c_while_a_paid_request_is_on_its_way_tells_of_the_doubt(emul
     assert "Traceback" not in command.stderr
 
 
+async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp_path):
+    """Nothing was sent, and nobody waits for the end of the pipe."""
+    os.mkfifo(tmp_path / "pipe")
+    command = await Command.start("generate", "--prompts", "pipe", "--emulator")
+    # The command has opened the pipe once this succeeds.
+    with await asyncio.to_thread((tmp_path / "pipe").open, "wb"):
+        assert await command.interrupt() == (130, "")
+    assert "KeyboardInterrupt" not in command.stderr
+
+
 async def test_emulator_tells_first_what_clients_need(interruptible):
     """The first two lines go into an environment; a session then works with them, and they say nothing else."""
     command = await Command.start("emulator", "--speed", "6000")

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from lemon_async import EditRequest, LemonSession, RetryPolicy
+from lemon_async.client.download import Downloads
 
 
 @attrs.define(eq=False)
@@ -158,6 +159,34 @@ def open_files():
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - likewise
 
     return count
+
+
+@pytest.fixture
+async def open_downloads():
+    """Make downloads that are closed when the test is over."""
+    opened = []
+
+    def make(**options):
+        settings = {"total_s": 5, "pause_s": 0, "connect_s": 5, "limit": 8, "allow_loopback": True, **options}
+        opened.append(Downloads(**settings))
+        return opened[-1]
+
+    yield make
+    for downloads in opened:
+        await downloads.aclose()
+
+
+@pytest.fixture
+def downloads(open_downloads):
+    return open_downloads()
+
+
+@pytest.fixture
+async def link(connect):
+    """The link of a picture that the emulator has made."""
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro")
+        return images[0].url
 
 
 def stream_event(name, **fields):

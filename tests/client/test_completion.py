@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 
+import attrs
 import pytest
 
-from lemon_async import TaskLost
+from lemon_async import ContractError, Progress, TaskLost
 from lemon_async.api.models import ImageData, TaskSnapshot
 from lemon_async.client.completion import as_completed
 from lemon_async.client.task import ImageTask
@@ -19,7 +20,7 @@ class Owner:
 
 
 def make(name):
-    return ImageTask(Owner(), TaskSnapshot(status="pending", task_id=name), download=None)
+    return ImageTask(Owner(), TaskSnapshot(status="pending", task_id=name), results=None)
 
 
 def complete(task):
@@ -116,3 +117,67 @@ async def test_two_watchers_of_the_same_tasks_both_see_them(tasks):
         complete(task)
     await asyncio.gather(one[1], two[1])
     assert one[0] == two[0] == ["a", "b", "c"]
+
+
+# Progress
+
+
+async def test_function_hears_of_every_task_to_the_end(tasks):
+    seen = []
+    complete(tasks[0])
+    watched = as_completed([*tasks, tasks[0]], progress=seen.append)
+    assert (await anext(watched)).id == "a"
+    await asyncio.sleep(0)
+    tasks[1]._fail(TaskLost(task=tasks[1], reason="gone"))
+    assert (await anext(watched)).id == "b"
+    complete(tasks[2])
+    assert [task.id async for task in watched] == ["c"]
+    assert [(part.total, part.done, part.failed, part.in_flight) for part in seen] == [(3, 1, 0, 2), (3, 3, 1, 0)]
+
+
+async def test_watching_that_is_left_tells_the_last_numbers_and_nothing_more(tasks):
+    seen = []
+    complete(tasks[0])
+    async with contextlib.aclosing(as_completed(tasks, progress=seen.append)) as watched:
+        await anext(watched)
+    assert [(part.done, part.in_flight) for part in seen] == [(1, 2)]
+    complete(tasks[1])
+    await asyncio.sleep(0)
+    assert len(seen) == 1
+
+
+async def test_cancelled_watcher_is_told_where_it_stood(tasks):
+    seen = []
+
+    async def watch_all():
+        return [task async for task in as_completed(tasks, progress=seen.append)]
+
+    watching = asyncio.create_task(watch_all())
+    await asyncio.sleep(0)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert [attrs.evolve(part, seconds=0) for part in seen] == [Progress(total=3, in_flight=3)]
+
+
+async def test_function_that_fails_ends_no_watching(tasks, caplog):
+    async def watch_all():
+        return [task.id async for task in as_completed(tasks, progress=lambda _: 1 / 0)]
+
+    watching = asyncio.create_task(watch_all())
+    for task in tasks:
+        await asyncio.sleep(0)
+        complete(task)
+    assert await watching == ["a", "b", "c"]
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+def test_option_that_means_nothing_is_refused_at_once(tasks):
+    with pytest.raises(ContractError, match="progress: must be"):
+        as_completed(tasks, progress="yes")
+
+
+async def test_generator_that_was_not_begun_tells_nothing(tasks):
+    seen = []
+    await as_completed(tasks, progress=seen.append).aclose()
+    assert seen == []

@@ -6,37 +6,8 @@ import struct
 
 import pytest
 
-from lemon_async import DownloadError, LemonSession, PollPolicy
-from lemon_async.client.download import Downloads
-from lemon_async.emulator import Body, Cut, Drip, Expire, Garbage, Redirect, Reset, Status
-
-
-@pytest.fixture
-async def open_downloads():
-    """Make downloads that are closed when the test is over."""
-    opened = []
-
-    def make(**options):
-        settings = {"total_s": 5, "connect_s": 5, "limit": 8, "allow_loopback": True, **options}
-        opened.append(Downloads(**settings))
-        return opened[-1]
-
-    yield make
-    for downloads in opened:
-        await downloads.aclose()
-
-
-@pytest.fixture
-def downloads(open_downloads):
-    return open_downloads()
-
-
-@pytest.fixture
-async def link(connect):
-    """The link of a picture that the emulator has made."""
-    async with connect() as session:
-        images = await session.generate("a cat", model="flux-pro")
-        return images[0].url
+from lemon_async import DownloadError
+from lemon_async.emulator import Body, Cut, Drip, Expire, Garbage, Reset, Status
 
 
 def tries(emulator):
@@ -77,84 +48,6 @@ async def test_signed_link_is_sent_as_it_was_told(downloads, serve, http_ok, png
     server = await serve(http_ok(png, "image/png"))
     await downloads.fetch(f"{server.origin}/a%2Fb+c/%7e.png?sig=a%2Bb%3D&x=1+2&empty=")
     assert server.heads[0].startswith("GET /a%2Fb+c/%7e.png?sig=a%2Bb%3D&x=1+2&empty= HTTP/1.1\r\n")
-
-
-@pytest.mark.parametrize(
-    ("url", "fault"),
-    [
-        ("", "it is not a plain https address"),
-        ("cat.png", "it is not a plain https address"),
-        ("file:///etc/passwd", "it is not a plain https address"),
-        ("https://user:pass@cdn.test/1.png", "it is not a plain https address"),
-        ("https://cdn.test/1.png\r\nX: 1", "it is not a plain https address"),
-        ("http://cdn.test/1.png", "it does not use https"),
-        ("ftp://cdn.test/1.png", "it does not use https"),
-        ("ftp://127.0.0.1/1.png", "it is not a web address"),
-        ("https://10.0.0.1/1.png", "it points into a private network"),
-        ("https://169.254.169.254/latest", "it points into a private network"),
-    ],
-)
-async def test_link_that_must_not_be_followed_is_refused_before_a_connection(downloads, url, fault):
-    with pytest.raises(DownloadError, match=f"not followed, because {fault}") as caught:
-        await downloads.fetch(url)
-    assert "pass" not in caught.value.url.replace("passwd", "")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::1]"])
-async def test_links_to_this_machine_are_refused_when_the_api_is_elsewhere(open_downloads, serve, http_ok, png, host):
-    """A result link of the real service never leads into the user's own machine."""
-    server = await serve(http_ok(png, "image/png"))
-    with pytest.raises(DownloadError, match=r"not followed, because it (does not use https|points into a private)"):
-        await open_downloads(allow_loopback=False).fetch(f"http://{host}:{server.port}/1.png")
-    with pytest.raises(DownloadError, match="not followed, because it points into a private network"):
-        await open_downloads(allow_loopback=False).fetch(f"https://{host}:{server.port}/1.png")
-    assert server.heads == []
-
-
-# Redirects
-
-
-async def test_redirects_are_followed_and_carry_nothing(downloads, serve, http_ok, png):
-    """To another host, with an absolute address, or on the same one with a relative address."""
-    there = await serve(http_ok(b"", status="302 Found", Location="/b.png"), http_ok(png, "image/png"))
-    here = await serve(http_ok(b"", status="307 Temporary Redirect", Location=f"{there.origin}/a.png"))
-    assert await downloads.fetch(f"{here.origin}/1.png?token=secret") == png
-    assert [head.split(" HTTP")[0] for head in there.heads] == ["GET /a.png", "GET /b.png"]
-    assert not any(word in "".join(there.heads) for word in ("secret", "Referer", "Authorization"))
-
-
-async def test_three_redirects_are_enough(downloads, serve, http_ok, png):
-    hop = http_ok(b"", status="302 Found", Location="/next")
-    assert await downloads.fetch((await serve(hop, hop, hop, http_ok(png, "image/png"))).origin) == png
-    with pytest.raises(DownloadError, match="more than 3 redirects"):
-        await downloads.fetch((await serve(hop)).origin)
-
-
-async def test_redirect_to_nowhere_ends(downloads, serve, http_ok):
-    """Without a `Location` there is nothing to follow but the address itself."""
-    server = await serve(http_ok(b"", status="302 Found"))
-    with pytest.raises(DownloadError, match="more than 3 redirects"):
-        await downloads.fetch(server.origin)
-    assert len(server.heads) == 4
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        "http://cdn.test/1.png",
-        "https://10.0.0.1/1.png",
-        "https://[::ffff:10.0.0.1]/1.png",
-        "https://2130706433/1.png",
-        "https://metadata.internal/1.png",
-        "file:///etc/passwd",
-        "//user@cdn.test/1.png",
-    ],
-)
-async def test_redirect_to_where_no_link_may_lead_is_refused(downloads, link, emulator, location):
-    emulator.fault("cdn", Redirect(location))
-    with pytest.raises(DownloadError, match="not followed, because it"):
-        await downloads.fetch(link)
-    assert tries(emulator) == 1
 
 
 # What arrives
@@ -226,11 +119,11 @@ async def test_what_stays_no_whole_picture_is_refused(downloads, serve, http_ok,
     assert [outcome.reason for outcome in outcomes] == [reason for _, reason in spoiled(png).values()]
 
 
-async def test_picture_without_end_is_refused_at_once(downloads, serve):
+async def test_picture_without_end_is_refused_at_once(downloads, serve, png):
     """The bound is far above any picture of the service; another attempt would only waste another 128 MB."""
 
     async def endless(_reader, writer):
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + png[:33] + b"\xff\xff\xff\xffIDAT")
         while True:
             writer.write(bytes(2**20))
             await writer.drain()
@@ -268,7 +161,7 @@ async def test_download_that_drips_ends_at_the_total_deadline(open_downloads, li
 async def test_retries_share_the_total_deadline(open_downloads, link, emulator):
     emulator.fault("cdn", Status(503))
     with pytest.raises(DownloadError, match=r"not finished within 0\.05 s"):
-        await open_downloads(total_s=0.05).fetch(link)
+        await open_downloads(total_s=0.05, pause_s=1).fetch(link)
 
 
 async def test_deadline_of_the_caller_is_the_callers(open_downloads, link, emulator):
@@ -277,37 +170,6 @@ async def test_deadline_of_the_caller_is_the_callers(open_downloads, link, emula
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await open_downloads().fetch(link)
-
-
-async def test_silent_connection_is_bounded_by_connect_s(open_downloads, greet):
-    """Name look-up, TCP and TLS have a time of their own."""
-    port = await greet(b"")
-    with pytest.raises(DownloadError, match=r"no answer within 0\.01 s"):
-        await open_downloads(connect_s=0.01).fetch(f"https://127.0.0.1:{port}/1.png")
-
-
-class LoopOfSlowNames(asyncio.SelectorEventLoop):
-    """A loop whose name look-ups never come back."""
-
-    async def getaddrinfo(self, *_args, **_options):
-        await asyncio.Event().wait()
-
-
-def test_name_look_up_is_bounded_by_connect_s():
-    """A resolver that hangs is a failure to connect, told as such, and another attempt follows."""
-
-    async def fetch():
-        downloads = Downloads(total_s=5, connect_s=0.01, limit=1, allow_loopback=False)
-        try:
-            await downloads.fetch("https://cdn.test/1.png")
-        finally:
-            await downloads.aclose()
-
-    with (
-        asyncio.Runner(loop_factory=LoopOfSlowNames) as runner,
-        pytest.raises(DownloadError, match=r"^could not fetch https://cdn.test/1.png: no answer within 0\.01 s$"),
-    ):
-        runner.run(fetch())
 
 
 async def test_no_more_downloads_than_allowed_are_under_way(open_downloads, serve, http_ok, png):
@@ -353,17 +215,18 @@ async def test_closing_ends_a_download_that_drips(downloads, serve):
 
     server = await serve(drip)
     fetching = asyncio.create_task(downloads.fetch(f"{server.origin}/1.png"))
-    while not downloads._arrived:
+    while not downloads.under_way:
         await asyncio.sleep(0)
     async with asyncio.timeout(2):
         await downloads.aclose()
         with pytest.raises(DownloadError, match="Connection closed"):
             await fetching
-    assert downloads._arrived == set()
+    assert downloads.under_way == 0
 
 
-async def test_closing_ends_a_download_between_two_attempts(downloads, serve, http_ok):
+async def test_closing_ends_a_download_between_two_attempts(open_downloads, serve, http_ok):
     """It ends with `DownloadError` as any other, and nothing is opened again."""
+    downloads = open_downloads(pause_s=0.04)
     server = await serve(http_ok(b"", status="503 Service Unavailable"))
     fetching = asyncio.create_task(downloads.fetch(server.origin))
     await server.arrived.wait()
@@ -393,19 +256,3 @@ async def test_download_that_waited_for_its_turn_when_the_session_closed_is_not_
     outcomes = await asyncio.gather(*fetching, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {DownloadError}
     assert len(server.heads) == 1
-
-
-async def test_session_of_the_real_service_follows_no_link_to_this_machine(serve, http_ok, png):
-    """Whether loopback is allowed follows from where the API is."""
-    server = await serve(http_ok(png, "image/png"))
-    async with LemonSession("sk-x", base_url="https://api.test", polling=PollPolicy()) as session:
-        with pytest.raises(DownloadError, match="not followed"):
-            await session._engine.tasks._downloads.fetch(f"{server.origin}/1.png")
-    assert server.heads == []
-
-
-async def test_redirect_that_no_parser_reads_is_refused(downloads, emulator, link):
-    """Whatever a `Location` holds, the caller meets a `DownloadError`."""
-    emulator.fault("cdn", Redirect("https://x@2H&\u00ff:\u00fe][9.@", 302))
-    with pytest.raises(DownloadError):
-        await downloads.fetch(link)

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from lemon_async import BadRequest, ContractError, LemonSession, NotFound, RetryPolicy, SessionMisuse, StoredFile
+from lemon_async.api.catalogue import MOST_ENTRIES
 from lemon_async.emulator import Body, Status
 
 ODD_IDS = ["", "..", ".", "a b", "a\r\nb", "é", "a/../b", "%2e%2e", "x" * 600]
@@ -157,6 +158,16 @@ async def test_list_that_never_ends_ends(serve, http_ok, page):
     async with LemonSession("sk-x", base_url=server.origin) as session:
         assert len(await session.files.list()) == len(page["data"])
     assert len(server.heads) <= 2
+
+
+async def test_page_that_is_too_long_goes_on_with_the_next_one(serve, http_ok):
+    """Entries that were not read are asked for, even if the service says that these were all."""
+    names = [{"id": f"file-{number}"} for number in range(MOST_ENTRIES + 5)]
+    pages = [http_ok(orjson.dumps({"data": page, "has_more": False})) for page in (names, names[MOST_ENTRIES:])]
+    server = await serve(*pages)
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        assert [file.id for file in await session.files.list()] == [name["id"] for name in names]
+    assert f"after=file-{MOST_ENTRIES - 1} " in server.heads[1]
 
 
 async def test_list_of_always_new_files_is_bounded(serve, http_ok, monkeypatch):

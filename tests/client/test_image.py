@@ -1,18 +1,22 @@
-"""Results can be read, saved and looked at, however the service sent them."""
+"""Results can be read, streamed, saved and looked at, however the service sent them."""
 
 import asyncio
 import base64
+import errno
+import os
+import pickle
 import textwrap
 import threading
 
 import attrs
 import pytest
 
-from lemon_async import ContractError, DownloadError
-from lemon_async.api.models import Billing, ImageData, TaskSnapshot
-from lemon_async.client.image import Image, Images
-from lemon_async.client.publish import publish
-from lemon_async.emulator import Expire, Reset, Result
+from lemon_async import ContractError, DownloadError, SaveError, SessionMisuse
+from lemon_async.api.models import ImageData, Inline
+from lemon_async.api.pictures import sniff
+from lemon_async.client.image import Image
+from lemon_async.client.publish import Draft
+from lemon_async.emulator import Blackhole, Expire, Result, Status
 
 URL = "https://cdn.test/1.png?signature=secret"
 
@@ -30,6 +34,16 @@ class Cdn:
             raise self.outcome
         return self.outcome
 
+    async def save(self, url, draft):
+        content = await self.fetch(url)
+        draft.write(content)
+        return sniff(content)
+
+    async def stream(self, url):
+        content = await self.fetch(url)
+        for start in range(0, len(content), 20):
+            yield content[start : start + 20]
+
 
 @attrs.define
 class Task:
@@ -43,11 +57,11 @@ class Task:
 
 def linked(outcome):
     cdn = Cdn(outcome)
-    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn.fetch, Task()), cdn
+    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn, task=Task()), cdn
 
 
-def inline(text):
-    return Image(ImageData(b64_json=text), Cdn().fetch, Task())
+def inline(content, *, fault=None, url=None, cdn=None):
+    return Image(ImageData(url=url, inline=Inline(content, fault)), cdn or Cdn(), task=Task())
 
 
 # Reading
@@ -60,30 +74,23 @@ async def test_link_is_fetched_once_and_kept(png):
     assert cdn.asked == [URL]
 
 
-@pytest.mark.parametrize(
-    "spell",
-    [
-        bytes.decode,
-        lambda text: text.decode().rstrip("="),
-        lambda text: "\n".join(textwrap.wrap(text.decode(), 20)),
-        lambda text: "\r\n".join(textwrap.wrap(text.decode(), 76)) + "\r\n",
-        lambda text: f"  {text.decode()}\n",
-        lambda text: text.decode() + "==",
-    ],
-    ids=["plain", "no padding", "short lines", "MIME", "surrounded", "too much padding"],
-)
-@pytest.mark.parametrize("tail", [b"", b"\0", b"\0\0"], ids=len)
-async def test_base64_is_read_however_it_is_spelled(png, spell, tail):
-    """Bytes after the end of a PNG are harmless; they make every length of padding come up."""
-    image = inline(spell(base64.b64encode(png + tail)))
-    assert await image.read() == png + tail
+async def test_two_readers_at_once_cause_one_download(png):
+    image, cdn = linked(png)
+    assert await asyncio.gather(image.read(), image.read()) == [png, png]
+    assert cdn.asked == [URL]
 
 
-@pytest.mark.parametrize("text", ["not base64!", "äöü", "A", "AAAA-_", "data:image/png;base64,AAAA"])
-async def test_text_that_is_no_base64_is_refused_with_the_task(text):
-    with pytest.raises(DownloadError, match=r"fetch the base64 text of the answer: it is not base64 \(") as caught:
-        await inline(text).read()
-    assert caught.value.task.id == "ldtask_1"
+async def test_bytes_of_the_answer_are_read_without_a_download(png):
+    image = inline(png)
+    assert await image.read() is await image.read()
+    assert (await image.read()) == png
+
+
+async def test_text_that_is_no_base64_is_refused_with_the_task():
+    with pytest.raises(DownloadError, match=r"fetch the base64 text of the answer: it is not base64 \(odd\)") as caught:
+        await inline(None, fault="odd").read()
+    assert (caught.value.task.id, caught.value.index) == ("ldtask_1", 0)
+    assert str(caught.value).endswith("(picture 1 of its answer)")
 
 
 @pytest.mark.parametrize(
@@ -93,25 +100,78 @@ async def test_text_that_is_no_base64_is_refused_with_the_task(text):
 async def test_bytes_that_are_no_whole_picture_are_refused(content, reason):
     """Links are checked where they are fetched; what comes with the answer is checked here."""
     with pytest.raises(DownloadError, match=f"could not fetch the base64 text of the answer: .*{reason}") as caught:
-        await inline(base64.b64encode(content).decode()).read()
+        await inline(content).read()
     assert caught.value.resume_token == "lemon1.token"
+
+
+@pytest.mark.parametrize(("content", "fault"), [(b"<html>", None), (None, "odd")], ids=["no picture", "no base64"])
+async def test_damaged_bytes_beside_a_link_are_fetched_from_there(png, content, fault):
+    """A result with both is lost only if both are."""
+    cdn = Cdn(png)
+    image = inline(content, fault=fault, url=URL, cdn=cdn)
+    assert await image.read() == png
+    assert cdn.asked == [URL]
+
+
+async def test_picture_without_link_and_bytes_says_so():
+    image = Image(ImageData(revised_prompt="a cat"), Cdn())
+    with pytest.raises(DownloadError, match="there is none, and no link"):
+        await image.read()
 
 
 async def test_failed_download_gets_the_task_and_keeps_its_cause():
     """The error is enough to poll for a fresh link."""
-    failure = DownloadError(url="https://cdn.test/1.png", reason="HTTP 410 Gone", status=410)
+    failure = DownloadError(url="https://cdn.test/1.png", reason="HTTP 500", status=500)
     failure.__cause__ = OSError("underneath")
     image, cdn = linked(failure)
-    with pytest.raises(DownloadError, match="HTTP 410 Gone") as caught:
+    with pytest.raises(DownloadError, match="HTTP 500") as caught:
         await image.read()
-    assert (caught.value.status, caught.value.task.id) == (410, "ldtask_1")
+    assert (caught.value.status, caught.value.task.id, caught.value.index) == (500, "ldtask_1", 0)
     assert caught.value.__cause__ is failure.__cause__
     cdn.outcome = ValueError("and it can be tried again")
     with pytest.raises(ValueError, match="tried again"):
         await image.read()
 
 
-async def test_expired_link_is_an_error_with_its_status_and_the_task(connect, emulator):
+def test_image_is_not_pickled():
+    with pytest.raises(TypeError, match="belongs to its session"):
+        pickle.dumps(linked(b"")[0])
+
+
+# Links that have expired
+
+
+@pytest.mark.parametrize("way", ["read", "save", "stream"])
+async def test_expired_link_is_renewed_by_asking_the_task_once(connect, emulator, tmp_path, way):
+    """The task of a picture that was made yesterday still knows where it is today."""
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro")
+        first = images[0].url
+        polls = sum(request.route == "poll" for request in emulator.requests)
+        emulator.fault("cdn", Expire(), times=1)
+        if way == "save":
+            content = (await images[0].save(tmp_path / "cat.png")).read_bytes()
+        elif way == "read":
+            content = await images[0].read()
+        else:
+            content = b"".join([piece async for piece in images[0].stream()])
+    assert sniff(content).format == images[0].format
+    assert images[0].url != first
+    assert sum(request.route == "poll" for request in emulator.requests) == polls + 1
+
+
+async def test_pictures_of_one_task_share_one_renewal(connect, emulator):
+    async with connect() as session:
+        images = await session.generate("cats", model="flux-pro", n=4)
+        polls = sum(request.route == "poll" for request in emulator.requests)
+        emulator.fault("cdn", Expire(), times=4)
+        contents = await images.read()
+    assert len(contents) == 4
+    assert sum(request.route == "poll" for request in emulator.requests) == polls + 1
+
+
+async def test_link_that_stays_expired_is_an_error_with_its_status_and_the_task(connect, emulator):
+    """It is asked for once more, not for ever."""
     emulator.fault("cdn", Expire())
     async with connect() as session:
         task = await session.submit("a cat", model="flux-pro")
@@ -121,6 +181,26 @@ async def test_expired_link_is_an_error_with_its_status_and_the_task(connect, em
     assert caught.value.status == 410
     assert caught.value.task is task
     assert caught.value.resume_token == task.resume_token()
+    assert sum(request.route == "cdn" for request in emulator.requests) == 2
+
+
+async def test_task_that_does_not_answer_leaves_the_first_error(connect, emulator, caplog):
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro")
+        emulator.fault("cdn", Expire())
+        emulator.fault("poll", Status(404))
+        with pytest.raises(DownloadError, match="HTTP 410"):
+            await images[0].read()
+    assert "was not asked for fresh links" in caplog.text
+
+
+async def test_expired_link_of_an_inline_answer_has_no_task_to_ask(connect, emulator):
+    emulator.fault("cdn", Expire())
+    async with connect() as session:
+        images = await session.generate("a cat", model="dall-e-3")
+        with pytest.raises(DownloadError, match="HTTP 410"):
+            await images[0].read()
+    assert not any(request.route == "poll" for request in emulator.requests)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +224,35 @@ async def test_bytes_in_the_answer_need_no_download(connect, emulator, png, entr
     assert not any(request.route == "cdn" for request in emulator.requests)
 
 
+# Streaming
+
+
+@pytest.mark.parametrize("where", ["link", "memory", "file"])
+async def test_stream_yields_the_bytes_wherever_they_are(png, tmp_path, where):
+    image, cdn = linked(png)
+    if where == "memory":
+        await image.read()
+    if where == "file":
+        await image.save(tmp_path / "cat.png")
+    asked = len(cdn.asked)
+    assert b"".join([piece async for piece in image.stream()]) == png
+    assert len(cdn.asked) == asked + (where == "link")
+
+
+async def test_stream_tells_which_picture_broke():
+    image, _ = linked(DownloadError(url=URL, reason="odd"))
+    with pytest.raises(DownloadError, match="odd") as caught:
+        await anext(image.stream())
+    assert (caught.value.task.id, caught.value.index) == ("ldtask_1", 0)
+
+
 # Looking
 
 
 def test_linked_picture_is_unknown_until_it_is_here():
     image, cdn = linked(b"")
     assert (image.format, image.size, image.url, image.revised_prompt) == (None, None, URL, "a nice cat")
+    assert (image.index, image.prompt, image.path) == (0, None, None)
     assert repr(image) == "<Image not read yet from https://cdn.test/1.png>"
     assert cdn.asked == []
 
@@ -162,21 +265,31 @@ async def test_picture_that_is_here_tells_format_and_size(png):
 
 
 def test_picture_in_the_answer_tells_format_and_size_at_once(png):
-    image = inline(base64.b64encode(png).decode())
+    image = inline(png)
     assert (image.format, image.size, image.url, image.revised_prompt) == ("png", (2, 3), None, None)
     assert repr(image) == "<Image png 2x3 from the base64 text of the answer>"
 
 
-@pytest.mark.parametrize("text", ["A", "!", "äöü", "PGh0bWw+"])
-def test_looking_at_a_damaged_picture_raises_nothing(text):
-    image = inline(text)
+@pytest.mark.parametrize(("content", "fault"), [(b"<html>", None), (None, "odd"), (b"", None)])
+def test_looking_at_a_damaged_picture_raises_nothing(content, fault):
+    image = inline(content, fault=fault)
     assert (image.format, image.size) == (None, None)
     assert "not read yet" in repr(image)
 
 
 def test_picture_whose_header_has_no_size_is_shown_without():
-    image = inline(base64.b64encode(b"\0\0\0\x1cftypavif").decode())
+    image = inline(b"\0\0\0\x1cftypavif")
     assert repr(image) == "<Image avif from the base64 text of the answer>"
+
+
+async def test_notebook_shows_what_is_here_and_fetches_nothing(png, tmp_path):
+    image, cdn = linked(png)
+    assert "https://cdn.test/1.png" in image._repr_mimebundle_()[0]["text/html"]
+    assert cdn.asked == []
+    await image.save(tmp_path / "cat.png")
+    data, _ = image._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]) == png
+    assert data["text/plain"] == f"<Image png 2x3 from {tmp_path / 'cat.png'}>"
 
 
 # Saving
@@ -184,10 +297,43 @@ def test_picture_whose_header_has_no_size_is_shown_without():
 
 async def test_saving_returns_the_path_and_keeps_no_bytes(png, tmp_path):
     image, cdn = linked(png)
-    assert await image.save(str(tmp_path / "cat.png")) == tmp_path / "cat.png"
+    assert await image.save(str(tmp_path / "cat.png")) == tmp_path / "cat.png" == image.path
     assert (tmp_path / "cat.png").read_bytes() == png
-    assert image.format is None
+    assert (image.format, image.size, image._held()) == ("png", (2, 3), None)
     await image.save(tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == png
+    assert len(cdn.asked) == 1
+
+
+async def test_bytes_of_the_answer_leave_memory_once_they_are_saved(png, tmp_path, monkeypatch):
+    """A batch that keeps its outcomes and saves as it goes runs flat; what is on the disk is read from there."""
+    image = inline(png)
+    monkeypatch.chdir(tmp_path)
+    await image.save("cat.png")
+    assert (image.data.inline.content, image._held()) == (None, None)
+    monkeypatch.chdir("/")
+    assert await image.read() == png
+
+
+async def test_bytes_that_were_read_stay_in_memory(png, tmp_path):
+    image = inline(png)
+    await image.read()
+    (await image.save(tmp_path / "cat.png")).unlink()
+    assert await image.read() == png
+
+
+async def test_file_that_was_changed_is_not_taken_for_the_picture(png, tmp_path):
+    image = inline(png)
+    await image.save(tmp_path / "cat.png")
+    (tmp_path / "cat.png").write_bytes(b"another")
+    with pytest.raises(DownloadError, match=r"cat\.png: it was saved there, and the file is gone or was changed since"):
+        await image.read()
+
+
+async def test_link_whose_file_was_changed_is_fetched_again(png, tmp_path):
+    image, cdn = linked(png)
+    (await image.save(tmp_path / "cat.png")).unlink()
+    assert await image.read() == png
     assert len(cdn.asked) == 2
 
 
@@ -198,17 +344,69 @@ async def test_picture_that_was_read_is_saved_without_another_download(png, tmp_
     assert len(cdn.asked) == 1
 
 
+async def test_name_without_a_suffix_gets_that_of_the_bytes(png, picture, tmp_path):
+    assert (await linked(png)[0].save(tmp_path / "cat")).name == "cat.png"
+    jpeg = picture(mode="RGB", kind="JPEG")
+    assert (await inline(jpeg).save(tmp_path / "cat")).name == "cat.jpg"
+    assert (await inline(jpeg).save(tmp_path / "cat.jpeg")).name == "cat.jpeg"
+
+
+async def test_suffix_of_the_users_own_is_kept(png, tmp_path):
+    """The path is a promise to whoever opens it; the bytes say what they are."""
+    assert (await linked(png)[0].save(tmp_path / "cat.webp")).read_bytes() == png
+
+
+async def test_missing_folders_are_made(png, tmp_path):
+    assert (await linked(png)[0].save(tmp_path / "a" / "b" / "cat.png")).read_bytes() == png
+
+
+async def test_saving_replaces_unless_told_not_to(png, tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"old")
+    assert (await inline(png).save(tmp_path / "cat.png", replace=False)).name == "cat-2.png"
+    assert (await inline(png).save(tmp_path / "cat", replace=False)).name == "cat-3.png"
+    assert (tmp_path / "cat.png").read_bytes() == b"old"
+    await inline(png).save(tmp_path / "cat.png")
+    assert (tmp_path / "cat.png").read_bytes() == png
+
+
 async def test_failed_download_leaves_the_old_file(tmp_path):
     (tmp_path / "cat.png").write_bytes(b"old")
     with pytest.raises(DownloadError):
-        await inline(base64.b64encode(b"<html>").decode()).save(tmp_path / "cat.png")
+        await linked(DownloadError(url=URL, reason="odd"))[0].save(tmp_path / "cat.png")
+    with pytest.raises(DownloadError):
+        await inline(b"<html>").save(tmp_path / "cat.png")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cat.png": b"old"}
 
 
-async def test_file_that_cannot_be_written_is_an_os_error_and_the_picture_can_still_be_read(png, tmp_path):
-    image, _ = linked(png)
-    with pytest.raises(FileNotFoundError):
-        await image.save(tmp_path / "nowhere" / "cat.png")
+async def test_folder_that_cannot_be_made_is_told_and_the_picture_can_still_be_read(png, tmp_path):
+    (tmp_path / "file").touch()
+    image = inline(png)
+    with pytest.raises(SaveError, match=r"could not save '.*file/cat.png': .*\(picture 1 of its answer\)") as caught:
+        await image.save(tmp_path / "file" / "cat.png")
+    assert caught.value.errno in {errno.ENOTDIR, errno.EEXIST}
+    assert caught.value.path == str(tmp_path / "file" / "cat.png")
+    assert caught.value.resume_token == "lemon1.token"
+    assert isinstance(caught.value.__cause__, OSError)
+    assert await image.read() == png
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "pipe"])
+async def test_name_that_something_else_has_is_refused(png, tmp_path, kind):
+    """Nothing is followed, and nothing is replaced that is no file."""
+    target, other = tmp_path / "cat.png", tmp_path / "other"
+    other.write_bytes(b"old")
+    make = {
+        "folder": target.mkdir,
+        "link": lambda: target.symlink_to(other),
+        "dangling link": lambda: target.symlink_to(tmp_path / "nowhere"),
+        "pipe": lambda: os.mkfifo(target),
+    }
+    make[kind]()
+    image = inline(png)
+    with pytest.raises(SaveError, match=r"cat\.png"):
+        await image.save(target)
+    assert {path.name for path in tmp_path.iterdir()} == {"cat.png", "other"}
+    assert other.read_bytes() == b"old"
     assert await image.read() == png
 
 
@@ -217,24 +415,24 @@ async def test_file_that_cannot_be_written_is_an_os_error_and_the_picture_can_st
 )
 async def test_path_that_names_no_file_is_refused_before_the_download(png, path):
     image, cdn = linked(png)
-    with pytest.raises(ContractError, match="path: must name a file, not ") as caught:
+    with pytest.raises(ContractError, match="path: of picture 1 must ") as caught:
         await image.save(path)
-    assert len(str(caught.value)) < 150
+    assert len(str(caught.value)) < 200
     assert cdn.asked == []
 
 
-async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp_path, monkeypatch):
-    """The file is whole when the cancellation arrives, and nothing goes on behind the caller's back."""
-    image, _ = linked(png)
-    await image.read()
+async def test_save_that_is_cancelled_while_it_writes_leaves_no_file(png, tmp_path, monkeypatch):
+    """Nothing goes on behind the caller's back."""
+    image = inline(png)
     begun, gate = threading.Event(), threading.Event()
+    write = Draft.write
 
-    def slowly(*args):
+    def slowly(draft, content):
         begun.set()
         gate.wait(5)
-        publish(*args)
+        write(draft, content)
 
-    monkeypatch.setattr("lemon_async.client.image.publish", slowly)
+    monkeypatch.setattr(Draft, "write", slowly)
     saving = asyncio.create_task(image.save(tmp_path / "cat.png"))
     while not begun.is_set():
         await asyncio.sleep(0)
@@ -244,11 +442,12 @@ async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await saving
-    assert (tmp_path / "cat.png").read_bytes() == png
+    assert list(tmp_path.iterdir()) == []
+    assert await image.read() == png
 
 
 async def test_cancelled_save_leaves_no_file(connect, emulator, tmp_path):
-    emulator.fault("cdn", Reset("response_head"))
+    emulator.fault("cdn", Blackhole())
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro")
         saving = asyncio.create_task(images[0].save(tmp_path / "cat.png"))
@@ -260,24 +459,9 @@ async def test_cancelled_save_leaves_no_file(connect, emulator, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# Images
-
-
-def test_images_are_a_sequence_with_what_the_service_said_of_the_job():
-    billing = Billing(transaction_id="txn_1", usage={"total_tokens": 7})
-    data = tuple(ImageData(url=f"https://cdn.test/{number}.png") for number in range(3))
-    snapshot = TaskSnapshot(status="completed", task_id="ldtask_1", images=data, created=5, billing=billing)
-    images = Images(snapshot, Cdn().fetch)
-    assert (images.created, images.usage, images.billing, images.task_id) == (
-        5,
-        {"total_tokens": 7},
-        billing,
-        "ldtask_1",
-    )
-    assert [image.data for image in images] == list(data)
-    assert len(images) == 3
-    assert images[-1] is images[2]
-    assert images[:2] == (images[0], images[1])
-    assert images[1] in images
-    assert next(reversed(images)) is images[2]
-    assert repr(images) == f"<Images [{images[0]!r}, {images[1]!r}, {images[2]!r}]>"
+async def test_picture_of_a_closed_session_is_not_fetched(connect, tmp_path):
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro")
+    with pytest.raises(SessionMisuse, match="read or save pictures before that"):
+        await images[0].save(tmp_path / "cat.png")
+    assert list(tmp_path.iterdir()) == []

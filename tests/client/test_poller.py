@@ -87,7 +87,11 @@ class Owner:
 
 def make(name):
     snapshot = TaskSnapshot(status="pending", task_id=name)
-    return ImageTask(Owner(), snapshot, download=None, path=f"/v1/tasks/{name}")
+    return ImageTask(Owner(), snapshot, results=None, path=f"/v1/tasks/{name}")
+
+
+def unpaced():
+    return Gate(Budget(requests_per_minute=60_000))
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ async def poll():
 
     def start(policy=QUICK, gate=None, limit=10, **scripts):
         transport = ScriptedTransport(**scripts)
-        pollers.append(Poller(transport, policy, gate or Gate(Budget()), durations=Durations(), limit=limit))
+        pollers.append(Poller(transport, policy, gate or unpaced(), durations=Durations(), limit=limit))
         return transport, pollers[-1]
 
     yield start
@@ -139,7 +143,7 @@ async def test_resumed_task_teaches_if_its_age_is_known(poll, ago_s, is_taught):
     _, poller = poll(a=[PENDING, COMPLETED])
     created = None if ago_s is None else int(time.time()) - ago_s
     snapshot = TaskSnapshot(status="pending", task_id="a", model="m", created=created)
-    task = ImageTask(Owner(), snapshot, download=None, path="/v1/tasks/a")
+    task = ImageTask(Owner(), snapshot, results=None, path="/v1/tasks/a")
     before = poller._schedule.durations.median_s("m")
     poller.add(task, is_fresh=False)
     await task

@@ -1,16 +1,23 @@
 """A file appears whole or not at all."""
 
+import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from lemon_async.client.publish import publish
+from lemon_async.client.publish import Draft, publish
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_content_is_written(tmp_path):
     publish(tmp_path / "cat.png", b"meow")
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cat.png": b"meow"}
+    assert files(tmp_path) == {"cat.png": b"meow"}
 
 
 def test_old_file_is_replaced_as_a_whole(tmp_path):
@@ -20,8 +27,15 @@ def test_old_file_is_replaced_as_a_whole(tmp_path):
     with target.open("rb") as reader:
         publish(target, b"new")
         assert reader.read() == b"old and long"
-    assert target.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [target]
+    assert files(tmp_path) == {"cat.png": b"new"}
+
+
+def test_old_file_stays_when_it_must_not_be_replaced(tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"old")
+    with pytest.raises(FileExistsError, match=r"exists already: .*cat\.png"):
+        publish(tmp_path / "cat.png", b"new", replace=False)
+    publish(tmp_path / "dog.png", b"new", replace=False)
+    assert files(tmp_path) == {"cat.png": b"old", "dog.png": b"new"}
 
 
 @pytest.mark.parametrize("content", ["text instead of bytes", None])
@@ -31,32 +45,49 @@ def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, content):
     target.write_bytes(b"old")
     with pytest.raises(TypeError):
         publish(target, content)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cat.png": b"old"}
+    assert files(tmp_path) == {"cat.png": b"old"}
 
 
-def test_folder_in_the_place_of_the_file_is_left_alone(tmp_path):
+FULL = """
+import resource, sys
+from pathlib import Path
+from lemon_async.client.publish import publish
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    publish(Path(sys.argv[1]), bytes(2_000_000))
+except OSError as failure:
+    print(failure.errno, failure.filename)
+"""
+
+
+def test_full_disk_leaves_the_old_file_and_no_other(tmp_path):
+    """Here the room ends in the middle of a write."""
     target = tmp_path / "cat.png"
-    target.mkdir()
-    with pytest.raises(OSError, match=r"cat\.png"):
-        publish(target, b"meow")
-    assert list(tmp_path.iterdir()) == [target]
+    target.write_bytes(b"old")
+    run = subprocess.run([sys.executable, "-c", FULL, target], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("27 ")  # EFBIG, which is how a quota ends
+    assert files(tmp_path) == {"cat.png": b"old"}
 
 
 def test_missing_folder_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"nowhere/cat\.png"):
         publish(tmp_path / "nowhere" / "cat.png", b"meow")
 
 
-def test_symbolic_link_is_replaced_and_not_followed(tmp_path):
-    """A link that somebody planted leads the bytes nowhere."""
+@pytest.mark.parametrize("replace", [True, False])
+def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
+    """A link that somebody planted leads the bytes nowhere, and one of the user's stays."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     link = tmp_path / "cat.png"
-    link.symlink_to(victim)
-    publish(link, b"meow")
+    for target in (victim, tmp_path / "nothing"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        with pytest.raises(OSError, match="is a symbolic link, which is neither" if replace else "exists already"):
+            publish(link, b"meow", replace=replace)
+        assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.png", "victim"]
     assert victim.read_bytes() == b"precious"
-    assert not link.is_symlink()
-    assert link.read_bytes() == b"meow"
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
@@ -79,13 +110,151 @@ def test_name_as_long_as_a_file_system_takes_is_written(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("replace", [True, False])
+def test_name_that_is_too_long_leaves_nothing(tmp_path, replace):
+    with pytest.raises(OSError, match="File name too long"):
+        publish(tmp_path / ("a" * 256), b"meow", replace=replace)
+    assert files(tmp_path) == {}
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_what_is_no_file_is_never_replaced(tmp_path, make):
+@pytest.mark.parametrize("replace", [True, False])
+def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
     """A device, a pipe or a folder under the name stays what it is."""
     target = tmp_path / "cat.png"
     make(target)
     before = target.lstat().st_mode
-    with pytest.raises(OSError, match=r"is a folder|something else than a file"):
-        publish(target, b"picture")
+    with pytest.raises(OSError, match=r"is a folder|something else than a file|exists already"):
+        publish(target, b"picture", replace=replace)
     assert target.lstat().st_mode == before
     assert list(tmp_path.iterdir()) == [target]
+
+
+# Drafts
+
+
+@pytest.fixture
+def draft(tmp_path):
+    draft = Draft.open(tmp_path)
+    yield draft
+    draft.discard()
+
+
+def test_draft_is_hidden_and_goes_when_it_is_discarded(draft, tmp_path):
+    draft.write(b"half a picture")
+    assert [path.name.startswith(".") for path in tmp_path.iterdir()] == [True]
+    draft.discard()
+    draft.discard()
+    assert files(tmp_path) == {}
+
+
+def test_draft_in_no_folder_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Draft.open(tmp_path / "nowhere")
+
+
+def test_draft_can_be_read_anywhere_and_written_on(draft, tmp_path):
+    draft.write(b"0123")
+    assert (draft.read_at(1, 2), draft.read_at(3, 9), draft.read_at(9, 1)) == (b"12", b"3", b"")
+    draft.write(memoryview(b"4567"))
+    assert draft.size_bytes == 8
+    draft.publish([tmp_path / "cat.png"], replace=False)
+    assert files(tmp_path) == {"cat.png": b"01234567"}
+
+
+def test_draft_can_begin_anew(draft, tmp_path):
+    draft.write(b"long and wrong")
+    draft.restart()
+    assert draft.size_bytes == 0
+    draft.write(b"right")
+    assert draft.publish([tmp_path / "cat.png"], replace=True) == tmp_path / "cat.png"
+    assert files(tmp_path) == {"cat.png": b"right"}
+
+
+def test_draft_takes_the_first_name_that_is_free(draft, tmp_path):
+    """Whatever has a name keeps it: a file, a folder, a link that leads nowhere."""
+    names = [tmp_path / name for name in ("file", "folder", "link", "free", "also free")]
+    names[0].write_bytes(b"old")
+    names[1].mkdir()
+    names[2].symlink_to("nowhere")
+    draft.write(b"new")
+    assert draft.publish(iter(names), replace=False) == tmp_path / "free"
+    draft.discard()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "free", "link"]
+    assert (names[0].read_bytes(), names[3].read_bytes()) == (b"old", b"new")
+
+
+def test_draft_that_finds_no_name_can_be_given_another(draft, tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"old")
+    draft.write(b"new")
+    with pytest.raises(FileExistsError):
+        draft.publish([tmp_path / "cat.png"], replace=False)
+    draft.publish([tmp_path / "cat-2.png"], replace=False)
+    assert files(tmp_path) == {"cat.png": b"old", "cat-2.png": b"new"}
+
+
+def test_folder_without_hard_links_is_no_obstacle(draft, tmp_path, monkeypatch):
+    """Memory cards and some network drives have none; nothing is clobbered there either."""
+
+    def refuse(*_args, **_options):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "cat.png").write_bytes(b"old")
+    draft.write(b"new")
+    draft.publish([tmp_path / "cat.png", tmp_path / "cat-2.png"], replace=False)
+    assert files(tmp_path) == {"cat.png": b"old", "cat-2.png": b"new"}
+
+
+# Killed
+
+KILLS = 200
+KILLED = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+from lemon_async.client.publish import publish
+
+folder, kills = Path(sys.argv[1]), int(sys.argv[2])
+target, chance, sizes = folder / "cat.png", random.Random(5), (700_000, 300_000)
+seen = {"none": 0, "old": 0, "new": 0, "part": 0, "left": 0}
+
+def state():
+    try:
+        content = target.read_bytes()
+    except FileNotFoundError:
+        return "none"
+    if content == b"old" * 1000:
+        return "old"
+    whole = any(content == bytes([size // 100_000]) * size for size in sizes)
+    return "new" if whole else "part"
+
+for kill in range(kills):
+    target.unlink(missing_ok=True)
+    if kill % 2:
+        target.write_bytes(b"old" * 1000)
+    child = os.fork()
+    if child == 0:
+        while True:
+            for size in sizes:
+                publish(target, bytes([size // 100_000]) * size)
+    time.sleep(chance.random() * 0.008)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    seen[state()] += 1
+    for left in folder.glob(".*"):
+        seen["left"] += 1
+        left.unlink()
+print(json.dumps(seen))
+"""
+
+
+def test_killed_at_any_moment_the_file_is_old_new_or_not_there(tmp_path):
+    """Two hundred processes that write it over and over are killed in the middle of that."""
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path, str(KILLS)], capture_output=True, text=True, check=True
+    )
+    seen = json.loads(run.stdout)
+    assert seen["part"] == 0
+    assert seen["none"] + seen["old"] + seen["new"] == KILLS
+    assert seen["left"] > KILLS / 20  # at least so many were hit while they wrote
+    assert seen["new"]

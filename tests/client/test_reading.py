@@ -268,7 +268,7 @@ ODD = {
     "path of bytes": (lambda folder: OddPath(b"/x"), "cannot be a file name: "),
     "path of a number": (lambda folder: OddPath(5), "cannot be a file name: "),
     "released view": (released_view, "reading it failed: operation forbidden on released memoryview"),
-    "bytes that raise": (lambda folder: OddBytes(b"x"), "reading it failed: boom"),
+    "bytes that raise": (lambda folder: OddBytes(b"x"), "the bytes are no known picture"),  # they are not asked
     "mapping that raises": (lambda folder: OddMapping(file_id="file-1"), "reading it failed: boom"),
     "attribute that raises": (lambda folder: OddAttribute(), "reading it failed: boom"),
     "text file": (text_file, "must give bytes, not str (a file is opened with mode 'rb')"),

@@ -745,7 +745,7 @@ async def test_job_of_a_model_that_is_no_text_is_polled_like_any_other(serve, ht
 
 async def test_what_was_learned_is_taken_over_by_the_next_session(connect):
     """Through JSON, as a file holds it; nothing learned yet is a state like any other."""
-    async with connect(durations={}) as session:
+    async with connect(durations={}, requests_per_minute=None) as session:
         assert session.requests_per_minute is None
         await session.generate("a cat", model="flux-pro")
         learned = orjson.loads(orjson.dumps(session.durations))

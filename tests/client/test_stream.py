@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import gzip
-from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -128,31 +127,17 @@ async def test_pieces_begin_and_end_anywhere(streaming, final, preview, piece_by
     content = preview(0) + preview(1) + final()
     pieces = [content[at : at + piece_bytes] for at in range(0, len(content), piece_bytes)]
     async with await streaming(*pieces) as session, session.stream("a cat", model=MODEL) as stream:
-        assert [getattr(picture, "index", None) for picture in await read_all(stream)] == [0, 1, None]
+        assert [getattr(picture, "index", None) for picture in await read_all(stream)] == [0, 1, 0]
 
 
-async def test_picture_of_megabytes_is_read_beside_the_loop(streaming):
-    """Its base64 is one line of the stream; a thread reads it, and none reads a short one."""
-    threads = Counting()
-    asyncio.get_running_loop().set_default_executor(threads)
-    for size, is_long in ((2_000_000, True), (1_000, False)):
-        text = base64.b64encode(bytes(size)).decode()
-        long = event("image_generation.completed", b64_json=text)
-        async with await streaming(long) as session, session.stream("a cat", model=MODEL) as stream:
-            before = threads.submitted
-            (picture,) = await read_all(stream)
-            assert picture.data.b64_json == text
-        assert threads.submitted - before == is_long
-
-
-class Counting(ThreadPoolExecutor):
-    """Counts what is done in threads."""
-
-    submitted = 0
-
-    def submit(self, *args, **kwargs):
-        self.submitted += 1
-        return super().submit(*args, **kwargs)
+@pytest.mark.parametrize("size", [1_000, 2_000_000])
+async def test_picture_of_megabytes_is_decoded_as_it_comes(streaming, size):
+    """Its base64 is one line of the stream, and never parsed in one step."""
+    text = base64.b64encode(bytes(size)).decode()
+    long = event("image_generation.completed", b64_json=text)
+    async with await streaming(long) as session, session.stream("a cat", model=MODEL) as stream:
+        (picture,) = await read_all(stream)
+        assert picture.data.content() == bytes(size)
 
 
 @pytest.mark.parametrize("piece_bytes", [7, 10_000])
@@ -267,3 +252,15 @@ async def test_service_that_is_not_there_sells_nothing(tiny):
         with pytest.raises(TransportError, match="nothing was sold"):
             async with session.stream(tiny):
                 pytest.fail("entered")
+
+
+async def test_finished_picture_of_the_stream_is_the_one_in_images(connect, tmp_path):
+    """One that was saved as it came is read from its file, and previews stay what they were for an error."""
+    async with connect() as session:
+        async with session.stream("a cat", model="gpt-image-2", partial_images=1) as stream:
+            pictures = [picture async for picture in stream]
+            for number, picture in enumerate(pictures):
+                await picture.save(tmp_path / f"{number}.png")
+        assert stream.images[0] is pictures[-1]
+        assert await stream.images[0].read() == (tmp_path / "1.png").read_bytes()
+    assert stream._delivered.partial[0].content() == (tmp_path / "0.png").read_bytes()

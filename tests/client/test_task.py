@@ -5,6 +5,8 @@ import contextlib
 import gc
 import logging
 import pickle
+import re
+import time
 import weakref
 
 import attrs
@@ -19,7 +21,7 @@ from lemon_async import (
     TaskLost,
     TaskTimeout,
 )
-from lemon_async.api.models import ImageData, TaskFault, TaskSnapshot
+from lemon_async.api.models import ImageData, Inline, TaskFault, TaskSnapshot
 from lemon_async.client.task import ImageTask
 from lemon_async.client.tokens import TaskReference, parse_reference
 
@@ -27,7 +29,7 @@ PENDING = TaskSnapshot(status="pending", task_id="ldtask_1", poll_url="/v1/tasks
 WORKING = attrs.evolve(PENDING, status="processing", progress=40.0)
 COMPLETED = attrs.evolve(PENDING, status="completed", images=(ImageData(url="https://cdn.test/1.png"),), created=5)
 FAILED = attrs.evolve(PENDING, status="failed", fault=TaskFault("Blocked.", "content_policy"))
-INLINE = TaskSnapshot(status="completed", images=(ImageData(b64_json="aGk="),))
+INLINE = TaskSnapshot(status="completed", images=(ImageData(inline=Inline(b"hi")),))
 
 
 @attrs.define
@@ -46,12 +48,8 @@ class Owner:
         task._update(attrs.evolve(FAILED, is_cancelled=True))
 
 
-async def nothing(_url):
-    return b""
-
-
 def make(snapshot=PENDING, owner=None, **options):
-    return ImageTask(owner or Owner(), snapshot, download=nothing, **options)
+    return ImageTask(owner or Owner(), snapshot, results=None, **options)
 
 
 async def start(*coroutines):
@@ -420,3 +418,77 @@ def test_token_is_the_reference_of_the_task():
 def test_inline_answer_has_nothing_to_resume():
     with pytest.raises(SessionMisuse, match="the service answered inline: there is no task to resume"):
         make(INLINE).resume_token()
+
+
+# How long it took
+
+
+async def test_seconds_are_those_from_the_submit_to_the_end():
+    task = make(request=GenerateRequest("a cat"), began_at=time.monotonic() - 100)
+    assert task.seconds is None
+    task._update(WORKING)
+    assert task.seconds is None
+    task._update(COMPLETED)
+    assert 100 <= task.seconds < 110
+    assert task.seconds == task.seconds
+
+
+async def test_seconds_of_a_task_that_ended_without_a_word_count_too():
+    task = make(request=GenerateRequest("a cat"), began_at=time.monotonic())
+    task._fail(TaskTimeout(task=task, reason="over"))
+    assert 0 <= task.seconds < 1
+
+
+@pytest.mark.parametrize("snapshot", [PENDING, COMPLETED, FAILED], ids=lambda snapshot: snapshot.status)
+def test_resumed_task_does_not_know_when_it_began(snapshot):
+    assert make(snapshot).seconds is None
+
+
+def test_inline_answer_takes_as_long_as_it_took():
+    task = make(INLINE, request=GenerateRequest("a cat"), began_at=time.monotonic() - 7)
+    assert 7 <= task.seconds < 17
+
+
+# In a notebook
+
+
+def test_notebook_shows_what_is_known_of_a_running_task():
+    task = make(WORKING, request=GenerateRequest("a cat", model="flux"), began_at=time.monotonic() - 12.2)
+    assert shown(task) == {
+        "id": "ldtask_1",
+        "status": "processing",
+        "progress": "40.0",
+        "age": "12 s",
+        "model": "flux",
+        "prompt": "a cat",
+    }
+
+
+def test_notebook_shows_how_a_task_ended():
+    request = GenerateRequest("a cat")
+    done = shown(make(attrs.evolve(COMPLETED, progress=100.0), request=request, began_at=time.monotonic() - 2))
+    assert done == {"id": "ldtask_1", "status": "completed", "seconds": "2.0", "model": "flux-pro", "prompt": "a cat"}
+    failed = shown(make(FAILED))
+    assert failed["error"].startswith("TaskFailed: task ldtask_1 failed: Blocked.")
+    assert failed.keys() == {"id", "status", "model", "error"}
+    assert shown(make(INLINE))["id"] == "answered inline"
+
+
+def test_notebook_shows_a_part_of_a_very_long_prompt():
+    assert len(shown(make(request=GenerateRequest("x" * 10**6)))["prompt"]) < 2000
+
+
+@pytest.mark.parametrize("attack", ["<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "a\u202eb\0"])
+def test_words_of_strangers_are_text_in_a_notebook(attack):
+    snapshot = attrs.evolve(FAILED, task_id=attack, model=attack, fault=TaskFault(attack, attack))
+    for task in (make(snapshot), make(attrs.evolve(WORKING, status=attack), request=GenerateRequest(attack))):
+        page = task._repr_html_()
+        assert "<img" not in page
+        assert "<script" not in page
+        assert not set("\u202e\0") & set(page)
+
+
+def shown(task):
+    """Return the rows of what a notebook shows."""
+    rows = re.findall(r"<th[^>]*>(.*?)</th><td[^>]*>(.*?)</td>", task._repr_html_(), re.DOTALL)
+    return dict(rows)

@@ -59,7 +59,7 @@ async def test_failed_drawing_is_told_and_not_kept(studio):
 async def test_closing_drops_what_waits():
     studio = Studio()
     await studio.open()
-    large = [asyncio.create_task(studio.draw(Picture("p", 900, 900, i))) for i in range(6)]
+    large = [asyncio.create_task(studio.draw(Picture("p", 900, 900, i))) for i in range(40)]
     await asyncio.sleep(0)
     studio.close()
     results = await asyncio.gather(*large, return_exceptions=True)

@@ -84,7 +84,8 @@ async def test_post_cut_before_the_connection_stands_is_not_sent(paid):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         base_url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        async with LemonSession("sk-x", base_url=base_url, retry=RetryPolicy(max_elapsed_s=0)) as session:
+        options = {"retry": RetryPolicy(max_elapsed_s=0), "requests_per_minute": 60_000}
+        async with LemonSession("sk-x", base_url=base_url, **options) as session:
             seen = await outcomes_of(session, map(paid.request, map(str, range(ROUNDS))), paid.send)
             assert session.unknown_submissions == ()
     assert {type(error) for error in seen} == {TransportError}

@@ -69,8 +69,8 @@ FAULTS = [
 async def test_poll_fault_twenty_times_in_a_row_is_survived(connect, emulator, action):
     """After twenty faults in a row the job is still polled, and its images arrive."""
     fault = emulator.fault("poll", action, times=IN_A_ROW)
-    # With a limit given, the first 429 does not teach the lowest documented tier, at which twenty polls take 20 s.
-    async with connect(timeouts=Timeouts(call_s=0.01), requests_per_minute=60_000) as session:
+    polling = PollPolicy(min_gap_s=0.001, max_gap_s=0.002, deadline_s=20, lost_after_s=0.02)
+    async with connect(timeouts=Timeouts(call_s=0.01), polling=polling) as session:
         images = await session.generate("tough", model="flux-pro")
     assert fault.hits == IN_A_ROW
     assert len(images) == 1

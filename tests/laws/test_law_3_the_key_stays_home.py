@@ -181,56 +181,59 @@ CANARY_SCRIPT = """
             print(refused)
 
     async def main():
-        async with Emulator(speed=6000, api_key=KEY) as emulator:
-            polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.1, lost_after_s=0)
-            options = dict(base_url=emulator.base_url, polling=polling, retry=RetryPolicy(max_elapsed_s=0),
-                           timeouts=Timeouts(submit_s=0.2, call_s=0.05))
-            faults = [("submit", Reset(at)) for at in ("accept", "request_head", "request_end", "response_body")]
-            faults += [("submit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole(), Vanish(),
-                                               Stuck(), Fail("no"), Result([]))]
-            faults += [("poll", a) for a in (Status(403), Garbage(), Blackhole(), Reset("response_body"))]
-            faults += [("cdn", a) for a in (Status(410), Garbage(), Reset("response_body"), Cut(9))]
-            points = ("accept", "request_body", "response_body")
-            faults += [("edit", Reset(at)) for at in points]
-            faults += [("edit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole())]
-            faults += [("edit", a) for a in (Stuck(), Fail("no"))]
-            faults += [("files", a) for a in (Status(401), Reset("request_body"), Garbage(), Blackhole())]
-            faults += [("models", a) for a in (Status(403), Reset("response_body"), Blackhole())]
+        polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.1, lost_after_s=0)
+        options = dict(polling=polling, retry=RetryPolicy(max_elapsed_s=0),
+                       timeouts=Timeouts(submit_s=0.2, call_s=0.05, download_s=0.6))
+        faults = [("submit", Reset(at)) for at in ("accept", "request_head", "request_end", "response_body")]
+        faults += [("submit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole(), Vanish(),
+                                           Stuck(), Fail("no"), Result([]))]
+        faults += [("poll", a) for a in (Status(403), Garbage(), Blackhole(), Reset("response_body"))]
+        faults += [("cdn", a) for a in (Status(410), Garbage(), Reset("response_body"), Cut(9))]
+        points = ("accept", "request_body", "response_body")
+        faults += [("edit", Reset(at)) for at in points]
+        faults += [("edit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole())]
+        faults += [("edit", a) for a in (Stuck(), Fail("no"))]
+        faults += [("files", a) for a in (Status(401), Reset("request_body"), Garbage(), Blackhole())]
+        faults += [("models", a) for a in (Status(403), Reset("response_body"), Blackhole())]
 
-            async def generate(lemon):
-                images = await lemon.generate("canary", model="flux-pro")
-                await images[0].read()
+        async def generate(lemon):
+            images = await lemon.generate("canary", model="flux-pro")
+            await images[0].read()
 
-            async def edit(lemon):
-                await lemon.edit("canary", image=[PICTURE, io.BytesIO(PICTURE)], model="flux-pro")
+        async def edit(lemon):
+            await lemon.edit("canary", image=[PICTURE, io.BytesIO(PICTURE)], model="flux-pro")
 
-            async def edit_stored(lemon):
-                stored = await lemon.upload(io.BytesIO(PICTURE), model="flux-pro")
-                print(stored, await lemon.files.list())
-                await lemon.edit("canary", image=stored, model="flux-pro")
+        async def edit_stored(lemon):
+            stored = await lemon.upload(io.BytesIO(PICTURE), model="flux-pro")
+            print(stored, await lemon.files.list())
+            await lemon.edit("canary", image=stored, model="flux-pro")
 
-            async def stream(lemon):
-                async with lemon.stream("canary", image=PICTURE, model="gpt-image-2", partial_images=2) as stream:
-                    print(stream, vars(stream))
-                    async for picture in stream:
-                        print(picture, stream)
+        async def stream(lemon):
+            async with lemon.stream("canary", image=PICTURE, model="gpt-image-2", partial_images=2) as stream:
+                print(stream, vars(stream))
+                async for picture in stream:
+                    print(picture, stream)
 
-            async def look(lemon):
-                print(await lemon.model("flux-pro"), lemon.spent, lemon.unknown_submissions)
-                await lemon.edit("canary", image="missing.png")
+        async def look(lemon):
+            print(await lemon.model("flux-pro"), lemon.spent, lemon.unknown_submissions)
+            await lemon.edit("canary", image="missing.png")
 
-            uses = {"edit": (edit, stream), "files": (edit_stored,), "models": (look,)}
-            for route, action in faults:
-                emulator.clear_faults()
+        uses = {"edit": (edit, stream), "files": (edit_stored,), "models": (look,)}
+
+        async def suffer(route, action):
+            async with Emulator(speed=6000, api_key=KEY) as emulator:
                 emulator.fault(route, action)
                 for use in uses.get(route, (generate,)):
-                    async with LemonSession(KEY, **options) as lemon:
+                    async with LemonSession(KEY, base_url=emulator.base_url, **options) as lemon:
                         print(lemon, vars(lemon), vars(lemon.files))
                         try:
                             await use(lemon)
                         except Exception as error:
                             show(error)
                         print(lemon.unknown_submissions, pickle.dumps(lemon.unknown_submissions))
+
+        for some in range(0, len(faults), 8):  # side by side: most of a hard day is waiting
+            await asyncio.gather(*(suffer(*fault) for fault in faults[some : some + 8]))
         try:
             LemonSession(KEY + "\\n", base_url="http://x.example")
         except Exception as error:

@@ -18,6 +18,7 @@ from lemon_async import (
     Outcomes,
     PartialImage,
     PollPolicy,
+    Progress,
     RetryPolicy,
     StoredFile,
     SubmissionUnknown,
@@ -90,6 +91,29 @@ async def maps(lemon: LemonSession, image: Image) -> None:
     lemon.map(["a cat"], sizes="big")  # type: ignore[call-arg]
     assert_type(lemon.requests_per_minute, int | None)
     assert_type(lemon.durations, Mapping[str, Any])
+
+
+def watch(progress: Progress) -> None:
+    assert_type(progress.total, int | None)
+    assert_type(progress.done, int)
+    assert_type(progress.failed, int)
+    assert_type(progress.in_flight, int)
+    assert_type(progress.submitting, int)
+    assert_type(progress.seconds, float)
+    assert_type(progress.status, str | None)
+
+
+async def progress(lemon: LemonSession, tasks: list[ImageTask]) -> None:
+    assert_type(await lemon.generate("a cat", progress=True), Images)
+    assert_type(await lemon.generate("a cat", progress=watch, model="flux-pro"), Images)
+    assert_type(await lemon.edit("a hat", image="cat.png", progress=print), Images)
+    assert_type(await lemon.vary("cat.png", progress=lambda progress: progress.done), Images)
+    assert_type(lemon.as_completed(tasks, progress=watch), AsyncGenerator[ImageTask, None])
+    async with lemon.map(["a cat"], progress=watch) as outcomes:
+        assert_type(outcomes.progress, Progress)
+    assert_type(tasks[0].seconds, float | None)
+    await lemon.generate("a cat", progress="yes")  # type: ignore[arg-type]
+    await lemon.submit("a cat", progress=True)  # type: ignore[call-arg]
 
 
 async def streams(lemon: LemonSession) -> None:

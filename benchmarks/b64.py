@@ -1,0 +1,259 @@
+"""Four pictures of 6 MiB as base64 in one answer: how long the event loop stands still, what it costs, what it takes.
+
+Every measurement has a fresh process, and the server one of its own. The stall is the longest time that a coroutine
+waited for its turn beyond the millisecond that it sleeps, while 40 such answers arrive at once. CPU is that of one
+picture: of taking a document in as its pieces arrive, beside `orjson.loads` and `pybase64.b64decode` of the same
+pieces; and of whole clients. Memory is the high-water mark of the resident set
+while one answer arrived, and was decoded, in a fresh process.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pybase64
+
+from benchmarks.charts import panels
+from benchmarks.processes import measured
+from lemon_async import LemonSession
+from lemon_async.api.converter import image_of
+from lemon_async.api.lifting import PIECE_BYTES, Lifter
+
+ROUNDS = 3
+ANSWERS = 40
+PICTURES = 4
+PICTURE_BYTES = 6 * 1024 * 1024
+REPEATS = 7
+MOST_STALL_MS = 10.0
+MOST_CPU = 1.2
+MOST_MEMORY = 2.5
+KEY = "sk-benchmark-0123456789"
+PROMPT = "A white cat on a windowsill"
+MODEL = "gpt-image-2"
+
+Job = Callable[[], Any]
+Client = Callable[[str], AbstractAsyncContextManager[Job]]
+
+
+def document() -> bytes:
+    """Return an answer with pictures that begin as a PNG does."""
+    content = b"\x89PNG\r\n\x1a\n" + os.urandom(PICTURE_BYTES - 8)
+    entry = b'{"b64_json":"%b"}' % base64.b64encode(content)
+    return b'{"created":1706000000,"data":[%b]}' % b",".join([entry] * PICTURES)
+
+
+async def serve() -> None:
+    """Print the port, and answer every request with the same pictures."""
+    body = document()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+                for at in range(0, len(answer), PIECE_BYTES):
+                    writer.write(answer[at : at + PIECE_BYTES])
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1000)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+@asynccontextmanager
+async def lemon(base_url: str) -> AsyncGenerator[Job, None]:
+    """`LemonSession.generate`; the bytes are here when it returns."""
+    async with LemonSession(KEY, base_url=base_url, requests_per_minute=1_000_000, max_submits=ANSWERS) as session:
+
+        async def job() -> int:
+            images = await session.generate(PROMPT, model=MODEL, n=PICTURES)
+            return sum(len(image.data.content()) for image in images)
+
+        yield job
+
+
+@asynccontextmanager
+async def by_hand(base_url: str) -> AsyncGenerator[Job, None]:
+    """aiohttp, orjson and pybase64."""
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(base_url, headers=headers, connector=connector) as session:
+
+        async def job() -> int:
+            body = orjson.dumps({"prompt": PROMPT, "model": MODEL, "n": PICTURES})
+            async with session.post("/v1/images/generations", data=body) as answer:
+                return sum(map(len, decoded(await answer.read())))
+
+        yield job
+
+
+@asynccontextmanager
+async def openai_sdk(base_url: str) -> AsyncGenerator[Job, None]:
+    """`images.generate` of the OpenAI SDK, and `base64.b64decode`, as its documentation has it."""
+    from openai import AsyncOpenAI  # noqa: PLC0415 - a large import that the others do without
+
+    async with AsyncOpenAI(api_key=KEY, base_url=f"{base_url}/v1", max_retries=0) as client:
+
+        async def job() -> int:
+            answer = await client.images.generate(prompt=PROMPT, model=MODEL, n=PICTURES)
+            return sum(len(base64.b64decode(image.b64_json or "")) for image in answer.data or ())
+
+        yield job
+
+
+CLIENTS: dict[str, Client] = {"lemon_async": lemon, "hand_written": by_hand, "openai_sdk": openai_sdk}
+
+
+def decoded(body: bytes) -> list[bytes]:
+    """Return the pictures of an answer, in the way that costs least."""
+    return [pybase64.b64decode(entry["b64_json"], validate=True) for entry in orjson.loads(body)["data"]]
+
+
+def lifted(pieces: list[bytes]) -> list[bytes]:
+    """Return the pictures of an answer as they arrive."""
+    lifter = Lifter()
+    for piece in pieces:
+        lifter.feed(piece)
+    whole = lifter.end()
+    return [image_of(entry, whole.pictures).content() for entry in orjson.loads(whole.skeleton)["data"]]
+
+
+async def longest_stall_ms(job: Job, answers: int) -> float:
+    """Return how long a coroutine waited for its turn at most, while so many answers arrived at once."""
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            started = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - started - 0.001)
+
+    beating = asyncio.create_task(beat())
+    jobs = []
+    for _ in range(answers):  # forty requests that are made in one turn of the loop are not what is measured
+        jobs.append(asyncio.ensure_future(job()))
+        await asyncio.sleep(0)
+    sizes = await asyncio.gather(*jobs)
+    beating.cancel()
+    assert sizes == [PICTURES * PICTURE_BYTES] * answers  # noqa: S101 - a benchmark of nothing is none
+    return longest * 1e3
+
+
+async def measure_client(name: str, base_url: str) -> None:
+    """Measure a client in this process, and print its figures."""
+    async with CLIENTS[name](base_url) as job:
+        before = _resident_bytes()
+        await job()
+        peak = (_resident_bytes() - before) / (PICTURES * PICTURE_BYTES)
+        stall_ms = await longest_stall_ms(job, ANSWERS)
+        cpu_ms = []
+        for _ in range(REPEATS):
+            started = time.process_time()
+            await job()
+            cpu_ms.append((time.process_time() - started) * 1e3 / PICTURES)
+    print(json.dumps({"stall_ms": stall_ms, "cpu_ms_per_picture": statistics.median(cpu_ms), "peak_memory": peak}))
+
+
+def _resident_bytes() -> int:
+    """Return the most that was ever resident, as Linux counts it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure_core() -> None:
+    """Compare lifting with parsing and decoding, on the same pieces in memory."""
+    body = document()
+    pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
+    assert lifted(pieces) == decoded(body)  # noqa: S101 - likewise
+    ours, others = [], []
+    for _ in range(REPEATS * 3):
+        ours.append(_cpu_ms(lambda: lifted(pieces)))
+        others.append(_cpu_ms(lambda: decoded(body)))
+    print(json.dumps({"lifted_ms": statistics.median(ours), "orjson_and_pybase64_ms": statistics.median(others)}))
+
+
+def _cpu_ms(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return (time.process_time() - started) * 1e3 / PICTURES
+
+
+async def play_round() -> dict[str, dict[str, float]]:
+    """Return the figures of every client, and of the core."""
+    command = [sys.executable, "-m", "benchmarks.b64", "serve"]
+    server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
+        base_url = f"http://127.0.0.1:{int(await server.stdout.readline())}"
+        figures = {name: await measured("benchmarks.b64", name, base_url) for name in CLIENTS}
+    finally:
+        server.kill()
+        await server.wait()
+    return {**figures, "core": await measured("benchmarks.b64", "core")}
+
+
+def run() -> dict[str, Any]:
+    """Return the medians, and the longest stall of all rounds."""
+    rounds = [asyncio.run(play_round()) for _ in range(ROUNDS)]
+    figures: dict[str, Any] = {
+        name: {key: round(statistics.median(each[name][key] for each in rounds), 2) for key in rounds[0][name]}
+        for name in rounds[0]
+    }
+    for name in CLIENTS:
+        figures[name]["stall_ms"] = round(max(each[name]["stall_ms"] for each in rounds), 2)
+    cores = [each["core"] for each in rounds]
+    cpu = statistics.median(each["lifted_ms"] / each["orjson_and_pybase64_ms"] for each in cores)
+    bars = {
+        "stall_ms": (figures["lemon_async"]["stall_ms"], MOST_STALL_MS),
+        "cpu_to_orjson_and_pybase64": (round(cpu, 3), MOST_CPU),
+        "peak_memory_to_decoded_bytes": (figures["lemon_async"]["peak_memory"], MOST_MEMORY),
+    }
+    return {
+        "rounds": ROUNDS,
+        "answers": ANSWERS,
+        **figures,
+        "bars": {name: {"value": value, "most": most, "is_met": value <= most} for name, (value, most) in bars.items()},
+        "missed": [name for name, (value, most) in bars.items() if value > most],
+    }
+
+
+def chart(figures: dict[str, Any], path: Path) -> None:
+    """Draw stall and CPU by client into a PNG."""
+    labels = {"lemon_async": "lemon_async", "by hand, aiohttp": "hand_written", "OpenAI SDK": "openai_sdk"}
+    grey = ("by hand, aiohttp", "OpenAI SDK")
+    with panels(path, 2) as (upper, lower):
+        upper.bars(
+            "Longest stall of the event loop while 40 answers of 4 pictures arrive, ms",
+            {label: figures[name]["stall_ms"] for label, name in labels.items()},
+            grey=grey,
+            bar=MOST_STALL_MS,
+        )
+        lower.bars(
+            "CPU of the client per picture of 6 MiB, ms",
+            {label: figures[name]["cpu_ms_per_picture"] for label, name in labels.items()},
+            grey=grey,
+        )
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve"]:
+            asyncio.run(serve())
+        case ["core"]:
+            measure_core()
+        case [client, address]:
+            asyncio.run(measure_client(client, address))

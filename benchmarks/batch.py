@@ -1,0 +1,91 @@
+"""2,000 pictures of 2 MB through `LemonSession.map` and `Image.save`: memory that does not grow.
+
+Service and CDN run in a process of their own. A file is removed as soon as it is saved, to spare the disk; outcomes are
+kept, as a caller may who makes a contact sheet of them in the end. Reads `/proc`, so Linux only.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cdn import linked
+from benchmarks.edit_memory import resident_mb
+from benchmarks.processes import measured
+from lemon_async import LemonSession, Outcome
+
+PICTURES = 2_000
+PICTURE_BYTES = 2_000_000
+SETTLED_AFTER = 100
+IN_FLIGHT = 16
+SAMPLE_EVERY = 10
+BAR_MB = 32.0
+KEY = "sk-benchmark-0123456789"
+RPM = 1_000_000  # as many as there can be: pacing is not what is measured
+
+
+async def save_all(base_url: str) -> dict[str, Any]:
+    """Save every picture, and return the sizes of this process on the way."""
+    resident: list[float] = []
+    kept: list[Outcome] = []
+    prompts = (f"cat {number}" for number in range(PICTURES))
+    started, cpu = time.monotonic(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        session = LemonSession(KEY, base_url=base_url, requests_per_minute=RPM)
+        async with session, session.map(prompts, model="dall-e-3", in_flight=IN_FLIGHT) as outcomes:
+            async for outcome in outcomes:
+                await save(outcome, Path(folder) / f"{outcome.index}.png")
+                kept.append(outcome)
+                if len(kept) % SAMPLE_EVERY == 0:
+                    resident.append(resident_mb("VmRSS"))
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "cpu_ms_per_picture": round((time.process_time() - cpu) * 1e3 / PICTURES, 2),
+        "saved": len(kept),
+        "resident_mb": [round(size, 1) for size in resident],
+    }
+
+
+async def save(outcome: Outcome, path: Path) -> None:
+    """Save a picture, look at the file, and remove it.
+
+    Raises:
+        RuntimeError: It is not what the service has drawn.
+    """
+    if outcome.images is None:
+        raise RuntimeError(f"no picture: {outcome.error}")
+    await outcome.images[0].save(path)
+    size_bytes = path.stat().st_size
+    path.unlink()
+    if size_bytes != PICTURE_BYTES:
+        raise RuntimeError(f"a file has {size_bytes} bytes")
+
+
+async def measure() -> dict[str, Any]:
+    """Serve in one process, save in another."""
+    async with linked(PICTURE_BYTES) as base_url:
+        return await measured("benchmarks.batch", base_url)
+
+
+def run() -> dict[str, Any]:
+    """Return the figures, and how far the resident size moved after the first pictures."""
+    figures = asyncio.run(measure())
+    sizes = figures.pop("resident_mb")[SETTLED_AFTER // SAMPLE_EVERY - 1 :]
+    growth_mb = round(max(sizes) - sizes[0], 1)
+    return {
+        "pictures": PICTURES,
+        "picture_mb": PICTURE_BYTES / 1e6,
+        **figures,
+        "resident_mb_after_100": sizes[0],
+        "resident_mb_least_and_most": [min(sizes), max(sizes)],
+        "growth_mb": growth_mb,
+        "bar_mb": BAR_MB,
+        "is_met": growth_mb <= BAR_MB,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(save_all(*sys.argv[1:]))))

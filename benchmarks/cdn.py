@@ -1,0 +1,55 @@
+"""A service whose jobs are answered with a link, and the host behind the links: one PNG of as many bytes as wanted.
+
+`python -m benchmarks.cdn 6291456` prints its port, and serves until it is killed.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import count
+
+from benchmarks.edit_memory import padded_png
+from benchmarks.stub import Connection, Service
+
+_ANSWER = b'{"created":1706000000,"data":[{"url":"http://127.0.0.1:%d/%d.png"}]}'
+
+
+class Links(Service):
+    """Answers a submit with a link, and everything else with the picture."""
+
+    def __init__(self, picture: bytes) -> None:
+        super().__init__()
+        self.port = 0
+        self._numbers = count()
+        self._picture = picture
+
+    def answer(self, line: bytes, body: bytes) -> bytes:  # noqa: ARG002
+        """Return what answers a request, given its first line."""
+        return _ANSWER % (self.port, next(self._numbers)) if line.startswith(b"POST ") else self._picture
+
+
+@asynccontextmanager
+async def linked(size_bytes: int) -> AsyncGenerator[str, None]:
+    """Run this module in a process of its own, and return its address."""
+    command = [sys.executable, "-m", "benchmarks.cdn", str(size_bytes)]
+    server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
+        yield f"http://127.0.0.1:{int(await server.stdout.readline())}"
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def serve(size_bytes: int) -> None:
+    """Print the port, and serve until the end of the process."""
+    links = Links(padded_png(size_bytes))
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(links), "127.0.0.1", 0, backlog=1000)
+    links.port = server.sockets[0].getsockname()[1]
+    print(links.port, flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))

@@ -1,0 +1,195 @@
+"""What 64 downloads of 6 MiB at once take, from another process of this machine: stalls, CPU and memory.
+
+Beside `Image.save` and `Image.read` stands what one writes by hand: with aiohttp in pieces to a file, with aiohttp
+into memory, and with httpx (that of the OpenAI SDK, which has no download of its own). None of these checks anything,
+syncs a file or goes on after a break. All 64 are asked for at once; how many of them the library has under way is its
+own limit. Every measurement has a fresh process. A stall is how much later than asked for a coroutine gets its turn;
+of that, what the loop's own thread was computing is told apart from what the system gave to others. Linux only.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from benchmarks.cdn import linked
+from benchmarks.edit_memory import resident_mb
+from benchmarks.processes import measured
+from lemon_async import Image, LemonSession
+
+ROUNDS = 3
+PICTURES = 64
+PICTURE_BYTES = 6 * 1024 * 1024
+WARM_UP_PICTURES = 4
+TICK_S = 0.001
+BAR_STALL_MS = 10.0
+KEY = "sk-benchmark-0123456789"
+RPM = 1_000_000  # as many as there can be: pacing is not what is measured
+
+Fetch = Callable[[Path], Awaitable[object]]
+Client = Callable[[str], AbstractAsyncContextManager[Fetch]]
+
+
+@asynccontextmanager
+async def images_of(base_url: str) -> AsyncGenerator[Iterator[Image], None]:
+    """Return pictures with a link each."""
+    async with LemonSession(KEY, base_url=base_url, requests_per_minute=RPM) as session:
+        made = [await session.generate("a cat", model="dall-e-3") for _ in range(WARM_UP_PICTURES + PICTURES)]
+        yield iter([images[0] for images in made])
+
+
+@asynccontextmanager
+async def save(base_url: str) -> AsyncGenerator[Fetch, None]:
+    """`Image.save`."""
+    async with images_of(base_url) as images:
+        yield lambda path: next(images).save(path)
+
+
+@asynccontextmanager
+async def read(base_url: str) -> AsyncGenerator[Fetch, None]:
+    """`Image.read`."""
+    async with images_of(base_url) as images:
+        yield lambda _path: next(images).read()
+
+
+@asynccontextmanager
+async def aiohttp_file(base_url: str) -> AsyncGenerator[Fetch, None]:
+    """Write as one does by hand: pieces, as they come, to a file."""
+    async with aiohttp.ClientSession() as session:
+
+        async def fetch(path: Path) -> None:
+            async with session.get(f"{base_url}/1.png") as answer:
+                answer.raise_for_status()
+                with path.open("wb") as file:
+                    async for piece in answer.content.iter_chunked(65536):
+                        file.write(piece)
+
+        yield fetch
+
+
+@asynccontextmanager
+async def aiohttp_memory(base_url: str) -> AsyncGenerator[Fetch, None]:
+    """Read the whole answer."""
+    async with aiohttp.ClientSession() as session:
+
+        async def fetch(_path: Path) -> bytes:
+            async with session.get(f"{base_url}/1.png") as answer:
+                answer.raise_for_status()
+                return await answer.read()
+
+        yield fetch
+
+
+@asynccontextmanager
+async def httpx_file(base_url: str) -> AsyncGenerator[Fetch, None]:
+    """Read the whole answer, and write it."""
+    import httpx2  # noqa: PLC0415 - it comes with the OpenAI SDK
+
+    limits = httpx2.Limits(max_connections=PICTURES)
+    async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
+
+        async def fetch(path: Path) -> None:
+            answer = await client.get(f"{base_url}/1.png")
+            answer.raise_for_status()
+            path.write_bytes(answer.content)
+
+        yield fetch
+
+
+CLIENTS: dict[str, Client] = {
+    "save": save,
+    "aiohttp_file": aiohttp_file,
+    "read": read,
+    "aiohttp_memory": aiohttp_memory,
+    "httpx_file": httpx_file,
+}
+
+
+class Stalls:
+    """Measures how much too late a coroutine gets its turn."""
+
+    def __init__(self) -> None:
+        self.late_s: list[float] = []
+        self.computed_s: list[float] = []
+
+    async def watch(self) -> None:
+        """Go on until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due, cpu_s = loop.time() + TICK_S, time.thread_time()
+            await asyncio.sleep(TICK_S)
+            late_s = max(loop.time() - due, 0.0)
+            self.late_s.append(late_s)
+            self.computed_s.append(min(late_s, time.thread_time() - cpu_s))
+
+
+async def measure(name: str, base_url: str) -> None:
+    """Measure one client in this process, and print its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with CLIENTS[name](base_url) as fetch:
+            await asyncio.gather(*(fetch(Path(folder) / f"warm-{number}.png") for number in range(WARM_UP_PICTURES)))
+            figures = await _measured(fetch, Path(folder))
+    print(json.dumps(figures))
+
+
+async def _measured(fetch: Fetch, folder: Path) -> dict[str, float]:
+    idle_mb = resident_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
+    stalls = Stalls()
+    watching = asyncio.create_task(stalls.watch())
+    await asyncio.sleep(0.05)
+    cpu, started = time.process_time(), time.monotonic()
+    kept = await asyncio.gather(*(fetch(folder / f"{number}.png") for number in range(PICTURES)))
+    cpu_s, seconds = time.process_time() - cpu, time.monotonic() - started
+    watching.cancel()
+    del kept
+    return {
+        "stall_ms_max": max(stalls.late_s) * 1e3,
+        "computing_ms_max": max(stalls.computed_s) * 1e3,
+        "stall_ms_p99": statistics.quantiles(stalls.late_s, n=100)[-1] * 1e3,
+        "cpu_ms_per_picture": cpu_s * 1e3 / PICTURES,
+        "seconds": seconds,
+        "above_idle_mb": resident_mb("VmHWM") - idle_mb,
+    }
+
+
+async def play_round(number: int) -> dict[str, dict[str, float]]:
+    """Return the figures of every client; who comes first changes from round to round."""
+    names = list(CLIENTS)
+    names = names[number % len(names) :] + names[: number % len(names)]
+    async with linked(PICTURE_BYTES) as base_url:
+        return {name: await measured("benchmarks.download", name, base_url) for name in names}
+
+
+def run() -> dict[str, Any]:
+    """Return the medians per client, and the longest stall of all rounds."""
+    rounds = [asyncio.run(play_round(number)) for number in range(ROUNDS)]
+    clients = {
+        name: {key: round(statistics.median(each[name][key] for each in rounds), 2) for key in rounds[0][name]}
+        for name in CLIENTS
+    }
+    worst = {
+        key: {name: round(max(each[name][key] for each in rounds), 2) for name in CLIENTS}
+        for key in ("stall_ms_max", "computing_ms_max")
+    }
+    return {
+        "rounds": ROUNDS,
+        "pictures": PICTURES,
+        "picture_mib": PICTURE_BYTES // 2**20,
+        **clients,
+        "worst": worst,
+        "bar_stall_ms": BAR_STALL_MS,
+        "is_met": {key: max(each["save"], each["read"]) <= BAR_STALL_MS for key, each in worst.items()},
+    }
+
+
+if __name__ == "__main__":
+    asyncio.run(measure(*sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""What becomes of the results of a command: files, lines on stdout, pictures in the terminal, a page of them all."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from os import environ
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from lemon_async.api.errors import LemonError, Problem
+from lemon_async.api.requests import Request
+from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
+from lemon_async.cli.output import json_text, plain
+from lemon_async.cli.preview import Preview
+from lemon_async.cli.records import failure_record, model_of, picture_record
+from lemon_async.cli.telling import complain, print_line, say_aside, tell_failure, tell_link
+from lemon_async.client.fanout import Outcome
+from lemon_async.client.image import Image
+from lemon_async.client.images import Images
+from lemon_async.client.sheet import sheet
+
+__all__ = ["Delivery", "Wishes"]
+
+
+@attrs.frozen(kw_only=True)
+class Wishes:
+    """What the options of a command say about its results; see `options.results`."""
+
+    output: str = "."
+    sheet: str | None = None
+    as_json: bool = False
+    preview: str | None = None
+    is_quiet: bool = False
+
+    def find_problems(self, *, jobs: int) -> tuple[Problem, ...]:
+        """Return why it cannot be so, as far as can be told without making folders."""
+        return (*Destination.find_problems(self.output, jobs=jobs), *sheet_problems(self.sheet, self.output))
+
+
+@attrs.frozen(kw_only=True)
+class Delivery:
+    """Hands results over.
+
+    Attributes:
+        destination: Where pictures go.
+        pick_up: The command that picks a pending task up again, without its id; empty when there is none.
+        as_json: Whether stdout gets JSON instead of paths.
+        preview: The terminal that shows them, if one does.
+        sheet: Where the page of all of them goes, if there is to be one.
+    """
+
+    destination: Destination
+    pick_up: str = ""
+    as_json: bool = False
+    preview: Preview | None = None
+    sheet: Path | None = None
+
+    @classmethod
+    def prepare(cls, wishes: Wishes, *, jobs: int, pick_up: str) -> Self:
+        """Make the folders and try to write to them, before anything is paid.
+
+        Raises:
+            ContractError: They cannot be written to.
+        """
+        return cls(
+            destination=Destination.prepare(wishes.output, jobs=jobs),
+            pick_up=pick_up,
+            as_json=wishes.as_json,
+            preview=Preview.find(wishes.preview, environ),
+            sheet=prepare_sheet(wishes.sheet) if wishes.sheet else None,
+        )
+
+    async def save(self, image: Image, images: Images, request: Request | None, *, label: str, index: int) -> int:
+        """Save a picture, tell where it is and perhaps show it; return the exit code of that."""
+        try:
+            name = label or image.revised_prompt or ""
+            path = await self.destination.save(image, images, label=name, index=index, model=model_of(request))
+        except asyncio.CancelledError:
+            if image.url and images.task_id is None:  # no task that could be picked up
+                tell_link(image.url)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it never ends the rest
+            self._tell_not_saved(error, image, request, label=label, index=index)
+            return 1
+        line = plain(path)
+        if self.as_json:
+            line = _json_line(picture_record(image, images, request, index=index, path=path))
+        codes: str | None = None
+        try:
+            codes = await self.preview.drawn(path) if self.preview else None
+        finally:  # the picture is there, whatever interrupts its drawing
+            is_told = print_line(line, about=path)
+        if self.preview and codes:
+            self.preview.show(codes)
+        return int(not is_told)
+
+    def refused(self, error: Exception, request: Request | None, *, label: str, index: int) -> int:
+        """Tell of a job that ended without pictures; return the exit code of the telling."""
+        tell_failure(error, label, self.pick_up)
+        if not self.as_json:
+            return 0
+        return int(not print_line(_json_line(failure_record(error, request, index=index)), about=label))
+
+    async def write_sheet(self, outcomes: Sequence[Outcome]) -> int:
+        """Write the page of what has ended, if there is to be one; return the exit code of that."""
+        if self.sheet is None or not outcomes:
+            return 0
+        try:
+            page = await sheet(outcomes, self.sheet)
+        except (LemonError, OSError) as error:
+            complain(error, "--sheet")
+            return 1
+        say_aside(f"sheet: {page.path}")
+        return 0
+
+    def _tell_not_saved(
+        self, error: Exception, image: Image, request: Request | None, *, label: str, index: int
+    ) -> None:
+        complain(error, label)
+        if image.url:
+            tell_link(image.url)
+        if self.as_json:
+            print_line(_json_line(failure_record(error, request, index=index, url=image.url)), about=label)
+
+
+def _json_line(record: Mapping[str, Any]) -> str:
+    try:
+        return json_text(record)
+    except RecursionError:  # what the service says of its usage can be anything
+        return json_text({**record, "usage": None})

@@ -1,0 +1,79 @@
+"""What is said while jobs run: paths or JSON to stdout, the rest to stderr, all of it around the progress bar."""
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+from lemon_async.api.errors import TaskTimeout
+from lemon_async.api.quoting import told
+from lemon_async.cli.output import plain
+from lemon_async.client.task import ImageTask
+
+__all__ = ["Notes", "complain", "note", "print_line", "say_aside", "tell_failure", "tell_link", "tell_what_is_open"]
+
+
+class Notes(logging.Handler):
+    """Prints what the library warns of, around the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        note(record.getMessage())
+
+
+def note(text: str) -> None:
+    """Print what is worth knowing, and no error."""
+    say_aside(f"note: {text}")
+
+
+def complain(error: Exception, label: str = "") -> None:
+    """Print an error as text, without a traceback."""
+    say_aside(f"error: {_prefix(label)}{error if str(error) else told(error)}")
+
+
+def say_aside(text: str) -> None:
+    """Print a line to stderr."""
+    tqdm.write(plain(text), file=sys.stderr)
+
+
+def print_line(text: str, *, about: object) -> bool:
+    """Print a line to stdout, and tell whether that worked; if not, what it is about is said on stderr."""
+    try:
+        tqdm.write(text, file=sys.stdout)  # around the bar, which a plain write would run into
+        sys.stdout.flush()
+    except (OSError, UnicodeError) as error:  # a closed pipe, an odd encoding: not the other jobs' failure
+        complain(error, str(about))
+        return False
+    return True
+
+
+def tell_failure(error: Exception, label: str, pick_up: str) -> None:
+    """Say what went wrong; of a task that is not over, what a shell can do about it, instead of what Python can."""
+    if not isinstance(error, TaskTimeout):
+        complain(error, label)
+        return
+    state = f"is not finished: {error.reason}. It may still finish and be billed"
+    advice = f"; to pick it up again: {pick_up} {shlex.quote(error.task_id or '')}" if pick_up else ""
+    say_aside(f"error: {_prefix(label)}task {error.task_id} {state}{advice}")
+
+
+def tell_link(url: str) -> None:
+    """Say how to get at a picture that was not saved."""
+    say_aside(f"the picture is paid for; its link, good for some hours: {url}")
+
+
+def tell_what_is_open(pending: Iterable[ImageTask], pick_up: str) -> None:
+    """Say what goes on after an interruption, and with which command it is picked up again, if there is one."""
+    ids = [plain(task.id) for task in pending if task.id is not None]
+    if ids and pick_up:
+        say_aside("interrupted; these tasks go on and are billed. To pick them up again:")
+        for task_id in ids:
+            say_aside(f"  {pick_up} {shlex.quote(task_id)}")
+    elif ids:
+        say_aside(f"interrupted; the emulator ends with this command, and with it: {' '.join(ids)}")
+
+
+def _prefix(label: str) -> str:
+    return f"{label}: " if label else ""

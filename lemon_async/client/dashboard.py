@@ -1,0 +1,53 @@
+"""A session at a glance, as text and for notebooks; the key is in neither."""
+
+from collections import Counter
+
+from lemon_async.client.engine import Engine
+from lemon_async.show.html import facts_table
+
+__all__ = ["line", "table"]
+
+_MOST_STATUSES = 6
+
+
+def line(engine: Engine) -> str:
+    """Return the session of an engine as one line."""
+    state = "closed" if engine.life.is_closed else "open"
+    return (
+        f"<LemonSession {engine.origin} [{state} | {engine.submissions.under_way} submits | "
+        f"{len(engine.poller)} tasks pending, {engine.poller.under_way} polls]>"
+    )
+
+
+def table(engine: Engine) -> str:
+    """Return the session of an engine as a piece of HTML."""
+    spent = engine.tasks.account.spent(engine.submissions.doubted)
+    rows = (
+        ("origin", engine.origin),
+        ("state", "closed" if engine.life.is_closed else "open"),
+        ("requests per minute", _pace(engine)),
+        ("pending tasks", _statuses(engine)),
+        ("under way", _under_way(engine)),
+        ("sold", f"{spent.sold} ({spent.settled} settled, {spent.released} released, {spent.open} open)"),
+        ("unknown submissions", spent.unknown),
+    )
+    return facts_table(rows, title="LemonSession")
+
+
+def _pace(engine: Engine) -> str:
+    budget = engine.gate.budget
+    if budget._given is not None:
+        return f"{budget.requests_per_minute} (given: {budget._given})"
+    known = budget.requests_per_minute
+    return "not known yet" if known is None else f"{known} (learned)"
+
+
+def _statuses(engine: Engine) -> str:
+    counts = Counter(task.status for task in engine.poller.pending)
+    words = [f"{number} {status:.40}" for status, number in counts.most_common(_MOST_STATUSES)]
+    return ", ".join([*words, "…"] if len(counts) > _MOST_STATUSES else words) or "none"
+
+
+def _under_way(engine: Engine) -> str:
+    submits, polls, downloads = engine.submissions.under_way, engine.poller.under_way, engine.tasks._downloads.under_way
+    return f"{submits} submits, {polls} polls, {downloads} downloads"

@@ -1,0 +1,165 @@
+"""What files of pictures are called: by the user, or by a template whose values are strangers' words.
+
+Nothing that a server said becomes a path: it is cut down to letters, digits and dashes first.
+"""
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterator, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from lemon_async.api.errors import ContractError, Problem
+from lemon_async.api.quoting import quoted
+
+__all__ = ["Template", "alternatives", "checked_folder", "checked_target", "slug_of", "suffix_of"]
+
+_LONGEST_NAME_BYTES = 255
+_LONGEST_SLUG = 48
+_LONGEST_SLUG_BYTES = 120
+_LONGEST_SPEC = 4
+_MOST_ALTERNATIVES = 10_000
+_SUFFIXES = {"jpeg": ".jpg"}
+# Windows opens a device under these names, whatever comes after the first dot.
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+    | {f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"}
+)
+# They make `gnp.exe` out of `exe.png` where it is shown.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_KEYS: Mapping[str, Any] = {
+    "index": 0,
+    "slug": "a-white-cat",
+    "model": "flux-pro",
+    "task_id": "ldtask_0123",
+    "created": 0,
+    "format": "png",
+    "width": 1024,
+    "height": 1024,
+}
+
+
+def suffix_of(picture_format: str) -> str:
+    """Return what the names of files of this format end in, dot included."""
+    return _SUFFIXES.get(picture_format, f".{picture_format}")
+
+
+def slug_of(text: object, *, default: str = "image") -> str:
+    """Return text as a part of a file's name: small letters, digits, dashes, of any script; `default` without any."""
+    words = unicodedata.normalize("NFC", str(text)[: 8 * _LONGEST_SLUG]).lower()
+    slug = re.sub(r"\W+", "-", words).strip("-_")[:_LONGEST_SLUG]
+    slug = slug.encode("utf-8", "ignore")[:_LONGEST_SLUG_BYTES].decode("utf-8", "ignore").strip("-_")
+    if slug.upper() in _DEVICES:
+        return f"{default}-{slug}"
+    return slug or default
+
+
+def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
+    """Return the path of a file that can exist on any system.
+
+    Args:
+        path: What the user wants to call it.
+        whose: Which picture it is for, to be told.
+
+    Raises:
+        ContractError: It names no file.
+    """
+    try:
+        text = fspath(path)
+        if not isinstance(text, str):
+            raise TypeError("must be a path as text")  # noqa: TRY301 - one place words the refusal
+        target = Path(text)
+    except Exception as odd:
+        raise _refusal("path", f"must be a path, not {quoted(path)}", whose) from odd
+    fault = _fault_of_name(target.name)
+    if "\0" in text:
+        fault = "must not hold a NUL character"
+    if fault is not None:
+        raise _refusal("path", f"{fault}: {quoted(text)}", whose)
+    return target
+
+
+def checked_folder(folder: str | PathLike[str]) -> Path:
+    """Return the path of a folder, whether it exists or not.
+
+    Raises:
+        ContractError: It cannot be one.
+    """
+    try:
+        path = Path(folder)
+    except TypeError as odd:
+        raise _refusal("folder", f"must be a path, not {quoted(folder)}") from odd
+    if "\0" in str(path):
+        raise _refusal("folder", f"must not hold a NUL character: {quoted(str(path))}")
+    return path
+
+
+def alternatives(path: Path) -> Iterator[Path]:
+    """Yield `path` and, for when that is not free, `path-2`, `path-3` and so on."""
+    yield path
+    for number in range(2, _MOST_ALTERNATIVES):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+class Template:
+    """A file's name with fields in braces, such as `{index:03}-{slug}`; the suffix comes from the bytes.
+
+    Raises:
+        ContractError: It names no file, or a field that there is not.
+    """
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise _refusal("name", f"must be text, not {quoted(text)}")
+        try:
+            parts = [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(text) if field is not None]
+            unknown = [field for field, _ in parts if field not in _KEYS]
+            if any("{" in spec or len(spec) > _LONGEST_SPEC for _, spec in parts):  # a billion zeros take a gigabyte
+                raise ValueError("a format is too long")  # noqa: TRY301 - one place words the refusal
+            example = "" if unknown else text.format_map(_KEYS)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as fault:
+            raise _refusal("name", f"is no template: {fault}: {quoted(text)}") from None
+        if unknown:
+            known = ", ".join(f"{{{key}}}" for key in _KEYS)
+            raise _refusal("name", f"has no field {quoted(unknown[0])}; there are {known}")
+        if "/" in example or "\\" in example:
+            raise _refusal("name", f"must be a name, not a path; name the folder in `folder`: {quoted(text)}")
+        fault_of_example = _fault_of_name(example)
+        if fault_of_example is not None:
+            raise _refusal("name", f"{fault_of_example}: {quoted(text)}")
+        self._text = text
+
+    def fill(self, **values: object) -> str:
+        """Return the name, without a suffix.
+
+        Args:
+            **values: Of every field; texts become slugs, numbers that are not known become 0.
+        """
+        safe = {key: _safe(values.get(key), example) for key, example in _KEYS.items()}
+        name = self._text.format_map(safe)
+        return slug_of(name) if _fault_of_name(f"{name}.jpeg") else name
+
+
+def _safe(value: object, example: object) -> object:
+    if isinstance(example, int):
+        return value if isinstance(value, int) else 0
+    return slug_of(value or "", default="none")
+
+
+def _fault_of_name(name: str) -> str | None:
+    """Return why no file should be called that, on any system."""
+    if name in {"", ".", ".."}:
+        return "must name a file"
+    if any(c in _REORDERING or unicodedata.category(c) in {"Cc", "Cs"} for c in name):
+        return "must not hold control characters, nor any that change the direction of text"
+    if name.split(".", maxsplit=1)[0].rstrip().upper() in _DEVICES:
+        return "is the name of a device on Windows"
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        return f"is longer than {_LONGEST_NAME_BYTES} bytes"
+    return None
+
+
+def _refusal(field: str, advice: str, whose: str = "") -> ContractError:
+    return ContractError(problems=(Problem(field, f"{whose}{advice}"),))

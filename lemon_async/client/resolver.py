@@ -1,0 +1,57 @@
+"""Names of strangers lead only where their addresses may: what is connected to is what was checked here."""
+
+import errno
+import socket
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from lemon_async.api.urls import find_link_fault
+
+__all__ = ["LeadsInside", "PublicResolver"]
+
+
+class LeadsInside(OSError):
+    """A name has only addresses that links must not lead to."""
+
+
+class PublicResolver(AbstractResolver):
+    """Looks names up, and leaves out addresses of private networks.
+
+    A public name that resolves to an address behind the firewall makes whoever follows its links a door to it. Checking
+    a name first and connecting to it then would ask twice, and a hostile name server answers twice.
+
+    Args:
+        allow_loopback: Whether names may lead to this machine.
+        own_host: The host of the API, which may be anywhere.
+    """
+
+    def __init__(self, *, allow_loopback: bool, own_host: str | None) -> None:
+        self._allow_loopback = allow_loopback
+        self._own_host = own_host
+        self._names: AbstractResolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of `host` that may be connected to.
+
+        Raises:
+            LeadsInside: There are others only.
+            OSError: The name is not known.
+        """
+        found = await self._names.resolve(host, port, family)
+        if host == self._own_host:
+            return found
+        public = [address for address in found if self._is_public(address["host"])]
+        if found and not public:
+            raise LeadsInside(errno.EACCES, "leads to a private address")
+        return public
+
+    async def close(self) -> None:
+        """Forget everything."""
+        await self._names.close()
+
+    def _is_public(self, address: str) -> bool:
+        literal = f"[{address}]" if ":" in address else address
+        return find_link_fault(f"https://{literal}/", allow_loopback=self._allow_loopback) is None

@@ -1,0 +1,229 @@
+"""A contact sheet as one static page: no script, nothing from elsewhere, and a policy that says so to the browser."""
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+import attrs
+
+from lemon_async.show.html import Markup, escaped
+from lemon_async.show.style import SHEET_STYLE, SHEET_STYLE_SOURCE
+
+__all__ = ["Entry", "Fault", "Tile", "page"]
+
+_LONGEST_HEADING = 180
+_LONGEST_ALT = 500
+_MOST_FAULTS_LISTED = 100
+_MOST_MODELS_LISTED = 6
+_LONG_PAGE = 200
+_LONG = " long"
+_BAD = ' class="bad"'
+_NO_PROMPT = "No prompt is known"
+
+
+@attrs.frozen(kw_only=True)
+class Tile:
+    """One picture of a job.
+
+    Attributes:
+        source: A `data:` address (`Markup`, if this package made it) or a relative one; `None` if it cannot be shown.
+        note: Why it cannot be shown, or what else is to be said.
+        file: Relative address of the whole picture.
+        name: What that file is called.
+        facts: Such as its size, in a few words.
+    """
+
+    source: str | None = attrs.field(default=None, repr=False)
+    note: str | None = None
+    file: str | None = None
+    name: str | None = None
+    facts: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """Why a job has no pictures."""
+
+    kind: str
+    reason: str
+    resume_token: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One job.
+
+    Attributes:
+        prompt: What was asked for.
+        revised: What was really used, as far as that is something else.
+        model: What it was asked of.
+        seconds: How long it took.
+        cost_usd: What it cost, if the service has told that in dollars.
+        facts: More names and values.
+        tiles: Its pictures.
+        fault: Why there are none.
+    """
+
+    prompt: str | None = None
+    revised: tuple[str, ...] = ()
+    model: str | None = None
+    seconds: float | None = None
+    cost_usd: float | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    tiles: tuple[Tile, ...] = ()
+    fault: Fault | None = None
+
+
+def page(entries: Sequence[Entry], *, title: str) -> str:
+    """Return the whole page, in ASCII; blocks for as long as it takes to join what is in it."""
+    relative = any(tile.source and not tile.source.startswith("data:") for entry in entries for tile in entry.tiles)
+    sources = "data: 'self' file:" if relative else "data:"
+    policy = (
+        f"default-src 'none'; img-src {sources}; style-src {SHEET_STYLE_SOURCE}; base-uri 'none'; form-action 'none'"
+    )
+    # One letter beyond ASCII would double the memory of all the pictures around it, an emoji make four times as much.
+    cards = "".join(_ascii(_card(number, entry)) for number, entry in enumerate(entries, 1))
+    grid = (
+        f'<ol class="grid{_LONG * (len(entries) > _LONG_PAGE)}" role="list">{cards}</ol>'
+        if cards
+        else "<p>There is nothing to show yet.</p>"
+    )
+    name = _ascii(escaped(title))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'
+        f"<title>{name}</title><style>{SHEET_STYLE}</style></head>\n"
+        '<body><a class="skip" href="#pictures">Skip to the pictures</a>\n'
+        f'<header><h1 dir="auto">{name}</h1>{_ascii(_summary(entries))}{_faults(entries)}</header>\n'
+        f'<main id="pictures" tabindex="-1">{grid}</main>\n'
+        "<footer>Contact sheet by lemon_async. Costs are the service's own words.</footer></body></html>\n"
+    )
+
+
+def _ascii(markup: str) -> str:
+    return markup.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _summary(entries: Sequence[Entry]) -> Markup:
+    shown = "".join(
+        f"<div{_BAD * (name == 'Failed')}><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>"
+        for name, value in _totals(entries)
+    )
+    return Markup(f'<dl class="sum">{shown}</dl>')
+
+
+def _totals(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
+    pictures = [tile for entry in entries for tile in entry.tiles]
+    yield "Pictures", f"{len(pictures):,}"
+    if any(len(entry.tiles) != 1 for entry in entries):
+        yield "Jobs", f"{len(entries):,}"
+    failed = sum(entry.fault is not None for entry in entries)
+    if failed:
+        yield "Failed", f"{failed:,}"
+    missing = sum(tile.source is None for tile in pictures)
+    if missing:
+        yield "Not shown", f"{missing:,}"
+    models = list(dict.fromkeys(entry.model for entry in entries if entry.model))
+    if models:
+        more = f" and {len(models) - _MOST_MODELS_LISTED} more" if len(models) > _MOST_MODELS_LISTED else ""
+        yield "Model" if len(models) == 1 else "Models", ", ".join(models[:_MOST_MODELS_LISTED]) + more
+    times = [entry.seconds for entry in entries if entry.seconds is not None]
+    if times:
+        yield "Time" if len(times) == 1 else "Median time", _duration(median(times))
+    costs = [entry.cost_usd for entry in entries if entry.cost_usd is not None]
+    if costs:
+        whole = "" if len(costs) == len(entries) else f" for {len(costs):,} of {len(entries):,} jobs"
+        yield "Cost as told", f"{_dollars(sum(costs))}{whole}"
+
+
+def _faults(entries: Sequence[Entry]) -> str:
+    numbers = [number for number, entry in enumerate(entries, 1) if entry.fault is not None]
+    if not numbers:
+        return ""
+    links = "".join(f'<li><a href="#job-{number}">Job {number}</a></li>' for number in numbers[:_MOST_FAULTS_LISTED])
+    more = f"<li>and {len(numbers) - _MOST_FAULTS_LISTED:,} more</li>" if len(numbers) > _MOST_FAULTS_LISTED else ""
+    return f'<nav aria-label="Failures"><span>Without pictures:</span><ul>{links}{more}</ul></nav>'
+
+
+def _card(number: int, entry: Entry) -> str:
+    tiles = "".join(
+        _tile(tile, entry, place=f"{place} of {len(entry.tiles)}") for place, tile in enumerate(entry.tiles, 1)
+    )
+    many = ' class="many"' if len(entry.tiles) > 1 else ""
+    pictures = f'<div class="pics">{tiles}</div>' if tiles else ""
+    fault = _fault(entry.fault) if entry.fault else ""
+    return (
+        f'<li id="job-{number}"{many}><article aria-labelledby="h-{number}">{pictures}{fault}'
+        f'<div class="text"><p class="no">Job {number}</p>{_words(number, entry)}{_facts(entry)}</div></article></li>\n'
+    )
+
+
+def _tile(tile: Tile, entry: Entry, *, place: str) -> str:
+    if tile.source is None:
+        picture = f'<div class="none" dir="auto">{escaped(tile.note or "This picture cannot be shown.")}</div>'
+    else:
+        alt = (entry.prompt or next(iter(entry.revised), _NO_PROMPT))[:_LONGEST_ALT]
+        alt = f"{alt} (picture {place})" if len(entry.tiles) > 1 else alt
+        source = tile.source if isinstance(tile.source, Markup) else escaped(tile.source)
+        picture = f'<img src="{source}" alt="{escaped(alt)}">'
+    if tile.file:
+        picture = f'<a href="{escaped(tile.file)}">{picture}</a>'
+    notes = (tile.facts, tile.name, tile.note if tile.source else None)
+    caption = " · ".join(f"<bdi>{escaped(note)}</bdi>" for note in notes if note)
+    return f"<figure>{picture}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
+
+
+def _fault(fault: Fault) -> str:
+    token = fault.resume_token
+    resume = f"<details><summary>Resume token</summary><p><code>{escaped(token)}</code></p></details>" if token else ""
+    return (
+        f'<div class="fault"><strong>{escaped(fault.kind)}</strong>'
+        f'<p dir="auto" lang="">{escaped(fault.reason)}</p>{resume}</div>'
+    )
+
+
+def _words(number: int, entry: Entry) -> str:
+    prompt = entry.prompt or _NO_PROMPT
+    lang = ' lang=""' if entry.prompt else ""  # nobody knows which: a screen reader then guesses
+    is_long = len(prompt) > _LONGEST_HEADING
+    heading = f"{prompt[:_LONGEST_HEADING].rstrip()}…" if is_long else prompt
+    words = f'<h2 id="h-{number}" dir="auto"{lang}>{escaped(heading)}</h2>'
+    if is_long:
+        words += f'<details><summary>Whole prompt</summary><p dir="auto" lang="">{escaped(prompt)}</p></details>'
+    return words + "".join(_revision(text) for text in entry.revised)
+
+
+def _revision(text: str) -> str:
+    if len(text) <= 2 * _LONGEST_HEADING:
+        return f'<p class="revised">Revised: <bdi lang="">{escaped(text)}</bdi></p>'
+    return f'<details><summary>Revised prompt</summary><p dir="auto" lang="">{escaped(text)}</p></details>'
+
+
+def _facts(entry: Entry) -> str:
+    shown = _rows(
+        (
+            ("Model", entry.model or ""),
+            ("Time", "" if entry.seconds is None else _duration(entry.seconds)),
+            ("Cost", "" if entry.cost_usd is None else _dollars(entry.cost_usd)),
+        )
+    )
+    more = _rows(entry.facts)
+    return shown + (f"<details><summary>More facts</summary>{more}</details>" if more else "")
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> str:
+    shown = "".join(f'<dt>{escaped(name)}</dt><dd dir="auto">{escaped(value)}</dd>' for name, value in rows if value)
+    return f'<dl class="facts">{shown}</dl>' if shown else ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def _dollars(amount: float) -> str:
+    text = f"{amount:,.6f}".rstrip("0")
+    whole, _, part = text.partition(".")
+    return f"${whole}.{part.ljust(2, '0')}"

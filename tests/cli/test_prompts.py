@@ -1,0 +1,64 @@
+"""Prompts come from the lines of a file, or from stdin."""
+
+import io
+import os
+import sys
+import threading
+
+import pytest
+
+from lemon_async.api.errors import Problem
+from lemon_async.cli import prompts
+from lemon_async.cli.prompts import read_prompts
+
+
+class Stdin:
+    def __init__(self, content):
+        self.buffer = io.BytesIO(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"a cat\na dog\n", ["a cat", "a dog"]),
+        (b"a cat\r\n\r\n  \t\r\n  a dog  ", ["a cat", "a dog"]),
+        (b"\xef\xbb\xbfeine Katze, gr\xc3\xb6\xc3\x9fer\n", ["eine Katze, größer"]),
+        ("one\u2028prompt\x0cfeed\x85".encode(), ["one\u2028prompt\x0cfeed"]),
+    ],
+    ids=["lines", "Windows", "BOM", "odd ends of lines"],
+)
+def test_each_line_that_is_not_blank_is_a_prompt(tmp_path, monkeypatch, content, found):
+    (tmp_path / "prompts.txt").write_bytes(content)
+    assert read_prompts("prompts.txt") == (found, ())
+    monkeypatch.setattr(sys, "stdin", Stdin(content))
+    assert read_prompts("-") == (found, ())
+
+
+def test_prompts_are_read_from_a_pipe(tmp_path):
+    """As in `--prompts <(make-prompts)`."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"a cat\n",))
+    writer.start()
+    assert read_prompts("pipe") == (["a cat"], ())
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("none.txt", "cannot read 'none.txt': No such file or directory"),
+        (".", "cannot read '.': Is a directory"),
+        ("a\0b", "cannot read 'a\\x00b': embedded null byte"),
+        ("blank.txt", "there is no prompt in 'blank.txt': one in each line"),
+        ("utf16.txt", "'utf16.txt' is not text in UTF-8, from byte 0 on"),
+        ("long.txt", "cannot read 'long.txt': it has more than 0 MB"),
+        ("-", "cannot read '-': stdin is closed"),
+    ],
+)
+def test_file_without_prompts_is_a_problem_of_the_command(tmp_path, monkeypatch, source, words):
+    monkeypatch.setattr(prompts, "_MOST_BYTES", 20)
+    monkeypatch.setattr(sys, "stdin", None)
+    (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "utf16.txt").write_text("a cat", encoding="utf-16")
+    (tmp_path / "long.txt").write_text("a cat\n" * 4)
+    assert read_prompts(source) == ((), (Problem("--prompts", words),))

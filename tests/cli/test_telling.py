@@ -1,0 +1,67 @@
+"""What is said beside the results is plain text on stderr."""
+
+import logging
+
+import pytest
+
+from lemon_async import TaskFailed, TaskTimeout, TransportError
+from lemon_async.cli.telling import Notes, complain, note, print_line, tell_failure, tell_link, tell_what_is_open
+
+
+class Task:
+    def __init__(self, task_id):
+        self.id = task_id
+
+    def resume_token(self):
+        return "token"
+
+
+def test_complaint_is_a_line_without_control_characters(capsys):
+    complain(TransportError(message="GET /v1: \x1b[31mred\x07"), "a \x1b cat")
+    complain(TransportError(message="no label"))
+    complain(KeyError())
+    assert capsys.readouterr() == ("", "error: a   cat: GET /v1:  [31mred \nerror: no label\nerror: KeyError\n")
+
+
+def test_note_drives_no_terminal(capsys):
+    note("a\x1b[2Jb")
+    Notes().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again in %d s", (8,), None))
+    assert capsys.readouterr().err == "note: a [2Jb\nnote: again in 8 s\n"
+
+
+def test_line_goes_to_stdout(capsys):
+    assert print_line("out/cat.png", about="cat.png")
+    assert capsys.readouterr() == ("out/cat.png\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TaskFailed(reason="moderated", task=Task("ldtask_1")), "error: a cat: task ldtask_1 failed: moderated\n"),
+        (
+            TaskTimeout(reason="15 min are over", task=Task("ld task")),
+            (
+                "error: a cat: task ld task is not finished: 15 min are over. It may still finish and be billed"
+                "; to pick it up again: lemon-async task 'ld task'\n"
+            ),
+        ),
+    ],
+)
+def test_failure_is_told_with_what_a_shell_can_do(capsys, error, words):
+    tell_failure(error, "a cat", "lemon-async task")
+    assert capsys.readouterr().err == words
+
+
+def test_link_of_what_was_paid_for_is_told(capsys):
+    tell_link("https://cdn.test/1\x1b.png")
+    assert capsys.readouterr().err == (
+        "the picture is paid for; its link, good for some hours: https://cdn.test/1 .png\n"
+    )
+
+
+@pytest.mark.parametrize("pick_up", ["lemon-async task", ""])
+def test_nothing_open_is_nothing_to_tell(capsys, pick_up):
+    """What was answered inline has no id to be picked up by."""
+    tell_what_is_open([], pick_up)
+    tell_what_is_open([Task(None)], pick_up)
+    assert capsys.readouterr().err == ""

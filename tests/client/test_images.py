@@ -1,0 +1,134 @@
+"""The pictures of one job: a sequence that is read, saved and shown together."""
+
+import pytest
+
+from lemon_async import ContractError, DownloadError, PartlySaved, SaveError, SessionMisuse
+from lemon_async.api.models import Billing, ImageData, Inline, TaskSnapshot
+from lemon_async.client.images import Images
+from lemon_async.emulator import Result, Status
+
+
+def snapshot_of(*entries, **facts):
+    return TaskSnapshot(status="completed", images=entries, **facts)
+
+
+def test_images_are_a_sequence_with_what_the_service_said_of_the_job():
+    billing = Billing(transaction_id="txn_1", usage={"total_tokens": 7})
+    data = tuple(ImageData(url=f"https://cdn.test/{number}.png") for number in range(3))
+    images = Images(snapshot_of(*data, task_id="ldtask_1", created=5, billing=billing, model="flux-pro"), None)
+    assert (images.created, images.usage, images.billing) == (5, {"total_tokens": 7}, billing)
+    assert (images.task_id, images.model, images.prompt, images.seconds) == ("ldtask_1", "flux-pro", None, None)
+    assert [image.data for image in images] == list(data)
+    assert [image.index for image in images] == [0, 1, 2]
+    assert len(images) == 3
+    assert images[-1] is images[2]
+    assert images[:2] == (images[0], images[1])
+    assert images[1] in images
+    assert next(reversed(images)) is images[2]
+    assert repr(images) == f"<Images [{images[0]!r}, {images[1]!r}, {images[2]!r}]>"
+
+
+async def test_images_know_what_was_asked_for(connect):
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro", n=2)
+        assert (images.prompt, images.model, images[1].prompt) == ("a cat", "flux-pro", "a cat")
+        assert images.seconds > 0
+
+
+async def test_all_are_saved_under_names_of_their_own(connect, tmp_path):
+    async with connect() as session:
+        images = await session.generate("A white cat, on a windowsill", model="flux-pro", n=3)
+        paths = await images.save(tmp_path / "out")
+    assert [path.name for path in paths] == [f"{index}-a-white-cat-on-a-windowsill.png" for index in range(3)]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+async def test_nothing_that_was_paid_for_is_replaced_unless_asked(connect, tmp_path):
+    """The same prompt twice is two pictures; the same template without an index, too."""
+    async with connect() as session:
+        for _ in range(2):
+            images = await session.generate("a cat", model="dall-e-2", n=2, size="256x256")
+            await images.save(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "0-a-cat.png", "0-a-cat-2.png", "1-a-cat.png", "1-a-cat-2.png",
+        }  # fmt: skip
+        paths = await images.save(tmp_path / "same", "{width}-{format}", replace=True)
+        assert sorted(path.name for path in paths) == ["256-png-2.png", "256-png.png"]
+        again = await images.save(tmp_path / "same", "{width}-{format}", replace=True)
+        assert set(again) == set(paths)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "field"),
+    [("out", "{what}", "name"), ("out", "a/{index}", "name"), ("a\0b", "{index}", "folder")],
+)
+async def test_names_that_cannot_be_are_refused_before_anything_is_fetched(connect, emulator, folder, name, field):
+    async with connect() as session:
+        images = await session.generate("a cat", model="dall-e-3")
+        with pytest.raises(ContractError, match=f"{field}: "):
+            await images.save(folder, name)
+    assert not any(request.route == "cdn" for request in emulator.requests)
+
+
+async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png, tmp_path):
+    """Both, neither, malformed: every one that can be saved is."""
+    entries = (
+        ImageData(inline=Inline(png)),
+        ImageData(inline=Inline(None, "odd")),
+        ImageData(inline=Inline(b"<html>")),
+        ImageData(inline=Inline(png), url="https://cdn.test/1.png"),
+    )
+    with pytest.raises(PartlySaved, match="2 of 4 pictures were not saved:\n  - could not fetch ") as caught:
+        await Images(snapshot_of(*entries), None).save(tmp_path)
+    assert caught.value.saved == {0: tmp_path / "0-image.png", 3: tmp_path / "3-image.png"}
+    assert {index: error.index for index, error in caught.value.errors.items()} == {1: 1, 2: 2}
+    assert {path.name for path in tmp_path.iterdir()} == {"0-image.png", "3-image.png"}
+
+
+async def test_folder_that_is_a_file_is_told_for_every_picture(png, tmp_path):
+    (tmp_path / "file").touch()
+    images = Images(snapshot_of(ImageData(inline=Inline(png)), ImageData(inline=Inline(png))), None)
+    with pytest.raises(PartlySaved, match="2 of 2") as caught:
+        await images.save(tmp_path / "file")
+    assert all(isinstance(error, SaveError) for error in caught.value.errors.values())
+    assert await images.read() == (png, png)
+
+
+async def test_malformed_entries_of_a_real_answer_are_told_and_the_rest_is_saved(connect, emulator, tmp_path):
+    emulator.fault(
+        "submit", Result([{"b64_json": "not base64!"}, {"revised_prompt": "x"}, {"url": "", "b64_json": ""}])
+    )
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro")
+        with pytest.raises(PartlySaved) as caught:
+            await images.save(tmp_path)
+    assert isinstance(caught.value.errors[0], DownloadError)
+    assert "not base64" in str(caught.value.errors[0])
+    assert caught.value.resume_token
+
+
+async def test_read_returns_all_and_raises_the_first_error(connect, emulator):
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro", n=2)
+        assert [content[:4] for content in await images.read()] == [b"\x89PNG"] * 2
+        more = await session.generate("a dog", model="flux-pro", n=2)
+        emulator.fault("cdn", Status(404, body="html"))
+        with pytest.raises(DownloadError, match="HTTP 404"):
+            await more.read()
+
+
+async def test_closed_session_is_told_as_such(connect, tmp_path):
+    """Not as one error for each picture."""
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro", n=2)
+    with pytest.raises(SessionMisuse):
+        await images.save(tmp_path)
+
+
+async def test_notebook_shows_a_grid(png):
+    images = Images(
+        snapshot_of(ImageData(inline=Inline(png), revised_prompt="<b>"), ImageData(inline=Inline(png))), None
+    )
+    data, _ = images._repr_mimebundle_()
+    assert data["text/html"].count("<img") == 2
+    assert "<b>" not in data["text/html"]

@@ -1,0 +1,158 @@
+"""Names of files: the user's are checked, those made of strangers' words are harmless."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lemon_async import ContractError
+from lemon_async.client.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
+
+BIDI = "\u202e"
+
+
+@pytest.mark.parametrize(
+    ("text", "slug"),
+    [
+        ("A white cat, on a windowsill!", "a-white-cat-on-a-windowsill"),
+        ("", "image"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("***", "image"),
+        ("Zażółć gęślą JAŹŃ", "zażółć-gęślą-jaźń"),
+        ("一只白猫", "一只白猫"),
+        (f"cat{BIDI}gnp.exe", "cat-gnp-exe"),
+        ("cat\0.png", "cat-png"),
+        ("con", "image-con"),
+        ("LPT¹", "image-lpt¹"),
+        ("x" * 10**6, "x" * 48),
+        ("猫" * 500, "猫" * 40),
+        ("_-a-_", "a"),
+    ],
+    ids=range(13),
+)
+def test_slug_is_part_of_a_name_on_any_system(text, slug):
+    assert slug_of(text) == slug
+
+
+@given(st.text())
+def test_slug_is_a_name_by_itself(text):
+    """Whatever a prompt holds, the slug passes the check of names."""
+    slug = slug_of(text)
+    assert checked_target(slug).name == slug
+    assert len(slug.encode()) <= 126
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp"), ("avif", ".avif")])
+def test_suffix_is_the_usual_one(kind, suffix):
+    assert suffix_of(kind) == suffix
+
+
+BAD_NAMES = {
+    "": "must name a file",
+    ".": "must name a file",
+    "..": "must name a file",
+    "a/..": "must name a file",
+    "/": "must name a file",
+    "cat\0.png": "must not hold a NUL character",
+    "cat\n.png": "must not hold control characters",
+    f"cat{BIDI}gnp.exe": "nor any that change the direction of text",
+    "CON": "is the name of a device on Windows",
+    "nul.png": "is the name of a device on Windows",
+    "com7 .tar.gz": "is the name of a device on Windows",
+    "x" * 300: "is longer than 255 bytes",
+    "猫" * 86: "is longer than 255 bytes",
+    "\udcff": "must not hold control characters",
+}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name[:12]))
+def test_name_that_no_file_should_have_is_refused(name):
+    with pytest.raises(ContractError, match="path: of picture 3 ") as caught:
+        checked_target(name, "of picture 3 ")
+    assert BAD_NAMES[name] in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+class Odd:
+    """A path that raises when it is asked what it is."""
+
+    def __fspath__(self):
+        raise RuntimeError("odd")
+
+
+@pytest.mark.parametrize("path", [None, 5, b"cat.png", Odd()], ids=["none", "number", "bytes", "odd"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(ContractError, match="path: must be a path, not "):
+        checked_target(path)
+
+
+@pytest.mark.parametrize("name", ["cat.png", "console.png", "a cat.png", "x" * 255, ".hidden", "кот.png"])
+def test_name_of_the_users_own_is_kept(name):
+    assert checked_target(f"folder/{name}").name == name
+
+
+@pytest.mark.parametrize(("folder", "reason"), [("a\0b", "must not hold a NUL"), (None, "must be a path, not None")])
+def test_folder_that_cannot_be_is_refused(folder, reason):
+    with pytest.raises(ContractError, match=f"folder: {reason}"):
+        checked_folder(folder)
+
+
+def test_alternatives_count_up(tmp_path):
+    names = alternatives(tmp_path / "cat.png")
+    assert [next(names).name for _ in range(3)] == ["cat.png", "cat-2.png", "cat-3.png"]
+
+
+VALUES = {"index": 7, "slug": "a-cat", "model": "flux-pro", "task_id": "t1", "created": 5, "format": "png", "width": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{index}-{slug}", "7-a-cat"),
+        ("{index:03}", "007"),
+        ("{model}_{width}x{height}", "flux-pro_2x0"),
+        ("cat", "cat"),
+        ("{{{task_id}}}", "{t1}"),
+        ("{created}-{format}", "5-png"),
+    ],
+)
+def test_template_is_filled(text, name):
+    assert Template(text).fill(**VALUES) == name
+
+
+def test_values_of_strangers_are_only_words():
+    """A server that names a task or a model writes nowhere else."""
+    hostile = {"task_id": "../../evil\0", "model": "a/b\\c", "slug": None, "index": "x", "width": 1.5}
+    assert Template("{task_id}-{model}-{slug}-{index}-{width}").fill(**hostile) == "evil-a-b-c-none-0-0"
+
+
+def test_template_that_becomes_a_device_or_too_long_becomes_a_slug():
+    assert Template("{model}").fill(model="con") == "none-con"
+    assert len(Template("{slug}" * 4).fill(slug="猫" * 100).encode()) <= 126
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{indx}", r"has no field 'indx'; there are \{index\}, "),
+        ("{index.__class__}", "has no field 'index.__class__'"),
+        ("{index[0]}", r"has no field 'index\[0\]'"),
+        ("{}", "has no field ''"),
+        ("{0}", "has no field '0'"),
+        ("{index", "is no template: "),
+        ("{index:q}", "is no template: "),
+        ("{index:{created}}", "is no template: a format is too long"),
+        ("{index:0999999999}", "is no template: a format is too long"),
+        ("a/{index}", "must be a name, not a path"),
+        ("a\\{index}", "must be a name, not a path"),
+        ("", "must name a file"),
+        ("..", "must name a file"),
+        ("con", "is the name of a device"),
+        ("\n{index}", "must not hold control characters"),
+        ("x" * 256, "is longer than 255 bytes"),
+        (5, "must be text, not 5"),
+    ],
+    ids=range(17),
+)
+def test_template_that_cannot_be_is_refused(text, reason):
+    with pytest.raises(ContractError, match=f"name: {reason}"):
+        Template(text)

@@ -1,0 +1,109 @@
+"""Law 7. The loop stays free: whatever the size of the pictures, everybody else has a turn while they arrive."""
+
+import asyncio
+import base64
+import gzip
+
+import orjson
+import pytest
+
+from lemon_async import LemonSession, RetryPolicy
+from lemon_async.api.lifting import PIECE_BYTES, Lifter
+
+PICTURE = bytes(range(256)) * 8192  # 2 MiB
+TEXT = base64.b64encode(PICTURE).decode()
+ANSWER = orjson.dumps({"created": 1, "data": [{"b64_json": TEXT} for _ in range(4)]})
+EVENT = b'data: {"type": "image_generation.completed", "b64_json": "%b"}\n\n' % TEXT.encode()
+BYTES_PER_TURN = 4 * PIECE_BYTES
+
+
+@pytest.fixture
+def fed(monkeypatch):
+    """Sizes of what is fed to lifters, each with the number of turns that the loop has taken until then."""
+    sizes, turns = [], [0]
+    feed = Lifter.feed
+
+    def noting(self, piece):
+        sizes.append((len(piece), turns[0]))
+        feed(self, piece)
+
+    monkeypatch.setattr(Lifter, "feed", noting)
+    return sizes, turns
+
+
+async def counting(turns):
+    while True:
+        await asyncio.sleep(0)
+        turns[0] += 1
+
+
+async def serving(body, *head):
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *head, "Connection: close", "", ""]
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write("\r\n".join(lines).encode() + body)
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", 0)
+
+
+async def most_per_turn(fed, body, *head, answers, is_stream=False):
+    """Return the most that was fed at once, the most in one turn of the loop, and how many bytes of pictures came."""
+    sizes, turns = fed
+    server = await serving(body, *head)
+    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    ticking = asyncio.create_task(counting(turns))
+    async with server, LemonSession("sk-x", base_url=origin, retry=RetryPolicy(max_elapsed_s=0)) as session:
+
+        async def pictures():
+            if not is_stream:
+                return await session.generate("a cat", model="gpt-image-2", n=4)
+            async with session.stream("a cat", model="gpt-image-2") as stream:
+                return [picture async for picture in stream]
+
+        results = await asyncio.gather(*(pictures() for _ in range(answers)))
+    ticking.cancel()
+    by_turn = {}
+    for size, turn in sizes:
+        by_turn[turn] = by_turn.get(turn, 0) + size
+    came = sum(image.data.inline.size_bytes for images in results for image in images)
+    return max(size for size, _ in sizes), max(by_turn.values()), came
+
+
+@pytest.mark.parametrize("answers", [1, 6])
+@pytest.mark.parametrize("is_packed", [False, True])
+async def test_pictures_that_arrive_leave_a_turn_to_everybody_else(fed, answers, is_packed):
+    """Few pieces in each turn of the loop, however many answers there are, packed or not."""
+    body = gzip.compress(ANSWER, 1) if is_packed else ANSWER
+    head = ["Content-Type: application/json", *(["Content-Encoding: gzip"] if is_packed else [])]
+    at_once, in_a_turn, came = await most_per_turn(fed, body, *head, answers=answers)
+    assert came == answers * 4 * len(PICTURE)
+    assert at_once <= PIECE_BYTES
+    assert in_a_turn <= BYTES_PER_TURN
+
+
+async def test_picture_of_a_stream_leaves_a_turn_to_everybody_else(fed):
+    at_once, in_a_turn, came = await most_per_turn(
+        fed, EVENT, "Content-Type: text/event-stream", answers=1, is_stream=True
+    )
+    assert came == len(PICTURE)
+    assert at_once <= PIECE_BYTES
+    assert in_a_turn <= BYTES_PER_TURN
+
+
+async def test_stream_of_line_ends_and_small_events_leaves_a_turn_to_everybody_else():
+    """Megabytes of nothing: the loop goes round for every few kilobytes."""
+    turns = [0]
+    server = await serving(b"\n" * 1_000_000 + b"data:x\n\n" * 50_000 + EVENT, "Content-Type: text/event-stream")
+    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    ticking = asyncio.create_task(counting(turns))
+    async with (
+        server,
+        LemonSession("sk-x", base_url=origin) as session,
+        session.stream("a cat", model="gpt-image-2") as stream,
+    ):
+        assert len([picture async for picture in stream]) == 1
+    ticking.cancel()
+    assert turns[0] > 1_400_000 / (4 * 16 * 1024)

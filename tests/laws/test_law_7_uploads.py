@@ -1,0 +1,411 @@
+"""Law 7, on the way in: no picture that is given to us holds the event loop, however large, or in however many parts.
+
+There is no clock in here. What holds the loop is a long step: so the steps are measured (bytes that are copied or
+written at once, memory that a copy would take) and the turns that others get in between are counted.
+"""
+
+import asyncio
+import hashlib
+import io
+import os
+import tracemalloc
+from array import array
+from contextlib import ExitStack, asynccontextmanager, suppress
+
+import aiohttp
+import pytest
+
+from lemon_async import ContractError, LemonSession, RetryPolicy
+from lemon_async.client.payload import File, Form, Json
+from lemon_async.client.reading import drain
+from lemon_async.client.sources import look_at, take_in
+from lemon_async.client.uploads import CHUNK_BYTES, Spool, Unusable
+from lemon_async.emulator import Status
+
+MODEL = "flux-pro"
+MIB = 1024 * 1024
+LARGE_BYTES = 16 * MIB
+# What the beginning of a picture, the spool before it goes to the disk, and a few pieces take.
+SLACK_BYTES = 5 * MIB
+LONG_TEXT = "x/" * MIB
+
+
+class Beside:
+    """Another coroutine of the program; counts the turns that it gets."""
+
+    def __init__(self):
+        self.turns = 0
+
+    async def run(self):
+        while True:
+            self.turns += 1
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def beside():
+    """Something else that the loop has to do, all the time."""
+    other = Beside()
+    running = asyncio.create_task(other.run())
+    await asyncio.sleep(0)
+    yield other
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+@asynccontextmanager
+async def memory():
+    """Tell in a list how much was taken at most, beyond what there was before."""
+    peak = []
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        yield peak
+        peak.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def large(picture):
+    """A picture of 16 MiB."""
+    return picture(pad_to=LARGE_BYTES)
+
+
+# Copies
+
+
+class OwnFile(io.RawIOBase):
+    """A file of the caller's own making, which gives all it has at once, in a buffer that it uses again."""
+
+    def __init__(self, content):
+        self._content, self._is_read = bytearray(content), False
+
+    def read(self, _size=-1):
+        self._is_read, was_read = True, self._is_read
+        return bytearray() if was_read else self._content
+
+
+async def giving(*shares):
+    for share in shares:
+        yield share
+
+
+MUTABLE = {
+    "bytearray": bytearray,
+    "memoryview": lambda content: memoryview(bytearray(content)),
+    "memoryview of numbers": lambda content: memoryview(array("q", content)),
+    "BytesIO": lambda content: io.BytesIO(bytearray(content)),
+    "file that gives all at once": OwnFile,
+    "generator of one piece": lambda content: giving(memoryview(bytearray(content))),
+    "generator of a large piece among small ones": lambda content: giving(
+        content[:1000], bytearray(content[1000:-1000]), content[-1000:]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MUTABLE)
+async def test_large_picture_is_never_copied_as_a_whole(large, kind):
+    """Not even in a thread: copying holds the interpreter, and so the loop."""
+    source = MUTABLE[kind](large)
+    with ExitStack() as held:
+        async with memory() as peak:
+            picked = await take_in("image[0]", source, held, None)
+        assert picked.upload.digest == hashlib.sha256(large).hexdigest()
+        assert picked.upload.size_bytes == LARGE_BYTES
+        with picked.upload.open() as file:
+            assert file.read() == large
+    assert peak[0] < SLACK_BYTES
+
+
+@pytest.mark.parametrize("kind", ["bytearray", "memoryview", "memoryview of numbers"])
+async def test_look_at_a_large_picture_copies_only_its_ends(large, kind):
+    source = MUTABLE[kind](large)
+    async with memory() as peak:
+        facts = look_at("image[0]", source)
+    assert (facts.size_bytes, facts.fault) == (LARGE_BYTES, None)
+    assert peak[0] < SLACK_BYTES
+
+
+async def test_large_bytes_are_shared(large):
+    """What cannot change needs no copy, neither now nor for any attempt."""
+    with ExitStack() as held:
+        async with memory() as peak:
+            picked = await take_in("image[0]", large, held, None)
+            for _ in range(3):
+                with picked.upload.open() as file:
+                    assert isinstance(file, io.BytesIO)  # in memory, where they are
+    assert peak[0] < SLACK_BYTES
+
+
+async def test_memory_that_is_too_large_is_refused_without_reading_it(large):
+    with ExitStack() as held:
+        picked = await take_in("image[0]", bytearray(large), held, LARGE_BYTES - 1)
+    assert (picked.facts.size_bytes, picked.upload.digest) == (LARGE_BYTES, "")
+
+
+class Noting:
+    """A file that notes how much is written to it at once."""
+
+    def __init__(self, file):
+        self._file, self.sizes = file, []
+
+    def write(self, piece):
+        self.sizes.append(len(piece))
+        return self._file.write(piece)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_spool_takes_a_large_piece_in_small_steps(large, kind):
+    """Up to a bound it writes to memory, where a large piece would be copied in one step."""
+    spool = Spool(None)
+    spool._file = noting = Noting(spool._file)
+    spool.write(kind(large))
+    assert max(noting.sizes) <= CHUNK_BYTES
+    assert sum(noting.sizes) == LARGE_BYTES
+    spool.close()
+
+
+# Turns
+
+
+async def empty_then(content, beside, turns):
+    for _ in range(50_000):
+        turns.append(beside.turns)
+        yield b""
+    yield content
+
+
+async def byte_by_byte(content, beside, turns):
+    for at in range(len(content)):
+        turns.append(beside.turns)
+        yield content[at : at + 1]
+
+
+@pytest.mark.parametrize("pieces", [empty_then, byte_by_byte])
+async def test_stream_of_tiny_pieces_that_never_waits_lets_others_have_their_turns(beside, picture, pieces):
+    """Nothing in such a generator gives way, so the reading does."""
+    content, turns = picture(pad_to=50_000), []
+    spool = Spool(None)
+    await drain(pieces(content, beside, turns), spool)
+    assert spool.finish().digest == hashlib.sha256(content).hexdigest()
+    spool.close()
+    assert max(map(turns.count, set(turns))) <= 256
+
+
+async def test_stream_of_nothing_can_be_cancelled(beside):
+    """It would go on for ever."""
+
+    async def endless():
+        while True:
+            yield b""
+
+    spool = Spool(None)
+    reading = asyncio.create_task(drain(endless(), spool))
+    seen = beside.turns
+    while beside.turns < seen + 10:
+        await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    spool.close()
+
+
+class Connection:
+    """One that takes everything at once; notes each write, and the turn in which it came."""
+
+    def __init__(self, beside):
+        self._beside, self.writes = beside, []
+
+    async def write(self, piece):
+        self.writes.append((self._beside.turns, len(piece)))
+
+
+async def test_large_json_is_sent_in_small_steps_and_hashed_before(beside):
+    """Nor is it copied, as aiohttp would copy a file in memory."""
+    payload = Json("/v1/x", b"x" * LARGE_BYTES)
+    connection = Connection(beside)
+    with ExitStack() as held:
+        async with memory() as peak:
+            body = await payload.open(held)
+            assert isinstance(body.data, aiohttp.payload.Payload)
+            await body.data.write(connection)
+    assert peak[0] < SLACK_BYTES
+    turns, sizes = zip(*connection.writes, strict=True)
+    assert max(sizes) <= CHUNK_BYTES
+    assert sum(sizes) == body.data.size == LARGE_BYTES
+    assert len(set(turns)) == len(turns)
+    assert payload._fingerprints == [hashlib.sha256(payload.content).hexdigest()] == [payload.fingerprint]
+
+
+async def test_large_json_arrives_whole_at_every_attempt(connect, emulator):
+    emulator.fault("submit", Status(429, headers={"Retry-After": "0.01"}), times=1)
+    async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001)) as session:
+        await session.submit("a cat", model=MODEL, extra={"note": "x" * 600_000})
+    assert emulator.ledger.sold == {"a cat": 1}
+
+
+async def test_large_part_of_a_form_is_sent_in_small_steps(beside, large):
+    with ExitStack() as held:
+        picked = await take_in("image[0]", bytearray(large), held, None)
+        form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", "image/png", picked.upload),))
+        connection = Connection(beside)
+        await (await form.open(held)).data().write(connection)
+    turns, sizes = zip(*connection.writes, strict=True)
+    assert max(sizes) <= CHUNK_BYTES
+    assert len(set(turns)) >= LARGE_BYTES // CHUNK_BYTES
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+async def test_large_file_of_the_service_is_collected_without_a_second_copy(large, is_announced):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        length = b"Content-Length: %d\r\n" % len(large) if is_announced else b""
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"Connection: close\r\n\r\n")
+        for at in range(0, len(large), 65536):
+            writer.write(large[at : at + 65536])
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, LemonSession("sk-x", base_url=origin) as session, memory() as peak:
+        content = await session.files.content("file-1")
+    assert content == large
+    assert peak[0] < LARGE_BYTES + SLACK_BYTES
+
+
+# Texts
+
+
+TEXTS = {
+    "data: URL": f"data:image/png;base64,{LONG_TEXT}",
+    "base64": LONG_TEXT,
+    "address": f"https://example.com/{LONG_TEXT}",
+    "id": f"file-{'x' * 2 * MIB}",
+    "object": {"image_url": f"data:image/png;base64,{LONG_TEXT}"},
+}
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+@pytest.mark.parametrize("kind", TEXTS)
+async def test_picture_as_a_long_text_is_refused_before_anything_is_made_of_it(connect, emulator, kind, is_checked):
+    """Each look at it, as an address, a path or JSON, would take the longer the longer it is."""
+    async with connect(check_contracts=is_checked) as session:
+        with pytest.raises(ContractError, match=r"image\[0\]: .* characters, longer than any address or file name"):
+            await session.edit("a hat", image=TEXTS[kind], model=MODEL)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("kind", ["base64", "data: URL"])
+async def test_upload_of_a_long_text_is_refused_likewise(connect, emulator, kind):
+    async with connect() as session:
+        with pytest.raises(ContractError, match=r"file: is a text of .* decode it, and give the bytes"):
+            await session.upload(TEXTS[kind])
+    assert emulator.requests == []
+
+
+# Objects that misbehave
+
+
+class OddPath(os.PathLike):
+    """A path that tells where it is as often as it is allowed to."""
+
+    def __init__(self, path, times):
+        self._path, self._times = path, times
+
+    def __fspath__(self):
+        self._times -= 1
+        if self._times < 0:
+            raise RuntimeError("boom")
+        return self._path
+
+
+class OddClass:
+    @property
+    def __class__(self):
+        raise RuntimeError("boom")
+
+
+class OddName(io.BytesIO):
+    @property
+    def name(self):
+        raise RuntimeError("boom")
+
+
+def released():
+    view = memoryview(bytearray(b"x"))
+    view.release()
+    return view
+
+
+ODD = {
+    "path that raises": lambda: OddPath("", 0),
+    "path of bytes": lambda: OddPath(b"/x", 9),
+    "object that hides its class": OddClass,
+    "released view": released,
+    "generator of a released view": lambda: giving(released()),
+    "file that gives a released view": type("File", (), {"read": lambda self, _size: released()}),
+}
+
+
+@pytest.mark.parametrize("use", ["edit", "upload"])
+@pytest.mark.parametrize("kind", ODD)
+async def test_object_that_misbehaves_is_a_problem_of_the_contract(connect, emulator, kind, use):
+    """Nothing raw escapes, and the position is told."""
+    async with connect() as session:
+        with pytest.raises(ContractError, match=r"^(image\[0\]|file): "):
+            await (
+                session.upload(ODD[kind]()) if use == "upload" else session.edit("x", image=[ODD[kind]()], model=MODEL)
+            )
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("times", range(4))
+async def test_path_that_changes_its_mind_is_uploaded_or_told(connect, picture, tmp_path, times):
+    (tmp_path / "cat.png").write_bytes(picture())
+    async with connect() as session:
+        try:
+            stored = await session.upload(OddPath(str(tmp_path / "cat.png"), times))
+        except ContractError:
+            assert times < 2
+        else:
+            assert stored.size_bytes == len(picture())
+
+
+async def test_file_that_does_not_tell_its_name_is_named_after_its_bytes(connect, picture):
+    async with connect() as session:
+        assert (await session.upload(OddName(picture()))).filename == "file.png"
+
+
+@pytest.mark.parametrize("other", ["edit", "upload"])
+async def test_generator_in_two_uses_at_once_serves_the_first_alone(connect, emulator, picture, other):
+    """Each would get a part of the picture."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pieces(content):
+        yield content[:10]
+        begun.set()
+        await go_on.wait()
+        yield content[10:]
+
+    generator = pieces(picture())
+    async with connect() as session:
+        first = asyncio.create_task(session.edit("a hat", image=generator, model=MODEL))
+        await begun.wait()
+        with pytest.raises(ContractError, match="is being read by another request at this moment"):
+            await (session.upload(generator) if other == "upload" else session.edit("x", image=generator, model=MODEL))
+        go_on.set()
+        await first
+    assert emulator.ledger.sold == {"a hat": 1}
+
+
+async def test_spool_refuses_what_is_no_bytes():
+    spool = Spool(None)
+    with pytest.raises(Unusable, match="must give bytes, not str"):
+        spool.write("text")
+    spool.close()

@@ -1,0 +1,19 @@
+"""Runs a notebook in a folder and leaves it there with its outputs, as a notebook and as a page.
+
+A program of its own: what Jupyter's packages warn of on import is no fault of the tests.
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+
+source, folder = map(Path, sys.argv[1:])
+notebook = nbformat.read(source, as_version=4)
+client = NotebookClient(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(folder)}})
+client.execute()
+nbformat.write(notebook, folder / source.name)
+page, _ = HTMLExporter().from_notebook_node(notebook)
+(folder / source.name).with_suffix(".html").write_text(page)
