@@ -252,6 +252,7 @@ def chart(figures: dict[str, Any], path: Path) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["serve"]:
+            os.nice(19)  # it stands for another machine, and takes no processor from who is measured
             asyncio.run(serve())
         case ["core"]:
             measure_core()

@@ -12,7 +12,7 @@ import pybase64
 
 from lemon_async.api.models import Inline
 
-__all__ = ["RESERVE_BYTES", "Base64Text", "decoded", "decoded_url", "url_prefix_bytes"]
+__all__ = ["RESERVE_BYTES", "Base64Text", "decoded", "decoded_url", "room_for", "url_prefix_bytes"]
 
 RESERVE_BYTES = 40 * 1024 * 1024
 """More than the largest picture; allocators hand out what is larger than 32 MiB as untouched pages of its own."""
@@ -33,9 +33,7 @@ class Base64Text:
     """Base64 text that comes in segments.
 
     Args:
-        reserve_bytes: Room to begin with. The system gives pages of so large a room only when they are written to, and
-            takes back the rest in the end; a small one that grows is copied again and again, and joining pieces in
-            the end touches megabytes of new memory at once. Both hold the event loop.
+        reserve_bytes: Room to begin with; see `room_for`.
 
     Attributes:
         fault: Why it is none.
@@ -46,7 +44,7 @@ class Base64Text:
     def __init__(self, reserve_bytes: int = 0) -> None:
         self.fault: str | None = None
         self._carry = b""
-        self._content = io.BytesIO(bytes(reserve_bytes))
+        self._content = room_for(reserve_bytes)
         self._is_padded = False
 
     def take_plain(self, segment: memoryview) -> bool:
@@ -104,6 +102,19 @@ class Base64Text:
             self._content.write(pybase64.b64decode(quartets, validate=True))
         except ValueError:
             self.fail()
+
+
+def room_for(size_bytes: int) -> io.BytesIO:
+    """Return memory that is filled piece by piece and cut to what was written, and then gives that away uncopied.
+
+    The system gives pages of so large a room only when they are written to, and takes back the rest in the end. A small
+    one that grows is copied again and again, and joining pieces in the end touches megabytes of new memory at once, and
+    lets go of as many: both hold the event loop, even from another thread.
+    """
+    try:
+        return io.BytesIO(bytes(size_bytes))
+    except MemoryError:  # a system that promises no more than it has
+        return io.BytesIO()
 
 
 def decoded(text: str) -> Inline:

@@ -200,7 +200,7 @@ def _fault_of_writing(folder: Path) -> str | None:
 
 
 def _write(folder: Path, content: bytes, names: Iterable[Path], *, replace: bool) -> Path:
-    draft = Draft.open(folder)
+    draft = Draft(folder)
     try:
         draft.write(content)
         return draft.publish(names, replace=replace)

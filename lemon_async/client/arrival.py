@@ -38,10 +38,11 @@ class Arrival:
 
     Attributes:
         seen: The picture, as far as it is here.
+        total_bytes: How long it will be, if that was told.
     """
 
     seen: Passing = attrs.field(factory=Passing)
-    _total_bytes: int | None = None
+    total_bytes: int | None = None
     _end_bytes: int | None = None  # of what the present answer holds
     _marks: Mapping[str, str] = attrs.field(factory=dict)
     _takes_ranges: bool = False
@@ -52,13 +53,13 @@ class Arrival:
     @property
     def kept_bytes(self) -> int:
         """How much need not be sent again."""
-        is_known = self._validator is not None or self._total_bytes is not None
+        is_known = self._validator is not None or self.total_bytes is not None
         return self.seen.size_bytes if is_known and self._takes_ranges and self._is_believed else 0
 
     @property
     def is_short(self) -> bool:
         """Whether an answer that is over has left bytes out."""
-        return self._total_bytes is not None and self.seen.size_bytes < self._total_bytes
+        return self.total_bytes is not None and self.seen.size_bytes < self.total_bytes
 
     @property
     def _validator(self) -> str | None:
@@ -82,7 +83,7 @@ class Arrival:
             raise TooMuch
         was_handed_on, self._is_handed_on = self._is_handed_on, False
         self.forget()
-        self._total_bytes = self._end_bytes = length
+        self.total_bytes = self._end_bytes = length
         self._marks = _marks_of(headers)
         ranges = headers.get("Accept-Ranges", "").strip().lower()
         self._takes_ranges = ranges == "bytes" or (ranges != "none" and self._validator is not None)
@@ -99,14 +100,14 @@ class Arrival:
         if status == 416 or told is None:
             raise Misfit("the rest was asked for, and the answer does not say that it is that")
         first, end = int(told[1]), int(told[2]) + 1
-        total = self._total_bytes if told[3] == "*" else int(told[3])
+        total = self.total_bytes if told[3] == "*" else int(told[3])
         is_same = all(self._marks.get(name, mark) == mark for name, mark in _marks_of(headers).items())
-        is_as_long = self._total_bytes in {None, total} and length in {None, end - first}
+        is_as_long = self.total_bytes in {None, total} and length in {None, end - first}
         if not (is_same and is_as_long and self.seen.size_bytes == first < end <= (total or end)):
             raise Misfit("the rest was asked for, and something else was sent")
         if end > MAX_BYTES:
             raise TooMuch
-        self._total_bytes, self._end_bytes = total, end
+        self.total_bytes, self._end_bytes = total, end
 
     def take(self, piece: bytes) -> str | None:
         """Take in the next bytes; return what is wrong with the picture as soon as that is certain.

@@ -14,6 +14,7 @@ import aiohttp
 import anyio
 
 from lemon_async.api.errors import DownloadError
+from lemon_async.api.inline import room_for
 from lemon_async.api.masking import Mask
 from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.response import one_line
@@ -72,18 +73,19 @@ class Downloads:
         Raises:
             DownloadError: When the link may not be followed, was refused, or never came over whole.
         """
-        arrival = Arrival()
-        batch = _Batch()
+        arrival, memory = Arrival(), None
         async with aclosing(self._pieces(url, arrival, Deadline(url, self._total_s))) as pieces:
             async for piece in pieces:
                 if piece is None:
-                    batch = _Batch()
+                    memory = None
                 else:
-                    batch.add(piece)
+                    memory = memory or room_for(arrival.total_bytes or 0)
+                    memory.write(piece)
                 del piece
-        if arrival.seen.size_bytes < _LONG_BYTES:
-            return batch.join()
-        return await asyncio.to_thread(batch.join)  # which lets go of the interpreter meanwhile
+        if memory is None:
+            return b""
+        memory.truncate()
+        return memory.getvalue()
 
     async def save(self, url: str, draft: Draft) -> PictureFacts:
         """Write the picture behind a link to a draft, and return what its beginning tells; memory stays flat.
@@ -264,13 +266,8 @@ class _Batch:
         self._size_bytes += len(piece)
         return self._size_bytes
 
-    def join(self) -> bytes:
-        """Return them as one."""
-        return b"".join(self._pieces)
-
     def write(self, draft: Draft) -> None:
         """Write them all; blocks."""
         if self._is_anew:
             draft.restart()
-        for piece in self._pieces:
-            draft.write(piece)
+        draft.write(*self._pieces)

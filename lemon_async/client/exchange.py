@@ -150,6 +150,9 @@ class Answer:
         return response
 
     async def _whole(self, max_bytes: int) -> dict[str, Any]:
+        length = self._arrived.content_length
+        if length is not None and length <= _SMALL_BODY_BYTES and "content-encoding" not in self.headers:
+            return await self._file(max_bytes)
         intake = Intake(self.headers)
         total_bytes = 0
         while packed := _Unshown(await self._arrived.content.read(PIECE_BYTES)):

@@ -177,20 +177,17 @@ class Image:
     async def _save(self, target: Path, names: Callable[[PictureFacts], Iterable[Path]], *, replace: bool) -> Path:
         """Write the picture into the folder of `target`, under the first of the names that can be had."""
         async with self._turn:
-            drafts: list[Draft] = []
+            draft = Draft(target.parent, makes_folder=True)
             try:
-                # Kept in a list: a cancel would lose what the thread returns.
-                await finish_in_thread(lambda: drafts.append(Draft.open(_made(target.parent))))
-                facts = await self._write(drafts[0])
-                saved = await finish_in_thread(_publish, drafts[0], names(facts), replace=replace)
-                drafts.clear()
-            except OSError as failure:
-                raise self._not_saved(target, failure) from failure
-            finally:
+                facts = await self._write(draft)
+                saved = await finish_in_thread(_publish, draft, names(facts), replace=replace)
+            except BaseException as failure:
                 # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
                 with anyio.CancelScope(shield=True):
-                    for draft in drafts:
-                        await finish_in_thread(draft.discard)
+                    await finish_in_thread(draft.discard)
+                if isinstance(failure, OSError):
+                    raise self._not_saved(target, failure) from failure
+                raise
             self._facts, self._saved = facts, saved
             if self.data.inline is not None:
                 self.data.inline.drop()
@@ -289,11 +286,6 @@ class Image:
         size = f" {facts.size[0]}x{facts.size[1]}" if facts and facts.size else ""
         place = str(self.path) if self.path else redact(self.url) if self.url else _INLINE
         return f"<Image {facts.format if facts else 'not read yet'}{size} from {place}>"
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _publish(draft: Draft, names: Iterable[Path], *, replace: bool) -> Saved:

@@ -6,12 +6,13 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import FileIO
 from pathlib import Path
 
 __all__ = ["Draft", "publish"]
 
+_MOST_PIECES = 512
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # What file systems and systems without hard links answer; Windows says EINVAL for those of memory cards.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -24,58 +25,58 @@ _IN_THE_WAY = (
 class Draft:
     """A file on its way to its name.
 
-    It lies hidden in the folder where it is going to be, with the mode that the umask makes of 0666. Every method
-    blocks, so call it in a thread; they exclude each other, so that a draft can be discarded while a write hangs.
+    It is made with the first write, and lies hidden in the folder where it is going to be, with the mode that the umask
+    makes of 0666. Every method blocks, so call it in a thread. They exclude each other, so that a draft can be
+    discarded while a write hangs.
+
+    Args:
+        folder: Where it is going to be.
+        makes_folder: Whether that is made if it is missing.
     """
 
-    def __init__(self, path: Path, file: FileIO) -> None:
+    def __init__(self, folder: Path, *, makes_folder: bool = False) -> None:
         self.size_bytes: int = 0
-        self._path = path
-        self._file = file
+        self._folder = folder
+        self._makes_folder = makes_folder
+        self._path = folder / f".lemon-async.{secrets.token_hex(8)}.part"
+        self._file: FileIO | None = None
+        self._is_over = False
         self._lock = threading.Lock()
 
-    @classmethod
-    def open(cls, folder: Path) -> "Draft":
-        """Begin a file in `folder`.
-
-        Raises:
-            OSError: The folder is missing, full or not writable.
-        """
-        path = folder / f".lemon-async.{secrets.token_hex(8)}.part"
-        try:
-            descriptor = os.open(path, _FLAGS, 0o666)
-        except OSError as failure:  # in terms of what the caller knows
-            raise _about(folder, failure) from None
-        return cls(path, FileIO(descriptor, "r+"))
-
-    def write(self, piece: bytes) -> None:
+    def write(self, *pieces: bytes) -> None:
         """Append these bytes.
 
         Raises:
-            OSError: There is no room, or the disk is broken.
+            OSError: The folder is missing or not writable, there is no room, or the disk is broken.
         """
-        rest = memoryview(piece)
         with self._lock:
+            number = self._opened().fileno()
+            rest = [view for piece in pieces if (view := memoryview(piece))]
             while rest:
-                written = self._file.write(rest) or 0
+                written = _write(number, rest[:_MOST_PIECES])
                 self.size_bytes += written
-                rest = rest[written:]
+                while rest and written >= len(rest[0]):
+                    written -= len(rest.pop(0))
+                if written:
+                    rest[0] = rest[0][written:]
 
     def restart(self) -> None:
         """Forget what was written."""
         with self._lock:
-            self._file.seek(0)
-            self._file.truncate()
+            file = self._opened()
+            file.seek(0)
+            file.truncate()
             self.size_bytes = 0
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return what was written there; fewer bytes at the end."""
         with self._lock:
-            self._file.seek(offset)
+            file = self._opened()
+            file.seek(offset)
             try:
-                return self._file.read(length) or b""
+                return file.read(length) or b""
             finally:
-                self._file.seek(self.size_bytes)
+                file.seek(self.size_bytes)
 
     def publish(self, candidates: Iterable[Path], *, replace: bool) -> Path:
         """Bring the file to the disk, give it the first name that can be had, and return that.
@@ -89,20 +90,40 @@ class Draft:
             OSError: No name can be had, or the disk is full or broken. The draft is still there to be discarded.
         """
         with self._lock:
-            if not self._file.closed:
-                os.fsync(self._file.fileno())
-                self._file.close()
+            file = self._opened()
+            if not file.closed:
+                os.fsync(file.fileno())
+                file.close()
             path = _replace(self._path, candidates) if replace else _add(self._path, candidates)
             _sync_folder(path.parent)
         return path
 
     def discard(self) -> None:
-        """Remove the file, unless it was published; does nothing the second time."""
+        """Remove the file, unless it was published, and write nothing more; does nothing the second time."""
+        self._is_over = True
         with contextlib.suppress(OSError):  # Windows removes no open file
             self._path.unlink(missing_ok=True)
         with self._lock, contextlib.suppress(OSError):
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
             self._path.unlink(missing_ok=True)
+
+    def _opened(self) -> FileIO:
+        """Return the file, made by now.
+
+        Raises:
+            OSError: It cannot be.
+        """
+        if self._is_over:
+            raise OSError(errno.EBADF, "was discarded", str(self._folder))
+        if self._file is None:
+            try:
+                if self._makes_folder:
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                self._file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
+            except OSError as failure:  # in terms of what the caller knows
+                raise _about(self._folder, failure) from None
+        return self._file
 
 
 def publish(path: Path, content: bytes, *, replace: bool = True) -> None:
@@ -114,15 +135,19 @@ def publish(path: Path, content: bytes, *, replace: bool = True) -> None:
     """
     if replace:
         _check_replaceable(path)
-    try:
-        draft = Draft.open(path.parent)
-    except OSError as failure:
-        raise _about(path, failure) from None
+    draft = Draft(path.parent)
     try:
         draft.write(content)
         draft.publish((path,), replace=replace)
+    except OSError as failure:
+        raise _about(path, failure) from None
     finally:
         draft.discard()
+
+
+def _write(number: int, pieces: Sequence[memoryview]) -> int:
+    """Write in as few steps as can be: after each, a thread waits for the interpreter's lock."""
+    return os.writev(number, pieces) if hasattr(os, "writev") else os.write(number, pieces[0])
 
 
 def _replace(draft: Path, candidates: Iterable[Path]) -> Path:

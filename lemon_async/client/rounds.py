@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 __all__ = ["Rounds", "rounds"]
 
-_PER_ROUND = 2
+_PER_ROUND = 1
 
 
 class Rounds:

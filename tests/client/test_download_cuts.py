@@ -47,7 +47,7 @@ def packed(content, at):
 
 
 async def save(downloads, url, path):
-    draft = Draft.open(path.parent)
+    draft = Draft(path.parent)
     try:
         facts = await downloads.save(url, draft)
         draft.publish([path], replace=True)

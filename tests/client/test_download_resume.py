@@ -84,7 +84,7 @@ def get(request, downloads, tmp_path):
     """Each of the ways to a picture."""
 
     async def save(url):
-        draft = Draft.open(tmp_path)
+        draft = Draft(tmp_path)
         try:
             await downloads.save(url, draft)
             draft.publish([tmp_path / "cat.png"], replace=True)
@@ -357,7 +357,10 @@ async def test_failing_draft_is_an_os_error(downloads, cdn, tmp_path):
     """A full disk is no broken link."""
     if not Path("/dev/full").exists():
         pytest.fail("this test needs a device that is full")
-    draft = Draft(tmp_path / "draft", FileIO("/dev/full", "r+"))
+    draft = Draft(tmp_path)
+    draft.write(b"")
+    draft._file.close()
+    draft._file = FileIO("/dev/full", "r+")
     server = await cdn()
     with pytest.raises(OSError, match="No space left on device"):
         await downloads.save(server.url, draft)

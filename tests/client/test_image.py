@@ -427,10 +427,10 @@ async def test_save_that_is_cancelled_while_it_writes_leaves_no_file(png, tmp_pa
     begun, gate = threading.Event(), threading.Event()
     write = Draft.write
 
-    def slowly(draft, content):
+    def slowly(draft, *pieces):
         begun.set()
         gate.wait(5)
-        write(draft, content)
+        write(draft, *pieces)
 
     monkeypatch.setattr(Draft, "write", slowly)
     saving = asyncio.create_task(image.save(tmp_path / "cat.png"))

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from lemon_async.client import publish as publishing
 from lemon_async.client.publish import Draft, publish
 
 
@@ -135,7 +136,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
 
 @pytest.fixture
 def draft(tmp_path):
-    draft = Draft.open(tmp_path)
+    draft = Draft(tmp_path)
     yield draft
     draft.discard()
 
@@ -150,7 +151,7 @@ def test_draft_is_hidden_and_goes_when_it_is_discarded(draft, tmp_path):
 
 def test_draft_in_no_folder_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        Draft.open(tmp_path / "nowhere")
+        Draft(tmp_path / "nowhere").write(b"")
 
 
 def test_draft_can_be_read_anywhere_and_written_on(draft, tmp_path):
@@ -160,6 +161,39 @@ def test_draft_can_be_read_anywhere_and_written_on(draft, tmp_path):
     assert draft.size_bytes == 8
     draft.publish([tmp_path / "cat.png"], replace=False)
     assert files(tmp_path) == {"cat.png": b"01234567"}
+
+
+def test_draft_takes_any_number_of_pieces(draft, tmp_path):
+    """More than the system takes at once, and more than it takes in one write."""
+    pieces = [bytes([number % 251]) * (number % 5) for number in range(3000)]
+    draft.write(*pieces)
+    assert draft.size_bytes == sum(map(len, pieces))
+    draft.publish([tmp_path / "cat.png"], replace=True)
+    assert files(tmp_path) == {"cat.png": b"".join(pieces)}
+
+
+def test_draft_goes_on_after_half_a_write(draft, tmp_path, monkeypatch):
+    """As disks that are nearly full, and systems without `writev`, make it."""
+    monkeypatch.setattr(publishing, "_write", lambda number, pieces: os.write(number, pieces[0][:3]))
+    draft.write(b"0123456", b"", b"789")
+    draft.publish([tmp_path / "cat.png"], replace=True)
+    assert files(tmp_path) == {"cat.png": b"0123456789"}
+
+
+def test_draft_makes_its_folder_only_when_asked_and_only_when_needed(tmp_path):
+    draft = Draft(tmp_path / "a" / "b", makes_folder=True)
+    assert list(tmp_path.iterdir()) == []
+    draft.write(b"new")
+    draft.publish([tmp_path / "a" / "b" / "cat.png"], replace=True)
+    assert (tmp_path / "a" / "b" / "cat.png").read_bytes() == b"new"
+
+
+def test_draft_that_was_discarded_takes_nothing_more(draft, tmp_path):
+    """A write that comes late makes no file."""
+    draft.discard()
+    with pytest.raises(OSError, match="was discarded"):
+        draft.write(b"late")
+    assert files(tmp_path) == {}
 
 
 def test_draft_can_begin_anew(draft, tmp_path):
