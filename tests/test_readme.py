@@ -18,7 +18,7 @@ from lemon_async.emulator import Emulator
 README = (Path(__file__).parent.parent / "README.md").read_text()
 # What each example leaves on the disk.
 FILES = [
-    {"cat.png"},
+    {"cat.png", "cats/0-a-white-cat-on-a-windowsill.png"},
     {"sunset.png"},
     {"boat-0.png", "boat-1.png", "boat-2.png"},
     {"mask.png", "before.png", "after.png"},
@@ -52,10 +52,11 @@ async def test_readme_example_runs(number, monkeypatch, tmp_path, lemon_session,
             await outcome
         if "test_my_app" in names:
             await names["test_my_app"](lemon_session, lemon_emulator)
-    files = {path.name for path in tmp_path.iterdir()}
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = {path.relative_to(tmp_path).as_posix() for path in paths}
     assert files == FILES[number]
     signatures = {".png": b"\x89PNG", ".html": b"<!DOCTYPE html>"}
-    for path in tmp_path.iterdir():
+    for path in paths:
         assert path.read_bytes().startswith(signatures[path.suffix])
     for name in files & {"before.png", "after.png"}:
         check_picture(tmp_path / name)

@@ -151,7 +151,8 @@ class ImageTask:
                 while not self.done:
                     await self._change()
         except TimeoutError:
-            raise TaskTimeout(task=self, reason=f"{timeout_s:g} s were not enough") from None
+            if not self.done:  # it may have ended in the same turn of the loop
+                raise TaskTimeout(task=self, reason=f"{timeout_s:g} s were not enough") from None
         return self._result()
 
     async def updates(self) -> AsyncGenerator[TaskSnapshot, None]:

@@ -275,6 +275,17 @@ async def test_wait_for_what_is_over_takes_no_time():
     assert len(await make(COMPLETED).wait(timeout_s=0)) == 1
 
 
+async def test_task_that_ends_in_the_turn_in_which_the_time_is_over_is_a_result():
+    """Both are told to the waiter at once; what was paid for counts."""
+    task = make()
+    waiting = asyncio.create_task(task.wait(0.01))
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    loop.call_at(loop.time() + 0.02, task._update, COMPLETED)
+    time.sleep(0.03)  # both timers are due in the next turn, first that of the wait
+    assert len(await waiting) == 1
+
+
 @pytest.mark.parametrize("timeout_s", [-1, -0.001, float("nan"), float("inf")])
 @pytest.mark.parametrize("snapshot", [PENDING, COMPLETED], ids=["pending", "completed"])
 async def test_time_that_is_none_is_refused(timeout_s, snapshot):
