@@ -38,6 +38,7 @@ __all__ = ["Image"]
 logger: logging.Logger = logging.getLogger("lemon_async")
 _INLINE = "the base64 text of the answer"
 _PIECE_BYTES = 256 * 1024
+_LONGEST_CLEANING_S = 5.0
 
 T = TypeVar("T")
 
@@ -182,9 +183,10 @@ class Image:
                 facts = await self._write(draft)
                 saved = await finish_in_thread(_publish, draft, names(facts), replace=replace)
             except BaseException as failure:
-                # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
-                with anyio.CancelScope(shield=True):
-                    await finish_in_thread(draft.discard)
+                if draft.abandon():
+                    # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
+                    with anyio.move_on_after(_LONGEST_CLEANING_S, shield=True):
+                        await finish_in_thread(draft.discard)
                 if isinstance(failure, OSError):
                     raise self._not_saved(target, failure) from failure
                 raise

@@ -26,8 +26,8 @@ class Draft:
     """A file on its way to its name.
 
     It is made with the first write, and lies hidden in the folder where it is going to be, with the mode that the umask
-    makes of 0666. Every method blocks, so call it in a thread. They exclude each other, so that a draft can be
-    discarded while a write hangs.
+    makes of 0666. Methods block, unless they say that they do not, so call them in a thread. They exclude each other,
+    so that a draft can be discarded while a write hangs.
 
     Args:
         folder: Where it is going to be.
@@ -97,6 +97,11 @@ class Draft:
             path = _replace(self._path, candidates) if replace else _add(self._path, candidates)
             _sync_folder(path.parent)
         return path
+
+    def abandon(self) -> bool:
+        """Have nothing more written, and return whether there may be a file to be discarded; does not block."""
+        self._is_over = True
+        return self._file is not None or self._lock.locked()
 
     def discard(self) -> None:
         """Remove the file, unless it was published, and write nothing more; does nothing the second time."""

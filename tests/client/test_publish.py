@@ -188,6 +188,18 @@ def test_draft_makes_its_folder_only_when_asked_and_only_when_needed(tmp_path):
     assert (tmp_path / "a" / "b" / "cat.png").read_bytes() == b"new"
 
 
+def test_draft_that_was_abandoned_tells_whether_there_is_a_file(draft, tmp_path):
+    """Who is cancelled before the first write waits for no thread."""
+    assert draft.abandon() is False
+    with pytest.raises(OSError, match="was discarded"):
+        draft.write(b"late")
+    other = Draft(tmp_path)
+    other.write(b"new")
+    assert other.abandon() is True
+    other.discard()
+    assert files(tmp_path) == {}
+
+
 def test_draft_that_was_discarded_takes_nothing_more(draft, tmp_path):
     """A write that comes late makes no file."""
     draft.discard()
