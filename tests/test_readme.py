@@ -15,7 +15,7 @@ from PIL import ImageChops
 from lemon_async import PollPolicy
 from lemon_async.emulator import Emulator
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 # What each example leaves on the disk.
 FILES = [
     {"cat.png", "cats/0-a-white-cat-on-a-windowsill.png"},

@@ -14,7 +14,7 @@ from aiohttp import web
 from lemon_async import PollPolicy, SessionMisuse
 from lemon_async.emulator import Drip, Emulator, Fail, Latency, Status, Vanish
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"^### ([^\n]+)\n(?:(?!^#).)*?^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
 PROMPTS = [f"boat {number}" for number in range(6)]
 
@@ -121,6 +121,31 @@ async def test_fastapi_says_what_is_wrong(recipe, service):
     assert not service.ledger.sold
 
 
+async def test_fastapi_tells_whose_fault_it_is(recipe, service):
+    """What the service finds wrong with a request is the browser's fault; a picture that was not made is not."""
+    service.fault("submit", Status(400), prompt="odd")
+    service.fault("submit", Fail("no boats today"), prompt="boat")
+    async with run_fastapi(recipe("FastAPI")["app"]) as browser:
+        async with browser.post("/pictures", params={"prompt": "odd"}) as answer:
+            assert answer.status == 422
+        async with browser.get(await order(browser, "boat")) as answer:
+            assert (answer.status, "no boats today" in (await answer.json())["detail"]) == (502, True)
+
+
+async def test_fastapi_says_that_a_picture_cannot_be_fetched(recipe, service):
+    """A download that fails at once has a status of its own, and no broken body; the next one works."""
+    app = recipe("FastAPI")["app"]
+    async with run_fastapi(app) as browser:
+        address = await order(browser)
+        service.fault("cdn", Status(404))
+        async with browser.get(address) as answer:
+            assert (answer.status, "could not fetch" in (await answer.json())["detail"]) == (502, True)
+        service.clear_faults()
+        async with browser.get(address) as answer:
+            assert (await answer.read()).startswith(b"RIFF")
+    assert service.ledger.sold == {"a cat": 1}
+
+
 async def test_fastapi_tells_the_page_that_a_job_is_lost(recipe, service):
     """A page that hears of the end can stop listening, whatever the end is."""
     service.fault("submit", Vanish())
@@ -198,13 +223,35 @@ async def test_aiohttp_asks_a_browser_to_come_again(recipe, service):
 
 
 async def test_aiohttp_says_what_is_wrong(recipe, service):
-    """A request that cannot work and a picture that nobody ordered have their statuses."""
+    """A request that cannot work, one that is refused, and a picture that nobody ordered have their statuses."""
+    service.fault("submit", Status(400), prompt="odd")
+    service.fault("submit", Status(402), prompt="dear")
     async with run_aiohttp(recipe("aiohttp.web")["app"]) as browser:
         async with browser.post("/pictures") as answer:
-            assert (answer.status, "prompt" in await answer.text()) == (400, True)
+            assert (answer.status, "prompt" in await answer.text()) == (422, True)
+        async with browser.post("/pictures", params={"prompt": "odd"}) as answer:
+            assert answer.status == 422
+        async with browser.post("/pictures", params={"prompt": "dear"}) as answer:
+            assert (answer.status, "insufficient_balance" in await answer.text()) == (502, True)
         async with browser.get("/pictures/none") as answer:
             assert answer.status == 404
     assert not service.ledger.sold
+
+
+async def test_aiohttp_says_why_there_is_no_picture(recipe, service):
+    """A job that failed and a download that fails are told; the download can be tried again."""
+    service.fault("submit", Fail("no boats today"), prompt="boat")
+    service.fault("cdn", Status(404))
+    async with run_aiohttp(recipe("aiohttp.web")["app"]) as browser:
+        async with browser.get(await order(browser, "boat")) as answer:
+            assert (answer.status, "no boats today" in await answer.text()) == (502, True)
+        address = await order(browser)
+        async with browser.get(address) as answer:
+            assert (answer.status, "could not fetch" in await answer.text()) == (502, True)
+        service.clear_faults()
+        async with browser.get(address) as answer:
+            assert answer.status == 200
+    assert service.ledger.sold == {"boat": 1, "a cat": 1}
 
 
 async def test_aiohttp_browser_that_leaves_does_not_end_its_order(recipe, service):
@@ -224,24 +271,41 @@ async def test_aiohttp_browser_that_leaves_does_not_end_its_order(recipe, servic
 # A file of prompts
 
 
+class Batch:
+    """The batch over a file of prompts, and what it leaves in its folder."""
+
+    def __init__(self, names, place):
+        self._run, self._name_of = names["batch"], names["name_of"]
+        self.source, self.folder = place / "prompts.txt", place / "out"
+
+    async def run(self, prompts):
+        """Have the pictures made; return the prompts that have one, what is noted as sold, and what failed."""
+        self.source.write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
+        await self._run(self.source, self.folder)
+        return self.left(prompts)
+
+    def left(self, prompts):
+        pictures = {path.stem for path in self.folder.glob("*.png")}
+        made = [prompt for prompt in dict.fromkeys(prompts) if self._name_of(prompt) in pictures]
+        assert len(made) == len(pictures)
+        return made, *(json.loads((self.folder / f"{name}.json").read_text("utf-8")) for name in ("sold", "failed"))
+
+    @property
+    def sheets(self):
+        return [path.read_text("utf-8") for path in sorted(self.folder.glob("sheet-*.html"))]
+
+
 @pytest.fixture
-def batch(recipe, tmp_path):
-    """Run the batch over six boats, and return what it left: pictures by line, what is open, and what failed."""
-    run = recipe("Thousands of prompts from a file")["batch"]
-    source, folder = tmp_path / "prompts.txt", tmp_path / "out"
-    source.write_text("".join(f"{prompt}\n" for prompt in PROMPTS))
+def load_batch(recipe, tmp_path):
+    """Load the batch, with sheets whose names tell runs of the same second apart."""
+    return lambda **replaced: Batch(
+        recipe("Thousands of prompts from a file", **{"%H%M%S": "%H%M%S%f"}, **replaced), tmp_path
+    )
 
-    def left():
-        pictures = sorted(path.name for path in folder.glob("*.png"))
-        return pictures, *(json.loads((folder / f"{name}.json").read_text()) for name in ("sold", "failed"))
 
-    async def go():
-        await run(source, folder)
-        assert "<html" in (folder / "sheet.html").read_text()
-        return left()
-
-    go.left = left
-    return go
+@pytest.fixture
+def batch(load_batch):
+    return load_batch()
 
 
 async def test_batch_that_runs_again_orders_only_what_was_not_sold(batch, service):
@@ -250,28 +314,58 @@ async def test_batch_that_runs_again_orders_only_what_was_not_sold(batch, servic
     service.fault("submit", Status(502, body="html"), prompt="boat 2", bill=True)
     service.fault("submit", Status(402), prompt="boat 3")
     service.fault("cdn", Status(404), prompt="boat 4")
-    pictures, sold, failed = await batch()
-    assert (len(pictures), len(sold), sold["boat 2"]) == (2, 2, None)
-    assert failed.keys() == {"boat 1", "boat 2", "boat 3"}
+    made, sold, failed = await batch.run(PROMPTS)
+    assert (made, sold.keys(), sold["boat 2"]) == (["boat 0", "boat 5"], {"boat 2", "boat 4"}, None)
+    assert failed.keys() == {"boat 1", "boat 2", "boat 3", "boat 4"}
     service.clear_faults()
     bought = service.ledger.sold
-    pictures, sold, failed = await batch()
-    assert pictures == ["00001.png", "00002.png", "00004.png", "00005.png", "00006.png"]
+    made, sold, failed = await batch.run(PROMPTS)
+    assert made == ["boat 0", "boat 1", "boat 3", "boat 4", "boat 5"]
     assert (sold, failed) == ({"boat 2": None}, {})
     assert service.ledger.sold - bought == {"boat 1": 1, "boat 3": 1}
+
+
+async def test_batch_keeps_pictures_with_their_prompts(batch, service):
+    """Whatever lines come, go, move or repeat, each prompt is bought once, and its file is its own."""
+    await batch.run(["a cat", "a dog"])
+    shown = {path.name: path.read_bytes() for path in batch.folder.glob("*.png")}
+    prompts = ["a dog", "猫 in the snow", "", "  ", "a cat", "A cat", "a dog", "a/cat?", "x" * 300]
+    made, *_ = await batch.run(prompts)
+    assert made == ["a dog", "猫 in the snow", "a cat", "A cat", "a/cat?", "x" * 300]
+    assert service.ledger.sold == dict.fromkeys(made, 1)
+    assert shown == {name: (batch.folder / name).read_bytes() for name in shown}
+
+
+async def test_batch_writes_a_sheet_of_each_run_that_ordered(batch):
+    """A later run leaves the sheets of earlier ones alone, and one without orders makes none."""
+    for prompts in (["a cat"], ["a cat"], ["a cat", "a dog"]):
+        await batch.run(prompts)
+    first, second = batch.sheets
+    assert ("a cat" in first, "a dog" in first, "a cat" in second, "a dog" in second) == (True, False, False, True)
+
+
+async def test_batch_tells_what_came_at_once_and_was_not_saved(load_batch, service):
+    """A picture that was sold without a task is noted as that, not as in doubt, and is not bought again by itself."""
+    batch = load_batch(**{'model="flux-pro"': 'model="gpt-image-2", response_format="url", async_=False'})
+    service.fault("cdn", Status(404), prompt="a cat")
+    made, sold, failed = await batch.run(["a cat", "a dog"])
+    assert (made, sold) == (["a dog"], {"a cat": False})
+    assert "could not fetch" in failed["a cat"]
+    service.clear_faults()
+    assert await batch.run(["a cat", "a dog"]) == (["a dog"], {"a cat": False}, {})
+    assert service.ledger.sold == {"a cat": 1, "a dog": 1}
 
 
 async def test_batch_that_is_interrupted_goes_on(batch, service):
     """Nothing is bought twice when a run is interrupted while jobs are out, whatever each of them was just doing."""
     for latency_ms in (20, 60):
         service.fault("poll", Latency(latency_ms), probability=0.5)
-        run = asyncio.create_task(batch())
+        run = asyncio.create_task(batch.run(PROMPTS))
         await until(lambda: service.ledger.sold)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
-        pictures, sold, _ = batch.left()
-        assert len(pictures) + len(sold) == service.ledger.sold.total()
-    pictures, sold, failed = await batch()
-    assert (len(pictures), sold, failed) == (6, {}, {})
+        made, sold, _ = batch.left(PROMPTS)
+        assert len(made) + len(sold) == service.ledger.sold.total()
+    assert await batch.run(PROMPTS) == (PROMPTS, {}, {})
     assert service.ledger.sold == dict.fromkeys(PROMPTS, 1)

@@ -125,16 +125,17 @@ class ContractError(LemonError):
     """The request or setting cannot work; nothing was sent and nothing was sold.
 
     Attributes:
-        problems: Everything that was found, in the order of the fields.
+        problems: Everything that was found, in the order of the fields; `undone` is what was not: sent, or written.
     """
 
     problems: tuple[Problem, ...]
+    undone: str = "sent"
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
-            return f"{self.problems[0]} (nothing was sent)"
+            return f"{self.problems[0]} (nothing was {self.undone})"
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        return f"{len(self.problems)} problems, nothing was sent:{lines}"
+        return f"{len(self.problems)} problems, nothing was {self.undone}:{lines}"
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
@@ -152,8 +153,7 @@ class TransportError(LemonError):
     """No answer came, and nothing was sold: it is safe to try again.
 
     Attributes:
-        was_sent: Whether the request may have arrived; never so of a paid one, which would be `SubmissionUnknown`. An
-            upload or a deletion may then have been carried out.
+        was_sent: Whether an upload or deletion may have arrived and been done; a paid one is `SubmissionUnknown` then.
         retry_after: Seconds after which it is worth another try, if that is known.
     """
 

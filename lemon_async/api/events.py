@@ -25,6 +25,7 @@ _LINE_ENDS = re.compile(rb"[\r\n]+")
 _ONE_END = {b"\n", b"\r", b"\r\n"}
 _DATA = b"data:"
 _LONGEST_LINE_BYTES = 64 * 1024  # of any but data
+_MOST_PREVIEWS = 1000  # three can be asked for
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -175,7 +176,8 @@ def read_event(event: Event) -> Partial | Final | Failed | None:
     if image.is_usable and name.endswith(".completed"):  # whatever else stands there: it is paid for
         return Final(image, _whole(parsed.get("created_at")), billing_of(parsed, {}))
     if image.is_usable and name.endswith(".partial_image"):
-        return Partial(image, _whole(parsed.get("partial_image_index")) or 0)
+        index = _whole(parsed.get("partial_image_index")) or 0
+        return Partial(image, index if 0 <= index <= _MOST_PREVIEWS else 0)
     fault = fault_of(parsed.get("error"))
     if name == "error" and fault is None:
         fault = fault_of(parsed or masked_text(event.data, event.mask)) or TaskFault("the service gave no reason")

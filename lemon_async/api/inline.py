@@ -1,7 +1,7 @@
 """Base64 text to bytes: whole, or as it comes.
 
-What gateways do to it is harmless: line breaks as in MIME, a lost or a doubled padding. Anything else is a fault of
-that picture, and no byte of it is kept.
+What gateways do to it is harmless: line breaks as in MIME, the alphabet for addresses, a lost or a doubled padding.
+Anything else is a fault of that picture, and no byte of it is kept.
 """
 
 import io
@@ -19,6 +19,7 @@ RESERVE_BYTES = 40 * 1024 * 1024
 
 _ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
 _WHITE_SPACE = b" \t\r\n\v\f"
+_FROM_URLS = bytes.maketrans(b"-_", b"+/")  # the alphabet for addresses (RFC 4648, section 5)
 _PAD = b"="
 _URL = re.compile(rb"data:[^,]{0,90};base64,")
 _SHORTEST_PLAIN_BYTES = 8
@@ -70,7 +71,7 @@ class Base64Text:
         """Take a segment of any kind."""
         if self.fault:
             return
-        text = self._carry + text.translate(None, _WHITE_SPACE)
+        text = self._carry + text.translate(_FROM_URLS, _WHITE_SPACE)
         body = text.rstrip(_PAD)
         if body and (_PAD in body or (self._is_padded and len(body) > len(self._carry))):
             self.fail(_GOES_ON)

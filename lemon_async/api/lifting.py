@@ -5,10 +5,10 @@ threads as well, because both hold the interpreter's lock. So long strings of ba
 what is parsed in the end is the rest, the *skeleton*, where a short text stands for each. A document that is short is
 its own skeleton: nothing is looked for in it.
 
-    string that is long, and                          then
-    named `b64_json`, or a `data:` address            lifted; text that is no base64 is the fault of that picture alone
-    base64 as far as it came when it became long      likewise
-    anything else                                     stays in the skeleton
+    string that is long, and                              then
+    named `b64_json`, or a `data:` address with base64    lifted; what is no base64 is the fault of that picture alone
+    named `url`, and base64 as far as it has come         likewise: some gateways put it there
+    anything else, a prompt that reads like base64 too    stays in the skeleton
 
 Rejected: a streaming parser of JSON, which walks through megabytes of text character by character.
 """
@@ -25,14 +25,14 @@ import orjson
 from lemon_async.api.inline import RESERVE_BYTES, Base64Text, url_prefix_bytes
 from lemon_async.api.models import Inline
 
-__all__ = ["PIECE_BYTES", "Lifted", "Lifter"]
+__all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Lifted", "Lifter"]
 
 PIECE_BYTES = 256 * 1024
 """The most that is taken in at once."""
 LONG_BYTES = 64 * 1024
 """Strings up to this length stay where they are, and so does everything in a document that is no longer."""
-_MOST_BESIDE_BYTES = 4 * 1024 * 1024
-_MOST_BYTES = 32 * 1024 * 1024
+MAX_TEXT_BYTES = 4 * 1024 * 1024
+"""Bound of what is parsed of an answer: it holds the event loop for as long as that takes."""
 _HEAD_BYTES = 120
 
 # Text between strings, and whole strings that are neither long nor full of escapes: thousands of them in one step.
@@ -42,7 +42,7 @@ _SHORT_ONES = re.compile(
 )
 # The inside of a string, up to its end or to half an escape at the end of what has come.
 _INSIDE = re.compile(rb'[^"\\]*+(?:\\(?:[^u]|u(?![0-9A-Fa-f]{0,3}\Z))[^"\\]*+)*+', re.DOTALL)
-_NAME = re.compile(rb'"b64_json"\s*:\s*\Z')
+_NAME = re.compile(rb'(?<!\\)"(b64_json|url)"\s*:\s*\Z')
 
 
 @attrs.frozen
@@ -150,18 +150,21 @@ class Lifter:
 
     def _begins(self, whole: bytes, at: int, end: int, *, is_url: bool) -> bool:
         """Begin to lift a string if that is what it is for."""
-        if not (is_url or self._is_named()):
+        name = b"b64_json" if is_url else self._name()
+        if name == b"url":  # most of these are links
             attempt = Base64Text()
             _take(attempt, whole, at, _end_of(_INSIDE, whole, at, min(end, at + self._long_bytes)))
-            if attempt.fault:
-                return False
+            name = None if attempt.fault else name
+        if name is None:
+            return False
         self._text, self._start = Base64Text(RESERVE_BYTES), whole[at - 1 : at + _HEAD_BYTES]
         return True
 
-    def _is_named(self) -> bool:
-        """Tell whether a string that begins here is a picture by its name."""
+    def _name(self) -> bytes | None:
+        """Return the name of a string that begins here, if pictures have it."""
         with self._skeleton.getbuffer() as view:
-            return _NAME.search(bytes(view[-_HEAD_BYTES:])) is not None
+            found = _NAME.search(bytes(view[-_HEAD_BYTES:]))
+        return found[1] if found else None
 
     def _lift(self, whole: bytes, at: int) -> int:
         """Decode as much of the open string as is here, and return where that ends."""
@@ -186,9 +189,8 @@ class Lifter:
 
     def _write(self, whole: bytes, start: int, stop: int) -> None:
         self._skeleton.write(memoryview(whole)[start:stop])
-        most = _MOST_BESIDE_BYTES if self._pictures else _MOST_BYTES
-        if self._skeleton.tell() > most:
-            self._fault = f"more than {most:,} bytes of text beside its pictures"
+        if self._skeleton.tell() > MAX_TEXT_BYTES:
+            self._fault = f"more than {MAX_TEXT_BYTES:,} bytes of text beside its pictures"
             self._skeleton, self._pictures = io.BytesIO(), {}
 
 

@@ -33,8 +33,9 @@ def masked_json(content: bytes, mask: Mask) -> Any:
         orjson.JSONDecodeError: It is none.
     """
     parsed = orjson.loads(content)
-    if len(content) <= _LONG_CHARACTERS and b"\\" not in content:
-        plain = content.decode()
+    text = content.replace(b"\\/", b"/")  # as PHP spells every link
+    if b"\\" not in text:
+        plain = text.decode()
         if mask(plain) == plain:  # nothing is spelled in another way: it does not quote the secret
             return parsed
     return masked(parsed, mask)

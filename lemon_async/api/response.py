@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import orjson
 
-from lemon_async.api.lifting import PIECE_BYTES, Lifter
+from lemon_async.api.lifting import MAX_TEXT_BYTES, PIECE_BYTES, Lifter
 from lemon_async.api.masking import Mask, masked_json, masked_text
 from lemon_async.api.models import Inline
 
@@ -27,7 +27,8 @@ __all__ = ["Intake", "Response", "Unpacker", "Unreadable", "one_line", "retry_af
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
 MAX_CALL_BYTES = 32 * 1024 * 1024
-"""Bound of an answer to anything but a paid request: those hold links, not pictures."""
+"""Bound of an answer to anything but a paid request: most of those hold links. Pictures may be in it, and are lifted;
+what is left and parsed has a bound of its own, `MAX_TEXT_BYTES`, whatever was asked for."""
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
@@ -90,6 +91,8 @@ class Response:
     def _reading(self) -> tuple[Any, str | None]:
         """What is in the body, and why it cannot be told."""
         try:
+            if len(self._content) > MAX_TEXT_BYTES:  # it came as a file
+                return None, f"more than {MAX_TEXT_BYTES:,} bytes of text"
             return masked_json(self._content, self.mask), None
         except Unreadable as fault:
             return None, str(fault)

@@ -3,7 +3,6 @@
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -133,9 +132,11 @@ class Destination:
     def _names(self, slug: str, suffix: str, values: Mapping[str, Any], *, number: int = 0) -> Iterable[Path]:
         """Return the names that a picture may have, the wanted one first."""
         if self.template is not None:
-            return alternatives(self.folder / (self.template.fill(**values) + suffix))
+            name, is_numbered = self.template.fill(**values) + suffix, self.template.is_numbered
+        else:
+            name, is_numbered = self.name or slug + suffix, False
         # The third picture of a job begins at `NAME-3`: which is which does not depend on who is saved first.
-        return islice(alternatives(self.folder / (self.name or slug + suffix)), number, None)
+        return alternatives(self.folder / name, 1 if is_numbered else number + 1)
 
 
 def sheet_problems(sheet: str | None, output: str) -> tuple[Problem, ...]:

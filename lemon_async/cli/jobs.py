@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from operator import attrgetter
 
 import attrs
@@ -140,29 +141,35 @@ class _Batch:
         return await self._delivery.write_sheet(outcomes)
 
     async def _one(self, place: int, job: Job) -> None:
-        task: ImageTask | None = None
         self._count(self._tally.begun)
         try:
             task = await job.start()
-            self._sold[task] = None
-            self._count(self._tally.sold)
-            if job.label and not task.done:
-                say_aside(f"accepted as {task.id}")
+        except Exception as error:  # noqa: BLE001 - one failure never ends the rest
+            self.codes.append(self._failed(place, job, None, error))
+            self._count(self._tally.refused)
+            return
+        self._sold[task] = None
+        self._count(self._tally.sold)
+        if job.label and not task.done:
+            say_aside(f"accepted as {task.id}")
+        code = await self._end(place, job, task)
+        self.codes.append(code)
+        self._sold.pop(task, None)  # two jobs may be one task
+        self._count(partial(self._tally.ended, is_failed=code != 0))
+
+    async def _end(self, place: int, job: Job, task: ImageTask) -> int:
+        """Wait for what was sold, and save it."""
+        try:
             images = await task
         except Exception as error:  # noqa: BLE001 - one failure never ends the rest
-            self._keep(Outcome(place, job.request, task, error=error))
-            code = self._delivery.refused(error, job.request, label=job.label, index=job.index)
-            code = worst([code, exit_code_of(error)])
-        else:
-            self._keep(Outcome(place, job.request, task, images=images))
-            code = await self._save(job, images)
-        self.codes.append(code)
-        if task is None:
-            self._count(self._tally.refused)
-        else:
-            self._sold.pop(task, None)  # two jobs may be one task
-            self._tally.ended(is_failed=code != 0)
-            self._reporter.changed()
+            return self._failed(place, job, task, error)
+        self._keep(Outcome(place, job.request, task, images=images))
+        return await self._save(job, images)
+
+    def _failed(self, place: int, job: Job, task: ImageTask | None, error: Exception) -> int:
+        self._keep(Outcome(place, job.request, task, error=error))
+        code = self._delivery.refused(error, job.request, label=job.label, index=job.index)
+        return worst([code, exit_code_of(error)])
 
     async def _save(self, job: Job, images: Images) -> int:
         """Save the pictures of a job side by side."""

@@ -32,6 +32,7 @@ class Preview:
     protocol: str
     terminal: TextIO
     _is_told: bool = attrs.field(default=False, init=False)
+    _is_gone: bool = attrs.field(default=False, init=False)
 
     @classmethod
     def find(cls, wish: str | None, environ: Mapping[str, str]) -> Self | None:
@@ -52,6 +53,8 @@ class Preview:
 
     async def drawn(self, path: Path) -> str | None:
         """Return what makes the terminal show a picture, drawn in a thread; `None` when it cannot, which is noted."""
+        if self._is_gone:
+            return None
         try:
             codes, advice = await asyncio.to_thread(_drawn, path, self.protocol)
         except (OSError, ValueError) as fault:
@@ -63,9 +66,15 @@ class Preview:
         return codes
 
     def show(self, codes: str) -> None:
-        """Write it, around the progress bar."""
-        tqdm.write(codes, file=self.terminal)
-        self.terminal.flush()
+        """Write it, around the progress bar; to a terminal that went away, nothing more."""
+        if self._is_gone:
+            return
+        try:
+            tqdm.write(codes, file=self.terminal)
+            self.terminal.flush()
+        except (OSError, ValueError) as fault:
+            self._is_gone = True
+            note(f"no more previews: {fault}")
 
 
 def _drawn(path: Path, protocol: str) -> tuple[str | None, str]:

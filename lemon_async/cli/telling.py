@@ -1,9 +1,16 @@
-"""What is said while jobs run: paths or JSON to stdout, the rest to stderr, all of it around the progress bar."""
+"""What is said while jobs run: paths or JSON to stdout, the rest to stderr, all of it around the progress bar.
 
+Nothing that is said can fail a job: the pictures are paid for, and somebody who stops reading still wants them.
+"""
+
+import errno
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -13,6 +20,9 @@ from lemon_async.cli.output import plain
 from lemon_async.client.task import ImageTask
 
 __all__ = ["Notes", "complain", "note", "print_line", "say_aside", "tell_failure", "tell_link", "tell_what_is_open"]
+
+# A closed pipe, a terminal that went away; a closed stream or an odd encoding.
+_UNHEARD = (OSError, ValueError)
 
 
 class Notes(logging.Handler):
@@ -34,16 +44,16 @@ def complain(error: Exception, label: str = "") -> None:
 
 
 def say_aside(text: str) -> None:
-    """Print a line to stderr."""
-    tqdm.write(plain(text), file=sys.stderr)
+    """Print a line to stderr, if anybody hears it."""
+    with suppress(*_UNHEARD):
+        _write(plain(text), sys.stderr)
 
 
 def print_line(text: str, *, about: object) -> bool:
     """Print a line to stdout, and tell whether that worked; if not, what it is about is said on stderr."""
     try:
-        tqdm.write(text, file=sys.stdout)  # around the bar, which a plain write would run into
-        sys.stdout.flush()
-    except (OSError, UnicodeError) as error:  # a closed pipe, an odd encoding: not the other jobs' failure
+        _write(text, sys.stdout)
+    except _UNHEARD as error:  # not the other jobs' failure
         complain(error, str(about))
         return False
     return True
@@ -73,6 +83,14 @@ def tell_what_is_open(pending: Iterable[ImageTask], pick_up: str) -> None:
             say_aside(f"  {pick_up} {shlex.quote(task_id)}")
     elif ids:
         say_aside(f"interrupted; the emulator ends with this command, and with it: {' '.join(ids)}")
+
+
+def _write(text: str, stream: TextIO | None) -> None:
+    """Write a line around the bar, which a plain write would run into."""
+    if stream is None:  # closed before the start; tqdm would take stdout instead
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    tqdm.write(text, file=stream)
+    stream.flush()
 
 
 def _prefix(label: str) -> str:

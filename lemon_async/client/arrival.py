@@ -53,8 +53,7 @@ class Arrival:
     @property
     def kept_bytes(self) -> int:
         """How much need not be sent again."""
-        is_known = self._validator is not None or self.total_bytes is not None
-        return self.seen.size_bytes if is_known and self._takes_ranges and self._is_believed else 0
+        return self.seen.size_bytes if self._takes_ranges and self._is_believed else 0
 
     @property
     def is_short(self) -> bool:
@@ -70,8 +69,7 @@ class Arrival:
         """Return the headers that ask for what is missing; none for all of it."""
         if not self.kept_bytes:
             return {}
-        condition = {} if self._validator is None else {"If-Range": self._validator}
-        return {"Range": f"bytes={self.kept_bytes}-", **condition}
+        return {"Range": f"bytes={self.kept_bytes}-", "If-Range": self._validator or ""}
 
     def begin(self, headers: Mapping[str, str], length: int | None) -> bool:
         """Begin anew with an answer that holds all; return whether anything of an earlier one was handed on.
@@ -85,8 +83,8 @@ class Arrival:
         self.forget()
         self.total_bytes = self._end_bytes = length
         self._marks = _marks_of(headers)
-        ranges = headers.get("Accept-Ranges", "").strip().lower()
-        self._takes_ranges = ranges == "bytes" or (ranges != "none" and self._validator is not None)
+        # Without a mark to tell it by, the rest of another picture would be taken for that of this one.
+        self._takes_ranges = headers.get("Accept-Ranges", "").strip().lower() != "none" and self._validator is not None
         return was_handed_on
 
     def go_on(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
@@ -101,7 +99,10 @@ class Arrival:
             raise Misfit("the rest was asked for, and the answer does not say that it is that")
         first, end = int(told[1]), int(told[2]) + 1
         total = self.total_bytes if told[3] == "*" else int(told[3])
-        is_same = all(self._marks.get(name, mark) == mark for name, mark in _marks_of(headers).items())
+        marks = _marks_of(headers)
+        # Which an answer with a part repeats, if the whole had it (RFC 9110, 15.3.7).
+        has_etag = not self._marks.get("ETag", "").startswith('"') or "ETag" in marks
+        is_same = has_etag and all(self._marks.get(name, mark) == mark for name, mark in marks.items())
         is_as_long = self.total_bytes in {None, total} and length in {None, end - first}
         if not (is_same and is_as_long and self.seen.size_bytes == first < end <= (total or end)):
             raise Misfit("the rest was asked for, and something else was sent")

@@ -1,6 +1,7 @@
 """What progress is shown by: tqdm's bar of the terminal or the notebook, or a function of the caller."""
 
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ __all__ = ["chosen"]
 _SHORTEST_GAP_S = 0.1
 _TICK_S = 1.0
 _LONGEST_STATUS = 40
+_USUAL_COLUMNS = 80
 _UNHEARD = "submitting"
 _OF_ONE = "{desc} [{elapsed}]"
 
@@ -108,7 +110,8 @@ class _Bar:
     def _open(self, progress: Progress) -> Any:
         is_hidden = True if sys.stderr is None else self._is_hidden
         shape = {"bar_format": _OF_ONE, "desc": _UNHEARD} if self._is_single else {"unit": "job"}
-        return self._make(total=progress.total, file=sys.stderr, disable=is_hidden, dynamic_ncols=True, **shape)
+        width = {"ncols": _USUAL_COLUMNS} if _is_without_width(sys.stderr) else {"dynamic_ncols": True}
+        return self._make(total=progress.total, file=sys.stderr, disable=is_hidden, **width, **shape)
 
     def _write(self, progress: Progress) -> None:
         """Set what the bar shows, without showing it."""
@@ -155,6 +158,14 @@ def _bar_of_place() -> tuple[Callable[..., Any], bool | None]:
     except ImportError:
         return _without_thread(tqdm), False  # a cell shows text, too, though it is no terminal
     return _without_thread(notebook_tqdm), False
+
+
+def _is_without_width(file: Any) -> bool:
+    """Tell whether a terminal says that it has no columns, as in some containers: the bar would be blank lines."""
+    try:
+        return os.get_terminal_size(file.fileno()).columns == 0
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _is_in_kernel() -> bool:

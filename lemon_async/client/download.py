@@ -3,12 +3,14 @@
 All ways to a picture share one core, `Downloads._pieces`: it yields bytes in order, and ends only when they are a
 whole picture. What breaks off is asked for again from where it broke; where a server does not allow that, or sends
 what does not fit, the core yields `None` and begins anew. No timeout is open across a `yield`: who takes the pieces
-may be another asyncio task each time.
+may be another asyncio task each time. Who does not come back holds nothing beyond the deadline, which rings by itself.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
+from typing import Any
 
 import aiohttp
 import anyio
@@ -30,7 +32,6 @@ _MOST_IDLE_ATTEMPTS = 3
 _MOST_ATTEMPTS = 100
 _PAUSE_S = 0.25
 _WRITE_BYTES = 1024 * 1024
-_LONG_BYTES = 1024 * 1024
 
 
 class Downloads:
@@ -44,6 +45,7 @@ class Downloads:
         own_host: Host of the API, whose name may lead into a private network.
         mask: What takes the key out of what a host says, should it be that of the API.
         pause_s: Seconds before what broke is asked for again; more after each attempt that brought nothing.
+        pause: What waits for them.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class Downloads:
         own_host: str | None = None,
         mask: Mask = str,
         pause_s: float = _PAUSE_S,
+        pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._total_s = total_s
         self._pause_s = pause_s
+        self._pause = pause
         self._slots = anyio.Semaphore(limit)
         self._links = Links(connect_s=connect_s, allow_loopback=allow_loopback, own_host=own_host, mask=mask)
 
@@ -115,7 +119,7 @@ class Downloads:
         """Yield the picture behind a link piece by piece, as it arrives.
 
         Only the end tells that it is whole: what was yielded before an error is to be thrown away. It holds one of
-        the places for downloads until it is closed.
+        the places for downloads until it is closed, or until its time is up.
 
         Raises:
             DownloadError: As for `fetch`, or when the picture had to be fetched anew and has become another.
@@ -144,6 +148,7 @@ class Downloads:
     async def _pieces(self, url: str, arrival: Arrival, deadline: Deadline) -> AsyncGenerator[bytes | None, None]:
         """Yield a whole picture, or raise; after a `None`, what was yielded before is void."""
         await self._slots.acquire()
+        deadline.hold("place", self._slots.release)
         try:
             deadline.start()
             most_bytes = idle = 0
@@ -161,14 +166,15 @@ class Downloads:
                 most_bytes = max(most_bytes, arrival.kept_bytes)
                 if self._links.is_closed or idle == _MOST_IDLE_ATTEMPTS or attempt == _MOST_ATTEMPTS:
                     raise error from cause
-                await deadline.bound(asyncio.sleep(self._pause_s * max(idle, 1)))
+                await deadline.bound(self._pause(self._pause_s * max(idle, 1)))
         finally:
-            self._slots.release()
+            deadline.stop()
 
     async def _attempt(self, url: str, arrival: Arrival, deadline: Deadline) -> AsyncGenerator[bytes | None, None]:
         """Yield what one request brings."""
         answer, link = await self._links.follow(url, arrival.question(), deadline)
         self._links.open_answers.add(answer)
+        deadline.hold("answer", partial(self._links.drop, answer))
         try:
             if self._begin(answer, link, arrival):
                 yield None
@@ -184,8 +190,7 @@ class Downloads:
             if held := arrival.hand_on(is_end=True):
                 yield held
         finally:
-            self._links.open_answers.discard(answer)
-            answer.close()
+            deadline.drop("answer")
 
     def _begin(self, answer: aiohttp.ClientResponse, link: str, arrival: Arrival) -> bool:
         """Look at the head of an answer; return whether what was yielded so far is void.

@@ -186,14 +186,13 @@ class Answer:
         """
         with self._exchange:
             self._unpacker = self._unpacker or Unpacker(self.headers, part_bytes=_EVENTS_PIECE_BYTES)
-            while True:
-                if part := _Unshown(next(self._parts, b"")):
-                    await self._turn()
-                    return part
+            await self._turn()  # not once they are taken: a cancel would meet the wait, and they would be lost
+            while not (part := _Unshown(next(self._parts, b""))):
                 packed = _Unshown(await self._arrived.content.read(_EVENTS_PIECE_BYTES))
                 if not packed:
                     return b""
                 self._parts = self._unpacker.feed(packed)
+            return part
 
 
 class _Unshown(bytes):

@@ -29,16 +29,19 @@ import anyio
 import attrs
 
 from lemon_async.api.errors import SessionMisuse
+from lemon_async.api.quoting import quoted, told
 from lemon_async.api.requests import Request
 from lemon_async.client.feed import Items, check_map, checked_item, length_of, puller
 from lemon_async.client.images import Images
 from lemon_async.client.preparation import requested
 from lemon_async.client.progress import Display, Progress, Reporter, Tally
 from lemon_async.client.task import ImageTask
+from lemon_async.show.bundle import Bundle, failure_bundle
 
 __all__ = ["FanOuts", "Outcome", "Outcomes"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
+_LONGEST_STATE = 90
 
 
 @attrs.frozen(eq=False)
@@ -58,6 +61,21 @@ class Outcome:
     task: ImageTask | None = None
     images: Images | None = None
     error: Exception | None = None
+
+    def _repr_mimebundle_(self, **_: object) -> Bundle:
+        if self.images is None:
+            return failure_bundle(self._state(), label=repr(self))
+        data, metadata = self.images._repr_mimebundle_()
+        return {**data, "text/plain": repr(self)}, metadata
+
+    def _state(self) -> str:
+        if self.error is not None:
+            return f"{type(self.error).__name__}: {told(self.error)}"
+        return f"{len(self.images or ())} image{'s' * (len(self.images or ()) != 1)}"
+
+    def __repr__(self) -> str:
+        prompt = getattr(self.request, "prompt", None)
+        return f"<Outcome {self.index}{f' {quoted(prompt)}' if prompt else ''} {self._state()[:_LONGEST_STATE]}>"
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,7 @@ A picture that came as both is taken from memory, and from its link if what is i
 """
 
 import asyncio
-import logging
+import errno
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from os import PathLike
@@ -26,16 +26,15 @@ from lemon_async.api.pictures import PictureFacts, find_picture_fault, sniff
 from lemon_async.api.quoting import told
 from lemon_async.api.requests import Request
 from lemon_async.api.urls import redact
-from lemon_async.client.naming import alternatives, checked_target, suffix_of
+from lemon_async.client.naming import alternatives, checked_target, has_suffix, suffix_of
 from lemon_async.client.publish import Draft
-from lemon_async.client.results import ResultLinks, Results
+from lemon_async.client.results import Maker, ResultLinks, Results
 from lemon_async.client.saved import Saved
-from lemon_async.client.threads import finish_in_thread
-from lemon_async.show.bundle import Bundle, Shown, picture_bundle
+from lemon_async.client.threads import finish_in_thread, leave_in_thread
+from lemon_async.show.bundle import MOST_EMBEDDED_BYTES, Bundle, Shown, picture_bundle
 
 __all__ = ["Image"]
 
-logger: logging.Logger = logging.getLogger("lemon_async")
 _INLINE = "the base64 text of the answer"
 _PIECE_BYTES = 256 * 1024
 _LONGEST_CLEANING_S = 5.0
@@ -55,7 +54,9 @@ class Image:
         path: Where it was last saved.
     """
 
-    __slots__ = ("_content", "_facts", "_links", "_results", "_saved", "_task", "_turn", "data", "index", "prompt")
+    __slots__ = (
+        "_content", "_facts", "_links", "_maker", "_place", "_results", "_saved", "_turn", "data", "index", "prompt",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -64,15 +65,16 @@ class Image:
         *,
         index: int = 0,
         links: ResultLinks | None = None,
-        task: ResumableTask | None = None,
+        maker: Maker | None = None,
         request: Request | None = None,
     ) -> None:
         self.data: ImageData = data
         self.index: int = index
         self.prompt: str | None = getattr(request, "prompt", None)
         self._results = results
-        self._links = links or ResultLinks(results, None, [ImageData()] * index + [data])
-        self._task = task
+        self._links = links or ResultLinks(results, maker, [data])
+        self._place = index if links else 0
+        self._maker = maker
         self._turn = asyncio.Lock()
         self._content: bytes | None = None
         self._saved: Saved | None = None
@@ -81,7 +83,7 @@ class Image:
     @property
     def url(self) -> str | None:
         """The link, good for some hours; `None` when the bytes came with the answer."""
-        return self._links.link(self.index)
+        return self._links.link(self._place)
 
     @property
     def path(self) -> Path | None:
@@ -126,7 +128,9 @@ class Image:
 
         Missing folders are made, and a name without a suffix gets that of the bytes (`.png .jpg .webp .gif .avif`).
         The bytes go straight into the file: they are kept in memory only if `read` was called, and from now on `read`
-        takes them from there. Costs nothing; cancelling leaves no file behind, except when it was complete.
+        takes them from there, as long as nobody changes that file. Costs nothing; cancelling leaves no file behind,
+        except when the bytes were here already and their writing had begun: then it is finished first, if that takes
+        no longer than 5 s.
 
         Args:
             path: A file's name. A symbolic link of that name is neither followed nor replaced.
@@ -139,9 +143,11 @@ class Image:
                 can still be read, or saved elsewhere.
         """
         target = checked_target(path, f"of picture {self.index + 1} ")
+        if not has_suffix(target) and await asyncio.to_thread(target.is_dir):
+            raise self._not_saved(target, IsADirectoryError(errno.EISDIR, "is a folder: name a file in it"))
 
         def names(facts: PictureFacts) -> Iterable[Path]:
-            named = target if target.suffix else target.with_name(target.name + suffix_of(facts.format))
+            named = target if has_suffix(target) else target.with_name(target.name + suffix_of(facts.format))
             return [named] if replace else alternatives(named)
 
         return await self._save(target, names, replace=replace)
@@ -163,7 +169,7 @@ class Image:
                 yield content[start : start + _PIECE_BYTES]
             return
         try:
-            first, rest = await self._links.use(self.index, self._begin)
+            first, rest = await self._links.use(self._place, self._begin)
             self._facts = self._facts or sniff(first)
             async with aclosing(rest):
                 yield first
@@ -179,30 +185,31 @@ class Image:
         """Write the picture into the folder of `target`, under the first of the names that can be had."""
         async with self._turn:
             draft = Draft(target.parent, makes_folder=True)
+
+            def finish(content: bytes | None, facts: PictureFacts) -> Path:
+                if content is not None:
+                    draft.write(content)
+                return draft.publish(names(facts), replace=replace)
+
             try:
-                facts = await self._write(draft)
-                saved = await finish_in_thread(_publish, draft, names(facts), replace=replace)
+                content = await self._here()
+                facts = sniff(content) if content else None
+                if facts is None:
+                    facts = await self._linked(lambda url: self._results.save(url, draft))
+                # Written and published in one go: of a thousand saves that wait for a thread, none has a file open.
+                path = await finish_in_thread(finish, content, facts)
             except BaseException as failure:
                 if draft.abandon():
                     # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
                     with anyio.move_on_after(_LONGEST_CLEANING_S, shield=True):
-                        await finish_in_thread(draft.discard)
-                if isinstance(failure, OSError):
+                        await leave_in_thread(draft.discard)  # in a thread of its own: no second cancel drops that
+                if isinstance(failure, OSError | ValueError):  # a name that the system cannot even be asked about
                     raise self._not_saved(target, failure) from failure
                 raise
-            self._facts, self._saved = facts, saved
-            if self.data.inline is not None:
+            self._facts, self._saved = facts, await finish_in_thread(Saved.at, path)
+            if self.data.inline is not None and self._saved is not None:
                 self.data.inline.drop()
-            if target.suffix and suffix_of(facts.format) != target.suffix.lower().replace(".jpeg", ".jpg"):
-                logger.info("%s holds a picture in the format %s", saved.path, facts.format)
-            return saved.path
-
-    async def _write(self, draft: Draft) -> PictureFacts:
-        content = await self._here()
-        if content is not None:
-            await finish_in_thread(draft.write, content)
-            return sniff(content) or PictureFacts("png")
-        return await self._linked(lambda url: self._results.save(url, draft))
+            return path
 
     async def _bytes(self) -> bytes:
         """Return the bytes, and keep them only if they were kept before."""
@@ -238,7 +245,7 @@ class Image:
 
     async def _linked(self, act: Callable[[str], Awaitable[T]]) -> T:
         try:
-            return await self._links.use(self.index, act)
+            return await self._links.use(self._place, act)
         except (DownloadError, SessionMisuse) as failure:
             raise self._named(failure) from failure.__cause__
 
@@ -249,12 +256,16 @@ class Image:
     def _named(self, failure: DownloadError | SessionMisuse) -> DownloadError | SessionMisuse:
         """Return a failure that tells which picture it is about."""
         if isinstance(failure, DownloadError):
-            return attrs.evolve(failure, task=self._task, index=self.index)
-        return attrs.evolve(failure, task=self._task)
+            return attrs.evolve(failure, task=self._task(), index=self.index)
+        return attrs.evolve(failure, task=self._task())
 
-    def _not_saved(self, target: Path, failure: OSError) -> SaveError:
-        reason = failure.strerror or told(failure)
-        return SaveError(path=str(target), reason=reason, errno=failure.errno, index=self.index, task=self._task)
+    def _task(self) -> ResumableTask | None:
+        return self._maker.task if self._maker else None
+
+    def _not_saved(self, target: Path, failure: OSError | ValueError) -> SaveError:
+        number = failure.errno if isinstance(failure, OSError) else None
+        reason = (failure.strerror if isinstance(failure, OSError) else None) or told(failure)
+        return SaveError(path=str(target), reason=reason, errno=number, index=self.index, task=self._task())
 
     def _told(self) -> PictureFacts | None:
         if self._facts is None:
@@ -268,11 +279,12 @@ class Image:
             return self._content
         return self.data.inline.content
 
-    def _shown(self) -> Shown:
-        """Return what there is to be shown, without fetching anything."""
+    def _shown(self, most_bytes: int = MOST_EMBEDDED_BYTES) -> Shown:
+        """Return what there is to be shown, without fetching anything, or reading more than is shown."""
+        saved = self._saved if self._saved and self._saved.size_bytes <= most_bytes else None
         return Shown(
-            content=self._held() or (self._saved.read() if self._saved else None),
-            url=self.url,
+            content=self._held() or (saved.read() if saved else None),
+            url=self.url if self.url and self._results.can_follow(self.url) else None,
             format=self.format,
             size=self.size,
             prompt=self.prompt,
@@ -288,7 +300,3 @@ class Image:
         size = f" {facts.size[0]}x{facts.size[1]}" if facts and facts.size else ""
         place = str(self.path) if self.path else redact(self.url) if self.url else _INLINE
         return f"<Image {facts.format if facts else 'not read yet'}{size} from {place}>"
-
-
-def _publish(draft: Draft, names: Iterable[Path], *, replace: bool) -> Saved:
-    return Saved.at(draft.publish(names, replace=replace))

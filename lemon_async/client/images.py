@@ -1,32 +1,25 @@
 """The pictures of one job, together."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from lemon_async.api.errors import LemonError, PartlySaved, ResumableTask, SessionMisuse
+from lemon_async.api.errors import LemonError, PartlySaved, ResumableTask, SaveError, SessionMisuse
 from lemon_async.api.models import Billing, TaskSnapshot
 from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.requests import Request
 from lemon_async.client.image import Image
 from lemon_async.client.naming import Template, alternatives, checked_folder, slug_of, suffix_of
-from lemon_async.client.results import ResultLinks, Results
-from lemon_async.show.bundle import Bundle, pictures_bundle
+from lemon_async.client.results import Maker, ResultLinks, Results
+from lemon_async.show.bundle import MOST_EMBEDDED_BYTES, Bundle, pictures_bundle
 from lemon_async.show.sheet import Sheet
 
 __all__ = ["Images"]
 
 T = TypeVar("T")
-
-
-class Timed(ResumableTask, Protocol):
-    """A task that knows how long it took."""
-
-    @property
-    def seconds(self) -> float | None:
-        """Seconds from its submit to its end; `None` if that is not known."""
 
 
 class Images(Sequence[Image]):
@@ -39,37 +32,35 @@ class Images(Sequence[Image]):
         task_id: `None` when the service answered inline.
         prompt: What was asked for; `None` for a task that was resumed.
         model: What made them, as far as it was told.
+        seconds: From the submit to the end, as this session saw it; `None` if it did not see both.
     """
 
-    __slots__ = ("_images", "_task", "billing", "created", "model", "prompt", "task_id", "usage")
+    __slots__ = ("_images", "_maker", "billing", "created", "model", "prompt", "seconds", "task_id", "usage")
 
     def __init__(
         self,
         snapshot: TaskSnapshot,
         results: Results,
-        task: Timed | None = None,
         *,
+        task: ResumableTask | None = None,
         request: Request | None = None,
+        seconds: float | None = None,
         images: Sequence[Image] = (),
     ) -> None:
-        told = task if task is not None and task.id is not None else None
-        links = ResultLinks(results, told, snapshot.images)
+        maker = Maker(task) if task is not None and task.id is not None else None
+        links = ResultLinks(results, maker, snapshot.images)
         self._images = tuple(images) or tuple(
-            Image(data, results, index=index, links=links, task=told, request=request)
+            Image(data, results, index=index, links=links, maker=maker, request=request)
             for index, data in enumerate(snapshot.images)
         )
-        self._task = task
+        self._maker = maker
+        self.seconds: float | None = seconds
         self.created: int | None = snapshot.created
         self.usage: Mapping[str, Any] | None = snapshot.billing.usage
         self.billing: Billing = snapshot.billing
-        self.task_id: str | None = snapshot.task_id if told is None else told.id
+        self.task_id: str | None = maker.id if maker else snapshot.task_id
         self.prompt: str | None = getattr(request, "prompt", None)
         self.model: str | None = snapshot.model or getattr(request, "model", None)
-
-    @property
-    def seconds(self) -> float | None:
-        """Seconds from the submit to the end, as this session saw it; `None` if it did not see both."""
-        return self._task.seconds if self._task is not None else None
 
     async def read(self) -> tuple[bytes, ...]:
         """Return the bytes of all pictures, and keep them; see `Image.read`.
@@ -101,20 +92,20 @@ class Images(Sequence[Image]):
 
         Raises:
             ContractError: `folder` or `name` cannot be; nothing was written.
+            SaveError: `folder` is a file; nothing was written.
             PartlySaved: With the error of each picture that could not be fetched or written. All others are saved.
         """
         template, place = Template(name), checked_folder(folder)
-        taken: set[Path] = set()
+        if await asyncio.to_thread(place.is_file):
+            raise SaveError(path=str(place), reason="is a file, not a folder", errno=errno.ENOTDIR)
 
         async def save(image: Image) -> Path:
+            # Two pictures of one answer never take turns by chance, nor replace each other.
+            first = 1 if template.is_numbered else image.index + 1
+
             def names(facts: PictureFacts) -> Iterable[Path]:
                 wanted = place / (template.fill(**self._values(image, facts)) + suffix_of(facts.format))
-                if not replace:
-                    return alternatives(wanted)
-                # Two pictures of one answer never replace each other.
-                path = next(path for path in alternatives(wanted) if path not in taken)
-                taken.add(path)
-                return [path]
+                return alternatives(wanted, first)
 
             return await image._save(place / f"{image.index}", names, replace=replace)
 
@@ -122,7 +113,7 @@ class Images(Sequence[Image]):
         saved = {index: path for index, path in enumerate(ends) if isinstance(path, Path)}
         errors = {index: error for index, error in enumerate(ends) if isinstance(error, LemonError)}
         if errors:
-            raise PartlySaved(saved=saved, errors=errors, task=self._images[0]._task)
+            raise PartlySaved(saved=saved, errors=errors, task=self._maker.task if self._maker else None)
         return tuple(saved.values())
 
     async def sheet(self, path: str | PathLike[str] | None = None, *, title: str = "Contact sheet") -> Sheet:
@@ -161,7 +152,11 @@ class Images(Sequence[Image]):
         return iter(self._images)
 
     def _repr_mimebundle_(self, **_: object) -> Bundle:
-        return pictures_bundle([image._shown() for image in self._images])
+        room_bytes, shown = MOST_EMBEDDED_BYTES, []
+        for image in self._images:
+            shown.append(image._shown(room_bytes))
+            room_bytes -= len(shown[-1].content or b"")
+        return pictures_bundle(shown)
 
     def __repr__(self) -> str:
         return f"<Images [{', '.join(map(repr, self._images))}]>"
@@ -174,16 +169,20 @@ async def _each(works: Iterable[Awaitable[T]]) -> list[T | LemonError]:
         SessionMisuse: Nothing can be done any more.
     """
 
-    async def end(work: Awaitable[T]) -> T | LemonError:
+    async def end(work: Awaitable[T]) -> T | Exception:
         try:
             return await work
-        except LemonError as error:
+        except Exception as error:  # noqa: BLE001 - told once the others are done
             return error
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(end(work), name="lemon_async pictures") for work in works]
-    ends = [task.result() for task in tasks]
-    for misuse in ends:
-        if isinstance(misuse, SessionMisuse):
-            raise misuse
+    ends: list[T | LemonError] = []
+    for task in tasks:
+        came_to = task.result()
+        if isinstance(came_to, SessionMisuse) or (
+            isinstance(came_to, Exception) and not isinstance(came_to, LemonError)
+        ):
+            raise came_to
+        ends.append(came_to)
     return ends

@@ -1,8 +1,8 @@
 """Following links that the service names: without key or cookies, not inside a private network, and never for long."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import aiohttp
@@ -33,18 +33,44 @@ class Transient(Exception):
 
 
 class Deadline:
-    """The end of one download, whatever it waits for."""
+    """The end of one download, whatever it waits for, and be it for the one who takes the pieces."""
 
     def __init__(self, url: str, total_s: float) -> None:
         self._url = url
         self._total_s = total_s
         self._end = 0.0
+        self._is_over = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._give_back: dict[str, Callable[[], None]] = {}
 
     def start(self) -> None:
         """Let the time run."""
-        self._end = asyncio.get_running_loop().time() + self._total_s
+        loop = asyncio.get_running_loop()
+        self._end = loop.time() + self._total_s
+        self._alarm = loop.call_at(self._end, self._ring)
 
-    async def bound(self, awaitable: Awaitable[T]) -> T:
+    def stop(self) -> None:
+        """Give back what is still held; nothing happens at the end any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for name in tuple(self._give_back):
+            self.drop(name)
+
+    def hold(self, name: str, give_back: Callable[[], None]) -> None:
+        """Have something given back at the end; the generator that holds it may not go on before that."""
+        self._give_back[name] = give_back
+
+    def drop(self, name: str) -> None:
+        """Give it back now, unless it was."""
+        give_back = self._give_back.pop(name, None)
+        if give_back is not None:
+            give_back()
+
+    def _ring(self) -> None:
+        self._is_over = True
+        self.stop()
+
+    async def bound(self, awaitable: Coroutine[Any, Any, T]) -> T:
         """Wait until the end at most; the scope is closed before anybody else runs.
 
         Raises:
@@ -52,10 +78,12 @@ class Deadline:
         """
         scope = asyncio.timeout_at(self._end)
         try:
-            async with scope:
-                return await awaitable
-        except TimeoutError:
-            if not scope.expired():
+            if not self._is_over:
+                async with scope:
+                    return await awaitable
+            awaitable.close()
+        except Exception:
+            if not (scope.expired() or self._is_over):  # a connection that is closed at the end breaks, too
                 raise
         raise DownloadError(url=redact(self._url), reason=f"not finished within {self._total_s:g} s")
 
@@ -84,11 +112,16 @@ class Links:
         """Close the connections; who reads from one hears of it."""
         self.is_closed = True
         for answer in tuple(self.open_answers):
-            answer.close()  # a session that closes a connection does not wake who reads from it
+            self.drop(answer)  # a session that closes a connection does not wake who reads from it
         if self._http is not None:
             await self._http.close()
         if self._resolver is not None:
             await self._resolver.close()
+
+    def drop(self, answer: aiohttp.ClientResponse) -> None:
+        """Read no more of an answer; does nothing the second time."""
+        self.open_answers.discard(answer)
+        answer.close()
 
     async def follow(
         self, url: str, headers: Mapping[str, str], deadline: Deadline
@@ -139,7 +172,7 @@ class Links:
         answer.release()
         return answer, self.mask(urljoin(str(answer.url), answer.headers.get("Location", "")))
 
-    async def _guarded(self, link: str, deadline: Deadline, awaitable: Awaitable[T]) -> T:
+    async def _guarded(self, link: str, deadline: Deadline, awaitable: Coroutine[Any, Any, T]) -> T:
         broken: Exception
         try:
             return await deadline.bound(awaitable)

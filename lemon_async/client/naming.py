@@ -4,24 +4,26 @@ Nothing that a server said becomes a path: it is cut down to letters, digits and
 """
 
 import re
+import secrets
 import string
 import unicodedata
 from collections.abc import Iterator, Mapping
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import Any
 
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.quoting import quoted
 
-__all__ = ["Template", "alternatives", "checked_folder", "checked_target", "slug_of", "suffix_of"]
+__all__ = ["Template", "alternatives", "checked_folder", "checked_target", "has_suffix", "slug_of", "suffix_of"]
 
 _LONGEST_NAME_BYTES = 255
 _LONGEST_SLUG = 48
 _LONGEST_SLUG_BYTES = 120
 _LONGEST_SPEC = 4
-_MOST_ALTERNATIVES = 10_000
+_MOST_NUMBERS = 50  # each that is taken costs a look at the disk
 _SUFFIXES = {"jpeg": ".jpg"}
+_OWN_SUFFIX = re.compile(r"\.(png|jpe?g|webp|gif|avif|\{format\})$", re.IGNORECASE)
 # Windows opens a device under these names, whatever comes after the first dot.
 _DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
@@ -56,8 +58,13 @@ def slug_of(text: object, *, default: str = "image") -> str:
     return slug or default
 
 
+def has_suffix(path: Path) -> bool:
+    """Tell whether a name ends in a suffix; that of `gpt-image-1.5` is none."""
+    return path.suffix[1:2].isalpha()
+
+
 def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
-    """Return the path of a file that can exist on any system.
+    """Return the path of a file, by a name that no system takes for something else.
 
     Args:
         path: What the user wants to call it.
@@ -66,18 +73,10 @@ def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
     Raises:
         ContractError: It names no file.
     """
-    try:
-        text = fspath(path)
-        if not isinstance(text, str):
-            raise TypeError("must be a path as text")  # noqa: TRY301 - one place words the refusal
-        target = Path(text)
-    except Exception as odd:
-        raise _refusal("path", f"must be a path, not {quoted(path)}", whose) from odd
+    target = _path_of(path, "path", whose)
     fault = _fault_of_name(target.name)
-    if "\0" in text:
-        fault = "must not hold a NUL character"
     if fault is not None:
-        raise _refusal("path", f"{fault}: {quoted(text)}", whose)
+        raise _refusal("path", f"{fault}: {quoted(str(target))}", whose)
     return target
 
 
@@ -87,24 +86,27 @@ def checked_folder(folder: str | PathLike[str]) -> Path:
     Raises:
         ContractError: It cannot be one.
     """
-    try:
-        path = Path(folder)
-    except TypeError as odd:
-        raise _refusal("folder", f"must be a path, not {quoted(folder)}") from odd
-    if "\0" in str(path):
-        raise _refusal("folder", f"must not hold a NUL character: {quoted(str(path))}")
-    return path
+    return _path_of(folder, "folder")
 
 
-def alternatives(path: Path) -> Iterator[Path]:
-    """Yield `path` and, for when that is not free, `path-2`, `path-3` and so on."""
-    yield path
-    for number in range(2, _MOST_ALTERNATIVES):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+def alternatives(path: Path, first: int = 1) -> Iterator[Path]:
+    """Yield `path` and, for when that is not free, `path-2` and so on; after some of these, names made by chance.
+
+    Args:
+        path: The name that is wanted.
+        first: The number to begin with.
+    """
+    for number in range(first, first + _MOST_NUMBERS):
+        yield path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+    for _ in range(_MOST_NUMBERS):
+        yield path.with_name(f"{path.stem}-{secrets.token_hex(4)}{path.suffix}")
 
 
 class Template:
-    """A file's name with fields in braces, such as `{index:03}-{slug}`; the suffix comes from the bytes.
+    """A file's name with fields in braces, such as `{index:03}-{slug}`; the suffix is always that of the bytes.
+
+    Attributes:
+        is_numbered: Whether the pictures of one answer get names of their own by it.
 
     Raises:
         ContractError: It names no file, or a field that there is not.
@@ -129,7 +131,8 @@ class Template:
         fault_of_example = _fault_of_name(example)
         if fault_of_example is not None:
             raise _refusal("name", f"{fault_of_example}: {quoted(text)}")
-        self._text = text
+        self._text = _OWN_SUFFIX.sub("", text)
+        self.is_numbered: bool = "index" in (field for field, _ in parts)
 
     def fill(self, **values: object) -> str:
         """Return the name, without a suffix.
@@ -140,6 +143,27 @@ class Template:
         safe = {key: _safe(values.get(key), example) for key, example in _KEYS.items()}
         name = self._text.format_map(safe)
         return slug_of(name) if _fault_of_name(f"{name}.jpeg") else name
+
+
+def _path_of(path: object, field: str, whose: str = "") -> Path:
+    """Return a path that the system can be asked about.
+
+    Raises:
+        ContractError: It is none.
+    """
+    try:
+        text: object = fspath(path)  # type: ignore[call-overload]  # what else it may be is what is found out
+    except Exception as odd:
+        raise _refusal(field, f"must be a path, not {quoted(path)}", whose) from odd
+    if not isinstance(text, str):
+        raise _refusal(field, f"must be a path, not {quoted(path)}", whose)
+    if "\0" in text:
+        raise _refusal(field, f"must not hold a NUL character: {quoted(text)}", whose)
+    try:
+        fsencode(text)
+    except UnicodeEncodeError:
+        raise _refusal(field, f"must not hold half a character: {quoted(text)}", whose) from None
+    return Path(text)
 
 
 def _safe(value: object, example: object) -> object:
@@ -162,4 +186,4 @@ def _fault_of_name(name: str) -> str | None:
 
 
 def _refusal(field: str, advice: str, whose: str = "") -> ContractError:
-    return ContractError(problems=(Problem(field, f"{whose}{advice}"),))
+    return ContractError(problems=(Problem(field, f"{whose}{advice}"),), undone="written")

@@ -16,7 +16,7 @@ import attrs
 __all__ = ["Display", "Progress", "ProgressOption", "Reporter", "Tally"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_FAILED = "what `progress` was to tell has failed, and is told nothing more; the work goes on"
+_FAILED = "the function or bar of `progress` has failed and is told nothing more; the work goes on"
 # A plain call cannot be cancelled: one that says so is just wrong, and must not cost a picture.
 _FAILURES = (Exception, asyncio.CancelledError)
 

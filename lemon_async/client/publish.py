@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Draft:
 
     It is made with the first write, and lies hidden in the folder where it is going to be, with the mode that the umask
     makes of 0666. Methods block, unless they say that they do not, so call them in a thread. They exclude each other,
-    so that a draft can be discarded while a write hangs.
+    except that a draft can be discarded while another call hangs: that one tidies up when it comes back.
 
     Args:
         folder: Where it is going to be.
@@ -49,10 +49,11 @@ class Draft:
         Raises:
             OSError: The folder is missing or not writable, there is no room, or the disk is broken.
         """
-        with self._lock:
+        with self._turn():
             number = self._opened().fileno()
             rest = [view for piece in pieces if (view := memoryview(piece))]
             while rest:
+                self._check()
                 written = _write(number, rest[:_MOST_PIECES])
                 self.size_bytes += written
                 while rest and written >= len(rest[0]):
@@ -62,21 +63,11 @@ class Draft:
 
     def restart(self) -> None:
         """Forget what was written."""
-        with self._lock:
+        with self._turn():
             file = self._opened()
             file.seek(0)
             file.truncate()
             self.size_bytes = 0
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return what was written there; fewer bytes at the end."""
-        with self._lock:
-            file = self._opened()
-            file.seek(offset)
-            try:
-                return file.read(length) or b""
-            finally:
-                file.seek(self.size_bytes)
 
     def publish(self, candidates: Iterable[Path], *, replace: bool) -> Path:
         """Bring the file to the disk, give it the first name that can be had, and return that.
@@ -89,11 +80,12 @@ class Draft:
         Raises:
             OSError: No name can be had, or the disk is full or broken. The draft is still there to be discarded.
         """
-        with self._lock:
+        with self._turn():
             file = self._opened()
             if not file.closed:
                 os.fsync(file.fileno())
                 file.close()
+            self._check()
             path = _replace(self._path, candidates) if replace else _add(self._path, candidates)
             _sync_folder(path.parent)
         return path
@@ -104,14 +96,41 @@ class Draft:
         return self._file is not None or self._lock.locked()
 
     def discard(self) -> None:
-        """Remove the file, unless it was published, and write nothing more; does nothing the second time."""
+        """Remove the file, unless it was published, and write nothing more; does nothing the second time.
+
+        It does not wait for a call that is under way, which may hang: that one leaves no file either.
+        """
         self._is_over = True
         with contextlib.suppress(OSError):  # Windows removes no open file
             self._path.unlink(missing_ok=True)
-        with self._lock, contextlib.suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-            self._path.unlink(missing_ok=True)
+        self._clear()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Exclude the others, and tidy up behind what was discarded meanwhile."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            if self._is_over:  # asked without the lock: whoever says so from now on finds it free
+                self._clear()
+
+    def _clear(self) -> None:
+        """Close and remove the file, or leave that to the call that is under way."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(OSError):
+                if self._file is not None:
+                    self._file.close()
+                self._path.unlink(missing_ok=True)
+        finally:
+            self._lock.release()
+
+    def _check(self) -> None:
+        """Raise an `OSError` if it is over."""
+        if self._is_over:
+            raise OSError(errno.EBADF, "was discarded", str(self._folder))
 
     def _opened(self) -> FileIO:
         """Return the file, made by now.
@@ -119,8 +138,7 @@ class Draft:
         Raises:
             OSError: It cannot be.
         """
-        if self._is_over:
-            raise OSError(errno.EBADF, "was discarded", str(self._folder))
+        self._check()
         if self._file is None:
             try:
                 if self._makes_folder:
@@ -181,6 +199,9 @@ def _add(draft: Path, candidates: Iterable[Path]) -> Path:
 def _rename_to_new(draft: Path, path: Path) -> None:
     """Rename, in a way that fails when `path` exists.
 
+    Without hard links this takes two steps, of which the first makes an empty file: a process that is killed between
+    them leaves that behind.
+
     Raises:
         FileExistsError: It does.
     """
@@ -193,9 +214,20 @@ def _rename_to_new(draft: Path, path: Path) -> None:
         if failure.errno not in _NO_LINKS:
             raise
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # the name is ours
-        draft.replace(path)
+        try:
+            draft.replace(path)
+        except OSError:
+            _remove_empty(path)
+            raise
     else:
         draft.unlink()
+
+
+def _remove_empty(path: Path) -> None:
+    """Give a name back, unless somebody has put bytes there meanwhile."""
+    with contextlib.suppress(OSError):
+        if not path.lstat().st_size:
+            path.unlink()
 
 
 def _check_replaceable(path: Path) -> None:

@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import AsyncGenerator, Sequence
+from urllib.parse import urlsplit
 
 import attrs
 
-from lemon_async.api.errors import ApiError, ContractError, Problem, ResumableTask, SessionMisuse, TransportError
+from lemon_async.api.errors import ApiError, ContractError, Problem, SessionMisuse, TransportError
 from lemon_async.api.models import ImageData, TaskSnapshot
 from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.refusals import api_error
 from lemon_async.api.requests import Request
 from lemon_async.api.response import Response
-from lemon_async.api.urls import poll_path, task_path
+from lemon_async.api.urls import find_link_fault, is_loopback, poll_path, task_path
 from lemon_async.api.wire import Alive, read_poll
 from lemon_async.client.calls import Calls
 from lemon_async.client.download import Downloads
@@ -19,6 +20,7 @@ from lemon_async.client.lifetime import Lifetime
 from lemon_async.client.money import Account
 from lemon_async.client.poller import Poller
 from lemon_async.client.publish import Draft
+from lemon_async.client.results import Maker
 from lemon_async.client.submission import Sale
 from lemon_async.client.task import ImageTask
 from lemon_async.client.tokens import parse_reference
@@ -96,14 +98,19 @@ class TaskRegistry:
         self._check_open()
         return self._downloads.stream(url)
 
-    async def ask(self, task: ResumableTask) -> Sequence[ImageData]:
+    def can_follow(self, url: str) -> bool:
+        """Tell whether a result link may be followed; a look at the address alone."""
+        is_local = is_loopback(urlsplit(self._origin).hostname or "")
+        return find_link_fault(url, allow_loopback=is_local) is None
+
+    async def ask(self, maker: Maker) -> Sequence[ImageData]:
         """Return the pictures of a finished task as the service tells them now; nothing if it does not."""
         self._check_open()
         try:
-            path, _ = poll_path(self._origin, task.id, getattr(task, "poll_url", None))
+            path, _ = poll_path(self._origin, maker.id, maker.poll_url)
             snapshot = await self._calls.read(path, _read_snapshot)
         except (ValueError, ApiError, TransportError) as failure:
-            logger.warning("task %s was not asked for fresh links: %s", task.id, failure)
+            logger.warning("task %s was not asked for fresh links: %s", maker.id, failure)
             return ()
         return snapshot.images
 

@@ -1,17 +1,20 @@
 """What a session does for its pictures: fetch them, and ask a task for fresh links when those it gave have expired."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from lemon_async.api.errors import DownloadError, ResumableTask
 from lemon_async.api.models import ImageData
 from lemon_async.api.pictures import PictureFacts
+from lemon_async.api.urls import redact
 from lemon_async.client.publish import Draft
 
-__all__ = ["ResultLinks", "Results"]
+__all__ = ["Maker", "ResultLinks", "Results"]
 
 _EXPIRED = frozenset({403, 404, 410})
+_QUIET_S = 10.0
 
 T = TypeVar("T")
 
@@ -28,8 +31,37 @@ class Results(Protocol):
     def stream(self, url: str) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the picture behind a link."""
 
-    async def ask(self, task: ResumableTask) -> Sequence[ImageData]:
+    def can_follow(self, url: str) -> bool:
+        """Tell whether a link may be followed; a browser is not to be sent where we do not go."""
+
+    async def ask(self, maker: "Maker") -> Sequence[ImageData]:
         """Return what a finished task answers now; nothing if it does not."""
+
+
+class Maker:
+    """The task that made some pictures, which they do not keep: it holds them.
+
+    Attributes:
+        id: The service's id of the task.
+        poll_url: Where the service said to poll.
+    """
+
+    __slots__ = ("_task", "_token", "id", "poll_url")
+
+    def __init__(self, task: ResumableTask) -> None:
+        self.id: str | None = task.id
+        self.poll_url: str | None = getattr(task, "poll_url", None)
+        self._task = weakref.ref(task)
+        self._token = task.resume_token()
+
+    @property
+    def task(self) -> ResumableTask:
+        """The handle on the task, or what is known of it once that is gone."""
+        return self._task() or self
+
+    def resume_token(self) -> str:
+        """Return a word that `LemonSession.task` turns into the task."""
+        return self._token
 
 
 class ResultLinks:
@@ -37,13 +69,14 @@ class ResultLinks:
 
     Args:
         results: The session.
-        task: Whose they are; without one they cannot be renewed.
+        maker: Whose they are; without one they cannot be renewed.
         data: The entries of the answer.
     """
 
-    def __init__(self, results: Results, task: ResumableTask | None, data: Sequence[ImageData]) -> None:
+    def __init__(self, results: Results, maker: Maker | None, data: Sequence[ImageData]) -> None:
         self._results = results
-        self._task = task
+        self._maker = maker
+        self._quiet_until = 0.0
         self._links = [entry.url for entry in data]
         self._turn = asyncio.Lock()
 
@@ -66,10 +99,18 @@ class ResultLinks:
         return await act(self._links[index] or "")
 
     async def _is_renewed(self, index: int, stale: str) -> bool:
-        """Ask the task, unless it was asked for another of its pictures; tell whether there is another link."""
+        """Ask the task, unless it was just asked for another picture of it; tell whether there is a new link."""
         async with self._turn:
-            if self._links[index] == stale and self._task is not None and self._task.id is not None:
-                data = await self._results.ask(self._task)
-                if len(data) == len(self._links):
-                    self._links = [entry.url or known for entry, known in zip(data, self._links, strict=True)]
+            now = asyncio.get_running_loop().time()
+            if self._maker is not None and self._links[index] == stale and now >= self._quiet_until:
+                data = await self._results.ask(self._maker)
+                self._links = _renewed(self._links, [entry.url for entry in data])
+                self._quiet_until = asyncio.get_running_loop().time() + _QUIET_S
         return self._links[index] != stale
+
+
+def _renewed(known: Sequence[str | None], fresh: Sequence[str | None]) -> list[str | None]:
+    """Return the links of the same pictures: by their paths, which renewing mostly keeps, or else by their places."""
+    by_path = {redact(link): link for link in fresh if link}
+    places = fresh if len(fresh) == len(known) else known
+    return [by_path.get(redact(link or "")) or other or link for link, other in zip(known, places, strict=True)]

@@ -3,7 +3,8 @@
 Each socket that has data costs a tenth of a millisecond or more in the round that reads it: when forty answers arrive
 at once, whatever else is ready waits for all of them. A reader that waits for its turn has its socket paused behind
 it, so rounds become short, as many as before in all, and everybody else gets in between. Whoever has had a turn queues
-up behind all others; a slow answer has nothing to queue for.
+up behind all others. Every read takes a turn before it looks for data, so a slow answer queues as well: its next piece
+waits for at most one turn of each other reader, and its empty turns cost a round in which nothing is read.
 """
 
 import asyncio

@@ -8,6 +8,9 @@ import attrs
 
 __all__ = ["Saved"]
 
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_SIZE = 2
+
 
 @attrs.frozen
 class Saved:
@@ -18,24 +21,28 @@ class Saved:
     """
 
     path: Path
-    _whole: Path
     _mark: tuple[int, ...]
 
     @classmethod
-    def at(cls, path: Path) -> Self:
-        """Take note of a file that has just been written; blocks.
-
-        Raises:
-            OSError: It is not there.
-        """
+    def at(cls, path: Path) -> Self | None:
+        """Take note of a file that has just been written; `None` if it is gone already. Blocks."""
         whole = path.absolute()
-        return cls(path, whole, _mark_of(whole.stat()))
+        try:
+            return cls(whole, _mark_of(whole.stat()))
+        except OSError:
+            return None
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it has."""
+        return self._mark[_SIZE]
 
     def read(self) -> bytes | None:
         """Return its bytes, or `None` if it is gone or another one by now; blocks."""
         try:
-            with self._whole.open("rb") as file:
-                return file.read() if _mark_of(os.fstat(file.fileno())) == self._mark else None
+            number = os.open(self.path, _FLAGS)
+            with open(number, "rb") as file:  # noqa: PTH123 - of a path, that of a pipe would wait for ever
+                return file.read() if _mark_of(os.fstat(number)) == self._mark else None
         except OSError:
             return None
 

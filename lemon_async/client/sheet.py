@@ -15,7 +15,15 @@ from urllib.parse import quote
 
 import attrs
 
-from lemon_async.api.errors import ContractError, DownloadError, LemonError, Problem, SaveError
+from lemon_async.api.errors import (
+    ContractError,
+    DownloadError,
+    LemonError,
+    Problem,
+    SaveError,
+    TaskCancelled,
+    TaskFailed,
+)
 from lemon_async.api.models import Billing
 from lemon_async.api.pictures import sniff
 from lemon_async.api.quoting import quoted, told
@@ -55,6 +63,9 @@ async def sheet(
     without, saved pictures are shown from their files and others are embedded whole, up to 24 MB of them. Pictures that
     were saved are linked by their relative paths. One that cannot be fetched leaves its reason in its place.
 
+    Outcomes of one `LemonSession.map` stand in the order of their `index`, and have that as their number; anything else
+    stands as it is given, numbered from 0.
+
     Costs nothing: pictures that are only links are fetched for their thumbnails, and not kept. Cancelling stops that,
     and leaves no file, except when it was complete.
 
@@ -67,12 +78,14 @@ async def sheet(
         ContractError: `outcomes` holds something else, or `path` names no file; nothing was done.
         SaveError: The page cannot be written there.
     """
-    items = _checked(outcomes, title)
+    items = _numbered(_checked(outcomes, title))
     target = None if path is None else checked_target(path)
     if target is not None and await asyncio.to_thread(os.path.isdir, target):
         raise _refusal("path", f"must name a file, not a folder: {quoted(str(target))}")
-    tiles = await _Drawing(None if target is None else target.parent.absolute()).draw([_images(item) for item in items])
-    entries = [_entry(item, drawn) for item, drawn in zip(items, tiles, strict=True)]
+    tiles = await _Drawing(None if target is None else target.parent.absolute()).draw(
+        [_images(item) for _, item in items]
+    )
+    entries = [_entry(item, drawn, number=number) for (number, item), drawn in zip(items, tiles, strict=True)]
     html = await asyncio.to_thread(page, entries, title=title)
     if target is not None:
         try:
@@ -160,7 +173,7 @@ def _write(target: Path, html: str) -> None:
     publish(target, html.encode())
 
 
-def _entry(item: Showable, tiles: tuple[Tile, ...]) -> Entry:
+def _entry(item: Showable, tiles: tuple[Tile, ...], *, number: int | None) -> Entry:
     """Put what is known of a job next to its pictures."""
     images = item.images if isinstance(item, Outcome) else item if isinstance(item, Images) else None
     request = item.request if isinstance(item, Outcome) else None
@@ -169,6 +182,7 @@ def _entry(item: Showable, tiles: tuple[Tile, ...]) -> Entry:
     revised = dict.fromkeys(image.revised_prompt for image in pictures)
     billing = images.billing if images is not None else Billing()
     return Entry(
+        number=number,
         prompt=prompt,
         revised=tuple(text for text in revised if text and text != prompt),
         model=(images.model if images is not None else None) or getattr(request, "model", None),
@@ -202,6 +216,8 @@ def _fault(outcome: Outcome) -> Fault | None:
     error = outcome.error
     if error is None:
         return None
+    if isinstance(error, TaskFailed | TaskCancelled):  # there is nothing to pick up
+        return Fault(kind=type(error).__name__, reason=str(error)[:_LONGEST_REASON])
     token = error.resume_token if isinstance(error, LemonError) else None
     if token is None and outcome.task is not None and outcome.task.id is not None:
         token = outcome.task.resume_token()
@@ -237,6 +253,14 @@ def _checked(outcomes: Any, title: object) -> list[Showable]:
     if problems:
         raise ContractError(problems=tuple(problems[:_MOST_PROBLEMS]))
     return items
+
+
+def _numbered(items: list[Showable]) -> list[tuple[int | None, Showable]]:
+    """Return all items in their order, outcomes of one map with their numbers: others are counted by the page."""
+    numbers = {item.index: item for item in items if isinstance(item, Outcome)}
+    if len(numbers) < len(items):  # something else, or several maps
+        return [(None, item) for item in items]
+    return [(number, numbers[number]) for number in sorted(numbers)]
 
 
 def _refusal(field: str, advice: str) -> ContractError:

@@ -190,6 +190,9 @@ class ImageStream:
         self._is_over = True
         self._conclude(snapshot)
         self._images = Images(snapshot, self._results, request=self.request, images=self._finished())
+        for image in (*self._delivered.partial, *self._delivered.finished):
+            if image.inline is not None:  # no error will want them any more
+                image.inline.drop()
 
     def _failure(self, fault: TaskFault) -> TaskFailed:
         self._is_over = True

@@ -229,7 +229,7 @@ class ImageTask:
         snapshot = self.snapshot
         self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
-            self._images = Images(snapshot, self._results, self, request=self.request)
+            self._images = Images(snapshot, self._results, task=self, request=self.request, seconds=self.seconds)
             return
         fault = snapshot.fault or TaskFault("the service gave no reason")
         headers = snapshot.billing.headers

@@ -47,6 +47,8 @@ def parse_reference(text: str) -> TaskReference:
             raise TypeError("it must be text")  # noqa: TRY301 - one place words the refusal
         if text.startswith(_PREFIX):
             return _unpack(text.removeprefix(_PREFIX))
+        if text.startswith(("/", "http:", "https:")):
+            raise ValueError("an address is none: give the id that it ends in")  # noqa: TRY301 - likewise
         task_path(text)
     except (ValueError, TypeError, KeyError, AttributeError) as fault:
         advice = f"is neither a task id nor a resume token ({fault})"

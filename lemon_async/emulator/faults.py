@@ -55,7 +55,7 @@ class Match(TypedDict, total=False):
     model: str | None
     prompt: str | None
     key: str | None
-    nth: Collection[int] | None
+    nth: Collection[int] | int | None
     times: int | None
     probability: float
     seed: int
@@ -81,6 +81,14 @@ def _actions(value: Any) -> tuple[Action, ...]:
     return actions
 
 
+def _numbers(value: Any) -> Collection[int] | None:
+    if value is None or isinstance(value, int):
+        return None if value is None else (value,)
+    if not isinstance(value, Collection) or not all(isinstance(number, int) for number in value):
+        raise ValueError(f"nth must be a number counted from 1, or several, not {value!r}")
+    return value
+
+
 @define(eq=False)
 class Fault:
     """One rule of misbehaviour; `hits` counts the requests it has acted on.
@@ -91,7 +99,7 @@ class Fault:
         model: Only this model.
         prompt: Only prompts in which this regular expression is found.
         key: Only this API key.
-        nth: Only these of the matching requests, counted from 1.
+        nth: Only this one of the matching requests, or these, counted from 1.
         times: At most so many hits.
         probability: The chance of each matching request, from a coin seeded by `seed`.
         window_s: Only between these emulated seconds since the start.
@@ -106,7 +114,7 @@ class Fault:
     model: str | None = field(default=None, kw_only=True)
     prompt: str | None = field(default=None, kw_only=True)
     key: str | None = field(default=None, kw_only=True)
-    nth: Collection[int] | None = field(default=None, kw_only=True)
+    nth: Collection[int] | None = field(default=None, kw_only=True, converter=_numbers)
     times: int | None = field(default=None, kw_only=True)
     probability: float = field(default=1.0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
@@ -126,6 +134,8 @@ class Fault:
     def _check(self) -> None:
         if self.route not in ROUTES:
             raise ValueError(f"route must be one of {', '.join(ROUTES)}; got {self.route!r}")
+        if self.times is not None and not isinstance(self.times, int):
+            raise ValueError(f"times must be a whole number, not {self.times!r}")
         if not self.do:
             raise ValueError("a fault needs something to do")
         if self.route not in _SELLING and self.task_script:

@@ -11,9 +11,17 @@ from typing import Any
 import attrs
 import pybase64
 
-from lemon_async.show.html import Markup, escaped, figure, image, is_web_address
+from lemon_async.show.html import Markup, escaped, figure, image, is_web_address, visible
 
-__all__ = ["MOST_EMBEDDED_BYTES", "Bundle", "Shown", "data_address", "picture_bundle", "pictures_bundle"]
+__all__ = [
+    "MOST_EMBEDDED_BYTES",
+    "Bundle",
+    "Shown",
+    "data_address",
+    "failure_bundle",
+    "picture_bundle",
+    "pictures_bundle",
+]
 
 MOST_EMBEDDED_BYTES = 24 * 2**20
 """How much of pictures goes into one bundle; base64 makes a third more of it."""
@@ -30,8 +38,27 @@ _LONGEST_WORDS = 2000
 _MOST_CELLS = 200
 _GRID = f"display:grid;grid-template-columns:repeat(auto-fill,minmax(min({_CELL_EDGE}px,100%),1fr));gap:1.1em"
 _NOTE = "padding:.7em .9em;border:1px dashed;border-radius:.3em;opacity:.8;font-size:.85em;line-height:1.4"
-_EXPIRES = "This is a link that expires in some hours: await image.read() or image.save(...) keeps the picture."
-_UNREAD = "not read yet: await image.read() fetches it."
+
+
+@attrs.frozen
+class _Advice:
+    """What is to be done about a picture that is not here, in the words for what the cell shows."""
+
+    link: str
+    unread: str
+    save: str
+
+
+_OF_ONE = _Advice(
+    "This is a link that expires in some hours: await image.read() or image.save(...) keeps the picture.",
+    "not read yet: await image.read() fetches it.",
+    "await image.save(...) keeps it.",
+)
+_OF_MANY = _Advice(
+    "This is a link that expires in some hours: await images.read() or images.save(...) keeps the pictures.",
+    "not read yet: await images.read() fetches them.",
+    "await images.save(...) keeps it.",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -63,11 +90,12 @@ def picture_bundle(picture: Shown) -> Bundle:
     """Return how a notebook shows one picture: as itself if that is known to work everywhere, else in a figure."""
     content, kind = picture.content, f"image/{picture.format}"
     if content is None or picture.format not in _NATIVE or len(content) > MOST_EMBEDDED_BYTES:
-        html = _figure(picture, room_bytes=MOST_EMBEDDED_BYTES, edge=_LONGEST_EDGE)
+        html = _figure(picture, _OF_ONE, room_bytes=MOST_EMBEDDED_BYTES, edge=_LONGEST_EDGE)
         return {"text/html": html, "text/plain": picture.label}, {}
     size = _fitted(picture.size, _LONGEST_EDGE)
-    shape = {kind: {"width": size[0], "height": size[1]}} if size else {}
-    return {kind: pybase64.b64encode_as_string(content), "text/plain": picture.label}, shape
+    shape = {"width": size[0], "height": size[1]} if size else {}
+    metadata = {kind: {**shape, "alt": visible(_alt(picture))}}
+    return {kind: pybase64.b64encode_as_string(content), "text/plain": picture.label}, metadata
 
 
 def pictures_bundle(pictures: Sequence[Shown], *, label: str | None = None) -> Bundle:
@@ -84,6 +112,11 @@ def pictures_bundle(pictures: Sequence[Shown], *, label: str | None = None) -> B
     return {"text/html": html, "text/plain": plain}, {}
 
 
+def failure_bundle(failure: str, *, label: str) -> Bundle:
+    """Return how a notebook shows what stands in the place of pictures."""
+    return {"text/html": f'<div dir="auto" style="{_NOTE}">{_short(failure)}</div>', "text/plain": label}, {}
+
+
 def data_address(content: bytes, kind: str) -> Markup:
     """Return the `data:` address of a picture in a format such as `png`; megabytes of it need no escaping."""
     return Markup(f"data:image/{escaped(kind)};base64,{pybase64.b64encode_as_string(content)}")
@@ -92,14 +125,14 @@ def data_address(content: bytes, kind: str) -> Markup:
 def _cells(pictures: Sequence[Shown]) -> Iterator[str]:
     room = MOST_EMBEDDED_BYTES
     for picture in pictures:
-        yield _figure(picture, room_bytes=room, edge=_CELL_EDGE)
+        yield _figure(picture, _OF_MANY, room_bytes=room, edge=_CELL_EDGE)
         size_bytes = len(picture.content or b"")
         room -= size_bytes if size_bytes <= room else 0
 
 
-def _figure(picture: Shown, *, room_bytes: int, edge: int) -> Markup:
+def _figure(picture: Shown, advice: _Advice, *, room_bytes: int, edge: int) -> Markup:
     notes: list[str] = []
-    source = _source(picture, room_bytes, notes)
+    source = _source(picture, advice, room_bytes, notes)
     words = [_short(text) for text in (picture.prompt,) if text]
     if picture.revised_prompt and picture.revised_prompt != picture.prompt:
         words.append(Markup(f'<span style="opacity:.75">Revised: {_short(picture.revised_prompt)}</span>'))
@@ -109,24 +142,27 @@ def _figure(picture: Shown, *, room_bytes: int, edge: int) -> Markup:
     if source is None:
         return figure(Markup(f'<div style="{_NOTE}">{escaped(" ".join(notes))}</div>'), caption=words)
     width, height = _fitted(picture.size, edge) or (None, None)
-    alt = (picture.prompt or picture.revised_prompt or "Picture without a known prompt")[:_LONGEST_ALT]
-    return figure(image(source, alt=alt, width=width, height=height), caption=words)
+    return figure(image(source, alt=_alt(picture), width=width, height=height), caption=words)
 
 
-def _source(picture: Shown, room_bytes: int, notes: list[str]) -> str | None:
+def _alt(picture: Shown) -> str:
+    return (picture.prompt or picture.revised_prompt or "Picture without a known prompt")[:_LONGEST_ALT]
+
+
+def _source(picture: Shown, advice: _Advice, room_bytes: int, notes: list[str]) -> str | None:
     """Return where a frontend gets the picture from, and say what is to be said about that."""
     content = picture.content
     if content is not None and picture.format in _KNOWN and len(content) <= room_bytes:
         return data_address(content, picture.format or "png")
     if picture.url and is_web_address(picture.url):
-        notes.append(_EXPIRES)
+        notes.append(advice.link)
         return picture.url
     if content is None:
-        notes.append(_UNREAD)
+        notes.append(advice.unread)
     elif picture.format not in _KNOWN:
         notes.append("The bytes are no known picture.")
     else:
-        notes.append(f"Not shown here, for its size ({len(content) / 2**20:.1f} MB): await image.save(...) keeps it.")
+        notes.append(f"Not shown here, for its size ({len(content) / 2**20:.1f} MB): {advice.save}")
     return None
 
 

@@ -18,7 +18,7 @@ _TOKENS = ("input_tokens", "output_tokens")
 
 
 def cost_facts(billing: Billing) -> tuple[tuple[str, str], ...]:
-    """Return names and values for a table; none if nothing was said."""
+    """Return names and values for a table, without what `cost_usd` tells; none if nothing was said."""
     return tuple(_facts(billing))
 
 
@@ -33,7 +33,12 @@ def _facts(billing: Billing) -> Iterator[tuple[str, str]]:
         yield from _usage(billing.usage)
     if billing.transaction_id:
         yield "Transaction", billing.transaction_id[:_LONGEST_VALUE]
-    told = [(name, value) for name, value in billing.headers.items() if _ABOUT_MONEY.search(name)]
+    is_clear = cost_usd(billing) is not None
+    told = [
+        (name, value)
+        for name, value in billing.headers.items()
+        if _ABOUT_MONEY.search(name) and not (is_clear and _AMOUNT.match(name))
+    ]
     for name, value in told[:_MOST_HEADERS]:
         if value != billing.transaction_id:
             yield _title(name), value[:_LONGEST_VALUE]

@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-__all__ = ["Markup", "escaped", "facts_table", "figure", "image", "is_web_address", "link"]
+__all__ = ["Markup", "escaped", "facts_table", "figure", "image", "is_web_address", "link", "visible"]
 
 _TABLE = "border-collapse:collapse;margin:.25em 0;font-size:.9em;line-height:1.45;text-align:left;max-width:60em"
 _TITLE = "caption-side:top;text-align:left;font-weight:600;padding:.15em 0;color:inherit"
@@ -37,12 +37,16 @@ class Markup(str):
 
 
 def escaped(text: object) -> Markup:
-    """Return `str(text)` as HTML that is safe between tags and within a quoted attribute.
+    """Return `visible` text as HTML that is safe between tags and within a quoted attribute."""
+    return Markup(html.escape(visible(text), quote=True))
+
+
+def visible(text: object) -> str:
+    """Return `str(text)` as text, not HTML, that every document can hold.
 
     Characters that reorder or hide text (bidi controls, control characters) are shown by their symbol or number.
     """
-    plain = str(text).replace("\r\n", "\n").translate(_VISIBLE)
-    return Markup(html.escape(plain, quote=True))
+    return str(text).replace("\r\n", "\n").translate(_VISIBLE)
 
 
 def facts_table(rows: Iterable[tuple[str, object]], *, title: str) -> Markup:

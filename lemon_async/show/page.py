@@ -11,13 +11,16 @@ from lemon_async.show.style import SHEET_STYLE, SHEET_STYLE_SOURCE
 __all__ = ["Entry", "Fault", "Tile", "page"]
 
 _LONGEST_HEADING = 180
+_LONGEST_DENSE = 72
+_LONGEST_REVISED = 360
+_DENSE_PAGE = 24
 _LONGEST_ALT = 500
 _MOST_FAULTS_LISTED = 100
 _MOST_MODELS_LISTED = 6
 _LONG_PAGE = 200
-_LONG = " long"
 _BAD = ' class="bad"'
 _NO_PROMPT = "No prompt is known"
+_NOTHING = "<p>There is nothing to show yet.</p>"
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +56,7 @@ class Entry:
     """One job.
 
     Attributes:
+        number: What it is called by; otherwise its place, from 0.
         prompt: What was asked for.
         revised: What was really used, as far as that is something else.
         model: What it was asked of.
@@ -63,6 +67,7 @@ class Entry:
         fault: Why there are none.
     """
 
+    number: int | None = None
     prompt: str | None = None
     revised: tuple[str, ...] = ()
     model: str | None = None
@@ -81,24 +86,30 @@ def page(entries: Sequence[Entry], *, title: str) -> str:
         f"default-src 'none'; img-src {sources}; style-src {SHEET_STYLE_SOURCE}; base-uri 'none'; form-action 'none'"
     )
     # One letter beyond ASCII would double the memory of all the pictures around it, an emoji make four times as much.
-    cards = "".join(_ascii(_card(number, entry)) for number, entry in enumerate(entries, 1))
-    grid = (
-        f'<ol class="grid{_LONG * (len(entries) > _LONG_PAGE)}" role="list">{cards}</ol>'
-        if cards
-        else "<p>There is nothing to show yet.</p>"
-    )
+    is_dense = len(entries) > _DENSE_PAGE
+    cards = [_ascii(_card(place, entry, is_dense=is_dense)) for place, entry in enumerate(_numbered(entries), 1)]
+    classes = "grid" + " dense" * is_dense + " long" * (len(entries) > _LONG_PAGE)
+    grid = [f'<ol class="{classes}" role="list">', *cards, "</ol>"] if cards else [_NOTHING]
     name = _ascii(escaped(title))
-    return (
+    head = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'
         f"<title>{name}</title><style>{SHEET_STYLE}</style></head>\n"
         '<body><a class="skip" href="#pictures">Skip to the pictures</a>\n'
-        f'<header><h1 dir="auto">{name}</h1>{_ascii(_summary(entries))}{_faults(entries)}</header>\n'
-        f'<main id="pictures" tabindex="-1">{grid}</main>\n'
-        "<footer>Contact sheet by lemon_async. Costs are the service's own words.</footer></body></html>\n"
+        f'<header><h1 dir="auto">{name}</h1>{_ascii(_summary(entries))}{_faults(_numbered(entries))}</header>\n'
+        '<main id="pictures" tabindex="-1">'
     )
+    # Joined once: meanwhile no other thread runs.
+    return "".join([head, *grid, "</main>\n<footer>Contact sheet by lemon_async</footer></body></html>\n"])
+
+
+def _numbered(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Give a number to each that has none; one alone needs none."""
+    if len(entries) < 2:
+        return entries
+    return [entry if entry.number is not None else attrs.evolve(entry, number=n) for n, entry in enumerate(entries)]
 
 
 def _ascii(markup: str) -> str:
@@ -115,15 +126,13 @@ def _summary(entries: Sequence[Entry]) -> Markup:
 
 def _totals(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     pictures = [tile for entry in entries for tile in entry.tiles]
-    yield "Pictures", f"{len(pictures):,}"
+    missing = sum(tile.source is None for tile in pictures)
+    yield "Pictures", f"{len(pictures):,}" + (f", {missing:,} of them not shown" if missing else "")
     if any(len(entry.tiles) != 1 for entry in entries):
         yield "Jobs", f"{len(entries):,}"
     failed = sum(entry.fault is not None for entry in entries)
     if failed:
         yield "Failed", f"{failed:,}"
-    missing = sum(tile.source is None for tile in pictures)
-    if missing:
-        yield "Not shown", f"{missing:,}"
     models = list(dict.fromkeys(entry.model for entry in entries if entry.model))
     if models:
         more = f" and {len(models) - _MOST_MODELS_LISTED} more" if len(models) > _MOST_MODELS_LISTED else ""
@@ -134,28 +143,30 @@ def _totals(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     costs = [entry.cost_usd for entry in entries if entry.cost_usd is not None]
     if costs:
         whole = "" if len(costs) == len(entries) else f" for {len(costs):,} of {len(entries):,} jobs"
-        yield "Cost as told", f"{_dollars(sum(costs))}{whole}"
+        yield "Cost", f"{_dollars(sum(costs))}{whole}"
 
 
 def _faults(entries: Sequence[Entry]) -> str:
-    numbers = [number for number, entry in enumerate(entries, 1) if entry.fault is not None]
-    if not numbers:
+    numbers = [(place, entry.number) for place, entry in enumerate(entries, 1) if entry.fault is not None]
+    if not numbers or len(entries) == 1:
         return ""
-    links = "".join(f'<li><a href="#job-{number}">Job {number}</a></li>' for number in numbers[:_MOST_FAULTS_LISTED])
+    links = "".join(f'<li><a href="#job-{place}">{number}</a></li>' for place, number in numbers[:_MOST_FAULTS_LISTED])
     more = f"<li>and {len(numbers) - _MOST_FAULTS_LISTED:,} more</li>" if len(numbers) > _MOST_FAULTS_LISTED else ""
-    return f'<nav aria-label="Failures"><span>Without pictures:</span><ul>{links}{more}</ul></nav>'
+    return f'<nav aria-label="Failed jobs"><span>Failed jobs:</span><ul>{links}{more}</ul></nav>'
 
 
-def _card(number: int, entry: Entry) -> str:
+def _card(at: int, entry: Entry, *, is_dense: bool) -> str:
     tiles = "".join(
         _tile(tile, entry, place=f"{place} of {len(entry.tiles)}") for place, tile in enumerate(entry.tiles, 1)
     )
     many = ' class="many"' if len(entry.tiles) > 1 else ""
     pictures = f'<div class="pics">{tiles}</div>' if tiles else ""
     fault = _fault(entry.fault) if entry.fault else ""
+    number = "" if entry.number is None else f'<p class="no">Job {entry.number}</p>'
+    words = _words(at, entry, is_dense=is_dense) + _facts(entry, is_dense=is_dense)
     return (
-        f'<li id="job-{number}"{many}><article aria-labelledby="h-{number}">{pictures}{fault}'
-        f'<div class="text"><p class="no">Job {number}</p>{_words(number, entry)}{_facts(entry)}</div></article></li>\n'
+        f'<li id="job-{at}"{many}><article aria-labelledby="h-{at}">{pictures}{fault}'
+        f'<div class="text">{number}{words}</div></article></li>\n'
     )
 
 
@@ -183,24 +194,25 @@ def _fault(fault: Fault) -> str:
     )
 
 
-def _words(number: int, entry: Entry) -> str:
+def _words(at: int, entry: Entry, *, is_dense: bool) -> str:
+    longest = _LONGEST_DENSE if is_dense else _LONGEST_HEADING
     prompt = entry.prompt or _NO_PROMPT
     lang = ' lang=""' if entry.prompt else ""  # nobody knows which: a screen reader then guesses
-    is_long = len(prompt) > _LONGEST_HEADING
-    heading = f"{prompt[:_LONGEST_HEADING].rstrip()}…" if is_long else prompt
-    words = f'<h2 id="h-{number}" dir="auto"{lang}>{escaped(heading)}</h2>'
+    is_long = len(prompt) > longest
+    heading = f"{prompt[:longest].rstrip()}…" if is_long else prompt
+    words = f'<h2 id="h-{at}" dir="auto"{lang}>{escaped(heading)}</h2>'
     if is_long:
         words += f'<details><summary>Whole prompt</summary><p dir="auto" lang="">{escaped(prompt)}</p></details>'
-    return words + "".join(_revision(text) for text in entry.revised)
+    return words + "".join(_revision(text, 0 if is_dense else _LONGEST_REVISED) for text in entry.revised)
 
 
-def _revision(text: str) -> str:
-    if len(text) <= 2 * _LONGEST_HEADING:
+def _revision(text: str, longest: int) -> str:
+    if len(text) <= longest:
         return f'<p class="revised">Revised: <bdi lang="">{escaped(text)}</bdi></p>'
     return f'<details><summary>Revised prompt</summary><p dir="auto" lang="">{escaped(text)}</p></details>'
 
 
-def _facts(entry: Entry) -> str:
+def _facts(entry: Entry, *, is_dense: bool) -> str:
     shown = _rows(
         (
             ("Model", entry.model or ""),
@@ -209,6 +221,8 @@ def _facts(entry: Entry) -> str:
         )
     )
     more = _rows(entry.facts)
+    if is_dense and shown + more:
+        return f"<details><summary>Facts</summary>{shown}{more}</details>"
     return shown + (f"<details><summary>More facts</summary>{more}</details>" if more else "")
 
 

@@ -10,6 +10,7 @@ from lemon_async.show.html import escaped
 __all__ = ["Sheet"]
 
 _FRAME = "width:100%;height:min(80vh,900px);border:1px solid rgba(127,127,127,.4);border-radius:.5em;resize:vertical"
+_FRAME += ";box-sizing:border-box;display:block"  # or the border makes the cell scroll
 
 
 @attrs.frozen

@@ -32,6 +32,16 @@ nav a{color:var(--bad)}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(19rem,100%),1fr));gap:clamp(1rem,1.8vw,1.6rem);
 margin:clamp(1.25rem,2.5vw,2rem) 0;padding:0;list-style:none;align-items:start}
 .grid>li{border-radius:.9rem;overflow:hidden;background:var(--card);border:1px solid var(--line)}
+.dense{grid-template-columns:repeat(auto-fill,minmax(min(13.75rem,100%),1fr));gap:clamp(.6rem,1vw,.9rem)}
+.dense>li{border-radius:.6rem}
+.dense .text{padding:.5rem .7rem .65rem}
+.dense h2{font-size:.85rem;font-weight:500}
+.dense .no,.dense figcaption,.dense details{font-size:.75rem}
+.dense figcaption{padding:.3rem .7rem}
+.dense details{display:inline-block;margin:.3rem .8rem 0 0}
+.dense details[open]{display:block;margin-right:0}
+.dense .facts{font-size:.75rem}
+.dense .fault{padding:.7rem;font-size:.8rem}
 .long>li{content-visibility:auto;contain-intrinsic-size:auto 32rem}
 .pics{display:grid;gap:1px;background:var(--line)}
 .many .pics{grid-template-columns:1fr 1fr}
@@ -61,7 +71,7 @@ details .facts{margin:.35rem 0 0;padding:0;border:0}
 code{font:.85em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{color:var(--soft);font-size:.85rem;padding-bottom:2.5rem}
 @media print{:root{--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--mat:#fff;--link:#000;--bad:#8a1410;
---bad-mat:#fff}.skip{display:none}.grid{grid-template-columns:repeat(3,1fr);gap:.8rem}
+--bad-mat:#fff}.skip{display:none}.grid{grid-template-columns:repeat(3,1fr);gap:.8rem}.dense{grid-template-columns:repeat(5,1fr)}
 .grid>li{break-inside:avoid;content-visibility:visible}html{font-size:11px}}
 """.replace("\n", "")
 

@@ -203,8 +203,8 @@ def test_stream_longer_than_its_bound_is_unreadable(pieces):
 
 
 def test_event_with_more_text_than_makes_sense_is_unreadable():
-    with pytest.raises(Unreadable, match=r"^an event with more than 33,554,432 bytes of text beside its pictures$"):
-        split(b"data: ", *[b"[" * 1_000_000] * 34, b"\n\n")
+    with pytest.raises(Unreadable, match=r"^an event with more than 4,194,304 bytes of text beside its pictures$"):
+        split(b"data: ", *[b"[" * 1_000_000] * 5, b"\n\n")
 
 
 def test_stream_up_to_its_bound_is_read():
@@ -220,8 +220,9 @@ def test_stream_of_one_large_line_is_searched_once():
     """A picture is one line of megabytes, and comes in thousands of pieces."""
     piece = b"x" * 16_384
     started = time.process_time()
-    (event,) = split(b"data: ", *[piece] * 2_000, b"\n\n")
-    assert len(event.data) == 2_000 * len(piece)
+    (event,) = split(b'data: {"b64_json": "', *[piece] * 2_000, b'"}\n\n')
+    (inline,) = event.lifted.values()
+    assert inline.size_bytes == 1_500 * len(piece)
     assert time.process_time() - started < 2
 
 
@@ -297,6 +298,13 @@ def test_odd_numbers_of_an_event_are_left_out(odd):
     assert read_event(event({"type": DONE, "b64_json": PIXEL, "created_at": odd})).created is None
     preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": odd}
     assert read_event(event(preview)).index == 0
+
+
+@pytest.mark.parametrize(("told", "index"), [(0, 0), (3, 3), (1000, 1000), (1001, 0), (2**63, 0), (-5, 0)])
+def test_number_of_a_preview_is_one_that_makes_sense(told, index):
+    """It ends up in names of files, and in counts."""
+    preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": told}
+    assert read_event(event(preview)).index == index
 
 
 @pytest.mark.parametrize(

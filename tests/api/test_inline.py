@@ -1,8 +1,10 @@
 """Room for what arrives piece by piece; how base64 is read is told in `test_lifting`."""
 
+import base64
+
 import pytest
 
-from lemon_async.api.inline import room_for
+from lemon_async.api.inline import decoded, room_for
 
 
 @pytest.mark.parametrize("size_bytes", [0, 3, 1000, 2**62], ids=["none", "too little", "enough", "more than there is"])
@@ -13,3 +15,9 @@ def test_room_takes_any_number_of_bytes(size_bytes):
         room.write(piece)
     room.truncate()
     assert room.getvalue() == b"0123456789"
+
+
+def test_alphabet_for_addresses_is_read_too():
+    """Some gateways encode for the place where they put it."""
+    content = bytes(range(256))
+    assert decoded(base64.urlsafe_b64encode(content).decode()).content == content

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.masking import masked, masked_text
+from lemon_async.api.masking import masked, masked_json, masked_text
 
 steady = settings(derandomize=True, deadline=None)
 SECRET = "s3cr3t/k3y"
@@ -97,3 +97,26 @@ def test_inline_answer_of_pictures_costs_no_search():
 def test_text_that_is_no_json_is_masked_before_it_is_cut(content, text):
     """Escapes are undone first: half of a JSON document spells a letter in as many ways as a whole one."""
     assert masked_text(content, mask) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "is_walked"),
+    [
+        ("a cat", False),
+        ("https:\\/\\/a", False),
+        ("\\\\/", True),
+        (SECRET, True),
+        ("a\\ncat", True),
+        (SECRET.replace("/", "\\/"), True),
+    ],
+    ids=["plain", "slashes", "a backslash", "quoted", "escaped", "quoted with an escape"],
+)
+@pytest.mark.parametrize("entries", [1, 50_000])
+def test_document_is_walked_through_only_if_it_may_quote_the_secret(entries, words, is_walked):
+    """However long it is: one look at its text tells, and is much quicker."""
+    asked = []
+    content = b"[%b]" % b",".join([b'{"url":"https://cdn.test/1"}'] * entries + [b'"%b"' % words.encode()])
+    parsed = masked_json(content, lambda text: asked.append(text) or mask(text))
+    assert (len(asked) > 1) == is_walked
+    assert SECRET not in parsed[-1]
+    assert parsed[0] == {"url": "https://cdn.test/1"}

@@ -255,6 +255,13 @@ async def test_template_replaces_nothing(tmp_path):
     assert (tmp_path / "a-cat.gif").read_text() == "yesterday"
 
 
+async def test_template_that_names_all_pictures_of_a_job_alike_numbers_them_in_their_order(tmp_path):
+    destination = Destination.prepare("{slug}", jobs=1)
+    assert await saved_all(destination, "a cat", gifs(3)) == ["a-cat.gif", "a-cat-2.gif", "a-cat-3.gif"]
+    destination = Destination.prepare("{index}-{slug}", jobs=1)
+    assert await saved_all(destination, "a cat", gifs(2)) == ["0-a-cat.gif", "1-a-cat.gif"]
+
+
 async def test_template_fills_nothing_of_strangers_in_as_it_is(tmp_path):
     destination = Destination.prepare("{model}-{task_id}-{slug}", jobs=1)
     images = gifs(task_id="../../etc", model="a/b\x1b")

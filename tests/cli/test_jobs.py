@@ -315,6 +315,17 @@ async def test_path_that_cannot_be_printed_ends_no_other_job(jobs, delivery, fol
     assert "paid for" not in err
 
 
+async def test_stderr_that_nobody_reads_costs_no_picture(jobs, delivery, folder, emulator, capsys):
+    """`lemon-async generate ... 2>&1 | head -1`: jobs that were sold are waited for, and only a failure is one."""
+    emulator.fault("submit", Status(402), prompt="refused")
+    with contextlib.redirect_stderr(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
+        assert await run(jobs.session, jobs("a cat", "a dog"), delivery()) == 0
+        assert await run(jobs.session, jobs("refused", "a bird"), delivery()) == 1
+    assert names(folder) == ["a-bird.png", "a-cat.png", "a-dog.png"]
+    assert emulator.ledger.settled == {"a cat": 1, "a dog": 1, "a bird": 1}
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 async def interrupt(running, *, until):
     async with asyncio.timeout(5):
         while not until():

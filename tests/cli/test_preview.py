@@ -1,6 +1,7 @@
 """Pictures are shown where a terminal shows them, and nowhere else."""
 
 import contextlib
+import errno
 import io
 import sys
 
@@ -109,3 +110,20 @@ async def test_picture_that_cannot_be_drawn_is_noted_and_ends_nothing(tmp_path, 
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(f"note: no preview of {tmp_path}/cat.png: ")
     assert second.startswith(f"note: no preview of {tmp_path}/gone.png: ")
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.EIO, "Input/output error"), ValueError("I/O operation on closed file.")], ids=repr
+)
+async def test_terminal_that_went_away_is_noted_once_and_shown_nothing_more(draw, tmp_path, capsys, fault):
+    class Gone(Terminal):
+        def write(self, text):
+            raise fault
+
+    path = tmp_path / draw("cat.png")
+    preview = Preview("kitty", Gone())
+    codes = await preview.drawn(path)
+    preview.show(codes)
+    preview.show(codes)  # drawn before the first one was shown
+    assert await preview.drawn(path) is None
+    assert capsys.readouterr().err == f"note: no more previews: {fault}\n"

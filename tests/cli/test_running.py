@@ -188,3 +188,16 @@ async def test_reader_that_has_enough_ends_the_list_without_a_word():
     async with asyncio.timeout(20):
         assert await command.process.stderr.read() == b""
         assert await command.process.wait() == 1
+
+
+@pytest.mark.parametrize(("closed", "code"), [(["stderr"], 0), (["stdout"], 1), (["stdout", "stderr"], 1)], ids=str)
+async def test_reader_that_has_enough_costs_no_picture(emulator, tmp_path, pictures, closed, code):
+    """`lemon-async generate ... 2>&1 | head -1`: what is sold is saved, and the code is that of the jobs."""
+    words = ["generate", "a cat", "a dog", "-m", "flux-pro", "-o", "out/", "--base-url", emulator.base_url]
+    command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
+    for name in closed:
+        getattr(command.process, name)._transport.close()
+    async with asyncio.timeout(20):
+        assert await command.process.wait() == code
+    assert pictures(tmp_path) == ["out/a-cat.png", "out/a-dog.png"]
+    assert emulator.ledger.settled == {"a cat": 1, "a dog": 1}

@@ -1,11 +1,22 @@
 """What is said beside the results is plain text on stderr."""
 
+import contextlib
+import errno
+import io
 import logging
 
 import pytest
 
 from lemon_async import TaskFailed, TaskTimeout, TransportError
-from lemon_async.cli.telling import Notes, complain, note, print_line, tell_failure, tell_link, tell_what_is_open
+from lemon_async.cli.telling import (
+    Notes,
+    complain,
+    note,
+    print_line,
+    tell_failure,
+    tell_link,
+    tell_what_is_open,
+)
 
 
 class Task:
@@ -65,3 +76,46 @@ def test_nothing_open_is_nothing_to_tell(capsys, pick_up):
     tell_what_is_open([], pick_up)
     tell_what_is_open([Task(None)], pick_up)
     assert capsys.readouterr().err == ""
+
+
+class Broken(io.StringIO):
+    """A stream that nobody reads any more."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+    def flush(self):
+        raise self.error
+
+
+BROKEN = {
+    "closed pipe": Broken(BrokenPipeError(errno.EPIPE, "Broken pipe")),
+    "gone terminal": Broken(OSError(errno.EIO, "Input/output error")),
+    "closed": Broken(ValueError("I/O operation on closed file.")),
+    "no such character": Broken(UnicodeEncodeError("ascii", "猫", 0, 1, "ordinal not in range(128)")),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("stderr", BROKEN.values(), ids=BROKEN)
+def test_telling_that_nobody_can_hear_harms_nothing(capsys, stderr):
+    """Nor does it go to stdout instead, where only results belong."""
+    with contextlib.redirect_stderr(stderr):
+        note("a cat")
+        complain(KeyError(), "a cat")
+        tell_failure(TaskTimeout(reason="r"), "a cat", "lemon-async task")
+        tell_link("https://cdn.test/1.png")
+        tell_what_is_open([Task("ldtask_1")], "lemon-async task")
+        Notes().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again", (), None))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("stdout", BROKEN.values(), ids=BROKEN)
+def test_line_that_nobody_can_read_is_told_on_stderr(capsys, stdout):
+    with contextlib.redirect_stdout(stdout):
+        assert not print_line("out/cat.png", about="cat.png")
+    assert capsys.readouterr().err.startswith("error: cat.png: ")

@@ -19,7 +19,6 @@ def arrived(piece, headers, length=None):
     [
         (TAGGED, None, '"v1"'),
         ({"ETag": 'W/"v1"', "Last-Modified": "a date"}, None, "a date"),
-        ({"Accept-Ranges": " Bytes "}, 99, None),
     ],
 )
 def test_rest_is_asked_for(png, headers, length, condition):
@@ -32,6 +31,7 @@ def test_rest_is_asked_for(png, headers, length, condition):
     [
         ({}, 99),
         ({"Accept-Ranges": "bytes"}, None),
+        ({"Accept-Ranges": "bytes"}, 99),
         ({"ETag": 'W/"v1"'}, 99),
         ({"ETag": '"v1"', "Accept-Ranges": "none"}, 99),
     ],
@@ -70,12 +70,18 @@ def test_part_that_would_make_the_picture_too_large_is_refused(png):
     """Even if nobody has told its length before."""
     arrival = arrived(png[:20], TAGGED)
     with pytest.raises(TooMuch, match="the answer is larger than 134,217,728 bytes"):
-        arrival.go_on(206, {"Content-Range": f"bytes 20-{MAX_BYTES}/*"}, None)
+        arrival.go_on(206, {"Content-Range": f"bytes 20-{MAX_BYTES}/*"} | TAGGED, None)
+
+
+def test_part_without_the_tag_of_the_whole_is_no_part_of_it(png):
+    """A server that overlooks the condition sends the rest of whatever is there now."""
+    with pytest.raises(Misfit):
+        arrived(png[:20], TAGGED).go_on(206, {"Content-Range": "bytes 20-29/*"}, 10)
 
 
 def test_range_of_unknown_total_says_how_far_the_part_goes(png):
     arrival = arrived(png[:20], TAGGED)
-    arrival.go_on(206, {"Content-Range": "bytes 20-29/*"}, 10)
+    arrival.go_on(206, {"Content-Range": "bytes 20-29/*"} | TAGGED, 10)
     assert arrival.take(png[20:30]) is None
     assert not arrival.is_short
     with pytest.raises(Misfit, match="more was sent than was announced"):

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import logging
 
+import aiohttp
 import orjson
 import pytest
 
@@ -15,6 +16,7 @@ from lemon_async import (
     TaskFailed,
     Timeouts,
 )
+from lemon_async.client.rounds import rounds
 from lemon_async.emulator import Blackhole, Body, Cut, Drip, Fail, Garbage, HalfClose, Reset, Status, Stuck
 
 MODEL = "gpt-image-2"
@@ -262,6 +264,31 @@ async def test_stream_that_is_cancelled_in_the_middle_leaves_a_doubt_with_what_h
         assert len(doubt.partial_images) == len(caught.value.__cause__.partial_images) == 1
         assert session.spent.unknown == 1
     assert "its fate is unknown" in caplog.text
+
+
+@pytest.mark.parametrize("coding", [None, "gzip"])
+@pytest.mark.parametrize("n", [1, 2])
+async def test_picture_whose_reader_is_cancelled_as_its_last_bytes_come_is_kept(streaming, monkeypatch, n, coding):
+    """Nothing waits between their arrival and its being kept, not even where others read in the same round."""
+    body = event("image_generation.completed", b64_json="QUJD" * 1000)
+    body = gzip.compress(body) if coding else body
+    read, left_bytes = aiohttp.StreamReader.read, [len(body)]
+
+    async def cancelling(self, size=-1):
+        piece = await read(self, size)
+        left_bytes[0] -= len(piece)
+        if not left_bytes[0]:
+            rounds()._left = 0  # somebody else has had this round
+            asyncio.current_task().cancel()
+        return piece
+
+    monkeypatch.setattr(aiohttp.StreamReader, "read", cancelling)
+    async with await streaming(body, coding=coding) as session:
+        async with session.stream("a cat", model=MODEL, n=n) as stream:
+            await asyncio.gather(asyncio.create_task(seen(stream)), return_exceptions=True)
+        kept = stream.images if n == 1 else session.unknown_submissions[0].images
+        assert [len(getattr(image, "data", image).inline.content) for image in kept] == [3000]
+        assert (session.spent.settled, session.spent.unknown) == ((1, 0) if n == 1 else (0, 1))
 
 
 async def test_timeout_of_the_caller_around_one_picture_breaks_the_stream_off(connect, emulator, tiny):

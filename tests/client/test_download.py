@@ -173,10 +173,14 @@ async def test_deadline_of_the_caller_is_the_callers(open_downloads, link, emula
 
 
 async def test_no_more_downloads_than_allowed_are_under_way(open_downloads, serve, http_ok, png):
-    gate = asyncio.Event()
+    gate, waiting, most = asyncio.Event(), set(), 0
 
     async def wait(_reader, writer):
+        nonlocal most
+        waiting.add(writer)
+        most = max(most, len(waiting))
         await gate.wait()
+        waiting.remove(writer)
         writer.write(http_ok(png, "image/png"))
 
     server = await serve(wait)
@@ -184,10 +188,10 @@ async def test_no_more_downloads_than_allowed_are_under_way(open_downloads, serv
     fetching = [asyncio.create_task(downloads.fetch(server.origin)) for _ in range(5)]
     while len(server.heads) < 2:
         await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
-    assert len(server.heads) == 2
+    assert downloads._slots.statistics().tasks_waiting == 3
     gate.set()
     assert await asyncio.gather(*fetching) == [png] * 5
+    assert most == 2
 
 
 # Closing
@@ -226,12 +230,18 @@ async def test_closing_ends_a_download_that_drips(downloads, serve):
 
 async def test_closing_ends_a_download_between_two_attempts(open_downloads, serve, http_ok):
     """It ends with `DownloadError` as any other, and nothing is opened again."""
-    downloads = open_downloads(pause_s=0.04)
+    pausing, gate = asyncio.Event(), asyncio.Event()
+
+    async def pause(_seconds):
+        pausing.set()
+        await gate.wait()
+
+    downloads = open_downloads(pause=pause)
     server = await serve(http_ok(b"", status="503 Service Unavailable"))
     fetching = asyncio.create_task(downloads.fetch(server.origin))
-    await server.arrived.wait()
-    await asyncio.sleep(0.02)
+    await pausing.wait()
     await downloads.aclose()
+    gate.set()
     with pytest.raises(DownloadError):
         await fetching
     assert len(server.heads) == 1

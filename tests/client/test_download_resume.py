@@ -113,8 +113,6 @@ async def test_what_broke_off_is_asked_for_from_there(get, cdn, whole):
         ({"ETag": '"v1"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, '"v1"'),
         ({"ETag": 'W/"v1"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, "Mon, 01 Jan 2024 00:00:00 GMT"),
         ({"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, "Mon, 01 Jan 2024 00:00:00 GMT"),
-        ({"Accept-Ranges": "bytes"}, None),
-        ({"Accept-Ranges": "bytes", "ETag": 'W/"v1"'}, None),
     ],
 )
 async def test_server_is_asked_for_a_part_on_condition_that_it_is_of_the_same_picture(
@@ -124,6 +122,14 @@ async def test_server_is_asked_for_a_part_on_condition_that_it_is_of_the_same_pi
     server = await cdn(cuts=[30_000], marks=marks)
     assert await downloads.fetch(server.url) == whole
     assert server.asked == [(None, None), ("bytes=30000-", condition)]
+
+
+@pytest.mark.parametrize("marks", [{"Accept-Ranges": "bytes"}, {"Accept-Ranges": "bytes", "ETag": 'W/"v1"'}])
+async def test_server_that_marks_nothing_is_asked_for_all_of_it(downloads, cdn, whole, marks):
+    """Two pictures of the same length would be joined."""
+    server = await cdn(cuts=[30_000], marks=marks)
+    assert await downloads.fetch(server.url) == whole
+    assert server.asked == [(None, None), (None, None)]
 
 
 @pytest.mark.parametrize(
@@ -341,6 +347,32 @@ async def test_stream_that_drips_ends_at_the_total_deadline(open_downloads, link
     with pytest.raises(DownloadError, match=r"not finished within 0\.2 s"):
         async for _ in open_downloads(total_s=0.2).stream(link):
             pass
+
+
+async def test_stream_that_nobody_reads_gives_its_place_back_at_the_total_deadline(open_downloads, cdn):
+    """Its connection is closed, its place is free once and no more, and who comes back is told."""
+    server = await cdn()
+    downloads = open_downloads(total_s=0.2, limit=1)
+    stream = downloads.stream(server.url)
+    assert await anext(stream)
+    async with asyncio.timeout(2):
+        await downloads._slots.acquire()
+    assert downloads.under_way == 0
+    with pytest.raises(DownloadError, match=r"not finished within 0\.2 s"):
+        async for _ in stream:
+            pass
+    await stream.aclose()
+    assert downloads._slots.value == 0
+
+
+async def test_stream_that_was_read_to_its_end_leaves_no_alarm(open_downloads, cdn, whole):
+    """Nothing rings later."""
+    server = await cdn()
+    downloads = open_downloads(total_s=0.2, limit=1)
+    before = set(asyncio.get_running_loop()._scheduled)
+    assert b"".join([piece async for piece in downloads.stream(server.url)]) == whole
+    scheduled = set(asyncio.get_running_loop()._scheduled) - before
+    assert not any("Deadline" in repr(timer) for timer in scheduled if not timer.cancelled())
 
 
 async def test_stream_can_be_taken_by_several_asyncio_tasks(downloads, cdn, whole):

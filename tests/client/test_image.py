@@ -3,10 +3,14 @@
 import asyncio
 import base64
 import errno
+import gc
 import os
 import pickle
 import textwrap
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import attrs
 import pytest
@@ -16,6 +20,7 @@ from lemon_async.api.models import ImageData, Inline
 from lemon_async.api.pictures import sniff
 from lemon_async.client.image import Image
 from lemon_async.client.publish import Draft
+from lemon_async.client.results import Maker, ResultLinks
 from lemon_async.emulator import Blackhole, Expire, Result, Status
 
 URL = "https://cdn.test/1.png?signature=secret"
@@ -39,6 +44,9 @@ class Cdn:
         draft.write(content)
         return sniff(content)
 
+    def can_follow(self, url):
+        return "10.0.0.1" not in url
+
     async def stream(self, url):
         content = await self.fetch(url)
         for start in range(0, len(content), 20):
@@ -57,11 +65,11 @@ class Task:
 
 def linked(outcome):
     cdn = Cdn(outcome)
-    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn, task=Task()), cdn
+    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn, maker=Maker(Task())), cdn
 
 
 def inline(content, *, fault=None, url=None, cdn=None):
-    return Image(ImageData(url=url, inline=Inline(content, fault)), cdn or Cdn(), task=Task())
+    return Image(ImageData(url=url, inline=Inline(content, fault)), cdn or Cdn(), maker=Maker(Task()))
 
 
 # Reading
@@ -168,6 +176,75 @@ async def test_pictures_of_one_task_share_one_renewal(connect, emulator):
         contents = await images.read()
     assert len(contents) == 4
     assert sum(request.route == "poll" for request in emulator.requests) == polls + 1
+
+
+async def test_task_that_has_nothing_new_is_asked_once_for_all_its_pictures(connect, emulator):
+    emulator.fault("cdn", Status(404, body="html"))
+    async with connect() as session:
+        images = await session.generate("cats", model="flux-pro", n=4)
+        emulator.fault("poll", Status(404))
+        polls = sum(request.route == "poll" for request in emulator.requests)
+        with pytest.raises(DownloadError):
+            await images.read()
+    assert sum(request.route == "poll" for request in emulator.requests) == polls + 1
+
+
+@pytest.mark.parametrize(
+    ("known", "fresh", "renewed"),
+    [
+        (["/1?a", "/2?a"], ["/2?b", "/1?b"], ["/1?b", "/2?b"]),
+        (["/1?a", "/2?a"], ["/3", "/4"], ["/3", "/4"]),
+        (["/1?a", "/2?a"], ["/2?b"], ["/1?a", "/2?b"]),
+        (["/1?a", "/2?a"], [], ["/1?a", "/2?a"]),
+        (["/1?a", None], [None, "/2"], ["/1?a", "/2"]),
+    ],
+    ids=["in another order", "all new", "fewer", "nothing", "one that had none"],
+)
+async def test_renewed_links_are_those_of_the_same_pictures(known, fresh, renewed):
+    """A gateway may answer in another order than before."""
+
+    class Session(Cdn):
+        async def ask(self, maker):
+            return [ImageData(url=path and f"https://cdn.test{path}") for path in fresh]
+
+    async def act(link):
+        if link.endswith("?a"):
+            raise DownloadError(url=link, reason="HTTP 410", status=410)
+
+    data = [ImageData(url=path and f"https://cdn.test{path}") for path in known]
+    links = ResultLinks(Session(), Maker(Task()), data)
+    with suppress(DownloadError):
+        await links.use(0, act)
+    assert [links.link(index) for index in range(2)] == [path and f"https://cdn.test{path}" for path in renewed]
+
+
+async def test_picture_does_not_keep_its_task_alive(png):
+    """They hold each other no more than one way: what is dropped is gone at once."""
+    task = Task()
+    image = Image(ImageData(url=URL), Cdn(DownloadError(url=URL, reason="odd")), maker=Maker(task))
+    with pytest.raises(DownloadError) as caught:
+        await image.read()
+    assert caught.value.task is task
+    del task, caught
+    with pytest.raises(DownloadError) as caught:
+        await image.read()
+    assert (caught.value.task.id, caught.value.resume_token) == ("ldtask_1", "lemon1.token")
+
+
+@pytest.mark.parametrize("model", ["flux-pro", "dall-e-3"])
+async def test_dropped_result_leaves_memory_at_once(connect, model):
+    """Not when the garbage collector comes by: pictures are megabytes."""
+    gc.disable()
+    try:
+        async with connect() as session:
+            images = await session.generate("a cat", model=model)
+            await images[0].read()
+            gone = weakref.ref(images[0].data)
+            del images
+            await asyncio.sleep(0)
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_link_that_stays_expired_is_an_error_with_its_status_and_the_task(connect, emulator):
@@ -292,6 +369,19 @@ async def test_notebook_shows_what_is_here_and_fetches_nothing(png, tmp_path):
     assert data["text/plain"] == f"<Image png 2x3 from {tmp_path / 'cat.png'}>"
 
 
+def test_notebook_sends_no_browser_where_we_do_not_go():
+    image = Image(ImageData(url="http://10.0.0.1/reboot"), Cdn())
+    assert "10.0.0.1/reboot" not in image._repr_mimebundle_()[0].get("text/html", "")
+
+
+async def test_notebook_is_not_shown_more_than_it_takes(png, tmp_path):
+    """A file that is larger is not even read: that would hold the event loop."""
+    image, _ = linked(png)
+    await image.save(tmp_path / "cat.png")
+    assert image._shown(len(png)).content == png
+    assert image._shown(len(png) - 1).content is None
+
+
 # Saving
 
 
@@ -354,6 +444,54 @@ async def test_name_without_a_suffix_gets_that_of_the_bytes(png, picture, tmp_pa
 async def test_suffix_of_the_users_own_is_kept(png, tmp_path):
     """The path is a promise to whoever opens it; the bytes say what they are."""
     assert (await linked(png)[0].save(tmp_path / "cat.webp")).read_bytes() == png
+
+
+async def test_number_at_the_end_of_a_name_is_no_suffix(png, tmp_path):
+    assert (await linked(png)[0].save(tmp_path / "gpt-image-1.5")).name == "gpt-image-1.5.png"
+
+
+@pytest.mark.parametrize("path", ["out", "out/"])
+async def test_folder_is_no_name_for_a_file(png, tmp_path, path):
+    """Nor is the picture put beside it."""
+    (tmp_path / "out").mkdir()
+    image, cdn = linked(png)
+    with pytest.raises(SaveError, match="is a folder: name a file in it"):
+        await image.save(f"{tmp_path}/{path}")
+    assert cdn.asked == []
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["out"]
+
+
+async def test_save_is_found_again_after_a_change_of_the_working_folder(png, tmp_path, monkeypatch):
+    image = inline(png)
+    monkeypatch.chdir(tmp_path)
+    assert str(await image.save("cat.png")) == "cat.png"
+    monkeypatch.chdir("/")
+    assert image.path == tmp_path / "cat.png"
+
+
+async def test_many_saves_at_once_hold_few_files_open(png, tmp_path):
+    """Those that wait for a thread have none."""
+    most = 0
+    write = Draft.write
+
+    def counting(draft, *pieces):
+        nonlocal most
+        write(draft, *pieces)
+        most = max(most, sum(path.suffix == ".part" for path in tmp_path.iterdir()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Draft, "write", counting)
+        await asyncio.gather(*(inline(png).save(tmp_path / f"{number}.png") for number in range(300)))
+    assert 0 < most <= 64
+    assert len(list(tmp_path.iterdir())) == 300
+
+
+async def test_file_that_has_become_a_pipe_is_not_waited_for(png, tmp_path):
+    image = inline(png)
+    (await image.save(tmp_path / "cat.png")).unlink()
+    os.mkfifo(tmp_path / "cat.png")
+    with pytest.raises(DownloadError, match="gone or was changed since"):
+        await image.read()
 
 
 async def test_missing_folders_are_made(png, tmp_path):
@@ -421,8 +559,8 @@ async def test_path_that_names_no_file_is_refused_before_the_download(png, path)
     assert cdn.asked == []
 
 
-async def test_save_that_is_cancelled_while_it_writes_leaves_no_file(png, tmp_path, monkeypatch):
-    """Nothing goes on behind the caller's back."""
+async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp_path, monkeypatch):
+    """The file is whole when the cancellation arrives, and nothing goes on behind the caller's back."""
     image = inline(png)
     begun, gate = threading.Event(), threading.Event()
     write = Draft.write
@@ -442,7 +580,7 @@ async def test_save_that_is_cancelled_while_it_writes_leaves_no_file(png, tmp_pa
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await saving
-    assert list(tmp_path.iterdir()) == []
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [png]
     assert await image.read() == png
 
 
@@ -457,6 +595,33 @@ async def test_cancelled_save_leaves_no_file(connect, emulator, tmp_path):
         with pytest.raises(asyncio.CancelledError):
             await saving
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_second_cancel_leaves_no_file_either(tmp_path):
+    """However busy the threads are: cleaning up has one of its own."""
+    go_on = threading.Event()
+
+    class Slow(Cdn):
+        async def save(self, url, draft):
+            draft.write(b"half a picture")
+            await asyncio.Event().wait()
+
+    saving = asyncio.create_task(Image(ImageData(url=URL), Slow()).save(tmp_path / "cat.png"))
+    while not list(tmp_path.iterdir()):
+        await asyncio.sleep(0)
+    with ThreadPoolExecutor(1) as only_thread:
+        only_thread.submit(go_on.wait, 5)
+        asyncio.get_running_loop().set_default_executor(only_thread)
+        for _ in range(2):
+            saving.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        async with asyncio.timeout(2):
+            while list(tmp_path.iterdir()):
+                await asyncio.sleep(0.001)
+        go_on.set()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
 
 
 async def test_picture_of_a_closed_session_is_not_fetched(connect, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from lemon_async import ContractError, DownloadError, PartlySaved, SaveError, SessionMisuse
 from lemon_async.api.models import Billing, ImageData, Inline, TaskSnapshot
 from lemon_async.client.images import Images
+from lemon_async.client.publish import Draft
 from lemon_async.emulator import Result, Status
 
 
@@ -53,9 +54,8 @@ async def test_nothing_that_was_paid_for_is_replaced_unless_asked(connect, tmp_p
             "0-a-cat.png", "0-a-cat-2.png", "1-a-cat.png", "1-a-cat-2.png",
         }  # fmt: skip
         paths = await images.save(tmp_path / "same", "{width}-{format}", replace=True)
-        assert sorted(path.name for path in paths) == ["256-png-2.png", "256-png.png"]
-        again = await images.save(tmp_path / "same", "{width}-{format}", replace=True)
-        assert set(again) == set(paths)
+        assert [path.name for path in paths] == ["256-png.png", "256-png-2.png"]  # in their order, whoever is first
+        assert await images.save(tmp_path / "same", "{width}-{format}", replace=True) == paths
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,13 @@ async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png
     assert {path.name for path in tmp_path.iterdir()} == {"0-image.png", "3-image.png"}
 
 
-async def test_folder_that_is_a_file_is_told_for_every_picture(png, tmp_path):
+async def test_folder_that_is_a_file_is_told_once(png, tmp_path):
     (tmp_path / "file").touch()
     images = Images(snapshot_of(ImageData(inline=Inline(png)), ImageData(inline=Inline(png))), None)
-    with pytest.raises(PartlySaved, match="2 of 2") as caught:
+    with pytest.raises(SaveError, match="file': is a file, not a folder"):
         await images.save(tmp_path / "file")
+    with pytest.raises(PartlySaved, match="2 of 2") as caught:
+        await images.save(tmp_path / "file" / "folder")
     assert all(isinstance(error, SaveError) for error in caught.value.errors.values())
     assert await images.read() == (png, png)
 
@@ -115,6 +117,24 @@ async def test_read_returns_all_and_raises_the_first_error(connect, emulator):
         emulator.fault("cdn", Status(404, body="html"))
         with pytest.raises(DownloadError, match="HTTP 404"):
             await more.read()
+
+
+async def test_unexpected_failure_of_one_picture_waits_for_the_others(png, tmp_path, monkeypatch):
+    """Nothing that is being saved is cancelled by it."""
+    images = Images(snapshot_of(*(ImageData(inline=Inline(png)) for _ in range(3))), None)
+    write = Draft.write
+
+    def sometimes(draft, *pieces):
+        if not list(tmp_path.glob("*.png")):
+            raise RuntimeError("odd")
+        write(draft, *pieces)
+
+    (tmp_path / "0-image.png").write_bytes(b"old")
+    monkeypatch.setattr(Draft, "write", sometimes)
+    (tmp_path / "0-image.png").unlink()
+    with pytest.raises(RuntimeError, match="odd"):
+        await images.save(tmp_path)
+    assert not list(tmp_path.glob(".lemon-async*"))
 
 
 async def test_closed_session_is_told_as_such(connect, tmp_path):

@@ -1,11 +1,22 @@
 """Names of files: the user's are checked, those made of strangers' words are harmless."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lemon_async import ContractError
-from lemon_async.client.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
+from lemon_async.client.naming import (
+    Template,
+    alternatives,
+    checked_folder,
+    checked_target,
+    has_suffix,
+    slug_of,
+    suffix_of,
+)
 
 BIDI = "\u202e"
 
@@ -61,6 +72,7 @@ BAD_NAMES = {
     "x" * 300: "is longer than 255 bytes",
     "猫" * 86: "is longer than 255 bytes",
     "\udcff": "must not hold control characters",
+    "\ud800/a.png": "must not hold half a character",
 }
 
 
@@ -90,7 +102,15 @@ def test_name_of_the_users_own_is_kept(name):
     assert checked_target(f"folder/{name}").name == name
 
 
-@pytest.mark.parametrize(("folder", "reason"), [("a\0b", "must not hold a NUL"), (None, "must be a path, not None")])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("a\0b", "must not hold a NUL"),
+        (None, "must be a path, not None"),
+        (Odd(), "must be a path"),
+        ("\ud800", "must not"),
+    ],
+)
 def test_folder_that_cannot_be_is_refused(folder, reason):
     with pytest.raises(ContractError, match=f"folder: {reason}"):
         checked_folder(folder)
@@ -99,6 +119,19 @@ def test_folder_that_cannot_be_is_refused(folder, reason):
 def test_alternatives_count_up(tmp_path):
     names = alternatives(tmp_path / "cat.png")
     assert [next(names).name for _ in range(3)] == ["cat.png", "cat-2.png", "cat-3.png"]
+    assert next(alternatives(tmp_path / "cat.png", 3)).name == "cat-3.png"
+
+
+def test_alternatives_that_are_many_are_made_by_chance(tmp_path):
+    """A folder with thousands of the same name is not asked about each of them."""
+    names = [path.name for path in alternatives(tmp_path / "cat.png")]
+    assert len(set(names)) == len(names) == 100
+    assert re.fullmatch(r"cat-[0-9a-f]{8}\.png", names[-1])
+
+
+@pytest.mark.parametrize(("name", "has"), [("a.png", True), ("a", False), ("gpt-image-1.5", False), (".hidden", False)])
+def test_suffix_begins_with_a_letter(name, has):
+    assert has_suffix(Path(name)) == has
 
 
 VALUES = {"index": 7, "slug": "a-cat", "model": "flux-pro", "task_id": "t1", "created": 5, "format": "png", "width": 2}
@@ -113,6 +146,10 @@ VALUES = {"index": 7, "slug": "a-cat", "model": "flux-pro", "task_id": "t1", "cr
         ("cat", "cat"),
         ("{{{task_id}}}", "{t1}"),
         ("{created}-{format}", "5-png"),
+        ("{index}.png", "7"),
+        ("{index}.JPG", "7"),
+        ("{slug}.{format}", "a-cat"),
+        ("v1.5-{index}", "v1.5-7"),
     ],
 )
 def test_template_is_filled(text, name):

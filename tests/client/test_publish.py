@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -154,9 +155,8 @@ def test_draft_in_no_folder_is_an_os_error(tmp_path):
         Draft(tmp_path / "nowhere").write(b"")
 
 
-def test_draft_can_be_read_anywhere_and_written_on(draft, tmp_path):
+def test_draft_is_written_in_any_number_of_steps(draft, tmp_path):
     draft.write(b"0123")
-    assert (draft.read_at(1, 2), draft.read_at(3, 9), draft.read_at(9, 1)) == (b"12", b"3", b"")
     draft.write(memoryview(b"4567"))
     assert draft.size_bytes == 8
     draft.publish([tmp_path / "cat.png"], replace=False)
@@ -250,6 +250,111 @@ def test_folder_without_hard_links_is_no_obstacle(draft, tmp_path, monkeypatch):
     draft.write(b"new")
     draft.publish([tmp_path / "cat.png", tmp_path / "cat-2.png"], replace=False)
     assert files(tmp_path) == {"cat.png": b"old", "cat-2.png": b"new"}
+
+
+def test_name_that_was_taken_without_hard_links_is_given_back_on_failure(draft, tmp_path, monkeypatch):
+    """No empty file is left under the name of a picture."""
+
+    def refuse(*_args, **_options):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    draft.write(b"new")
+    draft._path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"cat\.png"):
+        draft.publish([tmp_path / "cat.png"], replace=False)
+    assert files(tmp_path) == {}
+
+
+class Hanging:
+    """A step of the disk that hangs until it is let go on."""
+
+    def __init__(self, step):
+        self.step = step
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def __call__(self, *args):
+        self.begun.set()
+        assert self.gate.wait(5)
+        return self.step(*args)
+
+
+@pytest.fixture
+def hang():
+    """Begin work in a thread that hangs in a step of it; return what lets it end, and tells how it failed."""
+    steps = []
+
+    def start(step, work, *args, **options):
+        failures = []
+
+        def go():
+            try:
+                work(*args, **options)
+            except OSError as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=go, daemon=True)
+
+        def end():
+            step.gate.set()
+            thread.join(5)
+            assert not thread.is_alive()
+            return failures
+
+        steps.append(step)
+        thread.start()
+        assert step.begun.wait(5)
+        return end
+
+    yield start
+    for step in steps:
+        step.gate.set()
+
+
+def discard_in_time(draft):
+    discarding = threading.Thread(target=draft.discard, daemon=True)
+    discarding.start()
+    discarding.join(2)
+    return not discarding.is_alive()
+
+
+@pytest.mark.parametrize("work", ["write", "publish"])
+def test_draft_is_discarded_at_once_while_the_disk_hangs(draft, tmp_path, monkeypatch, hang, work):
+    """Whoever hangs there closes the file as it comes back, and gives it no name."""
+    draft.write(b"half")
+    place, name = {"write": (publishing, "_write"), "publish": (os, "fsync")}[work]
+    step = Hanging(getattr(place, name))
+    monkeypatch.setattr(place, name, step)
+    jobs = {"write": (draft.write, b"late"), "publish": (draft.publish, [tmp_path / "cat.png"])}
+    end = hang(step, *jobs[work], **({"replace": True} if work == "publish" else {}))
+    assert discard_in_time(draft)
+    assert files(tmp_path) == {}
+    end()
+    assert draft._file.closed
+    assert files(tmp_path) == {}
+
+
+def test_file_that_is_made_after_it_was_discarded_goes(draft, tmp_path, monkeypatch, hang):
+    """The folder hung, not the write."""
+    step = Hanging(os.open)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", step)
+        end = hang(step, draft.write, b"late")
+        assert discard_in_time(draft)
+        end()
+    assert draft._file.closed
+    assert files(tmp_path) == {}
+
+
+def test_draft_that_was_abandoned_while_it_was_written_gets_no_name(draft, tmp_path, monkeypatch, hang):
+    """What is called off does not appear later."""
+    draft.write(b"whole")
+    step = Hanging(os.fsync)
+    monkeypatch.setattr(os, "fsync", step)
+    end = hang(step, draft.publish, [tmp_path / "cat.png"], replace=False)
+    assert draft.abandon() is True
+    assert [str(failure).split("] ")[1][:13] for failure in end()] == ["was discarded"]
+    assert files(tmp_path) == {}
 
 
 # Killed

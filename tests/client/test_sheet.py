@@ -11,7 +11,19 @@ import attrs
 import pytest
 from PIL import Image as Pillow
 
-from lemon_async import ContractError, Outcome, SaveError, Sheet, SubmissionUnknown, TaskFailed, TaskTimeout, sheet
+from lemon_async import (
+    ContractError,
+    GenerateRequest,
+    Outcome,
+    SaveError,
+    Sheet,
+    SubmissionUnknown,
+    TaskCancelled,
+    TaskFailed,
+    TaskLost,
+    TaskTimeout,
+    sheet,
+)
 from lemon_async.api.models import ImageData, Inline, TaskSnapshot
 from lemon_async.client.images import Images
 from lemon_async.emulator import Blackhole, Fail, Status
@@ -53,10 +65,10 @@ async def test_sheet_tells_all_about_a_batch(connect, emulator, tmp_path):
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", html) == ["p0", "p1", "p2", "p3"]
     assert "<strong>TaskFailed</strong>" in html
     assert "no luck today" in html
-    assert outcomes[2].error.resume_token in html
+    assert outcomes[2].error.resume_token not in html  # it is over
     assert "<dt>Model</dt><dd>flux-pro</dd>" in html
     assert "<dt>Median time</dt>" in html
-    assert "<dt>Cost as told</dt>" in html
+    assert "<dt>Cost</dt>" in html
     assert "Transaction" in html
 
 
@@ -65,10 +77,41 @@ async def test_sheet_takes_one_thing_or_a_mix(png):
     images = images_of(png, png)
     assert len(sources((await sheet(images)).html)) == 2
     assert len(sources((await sheet(images[0])).html)) == 1
+    assert "Job" not in (await sheet(images[0])).html
     assert len(sources((await sheet(Outcome(0, None, images=images))).html)) == 2
     mix = iter([images, images[1], Outcome(0, None, images=images)])
     assert len(sources((await sheet(mix)).html)) == 5
     assert "nothing to show" in (await sheet([])).html
+
+
+def numbers(shown):
+    """Return the numbers and headings of the cards."""
+    cards = r'<p class="no">Job (\d+)</p><h2[^>]*>(.*?)</h2>'
+    return [(int(number), words) for number, words in re.findall(cards, shown.html)]
+
+
+async def test_outcomes_stand_in_the_order_of_the_input(png):
+    """However they ended, each has the number that its files have."""
+    requests = {index: GenerateRequest(model="flux-pro", prompt=f"p{index}") for index in (4, 0, 2)}
+    outcomes = [Outcome(index, request, images=images_of(png)) for index, request in requests.items()]
+    assert numbers(await sheet(outcomes)) == [(0, "p0"), (2, "p2"), (4, "p4")]
+
+
+async def test_outcomes_of_several_maps_stand_as_they_are_given(png):
+    """Numbers that mean two jobs order nothing: the sheet counts by itself."""
+    requests = [GenerateRequest(model="flux-pro", prompt=f"p{place}") for place in range(3)]
+    outcomes = [Outcome(index, requests[place], images=images_of(png)) for place, index in enumerate((1, 0, 1))]
+    assert numbers(await sheet(outcomes)) == [(0, "p0"), (1, "p1"), (2, "p2")]
+    assert [number for number, _ in numbers(await sheet([outcomes[0], outcomes[1].images]))] == [0, 1]
+
+
+async def test_task_that_is_over_has_no_token(connect):
+    """There is nothing to pick up; one that was not finished has some."""
+    async with connect() as session:
+        task = await session.submit("a cat", model="midjourney")
+        for kind, count in {TaskFailed: 0, TaskCancelled: 0, TaskTimeout: 1, TaskLost: 1}.items():
+            html = (await sheet(Outcome(0, task.request, task, error=kind(reason="r", task=task)))).html
+            assert html.count(task.resume_token()) == count
 
 
 async def test_sheet_of_images_is_a_method_too(png, tmp_path):
@@ -150,7 +193,7 @@ async def test_picture_that_cannot_be_fetched_leaves_its_reason(connect, emulato
         emulator.fault("cdn", Status(404), nth=2)
         html = (await sheet(images, tmp_path / "s.html")).html
     assert "This picture could not be fetched: " in html
-    assert "<dt>Not shown</dt>" in html
+    assert "2, 2 of them not shown" in html
     assert (tmp_path / "s.html").exists()
 
 
@@ -289,6 +332,7 @@ async def test_sheet_is_shown_in_a_frame(png):
     assert html.startswith("<iframe ")
     assert " sandbox " in html
     assert "<!DOCTYPE" not in html
+    assert "box-sizing:border-box;display:block" in html  # or the border makes the cell scroll
     assert "html" not in repr(shown)
 
 

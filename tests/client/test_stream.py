@@ -255,12 +255,14 @@ async def test_service_that_is_not_there_sells_nothing(tiny):
 
 
 async def test_finished_picture_of_the_stream_is_the_one_in_images(connect, tmp_path):
-    """One that was saved as it came is read from its file, and previews stay what they were for an error."""
+    """One that was saved as it came is read from its file; a preview stays what it was while an error may want it."""
     async with connect() as session:
         async with session.stream("a cat", model="gpt-image-2", partial_images=1) as stream:
-            pictures = [picture async for picture in stream]
-            for number, picture in enumerate(pictures):
-                await picture.save(tmp_path / f"{number}.png")
-        assert stream.images[0] is pictures[-1]
+            preview = await anext(stream)
+            await preview.save(tmp_path / "0.png")
+            assert stream._delivered.partial[0].content() == await preview.read()
+            picture = await anext(stream)
+            await picture.save(tmp_path / "1.png")
+        assert stream.images[0] is picture
         assert await stream.images[0].read() == (tmp_path / "1.png").read_bytes()
-    assert stream._delivered.partial[0].content() == (tmp_path / "0.png").read_bytes()
+    assert [entry.inline.content for entry in (*stream._delivered.partial, *stream._delivered.finished)] == [None, None]

@@ -105,3 +105,10 @@ def test_fields_of_a_later_version_are_ignored():
 def test_token_tells_when_the_task_was_taken_and_nothing_odd_about_it():
     assert parse_reference(TaskReference("a", created=1706000000).token()) == TaskReference("a", created=1706000000)
     assert parse_reference(pack({"task_id": "a", "created": "yesterday"})) == TaskReference("a")
+
+
+@pytest.mark.parametrize("text", ["http://x/", "https://api.lemondata.cc/v1/tasks/ldtask_1", "/v1/tasks/ldtask_1"])
+def test_address_is_no_reference(text):
+    """It would be polled to the deadline."""
+    with pytest.raises(ContractError, match="an address is none: give the id that it ends in"):
+        parse_reference(text)

@@ -185,3 +185,14 @@ def test_actions_refuse_nonsense(make):
 
 def test_expire_is_for_links():
     assert Fault("cdn", Expire()).replacement == Expire()
+
+
+def test_nth_may_be_one_number():
+    fault = Fault("cdn", Status(404), nth=2)
+    assert [fault.meet(Facts(route="cdn"), 0.0) for _ in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("match", [{"nth": "2"}, {"nth": ["x"]}, {"nth": 2.5}, {"times": "x"}])
+def test_number_that_is_none_is_refused(match):
+    with pytest.raises(ValueError, match="must be a"):
+        Fault("cdn", Status(404), **match)

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from lemon_async import LemonSession, RetryPolicy
+from lemon_async.api.events import EventSplitter
 from lemon_async.api.lifting import PIECE_BYTES, Lifter
 
 PICTURE = bytes(range(256)) * 8192  # 2 MiB
@@ -15,19 +16,24 @@ TEXT = base64.b64encode(PICTURE).decode()
 ANSWER = orjson.dumps({"created": 1, "data": [{"b64_json": TEXT} for _ in range(4)]})
 EVENT = b'data: {"type": "image_generation.completed", "b64_json": "%b"}\n\n' % TEXT.encode()
 BYTES_PER_TURN = 4 * PIECE_BYTES
+EVENTS_PIECE_BYTES = 16 * 1024
 
 
 @pytest.fixture
 def fed(monkeypatch):
     """Sizes of what is fed to lifters, each with the number of turns that the loop has taken until then."""
+    return noted(monkeypatch, Lifter)
+
+
+def noted(monkeypatch, reader):
     sizes, turns = [], [0]
-    feed = Lifter.feed
+    feed = reader.feed
 
     def noting(self, piece):
         sizes.append((len(piece), turns[0]))
-        feed(self, piece)
+        return feed(self, piece)
 
-    monkeypatch.setattr(Lifter, "feed", noting)
+    monkeypatch.setattr(reader, "feed", noting)
     return sizes, turns
 
 
@@ -84,26 +90,16 @@ async def test_pictures_that_arrive_leave_a_turn_to_everybody_else(fed, answers,
     assert in_a_turn <= BYTES_PER_TURN
 
 
-async def test_picture_of_a_stream_leaves_a_turn_to_everybody_else(fed):
-    at_once, in_a_turn, came = await most_per_turn(
-        fed, EVENT, "Content-Type: text/event-stream", answers=1, is_stream=True
-    )
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(
+    "before", [b"", b"\n" * 1_000_000 + b"data:x\n\n" * 50_000], ids=["a picture", "megabytes of nothing before it"]
+)
+async def test_stream_leaves_a_turn_to_everybody_else(monkeypatch, before, is_packed):
+    """Few kilobytes in each turn of the loop, although far more of them have come already."""
+    fed = noted(monkeypatch, EventSplitter)
+    body = gzip.compress(before + EVENT, 1) if is_packed else before + EVENT
+    head = ["Content-Type: text/event-stream", *(["Content-Encoding: gzip"] if is_packed else [])]
+    at_once, in_a_turn, came = await most_per_turn(fed, body, *head, answers=1, is_stream=True)
     assert came == len(PICTURE)
-    assert at_once <= PIECE_BYTES
-    assert in_a_turn <= BYTES_PER_TURN
-
-
-async def test_stream_of_line_ends_and_small_events_leaves_a_turn_to_everybody_else():
-    """Megabytes of nothing: the loop goes round for every few kilobytes."""
-    turns = [0]
-    server = await serving(b"\n" * 1_000_000 + b"data:x\n\n" * 50_000 + EVENT, "Content-Type: text/event-stream")
-    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    ticking = asyncio.create_task(counting(turns))
-    async with (
-        server,
-        LemonSession("sk-x", base_url=origin) as session,
-        session.stream("a cat", model="gpt-image-2") as stream,
-    ):
-        assert len([picture async for picture in stream]) == 1
-    ticking.cancel()
-    assert turns[0] > 1_400_000 / (4 * 16 * 1024)
+    assert at_once <= EVENTS_PIECE_BYTES
+    assert in_a_turn <= 2 * EVENTS_PIECE_BYTES

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lemon_async.show import bundle
-from lemon_async.show.bundle import MOST_EMBEDDED_BYTES, Shown, picture_bundle, pictures_bundle
+from lemon_async.show.bundle import MOST_EMBEDDED_BYTES, Shown, failure_bundle, picture_bundle, pictures_bundle
 
 ATTACK = '"><img src=x onerror=alert(1)>'
 
@@ -16,18 +16,43 @@ def test_picture_of_a_common_format_is_shown_as_itself(kind):
     """Every frontend draws it, in a sensible size with its own shape."""
     data, metadata = picture_bundle(Shown(content=b"bytes", format=kind, size=(2048, 1024), label="<Image>"))
     assert base64.b64decode(data[f"image/{kind}"]) == b"bytes"
-    assert metadata == {f"image/{kind}": {"width": 512, "height": 256}}
+    assert metadata[f"image/{kind}"].items() >= {"width": 512, "height": 256}.items()
     assert data["text/plain"] == "<Image>"
     assert json.dumps(data)
 
 
 def test_small_picture_is_not_blown_up():
     """A picture is shown at most as large as it is; one without a size has none."""
-    assert picture_bundle(Shown(content=b"x", format="png", size=(16, 8)))[1] == {
-        "image/png": {"width": 16, "height": 8}
-    }
-    assert picture_bundle(Shown(content=b"x", format="png"))[1] == {}
-    assert picture_bundle(Shown(content=b"x", format="png", size=(0, 8)))[1] == {}
+    alt = {"alt": "a cat"}
+    for size, shape in {(16, 8): {"width": 16, "height": 8}, None: {}, (0, 8): {}}.items():
+        shown = Shown(content=b"x", format="png", size=size, prompt="a cat")
+        assert picture_bundle(shown)[1] == {"image/png": {**shape, **alt}}
+
+
+@pytest.mark.parametrize(
+    ("words", "alt"),
+    [
+        ({"prompt": "a cat", "revised_prompt": "a big cat"}, "a cat"),
+        ({"revised_prompt": "a big cat"}, "a big cat"),
+        ({}, "Picture without a known prompt"),
+        ({"prompt": "a" * 9999}, "a" * 300),
+        ({"prompt": "a \ud800\u202e<b>"}, "a \ufffd[U+202E]<b>"),
+    ],
+)
+def test_picture_has_words_for_those_who_do_not_see_it(words, alt):
+    """They are where converters of notebooks look for them, as plain text that every notebook can hold."""
+    assert picture_bundle(Shown(content=b"x", format="png", **words))[1] == {"image/png": {"alt": alt}}
+
+
+def test_picture_has_its_words_in_a_converted_notebook():
+    """The converter's classic template writes them; its other one knows no such words."""
+    nbconvert, nbformat = pytest.importorskip("nbconvert"), pytest.importorskip("nbformat")
+    data, metadata = picture_bundle(Shown(content=b"x", format="png", prompt='a "cat"'))
+    output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    html, _ = nbconvert.HTMLExporter(template_name="classic").from_notebook_node(notebook)
+    assert "No description" not in html
+    assert "alt='a \"cat\"'" in html or 'alt="a &quot;cat&quot;"' in html
 
 
 @pytest.mark.parametrize("kind", ["webp", "avif"])
@@ -52,6 +77,23 @@ def test_picture_that_is_not_here_is_told(url):
     html = picture_bundle(Shown(url=url))[0]["text/html"]
     assert "<img" not in html
     assert "not read yet" in html
+
+
+def test_several_pictures_that_are_not_here_are_told_of_together():
+    """The advice is about what the cell shows: the `Images`."""
+    html = pictures_bundle([Shown(), Shown(url="https://cdn.test/a.png")])[0]["text/html"]
+    assert "await images.read() fetches them" in html
+    assert "await images.read() or images.save(...) keeps the pictures" in html
+    assert "image.read()" not in html
+
+
+def test_failure_is_text():
+    """Whatever an error says makes no tag, and is never endless."""
+    data, metadata = failure_bundle(ATTACK * 999, label="<Outcome>")
+    assert "<img" not in data["text/html"]
+    assert "&lt;img" in data["text/html"]
+    assert len(data["text/html"]) < 10**5
+    assert (data["text/plain"], metadata) == ("<Outcome>", {})
 
 
 def test_bytes_that_are_no_picture_are_told():

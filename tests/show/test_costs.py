@@ -15,7 +15,6 @@ def test_facts_tell_tokens_transaction_and_headers_about_money():
     assert facts == (
         ("Tokens", "1,057 (1 input, 1,056 output)"),
         ("Transaction", "txn_1"),
-        ("Cost in USD", "0.055"),
         ("Balance", "3"),
     )
 
@@ -39,6 +38,17 @@ def test_facts_tell_the_transaction_once():
     """The header that repeats it adds nothing."""
     headers = {"x-lemondata-billing-transaction-id": "txn_1"}
     assert cost_facts(Billing("txn_1", headers=headers)) == (("Transaction", "txn_1"),)
+
+
+def test_facts_leave_out_the_cost_that_is_told_as_such():
+    """One number stands in one place; numbers that contradict each other are facts."""
+    assert cost_facts(Billing(headers={"x-cost-usd": "1", "x-price-usd": "1.0", "x-estimated-cost-usd": "1"})) == (
+        ("Estimated cost in USD", "1"),
+    )
+    assert cost_facts(Billing(headers={"x-cost-usd": "1", "x-price-usd": "2"})) == (
+        ("Cost in USD", "1"),
+        ("Price in USD", "2"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,10 @@ def totals(*entries):
     return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", summary))
 
 
+def numbers(*entries):
+    return re.findall(r'<p class="no">Job (\d+)</p>', page(entries, title="t"))
+
+
 def test_page_is_a_whole_document():
     """It has a language, a title, landmarks, headings and a way past the summary."""
     html = page([Entry(prompt="a cat", tiles=(TILE,))], title="My <cats>")
@@ -87,15 +91,40 @@ def test_long_words_are_folded():
 
 
 def test_failure_tells_reason_class_and_token():
-    """What went wrong, and how to pick the task up again; the summary leads there."""
+    """What went wrong, and how to pick the task up again; the summary leads there, by the number of the job."""
     fault = Fault(kind="TaskTimeout", reason="is not finished", resume_token="token")
     html = page([Entry(), Entry(fault=fault)], title="t")
     assert "<strong>TaskTimeout</strong>" in html
     assert "is not finished" in html
     assert "<code>token</code>" in html
-    assert '<a href="#job-2">Job 2</a>' in html
+    assert '<span>Failed jobs:</span><ul><li><a href="#job-2">1</a></li></ul>' in html
     assert '<li id="job-2">' in html
+    assert '<p class="no">Job 1</p>' in html
     assert "<code>" not in page([Entry(fault=Fault(kind="E", reason="r"))], title="t")
+
+
+def test_jobs_have_the_numbers_that_they_are_given():
+    """Otherwise they count from 0, as files do; one alone has none."""
+    assert numbers(Entry(number=7), Entry(number=30)) == ["7", "30"]
+    assert numbers(Entry(), Entry()) == ["0", "1"]
+    assert numbers(Entry(number=7)) == ["7"]
+    assert numbers(Entry()) == []
+
+
+def test_places_on_the_page_are_its_own():
+    """Two jobs of one number have two addresses."""
+    html = page([Entry(number=7), Entry(number=7)], title="t")
+    assert re.findall(r'<li id="(.*?)"', html) == ["job-1", "job-2"]
+
+
+@pytest.mark.parametrize(("count", "is_dense"), [(24, False), (25, True)])
+def test_many_jobs_make_small_cards(count, is_dense):
+    """A sheet of many is there to be looked over: what else is known of each is folded."""
+    html = page([Entry(prompt="long " * 30, model="flux-pro", tiles=(TILE,))] * count, title="t")
+    assert ('<ol class="grid dense"' in html) == is_dense
+    assert html.count("<summary>Whole prompt</summary>") == count * is_dense
+    assert html.count("<summary>Facts</summary>") == count * is_dense
+    assert html.count("<dt>Model</dt><dd dir") == count
 
 
 def test_failures_beyond_many_are_counted():
@@ -119,13 +148,12 @@ def test_summary_counts():
         Entry(model="dall-e-3", seconds=200, cost_usd=1000),
         Entry(model="flux-pro", seconds=120.9, fault=Fault(kind="E", reason="r")),
     ) == {
-        "Pictures": "2",
+        "Pictures": "2, 1 of them not shown",
         "Jobs": "3",
         "Failed": "1",
-        "Not shown": "1",
         "Models": "flux-pro, dall-e-3",
         "Median time": "2 min 0 s",
-        "Cost as told": "$1,000.055 for 2 of 3 jobs",
+        "Cost": "$1,000.055 for 2 of 3 jobs",
     }
 
 
@@ -137,7 +165,7 @@ def test_summary_tells_jobs_from_pictures():
 def test_summary_of_one_picture_is_short():
     """Nothing is counted twice."""
     entry = Entry(model="flux-pro", seconds=10, cost_usd=0.1, tiles=(TILE,))
-    assert totals(entry) == {"Pictures": "1", "Model": "flux-pro", "Time": "10.0 s", "Cost as told": "$0.10"}
+    assert totals(entry) == {"Pictures": "1", "Model": "flux-pro", "Time": "10.0 s", "Cost": "$0.10"}
 
 
 def test_summary_lists_some_models():
