@@ -1,9 +1,10 @@
-"""A service whose jobs are answered with a link, and the host behind the links: one PNG of as many bytes as wanted.
+"""A service whose jobs are answered with a link or with base64, and the host behind the links: one PNG of any size.
 
-`python -m benchmarks.cdn 6291456` prints its port, and serves until it is killed.
+`python -m benchmarks.cdn links 6291456` prints its port, and serves until it is killed; so does `base64`.
 """
 
 import asyncio
+import base64
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -13,6 +14,7 @@ from itertools import count
 from benchmarks.edit_memory import padded_png
 from benchmarks.stub import Connection, Service
 
+_INLINE = b'{"created":1706000000,"data":[{"b64_json":"%b"}]}'
 _ANSWER = b'{"created":1706000000,"data":[{"url":"http://127.0.0.1:%d/%d.png"}]}'
 
 
@@ -30,10 +32,26 @@ class Links(Service):
         return _ANSWER % (self.port, next(self._numbers)) if line.startswith(b"POST ") else self._picture
 
 
+class Inline(Service):
+    """Answers a submit with the picture as base64."""
+
+    def __init__(self, picture: bytes) -> None:
+        super().__init__()
+        self.port = 0
+        self._answer = _INLINE % base64.b64encode(picture)
+
+    def answer(self, line: bytes, body: bytes) -> bytes:  # noqa: ARG002
+        """Return what answers any request."""
+        return self._answer
+
+
+KINDS: dict[str, type[Links | Inline]] = {"links": Links, "base64": Inline}
+
+
 @asynccontextmanager
-async def linked(size_bytes: int) -> AsyncGenerator[str, None]:
+async def linked(size_bytes: int, kind: str = "links") -> AsyncGenerator[str, None]:
     """Run this module in a process of its own, and return its address."""
-    command = [sys.executable, "-m", "benchmarks.cdn", str(size_bytes)]
+    command = [sys.executable, "-m", "benchmarks.cdn", kind, str(size_bytes)]
     server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         assert server.stdout is not None  # noqa: S101 - a pipe was asked for
@@ -43,9 +61,9 @@ async def linked(size_bytes: int) -> AsyncGenerator[str, None]:
         await server.wait()
 
 
-async def serve(size_bytes: int) -> None:
+async def serve(kind: str, size_bytes: int) -> None:
     """Print the port, and serve until the end of the process."""
-    links = Links(padded_png(size_bytes))
+    links = KINDS[kind](padded_png(size_bytes))
     server = await asyncio.get_running_loop().create_server(lambda: Connection(links), "127.0.0.1", 0, backlog=1000)
     links.port = server.sockets[0].getsockname()[1]
     print(links.port, flush=True)
@@ -54,4 +72,4 @@ async def serve(size_bytes: int) -> None:
 
 if __name__ == "__main__":
     os.nice(19)  # it stands for another machine, and takes no processor from who is measured
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(sys.argv[1], int(sys.argv[2])))
