@@ -1,8 +1,8 @@
 """2,000 pictures of 2 MB through `LemonSession.map` and `Image.save`: memory that does not grow.
 
-Once with links, and once with base64 in the answers. Service and CDN run in a process of their own. A file is removed as
-soon as it is saved, to spare the disk; outcomes are kept, as a caller may who makes a contact sheet of them in the end.
-Reads `/proc`, so Linux only.
+Once with links, and once with base64 in the answers. Service and CDN run in a process of their own. A file is removed
+as soon as it is saved, to spare the disk; outcomes are kept, as a caller may who makes a contact sheet of them in the
+end. Reads `/proc`, so Linux only.
 """
 
 import asyncio
