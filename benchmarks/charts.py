@@ -21,7 +21,8 @@ class Panel:
     ) -> None:
         """Draw one bar for each value, the first one on top, and a dashed line where the bar to clear is."""
         colours = [_GREY if name in grey else _COLOUR for name in values]
-        drawn = self._axes.barh(list(values), list(values.values()), height=min(0.15 * len(values), 0.75), color=colours)
+        height = min(0.15 * len(values), 0.75)
+        drawn = self._axes.barh(list(values), list(values.values()), height=height, color=colours)
         self._axes.bar_label(drawn, labels=[_words(value) for value in values.values()], padding=4)
         if bar is not None:
             self._axes.axvline(bar, color="#b2182b", linestyle="--", linewidth=1)
