@@ -26,7 +26,7 @@ import orjson
 import pybase64
 
 from benchmarks.charts import panels
-from benchmarks.processes import measured
+from benchmarks.processes import measured, served
 from lemon_async import LemonSession
 from lemon_async.api.converter import image_of
 from lemon_async.api.lifting import PIECE_BYTES, Lifter
@@ -195,15 +195,8 @@ def _cpu_ms(work: Callable[[], object]) -> float:
 
 async def play_round() -> dict[str, dict[str, float]]:
     """Return the figures of every client, and of the core."""
-    command = [sys.executable, "-m", "benchmarks.b64", "serve"]
-    server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    try:
-        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
-        base_url = f"http://127.0.0.1:{int(await server.stdout.readline())}"
+    async with served("benchmarks.b64", "serve") as base_url:
         figures = {name: await measured("benchmarks.b64", name, base_url) for name in CLIENTS}
-    finally:
-        server.kill()
-        await server.wait()
     return {**figures, "core": await measured("benchmarks.b64", "core")}
 
 

@@ -7,11 +7,11 @@ import asyncio
 import base64
 import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 
 from benchmarks.edit_memory import padded_png
+from benchmarks.processes import served
 from benchmarks.stub import Connection, Service
 
 _INLINE = b'{"created":1706000000,"data":[{"b64_json":"%b"}]}'
@@ -48,17 +48,9 @@ class Inline(Service):
 KINDS: dict[str, type[Links | Inline]] = {"links": Links, "base64": Inline}
 
 
-@asynccontextmanager
-async def linked(size_bytes: int, kind: str = "links") -> AsyncGenerator[str, None]:
+def linked(size_bytes: int, kind: str = "links") -> AbstractAsyncContextManager[str]:
     """Run this module in a process of its own, and return its address."""
-    command = [sys.executable, "-m", "benchmarks.cdn", kind, str(size_bytes)]
-    server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    try:
-        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
-        yield f"http://127.0.0.1:{int(await server.stdout.readline())}"
-    finally:
-        server.kill()
-        await server.wait()
+    return served("benchmarks.cdn", kind, str(size_bytes))
 
 
 async def serve(kind: str, size_bytes: int) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 
 @asynccontextmanager
-async def served() -> AsyncGenerator[str, None]:
-    """Run `benchmarks.stub`, and return its address."""
-    command = [sys.executable, "-m", "benchmarks.stub"]
+async def served(module: str = "benchmarks.stub", *arguments: str) -> AsyncGenerator[str, None]:
+    """Run a module that prints its port and serves, and return its address."""
+    command = [sys.executable, "-m", module, *arguments]
     server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         assert server.stdout is not None  # noqa: S101 - a pipe was asked for
