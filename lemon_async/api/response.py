@@ -69,6 +69,12 @@ class Response:
         """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
+    @property
+    def is_whole_json(self) -> bool:
+        """Whether the body is a JSON document that shows by itself that it is complete: an object or a list."""
+        parsed, fault = self._reading
+        return fault is None and isinstance(parsed, dict | list)
+
     def json(self) -> Any:
         """Return the parsed body, masked; the work is done once.
 

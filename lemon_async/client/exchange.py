@@ -1,8 +1,9 @@
 """One exchange with the API: whether the request went out, what came back, and what to say when nothing did."""
 
 import asyncio
+import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -11,7 +12,8 @@ import aiohttp
 
 from lemon_async.api.lifting import PIECE_BYTES
 from lemon_async.api.response import Intake, Response, Unpacker
-from lemon_async.client.http import TooLarge, cause_of, read_body, reason_of
+from lemon_async.client.connections import CheckedConnector, take_buffered
+from lemon_async.client.http import TooLarge, cause_of, reason_of
 from lemon_async.client.key import ApiKey
 from lemon_async.client.rounds import rounds
 
@@ -51,17 +53,19 @@ class Exchange:
         was_sent: Set as soon as it has a connection: from then on bytes may be on their way.
         arrived: The answer, once its head is here.
         sender: The asyncio task that sends it.
-        bounds: How long it may take, as aiohttp takes it.
+        bounds: How long connecting may take. aiohttp's other timers are off: they belong to the parser of a connection,
+            which outlives the request.
         ends_at: When it ends at the latest, on the clock of the loop.
     """
 
-    __slots__ = ("_outer", "arrived", "bounds", "ends_at", "sender", "was_sent")
+    __slots__ = ("_outer", "_total_s", "arrived", "bounds", "ends_at", "sender", "was_sent")
 
     def __init__(self, total_s: float, connect_s: float) -> None:
         self.was_sent: bool = False
         self.arrived: aiohttp.ClientResponse | None = None
         self.sender: asyncio.Task[Any] | None = asyncio.current_task()
-        self.bounds: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s)
+        self.bounds: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=None, connect=connect_s)
+        self._total_s = total_s
         self.ends_at: float = asyncio.get_running_loop().time() + total_s
 
     def __enter__(self) -> None:
@@ -82,19 +86,28 @@ class Exchange:
             finally:
                 no_answer.__context__ = None
 
+    def deadline(self) -> asyncio.Timeout:
+        """Return the scope for whatever waits for the network."""
+        return asyncio.timeout_at(self.ends_at)
+
+    def check_time(self) -> None:
+        """Raise `TimeoutError` after the end."""
+        if asyncio.get_running_loop().time() > self.ends_at:
+            raise TimeoutError
+
     @property
     def status(self) -> int | None:
         """HTTP status, once the head of the answer is here."""
         return None if self.arrived is None else self.arrived.status
 
     def _no_answer(self, failure: Exception) -> NoAnswer:
-        bound_s = self.bounds.connect if isinstance(failure, aiohttp.ServerTimeoutError) else self.bounds.total
+        bound_s = self.bounds.connect if isinstance(failure, aiohttp.ServerTimeoutError) else self._total_s
         no_answer = NoAnswer(reason_of(failure, bound_s or 0.0), was_sent=self.was_sent, status=self.status)
         no_answer.__cause__ = cause_of(failure)
         return no_answer
 
 
-class NotingConnector(aiohttp.TCPConnector):
+class NotingConnector(CheckedConnector):
     """Connections that are noted in the exchange that asks for them."""
 
     async def connect(
@@ -137,42 +150,55 @@ class Answer:
     async def read(self, max_bytes: int, *, is_file: bool = False) -> Response:
         """Return the whole answer; pictures are lifted out of it while it comes, unless it is a file as such.
 
+        A JSON document shows by itself that it is complete: it counts, even if the connection broke before the answer
+        ended.
+
         Raises:
-            NoAnswer: It broke off, or is larger than `max_bytes`.
+            NoAnswer: It broke off, took too long, or is larger than `max_bytes`.
         """
-        whole: dict[str, Any] = {"body": b""}
+        length = self._arrived.content_length
+        is_small = length is not None and length <= _SMALL_BODY_BYTES and "content-encoding" not in self.headers
+        body = _Plain() if is_file or is_small else Intake(self.headers)
+        response = self._response()
         try:
             with self._exchange:
-                whole = await (self._file(max_bytes) if is_file else self._whole(max_bytes))
+                await self._fill(body, max_bytes)
+            response = self._response(**body.end())
+        except NoAnswer:
+            cut_off = self._response(**body.end())
+            if is_file or not cut_off.is_whole_json:
+                raise
+            response = cut_off
         finally:  # what its head says counts, even if the rest never comes
-            response = Response(self._arrived.status, self.headers, received_at=time.time(), mask=self.mask, **whole)
             self._note(response)
         return response
 
-    async def _whole(self, max_bytes: int) -> dict[str, Any]:
-        length = self._arrived.content_length
-        if length is not None and length <= _SMALL_BODY_BYTES and "content-encoding" not in self.headers:
-            return await self._file(max_bytes)
-        intake = Intake(self.headers)
+    async def _fill(self, body: "Intake | _Plain", max_bytes: int) -> None:
         total_bytes = 0
-        while packed := _Unshown(await self._arrived.content.read(PIECE_BYTES)):
+        while packed := await self._packed(PIECE_BYTES):
             total_bytes += len(packed)
             if total_bytes > max_bytes:
                 raise TooLarge(f"the answer is larger than {max_bytes:,} bytes")
             if total_bytes > _SMALL_BODY_BYTES:
-                await self._turn()
-            for _ in intake.feed(packed):
-                await self._turn()
-        return intake.end()
+                await rounds().turn()
+            for _ in body.feed(packed):
+                await rounds().turn()
 
-    async def _file(self, max_bytes: int) -> dict[str, Any]:
-        return {"body": await read_body(self._arrived, max_bytes)}
+    async def _packed(self, max_bytes: int) -> bytes:
+        """Return the next bytes; when the connection breaks or time is up, first those that had arrived before."""
+        try:
+            self._exchange.check_time()  # `read` does not wait, and so not end, where there are bytes
+            async with self._exchange.deadline():
+                return _Unshown(await self._arrived.content.read(max_bytes))
+        except Exception:
+            self._arrived.close()  # or a drip would go on
+            if rest := _Unshown(take_buffered(self._arrived.content, max_bytes)):
+                return rest
+            raise
 
-    async def _turn(self) -> None:
-        """Wait until the next piece may be handled; where all of them are here already, only this sees the time."""
-        await rounds().turn()
-        if asyncio.get_running_loop().time() > self._exchange.ends_at:
-            raise TimeoutError
+    def _response(self, **body: Any) -> Response:
+        fields = {"body": b"", **body}
+        return Response(self._arrived.status, self.headers, received_at=time.time(), mask=self.mask, **fields)
 
     def mask(self, text: str) -> str:
         """Return text from the answer, with the key masked if it is quoted there."""
@@ -186,13 +212,29 @@ class Answer:
         """
         with self._exchange:
             self._unpacker = self._unpacker or Unpacker(self.headers, part_bytes=_EVENTS_PIECE_BYTES)
-            await self._turn()  # not once they are taken: a cancel would meet the wait, and they would be lost
+            await rounds().turn()  # not once they are taken: a cancel would meet the wait, and they would be lost
             while not (part := _Unshown(next(self._parts, b""))):
-                packed = _Unshown(await self._arrived.content.read(_EVENTS_PIECE_BYTES))
+                packed = await self._packed(_EVENTS_PIECE_BYTES)
                 if not packed:
                     return b""
                 self._parts = self._unpacker.feed(packed)
             return part
+
+
+class _Plain:
+    """A body that is kept as it comes."""
+
+    def __init__(self) -> None:
+        self._content = io.BytesIO()  # gives its content away uncopied; joining pieces in the end holds the event loop
+
+    def feed(self, piece: bytes) -> Iterable[None]:
+        """Take a piece; there is nothing left to do afterwards."""
+        self._content.write(piece)
+        return ()
+
+    def end(self) -> dict[str, Any]:
+        """Return the fields of a `Response` that hold the body."""
+        return {"body": self._content.getvalue()}
 
 
 class _Unshown(bytes):

@@ -1,6 +1,5 @@
 """What every HTTP exchange of the library has in common, with the key or without."""
 
-import io
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -11,14 +10,15 @@ from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, LineTooLong
 from yarl import URL
 
 from lemon_async.api.response import Unreadable, one_line
+from lemon_async.client.connections import CheckedConnector, UnusableConnection
 
-__all__ = ["TooLarge", "cause_of", "open_session", "read_body", "reason_of"]
+__all__ = ["TooLarge", "cause_of", "open_session", "reason_of"]
 
 _LONGEST_REASON = 200
-_SMALL_BODY_BYTES = 64 * 1024
 # What aiohttp says of these quotes the server.
 _IN_OUR_WORDS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ServerDisconnectedError, "Server disconnected"),
+    (UnusableConnection, "the server closed the connection or sent data before the request"),
     (aiohttp.ClientConnectionError, "Connection closed"),
     (aiohttp.ClientPayloadError, "the answer broke off before its end"),
     (BadStatusLine, "the answer has no HTTP status line"),
@@ -52,8 +52,8 @@ class _NoCookies(aiohttp.DummyCookieJar):
 def open_session(
     headers: dict[str, str],
     *,
-    idle_s: float,
-    connector: type[aiohttp.TCPConnector] = aiohttp.TCPConnector,
+    idle_s: float | None,
+    connector: type[CheckedConnector] = CheckedConnector,
     resolver: AbstractResolver | None = None,
     **options: Any,
 ) -> aiohttp.ClientSession:
@@ -63,9 +63,17 @@ def open_session(
     concurrency is limited before a request's clock starts to run, not by waiting for a connection. Compressed answers
     are not asked for: JSON of links is small, pictures are compressed already, and a truncated gzip stream looks whole
     to most readers.
+
+    Args:
+        headers: Headers of every request.
+        idle_s: Seconds for which an idle connection is kept; `None`: each request gets a new one.
+        connector: What makes the connections.
+        resolver: What looks host names up.
+        options: Further options of `aiohttp.ClientSession`.
     """
+    keeping: dict[str, Any] = {"force_close": True} if idle_s is None else {"keepalive_timeout": idle_s}
     return aiohttp.ClientSession(
-        connector=connector(limit=0, keepalive_timeout=idle_s, resolver=resolver),
+        connector=connector(limit=0, resolver=resolver, **keeping),
         headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity", **headers},
         cookie_jar=_NoCookies(),
         response_class=_Arrived,
@@ -83,22 +91,6 @@ def _user_agent() -> str:
         return f"lemon-async/{version('lemon-async')}"
     except PackageNotFoundError:  # copied into another program, without its metadata
         return "lemon-async"
-
-
-async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """Read an answer to its end.
-
-    Raises:
-        TooLarge: When it has more than `max_bytes`.
-    """
-    if response.content_length is not None and response.content_length <= min(max_bytes, _SMALL_BODY_BYTES):
-        return await response.read()
-    body = io.BytesIO()  # gives its content away as it is; joining pieces in the end would hold the event loop
-    async for piece in response.content.iter_any():
-        if body.tell() + len(piece) > max_bytes:
-            raise TooLarge(f"the answer is larger than {max_bytes:,} bytes")
-        body.write(piece)
-    return body.getvalue()
 
 
 def reason_of(failure: Exception, bound_s: float) -> str:

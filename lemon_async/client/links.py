@@ -11,6 +11,7 @@ from yarl import URL
 from lemon_async.api.errors import DownloadError
 from lemon_async.api.masking import Mask
 from lemon_async.api.urls import find_link_fault, redact
+from lemon_async.client.connections import take_buffered
 from lemon_async.client.http import cause_of, open_session, reason_of
 from lemon_async.client.resolver import LeadsInside, PublicResolver
 from lemon_async.client.rounds import rounds
@@ -158,8 +159,8 @@ class Links:
         try:
             return await answer.content.readany()
         except (aiohttp.ClientError, OSError):
-            # A break hides what came before it, which need not be sent again; the next call hears of it.
-            if rest := answer.content._read_nowait(-1):
+            # What came before the break need not be sent again; the next call raises.
+            if rest := take_buffered(answer.content):
                 return rest
             raise
 

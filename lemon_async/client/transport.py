@@ -1,8 +1,7 @@
 """Every request that carries the key goes through here, in one of two ways that never mix.
 
-* `submit` and `stream`: paid POSTs. Own connections, kept only briefly when idle, because a request on a connection
-  that the server has just closed cannot be told from one that was sold.
-* `call`: everything else, free of charge. Anything but a GET goes the way of paid ones, because it has an effect.
+* `submit` and `stream`: paid POSTs. Each gets a connection of its own (`connections` says why).
+* `call`: everything else, free of charge. Anything but a GET has an effect, and gets a connection of its own, too.
 
 Both go to one origin, follow no redirect and pass one rate budget; a total deadline bounds each exchange, so that
 a drip of bytes cannot stretch it.
@@ -21,6 +20,7 @@ from lemon_async.api.errors import TransportError
 from lemon_async.api.rates import read_rate_headers
 from lemon_async.api.refusals import api_error
 from lemon_async.api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
+from lemon_async.client.connections import never_resend
 from lemon_async.client.exchange import Answer, Exchange, NoAnswer, NotingConnector
 from lemon_async.client.gate import Gate
 from lemon_async.client.http import open_session
@@ -31,8 +31,7 @@ from lemon_async.pace.validators import positive
 
 __all__ = ["Timeouts", "Transport"]
 
-_IDLE_SUBMIT_S = 2.0
-_IDLE_CALL_S = 30.0
+_IDLE_S = 30.0
 
 
 @attrs.frozen(kw_only=True)
@@ -70,8 +69,8 @@ class Transport:
         self._key = key
         self._timeouts = timeouts
         self._gate = gate
-        self._paid: aiohttp.ClientSession | None = None
-        self._free: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+        self._kept: aiohttp.ClientSession | None = None
         self._exchanges: set[Exchange] = set()
         self._closed = asyncio.Event()
 
@@ -169,7 +168,7 @@ class Transport:
         for exchange in tuple(self._exchanges):
             if exchange.arrived is not None:
                 exchange.arrived.close()  # a session that closes a connection does not wake who reads from it
-        await asyncio.gather(*(session.close() for session in (self._paid, self._free) if session is not None))
+        await asyncio.gather(*(session.close() for session in (self._fresh, self._kept) if session is not None))
 
     async def _exchange(self, method: str, path: str, total_s: float, body: Body | None, held: ExitStack) -> Answer:
         """Send one request; the answer is read by whoever asked for it, before `held` is closed."""
@@ -179,14 +178,15 @@ class Transport:
         self._exchanges.add(exchange)
         held.callback(self._let_go, exchange)
         with exchange:
-            exchange.arrived = arrived = await self._session(has_effect=method != "GET").request(
-                method,
-                URL(self.origin + path, encoded=True),
-                data=body.data if body else None,
-                headers=body.headers if body else None,
-                allow_redirects=False,
-                timeout=exchange.bounds,
-            )
+            async with exchange.deadline():
+                exchange.arrived = arrived = await self._session(has_effect=method != "GET").request(
+                    method,
+                    URL(self.origin + path, encoded=True),
+                    data=body.data if body else None,
+                    headers=body.headers if body else None,
+                    allow_redirects=False,
+                    timeout=exchange.bounds,
+                )
         if self.is_closed:  # while the head came: nobody else would wake who reads on
             raise NoAnswer("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
         answer = Answer(arrived, exchange, self._key, self._take_note)
@@ -207,16 +207,15 @@ class Transport:
             self._gate.limited(api_error(response).retry_after, reported)
 
     def _session(self, *, has_effect: bool) -> aiohttp.ClientSession:
-        """Return the session for what may have an effect, or the one for all the rest."""
+        """Return the session that never uses a connection twice, or the one for requests without an effect."""
         if has_effect:
-            if self._paid is None:
-                self._paid = self._open(_IDLE_SUBMIT_S)
-            return self._paid
-        self._free = self._free or self._open(_IDLE_CALL_S)
-        return self._free
+            self._fresh = self._fresh or self._open(None)
+            return self._fresh
+        self._kept = self._kept or self._open(_IDLE_S)
+        return self._kept
 
-    def _open(self, idle_s: float) -> aiohttp.ClientSession:
+    def _open(self, idle_s: float | None) -> aiohttp.ClientSession:
         headers = {**self._key.headers(), "Accept": "application/json"}
         session = open_session(headers, idle_s=idle_s, connector=NotingConnector)
-        session._retry_connection = False  # aiohttp sends what may be repeated twice, without a word to the budget
+        never_resend(session)
         return session

@@ -105,6 +105,23 @@ def test_json_of_a_large_compressed_body_is_read():
     assert answer(gzip.compress(b" " * (3 * MIB) + PAYLOAD, 1), "gzip").json() == PARSED
 
 
+@pytest.mark.parametrize(
+    ("body", "is_whole"),
+    [
+        (b'{"a": 1}', True),
+        (b" [1] ", True),
+        (b'{"a": 1', False),
+        (b"[1", False),
+        (b"12", False),
+        (b'"a"', False),
+        (b"", False),
+    ],
+)
+def test_only_an_object_or_a_list_shows_that_it_is_complete(body, is_whole):
+    """A cut number is another number; an object without its end cannot be parsed."""
+    assert Response(200, {}, body).is_whole_json is is_whole
+
+
 def test_json_is_read_once():
     response = answer(gzip.compress(PAYLOAD, mtime=0), "gzip")
     assert response.json() is response.json()

@@ -12,7 +12,7 @@ import pytest
 from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, InvalidHeader, LineTooLong
 
 import lemon_async
-from lemon_async.client.http import TooLarge, cause_of, open_session, read_body, reason_of
+from lemon_async.client.http import TooLarge, cause_of, open_session, reason_of
 
 
 def broken_head(how):
@@ -56,34 +56,6 @@ async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks
         assert (http.trust_env, http.auto_decompress) == (False, False)
         assert http.headers["User-Agent"] == f"lemon-async/{version('lemon-async')}"
         assert (http.headers["Accept-Encoding"], http.headers["Accept"]) == ("identity", "image/*")
-
-
-@pytest.fixture
-async def ask():
-    """Send one request with a plain aiohttp session."""
-    async with aiohttp.ClientSession() as http:
-        yield http.get
-
-
-async def test_body_is_read_to_its_end(ask, serve, http_ok):
-    server = await serve(http_ok(b"x" * 100_000))
-    async with ask(server.origin) as response:
-        assert await read_body(response, 100_000) == b"x" * 100_000
-
-
-async def test_body_above_the_cap_is_refused_while_it_comes_in(ask, serve):
-    """An answer without end is cut by the reader, not by the memory."""
-
-    async def endless(_reader, writer):
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        while True:
-            writer.write(b"x" * 1000)
-            await writer.drain()
-
-    server = await serve(endless)
-    async with ask(server.origin) as response:
-        with pytest.raises(TooLarge, match="the answer is larger than 9,999 bytes"):
-            await read_body(response, 9_999)
 
 
 def test_cause_is_what_the_system_says_without_frames_and_without_what_led_to_it():

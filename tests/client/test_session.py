@@ -582,7 +582,7 @@ async def test_close_in_a_cancelled_scope_is_finished_all_the_same(connect, emul
         with anyio.CancelScope() as scope:
             scope.cancel()
             await session.aclose()
-        assert session._engine.transport._free.closed
+        assert session._engine.transport._kept.closed
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
 
 
@@ -601,14 +601,14 @@ async def test_request_that_waits_to_be_sent_again_hears_of_the_close(connect, e
 
 
 async def test_close_that_has_no_time_to_wait_still_closes_everything(connect, emulator):
-    """Paid connections, free ones and those of downloads: none is left out because another took long."""
+    """Connections of paid requests, of others and of downloads: none is left out because another took long."""
     emulator.fault("poll", Blackhole())
     async with connect(timeouts=Timeouts(close_s=1e-6)) as session:
         images = await session.generate("a cat", model="dall-e-3")
         await images[0].read()
         await session.submit("a dog", model="flux-pro")
         await seen(emulator, "poll")
-        assert emulator.connections == 3
+        assert emulator.connections == 2
         await session.aclose()
     async with asyncio.timeout(5):
         while emulator.connections:

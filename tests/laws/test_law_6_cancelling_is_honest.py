@@ -312,7 +312,7 @@ async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, 
         async with connect() as session:
             await session.generate("late", model="flux-pro")
     assert "closed" in repr(session)
-    assert session._engine.transport._free.closed
+    assert session._engine.transport._kept.closed
 
 
 async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, emulator, tmp_path):

@@ -1,0 +1,264 @@
+"""Laws 1, 2 and 5 on connections that a server keeps open, answers twice on, breaks, or closes.
+
+The server below speaks HTTP by hand. It keeps every connection open whatever the client asks for, and sends what a test
+wants it to send beside its answers.
+"""
+
+import asyncio
+import base64
+import io
+import random
+from contextlib import suppress
+
+import attrs
+import orjson
+import pytest
+from PIL import Image
+
+from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, Timeouts, TransportError
+
+QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.002, deadline_s=5)
+PATIENT = RetryPolicy(max_elapsed_s=2, first_backoff_s=0.001, max_backoff_s=0.002)
+TIMINGS = ("joined", "apart", "idle, unread", "idle, read")
+
+
+def http(content, status="200 OK", kind="application/json", **headers):
+    """Build an answer with a length, which leaves the connection open."""
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    extra = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+    return head.encode() + body
+
+
+def task(name, status="pending", data=()):
+    return {"created": 1, "id": name, "task_id": name, "status": status, "data": list(data)}
+
+
+STALE = {
+    "429": http({"error": {"message": "slow down", "type": "rate_limit_error"}}, "429 Too Many", Retry_After=0),
+    "a task": http(task("dog", "completed", [{"url": "https://example.com/dog.png"}])),
+    "a picture": http(b"\x89PNG\r\n\x1a\n" + bytes(100), kind="image/png"),
+}
+
+
+@attrs.define(eq=False)
+class Service:
+    """A service whose job number N is a picture of N + 1 by 2 pixels.
+
+    Attributes:
+        picture: Makes the file of a picture.
+        beside: Bytes to send beside each answer to a path that begins so, by path.
+        is_apart: Whether they are sent in a segment of their own.
+        closes_after_s: Seconds after which the server closes a connection on which it has answered.
+        sold: Number of paid requests that arrived, by prompt.
+    """
+
+    picture: object
+    beside: dict = attrs.field(factory=dict)
+    is_apart: bool = False
+    closes_after_s: float | None = None
+    sold: dict = attrs.field(factory=dict)
+    origin: str = ""
+    _writers: set = attrs.field(factory=set)
+
+    async def serve(self, reader, writer):
+        self._writers.add(writer)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                _, _, length = head.lower().partition("content-length: ")
+                body = await reader.readexactly(int(length.split("\r\n")[0])) if length else b""
+                path = head.split(" ")[1]
+                beside = next((extra for start, extra in self.beside.items() if path.startswith(start)), b"")
+                for part in (self.answer(path, body), beside) if self.is_apart else (self.answer(path, body) + beside,):
+                    writer.write(part)
+                if self.closes_after_s is not None:
+                    asyncio.get_running_loop().call_later(self.closes_after_s, writer.close)
+        self._writers.discard(writer)
+        writer.close()
+
+    def answer(self, path, body):
+        if path == "/v1/images/generations":
+            prompt = orjson.loads(body)["prompt"]
+            self.sold[prompt] = self.sold.get(prompt, 0) + 1
+            return http(task(f"job-{prompt}"))
+        number = path.rpartition("-")[2]
+        if path.startswith("/v1/tasks/"):
+            return http(task(f"job-{number}", "completed", [{"url": f"{self.origin}/picture-{number}"}]))
+        return http(self.picture((int(number) + 1, 2)), kind="image/png")
+
+    async def send_on_idle(self, extra, *, is_read):
+        """Send something on every open connection; `is_read` leaves the client's event loop the time to see it."""
+        for writer in self._writers:
+            writer.write(extra)
+        for _ in range(5 if is_read else 0):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def service(picture):
+    made = Service(picture)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield made
+    server.close()
+    for writer in tuple(made._writers):
+        writer.close()
+
+
+@pytest.fixture
+async def session(service):
+    options = {"polling": QUICK, "retry": PATIENT, "requests_per_minute": 60_000}
+    async with LemonSession("sk-x", base_url=service.origin, **options) as opened:
+        yield opened
+
+
+async def make(session, number):
+    """Have picture `number` made, and return its width."""
+    images = await session.generate(str(number), model="flux-pro")
+    await images[0].read()
+    return images[0].size[0]
+
+
+@pytest.mark.parametrize("timing", TIMINGS)
+@pytest.mark.parametrize("stale", STALE)
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/tasks", "/picture"])
+async def test_answer_that_is_older_than_the_request_is_never_read(service, session, path, stale, timing):
+    """A surplus answer on any connection neither sells a job twice nor gives one job the picture of another."""
+    service.is_apart = timing == "apart"
+    if not timing.startswith("idle"):
+        service.beside = {path: STALE[stale]}
+    for number in range(4):
+        assert await make(session, number) == number + 1
+        if timing.startswith("idle"):
+            await service.send_on_idle(STALE[stale], is_read=timing == "idle, read")
+    assert service.sold == {str(number): 1 for number in range(4)}
+
+
+async def test_200_cut_and_stale_answers_at_random_change_nothing(service, session):
+    """Cut anywhere, sent at any time, beside any answer: each job is sold once, and its picture is its own."""
+    chance = random.Random(11)
+    for number in range(200):
+        stale = chance.choice(list(STALE.values()))
+        extra = stale[: chance.randint(1, len(stale))]
+        timing = chance.choice(TIMINGS)
+        service.is_apart = timing == "apart"
+        service.beside = (
+            {} if timing.startswith("idle") else {chance.choice(["/v1/images", "/v1/tasks", "/pic"]): extra}
+        )
+        assert await make(session, number) == number + 1
+        if timing.startswith("idle"):
+            await service.send_on_idle(extra, is_read=timing == "idle, read")
+    assert set(service.sold.values()) == {1}
+    assert len(service.sold) == 200
+
+
+async def test_server_that_closes_soon_after_its_answer_leaves_no_unknown_outcome(service, session):
+    """A paid request never meets a connection that the server is about to close."""
+    service.closes_after_s = 0.004
+    await asyncio.gather(*(session.submit(str(number), model="flux-pro") for number in range(400)))
+    assert session.unknown_submissions == ()
+    assert set(service.sold.values()) == {1}
+
+
+@pytest.mark.parametrize("greeting", [STALE["429"], STALE["a task"], b"HTTP/1.1 4", b"220 mail.example ESMTP\r\n"])
+async def test_server_that_speaks_before_it_is_asked_is_sent_nothing(greeting):
+    """Bytes on a new connection are no answer to a request that has not been sent: nothing is sold."""
+    requests = []
+
+    class Greeter(asyncio.Protocol):
+        def connection_made(self, transport):
+            transport.write(greeting)
+
+        def data_received(self, data):
+            requests.append(data)
+
+    server = await asyncio.get_running_loop().create_server(Greeter, "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, LemonSession("sk-x", base_url=origin, retry=RetryPolicy(max_elapsed_s=0)) as session:
+        with pytest.raises(TransportError, match="sent data before the request") as caught:
+            await session.submit("a cat")
+    assert not caught.value.was_sent
+    assert requests == []
+
+
+# Answers that stop
+
+
+@pytest.fixture
+async def connect_to():
+    """Open sessions on a server that answers every request with these bytes, and then does what is said."""
+    servers, writers = [], []
+
+    async def open_session(*pieces, then="hang", **timeouts):
+        async def serve(reader, writer):
+            writers.append(writer)
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                if then == "break":
+                    writer.close()
+
+        servers.append(await asyncio.start_server(serve, "127.0.0.1", 0))
+        origin = f"http://127.0.0.1:{servers[-1].sockets[0].getsockname()[1]}"
+        options = {"retry": RetryPolicy(max_elapsed_s=0), "timeouts": Timeouts(**timeouts)}
+        return LemonSession("sk-x", base_url=origin, **options)
+
+    yield open_session
+    for server in servers:
+        server.close()
+    for writer in writers:
+        writer.close()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(content):
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+@pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 200",), (CHUNKED % b"application/json", b'5\r\n{"cre')])
+async def test_answer_that_stops_ends_at_our_own_deadline(connect_to, pieces):
+    """Wherever an answer stops, `submit_s` ends a paid request and `request_s` any other."""
+    async with await connect_to(*pieces, submit_s=0.03, call_s=0.03) as session:
+        with pytest.raises(SubmissionUnknown, match="no answer within"):
+            await session.submit("a cat")
+        with pytest.raises(TransportError, match="no answer within"):
+            await session.models()
+
+
+@pytest.mark.parametrize("then", ["break", "hang"])
+async def test_answer_that_is_complete_but_for_its_end_mark_is_read(connect_to, then):
+    """JSON shows by itself that it is complete: a task that was sold is not lost with the last chunk."""
+    pieces = (CHUNKED % b"application/json", chunk(orjson.dumps(task("job-1"))))
+    async with await connect_to(*pieces, then=then, submit_s=0.05) as session:
+        assert (await session.submit("a cat")).id == "job-1"
+
+
+async def test_answer_of_which_a_part_is_missing_is_still_unknown(connect_to):
+    """Half a document names no task that could be trusted."""
+    whole = orjson.dumps(task("job-1"))
+    async with await connect_to(CHUNKED % b"application/json", chunk(whole[:-1]), then="break") as session:
+        with pytest.raises(SubmissionUnknown, match="broke off"):
+            await session.submit("a cat")
+
+
+async def test_finished_picture_that_arrived_before_the_break_is_handed_out(connect_to, picture, tmp_path):
+    """A slow reader of a stream gets all that had arrived, although the connection broke meanwhile."""
+    preview, final = (base64.b64encode(picture((width, 2))).decode() for width in (3, 5))
+    events = [
+        {"type": "image_generation.partial_image", "b64_json": preview, "partial_image_index": 0},
+        {"type": "image_generation.completed", "b64_json": final},
+    ]
+    pieces = [chunk(b"data: %b\n\n" % orjson.dumps(event)) for event in events]
+    session = await connect_to(CHUNKED % b"text/event-stream", *pieces, then="break")
+    async with session, session.stream("a cat", model="gpt-image-2", n=1, partial_images=1) as stream:
+        await anext(stream)
+        for _ in range(20):  # the end of the connection is seen before the next picture is asked for
+            await asyncio.sleep(0)
+        path = await (await anext(stream)).save(tmp_path / "cat.png")
+        assert Image.open(io.BytesIO(path.read_bytes())).size == (5, 2)
+    assert session.unknown_submissions == ()
