@@ -7,11 +7,25 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import b64, batch, check, download, edit_memory, import_time, inflight, overhead, pace, ratelimit, soak
+from benchmarks import (
+    b64,
+    batch,
+    check,
+    connections,
+    download,
+    edit_memory,
+    import_time,
+    inflight,
+    overhead,
+    pace,
+    ratelimit,
+    soak,
+)
 
 BENCHMARKS = {
     "import_time": import_time,
     "check": check,
+    "connections": connections,
     "b64": b64,
     "edit_memory": edit_memory,
     "pace": pace,
