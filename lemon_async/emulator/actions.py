@@ -45,7 +45,11 @@ def _is_one_of(choices: Sequence[str], what: str) -> Any:
 
 @frozen
 class Status:
-    """Answer with this status; `error` adds fields inside the error object of a JSON body."""
+    """Answer with this status; `error` adds fields inside the error object of a JSON body, None removes one.
+
+    As from the service, a JSON 429 has a `Retry-After` of one second unless `headers` or `error` mention one, and a
+    JSON 503 is `retryable` unless `error` says otherwise. `html` and `empty` bodies are those of a proxy: no hints.
+    """
 
     status: int
     body: BodyKind = field(default="json", validator=_is_one_of(BODY_KINDS, "body"))

@@ -6,28 +6,33 @@ from typing import Any, Self
 
 from attrs import field, frozen
 
-# status: (type, code, message). One row per status the documentation names or a proxy invents.
+_INVALID = "invalid_request_error"
+# status: (type, code, message). A 4xx whose type is not documented is an invalid request.
 _USUAL: Mapping[int, tuple[str, str, str]] = MappingProxyType(
     {
-        400: ("invalid_request_error", "invalid_request_error", "The request is not valid."),
-        401: ("authentication_error", "invalid_api_key", "Invalid API key provided."),
-        402: ("billing_error", "insufficient_balance", "Insufficient balance."),
-        403: ("permission_error", "access_denied", "You have no access to this resource."),
-        404: ("not_found_error", "not_found", "Not found."),
-        405: ("invalid_request_error", "method_not_allowed", "This method is not allowed here."),
-        408: ("timeout_error", "request_timeout", "The request took too long to arrive."),
-        409: ("conflict_error", "conflict", "The resource is in a conflicting state."),
-        410: ("not_found_error", "link_expired", "This link has expired."),
-        413: ("invalid_request_error", "payload_too_large", "The request body is too large."),
-        421: ("invalid_request_error", "misdirected_request", "This host is not served here."),
+        400: (_INVALID, _INVALID, "The request is not valid."),
+        401: ("invalid_api_key", "invalid_api_key", "Invalid API key provided."),
+        402: ("insufficient_balance", "insufficient_balance", "Insufficient balance."),
+        403: ("access_denied", "access_denied", "You have no access to this resource."),
+        404: (_INVALID, "not_found", "Not found."),
+        405: (_INVALID, "method_not_allowed", "This method is not allowed here."),
+        408: (_INVALID, "request_timeout", "The request took too long to arrive."),
+        409: (_INVALID, "conflict", "The resource is in a conflicting state."),
+        410: (_INVALID, "link_expired", "This link has expired."),
+        413: (_INVALID, "payload_too_large", "The request body is too large."),
+        421: (_INVALID, "misdirected_request", "This host is not served here."),
         429: ("rate_limit_error", "rate_limit_exceeded", "Rate limit exceeded."),
         500: ("server_error", "server_error", "The server had an error."),
         502: ("upstream_error", "upstream_error", "The upstream provider failed."),
-        503: ("upstream_error", "all_channels_failed", "All channels failed."),
+        503: ("all_channels_failed", "all_channels_failed", "All channels failed."),
         504: ("timeout_error", "timeout_error", "The upstream provider timed out."),
     },
 )
-_FALLBACK = ("server_error", "server_error", "Something went wrong.")
+ERROR_TYPES: tuple[str, ...] = (*dict.fromkeys(type_ for type_, *_ in _USUAL.values()), "quota_exceeded")
+
+_SERVER_ERRORS = 500
+_QUOTA_CODES = ("quota_exceeded", "insufficient_quota")
+_SERVER_TYPES: tuple[str, ...] = tuple(type_ for status, (type_, *_) in _USUAL.items() if status >= _SERVER_ERRORS)
 
 NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
 
@@ -81,7 +86,7 @@ class Problem(Exception):
             self.status,
             code=self.code,
             message=self.message,
-            extras={"param": self.param, **self.extras} if self.param else self.extras,
+            extras={"param": self.param, **self.extras},
         )
         if self.complaints:
             body["validation_errors"] = [complaint.as_json() for complaint in self._told()]
@@ -104,12 +109,20 @@ def error_json(
     extras: Mapping[str, Any] = NO_EXTRAS,
 ) -> dict[str, Any]:
     """An error body for `status`, with the usual words where none are given."""
-    type_, usual_code, usual_message = _USUAL.get(status, _FALLBACK)
+    usual_type, usual_code, usual_message = _USUAL.get(status) or _USUAL[500 if status >= _SERVER_ERRORS else 400]
     return {
         "error": {
             "message": message or usual_message,
-            "type": type_,
+            "type": _type(status, code) or usual_type,
             "code": code or usual_code,
+            "param": None,
             **extras,
         },
     }
+
+
+def _type(status: int, code: str | None) -> str | None:
+    """The type that a code has instead of the usual one of its status."""
+    if status == 402 and code in _QUOTA_CODES:
+        return "quota_exceeded"
+    return code if status >= _SERVER_ERRORS and code in _SERVER_TYPES else None

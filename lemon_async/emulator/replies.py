@@ -22,6 +22,7 @@ _HTML = (
     "</body>\r\n</html>\r\n"
 )
 _SUCCESS = 299
+_RETRY_AFTER_S = 1
 
 
 @frozen
@@ -43,7 +44,7 @@ class Reply:
     @property
     def has_own_length(self) -> bool:
         """Whether a fault has written a Content-Length of its own, true or not."""
-        return any(name.lower() == "content-length" for name in self.headers)
+        return _has(self.headers, "content-length")
 
     def all_headers(self) -> dict[str, str]:
         """The headers with those that describe the body; a fault's own ones win."""
@@ -122,14 +123,28 @@ def _status(action: Status) -> Reply:
     if action.body == "html":
         page = _HTML.format(status=action.status, phrase=phrase(action.status))
         return Reply(action.status, page.encode(), "text/html; charset=utf-8", action.headers)
-    body = orjson.dumps(_body(action))
+    return _service_error(action)
+
+
+def _service_error(action: Status) -> Reply:
+    """The JSON of the service itself, with its usual hints unless the fault gives others."""
+    hints, headers = dict(action.error), dict(action.headers)
+    if action.status == 503:
+        hints.setdefault("retryable", True)
+    if action.status == 429 and "retry_after" not in hints and not _has(headers, "retry-after"):
+        hints["retry_after"], headers["Retry-After"] = _RETRY_AFTER_S, str(_RETRY_AFTER_S)
+    body = orjson.dumps(_body(action, {name: hint for name, hint in hints.items() if hint is not None}))
     if action.body == "truncated":
         body = body[: len(body) // 2]
-    return Reply(action.status, body, headers=action.headers)
+    return Reply(action.status, body, headers=headers)
 
 
-def _body(action: Status) -> dict[str, Any]:
+def _body(action: Status, hints: Mapping[str, Any]) -> dict[str, Any]:
     message = "x" * _HUGE_BYTES if action.body == "huge" else action.message
     if action.status <= _SUCCESS:
         return {"object": "nothing", "message": message or "A success without a shape."}
-    return error_json(action.status, code=action.code, message=message, extras=action.error)
+    return error_json(action.status, code=action.code, message=message, extras=hints)
+
+
+def _has(headers: Mapping[str, str], name: str) -> bool:
+    return any(own.lower() == name for own in headers)

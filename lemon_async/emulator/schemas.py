@@ -13,6 +13,7 @@ from lemon_async.emulator.edits import DEFAULT_EDIT_MODEL
 from lemon_async.emulator.families import DOCUMENTED_FIELDS, FAMILIES, Family
 from lemon_async.emulator.files import DEFAULT_FILE_MODEL, PURPOSES
 from lemon_async.emulator.picture import CONTENT_TYPES
+from lemon_async.emulator.problems import ERROR_TYPES
 from lemon_async.emulator.rules import DEFAULT_MODEL, MAX_PROMPT_CHARS, checks_of
 from lemon_async.emulator.tasks import TERMINAL
 
@@ -171,8 +172,8 @@ _TASK = record(
 _ERROR = record(
     {
         "error": record(
-            {"message": _TEXT, "type": _TEXT, "code": _TEXT},
-            {"param": _TEXT, "hint": _TEXT, "retry_after": {"type": "number"}},
+            {"message": _TEXT, "type": _one_of(*ERROR_TYPES), "code": _TEXT, "param": _or_null(_TEXT)},
+            {"hint": _TEXT, "retry_after": {"type": "number"}, "retryable": {"type": "boolean"}},
         ),
     },
     {"validation_errors": _list(record({"field": _TEXT, "message": _TEXT, "code": _TEXT}))},

@@ -127,7 +127,11 @@ async def test_upload_that_may_have_arrived_is_not_repeated(connect, emulator, p
         assert len(await session.files.list()) <= 1
 
 
-@pytest.mark.parametrize("action", [Status(502, "html"), Status(500), Status(503), Status(200, "empty")], ids=str)
+@pytest.mark.parametrize(
+    "action",
+    [Status(502, "html"), Status(500), Status(503, error={"retryable": False}), Status(200, "empty")],
+    ids=str,
+)
 async def test_upload_with_an_answer_that_does_not_invite_is_not_repeated(connect, emulator, picture, action):
     emulator.fault("files", action)
     async with connect(retry=PATIENT) as session:

@@ -370,7 +370,7 @@ async def test_answers_are_told_to_the_budget(open_transport, emulator):
     """A 429 with the wait it asks for, any other answer as such, no answer not at all."""
     budget = BudgetOnPaper()
     transport = open_transport(emulator.base_url, emulator.api_key, budget)
-    emulator.fault("submit", Status(429), nth=[1])
+    emulator.fault("submit", Status(429, error={"retry_after": None}), nth=[1])
     emulator.fault("submit", Status(429, error={"retry_after": 7}), nth=[2])
     emulator.fault("submit", Status(500, "html"), nth=[3])
     emulator.fault("submit", Reset("request_end"), nth=[4])

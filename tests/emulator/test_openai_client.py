@@ -178,7 +178,7 @@ async def test_wrong_key_is_an_authentication_error(emu):
     async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=9) as stranger:
         with pytest.raises(AuthenticationError, match="Invalid API key") as caught:
             await stranger.models.list()
-    assert caught.value.code == "invalid_api_key"
+    assert (caught.value.code, caught.value.type, caught.value.param) == ("invalid_api_key", "invalid_api_key", None)
 
 
 async def test_bad_request_names_the_field(emu, openai):

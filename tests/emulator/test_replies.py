@@ -17,29 +17,6 @@ def reply_to(action):
     return canned(Fault("poll", action))
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        (400, "invalid_request_error"),
-        (401, "invalid_api_key"),
-        (402, "insufficient_balance"),
-        (403, "access_denied"),
-        (429, "rate_limit_exceeded"),
-        (500, "server_error"),
-        (502, "upstream_error"),
-        (503, "all_channels_failed"),
-        (504, "timeout_error"),
-        (599, "server_error"),
-    ],
-)
-def test_status_is_answered_with_its_documented_code(status, code):
-    reply = reply_to(Status(status))
-    error = json.loads(reply.body)["error"]
-    assert (reply.status, error["code"]) == (status, code)
-    assert error["message"]
-    assert error["type"]
-
-
 def test_status_takes_words_and_hints_of_its_own():
     reply = reply_to(Status(503, code="c", message="m", error={"retryable": True}, headers={"Retry-After": "x"}))
     error = json.loads(reply.body)["error"]

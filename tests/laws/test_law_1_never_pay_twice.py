@@ -195,7 +195,7 @@ async def test_post_that_was_refused_with_an_invitation_is_sent_again_and_sold_o
         (Status(500), ServerError),
         (Status(502), ServerError),
         (Status(503, error={"retryable": False}), ServerError),
-        (Status(503), ServerError),
+        (Status(503, error={"retryable": None}), ServerError),
         (Status(504), ServerError),
         (Status(418), ApiError),
     ],
