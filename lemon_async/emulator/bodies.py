@@ -29,7 +29,7 @@ _SPOOL_BYTES = 2**20
 _CHUNK_BYTES = 64 * 2**10
 
 # Everything in a form is text; these fields mean something else.
-_INTEGERS = frozenset({"n", "partial_images", "output_compression", "compression"})
+_INTEGERS = frozenset({"n", "partial_images", "output_compression", "compression", "expires_after[seconds]"})
 _BOOLEANS = frozenset({"async", "stream"})
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _FILE_FIELD = re.compile(r"image(\[[0-9]*\])?|mask|file")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lemon_async.emulator.families import FAMILIES, Family, family_of
-from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.rules import MAX_IMAGES, unknown_model
 
 _CREATED = 1_706_000_000
@@ -22,18 +21,9 @@ _SAMPLES = 2_400
 
 
 def list_models(query: Mapping[str, str], unix: float) -> dict[str, Any]:
-    """Every model that all the filters let through.
-
-    Raises:
-        Problem: 400, `recommended_for` names something there is no shortlist of.
-    """
-    purpose = query.get("recommended_for")
-    if purpose not in (None, CATEGORY):
-        raise Problem(400, message="recommended_for must be image", param="recommended_for")
-    cards = [
-        _card(model, family, unix, is_ranked=purpose is not None)
-        for model, family in _models(is_ranked=purpose is not None)
-    ]
+    """Every model that all the filters let through; nothing is recommended for other purposes than images."""
+    is_ranked = "recommended_for" in query
+    cards = [_card(model, family, unix, is_ranked=is_ranked) for model, family in _models(is_ranked=is_ranked)]
     return {"object": "list", "data": [card for card in cards if _is_wanted(card, query)]}
 
 
@@ -65,7 +55,8 @@ def _models(*, is_ranked: bool) -> list[tuple[str, Family]]:
 def _is_wanted(card: Mapping[str, Any], query: Mapping[str, str]) -> bool:
     about = card["lemondata"]
     return (
-        query.get("category", about["category"]) == about["category"]
+        query.get("recommended_for", CATEGORY) == CATEGORY
+        and query.get("category", about["category"]) == about["category"]
         and query.get("provider", card["owned_by"]) == card["owned_by"]
         and ("tag" not in query or query["tag"] in about["tags"])
     )

@@ -1,12 +1,14 @@
 """Files that clients upload to name them later; after OpenAI's Files API."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from attrs import frozen
 
 from lemon_async.emulator.admission import Admission
+from lemon_async.emulator.checks import Check, integer, one_of
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.families import family_of
 from lemon_async.emulator.picture import CONTENT_TYPES
@@ -23,10 +25,20 @@ MAX_PAGE = 10_000
 
 ORDERS = ("asc", "desc")
 
+_EXPIRY_SECONDS = "expires_after[seconds]"
+# Both or neither, as in OpenAI's API: from an hour to 30 days.
+EXPIRY: Mapping[str, Check] = {
+    "expires_after[anchor]": one_of("created_at"),
+    _EXPIRY_SECONDS: integer(3600, 2_592_000),
+}
+
 
 @frozen
 class StoredFile:
-    """An uploaded file; it belongs to a key, and to the model that its upload named."""
+    """An uploaded file; it belongs to a key, and to the model that its upload named.
+
+    It expires `lifetime_s` after `created`: in Unix time for clients, `expires_at_s` on the emulated clock.
+    """
 
     id: str
     key: str
@@ -35,14 +47,18 @@ class StoredFile:
     filename: str
     created: int
     source: Source
+    lifetime_s: int | None = None
+    expires_at_s: float = math.inf
 
     def as_json(self) -> dict[str, Any]:
         """OpenAI's file object."""
+        expiry = {} if self.lifetime_s is None else {"expires_at": self.created + self.lifetime_s}
         return {
             "id": self.id,
             "object": "file",
             "bytes": self.source.size_bytes,
             "created_at": self.created,
+            **expiry,
             "filename": self.filename,
             "purpose": self.purpose,
             "status": "processed",
@@ -86,9 +102,11 @@ class Files:
             complaints.append(Complaint("file", "is required, as a file", "missing"))
         if purpose not in PURPOSES:
             complaints.append(Complaint("purpose", f"must be one of {', '.join(PURPOSES)}"))
+        complaints.extend(_expiry_complaints(call.body))
         if upload is None or complaints:
             raise Problem.of(complaints)
         _check_model(model)
+        lifetime_s = call.body.get(_EXPIRY_SECONDS)
         file = StoredFile(
             id=f"file-{self._random.getrandbits(96):024x}",
             key=call.key,
@@ -97,7 +115,10 @@ class Files:
             filename=upload.filename,
             created=int(self._clock.unix()),
             source=await self._admission.admit(upload.file, "file"),
+            lifetime_s=lifetime_s,
+            expires_at_s=math.inf if lifetime_s is None else self._clock.now() + lifetime_s,
         )
+        self._forget_expired()
         self._files[file.id] = file
         return json_reply(file.as_json())
 
@@ -107,6 +128,7 @@ class Files:
         if order not in ORDERS:
             raise Problem.of([Complaint("order", f"must be one of {', '.join(ORDERS)}")])
         purpose = call.query.get("purpose")
+        self._forget_expired()
         files = [file for file in self._files.values() if file.key == call.key and purpose in (None, file.purpose)]
         if order == "desc":
             files.reverse()
@@ -131,9 +153,14 @@ class Files:
         del self._files[file.id]
         return json_reply({"id": file.id, "object": "file", "deleted": True})
 
+    def _forget_expired(self) -> None:
+        now = self._clock.now()
+        for file_id in [id_ for id_, file in self._files.items() if now >= file.expires_at_s]:
+            del self._files[file_id]
+
     def _of(self, file_id: str, key: str, param: str = "id") -> StoredFile:
         file = self._files.get(file_id)
-        if file is None or file.key != key:
+        if file is None or file.key != key or self._clock.now() >= file.expires_at_s:
             raise Problem(404, "file_not_found", f"No such File object: {excerpt(file_id)}", param)
         return file
 
@@ -144,6 +171,15 @@ def _check_model(model: str) -> None:
         raise unknown_model(model, status=400)
     if "edit" not in family.operations:
         raise Problem.of([Complaint("model", f"{excerpt(model)} takes no files")])
+
+
+def _expiry_complaints(body: Mapping[str, Any]) -> Iterator[Complaint]:
+    if not any(name in body for name in EXPIRY):
+        return
+    for name, check in EXPIRY.items():
+        wrong = check(body.get(name))
+        if wrong:
+            yield Complaint(name, wrong)
 
 
 def _limit(text: str | None) -> int:

@@ -121,9 +121,8 @@ _OPERATIONS: Mapping[str, Operation] = {
         ids=("listModels",),
         summary="List the models",
         answer=_json("Models"),
-        statuses=(400,),
         query={
-            "recommended_for": {**_TEXT, "enum": [CATEGORY]},
+            "recommended_for": {**_TEXT, "examples": [CATEGORY]},
             "category": _TEXT,
             "provider": {**_TEXT, "examples": sorted({family.provider for family in FAMILIES})},
             "tag": _TEXT,

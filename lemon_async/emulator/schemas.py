@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lemon_async.emulator.edits import DEFAULT_EDIT_MODEL
 from lemon_async.emulator.families import DOCUMENTED_FIELDS, FAMILIES, Family
-from lemon_async.emulator.files import DEFAULT_FILE_MODEL, PURPOSES
+from lemon_async.emulator.files import DEFAULT_FILE_MODEL, EXPIRY, PURPOSES
 from lemon_async.emulator.picture import CONTENT_TYPES
 from lemon_async.emulator.problems import ERROR_TYPES
 from lemon_async.emulator.rules import DEFAULT_MODEL, MAX_PROMPT_CHARS, checks_of
@@ -79,7 +79,10 @@ def order_in_form(operation: Operation) -> Schema:
 def new_file() -> Schema:
     """A form that uploads a file."""
     model = _either([_model_of(family) for family in _able("edit")])
-    return record({"file": _FILE, "purpose": _one_of(*PURPOSES)}, {"model": {**model, "default": DEFAULT_FILE_MODEL}})
+    expiry = {name: dict(check.schema) for name, check in EXPIRY.items()}
+    optional = {"model": {**model, "default": DEFAULT_FILE_MODEL}, **expiry}
+    both = {name: list(EXPIRY) for name in EXPIRY}
+    return {**record({"file": _FILE, "purpose": _one_of(*PURPOSES)}, optional), "dependentRequired": both}
 
 
 def _able(operation: Operation) -> list[Family]:
@@ -192,6 +195,7 @@ _STORED_FILE = record(
         "purpose": _one_of(*PURPOSES),
         "status": {"const": "processed"},
     },
+    {"expires_at": _COUNT},
 )
 
 

@@ -263,8 +263,7 @@ async def test_models_are_filtered_by_the_service(connect, emulator):
         assert {model.owned_by for model in await session.models(provider="bfl")} == {"bfl"}
         assert await session.models(category="image") == everything
         assert 0 < len(await session.models(tag="edit", provider="openai")) < len(everything)
-        with pytest.raises(BadRequest, match="recommended_for"):
-            await session.models(recommended_for="music")
+        assert await session.models(recommended_for="video") == ()
     assert emulator.requests[0].path == "/v1/models"
 
 

@@ -30,10 +30,9 @@ def test_recommended_models_come_ranked():
     assert cards[0]["id"] == "gpt-image-2"
 
 
-def test_unknown_purpose_is_refused():
-    with pytest.raises(Problem) as caught:
-        list_models({"recommended_for": "poetry"}, 0.0)
-    assert (caught.value.status, caught.value.param) == (400, "recommended_for")
+@pytest.mark.parametrize("purpose", ["video", "chat", "poetry", ""])
+def test_purpose_without_recommendations_has_an_empty_list(purpose):
+    assert list_models({"recommended_for": purpose}, 0.0) == {"object": "list", "data": []}
 
 
 def test_plain_list_has_no_preferences():

@@ -1,5 +1,7 @@
 import pytest
 
+from lemon_async.emulator import Emulator
+
 FILES = "/v1/files"
 
 
@@ -117,6 +119,53 @@ async def test_empty_list_has_no_ends(client):
 )
 async def test_bad_query_is_refused(client, query, param):
     assert refused(await client.ask("GET", f"{FILES}?{query}")) == (400, "invalid_request_error", param)
+
+
+# Expiry
+
+
+SOON = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+
+
+@pytest.mark.parametrize("seconds", [3600, 2_592_000])
+async def test_file_says_when_it_expires(client, picture, seconds):
+    file = (await client.upload(picture(), **SOON | {"expires_after[seconds]": str(seconds)})).json
+    assert file["expires_at"] == file["created_at"] + seconds
+    assert (await client.ask("GET", f"{FILES}/{file['id']}")).json == file
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"expires_after[seconds]": "3599"}, "expires_after[seconds]"),
+        ({"expires_after[seconds]": "2592001"}, "expires_after[seconds]"),
+        ({"expires_after[seconds]": "an hour"}, "expires_after[seconds]"),
+        ({"expires_after[seconds]": None}, "expires_after[seconds]"),
+        ({"expires_after[anchor]": "last_active_at"}, "expires_after[anchor]"),
+        ({"expires_after[anchor]": None}, "expires_after[anchor]"),
+    ],
+)
+async def test_expiry_that_cannot_be_kept_is_refused(emu, client, picture, fields, param):
+    answer = await client.upload(picture(), **SOON | fields)
+    assert refused(answer) == (400, "invalid_request_error", param)
+    assert await ids(client) == []
+
+
+async def test_file_expires_on_the_clock_of_the_emulator(client_of, picture, until):
+    """An expired file is gone for every endpoint, and so are its bytes."""
+    async with Emulator(speed=200_000, durations=0) as emu:
+        client = client_of(emu)
+        lasting, passing = [
+            (await client.upload(picture(colour=n), **expiry)).json for n, expiry in ((1, {}), (2, SOON))
+        ]
+        await until(lambda: emu.now() > 3600 * 2)
+        path = f"{FILES}/{passing['id']}"
+        for method, line in (("GET", path), ("GET", f"{path}/content"), ("DELETE", path)):
+            assert refused(await client.ask(method, line)) == (404, "file_not_found", "id")
+        edit = await client.edit_json(images=[{"file_id": passing["id"]}])
+        assert refused(edit) == (404, "file_not_found", "images[0].file_id")
+        assert await ids(client) == [lasting["id"]]
+        assert len(emu._vault) == 1
 
 
 async def test_edit_that_was_sold_survives_the_deletion_of_its_file(client, picture, pixels):

@@ -171,6 +171,12 @@ async def test_models_are_listed_and_shown(openai):
     assert "stream" in model.lemondata["capability_flags"]
 
 
+async def test_file_with_an_expiry(openai):
+    policy = {"anchor": "created_at", "seconds": 3600}
+    file = await openai.files.create(file=png(), purpose="vision", expires_after=policy)
+    assert file.expires_at == file.created_at + 3600
+
+
 # Errors
 
 

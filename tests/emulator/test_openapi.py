@@ -193,7 +193,8 @@ async def test_streams_that_differ_from_the_document_are_noticed(emu, ask):
 
 async def test_files_are_as_described(ask):
     upload = {"file": ("a.png", png("RGB"))}
-    sent = (await ask("POST", "/v1/files", data={"purpose": "vision"}, files=upload)).json()
+    expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    sent = (await ask("POST", "/v1/files", data={"purpose": "vision", **expiry}, files=upload)).json()
     for path in ("/v1/files", "/v1/files/{id}", "/v1/files/{id}/content"):
         await ask("GET", path, path.replace("{id}", sent["id"]))
     await ask("DELETE", "/v1/files/{id}", f"/v1/files/{sent['id']}")
