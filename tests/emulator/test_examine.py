@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from lemon_async.emulator.examine import MAX_PIXELS, _check_pixels, load
+from lemon_async.emulator.examine import DECODING, MAX_PIXELS, _check_pixels, _decode, load
 from lemon_async.emulator.sources import NoPicture, Vault
 
 
@@ -65,23 +65,54 @@ def test_flipped_byte_of_a_png_is_found(admit, picture):
 
 
 @pytest.mark.parametrize(
-    ("raw", "size"),
+    ("raw", "size", "most"),
     [
-        (huge_png(65_000), "65000x65000"),
-        (huge_webp(b"VP8X"), "16384x16384"),
-        (huge_webp(b"VP8L"), "16384x16384"),
-        (huge_webp(b"VP8 "), "16383x16383"),
+        (huge_png(65_000), "65000x65000", "50,000,000"),
+        (huge_png(7_072), "7072x7072", "50,000,000"),
+        (huge_webp(b"VP8X"), "16384x16384", "25,000,000"),
+        (huge_webp(b"VP8L"), "16384x16384", "25,000,000"),
+        (huge_webp(b"VP8 "), "16383x16383", "25,000,000"),
     ],
 )
-def test_header_of_too_many_pixels_is_refused_without_decoding(admit, raw, size):
-    with pytest.raises(NoPicture, match=f"has {size} pixels; 200,000,000 is the most"):
+def test_header_of_too_many_pixels_is_refused_without_decoding(admit, raw, size, most):
+    """There is nothing to decode behind these headers: a decoder would say that they are cut off."""
+    with pytest.raises(NoPicture, match=f"has {size} pixels; {most} is the most"):
         admit(raw)
 
 
-def test_bound_of_pixels_is_inclusive():
-    _check_pixels(MAX_PIXELS, 1)
+async def test_small_file_of_too_many_pixels_is_refused_by_the_service(client):
+    raw = huge_png(16_000)
+    assert len(raw) < 200
+    for answer in (await client.edit("p", raw, model="gpt-image-2"), await client.upload(raw)):
+        assert (answer.status, answer.json["validation_errors"][0]["code"]) == (400, "invalid_image")
+
+
+@pytest.mark.parametrize(("format_", "most"), MAX_PIXELS.items())
+def test_bound_of_pixels_is_inclusive(format_, most):
+    _check_pixels(format_, most, 1)
     with pytest.raises(NoPicture):
-        _check_pixels(MAX_PIXELS + 1, 1)
+        _check_pixels(format_, most + 1, 1)
+
+
+@pytest.mark.parametrize("format_", MAX_PIXELS)
+def test_pictures_that_the_service_makes_are_within_the_bounds(format_):
+    _check_pixels(format_, 4096, 4096)
+
+
+class Watched(io.BytesIO):
+    """A file that is read while a picture is decoded, and never while another one is."""
+
+    def read(self, *args):
+        assert DECODING.locked()
+        return super().read(*args)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_one_picture_is_decoded_at_a_time(picture, kind):
+    """The bound of pixels is one of memory, whatever the number of threads."""
+    assert not DECODING.locked()
+    _decode(Watched(picture(kind=kind)))
+    assert not DECODING.locked()
 
 
 @pytest.mark.parametrize("kind", [b"VP8X", b"VP8L", b"VP8 ", b"????"])
