@@ -5,6 +5,9 @@ request line, in the middle of a response. A `Door` stands between the transport
 protocol. Bytes pass through untouched unless a fault is due; a handler that wants to break its
 answer finds the door by the transport and writes through it.
 
+A connection on which no key and no result link has arrived yet is a stranger's. There are so many of
+them at a time, each for so long, whether it says nothing, drips a request head or does not read.
+
 Invariants: aiohttp hears of a lost connection exactly when it has heard of a made one, and a door
 that has ended its side lets no more bytes in.
 """
@@ -44,27 +47,52 @@ class Doors:
     Args:
         ask_accept: Called for each connection; a break to strike it with, or None.
         ask_head: Called with method and path of each request line; likewise.
+        most_strangers: How many connections may be a stranger's; another one breaks the oldest of them.
+        stranger_s: Real seconds after which a stranger's connection is broken.
     """
 
     def __init__(
         self,
         ask_accept: Callable[[], Break | None],
         ask_head: Callable[[str, str], Break | None],
+        *,
+        most_strangers: int = 1000,
+        stranger_s: float = 30.0,
     ) -> None:
         self.ask_accept = ask_accept
         self.ask_head = ask_head
+        self.most_strangers = most_strangers
+        self.stranger_s = stranger_s
         self.is_closed = False
         self._open: dict[asyncio.BaseTransport, Door] = {}
+        self._strangers: dict[asyncio.BaseTransport, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def strangers(self) -> int:
+        """How many connections have shown no key and no result link."""
+        return len(self._strangers)
+
     def enter(self, transport: asyncio.BaseTransport, door: "Door") -> None:
-        """Count a connection."""
+        """Count a connection, at first as a stranger's."""
         self._open[transport] = door
+        self._strangers[transport] = asyncio.get_running_loop().call_later(self.stranger_s, door.abort)
+        if len(self._strangers) > self.most_strangers:
+            oldest = next(iter(self._strangers))
+            self.recognize(oldest)
+            self._open[oldest].abort()
+
+    def recognize(self, transport: asyncio.BaseTransport) -> None:
+        """A connection is a stranger's no more."""
+        timer = self._strangers.pop(transport, None)
+        if timer is not None:
+            timer.cancel()
 
     def leave(self, transport: asyncio.BaseTransport) -> None:
         """Forget a connection."""
+        self.recognize(transport)
         self._open.pop(transport, None)
 
     def of(self, transport: asyncio.BaseTransport | None) -> "Door | None":

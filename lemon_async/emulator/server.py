@@ -11,6 +11,8 @@ from lemon_async.emulator.door import Door
 from lemon_async.emulator.service import Service
 
 _SHUTDOWN_S = 0.5
+# Request heads are kept in memory before anyone has shown a key; aiohttp bounds each line at 8 KiB.
+_MAX_HEADERS = 64
 
 
 @frozen
@@ -31,7 +33,13 @@ class Server:
         """
         # A handler ends with its connection: nothing waits for a client that has left. Bodies are
         # not decompressed: no client of this API compresses them, and a bomb stays small.
-        http = web.Server(service.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
+        http = web.Server(
+            service.handle,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            max_headers=_MAX_HEADERS,
+        )
         doors = service.doors
         doors.is_closed = False
         loop = asyncio.get_running_loop()

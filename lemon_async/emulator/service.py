@@ -18,19 +18,24 @@ from lemon_async.emulator.door import Door, Doors
 from lemon_async.emulator.endpoints import Endpoints
 from lemon_async.emulator.faults import Facts, Fault, Stage, take
 from lemon_async.emulator.limits import MinuteWindow
-from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.replies import Reply, canned, refusal
 from lemon_async.emulator.routes import KEY_PREFIX, Call, find_call
 from lemon_async.emulator.store import Store
 
 _KEPT_REQUESTS = 100_000
+_KEPT_PATH_CHARS = 200
+_KEPT_METHOD_CHARS = 20
 
 _SECRET_HEADERS = ("Authorization", "Cookie")
 
 
 @define
 class SeenRequest:
-    """One HTTP request whose head arrived; `status` is None when no whole head was answered."""
+    """One HTTP request whose head arrived; `status` is None when no whole head was answered.
+
+    Of a path, 200 characters are kept.
+    """
 
     route: str
     method: str
@@ -115,17 +120,22 @@ class Service:
         call.headers = request.headers
         seen = SeenRequest(
             route=call.route,
-            method=request.method,
-            path=request.path,
+            method=excerpt(request.method, _KEPT_METHOD_CHARS),
+            path=excerpt(request.path, _KEPT_PATH_CHARS),
             status=None,
             at_s=self._clock.now(),
             authorized=call.key in self._keys,
         )
         self._log(seen)
+        if request.transport is not None and (seen.authorized or self._has_link(call)):
+            self.doors.recognize(request.transport)
         if call.route == "cdn":
             self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
         headers = {"x-request-id": f"req_{self._request_count:08x}"}
         return Visit(request, door, call, seen, headers=headers)
+
+    def _has_link(self, call: Call) -> bool:
+        return call.route == "cdn" and self._store.find_link(call.args["token"]) is not None
 
     def _log(self, seen: SeenRequest) -> None:
         """Remember a request, and forget the oldest ones of a long life."""
@@ -161,7 +171,7 @@ class Service:
         """
         if self.hosts is not None and visit.request.headers.get("Host", "").lower() not in self.hosts:
             raise Problem(421)
-        is_public = visit.call.route == "cdn" or not visit.seen.path.startswith(KEY_PREFIX)
+        is_public = visit.call.route == "cdn" or not visit.request.path.startswith(KEY_PREFIX)
         if is_public:
             return
         if not visit.seen.authorized:
