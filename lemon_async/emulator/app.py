@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
-import ipaddress
+import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -14,6 +14,7 @@ from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.endpoints import Endpoints
 from lemon_async.emulator.faults import Fault, Match, Route
 from lemon_async.emulator.files import Files
+from lemon_async.emulator.hosts import Hosts, is_loopback
 from lemon_async.emulator.intake import Intake
 from lemon_async.emulator.jobs import Jobs
 from lemon_async.emulator.ledger import Ledger
@@ -24,6 +25,9 @@ from lemon_async.emulator.service import SeenRequest, Service
 from lemon_async.emulator.sources import Vault
 from lemon_async.emulator.store import Durations, Store
 from lemon_async.emulator.studio import Studio
+
+# Where this machine reaches a server that listens at all its addresses.
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
 class Emulator:
@@ -36,20 +40,22 @@ class Emulator:
         speed: How many emulated seconds pass in a real one; durations shrink accordingly.
         durations: Median seconds of a job, for all models or by model; None is realistic.
         seed: What keys, ids, durations and pictures are drawn from.
-        api_key: The accepted key; None makes one.
-        host: Where to listen.
+        api_key: The accepted key; None makes one: a secret one if other machines can reach `host`, else that of `seed`.
+        host: Where to listen: an address of this machine, or `0.0.0.0` (`::` for IPv6) for all of them.
+        allowed_hosts: Names by which clients reach this emulator, e.g. `{"emulator"}` for a service of that name in a
+            docker-compose file. Requests for other names get a 421, so that no page in a browser can pretend to be
+            this server; `localhost`, `host` and addresses are always served, at any port.
         port: Where to listen; 0 takes a free port.
         requests_per_minute: The limit per key and real minute; None is unlimited.
         link_ttl_s: Real seconds that a result link lives.
         balance_usd: What the account has; None is unlimited.
         cancellable: Whether `DELETE /v1/tasks/{id}` works; with the image models of today it does not.
-        allow_remote: Accept a `host` that other machines can reach.
         fetch_remote: Fetch the `image_url`s of edits from the public internet; without it they are refused.
         remote_hosts: Names of `image_url`s that the emulator resolves itself, e.g.
             `{"pictures.example": "127.0.0.1:8001"}`: the only way to a server on this machine.
 
     Raises:
-        ValueError: `host` is no loopback address and `allow_remote` is not set, or `remote_hosts` cannot be used.
+        ValueError: `host`, `allowed_hosts` or `remote_hosts` cannot be used.
     """
 
     def __init__(
@@ -60,21 +66,19 @@ class Emulator:
         seed: int = 0,
         api_key: str | None = None,
         host: str = "127.0.0.1",
+        allowed_hosts: Iterable[str] = (),
         port: int = 0,
         requests_per_minute: int | None = None,
         link_ttl_s: float = 7200.0,
         balance_usd: float | None = None,
         cancellable: bool = False,
-        allow_remote: bool = False,
         fetch_remote: bool = False,
         remote_hosts: Mapping[str, str] | None = None,
     ) -> None:
-        if not allow_remote and not _is_loopback(host):
-            raise ValueError(f"{host} is reachable by others; allow_remote=True if that is meant")
-        self.api_key: str = api_key or f"sk-emulator-{_digest(f'key:{seed}')[:32]}"
+        hosts = Hosts(host, allowed_hosts)
+        self.api_key: str = api_key or _make_key(host, seed)
         self._host = "127.0.0.1" if host == "localhost" else host
         self._port = port
-        self._is_remote_allowed = allow_remote
         self._keys = {self.api_key}
         self._clock = Clock(speed)
         self._studio = Studio()
@@ -98,6 +102,7 @@ class Emulator:
             store=self._store,
             clock=self._clock,
             keys=self._keys,
+            hosts=hosts,
             limit=limit,
         )
         self._server: Server | None = None
@@ -178,18 +183,16 @@ class Emulator:
     async def _listen(self) -> None:
         self._server = await Server.start(self._service, self._host, self._port)
         self._port = self._server.port
-        names = {self._host, "localhost", "127.0.0.1", "::1"}
-        hosts = frozenset(_authority(name, self._port) for name in names)
-        self._service.hosts = None if self._is_remote_allowed else hosts
 
     # What users look at
 
     @property
     def base_url(self) -> str:
-        """The origin, e.g. `http://127.0.0.1:40123`; known once started."""
+        """The origin for clients on this machine, e.g. `http://127.0.0.1:40123`; known once started."""
         if self._port == 0:
             raise RuntimeError("the emulator has no port yet: start() it, or use `async with`")
-        return f"http://{_authority(self._host, self._port)}"
+        host = _LOOPBACK_OF.get(self._host, self._host)
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     @property
     def ledger(self) -> Ledger:
@@ -243,17 +246,7 @@ class Emulator:
         self.faults.clear()
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _authority(host: str, port: int) -> str:
-    """Host and port as they stand in a URL and in a Host header."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _make_key(host: str, seed: int) -> str:
+    """A key that every run has, unless strangers could use it."""
+    reproducible = hashlib.sha256(f"key:{seed}".encode()).hexdigest()[:32]
+    return f"sk-emulator-{reproducible if is_loopback(host) else secrets.token_hex(16)}"

@@ -17,6 +17,7 @@ from lemon_async.emulator.delivery import deliver, plan_delivery
 from lemon_async.emulator.door import Door, Doors
 from lemon_async.emulator.endpoints import Endpoints
 from lemon_async.emulator.faults import Facts, Fault, Stage, take
+from lemon_async.emulator.hosts import Hosts
 from lemon_async.emulator.limits import MinuteWindow
 from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.replies import Reply, canned, refusal
@@ -67,6 +68,7 @@ class Service:
         store: Store,
         clock: Clock,
         keys: set[str],
+        hosts: Hosts,
         limit: MinuteWindow | None,
     ) -> None:
         self.faults: list[Fault] = []
@@ -74,12 +76,12 @@ class Service:
         self.key_leaks: int = 0
         self.kept_requests: int = _KEPT_REQUESTS
         self._request_count = 0
-        self.hosts: frozenset[str] | None = frozenset()
         self.doors: Doors = Doors(self._break_at_accept, self._break_at_head)
         self._endpoints = endpoints
         self._store = store
         self._clock = clock
         self._keys = keys
+        self._hosts = hosts
         self._limit = limit
 
     # Faults that need no HTTP
@@ -169,8 +171,10 @@ class Service:
         Raises:
             Problem: 421, 401, 429.
         """
-        if self.hosts is not None and visit.request.headers.get("Host", "").lower() not in self.hosts:
-            raise Problem(421)
+        host = visit.request.headers.get("Host", "")
+        if not self._hosts.accept(host):
+            advice = "Emulator(allowed_hosts=...) names the hosts that are."
+            raise Problem(421, message=f"This host is not served here: {excerpt(host)}. {advice}")
         is_public = visit.call.route == "cdn" or not visit.request.path.startswith(KEY_PREFIX)
         if is_public:
             return

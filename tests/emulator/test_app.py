@@ -47,23 +47,35 @@ async def test_taken_port_is_an_error_and_leaves_nothing(emu):
         await Emulator(port=port).start()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])
-def test_only_loopback_is_served_unless_allowed(host):
-    with pytest.raises(ValueError, match="allow_remote=True"):
-        Emulator(host=host)
-
-
-async def test_remote_emulator_answers_to_any_name(client_of):
-    async with Emulator(host="0.0.0.0", allow_remote=True, durations=0) as emu:
-        port = emu.base_url.rpartition(":")[2]
-        headers = {"Host": "studio.example"}
-        url = f"http://127.0.0.1:{port}/v1/models"
+async def test_emulator_of_all_addresses_is_reached_at_the_own_one_and_by_allowed_names(client_of):
+    async with Emulator(host="0.0.0.0", allowed_hosts={"Studio.example"}, durations=0) as emu:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", emu.base_url)
         client = client_of(emu)
-        assert (await client.ask("GET", url, headers=headers)).status == 200
+        assert (await client.ask("GET", "/v1/models")).status == 200
+        headers = {"Host": "studio.example:9000"}
         body = {"prompt": "p", "model": "flux-schnell"}
-        url = f"http://127.0.0.1:{port}{GENERATIONS}"
-        answer = await client.ask("POST", url, headers=headers, json=body)
-        assert answer.json["data"][0]["url"].startswith("http://studio.example/cdn/")
+        answer = await client.ask("POST", GENERATIONS, headers=headers, json=body)
+        assert answer.json["data"][0]["url"].startswith("http://studio.example:9000/cdn/")
+        assert (await client.ask("GET", "/v1/models", headers={"Host": "evil.example"})).status == 421
+
+
+def test_base_url_of_all_ipv6_addresses_is_the_loopback_one():
+    assert Emulator(host="::", port=80).base_url == "http://[::1]:80"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])
+def test_key_of_an_emulator_that_others_can_reach_is_a_secret(host):
+    """The key of a loopback emulator can be guessed: it is the same for every seed."""
+    first, second = Emulator(host=host), Emulator(host=host)
+    assert first.api_key != second.api_key
+    assert first.api_key not in {Emulator().api_key, second.api_key}
+    assert re.fullmatch("sk-emulator-[0-9a-f]{32}", first.api_key)
+    assert Emulator(host=host, api_key="sk-mine").api_key == "sk-mine"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.9", "::1"])
+def test_key_of_a_loopback_emulator_is_that_of_its_seed(host):
+    assert Emulator(host=host).api_key == Emulator().api_key
 
 
 async def test_localhost_and_ipv6_loopback_are_served(client_of):

@@ -1,0 +1,68 @@
+"""Which Host headers are served: protection against DNS rebinding.
+
+A page in a browser can make its own name resolve to the address of the emulator, and is then allowed to read
+the answers. The browser still sends that name as `Host`, so foreign names are refused. An address in the header
+is not the name of a page that was rebound, and ports change on the way (`ssh -L`, `docker -p`): all addresses
+and all ports are served.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+_HEADER = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
+_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
+
+
+class Hosts:
+    """The names of an emulator.
+
+    Args:
+        host: Where it listens.
+        allowed: Further names, without ports.
+
+    Raises:
+        ValueError: `host` is empty, or `allowed` holds something else than names.
+    """
+
+    def __init__(self, host: str, allowed: Iterable[str]) -> None:
+        if not host:
+            raise ValueError("host must be an address or a name; 0.0.0.0 is every address of this machine")
+        self._names = frozenset({"localhost", _plain(host), *_read(allowed)})
+
+    def accept(self, header: str) -> bool:
+        """Whether a request with this Host header is served."""
+        match = _HEADER.fullmatch(header)
+        if match is None:
+            return False
+        if match["v6"]:
+            return _is_address(match["v6"], 6)
+        return _plain(match["host"]) in self._names or _is_address(match["host"], 4)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to a listener at `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(allowed: Iterable[object]) -> Iterable[str]:
+    if isinstance(allowed, str):
+        raise ValueError("allowed_hosts takes several names, e.g. {'emulator'}")  # noqa: TRY004 - one kind
+    for name in allowed:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"allowed_hosts takes names without scheme, port or wildcard; got {name!r}")
+        yield _plain(name)
+
+
+def _plain(name: str) -> str:
+    return name.lower().rstrip(".")
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
