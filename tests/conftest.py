@@ -6,7 +6,10 @@ import struct
 import zlib
 from contextlib import asynccontextmanager
 
+import aiohttp
+import attrs
 import pytest
+from aiohttp import web
 from PIL import Image
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
@@ -66,3 +69,59 @@ def picture():
         return raw[:-12] + chunk + raw[-12:]
 
     return make
+
+
+@attrs.define(eq=False)
+class Gateway:
+    """A reverse proxy that serves the API below a path, and notes what it is sent.
+
+    Attributes:
+        target: Origin of the API.
+        is_rewriting: Whether it puts its path before the `poll_url`s in the API's answers.
+        requests: Path and headers of each request.
+    """
+
+    target: str
+    prefix: str = "/lemon"
+    is_rewriting: bool = False
+    requests: list = attrs.field(factory=list)
+    origin: str = ""
+    http: aiohttp.ClientSession | None = None
+
+    @property
+    def base_url(self):
+        return f"{self.origin}{self.prefix}"
+
+    @property
+    def paths(self):
+        return [path for path, _ in self.requests]
+
+    async def handle(self, request):
+        self.requests.append((request.raw_path, request.headers))
+        if not request.raw_path.startswith(f"{self.prefix}/"):
+            return web.Response(status=404, text="nothing is served here")
+        path = request.raw_path.removeprefix(self.prefix)
+        headers = {name: value for name, value in request.headers.items() if name not in {"Host", "Content-Length"}}
+        body = await request.read()
+        async with self.http.request(
+            request.method, f"{self.target}{path}", headers=headers, data=body, allow_redirects=False
+        ) as answer:
+            content = await answer.read()
+            if self.is_rewriting:
+                content = content.replace(b'"/v1/', f'"{self.prefix}/v1/'.encode())
+            kept = {name: answer.headers[name] for name in ("Content-Type", "Location") if name in answer.headers}
+            return web.Response(status=answer.status, body=content, headers=kept)
+
+
+@pytest.fixture
+async def gateway(emulator):
+    """A gateway that serves the emulator below `/lemon`."""
+    proxy = Gateway(emulator.base_url)
+    runner = web.ServerRunner(web.Server(proxy.handle, access_log=None))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    proxy.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with aiohttp.ClientSession() as proxy.http:
+        yield proxy
+    await runner.cleanup()

@@ -1,20 +1,26 @@
 """Which addresses the library may talk to.
 
-The key goes to one origin. Everything the service sends as an address is hostile until it has passed here:
-`resolve_poll_url` for what is called with the key, `find_link_fault` for what is fetched without it.
+The key goes to one origin, and there only below the path of the base URL. Everything the service sends as an address
+is hostile until it has passed here: `resolve_poll_url` for what is called with the key, `find_link_fault` for what is
+fetched without it.
 """
 
 import ipaddress
 import re
+from collections.abc import Set as AbstractSet
 from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from lemon_async.api.quoting import quoted
 
 __all__ = [
     "DEFAULT_ORIGIN",
     "find_link_fault",
     "find_remote_fault",
     "is_loopback",
+    "is_named",
     "one_segment",
     "parse_base_url",
+    "parse_http_hosts",
     "poll_path",
     "redact",
     "resolve_poll_url",
@@ -26,6 +32,9 @@ DEFAULT_ORIGIN = "https://api.lemondata.cc"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # RFC 3986 `pchar`, "/" and a query: no backslash, white space, control character, fragment or non-ASCII.
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/-]+(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
+# Without "%": a path has one spelling, and what it is compared with has the same.
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
+_ENDPOINT = re.compile(r"/v1(/(images|tasks|files|models)(/.*)?)?$")
 _PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII without backslash
 _HOST = re.compile(r"(.*@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 _BROKEN_PORT = re.compile(r"^([^/]*//)[^/:\[\]]*:(?![0-9]*(/|$)).*", re.DOTALL)  # a password with "/", "?" or "#" in it
@@ -35,14 +44,18 @@ _HOME_DOMAINS = (".localhost", ".local", ".internal", ".localdomain", ".home.arp
 _LONGEST_ID = 512
 
 
-def parse_base_url(value: str) -> str:
-    """Return the origin of `value`, `scheme://host[:port]`.
+def parse_base_url(value: str, http_hosts: AbstractSet[str] = frozenset()) -> str:
+    """Return the base of all requests, `scheme://host[:port][/path]`: each adds a path that begins with `/v1`.
 
-    A trailing `/v1`, as OpenAI clients spell it, is taken off.
+    A trailing slash is removed, and so is a trailing `/v1`, which OpenAI clients expect.
+
+    Args:
+        value: The URL.
+        http_hosts: From `parse_http_hosts`; these hosts need no https.
 
     Raises:
-        ValueError: With what to change, for anything but https (or http to a loopback address) without
-            credentials, query, fragment or another path.
+        ValueError: With what to change, for anything but https (or http to a loopback address or a named host) with a
+            plain path or none, without credentials, query and fragment.
     """
     parts = _split(value)
     if parts is None or not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
@@ -51,25 +64,56 @@ def parse_base_url(value: str) -> str:
         raise ValueError("must not hold credentials; pass the key as api_key")
     if "?" in value or "#" in value:
         raise ValueError("must not have a query or a fragment")
-    if parts.path.rstrip("/") not in {"", "/v1"}:
-        raise ValueError("must not have a path: poll addresses are relative to the origin")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError("must use https, or the key could be read on the way (http is for loopback only)")
-    return _origin(parts)
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    if _ENDPOINT.search(path):
+        raise ValueError("must be the part before /v1: the path of each request is added to it")
+    if not _BASE_PATH.fullmatch(path) or _climbs(path):
+        raise ValueError("must have a plain path such as /lemon, or none")
+    if parts.scheme == "http" and not (is_loopback(parts.hostname) or _is_named(parts, http_hosts)):
+        raise ValueError(
+            "must use https, or the key could be read on the way; plain http is for loopback, and for hosts that are "
+            f"named: allow_http={{{_bracketed(parts.hostname)!r}}}"
+        )
+    return _origin(parts) + path
 
 
-def resolve_poll_url(origin: str, poll_url: str) -> str:
-    """Return the path and query to poll at `origin` ("Get image status": "prefer calling that exact URL").
+def parse_http_hosts(value: object) -> frozenset[str]:
+    """Return the hosts that plain http may be used for, as `host` or `host:port` in lower case.
 
     Raises:
-        ValueError: When it leads, or could be read as leading, anywhere but to that origin.
+        TypeError: It is no set.
+        ValueError: An entry is neither a host nor a host and port.
     """
+    if not isinstance(value, AbstractSet):
+        raise TypeError(f"must be a set of hosts such as {{'emulator'}}, not {quoted(value)}")
+    return frozenset(_http_host(entry) for entry in value)
+
+
+def is_named(host: str, port: int | None, http_hosts: AbstractSet[str]) -> bool:
+    """Tell whether plain http is permitted to a host at a port."""
+    name = _bracketed(host.lower())
+    return not http_hosts.isdisjoint({name, f"{name}:{port}"})
+
+
+def resolve_poll_url(base_url: str, poll_url: str) -> str:
+    """Return the path and query to poll, relative to `base_url` ("Get image status": "prefer calling that exact URL").
+
+    A `poll_url` is relative to the origin. Behind a gateway the base URL has a path. A `poll_url` that begins with that
+    path is called exactly; any other comes from a service that does not know the path, and is called below it. Nothing
+    beside the path is ever called.
+
+    Raises:
+        ValueError: When it leads, or could be read as leading, anywhere but to the origin and path of `base_url`.
+    """
+    prefix = urlsplit(base_url).path
     path = poll_url
     if not poll_url.startswith("/"):
         parts = _split(poll_url)
-        if parts is None or "@" in parts.netloc or not parts.hostname or _origin(parts) != origin:
+        if parts is None or "@" in parts.netloc or not parts.hostname or _origin(parts) + prefix != base_url:
             raise ValueError("it leaves the API's origin")
         path = poll_url[len(f"{parts.scheme}://{parts.netloc}") :]
+    if path.startswith(f"{prefix}/"):
+        path = path.removeprefix(prefix)
     if not _PATH.fullmatch(path) or _climbs(path.partition("?")[0]):
         raise ValueError("it is not a plain path")
     return path
@@ -98,8 +142,8 @@ def one_segment(word: str) -> str:
     return quote(word, safe="")
 
 
-def poll_path(origin: str, task_id: str | None, poll_url: str | None) -> tuple[str, str | None]:
-    """Return where to poll a task, and why its `poll_url` is not used, if it has one that must not be.
+def poll_path(base_url: str, task_id: str | None, poll_url: str | None) -> tuple[str, str | None]:
+    """Return where to poll a task below `base_url`, and why its `poll_url` is not used, if it has one that must not be.
 
     Raises:
         ValueError: When neither the address nor the id can be polled.
@@ -107,27 +151,31 @@ def poll_path(origin: str, task_id: str | None, poll_url: str | None) -> tuple[s
     fault = None
     if poll_url:
         try:
-            return resolve_poll_url(origin, poll_url), None
+            return resolve_poll_url(base_url, poll_url), None
         except ValueError as refusal:
             fault = str(refusal)
     return task_path(task_id or ""), fault
 
 
-def find_link_fault(url: str, *, allow_loopback: bool) -> str | None:
+def find_link_fault(
+    url: str, *, allow_loopback: bool, own_host: str | None = None, http_hosts: AbstractSet[str] = frozenset()
+) -> str | None:
     """Return why `url` must not be fetched, or `None` when it may.
 
     Args:
         url: A result link, or where it redirects to.
         allow_loopback: Whether the API itself is on loopback, so that its links may be.
+        own_host: Host of the API, which may be in a private network.
+        http_hosts: From `parse_http_hosts`; these may be in a private network, too, and need no https.
     """
     parts = _split(url)
     if parts is None or not parts.hostname or "@" in parts.netloc:
         return "it is not a plain https address"
-    if allow_loopback and is_loopback(parts.hostname):
+    if (allow_loopback and is_loopback(parts.hostname)) or _is_named(parts, http_hosts):
         return None if parts.scheme in _DEFAULT_PORTS else "it is not a web address"
     if parts.scheme != "https":
         return "it does not use https"
-    if _is_private(parts.hostname):
+    if parts.hostname != own_host and _is_private(parts.hostname):
         return "it points into a private network"
     return None
 
@@ -179,17 +227,39 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _origin(parts: SplitResult) -> str:
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    port = parts.port if parts.port is not None else _DEFAULT_PORTS.get(parts.scheme)
+    port = _port(parts)
     suffix = "" if port == _DEFAULT_PORTS.get(parts.scheme) else f":{port}"
-    return f"{parts.scheme}://{host}{suffix}"
+    return f"{parts.scheme}://{_bracketed(parts.hostname or '')}{suffix}"
+
+
+def _port(parts: SplitResult) -> int | None:
+    return parts.port if parts.port is not None else _DEFAULT_PORTS.get(parts.scheme)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_named(parts: SplitResult, http_hosts: AbstractSet[str]) -> bool:
+    return is_named(parts.hostname or "", _port(parts), http_hosts)
+
+
+def _http_host(entry: object) -> str:
+    parts = _split(f"http://{entry}") if isinstance(entry, str) else None
+    if parts is None or parts.netloc != entry or "@" in parts.netloc or not parts.hostname:
+        raise ValueError(f"{quoted(entry)} is no host, or host and port, such as 'emulator:8000'")
+    host = _bracketed(parts.hostname)
+    return host if parts.port is None else f"{host}:{parts.port}"
 
 
 def _climbs(path: str) -> bool:
-    """Tell whether a path holds `.` or `..` segments, in plain or percent-encoded once or twice."""
-    decoded = unquote(unquote(path))
-    return not decoded.isprintable() or any(part in {".", ".."} for part in re.split(r"[/\\]", decoded))
+    """Tell whether a path holds `.` or `..` segments, in plain or percent-encoded up to three times.
+
+    Some servers cut a segment at ";" before they look at it.
+    """
+    decoded = unquote(unquote(unquote(path)))
+    segments = re.split(r"[/\\]", decoded)
+    return not decoded.isprintable() or any(segment.partition(";")[0] in {".", ".."} for segment in segments)
 
 
 def _is_private(host: str) -> bool:

@@ -17,7 +17,7 @@ from lemon_async.cli.jobs import exit_code_of
 from lemon_async.cli.telling import complain
 from lemon_async.client.key import KEY_VARIABLE, ApiKey
 from lemon_async.client.session import LemonSession
-from lemon_async.client.settings import find_origin
+from lemon_async.client.settings import find_base_url
 from lemon_async.emulator import Emulator
 from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
@@ -43,7 +43,7 @@ class Access:
         found = problems_of(partial(PollPolicy, deadline_s=self.deadline_s))
         if self.is_emulated:
             return found
-        settings = problems_of(lambda: find_origin(self.base_url, ApiKey.from_environment()))
+        settings = problems_of(lambda: find_base_url(self.base_url, ApiKey.from_environment()))
         if environ.get(KEY_VARIABLE):
             return found + settings
         return (_MISSING_KEY, *found, *(problem for problem in settings if problem.field != "api_key"))

@@ -14,7 +14,7 @@ def line(engine: Engine) -> str:
     """Return the session of an engine as one line."""
     state = "closed" if engine.life.is_closed else "open"
     return (
-        f"<LemonSession {engine.origin} [{state} | {engine.submissions.under_way} submits | "
+        f"<LemonSession {engine.base_url} [{state} | {engine.submissions.under_way} submits | "
         f"{len(engine.poller)} tasks pending, {engine.poller.under_way} polls]>"
     )
 
@@ -23,7 +23,7 @@ def table(engine: Engine) -> str:
     """Return the session of an engine as a piece of HTML."""
     spent = engine.tasks.account.spent(engine.submissions.doubted)
     rows = (
-        ("origin", engine.origin),
+        ("base URL", engine.base_url),
         ("state", "closed" if engine.life.is_closed else "open"),
         ("requests per minute", _pace(engine)),
         ("pending tasks", _statuses(engine)),

@@ -8,6 +8,7 @@ may be another asyncio task each time. Who does not come back holds nothing beyo
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -42,7 +43,8 @@ class Downloads:
         connect_s: Bound of name look-up, TCP and TLS.
         limit: Number of downloads under way at once.
         allow_loopback: Whether links to this machine are followed, as they must be for an API on this machine.
-        own_host: Host of the API, whose name may lead into a private network.
+        own_host: Host of the API, which may be in a private network.
+        http_hosts: Hosts that need no https and may be in a private network; see `parse_http_hosts`.
         mask: What takes the key out of what a host says, should it be that of the API.
         pause_s: Seconds before what broke is asked for again; more after each attempt that brought nothing.
         pause: What waits for them.
@@ -56,6 +58,7 @@ class Downloads:
         limit: int,
         allow_loopback: bool,
         own_host: str | None = None,
+        http_hosts: AbstractSet[str] = frozenset(),
         mask: Mask = str,
         pause_s: float = _PAUSE_S,
         pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
@@ -64,12 +67,18 @@ class Downloads:
         self._pause_s = pause_s
         self._pause = pause
         self._slots = anyio.Semaphore(limit)
-        self._links = Links(connect_s=connect_s, allow_loopback=allow_loopback, own_host=own_host, mask=mask)
+        self._links = Links(
+            connect_s=connect_s, allow_loopback=allow_loopback, own_host=own_host, http_hosts=http_hosts, mask=mask
+        )
 
     @property
     def under_way(self) -> int:
         """How many answers are arriving."""
         return len(self._links.open_answers)
+
+    def can_follow(self, url: str) -> bool:
+        """Tell whether a link may be followed; the address alone is looked at."""
+        return self._links.find_fault(url) is None
 
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a link; what breaks in transit is fetched again.

@@ -35,22 +35,24 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        origin, durations = settings.checked()
-        self.origin: str = origin
+        base_url, http_hosts, durations = settings.checked()
+        self.base_url: str = base_url
         self.durations: Durations = durations
         timeouts = settings.timeouts
         self.gate: Gate = Gate(Budget(settings.requests_per_minute))
-        self.transport: Transport = Transport(self.origin, settings.key, timeouts=timeouts, gate=self.gate)
+        self.transport: Transport = Transport(self.base_url, settings.key, timeouts=timeouts, gate=self.gate)
         self.submissions: Submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
         self.poller: Poller = Poller(
             self.transport, settings.polling, self.gate, durations=self.durations, limit=settings.max_polls
         )
+        host = urlsplit(self.base_url).hostname or ""
         downloads = Downloads(
             total_s=timeouts.download_s,
             connect_s=timeouts.connect_s,
             limit=settings.max_downloads,
-            allow_loopback=is_loopback(urlsplit(self.origin).hostname or ""),
-            own_host=urlsplit(self.origin).hostname,
+            allow_loopback=is_loopback(host),
+            own_host=host,
+            http_hosts=http_hosts,
             mask=settings.key.mask,
         )
         self.calls: Calls = Calls(self.transport, settings.retry)
@@ -63,7 +65,7 @@ class Engine:
         self.life: Lifetime = Lifetime(
             (self.fan_outs, self.transport, downloads, self.poller), close_s=timeouts.close_s
         )
-        self.tasks: TaskRegistry = TaskRegistry(self.life, self.origin, self.calls, self.poller, downloads)
+        self.tasks: TaskRegistry = TaskRegistry(self.life, self.base_url, self.calls, self.poller, downloads)
         self._check_contracts = settings.check_contracts
 
     async def submit(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 
@@ -95,17 +96,27 @@ class Links:
     Args:
         connect_s: Bound of name look-up, TCP and TLS.
         allow_loopback: Whether links to this machine are followed.
-        own_host: Host of the API, whose name may lead into a private network.
+        own_host: Host of the API, which may be in a private network.
+        http_hosts: Hosts that need no https and may be in a private network.
         mask: What takes the key out of what a host says.
     """
 
-    def __init__(self, *, connect_s: float, allow_loopback: bool, own_host: str | None, mask: Mask) -> None:
+    def __init__(
+        self,
+        *,
+        connect_s: float,
+        allow_loopback: bool,
+        own_host: str | None,
+        http_hosts: AbstractSet[str],
+        mask: Mask,
+    ) -> None:
         self.is_closed: bool = False
         self.mask: Mask = mask
         self.open_answers: set[aiohttp.ClientResponse] = set()
         self._connect_s = connect_s
         self._allow_loopback = allow_loopback
         self._own_host = own_host
+        self._http_hosts = http_hosts
         self._http: aiohttp.ClientSession | None = None
         self._resolver: PublicResolver | None = None
 
@@ -124,6 +135,12 @@ class Links:
         self.open_answers.discard(answer)
         answer.close()
 
+    def find_fault(self, url: str) -> str | None:
+        """Return why a link must not be followed, or `None` when it may."""
+        return find_link_fault(
+            url, allow_loopback=self._allow_loopback, own_host=self._own_host, http_hosts=self._http_hosts
+        )
+
     async def follow(
         self, url: str, headers: Mapping[str, str], deadline: Deadline
     ) -> tuple[aiohttp.ClientResponse, str]:
@@ -136,7 +153,7 @@ class Links:
         link = url
         for _ in range(_MAX_REDIRECTS + 1):
             fault = "the session is closed" if self.is_closed else None
-            fault = fault or find_link_fault(link, allow_loopback=self._allow_loopback)
+            fault = fault or self.find_fault(link)
             if fault is not None:
                 raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
             answer, target = await self._guarded(link, deadline, self._ask(link, headers))
@@ -193,6 +210,8 @@ class Links:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_s)
-            self._resolver = PublicResolver(allow_loopback=self._allow_loopback, own_host=self._own_host)
+            self._resolver = PublicResolver(
+                allow_loopback=self._allow_loopback, own_host=self._own_host, http_hosts=self._http_hosts
+            )
             self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, resolver=self._resolver, timeout=timeout)
         return self._http

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -12,7 +11,7 @@ from lemon_async.api.pictures import PictureFacts
 from lemon_async.api.refusals import api_error
 from lemon_async.api.requests import Request
 from lemon_async.api.response import Response
-from lemon_async.api.urls import find_link_fault, is_loopback, poll_path, task_path
+from lemon_async.api.urls import poll_path, task_path
 from lemon_async.api.wire import Alive, read_poll
 from lemon_async.client.calls import Calls
 from lemon_async.client.download import Downloads
@@ -36,7 +35,7 @@ class TaskRegistry:
     """Makes the handles, one for each task, and does what they ask for."""
 
     _life: Lifetime
-    _origin: str
+    _base_url: str
     _calls: Calls
     _poller: Poller
     _downloads: Downloads
@@ -56,7 +55,7 @@ class TaskRegistry:
         found = parse_reference(reference)
         snapshot = TaskSnapshot(status="pending", **attrs.asdict(found))
         try:
-            path, fault = poll_path(self._origin, found.task_id, found.poll_url)
+            path, fault = poll_path(self._base_url, found.task_id, found.poll_url)
         except ValueError as refusal:
             raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
         if fault:
@@ -100,14 +99,13 @@ class TaskRegistry:
 
     def can_follow(self, url: str) -> bool:
         """Tell whether a result link may be followed; a look at the address alone."""
-        is_local = is_loopback(urlsplit(self._origin).hostname or "")
-        return find_link_fault(url, allow_loopback=is_local) is None
+        return self._downloads.can_follow(url)
 
     async def ask(self, maker: Maker) -> Sequence[ImageData]:
         """Return the pictures of a finished task as the service tells them now; nothing if it does not."""
         self._check_open()
         try:
-            path, _ = poll_path(self._origin, maker.id, maker.poll_url)
+            path, _ = poll_path(self._base_url, maker.id, maker.poll_url)
             snapshot = await self._calls.read(path, _read_snapshot)
         except (ValueError, ApiError, TransportError) as failure:
             logger.warning("task %s was not asked for fresh links: %s", maker.id, failure)

@@ -3,11 +3,12 @@
 import errno
 import ipaddress
 import socket
+from collections.abc import Set as AbstractSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from lemon_async.api.urls import find_link_fault
+from lemon_async.api.urls import find_link_fault, is_named
 
 __all__ = ["LeadsInside", "PublicResolver"]
 
@@ -29,11 +30,15 @@ class PublicResolver(AbstractResolver):
     Args:
         allow_loopback: Whether names may lead to this machine.
         own_host: The host of the API, which may be anywhere.
+        http_hosts: Hosts that the user has named, which may be anywhere, too.
     """
 
-    def __init__(self, *, allow_loopback: bool, own_host: str | None) -> None:
+    def __init__(
+        self, *, allow_loopback: bool, own_host: str | None, http_hosts: AbstractSet[str] = frozenset()
+    ) -> None:
         self._allow_loopback = allow_loopback
         self._own_host = own_host
+        self._http_hosts = http_hosts
         self._names: AbstractResolver = aiohttp.DefaultResolver()
 
     async def resolve(
@@ -46,7 +51,7 @@ class PublicResolver(AbstractResolver):
             OSError: The name is not known.
         """
         found = await self._names.resolve(host, port, family)
-        if host == self._own_host:
+        if host.lower() == self._own_host or is_named(host, port, self._http_hosts):
             return found
         public = [address for address in found if self._is_public(address["host"])]
         if found and not public:

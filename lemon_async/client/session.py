@@ -1,6 +1,7 @@
 """`LemonSession`: the object users hold, and the owner of everything that runs for them."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -48,8 +49,12 @@ class LemonSession(Lookups):
 
     Args:
         api_key: The key; by default the environment variable `LEMONDATA_API_KEY`.
-        base_url: Origin of the API; by default the environment variable `LEMONDATA_BASE_URL`, or else
-            `https://api.lemondata.cc`. Plain http only for loopback.
+        base_url: Where the API is: requests go to `<base_url>/v1/...`, a trailing slash or `/v1` is ignored. By
+            default the environment variable `LEMONDATA_BASE_URL`, or else `https://api.lemondata.cc`. A gateway's may
+            have a path. A gateway that repeats requests by itself can pay twice: turn its retries off.
+        allow_http: Hosts, as `host` or `host:port`, that may be talked to without encryption, in `base_url` and in
+            result links, such as `{"emulator"}`; they may be in a private network. The key, prompts and pictures can
+            be read on the way. Loopback is always allowed.
         polling: How pending tasks are looked after.
         retry: When a request is sent again: a paid one only if it was provably not sold.
         timeouts: Bounds of each exchange with the network.
@@ -73,6 +78,7 @@ class LemonSession(Lookups):
         api_key: str | None = None,
         *,
         base_url: str | None = None,
+        allow_http: AbstractSet[str] = frozenset(),
         polling: PollPolicy = PollPolicy(),
         retry: RetryPolicy = RetryPolicy(),
         timeouts: Timeouts = Timeouts(),
@@ -87,6 +93,7 @@ class LemonSession(Lookups):
         del api_key  # a traceback that shows local variables must not show it
         settings = Settings(
             base_url=base_url,
+            allow_http=allow_http,
             key=key,
             polling=polling,
             retry=retry,
@@ -99,7 +106,7 @@ class LemonSession(Lookups):
             durations=durations,
         )
         self._engine = Engine(settings)
-        self.base_url: str = self._engine.origin
+        self.base_url: str = self._engine.base_url
         self.files: Files = Files(self._engine.calls, self._check_usable, download_s=timeouts.download_s)
 
     async def generate(

@@ -2,19 +2,20 @@
 
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import attrs
 
 from lemon_async.api.errors import ContractError, Problem
-from lemon_async.api.urls import DEFAULT_ORIGIN, parse_base_url
+from lemon_async.api.urls import DEFAULT_ORIGIN, parse_base_url, parse_http_hosts
 from lemon_async.client.key import ApiKey
 from lemon_async.client.transport import Timeouts
 from lemon_async.pace.durations import Durations
 from lemon_async.pace.retry import RetryPolicy
 from lemon_async.pace.schedule import PollPolicy
 
-__all__ = ["BASE_URL_VARIABLE", "Settings", "find_origin"]
+__all__ = ["BASE_URL_VARIABLE", "Settings", "find_base_url"]
 
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 _LIMITS = ("requests_per_minute", "max_submits", "max_polls", "max_downloads")
@@ -26,6 +27,7 @@ class Settings:
     """What `LemonSession` was given; see there."""
 
     base_url: str | None
+    allow_http: AbstractSet[str]
     key: ApiKey
     polling: PollPolicy
     retry: RetryPolicy
@@ -37,16 +39,16 @@ class Settings:
     check_contracts: bool
     durations: Mapping[str, Any] | None
 
-    def checked(self) -> tuple[str, Durations]:
-        """Return the origin to talk to, and what is known of how long jobs last.
+    def checked(self) -> tuple[str, frozenset[str], Durations]:
+        """Return the base of all requests, the hosts that need no https, and what is known of how long jobs last.
 
         Raises:
             ContractError: With all that is wrong.
         """
-        origin, durations = "", Durations()
+        base_url, http_hosts, durations = "", frozenset[str](), Durations()
         problems: list[Problem] = []
         try:
-            origin = find_origin(self.base_url, self.key)
+            base_url, http_hosts = find_base_url(self.base_url, self.key, self.allow_http)
         except ContractError as refusal:
             problems += refusal.problems
         for name in _LIMITS:
@@ -64,20 +66,26 @@ class Settings:
                 problems += refusal.problems
         if problems:
             raise ContractError(problems=tuple(problems))
-        return origin, durations
+        return base_url, http_hosts, durations
 
 
-def find_origin(base_url: str | None, key: ApiKey) -> str:
-    """Return the origin that a key is sent to.
+def find_base_url(
+    base_url: str | None, key: ApiKey, allow_http: AbstractSet[str] = frozenset()
+) -> tuple[str, frozenset[str]]:
+    """Return where a key is sent to, and the hosts that need no https.
 
     Raises:
-        ContractError: The key or the address cannot work.
+        ContractError: The key, the URL or a host cannot work.
     """
-    problems = key.problems()
+    problems, http_hosts, found = key.problems(), frozenset[str](), ""
     try:
-        origin = parse_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN)
+        http_hosts = parse_http_hosts(allow_http)
+    except (TypeError, ValueError) as fault:
+        problems.append(Problem("allow_http", str(fault)))
+    try:
+        found = parse_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN, http_hosts)
     except ValueError as fault:
-        raise ContractError(problems=(*problems, Problem("base_url", str(fault)))) from None
+        problems.append(Problem("base_url", str(fault)))
     if problems:
         raise ContractError(problems=tuple(problems))
-    return origin
+    return found, http_hosts

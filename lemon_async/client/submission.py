@@ -259,7 +259,7 @@ class Submissions:
         if snapshot.task_id is None or snapshot.is_done:
             return ""
         try:
-            path, fault = poll_path(self._transport.origin, snapshot.task_id, snapshot.poll_url)
+            path, fault = poll_path(self._transport.base_url, snapshot.task_id, snapshot.poll_url)
         except ValueError:
             name = snapshot.task_id[:80]
             reason = f"it was accepted as task {name!r}, but neither that nor its poll_url can be polled"

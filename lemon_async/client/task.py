@@ -12,6 +12,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol
 
+import attrs
+
 from lemon_async.api.errors import (
     ContractError,
     LemonError,
@@ -199,7 +201,10 @@ class ImageTask:
         """
         if self.id is None:
             raise SessionMisuse(message="the service answered inline: there is no task to resume")
-        return self._reference.token()
+        reference = self._reference
+        if reference.poll_url and self._path:  # relative to the base URL, which may be another where it is used
+            reference = attrs.evolve(reference, poll_url=self._path)
+        return reference.token()
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Take in an answer of the service; a task that is over stays as it is."""

@@ -58,14 +58,14 @@ class Transport:
     """The API side of one session; opens its connections when they are first needed.
 
     Args:
-        origin: Where the key may go, as `scheme://host[:port]`.
+        base_url: Where the key may go, as `scheme://host[:port][/path]`; every path is added to it.
         key: The key.
         timeouts: Bounds of each exchange.
         gate: Where every request waits for its turn.
     """
 
-    def __init__(self, origin: str, key: ApiKey, *, timeouts: Timeouts, gate: Gate) -> None:
-        self.origin: str = origin
+    def __init__(self, base_url: str, key: ApiKey, *, timeouts: Timeouts, gate: Gate) -> None:
+        self.base_url: str = base_url
         self._key = key
         self._timeouts = timeouts
         self._gate = gate
@@ -181,7 +181,7 @@ class Transport:
             async with exchange.deadline():
                 exchange.arrived = arrived = await self._session(has_effect=method != "GET").request(
                     method,
-                    URL(self.origin + path, encoded=True),
+                    URL(self.base_url + path, encoded=True),
                     data=body.data if body else None,
                     headers=body.headers if body else None,
                     allow_redirects=False,

@@ -24,7 +24,7 @@ async def until(condition):
 
 def test_session_that_has_done_nothing_says_so():
     facts = shown(LemonSession("sk-x", base_url="http://127.0.0.1:1"))
-    assert facts["origin"] == "http://127.0.0.1:1"
+    assert facts["base URL"] == "http://127.0.0.1:1"
     assert facts["state"] == "open"
     assert facts["requests per minute"] == "not known yet"
     assert facts["pending tasks"] == "none"

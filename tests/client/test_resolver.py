@@ -5,9 +5,10 @@ import socket
 
 import pytest
 
-from lemon_async import DownloadError
+from lemon_async import DownloadError, LemonSession, PollPolicy
 from lemon_async.client.download import Downloads
 from lemon_async.client.resolver import LeadsInside, PublicResolver
+from lemon_async.emulator import Emulator, Redirect, Result
 
 
 class LoopOfNames(asyncio.SelectorEventLoop):
@@ -89,6 +90,14 @@ def test_host_of_the_api_may_be_anywhere():
         resolve("10.0.0.1", own_host="api.test")
 
 
+def test_host_that_is_named_may_be_anywhere():
+    """With all of its ports, or the one that is named."""
+    assert resolve("10.0.0.1", host="CDN.test", http_hosts={"cdn.test"}) == ["10.0.0.1"]
+    assert resolve("10.0.0.1", host="cdn.test", http_hosts={"cdn.test:443"}) == ["10.0.0.1"]
+    with pytest.raises(LeadsInside):
+        resolve("10.0.0.1", host="cdn.test", http_hosts={"cdn.test:444", "api.test"})
+
+
 def download(table, url, **options):
     """Return how the download of an https link ends, and the names that were looked up."""
 
@@ -126,3 +135,50 @@ def test_host_of_the_api_is_connected_to_at_the_address_that_was_looked_up():
     error, asked = download({"api.test": ["127.0.0.1"]}, f"https://api.test:{port}/1.png", own_host="api.test")
     assert error.reason.startswith(f"cannot connect to api.test:{port}")
     assert asked == ["api.test"]
+
+
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20)
+
+
+def with_named_emulator(work, named="emulator"):
+    """Run `work(emulator, session)` with an emulator that the session reaches as `http://emulator:<port>`."""
+
+    async def run():
+        async with Emulator(speed=6000, durations=30.0, allow_remote=True) as emulator:
+            port = emulator.base_url.rpartition(":")[2]
+            options = {"base_url": f"http://emulator:{port}", "allow_http": {named.format(port=port)}}
+            async with LemonSession(emulator.api_key, polling=QUICK, **options) as session:
+                await work(emulator, session)
+
+    table = {"emulator": ["127.0.0.1"], "other": ["127.0.0.1"]}
+    with asyncio.Runner(loop_factory=lambda: LoopOfNames(table)) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("named", ["emulator", "emulator:{port}"])
+def test_emulator_on_a_named_host_sells_is_polled_and_its_links_are_followed(named):
+    """Its address is in a private network, where no other link may lead."""
+
+    async def work(_emulator, session):
+        images = await session.generate("a cat", model="flux-pro")
+        assert images[0].url.startswith(f"{session.base_url}/cdn/")
+        assert len(await images[0].read()) > 0
+
+    with_named_emulator(work, named)
+
+
+@pytest.mark.parametrize("way", ["link", "redirect"])
+@pytest.mark.parametrize("place", ["http://other:{port}/1.png", "http://127.0.0.1:{port}/1.png", "http://emulator:1/"])
+def test_named_host_and_port_lead_to_no_other_by_plain_http(way, place):
+    async def work(emulator, session):
+        url = place.format(port=emulator.base_url.rpartition(":")[2])
+        if way == "link":
+            emulator.fault("submit", Result([{"url": url}]))
+        else:
+            emulator.fault("cdn", Redirect(url))
+        images = await session.generate("a cat", model="flux-pro")
+        with pytest.raises(DownloadError, match="not followed, because it does not use https"):
+            await images[0].read()
+        assert not any(seen.path == "/1.png" for seen in emulator.requests)
+
+    with_named_emulator(work, "emulator:{port}")

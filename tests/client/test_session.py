@@ -91,11 +91,25 @@ def test_missing_key_is_told_where_to_come_from():
         ("http://localhost:8080/v1", "http://localhost:8080"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://[::1]:8080", "http://[::1]:8080"),
+        ("https://gateway.test/lemon/v1/", "https://gateway.test/lemon"),
         (None, "https://api.lemondata.cc"),
     ],
 )
 def test_address_is_read_as_openai_clients_spell_it(base_url, origin):
     assert LemonSession("sk-x", base_url=base_url).base_url == origin
+
+
+def test_plain_http_needs_a_host_that_is_named():
+    assert LemonSession("sk-x", base_url="http://emulator:80", allow_http={"emulator"}).base_url == "http://emulator"
+    with pytest.raises(ContractError, match=r"allow_http=\{'emulator'\}"):
+        LemonSession("sk-x", base_url="http://emulator", allow_http={"other"})
+
+
+@pytest.mark.parametrize("given", ["emulator", ["emulator"], {"http://emulator"}, {"*"}], ids=repr)
+def test_host_for_plain_http_that_cannot_work_is_refused(given):
+    with pytest.raises(ContractError, match="allow_http: ") as caught:
+        LemonSession("sk-x", base_url="https://emulator", allow_http=given)
+    assert [problem.field for problem in caught.value.problems] == ["allow_http"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +123,8 @@ def test_address_is_read_as_openai_clients_spell_it(base_url, origin):
         ("https://me:sk-x@api.test", "must not hold credentials; pass the key as api_key"),
         ("https://api.test?key=x", "must not have a query or a fragment"),
         ("https://api.test/#x", "must not have a query or a fragment"),
-        ("https://api.test/v2", "must not have a path"),
+        ("https://api.test/v1/images/generations", "must be the part before /v1"),
+        ("https://api.test/a/../b", "must have a plain path such as /lemon, or none"),
         ("http://192.168.0.1", "must use https, or the key could be read on the way"),
     ],
 )

@@ -53,7 +53,7 @@ SENT = NoAnswer("Server disconnected", was_sent=True)
 class ScriptedTransport:
     """A transport whose answers are written down; the last one is repeated."""
 
-    origin = "https://api.test"
+    base_url = "https://api.test"
     is_closed = False
 
     def __init__(self, *outcomes):
