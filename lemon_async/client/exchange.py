@@ -14,7 +14,7 @@ from lemon_async.api.lifting import PIECE_BYTES
 from lemon_async.api.response import Intake, Response, Unpacker
 from lemon_async.client.connections import CheckedConnector, take_buffered
 from lemon_async.client.http import TooLarge, cause_of, reason_of
-from lemon_async.client.key import ApiKey
+from lemon_async.client.key import Secrets
 from lemon_async.client.rounds import rounds
 
 __all__ = ["Answer", "Exchange", "NoAnswer", "NotingConnector"]
@@ -132,7 +132,7 @@ class Answer:
     """
 
     def __init__(
-        self, arrived: aiohttp.ClientResponse, exchange: Exchange, key: ApiKey, note: Callable[[Response], None]
+        self, arrived: aiohttp.ClientResponse, exchange: Exchange, key: Secrets, note: Callable[[Response], None]
     ) -> None:
         self.headers: dict[str, str] = key.without({name.lower(): value for name, value in arrived.headers.items()})
         self._arrived = arrived

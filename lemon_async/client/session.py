@@ -55,6 +55,9 @@ class LemonSession(Lookups):
         allow_http: Hosts, as `host` or `host:port`, that may be talked to without encryption, in `base_url` and in
             result links, such as `{"emulator"}`; they may be in a private network. The key, prompts and pictures can
             be read on the way. Loopback is always allowed.
+        headers: Extra headers of every request to the API, such as the key of a gateway. They go where the key goes:
+            not to result links, and after no redirect. Their values are shown nowhere. Those that the library or HTTP
+            depends on are refused.
         polling: How pending tasks are looked after.
         retry: When a request is sent again: a paid one only if it was provably not sold.
         timeouts: Bounds of each exchange with the network.
@@ -79,6 +82,7 @@ class LemonSession(Lookups):
         *,
         base_url: str | None = None,
         allow_http: AbstractSet[str] = frozenset(),
+        headers: Mapping[str, str] | None = None,
         polling: PollPolicy = PollPolicy(),
         retry: RetryPolicy = RetryPolicy(),
         timeouts: Timeouts = Timeouts(),
@@ -89,8 +93,8 @@ class LemonSession(Lookups):
         check_contracts: bool = True,
         durations: Mapping[str, Any] | None = None,
     ) -> None:
-        key = ApiKey.from_environment() if api_key is None else ApiKey(api_key)
-        del api_key  # a traceback that shows local variables must not show it
+        key = ApiKey.from_environment(headers=headers) if api_key is None else ApiKey(api_key, headers)
+        del api_key, headers  # a traceback that shows local variables must not show them
         settings = Settings(
             base_url=base_url,
             allow_http=allow_http,

@@ -59,7 +59,7 @@ class Transport:
 
     Args:
         base_url: Where the key may go, as `scheme://host[:port][/path]`; every path is added to it.
-        key: The key.
+        key: The key, and the extra headers.
         timeouts: Bounds of each exchange.
         gate: Where every request waits for its turn.
     """
@@ -189,7 +189,7 @@ class Transport:
                 )
         if self.is_closed:  # while the head came: nobody else would wake who reads on
             raise NoAnswer("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
-        answer = Answer(arrived, exchange, self._key, self._take_note)
+        answer = Answer(arrived, exchange, self._key.quoted_in(arrived.status), self._take_note)
         if arrived.status != 429:  # of a stream, the head alone is told
             self._gate.answered(read_rate_headers(answer.headers, received_at=time.time()))
         return answer

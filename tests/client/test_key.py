@@ -105,3 +105,69 @@ def test_short_key_is_not_looked_for():
 
 def test_good_key_has_no_problems():
     assert ApiKey(CANARY).problems() == []
+
+
+# Extra headers, which may hold the key of a gateway
+
+GATEWAY = "gw-canary-9876543210"
+
+
+def key_with(**headers):
+    return ApiKey(CANARY, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_extra_headers_go_over_the_wire_and_show_a_mask():
+    headers = key_with(X_Gateway_Key=GATEWAY, X_Team="a").headers()
+    assert {name: value.encode() for name, value in headers.items()} == {
+        "X-Gateway-Key": GATEWAY.encode(),
+        "X-Team": b"a",
+        "Authorization": b"Bearer " + CANARY.encode(),
+    }
+    assert repr(headers) == "{'X-Gateway-Key': '***', 'X-Team': '***', 'Authorization': '***'}"
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format, lambda key: f"{[key]}"])
+def test_extra_headers_are_shown_as_a_mask(show):
+    assert GATEWAY not in show(key_with(X_Gateway_Key=GATEWAY))
+
+
+def test_extra_headers_that_cannot_be_sent_are_problems_without_their_values():
+    key = ApiKey("", {"Host": GATEWAY, "X-Key": f"{GATEWAY}\r\nX: 1"})
+    assert [problem.field for problem in key.problems()] == ["api_key", "headers", "headers"]
+    assert str(key.problems()[1]) == "headers: Host cannot be set: it belongs to the connection"
+    assert GATEWAY not in str(key.problems())
+    assert set(key.headers()) == {"Authorization"}
+
+
+def test_extra_headers_that_are_no_mapping_are_a_problem():
+    (problem,) = ApiKey(CANARY, f"X-Key: {GATEWAY}").problems()
+    assert str(problem) == "headers: must be a mapping of names to values, such as {'X-Team': 'pictures'}"
+
+
+@pytest.mark.parametrize("status", [100, 301, 401, 404, 502])
+@pytest.mark.parametrize("value", [GATEWAY, f"Bearer {GATEWAY}", f"Basic  {GATEWAY}"])
+def test_value_of_a_header_that_a_refusal_quotes_is_masked(value, status):
+    """With the scheme before it and without."""
+    secrets = key_with(X_Gateway_Key=value).quoted_in(status)
+    assert secrets.mask(f"no {value}, no {GATEWAY}, no {CANARY}") == "no ***, no ***, no ***"
+    assert secrets.without({f"x-{GATEWAY}": GATEWAY, "x-key": CANARY}) == {"x-***": "***", "x-key": "***"}
+    assert GATEWAY not in repr(secrets)
+
+
+def test_value_of_a_header_is_part_of_results_and_kept_there():
+    """The name of a team or a host may stand in the links of pictures; the key may not."""
+    secrets = key_with(X_Forwarded_Host="gateway.example").quoted_in(200)
+    link = "https://gateway.example/1.png"
+    assert secrets.mask(link) == link
+    assert secrets.mask(f"{link}?{CANARY}") == f"{link}?***"
+
+
+def test_longer_secret_is_masked_first():
+    """No rest of it stays when a shorter one is its beginning."""
+    secrets = key_with(X_A=GATEWAY, X_B=f"{GATEWAY}-{GATEWAY}", X_C="a b c d e f g").quoted_in(401)
+    assert secrets.mask(f"{GATEWAY}-{GATEWAY} {GATEWAY} a b c d e f g e f g") == "*** *** *** e f g"
+
+
+def test_extra_headers_come_with_the_key_of_the_environment():
+    key = ApiKey.from_environment({KEY_VARIABLE: CANARY}, {"X-Team": "a"})
+    assert key.headers() == {"X-Team": "a", "Authorization": f"Bearer {CANARY}"}

@@ -166,6 +166,41 @@ def test_traceback_of_refused_settings_shows_no_key():
     assert "sk-canary-0123456789" not in shown
 
 
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"Authorization": "Bearer gw-canary-9876543210"}, "Authorization cannot be set"),
+        ({"X-Key": "gw-canary-9876543210\n"}, "the value of X-Key must be one line"),
+        ({"gw-canary-9876543210 X": "a"}, "the name of entry 1 must be letters"),
+        ("X-Key: gw-canary-9876543210", "must be a mapping"),
+    ],
+)
+def test_extra_header_that_cannot_be_sent_is_refused_and_its_value_shown_nowhere(headers, words):
+    held = [headers]
+    del headers  # or the test's own frame would show it
+    with pytest.raises(ContractError, match=f"headers: {words}") as caught:
+        LemonSession("sk-x", headers=held.pop())
+    error = caught.value.with_traceback(caught.tb.tb_next)
+    shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "gw-canary" not in shown + str(error) + repr(error)
+
+
+async def test_extra_headers_go_with_every_request_to_the_api(connect, emulator, gateway, picture):
+    """Submits, polls, uploads, lists and cancellations alike; what the library sets is as without them."""
+    headers = {"X-Team": "a", "x-gateway-key": "gw-canary-9876543210"}
+    async with LemonSession(emulator.api_key, base_url=gateway.base_url, headers=headers, polling=QUICK) as session:
+        await session.generate("a cat", model="flux-pro")
+        await session.upload(picture())
+        await session.files.list()
+        with pytest.raises(NotFound):
+            await session.task("ldtask_unknown").cancel()
+    assert len(gateway.requests) >= 5
+    for _, sent in gateway.requests:
+        assert (sent["X-Team"], sent["X-Gateway-Key"]) == ("a", "gw-canary-9876543210")
+        assert sent["Authorization"] == f"Bearer {emulator.api_key}"
+        assert sent["Accept"] == "application/json"
+
+
 def test_session_is_not_pickled():
     """The key would be in the pickle."""
     with pytest.raises(TypeError, match="an API key is not pickled"):

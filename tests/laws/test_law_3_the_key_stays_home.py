@@ -11,16 +11,21 @@ import textwrap
 import pytest
 
 from lemon_async import (
+    AccessDenied,
     AuthenticationError,
     ContractError,
     DownloadError,
     LemonSession,
+    PollPolicy,
     SubmissionUnknown,
     TaskFailed,
 )
 from lemon_async.emulator import Answer, Fail, Redirect, Result, Status
 
 CANARY = "sk-canary-0123456789abcdef"
+GATEWAY_CANARY = "gw-canary-fedcba9876543210"
+
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20)
 
 HOSTILE = {
     "other host": "//{stranger}/v1/tasks/x",
@@ -51,6 +56,32 @@ async def test_hostile_poll_url_reaches_no_second_server_and_loses_no_job(connec
     assert stranger.requests == []
 
 
+HOSTILE_BEHIND_A_GATEWAY = {
+    **HOSTILE,
+    "climb": "/lemon/../admin/{stranger}",
+    "encoded climb below the path": "/lemon/%2e%2e/admin/{stranger}",
+    "encoded slash": "/lemon/..%2fadmin/{stranger}",
+    "parameter": "/lemon/..;/admin/{stranger}",
+    "absolute climb": "{gateway}/lemon/../admin",
+    "other host below the path": "/lemon//{stranger}/v1/tasks/x",
+    "host that begins alike": "{gateway}.{stranger}/lemon/v1/tasks/x",
+    "gateway as credentials": "{gateway}@{stranger}/lemon/v1/tasks/x",
+    "service behind the gateway": "{origin}/v1/tasks/x",
+}
+
+
+@pytest.mark.parametrize("form", HOSTILE_BEHIND_A_GATEWAY)
+async def test_hostile_poll_url_reaches_nothing_beside_the_path_of_a_gateway(emulator, gateway, stranger, form):
+    """Neither a second server nor what else the gateway serves sees the key; the task is polled by its id."""
+    places = {"stranger": stranger.authority, "origin": emulator.base_url, "gateway": gateway.origin}
+    emulator.fault("submit", Answer(poll_url=HOSTILE_BEHIND_A_GATEWAY[form].format(**places)))
+    headers = {"X-Gateway-Key": GATEWAY_CANARY}
+    async with LemonSession(emulator.api_key, base_url=gateway.base_url, headers=headers, polling=QUICK) as session:
+        assert len(await session.generate("lured", model="flux-pro")) == 1
+    assert stranger.requests == []
+    assert all(path.startswith("/lemon/v1/tasks/ldtask_") for path in gateway.paths[1:])
+
+
 @pytest.mark.parametrize("task_id", ["../../x", "a b", "x\r\nHost: y", "", "..", "é"])
 async def test_hostile_task_id_without_an_address_is_told_as_unknown(connect, emulator, stranger, task_id):
     """What cannot be polled is said to have been accepted, not silently dropped."""
@@ -66,7 +97,7 @@ async def test_hostile_task_id_without_an_address_is_told_as_unknown(connect, em
 async def test_redirect_of_the_api_is_not_followed(connect, emulator, stranger, route, status):
     """Neither the body nor the key goes where a redirect points."""
     emulator.fault(route, Redirect(f"http://{stranger.authority}/v1/images/generations", status), times=1)
-    async with connect() as session:
+    async with connect(headers={"X-Gateway-Key": GATEWAY_CANARY}) as session:
         if route == "submit":
             with pytest.raises(SubmissionUnknown):
                 await session.generate("moved", model="flux-pro")
@@ -79,7 +110,7 @@ async def test_download_carries_neither_key_nor_cookie(connect, emulator, strang
     """Result links are fetched without anything that identifies the account, redirects too."""
     emulator.fault("submit", Result([{"url": f"http://{stranger.authority}/a.png"}]), times=1)
     emulator.fault("cdn", Redirect(f"http://{stranger.authority}/b.png"), times=1)
-    async with connect() as session:
+    async with connect(headers={"X-Gateway-Key": GATEWAY_CANARY}) as session:
         for _ in range(2):
             images = await session.generate("mine", model="flux-pro")
             with pytest.raises(DownloadError):
@@ -91,6 +122,21 @@ async def test_download_carries_neither_key_nor_cookie(connect, emulator, strang
         assert "authorization" not in head.lower()
         assert "cookie" not in head.lower()
         assert emulator.api_key not in head
+        assert "gateway" not in head.lower()
+        assert GATEWAY_CANARY not in head
+
+
+async def test_link_to_the_api_itself_is_fetched_without_key_and_extra_headers(emulator, gateway):
+    """A result link is the service's word, wherever it leads."""
+    emulator.fault("submit", Result([{"url": f"{gateway.base_url}/cdn/a.png"}]))
+    headers = {"X-Gateway-Key": GATEWAY_CANARY}
+    async with LemonSession(emulator.api_key, base_url=gateway.base_url, headers=headers, polling=QUICK) as session:
+        images = await session.generate("mine", model="flux-pro")
+        with pytest.raises(DownloadError, match="404"):
+            await images[0].read()
+    (sent,) = [headers for path, headers in gateway.requests if path == "/lemon/cdn/a.png"]
+    assert not {"Authorization", "X-Gateway-Key"} & set(sent)
+    assert GATEWAY_CANARY not in str(sent)
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1/a.png", "ftp://127.0.0.1/a.png", "file:///etc/passwd"])
@@ -122,13 +168,23 @@ def test_key_that_could_break_a_header_is_refused_without_being_quoted(key):
 
 def test_key_is_in_no_repr_and_no_pickle():
     """Nothing that a session shows or hands out contains the key."""
-    session = LemonSession(CANARY)
+    session = LemonSession(CANARY, headers={"X-Gateway-Key": GATEWAY_CANARY})
     key = session._engine.transport._key
     parts = (session, vars(session), vars(session._engine), vars(session._engine.transport), key, key.headers())
     shown = [repr(thing) for thing in parts]
-    assert not any(CANARY in text for text in shown)
+    assert not any(CANARY in text or GATEWAY_CANARY in text for text in shown)
     with pytest.raises(TypeError):
         pickle.dumps(session)
+
+
+async def test_extra_header_that_a_gateway_quotes_is_masked(connect, emulator):
+    """A gateway that refuses its own key may repeat it."""
+    words = f"Unknown gateway key {GATEWAY_CANARY}"
+    emulator.fault("submit", Status(403, message=words, headers={"X-Echo": GATEWAY_CANARY}))
+    async with connect(headers={"X-Gateway-Key": f"Bearer {GATEWAY_CANARY}"}) as session:
+        with pytest.raises(AccessDenied, match=r"gateway key \*\*\*") as caught:
+            await session.generate("echo", model="flux-pro")
+    assert GATEWAY_CANARY.encode() not in pickle.dumps(caught.value)
 
 
 async def test_key_that_the_service_quotes_is_masked(connect, emulator):
@@ -166,6 +222,7 @@ CANARY_SCRIPT = """
     from lemon_async.emulator import *
 
     KEY = sys.stdin.readline().strip()
+    KEYS = {"X-Gateway-Key": sys.stdin.readline().strip()}
     PICTURE = base64.b64decode(sys.stdin.readline())
     logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
 
@@ -224,7 +281,7 @@ CANARY_SCRIPT = """
             async with Emulator(speed=6000, api_key=KEY) as emulator:
                 emulator.fault(route, action)
                 for use in uses.get(route, (generate,)):
-                    async with LemonSession(KEY, base_url=emulator.base_url, **options) as lemon:
+                    async with LemonSession(KEY, base_url=emulator.base_url, headers=KEYS, **options) as lemon:
                         print(lemon, vars(lemon), vars(lemon.files))
                         try:
                             await use(lemon)
@@ -235,7 +292,7 @@ CANARY_SCRIPT = """
         for some in range(0, len(faults), 8):  # side by side: most of a hard day is waiting
             await asyncio.gather(*(suffer(*fault) for fault in faults[some : some + 8]))
         try:
-            LemonSession(KEY + "\\n", base_url="http://x.example")
+            LemonSession(KEY + "\\n", base_url="http://x.example", headers={"Host": KEYS["X-Gateway-Key"]})
         except Exception as error:
             show(error)
 
@@ -248,7 +305,7 @@ def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path, 
     """A process that meets every kind of fault, and shows all it has, never shows the key."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CANARY_SCRIPT)],
-        input=f"{CANARY}\n{base64.b64encode(picture()).decode()}\n",
+        input=f"{CANARY}\n{GATEWAY_CANARY}\n{base64.b64encode(picture()).decode()}\n",
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -259,7 +316,7 @@ def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path, 
     assert "survived" in run.stderr, run.stderr[-2000:]
     for name in ("SubmissionUnknown", "ContractError", "TransportError", "TaskFailed", "ImageStream", "StoredFile"):
         assert name in run.stdout
-    leaks = [line for line in (run.stdout + run.stderr).splitlines() if CANARY in line]
+    leaks = [line for line in (run.stdout + run.stderr).splitlines() if CANARY in line or GATEWAY_CANARY in line]
     assert leaks == []
     assert list(tmp_path.iterdir()) == []
     assert logging.getLogger("lemon_async").level == logging.NOTSET
