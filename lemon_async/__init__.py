@@ -8,6 +8,7 @@ A paid request is never sent twice unless it was provably not sold; polling neve
 API. `lemon_async.emulator` is the service on this machine, for trying, developing and testing without money.
 """
 
+from lemon_async._version import __version__
 from lemon_async.api.errors import (
     AccessDenied,
     ApiError,
@@ -95,5 +96,6 @@ __all__ = [
     "Timeouts",
     "TransportError",
     "VariationRequest",
+    "__version__",
     "sheet",
 ]

@@ -1,10 +1,13 @@
 """The names users type."""
 
+from importlib.metadata import version
+
 import lemon_async
 from lemon_async import emulator
 from lemon_async.api import errors
 
 ROOT = [
+    "__version__",
     "AccessDenied",
     "ApiError",
     "AuthenticationError",
@@ -56,8 +59,14 @@ ROOT = [
 def test_root_exports_these_names_and_little_else():
     """A new root name is a decision, made here."""
     assert sorted(lemon_async.__all__, key=str.lower) == sorted(ROOT, key=str.lower)
-    own = [getattr(lemon_async, name) for name in ROOT if name != "Source"]  # a union of types of others
+    # A union of types of others, and text.
+    own = [getattr(lemon_async, name) for name in ROOT if name not in {"Source", "__version__"}]
     assert all(value.__module__.startswith("lemon_async.") for value in own)
+
+
+def test_version_is_that_of_the_distribution():
+    """It is written in one place, which the build reads."""
+    assert lemon_async.__version__ == version("lemon-async")
 
 
 def test_every_error_is_exported():

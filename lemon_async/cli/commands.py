@@ -5,6 +5,7 @@ import logging
 
 import click
 
+from lemon_async._version import __version__
 from lemon_async.cli import library, making
 from lemon_async.cli.running import go
 from lemon_async.cli.telling import Notes
@@ -16,7 +17,7 @@ __all__ = ["cli"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="lemon-async")
+@click.version_option(__version__)
 def cli() -> None:
     """Pictures from the LemonData image API; the key comes from LEMONDATA_API_KEY."""
     # What the library warns of, such as another attempt in 8 s, is printed around the progress bar.

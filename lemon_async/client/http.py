@@ -1,7 +1,6 @@
 """What every HTTP exchange of the library has in common, with the key or without."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import aiohttp
@@ -9,6 +8,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, LineTooLong
 from yarl import URL
 
+from lemon_async._version import __version__
 from lemon_async.api.response import Unreadable, one_line
 from lemon_async.client.connections import CheckedConnector, UnusableConnection
 
@@ -74,7 +74,7 @@ def open_session(
     keeping: dict[str, Any] = {"force_close": True} if idle_s is None else {"keepalive_timeout": idle_s}
     return aiohttp.ClientSession(
         connector=connector(limit=0, resolver=resolver, **keeping),
-        headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity", **headers},
+        headers={"User-Agent": f"lemon-async/{__version__}", "Accept-Encoding": "identity", **headers},
         cookie_jar=_NoCookies(),
         response_class=_Arrived,
         trust_env=False,
@@ -83,14 +83,6 @@ def open_session(
     )
 
 
-@cache
-def _user_agent() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - dear to import, needed once
-
-    try:
-        return f"lemon-async/{version('lemon-async')}"
-    except PackageNotFoundError:  # copied into another program, without its metadata
-        return "lemon-async"
 
 
 def reason_of(failure: Exception, bound_s: float) -> str:

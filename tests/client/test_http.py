@@ -4,7 +4,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
@@ -54,7 +53,7 @@ async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks
     async with open_session({"Accept": "image/*"}, idle_s=1.0) as http:
         assert isinstance(http.cookie_jar, aiohttp.DummyCookieJar)
         assert (http.trust_env, http.auto_decompress) == (False, False)
-        assert http.headers["User-Agent"] == f"lemon-async/{version('lemon-async')}"
+        assert http.headers["User-Agent"] == f"lemon-async/{lemon_async.__version__}"
         assert (http.headers["Accept-Encoding"], http.headers["Accept"]) == ("identity", "image/*")
 
 
@@ -115,8 +114,8 @@ sys.meta_path = [finder for finder in sys.meta_path if not hasattr(finder, "find
     if hasattr(finder, "find_distributions")
 ]
 sys.path.insert(0, {str(tmp_path)!r})
-from lemon_async.client.http import _user_agent
-print(_user_agent())
+import lemon_async
+print(lemon_async.__version__)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "lemon-async\n"
+    assert run.stdout == f"{lemon_async.__version__}\n"

@@ -25,6 +25,7 @@ from lemon_async import (
     TaskError,
     Timeouts,
     VariationRequest,
+    __version__,
 )
 from lemon_async.api.errors import Problem, ResumableTask
 from lemon_async.api.models import Billing, ImageData, Model, TaskSnapshot
@@ -33,14 +34,19 @@ from lemon_async.emulator import Emulator, Fault, Status
 
 
 async def sessions() -> None:
+    assert_type(__version__, str)
     async with LemonSession(
         "sk-x",
         base_url="https://api.lemondata.cc",
         polling=PollPolicy(min_gap_s=1.0, max_gap_s=5),
         retry=RetryPolicy(resubmit_unknown=False),
         timeouts=Timeouts(submit_s=120),
+        allow_http={"emulator", "minio:9000"},
+        headers={"X-Team": "pictures"},
     ) as lemon:
         assert_type(lemon, LemonSession)
+        LemonSession(allow_http="emulator")  # type: ignore[arg-type]
+        LemonSession(headers=[("X-Team", "pictures")])  # type: ignore[arg-type]
         assert_type(await lemon.generate("a cat", model="flux-pro", n=2, async_=True, extra={"seed": 7}), Images)
         task = await lemon.submit(GenerateRequest("a cat", size="1024x1024"), quality="hd", check_contracts=False)
         assert_type(task, ImageTask)
