@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import click
@@ -37,7 +37,16 @@ Work = Callable[[LemonSession], Awaitable[int]]
 @options.as_json
 @options.emulated
 @options.base_url
-def models(*, model: str | None, as_json: bool, is_emulated: bool, base_url: str | None, **filters: str | None) -> None:
+@options.allow_http
+def models(
+    *,
+    model: str | None,
+    as_json: bool,
+    is_emulated: bool,
+    base_url: str | None,
+    allow_http: frozenset[str],
+    **filters: str | None,
+) -> None:
     """List the models: id, owner, price unit, operations, rank. With an ID, tell all about one, as JSON."""
     if model is not None and any(value is not None for value in filters.values()):
         raise click.UsageError("a filter is for the list, an ID for one model: leave one of them out")
@@ -49,7 +58,7 @@ def models(*, model: str | None, as_json: bool, is_emulated: bool, base_url: str
             _list(await lemon.models(**filters), _model_row, as_json=as_json)
         return 0
 
-    access = Access(base_url=base_url, is_emulated=is_emulated)
+    access = Access(base_url=base_url, allow_http=allow_http, is_emulated=is_emulated)
     _go(access, show, _id_problems([] if model is None else [model]))
 
 
@@ -64,7 +73,8 @@ def files() -> None:
 @click.option("-m", "--model", help="Whose edits will use them; the service's default is gpt-image-2.")
 @options.as_json
 @options.base_url
-def upload(*, paths: Sequence[str], purpose: str, model: str | None, as_json: bool, base_url: str | None) -> None:
+@options.allow_http
+def upload(*, paths: Sequence[str], purpose: str, model: str | None, as_json: bool, **access: Any) -> None:
     """Upload each PATH and print its id, in the order given."""
 
     async def send(lemon: LemonSession, path: str) -> None:
@@ -72,42 +82,45 @@ def upload(*, paths: Sequence[str], purpose: str, model: str | None, as_json: bo
         say(json_text(stored.raw) if as_json else stored.id)
 
     problems = (problem for path in paths for problem in _upload_problems(path, purpose, model))
-    _go(Access(base_url=base_url), partial(_each, paths, send), problems)
+    _go(Access(**access), partial(_each, paths, send), problems)
 
 
 @files.command("list")
 @click.option("--purpose", help="Only the files of this purpose.")
 @options.as_json
 @options.base_url
-def list_(*, purpose: str | None, as_json: bool, base_url: str | None) -> None:
+@options.allow_http
+def list_(*, purpose: str | None, as_json: bool, **access: Any) -> None:
     """List the files: id, bytes, purpose, time (UTC), status, name."""
 
     async def show(lemon: LemonSession) -> int:
         _list(await lemon.files.list(purpose=purpose), _file_row, as_json=as_json)
         return 0
 
-    _go(Access(base_url=base_url), show)
+    _go(Access(**access), show)
 
 
 @files.command()
 @click.argument("reference", metavar="ID")
 @options.as_json
 @options.base_url
-def get(*, reference: str, as_json: bool, base_url: str | None) -> None:
+@options.allow_http
+def get(*, reference: str, as_json: bool, **access: Any) -> None:
     """Tell all about the file ID, as JSON."""
 
     async def show(lemon: LemonSession) -> int:
         say(json_text((await lemon.files.get(reference)).raw, is_indented=not as_json))
         return 0
 
-    _go(Access(base_url=base_url), show, _id_problems([reference]))
+    _go(Access(**access), show, _id_problems([reference]))
 
 
 @files.command()
 @click.argument("reference", metavar="ID")
 @options.output
 @options.base_url
-def download(*, reference: str, output: str, base_url: str | None) -> None:
+@options.allow_http
+def download(*, reference: str, output: str, **access: Any) -> None:
     """Save the file ID and print its path.
 
     In a folder it is called by its ID: the service's name for it is never a path.
@@ -119,13 +132,14 @@ def download(*, reference: str, output: str, base_url: str | None) -> None:
         return 0
 
     problems = [*_id_problems([reference]), *Destination.find_problems(output, jobs=1)]
-    _go(Access(base_url=base_url), fetch, problems)
+    _go(Access(**access), fetch, problems)
 
 
 @files.command()
 @click.argument("references", nargs=-1, required=True, metavar="ID...")
 @options.base_url
-def delete(*, references: Sequence[str], base_url: str | None) -> None:
+@options.allow_http
+def delete(*, references: Sequence[str], **access: Any) -> None:
     """Delete each file ID, and print those that are gone."""
 
     async def remove(lemon: LemonSession, reference: str) -> None:
@@ -133,7 +147,7 @@ def delete(*, references: Sequence[str], base_url: str | None) -> None:
         say(reference)
 
     once = tuple(dict.fromkeys(references))
-    _go(Access(base_url=base_url), partial(_each, once, remove), _id_problems(once))
+    _go(Access(**access), partial(_each, once, remove), _id_problems(once))
 
 
 def _go(access: Access, work: Work, problems: Iterable[Problem] = ()) -> None:

@@ -63,13 +63,14 @@ def edit(**given: Any) -> None:
 @click.argument("reference", metavar="ID")
 @options.results
 @options.base_url
+@options.allow_http
 @options.deadline
-def task(*, reference: str, base_url: str | None, deadline: float, **wished: Any) -> None:
+def task(*, reference: str, base_url: str | None, allow_http: frozenset[str], deadline: float, **wished: Any) -> None:
     """Wait for the task ID (or resume token) and save its pictures.
 
     Spends nothing: the task was paid for when it was submitted.
     """
-    access = Access(base_url=base_url, deadline_s=deadline)
+    access = Access(base_url=base_url, allow_http=allow_http, deadline_s=deadline)
     wishes = Wishes(**wished)
 
     async def work() -> int:
@@ -108,12 +109,13 @@ async def _make(
     no_check: bool,
     is_emulated: bool,
     base_url: str | None,
+    allow_http: frozenset[str],
     deadline: float,
     in_flight: int,
     **fields: Any,
 ) -> int:
     """Make and save pictures; everything that is wrong with the command is told before anything is sent."""
-    access = Access(base_url=base_url, deadline_s=deadline, is_emulated=is_emulated)
+    access = Access(base_url=base_url, allow_http=allow_http, deadline_s=deadline, is_emulated=is_emulated)
     pairs = [pair.partition("=") for pair in extra]
     unknown = {name: _value(value) for name, equals, value in pairs if name and equals}
     # Without a prompt there is a problem already; what else is wrong is told beside it.

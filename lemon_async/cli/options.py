@@ -14,6 +14,7 @@ from lemon_async.show.terminal import PROTOCOLS
 
 __all__ = [
     "ResultsCommand",
+    "allow_http",
     "as_json",
     "base_url",
     "deadline",
@@ -50,7 +51,14 @@ output: Decorator = click.option(
     "tried before anything is sent.",
 )
 base_url: Decorator = click.option(
-    "--base-url", help=f"Origin of the API; by default {BASE_URL_VARIABLE} or the service."
+    "--base-url", help=f"URL of the API, the part before /v1; by default {BASE_URL_VARIABLE} or the service."
+)
+allow_http: Decorator = click.option(
+    "--allow-http",
+    metavar="HOST",
+    multiple=True,
+    callback=lambda _context, _option, hosts: frozenset(hosts),
+    help="Permit http without encryption to this host, or host and port, in --base-url and in links; repeatable.",
 )
 deadline: Decorator = click.option(
     "--deadline", type=float, default=900.0, show_default=True, metavar="SECONDS", help="Longest wait for a task."
@@ -140,6 +148,7 @@ def making_options(kind: type[Any]) -> Callable[[C], C]:
         click.option("--no-check", is_flag=True, help="Send even what the documented rules forbid."),
         emulated,
         base_url,
+        allow_http,
         deadline,
         click.option(
             "--in-flight", type=click.IntRange(1), default=100, show_default=True, help="Number of jobs out at once."

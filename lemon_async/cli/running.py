@@ -35,6 +35,7 @@ class Access:
     """How a command gets at the service, or at an emulator that lives as long as the command."""
 
     base_url: str | None = None
+    allow_http: frozenset[str] = frozenset()
     deadline_s: float = 900.0
     is_emulated: bool = False
 
@@ -43,7 +44,7 @@ class Access:
         found = problems_of(partial(PollPolicy, deadline_s=self.deadline_s))
         if self.is_emulated:
             return found
-        settings = problems_of(lambda: find_base_url(self.base_url, ApiKey.from_environment()))
+        settings = problems_of(lambda: find_base_url(self.base_url, ApiKey.from_environment(), self.allow_http))
         if environ.get(KEY_VARIABLE):
             return found + settings
         return (_MISSING_KEY, *found, *(problem for problem in settings if problem.field != "api_key"))
@@ -57,14 +58,20 @@ class Access:
         if self.is_emulated:
             return _emulated(PollPolicy(min_gap_s=0.1, max_gap_s=0.5, deadline_s=self.deadline_s))
         retry = RetryPolicy(max_elapsed_s=min(RetryPolicy().max_elapsed_s, self.deadline_s))
-        return LemonSession(base_url=self.base_url, polling=PollPolicy(deadline_s=self.deadline_s), retry=retry)
+        return LemonSession(
+            base_url=self.base_url,
+            allow_http=self.allow_http,
+            polling=PollPolicy(deadline_s=self.deadline_s),
+            retry=retry,
+        )
 
     def pick_up(self, output: str) -> str:
         """Return the command that picks a task up again, without its id; empty where nothing can be."""
         if self.is_emulated:
             return ""
         origin = ["--base-url", self.base_url] if self.base_url else []
-        return shlex.join(["lemon-async", "task", *origin, "-o", output])
+        hosts = [word for host in sorted(self.allow_http) for word in ("--allow-http", host)]
+        return shlex.join(["lemon-async", "task", *origin, *hosts, "-o", output])
 
 
 def problems_of(attempt: Callable[[], object]) -> tuple[Problem, ...]:

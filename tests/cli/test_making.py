@@ -12,7 +12,7 @@ from lemon_async import LemonSession
 from lemon_async.cli.commands import cli
 from lemon_async.client.key import KEY_VARIABLE
 from lemon_async.client.settings import BASE_URL_VARIABLE
-from lemon_async.emulator import Reset, Status, Stuck
+from lemon_async.emulator import Emulator, Reset, Status, Stuck
 
 
 @pytest.fixture
@@ -204,6 +204,21 @@ async def test_address_that_cannot_work_is_refused(lemon, emulator):
     result = await lemon("generate", "a cat", "--base-url", "http://api.test")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: base_url: must use https")
+
+
+async def test_plain_http_needs_a_host_that_is_named(tmp_path):
+    """An emulator elsewhere, such as in another container; its links are followed, too."""
+    async with Emulator(speed=6000, durations=30.0, allow_remote=True) as emulator:
+        address = emulator.base_url.replace("127.0.0.1", "0.0.0.0")  # this machine, but no loopback address
+        words = ["generate", "a cat", "-m", "flux-pro", "--base-url", f"{address}/v1"]
+        environment = {KEY_VARIABLE: emulator.api_key}
+        refused = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
+        assert refused.exit_code == 2
+        assert "allow_http={'0.0.0.0'}" in refused.stderr
+        words += ["--allow-http", "0.0.0.0"]
+        result = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
+    assert result.exit_code == 0, result.stderr
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 async def test_deadline_that_cannot_work_is_refused(lemon, emulator):

@@ -51,9 +51,13 @@ def test_access_with_a_key_that_cannot_be_one_is_refused(monkeypatch):
     [
         (Access(), "lemon-async task -o 'my cats/'"),
         (Access(base_url="https://api.test"), "lemon-async task --base-url https://api.test -o 'my cats/'"),
+        (
+            Access(base_url="http://b:1", allow_http=frozenset({"b:1", "a"})),
+            "lemon-async task --base-url http://b:1 --allow-http a --allow-http b:1 -o 'my cats/'",
+        ),
         (Access(is_emulated=True), ""),
     ],
-    ids=["service", "address", "emulator"],
+    ids=["service", "address", "plain http", "emulator"],
 )
 def test_task_is_picked_up_where_it_was_left(access, words):
     assert access.pick_up("my cats/") == words
