@@ -83,8 +83,6 @@ def open_session(
     )
 
 
-
-
 def reason_of(failure: Exception, bound_s: float) -> str:
     """Return one printable line for what aiohttp raised, without a word of the server; `bound_s` is its time."""
     if isinstance(failure, TimeoutError):
