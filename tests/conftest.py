@@ -22,6 +22,10 @@ ONCE = RetryPolicy(max_elapsed_s=0)
 UNPACED_RPM = 60_000
 
 
+def pytest_addoption(parser):
+    parser.addoption("--uvloop", action="store_true", help="run async tests on uvloop instead of asyncio's own loop")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap():
     """Spare the garbage collector what outlives the tests: thousands of items and reports, in every collection."""
@@ -30,8 +34,8 @@ def settled_heap():
 
 
 @pytest.fixture(scope="session")
-def anyio_backend():
-    return "asyncio"
+def anyio_backend(pytestconfig):
+    return "asyncio", {"use_uvloop": pytestconfig.getoption("uvloop")}
 
 
 @pytest.fixture

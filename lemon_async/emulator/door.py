@@ -17,7 +17,7 @@ import struct
 import sys
 from collections.abc import Callable
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, cast
 
 from lemon_async.emulator.actions import Break, Reset
 
@@ -124,10 +124,10 @@ class Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let a connection in, unless a fault or the end of the house is quicker."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a listening TCP socket's
-        self._transport = transport
+        # An `isinstance` check would fail: uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         # "Paused" then means "not everything has left this process", which `send` waits for.
-        transport.set_write_buffer_limits(high=0)
+        self._transport.set_write_buffer_limits(high=0)
         self._doors.enter(transport, self)
         if self._doors.is_closed:
             self.abort()

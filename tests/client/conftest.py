@@ -76,6 +76,14 @@ class OddServer:
 
 
 @pytest.fixture
+def timers(pytestconfig):
+    """List the timers that the event loop still holds."""
+    if pytestconfig.getoption("uvloop"):
+        pytest.skip("uvloop does not list its timers")
+    return lambda: [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
+
+
+@pytest.fixture
 async def serve():
     """Start servers of odd answers, one answer per connection."""
     servers = []

@@ -365,14 +365,13 @@ async def test_stream_that_nobody_reads_gives_its_place_back_at_the_total_deadli
     assert downloads._slots.value == 0
 
 
-async def test_stream_that_was_read_to_its_end_leaves_no_alarm(open_downloads, cdn, whole):
+async def test_stream_that_was_read_to_its_end_leaves_no_alarm(open_downloads, cdn, whole, timers):
     """Nothing rings later."""
     server = await cdn()
     downloads = open_downloads(total_s=0.2, limit=1)
-    before = set(asyncio.get_running_loop()._scheduled)
+    before = timers()
     assert b"".join([piece async for piece in downloads.stream(server.url)]) == whole
-    scheduled = set(asyncio.get_running_loop()._scheduled) - before
-    assert not any("Deadline" in repr(timer) for timer in scheduled if not timer.cancelled())
+    assert not any("Deadline" in repr(timer) for timer in timers() if timer not in before)
 
 
 async def test_stream_can_be_taken_by_several_asyncio_tasks(downloads, cdn, whole):

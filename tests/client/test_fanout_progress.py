@@ -189,8 +189,14 @@ class Ticking:
         pass
 
 
+@pytest.fixture
+def ticks(timers):
+    """List the timers of bars."""
+    return lambda: [timer for timer in timers() if "Reporter" in repr(timer._callback)]
+
+
 @pytest.mark.parametrize("way", ["left", "forgotten", "read", "cancelled"])
-async def test_no_timer_is_left_by_the_bar_of_a_map(connect, emulator, monkeypatch, way):
+async def test_no_timer_is_left_by_the_bar_of_a_map(connect, emulator, monkeypatch, ticks, way):
     """Not even by a map whose block is never left, once the session is closed."""
     monkeypatch.setattr(displays, "_bar_of_place", lambda: (Ticking, None))
     if way != "read":
@@ -216,7 +222,7 @@ async def test_no_timer_is_left_by_the_bar_of_a_map(connect, emulator, monkeypat
 
 
 @pytest.mark.parametrize("way", ["dropped", "kept"])
-async def test_no_timer_is_left_by_the_bar_of_tasks(connect, emulator, monkeypatch, way):
+async def test_no_timer_is_left_by_the_bar_of_tasks(connect, emulator, monkeypatch, ticks, way):
     """Neither by a loop that was left without closing it, nor by one that nobody goes on with."""
     monkeypatch.setattr(displays, "_bar_of_place", lambda: (Ticking, None))
     emulator.fault("submit", Stuck(), prompt="^p[12]$")
@@ -234,12 +240,6 @@ async def test_no_timer_is_left_by_the_bar_of_tasks(connect, emulator, monkeypat
     assert ticks() == []
     if way == "kept":
         await watched.aclose()
-
-
-def ticks():
-    """Return the timers of bars."""
-    scheduled = asyncio.get_running_loop()._scheduled
-    return [timer for timer in scheduled if not timer.cancelled() and "Reporter" in repr(timer._callback)]
 
 
 class Sold:

@@ -38,11 +38,6 @@ def numbers(*states):
     return lambda: Progress(done=next(rest))
 
 
-def timers():
-    """Return what the event loop would still do in its time."""
-    return [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]
-
-
 async def test_changes_of_one_turn_are_told_once():
     screen = Screen()
     reporter = Reporter(screen, numbers(7, 8))
@@ -66,7 +61,7 @@ async def test_last_state_is_told_once_and_nothing_after_it():
     assert (screen.shown, screen.last) == ([], [Progress(done=1)])
 
 
-async def test_display_is_told_again_when_it_is_out_of_date_and_no_timer_is_left():
+async def test_display_is_told_again_when_it_is_out_of_date_and_no_timer_is_left(timers):
     before = timers()
     screen = Screen(again_s=0.001)
     reporter = Reporter(screen, Progress)
@@ -78,7 +73,7 @@ async def test_display_is_told_again_when_it_is_out_of_date_and_no_timer_is_left
     assert timers() == before
 
 
-async def test_news_take_the_place_of_the_timer():
+async def test_news_take_the_place_of_the_timer(timers):
     """There is never more than one."""
     before = len(timers())
     screen = Screen(again_s=100)

@@ -17,10 +17,6 @@ def stages(seen):
     return [(part.status, part.done, part.failed, part.in_flight, part.submitting) for part in seen]
 
 
-def timers():
-    return [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]
-
-
 async def test_function_hears_of_a_task_from_its_submit_to_its_end(connect):
     seen = []
     async with connect() as session:
@@ -119,7 +115,7 @@ async def test_option_that_means_nothing_is_refused_before_money_is_spent(connec
     assert emulator.requests == []
 
 
-async def test_bar_leaves_no_timer_behind(connect, emulator, monkeypatch):
+async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch):
     """The time is shown without any news; however the job ends, the ticking ends with it."""
     monkeypatch.setattr(displays, "_TICK_S", 0.001)
     bars, ends = [], []
