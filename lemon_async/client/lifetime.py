@@ -58,7 +58,8 @@ class Lifetime:
         elif self._loop is not loop:
             raise SessionMisuse(
                 message="the session belongs to another event loop; make one in each loop, for instance inside "
-                "the function you give to asyncio.run()",
+                "the function you give to asyncio.run(). In pytest, a fixture and its test must share a loop: give "
+                "both the same loop scope, and let only one plugin run in auto mode",
                 task=task,
             )
 

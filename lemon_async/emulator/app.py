@@ -109,7 +109,7 @@ class Emulator:
 
     def __repr__(self) -> str:
         now = self.now()
-        where = f"{self.base_url} running" if self._server else "stopped"
+        where = f"{self._origin()} running" if self._server else "stopped"
         states = Counter(task.status(now) for task in self._store.tasks.values())
         tasks = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
         ledger = self.ledger
@@ -140,8 +140,10 @@ class Emulator:
         Raises:
             ImportError: Pillow is missing; the message says what to install.
             OSError: The port is taken.
+            RuntimeError: It listens in another event loop.
         """
         if self._server is not None:
+            self._server.check_owner()
             return
         await self._studio.open()
         try:
@@ -154,14 +156,19 @@ class Emulator:
         """Break all connections and stop, within about a second; what was sold stays readable.
 
         Uploaded files are gone then, and so are the sources of edits.
+
+        Raises:
+            RuntimeError: It listens in another event loop.
         """
         await self._stop()
         self._files.clear()
         self._vault.close()
 
     async def _stop(self) -> None:
-        server, self._server = self._server, None
+        server = self._server
         if server is not None:
+            server.check_owner()
+            self._server = None
             await server.aclose()
         self._studio.close()
 
@@ -171,6 +178,9 @@ class Emulator:
         Args:
             keep_tasks: Whether tasks, links and files survive; lost tasks are released in the ledger.
             down_s: Real seconds in which connections are refused.
+
+        Raises:
+            RuntimeError: It listens in another event loop.
         """
         await self._stop()
         if not keep_tasks:
@@ -188,9 +198,18 @@ class Emulator:
 
     @property
     def base_url(self) -> str:
-        """The origin for clients on this machine, e.g. `http://127.0.0.1:40123`; known once started."""
+        """The origin for clients on this machine, e.g. `http://127.0.0.1:40123`; known once started.
+
+        Raises:
+            RuntimeError: It has not been started, or its event loop does not run while the caller's does.
+        """
         if self._port == 0:
             raise RuntimeError("the emulator has no port yet: start() it, or use `async with`")
+        if self._server is not None:
+            self._server.check_running()
+        return self._origin()
+
+    def _origin(self) -> str:
         host = _LOOPBACK_OF.get(self._host, self._host)
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 

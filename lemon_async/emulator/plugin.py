@@ -1,7 +1,9 @@
 """pytest fixtures: the emulator and a session that talks to it.
 
 The fixtures are async. They need a plugin that runs async fixtures: anyio's pytest plugin with
-`anyio_mode = "auto"` (or `@pytest.mark.anyio` on the test), or pytest-asyncio in auto mode.
+`anyio_mode = "auto"` (or `@pytest.mark.anyio` on the test), or pytest-asyncio in auto mode. A test must run in the
+event loop of its fixtures; otherwise the first use raises an error that says what to change. Tests that anyio
+runs on trio are skipped.
 """
 
 from collections.abc import AsyncIterator
@@ -15,8 +17,9 @@ _SPEED = 600.0
 
 
 @pytest.fixture
-async def lemon_emulator() -> AsyncIterator[Emulator]:
+async def lemon_emulator(request: pytest.FixtureRequest) -> AsyncIterator[Emulator]:
     """A running emulator in which ten minutes pass in a second."""
+    _skip_unless_asyncio(request)
     async with Emulator(speed=_SPEED) as emulator:
         yield emulator
 
@@ -24,12 +27,17 @@ async def lemon_emulator() -> AsyncIterator[Emulator]:
 @pytest.fixture
 async def lemon_session(lemon_emulator: Emulator) -> AsyncIterator[LemonSession]:
     """A session that is connected to `lemon_emulator` and polls without patience."""
-    session = LemonSession(
-        lemon_emulator.api_key,
-        base_url=lemon_emulator.base_url,
-        polling=PollPolicy(min_gap_s=0.01, max_gap_s=0.05),
-    )
-    try:
+    polling = PollPolicy(min_gap_s=0.01, max_gap_s=0.05)
+    # Entering binds the session to the loop that the emulator runs in, so that use in any other is an error.
+    async with LemonSession(lemon_emulator.api_key, base_url=lemon_emulator.base_url, polling=polling) as session:
         yield session
-    finally:
-        await session.aclose()
+
+
+def _skip_unless_asyncio(request: pytest.FixtureRequest) -> None:
+    """Skip a test that anyio runs on another backend."""
+    if "anyio_backend" not in request.fixturenames:
+        return
+    backend = request.getfixturevalue("anyio_backend")
+    name = backend if isinstance(backend, str) else backend[0]
+    if name != "asyncio":
+        pytest.skip(f"lemon_async runs on asyncio only, not on {name}; an `anyio_backend` fixture selects the backend")

@@ -13,6 +13,11 @@ from lemon_async.emulator.service import Service
 _SHUTDOWN_S = 0.5
 # Request heads are kept in memory before anyone has shown a key; aiohttp bounds each line at 8 KiB.
 _MAX_HEADERS = 64
+_ONE_LOOP = (
+    "start, use and close it in the same loop. In pytest, its fixture and the test must share a loop: give both the "
+    "same loop scope (pytest-asyncio: asyncio_default_fixture_loop_scope and asyncio_default_test_loop_scope), and let "
+    "only one plugin run in auto mode"
+)
 
 
 @frozen
@@ -23,6 +28,7 @@ class Server:
     _service: Service
     _http: web.Server
     _listener: asyncio.Server
+    _loop: asyncio.AbstractEventLoop
 
     @classmethod
     async def start(cls, service: Service, host: str, port: int) -> Self:
@@ -44,7 +50,25 @@ class Server:
         doors.is_closed = False
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(lambda: Door(doors, http), host, port)
-        return cls(listener.sockets[0].getsockname()[1], service, http, listener)
+        return cls(listener.sockets[0].getsockname()[1], service, http, listener, loop)
+
+    def check_owner(self) -> None:
+        """Refuse a caller in another event loop.
+
+        Raises:
+            RuntimeError: The server runs in another event loop.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(f"the emulator was started in another event loop; {_ONE_LOOP}")
+
+    def check_running(self) -> None:
+        """Refuse a caller whose requests would wait in vain; the server's loop may well run in another thread.
+
+        Raises:
+            RuntimeError: The caller's event loop runs while the server's does not.
+        """
+        if _is_in_loop() and not self._loop.is_running():
+            raise RuntimeError(f"the emulator's event loop is not running, so it cannot answer; {_ONE_LOOP}")
 
     async def aclose(self) -> None:
         """Stop listening and break every connection; bounded, whatever the handlers are doing."""
@@ -57,3 +81,11 @@ class Server:
         with suppress(TimeoutError):
             async with asyncio.timeout(_SHUTDOWN_S):
                 await self._listener.wait_closed()
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -36,6 +36,29 @@ async def test_start_and_aclose_can_be_repeated():
     await emu.aclose()
 
 
+async def read_url(emu):
+    return emu.base_url
+
+
+def test_emulator_is_refused_in_a_loop_that_runs_instead_of_its_own():
+    """Nothing would answer: a client would wait until its own deadline."""
+    emu = Emulator()
+    with asyncio.Runner() as own, asyncio.Runner() as other:
+        own.run(emu.start())
+        for use in (read_url(emu), emu.start(), emu.restart(), emu.aclose()):
+            with pytest.raises(
+                RuntimeError, match=r"event loop.*; start, use and close it in the same loop.*In pytest"
+            ):
+                other.run(use)
+        assert emu.base_url == own.run(read_url(emu))
+        assert "running" in repr(emu)
+        own.run(emu.aclose())
+
+
+async def test_emulator_can_be_used_in_a_loop_of_another_thread(emu):
+    assert await asyncio.to_thread(asyncio.run, read_url(emu)) == emu.base_url
+
+
 async def test_base_url_is_unknown_before_the_start():
     with pytest.raises(RuntimeError, match="no port yet"):
         _ = Emulator().base_url
