@@ -6,24 +6,18 @@ the interpreter lock and drawing shapes on a 4k canvas does not. What is left ho
 """
 
 import io
-import unicodedata
 from random import Random
 from typing import Any
 
-from attrs import frozen
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from lemon_async.emulator.caption import lay_out
 from lemon_async.emulator.picture import Picture
 
 _BACKGROUND_EDGE = 512
 _PALETTE_GRID = 3
 _SHAPES = 9
 _BAND = (12, 14, 24, 150)
-_INK = (255, 255, 255)
-_MAX_LINES = 8
-# Measuring text costs time by the letter, and no line of this font holds more.
-_MAX_LINE_CHARS = 240
-_ELLIPSIS = "…"
 _DEFAULT_COMPRESSION = 85
 
 Colour = tuple[int, int, int]
@@ -40,9 +34,9 @@ def render(picture: Picture) -> bytes:
 def draw(picture: Picture) -> Image.Image:
     """The drawing with its caption, opaque."""
     random = Random(f"{picture.prompt}\0{picture.seed}\0{picture.index}")  # noqa: S311 - no secret
-    caption = _lay_out(picture)
+    caption = lay_out(picture)
     image = _background(picture, random, caption.top / picture.height)
-    _write(image, caption)
+    caption.write(image)
     return image
 
 
@@ -105,63 +99,6 @@ def _scatter(image: Image.Image, palette: list[Colour], random: Random) -> None:
             draw.ellipse(box, outline=colour, width=max(1, round(radius / 5)))
         else:
             draw.rounded_rectangle(box, radius=radius / 4, fill=colour)
-
-
-@frozen
-class _Caption:
-    """The prompt, wrapped, and where it stands."""
-
-    text: str
-    font: Any
-    margin: int
-    top: int
-
-
-def _lay_out(picture: Picture) -> _Caption:
-    """Fit the prompt into a few lines at the bottom of the picture."""
-    edge = min(picture.width, picture.height)
-    font = ImageFont.load_default(size=max(10.0, edge / 20))
-    margin = max(4, edge // 30)
-    text = "\n".join(_wrap(_legible(picture.prompt), picture.width - 2 * margin, font))
-    measure = ImageDraw.Draw(Image.new("L", (1, 1)))
-    height = round(measure.multiline_textbbox((0, 0), text, font=font)[3])
-    return _Caption(text, font, margin, max(0, picture.height - height - 2 * margin))
-
-
-def _write(image: Image.Image, caption: _Caption) -> None:
-    place = (caption.margin, caption.top + caption.margin)
-    ImageDraw.Draw(image).multiline_text(place, caption.text, font=caption.font, fill=_INK)
-
-
-def _legible(prompt: str) -> str:
-    """One line of text; accents go, because Pillow's own font draws boxes in their place."""
-    plain = unicodedata.normalize("NFKD", " ".join(prompt.split()))
-    return "".join(letter for letter in plain if not unicodedata.combining(letter))
-
-
-def _wrap(text: str, width: int, font: Any) -> list[str]:
-    """Break text into at most a few lines, each no wider than `width` pixels."""
-    lines: list[str] = []
-    rest = text
-    while rest and len(lines) < _MAX_LINES:
-        line = _head_that_fits(rest, width, font)
-        lines.append(line.rstrip())
-        rest = rest[len(line) :].lstrip()
-    if rest:
-        lines[-1] = lines[-1][:-1] + _ELLIPSIS
-    return lines
-
-
-def _head_that_fits(text: str, width: int, font: Any) -> str:
-    """The longest head of `text` that fits, cut after a word where there is one."""
-    low, high = 1, min(len(text), _MAX_LINE_CHARS)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if font.getlength(text[:middle]) <= width else (low, middle - 1)
-    if low == len(text) or text[low] == " ":
-        return text[:low]
-    space = text.rfind(" ", 0, low)
-    return text[: space + 1] if space > 0 else text[:low]
 
 
 def _vignette(size: tuple[int, int]) -> Image.Image:

@@ -233,3 +233,80 @@ def wire(emu):
 def submit_bytes(emu):
     """The bytes of a generation request."""
     return lambda body=b'{"prompt": "a cat"}', **headers: request_bytes(emu, body, **headers)
+
+
+def new_font(characters, *, has_outlines=True):
+    """Begin a font in which every character is a square, 0.8 em high and 1 em wide; without outlines, nothing."""
+    builder = pytest.importorskip("fontTools.fontBuilder").FontBuilder(1000)
+    from fontTools.pens.ttGlyphPen import TTGlyphPen  # noqa: PLC0415 - skipped without fontTools
+
+    points = {f"u{ord(character):x}": ord(character) for character in characters}
+    names = [".notdef", *points]
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({point: name for name, point in points.items()})
+    if has_outlines:
+        pen = TTGlyphPen(None)
+        pen.moveTo((0, 0))
+        for corner in ((0, 800), (1000, 800), (1000, 0)):
+            pen.lineTo(corner)
+        pen.closePath()
+        builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Test", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    return builder
+
+
+@pytest.fixture
+def make_font(tmp_path):
+    """Make a font with some characters, and return its path."""
+
+    def make(name, characters):
+        new_font(characters).save(tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def make_bitmap_font(tmp_path):
+    """Make a font of red squares, 109 pixels high, as fonts of emoji are made; return its path."""
+
+    def make(name, characters):
+        builder = new_font(characters, has_outlines=False)
+        add_bitmaps(builder.font, picture_bytes((109, 109), "RGBA", colour=(255, 0, 0, 255)))
+        builder.save(tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+def add_bitmaps(font, png):
+    """Give every glyph of a font the same picture."""
+    from fontTools.ttLib import newTable  # noqa: PLC0415 - skipped without fontTools
+    from fontTools.ttLib.tables import C_B_D_T_, E_B_L_C_, BitmapGlyphMetrics  # noqa: PLC0415
+
+    names = font.getGlyphOrder()[1:]
+    bitmaps = {}
+    for name in names:
+        glyph = bitmaps[name] = C_B_D_T_.cbdt_bitmap_format_17(b"", font)
+        del glyph.data  # which it would be read from
+        glyph.metrics = BitmapGlyphMetrics.SmallGlyphMetrics()
+        vars(glyph.metrics).update(height=109, width=109, BearingX=0, BearingY=88, Advance=109)
+        glyph.imageData = png
+    index = E_B_L_C_.eblc_index_sub_table_1(b"", font)
+    vars(index).update(names=names, indexFormat=1, imageFormat=17, firstGlyphIndex=1, lastGlyphIndex=len(names))
+    del index.data
+    strike = E_B_L_C_.Strike()
+    strike.indexSubTables = [index]
+    zeros = """caretSlopeNumerator caretSlopeDenominator caretOffset minOriginSB minAdvanceSB maxBeforeBL minAfterBL
+        pad1 pad2"""
+    line = E_B_L_C_.SbitLineMetrics()
+    vars(line).update(dict.fromkeys(zeros.split(), 0), ascender=88, descender=-21, widthMax=109)
+    size = {"colorRef": 0, "startGlyphIndex": 1, "endGlyphIndex": len(names), "ppemX": 109, "ppemY": 109}
+    vars(strike.bitmapSizeTable).update(size, bitDepth=32, flags=1, hori=line, vert=line)
+    for tag, parts in (("CBDT", {"strikeData": [bitmaps]}), ("CBLC", {"strikes": [strike]})):
+        font[tag] = newTable(tag)
+        vars(font[tag]).update(parts, version=3.0)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lemon_async.emulator.picture import Picture
-from lemon_async.emulator.render import _legible, _wrap, render
+from lemon_async.emulator.render import render
 
 
 def opened(**fields):
@@ -51,33 +51,6 @@ def test_transparent_picture_has_clear_corners_and_an_opaque_middle():
 @pytest.mark.parametrize("prompt", ["x", "word " * 800, "x" * 4000, "\0\n\t", "猫 🐱 ü", "ends in space "])
 def test_any_prompt_can_be_drawn(prompt):
     assert opened(prompt=prompt, width=96, height=96).size == (96, 96)
-
-
-class Monospace:
-    """A font in which every letter is one pixel wide."""
-
-    def getlength(self, text):
-        return len(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "lines"),
-    [
-        ("a white cat", 20, ["a white cat"]),
-        ("a white cat", 7, ["a white", "cat"]),
-        ("a white cat", 8, ["a white", "cat"]),
-        ("a white cat", 6, ["a", "white", "cat"]),
-        ("abcdef", 4, ["abcd", "ef"]),
-        ("abcdef", 0, ["a", "b", "c", "d", "e", "f"]),
-        ("a b c d e f g h i j", 1, ["a", "b", "c", "d", "e", "f", "g", "…"]),
-    ],
-)
-def test_text_is_wrapped_after_words_and_shortened(text, width, lines):
-    assert _wrap(text, width, Monospace()) == lines
-
-
-def test_accents_are_dropped_where_the_font_has_none():
-    assert _legible("über\n naïve") == "uber naive"
 
 
 def test_usual_picture_is_drawn_in_a_moment():
