@@ -1,5 +1,7 @@
 """What a session has bought, counted in requests; prices are the service's business."""
 
+from collections import Counter
+
 import attrs
 
 from lemon_async.api.models import TaskSnapshot
@@ -34,7 +36,7 @@ class Account:
 
     def __init__(self) -> None:
         self._sold = self._settled = self._released = 0
-        self._open: set[str] = set()
+        self._open: Counter[str | None] = Counter()
 
     def spent(self, unknown: int) -> Spent:
         """Return the count, with the requests whose fate is unknown."""
@@ -46,12 +48,14 @@ class Account:
         if snapshot.is_done:
             self._close(snapshot)
         else:
-            self._open.add(snapshot.task_id or "")
+            self._open[snapshot.task_id] += 1
 
     def ended(self, snapshot: TaskSnapshot) -> None:
         """Take note of the last that is known of a task; one that was bought elsewhere does not count."""
-        if snapshot.is_done and snapshot.task_id in self._open:
-            self._open.discard(snapshot.task_id)
+        if snapshot.is_done and self._open[snapshot.task_id]:
+            self._open[snapshot.task_id] -= 1
+            if not self._open[snapshot.task_id]:
+                del self._open[snapshot.task_id]
             self._close(snapshot)
 
     def _close(self, snapshot: TaskSnapshot) -> None:

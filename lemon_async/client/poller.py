@@ -9,7 +9,9 @@ poll. No asyncio task belongs to a waiting job.
 Invariants:
 * A poll never ends a job. Only the service's word about the task does (completed, failed, repeatedly unknown, key
   denied), or the deadline.
-* The runner starts with the first pending task and ends with the last. It starts in an empty context, because it
+* Everything is kept by handle, not by id: a task that was resumed has a new handle, and what arrives late for the old
+  one must not touch it.
+* The runner starts with the first pending task and ends after the last poll. It starts in an empty context, because it
   serves whoever comes later too. It is a child of nobody's cancel scope: the session cancels it when it closes.
 * Whatever happens to the runner, nobody waits for ever: one that crashes or is cancelled by somebody else ends every
   pending task, each with an error that can be resumed from.
@@ -67,9 +69,10 @@ class Poller:
         self._policy = policy
         self._gate = gate
         self._ticket: asyncio.Future[bool] | None = None
-        self._schedule: Schedule[str] = Schedule(policy, durations)
-        self._tasks: dict[str, ImageTask] = {}
-        self._last_noise: dict[str, str] = {}
+        self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
+        self._tasks: dict[ImageTask, None] = {}
+        self._by_id: dict[str | None, ImageTask] = {}
+        self._last_noise: dict[ImageTask, str] = {}
         self._odd_words: set[str] = set()
         self._slots = anyio.Semaphore(limit, max_value=limit)
         self._limit = limit
@@ -82,24 +85,24 @@ class Poller:
     @property
     def pending(self) -> tuple[ImageTask, ...]:
         """The tasks that are not over, oldest first."""
-        return tuple(self._tasks.values())
+        return tuple(self._tasks)
 
     @property
     def under_way(self) -> int:
         """Number of polls under way."""
         return self._limit - self._slots.value
 
-    def find(self, task_id: str) -> ImageTask | None:
-        """Return the pending task of this id."""
-        return self._tasks.get(task_id)
+    def find(self, task_id: str | None) -> ImageTask | None:
+        """Return the newest pending handle on the task of this id."""
+        return self._by_id.get(task_id)
 
     def add(self, task: ImageTask, *, is_fresh: bool) -> None:
         """Take a pending task in, and start running if idle; needs the running event loop."""
         loop = asyncio.get_running_loop()
-        task_id = task.id or ""
-        self._tasks[task_id] = task
+        self._tasks[task] = None
+        self._by_id[task.id] = task
         age_s = None if is_fresh else _age_s(task)
-        self._schedule.add(task_id, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
+        self._schedule.add(task, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
         self._news.set()
         if self._runner is None or self._runner.done():
             self._runner = loop.create_task(self._run(), name="lemon_async poller", context=contextvars.Context())
@@ -107,10 +110,14 @@ class Poller:
 
     def end(self, task: ImageTask, failure: LemonError | None = None) -> None:
         """Stop looking after a task, and tell its waiters if it ends without an answer of the service."""
-        task_id = task.id or ""
-        self._schedule.discard(task_id)
-        self._tasks.pop(task_id, None)
-        self._last_noise.pop(task_id, None)
+        self._schedule.discard(task)
+        self._tasks.pop(task, None)
+        self._last_noise.pop(task, None)
+        if self._by_id.get(task.id) is task:
+            del self._by_id[task.id]
+        if not self._tasks and self._ticket is not None:
+            self._ticket.cancel()
+            self._ticket = None
         self._news.set()
         if failure is not None:
             task._fail(failure)
@@ -131,15 +138,13 @@ class Poller:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as polls:
-            while self._tasks:
+            # Polls of tasks that are over by now keep it, so that there is never more than one runner to end.
+            while self._tasks or self.under_way:
                 self._news.clear()
                 wake_at = self._decide(polls)
                 await self._sleep_until(wake_at)
             # No await between finding nothing to do and this line: whoever comes later starts a new runner.
             self._runner = None
-            if self._ticket is not None:
-                self._ticket.cancel()
-                self._ticket = None
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         if runner.cancelled():
@@ -159,11 +164,12 @@ class Poller:
         granted = self._turns_granted()
         slots = min(self._slots.value, granted + self._gate.room())
         decision = self._schedule.decide(now, slots=slots)
-        for task_id in decision.expired:
-            self._expire(self._tasks[task_id])
-        for task_id in decision.polls:
+        for task in decision.expired:
+            self._expire(task)
+        for task in decision.polls:
             self._slots.acquire_nowait()
-            polls.create_task(self._poll(self._tasks[task_id], self._schedule.deadline(task_id) - now))
+            poll = polls.create_task(self._poll(task, self._schedule.deadline(task) - now))
+            poll.add_done_callback(self._poll_ended)
         self._gate.take(max(len(decision.polls) - granted, 0))
         if decision.waiting and self._slots.value and self._ticket is None:
             self._ticket = self._gate.ticket(Priority.POLL)
@@ -188,13 +194,14 @@ class Poller:
                 timer.cancel()
 
     async def _poll(self, task: ImageTask, time_left_s: float) -> None:
-        try:
-            reading = await self._ask(task, time_left_s)
-        finally:
-            self._slots.release()
-            self._news.set()
+        reading = await self._ask(task, time_left_s)
         if not task.done:
             self._take_in(task, reading)
+
+    def _poll_ended(self, _: "asyncio.Task[None]") -> None:
+        """Give the slot back; in a callback, because a poll that is cancelled before it begins runs no `finally`."""
+        self._slots.release()
+        self._news.set()
 
     async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:
         try:
@@ -206,29 +213,28 @@ class Poller:
 
     def _take_in(self, task: ImageTask, reading: Alive | Missing | Denied | Noise) -> None:
         now = asyncio.get_running_loop().time()
-        task_id = task.id or ""
         match reading:
             case Alive(snapshot, retry_after_s):
                 self._warn_of_odd_word(snapshot.status)
-                self._last_noise.pop(task_id, None)
+                self._last_noise.pop(task, None)
                 task._update(snapshot)
                 if task.done:
-                    self._schedule.ended(task_id, now, is_success=snapshot.status == "completed")
+                    self._schedule.ended(task, now, is_success=snapshot.status == "completed")
                     self.end(task)
                 else:
-                    self._schedule.seen(task_id, now, progress=snapshot.progress, retry_after_s=retry_after_s)
+                    self._schedule.seen(task, now, progress=snapshot.progress, retry_after_s=retry_after_s)
             case Missing(error):
-                if self._schedule.missing(task_id, now):
+                if self._schedule.missing(task, now):
                     self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {error.message}"))
             case Denied(error):
                 self.end(task, attrs.evolve(error, task=task))
             case Noise(reason, retry_after_s):
-                self._last_noise[task_id] = reason
-                logger.debug("poll of task %s told nothing: %s", task_id, reason)
-                self._schedule.faulted(task_id, now, retry_after_s=retry_after_s)
+                self._last_noise[task] = reason
+                logger.debug("poll of task %s told nothing: %s", task.id, reason)
+                self._schedule.faulted(task, now, retry_after_s=retry_after_s)
 
     def _expire(self, task: ImageTask) -> None:
-        noise = self._last_noise.get(task.id or "")
+        noise = self._last_noise.get(task)
         heard = f"last heard: {noise}" if noise else f"last status: {task.status}"
         self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {heard}"))
 

@@ -60,7 +60,7 @@ class TaskRegistry:
             raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
         if fault:
             logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
-        return self._handle(snapshot, path, None)
+        return self._poller.find(found.task_id) or self._handle(snapshot, path, None)
 
     def check_usable(self, task: ImageTask) -> None:
         """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
@@ -78,9 +78,13 @@ class TaskRegistry:
             raise attrs.evolve(failure, task=task) from failure.__cause__
         except ApiError as refusal:
             raise attrs.evolve(refusal, task=task, hint=refusal.hint or _NOT_CANCELLED) from None
-        task._update(snapshot)
-        if task.done:
-            self._poller.end(task)
+        handles = [task]
+        if snapshot.is_done and (newer := self._poller.find(task.id)) not in {None, task}:
+            handles.append(newer)  # `task` has ended meanwhile, and was resumed
+        for handle in handles:
+            handle._update(snapshot)
+            if handle.done:
+                self._poller.end(handle)
 
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a result link; see `Image.read`."""
@@ -121,9 +125,6 @@ class TaskRegistry:
     def _handle(
         self, snapshot: TaskSnapshot, path: str, request: Request | None, began_at: float | None = None
     ) -> ImageTask:
-        known = self._poller.find(snapshot.task_id) if snapshot.task_id else None
-        if known is not None:
-            return known
         task = ImageTask(self, snapshot, results=self, path=path, request=request, began_at=began_at)
         if not task.done and self._life.is_closed:
             task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))

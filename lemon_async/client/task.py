@@ -179,7 +179,8 @@ class ImageTask:
         """Ask the service to cancel the task; when this returns, the service has accepted that.
 
         Awaiting the task tells how it ended. Most image models cannot be cancelled: then the error says so, and
-        the task runs on and is billed. Cancelling this coroutine leaves open whether the request arrived. Spends
+        the task runs on and is billed. A task that the service has ended is left alone; one whose handle has only
+        timed out can still be cancelled. Cancelling this coroutine leaves open whether the request arrived. Spends
         nothing.
 
         Raises:
@@ -187,7 +188,7 @@ class ImageTask:
             AccessDenied, NotFound: It is not this key's task.
             TransportError: No answer came; ask again.
         """
-        if not self.done:
+        if not self.snapshot.is_done:
             self._owner.check_usable(self)
             await self._owner.cancel(self)
 

@@ -120,7 +120,8 @@ class Schedule(Generic[Key]):
         self._durations = Durations() if durations is None else durations
         # Ordered by a linked list: a dict walks over every deleted entry to find its first one.
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
-        self._later: list[tuple[float, int, Key]] = []
+        self._later: list[tuple[float, int]] = []  # when, and the number of the plan
+        self._plans: dict[int, Key] = {}
         self._due: OrderedDict[Key, None] = OrderedDict()  # in the order in which they became due
         self._serial = count()
         self._scarce_grants = 0
@@ -164,8 +165,10 @@ class Schedule(Generic[Key]):
 
     def discard(self, key: Key) -> None:
         """Forget a task; unknown ones are ignored."""
-        self._entries.pop(key, None)
-        self._due.pop(key, None)
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._plans.pop(entry.plan, None)
+            self._due.pop(key, None)
 
     def deadline(self, key: Key) -> float:
         """Return when the wait for a task ends."""
@@ -235,11 +238,14 @@ class Schedule(Generic[Key]):
         self._plan(key, now, last_s if max(asked_s, self._policy.min_gap_s) <= last_s < gap_s else gap_s)
 
     def _plan(self, key: Key, now: float, gap_s: float) -> None:
-        # The serial number breaks ties by age, keeps keys from being compared, and tells a task's plan from those
-        # it had before: the heap keeps what is overruled until it would be due.
+        # The serial number breaks ties by age and tells a task's plan from those it had before. The heap keeps the
+        # numbers of overruled plans until they would be due, but not their keys, which may hold pictures.
         self._due.pop(key, None)
-        serial = self._entries[key].plan = next(self._serial)
-        heapq.heappush(self._later, (now + min(gap_s, self._policy.max_gap_s), serial, key))
+        entry = self._entries[key]
+        self._plans.pop(entry.plan, None)
+        entry.plan = next(self._serial)
+        self._plans[entry.plan] = key
+        heapq.heappush(self._later, (now + min(gap_s, self._policy.max_gap_s), entry.plan))
 
     def _pop_expired(self, now: float) -> Iterator[Key]:
         """Yield what has expired, a bounded number at once: the rest is due at once again."""
@@ -252,20 +258,16 @@ class Schedule(Generic[Key]):
             self.discard(key)
             yield key
 
-    def _is_planned(self, serial: int, key: Key) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and entry.plan == serial
-
     def _move_due(self, now: float) -> None:
         """Move what is due to the queue, and drop what is overruled, so that the heap begins with a plan to come."""
         while self._later:
-            due, serial, key = self._later[0]
-            is_planned = self._is_planned(serial, key)
+            due, serial = self._later[0]
+            is_planned = serial in self._plans
             if is_planned and due > now:
                 return
             heapq.heappop(self._later)
             if is_planned:
-                self._due[key] = None
+                self._due[self._plans.pop(serial)] = None
 
     def _pop_due(self, now: float, slots: int) -> tuple[Key, ...]:
         if slots >= len(self._due):

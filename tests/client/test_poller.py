@@ -181,6 +181,7 @@ async def test_tasks_are_looked_after_at_the_same_time(poll):
     await transport.asked_for("slow")
     poller.add(quick, is_fresh=False)
     assert len(await quick) == 1
+    await asyncio.sleep(0)
     assert poller.under_way == 1
     assert poller.pending == (slow,)
 
@@ -438,6 +439,79 @@ async def test_program_that_cancels_the_poller_ends_every_task(poll):
         await asyncio.wait_for(task.wait(), 5)
     assert caught.value.resume_token == task.resume_token()
     assert poller.pending == ()
+
+
+async def test_runner_cancelled_in_the_moment_of_a_poll_takes_no_slot_with_it(poll):
+    """A poll that never began is no longer under way: the next task finds a slot."""
+    transport, poller = poll(limit=1, a=[PENDING], b=[COMPLETED])
+    before = asyncio.all_tasks()
+    poller.add(make("a"), is_fresh=False)
+    await asyncio.sleep(0)  # the runner has started the poll, which has not begun
+    doomed = asyncio.all_tasks() - {asyncio.current_task()} - before
+    for running in doomed:
+        running.cancel()
+    await asyncio.wait(doomed)
+    assert transport.asked == []
+    task = make("b")
+    poller.add(task, is_fresh=False)
+    assert len(await asyncio.wait_for(task.wait(), 5)) == 1
+
+
+# Handles
+
+
+async def test_two_handles_on_one_task_are_polled_and_end_each_for_itself(poll):
+    """Ending one of them leaves the other its polls."""
+    transport, poller = poll(a=[PENDING, PENDING, PENDING, COMPLETED])
+    one, other = make("a"), make("a")
+    poller.add(one, is_fresh=False)
+    poller.add(other, is_fresh=False)
+    assert poller.pending == (one, other)
+    assert poller.find("a") is other
+    await transport.asked_for("a", 2)
+    poller.end(one)
+    assert (poller.pending, poller.find("a")) == ((other,), other)
+    assert len(await asyncio.wait_for(other.wait(), 5)) == 1
+    assert (poller.pending, poller.find("a")) == ((), None)
+
+
+@pytest.mark.parametrize(
+    "late", [COMPLETED, PENDING, GONE, answer(502, text=b"")], ids=["over", "alive", "gone", "noise"]
+)
+async def test_late_answer_to_an_ended_handle_leaves_a_newer_one_alone(poll, late):
+    """Neither its status nor its schedule changes; it is polled to its own end."""
+    gate = asyncio.Event()
+
+    async def wait():
+        await gate.wait()
+        return late
+
+    transport, poller = poll(a=[wait, PENDING, PENDING, COMPLETED])
+    old, new = make("a"), make("a")
+    poller.add(old, is_fresh=False)
+    await transport.asked_for("a")
+    poller.end(old, TaskLost(task=old, reason="gone"))
+    poller.add(new, is_fresh=False)
+    await transport.asked_for("a", 2)
+    gate.set()
+    assert len(await asyncio.wait_for(new.wait(), 5)) == 1
+    assert old.status == "pending"
+
+
+async def test_poll_of_an_ended_task_and_a_new_task_have_one_runner(poll):
+    """Closing ends them both."""
+    never = asyncio.Event()
+    transport, poller = poll(a=[never.wait], b=[PENDING])
+    old = make("a")
+    poller.add(old, is_fresh=False)
+    await transport.asked_for("a")
+    poller.end(old)
+    await settle()
+    poller.add(make("b"), is_fresh=False)
+    await transport.asked_for("b")
+    assert len(ours()) == 1
+    await poller.aclose()
+    assert (ours(), poller.under_way) == ([], 0)
 
 
 # Closing

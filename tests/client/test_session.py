@@ -759,12 +759,14 @@ def test_setting_of_a_wrong_type_is_refused_before_anything_is_sold(option, kind
         LemonSession("sk-x", **{option: {"min_gap_s": 1}})
 
 
-async def test_session_hands_out_one_handle_for_one_id(connect, emulator):
-    """A service that answers two submits with one id has one task; both callers get its images."""
+async def test_two_sales_under_one_id_keep_their_own_requests(connect, emulator):
+    """A service that answers two submits with one id has one task; each caller has a handle, a resume finds the last."""
     emulator.fault("submit", Answer(task_id="ldtask_same", id="ldtask_same", poll_url=None), Stuck())
     async with connect() as session:
-        first = await session.submit("one", model="flux-pro")
-        assert await session.submit("two", model="flux-pro") is first
+        handles = [await session.submit(prompt, model="flux-pro") for prompt in ("one", "two")]
+        assert [handle.request.prompt for handle in handles] == ["one", "two"]
+        assert session.pending == tuple(handles)
+        assert session.task("ldtask_same") is handles[1]
 
 
 async def test_what_is_no_task_is_not_waited_for(connect):

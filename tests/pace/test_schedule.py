@@ -1,6 +1,8 @@
 """When a task is polled: tables for the rules, and a machine that tries to break them all at once."""
 
+import gc
 import math
+import weakref
 
 import attrs
 import pytest
@@ -483,3 +485,21 @@ def test_task_is_looked_at_shortly_before_it_is_given_up(deadline_s):
             decision = schedule.decide(now, slots=1)
         now = decision.wake_at
     assert last >= deadline_s - 2.0
+
+
+def test_what_was_discarded_is_not_kept_until_it_would_have_been_due():
+    """Keys can be handles that hold pictures."""
+
+    class Key:
+        pass
+
+    schedule = Schedule(PollPolicy(min_gap_s=50, max_gap_s=90))
+    key = Key()
+    watcher = weakref.ref(key)
+    schedule.add(key, 0.0)
+    schedule.faulted(key, 1.0)
+    schedule.discard(key)
+    del key
+    gc.collect()
+    assert watcher() is None
+    assert schedule.decide(200.0, slots=9).polls == ()

@@ -1,0 +1,231 @@
+"""Laws 5 and 6. A task that is resumed has a handle of its own: late answers to older handles never silence it."""
+
+import asyncio
+from contextlib import suppress
+
+import orjson
+import pytest
+
+from lemon_async import AccessDenied, LemonError, LemonSession, PollPolicy, RetryPolicy, TaskCancelled, TaskTimeout
+
+PATIENT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=20)
+SHORT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=0.03)
+CANCELLED = {"status": "failed", "error": "Task was cancelled", "cancelled": True, "cancellation_status": "cancelled"}
+COMPLETED = {"status": "completed", "data": [{"url": "https://cdn.test/1.png"}]}
+DENIED = 403, {"error": {"message": "Not now.", "type": "access_denied"}}
+TOO_LATE = 409, {"error": {"message": "Too late.", "code": "task_not_cancellable"}}
+
+
+class Service:
+    """A raw server with one task; each DELETE, and polls while they are held, are answered when the test says so."""
+
+    def __init__(self):
+        self.state = 200, {"status": "pending", "data": []}
+        self.deletion = 200, CANCELLED
+        self.deletes, self.polls = 0, 0
+        self.may_delete, self.may_poll = asyncio.Event(), asyncio.Event()
+        self.may_poll.set()
+        self.answering = set()
+
+    async def serve(self, reader, writer):
+        self.answering.add(asyncio.current_task())
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            length = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
+            await reader.readexactly(int(length or 0))
+            status, body = await getattr(self, head.partition(" ")[0].lower())()
+            content = orjson.dumps({"task_id": "job", "created": 1, **body})
+            writer.write(
+                b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+                % (status, len(content), content)
+            )
+            await writer.drain()
+        writer.close()
+        self.answering.discard(asyncio.current_task())
+
+    async def post(self):
+        return 200, {"status": "pending"}
+
+    async def delete(self):
+        self.deletes += 1
+        await self.may_delete.wait()
+        return self.deletion
+
+    async def get(self):
+        self.polls += 1
+        state = self.state  # as it is when the question comes
+        await self.may_poll.wait()
+        return state
+
+
+@pytest.fixture
+async def service():
+    running = Service()
+    server = await asyncio.start_server(running.serve, "127.0.0.1", 0)
+    running.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield running
+    server.close()
+    for answering in tuple(running.answering):
+        answering.cancel()
+    await asyncio.gather(*running.answering, return_exceptions=True)
+
+
+@pytest.fixture
+def connect(service):
+    """Open sessions on the service."""
+
+    def open_session(polling):
+        retry = RetryPolicy(max_elapsed_s=0)
+        return LemonSession("sk-x", base_url=service.origin, polling=polling, retry=retry, requests_per_minute=60_000)
+
+    return open_session
+
+
+@pytest.fixture
+async def session(connect):
+    async with connect(PATIENT) as lemon:
+        yield lemon
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def outcome_of(task):
+    """Return how a task ends; one that is waited for for ever fails the test."""
+    async with asyncio.timeout(2):
+        return (await asyncio.gather(task.wait(), return_exceptions=True))[0]
+
+
+async def resumed_while_it_is_cancelled(session, service):
+    """Return the ended handle, its `cancel()` under way, and the handle that its token has led to.
+
+    The handle ends without the task: by a poll that is refused, or by its deadline.
+    """
+    old = session.task("job")
+    cancelling = asyncio.create_task(old.cancel())
+    await until(lambda: service.deletes == 1)
+    pending, service.state = service.state, DENIED
+    error = await outcome_of(old)
+    service.state = pending
+    return old, cancelling, session.task(error.resume_token)
+
+
+async def test_cancel_answered_after_a_resume_ends_the_new_handle_with_the_truth(service, session):
+    """Both handles are of one task: what the service grants to one is true of the other."""
+    old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
+    assert new is not old
+    service.may_delete.set()
+    await cancelling
+    assert isinstance(await outcome_of(new), TaskCancelled)
+    assert isinstance(await outcome_of(old), AccessDenied)
+    assert session.pending == ()
+
+
+@pytest.mark.parametrize(
+    "deletion",
+    [(200, {"status": "processing"}), TOO_LATE, (502, {})],
+    ids=["not over", "refused", "noise"],
+)
+async def test_cancel_answered_after_a_resume_leaves_the_new_handle_polled(service, session, deletion):
+    """An answer that ends nothing moves nothing: the new handle is polled to its own end."""
+    service.deletion = deletion
+    _, cancelling, new = await resumed_while_it_is_cancelled(session, service)
+    service.may_delete.set()
+    await asyncio.gather(cancelling, return_exceptions=True)
+    assert session.pending == (new,)
+    assert new.status == "pending"
+    service.state = 200, COMPLETED
+    assert len(await outcome_of(new)) == 1
+
+
+@pytest.mark.parametrize("deletion", [(200, CANCELLED), TOO_LATE], ids=["granted", "refused"])
+async def test_task_that_was_resumed_after_its_deadline_ends_although_a_cancel_was_under_way(
+    service, connect, deletion
+):
+    """As the error says: its token leads to a handle with a deadline of its own."""
+    service.deletion = deletion
+    async with connect(SHORT) as session:
+        old = session.task("job")
+        cancelling = asyncio.create_task(old.cancel())
+        await until(lambda: service.deletes == 1)
+        with pytest.raises(TaskTimeout) as caught:
+            await old
+        new = session.task(caught.value.resume_token)
+        service.may_delete.set()
+        await asyncio.gather(cancelling, return_exceptions=True)
+        assert isinstance(await outcome_of(new), TaskTimeout | TaskCancelled)
+
+
+@pytest.mark.parametrize("late", [COMPLETED, {"status": "failed"}, {"status": "processing"}], ids=str)
+async def test_poll_answered_after_a_resume_leaves_the_new_handle_polled(service, connect, late):
+    """A poll of the old handle that comes back late says nothing to the new one, which asks for itself."""
+    service.may_poll.clear()
+    service.state = 200, late
+    async with connect(SHORT) as session:
+        old = session.task("job")
+        await until(lambda: service.polls == 1)
+        assert isinstance(await outcome_of(old), TaskTimeout)
+        new = session.task(old.resume_token())
+        await until(lambda: service.polls == 2)
+        service.may_poll.set()
+        assert await outcome_of(new) is not None
+        assert isinstance(await outcome_of(old), TaskTimeout)
+        assert session.pending == ()
+
+
+async def test_two_resumes_in_one_moment_share_a_handle(service, session):
+    """However the task is named, it is polled once."""
+    first = session.task("job")
+    await until(lambda: service.polls == 1)
+    assert session.task("job") is session.task(first.resume_token()) is first
+    service.state = 200, COMPLETED
+    one, other = await asyncio.gather(outcome_of(first), outcome_of(session.task("job")))
+    assert one is other
+
+
+async def test_two_sales_under_one_id_have_handles_that_both_end(service, session):
+    """A service that answers two paid requests with one task leaves each caller its own request."""
+    tasks = [await session.submit(prompt, model="flux-pro") for prompt in ("a cat", "a dog")]
+    assert [task.request.prompt for task in session.pending] == ["a cat", "a dog"]
+    service.state = 200, COMPLETED
+    assert [(await outcome_of(task)).prompt for task in tasks] == ["a cat", "a dog"]
+    assert session.pending == ()
+    assert (session.spent.sold, session.spent.settled, session.spent.open) == (2, 2, 0)
+
+
+async def test_cancels_of_both_handles_reach_the_service_and_end_the_task(service, session):
+    """A handle that has timed out can still cancel its task: nothing is over at the service."""
+    old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
+    second = asyncio.create_task(new.cancel())
+    third = asyncio.create_task(old.cancel())
+    await until(lambda: service.deletes == 3)
+    service.may_delete.set()
+    await asyncio.gather(cancelling, second, third)
+    assert isinstance(await outcome_of(new), TaskCancelled)
+
+
+async def test_closing_while_a_resumed_task_is_cancelled_ends_every_wait(service, session):
+    """The cancel, the old handle and the new one all hear of it."""
+    old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
+    waiting = asyncio.create_task(new.wait())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await session.aclose()
+        ends = await asyncio.gather(cancelling, waiting, old.wait(), return_exceptions=True)
+    assert all(isinstance(end, LemonError) for end in ends)
+
+
+async def test_late_poll_that_outlives_its_handle_ends_with_the_session(service, connect):
+    """No asyncio task of ours is left behind."""
+    service.may_poll.clear()
+    async with asyncio.timeout(2), connect(SHORT) as session:
+        old = session.task("job")
+        await until(lambda: service.polls == 1)
+        assert isinstance(await outcome_of(old), TaskTimeout)
+        new = session.task("job")
+        await until(lambda: service.polls == 2)
+    assert new.done
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
