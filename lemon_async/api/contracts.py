@@ -14,12 +14,12 @@ import attrs
 from lemon_async.api.encoding import find_refusals
 from lemon_async.api.errors import Problem
 from lemon_async.api.families import Family, family_of
-from lemon_async.api.fields import RULES, Rule
+from lemon_async.api.fields import LABEL, RULES, Rule
 from lemon_async.api.quoting import quoted
 from lemon_async.api.requests import EditRequest, GenerateRequest, Request, VariationRequest
 from lemon_async.api.sources import SourceFacts, check_sources
 
-__all__ = ["check", "removed_fields"]
+__all__ = ["check", "check_label", "removed_fields"]
 
 _KINDS = (GenerateRequest, EditRequest, VariationRequest)
 _RULES_OF: Mapping[str, tuple[tuple[str, Rule], ...]] = {
@@ -58,12 +58,19 @@ def check(
     problems = [*_field_problems(request, family), *_mode_problems(request, family, is_stream=is_stream)]
     if not isinstance(request, GenerateRequest):
         problems += check_sources(request, family, sources)
-    problems += _extra_problems(request)
+    problems += [*check_label(request), *_extra_problems(request)]
     if is_written:
         return tuple(problems)
     named = {problem.field for problem in problems}
     refusals = find_refusals(request, is_form=any(source.kind == "upload" for source in sources))
     return (*problems, *(refusal for refusal in refusals if refusal.field not in named))
+
+
+def check_label(request: Request) -> tuple[Problem, ...]:
+    """Return what is wrong with the caller's label, which is never sent: a rule of this library, not of the service."""
+    if request.label is None or LABEL.accepts(request.label):
+        return ()
+    return (Problem("label", f"must be {LABEL.words}"),)
 
 
 def removed_fields(request: Request) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def converter() -> cattrs.Converter:
     )
     for request in (GenerateRequest, EditRequest, VariationRequest):
         special: dict[str, Any] = {"async_": override(rename="async")}
-        special |= {name: override(omit=True) for name in ("image", "mask", "extra")}
+        special |= {name: override(omit=True) for name in ("image", "mask", "label", "extra")}
         own = {name: rule for name, rule in special.items() if name in attrs.fields_dict(request)}
         made.register_unstructure_hook(
             request, make_dict_unstructure_fn(request, made, _cattrs_omit_if_default=True, **own)

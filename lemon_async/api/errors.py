@@ -22,35 +22,15 @@ from typing import Any, Protocol, Self
 import attrs
 
 from lemon_async.api.models import ImageData
+from lemon_async.api.quoting import quoted
 from lemon_async.api.requests import Request
 
 __all__ = [
-    "AccessDenied",
-    "ApiError",
-    "AuthenticationError",
-    "BadRequest",
-    "Conflict",
-    "ContractError",
-    "DownloadError",
-    "InsufficientBalance",
-    "LemonError",
-    "NotFound",
-    "PartlySaved",
-    "PayloadTooLarge",
-    "Problem",
-    "RateLimited",
-    "ResumableTask",
-    "SaveError",
-    "ServerError",
-    "SessionMisuse",
-    "SubmissionUnknown",
-    "TaskCancelled",
-    "TaskError",
-    "TaskFailed",
-    "TaskLost",
-    "TaskTimeout",
-    "TransportError",
-]
+    "AccessDenied", "ApiError", "AuthenticationError", "BadRequest", "Conflict", "ContractError", "DownloadError",
+    "InsufficientBalance", "LemonError", "NotFound", "PartlySaved", "PayloadTooLarge", "Problem", "RateLimited",
+    "ResumableTask", "SaveError", "ServerError", "SessionMisuse", "SubmissionUnknown", "TaskCancelled", "TaskError",
+    "TaskFailed", "TaskLost", "TaskTimeout", "TransportError",
+]  # fmt: skip
 
 
 class ResumableTask(Protocol):
@@ -67,6 +47,15 @@ class ResumableTask(Protocol):
 def _token_of(error: "LemonError") -> str | None:
     task = error.task
     return task.resume_token() if task is not None and task.id is not None else None
+
+
+def _name_of(error: "LemonError") -> str:
+    """How messages call the task: by its id and its label, or, of a resumed one, by the prompt that its token had."""
+    task = error.task
+    called = getattr(task, "label", None)
+    if called is None and getattr(task, "request", None) is None and getattr(task, "prompt", None):
+        called = quoted(getattr(task, "prompt", None))
+    return f"task {getattr(task, 'id', None) or '(answered inline)'}{f' ({called})' if called else ''}"
 
 
 def _restore(cls: type["LemonError"], state: dict[str, Any]) -> "LemonError":
@@ -91,6 +80,7 @@ class LemonError(Exception):
 
     task: ResumableTask | None = attrs.field(default=None, repr=False)
     resume_token: str | None = attrs.field(init=False, repr=False, default=attrs.Factory(_token_of, takes_self=True))
+    _task_name: str = attrs.field(init=False, repr=False, default=attrs.Factory(_name_of, takes_self=True))
     request_id: str | None = attrs.field(default=None, repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
@@ -145,7 +135,9 @@ class SessionMisuse(LemonError):
     message: str
 
     def __str__(self) -> str:
-        return self.message
+        if self.resume_token is None:
+            return self.message
+        return f"{self.message}; {self._task_name} can be resumed by its resume_token()"
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
@@ -294,7 +286,7 @@ class TaskError(LemonError):
     reason: str
 
     def __str__(self) -> str:
-        return f"task {self.task_id or '(answered inline)'} {self._verdict()}"
+        return f"{self._task_name} {self._verdict()}"
 
     def _verdict(self) -> str:
         return f"failed: {self.reason}"

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-__all__ = ["LINE", "RULES", "Rule"]
+__all__ = ["LABEL", "LINE", "RULES", "Rule"]
 
 _PIXELS = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
+_LONGEST_LABEL = 200
 _RATIO = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")
 
 
@@ -31,6 +32,11 @@ _TEXT = Rule("text and not empty", lambda value: isinstance(value, str) and bool
 # Names end up in logs and headers of others: no CR, LF, NUL or other control character.
 LINE: Rule = Rule(
     "one line of text and not empty", lambda value: isinstance(value, str) and value != "" and value.isprintable()
+)
+# The caller's own, which the service never sees: it goes into resume tokens, reprs and logs.
+LABEL: Rule = Rule(
+    f"one line of text, not empty, of at most {_LONGEST_LABEL} characters",
+    lambda value: LINE.accepts(value) and len(str(value)) <= _LONGEST_LABEL,
 )
 _FLAG = Rule("True or False", lambda value: isinstance(value, bool))
 _SIZE = Rule(

@@ -99,6 +99,8 @@ class VariationFields(TypedDict, total=False):
     """How inline images arrive; tasks always answer with URLs."""
     user: str
     """Your own id of the end user."""
+    label: str
+    """What you call the job, one line of at most 200 characters: never sent; its task, tokens and errors have it."""
     extra: Mapping[str, Any]
     """Fields this version has never heard of, sent as they are."""
 
@@ -178,6 +180,7 @@ class _Common(_Portable):
     size: str | None = None
     response_format: Literal["url", "b64_json"] | None = None
     user: str | None = None
+    label: str | None = None
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
 

@@ -1,13 +1,14 @@
 """A session at a glance, as text and for notebooks; the key is in neither."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from lemon_async.client.engine import Engine
 from lemon_async.show.html import facts_table
 
 __all__ = ["line", "table"]
 
-_MOST_STATUSES = 6
+_MOST = 6
 
 
 def line(engine: Engine) -> str:
@@ -27,6 +28,7 @@ def table(engine: Engine) -> str:
         ("state", "closed" if engine.life.is_closed else "open"),
         ("requests per minute", _pace(engine)),
         ("pending tasks", _statuses(engine)),
+        *((("oldest of them", _names(engine)),) if len(engine.poller) else ()),
         ("under way", _under_way(engine)),
         ("sold", f"{spent.sold} ({spent.settled} settled, {spent.released} released, {spent.open} open)"),
         ("unknown submissions", spent.unknown),
@@ -44,8 +46,16 @@ def _pace(engine: Engine) -> str:
 
 def _statuses(engine: Engine) -> str:
     counts = Counter(task.status for task in engine.poller.pending)
-    words = [f"{number} {status:.40}" for status, number in counts.most_common(_MOST_STATUSES)]
-    return ", ".join([*words, "…"] if len(counts) > _MOST_STATUSES else words) or "none"
+    return _few([f"{number} {status:.40}" for status, number in counts.most_common()]) or "none"
+
+
+def _names(engine: Engine) -> str:
+    """Return what the oldest pending tasks are called: equal requests differ by their ids and labels."""
+    return _few([f"{task.id or '':.80}{f' ({task.label})' if task.label else ''}" for task in engine.poller.pending])
+
+
+def _few(words: Sequence[str]) -> str:
+    return ", ".join([*words[:_MOST], "…"] if len(words) > _MOST else words)
 
 
 def _under_way(engine: Engine) -> str:

@@ -50,7 +50,7 @@ class Image:
     Attributes:
         data: The entry of the answer, as the service sent it.
         index: Its place in the answer, from 0.
-        prompt: What was asked for; `None` for a task that was resumed.
+        prompt: What was asked for; `None` for a task that was resumed from a token without it.
         path: Where it was last saved.
     """
 
@@ -67,10 +67,11 @@ class Image:
         links: ResultLinks | None = None,
         maker: Maker | None = None,
         request: Request | None = None,
+        prompt: str | None = None,
     ) -> None:
         self.data: ImageData = data
         self.index: int = index
-        self.prompt: str | None = getattr(request, "prompt", None)
+        self.prompt: str | None = prompt or getattr(request, "prompt", None)
         self._results = results
         self._links = links or ResultLinks(results, maker, [data])
         self._place = index if links else 0

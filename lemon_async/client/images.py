@@ -30,7 +30,7 @@ class Images(Sequence[Image]):
         usage: Token counts of token-priced models, as they came.
         billing: What the service said about money.
         task_id: `None` when the service answered inline.
-        prompt: What was asked for; `None` for a task that was resumed.
+        prompt: What was asked for; `None` for a task that was resumed from a token without it.
         model: What made them, as far as it was told.
         seconds: From the submit to the end, as this session saw it; `None` if it did not see both.
     """
@@ -44,13 +44,15 @@ class Images(Sequence[Image]):
         *,
         task: ResumableTask | None = None,
         request: Request | None = None,
+        prompt: str | None = None,
         seconds: float | None = None,
         images: Sequence[Image] = (),
     ) -> None:
         maker = Maker(task) if task is not None and task.id is not None else None
+        prompt = prompt or getattr(request, "prompt", None)
         links = ResultLinks(results, maker, snapshot.images)
         self._images = tuple(images) or tuple(
-            Image(data, results, index=index, links=links, maker=maker, request=request)
+            Image(data, results, index=index, links=links, maker=maker, prompt=prompt)
             for index, data in enumerate(snapshot.images)
         )
         self._maker = maker
@@ -59,7 +61,7 @@ class Images(Sequence[Image]):
         self.usage: Mapping[str, Any] | None = snapshot.billing.usage
         self.billing: Billing = snapshot.billing
         self.task_id: str | None = maker.id if maker else snapshot.task_id
-        self.prompt: str | None = getattr(request, "prompt", None)
+        self.prompt: str | None = prompt
         self.model: str | None = snapshot.model or getattr(request, "model", None)
 
     async def read(self) -> tuple[bytes, ...]:

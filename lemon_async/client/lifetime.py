@@ -45,7 +45,7 @@ class Lifetime:
             SessionMisuse: The session is closed, or used outside a coroutine, from another loop or after a fork.
         """
         if self.is_closed:
-            message = "the session is closed; open a new one (tasks can be resumed by token)"
+            message = "the session is closed; open a new one"
             raise SessionMisuse(message=message, task=task)
         if os.getpid() != self._process:
             raise SessionMisuse(message="the session was made before a fork; make one in each process")

@@ -124,7 +124,7 @@ class Poller:
 
     def close(self) -> None:
         """Stop; every task that is still pending ends with `SessionMisuse` and stays resumable."""
-        message = "the session was closed while the task was pending; its resume_token picks it up again"
+        message = "the session was closed while the task was pending"
         for task in self.pending:
             self.end(task, SessionMisuse(message=message, task=task))
         if self._runner is not None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from lemon_async.api.contracts import check, removed_fields
+from lemon_async.api.contracts import check, check_label, removed_fields
 from lemon_async.api.encoding import PATHS, encode, encode_form, fingerprint
 from lemon_async.api.errors import ContractError, Problem
 from lemon_async.api.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
@@ -97,12 +97,21 @@ async def prepare(request: Request, held: ExitStack, *, is_checked: bool, is_str
     try:
         payload = _payload(request, picked, is_stream=is_stream)
     except ContractError as refusal:
-        problems = (check(request, facts, is_stream=is_stream) if is_checked else unreadable(facts)) or refusal.problems
+        problems = _problems(request, facts, is_checked=is_checked, is_stream=is_stream) or refusal.problems
         raise ContractError(problems=problems) from None
-    problems = check(request, facts, is_stream=is_stream, is_written=True) if is_checked else unreadable(facts)
+    problems = _problems(request, facts, is_checked=is_checked, is_stream=is_stream, is_written=True)
     if problems:
         raise ContractError(problems=problems)
     return payload
+
+
+def _problems(
+    request: Request, facts: Sequence[SourceFacts], *, is_checked: bool, is_stream: bool, is_written: bool = False
+) -> tuple[Problem, ...]:
+    """Return what is wrong with a request; what this library itself cannot do is never left unchecked."""
+    if is_checked:
+        return check(request, facts, is_stream=is_stream, is_written=is_written)
+    return (*check_label(request), *unreadable(facts))
 
 
 def _payload(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> Payload:

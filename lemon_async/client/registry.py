@@ -22,7 +22,7 @@ from lemon_async.client.publish import Draft
 from lemon_async.client.results import Maker
 from lemon_async.client.submission import Sale
 from lemon_async.client.task import ImageTask
-from lemon_async.client.tokens import parse_reference
+from lemon_async.client.tokens import TaskReference, parse_reference
 
 __all__ = ["TaskRegistry"]
 
@@ -44,7 +44,7 @@ class TaskRegistry:
     def adopt(self, sale: Sale, request: Request) -> ImageTask:
         """Return a handle on a job that has just been sold."""
         self.account.sold(sale.snapshot)
-        return self._handle(sale.snapshot, sale.path, request, sale.began_at)
+        return self._handle(sale.snapshot, sale.path, request=request, began_at=sale.began_at)
 
     def resume(self, reference: str) -> ImageTask:
         """Return a handle on a task of this account; see `LemonSession.task`.
@@ -53,14 +53,20 @@ class TaskRegistry:
             ContractError: `reference` is neither an id nor a token.
         """
         found = parse_reference(reference)
-        snapshot = TaskSnapshot(status="pending", **attrs.asdict(found))
+        snapshot = TaskSnapshot(
+            status="pending",
+            task_id=found.task_id,
+            poll_url=found.poll_url,
+            model=found.model,
+            created=found.created,
+        )
         try:
             path, fault = poll_path(self._base_url, found.task_id, found.poll_url)
         except ValueError as refusal:
             raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
         if fault:
             logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
-        return self._poller.find(found.task_id) or self._handle(snapshot, path, None)
+        return self._poller.find(found.task_id) or self._handle(snapshot, path, reference=found)
 
     def check_usable(self, task: ImageTask) -> None:
         """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
@@ -123,9 +129,17 @@ class TaskRegistry:
         self._life.check()
 
     def _handle(
-        self, snapshot: TaskSnapshot, path: str, request: Request | None, began_at: float | None = None
+        self,
+        snapshot: TaskSnapshot,
+        path: str,
+        *,
+        request: Request | None = None,
+        reference: TaskReference | None = None,
+        began_at: float | None = None,
     ) -> ImageTask:
-        task = ImageTask(self, snapshot, results=self, path=path, request=request, began_at=began_at)
+        task = ImageTask(
+            self, snapshot, results=self, path=path, request=request, reference=reference, began_at=began_at
+        )
         if not task.done and self._life.is_closed:
             task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
         elif not task.done:

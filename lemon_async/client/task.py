@@ -24,7 +24,7 @@ from lemon_async.api.errors import (
     TaskTimeout,
 )
 from lemon_async.api.models import Billing, TaskFault, TaskSnapshot
-from lemon_async.api.quoting import told
+from lemon_async.api.quoting import quoted, told
 from lemon_async.api.refusals import request_id_of
 from lemon_async.api.requests import Request
 from lemon_async.client.images import Images
@@ -73,6 +73,7 @@ class ImageTask:
         results: Results,
         path: str = "",
         request: Request | None = None,
+        reference: TaskReference | None = None,
         began_at: float | None = None,
     ) -> None:
         self.id: str | None = snapshot.task_id
@@ -84,7 +85,9 @@ class ImageTask:
         self._began_at: float | None = began_at
         self._ended_at: float | None = None
         # From the first answer: later ones need not repeat what they said of themselves.
-        self._reference = TaskReference(snapshot.task_id or "", snapshot.poll_url, snapshot.model, snapshot.created)
+        self._reference = reference or TaskReference(
+            snapshot.task_id or "", snapshot.poll_url, snapshot.model, snapshot.created, getattr(request, "label", None)
+        )
         self._results = results
         self._images: Images | None = None
         self._failure: LemonError | None = None
@@ -97,6 +100,16 @@ class ImageTask:
     def poll_url(self) -> str | None:
         """Where the service said to poll, in its own words; `None` when it did not."""
         return self._reference.poll_url
+
+    @property
+    def label(self) -> str | None:
+        """What the caller calls it: the `label` of its request, or of the token that it was resumed from."""
+        return self._reference.label
+
+    @property
+    def prompt(self) -> str | None:
+        """What was asked for; of a resumed task, what its token says, which may be a beginning or nothing."""
+        return self._reference.prompt if self.request is None else getattr(self.request, "prompt", None)
 
     @property
     def status(self) -> str:
@@ -192,10 +205,15 @@ class ImageTask:
             self._owner.check_usable(self)
             await self._owner.cancel(self)
 
-    def resume_token(self) -> str:
+    def resume_token(self, *, with_prompt: bool = False) -> str:
         """Return a word that `LemonSession.task` turns into this task, here or in another process.
 
-        It holds no secret; using it takes the key that the task was submitted with.
+        It holds no secret; using it takes the key that the task was submitted with. A `label` is part of it, in
+        readable form (base64 hides nothing).
+
+        Args:
+            with_prompt: Put the prompt into it, too, so that the resumed task shows what it is: up to 1,000
+                characters, in readable form. A task that was resumed with its prompt always passes it on.
 
         Raises:
             SessionMisuse: The service answered inline, so that there is nothing to resume.
@@ -205,7 +223,7 @@ class ImageTask:
         reference = self._reference
         if reference.poll_url and self._path:  # relative to the base URL, which may be another where it is used
             reference = attrs.evolve(reference, poll_url=self._path)
-        return reference.token()
+        return (attrs.evolve(reference, prompt=self.prompt) if with_prompt else reference).token()
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Take in an answer of the service; a task that is over stays as it is."""
@@ -235,7 +253,9 @@ class ImageTask:
         snapshot = self.snapshot
         self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
-            self._images = Images(snapshot, self._results, task=self, request=self.request, seconds=self.seconds)
+            self._images = Images(
+                snapshot, self._results, task=self, request=self.request, prompt=self.prompt, seconds=self.seconds
+            )
             return
         fault = snapshot.fault or TaskFault("the service gave no reason")
         headers = snapshot.billing.headers
@@ -278,19 +298,22 @@ class ImageTask:
 
     def __repr__(self) -> str:
         state = type(self._failure).__name__ if self._failure else self.status
-        return f"<ImageTask {self.id or 'answered inline'} {state}>"
+        label = f" label={quoted(self.label)}" if self.label else ""
+        prompt = f" prompt={quoted(self.prompt)}" if self.prompt else ""
+        return f"<ImageTask {self.id or 'answered inline'} {state}{label}{prompt}>"
 
     def _repr_html_(self) -> str:
         """Return the same for a notebook, with what is known of the job."""
         age_s = None if self._began_at is None else time.monotonic() - self._began_at
         facts = {
             "id": self.id or "answered inline",
+            "label": self.label,
             "status": self.status,
             "progress": None if self.done else self.progress,
             "seconds": None if self.seconds is None else f"{self.seconds:.1f}",
             "age": None if self.done or age_s is None else f"{age_s:.0f} s",
             "model": getattr(self.request, "model", None) or self.snapshot.model or self._reference.model,
-            "prompt": _cut(getattr(self.request, "prompt", None)),
+            "prompt": _cut(self.prompt),
             "error": f"{type(self._failure).__name__}: {told(self._failure)}" if self._failure else None,
         }
         return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")

@@ -1,4 +1,8 @@
-"""Resume tokens: what another process needs to know of a task to pick it up, and nothing secret."""
+"""Resume tokens: what another process needs to know of a task to pick it up, and nothing secret.
+
+A token is `lemon1.` and the base64 of a JSON object. Fields that a version does not know are ignored, so fields can be
+added without a new prefix. Nothing in a token is trusted, and everything in it is readable to whoever has it.
+"""
 
 import base64
 import binascii
@@ -7,11 +11,19 @@ import attrs
 import orjson
 
 from lemon_async.api.errors import ContractError, Problem
+from lemon_async.api.fields import LABEL, LINE
 from lemon_async.api.urls import task_path
 
 __all__ = ["TaskReference", "parse_reference"]
 
 _PREFIX = "lemon1."
+_LONGEST_PROMPT = 1000
+
+
+def _cut(prompt: str | None) -> str | None:
+    if prompt is None or len(prompt) <= _LONGEST_PROMPT:
+        return prompt
+    return f"{prompt[: _LONGEST_PROMPT - 1]}…"
 
 
 @attrs.frozen
@@ -23,12 +35,16 @@ class TaskReference:
         poll_url: The address that the service told to poll.
         model: What makes its pictures.
         created: When the service took it, in Unix seconds.
+        label: What the caller calls it.
+        prompt: What was asked for, or its beginning.
     """
 
     task_id: str
     poll_url: str | None = None
     model: str | None = None
     created: int | None = None
+    label: str | None = None
+    prompt: str | None = attrs.field(default=None, converter=_cut)
 
     def token(self) -> str:
         """Return the reference as one word of ASCII."""
@@ -65,9 +81,15 @@ def _unpack(word: str) -> TaskReference:
         fields = orjson.loads(packed)
     except orjson.JSONDecodeError:
         raise ValueError("the token is damaged") from None
-    values = {name: fields.get(name) for name in ("task_id", "poll_url", "model")}
+    values = {name: fields.get(name) for name in ("task_id", "poll_url", "model", "label", "prompt")}
     if not all(value is None or isinstance(value, str) for value in values.values()):
         raise ValueError("the token is damaged")
+    if not LINE.accepts(values["task_id"]):
+        raise ValueError("the token names no task")
+    if values["label"] is not None and not LABEL.accepts(values["label"]):
+        raise ValueError(f"its label is not {LABEL.words}")
+    if len(values["prompt"] or "") > _LONGEST_PROMPT:
+        raise ValueError(f"its prompt is longer than {_LONGEST_PROMPT:,} characters")
     created = fields.get("created")
     if type(created) is not int:
         created = None

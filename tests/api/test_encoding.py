@@ -60,6 +60,14 @@ def test_encode_sends_what_was_set_and_nothing_else():
     )
 
 
+def test_label_of_the_caller_is_never_sent():
+    """Neither as JSON nor in a form."""
+    assert encode(GenerateRequest("a cat", label="sku-17")) == encode(GenerateRequest("a cat"))
+    assert "label" not in encode_form(EditRequest("a hat", image=b"x", label="sku-17"))
+    assert "label" not in encode_form(VariationRequest(image=b"x", label="sku-17"))
+    assert sent(GenerateRequest("a cat", label="ours", extra={"label": "theirs"}))["label"] == "theirs"
+
+
 def test_encode_gives_every_field_its_documented_name():
     assert sent(GenerateRequest("a cat", **FIELDS)) == {"prompt": "a cat", **NAMED}
 

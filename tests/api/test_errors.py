@@ -407,3 +407,43 @@ def test_api_error_says_only_what_it_was_told():
 
 def test_problem_reads_as_field_and_message():
     assert str(Problem("size", "is odd")) == "size: is odd"
+
+
+class Labelled(Task):
+    """What errors look at, if a task has it."""
+
+    label = None
+    prompt = "a cat"
+    request = None
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({}, "task ldtask_1 ('a cat')"),
+        ({"label": "sku-17"}, "task ldtask_1 (sku-17)"),
+        ({"request": REQUEST}, "task ldtask_1"),
+        ({"request": REQUEST, "label": "sku-17"}, "task ldtask_1 (sku-17)"),
+        ({"prompt": None}, "task ldtask_1"),
+        ({"prompt": "x\n" * 100}, f"task ldtask_1 ('{'x' + chr(92) + 'n'}"),
+    ],
+    ids=str,
+)
+def test_error_calls_a_task_by_its_label_or_a_resumed_one_by_its_prompt(facts, name):
+    """Whoever reads it elsewhere, after pickling, knows which one it was."""
+    task = Labelled("ldtask_1")
+    vars(task).update(facts)
+    error = TaskLost(task=task, reason="gone")
+    assert str(error).startswith(name)
+    assert len(str(error)) < 150
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_misuse_names_the_task_that_can_be_resumed():
+    error = SessionMisuse(message="the session was closed while the task was pending", task=TASK)
+    assert str(error) == (
+        "the session was closed while the task was pending; task ldtask_1 can be resumed by its resume_token()"
+    )
+    assert error.message == "the session was closed while the task was pending"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(SessionMisuse(message="m", task=Task(None))) == "m"

@@ -5,7 +5,7 @@ import pytest
 
 from lemon_async.api.contracts import check
 from lemon_async.api.errors import Problem
-from lemon_async.api.fields import RULES
+from lemon_async.api.fields import LABEL, RULES
 from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
 
 ONE_LINE = "must be one line of text and not empty"
@@ -64,10 +64,10 @@ STRANGER = {"prompt": "a cat", "model": "acme-paint-9"}
 
 
 def test_every_field_has_its_row():
-    """Beside the rows there are only the pictures, which have rules of their own, and what nobody has heard of."""
+    """Beside the rows there are the pictures and the label, with rules of their own, and the unknown fields."""
     assert list(RULES) == list(ROWS)
     names = {name for kind in (GenerateRequest, EditRequest, VariationRequest) for name in attrs.fields_dict(kind)}
-    assert names == {*ROWS, "image", "mask", "extra"}
+    assert names == {*ROWS, "image", "mask", "label", "extra"}
 
 
 @every_row
@@ -102,3 +102,25 @@ def test_row_of_a_field_holds_in_every_request_that_has_it(kind, field):
 @pytest.mark.parametrize("field", [field for field in ROWS if field != "prompt"])
 def test_row_of_a_field_that_is_not_set_is_not_asked(field):
     assert check(GenerateRequest("a cat", **{field: None})) == ()
+
+
+@pytest.mark.parametrize("label", ["sku-17", "é", "a b", "x" * 200])
+def test_label_is_one_line(label):
+    assert LABEL.accepts(label)
+    assert check(GenerateRequest("a cat", label=label)) == ()
+
+
+@pytest.mark.parametrize(
+    "label", ["", "x" * 201, "a\nb", "a\rb", "\x00", "\x1b[31m", "\ud83d", "\u2028", 17, b"sku"], ids=repr
+)
+@pytest.mark.parametrize("kind", [GenerateRequest, EditRequest, VariationRequest])
+def test_label_that_is_no_short_line_is_refused(kind, label):
+    """It would stand in tokens, logs and error messages."""
+    basis = {"prompt": "a cat", "image": b"\x89PNG"}
+    request = kind(**{name: value for name, value in basis.items() if name in attrs.fields_dict(kind)}, label=label)
+    assert check(request) == (Problem("label", "must be one line of text, not empty, of at most 200 characters"),)
+
+
+def test_field_of_the_service_that_is_called_label_can_be_sent():
+    """Ours is never sent, so that nothing stands in the way of theirs."""
+    assert check(GenerateRequest("a cat", extra={"label": "theirs"}, label="ours")) == ()

@@ -12,7 +12,7 @@ from lemon_async.cli.commands import cli
 
 COMMANDS = {"generate": GenerateRequest, "edit": EditRequest}
 # What is no field of the model's: an argument, a shared option, or given in another way.
-OTHERWISE = {"prompt", "model", "image", "mask", "extra"}
+OTHERWISE = {"prompt", "model", "image", "mask", "label", "extra"}
 
 
 def option(command, name):

@@ -51,10 +51,11 @@ async def test_session_shows_what_is_under_way_and_what_was_bought(connect, emul
         wishes = ("good", "bad", "lost")
         calls = [session.generate(prompt, model="flux-pro") for prompt in wishes]
         await asyncio.gather(*calls, return_exceptions=True)
-        await session.submit("stuck", model="flux-pro")
+        await session.submit("stuck", model="flux-pro", label="sku-17")
         await until(lambda: session._engine.poller.under_way == 1)
         facts = shown(session)
         assert re.fullmatch("1 (pending|processing)", facts["pending tasks"])
+        assert re.fullmatch(r"ldtask_\w+ \(sku-17\)", facts["oldest of them"])
         assert facts["under way"] == "0 submits, 1 polls, 0 downloads"
         assert facts["sold"] == "3 (1 settled, 1 released, 1 open)"
         assert facts["unknown submissions"] == "1"
@@ -65,9 +66,10 @@ async def test_words_of_the_service_are_text_and_few(connect):
     async with connect() as session:
         for number in range(20):
             snapshot = TaskSnapshot(status=f"<script>{number}" + "x" * 500, task_id=f"t{number}")
-            session._engine.poller._tasks[f"t{number}"] = ImageTask(session._engine.tasks, snapshot, results=None)
+            session._engine.poller._tasks[ImageTask(session._engine.tasks, snapshot, results=None)] = None
         assert "<script" not in session._repr_html_()
         assert len(shown(session)["pending tasks"]) < 500
+        assert shown(session)["oldest of them"] == "t0, t1, t2, t3, t4, t5, …"
         session._engine.poller._tasks.clear()
 
 

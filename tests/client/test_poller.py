@@ -527,7 +527,9 @@ async def test_closing_ends_what_is_pending_and_what_is_under_way(poll):
     await poller.aclose()
     assert (poller.pending, poller.under_way, ours()) == ((), 0, [])
     for task in tasks:
-        with pytest.raises(SessionMisuse, match="closed while the task was pending; its resume_token") as caught:
+        with pytest.raises(
+            SessionMisuse, match=f"closed while the task was pending; task {task.id} can be resumed by its resume_token"
+        ) as caught:
             await task
         assert caught.value.resume_token == task.resume_token()
 

@@ -172,6 +172,18 @@ async def test_check_of_an_edit_tells_what_sending_it_would(connect, emulator, p
     assert emulator.requests == []
 
 
+@pytest.mark.parametrize("is_checked", [True, False])
+async def test_label_that_no_token_could_hold_is_refused_before_it_is_sent(connect, emulator, is_checked):
+    """With the checks of the service's rules switched off as well: this rule is ours."""
+    async with connect(check_contracts=is_checked) as session:
+        (problem,) = session.check("a cat", label="x" * 201)
+        with pytest.raises(ContractError) as caught:
+            await session.submit("a cat", label="x" * 201)
+        assert caught.value.problems == (problem,)
+    assert problem.field == "label"
+    assert emulator.requests == []
+
+
 @pytest.mark.parametrize("image", [{"file_id": "file-\ud800"}, {"file_id": ""}, StoredFile("file-1\r\nx")], ids=repr)
 async def test_id_that_is_none_is_told_by_check_and_by_sending(connect, emulator, image):
     words = "has an id that is not one line of text and not empty"

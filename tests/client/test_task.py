@@ -20,6 +20,7 @@ from lemon_async import (
     TaskFailed,
     TaskLost,
     TaskTimeout,
+    VariationRequest,
 )
 from lemon_async.api.models import ImageData, Inline, TaskFault, TaskSnapshot
 from lemon_async.client.task import ImageTask
@@ -426,6 +427,50 @@ def test_token_is_the_reference_of_the_task():
     assert parse_reference(make().resume_token()) == TaskReference("ldtask_1", "/v1/tasks/ldtask_1", "flux-pro")
 
 
+def test_label_is_part_of_the_token_and_a_prompt_when_it_is_asked_for():
+    """The caller has chosen the label for this; a prompt may be nobody else's business."""
+    task = make(request=GenerateRequest("a cat\non a mat", label="sku-17"))
+    assert (task.label, task.prompt) == ("sku-17", "a cat\non a mat")
+    plain, full = parse_reference(task.resume_token()), parse_reference(task.resume_token(with_prompt=True))
+    assert (plain.label, plain.prompt) == ("sku-17", None)
+    assert (full.label, full.prompt) == ("sku-17", "a cat\non a mat")
+
+
+def test_resumed_task_passes_on_what_its_token_said():
+    """Also in the tokens that errors make of it."""
+    reference = TaskReference("ldtask_1", label="sku-17", prompt="a cat")
+    task = make(reference=reference)
+    assert (task.label, task.prompt, task.request) == ("sku-17", "a cat", None)
+    assert TaskLost(task=task, reason="gone").resume_token == reference.token()
+
+
+def test_variation_has_no_prompt_to_put_into_a_token():
+    task = make(request=VariationRequest(image="cat.png", label="v1"))
+    assert parse_reference(task.resume_token(with_prompt=True)).prompt is None
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"request": GenerateRequest("a cat", label="sku-17")}, " label='sku-17' prompt='a cat'"),
+        ({"request": GenerateRequest("a\x1b[31m\ncat")}, r" prompt='a\x1b[31m\ncat'"),
+        ({"request": GenerateRequest("x" * 500)}, f" prompt='{'x' * 79}…"),
+        ({"reference": TaskReference("ldtask_1", prompt="a cat")}, " prompt='a cat'"),
+    ],
+    ids=["label", "control characters", "long", "resumed"],
+)
+def test_repr_tells_equal_tasks_apart(options, shown):
+    assert repr(make(**options)) == f"<ImageTask ldtask_1 pending{shown}>"
+
+
+async def test_images_of_a_resumed_task_know_the_prompt_of_its_token():
+    """Files are called by it."""
+    task = make(reference=TaskReference("ldtask_1", prompt="a cat"))
+    task._update(COMPLETED)
+    images = await task
+    assert images.prompt == images[0].prompt == "a cat"
+
+
 def test_inline_answer_has_nothing_to_resume():
     with pytest.raises(SessionMisuse, match="the service answered inline: there is no task to resume"):
         make(INLINE).resume_token()
@@ -471,6 +516,17 @@ def test_notebook_shows_what_is_known_of_a_running_task():
         "progress": "40.0",
         "age": "12 s",
         "model": "flux",
+        "prompt": "a cat",
+    }
+
+
+def test_notebook_shows_what_a_resumed_task_is():
+    task = make(reference=TaskReference("ldtask_1", label="<sku>", prompt="a cat"))
+    assert shown(task) == {
+        "id": "ldtask_1",
+        "label": "&lt;sku&gt;",
+        "status": "pending",
+        "model": "flux-pro",
         "prompt": "a cat",
     }
 

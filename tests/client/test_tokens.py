@@ -87,6 +87,16 @@ def test_anything_else_is_a_reference_or_a_contract_error(text):
         pack({"task_id": "a b"}),
         pack({"task_id": "a", "poll_url": 5}),
         pack({"task_id": "a", "model": ["m"]}),
+        pack({"poll_url": "/v1/tasks/a"}),
+        pack({"task_id": "", "poll_url": "/v1/tasks/a"}),
+        pack({"task_id": "a\n\x1b[31m", "poll_url": "/v1/tasks/a"}),
+        pack({"task_id": "a", "label": 17}),
+        pack({"task_id": "a", "label": ""}),
+        pack({"task_id": "a", "label": "two\r\nlines"}),
+        pack({"task_id": "a", "label": "\x1b]0;title\x07"}),
+        pack({"task_id": "a", "label": "x" * 201}),
+        pack({"task_id": "a", "prompt": ["a cat"]}),
+        pack({"task_id": "a", "prompt": "x" * 1001}),
         pack({"task_id": "a"}) + "!",
         pack({"task_id": "a"})[:12] + "\n" + pack({"task_id": "a"})[12:],
         pack("ldtask_1"),
@@ -100,6 +110,34 @@ def test_damaged_reference_is_refused_before_anything_is_sent(text):
 
 def test_fields_of_a_later_version_are_ignored():
     assert parse_reference(pack({"task_id": "a", "account": "x"})) == TaskReference("a")
+
+
+@given(
+    task_id=ids,
+    label=st.none() | st.text(max_size=200).filter(lambda text: text and text.isprintable()),
+    prompt=st.none() | st.text(max_size=1000),
+)
+def test_label_and_prompt_survive_in_one_word(task_id, label, prompt):
+    """Whatever is in them, line ends too: base64 has none."""
+    reference = TaskReference(task_id, label=label, prompt=prompt)
+    word = reference.token()
+    assert set(word) <= set(string.ascii_letters + string.digits + "-_.")
+    assert parse_reference(word) == reference
+
+
+def test_long_prompt_is_cut_and_the_token_stays_readable():
+    """Each character may take six bytes of JSON."""
+    reference = TaskReference("a", prompt="\x01" * 5000)
+    assert reference.prompt == "\x01" * 999 + "…"
+    assert parse_reference(reference.token()) == reference
+    assert len(reference.token()) < 9000
+
+
+def test_token_of_the_version_before_is_read():
+    """It was made before there were labels and prompts."""
+    word = "lemon1.eyJ0YXNrX2lkIjoibGR0YXNrXzEiLCJwb2xsX3VybCI6Ii92MS90YXNrcy9sZHRhc2tfMSIsImNyZWF0ZWQiOjV9"
+    assert parse_reference(word) == TaskReference("ldtask_1", "/v1/tasks/ldtask_1", created=5)
+    assert TaskReference("ldtask_1", "/v1/tasks/ldtask_1", created=5).token() == word
 
 
 def test_token_tells_when_the_task_was_taken_and_nothing_odd_about_it():
