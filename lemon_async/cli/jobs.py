@@ -15,6 +15,7 @@ from lemon_async.cli.telling import say_aside, tell_what_is_open
 from lemon_async.client.displays import chosen
 from lemon_async.client.fanout import Outcome
 from lemon_async.client.images import Images
+from lemon_async.client.leaving import mark_reported
 from lemon_async.client.progress import Reporter, Tally
 from lemon_async.client.session import LemonSession
 from lemon_async.client.task import ImageTask
@@ -78,7 +79,9 @@ async def run(
         async with batch.shown():
             await batch.do(jobs, in_flight=in_flight)
     except asyncio.CancelledError:
-        tell_what_is_open(dict.fromkeys([*batch.open, *lemon.pending]), delivery.pick_up)
+        left = tuple(dict.fromkeys([*batch.open, *lemon.pending]))
+        tell_what_is_open(left, delivery.pick_up)
+        mark_reported(left)  # with the command to run, which the session's warning could not name
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_GOODBYE_S):
                 await batch.finish(is_interrupted=True)

@@ -18,7 +18,6 @@ Invariants:
 
 import asyncio
 import copy
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
@@ -33,6 +32,7 @@ from lemon_async.api.quoting import quoted, told
 from lemon_async.api.requests import Request
 from lemon_async.client.feed import Items, check_map, checked_item, length_of, puller
 from lemon_async.client.images import Images
+from lemon_async.client.leaving import MAP_LEFT, leaving
 from lemon_async.client.preparation import requested
 from lemon_async.client.progress import Display, Progress, Reporter, Tally
 from lemon_async.client.task import ImageTask
@@ -40,7 +40,6 @@ from lemon_async.show.bundle import Bundle, failure_bundle
 
 __all__ = ["FanOuts", "Outcome", "Outcomes"]
 
-logger: logging.Logger = logging.getLogger("lemon_async")
 _LONGEST_STATE = 90
 
 
@@ -146,13 +145,11 @@ class Outcomes:
     ) -> None:
         # In a cancelled scope of anyio every await is cancelled: without the shield, what is on its way is not known.
         try:
-            with anyio.CancelScope(shield=True):
+            with leaving(lambda: self.pending, MAP_LEFT, error), anyio.CancelScope(shield=True):
                 await self.aclose()
         finally:
             self._tally.stop()
             self._reporter.close()
-        if self._sold:
-            logger.info("a map was left with %d jobs that were sold: they stand in its `pending`", len(self._sold))
 
     def __aiter__(self) -> Self:
         return self
@@ -312,7 +309,10 @@ class Outcomes:
 
     def __repr__(self) -> str:
         state = "left" if self._is_left else "ended" if self._is_fed else "open"
-        return f"<Outcomes {state} | {self._open} in flight, {len(self._ready)} ready, {len(self._tasks)} tasks>"
+        counts = (
+            f"{self._open} in flight, {len(self._ready)} ready, {len(self._sold)} pending, {len(self._tasks)} tasks"
+        )
+        return f"<Outcomes {state} | {counts}>"
 
 
 class FanOuts:

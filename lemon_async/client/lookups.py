@@ -24,7 +24,10 @@ class Lookups:
 
     @property
     def pending(self) -> tuple[ImageTask, ...]:
-        """The tasks of this session that are not over, oldest first."""
+        """The tasks of this session that are not over, oldest first; once it is closed, those that were not over then.
+
+        The latter have ended with `SessionMisuse` here and go on at the service: another session resumes them.
+        """
         return self._engine.poller.pending
 
     @property

@@ -37,6 +37,7 @@ from lemon_async.api.errors import (
 )
 from lemon_async.api.wire import Alive, Denied, Missing, Noise, read_poll
 from lemon_async.client.gate import Gate
+from lemon_async.client.leaving import SESSION_CLOSED, log_left
 from lemon_async.client.task import ImageTask
 from lemon_async.client.transport import Transport
 from lemon_async.pace.durations import Durations
@@ -76,6 +77,7 @@ class Poller:
         self._odd_words: set[str] = set()
         self._slots = anyio.Semaphore(limit, max_value=limit)
         self._limit = limit
+        self._is_closed = False
         self._runner: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
@@ -84,7 +86,7 @@ class Poller:
 
     @property
     def pending(self) -> tuple[ImageTask, ...]:
-        """The tasks that are not over, oldest first."""
+        """The tasks that are not over, oldest first; once closed, those that were not over then."""
         return tuple(self._tasks)
 
     @property
@@ -97,9 +99,16 @@ class Poller:
         return self._by_id.get(task_id)
 
     def add(self, task: ImageTask, *, is_fresh: bool) -> None:
-        """Take a pending task in, and start running if idle; needs the running event loop."""
+        """Take a pending task in, and start running if idle; needs the running event loop.
+
+        One that comes when the poller is closed ends like those that were pending then.
+        """
         loop = asyncio.get_running_loop()
         self._tasks[task] = None
+        if self._is_closed:
+            task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
+            log_left([task], SESSION_CLOSED)
+            return
         self._by_id[task.id] = task
         age_s = None if is_fresh else _age_s(task)
         self._schedule.add(task, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
@@ -111,11 +120,12 @@ class Poller:
     def end(self, task: ImageTask, failure: LemonError | None = None) -> None:
         """Stop looking after a task, and tell its waiters if it ends without an answer of the service."""
         self._schedule.discard(task)
-        self._tasks.pop(task, None)
+        if not self._is_closed:
+            self._tasks.pop(task, None)
         self._last_noise.pop(task, None)
         if self._by_id.get(task.id) is task:
             del self._by_id[task.id]
-        if not self._tasks and self._ticket is not None:
+        if self._ticket is not None and (self._is_closed or not self._tasks):
             self._ticket.cancel()
             self._ticket = None
         self._news.set()
@@ -123,8 +133,12 @@ class Poller:
             task._fail(failure)
 
     def close(self) -> None:
-        """Stop; every task that is still pending ends with `SessionMisuse` and stays resumable."""
+        """Stop; every task that is still pending ends with `SessionMisuse`, and stays resumable and listed."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         message = "the session was closed while the task was pending"
+        log_left(self.pending, SESSION_CLOSED)
         for task in self.pending:
             self.end(task, SessionMisuse(message=message, task=task))
         if self._runner is not None:
@@ -154,7 +168,7 @@ class Poller:
             logger.error("%s; its tasks are resumable", reason, exc_info=crash)
         else:
             return
-        for task in self.pending:
+        for task in () if self._is_closed else self.pending:
             error = TaskError(task=task, reason=reason)
             error.__cause__ = crash
             self.end(task, error)

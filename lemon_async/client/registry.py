@@ -140,9 +140,7 @@ class TaskRegistry:
         task = ImageTask(
             self, snapshot, results=self, path=path, request=request, reference=reference, began_at=began_at
         )
-        if not task.done and self._life.is_closed:
-            task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
-        elif not task.done:
+        if not task.done:
             task._when_done(self._ended)
             self._poller.add(task, is_fresh=request is not None)
         return task

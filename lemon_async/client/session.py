@@ -27,6 +27,7 @@ from lemon_async.client.feed import Items
 from lemon_async.client.files import Files
 from lemon_async.client.images import Images
 from lemon_async.client.key import ApiKey
+from lemon_async.client.leaving import SESSION_CLOSED, leaving
 from lemon_async.client.lookups import Lookups
 from lemon_async.client.preparation import build, look, requested
 from lemon_async.client.progress import ProgressOption
@@ -273,7 +274,7 @@ class LemonSession(Lookups):
         Spends money, once for each request. Each ends in an `Outcome` with its images or its error; one failure never
         ends the rest. Leaving the block, by cancelling or otherwise, submits nothing more, and waits at most
         `Timeouts.close_s` for answers that are on their way; what was sold runs on, is billed, and stands in
-        `outcomes.pending`.
+        `outcomes.pending`. When an exception leaves the block, a warning and a note on it list what was not read.
 
         Args:
             requests: Prompts or requests, from any iterable or async iterable; read one by one, as room comes, in one
@@ -324,8 +325,9 @@ class LemonSession(Lookups):
     async def aclose(self) -> None:
         """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
 
-        Pending tasks end with `SessionMisuse` and can be resumed by their token; paid requests under way become
-        `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on. Spends nothing.
+        Pending tasks end with `SessionMisuse` and can be resumed by their token; a warning lists their ids, `pending`
+        keeps them, and an exception that leaves the `async with` block has a note about them. Paid requests under way
+        become `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on. Spends nothing.
         """
         await self._engine.life.end()
 
@@ -339,7 +341,8 @@ class LemonSession(Lookups):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        with leaving(lambda: self.pending, SESSION_CLOSED, error):
+            await self.aclose()
 
     async def _finish(self, request: Request, check_contracts: bool | None, progress: ProgressOption) -> Images:
         return await finish(partial(self._engine.submit, request, check_contracts), progress)

@@ -61,8 +61,8 @@ class ImageTask:
     """
 
     __slots__ = (
-        "__weakref__", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_owner", "_path", "_reference",
-        "_results", "_waiters", "id", "request", "snapshot",
+        "__weakref__", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_is_reported", "_owner", "_path",
+        "_reference", "_results", "_waiters", "id", "request", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +91,7 @@ class ImageTask:
         self._results = results
         self._images: Images | None = None
         self._failure: LemonError | None = None
+        self._is_reported = False  # whether a warning has listed it as left behind
         self._waiters: set[asyncio.Future[None]] = set()
         self._callbacks: list[Callable[[ImageTask], None]] = []
         if snapshot.is_done:

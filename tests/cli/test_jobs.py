@@ -337,9 +337,9 @@ async def interrupt(running, *, until):
 
 @pytest.mark.parametrize("pick_up", [PICK_UP, ""], ids=["service", "emulator"])
 async def test_interrupted_jobs_are_listed_with_the_command_that_picks_them_up(
-    jobs, delivery, emulator, capsys, pick_up
+    jobs, delivery, emulator, capsys, caplog, pick_up
 ):
-    """What goes on at the service is told; what ends with the emulator, too."""
+    """What goes on at the service is told, once; what ends with the emulator, too."""
     emulator.fault("submit", Stuck())
     running = asyncio.create_task(run(jobs.session, jobs("a cat", "a dog"), delivery(pick_up=pick_up)))
     await interrupt(running, until=lambda: len(jobs.session.pending) == 2)
@@ -352,6 +352,8 @@ async def test_interrupted_jobs_are_listed_with_the_command_that_picks_them_up(
         ]
     else:
         assert told == f"the emulator ends with this command, and with it: {' '.join(ids)}\n"
+    await jobs.session.aclose()
+    assert caplog.messages == []
 
 
 async def test_interrupted_jobs_leave_a_sheet_of_what_was_done(session, delivery, jobs, folder, emulator, capsys):

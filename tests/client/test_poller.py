@@ -525,7 +525,7 @@ async def test_closing_ends_what_is_pending_and_what_is_under_way(poll):
         poller.add(task, is_fresh=False)
     await transport.asked_for("a")
     await poller.aclose()
-    assert (poller.pending, poller.under_way, ours()) == ((), 0, [])
+    assert (poller.pending, poller.under_way, ours()) == (tuple(tasks), 0, [])
     for task in tasks:
         with pytest.raises(
             SessionMisuse, match=f"closed while the task was pending; task {task.id} can be resumed by its resume_token"
@@ -541,6 +541,17 @@ async def test_closing_before_the_first_poll_ends_what_is_pending(poll):
     await poller.aclose()
     assert task.done
     assert ours() == []
+
+
+async def test_closed_poller_lists_what_comes_too_late_and_runs_no_more(poll):
+    """A submit can be answered while the session closes."""
+    transport, poller = poll(a=[PENDING])
+    await poller.aclose()
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    with pytest.raises(SessionMisuse, match="closed while the task was submitted; task a can be resumed"):
+        await task
+    assert (poller.pending, poller.find("a"), transport.asked, ours()) == ((task,), None, [], [])
 
 
 async def test_closing_an_idle_poller_takes_nothing(poll):

@@ -498,7 +498,7 @@ async def test_repr_is_a_dashboard(connect, emulator):
         await session.submit("a cat", model="flux-pro")
         await seen(emulator, "poll")
         assert repr(session) == f"<LemonSession {emulator.base_url} [open | 0 submits | 1 tasks pending, 1 polls]>"
-    assert repr(session) == f"<LemonSession {emulator.base_url} [closed | 0 submits | 0 tasks pending, 0 polls]>"
+    assert repr(session) == f"<LemonSession {emulator.base_url} [closed | 0 submits | 1 tasks pending, 0 polls]>"
 
 
 async def test_closed_session_refuses_every_use(connect, emulator):
