@@ -141,6 +141,17 @@ async def test_cancel_answered_after_a_resume_leaves_the_new_handle_polled(servi
     assert len(await outcome_of(new)) == 1
 
 
+async def test_cancel_that_is_taken_note_of_leaves_the_task_polled(service, session):
+    """The service has accepted it, and tells by and by what came of it."""
+    service.deletion = 200, {"status": "processing"}
+    service.may_delete.set()
+    task = session.task("job")
+    await task.cancel()
+    assert (session.pending, task.done) == ((task,), False)
+    service.state = 200, CANCELLED
+    assert isinstance(await outcome_of(task), TaskCancelled)
+
+
 @pytest.mark.parametrize("deletion", [(200, CANCELLED), TOO_LATE], ids=["granted", "refused"])
 async def test_task_that_was_resumed_after_its_deadline_ends_although_a_cancel_was_under_way(
     service, connect, deletion
