@@ -208,7 +208,7 @@ async def test_address_that_cannot_work_is_refused(lemon, emulator):
 
 async def test_plain_http_needs_a_host_that_is_named(tmp_path):
     """An emulator elsewhere, such as in another container; its links are followed, too."""
-    async with Emulator(speed=6000, durations=30.0, allow_remote=True) as emulator:
+    async with Emulator(speed=6000, durations=30.0, api_key="sk-emulator-remote") as emulator:
         address = emulator.base_url.replace("127.0.0.1", "0.0.0.0")  # this machine, but no loopback address
         words = ["generate", "a cat", "-m", "flux-pro", "--base-url", f"{address}/v1"]
         environment = {KEY_VARIABLE: emulator.api_key}

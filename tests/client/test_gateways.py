@@ -71,7 +71,7 @@ async def test_token_is_good_with_and_without_the_gateway(gateway, behind, emula
         for base_url in (finder, seller):
             async with behind(base_url) as session:
                 assert len(await session.task(token)) == 1
-    assert caplog.records == []
+    assert not [record for record in caplog.records if "refused" in record.getMessage()]
     assert {path for path in gateway.paths if "tasks" in path} == {f"/lemon/v1/tasks/{task.id}"}
 
 

@@ -144,7 +144,9 @@ def with_named_emulator(work, named="emulator"):
     """Run `work(emulator, session)` with an emulator that the session reaches as `http://emulator:<port>`."""
 
     async def run():
-        async with Emulator(speed=6000, durations=30.0, allow_remote=True) as emulator:
+        async with Emulator(
+            speed=6000, durations=30.0, host="127.0.0.1", allowed_hosts={"emulator", "other"}
+        ) as emulator:
             port = emulator.base_url.rpartition(":")[2]
             options = {"base_url": f"http://emulator:{port}", "allow_http": {named.format(port=port)}}
             async with LemonSession(emulator.api_key, polling=QUICK, **options) as session:
