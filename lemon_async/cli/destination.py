@@ -13,13 +13,12 @@ from lemon_async.api.pictures import PictureFacts, sniff
 from lemon_async.client.image import Image
 from lemon_async.client.images import Images
 from lemon_async.client.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
-from lemon_async.client.publish import Draft
+from lemon_async.client.publish import Draft, make_folder
 from lemon_async.client.threads import finish_in_thread
 
 __all__ = ["Destination", "prepare_sheet", "sheet_problems"]
 
 _BRACES = re.compile(r"[{}]")
-_SUFFIX = re.compile(r"\.(png|jpe?g|webp|gif|avif|\{format\})$", re.IGNORECASE)
 _PAGES = frozenset({".html", ".htm"})
 
 
@@ -108,16 +107,15 @@ class Destination:
             ContractError: It cannot be the name of anything.
         """
         is_folder = output.endswith("/") or Path(output).is_dir()
-        path = Path(output)
-        folder = checked_folder(output) if is_folder else path.parent
-        if _BRACES.search(str(folder)) and not folder.is_dir():
-            advice = f"takes fields in the name of the file, not in that of a folder: {output!r}"
+        folder, rest = _split(checked_folder(output) if is_folder else Path(output))
+        if is_folder and rest:
+            advice = f"names a folder by fields: name the file in it, too, as in {output + '{slug}'!r}"
             raise ContractError(problems=(Problem("-o", advice),))
         if is_folder:
             return cls(folder)
-        if _BRACES.search(path.name):
-            return cls(folder, template=Template(_SUFFIX.sub("", path.name)))
-        return cls(folder, checked_target(output).name)
+        if rest:
+            return cls(folder, template=Template(rest))
+        return cls(folder.parent, checked_target(output).name)
 
     def _fault(self, output: str, jobs: int) -> str | None:
         if self.name is not None:
@@ -168,9 +166,20 @@ def prepare_sheet(sheet: str) -> Path:
     return Path(sheet)
 
 
+def _split(path: Path) -> tuple[Path, str]:
+    """Return the beginning of a path that is without fields, or exists, and the template that follows."""
+    known = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    for number, part in enumerate(parts):
+        if _BRACES.search(part) and not (known / part).is_dir():
+            return known, "/".join(parts[number:])
+        known /= part
+    return known, ""
+
+
 def _make(folder: Path, option: str) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         fault = _fault_of_writing(folder)
     except OSError as refusal:
         fault = refusal.strerror or str(refusal)
@@ -201,7 +210,7 @@ def _fault_of_writing(folder: Path) -> str | None:
 
 
 def _write(folder: Path, content: bytes, names: Iterable[Path], *, replace: bool) -> Path:
-    draft = Draft(folder)
+    draft = Draft(folder, makes_folder=True)
     try:
         draft.write(content)
         return draft.publish(names, replace=replace)

@@ -266,6 +266,8 @@ class Image:
     def _not_saved(self, target: Path, failure: OSError | ValueError) -> SaveError:
         number = failure.errno if isinstance(failure, OSError) else None
         reason = (failure.strerror if isinstance(failure, OSError) else None) or told(failure)
+        if number == errno.ENAMETOOLONG:
+            reason += ": name a shorter path"
         return SaveError(path=str(target), reason=reason, errno=number, index=self.index, task=self._task())
 
     def _told(self) -> PictureFacts | None:

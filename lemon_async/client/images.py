@@ -88,8 +88,8 @@ class Images(Sequence[Image]):
         Args:
             folder: Where to; made if it is missing.
             name: What to call them: text with the fields `index` (from 0), `slug` (of the prompt), `model`, `task_id`,
-                `created`, `format`, `width` and `height` in braces, such as `{index:03}-{model}`. The suffix comes
-                from the bytes.
+                `created`, `format`, `width` and `height` in braces, such as `{index:03}-{model}`. A `/` in it makes
+                a folder, as in `{model}/{index}`; no field ever does. The suffix comes from the bytes.
             replace: Whether files of these names are replaced; otherwise the pictures go to `NAME-2`, or `NAME-3`.
 
         Raises:

@@ -7,9 +7,9 @@ import re
 import secrets
 import string
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike, fsencode, fspath
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from lemon_async.api.errors import ContractError, Problem
@@ -20,10 +20,12 @@ __all__ = ["Template", "alternatives", "checked_folder", "checked_target", "has_
 _LONGEST_NAME_BYTES = 255
 _LONGEST_SLUG = 48
 _LONGEST_SLUG_BYTES = 120
-_LONGEST_SPEC = 4
 _MOST_NUMBERS = 50  # each that is taken costs a look at the disk
 _SUFFIXES = {"jpeg": ".jpg"}
-_OWN_SUFFIX = re.compile(r"\.(png|jpe?g|webp|gif|avif|\{format\})$", re.IGNORECASE)
+_LARGEST_NUMBER = 10**18
+_OWN_SUFFIX = re.compile(r"(?<=[^/])\.(png|jpe?g|webp|gif|avif|\{format\})$", re.IGNORECASE)
+# Fill and alignment, zeros, width, grouping, precision, type: none makes a separator, an empty text or a gigabyte.
+_SPEC = re.compile(r"([\w .-]?[<>=^])?0?\d{0,2}[,_]?(\.[1-9]\d?)?[bdosxX]?")
 # Windows opens a device under these names, whatever comes after the first dot.
 _DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
@@ -105,6 +107,8 @@ def alternatives(path: Path, first: int = 1) -> Iterator[Path]:
 class Template:
     """A file's name with fields in braces, such as `{index:03}-{slug}`; the suffix is always that of the bytes.
 
+    A `/` in the text makes a folder, as in `{model}/{index}`; no field does, whatever its value and its format.
+
     Attributes:
         is_numbered: Whether the pictures of one answer get names of their own by it.
 
@@ -116,33 +120,44 @@ class Template:
         if not isinstance(text, str):
             raise _refusal("name", f"must be text, not {quoted(text)}")
         try:
-            parts = [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(text) if field is not None]
-            unknown = [field for field, _ in parts if field not in _KEYS]
-            if any("{" in spec or len(spec) > _LONGEST_SPEC for _, spec in parts):  # a billion zeros take a gigabyte
-                raise ValueError("a format is too long")  # noqa: TRY301 - one place words the refusal
-            example = "" if unknown else text.format_map(_KEYS)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as fault:
-            raise _refusal("name", f"is no template: {fault}: {quoted(text)}") from None
-        if unknown:
-            known = ", ".join(f"{{{key}}}" for key in _KEYS)
-            raise _refusal("name", f"has no field {quoted(unknown[0])}; there are {known}")
-        if "/" in example or "\\" in example:
-            raise _refusal("name", f"must be a name, not a path; name the folder in `folder`: {quoted(text)}")
-        fault_of_example = _fault_of_name(example)
-        if fault_of_example is not None:
-            raise _refusal("name", f"{fault_of_example}: {quoted(text)}")
-        self._text = _OWN_SUFFIX.sub("", text)
-        self.is_numbered: bool = "index" in (field for field, _ in parts)
+            pieces = list(string.Formatter().parse(text))
+            fault = _fault_of_pieces(pieces)
+            parts = _OWN_SUFFIX.sub("", text).split("/")  # no format that is let through has one
+            examples = [] if fault else [part.format_map(_KEYS) for part in parts]
+        except (ValueError, TypeError) as odd:
+            raise _refusal("name", f"is no template: {odd}: {quoted(text)}") from None
+        if not fault and text.startswith("/"):
+            fault = "must be relative to its folder"
+        fault = fault or next(filter(None, map(_fault_of_part, examples)), None)
+        if fault:
+            raise _refusal("name", f"{fault}: {quoted(text)}")
+        self._parts = parts
+        self.is_numbered: bool = any(field == "index" for _, field, _, _ in pieces)
 
     def fill(self, **values: object) -> str:
-        """Return the name, without a suffix.
+        """Return the name without a suffix, after those of its folders: as many parts as the template shows.
 
         Args:
             **values: Of every field; texts become slugs, numbers that are not known become 0.
         """
         safe = {key: _safe(values.get(key), example) for key, example in _KEYS.items()}
-        name = self._text.format_map(safe)
-        return slug_of(name) if _fault_of_name(f"{name}.jpeg") else name
+        *folders, name = (part.format_map(safe) for part in self._parts)
+        parts = [slug_of(folder) if _fault_of_part(folder) else folder for folder in folders]
+        return "/".join([*parts, slug_of(name) if _fault_of_part(f"{name}.jpeg") else name])
+
+
+def _fault_of_pieces(pieces: Iterable[tuple[str, str | None, str | None, str | None]]) -> str | None:
+    """Return what is wrong with a template, from what `string.Formatter` makes of it."""
+    for literal, field, spec, conversion in pieces:
+        if "\\" in literal:
+            return "must separate folders by '/'"
+        if field is not None and field not in _KEYS:
+            return f"has no field {quoted(field)}; there are {', '.join(f'{{{key}}}' for key in _KEYS)}"
+        if conversion:
+            return f"has a conversion, {quoted(f'!{conversion}')}, which names do not take"
+        if not _SPEC.fullmatch(spec or ""):
+            return f"has a format that names do not take, {quoted(spec)}; {{index:03}} and {{slug:.20}} have such as do"
+    return None
 
 
 def _path_of(path: object, field: str, whose: str = "") -> Path:
@@ -168,13 +183,20 @@ def _path_of(path: object, field: str, whose: str = "") -> Path:
 
 def _safe(value: object, example: object) -> object:
     if isinstance(example, int):
-        return value if isinstance(value, int) else 0
+        return value if isinstance(value, int) and abs(value) < _LARGEST_NUMBER else 0
     return slug_of(value or "", default="none")
+
+
+def _fault_of_part(name: str) -> str | None:
+    """Return why no part of a template should become that, on any system."""
+    if "/" in name or "\\" in name or PureWindowsPath(name).drive:
+        return "must not name a drive, nor fill a separator in"
+    return _fault_of_name(name)
 
 
 def _fault_of_name(name: str) -> str | None:
     """Return why no file should be called that, on any system."""
-    if name in {"", ".", ".."}:
+    if not name.strip(". "):  # Windows drops those at the end
         return "must name a file"
     if any(c in _REORDERING or unicodedata.category(c) in {"Cc", "Cs"} for c in name):
         return "must not hold control characters, nor any that change the direction of text"

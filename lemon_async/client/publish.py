@@ -8,11 +8,13 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 
-__all__ = ["Draft", "publish"]
+__all__ = ["Draft", "make_folder", "publish"]
 
 _MOST_PIECES = 512
+_MOST_NEW_FOLDERS = 64
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # What file systems and systems without hard links answer; Windows says EINVAL for those of memory cards.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -73,7 +75,7 @@ class Draft:
         """Bring the file to the disk, give it the first name that can be had, and return that.
 
         Args:
-            candidates: Names in the folder of the draft.
+            candidates: Names in the folder of the draft, or all in one below it, which is made if folders are.
             replace: Whether the first of them is taken even if a file has it already; otherwise one that exists,
                 whatever it is, stays as it is, and the next is tried.
 
@@ -86,7 +88,11 @@ class Draft:
                 os.fsync(file.fileno())
                 file.close()
             self._check()
-            path = _replace(self._path, candidates) if replace else _add(self._path, candidates)
+            candidates = iter(candidates)
+            wanted = next(candidates)
+            if wanted.parent != self._folder:
+                self._make_way(wanted.parent)
+            path = _replace(self._path, wanted) if replace else _add(self._path, chain([wanted], candidates))
             _sync_folder(path.parent)
         return path
 
@@ -132,6 +138,20 @@ class Draft:
         if self._is_over:
             raise OSError(errno.EBADF, "was discarded", str(self._folder))
 
+    def _make_way(self, folder: Path) -> None:
+        """Make a folder below that of the draft.
+
+        Raises:
+            OSError: It cannot be made, or a symbolic link leads elsewhere.
+        """
+        for place in (folder, *folder.parents):
+            if place == self._folder:
+                break
+            if place.is_symlink():
+                raise OSError(errno.ELOOP, "is a symbolic link, which is not followed", str(place))
+        if self._makes_folder:
+            make_folder(folder)
+
     def _opened(self) -> FileIO:
         """Return the file, made by now.
 
@@ -142,11 +162,38 @@ class Draft:
         if self._file is None:
             try:
                 if self._makes_folder:
-                    self._folder.mkdir(parents=True, exist_ok=True)
+                    make_folder(self._folder)
                 self._file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
             except OSError as failure:  # in terms of what the caller knows
                 raise _about(self._folder, failure) from None
         return self._file
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing; blocks.
+
+    Raises:
+        OSError: It cannot be made, or too many are missing: that is a mistake, or an attack, and not easily undone.
+    """
+    missing: list[Path] = []
+    place = folder
+    while True:
+        try:
+            place.mkdir()
+        except FileNotFoundError:
+            if len(missing) == _MOST_NEW_FOLDERS:
+                words = f"lies in more than {_MOST_NEW_FOLDERS} folders that do not exist"
+                raise OSError(errno.ENAMETOOLONG, words, str(folder)) from None
+            missing.append(place)
+            place = place.parent
+        except OSError:
+            if not place.is_dir():
+                raise
+            break
+        else:
+            break
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
 
 
 def publish(path: Path, content: bytes, *, replace: bool = True) -> None:
@@ -173,8 +220,7 @@ def _write(number: int, pieces: Sequence[memoryview]) -> int:
     return os.writev(number, pieces) if hasattr(os, "writev") else os.write(number, pieces[0])
 
 
-def _replace(draft: Path, candidates: Iterable[Path]) -> Path:
-    path = next(iter(candidates))
+def _replace(draft: Path, path: Path) -> Path:
     _check_replaceable(path)
     try:
         draft.replace(path)

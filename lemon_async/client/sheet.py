@@ -31,7 +31,7 @@ from lemon_async.client.fanout import Outcome
 from lemon_async.client.image import Image
 from lemon_async.client.images import Images
 from lemon_async.client.naming import checked_target
-from lemon_async.client.publish import publish
+from lemon_async.client.publish import make_folder, publish
 from lemon_async.client.threads import finish_in_thread
 from lemon_async.show.bundle import MOST_EMBEDDED_BYTES, data_address
 from lemon_async.show.costs import cost_facts, cost_usd
@@ -169,7 +169,7 @@ def _embedded(content: bytes) -> str | None:
 
 
 def _write(target: Path, html: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     publish(target, html.encode())
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -248,6 +249,29 @@ async def test_template_names_pictures_and_the_bytes_tell_the_suffix(tmp_path, t
     assert names(tmp_path / "new") == [name]
 
 
+async def test_template_with_folders_makes_them_where_nothing_else_is(tmp_path):
+    """They are made by the separators that the user wrote, and only when there is a picture."""
+    destination = Destination.prepare("new/{slug}/{model}/{index}.png", jobs=9)
+    assert names(tmp_path / "new") == []
+    images = gifs(2, model="../../x")
+    paths = [await destination.save(image, images, label="../a cat", index=image.index) for image in images]
+    assert paths == [Path("new/a-cat/x/0.gif"), Path("new/a-cat/x/1.gif")]
+    assert (tmp_path / paths[0]).read_bytes() == GIF
+    assert (await destination.write(GIF, "../file")).parts == ("new", "file", "none", "0.gif")
+    assert names(tmp_path / "new") == ["a-cat", "file"]
+
+
+@pytest.mark.parametrize("there", ["file", "link"])
+async def test_template_whose_folder_is_something_else_saves_nothing(tmp_path, there):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a-cat").touch() if there == "file" else (tmp_path / "a-cat").symlink_to("elsewhere")
+    images = gifs()
+    with pytest.raises(SaveError, match=r"could not save 'a-cat': .*(File exists|is a symbolic link, which is not)"):
+        await Destination.prepare("{slug}/{index}", jobs=1).save(images[0], images, label="a cat", index=0)
+    assert names(tmp_path) == ["a-cat", "elsewhere"]
+    assert names(tmp_path / "elsewhere") == []
+
+
 async def test_template_replaces_nothing(tmp_path):
     (tmp_path / "a-cat.gif").write_text("yesterday")
     destination = Destination.prepare("{slug}", jobs=2)
@@ -275,10 +299,13 @@ async def test_template_fills_nothing_of_strangers_in_as_it_is(tmp_path):
         ("out/{nope}", "has no field 'nope'; there are {index}, {slug}, "),
         ("out/{index", "is no template: "),
         ("out/index}", "is no template: "),
-        ("out/{index:999999999}", "is no template: "),
+        ("out/{index:999999999}", "has a format that names do not take, '999999999'"),
         ("out/{slug.__class__}", "has no field 'slug.__class__'"),
-        ("{model}/{index}", "takes fields in the name of the file, not in that of a folder: '{model}/{index}'"),
-        ("out/{index}/", "takes fields in the name of the file, not in that of a folder: "),
+        ("out/{index}/", "names a folder by fields: name the file in it, too, as in 'out/{index}/{slug}'"),
+        ("out/{slug:/>9}", "has a format that names do not take, '/>9'"),
+        ("out/{width:c}{height:c}", "has a format that names do not take, 'c'"),
+        ("out/{slug}/../{index}", "must name a file: "),
+        ("{slug}\\{index}", "must separate folders by '/'"),
         ("{index}\u202e", "must not hold control characters"),
     ],
     ids=ascii,
@@ -294,6 +321,14 @@ def test_folder_with_braces_in_its_name_is_taken_as_it_is(tmp_path):
     (tmp_path / "{model}").mkdir()
     assert Destination.prepare("{model}/{index}", jobs=2).folder.name == "{model}"
     assert Destination.prepare("{model}", jobs=2).folder.name == "{model}"
+    assert Destination.prepare("{model}/a/{slug}/{index}", jobs=2).folder == Path("{model}/a")
+
+
+def test_place_in_very_many_new_folders_is_refused_in_words(tmp_path):
+    """None of them is made."""
+    with pytest.raises(ContractError, match=r"-o: cannot write to 'a/a/.*: lies in more than 64 folders that do not"):
+        Destination.prepare("a/" * 1000, jobs=1)
+    assert names(tmp_path) == []
 
 
 # Other bytes

@@ -498,6 +498,18 @@ async def test_missing_folders_are_made(png, tmp_path):
     assert (await linked(png)[0].save(tmp_path / "a" / "b" / "cat.png")).read_bytes() == png
 
 
+@pytest.mark.parametrize("is_absolute", [True, False])
+async def test_very_deep_path_is_refused_with_what_to_do(png, tmp_path, monkeypatch, is_absolute):
+    """No folder is made on the way, and the picture can still be read."""
+    monkeypatch.chdir(tmp_path)
+    image = inline(png)
+    with pytest.raises(SaveError, match="name a shorter path") as caught:
+        await image.save(("a/" * (3000 if is_absolute else 2000)) + "cat.png")
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert list(tmp_path.iterdir()) == []
+    assert await image.read() == png
+
+
 async def test_saving_replaces_unless_told_not_to(png, tmp_path):
     (tmp_path / "cat.png").write_bytes(b"old")
     assert (await inline(png).save(tmp_path / "cat.png", replace=False)).name == "cat-2.png"

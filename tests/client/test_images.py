@@ -60,7 +60,12 @@ async def test_nothing_that_was_paid_for_is_replaced_unless_asked(connect, tmp_p
 
 @pytest.mark.parametrize(
     ("folder", "name", "field"),
-    [("out", "{what}", "name"), ("out", "a/{index}", "name"), ("a\0b", "{index}", "folder")],
+    [
+        ("out", "{what}", "name"),
+        ("out", "a//{index}", "name"),
+        ("out", "{width:c}", "name"),
+        ("a\0b", "{index}", "folder"),
+    ],
 )
 async def test_names_that_cannot_be_are_refused_before_anything_is_fetched(connect, emulator, folder, name, field):
     async with connect() as session:
@@ -83,6 +88,15 @@ async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png
     assert caught.value.saved == {0: tmp_path / "0-image.png", 3: tmp_path / "3-image.png"}
     assert {index: error.index for index, error in caught.value.errors.items()} == {1: 1, 2: 2}
     assert {path.name for path in tmp_path.iterdir()} == {"0-image.png", "3-image.png"}
+
+
+async def test_separators_of_a_template_make_folders(png, tmp_path):
+    """All pictures are whole, and nothing else is left beside them."""
+    images = Images(snapshot_of(*[ImageData(inline=Inline(png))] * 2, model="../up"), None)
+    paths = await images.save(tmp_path / "new", "{model}/{index}/{format}")
+    assert paths == tuple(tmp_path / f"new/up/{index}/png.png" for index in range(2))
+    assert [path.read_bytes() for path in paths] == [png] * 2
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["up"]
 
 
 async def test_folder_that_is_a_file_is_told_once(png, tmp_path):

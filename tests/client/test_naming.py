@@ -1,10 +1,13 @@
 """Names of files: the user's are checked, those made of strangers' words are harmless."""
 
+import ntpath
+import posixpath
 import re
+import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lemon_async import ContractError
@@ -150,6 +153,11 @@ VALUES = {"index": 7, "slug": "a-cat", "model": "flux-pro", "task_id": "t1", "cr
         ("{index}.JPG", "7"),
         ("{slug}.{format}", "a-cat"),
         ("v1.5-{index}", "v1.5-7"),
+        ("{slug:.3}", "a-c"),
+        ("{index:_>4}", "___7"),
+        ("{model}/{slug}/{index:03}.png", "flux-pro/a-cat/007"),
+        ("{slug}/.png", "a-cat/.png"),
+        ("~/{index}", "~/7"),
     ],
 )
 def test_template_is_filled(text, name):
@@ -160,6 +168,54 @@ def test_values_of_strangers_are_only_words():
     """A server that names a task or a model writes nowhere else."""
     hostile = {"task_id": "../../evil\0", "model": "a/b\\c", "slug": None, "index": "x", "width": 1.5}
     assert Template("{task_id}-{model}-{slug}-{index}-{width}").fill(**hostile) == "evil-a-b-c-none-0-0"
+    assert Template("{created}").fill(created=10**5000) == "0"
+
+
+FIELDS = ("index", "slug", "model", "task_id", "created", "format", "width", "height", "0", "", "slug.__class__")
+SPECS = (
+    "",
+    ":03",
+    ":/>9",
+    ":\\>9",
+    ":c",
+    ":.>3",
+    ":.2",
+    ":\0<5",
+    ":.0",
+    ":{height}",
+    ":n",
+    ":>99",
+    ":999999999",
+    "!r",
+    "!a",
+)
+literals = st.text(alphabet="/\\~.: c\0{}aé", max_size=4)
+fields = st.builds("{{{}{}}}".format, st.sampled_from(FIELDS), st.sampled_from(SPECS) | literals.map(":{}".format))
+texts = st.sampled_from(["", "..", "../..", "con", "C:", "/etc", "a\0b"]) | st.text(max_size=8)
+numbers = st.sampled_from([47, 92, 0, 46, -1, True, 10**5000]) | st.integers()
+values = st.fixed_dictionaries(
+    {name: numbers if name in {"index", "created", "width", "height"} else texts for name in FIELDS[:8]}
+)
+
+
+@given(st.lists(literals | fields, min_size=1, max_size=5).map("".join), values)
+@example("{slug:/>9}", VALUES)
+@example("{width:c}", {**VALUES, "width": 47})
+@example("{width:c}{height:c}/{index}", {**VALUES, "width": 46, "height": 46})
+@example("{slug:.0}/{index}", VALUES)
+@example("{format:.2}:{slug}", {**VALUES, "format": "c"})
+def test_filled_template_is_inside_its_folder_with_the_parts_that_it_shows(template, filled):
+    """Only the separators in the text of a template make folders; no field makes one, leaves one or names the root."""
+    try:
+        name = Template(template).fill(**filled) + ".png"
+    except ContractError:
+        return
+    shown = sum(literal.count("/") for literal, *_ in string.Formatter().parse(template))
+    for system, folder in ((posixpath, "/out"), (ntpath, "C:\\out")):
+        target = system.normpath(system.join(folder, name))
+        assert target.startswith(folder + system.sep)
+        assert target.count(system.sep) == folder.count(system.sep) + shown + 1
+    assert not set(name) & {"\0", "\\", "\n"}
 
 
 def test_template_that_becomes_a_device_or_too_long_becomes_a_slug():
@@ -176,11 +232,22 @@ def test_template_that_becomes_a_device_or_too_long_becomes_a_slug():
         ("{}", "has no field ''"),
         ("{0}", "has no field '0'"),
         ("{index", "is no template: "),
-        ("{index:q}", "is no template: "),
-        ("{index:{created}}", "is no template: a format is too long"),
-        ("{index:0999999999}", "is no template: a format is too long"),
-        ("a/{index}", "must be a name, not a path"),
-        ("a\\{index}", "must be a name, not a path"),
+        ("{slug:d}", "is no template: "),
+        ("{index:q}", "has a format that names do not take, 'q'"),
+        ("{index:{created}}", r"has a format that names do not take, '\{created\}'"),
+        ("{index:0999999999}", "has a format that names do not take, '0999999999'"),
+        ("{slug:/>9}", "has a format that names do not take, '/>9'"),
+        ("{width:c}", "has a format that names do not take, 'c'"),
+        ("{slug:.0}", "has a format that names do not take, '.0'"),
+        ("{slug!r}", "has a conversion, '!r'"),
+        ("{slug!a:>5}", "has a conversion, '!a'"),
+        ("a\\{index}", "must separate folders by '/'"),
+        ("/tmp/{index}", "must be relative to its folder"),
+        ("a//{index}", "must name a file"),
+        ("a/../{index}", "must name a file"),
+        ("a/.. /{index}", "must name a file"),
+        ("{index}/", "must name a file"),
+        ("C:/{index}", "must not name a drive"),
         ("", "must name a file"),
         ("..", "must name a file"),
         ("con", "is the name of a device"),
@@ -188,7 +255,7 @@ def test_template_that_becomes_a_device_or_too_long_becomes_a_slug():
         ("x" * 256, "is longer than 255 bytes"),
         (5, "must be text, not 5"),
     ],
-    ids=range(17),
+    ids=range(28),
 )
 def test_template_that_cannot_be_is_refused(text, reason):
     with pytest.raises(ContractError, match=f"name: {reason}"):

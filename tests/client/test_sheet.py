@@ -72,6 +72,13 @@ async def test_sheet_tells_all_about_a_batch(connect, emulator, tmp_path):
     assert "Transaction" in html
 
 
+async def test_sheet_on_a_very_deep_path_is_refused_as_any_that_cannot_be_written(png, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SaveError, match="lies in more than 64 folders that do not exist"):
+        await sheet(images_of(png), "a/" * 1500 + "sheet.html")
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_sheet_takes_one_thing_or_a_mix(png):
     """Outcomes, results and single pictures, alone or in any iterable."""
     images = images_of(png, png)
