@@ -14,11 +14,12 @@ from lemon_async.client.image import Image
 from lemon_async.client.images import Images
 from lemon_async.client.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
 from lemon_async.client.publish import Draft, make_folder
-from lemon_async.client.threads import finish_in_thread
+from lemon_async.client.threads import finish_in_time
 
 __all__ = ["Destination", "prepare_sheet", "sheet_problems"]
 
 _BRACES = re.compile(r"[{}]")
+_LONGEST_WORK_S = 180.0
 _PAGES = frozenset({".html", ".htm"})
 
 
@@ -90,14 +91,15 @@ class Destination:
         """Save any bytes as `save` saves pictures: whole or not at all.
 
         Raises:
-            OSError: They cannot be written.
+            OSError: They cannot be written, or not within 180 s.
         """
         facts = sniff(content)
         slug = slug_of(label)
         width, height = (facts.size if facts else None) or (0, 0)
         values = {"slug": slug, "format": facts and facts.format, "width": width, "height": height}
         names = self._names(slug, suffix_of(facts.format) if facts else "", values)
-        return await finish_in_thread(_write, self.folder, content, names, replace=self.name is not None)
+        replace = self.name is not None
+        return await finish_in_time(_LONGEST_WORK_S, _write, self.folder, content, names, replace=replace)
 
     @classmethod
     def _named(cls, output: str) -> Self:

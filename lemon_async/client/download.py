@@ -25,7 +25,7 @@ from lemon_async.api.urls import redact
 from lemon_async.client.arrival import Arrival, Misfit, Repeat, TooMuch
 from lemon_async.client.links import Deadline, Links, Transient
 from lemon_async.client.publish import Draft
-from lemon_async.client.threads import finish_in_thread
+from lemon_async.client.threads import finish_in_time
 
 __all__ = ["Downloads"]
 
@@ -63,7 +63,7 @@ class Downloads:
         pause_s: float = _PAUSE_S,
         pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
-        self._total_s = total_s
+        self.total_s: float = total_s
         self._pause_s = pause_s
         self._pause = pause
         self._slots = anyio.Semaphore(limit)
@@ -87,7 +87,7 @@ class Downloads:
             DownloadError: When the link may not be followed, was refused, or never came over whole.
         """
         arrival, memory = Arrival(), None
-        async with aclosing(self._pieces(url, arrival, Deadline(url, self._total_s))) as pieces:
+        async with aclosing(self._pieces(url, arrival, Deadline(url, self.total_s))) as pieces:
             async for piece in pieces:
                 if piece is None:
                     memory = None
@@ -107,19 +107,19 @@ class Downloads:
 
         Raises:
             DownloadError: As for `fetch`; the draft then holds anything.
-            OSError: The draft cannot be written.
+            OSError: The draft cannot be written, or not in time.
         """
-        arrival, deadline = Arrival(), Deadline(url, self._total_s)
+        arrival, deadline = Arrival(), Deadline(url, self.total_s)
         batch = _Batch()
         async with aclosing(self._pieces(url, arrival, deadline)) as pieces:
             async for piece in pieces:
                 if piece is None:
                     batch = _Batch(is_anew=True)
                 elif batch.add(piece) >= _WRITE_BYTES:
-                    await deadline.bound(finish_in_thread(batch.write, draft))
+                    await finish_in_time(deadline.left_s(), batch.write, draft)
                     batch = _Batch()
                 del piece
-            await deadline.bound(finish_in_thread(batch.write, draft))
+            await finish_in_time(deadline.left_s(), batch.write, draft)
         facts = arrival.seen.facts
         assert facts is not None  # noqa: S101 - or it would not have come to its end
         return facts
@@ -134,7 +134,7 @@ class Downloads:
             DownloadError: As for `fetch`, or when the picture had to be fetched anew and has become another.
         """
         repeat = Repeat()
-        async with aclosing(self._pieces(url, Arrival(), Deadline(url, self._total_s))) as pieces:
+        async with aclosing(self._pieces(url, Arrival(), Deadline(url, self.total_s))) as pieces:
             async for piece in pieces:
                 if piece is None:
                     repeat.begin()

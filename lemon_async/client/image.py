@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import anyio
 import attrs
@@ -30,7 +30,7 @@ from lemon_async.client.naming import alternatives, checked_target, has_suffix, 
 from lemon_async.client.publish import Draft
 from lemon_async.client.results import Maker, ResultLinks, Results
 from lemon_async.client.saved import Saved
-from lemon_async.client.threads import finish_in_thread, leave_in_thread
+from lemon_async.client.threads import Unanswered, finish_in_time, start_thread
 from lemon_async.show.bundle import MOST_EMBEDDED_BYTES, Bundle, Shown, picture_bundle
 
 __all__ = ["Image"]
@@ -39,6 +39,7 @@ _INLINE = "the base64 text of the answer"
 _PIECE_BYTES = 256 * 1024
 _LONGEST_CLEANING_S = 5.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -129,9 +130,10 @@ class Image:
 
         Missing folders are made, and a name without a suffix gets that of the bytes (`.png .jpg .webp .gif .avif`).
         The bytes go straight into the file: they are kept in memory only if `read` was called, and from now on `read`
-        takes them from there, as long as nobody changes that file. Costs nothing; cancelling leaves no file behind,
-        except when the bytes were here already and their writing had begun: then it is finished first, if that takes
-        no longer than 5 s.
+        takes them from there, as long as nobody changes that file. The download with its writing takes at most
+        `Timeouts.download_s`, and so does bringing the file to the disk afterwards. Costs nothing; cancelling leaves no
+        file behind, except when the bytes were here already and their writing had begun: then it is finished first, if
+        that takes no longer than 5 s.
 
         Args:
             path: A file's name. A symbolic link of that name is neither followed nor replaced.
@@ -140,11 +142,11 @@ class Image:
         Raises:
             DownloadError: As for `read`.
             ContractError: `path` names no file.
-            SaveError: The folder is full or not writable, or a folder or a symbolic link has that name; the picture
-                can still be read, or saved elsewhere.
+            SaveError: The folder is full or not writable, the disk hangs (`errno.ETIMEDOUT`), or a folder or a symbolic
+                link has that name; the picture can still be read, or saved elsewhere.
         """
         target = checked_target(path, f"of picture {self.index + 1} ")
-        if not has_suffix(target) and await asyncio.to_thread(target.is_dir):
+        if not has_suffix(target) and await self._is(Path.is_dir, target):
             raise self._not_saved(target, IsADirectoryError(errno.EISDIR, "is a folder: name a file in it"))
 
         def names(facts: PictureFacts) -> Iterable[Path]:
@@ -187,10 +189,11 @@ class Image:
         async with self._turn:
             draft = Draft(target.parent, makes_folder=True)
 
-            def finish(content: bytes | None, facts: PictureFacts) -> Path:
+            def finish(content: bytes | None, facts: PictureFacts) -> tuple[Path, Saved | None]:
                 if content is not None:
                     draft.write(content)
-                return draft.publish(names(facts), replace=replace)
+                path = draft.publish(names(facts), replace=replace)
+                return path, Saved.at(path)
 
             try:
                 content = await self._here()
@@ -198,19 +201,31 @@ class Image:
                 if facts is None:
                     facts = await self._linked(lambda url: self._results.save(url, draft))
                 # Written and published in one go: of a thousand saves that wait for a thread, none has a file open.
-                path = await finish_in_thread(finish, content, facts)
+                path, saved = await self._in_time(finish, content, facts)
             except BaseException as failure:
-                if draft.abandon():
-                    # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
-                    with anyio.move_on_after(_LONGEST_CLEANING_S, shield=True):
-                        await leave_in_thread(draft.discard)  # in a thread of its own: no second cancel drops that
+                await _discard(draft)
                 if isinstance(failure, OSError | ValueError):  # a name that the system cannot even be asked about
                     raise self._not_saved(target, failure) from failure
                 raise
-            self._facts, self._saved = facts, await finish_in_thread(Saved.at, path)
+            self._facts, self._saved = facts, saved
             if self.data.inline is not None and self._saved is not None:
                 self.data.inline.drop()
             return path
+
+    async def _is(self, kind: Callable[[Path], bool], path: Path) -> bool:
+        """Return what the disk says of a path.
+
+        Raises:
+            SaveError: Nothing, for too long.
+        """
+        try:
+            return await self._in_time(kind, path)
+        except OSError as failure:
+            raise self._not_saved(path, failure) from failure
+
+    async def _in_time(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what blocking work returns; it has as much time as a download."""
+        return await finish_in_time(self._results.download_s, work, *args, **kwargs)
 
     async def _bytes(self) -> bytes:
         """Return the bytes, and keep them only if they were kept before."""
@@ -227,10 +242,13 @@ class Image:
             return self._content
         place, fault = _INLINE, "there is none, and no link"
         if self._saved is not None:
-            content = await finish_in_thread(self._saved.read)
+            place, fault = str(self._saved.path), "it was saved there, and the file is gone or was changed since"
+            try:
+                content = await self._in_time(self._saved.read)
+            except Unanswered as late:
+                content, fault = None, f"it was saved there, and {late.strerror}"
             if content is not None:
                 return content
-            place, fault = str(self._saved.path), "it was saved there, and the file is gone or was changed since"
         inline = self.data.inline
         if inline is not None and inline.content is not None:
             content = inline.content
@@ -268,6 +286,8 @@ class Image:
         reason = (failure.strerror if isinstance(failure, OSError) else None) or told(failure)
         if number == errno.ENAMETOOLONG:
             reason += ": name a shorter path"
+        elif isinstance(failure, Unanswered):
+            reason += ": `read()` still returns the picture, and it can be saved elsewhere"
         return SaveError(path=str(target), reason=reason, errno=number, index=self.index, task=self._task())
 
     def _told(self) -> PictureFacts | None:
@@ -303,3 +323,15 @@ class Image:
         size = f" {facts.size[0]}x{facts.size[1]}" if facts and facts.size else ""
         place = str(self.path) if self.path else redact(self.url) if self.url else _INLINE
         return f"<Image {facts.format if facts else 'not read yet'}{size} from {place}>"
+
+
+async def _discard(draft: Draft) -> None:
+    """Remove what there is of a file, and wait for that, unless the disk is busy with it: then it may hang."""
+    if not draft.abandon():
+        return
+    may_hang = draft.is_busy
+    discarding = start_thread(draft.discard)  # of its own: neither a busy pool nor a second cancel drops that
+    if not may_hang:
+        # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
+        with anyio.move_on_after(_LONGEST_CLEANING_S, shield=True):
+            await asyncio.wrap_future(discarding)

@@ -98,7 +98,7 @@ class Images(Sequence[Image]):
             PartlySaved: With the error of each picture that could not be fetched or written. All others are saved.
         """
         template, place = Template(name), checked_folder(folder)
-        if await asyncio.to_thread(place.is_file):
+        if await self._images[0]._is(Path.is_file, place):
             raise SaveError(path=str(place), reason="is a file, not a folder", errno=errno.ENOTDIR)
 
         async def save(image: Image) -> Path:

@@ -87,7 +87,21 @@ class Deadline:
         except Exception:
             if not (scope.expired() or self._is_over):  # a connection that is closed at the end breaks, too
                 raise
-        raise DownloadError(url=redact(self._url), reason=f"not finished within {self._total_s:g} s")
+        raise self._late()
+
+    def left_s(self) -> float:
+        """Return how many seconds are left.
+
+        Raises:
+            DownloadError: None are.
+        """
+        left_s = self._end - asyncio.get_running_loop().time()
+        if self._is_over or left_s <= 0:
+            raise self._late()
+        return left_s
+
+    def _late(self) -> DownloadError:
+        return DownloadError(url=redact(self._url), reason=f"not finished within {self._total_s:g} s")
 
 
 class Links:

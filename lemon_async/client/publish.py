@@ -96,10 +96,15 @@ class Draft:
             _sync_folder(path.parent)
         return path
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way; once the draft is abandoned, that call discards it when it ends."""
+        return self._lock.locked()
+
     def abandon(self) -> bool:
         """Have nothing more written, and return whether there may be a file to be discarded; does not block."""
         self._is_over = True
-        return self._file is not None or self._lock.locked()
+        return self._file is not None or self.is_busy
 
     def discard(self) -> None:
         """Remove the file, unless it was published, and write nothing more; does nothing the second time.

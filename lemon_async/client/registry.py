@@ -92,6 +92,11 @@ class TaskRegistry:
             if handle.done:
                 self._poller.end(handle)
 
+    @property
+    def download_s(self) -> float:
+        """The longest that a download may take, or a step of the disk."""
+        return self._downloads.total_s
+
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a result link; see `Image.read`."""
         self._check_open()

@@ -22,6 +22,10 @@ T = TypeVar("T")
 class Results(Protocol):
     """The session, as its pictures see it; every method raises `SessionMisuse` once that is closed."""
 
+    @property
+    def download_s(self) -> float:
+        """The longest that a download may take, or a step of the disk."""
+
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a link."""
 

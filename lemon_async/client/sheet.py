@@ -6,11 +6,11 @@ page: they expire, and whoever has one has the picture.
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import attrs
@@ -32,7 +32,7 @@ from lemon_async.client.image import Image
 from lemon_async.client.images import Images
 from lemon_async.client.naming import checked_target
 from lemon_async.client.publish import make_folder, publish
-from lemon_async.client.threads import finish_in_thread
+from lemon_async.client.threads import finish_in_thread, finish_in_time
 from lemon_async.show.bundle import MOST_EMBEDDED_BYTES, data_address
 from lemon_async.show.costs import cost_facts, cost_usd
 from lemon_async.show.page import Entry, Fault, Tile, page
@@ -44,10 +44,13 @@ __all__ = ["sheet"]
 _EDGE = 384
 _AT_ONCE = 4
 _DRAWN_AT_ONCE = 2  # more threads keep the event loop waiting for the interpreter's lock
+_LONGEST_WORK_S = 180.0
 _LONGEST_REASON = 4000
 _MOST_PROBLEMS = 10
 _TOO_LARGE = "Too large to be embedded as it is; thumbnails need Pillow: pip install pillow"
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Showable = Outcome | Images | Image
 
 
@@ -76,11 +79,11 @@ async def sheet(
 
     Raises:
         ContractError: `outcomes` holds something else, or `path` names no file; nothing was done.
-        SaveError: The page cannot be written there.
+        SaveError: The page cannot be written there, or not within 180 s.
     """
     items = _numbered(_checked(outcomes, title))
     target = None if path is None else checked_target(path)
-    if target is not None and await asyncio.to_thread(os.path.isdir, target):
+    if target is not None and await _on_disk(target, os.path.isdir, target):
         raise _refusal("path", f"must name a file, not a folder: {quoted(str(target))}")
     tiles = await _Drawing(None if target is None else target.parent.absolute()).draw(
         [_images(item) for _, item in items]
@@ -88,11 +91,7 @@ async def sheet(
     entries = [_entry(item, drawn, number=number) for (number, item), drawn in zip(items, tiles, strict=True)]
     html = await asyncio.to_thread(page, entries, title=title)
     if target is not None:
-        try:
-            await finish_in_thread(_write, target, html)
-        except OSError as failure:
-            reason = failure.strerror or told(failure)
-            raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
+        await _on_disk(target, _write, target, html)
     return Sheet(html, target)
 
 
@@ -127,10 +126,10 @@ class _Drawing:
         name = None if image.path is None else image.path.name
         try:
             content = await image._bytes()
+            file = await finish_in_time(_LONGEST_WORK_S, self._address, image.path)
         except (LemonError, OSError) as failure:
             reason = failure.reason if isinstance(failure, DownloadError) else str(failure)
             return Tile(note=f"This picture could not be fetched: {reason[:_LONGEST_REASON]}", name=name)
-        file = await finish_in_thread(self._address, image.path)
         facts = sniff(content)
         size = f"{facts.size[0]} × {facts.size[1]} " if facts and facts.size else ""  # noqa: RUF001 - the sign for it
         tile = Tile(file=file, name=name, facts=f"{size}{facts.format.upper() if facts else ''}".strip())
@@ -166,6 +165,19 @@ def _embedded(content: bytes) -> str | None:
     """Return the address of a thumbnail; blocks. `None` without Pillow."""
     small = thumbnail(content, _EDGE)
     return None if small is None else data_address(small, "webp")
+
+
+async def _on_disk(target: Path, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what blocking work for a file returns.
+
+    Raises:
+        SaveError: It failed, or took too long.
+    """
+    try:
+        return await finish_in_time(_LONGEST_WORK_S, work, *args, **kwargs)
+    except OSError as failure:
+        reason = failure.strerror or told(failure)
+        raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
 
 
 def _write(target: Path, html: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import errno
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,7 +11,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import anyio
 
-__all__ = ["finish_in_thread", "leave_in_thread"]
+__all__ = ["Unanswered", "finish_in_thread", "finish_in_time", "leave_in_thread", "start_thread"]
 
 _LONGEST_WAIT_S = 5.0
 _THREAD_NAME = "lemon_async reading"
@@ -19,20 +20,42 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Unanswered(TimeoutError):
+    """The disk has not answered in time."""
+
+    def __init__(self, bound_s: float) -> None:
+        super().__init__(errno.ETIMEDOUT, f"the disk has not answered within {bound_s:.3g} s")
+
+
 async def finish_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `work` returns in a thread of the loop's pool.
 
     Cancelling drops work that has not begun, and waits for the end of work that has, so that nothing it opens is lost.
     It does not wait for ever: after 5 s the work is left, and has to tidy up after itself.
     """
+    return await _finish(partial(work, *args, **kwargs), None)
+
+
+async def finish_in_time(bound_s: float, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `work` returns, as `finish_in_thread`, unless that takes longer than `bound_s` seconds.
+
+    Work on a disk that hangs cannot be ended: its thread is left, and has to tidy up after itself.
+
+    Raises:
+        Unanswered: It did. Work that had not begun never begins.
+    """
+    return await _finish(partial(work, *args, **kwargs), bound_s)
+
+
+async def _finish(work: Callable[[], T], bound_s: float | None) -> T:
     turn = threading.Lock()  # who gets it decides: the thread that the work begins, the caller that it never does
 
     def begin() -> T | None:
-        return work(*args, **kwargs) if turn.acquire(blocking=False) else None
+        return work() if turn.acquire(blocking=False) else None
 
     working = asyncio.ensure_future(asyncio.to_thread(begin))
     try:
-        return cast("T", await asyncio.shield(working))
+        await asyncio.wait([working], timeout=bound_s)
     except asyncio.CancelledError:
         if turn.acquire(blocking=False):
             working.cancel()
@@ -42,6 +65,13 @@ async def finish_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.k
         with anyio.CancelScope(shield=True):
             await asyncio.wait([working], timeout=_LONGEST_WAIT_S)
         raise
+    if bound_s is None or working.done():
+        return cast("T", working.result())
+    if turn.acquire(blocking=False):
+        working.cancel()
+    else:
+        working.add_done_callback(_see)
+    raise Unanswered(bound_s)
 
 
 async def leave_in_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -> T:
@@ -53,11 +83,16 @@ async def leave_in_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -
         work: What to do; raises no `StopIteration`.
         is_daemon: Whether the program may end before the work does.
     """
+    return await asyncio.wrap_future(start_thread(work, is_daemon=is_daemon))
+
+
+def start_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -> Future[T]:
+    """Begin work in a thread of its own, and return what tells how it ends; see `leave_in_thread`."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
     call = partial(contextvars.copy_context().run, work)
     threading.Thread(target=_settle, args=(outcome, call), name=_THREAD_NAME, daemon=is_daemon).start()
-    return await asyncio.wrap_future(outcome)
+    return outcome
 
 
 def _settle(outcome: Future[T], call: Callable[[], T]) -> None:

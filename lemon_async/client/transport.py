@@ -43,7 +43,8 @@ class Timeouts:
         submit_s: A whole paid request, the upload of its pictures included. Inline answers can take a minute or
             longer, and giving up early does not unsell anything: the documentation asks for at least 120.
         call_s: A whole poll or other API request.
-        download_s: A whole download, of a result with redirects and retries, or of a stored file.
+        download_s: A whole download, of a result with redirects and retries, or of a stored file; once more, bringing
+            a saved picture to the disk.
         close_s: Closing the session.
     """
 

@@ -21,6 +21,8 @@ GIF = b"GIF89a\x02\0\x03\0\0\0\0;"
 class Results:
     """A session whose links all lead to the same small picture."""
 
+    download_s = 5.0
+
     async def save(self, url, draft):
         await finish_in_thread(draft.write, GIF)
         return PictureFacts("gif", (2, 3))

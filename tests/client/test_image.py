@@ -32,6 +32,7 @@ class Cdn:
 
     outcome: object = b""
     asked: list = attrs.field(factory=list)
+    download_s = 5.0
 
     async def fetch(self, url):
         self.asked.append(url)

@@ -1,5 +1,7 @@
 """The pictures of one job: a sequence that is read, saved and shown together."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from lemon_async import ContractError, DownloadError, PartlySaved, SaveError, SessionMisuse
@@ -7,6 +9,8 @@ from lemon_async.api.models import Billing, ImageData, Inline, TaskSnapshot
 from lemon_async.client.images import Images
 from lemon_async.client.publish import Draft
 from lemon_async.emulator import Result, Status
+
+NO_LINKS = SimpleNamespace(download_s=5.0)
 
 
 def snapshot_of(*entries, **facts):
@@ -16,7 +20,7 @@ def snapshot_of(*entries, **facts):
 def test_images_are_a_sequence_with_what_the_service_said_of_the_job():
     billing = Billing(transaction_id="txn_1", usage={"total_tokens": 7})
     data = tuple(ImageData(url=f"https://cdn.test/{number}.png") for number in range(3))
-    images = Images(snapshot_of(*data, task_id="ldtask_1", created=5, billing=billing, model="flux-pro"), None)
+    images = Images(snapshot_of(*data, task_id="ldtask_1", created=5, billing=billing, model="flux-pro"), NO_LINKS)
     assert (images.created, images.usage, images.billing) == (5, {"total_tokens": 7}, billing)
     assert (images.task_id, images.model, images.prompt, images.seconds) == ("ldtask_1", "flux-pro", None, None)
     assert [image.data for image in images] == list(data)
@@ -84,7 +88,7 @@ async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png
         ImageData(inline=Inline(png), url="https://cdn.test/1.png"),
     )
     with pytest.raises(PartlySaved, match="2 of 4 pictures were not saved:\n  - could not fetch ") as caught:
-        await Images(snapshot_of(*entries), None).save(tmp_path)
+        await Images(snapshot_of(*entries), NO_LINKS).save(tmp_path)
     assert caught.value.saved == {0: tmp_path / "0-image.png", 3: tmp_path / "3-image.png"}
     assert {index: error.index for index, error in caught.value.errors.items()} == {1: 1, 2: 2}
     assert {path.name for path in tmp_path.iterdir()} == {"0-image.png", "3-image.png"}
@@ -92,7 +96,7 @@ async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png
 
 async def test_separators_of_a_template_make_folders(png, tmp_path):
     """All pictures are whole, and nothing else is left beside them."""
-    images = Images(snapshot_of(*[ImageData(inline=Inline(png))] * 2, model="../up"), None)
+    images = Images(snapshot_of(*[ImageData(inline=Inline(png))] * 2, model="../up"), NO_LINKS)
     paths = await images.save(tmp_path / "new", "{model}/{index}/{format}")
     assert paths == tuple(tmp_path / f"new/up/{index}/png.png" for index in range(2))
     assert [path.read_bytes() for path in paths] == [png] * 2
@@ -101,7 +105,7 @@ async def test_separators_of_a_template_make_folders(png, tmp_path):
 
 async def test_folder_that_is_a_file_is_told_once(png, tmp_path):
     (tmp_path / "file").touch()
-    images = Images(snapshot_of(ImageData(inline=Inline(png)), ImageData(inline=Inline(png))), None)
+    images = Images(snapshot_of(ImageData(inline=Inline(png)), ImageData(inline=Inline(png))), NO_LINKS)
     with pytest.raises(SaveError, match="file': is a file, not a folder"):
         await images.save(tmp_path / "file")
     with pytest.raises(PartlySaved, match="2 of 2") as caught:
@@ -135,7 +139,7 @@ async def test_read_returns_all_and_raises_the_first_error(connect, emulator):
 
 async def test_unexpected_failure_of_one_picture_waits_for_the_others(png, tmp_path, monkeypatch):
     """Nothing that is being saved is cancelled by it."""
-    images = Images(snapshot_of(*(ImageData(inline=Inline(png)) for _ in range(3))), None)
+    images = Images(snapshot_of(*(ImageData(inline=Inline(png)) for _ in range(3))), NO_LINKS)
     write = Draft.write
 
     def sometimes(draft, *pieces):
@@ -161,7 +165,7 @@ async def test_closed_session_is_told_as_such(connect, tmp_path):
 
 async def test_notebook_shows_a_grid(png):
     images = Images(
-        snapshot_of(ImageData(inline=Inline(png), revised_prompt="<b>"), ImageData(inline=Inline(png))), None
+        snapshot_of(ImageData(inline=Inline(png), revised_prompt="<b>"), ImageData(inline=Inline(png))), NO_LINKS
     )
     data, _ = images._repr_mimebundle_()
     assert data["text/html"].count("<img") == 2

@@ -6,6 +6,7 @@ import errno
 import io
 import re
 import sys
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -28,13 +29,14 @@ from lemon_async.api.models import ImageData, Inline, TaskSnapshot
 from lemon_async.client.images import Images
 from lemon_async.emulator import Blackhole, Fail, Status
 
+NO_LINKS = SimpleNamespace(download_s=5.0)
 ATTACK = '"><img src=x onerror=alert(1)>'
 
 
 def images_of(*contents, created=0, **facts):
     """Pictures that came with the answer."""
     entries = tuple(ImageData(inline=Inline(content), revised_prompt=ATTACK) for content in contents)
-    return Images(TaskSnapshot(status="completed", images=entries, created=created, **facts), None)
+    return Images(TaskSnapshot(status="completed", images=entries, created=created, **facts), NO_LINKS)
 
 
 @pytest.fixture

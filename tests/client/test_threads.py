@@ -1,6 +1,7 @@
 """Work in a thread is finished before anybody hears of its cancellation."""
 
 import asyncio
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -8,7 +9,7 @@ from contextvars import ContextVar
 import anyio
 import pytest
 
-from lemon_async.client.threads import finish_in_thread, leave_in_thread
+from lemon_async.client.threads import finish_in_thread, finish_in_time, leave_in_thread
 
 
 async def test_result_and_error_come_through():
@@ -101,6 +102,36 @@ async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monk
     assert working.cancelled()
     go_on.set()
     await asyncio.to_thread(lambda: None)
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_work_that_takes_too_long_is_left(ends_well):
+    """What comes of it in the end is no news to anybody."""
+    go_on, ended = threading.Event(), threading.Event()
+
+    def work():
+        go_on.wait(5)
+        ended.set()
+        if not ends_well:
+            raise OSError("disk full")
+
+    with pytest.raises(TimeoutError, match=r"the disk has not answered within 0\.01 s") as caught:
+        await finish_in_time(0.01, work)
+    assert caught.value.errno == errno.ETIMEDOUT
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 5)
+
+
+async def test_work_that_has_not_begun_in_time_never_begins():
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    go_on, ran = threading.Event(), []
+    blocking = asyncio.create_task(asyncio.to_thread(go_on.wait, 5))
+    with pytest.raises(TimeoutError):
+        await finish_in_time(0.01, ran.append, 1)
+    go_on.set()
+    await blocking
+    await asyncio.to_thread(lambda: None)
+    assert ran == []
 
 
 async def test_work_in_a_thread_of_its_own_has_a_result_an_error_and_the_callers_context():

@@ -1,6 +1,10 @@
 """Law 5. Every wait has a deadline; a drip of bytes cannot stretch it."""
 
 import asyncio
+import errno
+import os
+import re
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -10,6 +14,7 @@ from lemon_async import (
     PollPolicy,
     RateLimited,
     RetryPolicy,
+    SaveError,
     SessionMisuse,
     SubmissionUnknown,
     TaskTimeout,
@@ -81,6 +86,117 @@ async def test_download_that_never_ends_is_bounded(connect, emulator, action):
         seconds, outcome = await elapsed_s(images[0].read())
     assert isinstance(outcome, DownloadError)
     assert seconds < 1
+
+
+class HungDisk:
+    """System calls that hang in a thread, on a pipe to which nobody writes, until the disk is back."""
+
+    def __init__(self, pipe):
+        os.mkfifo(pipe)
+        self.pipe = pipe
+        self.hanging = 0
+
+    def hang(self, call):
+        """Return a call that hangs before it does what it did."""
+
+        def hanging(*args, **options):
+            self.hanging += 1
+            with self.pipe.open("rb"):
+                self.hanging -= 1
+            return call(*args, **options)
+
+        return hanging
+
+    @asynccontextmanager
+    async def until_left(self):
+        """Be back in the end, and wait until every call that hung has been made."""
+        try:
+            yield
+        finally:
+            async with asyncio.timeout(5):
+                while self.hanging:
+                    with suppress(OSError):  # nobody is reading at this moment
+                        os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
+                    await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("model", "call"),
+    [("dall-e-3", call) for call in ("mkdir", "open", "fsync", "link")]
+    + [("flux-pro", "writev"), ("flux-pro", "fsync")],
+)
+async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch, model, call):
+    """It says that the picture is still to be had, which it is; nothing half lies there once the disk is back."""
+    disk = HungDisk(tmp_path / "pipe")
+    options = {"response_format": "b64_json"} if model == "dall-e-3" else {}
+    async with connect(timeouts=Timeouts(download_s=0.4)) as session, disk.until_left():
+        images = await session.generate("a cat", model=model, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, disk.hang(getattr(os, call)))
+            seconds, outcome = await elapsed_s(images[0].save(tmp_path / "new" / "cat.png", replace=False))
+        assert isinstance(outcome, SaveError)
+        assert outcome.errno == errno.ETIMEDOUT
+        assert re.search(
+            r"the disk has not answered within 0\.\d+ s: `read\(\)` still returns the picture", str(outcome)
+        )
+        assert 0.2 < seconds < 2
+        assert (await images[0].read())[:4] == b"\x89PNG"
+    async with asyncio.timeout(2):
+        while left := [path for path in tmp_path.rglob("*") if path.name.startswith(".")]:
+            await asyncio.sleep(0.001)
+    assert left == []
+
+
+@pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"], ids=["bytes", "link"])
+async def test_cancelled_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch, model):
+    """It waits for the disk for a while, in case it is only slow, and then no longer."""
+    monkeypatch.setattr("lemon_async.client.threads._LONGEST_WAIT_S", 0.1)
+    disk = HungDisk(tmp_path / "pipe")
+    async with connect() as session, disk.until_left():
+        images = await session.generate("a cat", model=model)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", disk.hang(os.fsync))
+            patch.setattr(os, "unlink", disk.hang(os.unlink))
+            saving = asyncio.create_task(images[0].save(tmp_path / "cat.png"))
+            while not disk.hanging:
+                await asyncio.sleep(0.001)
+            saving.cancel()
+            seconds, _ = await elapsed_s(saving)
+        assert saving.cancelled()
+        assert seconds < 1
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+async def test_reading_a_saved_picture_from_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch):
+    """It is fetched again, if it came as a link."""
+    disk = HungDisk(tmp_path / "pipe")
+    async with connect(timeouts=Timeouts(download_s=0.2)) as session, disk.until_left():
+        linked = await session.generate("a cat", model="flux-pro")
+        inline = await session.generate("a cat", model="dall-e-3", response_format="b64_json")
+        await linked.save(tmp_path)
+        await inline.save(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", disk.hang(os.open))
+            assert (await linked[0].read())[:4] == b"\x89PNG"
+            seconds, outcome = await elapsed_s(inline[0].read())
+        assert isinstance(outcome, DownloadError)
+        assert "the disk has not answered within 0.2 s" in str(outcome)
+        assert seconds < 1
+        assert (await inline[0].read())[:4] == b"\x89PNG"
+
+
+async def test_sheet_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch):
+    """The page is left unwritten, as when the disk is full."""
+    monkeypatch.setattr("lemon_async.client.sheet._LONGEST_WORK_S", 0.2)
+    disk = HungDisk(tmp_path / "pipe")
+    async with connect() as session, disk.until_left():
+        images = await session.generate("a cat", model="dall-e-3")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", disk.hang(os.fsync))
+            seconds, outcome = await elapsed_s(images.sheet(tmp_path / "sheet.html"))
+        assert isinstance(outcome, SaveError)
+        assert outcome.errno == errno.ETIMEDOUT
+        assert seconds < 2
 
 
 async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
