@@ -166,8 +166,8 @@ class Links:
         """
         link = url
         for _ in range(_MAX_REDIRECTS + 1):
-            fault = "the session is closed" if self.is_closed else None
-            fault = fault or self.find_fault(link)
+            self._check_open(link)
+            fault = self.find_fault(link)
             if fault is not None:
                 raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
             answer, target = await self._guarded(link, deadline, self._ask(link, headers))
@@ -198,11 +198,19 @@ class Links:
     async def _ask(self, link: str, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, str | None]:
         """Return an answer, and where it redirects to, if it does."""
         await rounds().turn()
+        self._check_open(link)
         answer = await self._session().get(URL(link, encoded=True), headers=headers, allow_redirects=False)
+        if self.is_closed:  # while the head came: nobody else would wake who reads on
+            answer.close()
+            self._check_open(link)
         if answer.status not in _REDIRECTS:
             return answer, None
         answer.release()
         return answer, self.mask(urljoin(str(answer.url), answer.headers.get("Location", "")))
+
+    def _check_open(self, link: str) -> None:
+        if self.is_closed:
+            raise DownloadError(url=redact(link), reason="not followed, because the session is closed")
 
     async def _guarded(self, link: str, deadline: Deadline, awaitable: Coroutine[Any, Any, T]) -> T:
         broken: Exception
