@@ -39,7 +39,6 @@ from lemon_async.client.stream import ImageStream
 from lemon_async.emulator import Emulator, Expire, Stuck
 
 MOMENTS = ("before", "after", "arrived")
-MOST_RUNS = 10_000 if os.environ.get("LEMON_EVERY_STEP") else 18
 BOUND_S = 3
 
 
@@ -118,6 +117,8 @@ class Stepped(Coroutine):
 FACTORIES = {"lazy": lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options)}
 if sys.version_info >= (3, 12):
     FACTORIES["eager"] = asyncio.eager_task_factory
+MOST_RUNS = 10_000 if os.environ.get("LEMON_EVERY_STEP") else 18 // len(FACTORIES)
+OPEN_FILES = Path("/proc/self/fd")
 
 
 @attrs.define(eq=False)
@@ -129,6 +130,7 @@ class Case:
     prompt: str
     folder: Path
     picture: bytes
+    large: bytes
     images: Images | None = None
     task: ImageTask | None = None
     stored: Any = None
@@ -206,9 +208,11 @@ async def submit(case):
 
 @subject("LemonSession.submit")
 async def submit_of_a_stream(case):
+    """It is kept in a temporary file meanwhile."""
+
     async def pieces():
-        for start in range(0, len(case.picture), 40):
-            yield case.picture[start : start + 40]
+        for start in range(0, len(case.large), 500_000):
+            yield case.large[start : start + 500_000]
             await asyncio.sleep(0)
 
     await case.session.submit(case.prompt, image=pieces(), model="flux-pro")
@@ -349,10 +353,10 @@ def test_no_public_coroutine_is_left_out():
 class Laboratory:
     """Runs a subject again and again in one event loop, and looks at what each run leaves behind."""
 
-    def __init__(self, emulator, steps, picture, folder):
+    def __init__(self, emulator, steps, pictures, folder):
         self.emulator = emulator
         self.steps = steps
-        self._picture = picture
+        self._pictures = pictures
         self._folder = folder
         self._numbers = count()
 
@@ -370,7 +374,7 @@ class Laboratory:
             timeouts=Timeouts(submit_s=BOUND_S, call_s=BOUND_S, download_s=BOUND_S, close_s=BOUND_S),
             requests_per_minute=600_000,
         )
-        case = Case(self.emulator, session, f"case {number}", folder, self._picture)
+        case = Case(self.emulator, session, f"case {number}", folder, *self._pictures)
         if prepare is not None:
             await prepare(case)
         try:
@@ -399,20 +403,30 @@ def moments_of(steps):
     return [moments[round(number * (len(moments) - 1) / (MOST_RUNS - 1))] for number in range(MOST_RUNS)]
 
 
+def open_files():
+    """Return what this process has open, where the system tells."""
+    return (
+        {str(number.readlink()) for number in OPEN_FILES.iterdir() if number.is_symlink()}
+        if OPEN_FILES.is_dir()
+        else ()
+    )
+
+
 @pytest.fixture(params=FACTORIES)
 async def laboratory(request, picture, tmp_path):
     """A loop whose steps are counted, with lazy tasks and, from Python 3.12 on, with eager ones."""
-    loop, steps, mishaps = asyncio.get_running_loop(), Steps(), []
+    loop, steps, mishaps, before = asyncio.get_running_loop(), Steps(), [], open_files()
     async with Emulator(speed=6000, durations=12.0, cancellable=True) as emulator:
         loop.set_task_factory(steps.factory(FACTORIES[request.param]))
         loop.set_exception_handler(lambda _, context: mishaps.append(context))
         try:
-            yield Laboratory(emulator, steps, picture(mode="RGB"), tmp_path)
+            yield Laboratory(emulator, steps, (picture(mode="RGB"), picture(mode="RGB", pad_to=1_200_000)), tmp_path)
         finally:
             loop.set_task_factory(None)
             gc.collect()  # what was never retrieved, awaited or closed is told now
             loop.set_exception_handler(None)
     assert mishaps == []
+    assert open_files() <= before
 
 
 async def outcomes_of(laboratory, name, act):
@@ -452,7 +466,7 @@ async def test_cancelled_at_any_step_it_ends_so_and_forgets_no_sale(laboratory, 
         known = {getattr(request, "prompt", request.user) for request in requests}
         assert {job for job in laboratory.emulator.ledger.open if job.startswith(case.prompt)} <= known, moment
         assert await case.session.files.list() is not None
-        assert (engine.submissions.under_way, engine.life._closing) == (0, None), moment
+        assert (engine.submissions.under_way, engine.tasks._downloads.under_way) == (0, 0), moment
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
