@@ -4,10 +4,11 @@ import asyncio
 import contextvars
 import errno
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import ParamSpec, TypeVar, cast
+from typing import ClassVar, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
@@ -39,6 +40,7 @@ async def finish_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.k
 async def finish_in_time(bound_s: float, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `work` returns, as `finish_in_thread`, unless that takes longer than `bound_s` seconds.
 
+    Time in the queue of the pool does not count as long as the pool gets on: a thousand saves may wait for a slow disk.
     Work on a disk that hangs cannot be ended: its thread is left, and has to tidy up after itself.
 
     Raises:
@@ -47,17 +49,46 @@ async def finish_in_time(bound_s: float, work: Callable[P, T], /, *args: P.args,
     return await _finish(partial(work, *args, **kwargs), bound_s)
 
 
+class _Work(Generic[T]):
+    """Work for a thread, and when it has begun.
+
+    Attributes:
+        is_taken: Who acquires it decides: the thread that the work begins, the caller that it never does.
+    """
+
+    last_end: ClassVar[float] = 0.0  # of any
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.is_taken = threading.Lock()
+        self._work = work
+        self._queued_at = time.monotonic()
+        self._began_at: float | None = None
+
+    def run(self) -> T | None:
+        if not self.is_taken.acquire(blocking=False):
+            return None
+        self._began_at = time.monotonic()
+        try:
+            return self._work()
+        finally:
+            _Work.last_end = time.monotonic()
+
+    def left_s(self, bound_s: float) -> float:
+        """Return how many seconds it may still take."""
+        since = self._began_at or max(self._queued_at, _Work.last_end)
+        return since + bound_s - time.monotonic()
+
+
 async def _finish(work: Callable[[], T], bound_s: float | None) -> T:
-    turn = threading.Lock()  # who gets it decides: the thread that the work begins, the caller that it never does
-
-    def begin() -> T | None:
-        return work() if turn.acquire(blocking=False) else None
-
-    working = asyncio.ensure_future(asyncio.to_thread(begin))
+    under_way = _Work(work)
+    working = asyncio.ensure_future(asyncio.to_thread(under_way.run))
     try:
-        await asyncio.wait([working], timeout=bound_s)
+        if bound_s is None:
+            await asyncio.wait([working])
+        while bound_s is not None and not working.done() and (left_s := under_way.left_s(bound_s)) > 0:
+            await asyncio.wait([working], timeout=left_s)
     except asyncio.CancelledError:
-        if turn.acquire(blocking=False):
+        if under_way.is_taken.acquire(blocking=False):
             working.cancel()
             raise
         working.add_done_callback(_see)
@@ -67,7 +98,7 @@ async def _finish(work: Callable[[], T], bound_s: float | None) -> T:
         raise
     if bound_s is None or working.done():
         return cast("T", working.result())
-    if turn.acquire(blocking=False):
+    if under_way.is_taken.acquire(blocking=False):
         working.cancel()
     else:
         working.add_done_callback(_see)

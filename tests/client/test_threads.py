@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
@@ -132,6 +133,13 @@ async def test_work_that_has_not_begun_in_time_never_begins():
     await blocking
     await asyncio.to_thread(lambda: None)
     assert ran == []
+
+
+async def test_work_that_waits_for_a_pool_that_gets_on_is_not_given_up():
+    """Together they take longer than each of them may."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    works = [finish_in_time(0.5, time.sleep, 0.03) for _ in range(25)]
+    assert await asyncio.gather(*works) == [None] * 25
 
 
 async def test_work_in_a_thread_of_its_own_has_a_result_an_error_and_the_callers_context():
