@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import attrs
-
-from lemon_async.api.converter import converter, id_of
+from lemon_async.api.converter import file_of, id_of, model_of
 from lemon_async.api.models import Model, StoredFile
 from lemon_async.api.refusals import api_error
 from lemon_async.api.response import Response, Unreadable
@@ -24,7 +22,7 @@ def read_models(response: Response) -> tuple[Model, ...]:
     Raises:
         ApiError: The service refused, or what came is no list.
     """
-    return _many(response, Model)
+    return _many(response, model_of)
 
 
 def read_model(response: Response) -> Model:
@@ -33,7 +31,7 @@ def read_model(response: Response) -> Model:
     Raises:
         ApiError: The service refused, or what came is no model.
     """
-    return _one(response, Model)
+    return _one(response, model_of)
 
 
 def read_files(response: Response) -> tuple[StoredFile, ...]:
@@ -42,7 +40,7 @@ def read_files(response: Response) -> tuple[StoredFile, ...]:
     Raises:
         ApiError: The service refused, or what came is no list.
     """
-    return _many(response, StoredFile)
+    return _many(response, file_of)
 
 
 def read_file(response: Response) -> StoredFile:
@@ -51,21 +49,17 @@ def read_file(response: Response) -> StoredFile:
     Raises:
         ApiError: The service refused, or what came is no file.
     """
-    return _one(response, StoredFile)
+    return _one(response, file_of)
 
 
-def _many(response: Response, kind: type[Kind]) -> tuple[Kind, ...]:
+def _many(response: Response, read: Callable[[Mapping[str, Any]], Kind]) -> tuple[Kind, ...]:
     entries = _parsed(response, lambda parsed: parsed.get("data"), list)
     entries = entries[:MOST_ENTRIES]
-    return tuple(_structure(entry, kind) for entry in entries if isinstance(entry, Mapping) and id_of(entry.get("id")))
+    return tuple(read(entry) for entry in entries if isinstance(entry, Mapping) and id_of(entry.get("id")))
 
 
-def _one(response: Response, kind: type[Kind]) -> Kind:
-    return _structure(_parsed(response, lambda parsed: id_of(parsed.get("id")) and parsed, Mapping), kind)
-
-
-def _structure(entry: Mapping[str, Any], kind: type[Kind]) -> Kind:
-    return attrs.evolve(converter().structure(entry, kind), raw=entry)
+def _one(response: Response, read: Callable[[Mapping[str, Any]], Kind]) -> Kind:
+    return read(_parsed(response, lambda parsed: id_of(parsed.get("id")) and parsed, Mapping))
 
 
 def _parsed(response: Response, pick: Callable[[Mapping[str, Any]], Any], kind: type[Any]) -> Any:

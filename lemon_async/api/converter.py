@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import cattrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from lemon_async.api.inline import decoded, decoded_url
 from lemon_async.api.models import ImageData, Inline, Model, StoredFile, TaskFault
@@ -19,7 +19,7 @@ from lemon_async.api.pictures import sniff
 from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
 from lemon_async.api.response import one_line
 
-__all__ = ["converter", "facts_of", "fault_of", "id_of", "image_of", "text_of"]
+__all__ = ["converter", "facts_of", "fault_of", "file_of", "id_of", "image_of", "model_of", "text_of"]
 
 _MOST_IMAGES = 100  # ten can be asked for
 _LONGEST_WORD = 64
@@ -27,7 +27,7 @@ _LONGEST_SCHEME = 16
 _NOTHING: Mapping[str, Inline] = {}
 
 
-def text_of(value: object, _: type[Any] | None = None) -> str | None:
+def text_of(value: object) -> str | None:
     """Return text that is not empty."""
     return value if isinstance(value, str) and value else None
 
@@ -36,12 +36,12 @@ def _word(value: object) -> str:
     return (one_line(value) or "")[:_LONGEST_WORD]
 
 
-def id_of(value: object, _: type[Any] | None = None) -> str | None:
+def id_of(value: object) -> str | None:
     """Return text that can be an id: not empty, on one line."""
     return value if isinstance(value, str) and value and value.isprintable() else None
 
 
-def _whole(value: object, _: type[Any] | None = None) -> int | None:
+def _whole(value: object) -> int | None:
     number = _number(value)
     return None if number is None else int(number)
 
@@ -56,10 +56,6 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**12:
         return None
     return float(value)
-
-
-def _object(value: object, _: type[Any]) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _images(value: object, lifted: Mapping[str, Inline]) -> tuple[ImageData, ...]:
@@ -120,30 +116,36 @@ def fault_of(value: object) -> TaskFault | None:
     return TaskFault(message, code) if message else None
 
 
+def model_of(entry: Mapping[str, Any]) -> Model:
+    """Read a model of the catalogue that has an id; likewise."""
+    lemondata = entry.get("lemondata")
+    return Model(
+        entry["id"],
+        created=_whole(entry.get("created")),
+        owned_by=text_of(entry.get("owned_by")),
+        lemondata=lemondata if isinstance(lemondata, Mapping) else {},
+        raw=entry,
+    )
+
+
+def file_of(entry: Mapping[str, Any]) -> StoredFile:
+    """Read a stored file that has an id; likewise."""
+    return StoredFile(
+        entry["id"],
+        filename=text_of(entry.get("filename")),
+        size_bytes=_whole(entry.get("bytes")),
+        purpose=text_of(entry.get("purpose")),
+        created_at=_whole(entry.get("created_at")),
+        status=text_of(entry.get("status")),
+        model=text_of(entry.get("model")),
+        raw=entry,
+    )
+
+
 @cache
 def converter() -> cattrs.Converter:
-    """Return the converter; built at first use, because generating its code would slow down the import."""
-    made = cattrs.Converter(detailed_validation=False)  # what is read is lenient: nothing is reported
-    lenient, whole = override(struct_hook=text_of), override(struct_hook=_whole)
-    kept = override(struct_hook=_object)
-    made.register_structure_hook(
-        StoredFile,
-        make_dict_structure_fn(
-            StoredFile,
-            made,
-            filename=lenient,
-            size_bytes=override(rename="bytes", struct_hook=_whole),
-            purpose=lenient,
-            created_at=whole,
-            status=lenient,
-            model=lenient,
-            raw=override(omit=True),
-        ),
-    )
-    made.register_structure_hook(
-        Model,
-        make_dict_structure_fn(Model, made, created=whole, owned_by=lenient, lemondata=kept, raw=override(omit=True)),
-    )
+    """Return the converter of requests; built at first use, because generating its code would slow down the import."""
+    made = cattrs.Converter(detailed_validation=False)
     for request in (GenerateRequest, EditRequest, VariationRequest):
         special: dict[str, Any] = {"async_": override(rename="async")}
         special |= {name: override(omit=True) for name in ("image", "mask", "label", "extra")}

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
-import orjson
 
 from lemon_async.api.converter import fault_of, image_of
+from lemon_async.api.documents import Unreadable, read_json
 from lemon_async.api.lifting import Lifted, Lifter
-from lemon_async.api.masking import Mask, masked_json, masked_text
+from lemon_async.api.masking import Mask, masked_text
 from lemon_async.api.models import Billing, ImageData, Inline, TaskFault
-from lemon_async.api.response import MAX_BODY_BYTES, Unreadable
+from lemon_async.api.response import MAX_BODY_BYTES, one_line
 from lemon_async.api.wire import billing_of
 
-__all__ = ["Event", "EventSplitter", "Failed", "Final", "Partial", "read_event"]
+__all__ = ["Event", "EventSplitter", "Failed", "Final", "Partial", "Unclear", "read_event"]
 
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 _ONE_END = {b"\n", b"\r", b"\r\n"}
@@ -27,6 +27,8 @@ _DATA = b"data:"
 _LONGEST_LINE_BYTES = 64 * 1024  # of any but data
 _MOST_PREVIEWS = 1000  # three can be asked for
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WORD = re.compile(r"[A-Za-z]")
+_LONGEST_REASON = 200
 
 
 @attrs.frozen
@@ -167,8 +169,19 @@ class Failed:
     fault: TaskFault
 
 
-def read_event(event: Event) -> Partial | Final | Failed | None:
-    """Say what an event tells, or return `None` when that is nothing about pictures."""
+@attrs.frozen
+class Unclear:
+    """Something in between reported an error: whether the job was sold, or is still at work, is unknown."""
+
+    reason: str
+
+
+def read_event(event: Event) -> Partial | Final | Failed | Unclear | None:
+    """Say what an event tells, or return `None` when that is nothing about pictures.
+
+    An error is the service's own if it has a message and a code that is a word; the code of a gateway is a number, or
+    there is none.
+    """
     parsed = _parsed(event)
     name = parsed.get("type")
     name = name if isinstance(name, str) else event.name
@@ -178,16 +191,20 @@ def read_event(event: Event) -> Partial | Final | Failed | None:
     if image.is_usable and name.endswith(".partial_image"):
         index = _whole(parsed.get("partial_image_index")) or 0
         return Partial(image, index if 0 <= index <= _MOST_PREVIEWS else 0)
-    fault = fault_of(parsed.get("error"))
-    if name == "error" and fault is None:
-        fault = fault_of(parsed or masked_text(event.data, event.mask)) or TaskFault("the service gave no reason")
-    return Failed(fault) if fault else None
+    error = parsed.get("error") or (parsed if name == "error" else None)
+    fault = fault_of(error)
+    if isinstance(error, Mapping) and fault is not None and fault.code and _WORD.match(fault.code):
+        return Failed(fault)
+    if fault is None and name != "error":
+        return None
+    said = fault.message if fault else one_line(masked_text(event.data, event.mask)) or "nothing"
+    return Unclear(f"the stream has an error that is not the service's own: {said[:_LONGEST_REASON]}")
 
 
 def _parsed(event: Event) -> Mapping[str, Any]:
     try:
-        parsed = masked_json(event.data, event.mask)
-    except orjson.JSONDecodeError:
+        parsed = read_json(event.data, event.mask)
+    except ValueError:
         return {}
     return parsed if isinstance(parsed, Mapping) else {}
 

@@ -27,17 +27,17 @@ from lemon_async.api.models import Inline
 
 __all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Lifted", "Lifter"]
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 128 * 1024
 """The most that is taken in at once."""
-LONG_BYTES = 64 * 1024
+LONG_BYTES = 16 * 1024
 """Strings up to this length stay where they are, and so does everything in a document that is no longer."""
-MAX_TEXT_BYTES = 4 * 1024 * 1024
+MAX_TEXT_BYTES = 1024 * 1024
 """Bound of what is parsed of an answer: it holds the event loop for as long as that takes."""
 _HEAD_BYTES = 120
 
 # Text between strings, and whole strings that are neither long nor full of escapes: thousands of them in one step.
 _SHORT_ONES = re.compile(
-    rb'[^"]*+(?:"[^"\\]{0,127}+(?:\\.[^"\\]{0,31}+){0,7}+"[^"]*+)*+',
+    rb'[^"]*+(?:"[^"\\]{0,127}+(?:\\.[^"\\]{0,31}+){0,63}+"[^"]*+)*+',
     re.DOTALL,
 )
 # The inside of a string, up to its end or to half an escape at the end of what has come.

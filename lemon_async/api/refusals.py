@@ -1,6 +1,16 @@
-"""From a refusing answer to the error that a caller catches ("Errors" page of the documentation)."""
+"""From a refusing answer to the error that a caller catches ("Errors" page of the documentation).
+
+What proves that a paid request was not sold is stricter than what makes an error:
+
+    status     proof
+    400-499    the service's error object
+    500-599    the service's error object with a code that is documented for a 5xx: gateways and frameworks in front
+               answer in JSON as well, and do not know what became of the request
+    any        none, if the answer names a task or has data: then something was sold
+"""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from lemon_async.api.errors import (
@@ -17,7 +27,7 @@ from lemon_async.api.errors import (
 )
 from lemon_async.api.response import Response, Unreadable, one_line, retry_after_s
 
-__all__ = ["api_error", "is_worth_retrying", "request_id_of", "stated_error"]
+__all__ = ["api_error", "is_proof_of_refusal", "is_worth_retrying", "request_id_of", "stated_error"]
 
 _CLASSES: Mapping[int, type[ApiError]] = {
     400: BadRequest,
@@ -30,13 +40,14 @@ _CLASSES: Mapping[int, type[ApiError]] = {
     429: RateLimited,
 }
 _FIRST_SERVER_ERROR = 500
+_SERVER_CODES = frozenset({"server_error", "upstream_error", "all_channels_failed", "timeout_error"})
+_MOST_HINTS = 20
+_MOST_ENTRIES_OF_A_HINT = 10
+_LONGEST_HINT = 500
 
 
 def stated_error(parsed: object) -> Mapping[str, Any] | None:
-    """Return the service's own error object out of a parsed body, or `None` when this is not one.
-
-    Only this counts as a refusal of a paid request: a proxy's HTML page does not tell what became of it.
-    """
+    """Return the service's own error object out of a parsed body, or `None` when this is not one."""
     error = parsed.get("error") if isinstance(parsed, Mapping) else None
     if isinstance(error, Mapping) and isinstance(error.get("message", error.get("code")), str):
         return error
@@ -65,6 +76,18 @@ def api_error(response: Response) -> ApiError:
     )
 
 
+def is_proof_of_refusal(status: int, parsed: object) -> bool:
+    """Return whether an answer to a paid request proves that it was not sold, by its status and its error object."""
+    error = stated_error(parsed)
+    if status < 400 or error is None:
+        return False
+    return status < _FIRST_SERVER_ERROR or _is_server_code(error.get("code"))
+
+
+def _is_server_code(code: object) -> bool:
+    return isinstance(code, str) and code in _SERVER_CODES
+
+
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """Return the id that the service's support asks for."""
     return one_line(headers.get("x-request-id"))
@@ -72,7 +95,7 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 
 def is_worth_retrying(error: ApiError) -> bool:
     """Tell whether the service refused without selling and expects to be asked again."""
-    return error.status == 429 or (error.status == 503 and error.retryable is True)
+    return error.status == 429 or (error.status == 503 and error.retryable is True and _is_server_code(error.code))
 
 
 def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,11 +127,16 @@ def _number(value: object) -> float | None:
 def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list):
         return ()
-    return tuple(_lines(entry) for entry in value if isinstance(entry, Mapping))
+    return tuple(_lines(entry) for entry in value[:_MOST_HINTS] if isinstance(entry, Mapping))
 
 
 def _lines(value: Any) -> Any:
-    """Return a hint as it came, but for its text: that ends up in terminals and logs."""
+    """Return the beginning of a hint as it came, but for its text: that ends up in terminals and logs."""
     if isinstance(value, Mapping):
-        return {name: one_line(item) or "" if isinstance(item, str) else item for name, item in value.items()}
-    return one_line(value) if isinstance(value, str) else value
+        entries = islice(value.items(), _MOST_ENTRIES_OF_A_HINT)
+        return {name: _line(item) or "" if isinstance(item, str) else item for name, item in entries}
+    return _line(value) if isinstance(value, str) else value
+
+
+def _line(text: str) -> str | None:
+    return one_line(text, _LONGEST_HINT)

@@ -16,10 +16,10 @@ from functools import cached_property
 from typing import Any
 
 import attrs
-import orjson
 
+from lemon_async.api.documents import Unreadable, read_json
 from lemon_async.api.lifting import MAX_TEXT_BYTES, PIECE_BYTES, Lifter
-from lemon_async.api.masking import Mask, masked_json, masked_text
+from lemon_async.api.masking import Mask, masked_text
 from lemon_async.api.models import Inline
 
 __all__ = ["Intake", "Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
@@ -30,15 +30,12 @@ MAX_CALL_BYTES = 32 * 1024 * 1024
 """Bound of an answer to anything but a paid request: most of those hold links. Pictures may be in it, and are lifted;
 what is left and parsed has a bound of its own, `MAX_TEXT_BYTES`, whatever was asked for."""
 
-_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
+# Whatever is not closed goes on to the end, as in a browser: no text is searched twice.
+_TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
 _LONGEST_LINE = 2000
-_MAX_INFLATED_BYTES = 64 * 1024 * 1024
-
-
-class Unreadable(ValueError):
-    """The body is not what its headers promise; the message tells what it is instead."""
+_MOST_MEMBERS = 100
 
 
 @attrs.frozen
@@ -97,35 +94,30 @@ class Response:
     def _reading(self) -> tuple[Any, str | None]:
         """What is in the body, and why it cannot be told."""
         try:
-            if len(self._content) > MAX_TEXT_BYTES:  # it came as a file
-                return None, f"more than {MAX_TEXT_BYTES:,} bytes of text"
-            return masked_json(self._content, self.mask), None
+            return read_json(self._content, self.mask), None
         except Unreadable as fault:
             return None, str(fault)
-        except orjson.JSONDecodeError:
+        except ValueError:
             return None, _summary(self._content, self.mask)
 
     @cached_property
     def _content(self) -> bytes:
         if self.fault is not None:
             raise Unreadable(self.fault)
-        return self.body if self.is_unpacked or not _is_deflated(self.headers) else _inflate(self.body)
-
-
-def _inflate(body: bytes, max_bytes: int = _MAX_INFLATED_BYTES) -> bytes:
-    """Undo gzip or deflate within `max_bytes`; unlike most readers, notice a stream that was cut."""
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    try:
-        content = unpacker.decompress(body, max_bytes)
-    except zlib.error:
-        raise Unreadable("a compressed body that is damaged") from None
-    if not unpacker.eof:
-        raise Unreadable("a compressed body that is cut off or far too large")
-    return content
+        if self.is_unpacked:
+            return self.body
+        unpacker = Unpacker(self.headers, MAX_TEXT_BYTES)
+        content = b"".join(unpacker.feed(self.body))
+        unpacker.end()
+        return content
 
 
 class Unpacker:
     """Undoes the content coding of an answer that comes in pieces.
+
+    A body in gzip may have several members (RFC 1952, 2.2); at most 100 are read. Whatever else follows the end of the
+    compressed data is ignored, padding as well as junk, and so is a later member that is damaged or cut: if anything
+    is missing then, the document shows it.
 
     Raises:
         Unreadable: It is none that can be undone.
@@ -137,6 +129,8 @@ class Unpacker:
         self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if _is_deflated(headers) else None
         self._left_bytes = max_bytes
         self._part_bytes = part_bytes
+        self._ended_members = 0
+        self._is_over = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield what a piece holds, perhaps nothing yet, in parts that are not large.
@@ -148,15 +142,11 @@ class Unpacker:
             yield piece
             return
         part = b""
-        while piece or len(part) == self._part_bytes:  # a full part may have left some behind
-            try:
-                part = self._inflater.decompress(piece, self._part_bytes)
-            except zlib.error:
-                raise Unreadable("a compressed body that is damaged") from None
+        while not self._is_over and (piece or len(part) == self._part_bytes):  # a full part may have left some behind
+            part, piece = self._unpack(self._inflater, piece)
             self._left_bytes -= len(part)
             if self._left_bytes < 0:
                 raise Unreadable("a compressed body that is far too large")
-            piece = self._inflater.unconsumed_tail
             if part:
                 yield part
 
@@ -166,8 +156,25 @@ class Unpacker:
         Raises:
             Unreadable: It was.
         """
-        if self._inflater is not None and not self._inflater.eof:
-            raise Unreadable("a compressed body that is cut off or far too large")
+        if self._inflater is not None and not self._ended_members:
+            raise Unreadable("a compressed body that is cut off")
+
+    def _unpack(self, inflater: "zlib._Decompress", piece: bytes) -> tuple[bytes, bytes]:
+        """Return the next part, and what is left of the piece."""
+        try:
+            part = inflater.decompress(piece, self._part_bytes)
+        except zlib.error:
+            if not self._ended_members:
+                raise Unreadable("a compressed body that is damaged") from None
+            self._is_over = True
+            return b"", b""
+        if not inflater.eof:
+            return part, inflater.unconsumed_tail
+        # A decompressor that has ended would copy whatever it is fed from now on, again and again.
+        self._ended_members += 1
+        self._is_over = self._ended_members == _MOST_MEMBERS
+        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        return part, inflater.unused_data
 
 
 class Intake:
@@ -235,14 +242,14 @@ def _summary(content: bytes, mask: Mask) -> str:
     return f"{kind} {words!r}" if words else kind
 
 
-def one_line(value: object) -> str | None:
+def one_line(value: object, most: int = _LONGEST_LINE) -> str | None:
     """Return text as one printable line, or `None` without any: messages end up in terminals and logs.
 
     The line is cut, so that nobody can stop the event loop with a hundred megabytes of message.
     """
     if not isinstance(value, str):
         return None
-    return " ".join("".join(c if c.isprintable() else " " for c in value[:_LONGEST_LINE]).split()) or None
+    return " ".join("".join(c if c.isprintable() else " " for c in value[:most]).split()) or None
 
 
 def retry_after_s(value: object, *, received_at: float) -> float | None:

@@ -1,18 +1,19 @@
 """Answers to facts: what the service says of a job, in one of a few possible readings.
 
 `read_submission` and `read_poll` say what an answer is; which deed follows is the business of `client`. What decides
-about money (accepted, refused, garbled) is strict.
+about money (accepted, refused, garbled) is strict, and so is what ends a task.
 """
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 
 from lemon_async.api.converter import facts_of, id_of, text_of
 from lemon_async.api.errors import ApiError
 from lemon_async.api.models import Billing, TaskSnapshot, is_final
-from lemon_async.api.refusals import api_error, stated_error
+from lemon_async.api.refusals import api_error, is_proof_of_refusal, stated_error
 from lemon_async.api.response import Response, Unreadable, retry_after_s
 
 __all__ = [
@@ -27,6 +28,10 @@ __all__ = [
     "read_poll",
     "read_submission",
 ]
+
+
+_TASK_WORDS = frozenset({"pending", "processing", "completed"})
+_LONGEST_ID = 512
 
 
 @attrs.frozen
@@ -66,9 +71,29 @@ def read_submission(response: Response) -> Accepted | Refused | Garbled:
             return Accepted(snapshot)
         return Garbled(f"HTTP {response.status} with neither an image nor a task", api_error(response))
     error = api_error(response)
-    if response.status >= 400 and stated_error(parsed) is not None:
+    sold = _trace_of_sale(parsed) if isinstance(parsed, Mapping) else None
+    if sold is not None:
+        return Garbled(f"HTTP {response.status} with {sold}", error)
+    if is_proof_of_refusal(response.status, parsed):
         return Refused(error)
     return Garbled(f"HTTP {response.status} without an error of the service", error)
+
+
+def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
+    """Return what an answer that is no success has of something sold, in words; `None` if there is nothing."""
+    for part in (answer, answer.get("error"), answer.get("data")):
+        if not isinstance(part, Mapping):
+            continue
+        poll_url, status = text_of(part.get("poll_url")), text_of(part.get("status"))
+        is_task = poll_url is not None or status in _TASK_WORDS
+        task_id = _stated_id(part.get("task_id"))
+        if task_id is None and is_task:
+            task_id = _stated_id(part.get("id")) or _tail_of(poll_url)
+        if task_id is not None:
+            return f"task {task_id[:_LONGEST_ID]!r}: `session.task` picks it up by this id"
+        if is_task:
+            return "a task without an id"
+    return "data" if answer.get("data") else None
 
 
 @attrs.frozen
@@ -101,8 +126,19 @@ class Noise:
     retry_after_s: float | None = None
 
 
-def read_poll(response: Response) -> Alive | Missing | Denied | Noise:
-    """Say what a poll tells about its task ("Get image status")."""
+def read_poll(response: Response, asked: str | None) -> Alive | Missing | Denied | Noise:
+    """Say what a poll tells about its task ("Get image status").
+
+    An answer names its task by `task_id`, or by `id` where there is no `task_id`, or by a `poll_url` that ends in the
+    id. One that names another task is noise. `failed`, and `completed` without a picture, end the task only if the
+    answer names it, or has the service's `cancelled: true`: a gateway's `{"status": "failed", "message": ...}` does
+    not. Why it failed may stand in `error` as text or as an object, or not at all. A picture, and any other status,
+    counts without a name.
+
+    Args:
+        response: The answer.
+        asked: Id of the task; `None` if only its address is known: then any name will do.
+    """
     try:
         parsed = response.json()
     except Unreadable as fault:
@@ -111,8 +147,10 @@ def read_poll(response: Response) -> Alive | Missing | Denied | Noise:
         reason = f"HTTP {response.status} without a task"
     snapshot = _snapshot(parsed, response) if response.is_success else None
     if snapshot is not None:
-        asked = response.headers.get("retry-after")
-        return Alive(snapshot, retry_after_s(asked, received_at=response.received_at) if asked else None)
+        wait = response.headers.get("retry-after")
+        wait_s = retry_after_s(wait, received_at=response.received_at) if wait else None
+        misfit = _find_misfit(parsed, snapshot, asked)
+        return Alive(snapshot, wait_s) if misfit is None else Noise(f"HTTP {response.status} {misfit}", wait_s)
     error = api_error(response)
     match response.status:
         case 401 | 403 if stated_error(parsed) is not None:
@@ -121,6 +159,30 @@ def read_poll(response: Response) -> Alive | Missing | Denied | Noise:
             return Missing(error)
         case _:
             return Noise(reason, error.retry_after)
+
+
+def _find_misfit(answer: Mapping[str, Any], snapshot: TaskSnapshot, asked: str | None) -> str | None:
+    """Return why an answer says nothing about the task that was asked for, or `None` if it does."""
+    name = _stated_id(answer.get("task_id"), answer.get("id"))
+    if asked and name and _plain(name) != _plain(asked):
+        return f"about another task, {name[:_LONGEST_ID]!r}"
+    name = name or _tail_of(snapshot.poll_url)
+    is_named = name is not None and (not asked or _plain(name) == _plain(asked))
+    has_result = snapshot.status == "completed" and snapshot.images
+    if snapshot.is_done and not (is_named or has_result or snapshot.is_cancelled):
+        return f"with status {snapshot.status!r} and without the task's id"
+    return None
+
+
+def _stated_id(*values: object) -> str | None:
+    """Return the first of these that can be an id; of numbers, which are odd, only if no text is among them."""
+    numbers = (str(value) for value in values if type(value) is int)
+    return next((found for value in values if (found := id_of(value))), None) or next(numbers, None)
+
+
+def _plain(task_id: str) -> str:
+    """Return an id without what gateways change in it: percent-encoding, white space, case."""
+    return unquote(task_id).strip().casefold()
 
 
 def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
@@ -153,5 +215,8 @@ def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing
 
 def _other_id(poll_url: str | None, parsed: Mapping[str, Any]) -> str | None:
     """`task_id` is documented; `id` stands beside it on newer pages; else the address ends in it."""
-    tail = (poll_url or "").partition("?")[0].rstrip("/").rpartition("/")[2]
-    return id_of(parsed.get("id")) or id_of(tail)
+    return id_of(parsed.get("id")) or _tail_of(poll_url)
+
+
+def _tail_of(poll_url: str | None) -> str | None:
+    return id_of((poll_url or "").partition("?")[0].rstrip("/").rpartition("/")[2])

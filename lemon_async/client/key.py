@@ -110,4 +110,6 @@ def _find_fault(header: _Masked) -> str | None:
         return f"is missing: pass api_key=, or set the environment variable {KEY_VARIABLE}"
     if not header.isascii() or not header.isprintable() or header.count(" ") > 1:
         return "holds a character that no key has (white space, line break, control or non-ASCII character)"
+    if '"' in header or "\\" in header:  # in JSON these are escaped: an answer that quotes the key could not be masked
+        return "holds a quotation mark or a backslash, which no key has"
     return None

@@ -220,7 +220,7 @@ class Poller:
     async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:
         try:
             return read_poll(
-                await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001))
+                await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001)), task.id
             )
         except TransportError as failure:
             return Noise(failure.message)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 import attrs
 
@@ -79,7 +80,7 @@ class TaskRegistry:
         except ValueError:
             raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
         try:
-            snapshot = await self._calls.change("DELETE", path, _read_snapshot)
+            snapshot = await self._calls.change("DELETE", path, partial(_read_snapshot, asked=task.id))
         except TransportError as failure:
             raise attrs.evolve(failure, task=task) from failure.__cause__
         except ApiError as refusal:
@@ -121,7 +122,7 @@ class TaskRegistry:
         self._check_open()
         try:
             path, _ = poll_path(self._base_url, maker.id, maker.poll_url)
-            snapshot = await self._calls.read(path, _read_snapshot)
+            snapshot = await self._calls.read(path, partial(_read_snapshot, asked=maker.id))
         except (ValueError, ApiError, TransportError) as failure:
             logger.warning("task %s was not asked for fresh links: %s", maker.id, failure)
             return ()
@@ -154,8 +155,8 @@ class TaskRegistry:
         self.account.ended(task.snapshot)
 
 
-def _read_snapshot(response: Response) -> TaskSnapshot:
-    reading = read_poll(response)
+def _read_snapshot(response: Response, asked: str | None) -> TaskSnapshot:
+    reading = read_poll(response, asked)
     if isinstance(reading, Alive):
         return reading.snapshot
     raise api_error(response)

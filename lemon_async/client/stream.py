@@ -14,7 +14,7 @@ from typing import Any, Self
 import attrs
 
 from lemon_async.api.errors import LemonError, SessionMisuse, SubmissionUnknown, TaskFailed
-from lemon_async.api.events import Event, EventSplitter, Failed, Final, Partial, read_event
+from lemon_async.api.events import Event, EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async.api.models import ImageData, TaskFault, TaskSnapshot
 from lemon_async.api.refusals import request_id_of
 from lemon_async.api.requests import Request
@@ -147,7 +147,7 @@ class ImageStream:
         except Unreadable as fault:
             raise self._doubt(str(fault)) from None
 
-    def _deliver(self, event: Event) -> Partial | Final | Failed | None:
+    def _deliver(self, event: Event) -> Partial | Final | Failed | Unclear | None:
         reading = read_event(event)
         if isinstance(reading, Partial):
             self._delivered.partial.append(reading.image)
@@ -156,7 +156,7 @@ class ImageStream:
             self._finals.append(reading)
         return reading
 
-    def _take_in(self, reading: Partial | Final | Failed | None) -> Image | None:
+    def _take_in(self, reading: Partial | Final | Failed | Unclear | None) -> Image | None:
         match reading:
             case Partial(image, index):
                 return PartialImage(_own(image), self._results, index=index, request=self.request)
@@ -169,6 +169,11 @@ class ImageStream:
                 self._finish()
             case Failed(fault):
                 raise self._failure(fault)
+            case Unclear(reason) if self._finals:
+                logger.warning("pictures of a stream are missing: %s", self._mask(reason))
+                self._finish()
+            case Unclear(reason):
+                raise self._doubt(self._mask(reason))
         return None
 
     def _finished(self) -> list[Image]:

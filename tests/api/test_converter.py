@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.converter import converter, facts_of, fault_of, id_of, text_of
-from lemon_async.api.models import Billing, ImageData, Inline, Model, StoredFile, TaskFault, TaskSnapshot
+from lemon_async.api.converter import converter, facts_of, fault_of, file_of, id_of, model_of, text_of
+from lemon_async.api.models import Billing, ImageData, Inline, TaskFault, TaskSnapshot
 from lemon_async.api.requests import EditRequest, GenerateRequest, VariationRequest
 
 steady = settings(derandomize=True, deadline=None)
@@ -88,12 +88,13 @@ def test_odd_text_of_a_snapshot_counts_as_missing(odd):
     ("lemondata", "kept"), [({"category": "image"}, {"category": "image"}), (None, {}), ([], {}), ("x", {}), (5, {})]
 )
 def test_lemondata_of_a_model_is_an_object_or_empty(lemondata, kept):
-    assert converter().structure({"id": "m", "lemondata": lemondata}, Model).lemondata == kept
+    assert model_of({"id": "m", "lemondata": lemondata}).lemondata == kept
 
 
 def test_size_of_a_file_is_what_the_service_calls_bytes():
-    found = converter().structure({"id": "f", "bytes": 7, "size_bytes": 8, "raw": {"a": 1}}, StoredFile)
-    assert (found.size_bytes, found.raw) == (7, {})
+    found = file_of({"id": "f", "bytes": 7, "size_bytes": 8, "raw": {"a": 1}})
+    assert found.size_bytes == 7
+    assert found.raw == {"id": "f", "bytes": 7, "size_bytes": 8, "raw": {"a": 1}}
 
 
 @pytest.mark.parametrize(

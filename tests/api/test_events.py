@@ -12,11 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.events import Event, EventSplitter, Failed, Final, Partial, read_event
+from lemon_async.api.events import Event, EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async.api.models import Billing, ImageData, Inline, TaskFault
 from lemon_async.api.response import MAX_BODY_BYTES, Unreadable
 
 steady = settings(derandomize=True, deadline=None)
+ODD_ERROR = "the stream has an error that is not the service's own"
 
 
 class Same(Inline):
@@ -64,6 +65,7 @@ def model(stream):
     [
         (rb'{"error": "no \u00733cr3t"}', "no ***"),
         (rb'{"error": {"message": "no s3cr3t"}}', "no ***"),
+        (rb'{"error": {"message": "no s3cr3t \ud83d"}}', "no *** \ufffd"),
         (b"no s3cr3t", "no ***"),
         (rb'{"error": "no \u00733cr3t', '{"error": "no ***'),
     ],
@@ -74,7 +76,7 @@ def test_secret_in_an_event_is_masked(data, words):
     odd, error = split(stream, mask=lambda text: text.replace("s3cr3t", "***"))
     assert odd == Event("***", b"{}")
     assert error == Event("error", data)
-    assert read_event(error) == Failed(TaskFault(words))
+    assert read_event(error) == Unclear(f"{ODD_ERROR}: {words}")
 
 
 # The framing ("Interpreting an event stream")
@@ -203,7 +205,7 @@ def test_stream_longer_than_its_bound_is_unreadable(pieces):
 
 
 def test_event_with_more_text_than_makes_sense_is_unreadable():
-    with pytest.raises(Unreadable, match=r"^an event with more than 4,194,304 bytes of text beside its pictures$"):
+    with pytest.raises(Unreadable, match=r"^an event with more than 1,048,576 bytes of text beside its pictures$"):
         split(b"data: ", *[b"[" * 1_000_000] * 5, b"\n\n")
 
 
@@ -307,21 +309,52 @@ def test_number_of_a_preview_is_one_that_makes_sense(told, index):
     assert read_event(event(preview)).index == index
 
 
+NO_PAINT = TaskFault("out of paint", "no_paint")
+
+
 @pytest.mark.parametrize(
     ("value", "name", "fault"),
     [
-        ({"type": "error", "message": "out of paint", "code": "no_paint"}, "", TaskFault("out of paint", "no_paint")),
-        ({"type": "error", "error": {"message": "out of paint"}}, "", TaskFault("out of paint")),
-        ({"error": {"message": "out of paint", "code": "no_paint"}}, "", TaskFault("out of paint", "no_paint")),
-        ({"error": "out of paint"}, "", TaskFault("out of paint")),
-        ({"message": "out\r\nof\x1b paint"}, "error", TaskFault("out of paint")),
-        ({"type": "error"}, "", TaskFault("the service gave no reason")),
-        (b"not JSON", "error", TaskFault("not JSON")),
-        ({"error": "late", "type": DONE}, "", TaskFault("late")),
+        ({"type": "error", "message": "out of paint", "code": "no_paint"}, "", NO_PAINT),
+        ({"message": "out\r\nof\x1b paint", "code": "no_paint"}, "error", NO_PAINT),
+        ({"type": "error", "error": {"message": "out of paint", "code": "no_paint"}}, "", NO_PAINT),
+        ({"error": {"message": "out of paint", "code": "no_paint"}}, "", NO_PAINT),
+        ({"error": {"code": "no_paint"}}, "", TaskFault("no_paint", "no_paint")),
+        ({"error": {"message": "late", "code": "late"}, "type": DONE}, "", TaskFault("late", "late")),
+        (rb'{"error": {"message": "out of \ud83d", "code": "no_paint"}}', "", TaskFault("out of \ufffd", "no_paint")),
     ],
 )
-def test_failure_is_told_by_the_name_or_by_an_error(value, name, fault):
+def test_failure_is_told_by_an_error_in_the_services_own_shape(value, name, fault):
+    """A message, and a code that is a word."""
     assert read_event(event(value, name)) == Failed(fault)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "words"),
+    [
+        ({"type": "error", "error": {"message": "no upstream"}}, "", "no upstream"),
+        (
+            {"type": "error", "error": {"message": "no upstream", "code": None, "type": "server_error"}},
+            "",
+            "no upstream",
+        ),
+        ({"type": "error", "error": {"message": "no upstream", "code": 502}}, "", "no upstream"),
+        ({"type": "error", "error": {"message": "no upstream", "code": "502"}}, "", "no upstream"),
+        ({"type": "error", "message": "no upstream", "code": 502}, "", "no upstream"),
+        ({"error": "no upstream"}, "", "no upstream"),
+        ({"error": "late", "type": DONE}, "", "late"),
+        ({"message": "no\r\nup\x1bstream"}, "error", "no up stream"),
+        ({"detail": "no upstream"}, "error", '{"detail":"no upstream"}'),
+        ({"type": "error"}, "", '{"type":"error"}'),
+        ([], "error", "[]"),
+        (b"not JSON", "error", "not JSON"),
+        (b"\x01", "error", "nothing"),
+        ({"error": "x" * 999}, "", "x" * 200),
+    ],
+)
+def test_error_in_another_shape_says_nothing_of_the_job(value, name, words):
+    """A gateway's number, a framework's `detail`, text: whether the job was sold is unknown."""
+    assert read_event(event(value, name)) == Unclear(f"{ODD_ERROR}: {words}")
 
 
 @pytest.mark.parametrize("error", [False, 0, "", {}, [], None])
@@ -381,5 +414,7 @@ def test_event_of_anything_is_read_without_raising(name, data):
             assert billing.headers == {}
         case Failed(fault):
             assert fault.message.isprintable()
+        case Unclear(reason):
+            assert reason.isprintable()
         case reading:
             assert reading is None

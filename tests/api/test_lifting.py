@@ -242,11 +242,11 @@ def test_large_answer_is_lifted_without_a_copy_of_its_text():
 def test_text_beside_pictures_is_bounded():
     """Parsing megabytes holds the loop, whether there is a picture among them or not."""
     picture = b'{"b64_json":"%b","x":"' % (b"QUJD" * 30_000)
-    result = lifted(picture, *[b"?" * PIECE_BYTES] * 17, b'"}', long_bytes=LONG_BYTES)
+    result = lifted(picture, *[b"?" * PIECE_BYTES] * 9, b'"}', long_bytes=LONG_BYTES)
     assert (result.skeleton, result.pictures) == (b"", {})
-    assert result.fault == "more than 4,194,304 bytes of text beside its pictures"
-    assert lifted(*[b"[" * PIECE_BYTES] * 17, long_bytes=LONG_BYTES).fault == result.fault
-    assert lifted(*[b"[" * PIECE_BYTES] * 16, long_bytes=LONG_BYTES).fault is None
+    assert result.fault == "more than 1,048,576 bytes of text beside its pictures"
+    assert lifted(*[b"[" * PIECE_BYTES] * 9, long_bytes=LONG_BYTES).fault == result.fault
+    assert lifted(*[b"[" * PIECE_BYTES] * 8, long_bytes=LONG_BYTES).fault is None
 
 
 @pytest.mark.parametrize("flood", [b'"",', b'"\\n",', b'"' + b"\\n" * 20 + b'",', b"[", b'"' + b"a" * 3000 + b'",'])

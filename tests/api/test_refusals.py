@@ -256,6 +256,15 @@ def test_row_of_errors_of_remote_pictures_names_the_picture(status, cls, param):
     assert error.param == param
 
 
+def test_hints_of_an_error_are_cut():
+    """Each entry and each character takes its time: megabytes of hints would hold the event loop."""
+    entry = {f"name_{n}": "x" * 600 for n in range(12)}
+    hints = {"alternatives": [entry] * 30, "suggestions": [{"id": f"m{n}"} for n in range(100)], "upstream": entry}
+    error = api_error(answer(400, {"message": "no", **hints}, validation_errors=[entry] * 30))
+    assert len(error.alternatives) == len(error.validation_errors) == len(error.suggestions) == 20
+    assert error.upstream == error.alternatives[0] == {f"name_{n}": "x" * 500 for n in range(10)}
+
+
 @pytest.mark.parametrize("siblings", [None, 5, "x", {}, {"field": "n"}, [], [5, None]])
 def test_api_error_ignores_validation_errors_of_another_shape(siblings):
     assert api_error(answer(400, {"message": "no"}, validation_errors=siblings)).validation_errors == ()
@@ -320,8 +329,13 @@ def test_api_error_of_anything_is_one_printable_line(status, headers, body):
     [
         (RateLimited(status=429, message=""), True),
         (RateLimited(status=429, message="", retryable=False), True),
-        (ServerError(status=503, message="", retryable=True), True),
-        (ServerError(status=503, message="", retryable=False), False),
+        (ServerError(status=503, message="", code="all_channels_failed", retryable=True), True),
+        (ServerError(status=503, message="", code="upstream_error", retryable=True), True),
+        (ServerError(status=503, message="", code="all_channels_failed", retryable=False), False),
+        (ServerError(status=503, message="", code="all_channels_failed"), False),
+        (ServerError(status=503, message="", code="503", retryable=True), False),
+        (ServerError(status=503, message="", code="busy", retryable=True), False),
+        (ServerError(status=503, message="", retryable=True), False),
         (ServerError(status=503, message=""), False),
         (ServerError(status=500, message="", retryable=True), False),
         (ServerError(status=502, message="", retryable=True), False),

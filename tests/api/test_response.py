@@ -83,7 +83,7 @@ def test_json_of_a_damaged_coding_says_so(coding):
 def test_json_of_a_compressed_body_cut_at_any_byte_says_so(coding, packed):
     """Even when all of the JSON came through and only the checksum is missing."""
     for at in range(len(packed)):
-        assert complaint(answer(packed[:at], coding)) == "a compressed body that is cut off or far too large"
+        assert complaint(answer(packed[:at], coding)) == "a compressed body that is cut off"
 
 
 MIB = 1024 * 1024
@@ -94,15 +94,15 @@ def test_json_of_a_bomb_stops_at_a_bound():
     bomb = answer(gzip.compress(bytes(100 * MIB), 1), "gzip")
     tracemalloc.start()
     try:
-        assert complaint(bomb) == "a compressed body that is cut off or far too large"
+        assert complaint(bomb) == "a compressed body that is far too large"
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 150 * MIB
+    assert peak < 10 * MIB
 
 
 def test_json_of_a_large_compressed_body_is_read():
-    assert answer(gzip.compress(b" " * (3 * MIB) + PAYLOAD, 1), "gzip").json() == PARSED
+    assert answer(gzip.compress(b" " * 900_000 + PAYLOAD, 1), "gzip").json() == PARSED
 
 
 @pytest.mark.parametrize(
@@ -248,6 +248,16 @@ def test_summary_of_anything_is_one_bounded_printable_line_without_brackets(body
     assert len(words) <= 2 * 161 + len("an HTML page ''")
 
 
+@pytest.mark.parametrize("unit", ["<title>", "<title ", "<script>", "<script></style>", "<style", "<", "&lt;", "<!--"])
+def test_summary_walks_through_the_text_once(unit):
+    """Whatever is not closed goes on to the end; counted in steps of the pattern it would be millions."""
+    body = (unit * 4096)[:4096].encode()
+    started = time.process_time()
+    for _ in range(10):
+        answer(body).summary()
+    assert time.process_time() - started < 0.1
+
+
 @steady
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_summary_of_escaped_text_shows_words_not_markup(text):
@@ -382,6 +392,47 @@ def test_piece_that_is_damaged_or_a_bomb_is_unreadable():
             list(Unpacker({"content-encoding": "gzip"}, 2**19).feed(body))
 
 
+def unpacked(*pieces, coding="gzip"):
+    unpacker = Unpacker({"content-encoding": coding})
+    content = b"".join(part for piece in pieces for part in unpacker.feed(piece))
+    unpacker.end()
+    return content
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 10_000])
+def test_body_of_several_members_is_read_whole(piece_bytes):
+    """Gzip may have them (RFC 1952, 2.2)."""
+    body = b"".join(gzip.compress(PAYLOAD[at : at + 9]) for at in range(0, len(PAYLOAD), 9))
+    assert unpacked(*(body[at : at + piece_bytes] for at in range(0, len(body), piece_bytes))) == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"\0" * 512, b"\x1f", b"\x1f\x8bjunk", b"junk", gzip.compress(b"junk")[:9], gzip.compress(b"")[:-4] + b"junk"],
+)
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_whatever_follows_the_end_of_a_packed_body_is_ignored(junk, coding):
+    packed = gzip.compress(PAYLOAD) if coding == "gzip" else zlib.compress(PAYLOAD)
+    for pieces in ((packed + junk,), (packed, junk, junk), (packed[:20], packed[20:] + junk[:1], junk[1:])):
+        assert unpacked(*pieces, coding=coding) == PAYLOAD
+
+
+def test_members_of_a_packed_body_are_bounded():
+    """Each costs a decompressor, and a copy of what follows it."""
+    assert unpacked(gzip.compress(b"x") * 1000) == b"x" * 100
+
+
+def test_junk_after_a_packed_body_is_not_fed_to_a_decompressor():
+    """It would copy all that it has been fed after its end, with every piece: hours for a gigabyte."""
+    unpacker = Unpacker({"content-encoding": "gzip"})
+    assert b"".join(unpacker.feed(gzip.compress(PAYLOAD) + b"junk")) == PAYLOAD
+    inflater = unpacker._inflater
+    for _ in range(100):
+        assert list(unpacker.feed(b"j" * 10_000)) == []
+    assert inflater is unpacker._inflater
+    assert len(inflater.unused_data) + len(inflater.unconsumed_tail) <= len(b"junk")
+
+
 def test_coding_that_nobody_asked_for_cannot_be_unpacked():
     with pytest.raises(Unreadable, match="the content coding 'br'"):
         Unpacker({"content-encoding": "br"})
@@ -411,8 +462,8 @@ def test_body_in_pieces_reads_as_it_does_whole(coding, piece_bytes):
     [
         (PAYLOAD, "br", "a body in the content coding 'br', which was not asked for"),
         (PAYLOAD, "gzip", "a compressed body that is damaged"),
-        (gzip.compress(PAYLOAD)[:-1], "gzip", "a compressed body that is cut off or far too large"),
-        (b"[" * (5 * MIB), None, "more than 4,194,304 bytes of text beside its pictures"),
+        (gzip.compress(PAYLOAD)[:-1], "gzip", "a compressed body that is cut off"),
+        (b"[" * (5 * MIB), None, "more than 1,048,576 bytes of text beside its pictures"),
     ],
 )
 def test_body_in_pieces_that_cannot_be_read_says_why(body, coding, words):
@@ -423,7 +474,7 @@ def test_body_in_pieces_that_cannot_be_read_says_why(body, coding, words):
 
 def test_long_text_that_came_as_a_file_is_not_parsed():
     response = Response(500, {}, b"[" + b"1," * (2 * MIB) + b"1]")
-    assert complaint(response) == "more than 4,194,304 bytes of text"
+    assert complaint(response) == "more than 1,048,576 bytes of text"
 
 
 def test_picture_in_a_packed_body_is_lifted():

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lemon_async.api.errors import BadRequest, NotFound, RateLimited, ServerError
-from lemon_async.api.models import Billing, ImageData, Inline, TaskSnapshot
+from lemon_async.api.models import Billing, ImageData, Inline, TaskFault, TaskSnapshot
 from lemon_async.api.response import Response
 from lemon_async.api.wire import (
     Accepted,
@@ -76,6 +76,10 @@ def answer(value, status=200, **headers):
     return Response(status, {name.replace("_", "-"): text for name, text in headers.items()}, body)
 
 
+def polled(response, asked=None):
+    return read_poll(response, asked)
+
+
 def told(image):
     """What an entry tells, its bytes as bytes."""
     return image.url, image.b64_json, image.revised_prompt
@@ -83,7 +87,7 @@ def told(image):
 
 def snapshot(value, **headers):
     """Return what a submit and a poll both read in an answer."""
-    submission, poll = read_submission(answer(value, **headers)), read_poll(answer(value, **headers))
+    submission, poll = read_submission(answer(value, **headers)), polled(answer(value, **headers))
     assert isinstance(submission, Accepted)
     bare = [attrs.evolve(each, images=tuple(map(told, each.images))) for each in (poll.snapshot, submission.snapshot)]
     assert bare[0] == bare[1]
@@ -206,14 +210,12 @@ def test_success_with_neither_an_image_nor_a_task_is_garbled(value, status):
     assert isinstance(reading, Garbled)
     assert reading.reason == f"HTTP {status} with neither an image nor a task"
     assert reading.error.status == status
-    assert read_poll(answer(value, status)) == Noise(f"HTTP {status} without a task")
+    assert polled(answer(value, status)) == Noise(f"HTTP {status} without a task")
 
 
 @pytest.mark.parametrize("value", [{"status": "pending"}, {"status": "completed"}, {"status": "failed", "error": "no"}])
 def test_submission_with_a_status_and_nothing_to_ask_for_is_garbled(value):
-    """A poll knows its task, so the same answer is news there."""
     assert isinstance(read_submission(answer(value)), Garbled)
-    assert isinstance(read_poll(answer(value)), Alive)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +224,6 @@ def test_submission_with_a_status_and_nothing_to_ask_for_is_garbled(value):
         (400, BadRequest),
         (404, NotFound),
         (429, RateLimited),
-        (500, ServerError),
-        (503, ServerError),
-        (504, ServerError),
     ],
 )
 def test_submission_is_refused_in_the_services_own_words(status, cls):
@@ -234,7 +233,84 @@ def test_submission_is_refused_in_the_services_own_words(status, cls):
     assert reading.error.code == "model_not_found"
 
 
-@pytest.mark.parametrize("body", [{"error": "no"}, {"detail": "no"}, [], None, {"error": {}}, DONE])
+@pytest.mark.parametrize("code", ["server_error", "upstream_error", "all_channels_failed", "timeout_error"])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 529])
+def test_submission_is_refused_with_a_5xx_by_a_documented_code(status, code):
+    """The page "Errors" has these four."""
+    reading = read_submission(answer({"error": {"message": "no", "code": code}}, status))
+    assert isinstance(reading, Refused)
+    assert (type(reading.error), reading.error.code) == (ServerError, code)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        REFUSAL,
+        {"error": {"message": "no"}},
+        {"error": {"message": "no", "type": "server_error", "code": None}},
+        {"error": {"message": "no", "code": 502}},
+        {"error": {"message": "no", "code": "502"}},
+        {"error": {"message": "no", "code": ["server_error"]}},
+        {"error": {"message": "no", "code": "do_request_failed", "retryable": True}},
+        {"message": "no", "code": "server_error"},
+        {"detail": "no"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520])
+def test_submission_answered_with_a_5xx_of_a_gateway_is_garbled(status, body):
+    """It answers in JSON as well, and does not know what became of the request behind it."""
+    assert isinstance(read_submission(answer(body, status)), Garbled)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"task_id": "t1"}, "task 't1': `session.task` picks it up by this id"),
+        ({"task_id": "t1", "id": "x", "status": "failed"}, "task 't1': `session.task` picks it up by this id"),
+        ({"task_id": 51}, "task '51': `session.task` picks it up by this id"),
+        ({"id": "t1", "status": "pending"}, "task 't1': `session.task` picks it up by this id"),
+        ({"poll_url": "/v1/tasks/t1"}, "task 't1': `session.task` picks it up by this id"),
+        ({"data": {"task_id": "t1"}}, "task 't1': `session.task` picks it up by this id"),
+        ({"error": {"message": "no", "code": "server_error", "task_id": "t1"}}, "task 't1'"),
+        ({"status": "completed"}, "a task without an id"),
+        ({"data": [{"url": LINK}]}, "data"),
+        ({"data": [{"url": ""}]}, "data"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("status", [302, 400, 408, 429, 500, 503])
+def test_refusal_that_carries_a_task_or_data_is_garbled_and_names_it(status, extra, words):
+    """Something was sold, whatever the status says: the id is in the reason, so that it can be resumed."""
+    refusal = {"error": {"message": "no", "code": "server_error"}, **extra}
+    reading = read_submission(answer(refusal, status))
+    assert isinstance(reading, Garbled)
+    assert reading.reason.startswith(f"HTTP {status} with {words}")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"id": "req_1"},
+        {"status": "error"},
+        {"status": "failed"},
+        {"status": 429},
+        {"status": ["pending"]},
+        {"task_id": None},
+        {"task_id": ""},
+        {"task_id": True},
+        {"data": None},
+        {"data": []},
+        {"data": {}},
+        {"poll_url": ""},
+    ],
+    ids=str,
+)
+def test_refusal_with_odd_fields_and_nothing_sold_is_a_refusal(extra):
+    assert isinstance(read_submission(answer({**REFUSAL, **extra}, 429)), Refused)
+
+
+@pytest.mark.parametrize("body", [{"error": "no"}, {"detail": "no"}, [], None, {"error": {}}])
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
 def test_submission_refused_in_other_words_is_garbled(status, body):
     """A proxy's answer does not tell whether the job was sold before."""
@@ -263,13 +339,13 @@ def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise(status, b
     assert isinstance(reading, Garbled)
     assert reading.reason == f"HTTP {status} with {words}"
     if status not in {401, 403}:
-        assert read_poll(answer(body, status)) == Noise(f"HTTP {status} with {words}")
+        assert polled(answer(body, status)) == Noise(f"HTTP {status} with {words}")
 
 
 def test_answer_cut_at_any_byte_is_never_taken_for_a_whole_one():
     for at in range(len(TASK_ANSWER)):
         assert isinstance(read_submission(answer(TASK_ANSWER[:at])), Garbled)
-        assert isinstance(read_poll(answer(TASK_ANSWER[:at])), Noise)
+        assert isinstance(polled(answer(TASK_ANSWER[:at])), Noise)
 
 
 def test_compressed_answer_is_read_when_whole_and_garbled_when_cut():
@@ -303,7 +379,7 @@ def test_submission_that_failed_is_no_success_whatever_its_images():
 def test_task_id_of_odd_characters_or_type_is_not_used(odd):
     assert snapshot({"status": "pending", "task_id": odd, "id": "t1"}).task_id == "t1"
     assert snapshot({"status": "pending", "task_id": odd, "id": odd, "poll_url": "/v1/tasks/t1"}).task_id == "t1"
-    assert read_poll(answer({"status": "pending", "poll_url": f"/v1/tasks/{odd}\x1b"})).snapshot.task_id is None
+    assert polled(answer({"status": "pending", "poll_url": f"/v1/tasks/{odd}\x1b"})).snapshot.task_id is None
 
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -336,23 +412,116 @@ PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
     ],
 )
 def test_poll_tells_about_its_task_or_is_noise(status, body, kind):
-    assert type(read_poll(answer(body, status))) is kind
+    assert type(polled(answer(body, status))) is kind
+
+
+FAILED = {"created": 1706000000, "task_id": "t1", "status": "failed", "data": []}
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ("no", TaskFault("no")),
+        ({"message": "no", "code": "moderation"}, TaskFault("no", "moderation")),
+        (None, None),
+        (5, None),
+    ],
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        {"task_id": "t1"},
+        {"task_id": None, "id": "t1"},
+        {"task_id": "t1", "id": "gen-1"},
+        {"task_id": " T1 "},
+        {"task_id": "%74%31"},
+        {"task_id": None, "poll_url": "/v1/tasks/t1"},
+        {"task_id": None, "cancelled": True},
+    ],
+    ids=str,
+)
+def test_failure_that_names_the_task_ends_it(name, error, fault):
+    """The page "Get image status" has the shape; why it failed stands in `error` as text or as an object, or not."""
+    reading = polled(answer({**FAILED, "error": error, **name}), "t1")
+    assert isinstance(reading, Alive)
+    assert (reading.snapshot.status, reading.snapshot.fault) == ("failed", fault)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"status": "failed"},
+        {"status": "failed", "message": "no upstream"},
+        {"status": "failed", "error": "no upstream"},
+        {"status": "failed", "error": {"message": "no upstream", "code": 502}, "data": [{"url": LINK}]},
+        {"status": "completed"},
+        {"status": "completed", "data": [{"url": ""}]},
+        {"status": "completed", "message": "the request was handled", "poll_url": "/v1/tasks/t2"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("asked", ["t1", None])
+def test_end_without_a_picture_that_does_not_name_the_task_is_noise(value, asked):
+    """A gateway has jobs of its own, and they fail."""
+    value = {name: text for name, text in value.items() if asked or name != "poll_url"}
+    status = value["status"]
+    expected = Noise(f"HTTP 200 with status {status!r} and without the task's id", 7.0)
+    assert polled(answer(value, retry_after="7"), asked) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({**FAILED, "status": status} for status in ("pending", "completed", "failed", "odd")),
+        {**DONE, "task_id": "T2", "id": "t1"},
+        {"id": "t2", "status": "completed", "data": [{"url": LINK}]},
+        {"id": 2, "status": "completed", "data": [{"url": LINK}]},
+    ],
+    ids=str,
+)
+def test_poll_answer_about_another_task_is_noise(value):
+    """Its picture is somebody else's."""
+    value = {**value, "task_id": "t2"} if value.get("task_id") == "t1" else value
+    reading = polled(answer(value), "t1")
+    assert isinstance(reading, Noise)
+    assert reading.reason.startswith("HTTP 200 about another task, ")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"status": "completed", "data": [{"url": LINK}]},
+        {"data": [{"url": LINK}]},
+        {"status": "completed", "data": [{"url": LINK}], "poll_url": "/v1/images/generations/17"},
+        {**DONE, "task_id": None, "id": None},
+        {**DONE, "task_id": 51, "id": "t1"},
+    ],
+    ids=str,
+)
+def test_picture_counts_without_a_name(value):
+    """It is the answer to the question that was asked, and it is paid for."""
+    assert polled(answer(value), "t1").snapshot.images
+
+
+@pytest.mark.parametrize(("asked", "task_id"), [("51", 51), ("51", "51"), (None, "t9"), ("", "t9")])
+def test_id_may_be_a_number_and_any_will_do_where_only_the_address_is_known(asked, task_id):
+    assert isinstance(polled(answer({**FAILED, "task_id": task_id}), asked), Alive)
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("0.5", 0.5), ("soon", None), ("-1", 0.0)])
 def test_poll_of_a_pending_task_may_ask_to_be_left_alone(header, seconds):
-    assert read_poll(answer({"task_id": "t1", "status": "pending"}, retry_after=header)).retry_after_s == seconds
+    assert polled(answer({"task_id": "t1", "status": "pending"}, retry_after=header)).retry_after_s == seconds
 
 
 def test_poll_of_an_unknown_task_keeps_the_services_words():
     """The page "Get image status" has the code and the message."""
-    reading = read_poll(answer(LOST, 404))
+    reading = polled(answer(LOST, 404))
     assert reading.error.code == "async_task_not_found"
     assert reading.error.message == "Task not found or no longer available."
 
 
 def test_poll_denied_keeps_the_services_words():
-    assert read_poll(answer(REFUSAL, 403)).error.message == "no such model"
+    assert polled(answer(REFUSAL, 403)).error.message == "no such model"
 
 
 @pytest.mark.parametrize(
@@ -365,7 +534,7 @@ def test_poll_denied_keeps_the_services_words():
     ],
 )
 def test_noise_tells_how_long_to_wait(status, retry_after, expected):
-    assert read_poll(answer(REFUSAL, status, retry_after=retry_after)) == expected
+    assert polled(answer(REFUSAL, status, retry_after=retry_after)) == expected
 
 
 json_values = st.recursive(
@@ -443,7 +612,7 @@ def test_submission_of_anything_is_read_without_raising(status, headers, body):
 @settings(steady, max_examples=200)
 @given(st.integers(100, 599), header_maps, bodies)
 def test_poll_of_anything_is_read_without_raising(status, headers, body):
-    reading = read_poll(Response(status, headers, body))
+    reading = polled(Response(status, headers, body))
     if isinstance(reading, Alive):
         assert 200 <= status < 300
         check_snapshot(reading.snapshot)

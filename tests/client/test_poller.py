@@ -39,7 +39,7 @@ def answer(status=200, *, body=None, text=None, **headers):
 
 
 def told(status, **fields):
-    return answer(body={"status": status, "task_id": "x", "data": [], **fields})
+    return answer(body={"status": status, "data": [], **fields})
 
 
 PENDING = told("pending")
