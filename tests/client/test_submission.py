@@ -41,7 +41,7 @@ def answer(status=200, *, body=None, text=None, **headers):
 
 
 def refusal(status, **hints):
-    return answer(status, body={"error": {"message": "No.", "code": "no", **hints}})
+    return answer(status, body={"error": {"message": "No.", "code": "no" if status < 500 else "server_error", **hints}})
 
 
 INLINE = answer(body={"created": 1, "data": [{"url": "https://cdn.test/1.png"}]})

@@ -314,7 +314,7 @@ def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path, 
         timeout=60,
     )
     assert "survived" in run.stderr, run.stderr[-2000:]
-    for name in ("SubmissionUnknown", "ContractError", "TransportError", "TaskFailed", "ImageStream", "StoredFile"):
+    for name in ("SubmissionUnknown", "ContractError", "TransportError", "TaskFailed", "ImageStream", "read_file"):
         assert name in run.stdout
     leaks = [line for line in (run.stdout + run.stderr).splitlines() if CANARY in line or GATEWAY_CANARY in line]
     assert leaks == []
