@@ -53,9 +53,10 @@ def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> Repo
 
 
 def _count(text: str | None) -> int | None:
-    if text is None or not _COUNT.fullmatch(text.strip()):
+    found = None if text is None else _COUNT.fullmatch(text.strip())
+    if found is None:
         return None
-    number = int(float(text))
+    number = int(float(found[0]))
     return number if number <= _MOST else None
 
 

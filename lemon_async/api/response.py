@@ -35,6 +35,7 @@ _TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | 
 _TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
 _LONGEST_LINE = 2000
+_MEMBER = b"\x1f\x8b\x08"
 _MOST_MEMBERS = 100
 
 
@@ -116,8 +117,7 @@ class Unpacker:
     """Undoes the content coding of an answer that comes in pieces.
 
     A body in gzip may have several members (RFC 1952, 2.2); at most 100 are read. Whatever else follows the end of the
-    compressed data is ignored, padding as well as junk, and so is a later member that is damaged or cut: if anything
-    is missing then, the document shows it.
+    compressed data is ignored, padding as well as junk.
 
     Raises:
         Unreadable: It is none that can be undone.
@@ -129,8 +129,8 @@ class Unpacker:
         self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if _is_deflated(headers) else None
         self._left_bytes = max_bytes
         self._part_bytes = part_bytes
-        self._ended_members = 0
-        self._is_over = False
+        self._left_members = _MOST_MEMBERS
+        self._head: bytes | None = None  # between members: what has come of the next one
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield what a piece holds, perhaps nothing yet, in parts that are not large.
@@ -142,7 +142,11 @@ class Unpacker:
             yield piece
             return
         part = b""
-        while not self._is_over and (piece or len(part) == self._part_bytes):  # a full part may have left some behind
+        while piece or len(part) == self._part_bytes:  # a full part may have left some behind
+            if self._head is not None:
+                piece = self._head + piece
+                if not self._begin_member(piece):
+                    return
             part, piece = self._unpack(self._inflater, piece)
             self._left_bytes -= len(part)
             if self._left_bytes < 0:
@@ -156,24 +160,31 @@ class Unpacker:
         Raises:
             Unreadable: It was.
         """
-        if self._inflater is not None and not self._ended_members:
+        if self._inflater is not None and self._head is None:
             raise Unreadable("a compressed body that is cut off")
+
+    def _begin_member(self, piece: bytes) -> bool:
+        """Begin another member if one follows, and return whether it does, as far as can be said."""
+        if self._left_members and piece.startswith(_MEMBER):
+            self._head = None
+            self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            return True
+        if self._left_members and _MEMBER.startswith(piece):
+            self._head = piece
+        else:  # nothing more is kept, or fed to a decompressor: one that has ended copies all of it, again and again
+            self._head, self._left_members = b"", 0
+        return False
 
     def _unpack(self, inflater: "zlib._Decompress", piece: bytes) -> tuple[bytes, bytes]:
         """Return the next part, and what is left of the piece."""
         try:
             part = inflater.decompress(piece, self._part_bytes)
         except zlib.error:
-            if not self._ended_members:
-                raise Unreadable("a compressed body that is damaged") from None
-            self._is_over = True
-            return b"", b""
+            raise Unreadable("a compressed body that is damaged") from None
         if not inflater.eof:
             return part, inflater.unconsumed_tail
-        # A decompressor that has ended would copy whatever it is fed from now on, again and again.
-        self._ended_members += 1
-        self._is_over = self._ended_members == _MOST_MEMBERS
-        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        self._head = b""
+        self._left_members -= 1
         return part, inflater.unused_data
 
 

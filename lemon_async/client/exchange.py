@@ -183,6 +183,8 @@ class Answer:
                 await rounds().turn()
             for _ in body.feed(packed):
                 await rounds().turn()
+        if total_bytes > _SMALL_BODY_BYTES:
+            await rounds().turn()  # parsing what is left takes as long as the last piece did
 
     async def _packed(self, max_bytes: int) -> bytes:
         """Return the next bytes; when the connection breaks or time is up, first those that had arrived before."""

@@ -85,7 +85,8 @@ class Lookups:
 
         Raises:
             TransportError: No answer came.
-            ApiError: The service refused.
+            ApiError: The service refused, or its list is too long to be parsed without holding the event loop: more
+                than 1 MiB, or 65,536 names and values (500 models with 60 fields each).
         """
         self._check_usable()
         filters = {"recommended_for": recommended_for, "category": category, "provider": provider, "tag": tag}

@@ -59,7 +59,7 @@ def test_reset_is_seconds_or_unix_seconds_or_a_date(text, reset_s):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("1", 1), (" 60 ", 60), ("1000.0", 1000), ("1000000", 1_000_000)]
+    [("1", 1), (" 60 ", 60), ("\x1f60", 60), ("1000.0", 1000), ("1000000", 1_000_000)]
     + [(odd, None) for odd in ("-1", "+5", "1000001", "9" * 400, "NaN", "1e400", "1e3", "6.5", "٣", "60;w=60", "")],
 )
 def test_counts_are_whole_numbers_within_reason(text, number):

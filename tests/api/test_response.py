@@ -408,13 +408,27 @@ def test_body_of_several_members_is_read_whole(piece_bytes):
 
 @pytest.mark.parametrize(
     "junk",
-    [b"\0" * 512, b"\x1f", b"\x1f\x8bjunk", b"junk", gzip.compress(b"junk")[:9], gzip.compress(b"")[:-4] + b"junk"],
+    [b"\0" * 512, b"\x1f", b"\x1f\x8bjunk", b"junk", b"\x1f\x8b"],
 )
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_whatever_follows_the_end_of_a_packed_body_is_ignored(junk, coding):
     packed = gzip.compress(PAYLOAD) if coding == "gzip" else zlib.compress(PAYLOAD)
     for pieces in ((packed + junk,), (packed, junk, junk), (packed[:20], packed[20:] + junk[:1], junk[1:])):
         assert unpacked(*pieces, coding=coding) == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        (gzip.compress(b"x")[:-1], "is cut off"),
+        (gzip.compress(b"x")[:3], "is cut off"),
+        (b"\x1f\x8b\x08\xff", "damaged"),
+    ],
+)
+def test_body_whose_last_member_is_cut_or_damaged_is_unreadable(member, words):
+    for pieces in ((gzip.compress(PAYLOAD) + member,), (gzip.compress(PAYLOAD), member[:1], member[1:])):
+        with pytest.raises(Unreadable, match=words):
+            unpacked(*pieces)
 
 
 def test_members_of_a_packed_body_are_bounded():

@@ -1,0 +1,334 @@
+"""Fuzz targets: one for every parser of what a stranger sends. A target takes any bytes, and fails by an exception.
+
+What holds for all: nothing but the documented exceptions escapes, the result does not depend on where pieces begin, no
+text has half a surrogate pair, the key is in nothing that comes out, and the time is bounded.
+"""
+
+import base64
+import gzip
+import math
+import re
+import time
+import zlib
+from functools import partial, wraps
+from urllib.parse import urlsplit
+
+import attrs
+import orjson
+
+from lemon_async.api.catalogue import read_file, read_files, read_model, read_models
+from lemon_async.api.errors import ApiError, ContractError
+from lemon_async.api.events import EventSplitter, Failed, Final, Partial, Unclear, read_event
+from lemon_async.api.inline import Base64Text, decoded
+from lemon_async.api.lifting import Lifter
+from lemon_async.api.passing import Passing
+from lemon_async.api.pictures import find_picture_fault, judge_picture, sniff
+from lemon_async.api.rates import read_rate_headers
+from lemon_async.api.refusals import api_error
+from lemon_async.api.response import Intake, Response, Unreadable, retry_after_s
+from lemon_async.api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
+from lemon_async.api.wire import Accepted, Alive, Denied, Garbled, Missing, Noise, Refused, read_poll, read_submission
+from lemon_async.client.naming import Template
+from lemon_async.client.tokens import parse_reference
+from lemon_async.pace.durations import Durations
+
+KEY = "sk-fuzz-0123456789"
+TASK_ID = "ldtask_1"
+ORIGIN = "https://api.lemondata.cc"
+STATUSES = (200, 202, 302, 400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504)
+SECONDS = 1.0
+"""Of CPU, for one input of a few kilobytes in instrumented code."""
+LONG_BYTES = 256
+
+TARGETS = {}
+
+
+def target(function):
+    """Register a target, and bound its time."""
+
+    @wraps(function)
+    def timed(data):
+        started = time.thread_time()
+        function(data)
+        assert time.thread_time() - started < SECONDS, "too slow"
+
+    TARGETS[function.__name__] = timed
+    return timed
+
+
+def mask(text):
+    return text.replace(KEY, "***")
+
+
+def check_clean(value):
+    """Every text can be encoded, none has the key, and every number is finite."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            part.encode()
+            assert KEY not in part
+        elif isinstance(part, float):
+            assert math.isfinite(part)
+        elif isinstance(part, dict):
+            waiting += [*part, *part.values()]
+        elif isinstance(part, list | tuple):
+            waiting += part
+        elif attrs.has(type(part)):
+            waiting += [getattr(part, field.name) for field in attrs.fields(type(part)) if field.repr]
+
+
+def check_line(text):
+    assert text
+    assert text.isprintable()
+    check_clean(text)
+
+
+def split(data, number):
+    """Cut bytes at places that depend on a number; by 0 into single ones."""
+    size = number % 23 + 1
+    first = number % 7
+    return [data[:first], *(data[at : at + size] for at in range(first, len(data), size))]
+
+
+def response_of(data):
+    """Return an answer whose status and content coding the first bytes tell."""
+    first, coding, body = data[:1], data[1:2], data[2:]
+    status = STATUSES[ord(first or b"\0") % len(STATUSES)]
+    pack, name = {
+        b"g": (partial(gzip.compress, mtime=0), "gzip"),
+        b"d": (zlib.compress, "deflate"),
+        b"G": (bytes, "gzip"),
+        b"b": (bytes, "br"),
+    }.get(coding, (bytes, "identity"))
+    return Response(status, {"content-encoding": name}, pack(body), mask=mask)
+
+
+@target
+def response(data):
+    """`Response`: JSON or `Unreadable`, one line of summary, an error with clean hints."""
+    answer = response_of(data)
+    check_line(answer.summary())
+    try:
+        check_clean(answer.json())
+    except Unreadable as fault:
+        check_line(str(fault))
+    error = api_error(answer)
+    check_line(str(error))
+    check_clean(list(vars(error).values()))
+    for read in (read_models, read_model, read_files, read_file):
+        try:
+            read(answer)
+        except ApiError as refusal:
+            check_line(str(refusal))
+
+
+@target
+def intake(data):
+    """`Intake`: the same body wherever its pieces begin."""
+    packed = response_of(data)
+    bodies = []
+    for pieces in ([packed.body], split(packed.body, len(data)), split(packed.body, 0)):
+        reader = Intake(packed.headers)
+        for piece in pieces:
+            list(reader.feed(piece))
+        bodies.append(reader.end())
+    assert all(body == bodies[0] for body in bodies)
+
+
+def lifted(pieces):
+    """Return a document with the digest of each picture in the place of its random name."""
+    lifter = Lifter(LONG_BYTES)
+    for piece in pieces:
+        lifter.feed(piece)
+    whole = lifter.end()
+    skeleton = whole.skeleton
+    for name, inline in whole.pictures.items():
+        skeleton = skeleton.replace(name.encode(), b"%r %r" % (inline.content, (inline.fault or "").encode()))
+    return skeleton, whole.fault
+
+
+@target
+def lifter(data):
+    """`Lifter`: the same skeleton and pictures wherever the pieces begin; runs of `~` are long base64."""
+    document = re.sub(b"~+", lambda run: b"QUJD" * 64 * len(run[0][:8]), data)
+    assert lifted([document]) == lifted(split(document, len(data))) == lifted(split(document, len(data) * 7 + 3))
+
+
+def events_of(pieces):
+    splitter = EventSplitter(mask=mask)
+    events = []
+    try:
+        for piece in pieces:
+            events += splitter.feed(piece)
+        events += splitter.end()
+    except Unreadable as fault:
+        check_line(str(fault))
+    return events
+
+
+@target
+def events(data):
+    """`EventSplitter` and `read_event`: the same events wherever the pieces begin, each with a clean reading."""
+    found = events_of([data])
+    assert found == events_of(split(data, len(data))) == events_of(split(data, 0))
+    for event in found:
+        match read_event(event):
+            case Partial(image) | Final(image):
+                assert image.is_usable
+                check_clean([image.url, image.revised_prompt])
+            case Failed(fault):
+                check_line(fault.message)
+            case Unclear(reason):
+                check_line(reason)
+            case reading:
+                assert reading is None
+
+
+@target
+def submission(data):
+    """`read_submission`: accepted with a task or images, refused with a status that refuses, or garbled."""
+    answer = response_of(data)
+    match read_submission(answer):
+        case Accepted(snapshot):
+            assert answer.is_success
+            assert snapshot.task_id or snapshot.images
+            check_clean(snapshot)
+        case Refused(error):
+            assert error.status >= 400
+            check_line(str(error))
+        case Garbled(reason, error):
+            check_line(reason)
+            check_line(str(error))
+
+
+@target
+def poll(data):
+    """`read_poll`: only an answer that is about the task, or has a picture, ends it."""
+    answer = response_of(data)
+    match read_poll(answer, TASK_ID):
+        case Alive(snapshot, wait_s):
+            assert answer.is_success
+            assert wait_s is None
+            assert snapshot.status != "failed" or snapshot.is_cancelled or TASK_ID.encode() in spelled(answer)
+            check_clean(snapshot)
+        case Missing(error) | Denied(error):
+            assert error.status in {401, 403, 404}
+            check_line(str(error))
+        case Noise(reason):
+            check_line(reason)
+
+
+def spelled(answer):
+    """Return the text of an answer in the forms in which an id may be told."""
+    return re.sub(rb"%([0-9a-f]{2})", lambda code: bytes.fromhex(code[1].decode()), orjson.dumps(answer.json())).lower()
+
+
+@target
+def pictures(data):
+    """Pictures: the walk along a file and the one along a stream come to one verdict."""
+    facts = sniff(data)
+    verdict = find_picture_fault(data)
+    judge_picture(facts, data, data[-64:], len(data))
+    for pieces in ([data], split(data, len(data)), split(data, 0)):
+        passing = Passing()
+        for piece in pieces:
+            passing.see(piece)
+        assert (passing.end() is None) == (verdict is None)
+        assert passing.facts == facts
+
+
+@target
+def base64_text(data):
+    """`Base64Text`: the same bytes wherever the pieces begin, and none of a text that is no base64."""
+    contents = []
+    for pieces in ([data], split(data, len(data)), split(data, len(data) + 5)):
+        text = Base64Text()
+        for piece in pieces:
+            if not text.take_plain(memoryview(piece)):
+                text.take(piece)
+        contents.append(text.end().content)
+    assert all(content == contents[0] for content in contents)
+    assert data.isascii() is False or decoded(data.decode()).content == contents[0]
+    assert base64.b64encode(contents[0] or b"") is not None
+
+
+@target
+def urls(data):
+    """Addresses: a poll stays at the origin, a link is fetched from a public host, and the rest is a `ValueError`."""
+    text = data.decode("utf-8", "replace")
+    try:
+        origin = parse_base_url(text)
+    except ValueError as fault:
+        check_line(str(fault))
+    else:
+        assert parse_base_url(origin) == origin
+    try:
+        path, _ = poll_path(ORIGIN, text[:8], text)
+    except ValueError as fault:
+        check_line(str(fault))
+    else:
+        assert urlsplit(ORIGIN + path).netloc == urlsplit(ORIGIN).netloc
+        assert not {"\\", "#", " ", "\r", "\n"} & set(path)
+    if find_link_fault(text, allow_loopback=False) is None:
+        assert text.startswith(("https:", "HTTPS:")) or text[:6].lower() == "https:"
+    find_link_fault(text, allow_loopback=True)
+    find_remote_fault(text)
+    assert redact(text).isprintable()
+    assert len(redact(text)) <= 200
+
+
+@target
+def rate_headers(data):
+    """`Retry-After` and `X-RateLimit-*`: finite, not negative, or nothing."""
+    text = data.decode("latin-1")
+    seconds = retry_after_s(text, received_at=1.7e9)
+    assert seconds is None or 0 <= seconds < math.inf
+    parts = [*text.split("\n"), "", "", ""][:3]
+    names = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+    check_clean(read_rate_headers(dict(zip(names, parts, strict=True)), received_at=1.7e9))
+
+
+@target
+def tokens(data):
+    """Resume tokens: a reference that makes the same token again, or a `ContractError`."""
+    text = data.decode("utf-8", "replace")
+    packed = "lemon1." + base64.urlsafe_b64encode(data).decode().rstrip("=")
+    for word in (text, packed):
+        try:
+            reference = parse_reference(word)
+        except ContractError:
+            continue
+        assert parse_reference(reference.token()) == reference
+
+
+@target
+def durations(data):
+    """Learned durations: an export that restores to itself, or a `ContractError`."""
+    try:
+        state = orjson.loads(data)
+    except ValueError:
+        return
+    try:
+        known = Durations.restore(state)
+    except ContractError:
+        return
+    exported = orjson.loads(orjson.dumps(known.export()))
+    assert Durations.restore(exported).export() == known.export()
+    for model in [*state.get("models", {}), None]:
+        assert 0 < known.median_s(model) < math.inf
+        assert known.due_s(model, 3.0, 1.0) > 0
+
+
+@target
+def templates(data):
+    """Names of files: a template that can be filled, or a `ContractError`."""
+    text = data.decode("utf-8", "replace")
+    try:
+        template = Template(text)
+    except ContractError:
+        return
+    for words in ("a cat", "../../etc/passwd", "\x1b[2J", "x" * 500, ""):
+        name = template.fill(slug=words, model=words, task_id=words, index=3, created=-1, width=10**9, format="png")
+        assert name not in {"", ".", ".."}
+        assert "\0" not in name
