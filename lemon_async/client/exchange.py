@@ -21,7 +21,7 @@ __all__ = ["Answer", "Exchange", "NoAnswer", "NotingConnector"]
 
 _EVENTS_TYPE = "text/event-stream"
 _SMALL_BODY_BYTES = 64 * 1024
-_EVENTS_PIECE_BYTES = 8 * 1024  # it may hold a thousand events
+_EVENTS_PIECE_BYTES = 4 * 1024  # it may hold hundreds of events
 
 
 class NoAnswer(Exception):

@@ -61,6 +61,19 @@ def run_alone(options, name):
     return run.returncode == 0
 
 
+def keeping(target, path):
+    """Return a target that leaves the input that fails in a file."""
+
+    def kept(data):
+        try:
+            target(data)
+        except Exception:
+            path.write_bytes(data)
+            raise
+
+    return kept
+
+
 def with_atheris(name, seconds, crashes):
     import atheris  # noqa: PLC0415 - not everywhere
 
@@ -70,7 +83,7 @@ def with_atheris(name, seconds, crashes):
     with tempfile.TemporaryDirectory() as found:
         flags = [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", "-timeout=10", "-print_final_stats=1"]
         flags += [f"-artifact_prefix={crashes / name}-", "-rss_limit_mb=4096"]
-        atheris.Setup([name, *flags, found, str(CORPUS / name)], targets.TARGETS[name])
+        atheris.Setup([name, *flags, found, str(CORPUS / name)], keeping(targets.TARGETS[name], crashes / name))
         atheris.Fuzz()
 
 
@@ -82,16 +95,13 @@ def with_hypothesis(name, seconds, crashes):
     seeds = sorted(path.read_bytes() for path in (CORPUS / name).iterdir())
     cuts = st.tuples(st.sampled_from(seeds), st.integers(0, MAX_BYTES), st.integers(0, 64), st.binary(max_size=64))
     mutated = cuts.map(lambda cut: cut[0][: cut[1]] + cut[3] + cut[0][cut[1] + cut[2] :])
+    target = keeping(targets.TARGETS[name], crashes / name)
     end_at = time.monotonic() + seconds
 
     @settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(mutated | st.lists(mutated, max_size=3).map(b"".join) | st.binary(max_size=400))
     def fuzz(data):
-        try:
-            targets.TARGETS[name](data)
-        except Exception:
-            (crashes / f"{name}-hypothesis").write_bytes(data)
-            raise
+        target(data)
 
     while time.monotonic() < end_at:
         fuzz()

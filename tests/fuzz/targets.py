@@ -137,14 +137,14 @@ def intake(data):
 
 
 def lifted(pieces):
-    """Return a document with the digest of each picture in the place of its random name."""
+    """Return a document with each picture's bytes, `None` for a faulty one, in the place of its random name."""
     lifter = Lifter(LONG_BYTES)
     for piece in pieces:
         lifter.feed(piece)
     whole = lifter.end()
     skeleton = whole.skeleton
     for name, inline in whole.pictures.items():
-        skeleton = skeleton.replace(name.encode(), b"%r %r" % (inline.content, (inline.fault or "").encode()))
+        skeleton = skeleton.replace(name.encode(), b"%r" % inline.content)
     return skeleton, whole.fault
 
 

@@ -16,7 +16,7 @@ TEXT = base64.b64encode(PICTURE).decode()
 ANSWER = orjson.dumps({"created": 1, "data": [{"b64_json": TEXT} for _ in range(4)]})
 EVENT = b'data: {"type": "image_generation.completed", "b64_json": "%b"}\n\n' % TEXT.encode()
 BYTES_PER_TURN = 4 * PIECE_BYTES
-EVENTS_PIECE_BYTES = 16 * 1024
+EVENTS_PIECE_BYTES = 4 * 1024
 
 
 @pytest.fixture
