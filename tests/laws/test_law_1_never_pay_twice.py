@@ -256,12 +256,14 @@ async def test_stream_that_is_not_read_to_its_end_is_unknown(connect, emulator, 
     """However it is given up, the session remembers that it may have been sold, once."""
     emulator.fault("edit", Stuck())
     wish = EditRequest("given up", image=picture(), model="gpt-image-2", partial_images=1)
+    has_begun = asyncio.Event()
 
     async def give_up(session):
         async with session.stream(wish) as stream:
             if how == "unread":
                 return
             await anext(stream)
+            has_begun.set()
             if how == "error":
                 raise ZeroDivisionError
             if how == "closed":
@@ -272,7 +274,7 @@ async def test_stream_that_is_not_read_to_its_end_is_unknown(connect, emulator, 
     async with connect() as session:
         giving_up = asyncio.create_task(give_up(session))
         if how == "cancelled":
-            await asyncio.sleep(0.05)
+            await asyncio.wait_for(has_begun.wait(), 5)
             giving_up.cancel()
         async with asyncio.timeout(5):
             await asyncio.gather(giving_up, return_exceptions=True)
