@@ -55,6 +55,18 @@ def test_emulator_is_refused_in_a_loop_that_runs_instead_of_its_own():
         own.run(emu.aclose())
 
 
+def test_emulator_answers_on_uvloop():
+    """Its transports are no subclasses of asyncio's; `pytest --uvloop` runs all tests there."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
+
+    async def ask():
+        async with Emulator() as emu, aiohttp.ClientSession() as http, http.get(f"{emu.base_url}/v1/models") as answer:
+            return answer.status
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(ask()) == 401
+
+
 async def test_emulator_can_be_used_in_a_loop_of_another_thread(emu):
     assert await asyncio.to_thread(asyncio.run, read_url(emu)) == emu.base_url
 
