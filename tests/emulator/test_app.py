@@ -60,9 +60,9 @@ def test_emulator_answers_on_uvloop():
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
 
     async def ask():
-        async with asyncio.timeout(10), Emulator() as emu, aiohttp.ClientSession() as http:
-            async with http.get(f"{emu.base_url}/v1/models") as answer:
-                return answer.status
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with Emulator() as emu, aiohttp.request("GET", f"{emu.base_url}/v1/models", timeout=timeout) as answer:
+            return answer.status
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(ask()) == 401
