@@ -66,6 +66,13 @@ def test_missing_key_is_told_where_to_come_from(environment):
     assert str(problem) == f"api_key: is missing: pass api_key=, or set the environment variable {KEY_VARIABLE}"
 
 
+@pytest.mark.parametrize("value", ['sk-"quoted"', "sk-back\\slash"])
+def test_key_that_json_would_escape_is_refused(value):
+    """It could not be found, and masked, in the text of an answer."""
+    (problem,) = ApiKey(value).problems()
+    assert str(problem) == "api_key: holds a quotation mark or a backslash, which no key has"
+
+
 @pytest.mark.parametrize("value", [None, 5, b"sk-bytes", ["sk-list"]], ids=repr)
 def test_key_that_is_no_text_is_refused(value):
     (problem,) = ApiKey(value).problems()
