@@ -33,8 +33,11 @@ from lemon_async.client.money import Spent
 from lemon_async.emulator import Emulator, Fault, Status
 
 
+def version() -> str:
+    return __version__
+
+
 async def sessions() -> None:
-    assert_type(__version__, str)
     async with LemonSession(
         "sk-x",
         base_url="https://api.lemondata.cc",
