@@ -151,13 +151,13 @@ def _bar_of_place() -> tuple[Callable[..., Any], bool | None]:
     except ImportError:
         raise _refusal("as a bar needs tqdm: pip install 'lemon-async[notebook]'") from None
     if not _is_in_kernel():
-        return _without_thread(tqdm), None
+        return _bar_class(tqdm), None
     try:
         import_module("ipywidgets")  # without it, tqdm's bar for notebooks breaks when it is made
         from tqdm.notebook import tqdm as notebook_tqdm  # noqa: PLC0415 - likewise
     except ImportError:
-        return _without_thread(tqdm), False  # a cell shows text, too, though it is no terminal
-    return _without_thread(notebook_tqdm), False
+        return _bar_class(tqdm), False  # a cell shows text, too, though it is no terminal
+    return _bar_class(notebook_tqdm), False
 
 
 def _is_without_width(file: Any) -> bool:
@@ -175,9 +175,17 @@ def _is_in_kernel() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def _without_thread(kind: type[Any]) -> Callable[..., Any]:
-    """Return a kind of bar that starts no thread to watch over it: it is painted often enough."""
-    return type(kind.__name__, (kind,), {"monitor_interval": 0})
+def _bar_class(kind: type[Any]) -> Callable[..., Any]:
+    """Return a kind of bar that starts no thread to watch over it, and never keeps tqdm's lock.
+
+    It is painted often enough. The `refresh` of tqdm keeps the lock of all bars when the terminal is gone.
+    """
+
+    def refresh(bar: Any, **_: object) -> object:
+        with bar.get_lock():
+            return kind.refresh(bar, nolock=True)
+
+    return type(kind.__name__, (kind,), {"monitor_interval": 0, "refresh": refresh})
 
 
 def _is_async(function: Callable[..., object]) -> bool:

@@ -9,6 +9,7 @@ import threading
 import types
 
 import pytest
+import tqdm
 
 from lemon_async import ContractError, Progress
 from lemon_async.client import displays
@@ -72,8 +73,11 @@ class Widget:
     def set_postfix_str(self, text, *, refresh):
         self.postfix = text
 
-    def refresh(self):
+    def refresh(self, *, nolock):
         pass
+
+    def get_lock(self):
+        return threading.Lock()
 
 
 @pytest.fixture
@@ -262,6 +266,19 @@ def test_bar_on_a_terminal_that_is_gone_fails_once(terminal):
     display.close(Progress(total=2, done=2))
     del display
     gc.collect()
+
+
+def test_bar_on_a_terminal_that_is_gone_leaves_the_bars_of_others_alone(terminal):
+    """All bars of tqdm share one lock, and its own `refresh` would keep it."""
+    display = chosen(True)
+    display.show(Progress(total=2))
+    terminal.is_broken = True
+    with pytest.raises(BrokenPipeError):
+        display.show(Progress(total=2, done=1))
+    other = threading.Thread(target=lambda: tqdm.tqdm(total=1, file=io.StringIO()).close(), daemon=True)
+    other.start()
+    other.join(5)
+    assert not other.is_alive()
 
 
 def test_bar_starts_no_thread(terminal):

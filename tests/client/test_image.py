@@ -21,7 +21,7 @@ from lemon_async.api.pictures import sniff
 from lemon_async.client.image import Image
 from lemon_async.client.publish import Draft
 from lemon_async.client.results import Maker, ResultLinks
-from lemon_async.emulator import Blackhole, Expire, Result, Status
+from lemon_async.emulator import Blackhole, Expire, Latency, Result, Status
 
 URL = "https://cdn.test/1.png?signature=secret"
 
@@ -174,6 +174,7 @@ async def test_pictures_of_one_task_share_one_renewal(connect, emulator):
         images = await session.generate("cats", model="flux-pro", n=4)
         polls = sum(request.route == "poll" for request in emulator.requests)
         emulator.fault("cdn", Expire(), times=4)
+        emulator.fault("poll", Latency(20))  # until all four have been refused
         contents = await images.read()
     assert len(contents) == 4
     assert sum(request.route == "poll" for request in emulator.requests) == polls + 1
