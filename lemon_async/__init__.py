@@ -8,94 +8,27 @@ A paid request is never sent twice unless it was provably not sold; polling neve
 API. `lemon_async.emulator` is the service on this machine, for trying, developing and testing without money.
 """
 
-from lemon_async._version import __version__
-from lemon_async.api.errors import (
-    AccessDenied,
-    ApiError,
-    AuthenticationError,
-    BadRequest,
-    Conflict,
-    ContractError,
-    DownloadError,
-    InsufficientBalance,
-    LemonError,
-    NotFound,
-    PartlySaved,
-    PayloadTooLarge,
-    Problem,
-    RateLimited,
-    SaveError,
-    ServerError,
-    SessionMisuse,
-    SubmissionUnknown,
-    TaskCancelled,
-    TaskError,
-    TaskFailed,
-    TaskLost,
-    TaskTimeout,
-    TransportError,
-)
-from lemon_async.api.models import Model, StoredFile
-from lemon_async.api.requests import EditRequest, GenerateRequest, Source, VariationRequest
-from lemon_async.client.fanout import Outcome, Outcomes
-from lemon_async.client.image import Image
-from lemon_async.client.images import Images
-from lemon_async.client.money import Spent
-from lemon_async.client.progress import Progress
-from lemon_async.client.session import LemonSession
-from lemon_async.client.sheet import sheet
-from lemon_async.client.stream import ImageStream, PartialImage
-from lemon_async.client.task import ImageTask
-from lemon_async.client.transport import Timeouts
-from lemon_async.pace.retry import RetryPolicy
-from lemon_async.pace.schedule import PollPolicy
-from lemon_async.show.sheet import Sheet
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AccessDenied",
-    "ApiError",
-    "AuthenticationError",
-    "BadRequest",
-    "Conflict",
-    "ContractError",
-    "DownloadError",
-    "EditRequest",
-    "GenerateRequest",
-    "Image",
-    "ImageStream",
-    "ImageTask",
-    "Images",
-    "InsufficientBalance",
-    "LemonError",
-    "LemonSession",
-    "Model",
-    "NotFound",
-    "Outcome",
-    "Outcomes",
-    "PartialImage",
-    "PartlySaved",
-    "PayloadTooLarge",
-    "PollPolicy",
-    "Problem",
-    "Progress",
-    "RateLimited",
-    "RetryPolicy",
-    "SaveError",
-    "ServerError",
-    "SessionMisuse",
-    "Sheet",
-    "Source",
-    "Spent",
-    "StoredFile",
-    "SubmissionUnknown",
-    "TaskCancelled",
-    "TaskError",
-    "TaskFailed",
-    "TaskLost",
-    "TaskTimeout",
-    "Timeouts",
-    "TransportError",
-    "VariationRequest",
-    "__version__",
-    "sheet",
-]
+if TYPE_CHECKING:
+    from lemon_async._public import *  # noqa: F403 - its `__all__` says which
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when the first one is used.
+
+    The emulator's server, pytest and the start of the command need none of them, and aiohttp takes a moment: a command
+    that is interrupted in that moment must already be able to end without a traceback.
+    """
+    if name == "__all__" or not name.startswith("_"):
+        public = import_module("lemon_async._public")
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+    if name == "__version__":
+        return import_module("lemon_async._version").__version__
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*import_module("lemon_async._public").__all__]

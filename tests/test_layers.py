@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "client": {"api", "pace", "show"},
     "emulator": set(),
     "cli": {"api", "pace", "show", "client", "emulator"},
-    "": {"api", "pace", "show", "client", "cli"},  # the front door, and `python -m`
+    "": {"_public", "api", "pace", "show", "client", "cli"},  # the front door, and `python -m`
 }
 GROUND = {"_version"}  # imports nothing of ours
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random", "os", "logging"}
@@ -70,10 +70,21 @@ def test_pure_rooms_do_no_io_and_know_no_clock(path):
 
 def test_importing_the_package_loads_no_extra():
     """Users who never draw or type commands do not pay for them."""
-    code = "import lemon_async, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = modules_after("from lemon_async import LemonSession")
+    assert not loaded & {"PIL", "click", "tqdm", "pytest"}
+    assert "aiohttp" in loaded
+
+
+def test_importing_the_front_door_alone_loads_nothing():
+    """The start of the command and of every pytest run passes through it."""
+    assert not modules_after("import lemon_async; lemon_async.__version__") & {"aiohttp", "attrs", "asyncio"}
+
+
+def modules_after(statement):
+    """Return the top-level modules that a fresh interpreter has loaded after a statement."""
+    code = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(run.stdout.split()) & {"PIL", "click", "tqdm", "pytest"}
-    assert "aiohttp" in run.stdout.split()
+    return set(run.stdout.split())
 
 
 def test_files_stay_readable():

@@ -14,14 +14,15 @@ _RATIO = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")
 
 @attrs.frozen
 class Rule:
-    """What a value must be, in words that follow "must be", and in deed."""
+    """What a value must be, in words that follow "must be", and in deed; `values` if they are a closed list."""
 
     words: str
     accepts: Callable[[object], bool]
+    values: tuple[str, ...] = ()
 
 
 def _one_of(*values: str) -> Rule:
-    return Rule(f"one of {', '.join(values)}", lambda value: value in values)
+    return Rule(f"one of {', '.join(values)}", lambda value: value in values, values)
 
 
 def _whole(low: int, high: int) -> Rule:

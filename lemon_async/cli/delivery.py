@@ -11,10 +11,10 @@ import attrs
 from lemon_async.api.errors import LemonError, Problem
 from lemon_async.api.requests import Request
 from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
-from lemon_async.cli.output import json_text, plain
+from lemon_async.cli.output import STDOUT, Stdout, json_text, plain, stdout_problems
 from lemon_async.cli.preview import Preview
 from lemon_async.cli.records import failure_record, model_of, picture_record
-from lemon_async.cli.telling import complain, print_line, say_aside, tell_failure, tell_link
+from lemon_async.cli.telling import complain, note, print_line, say_aside, tell_failure, tell_link
 from lemon_async.client.fanout import Outcome
 from lemon_async.client.image import Image
 from lemon_async.client.images import Images
@@ -33,12 +33,16 @@ class Wishes:
     preview: str | None = None
     is_quiet: bool = False
 
-    def find_problems(self, *, jobs: int) -> tuple[Problem, ...]:
+    def find_problems(self, *, jobs: int, pictures: int) -> tuple[Problem, ...]:
         """Return why it cannot be so, as far as can be told without making folders."""
-        return (*Destination.find_problems(self.output, jobs=jobs), *sheet_problems(self.sheet, self.output))
+        if self.output == STDOUT:
+            found = stdout_problems(pictures=pictures)
+        else:
+            found = Destination.find_problems(self.output, jobs=jobs)
+        return (*found, *sheet_problems(self.sheet, self.output))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Delivery:
     """Hands results over.
 
@@ -48,13 +52,15 @@ class Delivery:
         as_json: Whether stdout gets JSON instead of paths.
         preview: The terminal that shows them, if one does.
         sheet: Where the page of all of them goes, if there is to be one.
+        has_reader: Whether lines can still be written to stdout: a pipe may have been closed.
     """
 
-    destination: Destination
+    destination: Destination | Stdout
     pick_up: str = ""
     as_json: bool = False
     preview: Preview | None = None
     sheet: Path | None = None
+    has_reader: bool = attrs.field(default=True, init=False)
 
     @classmethod
     def prepare(cls, wishes: Wishes, *, jobs: int, pick_up: str) -> Self:
@@ -63,11 +69,12 @@ class Delivery:
         Raises:
             ContractError: They cannot be written to.
         """
+        is_file = wishes.output != STDOUT
         return cls(
-            destination=Destination.prepare(wishes.output, jobs=jobs),
+            destination=Destination.prepare(wishes.output, jobs=jobs) if is_file else Stdout(),
             pick_up=pick_up,
             as_json=wishes.as_json,
-            preview=Preview.find(wishes.preview, environ),
+            preview=Preview.find(wishes.preview, environ) if is_file else None,
             sheet=prepare_sheet(wishes.sheet) if wishes.sheet else None,
         )
 
@@ -90,17 +97,17 @@ class Delivery:
         try:
             codes = await self.preview.drawn(path) if self.preview else None
         finally:  # the picture is there, whatever interrupts its drawing
-            is_told = print_line(line, about=path)
+            is_told = self._print(line, about=path)
         if self.preview and codes:
             self.preview.show(codes)
         return int(not is_told)
 
     def refused(self, error: Exception, request: Request | None, *, label: str, index: int) -> int:
         """Tell of a job that ended without pictures; return the exit code of the telling."""
-        tell_failure(error, label, self.pick_up)
+        tell_failure(error, label, self.pick_up, index=index)
         if not self.as_json:
             return 0
-        return int(not print_line(_json_line(failure_record(error, request, index=index)), about=label))
+        return int(not self._print(_json_line(failure_record(error, request, index=index)), about=label))
 
     async def write_sheet(self, outcomes: Sequence[Outcome]) -> int:
         """Write the page of what has ended, if there is to be one; return the exit code of that."""
@@ -121,7 +128,20 @@ class Delivery:
         if image.url:
             tell_link(image.url)
         if self.as_json:
-            print_line(_json_line(failure_record(error, request, index=index, url=image.url)), about=label)
+            self._print(_json_line(failure_record(error, request, index=index, url=image.url)), about=label)
+
+    def _print(self, line: str, *, about: object) -> bool:
+        """Print a line to stdout, or to stderr where stdout has the picture; return whether it did not fail."""
+        if isinstance(self.destination, Stdout):
+            if self.as_json:
+                say_aside(line)
+        elif self.has_reader:
+            try:
+                return print_line(line, about=about)
+            except BrokenPipeError:
+                self.has_reader = False
+                note("stdout was closed: nothing more is submitted; what was sold is still waited for and saved")
+        return True
 
 
 def _json_line(record: Mapping[str, Any]) -> str:

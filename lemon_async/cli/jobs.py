@@ -5,12 +5,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from operator import attrgetter
+from typing import Any, cast
 
 import attrs
 
 from lemon_async.api.errors import ContractError, SubmissionUnknown, TaskTimeout
 from lemon_async.api.requests import Request
 from lemon_async.cli.delivery import Delivery
+from lemon_async.cli.references import Reference
 from lemon_async.cli.telling import say_aside, tell_what_is_open
 from lemon_async.client.displays import chosen
 from lemon_async.client.fanout import Outcome
@@ -20,10 +22,11 @@ from lemon_async.client.progress import Reporter, Tally
 from lemon_async.client.session import LemonSession
 from lemon_async.client.task import ImageTask
 
-__all__ = ["Job", "exit_code_of", "run", "worst"]
+__all__ = ["BROKEN_PIPE", "Job", "exit_code_of", "run", "worst"]
 
+BROKEN_PIPE = 128 + 13  # what a shell shows of programs that SIGPIPE ends
 # From harmless to grave; a script should hear of the gravest.
-_GRAVITY = (0, 2, 1, 4, 3)
+_GRAVITY = (0, BROKEN_PIPE, 2, 1, 4, 3)
 _LONGEST_GOODBYE_S = 5.0
 
 
@@ -74,19 +77,19 @@ async def run(
         in_flight: Number of jobs that are out at once.
         has_bar: Whether a bar on stderr shows how far they are, if that is a terminal.
     """
-    batch = _Batch(delivery, total=len(jobs), has_bar=has_bar)
+    batch = _Batch(lemon, delivery, total=len(jobs), has_bar=has_bar)
     try:
         async with batch.shown():
             await batch.do(jobs, in_flight=in_flight)
     except asyncio.CancelledError:
-        left = tuple(dict.fromkeys([*batch.open, *lemon.pending]))
-        tell_what_is_open(left, delivery.pick_up)
-        mark_reported(left)  # with the command to run, which the session's warning could not name
+        tell_what_is_open(batch.open, delivery.pick_up)
+        mark_reported(batch.unsaved)  # with the command to run, which the session's warning could not name
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_GOODBYE_S):
                 await batch.finish(is_interrupted=True)
         raise
-    return worst([*batch.codes, await batch.finish()])
+    codes = [*batch.codes, await batch.finish()]
+    return worst(codes if delivery.has_reader else [BROKEN_PIPE, *codes])
 
 
 class _Batch:
@@ -96,18 +99,29 @@ class _Batch:
         codes: The exit codes of those that have.
     """
 
-    def __init__(self, delivery: Delivery, *, total: int, has_bar: bool) -> None:
+    def __init__(self, lemon: LemonSession, delivery: Delivery, *, total: int, has_bar: bool) -> None:
         self.codes: list[int] = []
-        self._sold: dict[ImageTask, None] = {}
+        self._lemon = lemon
+        self._starting: set[asyncio.Task[Any]] = set()
+        self._sold: dict[ImageTask, Job] = {}
         self._delivery = delivery
         self._outcomes: list[Outcome] = []
         self._tally = Tally()
         self._reporter = Reporter(chosen(has_bar), lambda: self._tally.progress(total))
 
     @property
-    def open(self) -> list[ImageTask]:
-        """Tasks that were sold, and whose pictures are not all saved."""
-        return [task for task in self._sold if not _is_saved(task._images)]
+    def unsaved(self) -> dict[ImageTask, Job | None]:
+        """Tasks that were sold, and whose pictures are not all saved, with their jobs as far as they are known."""
+        known = {**dict.fromkeys(self._lemon.pending), **self._sold}
+        return {task: job for task, job in known.items() if task.id is not None and not _is_saved(task._images)}
+
+    @property
+    def open(self) -> list[Reference]:
+        """The same, as the command takes them."""
+        return [
+            Reference.of(task.id or "", index=job.index, label=job.label) if job else Reference(task.id or "")
+            for task, job in self.unsaved.items()
+        ]
 
     @asynccontextmanager
     async def shown(self) -> AsyncGenerator[None, None]:
@@ -127,6 +141,9 @@ class _Batch:
         async def work() -> None:
             for place, job in rest:  # whoever has time takes the next one
                 await self._one(place, job)
+                if not self._delivery.has_reader:
+                    self._withdraw()
+                    return
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(in_flight, len(jobs))):
@@ -143,22 +160,39 @@ class _Batch:
             outcomes = [outcome for outcome in outcomes if outcome.error or _is_saved(outcome.images)]
         return await self._delivery.write_sheet(outcomes)
 
+    def _withdraw(self) -> None:
+        """Cancel the jobs that wait for their turn to be sent; none that may have been sold."""
+        for starting in self._starting:
+            if not self._lemon._engine.transport.is_sending(starting):
+                starting.cancel()
+
     async def _one(self, place: int, job: Job) -> None:
-        self._count(self._tally.begun)
         try:
-            task = await job.start()
+            task = await self._start(job)
         except Exception as error:  # noqa: BLE001 - one failure never ends the rest
             self.codes.append(self._failed(place, job, None, error))
             self._count(self._tally.refused)
             return
-        self._sold[task] = None
+        self._sold[task] = job
         self._count(self._tally.sold)
-        if job.label and not task.done:
+        if job.request and not task.done:
             say_aside(f"accepted as {task.id}")
         code = await self._end(place, job, task)
         self.codes.append(code)
         self._sold.pop(task, None)  # two jobs may be one task
         self._count(partial(self._tally.ended, is_failed=code != 0))
+
+    async def _start(self, job: Job) -> ImageTask:
+        this = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._count(self._tally.begun)
+        self._starting.add(this)
+        try:
+            return await job.start()
+        except asyncio.CancelledError:
+            self._count(self._tally.withdrawn)
+            raise
+        finally:
+            self._starting.discard(this)
 
     async def _end(self, place: int, job: Job, task: ImageTask) -> int:
         """Wait for what was sold, and save it."""

@@ -16,7 +16,7 @@ from lemon_async.api.urls import one_segment
 from lemon_async.cli import options
 from lemon_async.cli.destination import Destination
 from lemon_async.cli.jobs import exit_code_of, worst
-from lemon_async.cli.output import aligned, json_text, say
+from lemon_async.cli.output import STDOUT, aligned, json_text, say, stdout_problems, write_stdout
 from lemon_async.cli.running import Access, go, stop_at
 from lemon_async.cli.telling import complain
 from lemon_async.client.session import LemonSession
@@ -29,7 +29,7 @@ Work = Callable[[LemonSession], Awaitable[int]]
 
 
 @click.command()
-@click.argument("model", required=False, metavar="[ID]")
+@click.argument("model", required=False, metavar="[ID]", shell_complete=options.complete_models)
 @click.option("--recommended-for", help="`image`: the current shortlist, best first.")
 @click.option("--category", help="Only these, for instance image.")
 @click.option("--provider", help="Only the models of this provider.")
@@ -68,9 +68,14 @@ def files() -> None:
 
 
 @files.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=options.complete_files)
 @click.option("--purpose", default="vision", show_default=True, help="What the files are for: vision or user_data.")
-@click.option("-m", "--model", help="Whose edits will use them; the service's default is gpt-image-2.")
+@click.option(
+    "-m",
+    "--model",
+    shell_complete=partial(options.complete_models, operation="edit"),
+    help="Whose edits will use them; the service's default is gpt-image-2.",
+)
 @options.as_json
 @options.base_url
 @options.allow_http
@@ -127,11 +132,16 @@ def download(*, reference: str, output: str, **access: Any) -> None:
     """
 
     async def fetch(lemon: LemonSession) -> int:
-        destination = Destination.prepare(output, jobs=1)
-        say(await destination.write(await lemon.files.content(reference), reference))
+        destination = None if output == STDOUT else Destination.prepare(output, jobs=1)
+        content = await lemon.files.content(reference)
+        if destination is None:
+            await write_stdout(content)
+        else:
+            say(await destination.write(content, reference))
         return 0
 
-    problems = [*_id_problems([reference]), *Destination.find_problems(output, jobs=1)]
+    place = stdout_problems(pictures=1) if output == STDOUT else Destination.find_problems(output, jobs=1)
+    problems = [*_id_problems([reference]), *place]
     _go(Access(**access), fetch, problems)
 
 

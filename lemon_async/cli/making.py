@@ -2,7 +2,7 @@
 
 from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import click
@@ -15,19 +15,22 @@ from lemon_async.api.sources import unreadable
 from lemon_async.cli import options
 from lemon_async.cli.delivery import Delivery, Wishes
 from lemon_async.cli.jobs import Job, run
-from lemon_async.cli.prompts import read_prompts
-from lemon_async.cli.running import Access, go, stop_at
+from lemon_async.cli.prompts import STDIN, read_lines
+from lemon_async.cli.references import Reference
+from lemon_async.cli.running import Access, go, problems_of, stop_at
 from lemon_async.cli.telling import note
 from lemon_async.client.preparation import look
 from lemon_async.client.session import LemonSession
 from lemon_async.client.task import ImageTask
+from lemon_async.client.tokens import parse_reference
 
 __all__ = ["edit", "generate", "task"]
 
 Making = GenerateRequest | EditRequest
+Options = TypeVar("Options", Access, Wishes)
 
 
-@click.command(cls=options.ResultsCommand)
+@click.command()
 @options.making_options(GenerateRequest)
 def generate(**given: Any) -> None:
     """Make a picture for each PROMPT and save it.
@@ -37,18 +40,22 @@ def generate(**given: Any) -> None:
     _go(GenerateRequest, **given)
 
 
-@click.command(cls=options.ResultsCommand)
+@click.command()
 @click.option(
     "-i",
     "--image",
     multiple=True,
     required=True,
     metavar="IMAGE",
+    shell_complete=options.complete_files,
     help="A picture to start from, again for more: a file, an address, or the id of an uploaded file "
     "(./file-x is a file of that name).",
 )
 @click.option(
-    "--mask", metavar="FILE", help="A PNG as large as the first picture, transparent where that is to be edited."
+    "--mask",
+    metavar="FILE",
+    shell_complete=options.complete_files,
+    help="A PNG as large as the first picture, transparent where that is to be edited.",
 )
 @options.making_options(EditRequest)
 def edit(**given: Any) -> None:
@@ -59,63 +66,76 @@ def edit(**given: Any) -> None:
     _go(EditRequest, **given)
 
 
-@click.command(cls=options.ResultsCommand)
-@click.argument("reference", metavar="ID")
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="ID...")
 @options.results
 @options.base_url
 @options.allow_http
-@options.deadline
-def task(*, reference: str, base_url: str | None, allow_http: frozenset[str], deadline: float, **wished: Any) -> None:
-    """Wait for the task ID (or resume token) and save its pictures.
+@options.pacing
+def task(*, words: Sequence[str], **given: Any) -> None:
+    """Wait for each task ID (or resume token) and save its pictures; - reads more of them from stdin.
 
-    Spends nothing: the task was paid for when it was submitted.
+    ID:INDEX:NAME gives its pictures the number and the name that they were to have: an interrupted command prints
+    its tasks so. Spends nothing: a task was paid for when it was submitted.
     """
-    access = Access(base_url=base_url, allow_http=allow_http, deadline_s=deadline)
-    wishes = Wishes(**wished)
+    access, wishes = _taken(Access, given), _taken(Wishes, given)
 
-    async def work() -> int:
-        stop_at([*wishes.find_problems(jobs=1), *access.problems()])
-        delivery = Delivery.prepare(wishes, jobs=1, pick_up=access.pick_up(wishes.output))
-        async with access.open() as lemon:
-
-            async def resume() -> ImageTask:
-                return lemon.task(reference)
-
-            return await run(lemon, [Job("", resume)], delivery, has_bar=not wishes.is_quiet)
+    def work() -> Coroutine[Any, Any, int]:
+        read, problems = read_lines(STDIN if STDIN in words else None, option="ID", noun="task")
+        once = dict.fromkeys(word for word in (*words, *read) if word != STDIN)
+        return _pick_up(access, wishes, [Reference.parse(word) for word in once], problems)
 
     go(work)
+
+
+async def _pick_up(access: Access, wishes: Wishes, references: Sequence[Reference], problems: Sequence[Problem]) -> int:
+    """Save the pictures of tasks; everything that is wrong with the command is told before anything is sent."""
+    wrong = (
+        Problem(f"task {reference.task!r}", problem.message)
+        for reference in references
+        for problem in problems_of(partial(parse_reference, reference.task))
+    )
+    number = len(references)
+    stop_at((*problems, *wrong, *wishes.find_problems(jobs=number, pictures=number), *access.problems()))
+    delivery = Delivery.prepare(wishes, jobs=number, pick_up=access.pick_up(wishes.output))
+    async with access.open() as lemon:
+
+        async def resume(reference: str) -> ImageTask:
+            return lemon.task(reference)
+
+        jobs = [
+            Job(reference.name, partial(resume, reference.task), place if reference.index is None else reference.index)
+            for place, reference in enumerate(references)
+        ]
+        return await run(lemon, jobs, delivery, in_flight=number, has_bar=not wishes.is_quiet)
 
 
 def _go(kind: type[Making], *, prompts: Sequence[str], prompts_file: str | None, **given: Any) -> None:
     if not prompts and prompts_file is None:
         raise click.UsageError("Missing argument 'PROMPT...', or --prompts FILE.")
-    wishes = Wishes(**{name: given.pop(name) for name in attrs.fields_dict(Wishes)})
+    access, wishes = _taken(Access, given), _taken(Wishes, given)
 
     def work() -> Coroutine[Any, Any, int]:
         # Before there is an event loop, whose Ctrl-C would not end the reading.
-        read, problems = read_prompts(prompts_file) if prompts_file is not None else ((), ())
-        return _make(kind, wishes, prompts=(*prompts, *read), problems=problems, **given)
+        read, problems = read_lines(prompts_file, option="--prompts", noun="prompt")
+        return _make(kind, access, wishes, prompts=(*prompts, *read), problems=problems, **given)
 
     go(work)
 
 
 async def _make(
     kind: type[Making],
+    access: Access,
     wishes: Wishes,
     *,
     prompts: Sequence[str],
     problems: Sequence[Problem],
     extra: Sequence[str],
     no_check: bool,
-    is_emulated: bool,
-    base_url: str | None,
-    allow_http: frozenset[str],
-    deadline: float,
     in_flight: int,
     **fields: Any,
 ) -> int:
     """Make and save pictures; everything that is wrong with the command is told before anything is sent."""
-    access = Access(base_url=base_url, allow_http=allow_http, deadline_s=deadline, is_emulated=is_emulated)
     pairs = [pair.partition("=") for pair in extra]
     unknown = {name: _value(value) for name, equals, value in pairs if name and equals}
     # Without a prompt there is a problem already; what else is wrong is told beside it.
@@ -125,7 +145,7 @@ async def _make(
             *problems,
             *_pair_problems(extra),
             *_request_problems(requests, is_checked=not no_check),
-            *wishes.find_problems(jobs=len(requests)),
+            *wishes.find_problems(jobs=len(requests), pictures=sum(request.n or 1 for request in requests)),
             *access.problems(),
         ]
     )
@@ -134,6 +154,11 @@ async def _make(
     async with access.open() as lemon:
         jobs = [_job(lemon, place, request, is_checked=not no_check) for place, request in enumerate(sendable)]
         return await run(lemon, jobs, delivery, in_flight=in_flight, has_bar=not wishes.is_quiet)
+
+
+def _taken(kind: type[Options], given: dict[str, Any]) -> Options:
+    """Take the options that a class has fields for."""
+    return kind(**{name: given.pop(name) for name in attrs.fields_dict(kind) if name in given})
 
 
 def _job(lemon: LemonSession, place: int, request: Making, *, is_checked: bool) -> Job:

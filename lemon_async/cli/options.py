@@ -1,11 +1,14 @@
 """Options that commands share, and those that the fields of a request become."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any, TypeVar, get_type_hints
 
 import click
+from click.shell_completion import CompletionItem
 
-from lemon_async.api.families import FAMILIES, families_with
+from lemon_async.api.families import FAMILIES, families_with, family_of
 from lemon_async.api.fields import RULES
 from lemon_async.api.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
 from lemon_async.cli.preview import AUTO
@@ -13,15 +16,16 @@ from lemon_async.client.settings import BASE_URL_VARIABLE
 from lemon_async.show.terminal import PROTOCOLS
 
 __all__ = [
-    "ResultsCommand",
     "allow_http",
     "as_json",
     "base_url",
-    "deadline",
+    "complete_files",
+    "complete_models",
     "emulated",
     "field_help",
     "making_options",
     "output",
+    "pacing",
     "results",
 ]
 
@@ -40,15 +44,30 @@ _MEANINGS = {
 
 Decorator = Callable[[Any], Any]
 
+
+def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Let the shell complete the name of a file."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_models(
+    _: click.Context, __: click.Parameter, incomplete: str, *, operation: str = "generate"
+) -> list[str]:
+    """Complete the ids of the models that are documented for an operation."""
+    ids = (id_ for family in FAMILIES if operation in family.operations for id_ in family.ids)
+    return [id_ for id_ in ids if id_.startswith(incomplete) and not id_.endswith("*")]
+
+
 output: Decorator = click.option(
     "-o",
     "output",
     default=".",
     metavar="PATH",
     show_default="this folder",
+    shell_complete=complete_files,
     help="A file, a folder for pictures under free names, or a template of names such as 'out/{index:03}-{slug}' "
     "(also model, task_id, created, format, width, height; the suffix comes from the bytes); "
-    "tried before anything is sent.",
+    "tried before anything is sent. - writes one picture to stdout.",
 )
 base_url: Decorator = click.option(
     "--base-url", help=f"URL of the API, the part before /v1; by default {BASE_URL_VARIABLE} or the service."
@@ -60,8 +79,25 @@ allow_http: Decorator = click.option(
     callback=lambda _context, _option, hosts: frozenset(hosts),
     help="Permit http without encryption to this host, or host and port, in --base-url and in links; repeatable.",
 )
-deadline: Decorator = click.option(
-    "--deadline", type=float, default=900.0, show_default=True, metavar="SECONDS", help="Longest wait for a task."
+# How a session is used; see `running.Access`.
+_PACING: tuple[Decorator, ...] = (
+    click.option(
+        "--requests-per-minute",
+        type=click.IntRange(1),
+        metavar="NUMBER",
+        help="What the account allows, for all requests together; learned by default.",
+    ),
+    click.option("--poll-min-gap", "min_gap_s", type=float, metavar="SECONDS", help="No task is polled more often."),
+    click.option("--poll-max-gap", "max_gap_s", type=float, metavar="SECONDS", help="No task is polled less often."),
+    click.option(
+        "--deadline",
+        "deadline_s",
+        type=float,
+        default=900.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Longest wait for a task.",
+    ),
 )
 emulated: Decorator = click.option(
     "--emulator", "is_emulated", is_flag=True, help="No key, no network, no money, drawn pictures."
@@ -75,6 +111,7 @@ _RESULTS: tuple[Decorator, ...] = (
     click.option(
         "--sheet",
         metavar="FILE.html",
+        shell_complete=complete_files,
         help="Write a page that shows all pictures and failures with their facts, at the end.",
     ),
     click.option(
@@ -88,30 +125,21 @@ _RESULTS: tuple[Decorator, ...] = (
         type=click.Choice(_PREVIEWS),
         is_flag=False,
         flag_value=AUTO,
-        help="Show each picture in the terminal; auto finds out how. Nothing goes into a pipe.",
+        help="Show each picture in the terminal; auto finds out how, and is meant if no value follows "
+        "(before a prompt: --preview=auto). Nothing goes into a pipe.",
     ),
     click.option("--no-progress", "is_quiet", is_flag=True, help="No bar on the terminal."),
 )
 
 
-class ResultsCommand(click.Command):
-    """A command whose `--preview` takes no value but its own: what follows it may be a prompt."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the words of the command line apart."""
-        return super().parse_args(ctx, list(_with_values(args)))
-
-
-def _with_values(words: Sequence[str]) -> Iterator[str]:
-    is_over = False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        is_over = is_over or word == "--"
-        yield f"--preview={AUTO}" if word == "--preview" and following not in _PREVIEWS and not is_over else word
-
-
 def results(command: C) -> C:
     """Give a command the options that say what becomes of its results; see `delivery.Wishes`."""
     return _decorated(command, _RESULTS)
+
+
+def pacing(command: C) -> C:
+    """Give a command the options that say how fast requests and polls go; see `running.Access`."""
+    return _decorated(command, _PACING)
 
 
 def _decorated(command: C, decorators: Sequence[Decorator]) -> C:
@@ -138,9 +166,18 @@ def making_options(kind: type[Any]) -> Callable[[C], C]:
     """Return a decorator: what commands have in common that make pictures, and every field of the kind of request."""
     shared = (
         click.argument("prompts", nargs=-1, metavar="[PROMPT]..."),
-        click.option("-m", "--model", help=f"Model id; the service's default is {kind.default_model}."),
         click.option(
-            "--prompts", "prompts_file", metavar="FILE", help="A prompt in each line of FILE, too; - for stdin."
+            "-m",
+            "--model",
+            shell_complete=partial(complete_models, operation=kind.operation),
+            help=f"Model id; the service's default is {kind.default_model}.",
+        ),
+        click.option(
+            "--prompts",
+            "prompts_file",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="A prompt in each line of FILE, too; - for stdin.",
         ),
         *_RESULTS,
         *(_field_option(kind, name) for name in _names(kind)),
@@ -149,7 +186,7 @@ def making_options(kind: type[Any]) -> Callable[[C], C]:
         emulated,
         base_url,
         allow_http,
-        deadline,
+        *_PACING,
         click.option(
             "--in-flight", type=click.IntRange(1), default=100, show_default=True, help="Number of jobs out at once."
         ),
@@ -173,8 +210,24 @@ def _field_option(kind: type[Any], name: str) -> Callable[[C], C]:
         # A flag has no values to tell: only in which families it is.
         words = meaning + words[words.index(" (") :] if is_flag else f"{meaning}: {words}"
     return click.option(
-        flag, name, type=hint if hint in {bool, int} else str, is_flag=is_flag, default=None, help=f"{words}."
+        flag,
+        name,
+        type=hint if hint in {bool, int} else str,
+        is_flag=is_flag,
+        default=None,
+        shell_complete=None if is_flag else partial(_complete_values, name=name, operation=kind.operation),
+        help=f"{words}.",
     )
+
+
+def _complete_values(
+    ctx: click.Context, _: click.Parameter, incomplete: str, *, name: str, operation: str
+) -> list[str]:
+    """Complete a field whose values are a closed list: that of the model, or else that of every family."""
+    family = family_of(ctx.params.get("model"))
+    families = [family] if family else [family for family in FAMILIES if operation in family.operations]
+    values = (family.values.get(name, RULES[name].values) for family in families if name in family.fields)
+    return [value for value in dict.fromkeys(chain.from_iterable(values)) if value.startswith(incomplete)]
 
 
 def _with_names(text: str, names: list[str]) -> str:

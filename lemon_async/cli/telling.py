@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from lemon_async.api.errors import TaskTimeout
 from lemon_async.api.quoting import told
-from lemon_async.cli.output import plain
-from lemon_async.client.task import ImageTask
+from lemon_async.cli.output import encodable, plain
+from lemon_async.cli.references import Reference
 
 __all__ = ["Notes", "complain", "note", "print_line", "say_aside", "tell_failure", "tell_link", "tell_what_is_open"]
 
@@ -50,22 +50,36 @@ def say_aside(text: str) -> None:
 
 
 def print_line(text: str, *, about: object) -> bool:
-    """Print a line to stdout, and tell whether that worked; if not, what it is about is said on stderr."""
+    """Print a line to stdout and return whether that worked; if not, an error on stderr says what it is about.
+
+    Raises:
+        BrokenPipeError: The reader of stdout has gone.
+    """
     try:
         _write(text, sys.stdout)
+    except BrokenPipeError:
+        raise
     except _UNHEARD as error:  # not the other jobs' failure
         complain(error, str(about))
         return False
     return True
 
 
-def tell_failure(error: Exception, label: str, pick_up: str) -> None:
-    """Say what went wrong; of a task that is not over, what a shell can do about it, instead of what Python can."""
+def tell_failure(error: Exception, label: str, pick_up: str, *, index: int = 0) -> None:
+    """Say what went wrong; of a task that is not over, what a shell can do about it, instead of what Python can.
+
+    Args:
+        error: What went wrong.
+        label: What the job is called.
+        pick_up: The command that picks a task up again, without its reference; empty when there is none.
+        index: The place of the first picture of the job.
+    """
     if not isinstance(error, TaskTimeout):
         complain(error, label)
         return
     state = f"is not finished: {error.reason}. It may still finish and be billed"
-    advice = f"; to pick it up again: {pick_up} {shlex.quote(error.task_id or '')}" if pick_up else ""
+    reference = Reference.of(error.task_id or "", index=index, label=label)
+    advice = f"; to pick it up again: {_command(pick_up, [reference])}" if pick_up else ""
     say_aside(f"error: {_prefix(label)}task {error.task_id} {state}{advice}")
 
 
@@ -74,22 +88,28 @@ def tell_link(url: str) -> None:
     say_aside(f"the picture is paid for; its link, good for some hours: {url}")
 
 
-def tell_what_is_open(pending: Iterable[ImageTask], pick_up: str) -> None:
+def tell_what_is_open(pending: Sequence[Reference], pick_up: str) -> None:
     """Say what goes on after an interruption, and with which command it is picked up again, if there is one."""
-    ids = [plain(task.id) for task in pending if task.id is not None]
-    if ids and pick_up:
+    if pending and pick_up:
         say_aside("interrupted; these tasks go on and are billed. To pick them up again:")
-        for task_id in ids:
-            say_aside(f"  {pick_up} {shlex.quote(task_id)}")
-    elif ids:
-        say_aside(f"interrupted; the emulator ends with this command, and with it: {' '.join(ids)}")
+        say_aside(f"  {_command(pick_up, pending)}")
+    elif pending:
+        ids = " ".join(reference.task for reference in pending)
+        say_aside(f"interrupted; the emulator ends with this command, and with it: {ids}")
+
+
+def _command(pick_up: str, references: Sequence[Reference]) -> str:
+    words = [str(reference) for reference in references]
+    if any(word.startswith("-") for word in words):
+        words.insert(0, "--")
+    return f"{pick_up} {shlex.join(words)}"
 
 
 def _write(text: str, stream: TextIO | None) -> None:
     """Write a line around the bar, which a plain write would run into."""
     if stream is None:  # closed before the start; tqdm would take stdout instead
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    tqdm.write(text, file=stream)
+    tqdm.write(encodable(text, stream), file=stream)
     stream.flush()
 
 

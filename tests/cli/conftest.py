@@ -43,15 +43,13 @@ async def emulator():
 
 @pytest.fixture
 def lemon(emulator):
-    """Run the command as a user of the emulator does, in a thread, because it brings an event loop of its own.
+    """Run the command with exactly these words, in a thread, because it brings an event loop of its own.
 
-    Used as `result = await lemon("generate", "a cat")`.
+    Used as `result = await lemon("generate", "a cat")`; key and address come from the environment.
     """
 
     async def run(*words, **environment):
-        number = 2 if words[0] == "files" else 1  # words of the command
-        words = [*words[:number], "--base-url", emulator.base_url, *words[number:]]
-        environment = {KEY_VARIABLE: emulator.api_key, **environment}
+        environment = {KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url, **environment}
         return await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
 
     return run

@@ -33,8 +33,9 @@ def wait_for_models(port, key):
     return False
 
 
-def test_emulator_serves_until_it_is_interrupted(interruptible):
-    """Interrupted from a thread, as Ctrl-C does it; the exit code is the usual one."""
+@pytest.mark.parametrize("place", ["file", "environment"])
+def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place):
+    """Interrupted from a thread, as Ctrl-C does it. A key of the user's own is accepted and never printed."""
     port = free_port()
 
     def use_and_interrupt():
@@ -43,11 +44,45 @@ def test_emulator_serves_until_it_is_interrupted(interruptible):
 
     user = threading.Thread(target=use_and_interrupt)
     user.start()
-    result = CliRunner().invoke(cli, ["emulator", "--port", str(port), "--api-key", "sk-mine"])
+    (tmp_path / "key").write_text("sk-mine\n")
+    words = ["--api-key-file", "key"] if place == "file" else []
+    environment = {KEY_VARIABLE: "sk-other" if place == "file" else "sk-mine"}
+    result = CliRunner().invoke(cli, ["emulator", "--port", str(port), *words], env=environment)
     user.join()
     assert result.exit_code == 130
-    assert result.stdout == f"{BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n{KEY_VARIABLE}=sk-mine\n"
+    assert result.stdout == f"{BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n"
     assert result.stderr == "serving the emulated API; Ctrl-C ends it, and it forgets its tasks\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "--api-key-file: cannot read 'key': [Errno 2] No such file or directory"),
+        (b"\xff\xfe", "--api-key-file: cannot read 'key': 'utf-8' codec"),
+        (b"\n", "--api-key-file: "),
+        (b"sk-two words", "--api-key-file: holds a character that no key has"),
+    ],
+    ids=["none", "binary", "blank", "two words"],
+)
+def test_emulator_without_a_key_in_the_file_is_a_wrong_command_that_quotes_no_key(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    result = CliRunner().invoke(cli, ["emulator", "--api-key-file", "key"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {words}")
+    assert "sk-two" not in result.stderr
+
+
+def test_no_secret_is_taken_from_a_command_line():
+    """Other users of the machine see it there, and so does the history of the shell."""
+    options = [
+        (option.opts, option.metavar)
+        for group in (cli, cli.commands["files"])
+        for command in group.commands.values()
+        for option in command.params
+        if any("key" in name or "secret" in name or "token" in name for name in option.opts)
+    ]
+    assert options == [(["--api-key-file"], "FILE")]
 
 
 def test_emulator_on_a_port_that_is_taken_says_so():

@@ -152,12 +152,13 @@ async def test_unfinished_task_is_told_with_the_command_that_picks_it_up(emulato
     emulator.fault("submit", Stuck())
     polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=0.03)
     async with LemonSession(emulator.api_key, base_url=emulator.base_url, polling=polling) as session:
-        job = Job("a cat", partial(session.submit, "a cat", model="flux-pro"))
+        job = Job("a cat", partial(session.submit, "a cat", model="flux-pro"), 7)
         assert await run(session, [job], delivery(pick_up=pick_up)) == 4
-    err = capsys.readouterr().err.splitlines()
-    assert err[1].startswith("error: a cat: task ldtask_")
-    assert "session.task" not in err[1]  # that is advice for Python
-    assert (f"; to pick it up again: {PICK_UP} ldtask_" in err[1]) is bool(pick_up)
+    (err,) = capsys.readouterr().err.splitlines()
+    assert err.startswith("error: a cat: task ldtask_")
+    assert "session.task" not in err  # that is advice for Python
+    assert (f"; to pick it up again: {PICK_UP} ldtask_" in err) is bool(pick_up)
+    assert err.endswith(":7:a-cat") is bool(pick_up)
 
 
 async def test_picture_that_cannot_be_fetched_is_told_with_its_link(session, delivery, jobs, emulator, capsys):
@@ -299,13 +300,9 @@ class BrokenOutput(io.StringIO):
         return super().write(text)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [BrokenPipeError(errno.EPIPE, "Broken pipe"), UnicodeEncodeError("ascii", "猫", 0, 1, "ordinal not in range(128)")],
-    ids=["closed pipe", "no such character"],
-)
-async def test_path_that_cannot_be_printed_ends_no_other_job(jobs, delivery, folder, emulator, capsys, error):
-    """`lemon-async generate ... | head -1` does not cancel what is paid for already."""
+async def test_path_that_cannot_be_printed_ends_no_other_job(jobs, delivery, folder, emulator, capsys):
+    """As with `lemon-async generate ... > list`, on a full disk."""
+    error = OSError(errno.ENOSPC, "No space left on device")
     with contextlib.redirect_stdout(BrokenOutput(error)):
         assert await run(jobs.session, jobs("a cat", "a dog"), delivery()) == 1
     assert names(folder) == ["a-cat.png", "a-dog.png"]
@@ -313,6 +310,60 @@ async def test_path_that_cannot_be_printed_ends_no_other_job(jobs, delivery, fol
     err = capsys.readouterr().err
     assert all(f"error: {folder}/{name}.png: {error}" in err for name in ("a-cat", "a-dog"))
     assert "paid for" not in err
+
+
+async def test_path_that_stdout_has_no_characters_for_is_escaped(session, delivery, jobs, folder, capsys):
+    """Neither the picture nor its line is lost."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with contextlib.redirect_stdout(output):
+        assert await run(session, jobs("猫"), delivery()) == 0
+    assert output.buffer.getvalue() == f"{folder}/\\u732b.png\n".encode()
+    assert names(folder) == ["猫.png"]
+    assert "error" not in capsys.readouterr().err
+
+
+CLOSED = "note: stdout was closed: nothing more is submitted; what was sold is still waited for and saved\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_nothing_more_is_submitted_once_the_reader_of_stdout_has_gone(
+    jobs, delivery, folder, emulator, capsys, as_json
+):
+    """As with `lemon-async generate ... | head -1`: what was sold is saved, and there is one message for all of it."""
+    with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
+        prompts = ("a", "b", "c", "d")
+        assert await run(jobs.session, jobs(*prompts), delivery(as_json=as_json), in_flight=2) == 141
+    assert names(folder) == ["a.png", "b.png"]
+    assert emulator.ledger.settled == {"a": 1, "b": 1}
+    err = capsys.readouterr().err
+    assert err.count("stdout was closed") == 1
+    assert [line for line in err.splitlines(keepends=True) if "accepted" not in line] == [CLOSED]
+
+
+async def test_failures_that_cannot_be_printed_end_the_submitting_too(jobs, delivery, emulator, capsys):
+    """The exit code is that of the failure, which is graver."""
+    emulator.fault("submit", Status(402))
+    with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
+        assert await run(jobs.session, jobs("a", "b", "c"), delivery(as_json=True), in_flight=1) == 1
+    assert len(emulator.requests) == 1
+    assert CLOSED in capsys.readouterr().err
+
+
+async def test_requests_that_wait_for_the_rate_limit_are_withdrawn_when_the_reader_has_gone(
+    delivery, emulator, folder, capsys
+):
+    """All are out at once, and the account allows one a second; only what was sent is bought."""
+    polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
+    async with LemonSession(
+        emulator.api_key, base_url=emulator.base_url, polling=polling, requests_per_minute=1
+    ) as session:
+        with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
+            async with asyncio.timeout(5):
+                assert await run(session, Jobs(session)("a", "b", "c", model="dall-e-3"), delivery()) == 141
+        assert session.unknown_submissions == ()
+    assert len(emulator.ledger.settled) == 1
+    assert len(names(folder)) == 1
+    assert CLOSED in capsys.readouterr().err
 
 
 async def test_stderr_that_nobody_reads_costs_no_picture(jobs, delivery, folder, emulator, capsys):
@@ -348,7 +399,7 @@ async def test_interrupted_jobs_are_listed_with_the_command_that_picks_them_up(
     if pick_up:
         assert told.splitlines() == [
             "these tasks go on and are billed. To pick them up again:",
-            *(f"  lemon-async task -o . {task_id}" for task_id in ids),
+            f"  lemon-async task -o . {ids[0]}:0:a-cat {ids[1]}:1:a-dog",
         ]
     else:
         assert told == f"the emulator ends with this command, and with it: {' '.join(ids)}\n"

@@ -9,7 +9,11 @@ import pytest
 
 from lemon_async.api.errors import Problem
 from lemon_async.cli import prompts
-from lemon_async.cli.prompts import read_prompts
+from lemon_async.cli.prompts import read_lines
+
+
+def read_prompts(source):
+    return read_lines(source, option="--prompts", noun="prompt")
 
 
 class Stdin:

@@ -209,7 +209,7 @@ async def test_jobs_run_one_after_the_other_if_asked(lemon, emulator):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--preview", "a cat"],
+        ["--preview=auto", "a cat"],
         ["a cat", "--preview"],
         ["--preview", "kitty", "a cat"],
         ["--preview=sixel", "a cat"],

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from lemon_async import TaskFailed, TaskTimeout, TransportError
+from lemon_async.cli.references import Reference
 from lemon_async.cli.telling import (
     Notes,
     complain,
@@ -53,14 +54,19 @@ def test_line_goes_to_stdout(capsys):
             TaskTimeout(reason="15 min are over", task=Task("ld task")),
             (
                 "error: a cat: task ld task is not finished: 15 min are over. It may still finish and be billed"
-                "; to pick it up again: lemon-async task 'ld task'\n"
+                "; to pick it up again: lemon-async task 'ld task:3:a-cat'\n"
             ),
         ),
     ],
 )
 def test_failure_is_told_with_what_a_shell_can_do(capsys, error, words):
-    tell_failure(error, "a cat", "lemon-async task")
+    tell_failure(error, "a cat", "lemon-async task", index=3)
     assert capsys.readouterr().err == words
+
+
+def test_task_whose_id_looks_like_an_option_is_none_when_it_is_picked_up(capsys):
+    tell_what_is_open([Reference("ldtask_1"), Reference("-o/etc/passwd", 1)], "lemon-async task")
+    assert capsys.readouterr().err.splitlines()[1] == "  lemon-async task -- ldtask_1 -o/etc/passwd:1"
 
 
 def test_link_of_what_was_paid_for_is_told(capsys):
@@ -72,9 +78,7 @@ def test_link_of_what_was_paid_for_is_told(capsys):
 
 @pytest.mark.parametrize("pick_up", ["lemon-async task", ""])
 def test_nothing_open_is_nothing_to_tell(capsys, pick_up):
-    """What was answered inline has no id to be picked up by."""
     tell_what_is_open([], pick_up)
-    tell_what_is_open([Task(None)], pick_up)
     assert capsys.readouterr().err == ""
 
 
@@ -109,12 +113,18 @@ def test_telling_that_nobody_can_hear_harms_nothing(capsys, stderr):
         complain(KeyError(), "a cat")
         tell_failure(TaskTimeout(reason="r"), "a cat", "lemon-async task")
         tell_link("https://cdn.test/1.png")
-        tell_what_is_open([Task("ldtask_1")], "lemon-async task")
+        tell_what_is_open([Reference("ldtask_1")], "lemon-async task")
         Notes().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again", (), None))
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("stdout", BROKEN.values(), ids=BROKEN)
+def test_reader_of_stdout_that_has_gone_is_the_business_of_the_caller(capsys):
+    with contextlib.redirect_stdout(BROKEN["closed pipe"]), pytest.raises(BrokenPipeError):
+        print_line("out/cat.png", about="cat.png")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("stdout", [BROKEN[name] for name in BROKEN if name != "closed pipe"])
 def test_line_that_nobody_can_read_is_told_on_stderr(capsys, stdout):
     with contextlib.redirect_stdout(stdout):
         assert not print_line("out/cat.png", about="cat.png")
