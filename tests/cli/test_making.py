@@ -215,7 +215,7 @@ async def test_plain_http_needs_a_host_that_is_named(tmp_path):
         refused = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
         assert refused.exit_code == 2
         assert "allow_http={'0.0.0.0'}" in refused.stderr
-        words += ["--allow-http", "0.0.0.0"]
+        words += ["--allow-http", "0.0.0.0", "--poll-min-gap", "0.01", "--poll-max-gap", "0.02"]
         result = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
     assert result.exit_code == 0, result.stderr
     assert len(list(tmp_path.iterdir())) == 1
