@@ -143,7 +143,7 @@ async def test_body_above_a_mebibyte_is_refused(client):
     assert (answer.status, answer.json["error"]["code"]) == (413, "payload_too_large")
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b'{"prompt": "p"}'), b"no gzip at all"])
+@pytest.mark.parametrize("body", [gzip.compress(b'{"prompt": "p"}', mtime=0), b"no gzip at all"])
 async def test_compressed_body_is_not_unpacked(client, body):
     headers = {"Content-Encoding": "gzip"}
     answer = await client.ask("POST", GENERATIONS, data=body, headers=headers)
