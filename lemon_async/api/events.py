@@ -171,7 +171,7 @@ class Failed:
 
 @attrs.frozen
 class Unclear:
-    """Something in between reported an error: whether the job was sold, or is still at work, is unknown."""
+    """A gateway reported an error: whether the job was sold, or is still under way, is unknown."""
 
     reason: str
 

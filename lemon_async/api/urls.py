@@ -90,7 +90,7 @@ def parse_http_hosts(value: object) -> frozenset[str]:
 
 
 def is_named(host: str, port: int | None, http_hosts: AbstractSet[str]) -> bool:
-    """Tell whether plain http is permitted to a host at a port."""
+    """Return whether plain http is permitted to a host at a port."""
     name = _bracketed(host.lower())
     return not http_hosts.isdisjoint({name, f"{name}:{port}"})
 
@@ -253,7 +253,7 @@ def _http_host(entry: object) -> str:
 
 
 def _climbs(path: str) -> bool:
-    """Tell whether a path holds `.` or `..` segments, in plain or percent-encoded up to three times.
+    """Return whether a path holds `.` or `..` segments, in plain or percent-encoded up to three times.
 
     Some servers cut a segment at ";" before they look at it.
     """

@@ -40,7 +40,7 @@ def cli() -> None:
     "--api-key-file",
     metavar="FILE",
     shell_complete=options.complete_files,
-    help=f"The key to accept stands in FILE; by default {KEY_VARIABLE}, or else one is made up.",
+    help=f"FILE holds the key to accept; by default that of {KEY_VARIABLE}, or else a new one.",
 )
 @click.option("--fetch-remote", is_flag=True, help="Fetch pictures behind public addresses, as the service does.")
 def emulator(*, port: int, speed: float, api_key_file: str | None, fetch_remote: bool) -> None:

@@ -89,7 +89,7 @@ def task(*, words: Sequence[str], **given: Any) -> None:
 
 
 async def _pick_up(access: Access, wishes: Wishes, references: Sequence[Reference], problems: Sequence[Problem]) -> int:
-    """Save the pictures of tasks; everything that is wrong with the command is told before anything is sent."""
+    """Save the pictures of tasks; everything that is wrong with the command is reported before anything is sent."""
     wrong = (
         Problem(f"task {reference.task!r}", problem.message)
         for reference in references

@@ -125,8 +125,8 @@ _RESULTS: tuple[Decorator, ...] = (
         type=click.Choice(_PREVIEWS),
         is_flag=False,
         flag_value=AUTO,
-        help="Show each picture in the terminal; auto finds out how, and is meant if no value follows "
-        "(before a prompt: --preview=auto). Nothing goes into a pipe.",
+        help="Show each picture in the terminal; auto, the default value, detects the protocol "
+        "(before a prompt, write --preview=auto). Nothing goes into a pipe.",
     ),
     click.option("--no-progress", "is_quiet", is_flag=True, help="No bar on the terminal."),
 )

@@ -94,7 +94,7 @@ def stdout_problems(*, pictures: int) -> tuple[Problem, ...]:
 
 
 async def write_stdout(content: bytes) -> None:
-    """Write bytes to stdout; cancelling leaves a reader that takes its time.
+    """Write bytes to stdout; cancelling does not wait for a slow reader.
 
     Raises:
         OSError: They cannot be written.

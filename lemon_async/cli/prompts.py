@@ -15,7 +15,7 @@ _MOST_BYTES = 64 * 2**20
 def read_lines(source: str | None, *, option: str, noun: str) -> tuple[Sequence[str], tuple[Problem, ...]]:
     """Return the lines of a file, without blank ones and outer spaces, and what is wrong with it; blocks.
 
-    All are read before anything is sent, so that all that is wrong with them is told before.
+    All are read before anything is sent, so that everything wrong with them is reported first.
 
     Args:
         source: The name of a file; `-` is stdin, and `None` has no lines.

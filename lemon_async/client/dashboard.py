@@ -8,7 +8,7 @@ from lemon_async.show.html import facts_table
 
 __all__ = ["line", "table"]
 
-_MOST = 6
+_MOST_LISTED = 6
 
 
 def line(engine: Engine) -> str:
@@ -55,7 +55,7 @@ def _names(engine: Engine) -> str:
 
 
 def _few(words: Sequence[str]) -> str:
-    return ", ".join([*words[:_MOST], "…"] if len(words) > _MOST else words)
+    return ", ".join([*words[:_MOST_LISTED], "…"] if len(words) > _MOST_LISTED else words)
 
 
 def _under_way(engine: Engine) -> str:

@@ -77,7 +77,7 @@ class Downloads:
         return len(self._links.open_answers)
 
     def can_follow(self, url: str) -> bool:
-        """Tell whether a link may be followed; the address alone is looked at."""
+        """Return whether a link may be followed, judged by the address alone."""
         return self._links.find_fault(url) is None
 
     async def fetch(self, url: str) -> bytes:

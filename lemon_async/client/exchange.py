@@ -189,7 +189,7 @@ class Answer:
     async def _packed(self, max_bytes: int) -> bytes:
         """Return the next bytes; when the connection breaks or time is up, first those that had arrived before."""
         try:
-            self._exchange.check_time()  # `read` does not wait, and so not end, where there are bytes
+            self._exchange.check_time()  # `read` returns buffered bytes without waiting: the scope below never ends it
             async with self._exchange.deadline():
                 return _Unshown(await self._arrived.content.read(max_bytes))
         except Exception:

@@ -24,7 +24,6 @@ from lemon_async.api.errors import DownloadError, ResumableTask, SaveError, Sess
 from lemon_async.api.models import ImageData
 from lemon_async.api.pictures import PictureFacts, find_picture_fault, sniff
 from lemon_async.api.quoting import told
-from lemon_async.api.requests import Request
 from lemon_async.api.urls import redact
 from lemon_async.client.naming import alternatives, checked_target, has_suffix, suffix_of
 from lemon_async.client.publish import Draft
@@ -67,12 +66,11 @@ class Image:
         index: int = 0,
         links: ResultLinks | None = None,
         maker: Maker | None = None,
-        request: Request | None = None,
         prompt: str | None = None,
     ) -> None:
         self.data: ImageData = data
         self.index: int = index
-        self.prompt: str | None = prompt or getattr(request, "prompt", None)
+        self.prompt: str | None = prompt
         self._results = results
         self._links = links or ResultLinks(results, maker, [data])
         self._place = index if links else 0
@@ -213,10 +211,10 @@ class Image:
             return path
 
     async def _is(self, kind: Callable[[Path], bool], path: Path) -> bool:
-        """Return what the disk says of a path.
+        """Return whether a path is of a kind.
 
         Raises:
-            SaveError: Nothing, for too long.
+            SaveError: The disk does not answer in time.
         """
         try:
             return await self._in_time(kind, path)

@@ -94,7 +94,7 @@ class Images(Sequence[Image]):
 
         Raises:
             ContractError: `folder` or `name` cannot be; nothing was written.
-            SaveError: `folder` is a file; nothing was written.
+            SaveError: `folder` is a file, or the disk hangs (`errno.ETIMEDOUT`); nothing was written.
             PartlySaved: With the error of each picture that could not be fetched or written. All others are saved.
         """
         template, place = Template(name), checked_folder(folder)

@@ -35,8 +35,9 @@ def leaving(look: Callable[[], Sequence[ImageTask]], what: str, error: BaseExcep
 
     Args:
         look: Returns the tasks, once the clean-up has ended.
-        what: What has happened to them, as a sentence without its full stop.
-        error: What the block is left by. An exception of the clean-up, such as a second cancellation, replaces it.
+        what: What happened, as a sentence without its full stop.
+        error: The exception that leaves the block, if any; one of the clean-up, such as a second cancellation,
+            replaces it.
     """
     try:
         yield

@@ -93,7 +93,7 @@ class Deadline:
         """Return how many seconds are left.
 
         Raises:
-            DownloadError: None are.
+            DownloadError: No time is left.
         """
         left_s = self._end - asyncio.get_running_loop().time()
         if self._is_over or left_s <= 0:
@@ -166,7 +166,6 @@ class Links:
         """
         link = url
         for _ in range(_MAX_REDIRECTS + 1):
-            self._check_open(link)
             fault = self.find_fault(link)
             if fault is not None:
                 raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
@@ -190,7 +189,7 @@ class Links:
         try:
             return await answer.content.readany()
         except (aiohttp.ClientError, OSError):
-            # What came before the break need not be sent again; the next call raises.
+            # Bytes that came before the break need not be sent again; the next call raises.
             if rest := take_buffered(answer.content):
                 return rest
             raise
@@ -200,7 +199,7 @@ class Links:
         await rounds().turn()
         self._check_open(link)
         answer = await self._session().get(URL(link, encoded=True), headers=headers, allow_redirects=False)
-        if self.is_closed:  # while the head came: nobody else would wake who reads on
+        if self.is_closed:  # while the head came: closing the session does not wake a reader
             answer.close()
             self._check_open(link)
         if answer.status not in _REDIRECTS:

@@ -156,7 +156,7 @@ def _fault_of_pieces(pieces: Iterable[tuple[str, str | None, str | None, str | N
         if conversion:
             return f"has a conversion, {quoted(f'!{conversion}')}, which names do not take"
         if not _SPEC.fullmatch(spec or ""):
-            return f"has a format that names do not take, {quoted(spec)}; {{index:03}} and {{slug:.20}} have such as do"
+            return f"has a format that names do not take, {quoted(spec)}; {{index:03}} and {{slug:.20}} are valid"
     return None
 
 
@@ -190,7 +190,7 @@ def _safe(value: object, example: object) -> object:
 def _fault_of_part(name: str) -> str | None:
     """Return why no part of a template should become that, on any system."""
     if "/" in name or "\\" in name or PureWindowsPath(name).drive:
-        return "must not name a drive, nor fill a separator in"
+        return "must not name a drive, and no field may fill in a separator"
     return _fault_of_name(name)
 
 

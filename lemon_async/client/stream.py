@@ -68,6 +68,7 @@ class ImageStream:
         self._mask: Callable[[str], str] = source.mask if isinstance(source, Answer) else str
         self._headers = source.headers if isinstance(source, Answer) else {}
         self._wanted = getattr(order.request, "n", None) or 1
+        self._prompt: str | None = getattr(order.request, "prompt", None)
         self._delivered = Delivered()
         self._error: LemonError | None = None
         self._finals: list[Final] = []
@@ -159,19 +160,16 @@ class ImageStream:
     def _take_in(self, reading: Partial | Final | Failed | Unclear | None) -> Image | None:
         match reading:
             case Partial(image, index):
-                return PartialImage(_own(image), self._results, index=index, request=self.request)
+                return PartialImage(_own(image), self._results, index=index, prompt=self._prompt)
             case Final():
                 if len(self._finals) == self._wanted:
                     self._finish()
                 return self._finished()[-1]
-            case Failed(fault) if self._finals:  # what is finished is paid for
-                logger.warning("pictures of a stream are missing: %s", self._mask(fault.message))
+            case Failed(TaskFault(reason)) | Unclear(reason) if self._finals:  # what is finished is paid for
+                logger.warning("pictures of a stream are missing: %s", self._mask(reason))
                 self._finish()
             case Failed(fault):
                 raise self._failure(fault)
-            case Unclear(reason) if self._finals:
-                logger.warning("pictures of a stream are missing: %s", self._mask(reason))
-                self._finish()
             case Unclear(reason):
                 raise self._doubt(self._mask(reason))
         return None
@@ -179,7 +177,7 @@ class ImageStream:
     def _finished(self) -> list[Image]:
         """Return the finished pictures, each the same at every call: one that was saved knows where."""
         for index, final in enumerate(self._finals[len(self._made) :], len(self._made)):
-            self._made.append(Image(_own(final.image), self._results, index=index, request=self.request))
+            self._made.append(Image(_own(final.image), self._results, index=index, prompt=self._prompt))
         return self._made
 
     def _finish(self) -> None:

@@ -44,7 +44,7 @@ async def finish_in_time(bound_s: float, work: Callable[P, T], /, *args: P.args,
     Work on a disk that hangs cannot be ended: its thread is left, and has to tidy up after itself.
 
     Raises:
-        Unanswered: It did. Work that had not begun never begins.
+        Unanswered: It takes longer. Work that had not begun never begins.
     """
     return await _finish(partial(work, *args, **kwargs), bound_s)
 
@@ -53,7 +53,7 @@ class _Work(Generic[T]):
     """Work for a thread, and when it has begun.
 
     Attributes:
-        is_taken: Who acquires it decides: the thread that the work begins, the caller that it never does.
+        is_taken: If the thread acquires it, the work begins; if the caller does, the work never begins.
     """
 
     last_end: ClassVar[float] = 0.0  # of any
@@ -118,7 +118,7 @@ async def leave_in_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -
 
 
 def start_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -> Future[T]:
-    """Begin work in a thread of its own, and return what tells how it ends; see `leave_in_thread`."""
+    """Begin work in a thread of its own, and return a future of its outcome; see `leave_in_thread`."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
     call = partial(contextvars.copy_context().run, work)

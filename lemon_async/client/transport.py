@@ -188,7 +188,7 @@ class Transport:
                     allow_redirects=False,
                     timeout=exchange.bounds,
                 )
-        if self.is_closed:  # while the head came: nobody else would wake who reads on
+        if self.is_closed:  # while the head came: closing the session does not wake a reader
             raise NoAnswer("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
         answer = Answer(arrived, exchange, self._key.quoted_in(arrived.status), self._take_note)
         if arrived.status != 429:  # of a stream, the head alone is told

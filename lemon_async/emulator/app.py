@@ -266,6 +266,6 @@ class Emulator:
 
 
 def _make_key(host: str, seed: int) -> str:
-    """A key that every run has, unless strangers could use it."""
+    """The same key in every run, or a random one if other machines could use it."""
     reproducible = hashlib.sha256(f"key:{seed}".encode()).hexdigest()[:32]
     return f"sk-emulator-{reproducible if is_loopback(host) else secrets.token_hex(16)}"

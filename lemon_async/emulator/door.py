@@ -5,8 +5,8 @@ request line, in the middle of a response. A `Door` stands between the transport
 protocol. Bytes pass through untouched unless a fault is due; a handler that wants to break its
 answer finds the door by the transport and writes through it.
 
-A connection on which no key and no result link has arrived yet is a stranger's. There are so many of
-them at a time, each for so long, whether it says nothing, drips a request head or does not read.
+A connection on which no key and no result link has arrived yet is a stranger's. The number of these and the
+lifetime of each are bounded, whether it sends nothing, drips a request head or does not read.
 
 Invariants: aiohttp hears of a lost connection exactly when it has heard of a made one, and a door
 that has ended its side lets no more bytes in.
@@ -85,7 +85,7 @@ class Doors:
             self._open[oldest].abort()
 
     def recognize(self, transport: asyncio.BaseTransport) -> None:
-        """A connection is a stranger's no more."""
+        """Stop counting a connection as a stranger's."""
         timer = self._strangers.pop(transport, None)
         if timer is not None:
             timer.cancel()

@@ -11,7 +11,7 @@ from lemon_async.emulator.door import Door
 from lemon_async.emulator.service import Service
 
 _SHUTDOWN_S = 0.5
-# Request heads are kept in memory before anyone has shown a key; aiohttp bounds each line at 8 KiB.
+# Request heads are kept in memory before a key has arrived; aiohttp bounds each line at 8 KiB.
 _MAX_HEADERS = 64
 _ONE_LOOP = (
     "start, use and close it in the same loop. In pytest, its fixture and the test must share a loop: give both the "

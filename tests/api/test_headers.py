@@ -85,7 +85,7 @@ def test_header_of_ours_is_refused_by_its_name(name, reason):
     ids=repr,
 )
 def test_name_that_no_header_has_is_refused_without_being_quoted(name):
-    """Somebody may have put a secret in the wrong place."""
+    """A secret may have been put in the wrong place."""
     assert find_header_faults({"X-Team": "a", name: SECRET}) == [
         "the name of entry 2 must be letters, digits and hyphens, such as X-Team"
     ]

@@ -480,7 +480,7 @@ def test_end_without_a_picture_that_does_not_name_the_task_is_noise(value, asked
     ids=str,
 )
 def test_poll_answer_about_another_task_is_noise(value):
-    """Its picture is somebody else's."""
+    """The picture is of another task."""
     value = {**value, "task_id": "t2"} if value.get("task_id") == "t1" else value
     reading = polled(answer(value), "t1")
     assert isinstance(reading, Noise)

@@ -100,7 +100,7 @@ async def test_exception_that_leaves_a_session_has_a_note(connect, emulator, err
 
 
 async def test_cancelled_session_has_its_note_where_cancelling_ends(connect, emulator):
-    """`generate` was waiting: its task is known to nobody but the session."""
+    """`generate` was waiting: only the session knows its task."""
     emulator.fault("submit", Stuck())
     opened = []
 
@@ -243,7 +243,7 @@ async def test_tasks_noted_in_a_group_are_not_noted_again(connect, emulator):
 
 
 async def test_exception_that_was_caught_hides_nothing_from_the_next_one(connect, emulator):
-    """What a map's note has named is named again for who never saw that note."""
+    """Tasks in the note of an exception that was caught are named again in the note of the next one."""
     emulator.fault("submit", Stuck())
     with pytest.raises(KeyError) as caught:  # noqa: PT012 - likewise
         async with connect() as session:

@@ -428,7 +428,7 @@ def test_token_is_the_reference_of_the_task():
 
 
 def test_label_is_part_of_the_token_and_a_prompt_when_it_is_asked_for():
-    """The caller has chosen the label for this; a prompt may be nobody else's business."""
+    """The caller has chosen the label for this; a prompt may be confidential."""
     task = make(request=GenerateRequest("a cat\non a mat", label="sku-17"))
     assert (task.label, task.prompt) == ("sku-17", "a cat\non a mat")
     plain, full = parse_reference(task.resume_token()), parse_reference(task.resume_token(with_prompt=True))

@@ -86,7 +86,7 @@ async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
 
 @pytest.mark.parametrize("ends_well", [True, False])
 async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monkeypatch, ends_well):
-    """What comes of it in the end is no news to anybody."""
+    """A failure that comes later is not reported."""
     monkeypatch.setattr("lemon_async.client.threads._LONGEST_WAIT_S", 0.01)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -107,7 +107,7 @@ async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monk
 
 @pytest.mark.parametrize("ends_well", [True, False])
 async def test_work_that_takes_too_long_is_left(ends_well):
-    """What comes of it in the end is no news to anybody."""
+    """A failure that comes later is not reported."""
     go_on, ended = threading.Event(), threading.Event()
 
     def work():

@@ -89,7 +89,7 @@ async def test_download_that_never_ends_is_bounded(connect, emulator, action):
 
 
 class HungDisk:
-    """System calls that hang in a thread, on a pipe to which nobody writes, until the disk is back."""
+    """System calls that hang in a thread, on a pipe without a writer, until the disk is back."""
 
     def __init__(self, pipe):
         os.mkfifo(pipe)
@@ -115,7 +115,7 @@ class HungDisk:
         finally:
             async with asyncio.timeout(5):
                 while self.hanging:
-                    with suppress(OSError):  # nobody is reading at this moment
+                    with suppress(OSError):  # there is no reader at this moment
                         os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
                     await asyncio.sleep(0.001)
 

@@ -142,7 +142,7 @@ async def test_cancel_answered_after_a_resume_leaves_the_new_handle_polled(servi
 
 
 async def test_cancel_that_is_taken_note_of_leaves_the_task_polled(service, session):
-    """The service has accepted it, and tells by and by what came of it."""
+    """The service has accepted it; polls show how it ends."""
     service.deletion = 200, {"status": "processing"}
     service.may_delete.set()
     task = session.task("job")
