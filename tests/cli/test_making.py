@@ -211,6 +211,7 @@ async def test_plain_http_needs_a_host_that_is_named(tmp_path):
     async with Emulator(speed=6000, durations=30.0, api_key="sk-emulator-remote") as emulator:
         address = emulator.base_url.replace("127.0.0.1", "0.0.0.0")  # this machine, but no loopback address
         words = ["generate", "a cat", "-m", "flux-pro", "--base-url", f"{address}/v1"]
+        words += ["--poll-min-gap", "0.01", "--poll-max-gap", "0.02"]
         environment = {KEY_VARIABLE: emulator.api_key}
         refused = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
         assert refused.exit_code == 2
