@@ -5,6 +5,9 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from lemon_async.client.key import KEY_VARIABLE
 
@@ -17,16 +20,23 @@ NEED_WORDS = ["", *(words for words in COMMANDS if words not in {"models", "emul
 
 # Imports once, then forks for every line: an interpreter for each would take the tests half a minute.
 DRIVER = """
-import json, os, sys, tempfile
+import gc, json, os, signal, sys, tempfile
 import lemon_async.cli.commands
 from lemon_async.cli import main
-for words, environment in json.load(sys.stdin):
+gc.freeze()  # a child then ends sooner
+for line in sys.stdin:
+    words, environment, folder = json.loads(line)
     out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
     child = os.fork()
     if not child:
+        signal.alarm(60)
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
         for file, descriptor in (out, 1), (err, 2):
             os.dup2(file.fileno(), descriptor)
             file.close()
+        os.chdir(folder)
+        os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["lemon-async", *words]
         main()
@@ -40,40 +50,57 @@ for words, environment in json.load(sys.stdin):
 """
 
 
-def typed(*lines, **environment):
-    """Type command lines, one after the other; returns exit code, stdout and stderr of each."""
-    return typed_with(*((line, environment) for line in lines))
-
-
-def typed_with(*lines):
-    """As `typed`, with an environment for each line."""
-    done = subprocess.run(
+@pytest.fixture(scope="module")
+def driver():
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", DRIVER],
-        input=json.dumps([(words, environment) for words, environment in lines]),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=True,
         env={**os.environ, "PYTHONUTF8": "1"},
-    )
-    assert done.stderr == ""
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def typed_with(driver):
+    """Type command lines, each with an environment; returns exit code, stdout and stderr of each."""
+
+    def run(*lines):
+        found = []
+        for words, environment in lines:
+            print(json.dumps([words, {**os.environ, **environment}, str(Path.cwd())]), file=driver.stdin, flush=True)
+            found.append(json.loads(driver.stdout.readline()))
+        return found
+
+    return run
+
+
+@pytest.fixture
+def typed(typed_with):
+    """Type command lines in one environment."""
+    return lambda *lines, **environment: typed_with(*((line, environment) for line in lines))
+
+
+@pytest.fixture
+def completed(typed_with):
+    """Press the tabulator at the end of command lines; returns what is offered for each."""
+
+    def run(*lines):
+        environments = [
+            {**COMPLETE, "COMP_WORDS": line, "COMP_CWORD": str(len(shlex.split(f"{line}.")) - 1)} for line in lines
+        ]
+        found = typed_with(*(([], environment) for environment in environments))
+        assert [(code, err) for code, _, err in found] == [(0, "")] * len(lines)
+        return [out.split() for _, out, _ in found]
+
+    return run
 
 
 COMPLETE = {"_LEMON_ASYNC_COMPLETE": "bash_complete"}
 
 
-def completed(*lines):
-    """Press the tabulator at the end of command lines; returns what is offered for each."""
-    environments = [
-        {**COMPLETE, "COMP_WORDS": line, "COMP_CWORD": str(len(shlex.split(f"{line}.")) - 1)} for line in lines
-    ]
-    found = typed_with(*(([], environment) for environment in environments))
-    assert [(code, err) for code, _, err in found] == [(0, "")] * len(lines)
-    return [out.split() for _, out, _ in found]
-
-
-def test_bare_command_shows_how_it_is_used():
+def test_bare_command_shows_how_it_is_used(typed):
     """Exit code 2, no traceback, and nothing on stdout that a script could take for a result."""
     for words, (code, out, err) in zip(NEED_WORDS, typed(*map(str.split, NEED_WORDS)), strict=True):
         assert (code, out) == (2, ""), err
@@ -81,27 +108,27 @@ def test_bare_command_shows_how_it_is_used():
         assert "Traceback" not in err
 
 
-def test_bare_command_that_needs_no_words_says_what_is_missing():
+def test_bare_command_that_needs_no_words_says_what_is_missing(typed):
     for code, out, err in typed(["models"], ["files", "list"]):
         assert (code, out) == (2, "")
         assert err.startswith(f"error: API key: is missing: set {KEY_VARIABLE}")
 
 
-def test_every_command_has_help():
+def test_every_command_has_help(typed):
     lines = [[*words.split(), "--help"] for words in ["", *COMMANDS]]
     for (*words, _), (code, out, err) in zip(lines, typed(*lines), strict=True):
         assert (code, err) == (0, "")
         assert out.startswith(f"Usage: {' '.join(['lemon-async', *words])} ")
 
 
-def test_unknown_option_is_named():
+def test_unknown_option_is_named(typed):
     lines = [[*words.split(), option] for words in COMMANDS for option in ("--nonsense", "-Z")]
     for words, (code, out, err) in zip(lines, typed(*lines), strict=True):
         assert (code, out) == (2, "")
         assert f"No such option '{words[-1]}'" in err
 
 
-def test_option_without_its_value_is_named():
+def test_option_without_its_value_is_named(typed):
     lines = [
         *([command, option] for command in ("generate", "edit", "task") for option in ("-o", "--sheet", "--deadline")),
         *([command, option] for command in ("generate", "edit") for option in ("-m", "--prompts", "--size", "--extra")),
@@ -113,7 +140,7 @@ def test_option_without_its_value_is_named():
         assert f"Option '{words[-1]}' requires an argument" in err
 
 
-def test_wrong_words_are_named_and_nothing_is_sent(tmp_path):
+def test_wrong_words_are_named_and_nothing_is_sent(typed, tmp_path):
     (tmp_path / "blank.txt").write_text("\n")
     lines = {
         ("generate", ""): "error: prompt: must be text and not empty",
@@ -137,7 +164,7 @@ def test_wrong_words_are_named_and_nothing_is_sent(tmp_path):
         assert words in err
 
 
-def test_last_of_two_equal_options_holds(tmp_path):
+def test_last_of_two_equal_options_holds(typed, tmp_path):
     ((code, out, err),) = typed(["generate", "cat", "-o", "a/", "-o", "b/", "--json", "--json", "--emulator"])
     assert (code, err) == (0, "")
     assert json.loads(out)["path"] == "b/cat.png"
@@ -146,14 +173,14 @@ def test_last_of_two_equal_options_holds(tmp_path):
 # Completion
 
 
-def test_help_says_how_completion_is_switched_on():
+def test_help_says_how_completion_is_switched_on(typed_with):
     (code, out, _), (_, script, _) = typed_with((["--help"], {}), ([], {"_LEMON_ASYNC_COMPLETE": "zsh_source"}))
     assert code == 0
     assert 'eval "$(_LEMON_ASYNC_COMPLETE=zsh_source lemon-async)"' in out
     assert "compdef _lemon_async_completion lemon-async" in script
 
 
-def test_commands_and_options_complete():
+def test_commands_and_options_complete(completed):
     commands, generate, preview, bare, after_words = completed(
         "lemon-async ", "lemon-async gen", "lemon-async generate --prev", "lemon-async edit --m", "lemon-async task x -"
     )
@@ -164,7 +191,7 @@ def test_commands_and_options_complete():
     assert {"plain,--deadline", "plain,-o"} <= set(after_words)
 
 
-def test_options_that_take_files_complete_files():
+def test_options_that_take_files_complete_files(completed):
     """The shell lists them itself."""
     lines = [
         "generate -o ", "generate 'a cat' -o ", "task ldtask_1 -o out/", "generate --sheet ", "edit --prompts ",
@@ -175,7 +202,7 @@ def test_options_that_take_files_complete_files():
     assert found == [[f"file,{line.rpartition(' ')[2]}"] for line in lines]
 
 
-def test_closed_values_complete():
+def test_closed_values_complete(completed):
     """Those of the model that stands before, or else those of every family."""
     lines = {
         "generate --quality ": ["standard", "hd", "auto", "low", "medium", "high"],
