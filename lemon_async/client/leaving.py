@@ -78,20 +78,22 @@ class _Note(str):
 
 
 def _add_note(error: BaseException, tasks: Sequence[ImageTask], what: str) -> None:
-    known = _noted(error)
-    fresh = [task for task in tasks if task not in known]
-    if fresh:
-        note = _Note(_text(fresh, what))
-        note.tasks = weakref.WeakSet(fresh)
-        with suppress(Exception):  # a frozen exception takes no notes; what is raised stays what it was
+    with suppress(Exception):  # a frozen exception takes no notes; what is raised stays what it was
+        known = _noted(error)
+        fresh = [task for task in tasks if task not in known]
+        if fresh:
+            note = _Note(_text(fresh, what))
+            note.tasks = weakref.WeakSet(fresh)
             error.add_note(note)
 
 
-def _noted(error: BaseException) -> set[object]:
+def _noted(error: BaseException) -> set[ImageTask]:
     """Return the tasks that an exception, or one in its group, already names."""
     notes = getattr(error, "__notes__", ())
-    tasks: set[object] = {task for note in notes if isinstance(note, _Note) for task in note.tasks}
-    tasks.add(getattr(error, "task", None))
+    tasks = {task for note in notes if isinstance(note, _Note) for task in note.tasks}
+    own = getattr(error, "task", None)
+    if isinstance(own, ImageTask):  # an exception of the caller's may call anything so
+        tasks.add(own)
     if isinstance(error, BaseExceptionGroup):
         tasks.update(*map(_noted, error.exceptions))
     return tasks

@@ -345,6 +345,23 @@ def test_exception_that_takes_no_note_goes_on_as_it_is(log):
     assert len(warnings(log)) == 1
 
 
+def test_exception_of_the_caller_may_call_anything_its_task():
+    error = ValueError("oops")
+    error.task = {"id": 1}
+    (note,) = left_by(error, make())
+    assert note.endswith(" 1 task: ldtask_1")
+
+
+def test_exception_whose_task_cannot_be_read_goes_on_as_it_is(log):
+    class Odd(Exception):
+        @property
+        def task(self):
+            raise RuntimeError("gone")
+
+    assert left_by(Odd(), make()) == []
+    assert len(warnings(log)) == 1
+
+
 def test_task_is_warned_of_once(log):
     tasks = [make("a"), make("b")]
     log_left(tasks[:1], "first")
