@@ -109,12 +109,14 @@ class TaskSnapshot:
     Attributes:
         status: `pending`, `processing`, `completed` or `failed`; any other word counts as still pending.
         images: The usable entries of `data`.
+        is_id_guessed: Whether `task_id` may not be the task's name, because the service named only an address to poll.
         created: Unix seconds, as the service tells them.
         progress: As the service tells it; the scale is not documented.
     """
 
     status: str = ""
     task_id: str | None = None
+    is_id_guessed: bool = False
     poll_url: str | None = None
     images: tuple[ImageData, ...] = ()
     created: int | None = None

@@ -4,6 +4,7 @@
 about money (accepted, refused, garbled) is strict, and so is what ends a task.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -32,6 +33,7 @@ __all__ = [
 
 _TASK_WORDS = frozenset({"pending", "processing", "completed"})
 _LONGEST_ID = 512
+_POLL_URL = re.compile(r"/v1/(?:tasks|images/generations|images)/([^/?#]+)/?\Z")
 
 
 @attrs.frozen
@@ -199,7 +201,8 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
         return None
     facts["status"] = facts["status"] or ("completed" if images else "pending")
     if task_id is None and (poll_url or not is_final(facts["status"])):
-        facts["task_id"] = _other_id(poll_url, parsed)
+        facts["task_id"] = found = _other_id(poll_url, parsed)
+        facts["is_id_guessed"] = poll_url is not None and found != _documented_id(poll_url)
     return TaskSnapshot(**facts, billing=billing_of(parsed, response.headers))
 
 
@@ -214,8 +217,15 @@ def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing
 
 
 def _other_id(poll_url: str | None, parsed: Mapping[str, Any]) -> str | None:
-    """`task_id` is documented; `id` stands beside it on newer pages; else the address ends in it."""
-    return id_of(parsed.get("id")) or _tail_of(poll_url)
+    """`task_id` is documented; `id` stands beside it on newer pages; else the address ends in it, or it is a number."""
+    found = id_of(parsed.get("id")) or _tail_of(poll_url)
+    return found or _stated_id(parsed.get("task_id"), parsed.get("id"))
+
+
+def _documented_id(poll_url: str) -> str | None:
+    """Return the id in a `poll_url` that has one of the documented forms."""
+    found = _POLL_URL.search(poll_url.partition("?")[0])
+    return found[1] if found else None
 
 
 def _tail_of(poll_url: str | None) -> str | None:

@@ -18,7 +18,7 @@ __all__ = ["MAP_LEFT", "SESSION_CLOSED", "leaving", "log_left", "mark_reported"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _MOST_LISTED = 20
-_LONGEST_NAME = 300
+_LONGEST_NAME = 1000  # an id may have 512 characters; a token that is cut is useless
 SESSION_CLOSED = (
     "the session was closed before all sold tasks had ended. They go on and are billed, are listed in session.pending, "
     "and can be resumed in another session with session.task(id)"
@@ -111,9 +111,9 @@ def _text(tasks: Sequence[ImageTask], what: str) -> str:
 
 def _name(task: ImageTask) -> str:
     """Return what `LemonSession.task` takes, which is not every id, and the label."""
-    word = task.id or ""
+    word = task._name or ""
     try:
         parse_reference(word)
-    except ContractError:
+    except ContractError:  # among them the empty word of a task of which only the address is known
         word = task.resume_token()
     return f"{word[:_LONGEST_NAME]}{f' ({task.label})' if task.label else ''}"

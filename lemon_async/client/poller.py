@@ -72,7 +72,7 @@ class Poller:
         self._ticket: asyncio.Future[bool] | None = None
         self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
         self._tasks: dict[ImageTask, None] = {}
-        self._by_id: dict[str | None, ImageTask] = {}
+        self._by_key: dict[str, ImageTask] = {}
         self._last_noise: dict[ImageTask, str] = {}
         self._odd_words: set[str] = set()
         self._slots = anyio.Semaphore(limit, max_value=limit)
@@ -94,9 +94,9 @@ class Poller:
         """Number of polls under way."""
         return self._limit - self._slots.value
 
-    def find(self, task_id: str | None) -> ImageTask | None:
-        """Return the newest pending handle on the task of this id."""
-        return self._by_id.get(task_id)
+    def find(self, key: str) -> ImageTask | None:
+        """Return the newest pending handle on the task of this name or, if it has none, of this path."""
+        return self._by_key.get(key)
 
     def add(self, task: ImageTask, *, is_fresh: bool) -> None:
         """Take a pending task in, and start running if idle; needs the running event loop.
@@ -109,7 +109,7 @@ class Poller:
             task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
             log_left([task], SESSION_CLOSED)
             return
-        self._by_id[task.id] = task
+        self._by_key[task._key] = task
         age_s = None if is_fresh else _age_s(task)
         self._schedule.add(task, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
         self._news.set()
@@ -123,8 +123,8 @@ class Poller:
         if not self._is_closed:
             self._tasks.pop(task, None)
         self._last_noise.pop(task, None)
-        if self._by_id.get(task.id) is task:
-            del self._by_id[task.id]
+        if self._by_key.get(task._key) is task:
+            del self._by_key[task._key]
         if self._ticket is not None and (self._is_closed or not self._tasks):
             self._ticket.cancel()
             self._ticket = None
@@ -220,7 +220,7 @@ class Poller:
     async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:
         try:
             return read_poll(
-                await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001)), task.id
+                await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001)), task._name
             )
         except TransportError as failure:
             return Noise(failure.message)

@@ -57,6 +57,7 @@ class TaskRegistry:
         snapshot = TaskSnapshot(
             status="pending",
             task_id=found.task_id,
+            is_id_guessed=found.is_id_guessed,
             poll_url=found.poll_url,
             model=found.model,
             created=found.created,
@@ -67,7 +68,8 @@ class TaskRegistry:
             raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
         if fault:
             logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
-        return self._poller.find(found.task_id) or self._handle(snapshot, path, reference=found)
+        key = path if found.is_id_guessed else found.task_id
+        return self._poller.find(key) or self._handle(snapshot, path, reference=found)
 
     def check_usable(self, task: ImageTask) -> None:
         """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
@@ -80,13 +82,13 @@ class TaskRegistry:
         except ValueError:
             raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
         try:
-            snapshot = await self._calls.change("DELETE", path, partial(_read_snapshot, asked=task.id))
+            snapshot = await self._calls.change("DELETE", path, partial(_read_snapshot, asked=task._name))
         except TransportError as failure:
             raise attrs.evolve(failure, task=task) from failure.__cause__
         except ApiError as refusal:
             raise attrs.evolve(refusal, task=task, hint=refusal.hint or _NOT_CANCELLED) from None
         handles = [task]
-        if snapshot.is_done and (newer := self._poller.find(task.id)) not in {None, task}:
+        if snapshot.is_done and (newer := self._poller.find(task._key)) not in {None, task}:
             handles.append(newer)  # `task` has ended meanwhile, and was resumed
         for handle in handles:
             handle._update(snapshot)
@@ -122,7 +124,7 @@ class TaskRegistry:
         self._check_open()
         try:
             path, _ = poll_path(self._base_url, maker.id, maker.poll_url)
-            snapshot = await self._calls.read(path, partial(_read_snapshot, asked=maker.id))
+            snapshot = await self._calls.read(path, partial(_read_snapshot, asked=maker.name))
         except (ValueError, ApiError, TransportError) as failure:
             logger.warning("task %s was not asked for fresh links: %s", maker.id, failure)
             return ()

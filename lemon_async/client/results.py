@@ -47,14 +47,16 @@ class Maker:
 
     Attributes:
         id: The service's id of the task.
+        name: What answers call it; `None` when only its address is known.
         label: What the caller calls it.
         poll_url: Where the service said to poll.
     """
 
-    __slots__ = ("_task", "_token", "id", "label", "poll_url")
+    __slots__ = ("_task", "_token", "id", "label", "name", "poll_url")
 
     def __init__(self, task: ResumableTask) -> None:
         self.id: str | None = task.id
+        self.name: str | None = getattr(task, "_name", task.id)
         self.label: str | None = getattr(task, "label", None)
         self.poll_url: str | None = getattr(task, "poll_url", None)
         self._task = weakref.ref(task)

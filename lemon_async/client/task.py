@@ -86,7 +86,12 @@ class ImageTask:
         self._ended_at: float | None = None
         # From the first answer: later ones need not repeat what they said of themselves.
         self._reference = reference or TaskReference(
-            snapshot.task_id or "", snapshot.poll_url, snapshot.model, snapshot.created, getattr(request, "label", None)
+            snapshot.task_id or "",
+            snapshot.poll_url,
+            snapshot.model,
+            snapshot.created,
+            getattr(request, "label", None),
+            is_id_guessed=snapshot.is_id_guessed,
         )
         self._results = results
         self._images: Images | None = None
@@ -101,6 +106,16 @@ class ImageTask:
     def poll_url(self) -> str | None:
         """Where the service said to poll, in its own words; `None` when it did not."""
         return self._reference.poll_url
+
+    @property
+    def _name(self) -> str | None:
+        """What answers call it; `None` when only its address is known, and any name there is its own."""
+        return None if self._reference.is_id_guessed else self.id
+
+    @property
+    def _key(self) -> str:
+        """What identifies it in its session."""
+        return self._name or self._path
 
     @property
     def label(self) -> str | None:

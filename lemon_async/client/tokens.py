@@ -37,6 +37,7 @@ class TaskReference:
         created: When the service took it, in Unix seconds.
         label: What the caller calls it.
         prompt: What was asked for, or its beginning.
+        is_id_guessed: Whether the service may call it otherwise, so that only `poll_url` identifies it.
     """
 
     task_id: str
@@ -45,10 +46,11 @@ class TaskReference:
     created: int | None = None
     label: str | None = None
     prompt: str | None = attrs.field(default=None, converter=_cut)
+    is_id_guessed: bool = False
 
     def token(self) -> str:
         """Return the reference as one word of ASCII."""
-        packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value is not None))
+        packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value not in {None, False}))
         return _PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
@@ -95,4 +97,5 @@ def _unpack(word: str) -> TaskReference:
         created = None
     if not values["poll_url"]:
         task_path(values["task_id"])
-    return TaskReference(**values, created=created)
+    is_id_guessed = fields.get("is_id_guessed") is True and bool(values["poll_url"])
+    return TaskReference(**values, created=created, is_id_guessed=is_id_guessed)

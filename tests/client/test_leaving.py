@@ -324,7 +324,14 @@ def test_name_is_what_resumes_the_task():
     task = make("job 1/é", label="sku-17")
     (note,) = left_by(ValueError(), task)
     assert note.endswith(f" 1 task: {task.resume_token()} (sku-17)")
-    assert len(left_by(ValueError(), make("x" * 10_000))[0]) < 1000
+    assert len(left_by(ValueError(), make("x" * 10_000))[0]) < 1500
+
+
+def test_name_of_a_task_with_a_guessed_id_is_its_token():
+    reference = TaskReference("status", "/v1/tasks/t1/status", label="x" * 200, is_id_guessed=True)
+    task = ImageTask(None, TaskSnapshot(status="pending", task_id="status"), results=None, reference=reference)
+    (note,) = left_by(ValueError(), task)
+    assert task.resume_token() in note
 
 
 def test_note_is_plain_text_elsewhere():

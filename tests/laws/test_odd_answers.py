@@ -215,6 +215,43 @@ async def test_cancellation_of_another_task_does_not_end_this_one(server, sessio
     assert not task.done
 
 
+UNNAMED = {
+    "a word after the id": {"poll_url": "/v1/tasks/t1/status"},
+    "the id in the query": {"poll_url": "/v1/tasks?id=t1"},
+    "an opaque address": {"poll_url": "/v1/poll/a7"},
+    "an id that is not the task's": {"id": "img-1", "poll_url": "/v1/tasks/t1"},
+}
+
+
+@pytest.mark.parametrize("case", UNNAMED)
+@pytest.mark.parametrize("is_resumed", [False, True])
+async def test_task_of_which_only_the_address_is_known_ends_under_any_name(server, session, case, is_resumed):
+    server.posts = [http({"status": "pending", **UNNAMED[case]})]
+    done = http({"task_id": "t1", "status": "completed", "data": [{"url": LINK}]})
+    server.gets = [http({"task_id": "t1", "status": "pending"})] * 3 + [done]
+    task = await submit(session)
+    if is_resumed:
+        options = {"polling": QUICK, "requests_per_minute": 60_000}
+        async with LemonSession("sk-0123456789", base_url=server.origin, **options) as other:
+            assert [image.url for image in await other.task(task.resume_token())] == [LINK]
+    assert [image.url for image in await task] == [LINK]
+
+
+async def test_tasks_whose_addresses_end_alike_are_not_mixed_up(server, session):
+    """A guess at the id from the end of the address is the same for both."""
+    server.posts = [http({"status": "pending", "poll_url": f"/v1/tasks/{name}/status"}) for name in ("t1", "t2")]
+    server.gets = [http({"status": "pending"})]
+    first, second = await submit(session), await submit(session)
+    assert session.task(first.resume_token()) is first
+    assert session.task(second.resume_token()) is second
+
+
+async def test_accepted_task_with_a_number_as_id_is_polled(server, session):
+    server.posts = [http({"task_id": 51, "status": "pending"})]
+    server.gets = [http({"task_id": 51, "status": "completed", "data": [{"url": LINK}]})]
+    assert (await (await submit(session)))[0].url == LINK
+
+
 # Refusals (law 1)
 
 SOLD = {
