@@ -3,7 +3,7 @@
 What proves that a paid request was not sold is stricter than what makes an error:
 
     status     proof
-    400-499    the service's error object
+    400-499    the service's error object, unless the status says that something in front gave up waiting
     500-599    the service's error object with a code that is documented for a 5xx: gateways and frameworks in front
                answer in JSON as well, and do not know what became of the request
     any        none, if the answer names a task or has data: then something was sold
@@ -40,6 +40,8 @@ _CLASSES: Mapping[int, type[ApiError]] = {
     429: RateLimited,
 }
 _FIRST_SERVER_ERROR = 500
+# Request timeout, client closed request: gateways answer so when they have passed a request on and wait no longer.
+_GIVEN_UP = frozenset({408, 460, 499})
 _SERVER_CODES = frozenset({"server_error", "upstream_error", "all_channels_failed", "timeout_error"})
 _MOST_HINTS = 20
 _MOST_ENTRIES_OF_A_HINT = 10
@@ -79,7 +81,7 @@ def api_error(response: Response) -> ApiError:
 def is_proof_of_refusal(status: int, parsed: object) -> bool:
     """Return whether an answer to a paid request proves that it was not sold, by its status and its error object."""
     error = stated_error(parsed)
-    if status < 400 or error is None:
+    if status < 400 or status in _GIVEN_UP or error is None:
         return False
     return status < _FIRST_SERVER_ERROR or _is_server_code(error.get("code"))
 

@@ -5,7 +5,9 @@ about money (accepted, refused, garbled) is strict, and so is what ends a task.
 """
 
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,6 +35,7 @@ __all__ = [
 
 _TASK_WORDS = frozenset({"pending", "processing", "completed"})
 _LONGEST_ID = 512
+_MOST_PARTS = 200
 _POLL_URL = re.compile(r"/v1/(?:tasks|images/generations|images)/([^/?#]+)/?\Z")
 
 
@@ -82,12 +85,14 @@ def read_submission(response: Response) -> Accepted | Refused | Garbled:
 
 
 def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
-    """Return what an answer that is no success has of something sold, in words; `None` if there is nothing."""
-    for part in (answer, answer.get("error"), answer.get("data")):
-        if not isinstance(part, Mapping):
-            continue
+    """Return what an answer that is no success has of something sold, in words; `None` if there is nothing.
+
+    A `task_id` or a `poll_url` counts wherever it stands, a status only in the outer parts: others have one, too.
+    """
+    outer = (answer, answer.get("error"), answer.get("data"))
+    for part in _mappings_in(answer):
         poll_url, status = text_of(part.get("poll_url")), text_of(part.get("status"))
-        is_task = poll_url is not None or status in _TASK_WORDS
+        is_task = poll_url is not None or (status in _TASK_WORDS and any(part is other for other in outer))
         task_id = _stated_id(part.get("task_id"))
         if task_id is None and is_task:
             task_id = _stated_id(part.get("id")) or _tail_of(poll_url)
@@ -96,6 +101,18 @@ def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
         if is_task:
             return "a task without an id"
     return "data" if answer.get("data") else None
+
+
+def _mappings_in(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield an answer and the mappings in it, outer ones first, up to a bound."""
+    values: deque[object] = deque([answer])
+    for _ in range(_MOST_PARTS):
+        match values.popleft() if values else None:
+            case Mapping() as part:
+                yield part
+                values.extend(islice(part.values(), _MOST_PARTS))
+            case list() as entries:
+                values.extend(islice(entries, _MOST_PARTS))
 
 
 @attrs.frozen

@@ -273,6 +273,8 @@ def test_submission_answered_with_a_5xx_of_a_gateway_is_garbled(status, body):
         ({"poll_url": "/v1/tasks/t1"}, "task 't1': `session.task` picks it up by this id"),
         ({"data": {"task_id": "t1"}}, "task 't1': `session.task` picks it up by this id"),
         ({"error": {"message": "no", "code": "server_error", "task_id": "t1"}}, "task 't1'"),
+        ({"details": [1, {"job": {"task_id": "t1"}}]}, "task 't1': `session.task` picks it up by this id"),
+        ({"upstream": {"poll_url": "/v1/tasks/t1"}}, "task 't1': `session.task` picks it up by this id"),
         ({"status": "completed"}, "a task without an id"),
         ({"data": [{"url": LINK}]}, "data"),
         ({"data": [{"url": ""}]}, "data"),
@@ -303,8 +305,10 @@ def test_refusal_that_carries_a_task_or_data_is_garbled_and_names_it(status, ext
         {"data": []},
         {"data": {}},
         {"poll_url": ""},
+        {"alternatives": [{"id": "flux-pro", "status": "completed"}]},
+        {"many": [{"task_id": ""}] * 300 + [{"task_id": "t1"}]},
     ],
-    ids=str,
+    ids=lambda extra: str(extra)[:60],
 )
 def test_refusal_with_odd_fields_and_nothing_sold_is_a_refusal(extra):
     assert isinstance(read_submission(answer({**REFUSAL, **extra}, 429)), Refused)
@@ -317,6 +321,33 @@ def test_submission_refused_in_other_words_is_garbled(status, body):
     reading = read_submission(answer(body, status))
     assert isinstance(reading, Garbled)
     assert reading.reason == f"HTTP {status} without an error of the service"
+
+
+@pytest.mark.parametrize("status", [408, 460, 499])
+def test_submission_that_something_in_front_gave_up_is_garbled(status):
+    """It passed the request on, and does not know what became of it."""
+    assert isinstance(read_submission(answer(REFUSAL, status)), Garbled)
+
+
+@pytest.mark.parametrize(
+    ("value", "task_id", "is_guessed"),
+    [
+        ({"task_id": "t1", "poll_url": "/v1/poll/a7"}, "t1", False),
+        ({"id": "t1"}, "t1", False),
+        ({"task_id": 51}, "51", False),
+        ({"poll_url": "/v1/tasks/t1"}, "t1", False),
+        ({"poll_url": "https://api.test/lemon/v1/images/generations/t1/?a=b"}, "t1", False),
+        ({"id": "t1", "poll_url": "/v1/images/t1"}, "t1", False),
+        ({"id": "i1", "poll_url": "/v1/tasks/t1"}, "i1", True),
+        ({"poll_url": "/v1/tasks/t1/status"}, "status", True),
+        ({"poll_url": "/v1/tasks?id=t1"}, "tasks", True),
+        ({"poll_url": "/v1/poll/a7"}, "a7", True),
+    ],
+    ids=str,
+)
+def test_id_is_guessed_where_only_an_address_of_an_unknown_form_is_named(value, task_id, is_guessed):
+    found = snapshot({"status": "pending", **value})
+    assert (found.task_id, found.is_id_guessed) == (task_id, is_guessed)
 
 
 @pytest.mark.parametrize("status", [301, 302, 304, 307, 308, 399, 100, 199])

@@ -263,6 +263,12 @@ SOLD = {
         {"error": {"message": "busy", "code": "all_channels_failed", "retryable": True}, "task_id": "t1"},
         status="503 No",
     ),
+    "a 429 with a task in the details": http(
+        {"error": {"message": "slow", "details": {"job": {"task_id": "t1"}}}}, "Retry-After: 0", status="429 No"
+    ),
+    "a 429 with a task in a list": http(
+        {"error": {"message": "slow"}, "results": [{"task_id": "t1"}]}, "Retry-After: 0", status="429 No"
+    ),
     "a 400 with a poll_url": http({"error": {"message": "no"}, "poll_url": "/v1/tasks/t1"}, status="400 No"),
 }
 
@@ -291,6 +297,8 @@ UNKNOWN = {
     "a 502 of a gateway": failure(502, code="502", type="upstream_error"),
     "a 503 that calls itself retryable": failure(503, retryable=True),
     "a 503 with a code of its own": failure(503, retryable=True, code="busy"),
+    "a 408 of a gateway": failure(408, code="408", type="timeout_error"),
+    "a 499 of a gateway": failure(499, code="client_closed"),
     "a 504 with a code of a 4xx": failure(504, code="rate_limit_exceeded"),
     "a 500 of a framework": http({"detail": "Internal Server Error"}, status="500 No"),
     "a 502 in text": http({"error": "bad gateway"}, status="502 No"),
