@@ -50,7 +50,7 @@ class TaskReference:
 
     def token(self) -> str:
         """Return the reference as one word of ASCII."""
-        packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value not in {None, False}))
+        packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value is not None and value is not False))
         return _PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 

@@ -18,10 +18,23 @@ def pack(value):
     return "lemon1." + base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
 
 
-@given(task_id=ids, poll_url=st.none() | st.text(), model=st.none() | st.text())
-def test_token_leads_back_to_the_reference(task_id, poll_url, model):
+@given(
+    task_id=ids,
+    poll_url=st.text(min_size=1),
+    model=st.none() | st.text(),
+    created=st.none() | st.integers(0, 10**12),
+    is_id_guessed=st.booleans(),
+)
+def test_token_leads_back_to_the_reference(task_id, poll_url, model, created, is_id_guessed):
+    reference = TaskReference(task_id, poll_url, model, created, is_id_guessed=is_id_guessed)
+    assert parse_reference(reference.token()) == reference
+
+
+@given(task_id=ids, poll_url=st.none() | st.text(max_size=0), model=st.none() | st.text())
+def test_token_without_an_address_leads_back_to_the_reference(task_id, poll_url, model):
     reference = TaskReference(task_id, poll_url, model)
     assert parse_reference(reference.token()) == reference
+    assert not parse_reference(pack({"task_id": task_id, "is_id_guessed": True})).is_id_guessed
 
 
 @given(task_id=ids, poll_url=st.none() | st.text())
