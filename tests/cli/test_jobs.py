@@ -30,7 +30,7 @@ from lemon_async.cli.destination import Destination
 from lemon_async.cli.jobs import Job, exit_code_of, run, worst
 from lemon_async.cli.preview import Preview
 from lemon_async.cli.telling import Notes
-from lemon_async.emulator import Blackhole, Expire, Fail, Reset, Status, Stuck
+from lemon_async.emulator import Blackhole, Expire, Fail, Latency, Reset, Status, Stuck
 
 PICK_UP = "lemon-async task -o ."
 
@@ -347,6 +347,16 @@ async def test_failures_that_cannot_be_printed_end_the_submitting_too(jobs, deli
         assert await run(jobs.session, jobs("a", "b", "c"), delivery(as_json=True), in_flight=1) == 1
     assert len(emulator.requests) == 1
     assert CLOSED in capsys.readouterr().err
+
+
+async def test_request_that_is_on_its_way_when_the_reader_goes_is_waited_for(jobs, delivery, folder, emulator):
+    """It may have been sold: cancelled, it would be a doubt instead of a picture."""
+    emulator.fault("submit", Latency(100), prompt="slow")
+    with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
+        assert await run(jobs.session, jobs("slow", "quick", model="dall-e-3"), delivery(), in_flight=2) == 141
+    assert jobs.session.unknown_submissions == ()
+    assert names(folder) == ["quick.png", "slow.png"]
+    assert emulator.ledger.settled == {"quick": 1, "slow": 1}
 
 
 async def test_requests_that_wait_for_the_rate_limit_are_withdrawn_when_the_reader_has_gone(

@@ -247,8 +247,12 @@ async def test_answer_of_which_a_part_is_missing_is_still_unknown(connect_to):
 
 
 async def test_finished_picture_that_arrived_before_the_break_is_handed_out(connect_to, picture, tmp_path):
-    """A slow reader of a stream gets all that had arrived, although the connection broke meanwhile."""
-    preview, final = (base64.b64encode(picture((width, 2))).decode() for width in (3, 5))
+    """A slow reader of a stream gets all that had arrived, although the connection broke meanwhile.
+
+    The picture is too large for the read that brings the preview.
+    """
+    preview = base64.b64encode(picture((3, 2))).decode()
+    final = base64.b64encode(picture((5, 2), pad_to=30_000)).decode()
     events = [
         {"type": "image_generation.partial_image", "b64_json": preview, "partial_image_index": 0},
         {"type": "image_generation.completed", "b64_json": final},
