@@ -82,7 +82,7 @@ class Delivery:
         """Save a picture, tell where it is and perhaps show it; return the exit code of that."""
         try:
             name = label or image.revised_prompt or ""
-            path = await self.destination.save(image, images, label=name, index=index, model=model_of(request))
+            path = await self._saved(image, images, label=name, index=index, model=model_of(request))
         except asyncio.CancelledError:
             if image.url and images.task_id is None:  # no task that could be picked up
                 tell_link(image.url)
@@ -121,11 +121,25 @@ class Delivery:
         say_aside(f"sheet: {page.path}")
         return 0
 
+    async def _saved(self, image: Image, images: Images, **options: Any) -> Path:
+        """Save a picture, in this folder if stdout does not take it: it is paid for.
+
+        Raises:
+            LemonError, OSError: It is not where it was to be; `image.path` is where it is now, if it was saved.
+        """
+        try:
+            return await self.destination.save(image, images, **options)
+        except OSError as error:
+            if not isinstance(self.destination, Stdout):
+                raise
+            path = await Destination.prepare(".", jobs=1).save(image, images, **options)
+            raise OSError(f"stdout did not take the picture ({error}): it is saved as {path}") from error
+
     def _tell_not_saved(
         self, error: Exception, image: Image, request: Request | None, *, label: str, index: int
     ) -> None:
         complain(error, label)
-        if image.url:
+        if image.url and image.path is None:
             tell_link(image.url)
         if self.as_json:
             self._print(_json_line(failure_record(error, request, index=index, url=image.url)), about=label)

@@ -85,7 +85,7 @@ async def test_stdout_takes_one_picture(lemon, emulator, words):
     assert emulator.requests == []
 
 
-async def test_second_picture_of_a_task_is_told_with_its_link(typed, emulator, all_settled):
+async def test_second_picture_of_a_task_is_saved_as_a_file(typed, emulator, all_settled, pictures, tmp_path):
     """How many there are is not known before."""
     async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
         task = await session.submit("a cat", model="flux-pro", n=2)
@@ -93,9 +93,9 @@ async def test_second_picture_of_a_task_is_told_with_its_link(typed, emulator, a
     code, out, err = await typed("task", task.id, "-o", "-")
     assert code == 1
     assert out.count(PNG) == 1
-    first, second = err.splitlines()
-    assert first == "error: stdout takes one picture, and this is number 2"
-    assert second.startswith("the picture is paid for; its link")
+    (name,) = pictures(tmp_path)
+    reason = "stdout takes one picture, and this is number 2"
+    assert err == f"error: stdout did not take the picture ({reason}): it is saved as {name}\n"
 
 
 async def test_picture_that_cannot_be_had_leaves_stdout_empty(typed, emulator):
@@ -108,12 +108,14 @@ async def test_picture_that_cannot_be_had_leaves_stdout_empty(typed, emulator):
     assert (code, out) == (1, b"")
 
 
-async def test_picture_that_stdout_does_not_take_is_told_with_its_link(emulator):
-    """As with `lemon-async generate ... -o - | true`."""
+@pytest.mark.parametrize("form", ["b64_json", "url"])
+async def test_picture_that_stdout_does_not_take_is_saved_as_a_file(emulator, pictures, tmp_path, form):
+    """As with `lemon-async generate ... -o - | true`: what is paid for is not lost, least of all if it came inline."""
     reader, writer = os.pipe()
     os.close(reader)
+    options = ["-m", "dall-e-3", "--response-format", form]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "lemon_async", "generate", "a cat", "-o", "-"),
+        *(sys.executable, "-W", "error", "-m", "lemon_async", "generate", "a cat", "-o", "-", *options),
         env={**os.environ, KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url},
         stdout=writer,
         stderr=asyncio.subprocess.PIPE,
@@ -121,10 +123,10 @@ async def test_picture_that_stdout_does_not_take_is_told_with_its_link(emulator)
     os.close(writer)
     async with asyncio.timeout(30):
         _, err = await process.communicate()
-    first, second = err.decode().splitlines()
     assert process.returncode == 1
-    assert first == "error: a cat: [Errno 32] Broken pipe"
-    assert second.startswith("the picture is paid for; its link")
+    assert pictures(tmp_path) == ["a-cat.png"]
+    reason = "[Errno 32] Broken pipe"
+    assert err.decode() == f"error: a cat: stdout did not take the picture ({reason}): it is saved as a-cat.png\n"
 
 
 def test_picture_does_not_go_to_a_terminal(monkeypatch):
