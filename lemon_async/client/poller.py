@@ -152,8 +152,9 @@ class Poller:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as polls:
-            # Polls of tasks that are over by now keep it, so that there is never more than one runner to end.
-            while self._tasks or self.under_way:
+            # Polls of tasks that are over by now keep it, so that there is never more than one runner to end. An eager
+            # one can be closed in its first step, before there is a task to cancel: it ends with its polls.
+            while (self._tasks and not self._is_closed) or self.under_way:
                 self._news.clear()
                 wake_at = self._decide(polls)
                 await self._sleep_until(wake_at)
