@@ -120,7 +120,7 @@ async def test_close_ends_the_retries_of_a_question(connect, emulator):
 async def test_upload_that_may_have_arrived_is_not_repeated(connect, emulator, picture, action):
     """`list` tells whether it did."""
     emulator.fault("files", action, times=1)
-    async with connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.1)) as session:
+    async with connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.3)) as session:
         with pytest.raises(TransportError, match="POST /v1/files: "):
             await session.upload(picture())
         assert tries(emulator, "files") <= 1

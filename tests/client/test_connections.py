@@ -97,10 +97,12 @@ async def test_connection_that_the_server_has_closed_is_not_used_again(peer):
 
 
 async def test_new_connection_on_which_the_server_speaks_first_is_refused():
-    def greet(_reader, writer):
-        writer.write(b"220 mail.example ESMTP\r\n")
+    class Greeter(asyncio.Protocol):
+        def connection_made(self, transport):
+            transport.write(b"220 mail.example ESMTP\r\n")
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server, open_http(force_close=True) as http:
+    server = await asyncio.get_running_loop().create_server(Greeter, "127.0.0.1", 0)
+    async with server, open_http(force_close=True) as http:
         with pytest.raises(UnusableConnection):
             await http.get(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
 

@@ -321,8 +321,8 @@ async def test_request_that_breaks_on_a_connection_used_before_is_sent_once(open
 async def test_answer_that_drips_ends_at_the_total_deadline(open_transport, emulator):
     """Each byte in time does not make the whole in time."""
     emulator.fault("submit", Drip(bytes_per_s=200))
-    transport = open_transport(emulator.base_url, emulator.api_key, submit_s=0.06)
-    with pytest.raises(NoAnswer, match=r"^no answer within 0\.06 s$") as caught:
+    transport = open_transport(emulator.base_url, emulator.api_key, submit_s=0.3)
+    with pytest.raises(NoAnswer, match=r"^no answer within 0\.3 s$") as caught:
         await transport.submit(PAYLOAD)
     assert caught.value.was_sent
     assert caught.value.status == 200
@@ -351,7 +351,7 @@ async def test_cancelled_while_waiting_for_the_answer_may_have_been_sent(open_tr
 async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_transport, emulator, action, size):
     """Frames of aiohttp hold headers and bytes of the request; the failure does not lead to them."""
     emulator.fault("submit", action)
-    transport = open_transport(emulator.base_url, emulator.add_key(CANARY), submit_s=0.05)
+    transport = open_transport(emulator.base_url, emulator.add_key(CANARY), submit_s=0.3)
     with pytest.raises(NoAnswer) as caught:
         await transport.submit(Json(GENERATIONS, b'{"prompt":"%s"}' % (b"a" * size)))
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)

@@ -223,7 +223,7 @@ def chunk(content):
 @pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 200",), (CHUNKED % b"application/json", b'5\r\n{"cre')])
 async def test_answer_that_stops_ends_at_our_own_deadline(connect_to, pieces):
     """Wherever an answer stops, `submit_s` ends a paid request and `call_s` any other."""
-    async with asyncio.timeout(5), await connect_to(*pieces, submit_s=0.03, call_s=0.03) as session:
+    async with asyncio.timeout(5), await connect_to(*pieces, submit_s=0.2, call_s=0.2) as session:
         with pytest.raises(SubmissionUnknown, match="no answer within"):
             await session.submit("a cat")
         with pytest.raises(TransportError, match="no answer within"):
@@ -234,7 +234,7 @@ async def test_answer_that_stops_ends_at_our_own_deadline(connect_to, pieces):
 async def test_answer_that_is_complete_but_for_its_end_mark_is_read(connect_to, then):
     """JSON shows by itself that it is complete: a task that was sold is not lost with the last chunk."""
     pieces = (CHUNKED % b"application/json", chunk(orjson.dumps(task("job-1"))))
-    async with asyncio.timeout(5), await connect_to(*pieces, then=then, submit_s=0.05) as session:
+    async with asyncio.timeout(5), await connect_to(*pieces, then=then, submit_s=0.2) as session:
         assert (await session.submit("a cat")).id == "job-1"
 
 

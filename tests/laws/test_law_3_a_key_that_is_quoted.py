@@ -277,7 +277,7 @@ async def test_key_in_an_answer_that_takes_too_long_is_in_no_error(quoting, reco
     """A deadline ends the reading where the bytes are."""
     quoting.is_open = True
     quoting.answer = http(PAGE, f"X-Echo: {CANARY}", length=9999)
-    timeouts = Timeouts(submit_s=0.03)
+    timeouts = Timeouts(submit_s=0.2)
     async with LemonSession(CANARY, base_url=quoting.origin, timeouts=timeouts) as session:
         with pytest.raises(SubmissionUnknown, match="no answer within") as caught:
             await generate(session)

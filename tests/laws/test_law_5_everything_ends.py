@@ -219,7 +219,7 @@ async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
 async def test_upload_that_never_ends_is_bounded(connect, emulator, picture, action):
     """A free request with a body has the time of a paid one."""
     emulator.fault("files", action)
-    async with connect(timeouts=Timeouts(submit_s=0.05, call_s=60)) as session:
+    async with connect(timeouts=Timeouts(submit_s=0.2, call_s=60)) as session:
         seconds, outcome = await elapsed_s(session.upload(picture()))
     assert isinstance(outcome, TransportError)
     assert seconds < 1
@@ -311,7 +311,7 @@ async def read_all(session, in_flight):
 async def test_map_of_jobs_that_hang_ends(connect, emulator, case):
     """Every job has its own deadline, and the map no other."""
     emulator.fault(*MAPS_THAT_HANG[case])
-    async with connect(polling=SHORT, timeouts=Timeouts(submit_s=0.1)) as session:
+    async with connect(polling=SHORT, timeouts=Timeouts(submit_s=0.4)) as session:
         seconds, errors = await elapsed_s(read_all(session, 5))
     assert {type(error) for error in errors} <= {SubmissionUnknown, TaskTimeout}
     assert len(errors) == 10
