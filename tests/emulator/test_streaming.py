@@ -211,7 +211,7 @@ def test_previews_are_spread_evenly_over_the_job():
 
 async def test_no_event_is_sent_before_it_is_due(http):
     """The head comes at once, the first preview and the picture when their time has come."""
-    async with Emulator(durations=30.0, speed=400) as emu:
+    async with Emulator(durations=30.0, speed=100) as emu:
         async with post(http, emu, partial_images=1, output_format="jpeg") as answer:
             (task,) = emu._store._open.values()
             assert emu.ledger.open == {"a cat"}
