@@ -204,6 +204,7 @@ values = st.fixed_dictionaries(
 @example("{width:c}{height:c}/{index}", {**VALUES, "width": 46, "height": 46})
 @example("{slug:.0}/{index}", VALUES)
 @example("{format:.2}:{slug}", {**VALUES, "format": "c"})
+@example("::", VALUES)
 def test_filled_template_is_inside_its_folder_with_the_parts_that_it_shows(template, filled):
     """Only the separators in the text of a template make folders; no field makes one, leaves one or names the root."""
     try:
