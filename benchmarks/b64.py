@@ -28,8 +28,8 @@ import pybase64
 from benchmarks.charts import panels
 from benchmarks.processes import measured, served
 from lemon_async import LemonSession
-from lemon_async.api.converter import image_of
-from lemon_async.api.lifting import PIECE_BYTES, Lifter
+from lemon_async._api.decoding import image_of
+from lemon_async._formats.base64_extraction import PIECE_BYTES, Lifter
 
 ROUNDS = 5
 ANSWERS = 40

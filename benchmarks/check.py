@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lemon_async import GenerateRequest
-from lemon_async.api.contracts import check
+from lemon_async._api.validation import check
 
 ROUNDS = 15
 CALLS = 5_000

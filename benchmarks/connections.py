@@ -18,7 +18,7 @@ import aiohttp
 
 from benchmarks.processes import served
 from benchmarks.stub import Connection, Service
-from lemon_async.client.connections import CheckedConnector
+from lemon_async._http.connections import CheckedConnector
 
 ROUNDS = 5
 REQUESTS = 200

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from benchmarks.optimum import DISTRIBUTIONS, Distribution, best_ages
-from lemon_async.pace.schedule import PollPolicy, Schedule
+from lemon_async._pace.schedule import PollPolicy, Schedule
 
 RUNS = 11
 RUNS_OF_EQUAL_LAG = 41  # the price that gives a lag is the root of a noisy line

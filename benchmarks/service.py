@@ -7,10 +7,10 @@ from collections.abc import Callable
 from itertools import count
 
 from benchmarks.windows import MINUTE_S, Verdict, Window
-from lemon_async.api.rates import read_rate_headers
-from lemon_async.pace.budget import Budget
-from lemon_async.pace.schedule import PollPolicy, Schedule
-from lemon_async.pace.turns import Priority, Turns
+from lemon_async._api.rate_headers import read_rate_headers
+from lemon_async._pace.budget import Budget
+from lemon_async._pace.priority import Priority, Turns
+from lemon_async._pace.schedule import PollPolicy, Schedule
 
 LATENCY_S = (0.02, 0.12)
 NAIVE_GAP_S = 3.0

@@ -23,8 +23,9 @@ from typing import Any
 from benchmarks.edit_memory import resident_mb
 from benchmarks.processes import measured
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
-from lemon_async.api.rates import Reported
-from lemon_async.client import transport
+from lemon_async._api.rate_headers import Reported
+from lemon_async._http import transport
+from lemon_async._pace.budget import Budget
 from lemon_async.emulator import (
     Answer,
     Blackhole,
@@ -46,7 +47,6 @@ from lemon_async.emulator import (
     Vanish,
 )
 from lemon_async.emulator.actions import Action, Point
-from lemon_async.pace.budget import Budget
 
 JOBS = 10_000
 ROUNDS = 5

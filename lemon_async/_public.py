@@ -1,7 +1,19 @@
 """The public names; `lemon_async` imports them when the first one is used."""
 
+from lemon_async._api.requests import EditRequest, GenerateRequest, Source, VariationRequest
+from lemon_async._display.contact_sheet import Sheet
+from lemon_async._http.transport import Timeouts
+from lemon_async._images.image import Image
+from lemon_async._images.images import Images
+from lemon_async._pace.retry import RetryPolicy
+from lemon_async._pace.schedule import PollPolicy
+from lemon_async._tasks.map import Outcome, Outcomes
+from lemon_async._tasks.progress import Progress
+from lemon_async._tasks.stream import ImageStream, PartialImage
+from lemon_async._tasks.submission_counts import Spent
+from lemon_async._tasks.task import ImageTask
 from lemon_async._version import __version__
-from lemon_async.api.errors import (
+from lemon_async.errors import (
     AccessDenied,
     ApiError,
     AuthenticationError,
@@ -27,21 +39,9 @@ from lemon_async.api.errors import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async.api.models import Model, StoredFile
-from lemon_async.api.requests import EditRequest, GenerateRequest, Source, VariationRequest
-from lemon_async.client.fanout import Outcome, Outcomes
-from lemon_async.client.image import Image
-from lemon_async.client.images import Images
-from lemon_async.client.money import Spent
-from lemon_async.client.progress import Progress
-from lemon_async.client.session import LemonSession
-from lemon_async.client.sheet import sheet
-from lemon_async.client.stream import ImageStream, PartialImage
-from lemon_async.client.task import ImageTask
-from lemon_async.client.transport import Timeouts
-from lemon_async.pace.retry import RetryPolicy
-from lemon_async.pace.schedule import PollPolicy
-from lemon_async.show.sheet import Sheet
+from lemon_async.session import LemonSession
+from lemon_async.sheet import sheet
+from lemon_async.types import Model, StoredFile
 
 __all__ = [
     "AccessDenied",

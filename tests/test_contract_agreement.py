@@ -11,14 +11,14 @@ import PIL.Image
 import pytest
 
 from lemon_async import BadRequest, EditRequest, GenerateRequest, LemonSession, PayloadTooLarge, VariationRequest
-from lemon_async.api.contracts import check
-from lemon_async.api.encoding import encode
-from lemon_async.api.families import FAMILIES
-from lemon_async.client.preparation import look
+from lemon_async._api.encoding import encode
+from lemon_async._api.families import FAMILIES
+from lemon_async._api.validation import check
+from lemon_async._uploads.preparation import look
 from lemon_async.emulator import Emulator
-from lemon_async.emulator.addresses import Forbidden, check_url
+from lemon_async.emulator.http.addresses import Forbidden, check_url
 from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.rules import read_order
+from lemon_async.emulator.service.rules import read_order
 
 MODELS = [
     *(id_.replace("*", "dev" if id_.startswith("flux") else "x") for family in FAMILIES for id_ in family.ids),

@@ -3,8 +3,7 @@
 from importlib.metadata import version
 
 import lemon_async
-from lemon_async import emulator
-from lemon_async.api import errors
+from lemon_async import emulator, errors
 
 ROOT = [
     "__version__",

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import click
 
+from lemon_async._http.key import KEY_VARIABLE, ApiKey
+from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async._version import __version__
-from lemon_async.api.errors import ContractError, Problem
-from lemon_async.cli import library, making, options
-from lemon_async.cli.running import go, stop_at
-from lemon_async.cli.telling import Notes
-from lemon_async.client.key import KEY_VARIABLE, ApiKey
-from lemon_async.client.settings import BASE_URL_VARIABLE
+from lemon_async.cli import catalog as library
+from lemon_async.cli import generate as making
+from lemon_async.cli import options
+from lemon_async.cli.console import Notes
+from lemon_async.cli.runner import go, stop_at
 from lemon_async.emulator import Emulator
+from lemon_async.errors import ContractError, Problem
 
 __all__ = ["cli"]
 

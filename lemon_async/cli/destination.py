@@ -8,13 +8,13 @@ from typing import Any, Self
 
 import attrs
 
-from lemon_async.api.errors import ContractError, Problem
-from lemon_async.api.pictures import PictureFacts, sniff
-from lemon_async.client.image import Image
-from lemon_async.client.images import Images
-from lemon_async.client.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
-from lemon_async.client.publish import Draft, make_folder
-from lemon_async.client.threads import finish_in_time
+from lemon_async._formats.pictures import PictureFacts, sniff
+from lemon_async._images.atomic_file import Draft, make_folder
+from lemon_async._images.image import Image
+from lemon_async._images.images import Images
+from lemon_async._images.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
+from lemon_async._images.threads import finish_in_time
+from lemon_async.errors import ContractError, Problem
 
 __all__ = ["Destination", "prepare_sheet", "sheet_problems"]
 

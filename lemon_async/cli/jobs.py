@@ -9,18 +9,18 @@ from typing import Any, cast
 
 import attrs
 
-from lemon_async.api.errors import ContractError, SubmissionUnknown, TaskTimeout
-from lemon_async.api.requests import Request
-from lemon_async.cli.delivery import Delivery
+from lemon_async._api.requests import Request
+from lemon_async._images.images import Images
+from lemon_async._tasks.leaving import mark_reported
+from lemon_async._tasks.map import Outcome
+from lemon_async._tasks.progress import Reporter, Tally
+from lemon_async._tasks.progress_display import chosen
+from lemon_async._tasks.task import ImageTask
+from lemon_async.cli.console import say_aside, tell_what_is_open
+from lemon_async.cli.outputs import Delivery
 from lemon_async.cli.references import Reference
-from lemon_async.cli.telling import say_aside, tell_what_is_open
-from lemon_async.client.displays import chosen
-from lemon_async.client.fanout import Outcome
-from lemon_async.client.images import Images
-from lemon_async.client.leaving import mark_reported
-from lemon_async.client.progress import Reporter, Tally
-from lemon_async.client.session import LemonSession
-from lemon_async.client.task import ImageTask
+from lemon_async.errors import ContractError, SubmissionUnknown, TaskTimeout
+from lemon_async.session import LemonSession
 
 __all__ = ["BROKEN_PIPE", "Job", "exit_code_of", "run", "worst"]
 

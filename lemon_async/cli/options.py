@@ -8,12 +8,12 @@ from typing import Any, TypeVar, get_type_hints
 import click
 from click.shell_completion import CompletionItem
 
-from lemon_async.api.families import FAMILIES, families_with, family_of
-from lemon_async.api.fields import RULES
-from lemon_async.api.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
+from lemon_async._api.families import FAMILIES, families_with, family_of
+from lemon_async._api.fields import RULES
+from lemon_async._api.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
+from lemon_async._display.terminal import PROTOCOLS
+from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.cli.preview import AUTO
-from lemon_async.client.settings import BASE_URL_VARIABLE
-from lemon_async.show.terminal import PROTOCOLS
 
 __all__ = [
     "allow_http",

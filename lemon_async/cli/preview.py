@@ -9,10 +9,10 @@ from typing import Self, TextIO
 import attrs
 from tqdm import tqdm
 
-from lemon_async.api.pictures import sniff
-from lemon_async.api.quoting import told
-from lemon_async.cli.telling import note
-from lemon_async.show.terminal import PROTOCOLS, detect, iterm2, kitty, preview
+from lemon_async._display.terminal import PROTOCOLS, detect, iterm2, kitty, preview
+from lemon_async._formats.pictures import sniff
+from lemon_async._formats.safe_text import told
+from lemon_async.cli.console import note
 
 __all__ = ["AUTO", "Preview"]
 

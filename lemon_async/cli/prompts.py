@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lemon_async.api.errors import Problem
+from lemon_async.errors import Problem
 
 __all__ = ["STDIN", "read_lines"]
 

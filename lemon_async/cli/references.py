@@ -5,7 +5,7 @@ from typing import Self
 
 import attrs
 
-from lemon_async.client.naming import slug_of
+from lemon_async._images.naming import slug_of
 
 __all__ = ["Reference"]
 

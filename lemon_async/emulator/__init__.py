@@ -33,9 +33,9 @@ from lemon_async.emulator.actions import (
     Vanish,
 )
 from lemon_async.emulator.app import Emulator
-from lemon_async.emulator.faults import Fault
-from lemon_async.emulator.ledger import Ledger, LedgerEntry
-from lemon_async.emulator.service import SeenRequest
+from lemon_async.emulator.http.faults import Fault
+from lemon_async.emulator.http.handler import SeenRequest
+from lemon_async.emulator.service.ledger import Ledger, LedgerEntry
 
 __all__ = [
     "Answer",

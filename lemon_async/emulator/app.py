@@ -9,22 +9,22 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from lemon_async.emulator.actions import Action
-from lemon_async.emulator.admission import Admission
 from lemon_async.emulator.clock import Clock
-from lemon_async.emulator.endpoints import Endpoints
-from lemon_async.emulator.faults import Fault, Match, Route
-from lemon_async.emulator.files import Files
-from lemon_async.emulator.hosts import Hosts, is_loopback
-from lemon_async.emulator.intake import Intake
-from lemon_async.emulator.jobs import Jobs
-from lemon_async.emulator.ledger import Ledger
-from lemon_async.emulator.limits import MinuteWindow
-from lemon_async.emulator.remote import Remote
-from lemon_async.emulator.server import Server
-from lemon_async.emulator.service import SeenRequest, Service
-from lemon_async.emulator.sources import Vault
-from lemon_async.emulator.store import Durations, Store
-from lemon_async.emulator.studio import Studio
+from lemon_async.emulator.http.endpoints import Endpoints
+from lemon_async.emulator.http.faults import Fault, Match, Route
+from lemon_async.emulator.http.handler import SeenRequest, Service
+from lemon_async.emulator.http.hosts import Hosts, is_loopback
+from lemon_async.emulator.http.remote import Remote
+from lemon_async.emulator.http.server import Server
+from lemon_async.emulator.pictures.blob_store import Vault
+from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.service.admission import Admission
+from lemon_async.emulator.service.files import Files
+from lemon_async.emulator.service.intake import Intake
+from lemon_async.emulator.service.jobs import Jobs
+from lemon_async.emulator.service.ledger import Ledger
+from lemon_async.emulator.service.limits import MinuteWindow
+from lemon_async.emulator.service.store import Durations, Store
 
 # Where this machine reaches a server that listens at all its addresses.
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here

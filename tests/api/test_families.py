@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.families import FAMILIES, families_with, family_of
+from lemon_async._api.families import FAMILIES, families_with, family_of
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api import errors
-from lemon_async.api.errors import ApiError, RateLimited, ServerError
-from lemon_async.api.refusals import api_error, is_worth_retrying, request_id_of, stated_error
-from lemon_async.api.response import Response
+from lemon_async import errors
+from lemon_async._api.refusals import api_error, is_worth_retrying, request_id_of, stated_error
+from lemon_async._api.response import Response
+from lemon_async.errors import ApiError, RateLimited, ServerError
 
 steady = settings(derandomize=True, deadline=None)
 

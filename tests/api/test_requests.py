@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.models import StoredFile
-from lemon_async.api.requests import (
+from lemon_async._api.requests import (
     EditFields,
     EditRequest,
     FilePath,
@@ -25,6 +24,7 @@ from lemon_async.api.requests import (
     VariationFields,
     VariationRequest,
 )
+from lemon_async.types import StoredFile
 
 steady = settings(derandomize=True, deadline=None)
 

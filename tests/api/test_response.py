@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.response import MAX_BODY_BYTES, Intake, Response, Unpacker, Unreadable, one_line, retry_after_s
+from lemon_async._api.response import MAX_BODY_BYTES, Intake, Response, Unpacker, Unreadable, one_line, retry_after_s
 
 steady = settings(derandomize=True, deadline=None)
 

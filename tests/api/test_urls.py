@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from lemon_async.api.urls import (
+from lemon_async._api.urls import (
     DEFAULT_ORIGIN,
     find_link_fault,
     find_remote_fault,

@@ -10,9 +10,9 @@ import urllib.request
 import pytest
 from click.testing import CliRunner
 
+from lemon_async._http.key import KEY_VARIABLE
+from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.cli.commands import cli
-from lemon_async.client.key import KEY_VARIABLE
-from lemon_async.client.settings import BASE_URL_VARIABLE
 
 
 def free_port():

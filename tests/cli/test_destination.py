@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from lemon_async import ContractError, GenerateRequest, SaveError
-from lemon_async.api.models import ImageData, TaskSnapshot
-from lemon_async.api.pictures import PictureFacts
+from lemon_async._formats.pictures import PictureFacts
+from lemon_async._images.images import Images
+from lemon_async._images.threads import finish_in_thread
 from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
-from lemon_async.client.images import Images
-from lemon_async.client.threads import finish_in_thread
+from lemon_async.types import ImageData, TaskSnapshot
 
 GIF = b"GIF89a\x02\0\x03\0\0\0\0;"
 

@@ -25,11 +25,11 @@ from lemon_async import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async.cli.delivery import Delivery
+from lemon_async.cli.console import Notes
 from lemon_async.cli.destination import Destination
 from lemon_async.cli.jobs import Job, exit_code_of, run, worst
+from lemon_async.cli.outputs import Delivery
 from lemon_async.cli.preview import Preview
-from lemon_async.cli.telling import Notes
 from lemon_async.emulator import Blackhole, Expire, Fail, Latency, Reset, Status, Stuck
 
 PICK_UP = "lemon-async task -o ."
@@ -254,7 +254,7 @@ async def test_usage_that_no_json_can_hold_is_left_out(session, delivery, jobs, 
     deep = []
     for _ in range(300):
         deep = [deep]
-    monkeypatch.setattr("lemon_async.cli.delivery.picture_record", lambda *_, **__: {"path": "p", "usage": deep})
+    monkeypatch.setattr("lemon_async.cli.outputs.picture_record", lambda *_, **__: {"path": "p", "usage": deep})
     assert await run(session, jobs("a cat"), delivery(as_json=True)) == 0
     assert capsys.readouterr().out == '{"path":"p","usage":null}\n'
 

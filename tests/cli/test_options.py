@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from lemon_async import EditRequest, GenerateRequest
-from lemon_async.api.families import FAMILIES
+from lemon_async._api.families import FAMILIES
 from lemon_async.cli import options
 from lemon_async.cli.commands import cli
 

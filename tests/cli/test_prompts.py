@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from lemon_async.api.errors import Problem
 from lemon_async.cli import prompts
 from lemon_async.cli.prompts import read_lines
+from lemon_async.errors import Problem
 
 
 def read_prompts(source):

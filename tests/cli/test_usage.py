@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lemon_async.client.key import KEY_VARIABLE
+from lemon_async._http.key import KEY_VARIABLE
 
 COMMANDS = [
     "generate", "edit", "task", "models", "files", "emulator",

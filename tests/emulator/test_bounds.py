@@ -2,10 +2,10 @@
 
 import pytest
 
-from lemon_async.emulator.edits import MAX_SOURCES, _json_origins
-from lemon_async.emulator.families import family_of
+from lemon_async.emulator.http.routes import Call
 from lemon_async.emulator.problems import MAX_COMPLAINTS
-from lemon_async.emulator.routes import Call
+from lemon_async.emulator.service.edits import MAX_SOURCES, _json_origins
+from lemon_async.emulator.service.families import family_of
 
 LONG = "m" * 10**5
 

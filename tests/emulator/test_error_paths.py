@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lemon_async.emulator import Emulator, Fail, Fault, Status
-from lemon_async.emulator.replies import canned
+from lemon_async.emulator.http.replies import canned
 
 BAD = "invalid_request_error"
 GENERATIONS, EDITS, VARIATIONS = (f"/v1/images/{name}" for name in ("generations", "edits", "variations"))

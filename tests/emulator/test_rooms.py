@@ -8,7 +8,7 @@ import pytest
 import lemon_async.emulator
 
 ROOM = Path(lemon_async.emulator.__file__).parent
-FILES = sorted(ROOM.glob("*.py"))
+FILES = sorted(ROOM.rglob("*.py"))
 
 
 def imports(file):

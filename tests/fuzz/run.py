@@ -18,7 +18,14 @@ CORPUS = Path(__file__).with_name("corpus")
 AT_ONCE = 2
 MAX_BYTES = 4096
 GRACE_S = 60
-ROOMS = ["lemon_async.api", "lemon_async.pace", "lemon_async.client.naming", "lemon_async.client.tokens", "json"]
+ROOMS = [
+    "lemon_async._api",
+    "lemon_async._formats",
+    "lemon_async._pace",
+    "lemon_async._images.naming",
+    "lemon_async._tasks.resume_token",
+    "json",
+]
 
 
 def main():

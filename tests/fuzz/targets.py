@@ -16,21 +16,31 @@ from urllib.parse import urlsplit
 import attrs
 import orjson
 
-from lemon_async.api.catalogue import read_file, read_files, read_model, read_models
-from lemon_async.api.errors import ApiError, ContractError
-from lemon_async.api.events import EventSplitter, Failed, Final, Partial, Unclear, read_event
-from lemon_async.api.inline import Base64Text, decoded
-from lemon_async.api.lifting import Lifter
-from lemon_async.api.passing import Passing
-from lemon_async.api.pictures import find_picture_fault, judge_picture, sniff
-from lemon_async.api.rates import read_rate_headers
-from lemon_async.api.refusals import api_error
-from lemon_async.api.response import Intake, Response, Unreadable, retry_after_s
-from lemon_async.api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
-from lemon_async.api.wire import Accepted, Alive, Denied, Garbled, Missing, Noise, Refused, read_poll, read_submission
-from lemon_async.client.naming import Template
-from lemon_async.client.tokens import parse_reference
-from lemon_async.pace.durations import Durations
+from lemon_async._api.listings import read_file, read_files, read_model, read_models
+from lemon_async._api.rate_headers import read_rate_headers
+from lemon_async._api.readings import (
+    Accepted,
+    Alive,
+    Denied,
+    Garbled,
+    Missing,
+    Noise,
+    Refused,
+    read_poll,
+    read_submission,
+)
+from lemon_async._api.refusals import api_error
+from lemon_async._api.response import Intake, Response, Unreadable, retry_after_s
+from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial, Unclear, read_event
+from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
+from lemon_async._formats.base64_extraction import Lifter
+from lemon_async._formats.base64_text import Base64Text, decoded
+from lemon_async._formats.pictures import find_picture_fault, judge_picture, sniff
+from lemon_async._formats.stream_validator import Passing
+from lemon_async._images.naming import Template
+from lemon_async._pace.learned_durations import Durations
+from lemon_async._tasks.resume_token import parse_reference
+from lemon_async.errors import ApiError, ContractError
 
 KEY = "sk-fuzz-0123456789"
 TASK_ID = "ldtask_1"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lemon_async import ImageTask, Outcome, PollPolicy, RetryPolicy, SubmissionUnknown, TaskError, Timeouts
+from lemon_async._pace.budget import Budget
 from lemon_async.emulator import (
     Answer,
     Blackhole,
@@ -28,7 +29,6 @@ from lemon_async.emulator import (
     Stuck,
     Vanish,
 )
-from lemon_async.pace.budget import Budget
 
 JOBS = 300
 SHARE = 0.3

@@ -8,7 +8,7 @@ import pytest
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async.emulator import Emulator, Status
-from lemon_async.emulator.limits import Allowance, MinuteWindow
+from lemon_async.emulator.service.limits import Allowance, MinuteWindow
 
 RPM = 2400
 BURST_S = 0.35

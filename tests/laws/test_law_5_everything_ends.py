@@ -150,7 +150,7 @@ async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path,
 @pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"], ids=["bytes", "link"])
 async def test_cancelled_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch, model):
     """It waits for the disk for a while, in case it is only slow, and then no longer."""
-    monkeypatch.setattr("lemon_async.client.threads._LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr("lemon_async._images.threads._LONGEST_WAIT_S", 0.1)
     disk = HungDisk(tmp_path / "pipe")
     async with connect() as session, disk.until_left():
         images = await session.generate("a cat", model=model)
@@ -187,7 +187,7 @@ async def test_reading_a_saved_picture_from_a_disk_that_hangs_is_bounded(connect
 
 async def test_sheet_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch):
     """The page is left unwritten, as when the disk is full."""
-    monkeypatch.setattr("lemon_async.client.sheet._LONGEST_WORK_S", 0.2)
+    monkeypatch.setattr("lemon_async.sheet._LONGEST_WORK_S", 0.2)
     disk = HungDisk(tmp_path / "pipe")
     async with connect() as session, disk.until_left():
         images = await session.generate("a cat", model="dall-e-3")

@@ -34,8 +34,8 @@ from lemon_async import (
     RetryPolicy,
     Timeouts,
 )
-from lemon_async.client.files import Files
-from lemon_async.client.stream import ImageStream
+from lemon_async._tasks.stream import ImageStream
+from lemon_async._uploads.stored_files import Files
 from lemon_async.emulator import Emulator, Expire, Stuck
 
 MOMENTS = ("before", "after", "arrived")

@@ -27,8 +27,8 @@ from lemon_async import (
     PollPolicy,
     SubmissionUnknown,
 )
-from lemon_async.client.files import Files
-from lemon_async.client.stream import ImageStream
+from lemon_async._tasks.stream import ImageStream
+from lemon_async._uploads.stored_files import Files
 from lemon_async.emulator import Blackhole, Emulator, Stuck
 
 

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from lemon_async import LemonSession, RetryPolicy
-from lemon_async.api.events import EventSplitter
-from lemon_async.api.lifting import PIECE_BYTES, Lifter
+from lemon_async._api.stream_events import EventSplitter
+from lemon_async._formats.base64_extraction import PIECE_BYTES, Lifter
 
 PICTURE = bytes(range(256)) * 8192  # 2 MiB
 TEXT = base64.b64encode(PICTURE).decode()

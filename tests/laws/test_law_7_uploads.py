@@ -16,10 +16,10 @@ import aiohttp
 import pytest
 
 from lemon_async import ContractError, LemonSession, RetryPolicy
-from lemon_async.client.payload import File, Form, Json
-from lemon_async.client.reading import drain
-from lemon_async.client.sources import look_at, take_in
-from lemon_async.client.uploads import CHUNK_BYTES, Spool, Unusable
+from lemon_async._uploads.payload import File, Form, Json
+from lemon_async._uploads.sources import look_at, take_in
+from lemon_async._uploads.spooling import drain
+from lemon_async._uploads.upload import CHUNK_BYTES, Spool, Unusable
 from lemon_async.emulator import Status
 
 MODEL = "flux-pro"

@@ -21,8 +21,8 @@ from lemon_async import (
     TaskCancelled,
     TaskFailed,
 )
-from lemon_async.api.documents import read_json
-from lemon_async.api.response import Unpacker
+from lemon_async._api.response import Unpacker
+from lemon_async._formats.json_documents import read_json
 
 LINK = "https://cdn.test/1.png"
 PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
@@ -435,7 +435,7 @@ async def test_junk_after_a_packed_answer_is_not_unpacked(server, session, codin
 async def test_answer_of_too_many_values_is_not_parsed(server, session, unit, send, monkeypatch):
     """Parsing a million values takes a second, in a thread as well."""
     parsed = []
-    monkeypatch.setattr("lemon_async.api.documents.orjson.loads", lambda content: parsed.append(len(content)))
+    monkeypatch.setattr("lemon_async._formats.json_documents.orjson.loads", lambda content: parsed.append(len(content)))
     body = b"[" + unit * (900_000 // len(unit)) + b"0]"
     server.posts = [http(event(body), kind="text/event-stream") if send is stream else http(body)]
     with pytest.raises(SubmissionUnknown):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.errors import ContractError
-from lemon_async.api.rates import Reported
-from lemon_async.pace.budget import Budget
+from lemon_async._api.rate_headers import Reported
+from lemon_async._pace.budget import Budget
+from lemon_async.errors import ContractError
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async.pace import schedule as rooms
-from lemon_async.pace.durations import Durations
-from lemon_async.pace.schedule import PollPolicy, Schedule
+from lemon_async._pace import schedule as rooms
+from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.schedule import PollPolicy, Schedule
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async.api.errors import ContractError
-from lemon_async.pace.retry import RetryPolicy
+from lemon_async._pace.retry import RetryPolicy
+from lemon_async.errors import ContractError
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -10,8 +10,8 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lemon_async.api.errors import ContractError
-from lemon_async.pace.schedule import Decision, PollPolicy, Schedule
+from lemon_async._pace.schedule import Decision, PollPolicy, Schedule
+from lemon_async.errors import ContractError
 
 # So cheap that every poll is worth it: the gaps are the minimum. The tests of prices have policies of their own.
 POLICY = PollPolicy(price_s=1e-9, min_gap_s=2, max_gap_s=10, deadline_s=900, lost_after_s=15, lost_after_polls=3)

@@ -5,8 +5,8 @@ import math
 import attrs
 import pytest
 
-from lemon_async.api.errors import ContractError
-from lemon_async.pace.validators import at_least_one, at_least_zero, is_duration, positive
+from lemon_async._pace.validators import at_least_one, at_least_zero, is_duration, positive
+from lemon_async.errors import ContractError
 
 
 @attrs.frozen

@@ -27,10 +27,10 @@ from lemon_async import (
     VariationRequest,
     __version__,
 )
-from lemon_async.api.errors import Problem, ResumableTask
-from lemon_async.api.models import Billing, ImageData, Model, TaskSnapshot
-from lemon_async.client.money import Spent
+from lemon_async._tasks.submission_counts import Spent
 from lemon_async.emulator import Emulator, Fault, Status
+from lemon_async.errors import Problem, ResumableTask
+from lemon_async.types import Billing, ImageData, Model, TaskSnapshot
 
 
 def version() -> str:

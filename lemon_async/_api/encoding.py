@@ -1,0 +1,117 @@
+"""Requests to what goes over the wire: JSON, or the text fields of a form, and nothing that the caller did not set."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from lemon_async._api.decoding import converter
+from lemon_async._api.requests import Request
+from lemon_async._formats.safe_text import quoted, told
+from lemon_async.errors import ContractError, Problem
+
+__all__ = ["PATHS", "encode", "encode_form", "find_refusals", "fingerprint"]
+
+PATHS: Mapping[str, str] = {
+    "generate": "/v1/images/generations",
+    "edit": "/v1/images/edits",
+    "variation": "/v1/images/variations",
+}
+_FILE_PARTS = ("image", "mask")
+
+
+def encode(request: Request, references: Sequence[Mapping[str, str]] = (), *, is_stream: bool = False) -> bytes:
+    """Return the JSON body of a request.
+
+    Args:
+        request: The request.
+        references: Its pictures, each as `{"image_url": ...}` or `{"file_id": ...}`.
+        is_stream: Whether to ask for an answer in server-sent events.
+
+    Raises:
+        ContractError: When a value cannot be written as JSON.
+    """
+    return _written(request, {**_pictures(references), **_fields(request, is_stream=is_stream)})
+
+
+def encode_form(request: Request, *, is_stream: bool = False) -> dict[str, str]:
+    """Return the text fields of a request that goes out as `multipart/form-data`.
+
+    Raises:
+        ContractError: When a value can be written neither as text nor as JSON, or a name would end its own header or
+            could be taken for that of a file.
+    """
+    fields = _fields(request, is_stream=is_stream)
+    _written(request, fields)  # half a surrogate pair can be text of a form as little as of JSON
+    problems = tuple(Problem("extra", fault) for fault in map(_name_fault, fields) if fault)
+    if problems:
+        raise ContractError(problems=problems)
+    return {name: value if isinstance(value, str) else _dump(value).decode() for name, value in fields.items()}
+
+
+def find_refusals(request: Request, *, is_form: bool) -> tuple[Problem, ...]:
+    """Return why a request cannot be written, as JSON or as a form; empty if it can."""
+    try:
+        (encode_form if is_form else encode)(request)
+    except ContractError as refusal:
+        return refusal.problems
+    return ()
+
+
+def fingerprint(body: bytes, digests: Iterable[str] = ()) -> str:
+    """Return the SHA-256 of an encoded request and of the digests of its uploads; equal requests have equal ones."""
+    return hashlib.sha256(b"\n".join([body, *(digest.encode() for digest in digests)])).hexdigest()
+
+
+def _fields(request: Request, *, is_stream: bool) -> dict[str, Any]:
+    stream = {"stream": True} if is_stream else {}
+    try:
+        return {**converter().unstructure(request), **stream, **request.extra}
+    except Exception as fault:  # noqa: BLE001 - a mapping of the caller's own making may raise anything
+        raise _unwritable("extra", told(fault)) from None
+
+
+def _pictures(references: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Three spellings are documented ("Edit image", JSON); only the last one can hold a `file_id`."""
+    urls = [reference["image_url"] for reference in references if "image_url" in reference]
+    if len(urls) < len(references):
+        return {"images": [dict(reference) for reference in references]}
+    if len(urls) > 1:
+        return {"image_urls": urls}
+    return {"image_url": urls[0]} if urls else {}
+
+
+def _written(request: Request, fields: Mapping[Any, Any]) -> bytes:
+    try:
+        return _dump(fields)
+    except TypeError as fault:
+        problems = tuple(_value_faults(request, fields))
+        raise ContractError(problems=problems) if problems else _unwritable("request", str(fault)) from None
+
+
+def _value_faults(request: Request, fields: Mapping[Any, Any]) -> Iterator[Problem]:
+    for name, value in fields.items():
+        try:
+            _dump({name: value})
+        except TypeError as fault:
+            is_extra = name in request.extra
+            what = f"{quoted(name)} cannot" if is_extra else "cannot"
+            yield Problem("extra" if is_extra else name, f"{what} be sent as JSON: {fault}")
+
+
+def _name_fault(name: str) -> str | None:
+    """Say why no field of a form can be called this: names are headers, and files are called by theirs."""
+    if not name.strip() or not name.isprintable():
+        return f"no form has a field named {quoted(name)}"
+    if name.partition("[")[0].strip().casefold() in _FILE_PARTS:
+        return f"{quoted(name)} could be taken for a file of the form"
+    return None
+
+
+def _dump(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _unwritable(field: str, reason: str) -> ContractError:
+    return ContractError(problems=(Problem(field, f"cannot be sent as JSON: {reason}"),))

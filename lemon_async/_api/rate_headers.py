@@ -1,0 +1,68 @@
+"""What the `X-RateLimit-*` headers of an answer say about the account.
+
+No page documents them; some versions of the service send them. Nothing here trusts the sender: what makes no
+sense is left out, as if it had not been sent.
+"""
+
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from lemon_async._api.response import retry_after_s
+
+__all__ = ["Reported", "read_rate_headers"]
+
+_NAMES = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+_MOST = 1_000_000
+_LONGEST_RESET_S = 86_400.0
+_EARLIEST_UNIX_S = 1e8
+_COUNT = re.compile(r"[0-9]{1,7}(\.0*)?", re.ASCII)
+
+
+@attrs.frozen(kw_only=True)
+class Reported:
+    """What an answer said of the rate limit; `None` for what it did not say.
+
+    Attributes:
+        limit: Requests per minute, at least 1.
+        remaining: Requests left until the reset, those of other clients of the account deducted.
+        reset_s: Seconds from the answer to the reset.
+    """
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_s: float | None = None
+
+
+def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> Reported | None:
+    """Return what the headers say of the rate limit, or `None` when that is nothing.
+
+    Args:
+        headers: Names in lower case.
+        received_at: Unix seconds, the reference of a reset that is told as a time.
+    """
+    if not any(name in headers for name in _NAMES):
+        return None
+    reported = Reported(
+        limit=_count(headers.get("x-ratelimit-limit")) or None,
+        remaining=_count(headers.get("x-ratelimit-remaining")),
+        reset_s=_reset_s(headers.get("x-ratelimit-reset"), received_at),
+    )
+    return None if reported == Reported() else reported
+
+
+def _count(text: str | None) -> int | None:
+    found = None if text is None else _COUNT.fullmatch(text.strip())
+    if found is None:
+        return None
+    number = int(float(found[0]))
+    return number if number <= _MOST else None
+
+
+def _reset_s(text: str | None, received_at: float) -> float | None:
+    """Read seconds, Unix seconds or an HTTP date; a reset in the past is none."""
+    seconds = retry_after_s(text, received_at=received_at)
+    if seconds is not None and seconds >= _EARLIEST_UNIX_S:
+        seconds -= received_at
+    return seconds if seconds is not None and 0.0 < seconds <= _LONGEST_RESET_S else None

@@ -1,0 +1,249 @@
+"""Answers to facts: what the service says of a job, in one of a few possible readings.
+
+`read_submission` and `read_poll` say what an answer is; which deed follows is the business of `client`. What decides
+about money (accepted, refused, garbled) is strict, and so is what ends a task.
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+
+from lemon_async._api.decoding import facts_of, id_of, text_of
+from lemon_async._api.refusals import api_error, is_proof_of_refusal, stated_error
+from lemon_async._api.response import Response, Unreadable, retry_after_s
+from lemon_async.errors import ApiError
+from lemon_async.types import Billing, TaskSnapshot, is_final
+
+__all__ = [
+    "Accepted",
+    "Alive",
+    "Denied",
+    "Garbled",
+    "Missing",
+    "Noise",
+    "Refused",
+    "billing_of",
+    "read_poll",
+    "read_submission",
+]
+
+
+_TASK_WORDS = frozenset({"pending", "processing", "completed"})
+_LONGEST_ID = 512
+_MOST_PARTS = 200
+_POLL_URL = re.compile(r"/v1/(?:tasks|images/generations|images)/([^/?#]+)/?\Z")
+
+
+@attrs.frozen
+class Accepted:
+    """The service took the job: it is sold, and never to be submitted again."""
+
+    snapshot: TaskSnapshot
+
+
+@attrs.frozen
+class Refused:
+    """The service said in its own words that it did not take the job."""
+
+    error: ApiError
+
+
+@attrs.frozen
+class Garbled:
+    """The answer to a paid request cannot be read: nobody knows whether the job is sold."""
+
+    reason: str
+    error: ApiError
+
+
+def read_submission(response: Response) -> Accepted | Refused | Garbled:
+    """Say what became of a paid request ("Create image", "Response")."""
+    try:
+        parsed = response.json()
+    except Unreadable as fault:
+        return Garbled(f"HTTP {response.status} with {fault}", api_error(response))
+    if response.is_success:
+        snapshot = _snapshot(parsed, response)
+        if snapshot is not None and snapshot.images and not (snapshot.task_id or snapshot.is_done):
+            # Images that no task will repeat are the result, whatever word stands beside them.
+            snapshot = attrs.evolve(snapshot, status="completed")
+        if snapshot is not None and (snapshot.task_id or snapshot.images):
+            return Accepted(snapshot)
+        return Garbled(f"HTTP {response.status} with neither an image nor a task", api_error(response))
+    error = api_error(response)
+    sold = _trace_of_sale(parsed) if isinstance(parsed, Mapping) else None
+    if sold is not None:
+        return Garbled(f"HTTP {response.status} with {sold}", error)
+    if is_proof_of_refusal(response.status, parsed):
+        return Refused(error)
+    return Garbled(f"HTTP {response.status} without an error of the service", error)
+
+
+def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
+    """Return what an answer that is no success has of something sold, in words; `None` if there is nothing.
+
+    A `task_id` or a `poll_url` counts wherever it stands, a status only in the outer parts: others have one, too.
+    """
+    outer = (answer, answer.get("error"), answer.get("data"))
+    for part in _mappings_in(answer):
+        poll_url, status = text_of(part.get("poll_url")), text_of(part.get("status"))
+        is_task = poll_url is not None or (status in _TASK_WORDS and any(part is other for other in outer))
+        task_id = _stated_id(part.get("task_id"))
+        if task_id is None and is_task:
+            task_id = _stated_id(part.get("id")) or _tail_of(poll_url)
+        if task_id is not None:
+            return f"task {task_id[:_LONGEST_ID]!r}: `session.task` picks it up by this id"
+        if is_task:
+            return "a task without an id"
+    return "data" if answer.get("data") else None
+
+
+def _mappings_in(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield an answer and the mappings in it, outer ones first, up to a bound."""
+    values: deque[object] = deque([answer])
+    for _ in range(_MOST_PARTS):
+        match values.popleft() if values else None:
+            case Mapping() as part:
+                yield part
+                values.extend(islice(part.values(), _MOST_PARTS))
+            case list() as entries:
+                values.extend(islice(entries, _MOST_PARTS))
+
+
+@attrs.frozen
+class Alive:
+    """The service knows the task and tells how it is; it may be done, or say how long to leave it alone."""
+
+    snapshot: TaskSnapshot
+    retry_after_s: float | None = None
+
+
+@attrs.frozen
+class Missing:
+    """The service does not know the task, which may be lag right after its creation."""
+
+    error: ApiError
+
+
+@attrs.frozen
+class Denied:
+    """The key may not ask for this task; asking again will not help."""
+
+    error: ApiError
+
+
+@attrs.frozen
+class Noise:
+    """Something between us and the task went wrong; it says nothing about the task."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+def read_poll(response: Response, asked: str | None) -> Alive | Missing | Denied | Noise:
+    """Say what a poll tells about its task ("Get image status").
+
+    An answer names its task by `task_id`, or by `id` where there is no `task_id`, or by a `poll_url` that ends in the
+    id. One that names another task is noise. `failed`, and `completed` without a picture, end the task only if the
+    answer names it, or has the service's `cancelled: true`: a gateway's `{"status": "failed", "message": ...}` does
+    not. Why it failed may stand in `error` as text or as an object, or not at all. A picture, and any other status,
+    counts without a name.
+
+    Args:
+        response: The answer.
+        asked: Id of the task; `None` if only its address is known: then any name will do.
+    """
+    try:
+        parsed = response.json()
+    except Unreadable as fault:
+        parsed, reason = None, f"HTTP {response.status} with {fault}"
+    else:
+        reason = f"HTTP {response.status} without a task"
+    snapshot = _snapshot(parsed, response) if response.is_success else None
+    if snapshot is not None:
+        wait = response.headers.get("retry-after")
+        wait_s = retry_after_s(wait, received_at=response.received_at) if wait else None
+        misfit = _find_misfit(parsed, snapshot, asked)
+        return Alive(snapshot, wait_s) if misfit is None else Noise(f"HTTP {response.status} {misfit}", wait_s)
+    error = api_error(response)
+    match response.status:
+        case 401 | 403 if stated_error(parsed) is not None:
+            return Denied(error)
+        case 404 if error.code == "async_task_not_found":
+            return Missing(error)
+        case _:
+            return Noise(reason, error.retry_after)
+
+
+def _find_misfit(answer: Mapping[str, Any], snapshot: TaskSnapshot, asked: str | None) -> str | None:
+    """Return why an answer says nothing about the task that was asked for, or `None` if it does."""
+    name = _stated_id(answer.get("task_id"), answer.get("id"))
+    if asked and name and _plain(name) != _plain(asked):
+        return f"about another task, {name[:_LONGEST_ID]!r}"
+    name = name or _tail_of(snapshot.poll_url)
+    is_named = name is not None and (not asked or _plain(name) == _plain(asked))
+    has_result = snapshot.status == "completed" and snapshot.images
+    if snapshot.is_done and not (is_named or has_result or snapshot.is_cancelled):
+        return f"with status {snapshot.status!r} and without the task's id"
+    return None
+
+
+def _stated_id(*values: object) -> str | None:
+    """Return the first of these that can be an id; of numbers, which are odd, only if no text is among them."""
+    numbers = (str(value) for value in values if type(value) is int)
+    return next((found for value in values if (found := id_of(value))), None) or next(numbers, None)
+
+
+def _plain(task_id: str) -> str:
+    """Return an id without what gateways change in it: percent-encoding, white space, case."""
+    return unquote(task_id).strip().casefold()
+
+
+def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
+    """Read a task or inline answer, or return `None` when it is neither.
+
+    "Create image" and "Get image status" answer in one shape. A task is told by any of `status`, `task_id`
+    and `poll_url`; without them, usable images make it the inline answer, a job that is complete already.
+    """
+    if not isinstance(parsed, Mapping):
+        return None
+    facts = facts_of(parsed, response.lifted)
+    images, task_id, poll_url = facts["images"], facts["task_id"], facts["poll_url"]
+    if not (facts["status"] or images or task_id or poll_url):
+        return None
+    facts["status"] = facts["status"] or ("completed" if images else "pending")
+    if task_id is None and (poll_url or not is_final(facts["status"])):
+        facts["task_id"] = found = _other_id(poll_url, parsed)
+        facts["is_id_guessed"] = poll_url is not None and found != _documented_id(poll_url)
+    return TaskSnapshot(**facts, billing=billing_of(parsed, response.headers))
+
+
+def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing:
+    """Return what an answer says about money."""
+    usage = answer.get("usage")
+    return Billing(
+        transaction_id=text_of(answer.get("billing_transaction_id")),
+        usage=usage if isinstance(usage, Mapping) else None,
+        headers={name: value for name, value in headers.items() if name.startswith("x-")},
+    )
+
+
+def _other_id(poll_url: str | None, parsed: Mapping[str, Any]) -> str | None:
+    """`task_id` is documented; `id` stands beside it on newer pages; else the address ends in it, or it is a number."""
+    found = id_of(parsed.get("id")) or _tail_of(poll_url)
+    return found or _stated_id(parsed.get("task_id"), parsed.get("id"))
+
+
+def _documented_id(poll_url: str) -> str | None:
+    """Return the id in a `poll_url` that has one of the documented forms."""
+    found = _POLL_URL.search(poll_url.partition("?")[0])
+    return found[1] if found else None
+
+
+def _tail_of(poll_url: str | None) -> str | None:
+    return id_of((poll_url or "").partition("?")[0].rstrip("/").rpartition("/")[2])

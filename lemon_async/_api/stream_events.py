@@ -1,0 +1,213 @@
+"""Server-sent events, and what they say of pictures in the making.
+
+The framing is that of the HTML standard ("Interpreting an event stream"), the names of events are those of OpenAI's
+image streaming: `image_generation.partial_image`, `image_generation.completed`, the same with `image_edit`, and
+`error`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from lemon_async._api.decoding import fault_of, image_of
+from lemon_async._api.readings import billing_of
+from lemon_async._api.response import MAX_BODY_BYTES, one_line
+from lemon_async._formats.base64_extraction import Lifted, Lifter
+from lemon_async._formats.json_documents import Unreadable, read_json
+from lemon_async._formats.masking import Mask, masked_text
+from lemon_async.types import Billing, ImageData, Inline, TaskFault
+
+__all__ = ["Event", "EventSplitter", "Failed", "Final", "Partial", "Unclear", "read_event"]
+
+_LINE_ENDS = re.compile(rb"[\r\n]+")
+_ONE_END = {b"\n", b"\r", b"\r\n"}
+_DATA = b"data:"
+_LONGEST_LINE_BYTES = 64 * 1024  # of any but data
+_MOST_PREVIEWS = 1000  # three can be asked for
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WORD = re.compile(r"[A-Za-z]")
+_LONGEST_REASON = 200
+
+
+@attrs.frozen
+class Event:
+    """One event.
+
+    Attributes:
+        name: Empty when it has none.
+        data: As they came; without the pictures that were lifted out of them.
+        mask: What masks all text made of them.
+        lifted: Those pictures, by the text that stands for each.
+    """
+
+    name: str
+    data: bytes = attrs.field(repr=False)
+    mask: Mask = attrs.field(default=str, repr=False, eq=False)
+    lifted: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
+
+
+class EventSplitter:
+    """Cuts a stream of bytes into events, wherever its pieces begin and end.
+
+    A picture is one line of megabytes that comes in many pieces: each is searched once, and decoded as it comes.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BODY_BYTES, *, mask: Mask = str) -> None:
+        self._max_bytes = max_bytes
+        self._mask = mask
+        self._seen_bytes = 0
+        self._beginning: bytes | None = b""
+        self._line = bytearray()
+        self._is_in_data = False
+        self._is_after_return = False
+        self._name = ""
+        self._data: Lifter | None = None
+
+    def feed(self, piece: bytes) -> Iterator[Event]:
+        """Take the next bytes, and yield the events that they complete; to be read to its end.
+
+        Raises:
+            Unreadable: When the stream is longer than any that makes sense, or an event is.
+        """
+        self._seen_bytes += len(piece)
+        if self._seen_bytes > self._max_bytes:
+            raise Unreadable(f"a stream of more than {self._max_bytes:,} bytes")
+        if self._beginning is not None:
+            piece = self._beginning + piece
+            self._beginning = piece if len(piece) < len(_BYTE_ORDER_MARK) else None
+            if self._beginning is not None:
+                return
+            piece = piece.removeprefix(_BYTE_ORDER_MARK)
+        yield from self._events(piece)
+
+    def end(self) -> Iterator[Event]:
+        """Yield what a stream that has ended still holds: a last event needs no blank line after it to count."""
+        rest, self._beginning = self._beginning or b"", None
+        yield from self._events(rest + b"\n\n")
+
+    def _events(self, piece: bytes) -> Iterator[Event]:
+        # "\r\n" is one end of a line, even if its halves come apart.
+        start = 1 if self._is_after_return and piece.startswith(b"\n") else 0
+        self._is_after_return = piece.endswith(b"\r") or (self._is_after_return and not piece)
+        has_ends = (
+            b"\n" in piece or b"\r" in piece
+        )  # far quicker than the search, and most pieces of pictures have none
+        for ends in _LINE_ENDS.finditer(piece, start) if has_ends else ():
+            self._take(piece[start : ends.start()])
+            start = ends.end()
+            is_blank = not self._end_line()
+            if is_blank or ends[0] not in _ONE_END:
+                yield from self._dispatch()
+        self._take(piece[start:])
+
+    def _take(self, part: bytes) -> None:
+        """Take a part of a line; data go where their pictures are lifted out."""
+        missing = len(_DATA) + 1 - len(self._line)
+        if missing > 0 and part:
+            self._line += part[:missing]
+            part = part[missing:]
+            if len(self._line) > len(_DATA) and self._line.startswith(_DATA):
+                self._begin_data(bytes(self._line[len(_DATA) :]).removeprefix(b" "))
+                self._is_in_data = True
+        if self._is_in_data and self._data is not None:
+            self._data.feed(part)
+        else:
+            self._line += part[: _LONGEST_LINE_BYTES - len(self._line)]
+
+    def _begin_data(self, value: bytes) -> None:
+        if self._data is None:
+            self._data = Lifter()
+        else:
+            self._data.feed(b"\n")
+        self._data.feed(value)
+
+    def _end_line(self) -> bool:
+        """End a line, and tell whether there was anything in it."""
+        line = bytes(self._line)
+        self._line.clear()
+        if self._is_in_data:
+            self._is_in_data = False
+        elif line in {b"data", b"data:"}:
+            self._begin_data(b"")
+        elif line == b"event" or line.startswith(b"event:"):
+            self._name = line[len(b"event:") :].removeprefix(b" ").decode("utf-8", "replace")
+        return bool(line)
+
+    def _dispatch(self) -> Iterator[Event]:
+        name, data = self._name, self._data
+        self._name, self._data = "", None
+        whole = data.end() if data is not None else Lifted(b"")
+        if whole.fault is not None:
+            raise Unreadable(f"an event with {whole.fault}")
+        if whole.skeleton:
+            yield Event(self._mask(name), whole.skeleton, self._mask, whole.pictures)
+
+
+@attrs.frozen
+class Partial:
+    """A preview; `index` counts from 0."""
+
+    image: ImageData
+    index: int
+
+
+@attrs.frozen
+class Final:
+    """A finished picture, and what the service says about money beside it."""
+
+    image: ImageData
+    created: int | None
+    billing: Billing
+
+
+@attrs.frozen
+class Failed:
+    """The service gave the job up after it had accepted it."""
+
+    fault: TaskFault
+
+
+@attrs.frozen
+class Unclear:
+    """A gateway reported an error: whether the job was sold, or is still under way, is unknown."""
+
+    reason: str
+
+
+def read_event(event: Event) -> Partial | Final | Failed | Unclear | None:
+    """Say what an event tells, or return `None` when that is nothing about pictures.
+
+    An error is the service's own if it has a message and a code that is a word; the code of a gateway is a number, or
+    there is none.
+    """
+    parsed = _parsed(event)
+    name = parsed.get("type")
+    name = name if isinstance(name, str) else event.name
+    image = image_of(parsed, event.lifted)
+    if image.is_usable and name.endswith(".completed"):  # whatever else stands there: it is paid for
+        return Final(image, _whole(parsed.get("created_at")), billing_of(parsed, {}))
+    if image.is_usable and name.endswith(".partial_image"):
+        index = _whole(parsed.get("partial_image_index")) or 0
+        return Partial(image, index if 0 <= index <= _MOST_PREVIEWS else 0)
+    error = parsed.get("error") or (parsed if name == "error" else None)
+    fault = fault_of(error)
+    if isinstance(error, Mapping) and fault is not None and fault.code and _WORD.match(fault.code):
+        return Failed(fault)
+    if fault is None and name != "error":
+        return None
+    said = fault.message if fault else one_line(masked_text(event.data, event.mask)) or "nothing"
+    return Unclear(f"the stream has an error that is not the service's own: {said[:_LONGEST_REASON]}")
+
+
+def _parsed(event: Event) -> Mapping[str, Any]:
+    try:
+        parsed = read_json(event.data, event.mask)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, Mapping) else {}
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int else None

@@ -1,0 +1,276 @@
+"""Which addresses the library may talk to.
+
+The key goes to one origin, and there only below the path of the base URL. Everything the service sends as an address
+is hostile until it has passed here: `resolve_poll_url` for what is called with the key, `find_link_fault` for what is
+fetched without it.
+"""
+
+import ipaddress
+import re
+from collections.abc import Set as AbstractSet
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from lemon_async._formats.safe_text import quoted
+
+__all__ = [
+    "DEFAULT_ORIGIN",
+    "find_link_fault",
+    "find_remote_fault",
+    "is_loopback",
+    "is_named",
+    "one_segment",
+    "parse_base_url",
+    "parse_http_hosts",
+    "poll_path",
+    "redact",
+    "resolve_poll_url",
+    "task_path",
+]
+
+DEFAULT_ORIGIN = "https://api.lemondata.cc"
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# RFC 3986 `pchar`, "/" and a query: no backslash, white space, control character, fragment or non-ASCII.
+_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/-]+(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
+# Without "%": a path has one spelling, and what it is compared with has the same.
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
+_ENDPOINT = re.compile(r"/v1(/(images|tasks|files|models)(/.*)?)?$")
+_PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII without backslash
+_HOST = re.compile(r"(.*@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+_BROKEN_PORT = re.compile(r"^([^/]*//)[^/:\[\]]*:(?![0-9]*(/|$)).*", re.DOTALL)  # a password with "/", "?" or "#" in it
+_UNICAST = ipaddress.ip_network("2000::/3")  # beside it: mapped, compatible, NAT64, local, multicast
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # of which newer versions of Python call parts global
+_HOME_DOMAINS = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa", ".intranet", ".lan")
+_LONGEST_ID = 512
+
+
+def parse_base_url(value: str, http_hosts: AbstractSet[str] = frozenset()) -> str:
+    """Return the base of all requests, `scheme://host[:port][/path]`: each adds a path that begins with `/v1`.
+
+    A trailing slash is removed, and so is a trailing `/v1`, which OpenAI clients expect.
+
+    Args:
+        value: The URL.
+        http_hosts: From `parse_http_hosts`; these hosts need no https.
+
+    Raises:
+        ValueError: With what to change, for anything but https (or http to a loopback address or a named host) with a
+            plain path or none, without credentials, query and fragment.
+    """
+    parts = _split(value)
+    if parts is None or not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("must look like https://api.lemondata.cc")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold credentials; pass the key as api_key")
+    if "?" in value or "#" in value:
+        raise ValueError("must not have a query or a fragment")
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    if _ENDPOINT.search(path):
+        raise ValueError("must be the part before /v1: the path of each request is added to it")
+    if not _BASE_PATH.fullmatch(path) or _climbs(path):
+        raise ValueError("must have a plain path such as /lemon, or none")
+    if parts.scheme == "http" and not (is_loopback(parts.hostname) or _is_named(parts, http_hosts)):
+        raise ValueError(
+            "must use https, or the key could be read on the way; plain http is for loopback, and for hosts that are "
+            f"named: allow_http={{{_bracketed(parts.hostname)!r}}}"
+        )
+    return _origin(parts) + path
+
+
+def parse_http_hosts(value: object) -> frozenset[str]:
+    """Return the hosts that plain http may be used for, as `host` or `host:port` in lower case.
+
+    Raises:
+        TypeError: It is no set.
+        ValueError: An entry is neither a host nor a host and port.
+    """
+    if not isinstance(value, AbstractSet):
+        raise TypeError(f"must be a set of hosts such as {{'emulator'}}, not {quoted(value)}")
+    return frozenset(_http_host(entry) for entry in value)
+
+
+def is_named(host: str, port: int | None, http_hosts: AbstractSet[str]) -> bool:
+    """Return whether plain http is permitted to a host at a port."""
+    name = _bracketed(host.lower())
+    return not http_hosts.isdisjoint({name, f"{name}:{port}"})
+
+
+def resolve_poll_url(base_url: str, poll_url: str) -> str:
+    """Return the path and query to poll, relative to `base_url` ("Get image status": "prefer calling that exact URL").
+
+    A `poll_url` is relative to the origin. Behind a gateway the base URL has a path. A `poll_url` that begins with that
+    path is called exactly; any other comes from a service that does not know the path, and is called below it. Nothing
+    beside the path is ever called.
+
+    Raises:
+        ValueError: When it leads, or could be read as leading, anywhere but to the origin and path of `base_url`.
+    """
+    prefix = urlsplit(base_url).path
+    path = poll_url
+    if not poll_url.startswith("/"):
+        parts = _split(poll_url)
+        if parts is None or "@" in parts.netloc or not parts.hostname or _origin(parts) + prefix != base_url:
+            raise ValueError("it leaves the API's origin")
+        path = poll_url[len(f"{parts.scheme}://{parts.netloc}") :]
+    if path.startswith(f"{prefix}/"):
+        path = path.removeprefix(prefix)
+    if not _PATH.fullmatch(path) or _climbs(path.partition("?")[0]):
+        raise ValueError("it is not a plain path")
+    return path
+
+
+def task_path(task_id: str) -> str:
+    """Return the path that polls `task_id` ("Get image status").
+
+    Raises:
+        ValueError: When the id cannot be one segment of a path.
+    """
+    try:
+        return f"/v1/tasks/{one_segment(task_id)}"
+    except ValueError:
+        raise ValueError("a task id is one word of printable ASCII, like ldtask_0123abcd") from None
+
+
+def one_segment(word: str) -> str:
+    """Return an id as one segment of a path.
+
+    Raises:
+        ValueError: When it cannot be one.
+    """
+    if not word or len(word) > _LONGEST_ID or not _PLAIN.fullmatch(word) or _climbs(word):
+        raise ValueError("it is not one word of printable ASCII")
+    return quote(word, safe="")
+
+
+def poll_path(base_url: str, task_id: str | None, poll_url: str | None) -> tuple[str, str | None]:
+    """Return where to poll a task below `base_url`, and why its `poll_url` is not used, if it has one that must not be.
+
+    Raises:
+        ValueError: When neither the address nor the id can be polled.
+    """
+    fault = None
+    if poll_url:
+        try:
+            return resolve_poll_url(base_url, poll_url), None
+        except ValueError as refusal:
+            fault = str(refusal)
+    return task_path(task_id or ""), fault
+
+
+def find_link_fault(
+    url: str, *, allow_loopback: bool, own_host: str | None = None, http_hosts: AbstractSet[str] = frozenset()
+) -> str | None:
+    """Return why `url` must not be fetched, or `None` when it may.
+
+    Args:
+        url: A result link, or where it redirects to.
+        allow_loopback: Whether the API itself is on loopback, so that its links may be.
+        own_host: Host of the API, which may be in a private network.
+        http_hosts: From `parse_http_hosts`; these may be in a private network, too, and need no https.
+    """
+    parts = _split(url)
+    if parts is None or not parts.hostname or "@" in parts.netloc:
+        return "it is not a plain https address"
+    if (allow_loopback and is_loopback(parts.hostname)) or _is_named(parts, http_hosts):
+        return None if parts.scheme in _DEFAULT_PORTS else "it is not a web address"
+    if parts.scheme != "https":
+        return "it does not use https"
+    if parts.hostname != own_host and _is_private(parts.hostname):
+        return "it points into a private network"
+    return None
+
+
+def find_remote_fault(url: str) -> str | None:
+    """Return why the service would not fetch a source picture from `url` ("Remote image URLs"), or `None`.
+
+    Whatever a name resolves to is the service's to check.
+    """
+    parts = _split(url)
+    if parts is None or not parts.hostname:
+        return "is no plain web address such as https://example.com/cat.png (anything beyond ASCII percent-encoded)"
+    if parts.scheme not in _DEFAULT_PORTS:
+        return "is no http or https address"
+    if "@" in parts.netloc:
+        return "holds credentials, which the service refuses: upload the picture instead"
+    if "#" in url:
+        return "has a fragment (#…), which the service refuses: leave it out"
+    if _is_private(parts.hostname):
+        return "points into a private network, where the service does not fetch: upload the picture instead"
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` is this machine, by its literal address or the name `localhost`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def redact(url: str) -> str:
+    """Return `url` without credentials, query and fragment, cut to a length that fits a message."""
+    bare = re.sub(r"//[^/]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0])
+    bare = _BROKEN_PORT.sub(r"\1?", bare)
+    return re.sub(r"[^\x21-\x7e]", "?", bare)[:200]
+
+
+def _split(url: str) -> SplitResult | None:
+    """Split `url`, or return `None` for what two parsers could read in two ways."""
+    if not _PLAIN.fullmatch(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if _HOST.fullmatch(parts.netloc) else None
+
+
+def _origin(parts: SplitResult) -> str:
+    port = _port(parts)
+    suffix = "" if port == _DEFAULT_PORTS.get(parts.scheme) else f":{port}"
+    return f"{parts.scheme}://{_bracketed(parts.hostname or '')}{suffix}"
+
+
+def _port(parts: SplitResult) -> int | None:
+    return parts.port if parts.port is not None else _DEFAULT_PORTS.get(parts.scheme)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_named(parts: SplitResult, http_hosts: AbstractSet[str]) -> bool:
+    return is_named(parts.hostname or "", _port(parts), http_hosts)
+
+
+def _http_host(entry: object) -> str:
+    parts = _split(f"http://{entry}") if isinstance(entry, str) else None
+    if parts is None or parts.netloc != entry or "@" in parts.netloc or not parts.hostname:
+        raise ValueError(f"{quoted(entry)} is no host, or host and port, such as 'emulator:8000'")
+    host = _bracketed(parts.hostname)
+    return host if parts.port is None else f"{host}:{parts.port}"
+
+
+def _climbs(path: str) -> bool:
+    """Return whether a path holds `.` or `..` segments, in plain or percent-encoded up to three times.
+
+    Some servers cut a segment at ";" before they look at it.
+    """
+    decoded = unquote(unquote(unquote(path)))
+    segments = re.split(r"[/\\]", decoded)
+    return not decoded.isprintable() or any(segment.partition(";")[0] in {".", ".."} for segment in segments)
+
+
+def _is_private(host: str) -> bool:
+    name = host.rstrip(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        # "127.1", "0x7f.1" and "2130706433" are addresses to a resolver; no public name ends in a number.
+        is_number = re.fullmatch(r"(0x[0-9a-f]*|\d+)", name.rpartition(".")[2]) is not None
+        return is_number or "." not in name or name.endswith(_HOME_DOMAINS)
+    # `is_global` differs between versions of Python in what it makes of IPv4 inside IPv6 (2002::/16 is 6to4).
+    if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or address.sixtofour):
+        return True
+    return address.is_multicast or not address.is_global or address in _PROTOCOLS

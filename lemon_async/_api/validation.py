@@ -1,0 +1,140 @@
+"""The check of a request against the documented rules, before any money is spent.
+
+Generic rules hold for every model, a family's for its models; a model that no family claims meets the generic ones
+alone. Every check can be switched off by the caller, and the service has the last word. What is found is data: one
+`Problem` for each thing that is wrong, all of them at once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import attrs
+
+from lemon_async._api.encoding import find_refusals
+from lemon_async._api.families import Family, family_of
+from lemon_async._api.fields import LABEL, RULES, Rule
+from lemon_async._api.requests import EditRequest, GenerateRequest, Request, VariationRequest
+from lemon_async._api.source_rules import SourceFacts, check_sources
+from lemon_async._formats.safe_text import quoted
+from lemon_async.errors import Problem
+
+__all__ = ["check", "check_label", "removed_fields"]
+
+_KINDS = (GenerateRequest, EditRequest, VariationRequest)
+_RULES_OF: Mapping[str, tuple[tuple[str, Rule], ...]] = {
+    kind.operation: tuple((name, RULES[name]) for name in RULES if name in attrs.fields_dict(kind)) for kind in _KINDS
+}
+_VALUES_OF = {operation: attrgetter(*(name for name, _ in rules)) for operation, rules in _RULES_OF.items()}
+_SPELLINGS = dict.fromkeys(("image", "image_url", "image_urls", "images"), "image") | {"mask": "mask"}
+_PICTURES: Mapping[str, Mapping[str, str]] = {
+    "generate": {"image": "image", "mask": "mask"},  # with pictures to start from it is an edit
+    "edit": _SPELLINGS,
+    "variation": {"image": "image"},
+}
+_ADVICE: Mapping[str, Mapping[str, str]] = {
+    operation: {
+        **{name.rstrip("_"): f"pass it as {name}=" for name, _ in rules},
+        **{name: f"pass it as {keyword}=" for name, keyword in _PICTURES[operation].items()},
+        "stream": "use session.stream(...)",  # nobody else could read the answer, which is paid for
+    }
+    for operation, rules in _RULES_OF.items()
+}
+_PLURALS = {"generate": "generations", "edit": "edits", "variation": "variations"}
+
+
+def check(
+    request: Request, sources: Sequence[SourceFacts] = (), *, is_stream: bool = False, is_written: bool = False
+) -> tuple[Problem, ...]:
+    """Return every problem of a request, in the order of its fields; nothing is sent.
+
+    Args:
+        request: The request.
+        sources: What was found out about its pictures, in their order, a mask last.
+        is_stream: Whether it is to be answered event by event.
+        is_written: Whether it has been written as it is to be sent, so that nothing can be wrong with that any more.
+    """
+    family = _family(request)
+    problems = [*_field_problems(request, family), *_mode_problems(request, family, is_stream=is_stream)]
+    if not isinstance(request, GenerateRequest):
+        problems += check_sources(request, family, sources)
+    problems += [*check_label(request), *_extra_problems(request)]
+    if is_written:
+        return tuple(problems)
+    named = {problem.field for problem in problems}
+    refusals = find_refusals(request, is_form=any(source.kind == "upload" for source in sources))
+    return (*problems, *(refusal for refusal in refusals if refusal.field not in named))
+
+
+def check_label(request: Request) -> tuple[Problem, ...]:
+    """Return what is wrong with the caller's label, which is never sent: a rule of this library, not of the service."""
+    if request.label is None or LABEL.accepts(request.label):
+        return ()
+    return (Problem("label", f"must be {LABEL.words}"),)
+
+
+def removed_fields(request: Request) -> tuple[str, ...]:
+    """Return the fields that are set and that the gateway would remove for this model: sending them is idle."""
+    family = _family(request)
+    removed = family.removed if family else ()
+    return tuple(name for name in removed if getattr(request, name, None) is not None)
+
+
+def _family(request: Request) -> Family | None:
+    return family_of(request.default_model if request.model is None else request.model)
+
+
+def _field_problems(request: Request, family: Family | None) -> Iterator[Problem]:
+    for (name, rule), value in zip(_RULES_OF[request.operation], _VALUES_OF[request.operation](request), strict=True):
+        if value is None and name != "prompt":
+            continue
+        fault = _family_fault(family, name, value) if rule.accepts(value) else f"must be {rule.words}"
+        if fault:
+            yield Problem(name.rstrip("_"), fault)
+
+
+def _mode_problems(request: Request, family: Family | None, *, is_stream: bool) -> Iterator[Problem]:
+    """Say what does not go together."""
+    if family is not None and request.operation not in family.operations:
+        yield Problem("model", f"{family.name} does not do {_PLURALS[request.operation]}")
+    if is_stream and family is not None and "partial_images" not in family.fields:
+        yield Problem("model", f"{family.name} does not stream; gpt-image-2 does")
+    if isinstance(request, VariationRequest):
+        return
+    if is_stream and request.async_:
+        yield Problem("async", "is the opposite of a stream; leave it out")
+    if request.compression is not None and request.output_compression is not None:
+        yield Problem("compression", "is another name of output_compression; give one of them")
+
+
+def _family_fault(family: Family | None, name: str, value: str | int) -> str | None:
+    if family is None:
+        return None
+    if name not in family.fields:
+        if value is False or name in family.removed:  # `async` off is what every family does
+            return None
+        return f"{family.name} does not have this field; leave it out"
+    accepted = family.values.get(name)
+    if accepted is not None and value not in accepted:
+        return f"{family.name} takes {', '.join(accepted)}, not {quoted(value)}"
+    if name == "size" and family.size_fault is not None and value != "auto":
+        width, height = str(value).split("x")
+        return family.size_fault(int(width), int(height))
+    return None
+
+
+def _extra_problems(request: Request) -> list[Problem]:
+    names = _names_of(request.extra)
+    if names is None:
+        return [Problem("extra", "must be a mapping from field names to values")]
+    advice = _ADVICE[request.operation]
+    return [Problem("extra", f"{name!r} is a field of its own; {advice[name]}") for name in names if name in advice]
+
+
+def _names_of(extra: object) -> list[str] | None:
+    """Return the names in a mapping; `None` if it is none, or others are in it."""
+    try:
+        names: list[Any] = list(extra) if isinstance(extra, Mapping) else [None]
+    except Exception:  # noqa: BLE001 - one of the caller's own making
+        return None
+    return names if all(isinstance(name, str) for name in names) else None

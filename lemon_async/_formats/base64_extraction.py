@@ -1,0 +1,215 @@
+"""Taking the pictures out of a document of JSON while its pieces arrive.
+
+Four pictures of 6 MiB in one answer are 33 MB of text. To parse that, and to decode it, holds the event loop, in
+threads as well, because both hold the interpreter's lock. So long strings of base64 are decoded piece by piece, and
+what is parsed in the end is the rest, the *skeleton*, where a short text stands for each. A document that is short is
+its own skeleton: nothing is looked for in it.
+
+    string that is long, and                              then
+    named `b64_json`, or a `data:` address with base64    lifted; what is no base64 is the fault of that picture alone
+    named `url`, and base64 as far as it has come         likewise: some gateways put it there
+    anything else, a prompt that reads like base64 too    stays in the skeleton
+
+Rejected: a streaming parser of JSON, which walks through megabytes of text character by character.
+"""
+
+import io
+import re
+import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+import orjson
+
+from lemon_async._formats.base64_text import RESERVE_BYTES, Base64Text, url_prefix_bytes
+from lemon_async.types import Inline
+
+__all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Lifted", "Lifter"]
+
+PIECE_BYTES = 128 * 1024
+"""The most that is taken in at once."""
+LONG_BYTES = 16 * 1024
+"""Strings up to this length stay where they are, and so does everything in a document that is no longer."""
+MAX_TEXT_BYTES = 1024 * 1024
+"""Bound of what is parsed of an answer: it holds the event loop for as long as that takes."""
+_HEAD_BYTES = 120
+
+# Text between strings, and whole strings that are neither long nor full of escapes: thousands of them in one step.
+_SHORT_ONES = re.compile(
+    rb'[^"]*+(?:"[^"\\]{0,127}+(?:\\.[^"\\]{0,31}+){0,63}+"[^"]*+)*+',
+    re.DOTALL,
+)
+# The inside of a string, up to its end or to half an escape at the end of what has come.
+_INSIDE = re.compile(rb'[^"\\]*+(?:\\(?:[^u]|u(?![0-9A-Fa-f]{0,3}\Z))[^"\\]*+)*+', re.DOTALL)
+_NAME = re.compile(rb'(?<!\\)"(b64_json|url)"\s*:\s*\Z')
+
+
+@attrs.frozen
+class Lifted:
+    """What is left of a document, and the pictures by the text that stands for each in it."""
+
+    skeleton: bytes = attrs.field(repr=False)
+    pictures: Mapping[str, Inline] = MappingProxyType({})
+    fault: str | None = None
+
+
+class Lifter:
+    """Takes a document of JSON in, in pieces of any size, and lifts long base64 out of it."""
+
+    __slots__ = (
+        "_fault",
+        "_held",
+        "_held_bytes",
+        "_is_kept",
+        "_long_bytes",
+        "_pictures",
+        "_skeleton",
+        "_start",
+        "_text",
+        "_token",
+    )
+
+    def __init__(self, long_bytes: int = LONG_BYTES) -> None:
+        self._long_bytes = long_bytes
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._skeleton = io.BytesIO()
+        self._pictures: dict[str, Inline] = {}
+        self._text: Base64Text | None = None
+        self._start = b""
+        self._is_kept = False
+        self._token = ""
+        self._fault: str | None = None
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece; small ones are gathered first, so that their number does not matter."""
+        if self._fault:
+            return
+        self._held.append(piece)
+        self._held_bytes += len(piece)
+        if self._held_bytes > self._long_bytes:
+            self._take_held()
+
+    def end(self) -> Lifted:
+        """Return what has become of the document."""
+        if self._skeleton.tell() or self._pictures or self._text or self._is_kept:
+            self._take_held()
+        rest = b"".join(self._held)
+        if self._text is not None:  # it is cut, and reads as it came
+            rest = self._start + rest
+        if self._skeleton.tell():
+            self._skeleton.write(rest)
+            rest = self._skeleton.getvalue()
+        return Lifted(b"" if self._fault else rest, self._pictures, self._fault)
+
+    def _take_held(self) -> None:
+        whole = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        self._held.clear()
+        at = 0
+        while at < len(whole) and not self._fault:
+            after = self._lift(whole, at) if self._text is not None else self._keep(whole, at)
+            if after == at:
+                break
+            at = after
+        self._held_bytes = 0 if self._fault else len(whole) - at
+        if self._held_bytes:
+            self._held.append(whole[at:])
+
+    def _keep(self, whole: bytes, at: int) -> int:
+        """Keep what is no long base64, and return where that ends."""
+        start = at
+        while at < len(whole):
+            if self._is_kept:
+                at = self._past_string(whole, at)
+                if self._is_kept:  # it goes on in the next piece
+                    break
+            at = _end_of(_SHORT_ONES, whole, at)
+            if at == len(whole):
+                break
+            end = _end_of(_INSIDE, whole, at + 1)
+            is_open = end == len(whole) or whole[end] != _QUOTE
+            if end - at - 1 <= self._long_bytes:
+                if is_open:  # nobody knows yet how long it becomes
+                    break
+                at = end + 1
+                continue
+            self._write(whole, start, at)
+            start = at
+            prefix = url_prefix_bytes(whole[at + 1 : min(end, at + _HEAD_BYTES)])
+            if self._begins(whole, at + 1, end, is_url=prefix > 0):
+                return at + 1 + prefix
+            self._is_kept, at = True, at + 1
+        self._write(whole, start, at)
+        return at
+
+    def _past_string(self, whole: bytes, at: int) -> int:
+        end = _end_of(_INSIDE, whole, at)
+        self._is_kept = end == len(whole) or whole[end] != _QUOTE
+        return end if self._is_kept else end + 1
+
+    def _begins(self, whole: bytes, at: int, end: int, *, is_url: bool) -> bool:
+        """Begin to lift a string if that is what it is for."""
+        name = b"b64_json" if is_url else self._name()
+        if name == b"url":  # most of these are links
+            attempt = Base64Text()
+            _take(attempt, whole, at, _end_of(_INSIDE, whole, at, min(end, at + self._long_bytes)))
+            name = None if attempt.fault else name
+        if name is None:
+            return False
+        self._text, self._start = Base64Text(RESERVE_BYTES), whole[at - 1 : at + _HEAD_BYTES]
+        return True
+
+    def _name(self) -> bytes | None:
+        """Return the name of a string that begins here, if pictures have it."""
+        with self._skeleton.getbuffer() as view:
+            found = _NAME.search(bytes(view[-_HEAD_BYTES:]))
+        return found[1] if found else None
+
+    def _lift(self, whole: bytes, at: int) -> int:
+        """Decode as much of the open string as is here, and return where that ends."""
+        text = self._text
+        assert text is not None  # noqa: S101 - who calls has looked
+        quote = whole.find(b'"', at)
+        end = len(whole) if quote < 0 else quote
+        if not text.take_plain(memoryview(whole)[at:end]):  # escapes, white space, padding, or no base64 at all
+            end = _end_of(_INSIDE, whole, at)
+            _take(text, whole, at, end)
+        if end < len(whole) and whole[end] == _QUOTE:
+            self._close(text.end())
+            return end + 1
+        return end
+
+    def _close(self, inline: Inline) -> None:
+        self._token = self._token or secrets.token_hex(8)  # no server can quote what it cannot guess
+        name = f"base64, left out ({self._token}-{len(self._pictures)})"
+        self._pictures[name] = inline
+        self._text = None
+        self._skeleton.write(b'"%b"' % name.encode())
+
+    def _write(self, whole: bytes, start: int, stop: int) -> None:
+        self._skeleton.write(memoryview(whole)[start:stop])
+        if self._skeleton.tell() > MAX_TEXT_BYTES:
+            self._fault = f"more than {MAX_TEXT_BYTES:,} bytes of text beside its pictures"
+            self._skeleton, self._pictures = io.BytesIO(), {}
+
+
+_QUOTE = ord('"')
+
+
+def _end_of(pattern: re.Pattern[bytes], whole: bytes, at: int, stop: int | None = None) -> int:
+    found = pattern.match(whole, at, len(whole) if stop is None else stop)
+    return found.end() if found else at
+
+
+def _take(text: Base64Text, whole: bytes, start: int, end: int) -> None:
+    """Undo the escapes of JSON in a part of a string, and take what they stand for."""
+    raw = whole[start:end]
+    plain = raw.replace(b"\\/", b"/")
+    if b"\\" in plain:
+        try:
+            plain = orjson.loads(b'"%b"' % raw.translate(None, b"\t\r\n")).encode()
+        except ValueError:
+            text.fail()
+            return
+    text.take(plain)

@@ -1,0 +1,141 @@
+"""Base64 text to bytes: whole, or as it comes.
+
+What gateways do to it is harmless: line breaks as in MIME, the alphabet for addresses, a lost or a doubled padding.
+Anything else is a fault of that picture, and no byte of it is kept.
+"""
+
+import io
+import re
+import string
+
+import pybase64
+
+from lemon_async.types import Inline
+
+__all__ = ["RESERVE_BYTES", "Base64Text", "decoded", "decoded_url", "room_for", "url_prefix_bytes"]
+
+RESERVE_BYTES = 40 * 1024 * 1024
+"""More than the largest picture; allocators hand out what is larger than 32 MiB as untouched pages of its own."""
+
+_ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
+_WHITE_SPACE = b" \t\r\n\v\f"
+_FROM_URLS = bytes.maketrans(b"-_", b"+/")  # the alphabet for addresses (RFC 4648, section 5)
+_PAD = b"="
+_URL = re.compile(rb"data:[^,]{0,90};base64,")
+_SHORTEST_PLAIN_BYTES = 8
+_LONGEST_PREFIX = 110
+
+_ODD_CHARACTER = "it holds a character that base64 does not have"
+_GOES_ON = "it goes on after its padding"
+_ODD_LENGTH = "it is cut: one character is left over"
+
+
+class Base64Text:
+    """Base64 text that comes in segments.
+
+    Args:
+        reserve_bytes: Room to begin with; see `room_for`.
+
+    Attributes:
+        fault: Why it is none.
+    """
+
+    __slots__ = ("_carry", "_content", "_is_padded", "fault")
+
+    def __init__(self, reserve_bytes: int = 0) -> None:
+        self.fault: str | None = None
+        self._carry = b""
+        self._content = room_for(reserve_bytes)
+        self._is_padded = False
+
+    def take_plain(self, segment: memoryview) -> bool:
+        """Take a segment without white space or padding; tell whether it was one, else nothing was taken."""
+        if self.fault or self._is_padded or len(segment) < _SHORTEST_PLAIN_BYTES:
+            return False
+        lead = -len(self._carry) % 4
+        stop = len(segment) - (len(segment) - lead) % 4
+        head, tail = bytes(segment[:lead]), bytes(segment[stop:])
+        if (head + tail).translate(None, _ALPHABET) or segment[stop - 1] == _PAD[0]:
+            return False
+        try:
+            first = pybase64.b64decode(self._carry + head, validate=True)
+            rest = pybase64.b64decode(segment[lead:stop], validate=True)
+        except ValueError:
+            return False
+        self._content.write(first)
+        self._content.write(rest)
+        self._carry = tail
+        return True
+
+    def take(self, text: bytes) -> None:
+        """Take a segment of any kind."""
+        if self.fault:
+            return
+        text = self._carry + text.translate(_FROM_URLS, _WHITE_SPACE)
+        body = text.rstrip(_PAD)
+        if body and (_PAD in body or (self._is_padded and len(body) > len(self._carry))):
+            self.fail(_GOES_ON)
+            return
+        self._is_padded = self._is_padded or len(body) < len(text)
+        stop = len(body) - len(body) % 4
+        self._carry = body[stop:]
+        self._write(body[:stop])
+
+    def fail(self, fault: str = _ODD_CHARACTER) -> None:
+        """Keep nothing of it."""
+        self.fault = fault
+        self._content = io.BytesIO()
+
+    def end(self) -> Inline:
+        """Return what it stands for."""
+        if not self.fault and len(self._carry) == 1:
+            self.fail(_ODD_LENGTH)
+        self._write(self._carry + _PAD * (-len(self._carry) % 4))
+        if self.fault:
+            return Inline(None, self.fault)
+        self._content.truncate()
+        return Inline(self._content.getvalue())
+
+    def _write(self, quartets: bytes) -> None:
+        if self.fault:
+            return
+        try:
+            self._content.write(pybase64.b64decode(quartets, validate=True))
+        except ValueError:
+            self.fail()
+
+
+def room_for(size_bytes: int) -> io.BytesIO:
+    """Return memory that is filled piece by piece and cut to what was written, and then gives that away uncopied.
+
+    The system gives pages of so large a room only when they are written to, and takes back the rest in the end. A small
+    one that grows is copied again and again, and joining pieces in the end touches megabytes of new memory at once, and
+    lets go of as many: both hold the event loop, even from another thread.
+    """
+    try:
+        return io.BytesIO(bytes(size_bytes))
+    except MemoryError:  # a system that promises no more than it has
+        return io.BytesIO()
+
+
+def decoded(text: str) -> Inline:
+    """Return the bytes that base64 text stands for."""
+    try:
+        return Inline(pybase64.b64decode(text, validate=True))
+    except ValueError:
+        pass
+    whole = Base64Text()
+    whole.take(text.encode("utf-8", "replace"))
+    return whole.end()
+
+
+def decoded_url(text: str) -> Inline | None:
+    """Return the bytes in a `data:` address with base64; `None` when it is something else."""
+    prefix_bytes = url_prefix_bytes(text[:_LONGEST_PREFIX].encode("utf-8", "replace")) if text[:5] == "data:" else 0
+    return decoded(text[prefix_bytes:]) if prefix_bytes and text[:prefix_bytes].isascii() else None
+
+
+def url_prefix_bytes(head: bytes) -> int:
+    """Return where the base64 begins in a `data:` address; 0 when it is something else."""
+    prefix = _URL.match(head)
+    return prefix.end() if prefix else 0

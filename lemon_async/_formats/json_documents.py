@@ -1,0 +1,126 @@
+r"""Parse JSON from an untrusted sender: bounded, leniently where the strict parser refuses, and masked.
+
+Parsing holds the event loop, in a thread as well, because it holds the interpreter's lock. So the size of a document
+and the number of its values are bounded before it is parsed; 65,536 marks (`,` `:` `[` `{`) are a list of 500 models
+with 60 fields each.
+
+    the strict parser           then
+    accepts it                  that is the document
+    refuses it                  a second, lenient reading, because a paid result must not be lost to half an emoji
+
+What the lenient reading repairs, and what comes of it:
+
+    bytes that are not UTF-8, half a surrogate pair        U+FFFD
+    a byte order mark                                      nothing
+    raw control characters in a string                     themselves
+    an escape that JSON does not have, such as `\x`         a backslash and what follows it
+    NaN, Infinity, 1e400                                   null
+    an integer of more than 64 bits                        a float
+
+A document that is cut off, or has anything after its end, stays unreadable.
+"""
+
+import json
+import math
+import re
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from lemon_async._formats.base64_extraction import MAX_TEXT_BYTES
+from lemon_async._formats.masking import Mask
+
+__all__ = ["MAX_LENIENT_BYTES", "MAX_LENIENT_MARKS", "MAX_MARKS", "Unreadable", "read_json"]
+
+MAX_MARKS = 64 * 1024
+"""Bound of the commas, colons and opening brackets in a document: there are no more values and names than these."""
+MAX_LENIENT_BYTES = 192 * 1024
+MAX_LENIENT_MARKS = 8 * 1024
+"""The lenient reading takes several times as long."""
+
+_MARKS = (b",", b":", b"[", b"{")
+_MOST_REPAIRS = 1000
+_LONGEST_INTEGER = 20
+_SMALLEST_INTEGER, _LARGEST_INTEGER = -(2**63), 2**64 - 1
+# The last of an odd number of backslashes; the lookbehind comes second, so that the search is one for a literal.
+_BROKEN_ESCAPE = re.compile(r"\\(?<!\\\\)(?:\\\\)*+(?![\"\\/bfnrt]|u[0-9A-Fa-f]{4})")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+
+
+class Unreadable(ValueError):
+    """The body is not what its headers promise; the message says what it is instead."""
+
+
+def read_json(content: bytes, mask: Mask) -> Any:
+    """Return what a document of JSON holds, without lone surrogates and with the secret masked.
+
+    Raises:
+        Unreadable: It is larger than what is parsed, or nested too deeply.
+        ValueError: It is not JSON.
+    """
+    _check_bounds(content, MAX_TEXT_BYTES, MAX_MARKS)
+    found = _strict(content) or _lenient(content)
+    if found is None:
+        raise Unreadable("a document that is nested too deeply")
+    parsed, text = found
+    shown = mask(text)
+    return parsed if shown == text else _masked(text, shown, mask)
+
+
+def _check_bounds(content: bytes, max_bytes: int, max_marks: int) -> None:
+    if len(content) > max_bytes:
+        raise Unreadable(f"more than {max_bytes:,} bytes of text")
+    if sum(map(content.count, _MARKS)) > max_marks:
+        raise Unreadable(f"a document of more than {max_marks:,} values and names")
+
+
+def _strict(content: bytes) -> tuple[Any, str] | None:
+    """Return a document, and its text without escapes of printable characters; `None` if it is refused."""
+    try:
+        parsed = orjson.loads(content)
+        plain = orjson.dumps(parsed) if b"\\" in content else content
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    return parsed, plain.decode()
+
+
+def _lenient(content: bytes) -> tuple[Any, str] | None:
+    """Return a document that the strict parser refuses, and its text; `None` if it is nested too deeply.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    _check_bounds(content, MAX_LENIENT_BYTES, MAX_LENIENT_MARKS)
+    text = content.decode("utf-8-sig", "replace")
+    text = _BROKEN_ESCAPE.sub(lambda found: found[0] + "\\", text, count=_MOST_REPAIRS)
+    with suppress(RecursionError):
+        parsed = json.loads(text, strict=False, parse_constant=_nothing, parse_float=_finite, parse_int=_integer)
+        try:
+            return parsed, orjson.dumps(parsed).decode()
+        except orjson.JSONEncodeError:  # half a surrogate pair
+            return _strict(_SURROGATE.sub("\ufffd", json.dumps(parsed, ensure_ascii=False)).encode())
+    return None
+
+
+def _nothing(_: str) -> None:
+    """JSON has no NaN and no infinity."""
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _integer(digits: str) -> int | float | None:
+    number = int(digits) if len(digits) <= _LONGEST_INTEGER else None
+    return number if number is not None and _SMALLEST_INTEGER <= number <= _LARGEST_INTEGER else _finite(digits)
+
+
+def _masked(text: str, shown: str, mask: Mask) -> Any:
+    """Parse a text that quotes the secret; a secret of digits may also stand in a number, which is left as it is."""
+    try:
+        return orjson.loads(shown)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_STRING.sub(lambda found: mask(found[0]), text))

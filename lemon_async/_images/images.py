@@ -1,0 +1,190 @@
+"""The pictures of one job, together."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from lemon_async._api.requests import Request
+from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Bundle, pictures_bundle
+from lemon_async._display.contact_sheet import Sheet
+from lemon_async._formats.pictures import PictureFacts
+from lemon_async._images.image import Image
+from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
+from lemon_async._images.renewable_urls import Maker, ResultLinks, Results
+from lemon_async.errors import LemonError, PartlySaved, ResumableTask, SaveError, SessionMisuse
+from lemon_async.types import Billing, TaskSnapshot
+
+__all__ = ["Images"]
+
+T = TypeVar("T")
+
+
+class Images(Sequence[Image]):
+    """The pictures of one job, in the service's order; at least one. A notebook shows them.
+
+    Attributes:
+        created: Unix seconds, as the service tells them.
+        usage: Token counts of token-priced models, as they came.
+        billing: What the service said about money.
+        task_id: `None` when the service answered inline.
+        prompt: What was asked for; `None` for a task that was resumed from a token without it.
+        model: What made them, as far as it was told.
+        seconds: From the submit to the end, as this session saw it; `None` if it did not see both.
+    """
+
+    __slots__ = ("_images", "_maker", "billing", "created", "model", "prompt", "seconds", "task_id", "usage")
+
+    def __init__(
+        self,
+        snapshot: TaskSnapshot,
+        results: Results,
+        *,
+        task: ResumableTask | None = None,
+        request: Request | None = None,
+        prompt: str | None = None,
+        seconds: float | None = None,
+        images: Sequence[Image] = (),
+    ) -> None:
+        maker = Maker(task) if task is not None and task.id is not None else None
+        prompt = prompt or getattr(request, "prompt", None)
+        links = ResultLinks(results, maker, snapshot.images)
+        self._images = tuple(images) or tuple(
+            Image(data, results, index=index, links=links, maker=maker, prompt=prompt)
+            for index, data in enumerate(snapshot.images)
+        )
+        self._maker = maker
+        self.seconds: float | None = seconds
+        self.created: int | None = snapshot.created
+        self.usage: Mapping[str, Any] | None = snapshot.billing.usage
+        self.billing: Billing = snapshot.billing
+        self.task_id: str | None = maker.id if maker else snapshot.task_id
+        self.prompt: str | None = prompt
+        self.model: str | None = snapshot.model or getattr(request, "model", None)
+
+    async def read(self) -> tuple[bytes, ...]:
+        """Return the bytes of all pictures, and keep them; see `Image.read`.
+
+        Costs nothing; cancelling keeps those that have arrived.
+
+        Raises:
+            DownloadError: Of the first that could not be fetched; the others are kept.
+        """
+        contents = await _each(image.read() for image in self._images)
+        for content in contents:
+            if isinstance(content, LemonError):
+                raise content
+        return tuple(content for content in contents if isinstance(content, bytes))
+
+    async def save(
+        self, folder: str | PathLike[str], name: str = "{index}-{slug}", *, replace: bool = False
+    ) -> tuple[Path, ...]:
+        """Write all pictures into a folder, and return where they are, in their order; see `Image.save`.
+
+        Costs nothing; cancelling keeps the files that are complete.
+
+        Args:
+            folder: Where to; made if it is missing.
+            name: What to call them: text with the fields `index` (from 0), `slug` (of the prompt), `model`, `task_id`,
+                `created`, `format`, `width` and `height` in braces, such as `{index:03}-{model}`. A `/` in it makes
+                a folder, as in `{model}/{index}`; no field ever does. The suffix comes from the bytes.
+            replace: Whether files of these names are replaced; otherwise the pictures go to `NAME-2`, or `NAME-3`.
+
+        Raises:
+            ContractError: `folder` or `name` cannot be; nothing was written.
+            SaveError: `folder` is a file, or the disk hangs (`errno.ETIMEDOUT`); nothing was written.
+            PartlySaved: With the error of each picture that could not be fetched or written. All others are saved.
+        """
+        template, place = Template(name), checked_folder(folder)
+        if await self._images[0]._is(Path.is_file, place):
+            raise SaveError(path=str(place), reason="is a file, not a folder", errno=errno.ENOTDIR)
+
+        async def save(image: Image) -> Path:
+            # Two pictures of one answer never take turns by chance, nor replace each other.
+            first = 1 if template.is_numbered else image.index + 1
+
+            def names(facts: PictureFacts) -> Iterable[Path]:
+                wanted = place / (template.fill(**self._values(image, facts)) + suffix_of(facts.format))
+                return alternatives(wanted, first)
+
+            return await image._save(place / f"{image.index}", names, replace=replace)
+
+        ends = await _each(save(image) for image in self._images)
+        saved = {index: path for index, path in enumerate(ends) if isinstance(path, Path)}
+        errors = {index: error for index, error in enumerate(ends) if isinstance(error, LemonError)}
+        if errors:
+            raise PartlySaved(saved=saved, errors=errors, task=self._maker.task if self._maker else None)
+        return tuple(saved.values())
+
+    async def sheet(self, path: str | PathLike[str] | None = None, *, title: str = "Contact sheet") -> Sheet:
+        """Return a page that shows these pictures with their facts, written to `path` if given; see `sheet`.
+
+        Costs nothing; cancelling leaves no file.
+        """
+        from lemon_async.sheet import sheet  # noqa: PLC0415 - it imports this room
+
+        return await sheet([self], path, title=title)
+
+    def _values(self, image: Image, facts: PictureFacts) -> dict[str, Any]:
+        width, height = facts.size or (0, 0)
+        return {
+            "index": image.index,
+            "slug": slug_of(self.prompt or ""),
+            "model": self.model,
+            "task_id": self.task_id,
+            "created": self.created,
+            "format": facts.format,
+            "width": width,
+            "height": height,
+        }
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
+        return self._images[index]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self._images)
+
+    def _repr_mimebundle_(self, **_: object) -> Bundle:
+        room_bytes, shown = MOST_EMBEDDED_BYTES, []
+        for image in self._images:
+            shown.append(image._shown(room_bytes))
+            room_bytes -= len(shown[-1].content or b"")
+        return pictures_bundle(shown)
+
+    def __repr__(self) -> str:
+        return f"<Images [{', '.join(map(repr, self._images))}]>"
+
+
+async def _each(works: Iterable[Awaitable[T]]) -> list[T | LemonError]:
+    """Do all of it side by side, and return what each came to: none is ended by another's failure.
+
+    Raises:
+        SessionMisuse: Nothing can be done any more.
+    """
+
+    async def end(work: Awaitable[T]) -> T | Exception:
+        try:
+            return await work
+        except Exception as error:  # noqa: BLE001 - told once the others are done
+            return error
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(end(work), name="lemon_async pictures") for work in works]
+    ends: list[T | LemonError] = []
+    for task in tasks:
+        came_to = task.result()
+        if isinstance(came_to, SessionMisuse) or (
+            isinstance(came_to, Exception) and not isinstance(came_to, LemonError)
+        ):
+            raise came_to
+        ends.append(came_to)
+    return ends

@@ -1,0 +1,211 @@
+"""What files of pictures are called: by the user, or by a template whose values are strangers' words.
+
+Nothing that a server said becomes a path: it is cut down to letters, digits and dashes first.
+"""
+
+import re
+import secrets
+import string
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike, fsencode, fspath
+from pathlib import Path
+from typing import Any
+
+from lemon_async._formats.safe_text import quoted
+from lemon_async.errors import ContractError, Problem
+
+__all__ = ["Template", "alternatives", "checked_folder", "checked_target", "has_suffix", "slug_of", "suffix_of"]
+
+_LONGEST_NAME_BYTES = 255
+_LONGEST_SLUG = 48
+_LONGEST_SLUG_BYTES = 120
+_MOST_NUMBERS = 50  # each that is taken costs a look at the disk
+_SUFFIXES = {"jpeg": ".jpg"}
+_LARGEST_NUMBER = 10**18
+_OWN_SUFFIX = re.compile(r"(?<=[^/])\.(png|jpe?g|webp|gif|avif|\{format\})$", re.IGNORECASE)
+# Fill and alignment, zeros, width, grouping, precision, type: none makes a separator, an empty text or a gigabyte.
+_SPEC = re.compile(r"([\w .-]?[<>=^])?0?\d{0,2}[,_]?(\.[1-9]\d?)?[bdosxX]?")
+# Windows opens a device under these names, whatever comes after the first dot.
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+    | {f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"}
+)
+# They make `gnp.exe` out of `exe.png` where it is shown.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_KEYS: Mapping[str, Any] = {
+    "index": 0,
+    "slug": "a-white-cat",
+    "model": "flux-pro",
+    "task_id": "ldtask_0123",
+    "created": 0,
+    "format": "png",
+    "width": 1024,
+    "height": 1024,
+}
+
+
+def suffix_of(picture_format: str) -> str:
+    """Return what the names of files of this format end in, dot included."""
+    return _SUFFIXES.get(picture_format, f".{picture_format}")
+
+
+def slug_of(text: object, *, default: str = "image") -> str:
+    """Return text as a part of a file's name: small letters, digits, dashes, of any script; `default` without any."""
+    words = unicodedata.normalize("NFC", str(text)[: 8 * _LONGEST_SLUG]).lower()
+    slug = re.sub(r"\W+", "-", words).strip("-_")[:_LONGEST_SLUG]
+    slug = slug.encode("utf-8", "ignore")[:_LONGEST_SLUG_BYTES].decode("utf-8", "ignore").strip("-_")
+    if slug.upper() in _DEVICES:
+        return f"{default}-{slug}"
+    return slug or default
+
+
+def has_suffix(path: Path) -> bool:
+    """Tell whether a name ends in a suffix; that of `gpt-image-1.5` is none."""
+    return path.suffix[1:2].isalpha()
+
+
+def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
+    """Return the path of a file, by a name that no system takes for something else.
+
+    Args:
+        path: What the user wants to call it.
+        whose: Which picture it is for, to be told.
+
+    Raises:
+        ContractError: It names no file.
+    """
+    target = _path_of(path, "path", whose)
+    fault = _fault_of_name(target.name)
+    if fault is not None:
+        raise _refusal("path", f"{fault}: {quoted(str(target))}", whose)
+    return target
+
+
+def checked_folder(folder: str | PathLike[str]) -> Path:
+    """Return the path of a folder, whether it exists or not.
+
+    Raises:
+        ContractError: It cannot be one.
+    """
+    return _path_of(folder, "folder")
+
+
+def alternatives(path: Path, first: int = 1) -> Iterator[Path]:
+    """Yield `path` and, for when that is not free, `path-2` and so on; after some of these, names made by chance.
+
+    Args:
+        path: The name that is wanted.
+        first: The number to begin with.
+    """
+    for number in range(first, first + _MOST_NUMBERS):
+        yield path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+    for _ in range(_MOST_NUMBERS):
+        yield path.with_name(f"{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+
+
+class Template:
+    """A file's name with fields in braces, such as `{index:03}-{slug}`; the suffix is always that of the bytes.
+
+    A `/` in the text makes a folder, as in `{model}/{index}`; no field does, whatever its value and its format.
+
+    Attributes:
+        is_numbered: Whether the pictures of one answer get names of their own by it.
+
+    Raises:
+        ContractError: It names no file, or a field that there is not.
+    """
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise _refusal("name", f"must be text, not {quoted(text)}")
+        try:
+            pieces = list(string.Formatter().parse(text))
+            fault = _fault_of_pieces(pieces)
+            parts = _OWN_SUFFIX.sub("", text).split("/")  # no format that is let through has one
+            examples = [] if fault else [part.format_map(_KEYS) for part in parts]
+        except (ValueError, TypeError) as odd:
+            raise _refusal("name", f"is no template: {odd}: {quoted(text)}") from None
+        if not fault and text.startswith("/"):
+            fault = "must be relative to its folder"
+        fault = fault or next(filter(None, map(_fault_of_part, examples)), None)
+        if fault:
+            raise _refusal("name", f"{fault}: {quoted(text)}")
+        self._parts = parts
+        self.is_numbered: bool = any(field == "index" for _, field, _, _ in pieces)
+
+    def fill(self, **values: object) -> str:
+        """Return the name without a suffix, after those of its folders: as many parts as the template shows.
+
+        Args:
+            **values: Of every field; texts become slugs, numbers that are not known become 0.
+        """
+        safe = {key: _safe(values.get(key), example) for key, example in _KEYS.items()}
+        *folders, name = (part.format_map(safe) for part in self._parts)
+        parts = [slug_of(folder) if _fault_of_part(folder) else folder for folder in folders]
+        return "/".join([*parts, slug_of(name) if _fault_of_part(f"{name}.jpeg") else name])
+
+
+def _fault_of_pieces(pieces: Iterable[tuple[str, str | None, str | None, str | None]]) -> str | None:
+    """Return what is wrong with a template, from what `string.Formatter` makes of it."""
+    for literal, field, spec, conversion in pieces:
+        if "\\" in literal:
+            return "must separate folders by '/'"
+        if field is not None and field not in _KEYS:
+            return f"has no field {quoted(field)}; there are {', '.join(f'{{{key}}}' for key in _KEYS)}"
+        if conversion:
+            return f"has a conversion, {quoted(f'!{conversion}')}, which names do not take"
+        if not _SPEC.fullmatch(spec or ""):
+            return f"has a format that names do not take, {quoted(spec)}; {{index:03}} and {{slug:.20}} are valid"
+    return None
+
+
+def _path_of(path: object, field: str, whose: str = "") -> Path:
+    """Return a path that the system can be asked about.
+
+    Raises:
+        ContractError: It is none.
+    """
+    try:
+        text: object = fspath(path)  # type: ignore[call-overload]  # what else it may be is what is found out
+    except Exception as odd:
+        raise _refusal(field, f"must be a path, not {quoted(path)}", whose) from odd
+    if not isinstance(text, str):
+        raise _refusal(field, f"must be a path, not {quoted(path)}", whose)
+    if "\0" in text:
+        raise _refusal(field, f"must not hold a NUL character: {quoted(text)}", whose)
+    try:
+        fsencode(text)
+    except UnicodeEncodeError:
+        raise _refusal(field, f"must not hold half a character: {quoted(text)}", whose) from None
+    return Path(text)
+
+
+def _safe(value: object, example: object) -> object:
+    if isinstance(example, int):
+        return value if isinstance(value, int) and abs(value) < _LARGEST_NUMBER else 0
+    return slug_of(value or "", default="none")
+
+
+def _fault_of_part(name: str) -> str | None:
+    """Return why no part of a template should become that, on any system."""
+    if "/" in name or "\\" in name or name[1:2] == ":":
+        return "must not name a drive, and no field may fill in a separator"
+    return _fault_of_name(name)
+
+
+def _fault_of_name(name: str) -> str | None:
+    """Return why no file should be called that, on any system."""
+    if not name.strip(". "):  # Windows drops those at the end
+        return "must name a file"
+    if any(c in _REORDERING or unicodedata.category(c) in {"Cc", "Cs"} for c in name):
+        return "must not hold control characters, nor any that change the direction of text"
+    if name.split(".", maxsplit=1)[0].rstrip().upper() in _DEVICES:
+        return "is the name of a device on Windows"
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        return f"is longer than {_LONGEST_NAME_BYTES} bytes"
+    return None
+
+
+def _refusal(field: str, advice: str, whose: str = "") -> ContractError:
+    return ContractError(problems=(Problem(field, f"{whose}{advice}"),), undone="written")

@@ -1,0 +1,135 @@
+"""What a job's own progress says about when it ends.
+
+Progress is evidence like any other: a job that is at 40 % after 20 s may last 50 s. How much that is worth differs from
+model to model: some count steps, some count seconds, some say 99 % and stay there. So each model's word is checked
+against the durations that followed, and an estimate counts by as much as it has proved to be more precise than knowing
+nothing but the model. At first it does not count; from a model that tells fairy tales it never does. A job whose
+progress stands still, falls back, or makes no sense is polled as if it had told none.
+"""
+
+import math
+from typing import Any
+
+import attrs
+
+from lemon_async._pace.validators import is_duration
+
+__all__ = ["Foresight", "Trust", "normal_age_of_lag"]
+
+_PRIOR_VARIANCE = 0.5  # of the logarithm of a duration told by progress, before any was checked ...
+_PRIOR_JOBS = 1.0  # ... and the number of checks that this counts for
+_MOST_JOBS = 50.0
+_LEAST_VARIANCE = 0.05**2
+_LEAST_FRACTION = 0.02  # rounded to whole per cent, less than this tells no more than that the job has begun
+_HALVINGS = 24
+# An age so far out in what progress and model together expect shows that at least one of them is wrong.
+_LEAST_SURVIVAL = 1e-3
+
+
+def _fraction(progress: float | None) -> float | None:
+    """Return progress as a part of 1; `None` for what cannot be.
+
+    The scale is not documented: what is above 1 is per cent. 1 itself may be one per cent or all, and tells nothing.
+    """
+    if progress is None or not 0 < progress < 100 or progress == 1:
+        return None
+    fraction = progress / 100 if progress > 1 else progress
+    return fraction if fraction >= _LEAST_FRACTION else None
+
+
+@attrs.define
+class Foresight:
+    """What one job has told about its duration.
+
+    Attributes:
+        first_s: The duration that its first word amounts to: what its model's honesty is judged by.
+        estimate_s: The duration that its last word amounts to; `None` when that was no news.
+    """
+
+    first_s: float | None = None
+    estimate_s: float | None = None
+    _most: float = 0.0
+
+    def told(self, progress: float | None, age_s: float) -> None:
+        """Take in what a job said at an age; only what is more than before is news."""
+        fraction = _fraction(progress)
+        if fraction is None or fraction <= self._most or age_s <= 0:
+            self.estimate_s = None
+            return
+        self._most = fraction
+        self.estimate_s = age_s / fraction
+        if self.first_s is None:
+            self.first_s = self.estimate_s
+
+
+@attrs.define
+class Trust:
+    """How far the progress that a model's jobs tell is to be trusted: the variance of what it amounts to."""
+
+    _jobs: float = _PRIOR_JOBS
+    _squares: float = _PRIOR_JOBS * _PRIOR_VARIANCE
+
+    @property
+    def variance(self) -> float:
+        """Mean squared error of the logarithm of a duration that a job's first word amounts to."""
+        return max(self._squares / self._jobs, _LEAST_VARIANCE)
+
+    def checked(self, estimate_s: float, duration_s: float) -> None:
+        """Learn from a job that had made such an estimate and lasted so long."""
+        keep = 1 - 1 / _MOST_JOBS
+        self._jobs = self._jobs * keep + 1
+        self._squares = self._squares * keep + math.log(estimate_s / max(duration_s, 1e-3)) ** 2
+
+    def export(self) -> list[float]:
+        """Return what was learned as plain data."""
+        return [self._jobs, self._squares]
+
+    @classmethod
+    def restore(cls, state: Any) -> "Trust":
+        """Return the trust of an export; raises `ValueError` or `TypeError` when it is none."""
+        jobs, squares = state
+        if not (is_duration(jobs) and is_duration(squares) and 0 < jobs <= 2 * _MOST_JOBS):
+            raise ValueError("trust must be two numbers above 0")
+        return cls(float(jobs), float(squares))
+
+    def combined(self, estimate_s: float, mean: float, variance: float) -> tuple[float, float] | None:
+        """Return mean and variance of the logarithm: what the model's jobs do, sharpened by what this one says.
+
+        The two are no independent witnesses: half of a usual life is 50 % even to who has never looked. What counts is
+        by how much the jobs' word is more precise than the model's; `None` when it is not.
+        """
+        if self.variance >= variance:
+            return None
+        weight = 1 - self.variance / variance
+        return weight * math.log(estimate_s) + (1 - weight) * mean, self.variance
+
+
+def _survival(log_age: float, mean: float, spread: float) -> float:
+    return math.erfc((log_age - mean) / spread * math.sqrt(0.5)) / 2
+
+
+def _area(age_s: float, mean: float, spread: float) -> float:
+    """Return the integral of a lognormal survival up to an age."""
+    log_age = math.log(age_s)
+    partial = 1 - _survival(log_age, mean + spread * spread, spread)
+    return age_s * _survival(log_age, mean, spread) + math.exp(mean + spread * spread / 2) * partial
+
+
+def normal_age_of_lag(mean: float, variance: float, alive_s: float, lag_s: float, most_s: float) -> float | None:
+    """Return the age at which the lag of a job of lognormal duration reaches `lag_s`, at most `most_s` later.
+
+    `None` when such a job would hardly have lived so long.
+    """
+    spread = math.sqrt(variance)
+    alive = _survival(math.log(alive_s), mean, spread)
+    if alive < _LEAST_SURVIVAL:
+        return None
+    area = _area(alive_s, mean, spread)
+    low, high = alive_s, alive_s + most_s
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if middle - alive_s - (_area(middle, mean, spread) - area) / alive < lag_s:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -1,0 +1,300 @@
+"""Which task to poll now, and when to look again.
+
+Problem: a task lasts 30-120 s and says nothing until it is asked; asking costs a request of the account's budget, not
+asking costs waiting. Thousands of tasks share one poller.
+
+Rules:
+* A request has a price in seconds of waiting. A pending task is due when the waiting that is expected to have piled up
+  since it was last seen alive reaches that price (`curve.py`), given what its model has taught (`durations.py`) and
+  the progress that it tells (`progress.py`); never sooner than a minimum gap, never later than a maximum gap.
+* When there are fewer slots than due tasks, those with the most accumulated waiting go first: the market sets the
+  price. Every fourth slot goes to the task that has been due for the longest, so that none is passed over for ever.
+* A heap orders the polls to come; what is due moves to a queue. All tasks get the same time, so the order of arrival
+  is the order of the deadlines. A decision costs O(log n).
+* What goes wrong with a poll only moves the next one: it never ends the task. Faults in a row double the gap.
+* "No such task" counts only when it repeats, often and long enough that lag after creation cannot explain it.
+* The deadline ends the wait, not the task.
+
+Rejected: an asyncio task per job (memory, no shared order), a fixed interval (twice the cost at any length: it wastes
+requests on the young and delays those about to end), a deadline that is checked on a poll only (a busy poller would
+stretch it).
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import Generic, TypeVar
+
+import attrs
+
+from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.progress_forecast import Foresight
+from lemon_async._pace.validators import at_least_one, at_least_zero, positive
+from lemon_async.errors import ContractError, Problem
+
+__all__ = ["Decision", "PollPolicy", "Schedule"]
+
+_FAULTS_THAT_DOUBLE = 10
+_LAST_LOOK_S = 2.0
+_MOST_EXPIRED = 100
+# Lag never grows faster than time: whoever became due later than all of these can be ahead of them only by as much as
+# it has been due itself, which is less than they have.
+_CANDIDATES = 16
+_TURN_OF_THE_OLDEST = 4
+
+
+@attrs.frozen(kw_only=True)
+class PollPolicy:
+    """How a session looks after its pending tasks.
+
+    Attributes:
+        price_s: What a poll is worth, in seconds of waiting: a lower price means more polls and pictures sooner, a
+            higher one fewer polls and pictures later. At the price p, a task whose end is near is polled about every
+            `sqrt(2 * p / h)` seconds, where h is the chance per second that it ends.
+        min_gap_s: No task is polled sooner than this after its last poll, or after its creation.
+        max_gap_s: No task waits longer for its next poll, unless the budget is spent. It bounds the harm of a wrong
+            expectation, and costs polls of tasks that are known to last longer.
+        deadline_s: Seconds after which a wait ends with `TaskTimeout`, counted from the submit or the resume.
+        lost_after_s: "No such task" must have been repeated for so long before it is believed ...
+        lost_after_polls: ... and so often.
+    """
+
+    price_s: float = attrs.field(default=0.5, validator=positive)
+    min_gap_s: float = attrs.field(default=1.0, validator=positive)
+    max_gap_s: float = attrs.field(default=90.0, validator=positive)
+    deadline_s: float = attrs.field(default=900.0, validator=positive)
+    lost_after_s: float = attrs.field(default=15.0, validator=at_least_zero)
+    lost_after_polls: int = attrs.field(default=3, validator=at_least_one)
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_gap_s < self.min_gap_s:
+            raise ContractError(problems=(Problem("max_gap_s", f"must not be below min_gap_s ({self.min_gap_s})"),))
+
+
+Key = TypeVar("Key")
+
+
+@attrs.define
+class _Entry:
+    born: float
+    deadline: float
+    model: str | None
+    alive_s: float  # the age at which it was last known to be alive
+    is_watched: bool  # whether it has been watched since that age, so that what happened teaches
+    is_age_known: bool
+    foresight: Foresight = attrs.field(factory=Foresight)
+    plan: int = -1
+    faults: int = 0
+    misses: int = 0
+    missing_since: float = 0.0
+
+
+@attrs.frozen
+class Decision(Generic[Key]):
+    """What to do now.
+
+    Attributes:
+        polls: Tasks to poll; the schedule waits to hear how each went.
+        expired: Tasks whose deadline has passed; the schedule has forgotten them.
+        wake_at: When something becomes due next, if nothing happens before; `None` when nothing will.
+        waiting: Number of tasks that are due and found no slot: worth another decision when one is free.
+    """
+
+    polls: tuple[Key, ...]
+    expired: tuple[Key, ...]
+    wake_at: float | None
+    waiting: int = 0
+
+
+class Schedule(Generic[Key]):
+    """The pending tasks of a session, by what has to happen to them next.
+
+    Args:
+        policy: The price of a poll, and the bounds.
+        durations: What is known of how long jobs last; the schedule adds what it learns.
+    """
+
+    def __init__(self, policy: PollPolicy, durations: Durations | None = None) -> None:
+        self._policy = policy
+        self._durations = Durations() if durations is None else durations
+        # Ordered by a linked list: a dict walks over every deleted entry to find its first one.
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._later: list[tuple[float, int]] = []  # when, and the number of the plan
+        self._plans: dict[int, Key] = {}
+        self._due: OrderedDict[Key, None] = OrderedDict()  # in the order in which they became due
+        self._serial = count()
+        self._scarce_grants = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(tuple(self._entries))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    @property
+    def durations(self) -> Durations:
+        """What is known of how long jobs last."""
+        return self._durations
+
+    def add(
+        self, key: Key, now: float, *, model: str | None = None, is_fresh: bool = True, age_s: float | None = None
+    ) -> None:
+        """Take a task in: a fresh one is polled when its age makes it worth it, a resumed one at once.
+
+        Without `age_s`, a fresh task is new, and a resumed one counts as half over and teaches nothing.
+        """
+        self.discard(key)  # whoever returns has the last deadline
+        is_age_known = is_fresh or age_s is not None
+        age = age_s or 0.0 if is_age_known else self._durations.median_s(model)
+        self._entries[key] = entry = _Entry(
+            born=now - age,
+            deadline=now + self._policy.deadline_s,
+            model=model,
+            alive_s=0.0 if is_age_known else age,
+            is_watched=is_fresh,
+            is_age_known=is_age_known,
+        )
+        if is_fresh:
+            self._plan_by_price(key, entry, now)
+        else:
+            self._plan(key, now, 0.0)
+
+    def discard(self, key: Key) -> None:
+        """Forget a task; unknown ones are ignored."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._plans.pop(entry.plan, None)
+            self._due.pop(key, None)
+
+    def deadline(self, key: Key) -> float:
+        """Return when the wait for a task ends."""
+        return self._entries[key].deadline
+
+    def decide(self, now: float, *, slots: int) -> Decision[Key]:
+        """Return what to do at `now`, when `slots` more polls may start."""
+        expired = tuple(self._pop_expired(now))
+        self._move_due(now)
+        polls = self._pop_due(now, slots)
+        return Decision(polls, expired, self._wake_at(), len(self._due))
+
+    def seen(self, key: Key, now: float, *, progress: float | None = None, retry_after_s: float | None = None) -> None:
+        """Plan the next poll of a task that answered and is still pending."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        entry.faults = entry.misses = 0
+        age_s = max(now - entry.born, entry.alive_s)
+        if entry.is_age_known and entry.is_watched:
+            self._durations.watched(entry.model, entry.alive_s, age_s)
+        entry.alive_s, entry.is_watched = age_s, True
+        if entry.is_age_known:
+            entry.foresight.told(progress, age_s)
+        self._plan_by_price(key, entry, now, retry_after_s or 0.0)
+
+    def faulted(self, key: Key, now: float, *, retry_after_s: float | None = None) -> None:
+        """Plan the next poll of a task whose last poll told nothing about it."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._plan(key, now, max(self._backoff_s(entry.faults), retry_after_s or 0.0))
+            entry.faults += 1
+
+    def missing(self, key: Key, now: float) -> bool:
+        """Take note of "no such task"; return whether that is to be believed by now."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        if entry.misses == 0:
+            entry.missing_since = now
+        entry.misses += 1
+        missing_s = now - entry.missing_since
+        if entry.misses >= self._policy.lost_after_polls and missing_s >= self._policy.lost_after_s:
+            return True
+        self._plan(key, now, self._backoff_s(entry.misses - 1))
+        return False
+
+    def ended(self, key: Key, now: float, *, is_success: bool) -> None:
+        """Forget a task that is over, and learn from one that succeeded."""
+        entry = self._entries.get(key)
+        self.discard(key)
+        if entry is not None and entry.is_age_known and is_success:
+            age_s = max(now - entry.born, entry.alive_s)
+            self._durations.completed(entry.model, entry.alive_s, age_s)
+            self._durations.checked(entry.model, entry.foresight, (entry.alive_s + age_s) / 2)
+
+    def _backoff_s(self, times: int) -> float:
+        return self._policy.min_gap_s * 2.0 ** min(times, _FAULTS_THAT_DOUBLE)
+
+    def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
+        estimate_s = entry.foresight.estimate_s
+        due_s = self._durations.due_s(entry.model, entry.alive_s, self._policy.price_s, estimate_s=estimate_s)
+        gap_s = max(entry.born + due_s - now, asked_s, self._policy.min_gap_s)
+        # A last look before the deadline: what has ended by then is not to be given up unseen.
+        left_s = entry.deadline - now
+        last_s = left_s - min(_LAST_LOOK_S, left_s / 2)
+        self._plan(key, now, last_s if max(asked_s, self._policy.min_gap_s) <= last_s < gap_s else gap_s)
+
+    def _plan(self, key: Key, now: float, gap_s: float) -> None:
+        # The serial number breaks ties by age and tells a task's plan from those it had before. The heap keeps the
+        # numbers of overruled plans until they would be due, but not their keys, which may hold pictures.
+        self._due.pop(key, None)
+        entry = self._entries[key]
+        self._plans.pop(entry.plan, None)
+        entry.plan = next(self._serial)
+        self._plans[entry.plan] = key
+        heapq.heappush(self._later, (now + min(gap_s, self._policy.max_gap_s), entry.plan))
+
+    def _pop_expired(self, now: float) -> Iterator[Key]:
+        """Yield what has expired, a bounded number at once: the rest is due at once again."""
+        for _ in range(_MOST_EXPIRED):
+            if not self._entries:
+                return
+            key, entry = next(iter(self._entries.items()))
+            if entry.deadline > now:
+                return
+            self.discard(key)
+            yield key
+
+    def _move_due(self, now: float) -> None:
+        """Move what is due to the queue, and drop what is overruled, so that the heap begins with a plan to come."""
+        while self._later:
+            due, serial = self._later[0]
+            is_planned = serial in self._plans
+            if is_planned and due > now:
+                return
+            heapq.heappop(self._later)
+            if is_planned:
+                self._due[self._plans.pop(serial)] = None
+
+    def _pop_due(self, now: float, slots: int) -> tuple[Key, ...]:
+        if slots >= len(self._due):
+            polls = tuple(self._due)
+            self._due.clear()
+            return polls
+        return tuple(self._pop_scarce(now, slots))
+
+    def _pop_scarce(self, now: float, slots: int) -> Iterator[Key]:
+        """Yield the due tasks that get the slots: of the first few of the queue those with the most lag."""
+        queue = iter(tuple(islice(self._due, max(slots, 0) + _CANDIDATES)))
+        # In the order of the queue, so that the first of equals is the one that has been due for longer.
+        lags = {key: self._lag_s(key, now) for key in islice(queue, _CANDIDATES)}
+        for _ in range(slots):
+            self._scarce_grants += 1
+            is_turn_of_oldest = self._scarce_grants % _TURN_OF_THE_OLDEST == 0
+            key = next(iter(lags)) if is_turn_of_oldest else max(lags, key=lags.__getitem__)
+            del lags[key], self._due[key]
+            yield key
+            lags.update((follower, self._lag_s(follower, now)) for follower in islice(queue, 1))
+
+    def _lag_s(self, key: Key, now: float) -> float:
+        entry = self._entries[key]
+        return self._durations.lag_s(entry.model, entry.alive_s, now - entry.born)
+
+    def _wake_at(self) -> float | None:
+        times = [entry.deadline for entry in islice(self._entries.values(), 1)]
+        if self._later:
+            times.append(self._later[0][0])
+        return min(times, default=None)

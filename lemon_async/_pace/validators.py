@@ -1,0 +1,39 @@
+"""Validators that the settings classes share; a bad setting is refused where it is written."""
+
+import sys
+from typing import Any
+
+from lemon_async.errors import ContractError, Problem
+
+__all__ = ["at_least_one", "at_least_zero", "is_duration", "positive"]
+
+
+def _refuse(attribute: Any, advice: str, value: object) -> None:
+    raise ContractError(problems=(Problem(attribute.name, f"{advice}, not {value!r}"),))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def is_duration(value: object) -> bool:
+    """Tell whether `value` is a finite number of seconds that is not negative."""
+    return _is_number(value) and value >= 0  # type: ignore[operator]  # `_is_number` has seen to that
+
+
+def positive(_: object, attribute: Any, value: float) -> None:
+    """Accept finite numbers above zero."""
+    if not (_is_number(value) and value > 0):
+        _refuse(attribute, "must be a finite number above 0", value)
+
+
+def at_least_zero(_: object, attribute: Any, value: float) -> None:
+    """Accept finite numbers that are not negative."""
+    if not is_duration(value):
+        _refuse(attribute, "must be a finite number and not negative", value)
+
+
+def at_least_one(_: object, attribute: Any, value: int) -> None:
+    """Accept whole numbers from 1."""
+    if type(value) is not int or value < 1:
+        _refuse(attribute, "must be a whole number from 1", value)

@@ -1,0 +1,89 @@
+"""When a session may be used, and how it ends: by one event loop, of one process, until it is closed."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import anyio
+
+from lemon_async.errors import ResumableTask, SessionMisuse
+
+__all__ = ["Lifetime"]
+
+
+class Part(Protocol):
+    """Something of a session that has connections or asyncio tasks."""
+
+    def close(self) -> None:
+        """Begin nothing from now on."""
+
+    async def aclose(self) -> None:
+        """Wait until all has ended."""
+
+
+class Lifetime:
+    """The life of one session; bound to the event loop in which it is first used.
+
+    Args:
+        parts: What ends with it, in this order.
+        close_s: Bound of the end, in seconds.
+    """
+
+    def __init__(self, parts: Sequence[Part], *, close_s: float) -> None:
+        self._parts = parts
+        self._close_s = close_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._closing: asyncio.Task[None] | None = None
+        self.is_closed: bool = False
+
+    def check(self, task: ResumableTask | None = None) -> None:
+        """Bind to the running event loop at first use; an error carries `task`.
+
+        Raises:
+            SessionMisuse: The session is closed, or used outside a coroutine, from another loop or after a fork.
+        """
+        if self.is_closed:
+            message = "the session is closed; open a new one"
+            raise SessionMisuse(message=message, task=task)
+        if os.getpid() != self._process:
+            raise SessionMisuse(message="the session was made before a fork; make one in each process")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise SessionMisuse(message="use the session inside a coroutine: it needs a running event loop") from None
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise SessionMisuse(
+                message="the session belongs to another event loop; make one in each loop, for instance inside "
+                "the function you give to asyncio.run(). In pytest, a fixture and its test must share a loop: give "
+                "both the same loop scope, and let only one plugin run in auto mode",
+                task=task,
+            )
+
+    async def end(self) -> None:
+        """Close every part, within bounds; may be called again. Cancelling stops the waiting, the closing goes on."""
+        if self._loop is None:
+            self.is_closed = True
+        if self._closing is None:
+            if self.is_closed:
+                return
+            self.check()
+            self.is_closed = True
+            for part in self._parts:
+                part.close()
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="lemon_async close")
+        # In a cancelled scope of anyio every await is cancelled: without the shield, the loop could end first.
+        with anyio.CancelScope(shield=True):
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        """Wait for what has been told to end; side by side, so that a slow part leaves none open."""
+        closings = [asyncio.ensure_future(part.aclose()) for part in self._parts]
+        done, late = await asyncio.wait(closings, timeout=self._close_s)
+        for closing in late:
+            closing.cancel()
+        for closing in done:
+            closing.result()

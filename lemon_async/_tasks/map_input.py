@@ -1,0 +1,77 @@
+"""Where the requests of a map come from: any iterable, read one item at a time."""
+
+import inspect
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
+from typing import Any
+
+from lemon_async._api.requests import Request
+from lemon_async._uploads.preparation import requested
+from lemon_async.errors import ContractError, Problem
+
+__all__ = ["Items", "check_map", "checked_item", "length_of", "puller"]
+
+Items = Iterable[str | Request] | AsyncIterable[str | Request]
+
+
+def check_map(items: object, in_flight: object, fields: Mapping[str, Any]) -> None:
+    """Refuse what cannot be mapped over, and fields that would be refused a thousand times.
+
+    Raises:
+        ContractError: With all that is wrong.
+    """
+    problems = []
+    if isinstance(items, str | bytes | Mapping | Request):
+        advice = f"must be an iterable of prompts or requests, not one {type(items).__name__}; put it into a list"
+        problems.append(Problem("requests", advice))
+    elif not isinstance(items, Iterable | AsyncIterable):
+        advice = f"must be an iterable or async iterable of prompts or requests, not {type(items).__name__}"
+        problems.append(Problem("requests", advice))
+    elif _is_spent(items):
+        problems.append(Problem("requests", "is a generator that has been read to its end; make a new one"))
+    if type(in_flight) is not int or in_flight < 1:
+        problems.append(Problem("in_flight", f"must be a whole number from 1, not {in_flight!r:.80}"))
+    if "prompt" in fields:
+        problems.append(Problem("prompt", "would be that of every request; prompts come from the iterable"))
+    if problems:
+        raise ContractError(problems=tuple(problems))
+    requested("", fields)
+
+
+def checked_item(item: object, index: int) -> str | Request:
+    """Return an item that can be asked for.
+
+    Raises:
+        ContractError: It is something else.
+    """
+    if isinstance(item, str | Request):
+        return item
+    advice = f"item {index} must be a prompt or a request, not {type(item).__name__}"
+    raise ContractError(problems=(Problem("requests", advice),))
+
+
+def length_of(items: object) -> int | None:
+    """Return how many items there are, as far as that can be told without pulling them."""
+    try:
+        return len(items) if isinstance(items, Sized) else None
+    except Exception:  # noqa: BLE001 - the caller's own code: what it is good for is only shown
+        return None
+
+
+def _is_spent(items: object) -> bool:
+    if inspect.isgenerator(items):
+        return items.gi_frame is None
+    return inspect.isasyncgen(items) and items.ag_frame is None
+
+
+def puller(items: Items) -> Callable[[], Awaitable[str | Request]]:
+    """Return how to get the next item."""
+    if isinstance(items, AsyncIterable):
+        return aiter(items).__anext__
+    iterator = iter(items)
+
+    async def pull() -> str | Request:
+        for item in iterator:
+            return item
+        raise StopAsyncIteration
+
+    return pull

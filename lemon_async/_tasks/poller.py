@@ -1,0 +1,272 @@
+"""The one poller of a session.
+
+Problem: thousands of handles wait for tasks that only answer when asked, on an account with a request budget.
+
+Shape: `Schedule` decides (pure, time passed in), this shell does. One asyncio task runs the decisions; each poll is
+a short-lived child of it, and a semaphore bounds how many there are, so that an answer that drips in delays no other
+poll. No asyncio task belongs to a waiting job.
+
+Invariants:
+* A poll never ends a job. Only the service's word about the task does (completed, failed, repeatedly unknown, key
+  denied), or the deadline.
+* Everything is kept by handle, not by id: a task that was resumed has a new handle, and what arrives late for the old
+  one must not touch it.
+* The runner starts with the first pending task and ends after the last poll. It starts in an empty context, because it
+  serves whoever comes later too. It is a child of nobody's cancel scope: the session cancels it when it closes.
+* Whatever happens to the runner, nobody waits for ever: one that crashes or is cancelled by somebody else ends every
+  pending task, each with an error that can be resumed from.
+
+Rejected: polling only while somebody waits. A handle must tell the truth about `task.done` to who only looks.
+"""
+
+import asyncio
+import contextvars
+import logging
+import time
+
+import anyio
+import attrs
+
+from lemon_async._api.readings import Alive, Denied, Missing, Noise, read_poll
+from lemon_async._http.rate_limiter import Gate
+from lemon_async._http.transport import Transport
+from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.priority import Priority
+from lemon_async._pace.schedule import PollPolicy, Schedule
+from lemon_async._tasks.leaving import SESSION_CLOSED, log_left
+from lemon_async._tasks.task import ImageTask
+from lemon_async.errors import (
+    LemonError,
+    SessionMisuse,
+    TaskError,
+    TaskLost,
+    TaskTimeout,
+    TransportError,
+)
+
+__all__ = ["Poller"]
+
+logger: logging.Logger = logging.getLogger("lemon_async")
+_KNOWN_WORDS = frozenset({"pending", "processing", "completed", "failed"})
+_MOST_ODD_WORDS = 100
+_LONGEST_AGE_S = 86_400.0
+
+
+class Poller:
+    """Looks after the pending tasks of one session.
+
+    Args:
+        transport: What sends the polls.
+        policy: When a task is polled, and for how long.
+        gate: Where polls wait for the rate limit, after paid requests.
+        durations: What is known of how long jobs last.
+        limit: Number of polls under way at once.
+    """
+
+    def __init__(
+        self, transport: Transport, policy: PollPolicy, gate: Gate, *, durations: Durations, limit: int
+    ) -> None:
+        self._transport = transport
+        self._policy = policy
+        self._gate = gate
+        self._ticket: asyncio.Future[bool] | None = None
+        self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
+        self._tasks: dict[ImageTask, None] = {}
+        self._by_key: dict[str, ImageTask] = {}
+        self._last_noise: dict[ImageTask, str] = {}
+        self._odd_words: set[str] = set()
+        self._slots = anyio.Semaphore(limit, max_value=limit)
+        self._limit = limit
+        self._is_closed = False
+        self._runner: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def pending(self) -> tuple[ImageTask, ...]:
+        """The tasks that are not over, oldest first; once closed, those that were not over then."""
+        return tuple(self._tasks)
+
+    @property
+    def under_way(self) -> int:
+        """Number of polls under way."""
+        return self._limit - self._slots.value
+
+    def find(self, key: str) -> ImageTask | None:
+        """Return the newest pending handle on the task of this name or, if it has none, of this path."""
+        return self._by_key.get(key)
+
+    def add(self, task: ImageTask, *, is_fresh: bool) -> None:
+        """Take a pending task in, and start running if idle; needs the running event loop.
+
+        One that comes when the poller is closed ends like those that were pending then.
+        """
+        loop = asyncio.get_running_loop()
+        self._tasks[task] = None
+        if self._is_closed:
+            task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
+            log_left([task], SESSION_CLOSED)
+            return
+        self._by_key[task._key] = task
+        age_s = None if is_fresh else _age_s(task)
+        self._schedule.add(task, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
+        self._news.set()
+        if self._runner is None or self._runner.done():
+            self._runner = loop.create_task(self._run(), name="lemon_async poller", context=contextvars.Context())
+            self._runner.add_done_callback(self._runner_ended)
+
+    def end(self, task: ImageTask, failure: LemonError | None = None) -> None:
+        """Stop looking after a task, and tell its waiters if it ends without an answer of the service."""
+        self._schedule.discard(task)
+        if not self._is_closed:
+            self._tasks.pop(task, None)
+        self._last_noise.pop(task, None)
+        if self._by_key.get(task._key) is task:
+            del self._by_key[task._key]
+        if self._ticket is not None and (self._is_closed or not self._tasks):
+            self._ticket.cancel()
+            self._ticket = None
+        self._news.set()
+        if failure is not None:
+            task._fail(failure)
+
+    def close(self) -> None:
+        """Stop; every task that is still pending ends with `SessionMisuse`, and stays resumable and listed."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        message = "the session was closed while the task was pending"
+        log_left(self.pending, SESSION_CLOSED)
+        for task in self.pending:
+            self.end(task, SessionMisuse(message=message, task=task))
+        if self._runner is not None:
+            self._runner.cancel()
+
+    async def aclose(self) -> None:
+        """Stop, and wait for the runner to end."""
+        self.close()
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as polls:
+            # Polls of tasks that are over by now keep it, so that there is never more than one runner to end. An eager
+            # one can be closed in its first step, before there is a task to cancel: it ends with its polls.
+            while (self._tasks and not self._is_closed) or self.under_way:
+                self._news.clear()
+                wake_at = self._decide(polls)
+                await self._sleep_until(wake_at)
+            # No await between finding nothing to do and this line: whoever comes later starts a new runner.
+            self._runner = None
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        if runner.cancelled():
+            crash, reason = None, "the session's poller was cancelled by the program"
+        elif (crash := runner.exception()) is not None:
+            reason = "the session's poller crashed, which is a bug of this library"
+            logger.error("%s; its tasks are resumable", reason, exc_info=crash)
+        else:
+            return
+        for task in () if self._is_closed else self.pending:
+            error = TaskError(task=task, reason=reason)
+            error.__cause__ = crash
+            self.end(task, error)
+
+    def _decide(self, polls: asyncio.TaskGroup) -> float | None:
+        now = asyncio.get_running_loop().time()
+        granted = self._turns_granted()
+        slots = min(self._slots.value, granted + self._gate.room())
+        decision = self._schedule.decide(now, slots=slots)
+        for task in decision.expired:
+            self._expire(task)
+        for task in decision.polls:
+            self._slots.acquire_nowait()
+            poll = polls.create_task(self._poll(task, self._schedule.deadline(task) - now))
+            poll.add_done_callback(self._poll_ended)
+        self._gate.take(max(len(decision.polls) - granted, 0))
+        if decision.waiting and self._slots.value and self._ticket is None:
+            self._ticket = self._gate.ticket(Priority.POLL)
+            self._ticket.add_done_callback(lambda _: self._news.set())
+        return decision.wake_at
+
+    def _turns_granted(self) -> int:
+        """Return the number of polls that the gate has let through since it was asked: one, or none."""
+        if self._ticket is None or not self._ticket.done():
+            return 0
+        ticket, self._ticket = self._ticket, None
+        return int(ticket.result())
+
+    async def _sleep_until(self, wake_at: float | None) -> None:
+        """Sleep until `wake_at` or until there is news; no cancel scope, no asyncio task, one timer."""
+        loop = asyncio.get_running_loop()
+        timer = None if wake_at is None else loop.call_at(wake_at, self._news.set)
+        try:
+            await self._news.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _poll(self, task: ImageTask, time_left_s: float) -> None:
+        reading = await self._ask(task, time_left_s)
+        if not task.done:
+            self._take_in(task, reading)
+
+    def _poll_ended(self, _: "asyncio.Task[None]") -> None:
+        """Give the slot back; in a callback, because a poll that is cancelled before it begins runs no `finally`."""
+        self._slots.release()
+        self._news.set()
+
+    async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:
+        try:
+            return read_poll(
+                await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001)), task._name
+            )
+        except TransportError as failure:
+            return Noise(failure.message)
+
+    def _take_in(self, task: ImageTask, reading: Alive | Missing | Denied | Noise) -> None:
+        now = asyncio.get_running_loop().time()
+        match reading:
+            case Alive(snapshot, retry_after_s):
+                self._warn_of_odd_word(snapshot.status)
+                self._last_noise.pop(task, None)
+                task._update(snapshot)
+                if task.done:
+                    self._schedule.ended(task, now, is_success=snapshot.status == "completed")
+                    self.end(task)
+                else:
+                    self._schedule.seen(task, now, progress=snapshot.progress, retry_after_s=retry_after_s)
+            case Missing(error):
+                if self._schedule.missing(task, now):
+                    self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {error.message}"))
+            case Denied(error):
+                self.end(task, attrs.evolve(error, task=task))
+            case Noise(reason, retry_after_s):
+                self._last_noise[task] = reason
+                logger.debug("poll of task %s told nothing: %s", task.id, reason)
+                self._schedule.faulted(task, now, retry_after_s=retry_after_s)
+
+    def _expire(self, task: ImageTask) -> None:
+        noise = self._last_noise.get(task)
+        heard = f"last heard: {noise}" if noise else f"last status: {task.status}"
+        self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {heard}"))
+
+    def _warn_of_odd_word(self, status: str) -> None:
+        if status not in _KNOWN_WORDS | self._odd_words and len(self._odd_words) < _MOST_ODD_WORDS:
+            self._odd_words.add(status)
+            logger.warning("the service sent the unknown task status %.40r; it counts as pending", status)
+
+
+def _age_s(task: ImageTask) -> float | None:
+    """Return for how long a task has been at work; `None` if that is not known, or makes no sense."""
+    created = task._reference.created
+    age_s = None if created is None else time.time() - created
+    return age_s if age_s is not None and 0 <= age_s <= _LONGEST_AGE_S else None
+
+
+def _model_of(task: ImageTask) -> str | None:
+    """Return the name under which a task's duration is learned: as it was asked for, else as the service has it."""
+    asked = None if task.request is None else task.request.model
+    return asked or task._reference.model

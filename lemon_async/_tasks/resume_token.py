@@ -1,0 +1,101 @@
+"""Resume tokens: what another process needs to know of a task to pick it up, and nothing secret.
+
+A token is `lemon1.` and the base64 of a JSON object. Fields that a version does not know are ignored, so fields can be
+added without a new prefix. Nothing in a token is trusted, and everything in it is readable to whoever has it.
+"""
+
+import base64
+import binascii
+
+import attrs
+import orjson
+
+from lemon_async._api.fields import LABEL, LINE
+from lemon_async._api.urls import task_path
+from lemon_async.errors import ContractError, Problem
+
+__all__ = ["TaskReference", "parse_reference"]
+
+_PREFIX = "lemon1."
+_LONGEST_PROMPT = 1000
+
+
+def _cut(prompt: str | None) -> str | None:
+    if prompt is None or len(prompt) <= _LONGEST_PROMPT:
+        return prompt
+    return f"{prompt[: _LONGEST_PROMPT - 1]}…"
+
+
+@attrs.frozen
+class TaskReference:
+    """Where a task is found, and what helps to poll it well.
+
+    Attributes:
+        task_id: Its id.
+        poll_url: The address that the service told to poll.
+        model: What makes its pictures.
+        created: When the service took it, in Unix seconds.
+        label: What the caller calls it.
+        prompt: What was asked for, or its beginning.
+        is_id_guessed: Whether the service may call it otherwise, so that only `poll_url` identifies it.
+    """
+
+    task_id: str
+    poll_url: str | None = None
+    model: str | None = None
+    created: int | None = None
+    label: str | None = None
+    prompt: str | None = attrs.field(default=None, converter=_cut)
+    is_id_guessed: bool = False
+
+    def token(self) -> str:
+        """Return the reference as one word of ASCII."""
+        packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value is not None and value is not False))
+        return _PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def parse_reference(text: str) -> TaskReference:
+    """Read a resume token, or a plain task id.
+
+    Raises:
+        ContractError: When it is neither. Nothing in it is trusted: the address is checked again when used.
+    """
+    try:
+        if not isinstance(text, str):
+            raise TypeError("it must be text")  # noqa: TRY301 - one place words the refusal
+        if text.startswith(_PREFIX):
+            return _unpack(text.removeprefix(_PREFIX))
+        if text.startswith(("/", "http:", "https:")):
+            raise ValueError("an address is none: give the id that it ends in")  # noqa: TRY301 - likewise
+        task_path(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        advice = f"is neither a task id nor a resume token ({fault})"
+        raise ContractError(problems=(Problem("task", advice),)) from None
+    return TaskReference(text)
+
+
+def _unpack(word: str) -> TaskReference:
+    try:
+        packed = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        raise ValueError("the token is damaged") from None
+    try:
+        fields = orjson.loads(packed)
+    except orjson.JSONDecodeError:
+        raise ValueError("the token is damaged") from None
+    values = {name: fields.get(name) for name in ("task_id", "poll_url", "model", "label", "prompt")}
+    if not all(value is None or isinstance(value, str) for value in values.values()):
+        raise ValueError("the token is damaged")
+    if not LINE.accepts(values["task_id"]):
+        raise ValueError("the token names no task")
+    if values["label"] is not None and not LABEL.accepts(values["label"]):
+        raise ValueError(f"its label is not {LABEL.words}")
+    if len(values["prompt"] or "") > _LONGEST_PROMPT:
+        raise ValueError(f"its prompt is longer than {_LONGEST_PROMPT:,} characters")
+    created = fields.get("created")
+    if type(created) is not int:
+        created = None
+    if not values["poll_url"]:
+        task_path(values["task_id"])
+    is_id_guessed = fields.get("is_id_guessed") is True and bool(values["poll_url"])
+    return TaskReference(**values, created=created, is_id_guessed=is_id_guessed)

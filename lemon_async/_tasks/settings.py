@@ -1,0 +1,91 @@
+"""The settings of a session, and their check: every problem at once, before anything is connected."""
+
+import os
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import attrs
+
+from lemon_async._api.urls import DEFAULT_ORIGIN, parse_base_url, parse_http_hosts
+from lemon_async._http.key import ApiKey
+from lemon_async._http.transport import Timeouts
+from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.retry import RetryPolicy
+from lemon_async._pace.schedule import PollPolicy
+from lemon_async.errors import ContractError, Problem
+
+__all__ = ["BASE_URL_VARIABLE", "Settings", "find_base_url"]
+
+BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
+_LIMITS = ("requests_per_minute", "max_submits", "max_polls", "max_downloads")
+_POLICIES: Mapping[str, type[object]] = {"polling": PollPolicy, "retry": RetryPolicy, "timeouts": Timeouts}
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What `LemonSession` was given; see there."""
+
+    base_url: str | None
+    allow_http: AbstractSet[str]
+    key: ApiKey
+    polling: PollPolicy
+    retry: RetryPolicy
+    timeouts: Timeouts
+    requests_per_minute: int | None
+    max_submits: int
+    max_polls: int
+    max_downloads: int
+    check_contracts: bool
+    durations: Mapping[str, Any] | None
+
+    def checked(self) -> tuple[str, frozenset[str], Durations]:
+        """Return the base of all requests, the hosts that need no https, and what is known of how long jobs last.
+
+        Raises:
+            ContractError: With all that is wrong.
+        """
+        base_url, http_hosts, durations = "", frozenset[str](), Durations()
+        problems: list[Problem] = []
+        try:
+            base_url, http_hosts = find_base_url(self.base_url, self.key, self.allow_http)
+        except ContractError as refusal:
+            problems += refusal.problems
+        for name in _LIMITS:
+            value = getattr(self, name)
+            if (type(value) is not int or value < 1) and (name, value) != ("requests_per_minute", None):
+                problems.append(Problem(name, f"must be a whole number from 1, not {value!r:.80}"))
+        for name, kind in _POLICIES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                problems.append(Problem(name, f"must be a {kind.__name__}, not {value!r:.80}"))
+        if self.durations is not None:
+            try:
+                durations = Durations.restore(self.durations)
+            except ContractError as refusal:
+                problems += refusal.problems
+        if problems:
+            raise ContractError(problems=tuple(problems))
+        return base_url, http_hosts, durations
+
+
+def find_base_url(
+    base_url: str | None, key: ApiKey, allow_http: AbstractSet[str] = frozenset()
+) -> tuple[str, frozenset[str]]:
+    """Return where a key is sent to, and the hosts that need no https.
+
+    Raises:
+        ContractError: The key, the URL or a host cannot work.
+    """
+    problems, http_hosts, found = key.problems(), frozenset[str](), ""
+    try:
+        http_hosts = parse_http_hosts(allow_http)
+    except (TypeError, ValueError) as fault:
+        problems.append(Problem("allow_http", str(fault)))
+    try:
+        found = parse_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN, http_hosts)
+    except ValueError as fault:
+        problems.append(Problem("base_url", str(fault)))
+    if problems:
+        raise ContractError(problems=tuple(problems))
+    return found, http_hosts

@@ -1,0 +1,248 @@
+"""A paid request whose pictures come one by one: previews while it is made, and then the result.
+
+The laws hold as for any other: once the service has begun to answer, a stream that breaks off, ends without a picture
+or is left before its end is a `SubmissionUnknown`, with what had arrived.
+"""
+
+import asyncio
+import copy
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Self
+
+import attrs
+
+from lemon_async._api.refusals import request_id_of
+from lemon_async._api.requests import Request
+from lemon_async._api.response import Unreadable
+from lemon_async._api.stream_events import Event, EventSplitter, Failed, Final, Partial, Unclear, read_event
+from lemon_async._http.attempt import Answer
+from lemon_async._images.image import Image
+from lemon_async._images.images import Images
+from lemon_async._images.renewable_urls import Results
+from lemon_async._tasks.submission import Delivered, Order, Submissions
+from lemon_async._tasks.task import ImageTask
+from lemon_async.errors import LemonError, SessionMisuse, SubmissionUnknown, TaskFailed
+from lemon_async.types import ImageData, TaskFault, TaskSnapshot
+
+__all__ = ["ImageStream", "PartialImage"]
+
+logger: logging.Logger = logging.getLogger("lemon_async")
+
+
+class PartialImage(Image):
+    """A preview of a picture in the making.
+
+    Attributes:
+        index: Number of the preview, from 0.
+    """
+
+    __slots__ = ()
+
+
+class ImageStream:
+    """The pictures of one streamed request; made by `LemonSession.stream`.
+
+    `async for picture in stream` yields each `PartialImage` as it comes, and each finished `Image`. A service that does
+    not stream after all answers with the finished ones alone.
+
+    Attributes:
+        request: What was asked for.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        source: Answer | ImageTask,
+        submissions: Submissions,
+        *,
+        results: Results,
+        conclude: Callable[[TaskSnapshot], None],
+    ) -> None:
+        self.request: Request = order.request
+        self._order = order
+        self._submissions = submissions
+        self._results = results
+        self._conclude = conclude
+        self._mask: Callable[[str], str] = source.mask if isinstance(source, Answer) else str
+        self._headers = source.headers if isinstance(source, Answer) else {}
+        self._wanted = getattr(order.request, "n", None) or 1
+        self._prompt: str | None = getattr(order.request, "prompt", None)
+        self._delivered = Delivered()
+        self._error: LemonError | None = None
+        self._finals: list[Final] = []
+        self._made: list[Image] = []
+        self._images: Images | None = None
+        self._is_over = isinstance(source, ImageTask)  # whatever comes, the task knows
+        self._pictures = self._streamed(source) if isinstance(source, Answer) else self._waited_for(source)
+
+    @property
+    def images(self) -> Images:
+        """The finished pictures, once the stream has been read to its end.
+
+        Raises:
+            SessionMisuse: It has not.
+            SubmissionUnknown, TaskFailed: As reading it did.
+        """
+        if self._error is not None:
+            raise copy.copy(self._error)
+        if self._images is None:
+            raise SessionMisuse(message="the stream has not been read to its end: `async for picture in stream` first")
+        return self._images
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Image:
+        """Wait for the next picture.
+
+        Spends nothing beyond what entering has. Cancelling breaks the stream off as leaving it does.
+
+        Raises:
+            SubmissionUnknown: The stream broke off; the previews so far are in `partial_images`.
+            TaskFailed: The service gave the job up, and releases or refunds it.
+        """
+        try:
+            return await anext(self._pictures)
+        except LemonError as error:
+            self._error = copy.copy(error)
+            raise
+        except StopAsyncIteration:
+            if self._error is not None:
+                raise copy.copy(self._error) from None
+            raise
+
+    async def _waited_for(self, task: ImageTask) -> AsyncGenerator[Image, None]:
+        self._images = await task
+        for image in self._images:
+            yield image
+
+    async def _streamed(self, answer: Answer) -> AsyncGenerator[Image, None]:
+        splitter = EventSplitter(mask=self._mask)
+        while not self._is_over:
+            piece = await self._piece(answer)
+            for event in self._split(splitter, piece):
+                image = self._take_in(self._deliver(event))
+                if image is not None:
+                    yield image
+                if self._is_over:  # what follows the last picture in the same piece changes nothing any more
+                    return
+            if not piece and not self._is_over:
+                if not self._finals:
+                    raise self._doubt("the stream ended without a finished picture")
+                self._finish()
+
+    async def _piece(self, answer: Answer) -> bytes:
+        """Return the next bytes; none at the end."""
+        try:
+            with self._submissions.doubting(self._order, self._delivered):
+                return await answer.piece()
+        except (SubmissionUnknown, asyncio.CancelledError):
+            self._is_over = True
+            raise
+
+    def _split(self, splitter: EventSplitter, piece: bytes) -> Iterator[Event]:
+        try:
+            yield from splitter.feed(piece) if piece else splitter.end()
+        except Unreadable as fault:
+            raise self._doubt(str(fault)) from None
+
+    def _deliver(self, event: Event) -> Partial | Final | Failed | Unclear | None:
+        reading = read_event(event)
+        if isinstance(reading, Partial):
+            self._delivered.partial.append(reading.image)
+        elif isinstance(reading, Final):
+            self._delivered.finished.append(reading.image)
+            self._finals.append(reading)
+        return reading
+
+    def _take_in(self, reading: Partial | Final | Failed | Unclear | None) -> Image | None:
+        match reading:
+            case Partial(image, index):
+                return PartialImage(_own(image), self._results, index=index, prompt=self._prompt)
+            case Final():
+                if len(self._finals) == self._wanted:
+                    self._finish()
+                return self._finished()[-1]
+            case Failed(TaskFault(reason)) | Unclear(reason) if self._finals:  # what is finished is paid for
+                logger.warning("pictures of a stream are missing: %s", self._mask(reason))
+                self._finish()
+            case Failed(fault):
+                raise self._failure(fault)
+            case Unclear(reason):
+                raise self._doubt(self._mask(reason))
+        return None
+
+    def _finished(self) -> list[Image]:
+        """Return the finished pictures, each the same at every call: one that was saved knows where."""
+        for index, final in enumerate(self._finals[len(self._made) :], len(self._made)):
+            self._made.append(Image(_own(final.image), self._results, index=index, prompt=self._prompt))
+        return self._made
+
+    def _finish(self) -> None:
+        last = self._finals[-1]
+        headers = {name: value for name, value in self._headers.items() if name.startswith("x-")}
+        usage = _sum([final.billing.usage for final in self._finals])
+        snapshot = TaskSnapshot(
+            status="completed",
+            images=tuple(final.image for final in self._finals),
+            created=last.created,
+            billing=attrs.evolve(last.billing, usage=usage, headers=headers),
+        )
+        self._is_over = True
+        self._conclude(snapshot)
+        self._images = Images(snapshot, self._results, request=self.request, images=self._finished())
+        for image in (*self._delivered.partial, *self._delivered.finished):
+            if image.inline is not None:  # no error will want them any more
+                image.inline.drop()
+
+    def _failure(self, fault: TaskFault) -> TaskFailed:
+        self._is_over = True
+        self._conclude(TaskSnapshot(status="failed", fault=fault))
+        return TaskFailed(
+            reason=self._mask(fault.message),
+            code=self._mask(fault.code) if fault.code else None,
+            request_id=request_id_of(self._headers),
+            headers=self._headers,
+        )
+
+    async def _leave(self) -> None:
+        """End the reading; a stream that was not read to its end leaves a doubt."""
+        try:
+            await self._pictures.aclose()
+        except RuntimeError:  # another coroutine is still reading: it meets the end, and keeps the doubt
+            return
+        if len(self._finals) == self._wanted and not self._is_over:  # the last picture came as its reader was cancelled
+            self._finish()
+        if not self._is_over:
+            logger.warning("%s", self._doubt("the stream was left before its end"))
+
+    def _doubt(self, reason: str) -> SubmissionUnknown:
+        self._is_over = True
+        doubt = self._submissions.doubt(self._order, reason, delivered=self._delivered)
+        self._error = copy.copy(doubt)
+        return doubt
+
+    def __repr__(self) -> str:
+        state = "over" if self._is_over else "open"
+        return f"<ImageStream {state}, {len(self._delivered.partial)} previews, {len(self._finals)} pictures>"
+
+
+def _own(image: ImageData) -> ImageData:
+    """Return a picture whose bytes may leave memory, while those that were delivered stay for an error."""
+    return attrs.evolve(image, inline=copy.copy(image.inline))
+
+
+def _sum(usages: Sequence[Mapping[str, Any] | None], depth: int = 2) -> Mapping[str, Any] | None:
+    """Return the usage of all pictures: each finished one comes with its own, and with details one level deeper."""
+    total: dict[str, Any] = {}
+    for name, value in chain.from_iterable(usage.items() for usage in usages if usage):
+        known = total.get(name)
+        if isinstance(known, int | float) and isinstance(value, int | float):
+            total[name] = known + value
+        elif isinstance(known, Mapping) and isinstance(value, Mapping) and depth:
+            total[name] = _sum([known, value], depth - 1)
+        else:
+            total[name] = value
+    return total if any(usage is not None for usage in usages) else None

@@ -1,0 +1,155 @@
+"""Request bodies that can be opened anew for every attempt, and in the moment in which they are sent.
+
+Between a request that is ready and its turn there may be minutes and a thousand others, so an open file or a built
+form waits for nobody; and a form cannot be sent twice.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, BinaryIO, Protocol
+
+import aiohttp
+import attrs
+from aiohttp.abc import AbstractStreamWriter
+
+from lemon_async._api.encoding import fingerprint
+from lemon_async._images.threads import finish_in_thread
+from lemon_async._uploads.upload import CHUNK_BYTES, Upload, open_upload
+
+__all__ = ["Body", "File", "Form", "Json", "Payload"]
+
+_LONG_BODY_BYTES = 64 * 1024
+_JSON_HEADERS = {"Content-Type": "application/json"}
+
+
+@attrs.frozen
+class Body:
+    """What aiohttp sends in one attempt."""
+
+    data: Any
+    headers: Mapping[str, str]
+
+
+class Payload(Protocol):
+    """A body that can be sent again."""
+
+    @property
+    def path(self) -> str:
+        """Where it goes."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from others; equal for equal requests."""
+
+    async def open(self, held: ExitStack) -> Body:
+        """Return the body of one attempt; `held` lets go of it when that is over.
+
+        Raises:
+            ContractError: A file is not there any more, or not what it was; nothing was sent.
+            NoAnswer: This machine has no room for another open file; nothing was sent.
+        """
+
+
+@attrs.frozen
+class Json:
+    """A body of JSON."""
+
+    path: str
+    content: bytes = attrs.field(repr=False)
+    _fingerprints: list[str] = attrs.field(factory=list, init=False, repr=False, eq=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from others; equal for equal requests."""
+        return self._fingerprints[0] if self._fingerprints else fingerprint(self.content)
+
+    async def open(self, held: ExitStack) -> Body:  # noqa: ARG002 - nothing is open
+        """Return the body of one attempt."""
+        if len(self.content) < _LONG_BODY_BYTES:
+            return Body(self.content, _JSON_HEADERS)
+        if not self._fingerprints:  # before anything can go wrong that has to be told with it
+            self._fingerprints.append(await asyncio.to_thread(fingerprint, self.content))
+        return Body(_Content(self.content), _JSON_HEADERS)
+
+
+@attrs.frozen
+class File:
+    """One file of a form; `place` is what problems call it by."""
+
+    field: str
+    place: str
+    filename: str
+    content_type: str
+    upload: Upload
+
+
+@attrs.frozen
+class Form:
+    """A body of `multipart/form-data`, streamed from where its files are."""
+
+    path: str
+    fingerprint: str
+    fields: Mapping[str, str]
+    files: tuple[File, ...]
+
+    async def open(self, held: ExitStack) -> Body:
+        """Return the body of one attempt."""
+        form = aiohttp.FormData(quote_fields=False)  # "my cat.png" as browsers send it, not "my%20cat.png"
+        for name, text in self.fields.items():
+            form.add_field(name, text)
+        is_left = threading.Event()
+        opened = held.enter_context(ExitStack())
+        held.callback(is_left.set)
+        await finish_in_thread(self._open_files, form, opened, is_left)
+        return Body(form, {})
+
+    def _open_files(self, form: aiohttp.FormData, opened: ExitStack, is_left: threading.Event) -> None:
+        try:
+            for file in self.files:
+                content = opened.enter_context(open_upload(file.place, file.upload))
+                part = _Part(content, file.upload.size_bytes, file.content_type)
+                form.add_field(file.field, part, filename=file.filename, content_type=file.content_type)
+        finally:
+            if is_left.is_set():  # nobody else closes what came too late
+                opened.close()
+
+
+class _Content(aiohttp.payload.Payload):
+    """Long bytes, sent piece by piece: aiohttp sends bytes at once, and copies the whole of an `io.BytesIO` first."""
+
+    _autoclose = True  # there is nothing to close
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content, headers=_JSON_HEADERS)
+        self._size = len(content)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self._value)
+        for at in range(0, len(view), CHUNK_BYTES):
+            await writer.write(view[at : at + CHUNK_BYTES])
+            await asyncio.sleep(0)  # a connection that takes all would never wait
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+
+class _Part(aiohttp.payload.Payload):
+    """Exactly as many bytes of a file as were announced: one that grows would run into the next request."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int, content_type: str) -> None:
+        super().__init__(file, content_type=content_type)
+        self._size = size_bytes
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        left = self._size or 0
+        while left:
+            chunk = await asyncio.to_thread(self._value.read, min(left, CHUNK_BYTES))
+            if not chunk:
+                raise OSError("a file became shorter while it was sent")
+            left -= len(chunk)
+            await writer.write(chunk)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        raise TypeError("a picture is no text")

@@ -1,0 +1,151 @@
+"""The files that the service keeps for a key, so that edits can start from them. Nothing here costs."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from lemon_async._api.listings import MOST_ENTRIES, read_file, read_files
+from lemon_async._api.refusals import api_error
+from lemon_async._api.requests import Uploadable
+from lemon_async._api.response import Response
+from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
+from lemon_async._http.calls import Calls, path_of
+from lemon_async._uploads.payload import File, Form
+from lemon_async._uploads.sources import Picked, is_told, take_in
+from lemon_async.errors import ContractError, Problem
+from lemon_async.types import StoredFile
+
+__all__ = ["Files"]
+
+_FILES_PATH = "/v1/files"
+_DEFAULT_MODEL = "gpt-image-2"
+_MOST_PAGES = 1000
+_MAX_CONTENT_BYTES = 2 * MAX_SOURCE_BYTES  # there may be others than those that can be uploaded today
+
+
+class Files:
+    """The files that the service keeps for a key; `LemonSession.files`. Nothing here costs money.
+
+    A GET is repeated after faults of the way, as long as `RetryPolicy.max_elapsed_s` allows. Every method raises
+    `TransportError` when no answer came, and `ApiError` (`NotFound` for an id that is not this key's) when the service
+    refused.
+    """
+
+    def __init__(self, calls: Calls, check_usable: Callable[[], None], *, download_s: float) -> None:
+        self._calls = calls
+        self._download_s = download_s
+        self._check_usable = check_usable
+
+    async def upload(
+        self,
+        file: Uploadable,
+        /,
+        *,
+        purpose: str = "vision",
+        model: str | None = None,
+        filename: str | None = None,
+    ) -> StoredFile:
+        """Upload a picture, so that edits can refer to it: `session.edit(..., image=stored, model=stored.model)`.
+
+        It is streamed from the disk, at most 50 MB. Costs nothing. Cancelling, or a `TransportError`, leaves open
+        whether it arrived; `list` tells.
+
+        Args:
+            file: A path, bytes, a binary file, an async iterable of bytes, or an `Image`.
+            purpose: `vision` or `user_data`.
+            model: The model whose edits will use it; the service's default is `gpt-image-2`.
+            filename: By default the name of the file, or `file` and what its bytes are.
+
+        Raises:
+            ContractError: It cannot be read, is empty, too large or, for `vision`, no whole PNG, JPEG or WebP.
+            PayloadTooLarge, BadRequest: The service refused it.
+        """
+        self._check_usable()
+        if is_told(file):
+            advice = "is an address or an id: to be kept by the service, a picture is given as a file or bytes"
+            raise ContractError(problems=(Problem("file", advice),))
+        with ExitStack() as held:
+            picked = await take_in("file", file, held, MAX_SOURCE_BYTES)
+            name = _name_of(file, picked) if filename is None else filename
+            problems = check_upload(picked.facts, purpose=purpose, model=model, filename=name)
+            if problems or picked.upload is None:
+                raise ContractError(problems=tuple(problems))
+            kind = picked.facts.picture
+            content_type = f"image/{kind.format}" if kind else "application/octet-stream"
+            fields = {"purpose": purpose, **({} if model is None else {"model": model})}
+            sent = File("file", "file", name, content_type, picked.upload)
+            form = Form(_FILES_PATH, picked.upload.digest, fields, (sent,))
+            stored = await self._calls.change("POST", _FILES_PATH, read_file, payload=form)
+        return attrs.evolve(stored, model=stored.model or model or _DEFAULT_MODEL)
+
+    async def list(self, *, purpose: str | None = None) -> tuple[StoredFile, ...]:
+        """Return all files, page by page, in the service's order. Costs nothing; cancelling stops the asking.
+
+        Args:
+            purpose: Only those of this purpose.
+        """
+        self._check_usable()
+        files: dict[str, StoredFile] = {}
+        query = {} if purpose is None else {"purpose": purpose}
+        for _ in range(_MOST_PAGES):
+            page, has_more = await self._calls.read(_FILES_PATH, _read_page, query=query)
+            known = len(files)
+            files |= {file.id: file for file in page}
+            if not has_more or len(files) == known:
+                break
+            query["after"] = page[-1].id
+        return tuple(files.values())
+
+    async def get(self, file: str | StoredFile) -> StoredFile:
+        """Return what the service says of a file. Costs nothing; cancelling stops the asking."""
+        self._check_usable()
+        return await self._calls.read(_file_path(file), read_file)
+
+    async def content(self, file: str | StoredFile) -> bytes:
+        """Return the bytes of a file, within `Timeouts.download_s`. Costs nothing; cancelling stops the download."""
+        self._check_usable()
+        path = f"{_file_path(file)}/content"
+        return await self._calls.read(
+            path, _read_content, total_s=self._download_s, max_bytes=_MAX_CONTENT_BYTES, is_file=True
+        )
+
+    async def delete(self, file: str | StoredFile) -> None:
+        """Delete a file; it can then no longer be edited. Costs nothing; cancelling leaves open whether it was."""
+        self._check_usable()
+        await self._calls.change("DELETE", _file_path(file), _read_done)
+
+
+def _read_page(response: Response) -> tuple[tuple[StoredFile, ...], bool]:
+    files = read_files(response)
+    listing = response.json()
+    has_more = listing.get("has_more") is True or len(listing["data"]) > MOST_ENTRIES
+    return files, len(files) > 0 and has_more
+
+
+def _read_content(response: Response) -> bytes:
+    if not response.is_success:
+        raise api_error(response)
+    return response.body
+
+
+def _read_done(response: Response) -> None:
+    if not response.is_success:
+        raise api_error(response)
+
+
+def _file_path(file: str | StoredFile) -> str:
+    return path_of(_FILES_PATH, file=file.id if isinstance(file, StoredFile) else file)
+
+
+def _name_of(file: Any, picked: Picked) -> str:
+    """Name a file as it is called; only the last part, because folders tell about the caller."""
+    with suppress(Exception):  # of an object with a name of its own making; reading it has told already
+        path = file if isinstance(file, str | PathLike) else getattr(file, "name", None)
+        if isinstance(path, str | PathLike) and (name := Path(path).name):
+            return name
+    kind = picked.facts.picture
+    return f"file.{kind.format}" if kind else "file"

@@ -1,0 +1,264 @@
+"""Bytes that are going to be uploaded: examined once, opened anew for every attempt.
+
+A form cannot be sent twice: aiohttp reads a file to its end, and an iterator is empty the second time. So what has no
+name on the disk is copied first, into memory if it is small and into an unnamed temporary file if not, and what has
+one is opened again for each attempt and must then be what was examined. Nothing larger than `HEAD_BYTES` is held.
+
+Work in a thread does not keep the loop free by itself: copying holds the interpreter. So no more than `CHUNK_BYTES` are
+copied at a time, with the hashing or writing of them in between, which lets go of it.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import attrs
+
+from lemon_async._formats.pictures import TAIL_BYTES
+from lemon_async._formats.safe_text import quoted, told
+from lemon_async._http.attempt import NoAnswer
+from lemon_async.errors import ContractError, Problem
+
+__all__ = [
+    "CHUNK_BYTES",
+    "Spool",
+    "Unusable",
+    "Upload",
+    "as_bytes",
+    "as_unusable",
+    "as_view",
+    "examine_file",
+    "examine_path",
+    "is_shortage",
+    "open_upload",
+]
+
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+HEAD_BYTES = 1024 * 1024
+"""Enough for the headers of a picture: a JPEG may carry several hundred kilobytes of profiles before its size."""
+
+CHUNK_BYTES = 256 * 1024
+"""The most that is copied in one step: 0.1 ms."""
+
+
+class Unusable(Exception):
+    """A source cannot be read; the message says why, in the words of a `Problem`."""
+
+
+@attrs.frozen(kw_only=True)
+class Upload:
+    """What is known of some bytes, and how to get at them.
+
+    Attributes:
+        head: The first bytes, at most `HEAD_BYTES`.
+        tail: The last bytes.
+        digest: SHA-256 of them all; empty when they were only looked at.
+        open: Returns them as a file at its beginning; blocks, so call it in a thread.
+    """
+
+    head: bytes = attrs.field(repr=False)
+    tail: bytes = attrs.field(repr=False)
+    size_bytes: int
+    digest: str = ""
+    open: Callable[[], BinaryIO] = attrs.field(repr=False)
+
+
+class Spool:
+    """Collects bytes from anywhere; `finish` makes an upload of them.
+
+    A thread that was left behind may still be at it when it is closed: then that thread closes it.
+
+    Args:
+        max_bytes: Bound of the size; `None` is none.
+    """
+
+    def __init__(self, max_bytes: int | None) -> None:
+        self._file = tempfile.SpooledTemporaryFile(HEAD_BYTES)  # noqa: SIM115 - closed by `close`
+        self._digest = hashlib.sha256()
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._in_use = threading.Lock()
+        self._is_closed = False
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes, however many; blocks when they go to the disk.
+
+        Raises:
+            Unusable: There are too many.
+        """
+        view = as_view(piece)
+        self._size_bytes += len(view)
+        if self._max_bytes is not None and self._size_bytes > self._max_bytes:
+            raise Unusable(f"has more than the {self._max_bytes:,} bytes that are taken")
+        with self._using() as file:
+            for at in range(0, len(view), CHUNK_BYTES):
+                self._digest.update(view[at : at + CHUNK_BYTES])
+                file.write(view[at : at + CHUNK_BYTES])
+
+    def finish(self) -> Upload:
+        """Return what was collected; it is there until `close`."""
+        with self._using() as file:
+            file.seek(0)
+            head = file.read(HEAD_BYTES)
+            file.seek(max(self._size_bytes - TAIL_BYTES, 0))
+            tail = file.read()
+        digest = self._digest.hexdigest()
+        return Upload(head=head, tail=tail, size_bytes=self._size_bytes, digest=digest, open=self._open)
+
+    def close(self) -> None:
+        """Forget the bytes; never blocks."""
+        self._is_closed = True
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._file.close()
+            finally:
+                self._in_use.release()
+
+    @contextmanager
+    def _using(self) -> Iterator[Any]:
+        try:
+            with self._in_use:
+                yield self._file
+        finally:
+            if self._is_closed:
+                self.close()
+
+    def _open(self) -> BinaryIO:
+        """Return a reader of its own: who sends a file closes it, too."""
+        with self._using() as file:
+            file.seek(0)
+            if self._size_bytes <= HEAD_BYTES:
+                return io.BytesIO(file.read())
+            file.flush()
+            return os.fdopen(os.dup(file.fileno()), "rb")
+
+
+@contextmanager
+def as_unusable() -> Iterator[None]:
+    """Tell of whatever an object of the caller raises in the words of a `Problem`.
+
+    Raises:
+        Unusable: Something was raised.
+    """
+    try:
+        yield
+    except Unusable:
+        raise
+    except Exception as failure:
+        raise Unusable(f"reading it failed: {told(failure)}") from failure
+
+
+def is_shortage(fault: object) -> bool:
+    """Tell whether this machine is short of something: that passes, and says nothing about a request."""
+    return isinstance(fault, OSError) and fault.errno in _SHORTAGES
+
+
+def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -> Upload:
+    """Look at a file, all of it if it is to be hashed and not larger than `max_bytes`; blocks.
+
+    Raises:
+        Unusable: It cannot be read, or is no regular file.
+    """
+    try:
+        with _open_regular(path) as file:
+            upload = examine_file(file)
+            identity = _identity(file)
+            is_small = max_bytes is None or upload.size_bytes <= max_bytes
+            digest = _hash(file) if is_hashed and is_small else ""
+    except OSError as fault:
+        raise Unusable(f"cannot read {quoted(str(path))}: {fault.strerror or told(fault)}") from fault
+    except ValueError as fault:
+        raise Unusable(f"cannot be a file name: {told(fault)}") from fault
+
+    def reopen() -> BinaryIO:
+        file = _open_regular(path)
+        if _identity(file) == identity:
+            return file
+        file.close()
+        raise OSError(None, "it has changed since it was checked")
+
+    return attrs.evolve(upload, digest=digest, open=reopen)
+
+
+def examine_file(file: BinaryIO) -> Upload:
+    """Look at what is left of a file that can be read at any place, and leave it as it was; blocks.
+
+    Raises:
+        OSError, ValueError: It cannot be read.
+        Unusable: It gives something else than bytes.
+    """
+    start = file.tell()
+    head = as_bytes(file.read(HEAD_BYTES))
+    size_bytes = file.seek(0, os.SEEK_END) - start
+    file.seek(start + max(size_bytes - TAIL_BYTES, 0))
+    tail = file.read(TAIL_BYTES)
+    file.seek(start)
+    return Upload(head=head, tail=tail, size_bytes=size_bytes, open=lambda: file)
+
+
+def as_bytes(piece: object) -> bytes:
+    """Return a piece of a stream.
+
+    Raises:
+        Unusable: It is something else than bytes.
+    """
+    return bytes(as_view(piece)) if type(piece) is not bytes else piece
+
+
+def as_view(piece: object) -> memoryview:
+    """Return the bytes of a piece of a stream, without a copy where that can be.
+
+    Raises:
+        Unusable: It is something else than bytes.
+        ValueError: It was let go of.
+    """
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        raise Unusable(f"must give bytes, not {type(piece).__name__} (a file is opened with mode 'rb')")
+    view = memoryview(piece)
+    if not view.c_contiguous or not view.nbytes:
+        return memoryview(view.tobytes())
+    return view.cast("B")
+
+
+def open_upload(place: str, upload: Upload) -> BinaryIO:
+    """Open an upload for one attempt; blocks.
+
+    Raises:
+        ContractError: It is not there any more, or not what was examined; nothing was sent.
+        NoAnswer: This machine has no room for another open file; nothing was sent.
+    """
+    try:
+        return upload.open()
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or told(fault)
+        if is_shortage(fault):
+            raise NoAnswer(f"{place} cannot be opened: {reason}", was_sent=False) from fault
+        raise ContractError(problems=(Problem(place, f"cannot be opened again: {reason}"),)) from fault
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file that has bytes: opening a pipe would wait for somebody to write."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(None, "it is a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError(None, "it is neither a file nor a link to one")
+    return path.open("rb")
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    facts = os.fstat(file.fileno())
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _hash(file: Any) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()

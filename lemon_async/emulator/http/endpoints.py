@@ -1,0 +1,101 @@
+"""The endpoints: a parsed call goes in, a reply comes out. No sockets, no faults, no headers."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.http import openapi
+from lemon_async.emulator.http.faults import Facts
+from lemon_async.emulator.http.replies import Reply, json_reply
+from lemon_async.emulator.http.routes import Call, methods_of
+from lemon_async.emulator.problems import Problem, excerpt
+from lemon_async.emulator.service import model_list as catalogue
+from lemon_async.emulator.service.edits import DEFAULT_EDIT_MODEL
+from lemon_async.emulator.service.files import Files
+from lemon_async.emulator.service.jobs import Jobs
+from lemon_async.emulator.service.rules import DEFAULT_MODEL, Order
+from lemon_async.emulator.service.store import Store
+
+_DEFAULT_MODELS = {"submit": DEFAULT_MODEL, "edit": DEFAULT_EDIT_MODEL}
+
+
+class Endpoints:
+    """What the service does, by the name of the endpoint."""
+
+    def __init__(self, store: Store, clock: Clock, jobs: Jobs, files: Files) -> None:
+        self._store = store
+        self._clock = clock
+        self.jobs: Jobs = jobs
+        self._table: dict[str, Callable[[Call], Awaitable[Reply]]] = {
+            "submit": jobs.create,
+            "edit": jobs.create,
+            "vary": jobs.create,
+            "poll": jobs.poll,
+            "cancel": jobs.cancel,
+            "download": jobs.download,
+            "create_file": files.create,
+            "list_files": files.list,
+            "show_file": files.show,
+            "read_file": files.read,
+            "delete_file": files.delete,
+            "list_models": self.list_models,
+            "show_model": self.show_model,
+            "describe": self.describe,
+            "unknown": self.unknown,
+        }
+
+    async def answer(self, call: Call) -> Reply:
+        """Answer a call.
+
+        Raises:
+            Problem: The service says no.
+        """
+        return await self._table[call.endpoint](call)
+
+    def facts(self, call: Call) -> Facts:
+        """What a fault may match about a call."""
+        order = self._order_of(call)
+        if order is not None:
+            return Facts(call.route, order.model, order.prompt, call.key)
+        if call.is_paid:
+            model, prompt = call.body.get("model", _DEFAULT_MODELS[call.route]), call.body.get("prompt")
+            return Facts(call.route, _scalar(model), prompt and _scalar(prompt), call.key)
+        model = call.args.get("id") if call.route == "models" else None
+        return Facts(call.route, model, None, call.key)
+
+    def _order_of(self, call: Call) -> Order | None:
+        """The order behind a task or a link."""
+        if call.route == "cdn":
+            link = self._store.find_link(call.args["token"])
+            return link.task.order if link else None
+        task = self._store.find(call.args.get("id", ""))
+        return task.order if task else None
+
+    # "List models"
+
+    async def list_models(self, call: Call) -> Reply:
+        """The catalogue."""
+        return json_reply(catalogue.list_models(call.query, self._clock.unix()))
+
+    async def show_model(self, call: Call) -> Reply:
+        """One model."""
+        return json_reply(catalogue.show_model(call.args["id"], self._clock.unix()))
+
+    # About itself
+
+    async def describe(self, call: Call) -> Reply:
+        """The OpenAPI document of this service."""
+        return json_reply(openapi.document(call.origin))
+
+    async def unknown(self, call: Call) -> Reply:
+        """Everything else: an address for other methods, or for none."""
+        line = excerpt(f"{call.args['method']} {call.args['path']}")
+        methods = methods_of(call.args["path"])
+        if methods:
+            raise Problem(405, message=f"Invalid method: {line}", headers={"Allow": ", ".join(methods)})
+        raise Problem(404, message=f"Unknown route: {line}")
+
+
+def _scalar(value: Any) -> str | None:
+    """A value as text; lists and objects are as deep as a client likes, and no fault matches them."""
+    return None if isinstance(value, list | dict) else str(value)

@@ -1,0 +1,256 @@
+"""From an HTTP request to an HTTP answer: who asks, may they, what breaks, what is the answer.
+
+The order is the contract: Host, key, rate limit, body, faults, endpoint. A fault is asked only after
+the service would have let the request in, so a wrong key is always a plain 401.
+"""
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import web
+from attrs import define, field
+
+from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.http.bodies import READERS, Body
+from lemon_async.emulator.http.delivery import deliver, plan_delivery
+from lemon_async.emulator.http.endpoints import Endpoints
+from lemon_async.emulator.http.fault_protocol import Door, Doors
+from lemon_async.emulator.http.faults import Facts, Fault, Stage, take
+from lemon_async.emulator.http.hosts import Hosts
+from lemon_async.emulator.http.replies import Reply, canned, refusal
+from lemon_async.emulator.http.routes import KEY_PREFIX, Call, find_call
+from lemon_async.emulator.problems import Problem, excerpt
+from lemon_async.emulator.service.limits import MinuteWindow
+from lemon_async.emulator.service.store import Store
+
+_KEPT_REQUESTS = 100_000
+_KEPT_PATH_CHARS = 200
+_KEPT_METHOD_CHARS = 20
+
+_SECRET_HEADERS = ("Authorization", "Cookie")
+
+
+@define
+class SeenRequest:
+    """One HTTP request whose head arrived; `status` is None when no whole head was answered.
+
+    Of a path, 200 characters are kept.
+    """
+
+    route: str
+    method: str
+    path: str
+    status: int | None
+    at_s: float
+    authorized: bool
+
+
+@define
+class Visit:
+    """One request on its way through the service."""
+
+    request: web.BaseRequest
+    door: Door
+    call: Call
+    seen: SeenRequest
+    body: Body = field(factory=Body)
+    headers: dict[str, str] = field(factory=dict)
+
+
+class Service:
+    """The request handler of the server, and the two questions of its doors."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: Endpoints,
+        store: Store,
+        clock: Clock,
+        keys: set[str],
+        hosts: Hosts,
+        limit: MinuteWindow | None,
+    ) -> None:
+        self.faults: list[Fault] = []
+        self.requests: list[SeenRequest] = []
+        self.key_leaks: int = 0
+        self.kept_requests: int = _KEPT_REQUESTS
+        self._request_count = 0
+        self.doors: Doors = Doors(self._break_at_accept, self._break_at_head)
+        self._endpoints = endpoints
+        self._store = store
+        self._clock = clock
+        self._keys = keys
+        self._hosts = hosts
+        self._limit = limit
+
+    # Faults that need no HTTP
+
+    def _take(self, stage: Stage, facts: Facts) -> Fault | None:
+        return take(self.faults, stage, facts, self._clock.now())
+
+    def _break_at_accept(self) -> Break | None:
+        fault = self._take("accept", Facts())
+        return fault.broken if fault else None
+
+    def _break_at_head(self, method: str, path: str) -> Break | None:
+        fault = self._take("request_head", Facts(find_call(method, path).route))
+        return fault.broken if fault else None
+
+    # One request
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Cancelled by aiohttp when the client leaves."""
+        door = self.doors.of(request.transport)
+        if door is None:  # The client left before we came to read its request.
+            return web.Response()
+        visit = self._admit(request, door)
+        try:
+            reply = await self._reply(visit)
+        finally:
+            visit.body.close()
+            if request.content.is_eof():
+                door.expect_request()
+        return await reply.send(request)
+
+    def _admit(self, request: web.BaseRequest, door: Door) -> Visit:
+        """Write the request into the log."""
+        call = find_call(request.method, request.path)
+        call.query = request.query
+        call.key = _bearer(request)
+        call.origin = f"http://{request.host}"
+        call.headers = request.headers
+        seen = SeenRequest(
+            route=call.route,
+            method=excerpt(request.method, _KEPT_METHOD_CHARS),
+            path=excerpt(request.path, _KEPT_PATH_CHARS),
+            status=None,
+            at_s=self._clock.now(),
+            authorized=call.key in self._keys,
+        )
+        self._log(seen)
+        if request.transport is not None and (seen.authorized or self._has_link(call)):
+            self.doors.recognize(request.transport)
+        if call.route == "cdn":
+            self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
+        headers = {"x-request-id": f"req_{self._request_count:08x}"}
+        return Visit(request, door, call, seen, headers=headers)
+
+    def _has_link(self, call: Call) -> bool:
+        return call.route == "cdn" and self._store.find_link(call.args["token"]) is not None
+
+    def _log(self, seen: SeenRequest) -> None:
+        """Remember a request, and forget the oldest ones of a long life."""
+        self._request_count += 1
+        self.requests.append(seen)
+        # A hundredth too many goes at once: one by one, the whole list would move each time.
+        if len(self.requests) > self.kept_requests + self.kept_requests // 100:
+            del self.requests[: -self.kept_requests]
+
+    async def _reply(self, visit: Visit) -> Reply:
+        """The answer; a broken one never comes back from here, the client is gone by then."""
+        try:
+            self._check(visit)
+            await self._break_at_body(visit)
+            await self._read_body(visit)
+            fault = self._take("request", self._endpoints.facts(visit.call))
+            if fault is not None:
+                return await self._faulted(visit, fault)
+            reply = await self._endpoints.answer(visit.call)
+        except Problem as problem:
+            reply = refusal(problem)
+        reply = reply.plus(visit.headers)
+        visit.seen.status = reply.status
+        return reply
+
+    # May they?
+
+    def _check(self, visit: Visit) -> None:
+        """Host, key, limit.
+
+        Raises:
+            Problem: 421, 401, 429.
+        """
+        host = visit.request.headers.get("Host", "")
+        if not self._hosts.accept(host):
+            advice = "Emulator(allowed_hosts=...) names the hosts that are."
+            raise Problem(421, message=f"This host is not served here: {excerpt(host)}. {advice}")
+        is_public = visit.call.route == "cdn" or not visit.request.path.startswith(KEY_PREFIX)
+        if is_public:
+            return
+        if not visit.seen.authorized:
+            raise Problem(401)
+        if self._limit is None:
+            return
+        allowance = self._limit.take(visit.call.key, self._clock.real_s())
+        visit.headers |= allowance.headers(self._clock.unix())
+        if not allowance.is_granted:
+            raise Problem(429, extras={"retry_after": allowance.retry_after})
+
+    async def _break_at_body(self, visit: Visit) -> None:
+        fault = self._take("request_body", Facts(visit.call.route, key=visit.call.key))
+        if fault is not None and fault.broken is not None:
+            visit.door.strike(fault.broken)
+            # Never returns: the handler is cancelled with its connection.
+            await visit.door.gone()
+
+    async def _read_body(self, visit: Visit) -> None:
+        """Read what comes with the request.
+
+        Raises:
+            Problem: 400, 413.
+        """
+        call = visit.call
+        if call.body_kind is not None:
+            body = visit.body = await READERS[call.body_kind](visit.request)
+            call.body, call.uploads, call.is_form = body.fields, body.uploads, body.is_form
+
+    # What breaks?
+
+    async def _faulted(self, visit: Visit, fault: Fault) -> Reply:
+        """The answer with a fault in it."""
+        visit.call.script = fault.task_script
+        reply = (await self._answer_under(fault, visit.call)).plus(visit.headers)
+        await asyncio.sleep(fault.latency_s())
+        delivery = plan_delivery(reply, fault)
+        if delivery is None:
+            visit.seen.status = reply.status
+            return reply
+        if reply.chunks is not None:  # What travels past aiohttp travels in one piece.
+            delivery = plan_delivery(await reply.whole(), fault) or delivery
+        visit.seen.status = delivery.status
+        await deliver(visit.door, delivery)
+        return reply
+
+    async def _answer_under(self, fault: Fault, call: Call) -> Reply:
+        """Sell or do not sell, and find the words.
+
+        Three cases: the answer will not be seen (replaced or swallowed), so only the sale matters;
+        the request must not be sold, so the answer is a refusal; else the answer is the real one.
+        """
+        replacement = canned(fault)
+        if replacement is not None or _is_silent(fault):
+            if call.is_paid and fault.is_sold:
+                with suppress(Problem):
+                    await self._endpoints.jobs.sell(call)
+            if fault.find(Expire) and call.route == "cdn":
+                self._store.expire_link(call.args["token"], self._clock.now())
+            return replacement or Reply(200)
+        if call.is_paid and not fault.is_sold:
+            return refusal(Problem(502))
+        try:
+            return await self._endpoints.answer(call)
+        except Problem as problem:
+            return refusal(problem)
+
+
+def _bearer(request: web.BaseRequest) -> str:
+    """The key of a request; empty when there is none to be read."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key if scheme.lower() == "bearer" else ""
+
+
+def _is_silent(fault: Fault) -> bool:
+    """Whether no byte of a real answer is going to be sent."""
+    is_at_end = fault.broken is not None and fault.broken.at == "request_end"
+    return is_at_end or any(isinstance(action, Blackhole | Garbage) for action in fault.do)

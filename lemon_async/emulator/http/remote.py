@@ -1,0 +1,208 @@
+"""Sources on other servers: fetched as the gateway does, and never from a place that is not public.
+
+Off by default. When on, four rules keep a caller from reaching into this machine or its network:
+
+* the URL as it is written and every address behind its name must be public (`addresses`);
+* the connection goes to exactly the addresses that were checked: names are resolved once, here;
+* each redirect starts from the beginning;
+* nothing is sent along: no key, no cookie, no proxy of the environment.
+
+"Edit image" names the bounds: 50 MB per image, 200 MB per request, 10 s and 3 redirects per fetch.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import IO
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from attrs import define, field, frozen
+from yarl import URL
+
+from lemon_async.emulator.http.addresses import Forbidden, check_address, check_url, host_of, read_address
+from lemon_async.emulator.http.bodies import MAX_FILE_BYTES, spool
+from lemon_async.emulator.problems import Complaint, Problem, excerpt
+
+MAX_REQUEST_BYTES = 200 * 2**20
+MAX_REDIRECTS = 3
+FETCH_TIMEOUT_S = 10.0
+
+_CHUNK_BYTES = 64 * 2**10
+# Errors of sockets name the host and say only then what is wrong with it.
+_MAX_ERROR_CHARS = 200
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+# Addresses as text, and a port where it is not that of the URL.
+Endpoint = tuple[str, int]
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+@define
+class Allowance:
+    """What is left of the bytes that one request may fetch."""
+
+    left_bytes: int = MAX_REQUEST_BYTES
+
+
+class TooLarge(ValueError):
+    """Why no more is read."""
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """The addresses of a name, from the system."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@define
+class Pinned(AbstractResolver):
+    """Answers every question with the addresses that were checked."""
+
+    endpoints: Sequence[Endpoint]
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 - the checked addresses have their own
+    ) -> list[ResolveResult]:
+        """The checked addresses, whatever is asked."""
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=own_port or port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address, own_port in self.endpoints
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _read_hosts(hosts: Mapping[str, str]) -> dict[str, Endpoint]:
+    return {name.lower().rstrip("."): _read_endpoint(name, where) for name, where in hosts.items()}
+
+
+def _read_endpoint(name: str, where: str) -> Endpoint:
+    address, _, port = where.rpartition(":")
+    try:
+        return str(ipaddress.ip_address(address.strip("[]"))), int(port)
+    except ValueError as error:
+        raise ValueError(f"remote_hosts[{name!r}] must look like 127.0.0.1:8001; got {where!r}") from error
+
+
+@frozen(kw_only=True)
+class Remote:
+    """Fetches sources; `hosts` are the names that it resolves itself."""
+
+    is_on: bool = False
+    hosts: Mapping[str, Endpoint] = field(factory=dict, converter=_read_hosts)
+    timeout_s: float = FETCH_TIMEOUT_S
+    resolve: Resolve = resolve
+
+    def __attrs_post_init__(self) -> None:
+        if self.hosts and not self.is_on:
+            raise ValueError("remote_hosts needs fetch_remote=True")
+
+    async def fetch(self, url: str, param: str, allowance: Allowance) -> IO[bytes]:
+        """Download a source into a temporary file, which the caller closes.
+
+        Raises:
+            Problem: 400 or 413, naming the source in `param`.
+        """
+        file = spool()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self._follow(url, file, allowance)
+        except BaseException as error:
+            file.close()
+            problem = _problem(error, param, self.timeout_s)
+            if problem is None:
+                raise
+            raise problem from error
+        return file
+
+    async def _follow(self, text: str, file: IO[bytes], allowance: Allowance) -> None:
+        if not self.is_on:
+            raise Forbidden("is not fetched by this emulator; Emulator(fetch_remote=True) switches that on")
+        for _ in range(MAX_REDIRECTS + 1):
+            location = await self._get(check_url(text), file, allowance)
+            if location is None:
+                return
+            text = location
+        raise Forbidden(f"redirects more than {MAX_REDIRECTS} times")
+
+    async def _get(self, url: URL, file: IO[bytes], allowance: Allowance) -> str | None:
+        """Download, or return where a redirect leads."""
+        connector = aiohttp.TCPConnector(
+            resolver=Pinned(await self._endpoints(url)),
+            use_dns_cache=False,
+            force_close=True,
+        )
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+            ) as session,
+            session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as answer,
+        ):
+            if answer.status in _REDIRECTS and "Location" in answer.headers:
+                return str(url.join(URL(answer.headers["Location"])))
+            if answer.status != 200:
+                raise Forbidden(f"cannot be fetched: its server answers {answer.status}")
+            await _download(answer, file, allowance)
+            return None
+
+    async def _endpoints(self, url: URL) -> Sequence[Endpoint]:
+        """Where to connect to, every address checked."""
+        host, port = host_of(url), url.port or 0
+        own = self.hosts.get(host)
+        if own is not None:
+            return [own]
+        literal = read_address(host)
+        addresses = [str(literal)] if literal else await self.resolve(host, port)
+        for address in addresses:
+            check_address(ipaddress.ip_address(address.partition("%")[0]))
+        return [(address, 0) for address in addresses]
+
+
+async def _download(answer: aiohttp.ClientResponse, file: IO[bytes], allowance: Allowance) -> None:
+    _check_room(answer.content_length or 0, allowance)
+    size = 0
+    async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+        size += len(chunk)
+        _check_room(size, allowance)
+        file.write(chunk)
+    allowance.left_bytes -= size
+
+
+def _check_room(size: int, allowance: Allowance) -> None:
+    if size > MAX_FILE_BYTES:
+        raise TooLarge(f"is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    if size > allowance.left_bytes:
+        raise TooLarge(f"makes more than {MAX_REQUEST_BYTES // 2**20} MiB in one request")
+
+
+def _problem(error: BaseException, param: str, timeout_s: float) -> Problem | None:
+    """The refusal that an error of a fetch stands for; None when it is none of ours."""
+    match error:
+        case TooLarge():
+            return Problem(413, message=f"{param}: {error}", param=param)
+        case Forbidden():
+            words = str(error)
+        case TimeoutError():
+            words = f"was not fetched within {timeout_s:g} s"
+        case aiohttp.ClientError() | OSError() | ValueError():
+            words = f"cannot be fetched: {excerpt(str(error), _MAX_ERROR_CHARS)}"
+        case _:
+            return None
+    return Problem.of([Complaint(param, words, "image_fetch_failed")])

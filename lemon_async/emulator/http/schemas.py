@@ -1,0 +1,243 @@
+"""JSON schemas of what the service takes and answers, for the OpenAPI document.
+
+What it takes is derived from the families and their checks. JSON has one schema per family, of which a
+request must meet any; null counts as not sent, so it is allowed everywhere, and it is all that is
+allowed for a field that belongs to other families. A form has one schema for all families: generators
+of clients and of test data cannot choose among several that hold files.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from lemon_async.emulator.pictures.picture import CONTENT_TYPES
+from lemon_async.emulator.problems import ERROR_TYPES
+from lemon_async.emulator.service.edits import DEFAULT_EDIT_MODEL
+from lemon_async.emulator.service.families import DOCUMENTED_FIELDS, FAMILIES, Family
+from lemon_async.emulator.service.files import DEFAULT_FILE_MODEL, EXPIRY, PURPOSES
+from lemon_async.emulator.service.rules import DEFAULT_MODEL, MAX_PROMPT_CHARS, checks_of
+from lemon_async.emulator.service.tasks import TERMINAL
+
+Schema = dict[str, Any]
+Operation = Literal["generate", "edit", "variation"]
+
+_DEFAULT_MODELS = {"generate": DEFAULT_MODEL, "edit": DEFAULT_EDIT_MODEL}
+_SOURCE_FIELDS = ("image_url", "image_urls", "images")
+
+_NOTHING: Schema = {"type": "null"}
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_FILE: Schema = {"type": "string", "format": "binary"}
+_PROMPT: Schema = {**_TEXT, "minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": r"\S"}
+
+
+def ref(name: str) -> Schema:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def record(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Schema:
+    """An object with these fields, and any others."""
+    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _one_of(*values: str) -> Schema:
+    return {"type": "string", "enum": list(values)}
+
+
+def _or_null(schema: Mapping[str, Any]) -> Schema:
+    if "type" not in schema:
+        return dict(schema)
+    choices = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return {**schema, "type": [schema["type"], "null"], **choices}
+
+
+# What is asked
+
+
+def order_in_json(operation: Operation) -> Schema:
+    """A JSON body that orders pictures."""
+    return {"anyOf": [_json_order(family, operation) for family in _able(operation)]}
+
+
+def order_in_form(operation: Operation) -> Schema:
+    """A form that orders pictures; which family takes which field is left to the answer."""
+    families = _able(operation)
+    fields = [_fields(family) for family in families]
+    names = dict.fromkeys(name for known in fields for name in known)
+    optional = {name: _either([known[name] for known in fields if name in known]) for name in names}
+    optional["model"] = _either([_model_of(family) for family in families])
+    if operation == "variation":
+        return record({"image": _FILE}, optional)
+    sources = {**_list(_FILE), "minItems": 1, "maxItems": max(family.max_sources for family in families)}
+    return record({"image": sources, "prompt": _PROMPT}, {"mask": _FILE, **optional})
+
+
+def new_file() -> Schema:
+    """A form that uploads a file."""
+    model = _either([_model_of(family) for family in _able("edit")])
+    expiry = {name: dict(check.schema) for name, check in EXPIRY.items()}
+    optional = {"model": {**model, "default": DEFAULT_FILE_MODEL}, **expiry}
+    both = {name: list(EXPIRY) for name in EXPIRY}
+    return {**record({"file": _FILE, "purpose": _one_of(*PURPOSES)}, optional), "dependentRequired": both}
+
+
+def _able(operation: Operation) -> list[Family]:
+    return [family for family in FAMILIES if operation in family.operations]
+
+
+def _either(schemas: Iterable[Schema]) -> Schema:
+    """Any of these, each said once."""
+    distinct: list[Schema] = []
+    for schema in schemas:
+        distinct += [part for part in schema.get("anyOf", [schema]) if part not in distinct]
+    return distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
+
+
+def _json_order(family: Family, operation: Operation) -> Schema:
+    """What one family takes."""
+    properties = {name: _or_null(schema) for name, schema in _fields(family).items()}
+    properties |= dict.fromkeys(sorted(DOCUMENTED_FIELDS - properties.keys()), _NOTHING)
+    properties |= {"model": _model_of(family), "prompt": _PROMPT}
+    is_default = _DEFAULT_MODELS[operation] in family.ids
+    schema: Schema = {
+        "title": family.name,
+        "type": "object",
+        "properties": properties,
+        "required": ["prompt"] if is_default else ["prompt", "model"],
+    }
+    if family.is_async_allowed and family.is_stream_allowed:
+        modes = ("async", "stream")
+        schema["not"] = {"required": list(modes), "properties": {name: {"const": True} for name in modes}}
+    if operation == "edit":
+        properties["mask"] = _NOTHING
+        schema["anyOf"] = [_source_in(name, family) for name in _SOURCE_FIELDS]
+    return schema
+
+
+def _fields(family: Family) -> dict[str, Any]:
+    """The optional fields, but for the two whose `true` only some families know."""
+    fields = {name: dict(check.schema) for name, check in checks_of(family).items()}
+    able = {"async": family.is_async_allowed, "stream": family.is_stream_allowed}
+    return fields | {name: {"type": "boolean", "enum": [False]} for name, is_able in able.items() if not is_able}
+
+
+def _model_of(family: Family) -> Schema:
+    """The names of a family's models; its patterns all end in an asterisk."""
+    patterns = [{**_TEXT, "pattern": f"^{pattern.removesuffix('*')}"} for pattern in family.patterns]
+    ids = _one_of(*family.ids)
+    return {"anyOf": [ids, *patterns]} if patterns else ids
+
+
+def _source_in(name: str, family: Family) -> Schema:
+    """The sources of a JSON edit, in one of three fields."""
+    entry = {"oneOf": [record({"image_url": _TEXT}), record({"file_id": _TEXT})]}
+    shapes = {"image_url": _TEXT, "image_urls": _list(_TEXT), "images": _list(entry)}
+    bounds = {} if name == "image_url" else {"minItems": 1, "maxItems": family.max_sources}
+    others = {other: _NOTHING for other in _SOURCE_FIELDS if other != name}
+    return {"required": [name], "properties": {name: {**shapes[name], **bounds}, **others}}
+
+
+# What is answered
+
+
+_USAGE = record(
+    {
+        "total_tokens": _COUNT,
+        "input_tokens": _COUNT,
+        "output_tokens": _COUNT,
+        "input_tokens_details": record({"text_tokens": _COUNT, "image_tokens": _COUNT}),
+        "output_tokens_details": record({"text_tokens": _COUNT, "image_tokens": _COUNT}),
+    },
+)
+_IMAGE = {
+    "type": "object",
+    "properties": {"url": _TEXT, "b64_json": _TEXT, "revised_prompt": _TEXT},
+    "anyOf": [{"required": ["url"]}, {"required": ["b64_json"]}],
+}
+_TASK_HEAD = {"created": _COUNT, "id": _TEXT, "task_id": _TEXT, "poll_url": _TEXT}
+_FAILURE = {"type": ["string", "object"], "description": "Why it failed: words, or `{code, message}`"}
+_TASK = record(
+    {**_TASK_HEAD, "status": _one_of("pending", "processing", *TERMINAL), "data": _list(ref("Image"))},
+    {
+        "model": _TEXT,
+        "progress": {**_COUNT, "maximum": 100},
+        "error": _FAILURE,
+        "usage": ref("Usage"),
+        "billing_transaction_id": _TEXT,
+        "cancelled": {"type": "boolean"},
+        "cancellation_status": _TEXT,
+    },
+)
+_ERROR = record(
+    {
+        "error": record(
+            {"message": _TEXT, "type": _one_of(*ERROR_TYPES), "code": _TEXT, "param": _or_null(_TEXT)},
+            {"hint": _TEXT, "retry_after": {"type": "number"}, "retryable": {"type": "boolean"}},
+        ),
+    },
+    {"validation_errors": _list(record({"field": _TEXT, "message": _TEXT, "code": _TEXT}))},
+)
+_MODEL = record(
+    {"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT},
+    {"lemondata": {"type": "object"}},
+)
+_STORED_FILE = record(
+    {
+        "id": _TEXT,
+        "object": {"const": "file"},
+        "bytes": _COUNT,
+        "created_at": _COUNT,
+        "filename": _TEXT,
+        "purpose": _one_of(*PURPOSES),
+        "status": {"const": "processed"},
+    },
+    {"expires_at": _COUNT},
+)
+
+
+def _event(kind: str) -> Schema:
+    """What stands behind `data:` in the events of a stream."""
+    about = {
+        "created_at": _COUNT,
+        "size": _TEXT,
+        "quality": _TEXT,
+        "background": _one_of("transparent", "opaque"),
+        "output_format": _one_of(*CONTENT_TYPES),
+        "b64_json": _TEXT,
+    }
+    preview = {"type": {"const": f"{kind}.partial_image"}, **about, "partial_image_index": _COUNT}
+    picture = {"type": {"const": f"{kind}.completed"}, **about, "usage": ref("Usage")}
+    failure = {"type": {"const": "error"}, **_ERROR["properties"]}
+    return {"oneOf": [record(preview), record(picture), record({"type": failure["type"], "error": failure["error"]})]}
+
+
+def stream_of(kind: str) -> Schema:
+    """One event of a stream; OpenAPI 3.1 has no word for a sequence of them."""
+    data = {**_TEXT, "contentMediaType": "application/json", "contentSchema": _event(kind)}
+    return record({"event": _TEXT, "data": data})
+
+
+def answers() -> dict[str, Schema]:
+    """The schemas that others refer to."""
+    pages = {"object": {"const": "list"}}
+    id_or_null = {"type": ["string", "null"]}
+    return {
+        "Error": _ERROR,
+        "Usage": _USAGE,
+        "Image": _IMAGE,
+        "Images": record({"created": _COUNT, "data": _list(ref("Image"))}, {"usage": ref("Usage")}),
+        "NewTask": record({**_TASK_HEAD, "status": {"const": "pending"}, "data": _list(ref("Image"))}),
+        "Task": _TASK,
+        "Model": _MODEL,
+        "Models": record({**pages, "data": _list(ref("Model"))}),
+        "File": _STORED_FILE,
+        "Files": record(
+            {**pages, "data": _list(ref("File")), "has_more": {"type": "boolean"}},
+            {"first_id": id_or_null, "last_id": id_or_null},
+        ),
+        "DeletedFile": record({"id": _TEXT, "object": {"const": "file"}, "deleted": {"const": True}}),
+    }

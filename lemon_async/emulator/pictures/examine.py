@@ -1,0 +1,104 @@
+"""Is it a picture? The header, the number of pixels, and whether it can be decoded to its end.
+
+Runs in a worker thread. Pillow's `Image.open` is not used: it guesses among dozens of formats, and warns
+about large pictures through the warnings of the whole program. The bounds here are our own, and they are
+checked before a pixel is decoded: a PNG of 150 kB can hold 50 million equal pixels. They admit photos of 48
+megapixels and everything the service draws, and keep a decoder below about half a gigabyte.
+"""
+
+import io
+import struct
+import threading
+from collections.abc import Callable
+from typing import BinaryIO
+
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from lemon_async.emulator.pictures.blob_store import NoPicture, Source, Stored
+
+# libwebp takes 16 bytes for each pixel, the other decoders 4 to 12.
+MAX_PIXELS = {"png": 50_000_000, "jpeg": 50_000_000, "webp": 25_000_000}
+
+DECODING = threading.Lock()
+
+_HEAD_BYTES = 32
+
+
+def examine(stored: Stored) -> Source:
+    """Decode a file once.
+
+    Raises:
+        NoPicture: It is no PNG, JPEG or WebP that can be decoded, or one of too many pixels.
+    """
+    with open(stored.path, "rb") as file:  # noqa: PTH123 - paths of the vault are strings
+        image, format_ = _decode(file)
+        return Source(stored, format_, *image.size, image.has_transparency_data)
+
+
+def load(source: Source) -> Image.Image:
+    """The pixels of a source, as RGB or RGBA."""
+    with open(source.path, "rb") as file:  # noqa: PTH123 - likewise
+        image, _ = _decode(file)
+        if image.mode.startswith("I;16"):
+            image = image.convert("I").point(lambda level: level / 256).convert("L")
+        mode = "RGBA" if source.has_alpha else "RGB"
+        # A WebP keeps its decoder, which is larger than the pixels; a copy of it does not.
+        return image if image.mode == mode and source.format != "webp" else image.convert(mode)
+
+
+def _decode(file: BinaryIO) -> tuple[Image.Image, str]:
+    """Decode one picture at a time: two threads would take twice the memory."""
+    with DECODING:
+        return _decode_alone(file)
+
+
+def _decode_alone(file: BinaryIO) -> tuple[Image.Image, str]:
+    format_, open_picture = _format_of(file.read(_HEAD_BYTES))
+    if format_ == "webp":
+        file.seek(0)
+        _check_pixels(format_, *_webp_size(file.read(_HEAD_BYTES)))
+    try:
+        file.seek(0)
+        image = open_picture(file)
+        _check_pixels(format_, *image.size)
+        if format_ == "png":  # Its checksums; the others have none.
+            image.verify()
+            file.seek(0)
+            image = open_picture(file)
+        image.load()
+    except NoPicture:
+        raise
+    except Exception as error:  # decoders of hostile bytes raise anything
+        raise NoPicture(f"is no {format_.upper()} that can be decoded: {error}") from error
+    return image, format_
+
+
+def _format_of(head: bytes) -> tuple[str, Callable[[BinaryIO], Image.Image]]:
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png", PngImagePlugin.PngImageFile
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg", JpegImagePlugin.JpegImageFile
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp", WebPImagePlugin.WebPImageFile
+    raise NoPicture("must be a PNG, JPEG or WebP picture")
+
+
+def _check_pixels(format_: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS[format_]:
+        raise NoPicture(f"has {width}x{height} pixels; {MAX_PIXELS[format_]:,} is the most for a {format_.upper()}")
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height by the header: opening a WebP file makes room for all its pixels at once."""
+    file = io.BytesIO(head[12:])
+    kind, _length = file.read(4), file.read(4)
+    body = file.read()
+    if kind == b"VP8X" and len(body) >= 10:
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L" and len(body) >= 5:
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(body) >= 10:
+        width, height = struct.unpack_from("<HH", body, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    raise NoPicture("is no WebP that can be decoded: the header is cut off")

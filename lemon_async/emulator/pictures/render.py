@@ -1,0 +1,119 @@
+"""Pictures: a soft gradient, a few shapes and the prompt, all drawn from a seed.
+
+Runs in a worker thread. The background is drawn small and scaled up, because resizing lets go of
+the interpreter lock and drawing shapes on a 4k canvas does not. What is left holds it for less than
+10 ms, save for WebP files of several megapixels, whose encoder copies all pixels under the lock.
+"""
+
+import io
+from random import Random
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from lemon_async.emulator.pictures.caption import lay_out
+from lemon_async.emulator.pictures.picture import Picture
+
+_BACKGROUND_EDGE = 512
+_PALETTE_GRID = 3
+_SHAPES = 9
+_BAND = (12, 14, 24, 150)
+_DEFAULT_COMPRESSION = 85
+
+Colour = tuple[int, int, int]
+
+
+def render(picture: Picture) -> bytes:
+    """Draw a picture and encode it."""
+    image = draw(picture)
+    if picture.is_transparent and picture.format != "jpeg":
+        image.putalpha(_vignette(image.size))
+    return encode(image, picture)
+
+
+def draw(picture: Picture) -> Image.Image:
+    """The drawing with its caption, opaque."""
+    random = Random(f"{picture.prompt}\0{picture.seed}\0{picture.index}")  # noqa: S311 - no secret
+    caption = lay_out(picture)
+    image = _background(picture, random, caption.top / picture.height)
+    caption.write(image)
+    return image
+
+
+def preview(file: bytes, picture: Picture, coarseness: int) -> bytes:
+    """Blur the file of a picture: what `coarseness` times as many pixels along each edge would not show."""
+    image = Image.open(io.BytesIO(file))
+    coarse = image.reduce(max(1, min(coarseness, *image.size)))
+    return encode(coarse.resize(image.size, Image.Resampling.BILINEAR), picture)
+
+
+def _background(picture: Picture, random: Random, band_top: float) -> Image.Image:
+    """Everything but the letters; `band_top` is where the dark band begins, from 0 to 1."""
+    scale = min(1.0, _BACKGROUND_EDGE / max(picture.width, picture.height))
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    palette = _palette(random)
+    grid = Image.new("RGB", (_PALETTE_GRID, _PALETTE_GRID))
+    for x in range(_PALETTE_GRID):
+        for y in range(_PALETTE_GRID):
+            grid.putpixel((x, y), random.choice(palette))
+    image = grid.resize(size, Image.Resampling.BICUBIC)
+    _scatter(image, palette, random)
+    band = (0, round(band_top * size[1]), *size)
+    ImageDraw.Draw(image, "RGBA").rectangle(band, fill=_BAND)
+    return image.resize((picture.width, picture.height), Image.Resampling.BILINEAR)
+
+
+def _palette(random: Random) -> list[Colour]:
+    """Neighbouring hues with one opposite accent, so that colours go together."""
+    hue = random.random()
+    hues = [hue, hue + 0.06, hue + 0.12, hue + 0.5]
+    tones = [(0.55, 0.95), (0.65, 0.8), (0.75, 0.55), (0.5, 0.98)]
+    return [_rgb(hue % 1.0, *tone) for hue, tone in zip(hues, tones, strict=True)]
+
+
+def _rgb(hue: float, saturation: float, value: float) -> Colour:
+    """Colour from hue, saturation and value, each 0-1."""
+
+    def channel(offset: float) -> int:
+        distance = (offset + hue * 6) % 6
+        dip = max(0.0, min(distance, 4 - distance, 1.0))
+        return round(255 * value * (1 - saturation * dip))
+
+    return channel(5), channel(3), channel(1)
+
+
+def _scatter(image: Image.Image, palette: list[Colour], random: Random) -> None:
+    """Blend translucent discs, rings and boxes into the image."""
+    draw = ImageDraw.Draw(image, "RGBA")
+    width, height = image.size
+    unit = min(width, height)
+    for _ in range(_SHAPES):
+        radius = unit * random.uniform(0.06, 0.32)
+        x, y = random.uniform(0, width), random.uniform(0, height)
+        colour = (*random.choice(palette), random.randrange(50, 130))
+        box = (x - radius, y - radius, x + radius, y + radius)
+        shape = random.choice(("disc", "ring", "box"))
+        if shape == "disc":
+            draw.ellipse(box, fill=colour)
+        elif shape == "ring":
+            draw.ellipse(box, outline=colour, width=max(1, round(radius / 5)))
+        else:
+            draw.rounded_rectangle(box, radius=radius / 4, fill=colour)
+
+
+def _vignette(size: tuple[int, int]) -> Image.Image:
+    """An alpha channel: opaque in the middle, transparent in the corners."""
+    return Image.radial_gradient("L").point(lambda level: 255 - level).resize(size)
+
+
+def encode(image: Image.Image, picture: Picture) -> bytes:
+    """Encode fast; nobody stores these files for long."""
+    quality = _DEFAULT_COMPRESSION if picture.compression is None else picture.compression
+    options: dict[str, dict[str, Any]] = {
+        "png": {"compress_level": 1},
+        "jpeg": {"quality": max(1, quality)},
+        "webp": {"quality": quality, "method": 0},
+    }
+    file = io.BytesIO()
+    image.save(file, picture.format, **options[picture.format])
+    return file.getvalue()

@@ -1,0 +1,163 @@
+"""Paid work: accepting it, answering with images or with a task, and showing what became of it."""
+
+import asyncio
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from lemon_async.emulator.actions import Answer, Fail, Result, Stuck
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.http.replies import Reply, json_reply
+from lemon_async.emulator.http.routes import Call
+from lemon_async.emulator.pictures.picture import EXTENSIONS, Picture
+from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.service.intake import Intake
+from lemon_async.emulator.service.pricing import usage
+from lemon_async.emulator.service.ranges import part_of
+from lemon_async.emulator.service.rules import Order
+from lemon_async.emulator.service.store import Store
+from lemon_async.emulator.service.streaming import Kind, Show
+from lemon_async.emulator.service.tasks import Task, override
+
+COST_HEADER = "x-lemondata-cost-usd"
+ESTIMATE_HEADER = "x-lemondata-estimated-cost-usd"
+TRANSACTION_HEADER = "x-lemondata-billing-transaction-id"
+
+
+class Jobs:
+    """Generations, edits and variations from the sale to the download."""
+
+    def __init__(self, store: Store, studio: Studio, clock: Clock, intake: Intake, seed: int) -> None:
+        self._store = store
+        self._studio = studio
+        self._clock = clock
+        self._intake = intake
+        self._seed = seed
+
+    # "Create image", "Edit image" and variations
+
+    async def sell(self, call: Call) -> Task:
+        """Accept a paid request; from here on it is paid for.
+
+        Raises:
+            Problem: 400, 402, 404 or 413; nothing was sold.
+        """
+        order = await self._intake.read(call)
+        return self._store.sell(
+            order,
+            key=call.key,
+            now=self._clock.now(),
+            created=int(self._clock.unix()),
+            script=call.script,
+        )
+
+    async def create(self, call: Call) -> Reply:
+        """Sell, then answer with a task at once or with images in time."""
+        task = await self.sell(call)
+        headers = {ESTIMATE_HEADER: str(task.reserved.amount_usd)}
+        if task.order.is_stream:
+            return self._show(task, call).reply(headers)
+        if not task.order.is_task:
+            return await self._inline(task, call.origin)
+        return json_reply(task.submit_answer(), headers=headers)
+
+    def _show(self, task: Task, call: Call) -> Show:
+        pictures = [self.picture(task.order, index) for index in range(task.order.n)]
+        kind: Kind = "image_generation" if call.route == "submit" else "image_edit"
+        return Show(task, kind, pictures, self._studio, self._clock)
+
+    async def _inline(self, task: Task, origin: str) -> Reply:
+        """Work as long as the job takes; leaving early does not undo the sale."""
+        if task.find(Stuck):
+            await asyncio.get_running_loop().create_future()
+        wait_s = (task.done_at - self._clock.now()) / self._clock.speed
+        await asyncio.sleep(max(0.0, wait_s))
+        fail = task.find(Fail)
+        if fail is not None:
+            raise _inline_failure(fail)
+        data = task.images(self._urls(task, origin))
+        if task.order.is_base64 and not task.find(Result):
+            data = await self._with_base64(task.order, data)
+        tokens = usage(task.order)
+        answer = {"created": task.created, "data": data} | ({"usage": tokens} if tokens else {})
+        headers = {COST_HEADER: str(task.cost_usd)}
+        return json_reply(override(answer, task.find(Answer)), headers=headers)
+
+    async def _with_base64(self, order: Order, data: list[Any]) -> list[Any]:
+        """Put the files in place of their links."""
+        files = []
+        for index, image in enumerate(data):
+            file = await self._draw(self.picture(order, index))
+            text = binascii.b2a_base64(file, newline=False)
+            # A fragment goes into the answer as it is: megabytes need no search for quotes.
+            fragment = orjson.Fragment(b'"' + text + b'"')
+            rest = {name: value for name, value in image.items() if name != "url"}
+            files.append({"b64_json": fragment, **rest})
+        return files
+
+    # "Get image status"
+
+    async def poll(self, call: Call) -> Reply:
+        """Show a task to its owner."""
+        now = self._clock.now()
+        task = self._store.poll(call.args["id"], key=call.key, now=now)
+        return self._snapshot(task, call.origin, now)
+
+    async def cancel(self, call: Call) -> Reply:
+        """Cancel a task, if this service can."""
+        now = self._clock.now()
+        task = self._store.cancel(call.args["id"], key=call.key, now=now)
+        return self._snapshot(task, call.origin, now)
+
+    def _snapshot(self, task: Task, origin: str, now: float) -> Reply:
+        is_completed = task.status(now) == "completed"
+        answer = task.poll_answer(now, self._urls(task, origin) if is_completed else [])
+        headers = {}
+        if is_completed:
+            headers[COST_HEADER] = str(task.cost_usd)
+            headers[TRANSACTION_HEADER] = answer["billing_transaction_id"]
+        return json_reply(answer, headers=headers)
+
+    # Files
+
+    async def download(self, call: Call) -> Reply:
+        """The file behind a result link, or the part of it that was asked for."""
+        link = self._store.open_link(call.args["token"], self._clock.now())
+        picture = self.picture(link.task.order, link.index)
+        return part_of(Reply(200, await self._draw(picture), picture.content_type), call.headers)
+
+    async def _draw(self, picture: Picture) -> bytes:
+        try:
+            return await self._studio.draw(picture)
+        except FileNotFoundError as error:
+            raise Problem(410, message="The sources of this edit went when the emulator was closed.") from error
+
+    def _urls(self, task: Task, origin: str) -> list[str]:
+        extension = EXTENSIONS[task.order.format]
+        links = self._store.links(task, self._clock.now())
+        return [f"{origin}/cdn/{link.token}.{extension}" for link in links]
+
+    def picture(self, order: Order, index: int) -> Picture:
+        """One of the pictures that were ordered."""
+        return Picture(
+            prompt=order.prompt,
+            width=order.size[0],
+            height=order.size[1],
+            index=index,
+            seed=self._seed,
+            format=order.format,
+            compression=order.compression,
+            is_transparent=order.is_transparent,
+            sources=order.sources,
+            mask=order.mask,
+        )
+
+
+def _inline_failure(fail: Fail) -> Problem:
+    """A failed inline job is an answer 502; an error object keeps its code."""
+    if isinstance(fail.error, Mapping):
+        return Problem(502, fail.error.get("code"), fail.error.get("message"))
+    return Problem(502, message=fail.error)

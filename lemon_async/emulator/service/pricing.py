@@ -1,0 +1,58 @@
+"""What a job costs: a price per image, or by tokens for gpt-image-2."""
+
+from typing import Any
+
+from lemon_async.emulator.pictures.blob_store import Source
+from lemon_async.emulator.service.rules import Order
+
+_USD_PER_TEXT_TOKEN = 5e-6
+_USD_PER_SOURCE_TOKEN = 10e-6
+_USD_PER_IMAGE_TOKEN = 40e-6
+_CHARS_PER_TOKEN = 4
+_TOKENS_PER_MEGAPIXEL = {"low": 272, "medium": 1056, "high": 4160, "auto": 1056}
+
+_MOST_PIXELS_SEEN = 2 * 2**20
+
+# An estimate made before the work must not fall short of the bill.
+_ESTIMATE_MARGIN = 1.25
+_CENT_FRACTION_DIGITS = 6
+
+
+def usage(order: Order) -> dict[str, Any] | None:
+    """The token breakdown of a token-priced job, in OpenAI's words; None for all other models."""
+    if not order.family.is_token_priced:
+        return None
+    width, height = order.size
+    text = 1 + len(order.prompt) // _CHARS_PER_TOKEN
+    sent = sum(_input_tokens(source) for source in (*order.sources, order.mask) if source is not None)
+    image = order.n * round(_TOKENS_PER_MEGAPIXEL[order.quality] * width * height / 2**20)
+    return {
+        "total_tokens": text + sent + image,
+        "input_tokens": text + sent,
+        "output_tokens": image,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": sent, "cached_tokens": 0},
+        "output_tokens_details": {"image_tokens": image, "text_tokens": 0},
+    }
+
+
+def actual_usd(order: Order) -> float:
+    """What a finished job is billed."""
+    tokens = usage(order)
+    if tokens is None:
+        return round(order.family.price_usd * order.n, _CENT_FRACTION_DIGITS)
+    given = tokens["input_tokens_details"]
+    input_usd: float = given["text_tokens"] * _USD_PER_TEXT_TOKEN + given["image_tokens"] * _USD_PER_SOURCE_TOKEN
+    output_usd: float = tokens["output_tokens"] * _USD_PER_IMAGE_TOKEN
+    return round(input_usd + output_usd, _CENT_FRACTION_DIGITS)
+
+
+def _input_tokens(source: Source) -> int:
+    """What it costs to look at a source: more pixels than a model looks at cost nothing more."""
+    pixels = min(source.width * source.height, _MOST_PIXELS_SEEN)
+    return 1 + round(_TOKENS_PER_MEGAPIXEL["medium"] * pixels / 2**20)
+
+
+def estimate_usd(order: Order) -> float:
+    """What is reserved before the work begins."""
+    margin = _ESTIMATE_MARGIN if order.family.is_token_priced else 1.0
+    return round(actual_usd(order) * margin, _CENT_FRACTION_DIGITS)

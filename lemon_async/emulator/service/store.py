@@ -1,0 +1,250 @@
+"""The service's memory: jobs that were sold, tasks, result links.
+
+Nothing happens in the background. A task's state is computed from the clock whenever somebody looks,
+and its reservation is closed at the first look after its end. `now` is an argument everywhere:
+emulated seconds since the start.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from random import Random
+from typing import Any
+
+from attrs import define, field, frozen
+
+from lemon_async.emulator.actions import Answer, Fail, Result, Stuck, TaskAction
+from lemon_async.emulator.problems import Problem, excerpt
+from lemon_async.emulator.service.ledger import Ledger
+from lemon_async.emulator.service.pricing import estimate_usd
+from lemon_async.emulator.service.rules import Order
+from lemon_async.emulator.service.tasks import Task
+
+# The spread of log-durations: two of three tasks take between 0.7 and 1.4 times the median.
+_SIGMA = 0.35
+# Sums of prices are compared after rounding: three times 0.04 must fit into 0.12.
+_USD_DIGITS = 9
+
+# Scripts about polling mean nothing to a job that nobody can poll.
+_INLINE_ACTIONS = (Stuck, Fail, Result, Answer)
+
+_KEPT = 100_000
+
+Durations = Mapping[str, float] | float | None
+
+
+@frozen
+class Link:
+    """A result link: what it shows and until when."""
+
+    token: str
+    task: Task
+    index: int
+    expires_at: float
+
+
+@define(eq=False)
+class Store:
+    """Everything the service knows; `ledger` outlives even a restart that loses the tasks.
+
+    Args:
+        seed: What ids, durations and link names are drawn from.
+        durations: Median seconds of all models, or by model; None takes each family's own.
+        link_ttl_s: Emulated seconds that a result link lives.
+        balance_usd: What the account has; None is unlimited.
+        is_cancellable: Whether tasks can be cancelled; the image models of today cannot.
+        kept: How many ended tasks, and how many links, are remembered; the oldest go first.
+    """
+
+    seed: int = 0
+    durations: Durations = None
+    link_ttl_s: float = 7200.0
+    balance_usd: float | None = None
+    is_cancellable: bool = False
+    kept: int = _KEPT
+    ledger: Ledger = field(factory=Ledger, init=False)
+    tasks: dict[str, Task] = field(factory=dict, init=False)
+    _links: dict[str, Link] = field(factory=dict, init=False)
+    _open: dict[str, Task] = field(factory=dict, init=False)
+    _sold: int = field(default=0, init=False)
+    _linked: int = field(default=0, init=False)
+
+    # Selling
+
+    def sell(
+        self,
+        order: Order,
+        *,
+        key: str,
+        now: float,
+        created: int,
+        script: Iterable[TaskAction] = (),
+    ) -> Task:
+        """Reserve the money and start the job, inline or not.
+
+        Raises:
+            Problem: 402, the balance does not cover the estimate.
+        """
+        cost = estimate_usd(order)
+        self._check_balance(cost, now)
+        random = Random(f"{self.seed}:{self._sold}")  # noqa: S311 - reproducible, no secret
+        task_id = f"ldtask_{random.getrandbits(128):032x}"
+        reserved = self.ledger.reserve(
+            job=order.job,
+            task_id=task_id if order.is_task else None,
+            model=order.model,
+            amount_usd=cost,
+        )
+        task = Task(
+            id=task_id,
+            key=key,
+            order=order,
+            created=created,
+            born_at=now,
+            done_at=now + self._duration(order, random),
+            shows_progress=random.random() < 0.5,  # "sometimes"
+            script=tuple(a for a in script if order.is_task or isinstance(a, _INLINE_ACTIONS)),
+            reserved=reserved,
+        )
+        self._sold += 1
+        self._open[task_id] = task
+        if order.is_task:
+            self.tasks[task_id] = task
+            _forget_oldest(self.tasks, self.kept, self._open)
+        return task
+
+    def _check_balance(self, cost: float, now: float) -> None:
+        if self.balance_usd is None:
+            return
+        self.settle(now)
+        left = round(self.balance_usd - self.ledger.held_usd, _USD_DIGITS)
+        if cost > left:
+            hints = {"balance_usd": left, "estimated_cost_usd": cost}
+            raise Problem(402, extras={**hints, "hint": "Top up the account and try again."})
+
+    def _duration(self, order: Order, random: Random) -> float:
+        median = order.family.median_s
+        if isinstance(self.durations, Mapping):
+            median = self.durations.get(order.model, median)
+        elif self.durations is not None:
+            median = self.durations
+        return median * random.lognormvariate(0.0, _SIGMA)
+
+    # Looking
+
+    def find(self, task_id: str) -> Task | None:
+        """A task by its id, whoever owns it."""
+        return self.tasks.get(task_id)
+
+    def poll(self, task_id: str, *, key: str, now: float) -> Task:
+        """Look at a task as its owner does.
+
+        Raises:
+            Problem: 404, no such task for this key.
+        """
+        task = self.tasks.get(task_id)
+        if task is None or task.key != key:
+            raise lost_task()
+        task.polls += 1
+        self._close_if_over(task, now)
+        if not task.is_visible:
+            raise lost_task()
+        return task
+
+    def cancel(self, task_id: str, *, key: str, now: float) -> Task:
+        """Cancel a task and release its money.
+
+        Raises:
+            Problem: 404 unknown, 403 not yours, 400 not supported, 409 already over.
+        """
+        task = self.tasks.get(task_id)
+        if task is None:
+            raise lost_task()
+        if task.key != key:
+            raise Problem(403, message="This task belongs to another account.")
+        if not self.is_cancellable:
+            model = task.order.model
+            raise Problem(400, "unsupported_task_cancel", f"{excerpt(model)} tasks cannot be cancelled.")
+        if task.is_over(now):
+            raise Problem(409, "task_not_cancellable", "The task has already finished.")
+        task.is_cancelled = True
+        self._close_if_over(task, now)
+        return task
+
+    def forget_tasks(self) -> None:
+        """Lose every task and link; what was reserved for them is released."""
+        for task in self._open.values():
+            self.ledger.release(task.reserved)
+        self.tasks.clear()
+        self._links.clear()
+        self._open.clear()
+
+    # Billing
+
+    def settle(self, now: float) -> None:
+        """Close the reservations of everything that is over by now, in the order it ended."""
+        for task in sorted(self._open.values(), key=lambda task: task.done_at):
+            self._close_if_over(task, now)
+
+    def _close_if_over(self, task: Task, now: float) -> None:
+        if task.id not in self._open or not task.is_over(now):
+            return
+        del self._open[task.id]
+        if task.status(now) == "completed":
+            self.ledger.settle(task.reserved, task.cost_usd)
+        else:
+            self.ledger.release(task.reserved)
+
+    # Links
+
+    def links(self, task: Task, now: float) -> list[Link]:
+        """The links of a task's images, made anew when they have expired."""
+        return [self._link(task, index, now) for index in range(task.order.n)]
+
+    def _link(self, task: Task, index: int, now: float) -> Link:
+        known = self._links.get(task.links.get(index, ""))
+        if known is not None and now < known.expires_at:
+            return known
+        name = f"{self.seed}:{task.key}:{task.id}:{index}:{self._linked}"
+        token = hashlib.sha256(name.encode()).hexdigest()
+        link = Link(token, task, index, now + self.link_ttl_s)
+        task.links[index] = token
+        self._links[token] = link
+        self._linked += 1
+        _forget_oldest(self._links, self.kept)
+        return link
+
+    def find_link(self, token: str) -> Link | None:
+        """A link by its token, expired or not."""
+        return self._links.get(token)
+
+    def open_link(self, token: str, now: float) -> Link:
+        """The link that a download asked for.
+
+        Raises:
+            Problem: 404 unknown, 410 expired.
+        """
+        link = self._links.get(token)
+        if link is None:
+            raise Problem(404, "link_not_found", "There is no such file.")
+        if now >= link.expires_at:
+            raise Problem(410)
+        return link
+
+    def expire_link(self, token: str, now: float) -> None:
+        """Let a link expire now."""
+        link = self._links.get(token)
+        if link is not None:
+            self._links[token] = Link(link.token, link.task, link.index, now)
+
+
+def _forget_oldest(known: dict[str, Any], kept: int, needed: Collection[str] = ()) -> None:
+    """Keep the last ones and those that are needed; a tenth too many is let go of at once, which is quick."""
+    if len(known) > kept + kept // 10:
+        for name in list(islice((name for name in known if name not in needed), len(known) - kept)):
+            del known[name]
+
+
+def lost_task() -> Problem:
+    """The refusal of a task that is unknown, gone or somebody else's; "Get image status"."""
+    return Problem(404, "async_task_not_found", "Task not found or no longer available.")

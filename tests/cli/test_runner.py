@@ -1,0 +1,282 @@
+"""How a command ends: with everything that is wrong with it, with a code, or by a signal."""
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from lemon_async import ContractError, LemonSession, PollPolicy, TransportError
+from lemon_async._http.key import KEY_VARIABLE
+from lemon_async._tasks.settings import BASE_URL_VARIABLE
+from lemon_async.cli.commands import cli
+from lemon_async.cli.runner import Access, go, problems_of, stop_at
+from lemon_async.emulator import Blackhole, Script, Stuck
+from lemon_async.errors import Problem
+
+BROKEN = Problem("n", "is odd")
+
+
+def refuse(*problems):
+    raise ContractError(problems=problems)
+
+
+def test_problems_of_an_attempt_are_those_it_is_refused_for():
+    assert problems_of(lambda: refuse(BROKEN)) == (BROKEN,)
+    assert problems_of(lambda: None) == ()
+
+
+def test_stopping_tells_each_problem_once():
+    stop_at([])
+    with pytest.raises(ContractError) as caught:
+        stop_at([BROKEN, Problem("size", "is odd"), BROKEN])
+    assert caught.value.problems == (BROKEN, Problem("size", "is odd"))
+
+
+def test_access_to_an_emulator_needs_no_key_and_no_address():
+    assert Access(base_url="nonsense", is_emulated=True).problems() == ()
+    assert [problem.field for problem in Access(base_url="nonsense").problems()] == ["API key", "base_url"]
+
+
+def test_access_with_a_key_that_cannot_be_one_is_refused(monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, "sk-two words")
+    assert [problem.field for problem in Access(deadline_s=0).problems()] == ["deadline_s", "api_key"]
+
+
+@pytest.mark.parametrize(
+    ("access", "words"),
+    [
+        (Access(requests_per_minute=60), "lemon-async task --requests-per-minute 60 -o 'my cats/'"),
+        (Access(), "lemon-async task -o 'my cats/'"),
+        (Access(base_url="https://api.test"), "lemon-async task --base-url https://api.test -o 'my cats/'"),
+        (
+            Access(base_url="http://b:1", allow_http=frozenset({"b:1", "a"})),
+            "lemon-async task --base-url http://b:1 --allow-http a --allow-http b:1 -o 'my cats/'",
+        ),
+        (Access(is_emulated=True), ""),
+    ],
+    ids=["limit", "service", "address", "plain http", "emulator"],
+)
+def test_task_is_picked_up_where_it_was_left(access, words):
+    assert access.pick_up("my cats/") == words
+
+
+def test_gaps_between_polls_are_checked_together():
+    access = Access(base_url="https://api.test", min_gap_s=5, max_gap_s=2)
+    assert "max_gap_s" in [problem.field for problem in access.problems()]
+    assert Access(is_emulated=True, max_gap_s=5).problems() == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ContractError(problems=(BROKEN,)), 2, "error: n: is odd (nothing was sent)\n"),
+        (TransportError(message="no route"), 1, "error: no route\n"),
+        (OSError("the disk is full"), 1, "error: the disk is full\n"),
+        (RecursionError("too deep"), 1, "error: too deep\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (asyncio.CancelledError(), 143, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_error_ends_the_command_with_words_and_a_code(error, code, words, capsys):
+    async def work():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        go(work)
+    assert caught.value.code == code
+    assert capsys.readouterr().err.startswith(words)
+
+
+# As a process
+
+
+class Command:
+    """The command as a process of its own, with the lines of its stderr as they come."""
+
+    def __init__(self, process):
+        self.process = process
+        self.stderr = ""
+
+    @classmethod
+    async def start(cls, *words, **environment):
+        return await cls.start_program("-m", "lemon_async", *words, **environment)
+
+    @classmethod
+    async def start_program(cls, *words, **environment):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", *words),
+            env={**os.environ, **environment},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        return cls(process)
+
+    async def says(self, words, times=1):
+        """Read stderr until the words have come so often."""
+        async with asyncio.timeout(20):
+            while self.stderr.count(words) < times:
+                line = await self.process.stderr.readline()
+                assert line, f"ended without saying {words!r}: {self.stderr}"
+                self.stderr += line.decode()
+
+    async def interrupt(self, sign=signal.SIGINT):
+        """Press Ctrl-C, or send another signal, and wait for the end; returns exit code and stdout."""
+        self.process.send_signal(sign)
+        return await self.end()
+
+    async def end(self):
+        async with asyncio.timeout(20):
+            out, err = await self.process.communicate()
+        self.stderr += err.decode()
+        return self.process.returncode, out.decode()
+
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("sign", "code"), SIGNALS, ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("output", "names"),
+    [("out/", ["a-cat.png", "a-dog.png"]), ("out/{index:03}-{slug}", ["000-a-cat.png", "001-a-dog.png"])],
+    ids=["folder", "template"],
+)
+async def test_signal_while_waiting_tells_how_to_pick_the_tasks_up(
+    emulator, interruptible, tmp_path, sign, code, output, names, pictures, all_settled
+):
+    """One command gives their pictures the names that they were to have, and nothing is paid twice."""
+    words = ["generate", "a cat", "a dog", "-m", "flux-pro", "-o", output, "--base-url", emulator.base_url]
+    command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
+    await command.says("accepted as ldtask_", times=2)
+    assert await command.interrupt(sign) == (code, "")
+    head, *commands = command.stderr.partition("interrupted; ")[2].splitlines()
+    assert head == "these tasks go on and are billed. To pick them up again:"
+    (words,) = map(shlex.split, commands)
+    assert words[:2] == ["lemon-async", "task"]
+    await all_settled(emulator)
+    result = await asyncio.to_thread(CliRunner().invoke, cli, words[1:], env={KEY_VARIABLE: emulator.api_key})
+    assert result.exit_code == 0, result.stderr
+    assert pictures(tmp_path / "out") == names
+    assert emulator.ledger.sold == {"a cat": 1, "a dog": 1}
+
+
+@pytest.mark.parametrize(("sign", "code"), SIGNALS, ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
+async def test_signal_while_a_paid_request_is_on_its_way_tells_of_the_doubt(emulator, interruptible, sign, code):
+    emulator.fault("submit", Blackhole())
+    words = ["generate", "a cat", "--base-url", emulator.base_url]
+    command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
+    async with asyncio.timeout(20):
+        while not emulator.ledger.sold:
+            await asyncio.sleep(0.005)
+    assert await command.interrupt(sign) == (code, "")
+    assert command.stderr.startswith("note: the paid request was sent, but its fate is unknown")
+    assert "Traceback" not in command.stderr
+
+
+async def test_command_under_nohup_goes_on_without_its_terminal(emulator, tmp_path, pictures):
+    """Whoever has SIGHUP ignored means it."""
+    emulator.fault("submit", Script(("pending",) * 50 + ("completed",)))
+    ignoring = "import runpy, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); runpy.run_module('lemon_async')"
+    words = ["generate", "a cat", "-m", "flux-pro", "--base-url", emulator.base_url]
+    words += ["--poll-min-gap", "0.01", "--poll-max-gap", "0.01"]
+    command = await Command.start_program("-c", ignoring, *words, **{KEY_VARIABLE: emulator.api_key})
+    await command.says("accepted as ldtask_")
+    assert await command.interrupt(signal.SIGHUP) == (0, "a-cat.png\n"), command.stderr
+
+
+@pytest.mark.parametrize("module", ["aiohttp", "click", "lemon_async.emulator"])
+async def test_ctrl_c_during_the_imports_shows_no_traceback(interruptible, tmp_path, module):
+    """The module says that it is being imported, and then takes its time."""
+    code = (
+        "import sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            print('importing', file=sys.stderr, flush=True)\n"
+        "            time.sleep(20)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from lemon_async.cli import main\n"
+        "main()"
+    )
+    command = await Command.start_program("-c", code, "--help")
+    await command.says("importing")
+    assert await command.interrupt() == (130, "")
+    assert command.stderr == "importing\n"
+
+
+async def test_ctrl_c_after_the_imports_is_met_as_ever(emulator, interruptible):
+    emulator.fault("submit", Stuck())
+    words = ["generate", "a cat", "-m", "flux-pro", "--base-url", emulator.base_url]
+    command = await Command.start_program(
+        "-c", "from lemon_async.cli import main; main()", *words, **{KEY_VARIABLE: emulator.api_key}
+    )
+    await command.says("accepted as ldtask_")
+    assert await command.interrupt() == (130, "")
+    assert "To pick them up again:" in command.stderr
+
+
+async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp_path):
+    """Nothing was sent, and nobody waits for the end of the pipe."""
+    os.mkfifo(tmp_path / "pipe")
+    command = await Command.start("generate", "--prompts", "pipe", "--emulator")
+    # The command has opened the pipe once this succeeds.
+    with await asyncio.to_thread((tmp_path / "pipe").open, "wb"):
+        assert await command.interrupt() == (130, "")
+    assert "KeyboardInterrupt" not in command.stderr
+
+
+async def test_emulator_tells_first_what_clients_need(interruptible):
+    """The first two lines go into an environment; a session then works with them, and they say nothing else."""
+    command = await Command.start("emulator", "--speed", "6000")
+    async with asyncio.timeout(20):
+        lines = [(await command.process.stdout.readline()).decode().strip() for _ in range(2)]
+    assert [line.partition("=")[0] for line in lines] == [BASE_URL_VARIABLE, KEY_VARIABLE]
+    base_url, key = (line.partition("=")[2] for line in lines)
+    polling = PollPolicy(min_gap_s=0.01, max_gap_s=0.02)
+    async with LemonSession(key, base_url=base_url, polling=polling) as session:
+        images = await session.generate("a cat", model="flux-pro")
+        assert (await images[0].read()).startswith(b"\x89PNG")
+    assert await command.interrupt() == (130, "")
+    assert command.stderr == "serving the emulated API; Ctrl-C ends it, and it forgets its tasks\n"
+
+
+async def test_reader_that_has_enough_ends_the_list_without_a_word():
+    """`lemon-async models | head -1`: the pipe is closed before the list is written."""
+    command = await Command.start("models", "--emulator")
+    command.process.stdout._transport.close()
+    async with asyncio.timeout(20):
+        assert await command.process.stderr.read() == b""
+        assert await command.process.wait() == 141
+
+
+async def test_reader_that_takes_one_line_ends_the_buying(emulator, tmp_path, pictures):
+    """`lemon-async generate ... --json | head -1`, one job after the other: at most one more was on its way."""
+    words = ["generate", *"abcdefgh", "-o", "out/", "--json", "--in-flight", "1", "--base-url", emulator.base_url]
+    command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
+    async with asyncio.timeout(20):
+        assert (await command.process.stdout.readline()).startswith(b"{")
+        command.process.stdout._transport.close()
+        stderr = (await command.process.stderr.read()).decode()
+        assert await command.process.wait() == 141
+    assert 2 <= len(emulator.ledger.settled) < 8
+    assert sorted(emulator.ledger.settled) == [name[4] for name in pictures(tmp_path)]
+    assert stderr == "note: stdout was closed: nothing more is submitted; what was sold is still waited for and saved\n"
+
+
+@pytest.mark.parametrize(("closed", "code"), [(["stderr"], 0), (["stdout"], 141), (["stdout", "stderr"], 141)], ids=str)
+async def test_reader_that_has_enough_costs_no_picture(emulator, tmp_path, pictures, closed, code):
+    """`lemon-async generate ... 2>&1 | head -1`: what is sold is saved."""
+    words = ["generate", "a cat", "a dog", "-m", "flux-pro", "-o", "out/", "--base-url", emulator.base_url]
+    words += ["--poll-min-gap", "0.01", "--poll-max-gap", "0.02"]
+    command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
+    for name in closed:
+        getattr(command.process, name)._transport.close()
+    async with asyncio.timeout(20):
+        assert await command.process.wait() == code
+    assert pictures(tmp_path) == ["out/a-cat.png", "out/a-dog.png"]
+    assert emulator.ledger.settled == {"a cat": 1, "a dog": 1}

@@ -1,0 +1,107 @@
+"""Small copies of pictures."""
+
+import io
+import sys
+
+import pytest
+from PIL import Image
+
+from lemon_async._display.thumbnails import paletted, png, thumbnail
+from lemon_async._formats.pictures import sniff
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "AVIF"])
+def test_thumbnail_keeps_the_shape(picture, kind):
+    """Whatever the format, the longer edge is the one that was asked for."""
+    facts = sniff(thumbnail(picture((300, 150), "RGB", kind=kind), 64))
+    assert (facts.format, facts.size) == ("webp", (64, 32))
+
+
+def test_thumbnail_of_a_small_picture_is_as_large():
+    """Nothing is blown up."""
+    assert sniff(thumbnail(make("RGB", (10, 5)), 64)).size == (10, 5)
+
+
+def make(mode, size=(40, 20), *, kind="PNG", colour=0, **options):
+    file = io.BytesIO()
+    Image.new(mode, size, colour).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [make("P"), make("1"), make("L"), make("LA"), make("I;16"), make("CMYK", kind="JPEG"), make("P", transparency=0)],
+    ids=["palette", "bits", "grey", "grey-alpha", "deep", "cmyk", "clear-colour"],
+)
+def test_thumbnail_is_made_of_every_mode(content):
+    """Palettes, greys and inks are turned into what a browser shows."""
+    assert sniff(thumbnail(content, 16)).size == (16, 8)
+
+
+def test_thumbnail_keeps_what_is_transparent():
+    """Nothing stays nothing."""
+    small = Image.open(io.BytesIO(thumbnail(make("RGBA", colour=(255, 0, 0, 0)), 16)))
+    assert small.mode == "RGBA"
+    assert small.getpixel((3, 3))[3] == 0
+
+
+def test_thumbnail_stands_upright():
+    """What a camera turned is turned back."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert sniff(thumbnail(make("RGB", kind="JPEG", exif=exif), 16)).size == (8, 16)
+
+
+def test_thumbnail_of_a_bomb_is_refused(monkeypatch):
+    """A header that claims more pixels than fit is not believed, and not decoded."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 799)
+    with pytest.raises(ValueError, match="40 x 20 pixels are too many"):
+        thumbnail(make("RGB"), 16)
+
+
+def test_thumbnail_of_a_bomb_that_hides_its_size_is_refused(monkeypatch):
+    """Where the header tells us nothing, Pillow looks for itself."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        thumbnail(make("RGB", kind="AVIF"), 16)
+
+
+@pytest.mark.parametrize("edit", [lambda raw: raw[:60], lambda raw: raw[:40] + b"?" * 20 + raw[60:]])
+def test_thumbnail_of_a_damaged_picture_is_refused(edit):
+    """A picture that is not whole has no thumbnail."""
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        thumbnail(edit(make("RGB", (64, 64), colour="red")), 16)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>"])
+def test_thumbnail_of_no_picture_is_refused(content):
+    """Pillow is not asked about what we do not know."""
+    with pytest.raises(ValueError, match="no known picture"):
+        thumbnail(content, 16)
+
+
+@pytest.mark.parametrize("draw", [thumbnail, png, paletted])
+def test_nothing_is_drawn_without_pillow(monkeypatch, draw):
+    """Pillow is an extra; its absence is told by `None`."""
+    content = make("RGB")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert draw(content, 16) is None
+
+
+def test_png_is_one():
+    """Terminals want PNG."""
+    assert sniff(png(make("RGB", kind="JPEG"), 16)).format == "png"
+
+
+def test_paletted_picture_has_a_colour_for_each_pixel():
+    """The pixels are numbers of the palette's colours."""
+    few = paletted(make("RGB", colour=(255, 0, 0)), 16)
+    assert (few.width, few.height, len(few.indices)) == (16, 8, 128)
+    assert {few.palette[index] for index in few.indices} == {(255, 0, 0)}
+    assert few.transparent is None
+
+
+def test_paletted_picture_has_a_number_for_no_colour():
+    """What is transparent has a number that is not in the palette."""
+    few = paletted(make("RGBA", colour=(255, 0, 0, 0)), 16)
+    assert set(few.indices) == {few.transparent} == {len(few.palette)}

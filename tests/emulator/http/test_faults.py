@@ -1,0 +1,198 @@
+import pytest
+
+from lemon_async.emulator import (
+    Blackhole,
+    Body,
+    Cut,
+    Drip,
+    Expire,
+    Fail,
+    Fault,
+    Garbage,
+    HalfClose,
+    Latency,
+    Redirect,
+    Reset,
+    Script,
+    Status,
+    Stuck,
+)
+from lemon_async.emulator.http.faults import Facts, take
+
+CAT = Facts("submit", "flux-pro", "a white cat", "sk-1")
+
+
+def hits(fault, count, facts=CAT, now=0.0):
+    return [take([fault], fault.stage, facts, now) is fault for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("match", "is_hit"),
+    [
+        ({}, True),
+        ({"model": "flux-pro"}, True),
+        ({"model": "midjourney"}, False),
+        ({"prompt": r"\bcat$"}, True),
+        ({"prompt": "dog"}, False),
+        ({"key": "sk-1"}, True),
+        ({"key": "sk-2"}, False),
+        ({"window_s": (0, 1)}, True),
+        ({"window_s": (1, 2)}, False),
+        ({"probability": 0.0}, False),
+        ({"times": 0}, False),
+    ],
+)
+def test_fault_hits_only_what_matches(match, is_hit):
+    assert hits(Fault("submit", Status(500), **match), 1) == [is_hit]
+
+
+def test_fault_of_another_route_is_not_asked():
+    assert hits(Fault("poll", Status(500)), 1) == [False]
+
+
+@pytest.mark.parametrize("route", ["submit", "edit"])
+def test_routes_that_sell_take_task_actions(route):
+    assert Fault(route, Stuck()).task_script == (Stuck(),)
+    with pytest.raises(ValueError, match="'submit' and 'edit'"):
+        Fault("files", Stuck())
+
+
+def test_prompt_never_matches_a_request_without_one():
+    assert hits(Fault("poll", Status(500), prompt="cat"), 1, Facts("poll")) == [False]
+
+
+def test_nth_counts_matching_requests_from_one():
+    fault = Fault("submit", Status(500), nth={2, 4}, model="flux-pro")
+    take([fault], "request", Facts("submit", "midjourney"), 0)
+    assert hits(fault, 5) == [False, True, False, True, False]
+    assert fault.hits == 2
+
+
+def test_times_bounds_the_hits():
+    assert hits(Fault("submit", Status(500), times=2), 4) == [True, True, False, False]
+
+
+def test_probability_is_the_same_in_every_run():
+    def run(seed):
+        return hits(Fault("submit", Status(500), probability=0.5, seed=seed), 50)
+
+    assert run(1) == run(1) != run(2)
+    assert 10 < sum(run(1)) < 40
+
+
+def test_latency_draws_do_not_disturb_the_coin():
+    """Who is hit does not depend on how often a delay was drawn."""
+    plain = Fault("submit", Latency(1, 1), probability=0.5)
+    other = Fault("submit", Latency(1, 1), probability=0.5)
+    other.latency_s()
+    assert hits(plain, 50) == hits(other, 50)
+
+
+def test_first_registered_fault_acts_and_all_count():
+    first = Fault("submit", Status(429), times=1)
+    second = Fault("submit", Status(500), nth=[2])
+    faults = [first, second]
+    assert [take(faults, "request", CAT, 0) for _ in range(3)] == [first, second, None]
+    assert (first.hits, second.hits) == (1, 1)
+
+
+def test_fault_that_had_to_wait_keeps_its_hits():
+    """A refusal first and a break next: two faults with `times=1` act one after the other."""
+    faults = [Fault("submit", Status(429), times=1), Fault("submit", Status(500), times=1)]
+    assert [take(faults, "request", CAT, 0) for _ in range(3)] == [*faults, None]
+
+
+def test_accept_faults_count_connections_of_any_route():
+    fault = Fault("cdn", Reset("accept"), nth=[2])
+    assert hits(fault, 3, Facts()) == [False, True, False]
+
+
+def test_latency_stays_within_its_jitter_and_above_zero():
+    fault = Fault("submit", Latency(10, jitter_ms=20))
+    draws = [fault.latency_s() for _ in range(200)]
+    assert min(draws) == 0.0
+    assert 0.02 < max(draws) <= 0.03
+    assert Fault("submit", Status(500)).latency_s() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("do", "is_sold"),
+    [
+        (Reset("accept"), False),
+        (Reset("request_head"), False),
+        (HalfClose("request_body"), False),
+        (Status(502), False),
+        (Status(200, "html"), False),
+        (Redirect("/"), False),
+        (Reset("request_end"), True),
+        (HalfClose("response_head"), True),
+        (Reset("response_body"), True),
+        (Cut(3), True),
+        (Drip(10), True),
+        (Latency(1), True),
+        (Blackhole(), True),
+        (Garbage(), True),
+        (Fail(), True),
+        (Body(b"x"), True),
+    ],
+)
+def test_sale_follows_from_where_the_fault_strikes(do, is_sold):
+    assert Fault("submit", do).is_sold == is_sold
+
+
+def test_bill_overrides_the_sale():
+    assert Fault("submit", Status(502), bill=True).is_sold
+    assert not Fault("submit", Reset("response_head"), bill=False).is_sold
+
+
+@pytest.mark.parametrize(
+    ("route", "do", "match", "words"),
+    [
+        ("nowhere", Status(500), {}, "route must be one of"),
+        ("submit", (), {}, "something to do"),
+        ("poll", Script(["pending"]), {}, "task actions belong"),
+        ("submit", Status(500), {"prompt": "("}, "no regular expression"),
+        ("submit", (Latency(1), Reset("accept")), {}, "stands alone"),
+        ("submit", Reset("request_body"), {"bill": True}, "sells nothing"),
+        ("submit", Reset("accept"), {"model": "m", "key": "k"}, "about: model, key"),
+        ("submit", HalfClose("request_head"), {"key": "k"}, "about: key"),
+        ("submit", Reset("request_body"), {"prompt": "p"}, "about: prompt"),
+    ],
+)
+def test_parts_that_cannot_work_together_are_refused(route, do, match, words):
+    with pytest.raises(ValueError, match=words):
+        Fault(route, do, **match)
+
+
+def test_request_body_fault_may_match_the_key():
+    assert Fault("submit", Reset("request_body"), key="k").stage == "request_body"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Reset("somewhere"),
+        lambda: HalfClose(""),
+        lambda: Status(500, "xml"),
+        lambda: Drip(0),
+        lambda: Script(()),
+    ],
+)
+def test_actions_refuse_nonsense(make):
+    with pytest.raises(ValueError):
+        make()
+
+
+def test_expire_is_for_links():
+    assert Fault("cdn", Expire()).replacement == Expire()
+
+
+def test_nth_may_be_one_number():
+    fault = Fault("cdn", Status(404), nth=2)
+    assert [fault.meet(Facts(route="cdn"), 0.0) for _ in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("match", [{"nth": "2"}, {"nth": ["x"]}, {"nth": 2.5}, {"times": "x"}])
+def test_number_that_is_none_is_refused(match):
+    with pytest.raises(ValueError, match="must be a"):
+        Fault("cdn", Status(404), **match)

@@ -1,0 +1,82 @@
+import pytest
+
+from lemon_async.emulator import Emulator
+from lemon_async.emulator.http.hosts import Hosts
+
+HOSTS = Hosts("192.168.1.2", ["Emulator", "studio.example."])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "localhost",
+        "LocalHost:1",
+        "127.0.0.1",
+        "127.0.0.1:65535",
+        "127.9.9.9:80",
+        "[::1]",
+        "[::1]:8000",
+        "192.168.1.2:8000",
+        "emulator",
+        "EMULATOR:8000",
+        "studio.example:9000",
+        # An address is no name, so it cannot be rebound.
+        "10.0.0.7:8000",
+        "[2001:db8::7]:8000",
+    ],
+)
+def test_own_names_allowed_names_and_addresses_are_served_at_any_port(header):
+    assert HOSTS.accept(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        ":80",
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "evil.emulator",
+        "127.0.0.1@evil.example",
+        "evil.example#127.0.0.1",
+        "evil.example/localhost",
+        "127.0.0.1:80:80",
+        "127.0.0.1:port",
+        "127.0.0.1:999999",
+        "127.1",
+        "0x7f000001",
+        "2130706433",
+        "::1",
+        "[::1",
+        "[localhost]",
+        "[127.0.0.1]",
+        "localhost ",
+        "localhost,evil.example",
+        "[fe80::1%eth0]",
+    ],
+)
+def test_other_names_and_malformed_headers_are_refused(header):
+    assert not HOSTS.accept(header)
+
+
+def test_name_that_is_listened_at_is_served():
+    assert Hosts("studio", ()).accept("studio:8000")
+    assert not Hosts("127.0.0.1", ()).accept("studio:8000")
+
+
+@pytest.mark.parametrize("name", ["emulator:8000", "http://emulator", "*", "*.example", "", "a b", 7])
+def test_allowed_hosts_are_plain_names(name):
+    with pytest.raises(ValueError, match="allowed_hosts"):
+        Emulator(allowed_hosts=[name])
+
+
+def test_allowed_hosts_are_not_the_letters_of_one():
+    with pytest.raises(ValueError, match=r"several names, e\.g\. \{'emulator'\}"):
+        Emulator(allowed_hosts="emulator")
+
+
+def test_host_must_be_given():
+    with pytest.raises(ValueError, match="host"):
+        Emulator(host="")

@@ -1,0 +1,205 @@
+import asyncio
+import io
+from collections import Counter
+
+import pytest
+import requests
+import schemathesis
+from PIL import Image
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import events, from_schema
+from schemathesis.openapi.checks import JsonSchemaError
+
+from lemon_async.emulator import Answer, Emulator, Fail, Script
+from lemon_async.emulator.http.openapi import document
+from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, find_call
+from lemon_async.emulator.problems import error_json
+from lemon_async.emulator.service.families import FAMILIES
+from lemon_async.emulator.service.field_checks import gpt_image_size
+from lemon_async.emulator.service.rules import MAX_IMAGES, MAX_PROMPT_CHARS
+
+DOCUMENT = document("http://127.0.0.1:1")
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+OPERATIONS = [
+    (method.upper(), path, operation)
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+]
+GENERATIONS, EDITS, VARIATIONS = (f"/v1/images/{name}" for name in ("generations", "edits", "variations"))
+FEW = {"DALL-E 2", "DALL-E 3", "GPT Image 2", "FLUX"}
+ERRORS = ((400, "invalid_request_error"), (401, "invalid_api_key"), (502, "upstream_error"))
+
+
+# The document
+
+
+def test_every_address_served_is_described():
+    described = [find_call(method, path.replace("{token}.{ext}", "0a.png")) for method, path, _ in OPERATIONS]
+    assert {call.endpoint for call in described} == {path.endpoint for path in PATHS}
+    assert "/v1/images/{id}" in DOCUMENT["paths"]
+
+
+def test_operation_ids_are_unique():
+    ids = [operation["operationId"] for *_, operation in OPERATIONS]
+    assert len(set(ids)) == len(ids) == 16
+
+
+def test_key_is_asked_for_where_the_service_asks_for_it():
+    public = {path for _, path, operation in OPERATIONS if operation.get("security") == []}
+    assert public == {path for _, path, _ in OPERATIONS if not path.startswith(KEY_PREFIX)}
+    assert DOCUMENT["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+def test_orders_are_described_by_the_tables():
+    """Bounds and choices are those that the rules enforce."""
+    content = DOCUMENT["paths"]["/v1/images/generations"]["post"]["requestBody"]["content"]
+    families = {schema["title"]: schema for schema in content["application/json"]["schema"]["anyOf"]}
+    assert list(families) == [family.name for family in FAMILIES]
+    fields = families["GPT Image 2"]["properties"]
+    assert fields["model"] == {"type": "string", "enum": ["gpt-image-2"]}
+    assert fields["prompt"]["maxLength"] == MAX_PROMPT_CHARS
+    assert (fields["n"]["minimum"], fields["n"]["maximum"]) == (1, MAX_IMAGES)
+    assert fields["quality"]["enum"] == ["auto", "low", "medium", "high", None]
+    assert fields["size"]["pattern"] == gpt_image_size.schema["pattern"]
+    assert fields["style"] == {"type": "null"}
+    assert families["DALL-E 3"]["required"] == ["prompt"]
+    assert families["DALL-E 3"]["properties"]["stream"]["enum"] == [False, None]
+    assert families["FLUX"]["properties"]["model"]["anyOf"][1] == {"type": "string", "pattern": "^flux-"}
+
+
+@pytest.mark.parametrize(("status", "code"), ERRORS)
+def test_refusals_show_the_words_of_the_service(status, code):
+    answer = DOCUMENT["paths"]["/v1/images/generations"]["post"]["responses"][str(status)]
+    assert answer["content"]["application/json"]["example"] == error_json(status)
+    assert error_json(status)["error"]["code"] == code
+
+
+async def test_document_is_public_and_names_its_server(emu, client):
+    answer = await client.get(f"{emu.base_url}/openapi.json")
+    assert (answer.status, answer.json["openapi"]) == (200, "3.1.0")
+    assert answer.json["servers"] == [{"url": emu.base_url}]
+    assert {**answer.json, "servers": None} == {**DOCUMENT, "servers": None}
+
+
+# The service against the document
+
+
+def configuration(emu):
+    """What schemathesis tries: much, and the same in every run."""
+    return {
+        "base-url": emu.base_url,
+        "headers": {"Authorization": f"Bearer {emu.api_key}"},
+        "seed": 1,
+        "generation": {"deterministic": True, "max-examples": 5, "database": "none"},
+        "cache": {"enabled": False},
+        "continue-on-failure": True,
+        # A service that is broken altogether, or answers nothing, is not tried for hours.
+        "request-timeout": 9,
+        "suppress-health-check": ["all"],
+        # JSON Schema cannot say all: that 72x88 has too few pixels, that random bytes are no picture.
+        "checks": {"positive_data_acceptance": {"enabled": False}},
+        # Of the many ways to order an edit a few must do: those of `createImage` are tried one by one.
+        "operations": [{"include-operation-id": "createImageEdit", "phases": {"coverage": {"enabled": False}}}],
+    }
+
+
+def few_families(described):
+    """The document with a few of the families, for the others are made alike and time is short."""
+    for path in (GENERATIONS, EDITS):
+        order = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        order["anyOf"] = [schema for schema in order["anyOf"] if schema["title"] in FEW]
+    return described
+
+
+def attack(emu):
+    """Let schemathesis loose; what it has found, and how often each status was answered."""
+    config = SchemathesisConfig.from_dict(configuration(emu))
+    config.update(max_failures=20)
+    schema = schemathesis.openapi.from_dict(few_families(document(emu.base_url)), config=config)
+    findings, statuses = [], Counter()
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            findings.append(str(event))
+        elif isinstance(event, events.ScenarioFinished):
+            answers = [seen.response for seen in event.recorder.interactions.values() if seen.response is not None]
+            statuses.update(answer.status_code for answer in answers)
+            checks = [check for checks in event.recorder.checks.values() for check in checks]
+            failures = [check.failure_info for check in checks if check.failure_info is not None]
+            findings += [f"{found.failure}\n{found.code_sample}" for found in failures]
+    return findings, statuses
+
+
+async def test_service_answers_as_described():
+    """Whatever schemathesis sends, allowed or not, one by one or in turn, the answer is one that was announced."""
+    async with Emulator(durations=0, cancellable=True) as emu:
+        findings, statuses = await asyncio.to_thread(attack, emu)
+    assert findings == []
+    assert min(statuses[status] for status in (200, 400, 401, 404, 405)) > 5
+
+
+@pytest.fixture
+def ask(emu):
+    """Send a request and hold the answer against its operation."""
+
+    async def send(method, path, address=None, **options):
+        url, headers = emu.base_url + (address or path), {"Authorization": f"Bearer {emu.api_key}"}
+        answer = await asyncio.to_thread(requests.request, method, url, headers=headers, timeout=9, **options)
+        assert answer.status_code == 200, answer.text
+        SCHEMA[path][method].validate_response(answer)
+        return answer
+
+    return send
+
+
+def png(mode="RGBA"):
+    """A small square picture, transparent if it can be."""
+    file = io.BytesIO()
+    Image.new(mode, (64, 64)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("response_format", ["url", "b64_json"])
+async def test_pictures_are_as_described(ask, response_format):
+    order = {"model": "gpt-image-2", "prompt": "p", "size": "1024x640", "response_format": response_format}
+    assert (await ask("POST", GENERATIONS, json=order)).json()["usage"]
+    picture, form = {"image": ("a.png", png())}, {"response_format": response_format}
+    await ask("POST", EDITS, data={"prompt": "p", **form}, files=picture)
+    (image,) = (await ask("POST", VARIATIONS, data=form, files=picture)).json()["data"]
+    if response_format == "url":
+        assert (await ask("GET", "/cdn/{token}.{ext}", f"/cdn/{image['url'].rpartition('/')[2]}")).content
+
+
+@pytest.mark.parametrize("ending", [None, Fail(), Fail({"code": "c", "message": "m"}), Fail(None), Script(["pending"])])
+async def test_tasks_are_as_described(emu, ask, ending):
+    if ending is not None:
+        emu.fault("submit", ending)
+    task = (await ask("POST", GENERATIONS, json={"model": "flux-pro", "prompt": "p"})).json()
+    for path in ("/v1/tasks/{id}", "/v1/images/generations/{id}", "/v1/images/{id}"):
+        await ask("GET", path, path.replace("{id}", task["id"]))
+
+
+async def test_streams_are_as_described(emu, ask):
+    order = {"model": "gpt-image-2", "prompt": "p", "size": "1024x640", "stream": True, "partial_images": 1}
+    assert (await ask("POST", GENERATIONS, json=order)).headers["Content-Type"] == "text/event-stream"
+    emu.fault("submit", Fail("no"))
+    assert "event: error" in (await ask("POST", GENERATIONS, json=order)).text
+
+
+async def test_streams_that_differ_from_the_document_are_noticed(emu, ask):
+    emu.fault("submit", Answer(usage="much"))
+    with pytest.raises(JsonSchemaError, match="usage"):
+        await ask("POST", GENERATIONS, json={"model": "gpt-image-2", "prompt": "p", "stream": True})
+
+
+async def test_files_are_as_described(ask):
+    upload = {"file": ("a.png", png("RGB"))}
+    expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    sent = (await ask("POST", "/v1/files", data={"purpose": "vision", **expiry}, files=upload)).json()
+    for path in ("/v1/files", "/v1/files/{id}", "/v1/files/{id}/content"):
+        await ask("GET", path, path.replace("{id}", sent["id"]))
+    await ask("DELETE", "/v1/files/{id}", f"/v1/files/{sent['id']}")
+
+
+async def test_models_are_as_described(ask):
+    for model in (await ask("GET", "/v1/models", params={"recommended_for": "image"})).json()["data"]:
+        await ask("GET", "/v1/models/{id}", f"/v1/models/{model['id']}")

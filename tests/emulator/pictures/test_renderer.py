@@ -1,0 +1,75 @@
+import asyncio
+import sys
+
+import pytest
+
+from lemon_async.emulator.pictures.picture import Picture
+from lemon_async.emulator.pictures.renderer import Studio
+
+
+@pytest.fixture
+async def studio():
+    studio = Studio()
+    await studio.open()
+    yield studio
+    studio.close()
+
+
+def picture(index=0, **fields):
+    return Picture("a cat", 64, 64, index, **fields)
+
+
+async def test_waiters_for_one_picture_share_one_drawing(studio):
+    files = await asyncio.gather(*(studio.draw(picture()) for _ in range(5)))
+    assert all(file is files[0] for file in files)
+    assert await studio.draw(picture()) is files[0]
+
+
+async def test_cache_lets_go_of_what_was_not_asked_for_the_longest():
+    probe = Studio()
+    await probe.open()
+    size = len(await probe.draw(picture(0)))
+    probe.close()
+    studio = Studio(cache_bytes=int(2.5 * size))
+    await studio.open()
+    first, second = await studio.draw(picture(0)), await studio.draw(picture(1))
+    await studio.draw(picture(0))
+    await studio.draw(picture(2))
+    assert await studio.draw(picture(0)) is first
+    assert await studio.draw(picture(1)) is not second
+    studio.close()
+
+
+async def test_cancelled_waiter_leaves_the_drawing_to_the_others(studio):
+    waiter = asyncio.create_task(studio.draw(picture()))
+    await asyncio.sleep(0)
+    other = asyncio.create_task(studio.draw(picture()))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    assert await other
+
+
+async def test_failed_drawing_is_told_and_not_kept(studio):
+    bad = picture(format="bmp")
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            await studio.draw(bad)
+
+
+async def test_closing_drops_what_waits():
+    studio = Studio()
+    await studio.open()
+    large = [asyncio.create_task(studio.draw(Picture("p", 900, 900, i))) for i in range(40)]
+    await asyncio.sleep(0)
+    studio.close()
+    results = await asyncio.gather(*large, return_exceptions=True)
+    assert isinstance(results[-1], asyncio.CancelledError)
+    studio.close()
+
+
+async def test_missing_pillow_is_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "lemon_async.emulator.pictures.render", raising=False)
+    studio = Studio()
+    with pytest.raises(ImportError, match=r"pip install 'lemon-async\[emulator\]'"):
+        await studio.open()

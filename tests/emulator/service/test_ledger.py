@@ -1,0 +1,39 @@
+from lemon_async.emulator.service.ledger import Ledger
+
+
+def reserve(ledger, job, amount=0.1):
+    return ledger.reserve(job=job, task_id="t", model="flux-pro", amount_usd=amount)
+
+
+def test_job_sold_twice_stays_visible():
+    ledger = Ledger()
+    for _ in range(2):
+        ledger.settle(reserve(ledger, "cat"), 0.1)
+    assert ledger.sold == {"cat": 2}
+    assert ledger.settled == {"cat": 2}
+    assert ledger.open == frozenset()
+
+
+def test_open_jobs_are_those_with_more_reservations_than_ends():
+    ledger = Ledger()
+    ledger.settle(reserve(ledger, "cat"), 0.1)
+    reserve(ledger, "cat")
+    ledger.release(reserve(ledger, "dog"))
+    assert ledger.open == {"cat"}
+    assert ledger.released == {"dog": 1}
+
+
+def test_entries_are_numbered_and_cannot_be_edited_from_outside():
+    ledger = Ledger()
+    ledger.release(reserve(ledger, "cat"))
+    assert [(entry.seq, entry.kind) for entry in ledger.entries] == [(1, "reserve"), (2, "release")]
+    assert isinstance(ledger.entries, tuple)
+
+
+def test_held_money_follows_actual_usage():
+    ledger = Ledger()
+    ledger.settle(reserve(ledger, "cat", 0.5), 0.4)
+    ledger.release(reserve(ledger, "dog", 0.5))
+    reserve(ledger, "cow", 0.25)
+    assert round(ledger.held_usd, 9) == 0.65
+    assert repr(ledger) == "<Ledger sold 3, open 1, held $0.650>"

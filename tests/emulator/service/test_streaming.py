@@ -1,0 +1,335 @@
+import asyncio
+import base64
+import io
+import json
+
+import aiohttp
+import pytest
+from aiohttp import FormData
+from attrs import frozen
+from PIL import Image, ImageChops, ImageStat
+
+from lemon_async.emulator import (
+    Answer,
+    Blackhole,
+    Cut,
+    Drip,
+    Emulator,
+    Fail,
+    Garbage,
+    HalfClose,
+    Latency,
+    Reset,
+    Result,
+    Status,
+    Stuck,
+)
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.service.rules import read_order
+from lemon_async.emulator.service.store import Store
+from lemon_async.emulator.service.streaming import Show
+
+GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
+ORDER = {"model": "gpt-image-2", "prompt": "a cat", "size": "1024x640", "stream": True}
+
+
+@frozen
+class Event:
+    """One event: its name, and what stands behind `data:`."""
+
+    name: str
+    data: dict
+
+    @property
+    def picture(self):
+        image = Image.open(io.BytesIO(base64.b64decode(self.data["b64_json"])))
+        image.load()
+        return image
+
+
+def events_in(raw):
+    """Read a stream; every event is two lines and an empty one."""
+    assert not raw or raw.endswith(b"\n\n")
+    for block in raw.split(b"\n\n")[:-1]:
+        name, data = block.split(b"\n")
+        yield Event(name.removeprefix(b"event: ").decode(), json.loads(data.removeprefix(b"data: ")))
+
+
+@pytest.fixture
+def stream(client):
+    """Ask for a stream and read it to its end."""
+
+    async def ask(**fields):
+        answer = await client.ask("POST", GENERATIONS, json={**ORDER, **fields})
+        assert answer.status == 200, answer.raw
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        return list(events_in(answer.raw))
+
+    return ask
+
+
+def post(http, emu, *, timeout=None, **fields):
+    """Ask for a stream and leave reading it to the test."""
+    headers = {"Authorization": f"Bearer {emu.api_key}"}
+    timeout = timeout or aiohttp.ClientTimeout(total=9)
+    # As large as an event: lines are read in one piece.
+    options = {"headers": headers, "timeout": timeout, "read_bufsize": 2**24}
+    return http.post(emu.base_url + GENERATIONS, json={**ORDER, **fields}, **options)
+
+
+def png(size=(64, 64), mode="RGBA"):
+    file = io.BytesIO()
+    Image.new(mode, size, "red").save(file, "png")
+    return file.getvalue()
+
+
+# The events
+
+
+async def test_stream_without_previews_is_one_picture(stream):
+    (event,) = await stream()
+    assert event.name == "image_generation.completed"
+    assert event.picture.size == (1024, 640)
+    assert set(event.data) == {
+        "type",
+        "created_at",
+        "size",
+        "quality",
+        "background",
+        "output_format",
+        "b64_json",
+        "usage",
+    }
+
+
+async def test_event_says_what_was_ordered(stream):
+    fields = {"quality": "low", "background": "transparent", "output_format": "webp", "size": "640x1024"}
+    for event in await stream(partial_images=1, **fields):
+        assert {name: event.data[name] for name in fields} == fields
+        assert event.picture.format == "WEBP"
+        assert event.data["type"] == event.name
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_previews_come_before_the_picture(stream, count):
+    *previews, last = await stream(partial_images=count)
+    assert {event.name for event in previews} == {"image_generation.partial_image"}
+    assert [event.data["partial_image_index"] for event in previews] == list(range(count))
+    assert last.name == "image_generation.completed"
+    assert not any("usage" in event.data for event in previews)
+
+
+async def test_previews_are_the_picture_and_get_sharper(stream):
+    *previews, last = (event.picture.convert("RGB") for event in await stream(partial_images=3))
+    blurs = [sum(ImageStat.Stat(ImageChops.difference(preview, last)).mean) for preview in previews]
+    assert blurs == sorted(blurs, reverse=True)
+    assert 0 < blurs[2] < blurs[1] < blurs[0] < 60
+    assert {preview.size for preview in previews} == {last.size}
+
+
+async def test_streamed_picture_is_the_one_that_is_answered_inline(client, stream):
+    (event,) = await stream()
+    answer = await client.ask("POST", GENERATIONS, json={**ORDER, "stream": False, "response_format": "b64_json"})
+    assert answer.json["data"][0]["b64_json"] == event.data["b64_json"]
+
+
+async def test_every_picture_has_its_event_and_usage_adds_up(client, stream):
+    events = await stream(n=3)
+    inline = await client.ask("POST", GENERATIONS, json={**ORDER, "stream": False, "n": 3})
+    assert [event.name for event in events] == ["image_generation.completed"] * 3
+    assert len({event.data["b64_json"] for event in events}) == 3
+    for name in ("input_tokens", "output_tokens", "total_tokens"):
+        assert sum(event.data["usage"][name] for event in events) == inline.json["usage"][name]
+
+
+@pytest.mark.parametrize("is_form", [True, False])
+async def test_edits_are_streamed_too(emu, client, is_form):
+    """A form says `stream` in words, JSON names an uploaded file."""
+    if is_form:
+        form = FormData({"model": "gpt-image-2", "prompt": "p", "stream": "true", "partial_images": "2"})
+        form.add_field("image", png(), filename="a.png")
+        answer = await client.ask("POST", EDITS, data=form)
+    else:
+        form = FormData({"purpose": "vision"})
+        form.add_field("file", png(), filename="a.png")
+        sent = await client.ask("POST", "/v1/files", data=form)
+        order = {**ORDER, "partial_images": 2, "images": [{"file_id": sent.json["id"]}]}
+        answer = await client.ask("POST", EDITS, json=order)
+    events = list(events_in(answer.raw))
+    assert [event.name for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
+    assert events[-1].data["usage"]["input_tokens_details"]["image_tokens"] > 0
+    assert emu.ledger.settled.total() == 1
+
+
+# Who may
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": "dall-e-3", "size": "1024x1024"}, "stream"),
+        ({"model": "flux-pro"}, "stream"),
+        ({"async": True}, "stream"),
+        ({"stream": "yes"}, "stream"),
+        ({"partial_images": 4}, "partial_images"),
+        ({"partial_images": True}, "partial_images"),
+    ],
+)
+async def test_stream_that_cannot_be_is_refused_unsold(emu, client, fields, param):
+    answer = await client.ask("POST", GENERATIONS, json={**ORDER, **fields})
+    assert (answer.status, answer.json["error"]["param"]) == (400, param)
+    assert not emu.ledger.sold
+
+
+@pytest.mark.parametrize("model", ["dall-e-3", "flux-pro", "gpt-image-2"])
+def test_not_streaming_is_for_every_model(model):
+    assert not read_order({"model": model, "prompt": "p", "stream": False}).is_stream
+
+
+def test_task_based_family_has_no_streams():
+    with pytest.raises(Problem, match="400"):
+        read_order({"model": "midjourney", "prompt": "p", "stream": True})
+
+
+async def test_previews_without_a_stream_are_ignored(client):
+    answer = await client.ask("POST", GENERATIONS, json={**ORDER, "stream": False, "partial_images": 3})
+    assert set(answer.json) == {"created", "data", "usage"}
+
+
+# Time
+
+
+def test_previews_are_spread_evenly_over_the_job():
+    store, clock = Store(seed=1, durations=10.0), Clock()
+    task = store.sell(read_order({**ORDER, "partial_images": 3}), key="k", now=100.0, created=0)
+    quarter = (task.done_at - 100.0) / 4
+    show = Show(task, "image_generation", (), Studio(), clock)
+    assert list(show.preview_times()) == pytest.approx([100.0 + part * quarter for part in (1, 2, 3)])
+
+
+async def test_no_event_is_sent_before_it_is_due(http):
+    """The head comes at once, the first preview and the picture when their time has come."""
+    async with Emulator(durations=30.0, speed=100) as emu:
+        async with post(http, emu, partial_images=1, output_format="jpeg") as answer:
+            (task,) = emu._store._open.values()
+            assert emu.ledger.open == {"a cat"}
+            heard = [emu.now() async for line in answer.content if line.startswith(b"event")]
+        assert heard[0] >= (task.born_at + task.done_at) / 2
+        assert heard[1] >= task.done_at
+        assert emu.ledger.settled == {"a cat": 1}
+
+
+async def test_stream_is_sold_when_it_is_accepted_even_if_the_client_leaves(http, until):
+    async with Emulator(durations=5.0) as emu:
+        async with post(http, emu, partial_images=3) as answer:
+            assert answer.headers["Transfer-Encoding"] == "chunked"
+            assert emu.ledger.open == {"a cat"}
+            answer.close()
+        await until(lambda: emu.connections == 0)
+        assert emu.ledger.sold == {"a cat": 1}
+
+
+async def test_handler_ends_with_its_connection(http, until):
+    """Nobody draws on for a client that has left."""
+    async with Emulator(durations=5.0) as emu:
+        before = asyncio.all_tasks()
+        async with post(http, emu) as answer:
+            assert len(asyncio.all_tasks()) > len(before)
+            answer.close()
+        await until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_connection_serves_again_after_a_stream(emu, client, stream):
+    await stream()
+    await stream()
+    assert (await client.submit()).status == 200
+    assert emu.connections == 1
+
+
+# Faults
+
+
+async def test_failed_job_says_so_in_its_last_event_and_is_released(emu, stream):
+    emu.fault("submit", Fail({"code": "content_policy", "message": "no"}), nth=[1])
+    emu.fault("submit", Fail("boom"), nth=[2])
+    emu.fault("submit", Fail(None), nth=[3])
+    *previews, event = await stream(partial_images=2)
+    assert len(previews) == 2
+    assert (event.name, event.data["type"]) == ("error", "error")
+    assert (event.data["error"]["code"], event.data["error"]["message"]) == ("content_policy", "no")
+    (event,) = await stream()
+    assert (event.data["error"]["code"], event.data["error"]["message"]) == ("upstream_error", "boom")
+    (event,) = await stream()
+    assert event.data["error"]["message"] == "The upstream provider failed."
+    assert emu.ledger.released == {"a cat": 3}
+
+
+async def test_scripted_results_and_answers_reach_the_events(emu, stream):
+    emu.fault("submit", Answer(usage=None, extra=1), nth=[1])
+    emu.fault("submit", Result([{"b64_json": ""}, "weird"]), nth=[2])
+    preview, event = await stream(partial_images=1)
+    assert "extra" not in preview.data
+    assert event.data["extra"] == 1
+    assert "usage" not in event.data
+    first, second = await stream()
+    assert (first.name, first.data["b64_json"]) == ("image_generation.completed", "")
+    assert second.data == "weird"
+
+
+async def test_stuck_stream_shows_its_previews_and_then_nothing(emu, http):
+    emu.fault("submit", Stuck())
+    heard = b""
+    async with post(http, emu, partial_images=1) as answer:
+        while not heard.endswith(b"\n\n"):
+            heard += await answer.content.readany()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(answer.content.readany(), 0.03)
+    assert [event.name for event in events_in(heard)] == ["image_generation.partial_image"]
+    assert emu.ledger.open == {"a cat"}
+
+
+async def test_refusals_and_latency_work_on_streams(emu, client, stream):
+    emu.fault("submit", Status(503, error={"retryable": True}), nth=[1])
+    emu.fault("submit", Latency(5), nth=[2])
+    answer = await client.ask("POST", GENERATIONS, json=ORDER)
+    assert (answer.status, answer.json["error"]["retryable"]) == (503, True)
+    assert len(await stream()) == 1
+
+
+async def raw_stream(submit_bytes, wire, **fields):
+    return await wire(submit_bytes(json.dumps({**ORDER, "partial_images": 2, **fields}).encode()))
+
+
+async def test_cut_stream_ends_after_so_many_bytes(emu, wire, submit_bytes):
+    emu.fault("submit", Cut(1000))
+    raw = await raw_stream(submit_bytes, wire)
+    assert raw.is_reset
+    assert len(raw.body) == 1000
+    assert raw.body.startswith(b"event: image_generation.partial_image\ndata: {")
+    assert emu.ledger.sold == {"a cat": 1}
+
+
+@pytest.mark.parametrize("do", [Reset("response_body"), HalfClose("response_body")])
+async def test_broken_stream_ends_in_its_middle(emu, wire, submit_bytes, do):
+    emu.fault("submit", do)
+    raw = await raw_stream(submit_bytes, wire)
+    assert raw.is_reset == isinstance(do, Reset)
+    assert b"text/event-stream" in raw.head
+    assert raw.body.count(b"event: ") in {1, 2}
+    assert not raw.body.endswith(b"\n\n")
+
+
+async def test_dripping_stream_is_whole_in_the_end(emu, wire, submit_bytes):
+    emu.fault("submit", Drip(40e6))
+    raw = await raw_stream(submit_bytes, wire)
+    assert len(list(events_in(raw.body))) == 3
+
+
+@pytest.mark.parametrize("do", [Blackhole(), Garbage(), Reset("request_end"), Reset("response_head")])
+async def test_swallowed_stream_is_sold(emu, http, do):
+    emu.fault("submit", do)
+    with pytest.raises((aiohttp.ClientError, TimeoutError)):
+        await post(http, emu, timeout=aiohttp.ClientTimeout(total=0.05))
+    assert emu.ledger.sold == {"a cat": 1}

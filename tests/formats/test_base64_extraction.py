@@ -1,0 +1,255 @@
+"""Pictures are lifted out of a document wherever its pieces begin and end, and it reads as it would as a whole."""
+
+import base64
+import itertools
+import os
+import tracemalloc
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lemon_async._api.decoding import image_of
+from lemon_async._formats.base64_extraction import LONG_BYTES, PIECE_BYTES, Lifted, Lifter
+from lemon_async._formats.base64_text import RESERVE_BYTES
+
+steady = settings(derandomize=True, deadline=None)
+LONG = 400  # in these tests: longer than what is passed over in one step
+
+
+def lifted(*pieces, long_bytes=LONG):
+    lifter = Lifter(long_bytes)
+    for piece in pieces:
+        lifter.feed(piece)
+    return lifter.end()
+
+
+def entries(document, pictures=()):
+    """Read the entries of `data`, as bytes or as what is wrong."""
+    read = [image_of(entry, pictures or {}) for entry in orjson.loads(document)["data"]]
+    return [
+        (image.url, image.inline and (image.inline.content, image.inline.fault), image.revised_prompt) for image in read
+    ]
+
+
+def text_of(size, *, seed=0):
+    return base64.b64encode(bytes((seed + at * 7) % 256 for at in range(size))).decode()
+
+
+def pieces_of(document, size):
+    return [document[at : at + size] for at in range(0, len(document), size)]
+
+
+PICTURE = text_of(1200)
+PHP = PICTURE.replace("/", "\\/")
+ODD = [
+    ("plain", PICTURE),
+    ("two bytes", text_of(1201)),
+    ("one byte", text_of(1202)),
+    ("without padding", text_of(1201).rstrip("=")),
+    ("doubled padding", text_of(1201) + "=="),
+    ("slashes escaped", PHP),
+    ("all escaped", "".join(f"\\u{ord(letter):04X}" for letter in PICTURE)),
+    ("lines", "\\n".join(pieces_of(PICTURE, 76))),
+    ("lines of Windows", "\\r\\n".join(pieces_of(PICTURE, 76)) + "\\r\\n"),
+    ("address", f"data:image/png;base64,{PICTURE}"),
+    ("address of PHP", f"data:image\\/png;base64,{PHP}"),
+    ("address of another kind", f"data:image/svg+xml,{PICTURE}"),
+    ("padding within", f"{text_of(1201)}{PICTURE}"),
+    ("padding after padding", f"{text_of(1201)}\\n{PICTURE[:3]}"),
+    ("one left over", PICTURE + "A"),
+    ("stops being base64", PICTURE + "?" + PICTURE),
+    ("begins with none", "?" + PICTURE),
+    ("a backslash", PICTURE + "\\\\/" + PICTURE),
+    ("a quote", PICTURE + '\\"' + PICTURE),
+    ("another script", PICTURE + "\\u00e9é" + PICTURE),
+    ("words", "a white cat " * 90),
+]
+
+
+def content_of(text):
+    """What a picture in a string is: read by the slow way, as it stands here."""
+    letters = "".join(text.removeprefix("data:image/png;base64,").split()).rstrip("=")
+    try:
+        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("text", [text for _, text in ODD], ids=[name for name, _ in ODD])
+def test_document_in_pieces_of_any_size_reads_as_it_does_whole(text):
+    document = f'{{"created": 1, "data": [{{"b64_json": "{text}"}}, {{"url": "u"}}], "x": "\\\\"}}'.encode()
+    expected = content_of(orjson.loads(document)["data"][0]["b64_json"])
+    for size in (1, 2, 3, 5, 64, LONG, LONG + 1, 500, 10_000):
+        result = lifted(*pieces_of(document, size))
+        (_, (content, fault), _), other = entries(result.skeleton, result.pictures)
+        assert (content, fault is None, other) == (expected, expected is not None, ("u", None, None))
+        assert len(result.pictures) == 1
+        assert orjson.loads(result.skeleton)["x"] == "\\"
+    assert entries(document)[0][1][0] == expected
+
+
+def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
+    """Alone, it would make the whole document unreadable."""
+    document = f'{{"data": [{{"b64_json": "{PICTURE}\\q{PICTURE}"}}, {{"b64_json": "{PICTURE}"}}]}}'.encode()
+    result = lifted(document)
+    bad, good = result.pictures.values()
+    assert (bad.content, bad.fault is None) == (None, False)
+    assert good.content == content_of(PICTURE)
+    orjson.loads(result.skeleton)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_lifted"),
+    [
+        (PICTURE, True),
+        (PHP, True),
+        (f"data:image/png;base64,{PICTURE}", True),
+        (f"data:image/png;base64,?{PICTURE}", True),
+        (f"data:image/svg+xml,{PICTURE}", False),
+        ("a white cat, " * 90, False),
+        ("\\n?" * 400, False),
+        ("https://cdn.test/" + "a" * 900, False),
+        ("a_b-c" * 200, True),
+        ("a b:c" * 200, False),
+        ("\\\\" * 400, False),
+    ],
+)
+def test_link_is_lifted_if_it_is_base64(text, is_lifted):
+    document = f'{{"url": "{text}", "b": {{"url" :\n"{text}"}}}}'.encode()
+    for size in (1, 7, 500, 10_000):
+        result = lifted(*pieces_of(document, size))
+        assert len(result.pictures) == 2 * is_lifted
+        assert is_lifted or result.skeleton == document
+        orjson.loads(result.skeleton)
+
+
+@pytest.mark.parametrize("name", ["revised_prompt", "message", "curl", "b64\\u005fjson"])
+@pytest.mark.parametrize("text", ["a white cat " * 90, PICTURE, PHP])
+def test_text_of_another_name_stays_whatever_it_looks_like(name, text):
+    """Words without a comma are base64, to who looks for nothing else."""
+    document = f'{{"{name}": "{text}", "data": ["b64_json", "{text}", "url", "{text}"]}}'.encode()
+    for size in (1, 7, 500, 10_000):
+        assert lifted(*pieces_of(document, size)) == Lifted(document, {})
+
+
+@pytest.mark.parametrize("name", ["revised_prompt", "message"])
+def test_address_that_holds_base64_is_lifted_under_any_name(name):
+    document = f'{{"{name}": "data:image/png;base64,{PICTURE}"}}'.encode()
+    assert len(lifted(document).pictures) == 1
+
+
+@pytest.mark.parametrize(
+    "document", [b'"' + b"QUJD" * 20 + b"\\ud800" * 200 + b'"', b" " * 50 + b'"' + b"?" * 380 + b'"', b'"' + b"?" * 600]
+)
+def test_document_without_base64_stays_as_it_came(document):
+    """What no parser takes, a string of middle length at the end of a piece, a long one that is cut."""
+    assert lifted(document).skeleton == document
+
+
+@pytest.mark.parametrize("cut", [1, 30, 200, 700, 1000, 1600])
+def test_document_that_is_cut_is_no_json_and_reads_as_it_came(cut):
+    document = f'{{"data": [{{"b64_json": "{PICTURE}"}}]}}'.encode()[:cut]
+    for size in (1, 50, 1000):
+        skeleton = lifted(*pieces_of(document, size)).skeleton
+        assert skeleton[:60] == document[:60]
+        with pytest.raises(orjson.JSONDecodeError):
+            orjson.loads(skeleton)
+
+
+def test_short_document_is_its_own_skeleton():
+    document = f'{{"data": [{{"b64_json": "{PICTURE}"}}]}}'.encode()
+    assert lifted(*pieces_of(document, 9), long_bytes=LONG_BYTES).skeleton == document
+    assert lifted().skeleton == b""
+
+
+def test_text_that_stands_for_a_picture_cannot_be_quoted():
+    """Each answer has its own, and nobody can guess it."""
+    document = f'{{"b64_json": "{PICTURE}"}}'.encode()
+    (one,), (other,) = lifted(document).pictures, lifted(document).pictures
+    assert one != other
+    assert orjson.loads(lifted(document).skeleton)["b64_json"].startswith("base64, left out (")
+
+
+texts = st.sampled_from([text for _, text in ODD] + ["", "a", "\\n", "\\u00e9", "\\\\"])
+strings = texts.map(lambda text: f'"{text}"')
+named = st.tuples(st.sampled_from(["b64_json", "url", "x", "revised_prompt"]), strings | st.sampled_from(["1", "null"]))
+objects = st.lists(named, max_size=4, unique_by=lambda pair: pair[0]).map(
+    lambda pairs: "{" + ", ".join(f'"{name}" : {value}' for name, value in pairs) + "}"
+)
+documents = st.lists(objects, max_size=4).map(lambda inner: f'{{"data": [{", ".join(inner)}]}}'.encode())
+
+
+@settings(steady, max_examples=200)
+@given(documents, st.data())
+def test_document_cut_anywhere_holds_the_same_pictures(document, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(document)), max_size=6)))
+    pieces = [document[start:stop] for start, stop in itertools.pairwise([0, *cuts, len(document)])]
+    whole, result = lifted(document), lifted(*pieces)
+    assert len(whole.pictures) == len(result.pictures)
+    for one, other in zip(whole.pictures.values(), result.pictures.values(), strict=True):
+        assert (one.content, one.fault is None) == (other.content, other.fault is None)
+    bare = [
+        b"".join(each.skeleton.split(name.encode())) for each in (whole, result) for name in [*each.pictures, "|"][:1]
+    ]
+    assert len(whole.skeleton) == len(result.skeleton)
+    assert bare
+    for entry, same in zip(entries(document), entries(result.skeleton, result.pictures), strict=True):
+        assert (entry[1] and entry[1][0]) == (same[1] and same[1][0]) or same[0] is None
+
+
+@settings(steady, max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from(
+            [b'"', b"\\", b"\\u00", b"41", PICTURE.encode(), b'"b64_json":"', b"=", b"\xff", b"data:;base64,"]
+        )
+        | st.binary(max_size=5),
+        max_size=30,
+    ),
+    st.integers(1, 300),
+)
+@example([b'"', PICTURE.encode(), b"\\"], 1)
+@example([b'"b64_json":"', PICTURE.encode(), b"\\u00"], 2)
+def test_anything_is_taken_in_without_raising(parts, size):
+    """And what no parser reads as a whole is read by none without its pictures, damaged strings apart."""
+    document = b"".join(parts)
+    result = lifted(*pieces_of(document, size))
+    if not result.pictures:
+        assert result.skeleton[:100] == document[:100]
+        assert len(result.skeleton) <= len(document)
+
+
+# Bounds
+
+
+def test_large_answer_is_lifted_without_a_copy_of_its_text():
+    """Four pictures of 2 MiB: their bytes are the only large thing in memory."""
+    contents = [os.urandom(2 << 20) for _ in range(4)]
+    data = b",".join(b'{"b64_json":"%b"}' % base64.b64encode(content) for content in contents)
+    pieces = pieces_of(b'{"data":[%b]}' % data, PIECE_BYTES)
+    tracemalloc.start()
+    try:
+        result = lifted(*pieces, long_bytes=LONG_BYTES)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [inline.content for inline in result.pictures.values()] == contents
+    assert peak < RESERVE_BYTES + sum(map(len, contents))
+
+
+def test_text_beside_pictures_is_bounded():
+    """Parsing megabytes holds the loop, whether there is a picture among them or not."""
+    picture = b'{"b64_json":"%b","x":"' % (b"QUJD" * 30_000)
+    result = lifted(picture, *[b"?" * PIECE_BYTES] * 9, b'"}', long_bytes=LONG_BYTES)
+    assert (result.skeleton, result.pictures) == (b"", {})
+    assert result.fault == "more than 1,048,576 bytes of text beside its pictures"
+    assert lifted(*[b"[" * PIECE_BYTES] * 9, long_bytes=LONG_BYTES).fault == result.fault
+    assert lifted(*[b"[" * PIECE_BYTES] * 8, long_bytes=LONG_BYTES).fault is None
+
+
+@pytest.mark.parametrize("flood", [b'"",', b'"\\n",', b'"' + b"\\n" * 20 + b'",', b"[", b'"' + b"a" * 3000 + b'",'])
+def test_flood_of_small_things_is_walked_through_once(flood):
+    document = b"[" + flood * (1_000_000 // len(flood))
+    assert lifted(*pieces_of(document, PIECE_BYTES), long_bytes=LONG_BYTES).skeleton == document

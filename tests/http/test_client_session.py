@@ -1,0 +1,121 @@
+"""What exchanges with the key and without have in common."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, InvalidHeader, LineTooLong
+
+import lemon_async
+from lemon_async._http.client_session import TooLarge, cause_of, open_session, reason_of
+
+
+def broken_head(how):
+    failure = aiohttp.ClientResponseError(None, (), message=str(how))
+    failure.__cause__ = how
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (TimeoutError(), "no answer within 2.5 s"),
+        (aiohttp.ServerTimeoutError("Connection timeout to host http://x"), "no answer within 2.5 s"),
+        (aiohttp.ServerDisconnectedError(), "Server disconnected"),
+        (OSError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
+        (OSError("two\r\nlines\x1b[31m and \u202emore"), "two lines [31m and more"),
+        (OSError("x" * 500), "x" * 200),
+        (OSError(), "OSError"),
+        (OSError("\n"), "OSError"),
+        (TooLarge("the answer is larger than 9 bytes"), "the answer is larger than 9 bytes"),
+        (ValueError("what a server sent"), "ValueError"),
+        (aiohttp.ServerDisconnectedError("half a head"), "Server disconnected"),
+        (aiohttp.ClientConnectionError("odd"), "Connection closed"),
+        (aiohttp.ClientPayloadError("half a body"), "the answer broke off before its end"),
+        (broken_head(BadStatusLine("odd")), "the answer has no HTTP status line"),
+        (broken_head(InvalidHeader("odd")), "the answer has a header that is not HTTP"),
+        (broken_head(LineTooLong("odd")), "the head of the answer has a line that is too long"),
+        (broken_head(BadHttpMessage("odd")), "the head of the answer is not HTTP"),
+        (socket.gaierror(-2, "Name or service not known"), "[Errno -2] Name or service not known"),
+    ],
+    ids=repr,
+)
+def test_reason_is_one_printable_line_without_a_word_of_the_server(failure, reason):
+    assert reason_of(failure, 2.5) == reason
+
+
+async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks_for_plain_bytes():
+    """No cookies, no proxy or netrc credentials, no unpacking; the library says who it is."""
+    async with open_session({"Accept": "image/*"}, idle_s=1.0) as http:
+        assert isinstance(http.cookie_jar, aiohttp.DummyCookieJar)
+        assert (http.trust_env, http.auto_decompress) == (False, False)
+        assert http.headers["User-Agent"] == f"lemon-async/{lemon_async.__version__}"
+        assert (http.headers["Accept-Encoding"], http.headers["Accept"]) == ("identity", "image/*")
+
+
+def test_cause_is_what_the_system_says_without_frames_and_without_what_led_to_it():
+    """Local variables of the frames below, and words of the server, are seen by nobody."""
+
+    def fail():
+        try:
+            raise ValueError("what a server sent")  # noqa: TRY301 - it is the point
+        except ValueError as first:
+            raise ConnectionResetError(104, "Connection reset by peer") from first
+
+    with pytest.raises(OSError, match="reset") as caught:
+        fail()
+    reset = cause_of(caught.value)
+    assert reset is caught.value
+    assert (reset.__traceback__, reset.__cause__, reset.__context__) == (None, None, None)
+    assert reset.args == (104, "Connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    "failure", [aiohttp.ServerDisconnectedError("half a head"), broken_head(BadStatusLine("odd")), ValueError("odd")]
+)
+def test_failure_that_may_quote_the_server_is_the_cause_of_nothing(failure):
+    assert cause_of(failure) is None
+
+
+async def test_answer_shows_neither_its_reason_nor_its_headers(serve):
+    """A traceback with local variables prints it."""
+    server = await serve(b"HTTP/1.1 200 what-a-server-sent\r\nX-Odd: what-a-server-sent\r\nContent-Length: 0\r\n\r\n")
+    async with open_session({}, idle_s=1.0) as http, http.get(server.origin) as response:
+        assert response.reason == response.headers["X-Odd"] == "what-a-server-sent"
+        assert repr(response) == "<_Arrived 200>"
+
+
+async def test_odd_cookie_is_not_even_logged(serve, caplog):
+    server = await serve(b"HTTP/1.1 200 OK\r\nSet-Cookie: what{a}server=sent\r\nContent-Length: 0\r\n\r\n")
+    async with open_session({}, idle_s=1.0) as http, http.get(server.origin):
+        pass
+    assert caplog.records == []
+
+
+def test_refused_connection_is_told_in_plain_words():
+    """Host, port and the system's reason; nothing of how the library connects."""
+    key = aiohttp.client_reqrep.ConnectionKey("api.test", 443, True, True, None, None, None)
+    failure = aiohttp.ClientConnectorError(key, OSError(111, "Connect call failed"))
+    assert reason_of(failure, 2.5) == "cannot connect to api.test:443: [Errno 111] Connect call failed"
+
+
+def test_library_works_without_its_metadata(tmp_path):
+    """Programs that carry a copy of the package, unpacked or in an archive, have no metadata of it."""
+    shutil.copytree(Path(lemon_async.__file__).parent, tmp_path / "lemon_async")
+    code = f"""
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if not hasattr(finder, "find_distributions")] + [
+    type("Finder", (), {{"find_spec": staticmethod(finder.find_spec)}})
+    for finder in sys.meta_path
+    if hasattr(finder, "find_distributions")
+]
+sys.path.insert(0, {str(tmp_path)!r})
+import lemon_async
+print(lemon_async.__version__)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == f"{lemon_async.__version__}\n"

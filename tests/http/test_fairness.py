@@ -1,0 +1,45 @@
+"""Every round of the event loop lets a few pass."""
+
+import asyncio
+
+from lemon_async._http.fairness import Rounds
+
+
+async def passed_in(rounds_of_loop, order):
+    sizes = []
+    for _ in range(rounds_of_loop):
+        before = len(order)
+        await asyncio.sleep(0)
+        sizes.append(len(order) - before)
+    return sizes
+
+
+async def test_no_more_pass_in_a_round_than_may():
+    """In the order in which they came; a round without anybody costs nothing."""
+    rounds, order = Rounds(per_round=2), []
+
+    async def go(number):
+        await rounds.turn()
+        order.append(number)
+
+    going = [asyncio.create_task(go(number)) for number in range(7)]
+    sizes = await passed_in(12, order)
+    assert order == list(range(7))
+    assert [size for size in sizes if size] == [2, 2, 2, 1]
+    await asyncio.gather(*going)
+    await asyncio.wait_for(rounds.turn(), 1)
+
+
+async def test_who_gave_up_takes_nobodys_turn():
+    rounds, order = Rounds(per_round=1), []
+
+    async def go(number):
+        await rounds.turn()
+        order.append(number)
+
+    going = [asyncio.create_task(go(number)) for number in range(4)]
+    await asyncio.sleep(0)
+    for gone in going[1:3]:
+        gone.cancel()
+    await asyncio.gather(*going, return_exceptions=True)
+    assert order == [0, 3]

@@ -1,0 +1,146 @@
+"""The queue before the rate limit: who waits, whose turn it is, and what those who give up leave behind."""
+
+import asyncio
+
+import attrs
+import pytest
+
+from lemon_async._http.attempt import NoAnswer
+from lemon_async._http.rate_limiter import Gate
+from lemon_async._pace.budget import Budget
+from lemon_async._pace.priority import Priority
+
+PATIENT = 60.0
+
+
+@attrs.define
+class Allowance:
+    """A budget of so many requests, to be topped up; it says that more come in five milliseconds."""
+
+    left: int = 0
+    taken: int = 0
+    requests_per_minute: int | None = None
+
+    def room(self, _now):
+        return self.left
+
+    def take(self, _now):
+        self.left -= 1
+        self.taken += 1
+
+    def next_at(self, now):
+        return now if self.left else now + 0.005
+
+
+async def settle():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_request_with_room_starts_at_once():
+    budget = Allowance(left=2)
+    gate = Gate(budget)
+    assert gate.room() == 2
+    await gate.turn(Priority.REST, PATIENT)
+    assert (budget.left, budget.taken) == (1, 1)
+
+
+async def test_those_who_wait_are_let_through_by_urgency_and_then_by_arrival():
+    budget, gone = Allowance(), []
+    gate = Gate(budget)
+
+    async def pass_through(kind, name):
+        await gate.turn(kind, PATIENT)
+        gone.append(name)
+
+    arrivals = [("REST", "r1"), ("POLL", "p1"), ("SUBMIT", "s1"), ("POLL", "p2"), ("SUBMIT", "s2")]
+    waiting = [asyncio.create_task(pass_through(Priority[kind], name)) for kind, name in arrivals]
+    await settle()
+    assert gone == []
+    budget.left = 5
+    await asyncio.gather(*waiting)
+    assert gone == ["s1", "s2", "p1", "p2", "r1"]
+
+
+async def test_whoever_comes_while_others_wait_does_not_jump_the_queue():
+    budget = Allowance()
+    gate = Gate(budget)
+    first = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
+    await settle()
+    budget.left = 1
+    assert gate.room() == 0
+    second = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
+    await first
+    assert not second.done()
+    budget.left = 1
+    await second
+
+
+async def test_polls_are_let_through_although_submits_never_end():
+    """A class that waits is passed by a bounded number of times."""
+    budget = Allowance()
+    gate = Gate(budget)
+    submits = [asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT)) for _ in range(100)]
+    poll = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
+    await settle()
+    budget.left = 40
+    await poll
+    assert sum(submit.done() for submit in submits) < 40
+    budget.left = 100
+    await asyncio.gather(*submits)
+
+
+async def test_cancelled_wait_gives_its_place_up_and_spends_nothing():
+    budget = Allowance()
+    gate = Gate(budget)
+    quitter = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
+    stayer = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
+    await settle()
+    quitter.cancel()
+    await settle()
+    budget.left = 1
+    await stayer
+    assert budget.taken == 1
+    assert quitter.cancelled()
+
+
+async def test_impatient_request_is_not_sent():
+    budget = Allowance()
+    gate = Gate(budget)
+    with pytest.raises(NoAnswer, match="no turn within") as caught:
+        await gate.turn(Priority.SUBMIT, 0.02)
+    assert not caught.value.was_sent
+    assert budget.taken == 0
+
+
+async def test_pause_that_is_longer_than_the_patience_is_told_at_once():
+    loop = asyncio.get_running_loop()
+    budget = Budget()
+    budget.limited(loop.time(), 30.0)
+    with pytest.raises(NoAnswer, match=r"requests are paused by the rate limit for (29|30) s more") as caught:
+        await Gate(budget).turn(Priority.SUBMIT, 5.0)
+    assert not caught.value.was_sent
+
+
+async def test_closing_tells_everybody_who_waits_or_comes_later():
+    gate = Gate(Allowance())
+    waiting = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
+    ticket = gate.ticket(Priority.POLL)
+    await settle()
+    gate.close()
+    for late in (waiting, gate.turn(Priority.REST, PATIENT)):
+        with pytest.raises(NoAnswer, match="the session is closed") as caught:
+            await late
+        assert not caught.value.was_sent
+    assert ticket.result() is False
+    assert gate.ticket(Priority.POLL).result() is False
+
+
+async def test_limited_budget_spaces_the_requests_out():
+    """The real one: a burst, and then one each interval."""
+    gate = Gate(Budget(requests_per_minute=6000))
+    loop = asyncio.get_running_loop()
+    burst = gate.room()
+    started = loop.time()
+    await asyncio.gather(*(gate.turn(Priority.POLL, PATIENT) for _ in range(burst + 3)))
+    assert loop.time() - started >= 2 * 60 / 6000

@@ -1,0 +1,411 @@
+"""A file appears whole or not at all."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from lemon_async._images import atomic_file as publishing
+from lemon_async._images.atomic_file import Draft, publish
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_content_is_written(tmp_path):
+    publish(tmp_path / "cat.png", b"meow")
+    assert files(tmp_path) == {"cat.png": b"meow"}
+
+
+def test_old_file_is_replaced_as_a_whole(tmp_path):
+    """Who has the old file open keeps reading the old bytes."""
+    target = tmp_path / "cat.png"
+    target.write_bytes(b"old and long")
+    with target.open("rb") as reader:
+        publish(target, b"new")
+        assert reader.read() == b"old and long"
+    assert files(tmp_path) == {"cat.png": b"new"}
+
+
+def test_old_file_stays_when_it_must_not_be_replaced(tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"old")
+    with pytest.raises(FileExistsError, match=r"exists already: .*cat\.png"):
+        publish(tmp_path / "cat.png", b"new", replace=False)
+    publish(tmp_path / "dog.png", b"new", replace=False)
+    assert files(tmp_path) == {"cat.png": b"old", "dog.png": b"new"}
+
+
+@pytest.mark.parametrize("content", ["text instead of bytes", None])
+def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, content):
+    """What stood there stands there still, and no half of a file lies beside it."""
+    target = tmp_path / "cat.png"
+    target.write_bytes(b"old")
+    with pytest.raises(TypeError):
+        publish(target, content)
+    assert files(tmp_path) == {"cat.png": b"old"}
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from lemon_async._images.atomic_file import publish
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    publish(Path(sys.argv[1]), bytes(2_000_000))
+except OSError as failure:
+    print(failure.errno, failure.filename)
+"""
+
+
+def test_full_disk_leaves_the_old_file_and_no_other(tmp_path):
+    """Here the room ends in the middle of a write."""
+    target = tmp_path / "cat.png"
+    target.write_bytes(b"old")
+    run = subprocess.run([sys.executable, "-c", FULL, target], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("27 ")  # EFBIG, which is how a quota ends
+    assert files(tmp_path) == {"cat.png": b"old"}
+
+
+def test_missing_folder_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere/cat\.png"):
+        publish(tmp_path / "nowhere" / "cat.png", b"meow")
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
+    """A link that somebody planted leads the bytes nowhere, and one of the user's stays."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    link = tmp_path / "cat.png"
+    for target in (victim, tmp_path / "nothing"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        with pytest.raises(OSError, match="is a symbolic link, which is neither" if replace else "exists already"):
+            publish(link, b"meow", replace=replace)
+        assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.png", "victim"]
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
+def test_mode_is_what_the_umask_makes_of_it(tmp_path, umask, mode):
+    """Not the 0600 of temporary files, and not the mode of what was there before."""
+    target = tmp_path / "cat.png"
+    target.touch(mode=0o400)
+    before = os.umask(umask)
+    try:
+        publish(target, b"meow")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "猫" * 85, "\U0001f408" * 63], ids=["ascii", "three bytes", "four bytes"])
+def test_name_as_long_as_a_file_system_takes_is_written(tmp_path, name):
+    """The name of the file on its way is never longer than the final one may be."""
+    publish(tmp_path / name, b"meow")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_name_that_is_too_long_leaves_nothing(tmp_path, replace):
+    with pytest.raises(OSError, match="File name too long"):
+        publish(tmp_path / ("a" * 256), b"meow", replace=replace)
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+@pytest.mark.parametrize("replace", [True, False])
+def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
+    """A device, a pipe or a folder under the name stays what it is."""
+    target = tmp_path / "cat.png"
+    make(target)
+    before = target.lstat().st_mode
+    with pytest.raises(OSError, match=r"is a folder|something else than a file|exists already"):
+        publish(target, b"picture", replace=replace)
+    assert target.lstat().st_mode == before
+    assert list(tmp_path.iterdir()) == [target]
+
+
+# Drafts
+
+
+@pytest.fixture
+def draft(tmp_path):
+    draft = Draft(tmp_path)
+    yield draft
+    draft.discard()
+
+
+def test_draft_is_hidden_and_goes_when_it_is_discarded(draft, tmp_path):
+    draft.write(b"half a picture")
+    assert [path.name.startswith(".") for path in tmp_path.iterdir()] == [True]
+    draft.discard()
+    draft.discard()
+    assert files(tmp_path) == {}
+
+
+def test_draft_in_no_folder_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Draft(tmp_path / "nowhere").write(b"")
+
+
+def test_draft_is_written_in_any_number_of_steps(draft, tmp_path):
+    draft.write(b"0123")
+    draft.write(memoryview(b"4567"))
+    assert draft.size_bytes == 8
+    draft.publish([tmp_path / "cat.png"], replace=False)
+    assert files(tmp_path) == {"cat.png": b"01234567"}
+
+
+def test_draft_takes_any_number_of_pieces(draft, tmp_path):
+    """More than the system takes at once, and more than it takes in one write."""
+    pieces = [bytes([number % 251]) * (number % 5) for number in range(3000)]
+    draft.write(*pieces)
+    assert draft.size_bytes == sum(map(len, pieces))
+    draft.publish([tmp_path / "cat.png"], replace=True)
+    assert files(tmp_path) == {"cat.png": b"".join(pieces)}
+
+
+def test_draft_goes_on_after_half_a_write(draft, tmp_path, monkeypatch):
+    """As disks that are nearly full, and systems without `writev`, make it."""
+    monkeypatch.setattr(publishing, "_write", lambda number, pieces: os.write(number, pieces[0][:3]))
+    draft.write(b"0123456", b"", b"789")
+    draft.publish([tmp_path / "cat.png"], replace=True)
+    assert files(tmp_path) == {"cat.png": b"0123456789"}
+
+
+def test_draft_makes_its_folder_only_when_asked_and_only_when_needed(tmp_path):
+    draft = Draft(tmp_path / "a" / "b", makes_folder=True)
+    assert list(tmp_path.iterdir()) == []
+    draft.write(b"new")
+    draft.publish([tmp_path / "a" / "b" / "cat.png"], replace=True)
+    assert (tmp_path / "a" / "b" / "cat.png").read_bytes() == b"new"
+
+
+def test_draft_that_was_abandoned_tells_whether_there_is_a_file(draft, tmp_path):
+    """Who is cancelled before the first write waits for no thread."""
+    assert draft.abandon() is False
+    with pytest.raises(OSError, match="was discarded"):
+        draft.write(b"late")
+    other = Draft(tmp_path)
+    other.write(b"new")
+    assert other.abandon() is True
+    other.discard()
+    assert files(tmp_path) == {}
+
+
+def test_draft_that_was_discarded_takes_nothing_more(draft, tmp_path):
+    """A write that comes late makes no file."""
+    draft.discard()
+    with pytest.raises(OSError, match="was discarded"):
+        draft.write(b"late")
+    assert files(tmp_path) == {}
+
+
+def test_draft_can_begin_anew(draft, tmp_path):
+    draft.write(b"long and wrong")
+    draft.restart()
+    assert draft.size_bytes == 0
+    draft.write(b"right")
+    assert draft.publish([tmp_path / "cat.png"], replace=True) == tmp_path / "cat.png"
+    assert files(tmp_path) == {"cat.png": b"right"}
+
+
+def test_draft_takes_the_first_name_that_is_free(draft, tmp_path):
+    """Whatever has a name keeps it: a file, a folder, a link that leads nowhere."""
+    names = [tmp_path / name for name in ("file", "folder", "link", "free", "also free")]
+    names[0].write_bytes(b"old")
+    names[1].mkdir()
+    names[2].symlink_to("nowhere")
+    draft.write(b"new")
+    assert draft.publish(iter(names), replace=False) == tmp_path / "free"
+    draft.discard()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "free", "link"]
+    assert (names[0].read_bytes(), names[3].read_bytes()) == (b"old", b"new")
+
+
+def test_draft_that_finds_no_name_can_be_given_another(draft, tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"old")
+    draft.write(b"new")
+    with pytest.raises(FileExistsError):
+        draft.publish([tmp_path / "cat.png"], replace=False)
+    draft.publish([tmp_path / "cat-2.png"], replace=False)
+    assert files(tmp_path) == {"cat.png": b"old", "cat-2.png": b"new"}
+
+
+def test_folder_without_hard_links_is_no_obstacle(draft, tmp_path, monkeypatch):
+    """Memory cards and some network drives have none; nothing is clobbered there either."""
+
+    def refuse(*_args, **_options):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "cat.png").write_bytes(b"old")
+    draft.write(b"new")
+    draft.publish([tmp_path / "cat.png", tmp_path / "cat-2.png"], replace=False)
+    assert files(tmp_path) == {"cat.png": b"old", "cat-2.png": b"new"}
+
+
+def test_name_that_was_taken_without_hard_links_is_given_back_on_failure(draft, tmp_path, monkeypatch):
+    """No empty file is left under the name of a picture."""
+
+    def refuse(*_args, **_options):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    draft.write(b"new")
+    draft._path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"cat\.png"):
+        draft.publish([tmp_path / "cat.png"], replace=False)
+    assert files(tmp_path) == {}
+
+
+class Hanging:
+    """A step of the disk that hangs until it is let go on."""
+
+    def __init__(self, step):
+        self.step = step
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def __call__(self, *args):
+        self.begun.set()
+        assert self.gate.wait(5)
+        return self.step(*args)
+
+
+@pytest.fixture
+def hang():
+    """Begin work in a thread that hangs in a step of it; return what lets it end, and tells how it failed."""
+    steps = []
+
+    def start(step, work, *args, **options):
+        failures = []
+
+        def go():
+            try:
+                work(*args, **options)
+            except OSError as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=go, daemon=True)
+
+        def end():
+            step.gate.set()
+            thread.join(5)
+            assert not thread.is_alive()
+            return failures
+
+        steps.append(step)
+        thread.start()
+        assert step.begun.wait(5)
+        return end
+
+    yield start
+    for step in steps:
+        step.gate.set()
+
+
+def discard_in_time(draft):
+    discarding = threading.Thread(target=draft.discard, daemon=True)
+    discarding.start()
+    discarding.join(2)
+    return not discarding.is_alive()
+
+
+@pytest.mark.parametrize("work", ["write", "publish"])
+def test_draft_is_discarded_at_once_while_the_disk_hangs(draft, tmp_path, monkeypatch, hang, work):
+    """Whoever hangs there closes the file as it comes back, and gives it no name."""
+    draft.write(b"half")
+    place, name = {"write": (publishing, "_write"), "publish": (os, "fsync")}[work]
+    step = Hanging(getattr(place, name))
+    monkeypatch.setattr(place, name, step)
+    jobs = {"write": (draft.write, b"late"), "publish": (draft.publish, [tmp_path / "cat.png"])}
+    end = hang(step, *jobs[work], **({"replace": True} if work == "publish" else {}))
+    assert discard_in_time(draft)
+    assert files(tmp_path) == {}
+    end()
+    assert draft._file.closed
+    assert files(tmp_path) == {}
+
+
+def test_file_that_is_made_after_it_was_discarded_goes(draft, tmp_path, monkeypatch, hang):
+    """The folder hung, not the write."""
+    step = Hanging(os.open)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", step)
+        end = hang(step, draft.write, b"late")
+        assert discard_in_time(draft)
+        end()
+    assert draft._file.closed
+    assert files(tmp_path) == {}
+
+
+def test_draft_that_was_abandoned_while_it_was_written_gets_no_name(draft, tmp_path, monkeypatch, hang):
+    """What is called off does not appear later."""
+    draft.write(b"whole")
+    step = Hanging(os.fsync)
+    monkeypatch.setattr(os, "fsync", step)
+    end = hang(step, draft.publish, [tmp_path / "cat.png"], replace=False)
+    assert draft.abandon() is True
+    assert [str(failure).split("] ")[1][:13] for failure in end()] == ["was discarded"]
+    assert files(tmp_path) == {}
+
+
+# Killed
+
+KILLS = 200
+KILLED = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+from lemon_async._images.atomic_file import publish
+
+folder, kills = Path(sys.argv[1]), int(sys.argv[2])
+target, chance, sizes = folder / "cat.png", random.Random(5), (700_000, 300_000)
+seen = {"none": 0, "old": 0, "new": 0, "part": 0, "left": 0}
+
+def state():
+    try:
+        content = target.read_bytes()
+    except FileNotFoundError:
+        return "none"
+    if content == b"old" * 1000:
+        return "old"
+    whole = any(content == bytes([size // 100_000]) * size for size in sizes)
+    return "new" if whole else "part"
+
+for kill in range(kills):
+    target.unlink(missing_ok=True)
+    if kill % 2:
+        target.write_bytes(b"old" * 1000)
+    child = os.fork()
+    if child == 0:
+        while True:
+            for size in sizes:
+                publish(target, bytes([size // 100_000]) * size)
+    time.sleep(chance.random() * 0.008)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    seen[state()] += 1
+    for left in folder.glob(".*"):
+        seen["left"] += 1
+        left.unlink()
+print(json.dumps(seen))
+"""
+
+
+def test_killed_at_any_moment_the_file_is_old_new_or_not_there(tmp_path):
+    """Two hundred processes that write it over and over are killed in the middle of that."""
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path, str(KILLS)], capture_output=True, text=True, check=True
+    )
+    seen = json.loads(run.stdout)
+    assert seen["part"] == 0
+    assert seen["none"] + seen["old"] + seen["new"] == KILLS
+    assert seen["left"] > KILLS / 20  # at least so many were hit while they wrote
+    assert seen["new"]

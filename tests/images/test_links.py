@@ -1,0 +1,141 @@
+"""Links are followed as far as they may lead: publicly, three redirects, and no address of ours behind a name."""
+
+import asyncio
+
+import pytest
+
+from lemon_async import DownloadError, LemonSession, PollPolicy
+from lemon_async._images.downloads import Downloads
+from lemon_async.emulator import Redirect
+
+
+def tries(emulator):
+    return sum(request.route == "cdn" for request in emulator.requests)
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("", "it is not a plain https address"),
+        ("cat.png", "it is not a plain https address"),
+        ("file:///etc/passwd", "it is not a plain https address"),
+        ("https://user:pass@cdn.test/1.png", "it is not a plain https address"),
+        ("https://cdn.test/1.png\r\nX: 1", "it is not a plain https address"),
+        ("http://cdn.test/1.png", "it does not use https"),
+        ("ftp://cdn.test/1.png", "it does not use https"),
+        ("ftp://127.0.0.1/1.png", "it is not a web address"),
+        ("https://10.0.0.1/1.png", "it points into a private network"),
+        ("https://169.254.169.254/latest", "it points into a private network"),
+    ],
+)
+async def test_link_that_must_not_be_followed_is_refused_before_a_connection(downloads, url, fault):
+    with pytest.raises(DownloadError, match=f"not followed, because {fault}") as caught:
+        await downloads.fetch(url)
+    assert "pass" not in caught.value.url.replace("passwd", "")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::1]"])
+async def test_links_to_this_machine_are_refused_when_the_api_is_elsewhere(open_downloads, serve, http_ok, png, host):
+    """A result link of the real service never leads into the user's own machine."""
+    server = await serve(http_ok(png, "image/png"))
+    with pytest.raises(DownloadError, match=r"not followed, because it (does not use https|points into a private)"):
+        await open_downloads(allow_loopback=False).fetch(f"http://{host}:{server.port}/1.png")
+    with pytest.raises(DownloadError, match="not followed, because it points into a private network"):
+        await open_downloads(allow_loopback=False).fetch(f"https://{host}:{server.port}/1.png")
+    assert server.heads == []
+
+
+# Redirects
+
+
+async def test_redirects_are_followed_and_carry_nothing(downloads, serve, http_ok, png):
+    """To another host, with an absolute address, or on the same one with a relative address."""
+    there = await serve(http_ok(b"", status="302 Found", Location="/b.png"), http_ok(png, "image/png"))
+    here = await serve(http_ok(b"", status="307 Temporary Redirect", Location=f"{there.origin}/a.png"))
+    assert await downloads.fetch(f"{here.origin}/1.png?token=secret") == png
+    assert [head.split(" HTTP")[0] for head in there.heads] == ["GET /a.png", "GET /b.png"]
+    assert not any(word in "".join(there.heads) for word in ("secret", "Referer", "Authorization"))
+
+
+async def test_three_redirects_are_enough(downloads, serve, http_ok, png):
+    hop = http_ok(b"", status="302 Found", Location="/next")
+    assert await downloads.fetch((await serve(hop, hop, hop, http_ok(png, "image/png"))).origin) == png
+    with pytest.raises(DownloadError, match="more than 3 redirects"):
+        await downloads.fetch((await serve(hop)).origin)
+
+
+async def test_redirect_to_nowhere_ends(downloads, serve, http_ok):
+    """Without a `Location` there is nothing to follow but the address itself."""
+    server = await serve(http_ok(b"", status="302 Found"))
+    with pytest.raises(DownloadError, match="more than 3 redirects"):
+        await downloads.fetch(server.origin)
+    assert len(server.heads) == 4
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://cdn.test/1.png",
+        "https://10.0.0.1/1.png",
+        "https://[::ffff:10.0.0.1]/1.png",
+        "https://2130706433/1.png",
+        "https://metadata.internal/1.png",
+        "file:///etc/passwd",
+        "//user@cdn.test/1.png",
+    ],
+)
+async def test_redirect_to_where_no_link_may_lead_is_refused(downloads, link, emulator, location):
+    emulator.fault("cdn", Redirect(location))
+    with pytest.raises(DownloadError, match="not followed, because it"):
+        await downloads.fetch(link)
+    assert tries(emulator) == 1
+
+
+async def test_session_of_the_real_service_follows_no_link_to_this_machine(serve, http_ok, png):
+    """Whether loopback is allowed follows from where the API is."""
+    server = await serve(http_ok(png, "image/png"))
+    async with LemonSession("sk-x", base_url="https://api.test", polling=PollPolicy()) as session:
+        with pytest.raises(DownloadError, match="not followed"):
+            await session._engine.tasks._downloads.fetch(f"{server.origin}/1.png")
+    assert server.heads == []
+
+
+async def test_redirect_that_no_parser_reads_is_refused(downloads, emulator, link):
+    """Whatever a `Location` holds, the caller meets a `DownloadError`."""
+    emulator.fault("cdn", Redirect("https://x@2H&\u00ff:\u00fe][9.@", 302))
+    with pytest.raises(DownloadError):
+        await downloads.fetch(link)
+
+
+# Names
+
+
+async def test_silent_connection_is_bounded_by_connect_s(open_downloads, greet):
+    """Name look-up, TCP and TLS have a time of their own."""
+    port = await greet(b"")
+    with pytest.raises(DownloadError, match=r"no answer within 0\.01 s"):
+        await open_downloads(connect_s=0.01).fetch(f"https://127.0.0.1:{port}/1.png")
+
+
+class LoopOfSlowNames(asyncio.SelectorEventLoop):
+    """A loop whose name look-ups never come back."""
+
+    async def getaddrinfo(self, *_args, **_options):
+        await asyncio.Event().wait()
+
+
+def test_name_look_up_is_bounded_by_connect_s():
+    """A resolver that hangs is a failure to connect, told as such, and another attempt follows."""
+
+    async def fetch():
+        downloads = Downloads(total_s=5, connect_s=0.01, limit=1, allow_loopback=False)
+        try:
+            await downloads.fetch("https://cdn.test/1.png")
+        finally:
+            await downloads.aclose()
+
+    with (
+        asyncio.Runner(loop_factory=LoopOfSlowNames) as runner,
+        pytest.raises(DownloadError, match=r"^could not fetch https://cdn.test/1.png: no answer within 0\.01 s$"),
+    ):
+        runner.run(fetch())

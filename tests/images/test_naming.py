@@ -1,0 +1,263 @@
+"""Names of files: the user's are checked, those made of strangers' words are harmless."""
+
+import ntpath
+import posixpath
+import re
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lemon_async import ContractError
+from lemon_async._images.naming import (
+    Template,
+    alternatives,
+    checked_folder,
+    checked_target,
+    has_suffix,
+    slug_of,
+    suffix_of,
+)
+
+BIDI = "\u202e"
+
+
+@pytest.mark.parametrize(
+    ("text", "slug"),
+    [
+        ("A white cat, on a windowsill!", "a-white-cat-on-a-windowsill"),
+        ("", "image"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("***", "image"),
+        ("Zażółć gęślą JAŹŃ", "zażółć-gęślą-jaźń"),
+        ("一只白猫", "一只白猫"),
+        (f"cat{BIDI}gnp.exe", "cat-gnp-exe"),
+        ("cat\0.png", "cat-png"),
+        ("con", "image-con"),
+        ("LPT¹", "image-lpt¹"),
+        ("x" * 10**6, "x" * 48),
+        ("猫" * 500, "猫" * 40),
+        ("_-a-_", "a"),
+    ],
+    ids=range(13),
+)
+def test_slug_is_part_of_a_name_on_any_system(text, slug):
+    assert slug_of(text) == slug
+
+
+@given(st.text())
+def test_slug_is_a_name_by_itself(text):
+    """Whatever a prompt holds, the slug passes the check of names."""
+    slug = slug_of(text)
+    assert checked_target(slug).name == slug
+    assert len(slug.encode()) <= 126
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp"), ("avif", ".avif")])
+def test_suffix_is_the_usual_one(kind, suffix):
+    assert suffix_of(kind) == suffix
+
+
+BAD_NAMES = {
+    "": "must name a file",
+    ".": "must name a file",
+    "..": "must name a file",
+    "a/..": "must name a file",
+    "/": "must name a file",
+    "cat\0.png": "must not hold a NUL character",
+    "cat\n.png": "must not hold control characters",
+    f"cat{BIDI}gnp.exe": "nor any that change the direction of text",
+    "CON": "is the name of a device on Windows",
+    "nul.png": "is the name of a device on Windows",
+    "com7 .tar.gz": "is the name of a device on Windows",
+    "x" * 300: "is longer than 255 bytes",
+    "猫" * 86: "is longer than 255 bytes",
+    "\udcff": "must not hold control characters",
+    "\ud800/a.png": "must not hold half a character",
+}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name[:12]))
+def test_name_that_no_file_should_have_is_refused(name):
+    with pytest.raises(ContractError, match="path: of picture 3 ") as caught:
+        checked_target(name, "of picture 3 ")
+    assert BAD_NAMES[name] in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+class Odd:
+    """A path that raises when it is asked what it is."""
+
+    def __fspath__(self):
+        raise RuntimeError("odd")
+
+
+@pytest.mark.parametrize("path", [None, 5, b"cat.png", Odd()], ids=["none", "number", "bytes", "odd"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(ContractError, match="path: must be a path, not "):
+        checked_target(path)
+
+
+@pytest.mark.parametrize("name", ["cat.png", "console.png", "a cat.png", "x" * 255, ".hidden", "кот.png"])
+def test_name_of_the_users_own_is_kept(name):
+    assert checked_target(f"folder/{name}").name == name
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("a\0b", "must not hold a NUL"),
+        (None, "must be a path, not None"),
+        (Odd(), "must be a path"),
+        ("\ud800", "must not"),
+    ],
+)
+def test_folder_that_cannot_be_is_refused(folder, reason):
+    with pytest.raises(ContractError, match=f"folder: {reason}"):
+        checked_folder(folder)
+
+
+def test_alternatives_count_up(tmp_path):
+    names = alternatives(tmp_path / "cat.png")
+    assert [next(names).name for _ in range(3)] == ["cat.png", "cat-2.png", "cat-3.png"]
+    assert next(alternatives(tmp_path / "cat.png", 3)).name == "cat-3.png"
+
+
+def test_alternatives_that_are_many_are_made_by_chance(tmp_path):
+    """A folder with thousands of the same name is not asked about each of them."""
+    names = [path.name for path in alternatives(tmp_path / "cat.png")]
+    assert len(set(names)) == len(names) == 100
+    assert re.fullmatch(r"cat-[0-9a-f]{8}\.png", names[-1])
+
+
+@pytest.mark.parametrize(("name", "has"), [("a.png", True), ("a", False), ("gpt-image-1.5", False), (".hidden", False)])
+def test_suffix_begins_with_a_letter(name, has):
+    assert has_suffix(Path(name)) == has
+
+
+VALUES = {"index": 7, "slug": "a-cat", "model": "flux-pro", "task_id": "t1", "created": 5, "format": "png", "width": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{index}-{slug}", "7-a-cat"),
+        ("{index:03}", "007"),
+        ("{model}_{width}x{height}", "flux-pro_2x0"),
+        ("cat", "cat"),
+        ("{{{task_id}}}", "{t1}"),
+        ("{created}-{format}", "5-png"),
+        ("{index}.png", "7"),
+        ("{index}.JPG", "7"),
+        ("{slug}.{format}", "a-cat"),
+        ("v1.5-{index}", "v1.5-7"),
+        ("{slug:.3}", "a-c"),
+        ("{index:_>4}", "___7"),
+        ("{model}/{slug}/{index:03}.png", "flux-pro/a-cat/007"),
+        ("{slug}/.png", "a-cat/.png"),
+        ("~/{index}", "~/7"),
+    ],
+)
+def test_template_is_filled(text, name):
+    assert Template(text).fill(**VALUES) == name
+
+
+def test_values_of_strangers_are_only_words():
+    """A server that names a task or a model writes nowhere else."""
+    hostile = {"task_id": "../../evil\0", "model": "a/b\\c", "slug": None, "index": "x", "width": 1.5}
+    assert Template("{task_id}-{model}-{slug}-{index}-{width}").fill(**hostile) == "evil-a-b-c-none-0-0"
+    assert Template("{created}").fill(created=10**5000) == "0"
+
+
+FIELDS = ("index", "slug", "model", "task_id", "created", "format", "width", "height", "0", "", "slug.__class__")
+SPECS = (
+    "",
+    ":03",
+    ":/>9",
+    ":\\>9",
+    ":c",
+    ":.>3",
+    ":.2",
+    ":\0<5",
+    ":.0",
+    ":{height}",
+    ":n",
+    ":>99",
+    ":999999999",
+    "!r",
+    "!a",
+)
+literals = st.text(alphabet="/\\~.: c\0{}aé", max_size=4)
+fields = st.builds("{{{}{}}}".format, st.sampled_from(FIELDS), st.sampled_from(SPECS) | literals.map(":{}".format))
+texts = st.sampled_from(["", "..", "../..", "con", "C:", "/etc", "a\0b"]) | st.text(max_size=8)
+numbers = st.sampled_from([47, 92, 0, 46, -1, True, 10**5000]) | st.integers()
+values = st.fixed_dictionaries(
+    {name: numbers if name in {"index", "created", "width", "height"} else texts for name in FIELDS[:8]}
+)
+
+
+@given(st.lists(literals | fields, min_size=1, max_size=5).map("".join), values)
+@example("{slug:/>9}", VALUES)
+@example("{width:c}", {**VALUES, "width": 47})
+@example("{width:c}{height:c}/{index}", {**VALUES, "width": 46, "height": 46})
+@example("{slug:.0}/{index}", VALUES)
+@example("{format:.2}:{slug}", {**VALUES, "format": "c"})
+@example("::", VALUES)
+def test_filled_template_is_inside_its_folder_with_the_parts_that_it_shows(template, filled):
+    """Only the separators in the text of a template make folders; no field makes one, leaves one or names the root."""
+    try:
+        name = Template(template).fill(**filled) + ".png"
+    except ContractError:
+        return
+    shown = sum(literal.count("/") for literal, *_ in string.Formatter().parse(template))
+    for system, folder in ((posixpath, "/out"), (ntpath, "C:\\out")):
+        target = system.normpath(system.join(folder, name))
+        assert target.startswith(folder + system.sep)
+        assert target.count(system.sep) == folder.count(system.sep) + shown + 1
+    assert not set(name) & {"\0", "\\", "\n"}
+
+
+def test_template_that_becomes_a_device_or_too_long_becomes_a_slug():
+    assert Template("{model}").fill(model="con") == "none-con"
+    assert len(Template("{slug}" * 4).fill(slug="猫" * 100).encode()) <= 126
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{indx}", r"has no field 'indx'; there are \{index\}, "),
+        ("{index.__class__}", "has no field 'index.__class__'"),
+        ("{index[0]}", r"has no field 'index\[0\]'"),
+        ("{}", "has no field ''"),
+        ("{0}", "has no field '0'"),
+        ("{index", "is no template: "),
+        ("{slug:d}", "is no template: "),
+        ("{index:q}", "has a format that names do not take, 'q'"),
+        ("{index:{created}}", r"has a format that names do not take, '\{created\}'"),
+        ("{index:0999999999}", "has a format that names do not take, '0999999999'"),
+        ("{slug:/>9}", "has a format that names do not take, '/>9'"),
+        ("{width:c}", "has a format that names do not take, 'c'"),
+        ("{slug:.0}", "has a format that names do not take, '.0'"),
+        ("{slug!r}", "has a conversion, '!r'"),
+        ("{slug!a:>5}", "has a conversion, '!a'"),
+        ("a\\{index}", "must separate folders by '/'"),
+        ("/tmp/{index}", "must be relative to its folder"),
+        ("a//{index}", "must name a file"),
+        ("a/../{index}", "must name a file"),
+        ("a/.. /{index}", "must name a file"),
+        ("{index}/", "must name a file"),
+        ("C:/{index}", "must not name a drive"),
+        ("", "must name a file"),
+        ("..", "must name a file"),
+        ("con", "is the name of a device"),
+        ("\n{index}", "must not hold control characters"),
+        ("x" * 256, "is longer than 255 bytes"),
+        (5, "must be text, not 5"),
+    ],
+    ids=range(28),
+)
+def test_template_that_cannot_be_is_refused(text, reason):
+    with pytest.raises(ContractError, match=f"name: {reason}"):
+        Template(text)

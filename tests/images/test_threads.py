@@ -1,0 +1,173 @@
+"""Work in a thread is finished before anybody hears of its cancellation."""
+
+import asyncio
+import errno
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+
+import anyio
+import pytest
+
+from lemon_async._images.threads import finish_in_thread, finish_in_time, leave_in_thread
+
+
+async def test_result_and_error_come_through():
+    assert await finish_in_thread(lambda a, *, b: a + b, 1, b=2) == 3
+    with pytest.raises(ZeroDivisionError):
+        await finish_in_thread(lambda: 1 / 0)
+
+
+async def test_cancelled_scope_of_anyio_waits_too():
+    """It cancels every await again and again."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait(5)
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(finish_in_thread, work)
+            await asyncio.to_thread(begun.wait, 5)
+            scope.cancel()
+            asyncio.get_running_loop().call_later(0.02, go_on.set)
+    assert go_on.is_set()
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_cancelling_waits_for_the_end_and_goes_on(ends_well):
+    """What the thread opens is open, or closed, when the caller goes on; its failure is no second error."""
+    begun, go_on, ended = threading.Event(), threading.Event(), []
+
+    def work():
+        begun.set()
+        go_on.wait(5)
+        ended.append(True)
+        if not ends_well:
+            raise OSError("disk full")
+
+    working = asyncio.create_task(finish_in_thread(work))
+    await asyncio.to_thread(begun.wait, 5)
+    working.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not working.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert ended == [True]
+
+
+async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
+    """It never begins, however long the pool is busy with the work of others."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    begun, go_on, ran = threading.Event(), threading.Event(), []
+
+    def block():
+        begun.set()
+        go_on.wait(5)
+
+    blocking = asyncio.create_task(asyncio.to_thread(block))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    queued = asyncio.create_task(finish_in_thread(ran.append, 1))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    queued.cancel()
+    await asyncio.wait([queued], timeout=2)
+    assert queued.cancelled()
+    go_on.set()
+    await blocking
+    await asyncio.to_thread(lambda: None)
+    assert ran == []
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monkeypatch, ends_well):
+    """A failure that comes later is not reported."""
+    monkeypatch.setattr("lemon_async._images.threads._LONGEST_WAIT_S", 0.01)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait(5)
+        if not ends_well:
+            raise OSError("disk full")
+
+    working = asyncio.create_task(finish_in_thread(work))
+    await asyncio.to_thread(begun.wait, 5)
+    working.cancel()
+    await asyncio.wait([working], timeout=2)
+    assert working.cancelled()
+    go_on.set()
+    await asyncio.to_thread(lambda: None)
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_work_that_takes_too_long_is_left(ends_well):
+    """A failure that comes later is not reported."""
+    go_on, ended = threading.Event(), threading.Event()
+
+    def work():
+        go_on.wait(5)
+        ended.set()
+        if not ends_well:
+            raise OSError("disk full")
+
+    with pytest.raises(TimeoutError, match=r"the disk has not answered within 0\.01 s") as caught:
+        await finish_in_time(0.01, work)
+    assert caught.value.errno == errno.ETIMEDOUT
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 5)
+
+
+async def test_work_that_has_not_begun_in_time_never_begins():
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    go_on, ran = threading.Event(), []
+    blocking = asyncio.create_task(asyncio.to_thread(go_on.wait, 5))
+    with pytest.raises(TimeoutError):
+        await finish_in_time(0.01, ran.append, 1)
+    go_on.set()
+    await blocking
+    await asyncio.to_thread(lambda: None)
+    assert ran == []
+
+
+async def test_work_that_waits_for_a_pool_that_gets_on_is_not_given_up():
+    """Together they take longer than each of them may."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    works = [finish_in_time(0.5, time.sleep, 0.03) for _ in range(25)]
+    assert await asyncio.gather(*works) == [None] * 25
+
+
+async def test_work_in_a_thread_of_its_own_has_a_result_an_error_and_the_callers_context():
+    word = ContextVar("word")
+    word.set("hello")
+    assert await leave_in_thread(word.get) == "hello"
+    assert await leave_in_thread(lambda: threading.current_thread().daemon)
+    assert not await leave_in_thread(lambda: threading.current_thread().daemon, is_daemon=False)
+    with pytest.raises(ZeroDivisionError):
+        await leave_in_thread(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_cancelling_leaves_work_in_a_thread_of_its_own(ends_well):
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait(5)
+        ended.set()
+        if not ends_well:
+            raise OSError("broken pipe")
+
+    working = asyncio.create_task(leave_in_thread(work))
+    await asyncio.to_thread(begun.wait, 5)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert not ended.is_set()
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 5)

@@ -1,0 +1,101 @@
+"""A job's own progress: what it amounts to, and what it is worth."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lemon_async._pace.progress_forecast import Foresight, Trust, normal_age_of_lag
+
+steady = settings(derandomize=True, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("progress", "estimate_s"),
+    [
+        (0.25, 80),
+        (25, 80),
+        (25.0, 80),
+        (99, 20 / 0.99),
+        (0.02, 1000),
+        (None, None),
+        (0, None),
+        (0.001, None),
+        (1, None),
+        (1.0, None),
+        (100, None),
+        (-5, None),
+        (250, None),
+        (math.nan, None),
+        (math.inf, None),
+        (10**400, None),
+    ],
+)
+def test_progress_amounts_to_a_duration_when_it_makes_sense(progress, estimate_s):
+    """Per cent and parts of 1 are told apart; 1 may be either, and tells nothing."""
+    foresight = Foresight()
+    foresight.told(progress, 20.0)
+    assert foresight.estimate_s == (None if estimate_s is None else pytest.approx(estimate_s))
+    assert foresight.first_s == foresight.estimate_s
+
+
+def test_progress_that_stands_still_or_falls_back_is_no_news():
+    foresight, estimates = Foresight(), []
+    for age_s, progress in [(10, 0.2), (20, 0.2), (30, 0.1), (40, None), (50, 0.4), (60, 0.5)]:
+        foresight.told(progress, age_s)
+        estimates.append(foresight.estimate_s)
+    assert estimates == [50, None, None, None, 125, 120]
+    assert foresight.first_s == 50
+
+
+def test_progress_at_birth_amounts_to_nothing():
+    foresight = Foresight()
+    foresight.told(0.5, 0.0)
+    assert foresight.estimate_s is None
+
+
+def test_trust_is_earned_by_estimates_that_came_true_and_lost_by_others():
+    honest, liar = Trust(), Trust()
+    for _ in range(20):
+        honest.checked(50.0, 48.0)
+        liar.checked(20.0, 90.0)
+    assert honest.variance < 0.05
+    assert liar.variance > 2
+    for _ in range(300):
+        liar.checked(50.0, 50.0)
+    assert liar.variance < 0.01
+    assert Trust().variance > honest.variance
+
+
+def test_trust_is_never_blind():
+    trust = Trust()
+    for _ in range(10_000):
+        trust.checked(50.0, 50.0)
+    assert trust.variance == 0.05**2
+
+
+def test_trust_survives_a_job_without_duration():
+    trust = Trust()
+    trust.checked(50.0, 0.0)
+    assert math.isfinite(trust.variance)
+
+
+def test_estimate_counts_by_as_much_as_it_is_more_precise_than_the_model():
+    trust = Trust()
+    assert trust.variance == 0.5
+    assert trust.combined(90.0, math.log(45), 0.5) is None
+    mean, variance = trust.combined(90.0, math.log(45), 1.0)
+    assert math.exp(mean) == pytest.approx(math.sqrt(90 * 45))
+    assert variance == 0.5
+
+
+@steady
+@given(st.floats(1, 7), st.floats(0.0025, 4), st.floats(0.5, 2000), st.floats(0.01, 10), st.floats(1, 10_000))
+def test_age_of_lag_is_an_age_within_bounds_or_no_answer(mean, variance, alive_s, lag_s, most_s):
+    age_s = normal_age_of_lag(mean, variance, alive_s, lag_s, most_s)
+    assert age_s is None or alive_s <= age_s <= alive_s + most_s * (1 + 1e-9)
+
+
+def test_age_of_lag_of_a_certain_end_is_that_end_and_the_price():
+    assert normal_age_of_lag(math.log(60), 0.0025, 10.0, 3.0, 500.0) == pytest.approx(63, abs=1)

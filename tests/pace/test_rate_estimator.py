@@ -1,0 +1,151 @@
+"""What 429s teach about a limit that nobody tells."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lemon_async._pace.rate_estimator import MOST_RPM, Learner
+
+steady = settings(derandomize=True, deadline=None)
+
+
+def taught(*, accepted, refused=1, now=100.0, limit_rpm=None):
+    """Return who has started requests evenly over ten seconds until the first of some 429s arrived."""
+    learner = Learner()
+    for number in range(accepted + refused):
+        learner.took(now - 10.0 + 10.0 * number / (accepted + refused), used_s=0.0)
+    for number in range(refused):
+        learner.refused(now, is_news=not number, limit_rpm=limit_rpm)
+    return learner
+
+
+def use(learner, since, *, seconds):
+    """Make full use of the rate for a while; return when that ended."""
+    now = since
+    while now < since + seconds:
+        gap = 60.0 / learner.rpm
+        now += gap
+        learner.took(now, used_s=gap)
+    return now
+
+
+def test_start_is_generous_and_doubles_every_second_of_use():
+    learner = Learner()
+    assert not learner.is_taught
+    assert learner.rpm == 3000
+    use(learner, 0.0, seconds=1.0)
+    assert learner.rpm == pytest.approx(6000, rel=0.03)
+    use(learner, 1.0, seconds=10.0)
+    assert learner.rpm == MOST_RPM
+
+
+def test_start_learns_nothing_from_time_that_was_not_used():
+    learner = Learner()
+    for now in range(1000):
+        learner.took(float(now), used_s=0.0)
+    assert learner.rpm == 3000
+
+
+@pytest.mark.parametrize("refused", [1, 12])
+@pytest.mark.parametrize("accepted", [60, 250, 1000])
+def test_first_refusal_tells_the_limit_from_what_was_let_through(accepted, refused):
+    """All 429s of the burst are deducted, in whatever order they come."""
+    learner = taught(accepted=accepted, refused=refused)
+    assert learner.is_taught
+    assert learner.rpm == pytest.approx(0.95 * accepted)
+
+
+@pytest.mark.parametrize("accepted", [0, 1, 59])
+def test_first_refusal_says_little_when_another_program_was_there_before(accepted):
+    """No documented account has less than sixty: somebody else has used it up."""
+    assert taught(accepted=accepted).rpm == pytest.approx(0.95 * 60)
+
+
+def test_refusal_before_any_start_is_understood():
+    learner = Learner()
+    learner.refused(5.0, is_news=False, limit_rpm=None)
+    assert learner.rpm == pytest.approx(57)
+
+
+def test_starts_of_more_than_a_minute_ago_do_not_count():
+    learner = Learner()
+    for now in range(200):
+        learner.took(float(now), used_s=0.0)
+    learner.took(199.5, used_s=0.0)
+    learner.refused(200.0, is_news=True, limit_rpm=3000.0)
+    learner.refused(200.0, is_news=False, limit_rpm=3000.0)
+    assert learner.rpm == pytest.approx(0.95 * 1500)
+    assert learner.count(199.5, within_s=10.0, at_most=100) == 9
+    assert learner.count(199.5, within_s=10.0, at_most=3) == 3
+    assert learner.count(199.5, within_s=1e9, at_most=100) == 58
+
+
+@pytest.mark.parametrize(("accepted", "mark"), [(900, 900), (1500, 1000), (300, 500)])
+def test_refusal_beside_a_limit_lies_between_that_and_its_half(accepted, mark):
+    """A quiet minute is no evidence against most of what was assumed until now."""
+    assert taught(accepted=accepted, limit_rpm=1000.0).rpm == pytest.approx(0.95 * mark)
+
+
+def test_refusals_of_one_burst_are_one_piece_of_news():
+    learner = taught(accepted=600)
+    for _ in range(50):
+        learner.took(101.0, used_s=0.0)
+        learner.refused(101.1, is_news=False, limit_rpm=None)
+    assert learner.rpm == pytest.approx(0.95 * 600)
+
+
+def test_rate_returns_to_the_mark_stays_there_and_goes_on():
+    learner = taught(accepted=600)
+    now, rates = 100.0, []
+    for _ in range(6):
+        now = use(learner, now, seconds=15.0)
+        rates.append(learner.rpm / 600)
+    assert rates == sorted(rates)
+    assert rates[1] == pytest.approx(1.0, abs=0.001)
+    assert rates[3] == pytest.approx(1.05, abs=0.01)
+    assert rates[5] == pytest.approx(1.1 * 2 ** ((90 - 67.8) / 60), abs=0.02)
+
+
+def test_rate_that_nothing_refuses_any_more_finds_a_limit_that_was_raised():
+    learner = taught(accepted=60)
+    use(learner, 100.0, seconds=400.0)
+    assert learner.rpm > 1000
+
+
+def test_mark_that_proves_right_is_approached_more_slowly():
+    learner, now, ways = taught(accepted=600), 100.0, []
+    for _ in range(4):
+        began = now
+        while learner.rpm < 600 * 1.02:
+            now = use(learner, now, seconds=0.5)
+        ways.append(now - began)
+        learner.refused(now, is_news=True, limit_rpm=600.0)
+    assert ways == pytest.approx([52, 104, 208, 208], rel=0.1)
+
+
+def test_rate_does_not_grow_while_less_than_half_of_it_is_used():
+    """Whoever sends a tenth of what was learned learns nothing about ten times of it."""
+    learner = taught(accepted=600)
+    for second in range(200, 1000):
+        learner.took(float(second), used_s=1.0)
+    assert learner.rpm == pytest.approx(0.95 * 600)
+
+
+steps = st.tuples(st.floats(0, 200), st.sampled_from(["take", "news", "more"]), st.floats(0, 64))
+
+
+@steady
+@given(st.lists(steps, max_size=80))
+def test_rate_is_bounded_whatever_happens(steps):
+    learner, now = Learner(), 1e9
+    for elapsed, event, used_s in steps:
+        now += elapsed
+        before = learner.rpm
+        if event == "take":
+            learner.took(now, used_s=used_s)
+            assert learner.rpm >= before
+        else:
+            learner.refused(now, is_news=event == "news", limit_rpm=None)
+            assert learner.rpm <= max(before, 60.0)
+        assert 0.9 <= learner.rpm <= MOST_RPM
+        assert learner.count(now, within_s=60.0, at_most=10**6) <= len(steps)

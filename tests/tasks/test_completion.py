@@ -1,0 +1,183 @@
+"""Many tasks are watched at once, in the order in which they end."""
+
+import asyncio
+import contextlib
+
+import attrs
+import pytest
+
+from lemon_async import ContractError, Progress, TaskLost
+from lemon_async._tasks.completion import as_completed
+from lemon_async._tasks.task import ImageTask
+from lemon_async.types import ImageData, TaskSnapshot
+
+
+class Owner:
+    """A session that is always fit for use."""
+
+    def check_usable(self, task):
+        pass
+
+
+def make(name):
+    return ImageTask(Owner(), TaskSnapshot(status="pending", task_id=name), results=None)
+
+
+def complete(task):
+    images = (ImageData(url="https://cdn.test/1.png"),)
+    task._update(TaskSnapshot(status="completed", task_id=task.id, images=images))
+
+
+@pytest.fixture
+def tasks():
+    return [make(name) for name in "abc"]
+
+
+async def watch(tasks):
+    """Start watching; return the ids as they come, and the asyncio task that collects them."""
+    seen = []
+
+    async def collect():
+        async for task in as_completed(tasks):
+            seen.append(task.id)  # noqa: PERF401 - the test looks at what has come so far
+
+    watching = asyncio.create_task(collect())
+    await asyncio.sleep(0)
+    return seen, watching
+
+
+async def test_tasks_come_in_the_order_in_which_they_end(tasks):
+    seen, watching = await watch(tasks)
+    for index in (2, 0, 1):
+        complete(tasks[index])
+        await asyncio.sleep(0)
+    await watching
+    assert seen == ["c", "a", "b"]
+
+
+async def test_tasks_that_end_in_one_moment_all_come(tasks):
+    seen, watching = await watch(tasks)
+    for task in reversed(tasks):
+        complete(task)
+    await watching
+    assert seen == ["c", "b", "a"]
+
+
+async def test_task_that_ends_badly_comes_too(tasks):
+    """Awaiting it then raises, and takes no time."""
+    tasks[1]._fail(TaskLost(task=tasks[1], reason="gone"))
+    seen, watching = await watch(tasks)
+    complete(tasks[0])
+    complete(tasks[2])
+    await watching
+    assert seen == ["b", "a", "c"]
+    with pytest.raises(TaskLost):
+        await tasks[1].wait(timeout_s=0)
+
+
+async def test_task_given_twice_comes_once(tasks):
+    seen, watching = await watch([tasks[0], tasks[0]])
+    complete(tasks[0])
+    await watching
+    assert seen == ["a"]
+
+
+async def test_finished_tasks_come_without_waiting(tasks):
+    for task in tasks:
+        complete(task)
+    assert [task.id async for task in as_completed(iter(tasks))] == ["a", "b", "c"]
+
+
+async def test_no_tasks_are_over_at_once():
+    assert [task async for task in as_completed([])] == []
+
+
+async def test_leaving_early_ends_the_watching_and_nothing_else(tasks):
+    complete(tasks[0])
+    async with contextlib.aclosing(as_completed(tasks)) as watched:
+        async for _ in watched:
+            break
+    assert not any(task._callbacks for task in tasks)
+    complete(tasks[1])
+    assert (await tasks[1])[0].url == "https://cdn.test/1.png"
+
+
+async def test_cancelled_watcher_leaves_nothing_behind(tasks):
+    _, watching = await watch(tasks)
+    assert all(task._callbacks for task in tasks)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert not any(task._callbacks for task in tasks)
+
+
+async def test_two_watchers_of_the_same_tasks_both_see_them(tasks):
+    one, two = await watch(tasks), await watch(tasks)
+    for task in tasks:
+        complete(task)
+    await asyncio.gather(one[1], two[1])
+    assert one[0] == two[0] == ["a", "b", "c"]
+
+
+# Progress
+
+
+async def test_function_hears_of_every_task_to_the_end(tasks):
+    seen = []
+    complete(tasks[0])
+    watched = as_completed([*tasks, tasks[0]], progress=seen.append)
+    assert (await anext(watched)).id == "a"
+    await asyncio.sleep(0)
+    tasks[1]._fail(TaskLost(task=tasks[1], reason="gone"))
+    assert (await anext(watched)).id == "b"
+    complete(tasks[2])
+    assert [task.id async for task in watched] == ["c"]
+    assert [(part.total, part.done, part.failed, part.in_flight) for part in seen] == [(3, 1, 0, 2), (3, 3, 1, 0)]
+
+
+async def test_watching_that_is_left_tells_the_last_numbers_and_nothing_more(tasks):
+    seen = []
+    complete(tasks[0])
+    async with contextlib.aclosing(as_completed(tasks, progress=seen.append)) as watched:
+        await anext(watched)
+    assert [(part.done, part.in_flight) for part in seen] == [(1, 2)]
+    complete(tasks[1])
+    await asyncio.sleep(0)
+    assert len(seen) == 1
+
+
+async def test_cancelled_watcher_is_told_where_it_stood(tasks):
+    seen = []
+
+    async def watch_all():
+        return [task async for task in as_completed(tasks, progress=seen.append)]
+
+    watching = asyncio.create_task(watch_all())
+    await asyncio.sleep(0)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert [attrs.evolve(part, seconds=0) for part in seen] == [Progress(total=3, in_flight=3)]
+
+
+async def test_function_that_fails_ends_no_watching(tasks, caplog):
+    async def watch_all():
+        return [task.id async for task in as_completed(tasks, progress=lambda _: 1 / 0)]
+
+    watching = asyncio.create_task(watch_all())
+    for task in tasks:
+        await asyncio.sleep(0)
+        complete(task)
+    assert await watching == ["a", "b", "c"]
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+def test_option_that_means_nothing_is_refused_at_once(tasks):
+    with pytest.raises(ContractError, match="progress: must be"):
+        as_completed(tasks, progress="yes")
+
+
+async def test_generator_that_was_not_begun_tells_nothing(tasks):
+    seen = []
+    await as_completed(tasks, progress=seen.append).aclose()
+    assert seen == []

@@ -1,0 +1,56 @@
+"""How the outcomes of a map look in a console and in a notebook."""
+
+import pytest
+
+from lemon_async import GenerateRequest, Outcome, TaskFailed
+from lemon_async._images.images import Images
+from lemon_async.types import ImageData, Inline, TaskSnapshot
+
+ATTACK = '"><img src=x onerror=alert(1)>'
+
+
+def request(prompt="a cat"):
+    return GenerateRequest(model="flux-pro", prompt=prompt)
+
+
+def images_of(*contents):
+    return Images(TaskSnapshot(status="completed", images=tuple(ImageData(inline=Inline(c)) for c in contents)), None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (Outcome(3, request(), images=images_of(b"x")), "<Outcome 3 'a cat' 1 image>"),
+        (Outcome(3, request(), images=images_of(b"x", b"y")), "<Outcome 3 'a cat' 2 images>"),
+        (Outcome(3, None, error=ValueError("no\ngood")), "<Outcome 3 ValueError: no good>"),
+        (
+            Outcome(3, request(), error=TaskFailed(reason="no luck")),
+            "<Outcome 3 'a cat' TaskFailed: task (answered inline) failed: no luck>",
+        ),
+    ],
+)
+def test_outcome_is_told_in_a_line(outcome, told):
+    """Which job it was and what it came to."""
+    assert repr(outcome) == told
+
+
+def test_outcome_of_long_words_is_told_in_a_line():
+    """A page of a prompt and of an error is no page of a console."""
+    told = repr(Outcome(3, request("long " * 999), error=ValueError("longer " * 999)))
+    assert len(told) < 200
+    assert "\n" not in told
+
+
+def test_outcome_shows_its_pictures(picture):
+    """In a notebook it is what its images are."""
+    outcome = Outcome(3, request(), images=images_of(picture()))
+    data, _ = outcome._repr_mimebundle_()
+    assert "data:image/png;base64," in data["text/html"]
+    assert data["text/plain"] == repr(outcome)
+
+
+def test_outcome_without_pictures_shows_its_error():
+    """The error is text, whatever it says."""
+    data, _ = Outcome(3, request(ATTACK), error=ValueError(ATTACK))._repr_mimebundle_()
+    assert "ValueError: &quot;&gt;&lt;img" in data["text/html"]
+    assert "<img" not in data["text/html"]

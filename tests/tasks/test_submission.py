@@ -1,0 +1,352 @@
+"""A paid request ends in a job that was sold exactly once, or in an error that tells whether it was."""
+
+import asyncio
+import hashlib
+import logging
+
+import orjson
+import pytest
+
+from lemon_async import (
+    ApiError,
+    GenerateRequest,
+    InsufficientBalance,
+    RateLimited,
+    RetryPolicy,
+    ServerError,
+    SubmissionUnknown,
+    TransportError,
+)
+from lemon_async._api.encoding import encode
+from lemon_async._api.response import Response
+from lemon_async._http.attempt import NoAnswer
+from lemon_async._tasks.submission import Order, Submissions
+from lemon_async._uploads.payload import Json
+
+
+def order_of(request):
+    content = encode(request)
+    return Order(request, Json("/v1/images/generations", content))
+
+
+REQUEST = GenerateRequest("a cat", model="flux-pro")
+ORDER = order_of(REQUEST)
+PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.005)
+ONCE = RetryPolicy(max_elapsed_s=0)
+
+
+def answer(status=200, *, body=None, text=None, **headers):
+    content = orjson.dumps(body) if text is None else text
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
+
+
+def refusal(status, **hints):
+    return answer(status, body={"error": {"message": "No.", "code": "no" if status < 500 else "server_error", **hints}})
+
+
+INLINE = answer(body={"created": 1, "data": [{"url": "https://cdn.test/1.png"}]})
+TASK = answer(body={"task_id": "ldtask_1", "status": "pending", "poll_url": "/v1/images/generations/ldtask_1"})
+NOT_SENT = NoAnswer("Connect call failed", was_sent=False)
+SENT = NoAnswer("Server disconnected", was_sent=True)
+
+
+class ScriptedTransport:
+    """A transport whose answers are written down; the last one is repeated."""
+
+    base_url = "https://api.test"
+    is_closed = False
+
+    def __init__(self, *outcomes):
+        self.outcomes = list(outcomes)
+        self.sent = []
+        self.patience = []
+
+    async def pause(self, seconds):
+        await asyncio.sleep(seconds)
+
+    async def admit(self, patience_s):
+        self.patience.append(patience_s)
+
+    async def submit(self, payload):
+        outcome = self.outcomes[min(len(self.sent), len(self.outcomes) - 1)]
+        self.sent.append(payload)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome if isinstance(outcome, Response) else await outcome()
+
+
+def submissions_of(*outcomes, policy=PATIENT, limit=10):
+    transport = ScriptedTransport(*outcomes)
+    return transport, Submissions(transport, policy, limit=limit)
+
+
+# Accepted
+
+
+async def test_task_answer_is_a_snapshot_and_where_to_poll():
+    transport, submissions = submissions_of(TASK)
+    sale = await submissions.submit(ORDER)
+    assert (sale.snapshot.task_id, sale.snapshot.status) == ("ldtask_1", "pending")
+    assert sale.path == "/v1/images/generations/ldtask_1"
+    assert transport.sent == [ORDER.payload]
+
+
+async def test_inline_answer_is_a_snapshot_that_is_over_and_nothing_to_poll():
+    _, submissions = submissions_of(INLINE)
+    sale = await submissions.submit(ORDER)
+    assert sale.snapshot.is_done
+    assert sale.snapshot.images[0].url == "https://cdn.test/1.png"
+    assert sale.path == ""
+
+
+@pytest.mark.parametrize(
+    "poll_url",
+    ["https://evil.test/v1/tasks/1", "//evil.test/x", "http://api.test/x", "https://api.test@evil.test/", "/../x"],
+)
+async def test_poll_url_that_leads_astray_is_not_used_and_the_id_is(poll_url, caplog):
+    """The key stays home, and the job is not lost for it."""
+    caplog.set_level(logging.WARNING, logger="lemon_async")
+    _, submissions = submissions_of(answer(body={"task_id": "ldtask_1", "status": "pending", "poll_url": poll_url}))
+    sale = await submissions.submit(ORDER)
+    assert sale.path == "/v1/tasks/ldtask_1"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("poll_url of task ldtask_1 refused (")
+
+
+async def test_task_without_an_address_that_can_be_polled_is_in_doubt_and_not_submitted_again():
+    """It was sold for certain: even who opted into repeating doubtful requests does not buy it twice."""
+    policy = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    transport, submissions = submissions_of(
+        answer(body={"task_id": "a b", "status": "pending", "poll_url": "//evil.test"}), policy=policy
+    )
+    with pytest.raises(
+        SubmissionUnknown, match=r"accepted as task 'a b', but neither that nor its poll_url can be polled"
+    ):
+        await submissions.submit(ORDER)
+    assert len(transport.sent) == 1
+    assert len(submissions.unknown) == 1
+
+
+async def test_images_that_are_there_are_not_lost_to_an_id_that_cannot_be_polled():
+    """What is over needs no polling."""
+    images = [{"url": "https://cdn.test/1.png"}]
+    _, submissions = submissions_of(answer(body={"task_id": "a b", "status": "completed", "data": images}))
+    sale = await submissions.submit(ORDER)
+    assert (len(sale.snapshot.images), sale.path) == (1, "")
+
+
+# Not sent, or refused
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        NOT_SENT,
+        refusal(429),
+        refusal(429, retry_after=0.001),
+        refusal(503, retryable=True),
+    ],
+    ids=["not sent", "429", "429 with a wait", "503 that invites"],
+)
+async def test_request_that_was_provably_not_sold_is_sent_again_until_it_is(outcome, caplog):
+    caplog.set_level(logging.INFO, logger="lemon_async")
+    transport, submissions = submissions_of(outcome, outcome, TASK)
+    await submissions.submit(ORDER)
+    assert len(transport.sent) == 3
+    assert set(transport.sent) == {ORDER.payload}
+    assert not submissions.unknown
+    assert [record.getMessage()[:29] for record in caplog.records] == ["sending a paid request again "] * 2
+
+
+async def test_request_that_was_not_sent_says_so_when_time_is_over():
+    transport, submissions = submissions_of(NOT_SENT, policy=ONCE)
+    with pytest.raises(TransportError, match=r"^not sent, nothing was sold: Connect call failed$") as caught:
+        await submissions.submit(ORDER)
+    assert caught.value.__cause__ is NOT_SENT
+    assert len(transport.sent) == 1
+
+
+async def test_retries_end_with_the_time_of_the_policy():
+    policy = RetryPolicy(max_elapsed_s=0.03, first_backoff_s=0.001, max_backoff_s=0.005)
+    transport, submissions = submissions_of(NOT_SENT, policy=policy)
+    with pytest.raises(TransportError):
+        await asyncio.wait_for(submissions.submit(ORDER), 5)
+    assert len(transport.sent) > 1
+
+
+async def test_attempt_after_the_first_waits_for_the_budget_no_longer_than_the_policy_allows():
+    """A paused budget does not stretch the retries beyond the policy's time."""
+    policy = RetryPolicy(max_elapsed_s=2, first_backoff_s=0.001)
+    transport, submissions = submissions_of(NOT_SENT, NOT_SENT, TASK, policy=policy)
+    await submissions.submit(ORDER)
+    first, second, third = transport.patience
+    assert first is None
+    assert 2 > second > third > 1
+
+
+async def test_wait_that_the_service_asks_for_and_does_not_fit_raises_at_once():
+    transport, submissions = submissions_of(refusal(429, retry_after=30))
+    with pytest.raises(RateLimited) as caught:
+        await asyncio.wait_for(submissions.submit(ORDER), 5)
+    assert caught.value.retry_after == 30
+    assert len(transport.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (refusal(400), ApiError),
+        (refusal(402), InsufficientBalance),
+        (refusal(500), ServerError),
+        (refusal(503), ServerError),
+        (refusal(503, retryable=False), ServerError),
+        (refusal(504, retryable=True), ServerError),
+    ],
+    ids=lambda value: value.status if isinstance(value, Response) else value.__name__,
+)
+async def test_any_other_refusal_of_the_service_is_raised_at_once(outcome, error):
+    transport, submissions = submissions_of(outcome)
+    with pytest.raises(error, match="No"):
+        await submissions.submit(ORDER)
+    assert len(transport.sent) == 1
+    assert not submissions.unknown
+
+
+async def test_session_that_is_closed_ends_the_retries():
+    """Nobody is left to send for."""
+    transport, submissions = submissions_of(NoAnswer("the session is closed", was_sent=False))
+    transport.is_closed = True
+    with pytest.raises(TransportError, match="nothing was sold: the session is closed"):
+        await submissions.submit(ORDER)
+    assert len(transport.sent) == 1
+
+
+# Unknown
+
+DOUBTFUL = {
+    "no answer": SENT,
+    "no answer, but a head": NoAnswer("the answer is larger than 1 bytes", was_sent=True, status=200),
+    "html": answer(502, text=b"<html><title>502 Bad Gateway</title>"),
+    "empty": answer(500, text=b""),
+    "truncated": answer(503, text=b'{"error": {"mess'),
+    "success without a shape": answer(body={"ok": True}),
+    "placeholder only": answer(body={"data": [{"url": ""}]}),
+    "unreadable success": answer(200, text=b"OK"),
+    "redirect": answer(307, text=b"", location="/elsewhere"),
+    "refusal in strange words": answer(429, body={"detail": "no"}),
+    "success with an error": refusal(200),
+}
+
+
+@pytest.mark.parametrize("outcome", DOUBTFUL.values(), ids=DOUBTFUL)
+async def test_anything_else_is_in_doubt_and_not_sent_again(outcome, caplog):
+    """The doubt carries what it takes to look for the sale, and the session keeps it."""
+    caplog.set_level(logging.WARNING, logger="lemon_async")
+    transport, submissions = submissions_of(outcome)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await submissions.submit(ORDER)
+    doubt = caught.value
+    assert doubt.request is REQUEST
+    assert doubt.fingerprint == hashlib.sha256(b'{"model":"flux-pro","prompt":"a cat"}').hexdigest()
+    assert doubt.status == outcome.status
+    assert isinstance(doubt.__cause__, NoAnswer | ApiError)
+    assert len(transport.sent) == 1
+    (kept,) = submissions.unknown
+    assert str(kept) == str(doubt)
+    assert kept.__traceback__ is None
+    assert caplog.records == []  # who is handed the error needs no log
+
+
+async def test_who_opted_in_has_doubtful_requests_sent_again():
+    """The doubts stay on record: each of them may have been sold."""
+    policy = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    transport, submissions = submissions_of(SENT, DOUBTFUL["html"], TASK, policy=policy)
+    sale = await submissions.submit(ORDER)
+    assert sale.snapshot.task_id == "ldtask_1"
+    assert len(transport.sent) == 3
+    assert [doubt.reason for doubt in submissions.unknown] == [
+        "Server disconnected",
+        "HTTP 502 with an HTML page '502 Bad Gateway'",
+    ]
+
+
+async def test_the_last_thousand_doubts_are_remembered():
+    _, submissions = submissions_of(SENT, limit=2000)
+    requests = [GenerateRequest(str(number)) for number in range(1001)]
+    await asyncio.gather(*map(submissions.submit, map(order_of, requests)), return_exceptions=True)
+    assert [doubt.request for doubt in submissions.unknown] == requests[1:]
+
+
+# Cancelled
+
+
+def cancelled_as_a_transport_does(*, was_sent):
+    """Wait for ever, and say on the way out what was broken off."""
+
+    async def wait():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as cancelled:
+            cancelled.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=was_sent)
+            raise
+
+    return wait
+
+
+async def cancel_under_way(submissions, transport):
+    submitting = asyncio.create_task(submissions.submit(ORDER))
+    while not transport.sent:
+        await asyncio.sleep(0)
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await submitting
+    return caught.value
+
+
+async def test_cancelled_request_that_was_sent_leaves_its_doubt_as_the_cause():
+    transport, submissions = submissions_of(cancelled_as_a_transport_does(was_sent=True))
+    cancelled = await cancel_under_way(submissions, transport)
+    doubt = cancelled.__cause__
+    assert isinstance(doubt, SubmissionUnknown)
+    assert doubt.reason == "cancelled while waiting for the answer"
+    assert [str(kept) for kept in submissions.unknown] == [str(doubt)]
+    assert submissions.under_way == 0
+
+
+async def test_cancelled_request_that_was_not_sent_leaves_no_doubt():
+    transport, submissions = submissions_of(cancelled_as_a_transport_does(was_sent=False))
+    cancelled = await cancel_under_way(submissions, transport)
+    assert isinstance(cancelled.__cause__, NoAnswer)
+    assert not submissions.unknown
+
+
+async def test_cancelled_between_two_attempts_leaves_no_doubt():
+    """Nothing of it is on its way."""
+    policy = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
+    transport, submissions = submissions_of(NOT_SENT, policy=policy)
+    cancelled = await cancel_under_way(submissions, transport)
+    assert cancelled.__cause__ is None
+    assert not submissions.unknown
+
+
+# Many
+
+
+async def test_no_more_requests_than_allowed_are_under_way():
+    """The others wait their turn and are sent when a place is free."""
+    gate = asyncio.Event()
+
+    async def wait():
+        await gate.wait()
+        return TASK
+
+    transport, submissions = submissions_of(wait, limit=2)
+    waiting = [asyncio.create_task(submissions.submit(ORDER)) for _ in range(5)]
+    while len(transport.sent) < 2:
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (len(transport.sent), submissions.under_way) == (2, 2)
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert (len(transport.sent), submissions.under_way) == (5, 0)

@@ -1,0 +1,561 @@
+"""A handle: many waiters, one outcome, and the first word of the service that ends it stays."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import pickle
+import re
+import time
+import weakref
+
+import attrs
+import pytest
+
+from lemon_async import (
+    ContractError,
+    GenerateRequest,
+    SessionMisuse,
+    TaskCancelled,
+    TaskFailed,
+    TaskLost,
+    TaskTimeout,
+    VariationRequest,
+)
+from lemon_async._tasks.resume_token import TaskReference, parse_reference
+from lemon_async._tasks.task import ImageTask
+from lemon_async.types import ImageData, Inline, TaskFault, TaskSnapshot
+
+PENDING = TaskSnapshot(status="pending", task_id="ldtask_1", poll_url="/v1/tasks/ldtask_1", model="flux-pro")
+WORKING = attrs.evolve(PENDING, status="processing", progress=40.0)
+COMPLETED = attrs.evolve(PENDING, status="completed", images=(ImageData(url="https://cdn.test/1.png"),), created=5)
+FAILED = attrs.evolve(PENDING, status="failed", fault=TaskFault("Blocked.", "content_policy"))
+INLINE = TaskSnapshot(status="completed", images=(ImageData(inline=Inline(b"hi")),))
+
+
+@attrs.define
+class Owner:
+    """What a handle asks of its session, written down."""
+
+    cancelled: list = attrs.field(factory=list)
+    misuse: SessionMisuse | None = None
+
+    def check_usable(self, task):
+        if self.misuse is not None:
+            raise self.misuse
+
+    async def cancel(self, task):
+        self.cancelled.append(task)
+        task._update(attrs.evolve(FAILED, is_cancelled=True))
+
+
+def make(snapshot=PENDING, owner=None, **options):
+    return ImageTask(owner or Owner(), snapshot, results=None, **options)
+
+
+async def start(*coroutines):
+    """Run coroutines until they wait."""
+    running = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    await asyncio.sleep(0)
+    return running
+
+
+# What it tells
+
+
+def test_handle_tells_what_was_last_heard():
+    request = GenerateRequest("a cat")
+    task = make(WORKING, path="/v1/tasks/ldtask_1", request=request)
+    assert (task.id, task.poll_url, task.status, task.progress) == (
+        "ldtask_1",
+        "/v1/tasks/ldtask_1",
+        "processing",
+        40.0,
+    )
+    assert (task._path, task.request, task.snapshot, task.done) == ("/v1/tasks/ldtask_1", request, WORKING, False)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "shown"),
+    [
+        (PENDING, "<ImageTask ldtask_1 pending>"),
+        (WORKING, "<ImageTask ldtask_1 processing>"),
+        (COMPLETED, "<ImageTask ldtask_1 completed>"),
+        (FAILED, "<ImageTask ldtask_1 TaskFailed>"),
+        (INLINE, "<ImageTask answered inline completed>"),
+    ],
+    ids=str,
+)
+def test_repr_is_its_state(snapshot, shown):
+    assert repr(make(snapshot)) == shown
+
+
+def test_repr_names_the_failure_that_ended_it():
+    task = make(WORKING)
+    task._fail(TaskTimeout(task=task, reason="5 s have passed"))
+    assert repr(task) == "<ImageTask ldtask_1 TaskTimeout>"
+
+
+def test_handle_can_be_watched_without_being_kept():
+    """Nothing else holds a task that nobody waits for."""
+    task = make(FAILED)
+    watcher = weakref.ref(task)
+    del task
+    gc.collect()
+    assert watcher() is None
+
+
+# Outcomes
+
+
+async def test_images_are_the_outcome_of_a_completed_task():
+    task = make()
+    task._update(COMPLETED)
+    images = await task
+    assert (len(images), images.task_id, images.created) == (1, "ldtask_1", 5)
+    assert await task is images
+
+
+async def test_inline_answer_is_over_when_it_is_made():
+    """Awaiting it takes no turn of the event loop."""
+    task = make(INLINE)
+    assert task.done
+    coroutine = task.wait()
+    with pytest.raises(StopIteration) as caught:
+        coroutine.send(None)
+    assert caught.value.value.task_id is None
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "error", "words"),
+    [
+        (FAILED, TaskFailed, r"task ldtask_1 failed: Blocked\. \(content_policy\)"),
+        (attrs.evolve(FAILED, fault=None), TaskFailed, "task ldtask_1 failed: the service gave no reason"),
+        (attrs.evolve(COMPLETED, images=()), TaskFailed, "failed: it completed without a usable image"),
+        (attrs.evolve(FAILED, is_cancelled=True), TaskCancelled, r"task ldtask_1 was cancelled: Blocked\."),
+        (attrs.evolve(FAILED, is_cancelled=True, fault=None), TaskCancelled, "the service gave no reason"),
+        (attrs.evolve(FAILED, task_id=None), TaskFailed, r"task \(answered inline\) failed"),
+    ],
+    ids=lambda value: value.status if isinstance(value, TaskSnapshot) else None,
+)
+async def test_task_that_ends_without_images_says_why(snapshot, error, words):
+    task = make(snapshot)
+    with pytest.raises(error, match=words) as caught:
+        await task
+    assert caught.value.task is task
+    assert caught.value.task_id == snapshot.task_id
+
+
+async def test_code_of_the_failure_is_kept_apart():
+    with pytest.raises(TaskFailed) as caught:
+        await make(FAILED)
+    assert (caught.value.reason, caught.value.code) == ("Blocked.", "content_policy")
+
+
+async def test_error_survives_pickling_with_the_token_and_without_the_task():
+    with pytest.raises(TaskFailed) as caught:
+        await make(FAILED)
+    twin = pickle.loads(pickle.dumps(caught.value))
+    assert (type(twin), str(twin), twin.task) == (TaskFailed, str(caught.value), None)
+    assert parse_reference(twin.resume_token).task_id == "ldtask_1"
+
+
+async def test_every_waiter_gets_an_exception_of_its_own():
+    """A shared one would collect the tracebacks of everybody; the cause is the same for all."""
+    task = make()
+    cause = ValueError("underneath")
+    failure = TaskLost(task=task, reason="gone")
+    failure.__cause__ = cause
+    waiters = await start(task.wait(), task.wait())
+    task._fail(failure)
+    one, two = await asyncio.gather(*waiters, return_exceptions=True)
+    assert isinstance(one, TaskLost)
+    assert one is not two
+    assert one.__cause__ is two.__cause__ is cause
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (lambda task: task._update(COMPLETED), lambda task: task._update(FAILED)),
+        (lambda task: task._update(COMPLETED), lambda task: task._update(PENDING)),
+        (lambda task: task._update(COMPLETED), lambda task: task._fail(TaskLost(task=task, reason="late"))),
+        (lambda task: task._update(FAILED), lambda task: task._update(COMPLETED)),
+        (lambda task: task._update(FAILED), lambda task: task._fail(TaskLost(task=task, reason="late"))),
+        (lambda task: task._fail(TaskLost(task=task, reason="early")), lambda task: task._update(COMPLETED)),
+        (
+            lambda task: task._fail(TaskLost(task=task, reason="early")),
+            lambda task: task._fail(TaskTimeout(task=task, reason="late")),
+        ),
+    ],
+)
+async def test_first_outcome_stays(first, second):
+    task = make()
+
+    async def outcome():
+        try:
+            return await task
+        except (TaskFailed, TaskLost) as error:
+            return str(error)
+
+    first(task)
+    before, snapshot = await outcome(), task.snapshot
+    second(task)
+    assert await outcome() == before
+    assert task.snapshot is snapshot
+
+
+# Waiting
+
+
+async def test_many_waiters_are_served_by_one_answer():
+    task = make()
+    waiters = await start(*(task.wait() for _ in range(100)))
+    task._update(COMPLETED)
+    images = await asyncio.gather(*waiters)
+    assert len({id(each) for each in images}) == 1
+
+
+async def test_news_that_end_nothing_leave_waiters_waiting():
+    task = make()
+    (waiter,) = await start(task.wait())
+    task._update(WORKING)
+    await asyncio.sleep(0)
+    assert not waiter.done()
+    task._update(COMPLETED)
+    assert len(await waiter) == 1
+
+
+async def test_cancelled_waiter_leaves_nothing_behind_and_the_task_can_be_awaited_again():
+    task = make()
+    quitter, stayer = await start(task.wait(), task.wait())
+    quitter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await quitter
+    assert len(task._waiters) == 1
+    task._update(COMPLETED)
+    assert await stayer is await task
+    assert not task._waiters
+
+
+async def test_waiter_cancelled_in_the_moment_of_the_news_is_cancelled():
+    """Cancellation is not swallowed by an outcome that comes at the same time."""
+    task = make()
+    (waiter,) = await start(task.wait())
+    waiter.cancel()
+    task._update(COMPLETED)
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert task.done
+
+
+async def test_news_for_a_waiter_that_has_its_news_already_are_no_error():
+    """Two answers before the event loop turns wake a waiter once."""
+    task = make()
+    (waiter,) = await start(task.wait())
+    task._update(WORKING)
+    task._update(COMPLETED)
+    assert len(await waiter) == 1
+
+
+@pytest.mark.parametrize("timeout_s", [0, 0.01])
+async def test_wait_ends_after_its_time_and_the_task_does_not(timeout_s):
+    task = make()
+    with pytest.raises(TaskTimeout, match=f"{timeout_s:g} s were not enough.*may still finish and be billed") as caught:
+        await task.wait(timeout_s)
+    assert caught.value.task is task
+    assert caught.value.resume_token == task.resume_token()
+    assert not task.done
+    assert not task._waiters
+    task._update(COMPLETED)
+    assert len(await task.wait(timeout_s)) == 1
+
+
+async def test_wait_for_what_is_over_takes_no_time():
+    """Even no time at all is enough."""
+    assert len(await make(COMPLETED).wait(timeout_s=0)) == 1
+
+
+async def test_task_that_ends_in_the_turn_in_which_the_time_is_over_is_a_result():
+    """Both are told to the waiter at once; what was paid for counts."""
+    task = make()
+    waiting = asyncio.create_task(task.wait(0.01))
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    loop.call_at(loop.time() + 0.02, task._update, COMPLETED)
+    time.sleep(0.03)  # both timers are due in the next turn, first that of the wait
+    assert len(await waiting) == 1
+
+
+@pytest.mark.parametrize("timeout_s", [-1, -0.001, float("nan"), float("inf")])
+@pytest.mark.parametrize("snapshot", [PENDING, COMPLETED], ids=["pending", "completed"])
+async def test_time_that_is_none_is_refused(timeout_s, snapshot):
+    with pytest.raises(ContractError, match="timeout_s: must be seconds, finite and not negative, not "):
+        await make(snapshot).wait(timeout_s)
+
+
+async def test_handle_of_a_session_that_cannot_be_used_says_so_instead_of_waiting():
+    owner = Owner(misuse=SessionMisuse(message="the session belongs to another event loop"))
+    with pytest.raises(SessionMisuse, match="another event loop"):
+        await make(owner=owner)
+    assert len(await make(COMPLETED, owner=owner)) == 1
+
+
+# Updates
+
+
+async def test_updates_tell_the_last_word_and_then_every_new_one_to_the_end():
+    """An answer that says what the last one said is no news."""
+    task = make()
+    seen = []
+
+    async def watch():
+        async for snapshot in task.updates():
+            seen.append(snapshot)  # noqa: PERF401 - the test looks at what has come so far
+
+    (watching,) = await start(watch())
+    for snapshot in (PENDING, WORKING, attrs.evolve(WORKING, created=7), COMPLETED):
+        task._update(snapshot)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await watching
+    assert seen == [PENDING, WORKING, COMPLETED]
+
+
+@pytest.mark.parametrize("snapshot", [COMPLETED, FAILED], ids=["completed", "failed"])
+async def test_updates_of_what_is_over_are_its_last_word(snapshot):
+    assert [seen async for seen in make(snapshot).updates()] == [snapshot]
+
+
+async def test_updates_of_a_task_that_ends_without_a_word_raise():
+    task = make(WORKING)
+    seen = []
+    task._fail(TaskLost(task=task, reason="gone"))
+
+    async def watch():
+        async for snapshot in task.updates():
+            seen.append(snapshot)  # noqa: PERF401 - what was seen before the error matters
+
+    with pytest.raises(TaskLost, match="is lost: gone"):
+        await watch()
+    assert seen == [WORKING]
+
+
+async def test_updates_can_be_left_at_any_point():
+    """Whoever looks away leaves nothing behind."""
+    task = make()
+    async with contextlib.aclosing(task.updates()) as updates:
+        async for _ in updates:
+            break
+    (watching,) = await start(anext(watched := task.updates()))
+    await watching
+    (watching,) = await start(anext(watched))
+    assert len(task._waiters) == 1
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert not task._waiters
+
+
+# Callbacks
+
+
+def test_callback_is_called_once_with_the_task_when_it_is_over():
+    task, called = make(), []
+    task._when_done(called.append)
+    task._update(WORKING)
+    assert called == []
+    task._update(COMPLETED)
+    task._update(FAILED)
+    assert called == [task]
+
+
+def test_callback_for_what_is_over_is_called_at_once():
+    called = []
+    call_off = make(COMPLETED)._when_done(called.append)
+    assert len(called) == 1
+    call_off()
+
+
+def test_callback_that_was_called_off_is_not_called():
+    task, called = make(), []
+    call_off = task._when_done(called.append)
+    call_off()
+    call_off()
+    task._update(COMPLETED)
+    assert called == []
+    call_off()
+
+
+def test_callback_that_fails_keeps_nobody_else_from_being_called(caplog):
+    """It is the bug of whoever registered it: told to the log, and not to the poller of everybody's tasks."""
+    caplog.set_level(logging.ERROR, logger="lemon_async")
+    task, called = make(), []
+    task._when_done(lambda _: 1 / 0)
+    task._when_done(called.append)
+    task._update(COMPLETED)
+    assert called == [task]
+    (record,) = caplog.records
+    assert "<ImageTask ldtask_1 completed>" in record.getMessage()
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+# Cancelling and resuming
+
+
+async def test_cancel_asks_the_service():
+    owner = Owner()
+    task = make(owner=owner)
+    (waiter,) = await start(task.wait())
+    await task.cancel()
+    assert owner.cancelled == [task]
+    with pytest.raises(TaskCancelled):
+        await waiter
+
+
+async def test_cancel_of_what_is_over_asks_nobody():
+    owner = Owner(misuse=SessionMisuse(message="closed"))
+    await make(COMPLETED, owner=owner).cancel()
+    assert owner.cancelled == []
+
+
+async def test_cancel_of_a_session_that_cannot_be_used_says_so():
+    with pytest.raises(SessionMisuse, match="closed"):
+        await make(owner=Owner(misuse=SessionMisuse(message="closed"))).cancel()
+
+
+def test_token_is_the_reference_of_the_task():
+    assert parse_reference(make().resume_token()) == TaskReference("ldtask_1", "/v1/tasks/ldtask_1", "flux-pro")
+
+
+def test_label_is_part_of_the_token_and_a_prompt_when_it_is_asked_for():
+    """The caller has chosen the label for this; a prompt may be confidential."""
+    task = make(request=GenerateRequest("a cat\non a mat", label="sku-17"))
+    assert (task.label, task.prompt) == ("sku-17", "a cat\non a mat")
+    plain, full = parse_reference(task.resume_token()), parse_reference(task.resume_token(with_prompt=True))
+    assert (plain.label, plain.prompt) == ("sku-17", None)
+    assert (full.label, full.prompt) == ("sku-17", "a cat\non a mat")
+
+
+def test_resumed_task_passes_on_what_its_token_said():
+    """Also in the tokens that errors make of it."""
+    reference = TaskReference("ldtask_1", label="sku-17", prompt="a cat")
+    task = make(reference=reference)
+    assert (task.label, task.prompt, task.request) == ("sku-17", "a cat", None)
+    assert TaskLost(task=task, reason="gone").resume_token == reference.token()
+
+
+def test_variation_has_no_prompt_to_put_into_a_token():
+    task = make(request=VariationRequest(image="cat.png", label="v1"))
+    assert parse_reference(task.resume_token(with_prompt=True)).prompt is None
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"request": GenerateRequest("a cat", label="sku-17")}, " label='sku-17' prompt='a cat'"),
+        ({"request": GenerateRequest("a\x1b[31m\ncat")}, r" prompt='a\x1b[31m\ncat'"),
+        ({"request": GenerateRequest("x" * 500)}, f" prompt='{'x' * 79}…"),
+        ({"reference": TaskReference("ldtask_1", prompt="a cat")}, " prompt='a cat'"),
+    ],
+    ids=["label", "control characters", "long", "resumed"],
+)
+def test_repr_tells_equal_tasks_apart(options, shown):
+    assert repr(make(**options)) == f"<ImageTask ldtask_1 pending{shown}>"
+
+
+async def test_images_of_a_resumed_task_know_the_prompt_of_its_token():
+    """Files are called by it."""
+    task = make(reference=TaskReference("ldtask_1", prompt="a cat"))
+    task._update(COMPLETED)
+    images = await task
+    assert images.prompt == images[0].prompt == "a cat"
+
+
+def test_inline_answer_has_nothing_to_resume():
+    with pytest.raises(SessionMisuse, match="the service answered inline: there is no task to resume"):
+        make(INLINE).resume_token()
+
+
+# How long it took
+
+
+async def test_seconds_are_those_from_the_submit_to_the_end():
+    task = make(request=GenerateRequest("a cat"), began_at=time.monotonic() - 100)
+    assert task.seconds is None
+    task._update(WORKING)
+    assert task.seconds is None
+    task._update(COMPLETED)
+    assert 100 <= task.seconds < 110
+    assert task.seconds == task.seconds
+
+
+async def test_seconds_of_a_task_that_ended_without_a_word_count_too():
+    task = make(request=GenerateRequest("a cat"), began_at=time.monotonic())
+    task._fail(TaskTimeout(task=task, reason="over"))
+    assert 0 <= task.seconds < 1
+
+
+@pytest.mark.parametrize("snapshot", [PENDING, COMPLETED, FAILED], ids=lambda snapshot: snapshot.status)
+def test_resumed_task_does_not_know_when_it_began(snapshot):
+    assert make(snapshot).seconds is None
+
+
+def test_inline_answer_takes_as_long_as_it_took():
+    task = make(INLINE, request=GenerateRequest("a cat"), began_at=time.monotonic() - 7)
+    assert 7 <= task.seconds < 17
+
+
+# In a notebook
+
+
+def test_notebook_shows_what_is_known_of_a_running_task():
+    task = make(WORKING, request=GenerateRequest("a cat", model="flux"), began_at=time.monotonic() - 12.2)
+    assert shown(task) == {
+        "id": "ldtask_1",
+        "status": "processing",
+        "progress": "40.0",
+        "age": "12 s",
+        "model": "flux",
+        "prompt": "a cat",
+    }
+
+
+def test_notebook_shows_what_a_resumed_task_is():
+    task = make(reference=TaskReference("ldtask_1", label="<sku>", prompt="a cat"))
+    assert shown(task) == {
+        "id": "ldtask_1",
+        "label": "&lt;sku&gt;",
+        "status": "pending",
+        "model": "flux-pro",
+        "prompt": "a cat",
+    }
+
+
+def test_notebook_shows_how_a_task_ended():
+    request = GenerateRequest("a cat")
+    done = shown(make(attrs.evolve(COMPLETED, progress=100.0), request=request, began_at=time.monotonic() - 2))
+    assert done == {"id": "ldtask_1", "status": "completed", "seconds": "2.0", "model": "flux-pro", "prompt": "a cat"}
+    failed = shown(make(FAILED))
+    assert failed["error"].startswith("TaskFailed: task ldtask_1 failed: Blocked.")
+    assert failed.keys() == {"id", "status", "model", "error"}
+    assert shown(make(INLINE))["id"] == "answered inline"
+
+
+def test_notebook_shows_a_part_of_a_very_long_prompt():
+    assert len(shown(make(request=GenerateRequest("x" * 10**6)))["prompt"]) < 2000
+
+
+@pytest.mark.parametrize("attack", ["<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "a\u202eb\0"])
+def test_words_of_strangers_are_text_in_a_notebook(attack):
+    snapshot = attrs.evolve(FAILED, task_id=attack, model=attack, fault=TaskFault(attack, attack))
+    for task in (make(snapshot), make(attrs.evolve(WORKING, status=attack), request=GenerateRequest(attack))):
+        page = task._repr_html_()
+        assert "<img" not in page
+        assert "<script" not in page
+        assert not set("\u202e\0") & set(page)
+
+
+def shown(task):
+    """Return the rows of what a notebook shows."""
+    rows = re.findall(r"<th[^>]*>(.*?)</th><td[^>]*>(.*?)</td>", task._repr_html_(), re.DOTALL)
+    return dict(rows)

@@ -1,0 +1,195 @@
+"""From what a caller wants to what can be sent: which request it is, and what is left out of it."""
+
+import asyncio
+import hashlib
+import warnings
+from contextlib import ExitStack
+
+import pytest
+
+from lemon_async import ContractError, EditRequest, GenerateRequest, LemonSession, StoredFile, VariationRequest
+from lemon_async._uploads.preparation import build, prepare, requested
+
+MODEL = "gpt-image-2"
+
+
+# Which request
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "expected"),
+    [
+        ("a cat", {}, GenerateRequest("a cat")),
+        ("a cat", {"n": 2, "model": "flux-pro"}, GenerateRequest("a cat", n=2, model="flux-pro")),
+        (GenerateRequest("a cat", n=2), {"n": 3}, GenerateRequest("a cat", n=3)),
+        ("a hat", {"image": "a.png"}, EditRequest("a hat", image="a.png")),
+        ("a hat", {"image": ["a.png", b"x"], "mask": b"m"}, EditRequest("a hat", image=("a.png", b"x"), mask=b"m")),
+        ("a hat", {"mask": b"m"}, EditRequest("a hat", image=(), mask=b"m")),
+        (EditRequest("a hat", image="a.png"), {"size": "auto"}, EditRequest("a hat", image="a.png", size="auto")),
+        (VariationRequest(image="a.png"), {"n": 2}, VariationRequest(image="a.png", n=2)),
+    ],
+)
+def test_prompt_or_request_and_fields_make_a_request(prompt, fields, expected):
+    assert requested(prompt, fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (EditRequest, GenerateRequest("a cat"), "request: is a GenerateRequest, and a EditRequest goes here"),
+        (GenerateRequest, VariationRequest(image="a.png"), "request: is a VariationRequest, and a GenerateRequest"),
+        (VariationRequest, EditRequest("a hat", image="a.png"), "request: is a EditRequest, and a VariationRequest"),
+    ],
+)
+def test_request_of_another_kind_is_refused(kind, given, words):
+    with pytest.raises(ContractError, match=words):
+        build(kind, {}, given)
+
+
+def test_fields_that_a_kind_does_not_have_are_told():
+    with pytest.raises(ContractError) as caught:
+        requested("a hat", {"image": b"x", "style": "vivid", "async": True})
+    assert [str(problem) for problem in caught.value.problems] == [
+        "style: is not a field of this version; pass unknown fields in extra={...}",
+        "async: is not a field of this version (did you mean async_=?); pass unknown fields in extra={...}",
+    ]
+
+
+async def test_same_wish_has_the_same_fingerprint_and_another_has_another(picture, tmp_path):
+    """Of the fields and of every byte that is uploaded, wherever it lies."""
+    path = tmp_path / "a.png"
+    path.write_bytes(picture())
+
+    async def fingerprint(request):
+        with ExitStack() as held:
+            return (await prepare(request, held, is_checked=False)).fingerprint
+
+    wish = await fingerprint(EditRequest("a hat", image=picture()))
+    assert len(wish) == hashlib.sha256().digest_size * 2
+    assert await fingerprint(EditRequest("a hat", image=path)) == wish
+    others = [
+        EditRequest("a cap", image=picture()),
+        EditRequest("a hat", image=[picture()] * 2),
+        EditRequest("a hat", image=picture(), mask=picture()),
+        EditRequest("a hat", image=picture((17, 17))),
+        EditRequest("a hat", image="file-1"),
+        VariationRequest(image=picture()),
+        GenerateRequest("a hat"),
+    ]
+    seen = [await fingerprint(request) for request in others]
+    assert len({wish, *seen}) == len(others) + 1
+
+
+# What is left out
+
+
+async def generate(session, _image):
+    await session.generate("a cat", model=MODEL, input_fidelity="high")  # here: generate
+
+
+async def submit(session, _image):
+    await session.submit(GenerateRequest("a cat", model=MODEL, input_fidelity="high"))  # here: submit
+
+
+async def edit(session, image):
+    await session.edit("a hat", image=image, model=MODEL, input_fidelity="high")  # here: edit
+
+
+async def stream(session, image):
+    async with session.stream("a hat", image=image, model=MODEL, input_fidelity="high"):  # here: stream
+        pass
+
+
+async def check(session, _image):
+    session.check("a cat", model=MODEL, input_fidelity="high")  # here: check
+
+
+async def in_a_task(session, image):
+    task = asyncio.create_task(edit(session, image))
+    await task  # the line that called is in `edit`
+
+
+CALLS = {"generate": generate, "submit": submit, "edit": edit, "stream": stream, "check": check, "in_a_task": in_a_task}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_field_that_the_gateway_removes_is_left_out_with_a_warning_at_the_callers_line(
+    serve, http_ok, picture, name
+):
+    server = await serve(http_ok(b'{"data": [{"url": "https://cdn.test/1.png"}]}'))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            await CALLS[name](session, picture())
+    (warning,) = caught
+    assert warning.category is UserWarning
+    assert str(warning.message).startswith("input_fidelity is not sent: the service removes it for gpt-image-2")
+    assert warning.filename == __file__
+    with open(__file__) as source:  # noqa: PTH123 - this one
+        line = source.readlines()[warning.lineno - 1]
+    assert f"# here: {'edit' if name == 'in_a_task' else name}" in line
+    assert not any(b"input_fidelity" in body for body in server.bodies)
+
+
+async def test_field_is_sent_to_models_that_take_it(serve, http_ok):
+    server = await serve(http_ok(b'{"data": [{"url": "https://cdn.test/1.png"}]}'))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        await session.submit("a cat", model="model-of-tomorrow", input_fidelity="high")
+    assert b'"input_fidelity":"high"' in server.bodies[0]
+
+
+@pytest.mark.parametrize("extra", [{"when": object()}, {"x": {1, 2}}], ids=["object", "set"])
+@pytest.mark.parametrize("image", [None, b"x"], ids=["json", "form"])
+async def test_value_that_cannot_be_written_is_refused_before_it_is_sent(connect, emulator, extra, image):
+    request = GenerateRequest("a cat", extra=extra) if image is None else EditRequest("a hat", image=image, extra=extra)
+    async with connect(check_contracts=False) as session:
+        with pytest.raises(ContractError, match=r"extra: '(when|x)' cannot be sent as JSON"):
+            await session.submit(request)
+    assert emulator.requests == []
+
+
+EXTRAS = [
+    {"seed": 2**70},
+    {"picture": b"x"},
+    {"words": "\ud800"},
+    {"a\r\nb": 1},
+    {"": 1},
+    {"image[]": "x"},
+    {"Image": "x"},
+]
+
+
+@pytest.mark.parametrize("extra", EXTRAS, ids=str)
+@pytest.mark.parametrize("is_checked", [True, False])
+async def test_check_of_an_edit_tells_what_sending_it_would(connect, emulator, picture, extra, is_checked):
+    """With the checks switched off as well: it could not be read as it is meant."""
+    async with connect(check_contracts=is_checked) as session:
+        (problem,) = session.check("a hat", image=picture(), model="flux-pro", extra=extra)
+        with pytest.raises(ContractError) as caught:
+            await session.edit("a hat", image=picture(), model="flux-pro", extra=extra)
+        assert caught.value.problems == (problem,)
+    assert problem.field == "extra"
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+async def test_label_that_no_token_could_hold_is_refused_before_it_is_sent(connect, emulator, is_checked):
+    """With the checks of the service's rules switched off as well: this rule is ours."""
+    async with connect(check_contracts=is_checked) as session:
+        (problem,) = session.check("a cat", label="x" * 201)
+        with pytest.raises(ContractError) as caught:
+            await session.submit("a cat", label="x" * 201)
+        assert caught.value.problems == (problem,)
+    assert problem.field == "label"
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("image", [{"file_id": "file-\ud800"}, {"file_id": ""}, StoredFile("file-1\r\nx")], ids=repr)
+async def test_id_that_is_none_is_told_by_check_and_by_sending(connect, emulator, image):
+    words = "has an id that is not one line of text and not empty"
+    async with connect(check_contracts=False) as session:
+        (problem,) = session.check("a hat", image=image, model="flux-pro")
+        with pytest.raises(ContractError, match=rf"image\[0\]: {words}"):
+            await session.edit("a hat", image=image, model="flux-pro")
+    assert str(problem) == f"image[0]: {words}"
+    assert emulator.requests == []

@@ -1,0 +1,294 @@
+"""Files and models: what the service keeps and knows, told as it is."""
+
+import io
+
+import orjson
+import pytest
+
+from lemon_async import BadRequest, ContractError, LemonSession, NotFound, RetryPolicy, SessionMisuse, StoredFile
+from lemon_async._api.listings import MOST_ENTRIES
+from lemon_async.emulator import Body, Status
+
+ODD_IDS = ["", "..", ".", "a b", "a\r\nb", "é", "a/../b", "%2e%2e", "x" * 600]
+
+
+# Files
+
+
+async def test_file_makes_the_whole_round(connect, picture, tmp_path):
+    path = tmp_path / "cat.png"
+    path.write_bytes(picture())
+    async with connect() as session:
+        stored = await session.files.upload(path)
+        assert (stored.filename, stored.purpose, stored.status) == ("cat.png", "vision", "processed")
+        assert (stored.size_bytes, stored.model) == (len(picture()), "gpt-image-2")
+        assert stored.raw["object"] == "file"
+        assert await session.files.content(stored) == picture()
+        assert (await session.files.get(stored.id)).created_at == stored.created_at
+        assert [file.id for file in await session.files.list()] == [stored.id]
+        await session.files.delete(stored)
+        assert await session.files.list() == ()
+        for gone in (session.files.get(stored), session.files.content(stored), session.files.delete(stored)):
+            with pytest.raises(NotFound, match="file_not_found"):
+                await gone
+
+
+async def test_upload_of_the_session_is_that_of_its_files(connect, emulator, picture):
+    async with connect() as session:
+        stored = await session.upload(picture(), purpose="user_data", model="flux-pro")
+        assert (stored.purpose, stored.model) == ("user_data", "flux-pro")
+        images = await session.edit("a hat", image=stored, model=stored.model)
+        assert len(images) == 1
+        with pytest.raises(
+            ContractError, match=r"image\[0\]: was uploaded for flux-pro, and a file is bound to its model"
+        ):
+            await session.edit("a hat", image=stored, model="gpt-image-2")
+
+
+async def test_file_is_named_after_the_last_part_of_its_path_or_after_its_bytes(connect, picture, tmp_path):
+    """Folders tell about the caller."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(picture(mode="RGB", kind="JPEG"))
+    anonymous = io.BytesIO(picture(mode="RGB", kind="WEBP"))
+    async with connect() as session:
+        with path.open("rb") as file:
+            sources = [path, str(path), file, path.read_bytes(), anonymous]
+            names = [(await session.upload(source)).filename for source in sources]
+        with open(path, "rb", closefd=True) as file, open(file.fileno(), "rb", closefd=False) as numbered:  # noqa: PTH123
+            names.append((await session.upload(numbered)).filename)
+        named = await session.files.upload(path, filename="other.jpg")
+    assert names == ["cat.png", "cat.png", "cat.png", "file.jpeg", "file.webp", "file.jpeg"]
+    assert named.filename == "other.jpg"
+
+
+async def test_image_of_a_result_is_uploaded(connect):
+    async with connect() as session:
+        images = await session.generate("a cat", model="dall-e-3")
+        stored = await session.upload(images[0])
+        assert await session.files.content(stored) == await images[0].read()
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "problems"),
+    [
+        (b"", {}, ["file: there are no bytes"]),
+        (b"text", {}, ["file: the bytes are no known picture"]),
+        (b"GIF89a\1\0\1\0\0\0\0;", {}, ["file: is GIF; the service takes PNG, JPEG or WebP"]),
+        ("missing.png", {}, ["file: cannot read 'missing.png': No such file or directory"]),
+        (b"", {"purpose": "user_data"}, ["file: there are no bytes"]),
+        ("missing.png", {"purpose": "user_data"}, ["file: cannot read 'missing.png': No such file or directory"]),
+        (
+            b"text",
+            {"purpose": "fine-tune", "model": "", "filename": "a\r\nb"},
+            [
+                "purpose: must be one of vision, user_data, not 'fine-tune'",
+                "model: must be one line of text and not empty",
+                "filename: must be one line of text and not empty",
+            ],
+        ),
+        (
+            "https://a.test/1.png",
+            {},
+            ["file: is an address or an id: to be kept by the service, a picture is given as a file or bytes"],
+        ),
+        (
+            5,
+            {},
+            ["file: must be a path, bytes, a binary file, an async iterable of bytes or an Image of a result, not int"],
+        ),
+    ],
+)
+async def test_what_cannot_be_uploaded_is_told_and_nothing_is_sent(connect, emulator, file, options, problems):
+    async with connect() as session:
+        with pytest.raises(ContractError) as caught:
+            await session.files.upload(file, **options)
+    assert [str(problem) for problem in caught.value.problems] == problems
+    assert emulator.requests == []
+
+
+async def test_anything_is_uploaded_as_user_data(serve, http_ok):
+    server = await serve(http_ok(b'{"id": "file-1"}'))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        stored = await session.upload(b"text", purpose="user_data")
+    assert stored == StoredFile("file-1", model="gpt-image-2")
+    assert b'filename="file"' in server.bodies[0]
+    assert b"application/octet-stream" in server.bodies[0]
+
+
+async def test_file_that_is_too_large_is_not_sent(connect, emulator, monkeypatch, picture):
+    monkeypatch.setattr("lemon_async._uploads.stored_files.MAX_SOURCE_BYTES", 50)
+    monkeypatch.setattr("lemon_async._api.source_rules.MAX_SOURCE_BYTES", 50)
+    async with connect() as session:
+        with pytest.raises(ContractError, match="file: has more than the 50 bytes that are taken"):
+            await session.upload(io.BytesIO(picture()))
+        with pytest.raises(ContractError, match=r"file: has [0-9]+ bytes; at most 50 are taken"):
+            await session.upload(picture())
+    assert emulator.requests == []
+
+
+async def test_service_has_the_last_word_about_a_file(connect, picture):
+    async with connect() as session:
+        with pytest.raises(BadRequest, match="model_not_found"):
+            await session.upload(picture(), model="no-such-model")
+
+
+async def test_files_come_page_by_page_and_each_once(serve, http_ok):
+    pages = [
+        {"data": [{"id": "file-1"}, {"id": "file-2"}], "has_more": True},
+        {"data": [{"id": "file-2"}, {"id": "file-3"}], "has_more": True},
+        {"data": [{"id": "file-4"}, {"no": "id"}], "has_more": False},
+    ]
+    server = await serve(*(http_ok(orjson.dumps(page)) for page in pages))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        files = await session.files.list(purpose="vision")
+    assert [file.id for file in files] == ["file-1", "file-2", "file-3", "file-4"]
+    assert [head.split(" ")[1] for head in server.heads] == [
+        "/v1/files?purpose=vision",
+        "/v1/files?purpose=vision&after=file-2",
+        "/v1/files?purpose=vision&after=file-3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "page", [{"data": [{"id": "file-1"}], "has_more": True}, {"data": [], "has_more": True}], ids=str
+)
+async def test_list_that_never_ends_ends(serve, http_ok, page):
+    """A page that brings nothing new is the last one."""
+    server = await serve(http_ok(orjson.dumps(page)))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        assert len(await session.files.list()) == len(page["data"])
+    assert len(server.heads) <= 2
+
+
+async def test_page_that_is_too_long_goes_on_with_the_next_one(serve, http_ok):
+    """Entries that were not read are asked for, even if the service says that these were all."""
+    names = [{"id": f"file-{number}"} for number in range(MOST_ENTRIES + 5)]
+    pages = [http_ok(orjson.dumps({"data": page, "has_more": False})) for page in (names, names[MOST_ENTRIES:])]
+    server = await serve(*pages)
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        assert [file.id for file in await session.files.list()] == [name["id"] for name in names]
+    assert f"after=file-{MOST_ENTRIES - 1} " in server.heads[1]
+
+
+async def test_list_of_always_new_files_is_bounded(serve, http_ok, monkeypatch):
+    monkeypatch.setattr("lemon_async._uploads.stored_files._MOST_PAGES", 3)
+    pages = [http_ok(b'{"data": [{"id": "file-%d"}], "has_more": true}' % number) for number in range(5)]
+    server = await serve(*pages)
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        assert len(await session.files.list()) == 3
+
+
+async def test_page_is_asked_for_again_after_a_fault(connect, emulator, picture):
+    async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001)) as session:
+        await session.upload(picture())
+        emulator.fault("files", Status(502, "html"), times=2)
+        assert len(await session.files.list(purpose="vision")) == 1
+        assert await session.files.list(purpose="user_data") == ()
+
+
+async def test_file_of_another_key_is_not_found(connect, emulator, picture):
+    async with connect() as session:
+        stored = await session.upload(picture())
+    other = emulator.add_key("sk-other")
+    async with LemonSession(other, base_url=emulator.base_url) as stranger:
+        for use in (stranger.files.get, stranger.files.content, stranger.files.delete):
+            with pytest.raises(NotFound):
+                await use(stored)
+        with pytest.raises(NotFound):
+            await stranger.edit("a hat", image=stored, model="gpt-image-2")
+        assert stranger.spent.sold == 0
+    async with connect() as session:
+        assert await session.files.content(stored) == picture()
+
+
+@pytest.mark.parametrize("word", [*ODD_IDS, None, 5], ids=repr)
+async def test_id_that_cannot_be_one_is_refused_before_it_is_sent(connect, emulator, word):
+    """No id becomes a path of its own."""
+    async with connect() as session:
+        for use in (session.files.get, session.files.content, session.files.delete, session.model):
+            with pytest.raises(ContractError, match="cannot be an id"):
+                await use(word)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("word", ["a?b=c", "a#b", "a%2Fb", "a&b", "a;b"])
+async def test_odd_id_is_one_segment_of_the_path(serve, http_ok, word):
+    server = await serve(http_ok(b"{}", status="404 Not Found"))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        with pytest.raises(NotFound):
+            await session.files.get(word)
+    path = server.heads[0].split(" ")[1]
+    assert path.startswith("/v1/files/a%")
+    assert path.count("/") == 3
+    assert not set("?#&;") & set(path)
+
+
+async def test_content_is_told_as_it_is_and_a_refusal_is_not_content(connect, emulator, picture):
+    async with connect() as session:
+        stored = await session.upload(picture())
+        emulator.fault("files", Body(b"\0\1\2", "application/octet-stream"), times=1)
+        assert await session.files.content(stored) == b"\0\1\2"
+        emulator.fault("files", Status(404, "html"))
+        with pytest.raises(NotFound):
+            await session.files.content(stored)
+
+
+# Models
+
+
+async def test_model_keeps_fields_that_this_version_does_not_know(serve, http_ok):
+    card = {
+        "id": "nova-9",
+        "object": "model",
+        "created": 5,
+        "owned_by": "nova",
+        "tier": "gold",
+        "lemondata": {"category": "image", "pricing_unit": "per_image", "moon_phase": [1, {"deep": True}]},
+    }
+    server = await serve(http_ok(orjson.dumps(card)), http_ok(orjson.dumps({"object": "list", "data": [card]})))
+    async with LemonSession("sk-x", base_url=server.origin) as session:
+        one, (same,) = await session.model("nova-9"), await session.models()
+    for model in (one, same):
+        assert (model.id, model.created, model.owned_by) == ("nova-9", 5, "nova")
+        assert (model.category, model.pricing_unit, model.supported_operations) == ("image", "per_image", ())
+        assert model.lemondata == card["lemondata"]
+        assert model.raw == card
+
+
+async def test_models_are_filtered_by_the_service(connect, emulator):
+    async with connect() as session:
+        everything = await session.models()
+        shortlist = await session.models(recommended_for="image")
+        assert [model.preference["preferred_rank"] for model in shortlist] == list(range(1, len(shortlist) + 1))
+        assert {model.owned_by for model in await session.models(provider="bfl")} == {"bfl"}
+        assert await session.models(category="image") == everything
+        assert 0 < len(await session.models(tag="edit", provider="openai")) < len(everything)
+        assert await session.models(recommended_for="video") == ()
+    assert emulator.requests[0].path == "/v1/models"
+
+
+async def test_one_model_tells_what_it_can_do_and_an_unknown_one_what_was_meant(connect):
+    async with connect() as session:
+        model = await session.model("gpt-image-2")
+        assert "edit" in model.supported_operations
+        with pytest.raises(NotFound, match="model_not_found") as caught:
+            await session.model("gpt-image-3")
+    assert caught.value.did_you_mean == "gpt-image-2"
+
+
+async def test_closed_session_refuses_files_and_models(connect, emulator, picture):
+    async with connect() as session:
+        pass
+    uses = [
+        session.upload(picture()),
+        session.files.list(),
+        session.files.get("file-1"),
+        session.files.content("file-1"),
+        session.files.delete("file-1"),
+        session.models(),
+        session.model("flux-pro"),
+    ]
+    for use in uses:
+        with pytest.raises(SessionMisuse, match="the session is closed"):
+            await use
+    assert emulator.requests == []

@@ -1,0 +1,174 @@
+"""Bytes to be uploaded: looked at once, opened anew each time, held only as far as needed."""
+
+import errno
+import hashlib
+import io
+import os
+import threading
+
+import pytest
+
+from lemon_async import ContractError
+from lemon_async._http.attempt import NoAnswer
+from lemon_async._uploads.upload import (
+    HEAD_BYTES,
+    Spool,
+    Unusable,
+    Upload,
+    as_bytes,
+    examine_file,
+    examine_path,
+    open_upload,
+)
+
+SIZES = [0, 1, 63, 64, 65, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 3 * HEAD_BYTES]
+
+
+def content_of(size):
+    return bytes(range(256)) * (size // 256) + bytes(size % 256)
+
+
+def read_twice(upload):
+    contents = []
+    for _ in range(2):
+        with upload.open() as file:
+            contents.append(file.read())
+    assert contents[0] == contents[1]
+    return contents[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_file_is_known_by_its_ends_and_opened_as_often_as_wanted(tmp_path, size):
+    path, content = tmp_path / "file", content_of(size)
+    path.write_bytes(content)
+    upload = examine_path(path, is_hashed=True)
+    assert (upload.head, upload.tail) == (content[:HEAD_BYTES], content[-64:])
+    assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
+    assert read_twice(upload) == content
+    assert examine_path(path, is_hashed=False).digest == ""
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_spool_gives_back_what_was_written(size):
+    """Small contents stay in memory, large ones go to a file without a name."""
+    content = content_of(size)
+    spool = Spool(max_bytes=None)
+    for at in range(0, size, 100_000):
+        spool.write(content[at : at + 100_000])
+    upload = spool.finish()
+    assert (upload.head, upload.tail) == (content[:HEAD_BYTES], content[-64:])
+    assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
+    assert read_twice(upload) == content
+    spool.close()
+
+
+def test_spool_that_is_closed_cannot_be_sent():
+    spool = Spool(None)
+    spool.write(b"x")
+    upload = spool.finish()
+    spool.close()
+    with pytest.raises(ContractError, match="image: cannot be opened again: "):
+        open_upload("image", upload)
+
+
+def test_spool_takes_as_much_as_is_allowed_and_no_byte_more():
+    spool = Spool(10)
+    spool.write(b"x" * 10)
+    with pytest.raises(Unusable, match="has more than the 10 bytes that are taken"):
+        spool.write(b"x")
+    spool.close()
+
+
+@pytest.mark.parametrize("start", [0, 5, HEAD_BYTES])
+def test_file_is_looked_at_from_where_it_stands_and_left_there(start):
+    content = content_of(2 * HEAD_BYTES)
+    file = io.BytesIO(content)
+    file.seek(start)
+    upload = examine_file(file)
+    assert file.tell() == start
+    assert upload.size_bytes == len(content) - start
+    assert (upload.head, upload.tail) == (content[start:][:HEAD_BYTES], content[-64:])
+    assert upload.open() is file
+
+
+@pytest.mark.parametrize("change", ["content", "time", "file"])
+def test_file_that_has_changed_is_not_sent(tmp_path, change):
+    """Neither its size nor its type would be what was checked."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    upload = examine_path(path, is_hashed=True)
+    if change == "content":
+        path.write_bytes(b"after all")
+    elif change == "time":
+        os.utime(path, ns=(0, 0))
+    else:
+        other = tmp_path / "other"
+        other.write_bytes(b"before")
+        other.replace(path)
+    with pytest.raises(ContractError, match=r"^mask: cannot be opened again: it has changed since it was checked"):
+        open_upload("mask", upload)
+
+
+def test_link_to_a_file_is_followed_and_a_dangling_one_is_told(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert examine_path(tmp_path / "link", is_hashed=False).head == b"content"
+    (tmp_path / "file").unlink()
+    with pytest.raises(Unusable, match=r"cannot read .*link': No such file or directory"):
+        examine_path(tmp_path / "link", is_hashed=False)
+
+
+@pytest.mark.parametrize("piece", [b"x", bytearray(b"x"), memoryview(b"x")])
+def test_piece_of_bytes_is_bytes(piece):
+    assert as_bytes(piece) == b"x"
+
+
+@pytest.mark.parametrize("piece", ["x", 5, None, [1]])
+def test_piece_of_something_else_is_told(piece):
+    with pytest.raises(Unusable, match=f"must give bytes, not {type(piece).__name__}"):
+        as_bytes(piece)
+
+
+def failing(number):
+    def fail():
+        raise OSError(number, os.strerror(number))
+
+    return Upload(head=b"", tail=b"", size_bytes=0, open=fail)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_shortage_while_opening_is_no_fault_of_the_request(number):
+    """Another attempt may fare better, and nothing was sent."""
+    with pytest.raises(NoAnswer, match=r"^mask cannot be opened: ") as caught:
+        open_upload("mask", failing(number))
+    assert not caught.value.was_sent
+
+
+def test_any_other_error_while_opening_is_the_callers():
+    with pytest.raises(ContractError, match=r"^mask: cannot be opened again: Permission denied"):
+        open_upload("mask", failing(errno.EACCES))
+
+
+def test_spool_that_is_closed_while_a_thread_writes_is_closed_by_that_thread(open_files):
+    """Closing waits for nobody, and nothing stays open."""
+    before = open_files()
+    spool = Spool(max_bytes=None)
+    spool.write(content_of(2 * HEAD_BYTES))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def use():
+        with spool._using():
+            begun.set()
+            go_on.wait(5)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    begun.wait(5)
+    spool.close()
+    assert not spool._file.closed
+    go_on.set()
+    thread.join(5)
+    assert spool._file.closed
+    assert open_files() == before
+    with pytest.raises(ValueError, match="closed"):
+        spool.write(b"more")
