@@ -29,7 +29,7 @@ from benchmarks.charts import panels
 from benchmarks.processes import measured, served
 from lemon_async import LemonSession
 from lemon_async._api.decoding import image_of
-from lemon_async._formats.base64_extraction import PIECE_BYTES, Lifter
+from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor
 
 ROUNDS = 5
 ANSWERS = 40
@@ -126,7 +126,7 @@ def decoded(body: bytes) -> list[bytes]:
 
 def lifted(pieces: list[bytes]) -> list[bytes]:
     """Return the pictures of an answer as they arrive."""
-    lifter = Lifter()
+    lifter = Base64Extractor()
     for piece in pieces:
         lifter.feed(piece)
     whole = lifter.end()

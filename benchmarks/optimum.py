@@ -54,7 +54,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 }
 
 
-def best_ages(distribution: Distribution, price_s: float) -> list[float]:
+def best_ages(distribution: Distribution, poll_cost_s: float) -> list[float]:
     """Return the ages at which to poll a job, so that polls at this price and the lag cost least in the mean.
 
     `cost(a) * S(a) = min over t of S(a) * (price + t - a) - integral of S from a to t + cost(t) * S(t)`, from the end.
@@ -73,7 +73,7 @@ def best_ages(distribution: Distribution, price_s: float) -> list[float]:
         alive = survival[start] * _STEP_S
         later = range(start + 1, min(start + reach, end) + 1)
         best, following[start] = min((alive * number + rest[number], number) for number in later)
-        costs[start] = survival[start] * (price_s - start * _STEP_S) + areas[start] + best
+        costs[start] = survival[start] * (poll_cost_s - start * _STEP_S) + areas[start] + best
         rest[start] = costs[start] - areas[start]
     ages, at = [], 0
     while at < end:
@@ -82,12 +82,12 @@ def best_ages(distribution: Distribution, price_s: float) -> list[float]:
     return ages
 
 
-def expected_cost_s(distribution: Distribution, ages: list[float], price_s: float) -> float:
+def expected_cost_s(distribution: Distribution, ages: list[float], poll_cost_s: float) -> float:
     """Return what polls at these ages cost in the mean, by numerical integration."""
     total, steps = 0.0, 200
     for start, stop in pairwise([0.0, *ages]):
         alive = distribution.survival(start)
         width = (stop - start) / steps
         area = sum(distribution.survival(start + (number + 0.5) * width) for number in range(steps)) * width
-        total += alive * (price_s + stop - start) - area
+        total += alive * (poll_cost_s + stop - start) - area
     return total

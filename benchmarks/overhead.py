@@ -35,7 +35,7 @@ PROMPT = "A white cat on a windowsill"
 _OTHERS = ("by hand, aiohttp", "OpenAI SDK")
 KEY = "sk-benchmark-0123456789"
 RPM = 1_000_000  # as many as there can be: pacing is not what is measured
-POLLS_AT_ONCE = PollPolicy(price_s=1e-3, min_gap_s=1e-4, max_gap_s=1e-3)
+POLLS_AT_ONCE = PollPolicy(poll_cost_s=1e-3, min_gap_s=1e-4, max_gap_s=1e-3)
 
 Rounds = list[dict[str, dict[str, float]]]
 Job = Callable[[], Awaitable[object]]

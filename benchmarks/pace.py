@@ -1,9 +1,10 @@
 """What it costs to find out that jobs are over: the poller's rule beside fixed paces, and the optimum.
 
-Everything happens in virtual time. A job is polled until it is over; a poll costs `price_s` seconds of waiting, and so
-does each second between the job's end and the poll that finds it. The optimum knows the distribution of the durations,
-polls at the ages that dynamic programming finds, and is charged for the same jobs. The schedule starts knowing nothing
-(cold: its first 30 jobs) and goes on learning (warm: the jobs after them). Figures are medians over seeded runs.
+Everything happens in virtual time. A job is polled until it is over; a poll costs `poll_cost_s` seconds of waiting,
+and so does each second between the job's end and the poll that finds it. The optimum knows the distribution of the
+durations, polls at the ages that dynamic programming finds, and is charged for the same jobs. The schedule starts
+knowing nothing (cold: its first 30 jobs) and goes on learning (warm: the jobs after them). Figures are medians over
+seeded runs.
 """
 
 import gc
@@ -40,17 +41,17 @@ class Charge:
     polls: list[int]
     lags_s: list[float]
 
-    def cost_s(self, price_s: float) -> float:
+    def cost_s(self, poll_cost_s: float) -> float:
         """Return what all of it costs at a price per poll."""
-        return sum(self.polls) * price_s + sum(self.lags_s)
+        return sum(self.polls) * poll_cost_s + sum(self.lags_s)
 
-    def figures(self, price_s: float) -> dict[str, float]:
+    def figures(self, poll_cost_s: float) -> dict[str, float]:
         """Return the means per job, and the lag that one job in twenty exceeds."""
         return {
             "polls": statistics.mean(self.polls),
             "lag_mean_s": statistics.mean(self.lags_s),
             "lag_p95_s": statistics.quantiles(self.lags_s, n=20)[-1],
-            "cost_s": self.cost_s(price_s) / len(self.polls),
+            "cost_s": self.cost_s(poll_cost_s) / len(self.polls),
         }
 
     def part(self, start: int, stop: int | None = None) -> "Charge":
@@ -106,15 +107,15 @@ def _median_figures(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(row[name] for row in rows), 3) for name in rows[0]}
 
 
-def compare(distribution: Distribution, price_s: float) -> dict[str, dict[str, float]]:
+def compare(distribution: Distribution, poll_cost_s: float) -> dict[str, dict[str, float]]:
     """Return the figures of each policy for one distribution, each with its cost relative to the optimum's."""
-    policy = PollPolicy(price_s=price_s, deadline_s=10 * LONGEST_S)
-    best = [*best_ages(distribution, price_s), LONGEST_S]
+    policy = PollPolicy(poll_cost_s=poll_cost_s, deadline_s=10 * LONGEST_S)
+    best = [*best_ages(distribution, poll_cost_s), LONGEST_S]
     rows: dict[str, list[dict[str, float]]] = {}
 
     def note(name: str, charge: Charge, optimum: Charge) -> None:
-        ratio = charge.cost_s(price_s) / optimum.cost_s(price_s)
-        rows.setdefault(name, []).append({**charge.figures(price_s), "to_optimum": ratio})
+        ratio = charge.cost_s(poll_cost_s) / optimum.cost_s(poll_cost_s)
+        rows.setdefault(name, []).append({**charge.figures(poll_cost_s), "to_optimum": ratio})
 
     for seed in range(RUNS):
         jobs = jobs_of(distribution, seed)
@@ -136,24 +137,24 @@ def polls_at_the_lag_of(gap_s: float, distribution: Distribution) -> dict[str, f
     low, high = 0.05, 0.5
     best = _beside(ages, distribution, low)
     for _ in range(HALVINGS):
-        price_s = (low + high) / 2
-        figures = _beside(ages, distribution, price_s)
+        poll_cost_s = (low + high) / 2
+        figures = _beside(ages, distribution, poll_cost_s)
         if figures["lag_mean_s"] <= figures["fixed_lag_mean_s"]:
-            low, best = price_s, figures
+            low, best = poll_cost_s, figures
         else:
-            high = price_s
+            high = poll_cost_s
     return best
 
 
-def _beside(ages: Sequence[float], distribution: Distribution, price_s: float) -> dict[str, float]:
-    policy = PollPolicy(price_s=price_s, deadline_s=10 * LONGEST_S)
+def _beside(ages: Sequence[float], distribution: Distribution, poll_cost_s: float) -> dict[str, float]:
+    policy = PollPolicy(poll_cost_s=poll_cost_s, deadline_s=10 * LONGEST_S)
     rows = []
     for seed in range(RUNS_OF_EQUAL_LAG):
         jobs = jobs_of(distribution, seed)
-        ours = charge_schedule(policy, jobs).part(COLD_JOBS).figures(price_s)
-        fixed = charge_at(ages, jobs[COLD_JOBS:]).figures(price_s)
+        ours = charge_schedule(policy, jobs).part(COLD_JOBS).figures(poll_cost_s)
+        fixed = charge_at(ages, jobs[COLD_JOBS:]).figures(poll_cost_s)
         lags = {"lag_mean_s": ours["lag_mean_s"], "fixed_lag_mean_s": fixed["lag_mean_s"]}
-        rows.append({"price_s": price_s, **lags, "polls_to_fixed": ours["polls"] / fixed["polls"]})
+        rows.append({"poll_cost_s": poll_cost_s, **lags, "polls_to_fixed": ours["polls"] / fixed["polls"]})
     return _median_figures(rows)
 
 
@@ -218,8 +219,8 @@ def decision_us(size: int) -> dict[str, float]:
 def run() -> dict[str, Any]:
     """Return the figures of all policies, and the time that a decision takes."""
     costs = {
-        f"price {price_s:g} s": {name: compare(each, price_s) for name, each in DISTRIBUTIONS.items()}
-        for price_s in PRICES_S
+        f"price {poll_cost_s:g} s": {name: compare(each, poll_cost_s) for name, each in DISTRIBUTIONS.items()}
+        for poll_cost_s in PRICES_S
     }
     names = ("lognormal 45 s, sigma 0.35", "lognormal 45 s, sigma 0.15")
     small, large = (decision_us(size) for size in SIZES)

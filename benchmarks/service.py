@@ -8,8 +8,8 @@ from itertools import count
 
 from benchmarks.windows import MINUTE_S, Verdict, Window
 from lemon_async._api.rate_headers import read_rate_headers
-from lemon_async._pace.budget import Budget
-from lemon_async._pace.priority import Priority, Turns
+from lemon_async._pace.budget import RequestBudget
+from lemon_async._pace.priority import Priority, PriorityPolicy
 from lemon_async._pace.schedule import PollPolicy, Schedule
 
 LATENCY_S = (0.02, 0.12)
@@ -78,8 +78,8 @@ class PacedClient:
         self._queue = deque(range(len(world.durations)))
         self._flying = 0
         self._timer_at = 0.0
-        self.budget = Budget(limit)
-        self._turns = Turns()
+        self.budget = RequestBudget(limit)
+        self._turns = PriorityPolicy()
         self._schedule: Schedule[int] = Schedule(PollPolicy())
         self._wake(0.0)
 

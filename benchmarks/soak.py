@@ -23,9 +23,9 @@ from typing import Any
 from benchmarks.edit_memory import resident_mb
 from benchmarks.processes import measured
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
-from lemon_async._api.rate_headers import Reported
+from lemon_async._api.rate_headers import RateReport
 from lemon_async._http import transport
-from lemon_async._pace.budget import Budget
+from lemon_async._pace.budget import RequestBudget
 from lemon_async.emulator import (
     Answer,
     Blackhole,
@@ -97,10 +97,10 @@ FATES: list[Action] = [
 ]
 
 
-class Unhurried(Budget):
+class Unhurried(RequestBudget):
     """A budget that a 429 pauses and teaches nothing."""
 
-    def limited(self, now: float, retry_after_s: float | None = None, *, reported: Reported | None = None) -> None:  # noqa: ARG002
+    def limited(self, now: float, retry_after_s: float | None = None, *, reported: RateReport | None = None) -> None:  # noqa: ARG002
         """Take note of a 429."""
         wait_s = retry_after_s or 0.0
         self.clear_at = max(self.clear_at, now + (min(wait_s, 0.02) if math.isfinite(wait_s) else 0.0))
@@ -131,7 +131,7 @@ async def soak(base_url: str, key: str) -> dict[str, Any]:
         base_url=base_url,
         polling=PollPolicy(min_gap_s=0.01, max_gap_s=0.2, deadline_s=3.0, lost_after_s=0.1),
         retry=RetryPolicy(max_elapsed_s=3.0, first_backoff_s=0.001, max_backoff_s=0.05),
-        timeouts=Timeouts(connect_s=2, submit_s=1, call_s=0.5, close_s=2),
+        timeouts=Timeouts(connect_s=2, submit_s=1, request_s=0.5, close_s=2),
         requests_per_minute=60_000,
         max_polls=100,
     )

@@ -25,6 +25,8 @@ def __getattr__(name: str) -> Any:
         public = import_module("lemon_async._public")
         if name == "__all__" or name in public.__all__:
             return getattr(public, name)
+    if name in {"errors", "sheet", "types"}:
+        return import_module(f"lemon_async.{name}")
     if name == "__version__":
         return import_module("lemon_async._version").__version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

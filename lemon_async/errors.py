@@ -2,7 +2,7 @@
 
 * `LemonError`
     * `ContractError` - the caller's: found before any I/O, lists every problem
-    * `SessionMisuse` - the caller's: closed session, wrong event loop, after a fork
+    * `SessionError` - the caller's: closed session, wrong event loop, after a fork
     * `TransportError` - nobody answered, and nothing was sold
     * `SubmissionUnknown` - a paid request went out and its fate is unknown
     * `ApiError` - the service said no
@@ -10,7 +10,7 @@
           `Conflict` `PayloadTooLarge` `RateLimited` `ServerError`
     * `TaskError` - the task was sold and did not end in images
         * `TaskFailed` `TaskCancelled` `TaskTimeout` `TaskLost`
-    * `DownloadError` `SaveError` `PartlySaved` - the pictures exist, and fetching or writing some of them failed
+    * `DownloadError` `SaveError` `PartialSaveError` - the pictures exist, and fetching or writing some of them failed
 
 Errors hold values and format themselves. All survive `pickle` and `copy`: of a live task, the `resume_token` does.
 """
@@ -22,13 +22,13 @@ from typing import Any, Protocol, Self
 import attrs
 
 from lemon_async._api.requests import Request
-from lemon_async._formats.safe_text import quoted
+from lemon_async._formats.safe_text import safe_repr
 from lemon_async.types import ImageData
 
 __all__ = [
     "AccessDenied", "ApiError", "AuthenticationError", "BadRequest", "Conflict", "ContractError", "DownloadError",
-    "InsufficientBalance", "LemonError", "NotFound", "PartlySaved", "PayloadTooLarge", "Problem", "RateLimited",
-    "ResumableTask", "SaveError", "ServerError", "SessionMisuse", "SubmissionUnknown", "TaskCancelled", "TaskError",
+    "InsufficientBalance", "LemonError", "NotFound", "PartialSaveError", "PayloadTooLarge", "Problem", "RateLimited",
+    "ResumableTask", "SaveError", "ServerError", "SessionError", "SubmissionUnknown", "TaskCancelled", "TaskError",
     "TaskFailed", "TaskLost", "TaskTimeout", "TransportError",
 ]  # fmt: skip
 
@@ -54,7 +54,7 @@ def _name_of(error: "LemonError") -> str:
     task = error.task
     called = getattr(task, "label", None)
     if called is None and getattr(task, "request", None) is None and getattr(task, "prompt", None):
-        called = quoted(getattr(task, "prompt", None))
+        called = safe_repr(getattr(task, "prompt", None))
     return f"task {getattr(task, 'id', None) or '(answered inline)'}{f' ({called})' if called else ''}"
 
 
@@ -129,7 +129,7 @@ class ContractError(LemonError):
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
-class SessionMisuse(LemonError):
+class SessionError(LemonError):
     """The session cannot be used like this: closed, another event loop, another process."""
 
     message: str
@@ -372,7 +372,7 @@ class SaveError(LemonError):
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
-class PartlySaved(LemonError):
+class PartialSaveError(LemonError):
     """Some pictures of an answer could not be fetched or saved; all others were.
 
     Attributes:

@@ -29,8 +29,7 @@ from lemon_async._tasks.leaving import SESSION_CLOSED, leaving
 from lemon_async._tasks.lookups import Lookups
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.map_input import Items
-from lemon_async._tasks.progress import ProgressOption
-from lemon_async._tasks.progress_display import chosen
+from lemon_async._tasks.progress_display import make_display
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.single import finish
 from lemon_async._tasks.stream import ImageStream
@@ -38,6 +37,7 @@ from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import build, look, requested
 from lemon_async._uploads.stored_files import Files
 from lemon_async.errors import Problem
+from lemon_async.types import ProgressOption
 
 __all__ = ["LemonSession"]
 
@@ -70,8 +70,8 @@ class LemonSession(Lookups):
             take more connections.
         max_downloads: Number of downloads under way at once.
         check_contracts: Check requests against the documented rules before any money is spent.
-        durations: What another session had learned of how long jobs last, as its `durations` has it: polling is then
-            right from the first job.
+        learned_durations: The `learned_durations` of an earlier session, so that polling is well timed from the first
+            job.
 
     Raises:
         ContractError: A setting cannot work; nothing was connected.
@@ -92,7 +92,7 @@ class LemonSession(Lookups):
         max_polls: int = 10,
         max_downloads: int = 8,
         check_contracts: bool = True,
-        durations: Mapping[str, Any] | None = None,
+        learned_durations: Mapping[str, Any] | None = None,
     ) -> None:
         key = ApiKey.from_environment(headers=headers) if api_key is None else ApiKey(api_key, headers)
         del api_key, headers  # a traceback that shows local variables must not show them
@@ -108,7 +108,7 @@ class LemonSession(Lookups):
             max_polls=max_polls,
             max_downloads=max_downloads,
             check_contracts=check_contracts,
-            durations=durations,
+            learned_durations=learned_durations,
         )
         self._engine = Engine(settings)
         self.base_url: str = self._engine.base_url
@@ -174,7 +174,7 @@ class LemonSession(Lookups):
         request = build(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
         return await self._finish(request, check_contracts, progress)
 
-    async def vary(
+    async def create_variation(
         self,
         image: Source | VariationRequest,
         /,
@@ -235,7 +235,7 @@ class LemonSession(Lookups):
         async with self._engine.stream(request, check_contracts) as stream:
             yield stream
 
-    def check(
+    def validate(
         self, prompt: str | Request, /, *, is_stream: bool = False, **fields: Unpack[JobFields]
     ) -> tuple[Problem, ...]:
         """Return what is wrong with a request, without sending it; empty when nothing is known to be.
@@ -302,7 +302,7 @@ class LemonSession(Lookups):
             in_flight=in_flight,
             ordered=ordered,
             fail_fast=fail_fast,
-            display=chosen(progress),
+            display=make_display(progress),
         )
 
     def as_completed(
@@ -325,7 +325,7 @@ class LemonSession(Lookups):
     async def aclose(self) -> None:
         """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
 
-        Pending tasks end with `SessionMisuse` and can be resumed by their token; a warning lists their ids, `pending`
+        Pending tasks end with `SessionError` and can be resumed by their token; a warning lists their ids, `pending`
         keeps them, and an exception that leaves the `async with` block has a note about them. Paid requests under way
         become `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on. Spends nothing.
         """

@@ -21,12 +21,12 @@ from lemon_async._display.costs import cost_facts, cost_usd
 from lemon_async._display.page import Entry, Fault, Tile, page
 from lemon_async._display.thumbnails import thumbnail
 from lemon_async._formats.pictures import sniff
-from lemon_async._formats.safe_text import quoted, told
+from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.atomic_file import make_folder, publish
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._images.naming import checked_target
-from lemon_async._images.threads import finish_in_thread, finish_in_time
+from lemon_async._images.threads import run_uncancellable, run_within
 from lemon_async._tasks.map import Outcome
 from lemon_async.errors import (
     ContractError,
@@ -39,7 +39,7 @@ from lemon_async.errors import (
 )
 from lemon_async.types import Billing
 
-__all__ = ["sheet"]
+__all__ = ["Sheet", "contact_sheet"]
 
 _EDGE = 384
 _AT_ONCE = 4
@@ -54,7 +54,7 @@ T = TypeVar("T")
 Showable = Outcome | Images | Image
 
 
-async def sheet(
+async def contact_sheet(
     outcomes: Iterable[Showable] | Showable,
     path: str | PathLike[str] | None = None,
     *,
@@ -84,7 +84,7 @@ async def sheet(
     items = _numbered(_checked(outcomes, title))
     target = None if path is None else checked_target(path)
     if target is not None and await _on_disk(target, os.path.isdir, target):
-        raise _refusal("path", f"must name a file, not a folder: {quoted(str(target))}")
+        raise _refusal("path", f"must name a file, not a folder: {safe_repr(str(target))}")
     tiles = await _Drawing(None if target is None else target.parent.absolute()).draw(
         [_images(item) for _, item in items]
     )
@@ -126,7 +126,7 @@ class _Drawing:
         name = None if image.path is None else image.path.name
         try:
             content = await image._bytes()
-            file = await finish_in_time(_LONGEST_WORK_S, self._address, image.path)
+            file = await run_within(_LONGEST_WORK_S, self._address, image.path)
         except (LemonError, OSError) as failure:
             reason = failure.reason if isinstance(failure, DownloadError) else str(failure)
             return Tile(note=f"This picture could not be fetched: {reason[:_LONGEST_REASON]}", name=name)
@@ -135,7 +135,7 @@ class _Drawing:
         tile = Tile(file=file, name=name, facts=f"{size}{facts.format.upper() if facts else ''}".strip())
         try:
             async with self._turns:
-                source = await finish_in_thread(_embedded, content)
+                source = await run_uncancellable(_embedded, content)
         except ValueError as damage:
             return attrs.evolve(tile, note=f"No thumbnail: {damage}")
         return attrs.evolve(tile, source=source) if source else await self._whole(tile, content)
@@ -174,9 +174,9 @@ async def _on_disk(target: Path, work: Callable[P, T], /, *args: P.args, **kwarg
         SaveError: It failed, or took too long.
     """
     try:
-        return await finish_in_time(_LONGEST_WORK_S, work, *args, **kwargs)
+        return await run_within(_LONGEST_WORK_S, work, *args, **kwargs)
     except OSError as failure:
-        reason = failure.strerror or told(failure)
+        reason = failure.strerror or safe_str(failure)
         raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
 
 
@@ -250,15 +250,15 @@ def _checked(outcomes: Any, title: object) -> list[Showable]:
         ContractError: Something in it cannot be shown.
     """
     if not isinstance(title, str):
-        raise _refusal("title", f"must be text, not {quoted(title)}")
+        raise _refusal("title", f"must be text, not {safe_repr(title)}")
     if isinstance(outcomes, Outcome | Images | Image):
         return [outcomes]
     if not isinstance(outcomes, Iterable) or isinstance(outcomes, str | bytes):
         advice = "must be an iterable of Outcome, Images or Image (of an async one: [each async for each in it])"
-        raise _refusal("outcomes", f"{advice}, not {quoted(outcomes)}")
+        raise _refusal("outcomes", f"{advice}, not {safe_repr(outcomes)}")
     items = list(outcomes)
     problems = [
-        Problem(f"outcomes[{index}]", f"must be an Outcome, Images or an Image, not {quoted(item)}")
+        Problem(f"outcomes[{index}]", f"must be an Outcome, Images or an Image, not {safe_repr(item)}")
         for index, item in enumerate(items)
         if not isinstance(item, Outcome | Images | Image)
     ]

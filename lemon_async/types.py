@@ -1,12 +1,23 @@
 """What the service says of its jobs, files and models, as frozen data; `wire` makes it from what came in."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
-__all__ = ["Billing", "ImageData", "Inline", "Model", "StoredFile", "TaskFault", "TaskSnapshot"]
+__all__ = [
+    "Billing",
+    "ImageData",
+    "Inline",
+    "Model",
+    "Progress",
+    "ProgressOption",
+    "StoredFile",
+    "SubmissionCounts",
+    "TaskFault",
+    "TaskSnapshot",
+]
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -199,3 +210,52 @@ class Model:
         preferences = self.lemondata.get("agent_preferences")
         image = preferences.get("image") if isinstance(preferences, Mapping) else None
         return image if isinstance(image, Mapping) else _NOTHING
+
+
+@attrs.frozen
+class SubmissionCounts:
+    """The paid requests of a session so far.
+
+    Attributes:
+        sold: Accepted by the service, with an id or with pictures at once.
+        settled: Of those, completed: billed by actual usage.
+        released: Of those, failed or cancelled: the service releases or refunds what it had reserved.
+        unknown: Sent, and nobody knows whether they were sold (`SubmissionUnknown`); not counted as sold.
+    """
+
+    sold: int = 0
+    settled: int = 0
+    released: int = 0
+    unknown: int = 0
+
+    @property
+    def open(self) -> int:
+        """Sold, and not known to have ended: still running, or given up waiting for."""
+        return self.sold - self.settled - self.released
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far one call has come, as its option `progress` tells it.
+
+    Attributes:
+        total: Number of jobs; `None` while it is not known, as for a generator.
+        done: Jobs that have ended, well or badly.
+        failed: Of those, the ones that ended in an error.
+        in_flight: Jobs that were sold and are not over.
+        submitting: Jobs that wait for their turn, or for the answer to their submit: not known to be sold.
+        seconds: Since the start, to the end.
+        status: Of a single job, as last heard; `None` before the service has accepted it, and for many jobs.
+    """
+
+    total: int | None = None
+    done: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    submitting: int = 0
+    seconds: float = 0.0
+    status: str | None = None
+
+
+ProgressOption = bool | Callable[[Progress], object]
+"""`True` for a bar, a function to be called with each `Progress`, or `False` for nothing."""

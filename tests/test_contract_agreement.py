@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import PIL.Image
 import pytest
 
-from lemon_async import BadRequest, EditRequest, GenerateRequest, LemonSession, PayloadTooLarge, VariationRequest
+from lemon_async import EditRequest, GenerateRequest, LemonSession, VariationRequest
 from lemon_async._api.encoding import encode
 from lemon_async._api.families import FAMILIES
 from lemon_async._api.validation import check
@@ -19,6 +19,7 @@ from lemon_async.emulator import Emulator
 from lemon_async.emulator.http.addresses import Forbidden, check_url
 from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.service.rules import read_order
+from lemon_async.errors import BadRequest, PayloadTooLarge
 
 MODELS = [
     *(id_.replace("*", "dev" if id_.startswith("flux") else "x") for family in FAMILIES for id_ in family.ids),
@@ -182,7 +183,7 @@ async def test_both_sides_agree_on_every_picture(case, connect, emulator):
     """What the client would not send, the emulator refuses, and sells what the client lets through."""
     request = EditRequest("a hat", **{"model": "gpt-image-2", **EDITS[case]})
     async with connect() as lemon:
-        problems = lemon.check(request)
+        problems = lemon.validate(request)
         with pytest.raises((BadRequest, PayloadTooLarge)) if problems else nullcontext():
             await lemon.submit(request, check_contracts=False)
     assert emulator.ledger.sold.total() == (not problems)

@@ -21,13 +21,13 @@ from lemon_async.errors import (
     InsufficientBalance,
     LemonError,
     NotFound,
-    PartlySaved,
+    PartialSaveError,
     PayloadTooLarge,
     Problem,
     RateLimited,
     SaveError,
     ServerError,
-    SessionMisuse,
+    SessionError,
     SubmissionUnknown,
     TaskCancelled,
     TaskError,
@@ -97,7 +97,7 @@ EXAMPLES = [
         {"problems": (Problem("n", "is odd"), Problem("size", "is odder"))},
         "2 problems, nothing was sent:\n  - n: is odd\n  - size: is odder",
     ),
-    (SessionMisuse, {"message": "the session is closed"}, "the session is closed"),
+    (SessionError, {"message": "the session is closed"}, "the session is closed"),
     (TransportError, {"message": "no route to host"}, "no route to host"),
     (
         SubmissionUnknown,
@@ -170,7 +170,7 @@ EXAMPLES = [
         "could not save 'out/1.png': No space left on device (picture 1 of its answer)",
     ),
     (
-        PartlySaved,
+        PartialSaveError,
         {"saved": {0: Path("0-a-cat.png")}, "errors": {1: SaveError(path="1.png", reason="odd", index=1)}},
         "1 of 2 pictures were not saved:\n  - could not save '1.png': odd (picture 2 of its answer)",
     ),
@@ -198,7 +198,7 @@ def facts(error):
 def test_error_tree_is_split_by_whose_fault_it_is():
     parents = {
         ContractError: LemonError,
-        SessionMisuse: LemonError,
+        SessionError: LemonError,
         TransportError: LemonError,
         SubmissionUnknown: LemonError,
         ApiError: LemonError,
@@ -210,7 +210,7 @@ def test_error_tree_is_split_by_whose_fault_it_is():
         TaskLost: TaskError,
         DownloadError: LemonError,
         SaveError: LemonError,
-        PartlySaved: LemonError,
+        PartialSaveError: LemonError,
         LemonError: Exception,
     }
     found = {cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, Exception)}
@@ -440,10 +440,10 @@ def test_error_calls_a_task_by_its_label_or_a_resumed_one_by_its_prompt(facts, n
 
 
 def test_misuse_names_the_task_that_can_be_resumed():
-    error = SessionMisuse(message="the session was closed while the task was pending", task=TASK)
+    error = SessionError(message="the session was closed while the task was pending", task=TASK)
     assert str(error) == (
         "the session was closed while the task was pending; task ldtask_1 can be resumed by its resume_token()"
     )
     assert error.message == "the session was closed while the task was pending"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    assert str(SessionMisuse(message="m", task=Task(None))) == "m"
+    assert str(SessionError(message="m", task=Task(None))) == "m"

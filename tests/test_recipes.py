@@ -11,8 +11,9 @@ import pytest
 import uvicorn
 from aiohttp import web
 
-from lemon_async import PollPolicy, SessionMisuse
+from lemon_async import PollPolicy
 from lemon_async.emulator import Drip, Emulator, Fail, Latency, Status, Vanish
+from lemon_async.errors import SessionError
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"^### ([^\n]+)\n(?:(?!^#).)*?^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
@@ -103,7 +104,7 @@ async def test_fastapi_tells_the_progress_and_streams_the_picture(recipe, servic
     assert (content[:4], content[8:12]) == (b"RIFF", b"WEBP")
     assert int.from_bytes(content[4:8], "little") + 8 == len(content)
     assert service.ledger.sold == {"a cat": 1}
-    with pytest.raises(SessionMisuse, match="closed"):
+    with pytest.raises(SessionError, match="closed"):
         await app.state.lemon.generate("another cat")
 
 
@@ -168,7 +169,7 @@ async def test_fastapi_browser_that_leaves_ends_the_progress_and_not_the_job(rec
         async with browser.get(f"{address}/progress") as answer:
             assert b"pending" in await answer.content.readline()
         await until(lambda: not task._waiters)
-        assert not task.done
+        assert not task.done()
         service.clear_faults()
         async with browser.get(address) as answer:
             assert (await answer.read()).startswith(b"RIFF")

@@ -14,20 +14,13 @@ import orjson
 import pytest
 
 from lemon_async import (
-    AccessDenied,
     ApiError,
-    BadRequest,
-    Conflict,
     ContractError,
     GenerateRequest,
     LemonSession,
-    NotFound,
     PollPolicy,
     RetryPolicy,
-    SessionMisuse,
     SubmissionUnknown,
-    TaskCancelled,
-    TaskFailed,
     Timeouts,
     TransportError,
 )
@@ -35,6 +28,7 @@ from lemon_async._http.key import KEY_VARIABLE
 from lemon_async._tasks.resume_token import TaskReference
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Answer, Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
+from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound, SessionError, TaskCancelled, TaskFailed
 
 SLOW = PollPolicy(min_gap_s=20, max_gap_s=20)
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
@@ -193,7 +187,7 @@ async def test_extra_headers_go_with_every_request_to_the_api(connect, emulator,
         await session.upload(picture())
         await session.files.list()
         with pytest.raises(NotFound):
-            await session.task("ldtask_unknown").cancel()
+            await session.task("ldtask_unknown").request_cancel()
     assert len(gateway.requests) >= 5
     for _, sent in gateway.requests:
         assert (sent["X-Team"], sent["X-Gateway-Key"]) == ("a", "gw-canary-9876543210")
@@ -231,7 +225,7 @@ async def test_generate_is_the_same_call_however_the_service_answers(connect, em
 async def test_submit_returns_when_the_service_has_accepted(connect, emulator):
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="midjourney")
-        assert (task.done, task.status) == (False, "pending")
+        assert (task.done(), task.status) == (False, "pending")
         assert task.request == GenerateRequest("a cat", model="midjourney")
         assert task.poll_url == task._path == f"/v1/images/generations/{task.id}"
         assert session.pending == (task,)
@@ -242,7 +236,7 @@ async def test_inline_answer_is_a_task_that_is_over(connect):
     async with connect() as session:
         task = await session.submit("a cat", model="dall-e-3")
         assert task.billing is (await task).billing
-        assert task.done
+        assert task.done()
         assert task.id is None
         assert session.pending == ()
 
@@ -376,8 +370,8 @@ async def test_task_with_an_address_and_an_odd_id_is_polled_there_and_cannot_be_
     async with LemonSession("sk-x", base_url=server.origin, polling=QUICK) as session:
         task = session.task(TaskReference("two words", "/v1/jobs/7").token())
         await server.arrived.wait()
-        with pytest.raises(SessionMisuse, match="a task with such an id cannot be cancelled") as caught:
-            await task.cancel()
+        with pytest.raises(SessionError, match="a task with such an id cannot be cancelled") as caught:
+            await task.request_cancel()
         assert caught.value.task is task
     assert {head.split(" HTTP")[0] for head in server.heads} == {"GET /v1/jobs/7"}
 
@@ -411,10 +405,10 @@ async def test_cancel_that_is_refused_says_why_and_the_task_goes_on(connect, emu
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="flux-pro")
         with pytest.raises(BadRequest, match="unsupported_task_cancel: flux-pro tasks cannot be cancelled") as caught:
-            await task.cancel()
+            await task.request_cancel()
         assert caught.value.task is task
         assert caught.value.resume_token == task.resume_token()
-        assert not task.done
+        assert not task.done()
         assert session.pending == (task,)
 
 
@@ -425,12 +419,12 @@ async def test_cancel_that_is_granted_ends_the_task_and_gives_the_money_back():
     ):
         task = await session.submit("a cat", model="flux-pro")
         waiting = asyncio.create_task(task.wait())
-        await task.cancel()
+        await task.request_cancel()
         assert repr(task) == f"<ImageTask {task.id} TaskCancelled prompt='a cat'>"
         with pytest.raises(TaskCancelled, match="was cancelled: Task was cancelled"):
             await waiting
         assert session.pending == ()
-        await task.cancel()
+        await task.request_cancel()
         assert routes(emulator) == ["submit", "cancel"]
         assert emulator.ledger.released == {"a cat": 1}
 
@@ -442,8 +436,8 @@ async def test_cancel_that_comes_too_late_is_a_conflict():
     ):
         task = await session.submit("a cat", model="flux-pro")
         with pytest.raises(Conflict, match="task_not_cancellable"):
-            await task.cancel()
-        assert not task.done
+            await task.request_cancel()
+        assert not task.done()
 
 
 async def test_cancel_of_what_is_not_ours_is_refused():
@@ -454,9 +448,9 @@ async def test_cancel_of_what_is_not_ours_is_refused():
     ):
         task = await owner.submit("a cat", model="flux-pro")
         with pytest.raises(AccessDenied, match="another account"):
-            await other.task(task.id).cancel()
+            await other.task(task.id).request_cancel()
         with pytest.raises(NotFound, match="async_task_not_found"):
-            await other.task("ldtask_unknown").cancel()
+            await other.task("ldtask_unknown").request_cancel()
 
 
 async def test_cancel_that_the_service_only_takes_note_of_leaves_the_task_pending(connect, emulator, serve, http_ok):
@@ -465,7 +459,7 @@ async def test_cancel_that_the_service_only_takes_note_of_leaves_the_task_pendin
     server = await serve(pending)
     async with LemonSession("sk-x", base_url=server.origin, polling=SLOW) as session:
         task = await session.submit("a cat", model="flux-pro")
-        await task.cancel()
+        await task.request_cancel()
         assert session.pending == (task,)
     assert server.heads[1].startswith("DELETE /v1/tasks/ldtask_1 ")
 
@@ -475,7 +469,7 @@ async def test_cancel_without_an_answer_can_be_asked_again_and_carries_the_task(
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="flux-pro")
         with pytest.raises(TransportError, match="DELETE /v1/tasks/ldtask_") as caught:
-            await task.cancel()
+            await task.request_cancel()
         assert caught.value.task is task
         assert caught.value.__cause__ is not None
 
@@ -485,8 +479,8 @@ async def test_cancel_with_an_answer_that_cannot_be_read_is_an_api_error(connect
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="flux-pro")
         with pytest.raises(ApiError, match="HTTP 200: the answer is an HTML page"):
-            await task.cancel()
-        assert not task.done
+            await task.request_cancel()
+        assert not task.done()
 
 
 # Closing
@@ -510,10 +504,10 @@ async def test_closed_session_refuses_every_use(connect, emulator):
         session.__aenter__(),
     ]
     for use in uses:
-        with pytest.raises(SessionMisuse, match="the session is closed; open a new one"):
+        with pytest.raises(SessionError, match="the session is closed; open a new one"):
             await use
     for use in (lambda: session.task("ldtask_1"), lambda: session.as_completed([])):
-        with pytest.raises(SessionMisuse, match="the session is closed"):
+        with pytest.raises(SessionError, match="the session is closed"):
             use()
     assert emulator.requests == []
 
@@ -525,7 +519,7 @@ async def test_pictures_of_a_closed_session_can_be_read_when_they_came_with_the_
         inline = await session.generate("inline", model="flux-pro")
         linked = await session.generate("linked", model="flux-pro")
     assert await inline[0].read() == png
-    with pytest.raises(SessionMisuse, match="the session is closed"):
+    with pytest.raises(SessionError, match="the session is closed"):
         await linked[0].read()
     while emulator.connections:
         await asyncio.sleep(0)
@@ -536,7 +530,7 @@ async def test_exception_in_the_block_closes_the_session_and_goes_on(connect, em
         async with connect(polling=SLOW) as session:
             task = await session.submit("a cat", model="flux-pro")
             raise ZeroDivisionError
-    with pytest.raises(SessionMisuse, match=r"can be resumed by its resume_token\(\)") as caught:
+    with pytest.raises(SessionError, match=r"can be resumed by its resume_token\(\)") as caught:
         await task
     assert caught.value.resume_token == task.resume_token()
     while emulator.connections:
@@ -560,7 +554,7 @@ async def test_session_is_closed_once_by_whoever_asks(connect, emulator):
         task = await session.submit("a cat", model="flux-pro")
         await seen(emulator, "poll")
         await asyncio.gather(*(asyncio.create_task(session.aclose()) for _ in range(3)))
-        assert task.done
+        assert task.done()
         await session.aclose()
 
 
@@ -575,7 +569,7 @@ async def test_cancelled_close_goes_on(connect, emulator):
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
-        with pytest.raises(SessionMisuse):
+        with pytest.raises(SessionError):
             await task
         while emulator.connections:
             await asyncio.sleep(0)
@@ -618,7 +612,7 @@ async def test_session_closed_in_any_moment_of_a_submit_loses_no_sale(connect, e
         (outcome,) = await asyncio.gather(submitting, return_exceptions=True)
     if isinstance(outcome, SubmissionUnknown):
         return
-    with pytest.raises(SessionMisuse, match="the session was closed while the task was") as caught:
+    with pytest.raises(SessionError, match="the session was closed while the task was") as caught:
         await outcome
     assert caught.value.resume_token == outcome.resume_token()
 
@@ -678,7 +672,7 @@ async def test_close_is_bounded_by_its_timeout(connect, emulator):
 
 
 def test_session_outside_a_coroutine_is_told_what_to_do():
-    with pytest.raises(SessionMisuse, match="use the session inside a coroutine: it needs a running event loop"):
+    with pytest.raises(SessionError, match="use the session inside a coroutine: it needs a running event loop"):
         LemonSession("sk-x").task("ldtask_1")
 
 
@@ -692,9 +686,9 @@ def test_session_of_another_loop_is_told_what_to_do():
         await session.submit("a cat")
 
     asyncio.run(bind())
-    with pytest.raises(SessionMisuse, match="belongs to another event loop; make one in each loop"):
+    with pytest.raises(SessionError, match="belongs to another event loop; make one in each loop"):
         asyncio.run(use())
-    with pytest.raises(SessionMisuse, match="belongs to another event loop"):
+    with pytest.raises(SessionError, match="belongs to another event loop"):
         asyncio.run(session.aclose())
 
 
@@ -706,7 +700,7 @@ async def test_pictures_are_read_in_the_loop_of_their_session(connect):
 
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-3")
-        with pytest.raises(SessionMisuse, match="belongs to another event loop"):
+        with pytest.raises(SessionError, match="belongs to another event loop"):
             await asyncio.to_thread(asyncio.run, read(images[0]))
         assert (await images[0].read()).startswith(b"\x89PNG")
 
@@ -728,14 +722,15 @@ def test_session_made_before_a_fork_is_told_what_to_do():
     """Two processes on the connections of one would read each other's answers."""
     script = """
         import asyncio, os
-        from lemon_async import LemonSession, SessionMisuse
+        from lemon_async import LemonSession
+        from lemon_async.errors import SessionError
 
         session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
 
         async def use():
             try:
                 await session.submit("a cat")
-            except SessionMisuse as misuse:
+            except SessionError as misuse:
                 print(misuse, flush=True)
 
         child = os.fork()
@@ -792,17 +787,17 @@ async def test_job_of_a_model_that_is_no_text_is_polled_like_any_other(serve, ht
     polling = PollPolicy(min_gap_s=0.001, max_gap_s=0.005)
     async with LemonSession("sk-x", base_url=server.origin, check_contracts=False, polling=polling) as session:
         assert len(await session.generate("a cat", model=model)) == 1
-        assert session.spent.settled == 1
+        assert session.submission_counts.settled == 1
 
 
 async def test_what_was_learned_is_taken_over_by_the_next_session(connect):
     """Through JSON, as a file holds it; nothing learned yet is a state like any other."""
-    async with connect(durations={}, requests_per_minute=None) as session:
+    async with connect(learned_durations={}, requests_per_minute=None) as session:
         assert session.requests_per_minute is None
         await session.generate("a cat", model="flux-pro")
-        learned = orjson.loads(orjson.dumps(session.durations))
-    async with connect(durations=learned, requests_per_minute=600) as session:
-        assert session.durations == learned
+        learned = orjson.loads(orjson.dumps(session.learned_durations))
+    async with connect(learned_durations=learned, requests_per_minute=600) as session:
+        assert session.learned_durations == learned
         assert session.requests_per_minute == 600
-    with pytest.raises(ContractError, match="durations: is no export"):
-        LemonSession("sk-x", durations={"version": 0})
+    with pytest.raises(ContractError, match="learned_durations: is no export"):
+        LemonSession("sk-x", learned_durations={"version": 0})

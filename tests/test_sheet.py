@@ -12,21 +12,11 @@ import attrs
 import pytest
 from PIL import Image as Pillow
 
-from lemon_async import (
-    ContractError,
-    GenerateRequest,
-    Outcome,
-    SaveError,
-    Sheet,
-    SubmissionUnknown,
-    TaskCancelled,
-    TaskFailed,
-    TaskLost,
-    TaskTimeout,
-    sheet,
-)
+from lemon_async import ContractError, GenerateRequest, Outcome, SaveError, SubmissionUnknown, TaskTimeout
 from lemon_async._images.images import Images
 from lemon_async.emulator import Blackhole, Fail, Status
+from lemon_async.errors import TaskCancelled, TaskFailed, TaskLost
+from lemon_async.sheet import Sheet, contact_sheet
 from lemon_async.types import ImageData, Inline, TaskSnapshot
 
 NO_LINKS = SimpleNamespace(download_s=5.0)
@@ -58,7 +48,7 @@ async def test_sheet_tells_all_about_a_batch(connect, emulator, tmp_path):
             outcomes.append(outcome)
             if outcome.images is not None:
                 await outcome.images.save(tmp_path / "out", "{slug}")
-        shown = await sheet(outcomes, tmp_path / "sheet.html", title="Batch")
+        shown = await contact_sheet(outcomes, tmp_path / "sheet.html", title="Batch")
     html = (tmp_path / "sheet.html").read_text()
     assert html == shown.html
     assert shown.path == tmp_path / "sheet.html"
@@ -77,20 +67,20 @@ async def test_sheet_tells_all_about_a_batch(connect, emulator, tmp_path):
 async def test_sheet_on_a_very_deep_path_is_refused_as_any_that_cannot_be_written(png, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SaveError, match="lies in more than 64 folders that do not exist"):
-        await sheet(images_of(png), "a/" * 1500 + "sheet.html")
+        await contact_sheet(images_of(png), "a/" * 1500 + "sheet.html")
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_sheet_takes_one_thing_or_a_mix(png):
     """Outcomes, results and single pictures, alone or in any iterable."""
     images = images_of(png, png)
-    assert len(sources((await sheet(images)).html)) == 2
-    assert len(sources((await sheet(images[0])).html)) == 1
-    assert "Job" not in (await sheet(images[0])).html
-    assert len(sources((await sheet(Outcome(0, None, images=images))).html)) == 2
+    assert len(sources((await contact_sheet(images)).html)) == 2
+    assert len(sources((await contact_sheet(images[0])).html)) == 1
+    assert "Job" not in (await contact_sheet(images[0])).html
+    assert len(sources((await contact_sheet(Outcome(0, None, images=images))).html)) == 2
     mix = iter([images, images[1], Outcome(0, None, images=images)])
-    assert len(sources((await sheet(mix)).html)) == 5
-    assert "nothing to show" in (await sheet([])).html
+    assert len(sources((await contact_sheet(mix)).html)) == 5
+    assert "nothing to show" in (await contact_sheet([])).html
 
 
 def numbers(shown):
@@ -103,15 +93,15 @@ async def test_outcomes_stand_in_the_order_of_the_input(png):
     """However they ended, each has the number that its files have."""
     requests = {index: GenerateRequest(model="flux-pro", prompt=f"p{index}") for index in (4, 0, 2)}
     outcomes = [Outcome(index, request, images=images_of(png)) for index, request in requests.items()]
-    assert numbers(await sheet(outcomes)) == [(0, "p0"), (2, "p2"), (4, "p4")]
+    assert numbers(await contact_sheet(outcomes)) == [(0, "p0"), (2, "p2"), (4, "p4")]
 
 
 async def test_outcomes_of_several_maps_stand_as_they_are_given(png):
     """Numbers that mean two jobs order nothing: the sheet counts by itself."""
     requests = [GenerateRequest(model="flux-pro", prompt=f"p{place}") for place in range(3)]
     outcomes = [Outcome(index, requests[place], images=images_of(png)) for place, index in enumerate((1, 0, 1))]
-    assert numbers(await sheet(outcomes)) == [(0, "p0"), (1, "p1"), (2, "p2")]
-    assert [number for number, _ in numbers(await sheet([outcomes[0], outcomes[1].images]))] == [0, 1]
+    assert numbers(await contact_sheet(outcomes)) == [(0, "p0"), (1, "p1"), (2, "p2")]
+    assert [number for number, _ in numbers(await contact_sheet([outcomes[0], outcomes[1].images]))] == [0, 1]
 
 
 async def test_task_that_is_over_has_no_token(connect):
@@ -119,7 +109,7 @@ async def test_task_that_is_over_has_no_token(connect):
     async with connect() as session:
         task = await session.submit("a cat", model="midjourney")
         for kind, count in {TaskFailed: 0, TaskCancelled: 0, TaskTimeout: 1, TaskLost: 1}.items():
-            html = (await sheet(Outcome(0, task.request, task, error=kind(reason="r", task=task)))).html
+            html = (await contact_sheet(Outcome(0, task.request, task, error=kind(reason="r", task=task)))).html
             assert html.count(task.resume_token()) == count
 
 
@@ -143,7 +133,7 @@ async def test_sheet_of_images_is_a_method_too(png, tmp_path):
 async def test_sheet_of_something_else_is_refused(outcomes, told, tmp_path):
     """Nothing is fetched or written."""
     with pytest.raises(ContractError, match=told):
-        await sheet(outcomes, tmp_path / "s.html")
+        await contact_sheet(outcomes, tmp_path / "s.html")
     assert not list(tmp_path.iterdir())
 
 
@@ -154,34 +144,34 @@ async def test_sheet_of_an_async_iterable_is_refused_with_advice():
         yield 1
 
     with pytest.raises(ContractError, match=r"\[each async for each in it\]"):
-        await sheet(outcomes())
+        await contact_sheet(outcomes())
 
 
 @pytest.mark.parametrize("title", [None, 3, b"x"])
 async def test_title_that_is_no_text_is_refused(title):
     """The caller is told which option it is."""
     with pytest.raises(ContractError, match="title: must be text"):
-        await sheet([], title=title)
+        await contact_sheet([], title=title)
 
 
 @pytest.mark.parametrize("path", ["a\0b", "", "..", 3, "x" * 300, "\u202elmth.exe"])
 async def test_path_that_names_no_file_is_refused(path, png):
     """Before anything is done."""
     with pytest.raises(ContractError, match="path: "):
-        await sheet(images_of(png), path)
+        await contact_sheet(images_of(png), path)
 
 
 async def test_path_of_a_folder_is_refused(tmp_path):
     """A folder is no file."""
     with pytest.raises(ContractError, match="not a folder"):
-        await sheet([], tmp_path)
+        await contact_sheet([], tmp_path)
 
 
 async def test_path_that_cannot_be_written_is_a_typed_error(tmp_path):
     """It says which and why."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SaveError) as caught:
-        await sheet([], tmp_path / "file" / "s.html")
+        await contact_sheet([], tmp_path / "file" / "s.html")
     assert caught.value.errno in {errno.ENOTDIR, errno.EEXIST}
     assert caught.value.path == str(tmp_path / "file" / "s.html")
 
@@ -189,7 +179,7 @@ async def test_path_that_cannot_be_written_is_a_typed_error(tmp_path):
 async def test_sheet_makes_missing_folders_and_replaces_its_file(tmp_path):
     """The second sheet of a batch stands where the first stood."""
     for title in ("First", "Second"):
-        await sheet([], tmp_path / "a" / "b" / "s.html", title=title)
+        await contact_sheet([], tmp_path / "a" / "b" / "s.html", title=title)
     assert "Second" in (tmp_path / "a" / "b" / "s.html").read_text()
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["s.html"]
 
@@ -200,7 +190,7 @@ async def test_picture_that_cannot_be_fetched_leaves_its_reason(connect, emulato
         images = await session.generate("a cat", model="dall-e-2", n=2, size="256x256")
         emulator.fault("cdn", Status(404), nth=1)
         emulator.fault("cdn", Status(404), nth=2)
-        html = (await sheet(images, tmp_path / "s.html")).html
+        html = (await contact_sheet(images, tmp_path / "s.html")).html
     assert "This picture could not be fetched: " in html
     assert "2, 2 of them not shown" in html
     assert (tmp_path / "s.html").exists()
@@ -208,7 +198,7 @@ async def test_picture_that_cannot_be_fetched_leaves_its_reason(connect, emulato
 
 async def test_picture_that_is_damaged_leaves_its_reason(png):
     """A picture that is none has no thumbnail; the next one has."""
-    html = (await sheet(images_of(b"<html>", png))).html
+    html = (await contact_sheet(images_of(b"<html>", png))).html
     assert "This picture could not be fetched: the bytes are no known picture" in html
     assert len(sources(html)) == 1
 
@@ -216,7 +206,7 @@ async def test_picture_that_is_damaged_leaves_its_reason(png):
 async def test_bomb_leaves_its_reason(picture, monkeypatch):
     """What would fill the memory is not decoded."""
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 100)
-    html = (await sheet(images_of(picture((16, 16))))).html
+    html = (await contact_sheet(images_of(picture((16, 16))))).html
     assert "No thumbnail: 16 x 16 pixels are too many" in html
 
 
@@ -224,7 +214,7 @@ async def test_pictures_are_not_kept(connect):
     """What was only looked at is not held."""
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", size="256x256")
-        await sheet(images)
+        await contact_sheet(images)
         assert images[0]._held() is None
 
 
@@ -232,12 +222,12 @@ async def test_sheet_shows_no_link(connect):
     """Links expire, and are as good as the picture."""
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", size="256x256")
-        assert images[0].url not in (await sheet(images)).html
+        assert images[0].url not in (await contact_sheet(images)).html
 
 
 async def test_thumbnails_are_small(picture):
     """A large picture is embedded as a small one."""
-    html = (await sheet(images_of(picture((2000, 1000))))).html
+    html = (await contact_sheet(images_of(picture((2000, 1000))))).html
     assert "2000 &#215; 1000 PNG" in html
     assert len(html) < 20_000
 
@@ -257,7 +247,7 @@ async def test_sheet_of_a_thousand_holds_a_few_at_a_time(picture):
             return content
 
     counted = [Counted(image.data, None, index=image.index) for image in images]
-    assert len(sources((await sheet(counted)).html)) == 100
+    assert len(sources((await contact_sheet(counted)).html)) == 100
     assert most <= 4
 
 
@@ -266,7 +256,7 @@ async def test_saved_picture_is_shown_from_its_file_without_pillow(png, tmp_path
     hide_pillow()
     images = images_of(png)
     await images[0].save(tmp_path / "ou t" / "a#b%.png")
-    html = (await sheet(images, tmp_path / "sheets" / "s.html")).html
+    html = (await contact_sheet(images, tmp_path / "sheets" / "s.html")).html
     assert sources(html) == ["../ou%20t/a%23b%25.png"]
 
 
@@ -274,7 +264,7 @@ async def test_other_pictures_are_embedded_whole_without_pillow(picture, hide_pi
     """As far as there is room."""
     content = picture(pad_to=1000)
     hide_pillow()
-    html = (await sheet(images_of(content))).html
+    html = (await contact_sheet(images_of(content))).html
     assert sources(html)[0].startswith("data:image/png;base64,")
 
 
@@ -282,14 +272,14 @@ async def test_pictures_without_room_are_told_of_without_pillow(picture, hide_pi
     """Beyond 24 MB there is a note."""
     large = picture(pad_to=9 * 2**20)
     hide_pillow()
-    html = (await sheet(images_of(large, large, large))).html
+    html = (await contact_sheet(images_of(large, large, large))).html
     assert len(sources(html)) == 2
     assert "thumbnails need Pillow" in html
 
 
 async def test_strangers_words_are_text(png):
     """A revised prompt makes no tag."""
-    html = (await sheet(images_of(png), title=ATTACK)).html
+    html = (await contact_sheet(images_of(png), title=ATTACK)).html
     assert html.count("<img") == 1
     assert html.count("&quot;&gt;&lt;img src=x onerror=alert(1)&gt;") >= 3
 
@@ -298,7 +288,7 @@ async def test_strangers_words_are_text(png):
 async def test_time_that_is_none_is_shown_as_it_came(png, created):
     """A number that is no time of ours is no crash."""
     told = str(created) if created else "1970-01-01 00:00 UTC"
-    assert f'<dt>Made</dt><dd dir="auto">{told}</dd>' in (await sheet(images_of(png, created=created))).html
+    assert f'<dt>Made</dt><dd dir="auto">{told}</dd>' in (await contact_sheet(images_of(png, created=created))).html
 
 
 async def test_failures_of_all_kinds_are_shown(connect, emulator):
@@ -312,7 +302,7 @@ async def test_failures_of_all_kinds_are_shown(connect, emulator):
             TaskFailed(reason="x" * 10**5),
         ]
         outcomes = [Outcome(n, task.request, task if n == 2 else None, error=error) for n, error in enumerate(errors)]
-        html = (await sheet(outcomes)).html
+        html = (await contact_sheet(outcomes)).html
     assert re.findall(r"<strong>(\w+)</strong>", html) == [type(error).__name__ for error in errors]
     assert html.count(task.resume_token()) == 2
     assert "odd &lt;b&gt;" in html
@@ -324,7 +314,7 @@ async def test_cancelling_leaves_no_file(connect, emulator, tmp_path):
     emulator.fault("cdn", Blackhole())
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", n=2, size="256x256")
-        making = asyncio.ensure_future(sheet(images, tmp_path / "s.html"))
+        making = asyncio.ensure_future(contact_sheet(images, tmp_path / "s.html"))
         while not any(request.route == "cdn" for request in emulator.requests):
             await asyncio.sleep(0.001)
         making.cancel()
@@ -336,7 +326,7 @@ async def test_cancelling_leaves_no_file(connect, emulator, tmp_path):
 
 async def test_sheet_is_shown_in_a_frame(png):
     """A notebook's own style and the sheet's do not mix, and nothing runs."""
-    shown = await sheet(images_of(png))
+    shown = await contact_sheet(images_of(png))
     html = shown._repr_html_()
     assert html.startswith("<iframe ")
     assert " sandbox " in html
@@ -347,14 +337,14 @@ async def test_sheet_is_shown_in_a_frame(png):
 
 async def test_sheet_that_is_too_large_for_a_notebook_says_so(tmp_path):
     """The notebook stays small; the file is there."""
-    shown = attrs.evolve(await sheet([], tmp_path / "s.html"), html="x" * (49 * 2**20))
+    shown = attrs.evolve(await contact_sheet([], tmp_path / "s.html"), html="x" * (49 * 2**20))
     assert "s.html" in shown._repr_html_()
     assert len(shown._repr_html_()) < 1000
 
 
 async def test_thumbnails_are_pictures(picture):
     """What is embedded can be opened, and looks like the original."""
-    html = (await sheet(images_of(picture((800, 400), "RGB", colour=(250, 10, 10))))).html
+    html = (await contact_sheet(images_of(picture((800, 400), "RGB", colour=(250, 10, 10))))).html
     small = Pillow.open(io.BytesIO(base64.b64decode(sources(html)[0].partition(",")[2])))
     assert small.size == (384, 192)
     assert small.convert("RGB").getpixel((100, 100))[0] > 240

@@ -8,7 +8,7 @@ import orjson
 
 from lemon_async._api.decoding import converter
 from lemon_async._api.requests import Request
-from lemon_async._formats.safe_text import quoted, told
+from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async.errors import ContractError, Problem
 
 __all__ = ["PATHS", "encode", "encode_form", "find_refusals", "fingerprint"]
@@ -69,7 +69,7 @@ def _fields(request: Request, *, is_stream: bool) -> dict[str, Any]:
     try:
         return {**converter().unstructure(request), **stream, **request.extra}
     except Exception as fault:  # noqa: BLE001 - a mapping of the caller's own making may raise anything
-        raise _unwritable("extra", told(fault)) from None
+        raise _unwritable("extra", safe_str(fault)) from None
 
 
 def _pictures(references: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -96,16 +96,16 @@ def _value_faults(request: Request, fields: Mapping[Any, Any]) -> Iterator[Probl
             _dump({name: value})
         except TypeError as fault:
             is_extra = name in request.extra
-            what = f"{quoted(name)} cannot" if is_extra else "cannot"
+            what = f"{safe_repr(name)} cannot" if is_extra else "cannot"
             yield Problem("extra" if is_extra else name, f"{what} be sent as JSON: {fault}")
 
 
 def _name_fault(name: str) -> str | None:
     """Say why no field of a form can be called this: names are headers, and files are called by theirs."""
     if not name.strip() or not name.isprintable():
-        return f"no form has a field named {quoted(name)}"
+        return f"no form has a field named {safe_repr(name)}"
     if name.partition("[")[0].strip().casefold() in _FILE_PARTS:
-        return f"{quoted(name)} could be taken for a file of the form"
+        return f"{safe_repr(name)} could be taken for a file of the form"
     return None
 
 

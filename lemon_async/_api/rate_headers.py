@@ -11,7 +11,7 @@ import attrs
 
 from lemon_async._api.response import retry_after_s
 
-__all__ = ["Reported", "read_rate_headers"]
+__all__ = ["RateReport", "read_rate_headers"]
 
 _NAMES = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 _MOST = 1_000_000
@@ -21,7 +21,7 @@ _COUNT = re.compile(r"[0-9]{1,7}(\.0*)?", re.ASCII)
 
 
 @attrs.frozen(kw_only=True)
-class Reported:
+class RateReport:
     """What an answer said of the rate limit; `None` for what it did not say.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reported:
     reset_s: float | None = None
 
 
-def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> Reported | None:
+def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> RateReport | None:
     """Return what the headers say of the rate limit, or `None` when that is nothing.
 
     Args:
@@ -44,12 +44,12 @@ def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> Repo
     """
     if not any(name in headers for name in _NAMES):
         return None
-    reported = Reported(
+    reported = RateReport(
         limit=_count(headers.get("x-ratelimit-limit")) or None,
         remaining=_count(headers.get("x-ratelimit-remaining")),
         reset_s=_reset_s(headers.get("x-ratelimit-reset"), received_at),
     )
-    return None if reported == Reported() else reported
+    return None if reported == RateReport() else reported
 
 
 def _count(text: str | None) -> int | None:

@@ -17,12 +17,12 @@ from typing import Any
 
 import attrs
 
-from lemon_async._formats.base64_extraction import MAX_TEXT_BYTES, PIECE_BYTES, Lifter
+from lemon_async._formats.base64_extraction import MAX_TEXT_BYTES, PIECE_BYTES, Base64Extractor
 from lemon_async._formats.json_documents import Unreadable, read_json
 from lemon_async._formats.masking import Mask, masked_text
 from lemon_async.types import Inline
 
-__all__ = ["Intake", "Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
+__all__ = ["BodyReader", "Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
@@ -188,7 +188,7 @@ class Unpacker:
         return part, inflater.unused_data
 
 
-class Intake:
+class BodyReader:
     """Reads the body of an answer while it comes, and lifts the pictures out of it.
 
     Args:
@@ -196,7 +196,7 @@ class Intake:
     """
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        self._lifter = Lifter()
+        self._lifter = Base64Extractor()
         self._fault: str | None = None
         self._unpacker: Unpacker | None = None
         if "content-encoding" in headers:

@@ -14,7 +14,7 @@ from lemon_async._api.fields import LINE
 from lemon_async._api.requests import EditRequest, VariationRequest
 from lemon_async._api.urls import find_remote_fault
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async._formats.safe_text import quoted
+from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import Problem
 
 __all__ = ["MAX_SOURCE_BYTES", "SourceFacts", "check_sources", "check_upload", "unreadable"]
@@ -80,7 +80,7 @@ def check_upload(facts: SourceFacts, *, purpose: str, model: str | None, filenam
         fault = _upload_fault(facts, _ANY if is_seen else _ANYTHING)
         problems += [Problem(facts.place, fault)] if fault else []
     if purpose not in _PURPOSES:
-        problems.append(Problem("purpose", f"must be one of {', '.join(_PURPOSES)}, not {quoted(purpose)}"))
+        problems.append(Problem("purpose", f"must be one of {', '.join(_PURPOSES)}, not {safe_repr(purpose)}"))
     for name, value in (("model", model), ("filename", filename)):
         if value is not None and not LINE.accepts(value):
             problems.append(Problem(name, f"must be {LINE.words}"))
@@ -126,7 +126,7 @@ def _remote_fault(image: SourceFacts, request: EditRequest) -> str | None:
         return find_remote_fault(image.url)
     model = request.model or request.default_model
     if image.model is not None and image.model != model:
-        bound, asked = (quoted(name).strip("'") for name in (image.model, model))
+        bound, asked = (safe_repr(name).strip("'") for name in (image.model, model))
         return f"was uploaded for {bound}, and a file is bound to its model; this request is for {asked}"
     return None
 

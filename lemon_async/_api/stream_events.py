@@ -14,7 +14,7 @@ import attrs
 from lemon_async._api.decoding import fault_of, image_of
 from lemon_async._api.readings import billing_of
 from lemon_async._api.response import MAX_BODY_BYTES, one_line
-from lemon_async._formats.base64_extraction import Lifted, Lifter
+from lemon_async._formats.base64_extraction import Base64Extractor, Lifted
 from lemon_async._formats.json_documents import Unreadable, read_json
 from lemon_async._formats.masking import Mask, masked_text
 from lemon_async.types import Billing, ImageData, Inline, TaskFault
@@ -63,7 +63,7 @@ class EventSplitter:
         self._is_in_data = False
         self._is_after_return = False
         self._name = ""
-        self._data: Lifter | None = None
+        self._data: Base64Extractor | None = None
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """Take the next bytes, and yield the events that they complete; to be read to its end.
@@ -118,7 +118,7 @@ class EventSplitter:
 
     def _begin_data(self, value: bytes) -> None:
         if self._data is None:
-            self._data = Lifter()
+            self._data = Base64Extractor()
         else:
             self._data.feed(b"\n")
         self._data.feed(value)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Set as AbstractSet
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from lemon_async._formats.safe_text import quoted
+from lemon_async._formats.safe_text import safe_repr
 
 __all__ = [
     "DEFAULT_ORIGIN",
@@ -85,7 +85,7 @@ def parse_http_hosts(value: object) -> frozenset[str]:
         ValueError: An entry is neither a host nor a host and port.
     """
     if not isinstance(value, AbstractSet):
-        raise TypeError(f"must be a set of hosts such as {{'emulator'}}, not {quoted(value)}")
+        raise TypeError(f"must be a set of hosts such as {{'emulator'}}, not {safe_repr(value)}")
     return frozenset(_http_host(entry) for entry in value)
 
 
@@ -247,7 +247,7 @@ def _is_named(parts: SplitResult, http_hosts: AbstractSet[str]) -> bool:
 def _http_host(entry: object) -> str:
     parts = _split(f"http://{entry}") if isinstance(entry, str) else None
     if parts is None or parts.netloc != entry or "@" in parts.netloc or not parts.hostname:
-        raise ValueError(f"{quoted(entry)} is no host, or host and port, such as 'emulator:8000'")
+        raise ValueError(f"{safe_repr(entry)} is no host, or host and port, such as 'emulator:8000'")
     host = _bracketed(parts.hostname)
     return host if parts.port is None else f"{host}:{parts.port}"
 

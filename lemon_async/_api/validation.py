@@ -16,7 +16,7 @@ from lemon_async._api.families import Family, family_of
 from lemon_async._api.fields import LABEL, RULES, Rule
 from lemon_async._api.requests import EditRequest, GenerateRequest, Request, VariationRequest
 from lemon_async._api.source_rules import SourceFacts, check_sources
-from lemon_async._formats.safe_text import quoted
+from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import Problem
 
 __all__ = ["check", "check_label", "removed_fields"]
@@ -116,7 +116,7 @@ def _family_fault(family: Family | None, name: str, value: str | int) -> str | N
         return f"{family.name} does not have this field; leave it out"
     accepted = family.values.get(name)
     if accepted is not None and value not in accepted:
-        return f"{family.name} takes {', '.join(accepted)}, not {quoted(value)}"
+        return f"{family.name} takes {', '.join(accepted)}, not {safe_repr(value)}"
     if name == "size" and family.size_fault is not None and value != "auto":
         width, height = str(value).split("x")
         return family.size_fault(int(width), int(height))

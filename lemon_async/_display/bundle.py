@@ -108,7 +108,7 @@ def pictures_bundle(pictures: Sequence[Shown], *, label: str | None = None) -> B
     plain = "\n".join(picture.label for picture in pictures) if label is None else label
     html = f'<div style="{_GRID}">{"".join(_cells(pictures[:_MOST_CELLS]))}</div>'
     if len(pictures) > _MOST_CELLS:
-        html += f'<p style="{_NOTE}">{len(pictures) - _MOST_CELLS} more: await sheet(...) shows them all.</p>'
+        html += f'<p style="{_NOTE}">{len(pictures) - _MOST_CELLS} more: await contact_sheet(...) shows them all.</p>'
     return {"text/html": html, "text/plain": plain}, {}
 
 

@@ -34,12 +34,12 @@ def _facts(billing: Billing) -> Iterator[tuple[str, str]]:
     if billing.transaction_id:
         yield "Transaction", billing.transaction_id[:_LONGEST_VALUE]
     is_clear = cost_usd(billing) is not None
-    told = [
+    safe_str = [
         (name, value)
         for name, value in billing.headers.items()
         if _ABOUT_MONEY.search(name) and not (is_clear and _AMOUNT.match(name))
     ]
-    for name, value in told[:_MOST_HEADERS]:
+    for name, value in safe_str[:_MOST_HEADERS]:
         if value != billing.transaction_id:
             yield _title(name), value[:_LONGEST_VALUE]
 

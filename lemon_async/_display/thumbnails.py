@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from lemon_async._formats.pictures import sniff
-from lemon_async._formats.safe_text import told
+from lemon_async._formats.safe_text import safe_str
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +74,7 @@ def _drawn(content: bytes, edge: int, finish: "Callable[[Image], T]") -> T | Non
     try:
         return finish(_small(content, edge))
     except Exception as damage:  # decoders raise whatever they come across
-        raise ValueError(f"it cannot be decoded ({told(damage)})") from damage
+        raise ValueError(f"it cannot be decoded ({safe_str(damage)})") from damage
 
 
 def _small(content: bytes, edge: int) -> "Image":

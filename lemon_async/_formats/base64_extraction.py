@@ -25,7 +25,7 @@ import orjson
 from lemon_async._formats.base64_text import RESERVE_BYTES, Base64Text, url_prefix_bytes
 from lemon_async.types import Inline
 
-__all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Lifted", "Lifter"]
+__all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Base64Extractor", "Lifted"]
 
 PIECE_BYTES = 128 * 1024
 """The most that is taken in at once."""
@@ -54,7 +54,7 @@ class Lifted:
     fault: str | None = None
 
 
-class Lifter:
+class Base64Extractor:
     """Takes a document of JSON in, in pieces of any size, and lifts long base64 out of it."""
 
     __slots__ = (

@@ -2,13 +2,13 @@
 
 from lemon_async._api.response import one_line
 
-__all__ = ["quoted", "told"]
+__all__ = ["safe_repr", "safe_str"]
 
 _LONGEST_QUOTE = 80
 _LONGEST_REASON = 200
 
 
-def quoted(value: object) -> str:
+def safe_repr(value: object) -> str:
     """Return the `repr` of a value, cut if it is long."""
     try:
         if isinstance(value, str | bytes):  # cut first: that of a hundred megabytes would take its time
@@ -20,7 +20,7 @@ def quoted(value: object) -> str:
     return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
 
 
-def told(failure: Exception) -> str:
+def safe_str(failure: Exception) -> str:
     """Return what an exception says."""
     try:
         text = one_line(str(failure))

@@ -5,13 +5,13 @@ import attrs
 from lemon_async._formats.pictures import HEAD_BYTES, PictureFacts, find_head_fault, sniff
 from lemon_async._formats.structure import END, MOST_TAIL_BYTES, WALKS, Walk
 
-__all__ = ["Passing"]
+__all__ = ["StreamValidator"]
 
 _SIGNATURE_BYTES = 32  # with the size, where that has a fixed place
 
 
 @attrs.define(eq=False, repr=False)
-class Passing:
+class StreamValidator:
     """One picture, whose bytes are seen once and in order.
 
     Attributes:

@@ -10,21 +10,21 @@ from typing import Any
 
 import aiohttp
 
-from lemon_async._api.response import Intake, Response, Unpacker
+from lemon_async._api.response import BodyReader, Response, Unpacker
 from lemon_async._formats.base64_extraction import PIECE_BYTES
 from lemon_async._http.client_session import TooLarge, cause_of, reason_of
 from lemon_async._http.connections import CheckedConnector, take_buffered
 from lemon_async._http.fairness import rounds
 from lemon_async._http.key import Secrets
 
-__all__ = ["Answer", "Exchange", "NoAnswer", "NotingConnector"]
+__all__ = ["ConnectTracker", "NoResponse", "RequestAttempt", "StreamedResponse"]
 
 _EVENTS_TYPE = "text/event-stream"
 _SMALL_BODY_BYTES = 64 * 1024
 _EVENTS_PIECE_BYTES = 4 * 1024  # it may hold hundreds of events
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """An exchange ended without an answer that could be read to its end.
 
     Attributes:
@@ -43,10 +43,10 @@ class NoAnswer(Exception):
         self.status: int | None = status
 
 
-_under_way: ContextVar["Exchange | None"] = ContextVar("lemon_async exchange", default=None)
+_under_way: ContextVar["RequestAttempt | None"] = ContextVar("lemon_async exchange", default=None)
 
 
-class Exchange:
+class RequestAttempt:
     """What is known of a request under way; `with exchange:` turns whatever breaks into a `NoAnswer`.
 
     Attributes:
@@ -77,7 +77,7 @@ class Exchange:
         _under_way.reset(self._outer)
         if isinstance(failure, asyncio.CancelledError):
             failure.__traceback__ = None  # its frames hold what had come of the answer
-            failure.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=self.was_sent)
+            failure.__cause__ = NoResponse("cancelled while waiting for the answer", was_sent=self.was_sent)
         elif isinstance(failure, Exception):  # whatever broke, a request that went out must not look unsent
             no_answer = self._no_answer(failure)
             del failure  # it may quote the server, and the server the key: no local variable of ours, and no context
@@ -100,14 +100,14 @@ class Exchange:
         """HTTP status, once the head of the answer is here."""
         return None if self.arrived is None else self.arrived.status
 
-    def _no_answer(self, failure: Exception) -> NoAnswer:
+    def _no_answer(self, failure: Exception) -> NoResponse:
         bound_s = self.bounds.connect if isinstance(failure, aiohttp.ServerTimeoutError) else self._total_s
-        no_answer = NoAnswer(reason_of(failure, bound_s or 0.0), was_sent=self.was_sent, status=self.status)
+        no_answer = NoResponse(reason_of(failure, bound_s or 0.0), was_sent=self.was_sent, status=self.status)
         no_answer.__cause__ = cause_of(failure)
         return no_answer
 
 
-class NotingConnector(CheckedConnector):
+class ConnectTracker(CheckedConnector):
     """Connections that are noted in the exchange that asks for them."""
 
     async def connect(
@@ -124,7 +124,7 @@ class NotingConnector(CheckedConnector):
         return connection
 
 
-class Answer:
+class StreamedResponse:
     """An answer whose head is here; its body is read once, whole or in pieces.
 
     Attributes:
@@ -132,7 +132,7 @@ class Answer:
     """
 
     def __init__(
-        self, arrived: aiohttp.ClientResponse, exchange: Exchange, key: Secrets, note: Callable[[Response], None]
+        self, arrived: aiohttp.ClientResponse, exchange: RequestAttempt, key: Secrets, note: Callable[[Response], None]
     ) -> None:
         self.headers: dict[str, str] = key.without({name.lower(): value for name, value in arrived.headers.items()})
         self._arrived = arrived
@@ -158,13 +158,13 @@ class Answer:
         """
         length = self._arrived.content_length
         is_small = length is not None and length <= _SMALL_BODY_BYTES and "content-encoding" not in self.headers
-        body = _Plain() if is_file or is_small else Intake(self.headers)
+        body = _Plain() if is_file or is_small else BodyReader(self.headers)
         response = self._response()
         try:
             with self._exchange:
                 await self._fill(body, max_bytes)
             response = self._response(**body.end())
-        except NoAnswer:
+        except NoResponse:
             cut_off = self._response(**body.end())
             if is_file or not cut_off.is_whole_json:
                 raise
@@ -173,7 +173,7 @@ class Answer:
             self._note(response)
         return response
 
-    async def _fill(self, body: "Intake | _Plain", max_bytes: int) -> None:
+    async def _fill(self, body: "BodyReader | _Plain", max_bytes: int) -> None:
         total_bytes = 0
         while packed := await self._packed(PIECE_BYTES):
             total_bytes += len(packed)

@@ -45,7 +45,7 @@ class Calls:
             path: Where to ask.
             reader: Raises `ApiError` for a refusal.
             query: What comes after the question mark.
-            total_s: Bound of one attempt, by default `Timeouts.call_s`.
+            total_s: Bound of one attempt, by default `Timeouts.request_s`.
             max_bytes: Bound of the answer.
             is_file: Whether it is a file, not JSON.
 

@@ -11,12 +11,12 @@ import asyncio
 from collections import deque
 from weakref import WeakKeyDictionary
 
-__all__ = ["Rounds", "rounds"]
+__all__ = ["ReadFairness", "rounds"]
 
 _PER_ROUND = 1
 
 
-class Rounds:
+class ReadFairness:
     """A queue of which every round of the event loop lets the first ones pass.
 
     Args:
@@ -57,13 +57,13 @@ class Rounds:
             self._count()
 
 
-_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Rounds] = WeakKeyDictionary()
+_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadFairness] = WeakKeyDictionary()
 
 
-def rounds() -> Rounds:
+def rounds() -> ReadFairness:
     """Return those of the running loop; what holds a loop up does not ask which session it is."""
     loop = asyncio.get_running_loop()
     found = _of_loops.get(loop)
     if found is None:
-        found = _of_loops[loop] = Rounds()
+        found = _of_loops[loop] = ReadFairness()
     return found

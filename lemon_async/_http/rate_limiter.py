@@ -8,22 +8,22 @@ import asyncio
 import math
 from collections import deque
 
-from lemon_async._api.rate_headers import Reported
-from lemon_async._http.attempt import NoAnswer
-from lemon_async._pace.budget import Budget
-from lemon_async._pace.priority import Priority, Turns
+from lemon_async._api.rate_headers import RateReport
+from lemon_async._http.attempt import NoResponse
+from lemon_async._pace.budget import RequestBudget
+from lemon_async._pace.priority import Priority, PriorityPolicy
 
-__all__ = ["Gate"]
+__all__ = ["RateLimiter"]
 
 _SHORTEST_SLEEP_S = 0.001
 
 
-class Gate:
+class RateLimiter:
     """Lets the requests of one session through, at the pace of its budget."""
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget: Budget = budget
-        self._turns = Turns()
+    def __init__(self, budget: RequestBudget) -> None:
+        self.budget: RequestBudget = budget
+        self._turns = PriorityPolicy()
         self._queues: dict[Priority, deque[asyncio.Future[bool]]] = {kind: deque() for kind in Priority}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed: bool = False
@@ -59,7 +59,7 @@ class Gate:
         paused_s = self.budget.next_at(loop.time()) - loop.time()
         if paused_s > patience_s and not self._is_closed:
             reason = f"requests are paused by the rate limit for {paused_s:.0f} s more"
-            raise NoAnswer(reason, was_sent=False, retry_after_s=paused_s)
+            raise NoResponse(reason, was_sent=False, retry_after_s=paused_s)
         bound_s = patience_s + self._queue_s()
         ticket = self.ticket(kind)
         out_of_patience = loop.call_later(bound_s, _refuse, ticket)
@@ -69,7 +69,7 @@ class Gate:
             out_of_patience.cancel()
         if not is_granted:
             reason = "the session is closed" if self._is_closed else f"no turn within {bound_s:.0f} s: rate limit"
-            raise NoAnswer(reason, was_sent=False)
+            raise NoResponse(reason, was_sent=False)
 
     def ticket(self, kind: Priority) -> asyncio.Future[bool]:
         """Queue up; the future tells in its time that one request may start, or, as `False`, that none will."""
@@ -81,13 +81,13 @@ class Gate:
             self._serve()
         return ticket
 
-    def answered(self, reported: Reported | None) -> None:
+    def answered(self, reported: RateReport | None) -> None:
         """Let the budget learn from an answer that is no 429."""
         self.budget.answered(asyncio.get_running_loop().time(), reported)
         if reported is not None and self._timer is not None:  # there may be room sooner than was thought
             self._serve()
 
-    def limited(self, retry_after_s: float | None, reported: Reported | None) -> None:
+    def limited(self, retry_after_s: float | None, reported: RateReport | None) -> None:
         """Let the budget learn from a 429."""
         self.budget.limited(asyncio.get_running_loop().time(), retry_after_s, reported=reported)
 

@@ -10,14 +10,14 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from lemon_async._api.urls import find_link_fault, is_named
 
-__all__ = ["LeadsInside", "PublicResolver"]
+__all__ = ["PrivateAddress", "PublicResolver"]
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 # What tunnels on this machine answer for every name; nobody's hosts are there (RFC 2544).
 _STAND_INS = ipaddress.ip_network("198.18.0.0/15")
 
 
-class LeadsInside(OSError):
+class PrivateAddress(OSError):
     """A name has only addresses that links must not lead to."""
 
 
@@ -55,7 +55,7 @@ class PublicResolver(AbstractResolver):
             return found
         public = [address for address in found if self._is_public(address["host"])]
         if found and not public:
-            raise LeadsInside(errno.EACCES, "leads to a private address")
+            raise PrivateAddress(errno.EACCES, "leads to a private address")
         return public
 
     async def close(self) -> None:

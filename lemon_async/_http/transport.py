@@ -19,11 +19,11 @@ from yarl import URL
 from lemon_async._api.rate_headers import read_rate_headers
 from lemon_async._api.refusals import api_error
 from lemon_async._api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
-from lemon_async._http.attempt import Answer, Exchange, NoAnswer, NotingConnector
+from lemon_async._http.attempt import ConnectTracker, NoResponse, RequestAttempt, StreamedResponse
 from lemon_async._http.client_session import open_session
 from lemon_async._http.connections import never_resend
 from lemon_async._http.key import ApiKey
-from lemon_async._http.rate_limiter import Gate
+from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._pace.priority import Priority
 from lemon_async._pace.validators import positive
 from lemon_async._uploads.payload import Body, Payload
@@ -42,7 +42,7 @@ class Timeouts:
         connect_s: Name look-up, TCP and TLS.
         submit_s: A whole paid request, the upload of its pictures included. Inline answers can take a minute or
             longer, and giving up early does not unsell anything: the documentation asks for at least 120.
-        call_s: A whole poll or other API request.
+        request_s: A whole poll or other API request.
         download_s: A whole download, of a result with redirects and retries, or of a stored file; once more, bringing
             a saved picture to the disk.
         close_s: Closing the session.
@@ -50,7 +50,7 @@ class Timeouts:
 
     connect_s: float = attrs.field(default=10.0, validator=positive)
     submit_s: float = attrs.field(default=300.0, validator=positive)
-    call_s: float = attrs.field(default=30.0, validator=positive)
+    request_s: float = attrs.field(default=30.0, validator=positive)
     download_s: float = attrs.field(default=180.0, validator=positive)
     close_s: float = attrs.field(default=5.0, validator=positive)
 
@@ -65,14 +65,14 @@ class Transport:
         gate: Where every request waits for its turn.
     """
 
-    def __init__(self, base_url: str, key: ApiKey, *, timeouts: Timeouts, gate: Gate) -> None:
+    def __init__(self, base_url: str, key: ApiKey, *, timeouts: Timeouts, gate: RateLimiter) -> None:
         self.base_url: str = base_url
         self._key = key
         self._timeouts = timeouts
         self._gate = gate
         self._fresh: aiohttp.ClientSession | None = None
         self._kept: aiohttp.ClientSession | None = None
-        self._exchanges: set[Exchange] = set()
+        self._exchanges: set[RequestAttempt] = set()
         self._closed = asyncio.Event()
 
     async def admit(self, patience_s: float | None) -> None:
@@ -90,7 +90,7 @@ class Transport:
             answer = await self.stream(payload, held)
             return await answer.read(MAX_BODY_BYTES)
 
-    async def stream(self, payload: Payload, held: ExitStack) -> Answer:
+    async def stream(self, payload: Payload, held: ExitStack) -> StreamedResponse:
         """Send a paid request whose turn has come once, and return the answer as soon as its head is here.
 
         The whole exchange ends after `submit_s`. Cancelling leaves the fate of a sent request in doubt; the
@@ -121,15 +121,15 @@ class Transport:
     ) -> Response:
         """Send a request that costs nothing.
 
-        All of it, a paused rate limit included, ends after `total_s` (by default `Timeouts.call_s`, or `submit_s` with
-        a `payload`), or `timeout_s` if that is less; behind a queue, after the time that the queue takes. Without a
-        `kind`, its turn has come already.
+        All of it, a paused rate limit included, ends after `total_s` (by default `Timeouts.request_s`, or `submit_s`
+        with a `payload`), or `timeout_s` if that is less; time in a queue comes on top. `kind=None`: the caller
+        already holds a rate-limit slot.
 
         Raises:
             TransportError: When no answer came; `was_sent` tells whether the request may have arrived.
         """
         loop = asyncio.get_running_loop()
-        bound = total_s or (self._timeouts.call_s if payload is None else self._timeouts.submit_s)
+        bound = total_s or (self._timeouts.request_s if payload is None else self._timeouts.submit_s)
         bound = bound if timeout_s is None else min(bound, timeout_s)
         end_at = loop.time() + bound
         try:
@@ -139,7 +139,7 @@ class Transport:
                 body = None if payload is None else await payload.open(held)
                 answer = await self._exchange(method, path, max(end_at - loop.time(), 0.001), body, held)
                 return await answer.read(max_bytes, is_file=is_file)
-        except NoAnswer as failure:
+        except NoResponse as failure:
             message = f"{method} {path.partition('?')[0]}: {failure.reason}"
             raise TransportError(message=message, was_sent=failure.was_sent) from failure
 
@@ -171,11 +171,13 @@ class Transport:
                 exchange.arrived.close()  # a session that closes a connection does not wake who reads from it
         await asyncio.gather(*(session.close() for session in (self._fresh, self._kept) if session is not None))
 
-    async def _exchange(self, method: str, path: str, total_s: float, body: Body | None, held: ExitStack) -> Answer:
+    async def _exchange(
+        self, method: str, path: str, total_s: float, body: Body | None, held: ExitStack
+    ) -> StreamedResponse:
         """Send one request; the answer is read by whoever asked for it, before `held` is closed."""
         if self.is_closed:
-            raise NoAnswer("the session is closed", was_sent=False)
-        exchange = Exchange(total_s, self._timeouts.connect_s)
+            raise NoResponse("the session is closed", was_sent=False)
+        exchange = RequestAttempt(total_s, self._timeouts.connect_s)
         self._exchanges.add(exchange)
         held.callback(self._let_go, exchange)
         with exchange:
@@ -189,13 +191,13 @@ class Transport:
                     timeout=exchange.bounds,
                 )
         if self.is_closed:  # while the head came: closing the session does not wake a reader
-            raise NoAnswer("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
-        answer = Answer(arrived, exchange, self._key.quoted_in(arrived.status), self._take_note)
+            raise NoResponse("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
+        answer = StreamedResponse(arrived, exchange, self._key.quoted_in(arrived.status), self._take_note)
         if arrived.status != 429:  # of a stream, the head alone is told
             self._gate.answered(read_rate_headers(answer.headers, received_at=time.time()))
         return answer
 
-    def _let_go(self, exchange: Exchange) -> None:
+    def _let_go(self, exchange: RequestAttempt) -> None:
         """End an exchange without waiting: a cancel would meet the wait, and an answer that is here would be lost."""
         self._exchanges.discard(exchange)
         if exchange.arrived is not None and not exchange.arrived.closed:
@@ -217,6 +219,6 @@ class Transport:
 
     def _open(self, idle_s: float | None) -> aiohttp.ClientSession:
         headers = {**self._key.headers(), "Accept": "application/json"}
-        session = open_session(headers, idle_s=idle_s, connector=NotingConnector)
+        session = open_session(headers, idle_s=idle_s, connector=ConnectTracker)
         never_resend(session)
         return session

@@ -11,7 +11,7 @@ from io import FileIO
 from itertools import chain
 from pathlib import Path
 
-__all__ = ["Draft", "make_folder", "publish"]
+__all__ = ["AtomicFile", "make_folder", "publish"]
 
 _MOST_PIECES = 512
 _MOST_NEW_FOLDERS = 64
@@ -24,7 +24,7 @@ _IN_THE_WAY = (
 )
 
 
-class Draft:
+class AtomicFile:
     """A file on its way to its name.
 
     It is made with the first write, and lies hidden in the folder where it is going to be, with the mode that the umask
@@ -210,7 +210,7 @@ def publish(path: Path, content: bytes, *, replace: bool = True) -> None:
     """
     if replace:
         _check_replaceable(path)
-    draft = Draft(path.parent)
+    draft = AtomicFile(path.parent)
     try:
         draft.write(content)
         draft.publish((path,), replace=replace)

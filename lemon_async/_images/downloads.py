@@ -21,10 +21,10 @@ from lemon_async._api.urls import redact
 from lemon_async._formats.base64_text import room_for
 from lemon_async._formats.masking import Mask
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async._images.atomic_file import Draft
+from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.links import Deadline, Links, Transient
-from lemon_async._images.resumable_download import Arrival, Misfit, Repeat, TooMuch
-from lemon_async._images.threads import finish_in_time
+from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooMuch
+from lemon_async._images.threads import run_within
 from lemon_async.errors import DownloadError
 
 __all__ = ["Downloads"]
@@ -86,7 +86,7 @@ class Downloads:
         Raises:
             DownloadError: When the link may not be followed, was refused, or never came over whole.
         """
-        arrival, memory = Arrival(), None
+        arrival, memory = ResumableDownload(), None
         async with aclosing(self._pieces(url, arrival, Deadline(url, self.total_s))) as pieces:
             async for piece in pieces:
                 if piece is None:
@@ -100,7 +100,7 @@ class Downloads:
         memory.truncate()
         return memory.getvalue()
 
-    async def save(self, url: str, draft: Draft) -> PictureFacts:
+    async def save(self, url: str, draft: AtomicFile) -> PictureFacts:
         """Write the picture behind a link to a draft, and return what its beginning tells; memory stays flat.
 
         The draft is the caller's to publish or to discard. Cancelling waits for a write that has begun, up to 5 s.
@@ -109,17 +109,17 @@ class Downloads:
             DownloadError: As for `fetch`; the draft then holds anything.
             OSError: The draft cannot be written, or not in time.
         """
-        arrival, deadline = Arrival(), Deadline(url, self.total_s)
+        arrival, deadline = ResumableDownload(), Deadline(url, self.total_s)
         batch = _Batch()
         async with aclosing(self._pieces(url, arrival, deadline)) as pieces:
             async for piece in pieces:
                 if piece is None:
                     batch = _Batch(is_anew=True)
                 elif batch.add(piece) >= _WRITE_BYTES:
-                    await finish_in_time(deadline.left_s(), batch.write, draft)
+                    await run_within(deadline.left_s(), batch.write, draft)
                     batch = _Batch()
                 del piece
-            await finish_in_time(deadline.left_s(), batch.write, draft)
+            await run_within(deadline.left_s(), batch.write, draft)
         facts = arrival.seen.facts
         assert facts is not None  # noqa: S101 - or it would not have come to its end
         return facts
@@ -133,8 +133,8 @@ class Downloads:
         Raises:
             DownloadError: As for `fetch`, or when the picture had to be fetched anew and has become another.
         """
-        repeat = Repeat()
-        async with aclosing(self._pieces(url, Arrival(), Deadline(url, self.total_s))) as pieces:
+        repeat = PrefixSkipper()
+        async with aclosing(self._pieces(url, ResumableDownload(), Deadline(url, self.total_s))) as pieces:
             async for piece in pieces:
                 if piece is None:
                     repeat.begin()
@@ -154,7 +154,9 @@ class Downloads:
         """Close the connections; downloads under way end with `DownloadError`."""
         await self._links.aclose()
 
-    async def _pieces(self, url: str, arrival: Arrival, deadline: Deadline) -> AsyncGenerator[bytes | None, None]:
+    async def _pieces(
+        self, url: str, arrival: ResumableDownload, deadline: Deadline
+    ) -> AsyncGenerator[bytes | None, None]:
         """Yield a whole picture, or raise; after a `None`, what was yielded before is void."""
         await self._slots.acquire()
         deadline.hold("place", self._slots.release)
@@ -179,7 +181,9 @@ class Downloads:
         finally:
             deadline.stop()
 
-    async def _attempt(self, url: str, arrival: Arrival, deadline: Deadline) -> AsyncGenerator[bytes | None, None]:
+    async def _attempt(
+        self, url: str, arrival: ResumableDownload, deadline: Deadline
+    ) -> AsyncGenerator[bytes | None, None]:
         """Yield what one request brings."""
         answer, link = await self._links.follow(url, arrival.question(), deadline)
         self._links.open_answers.add(answer)
@@ -201,7 +205,7 @@ class Downloads:
         finally:
             deadline.drop("answer")
 
-    def _begin(self, answer: aiohttp.ClientResponse, link: str, arrival: Arrival) -> bool:
+    def _begin(self, answer: aiohttp.ClientResponse, link: str, arrival: ResumableDownload) -> bool:
         """Look at the head of an answer; return whether what was yielded so far is void.
 
         Raises:
@@ -220,18 +224,18 @@ class Downloads:
             if answer.status == 200:
                 return arrival.begin(answer.headers, answer.content_length)
             arrival.go_on(answer.status, answer.headers, answer.content_length)
-        except (Misfit, TooMuch) as misfit:
+        except (RangeMismatch, TooMuch) as misfit:
             failure = _misfit(misfit, arrival, link)
         else:
             return False
         raise failure
 
 
-def _take(arrival: Arrival, piece: bytes, link: str) -> Exception | None:
+def _take(arrival: ResumableDownload, piece: bytes, link: str) -> Exception | None:
     """Take the next bytes in; return what is wrong with them."""
     try:
         fault = arrival.take(piece)
-    except (Misfit, TooMuch) as misfit:
+    except (RangeMismatch, TooMuch) as misfit:
         return _misfit(misfit, arrival, link)
     if fault is None:
         return None
@@ -239,7 +243,7 @@ def _take(arrival: Arrival, piece: bytes, link: str) -> Exception | None:
     return Transient(DownloadError(url=redact(link), reason=fault))
 
 
-def _end(arrival: Arrival, link: str) -> None:
+def _end(arrival: ResumableDownload, link: str) -> None:
     """Look at a picture that has come to its end.
 
     Raises:
@@ -253,7 +257,7 @@ def _end(arrival: Arrival, link: str) -> None:
         raise Transient(DownloadError(url=redact(link), reason=fault))
 
 
-def _misfit(misfit: Misfit | TooMuch, arrival: Arrival, link: str) -> Exception:
+def _misfit(misfit: RangeMismatch | TooMuch, arrival: ResumableDownload, link: str) -> Exception:
     error = DownloadError(url=redact(link), reason=str(misfit))
     if isinstance(misfit, TooMuch):
         return error
@@ -280,7 +284,7 @@ class _Batch:
         self._size_bytes += len(piece)
         return self._size_bytes
 
-    def write(self, draft: Draft) -> None:
+    def write(self, draft: AtomicFile) -> None:
         """Write them all; blocks."""
         if self._is_anew:
             draft.restart()

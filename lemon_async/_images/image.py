@@ -23,13 +23,13 @@ import attrs
 from lemon_async._api.urls import redact
 from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Bundle, Shown, picture_bundle
 from lemon_async._formats.pictures import PictureFacts, find_picture_fault, sniff
-from lemon_async._formats.safe_text import told
-from lemon_async._images.atomic_file import Draft
+from lemon_async._formats.safe_text import safe_str
+from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
-from lemon_async._images.renewable_urls import Maker, ResultLinks, Results
+from lemon_async._images.renewable_urls import RenewableUrls, Results, TaskRef
 from lemon_async._images.saved import Saved
-from lemon_async._images.threads import Unanswered, finish_in_time, start_thread
-from lemon_async.errors import DownloadError, ResumableTask, SaveError, SessionMisuse
+from lemon_async._images.threads import NotFinished, run_within, start_thread
+from lemon_async.errors import DownloadError, ResumableTask, SaveError, SessionError
 from lemon_async.types import ImageData
 
 __all__ = ["Image"]
@@ -64,15 +64,15 @@ class Image:
         results: Results,
         *,
         index: int = 0,
-        links: ResultLinks | None = None,
-        maker: Maker | None = None,
+        links: RenewableUrls | None = None,
+        maker: TaskRef | None = None,
         prompt: str | None = None,
     ) -> None:
         self.data: ImageData = data
         self.index: int = index
         self.prompt: str | None = prompt
         self._results = results
-        self._links = links or ResultLinks(results, maker, [data])
+        self._links = links or RenewableUrls(results, maker, [data])
         self._place = index if links else 0
         self._maker = maker
         self._turn = asyncio.Lock()
@@ -176,7 +176,7 @@ class Image:
                 yield first
                 async for piece in rest:
                     yield piece
-        except (DownloadError, SessionMisuse) as failure:
+        except (DownloadError, SessionError) as failure:
             raise self._named(failure) from failure.__cause__
 
     def __reduce__(self) -> NoReturn:
@@ -185,7 +185,7 @@ class Image:
     async def _save(self, target: Path, names: Callable[[PictureFacts], Iterable[Path]], *, replace: bool) -> Path:
         """Write the picture into the folder of `target`, under the first of the names that can be had."""
         async with self._turn:
-            draft = Draft(target.parent, makes_folder=True)
+            draft = AtomicFile(target.parent, makes_folder=True)
 
             def finish(content: bytes | None, facts: PictureFacts) -> tuple[Path, Saved | None]:
                 if content is not None:
@@ -223,7 +223,7 @@ class Image:
 
     async def _in_time(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what blocking work returns; it has as much time as a download."""
-        return await finish_in_time(self._results.download_s, work, *args, **kwargs)
+        return await run_within(self._results.download_s, work, *args, **kwargs)
 
     async def _bytes(self) -> bytes:
         """Return the bytes, and keep them only if they were kept before."""
@@ -243,7 +243,7 @@ class Image:
             place, fault = str(self._saved.path), "it was saved there, and the file is gone or was changed since"
             try:
                 content = await self._in_time(self._saved.read)
-            except Unanswered as late:
+            except NotFinished as late:
                 content, fault = None, f"it was saved there, and {late.strerror}"
             if content is not None:
                 return content
@@ -263,14 +263,14 @@ class Image:
     async def _linked(self, act: Callable[[str], Awaitable[T]]) -> T:
         try:
             return await self._links.use(self._place, act)
-        except (DownloadError, SessionMisuse) as failure:
+        except (DownloadError, SessionError) as failure:
             raise self._named(failure) from failure.__cause__
 
     async def _begin(self, url: str) -> tuple[bytes, AsyncGenerator[bytes, None]]:
         pieces = self._results.stream(url)
         return await anext(pieces, b""), pieces
 
-    def _named(self, failure: DownloadError | SessionMisuse) -> DownloadError | SessionMisuse:
+    def _named(self, failure: DownloadError | SessionError) -> DownloadError | SessionError:
         """Return a failure that tells which picture it is about."""
         if isinstance(failure, DownloadError):
             return attrs.evolve(failure, task=self._task(), index=self.index)
@@ -281,10 +281,10 @@ class Image:
 
     def _not_saved(self, target: Path, failure: OSError | ValueError) -> SaveError:
         number = failure.errno if isinstance(failure, OSError) else None
-        reason = (failure.strerror if isinstance(failure, OSError) else None) or told(failure)
+        reason = (failure.strerror if isinstance(failure, OSError) else None) or safe_str(failure)
         if number == errno.ENAMETOOLONG:
             reason += ": name a shorter path"
-        elif isinstance(failure, Unanswered):
+        elif isinstance(failure, NotFinished):
             reason += ": `read()` still returns the picture, and it can be saved elsewhere"
         return SaveError(path=str(target), reason=reason, errno=number, index=self.index, task=self._task())
 
@@ -323,7 +323,7 @@ class Image:
         return f"<Image {facts.format if facts else 'not read yet'}{size} from {place}>"
 
 
-async def _discard(draft: Draft) -> None:
+async def _discard(draft: AtomicFile) -> None:
     """Remove what there is of a file, and wait for that, unless the disk is busy with it: then it may hang."""
     if not draft.abandon():
         return

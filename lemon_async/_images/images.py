@@ -13,8 +13,8 @@ from lemon_async._display.contact_sheet import Sheet
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.image import Image
 from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
-from lemon_async._images.renewable_urls import Maker, ResultLinks, Results
-from lemon_async.errors import LemonError, PartlySaved, ResumableTask, SaveError, SessionMisuse
+from lemon_async._images.renewable_urls import RenewableUrls, Results, TaskRef
+from lemon_async.errors import LemonError, PartialSaveError, ResumableTask, SaveError, SessionError
 from lemon_async.types import Billing, TaskSnapshot
 
 __all__ = ["Images"]
@@ -48,9 +48,9 @@ class Images(Sequence[Image]):
         seconds: float | None = None,
         images: Sequence[Image] = (),
     ) -> None:
-        maker = Maker(task) if task is not None and task.id is not None else None
+        maker = TaskRef(task) if task is not None and task.id is not None else None
         prompt = prompt or getattr(request, "prompt", None)
-        links = ResultLinks(results, maker, snapshot.images)
+        links = RenewableUrls(results, maker, snapshot.images)
         self._images = tuple(images) or tuple(
             Image(data, results, index=index, links=links, maker=maker, prompt=prompt)
             for index, data in enumerate(snapshot.images)
@@ -95,7 +95,7 @@ class Images(Sequence[Image]):
         Raises:
             ContractError: `folder` or `name` cannot be; nothing was written.
             SaveError: `folder` is a file, or the disk hangs (`errno.ETIMEDOUT`); nothing was written.
-            PartlySaved: With the error of each picture that could not be fetched or written. All others are saved.
+            PartialSaveError: With the error of each picture that could not be fetched or written. All others are saved.
         """
         template, place = Template(name), checked_folder(folder)
         if await self._images[0]._is(Path.is_file, place):
@@ -115,7 +115,7 @@ class Images(Sequence[Image]):
         saved = {index: path for index, path in enumerate(ends) if isinstance(path, Path)}
         errors = {index: error for index, error in enumerate(ends) if isinstance(error, LemonError)}
         if errors:
-            raise PartlySaved(saved=saved, errors=errors, task=self._maker.task if self._maker else None)
+            raise PartialSaveError(saved=saved, errors=errors, task=self._maker.task if self._maker else None)
         return tuple(saved.values())
 
     async def sheet(self, path: str | PathLike[str] | None = None, *, title: str = "Contact sheet") -> Sheet:
@@ -123,9 +123,9 @@ class Images(Sequence[Image]):
 
         Costs nothing; cancelling leaves no file.
         """
-        from lemon_async.sheet import sheet  # noqa: PLC0415 - it imports this room
+        from lemon_async.sheet import contact_sheet  # noqa: PLC0415 - it imports this room
 
-        return await sheet([self], path, title=title)
+        return await contact_sheet([self], path, title=title)
 
     def _values(self, image: Image, facts: PictureFacts) -> dict[str, Any]:
         width, height = facts.size or (0, 0)
@@ -168,7 +168,7 @@ async def _each(works: Iterable[Awaitable[T]]) -> list[T | LemonError]:
     """Do all of it side by side, and return what each came to: none is ended by another's failure.
 
     Raises:
-        SessionMisuse: Nothing can be done any more.
+        SessionError: Nothing can be done any more.
     """
 
     async def end(work: Awaitable[T]) -> T | Exception:
@@ -182,7 +182,7 @@ async def _each(works: Iterable[Awaitable[T]]) -> list[T | LemonError]:
     ends: list[T | LemonError] = []
     for task in tasks:
         came_to = task.result()
-        if isinstance(came_to, SessionMisuse) or (
+        if isinstance(came_to, SessionError) or (
             isinstance(came_to, Exception) and not isinstance(came_to, LemonError)
         ):
             raise came_to

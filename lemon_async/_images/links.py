@@ -14,7 +14,7 @@ from lemon_async._formats.masking import Mask
 from lemon_async._http.client_session import cause_of, open_session, reason_of
 from lemon_async._http.connections import take_buffered
 from lemon_async._http.fairness import rounds
-from lemon_async._http.resolver import LeadsInside, PublicResolver
+from lemon_async._http.resolver import PrivateAddress, PublicResolver
 from lemon_async.errors import DownloadError
 
 __all__ = ["Deadline", "Links", "Transient"]
@@ -218,7 +218,7 @@ class Links:
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             broken = failure
         # Neither raised where that was caught, nor with it in a variable: what the host said would come along.
-        if isinstance(getattr(broken, "os_error", None), LeadsInside):
+        if isinstance(getattr(broken, "os_error", None), PrivateAddress):
             raised: Exception = DownloadError(
                 url=redact(link), reason="not followed, because its host leads to a private address"
             )

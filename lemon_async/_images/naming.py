@@ -12,7 +12,7 @@ from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import Any
 
-from lemon_async._formats.safe_text import quoted
+from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import ContractError, Problem
 
 __all__ = ["Template", "alternatives", "checked_folder", "checked_target", "has_suffix", "slug_of", "suffix_of"]
@@ -78,7 +78,7 @@ def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
     target = _path_of(path, "path", whose)
     fault = _fault_of_name(target.name)
     if fault is not None:
-        raise _refusal("path", f"{fault}: {quoted(str(target))}", whose)
+        raise _refusal("path", f"{fault}: {safe_repr(str(target))}", whose)
     return target
 
 
@@ -118,19 +118,19 @@ class Template:
 
     def __init__(self, text: str) -> None:
         if not isinstance(text, str):
-            raise _refusal("name", f"must be text, not {quoted(text)}")
+            raise _refusal("name", f"must be text, not {safe_repr(text)}")
         try:
             pieces = list(string.Formatter().parse(text))
             fault = _fault_of_pieces(pieces)
             parts = _OWN_SUFFIX.sub("", text).split("/")  # no format that is let through has one
             examples = [] if fault else [part.format_map(_KEYS) for part in parts]
         except (ValueError, TypeError) as odd:
-            raise _refusal("name", f"is no template: {odd}: {quoted(text)}") from None
+            raise _refusal("name", f"is no template: {odd}: {safe_repr(text)}") from None
         if not fault and text.startswith("/"):
             fault = "must be relative to its folder"
         fault = fault or next(filter(None, map(_fault_of_part, examples)), None)
         if fault:
-            raise _refusal("name", f"{fault}: {quoted(text)}")
+            raise _refusal("name", f"{fault}: {safe_repr(text)}")
         self._parts = parts
         self.is_numbered: bool = any(field == "index" for _, field, _, _ in pieces)
 
@@ -152,11 +152,11 @@ def _fault_of_pieces(pieces: Iterable[tuple[str, str | None, str | None, str | N
         if "\\" in literal:
             return "must separate folders by '/'"
         if field is not None and field not in _KEYS:
-            return f"has no field {quoted(field)}; there are {', '.join(f'{{{key}}}' for key in _KEYS)}"
+            return f"has no field {safe_repr(field)}; there are {', '.join(f'{{{key}}}' for key in _KEYS)}"
         if conversion:
-            return f"has a conversion, {quoted(f'!{conversion}')}, which names do not take"
+            return f"has a conversion, {safe_repr(f'!{conversion}')}, which names do not take"
         if not _SPEC.fullmatch(spec or ""):
-            return f"has a format that names do not take, {quoted(spec)}; {{index:03}} and {{slug:.20}} are valid"
+            return f"has a format that names do not take, {safe_repr(spec)}; {{index:03}} and {{slug:.20}} are valid"
     return None
 
 
@@ -169,15 +169,15 @@ def _path_of(path: object, field: str, whose: str = "") -> Path:
     try:
         text: object = fspath(path)  # type: ignore[call-overload]  # what else it may be is what is found out
     except Exception as odd:
-        raise _refusal(field, f"must be a path, not {quoted(path)}", whose) from odd
+        raise _refusal(field, f"must be a path, not {safe_repr(path)}", whose) from odd
     if not isinstance(text, str):
-        raise _refusal(field, f"must be a path, not {quoted(path)}", whose)
+        raise _refusal(field, f"must be a path, not {safe_repr(path)}", whose)
     if "\0" in text:
-        raise _refusal(field, f"must not hold a NUL character: {quoted(text)}", whose)
+        raise _refusal(field, f"must not hold a NUL character: {safe_repr(text)}", whose)
     try:
         fsencode(text)
     except UnicodeEncodeError:
-        raise _refusal(field, f"must not hold half a character: {quoted(text)}", whose) from None
+        raise _refusal(field, f"must not hold half a character: {safe_repr(text)}", whose) from None
     return Path(text)
 
 

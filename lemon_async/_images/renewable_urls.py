@@ -7,11 +7,11 @@ from typing import Protocol, TypeVar
 
 from lemon_async._api.urls import redact
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async._images.atomic_file import Draft
+from lemon_async._images.atomic_file import AtomicFile
 from lemon_async.errors import DownloadError, ResumableTask
 from lemon_async.types import ImageData
 
-__all__ = ["Maker", "ResultLinks", "Results"]
+__all__ = ["RenewableUrls", "Results", "TaskRef"]
 
 _EXPIRED = frozenset({403, 404, 410})
 _QUIET_S = 10.0
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Results(Protocol):
-    """The session, as its pictures see it; every method raises `SessionMisuse` once that is closed."""
+    """The session, as its pictures see it; every method raises `SessionError` once that is closed."""
 
     @property
     def download_s(self) -> float:
@@ -29,7 +29,7 @@ class Results(Protocol):
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a link."""
 
-    async def save(self, url: str, draft: Draft) -> PictureFacts:
+    async def save(self, url: str, draft: AtomicFile) -> PictureFacts:
         """Write the picture behind a link into a file."""
 
     def stream(self, url: str) -> AsyncGenerator[bytes, None]:
@@ -38,11 +38,11 @@ class Results(Protocol):
     def can_follow(self, url: str) -> bool:
         """Tell whether a link may be followed; a browser is not to be sent where we do not go."""
 
-    async def ask(self, maker: "Maker") -> Sequence[ImageData]:
+    async def ask(self, maker: "TaskRef") -> Sequence[ImageData]:
         """Return what a finished task answers now; nothing if it does not."""
 
 
-class Maker:
+class TaskRef:
     """The task that made some pictures, which they do not keep: it holds them.
 
     Attributes:
@@ -72,7 +72,7 @@ class Maker:
         return self._token
 
 
-class ResultLinks:
+class RenewableUrls:
     """The links of one answer, as last heard; its pictures share them, so that its task is asked once for all.
 
     Args:
@@ -81,7 +81,7 @@ class ResultLinks:
         data: The entries of the answer.
     """
 
-    def __init__(self, results: Results, maker: Maker | None, data: Sequence[ImageData]) -> None:
+    def __init__(self, results: Results, maker: TaskRef | None, data: Sequence[ImageData]) -> None:
         self._results = results
         self._maker = maker
         self._quiet_until = 0.0

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 import attrs
 
-from lemon_async._formats.stream_validator import Passing
+from lemon_async._formats.stream_validator import StreamValidator
 
-__all__ = ["MAX_BYTES", "Arrival", "Misfit", "Repeat", "TooMuch"]
+__all__ = ["MAX_BYTES", "PrefixSkipper", "RangeMismatch", "ResumableDownload", "TooMuch"]
 
 MAX_BYTES = 128 * 1024 * 1024
 
@@ -21,7 +21,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASC
 _MARKS = ("ETag", "Last-Modified")
 
 
-class Misfit(Exception):
+class RangeMismatch(Exception):
     """An answer is not the part that was asked for."""
 
 
@@ -33,7 +33,7 @@ class TooMuch(Exception):
 
 
 @attrs.define(eq=False, repr=False)
-class Arrival:
+class ResumableDownload:
     """What has arrived of one picture.
 
     Attributes:
@@ -41,7 +41,7 @@ class Arrival:
         total_bytes: How long it will be, if that was told.
     """
 
-    seen: Passing = attrs.field(factory=Passing)
+    seen: StreamValidator = attrs.field(factory=StreamValidator)
     total_bytes: int | None = None
     _end_bytes: int | None = None  # of what the present answer holds
     _marks: Mapping[str, str] = attrs.field(factory=dict)
@@ -94,18 +94,18 @@ class Arrival:
             Misfit: It is not the part that was asked for, or one of another picture.
             TooMuch: All of it would be too large.
         """
-        told = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-        if status == 416 or told is None:
-            raise Misfit("the rest was asked for, and the answer does not say that it is that")
-        first, end = int(told[1]), int(told[2]) + 1
-        total = self.total_bytes if told[3] == "*" else int(told[3])
+        safe_str = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+        if status == 416 or safe_str is None:
+            raise RangeMismatch("the rest was asked for, and the answer does not say that it is that")
+        first, end = int(safe_str[1]), int(safe_str[2]) + 1
+        total = self.total_bytes if safe_str[3] == "*" else int(safe_str[3])
         marks = _marks_of(headers)
         # Which an answer with a part repeats, if the whole had it (RFC 9110, 15.3.7).
         has_etag = not self._marks.get("ETag", "").startswith('"') or "ETag" in marks
         is_same = has_etag and all(self._marks.get(name, mark) == mark for name, mark in marks.items())
         is_as_long = self.total_bytes in {None, total} and length in {None, end - first}
         if not (is_same and is_as_long and self.seen.size_bytes == first < end <= (total or end)):
-            raise Misfit("the rest was asked for, and something else was sent")
+            raise RangeMismatch("the rest was asked for, and something else was sent")
         if end > MAX_BYTES:
             raise TooMuch
         self.total_bytes, self._end_bytes = total, end
@@ -119,7 +119,7 @@ class Arrival:
         """
         size_bytes = self.seen.size_bytes + len(piece)
         if self._end_bytes is not None and size_bytes > self._end_bytes:
-            raise Misfit("more was sent than was announced")
+            raise RangeMismatch("more was sent than was announced")
         if size_bytes > MAX_BYTES:
             raise TooMuch
         self._held = self._held + piece if self._held else piece
@@ -135,7 +135,7 @@ class Arrival:
 
     def forget(self) -> None:
         """Let what is here be sent again."""
-        self.seen = Passing()
+        self.seen = StreamValidator()
         self._held = b""
 
     def distrust(self) -> None:
@@ -145,7 +145,7 @@ class Arrival:
 
 
 @attrs.define(eq=False, repr=False)
-class Repeat:
+class PrefixSkipper:
     """Leaves out what has been handed over already when a picture comes anew.
 
     Attributes:

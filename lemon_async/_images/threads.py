@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
-__all__ = ["Unanswered", "finish_in_thread", "finish_in_time", "leave_in_thread", "start_thread"]
+__all__ = ["NotFinished", "run_abandonable", "run_uncancellable", "run_within", "start_thread"]
 
 _LONGEST_WAIT_S = 5.0
 _THREAD_NAME = "lemon_async reading"
@@ -21,14 +21,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Unanswered(TimeoutError):
+class NotFinished(TimeoutError):
     """The disk has not answered in time."""
 
     def __init__(self, bound_s: float) -> None:
         super().__init__(errno.ETIMEDOUT, f"the disk has not answered within {bound_s:.3g} s")
 
 
-async def finish_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_uncancellable(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `work` returns in a thread of the loop's pool.
 
     Cancelling drops work that has not begun, and waits for the end of work that has, so that nothing it opens is lost.
@@ -37,7 +37,7 @@ async def finish_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.k
     return await _finish(partial(work, *args, **kwargs), None)
 
 
-async def finish_in_time(bound_s: float, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_within(bound_s: float, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `work` returns, as `finish_in_thread`, unless that takes longer than `bound_s` seconds.
 
     Time in the queue of the pool does not count as long as the pool gets on: a thousand saves may wait for a slow disk.
@@ -102,10 +102,10 @@ async def _finish(work: Callable[[], T], bound_s: float | None) -> T:
         working.cancel()
     else:
         working.add_done_callback(_see)
-    raise Unanswered(bound_s)
+    raise NotFinished(bound_s)
 
 
-async def leave_in_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -> T:
+async def run_abandonable(work: Callable[[], T], /, *, is_daemon: bool = True) -> T:
     """Return what `work` returns in a thread of its own; cancelling leaves it there, for as long as it takes.
 
     The loop's pool is for work that ends: a few pipes to which nobody writes would fill it.

@@ -23,12 +23,12 @@ import math
 
 import attrs
 
-from lemon_async._api.rate_headers import Reported
-from lemon_async._pace.gcra import Meter, interval_s
-from lemon_async._pace.rate_estimator import Learner
+from lemon_async._api.rate_headers import RateReport
+from lemon_async._pace.gcra import Gcra, interval_s
+from lemon_async._pace.rate_estimator import RateEstimator
 from lemon_async._pace.validators import at_least_one
 
-__all__ = ["Budget"]
+__all__ = ["RequestBudget"]
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
@@ -39,7 +39,7 @@ _MOST_AT_ONCE = 1000
 
 
 @attrs.define(on_setattr=attrs.setters.NO_OP)  # every request sets some: checking each would cost more than the rest
-class Budget:
+class RequestBudget:
     """What all API requests of a session share.
 
     Attributes:
@@ -57,8 +57,8 @@ class Budget:
     _unheard: int = attrs.field(default=0, init=False)
     _is_going: bool = attrs.field(default=False, init=False)
     _next_pause_s: float = attrs.field(default=_FIRST_PAUSE_S, init=False)
-    _meter: Meter = attrs.field(factory=Meter, init=False)
-    _learner: Learner = attrs.field(factory=Learner, init=False)
+    _meter: Gcra = attrs.field(factory=Gcra, init=False)
+    _learner: RateEstimator = attrs.field(factory=RateEstimator, init=False)
 
     @property
     def requests_per_minute(self) -> int | None:
@@ -89,7 +89,7 @@ class Budget:
         self._unheard += 1
         self._left -= 1
 
-    def limited(self, now: float, retry_after_s: float | None = None, *, reported: Reported | None = None) -> None:
+    def limited(self, now: float, retry_after_s: float | None = None, *, reported: RateReport | None = None) -> None:
         """Take note of a 429 at `now`; nothing shortens a running pause."""
         self._heard(now, reported)
         is_first = now >= self.clear_at
@@ -108,7 +108,7 @@ class Budget:
         self.clear_at = max(self.clear_at, now + min(seconds, _LONGEST_PAUSE_S))
         self._meter.hold(self.clear_at, self._rpm)
 
-    def answered(self, now: float, reported: Reported | None = None) -> None:
+    def answered(self, now: float, reported: RateReport | None = None) -> None:
         """Take note of any other answer: the series of 429s is over."""
         self._next_pause_s = _FIRST_PAUSE_S
         self._is_going = self._is_going or now >= self.clear_at
@@ -127,7 +127,7 @@ class Budget:
             return self._learner.rpm
         return min(limit, self._learner.rpm) if self._learner.is_taught else limit
 
-    def _heard(self, now: float, reported: Reported | None) -> None:
+    def _heard(self, now: float, reported: RateReport | None) -> None:
         self._unheard = max(self._unheard - 1, 0)
         if reported is None:
             return

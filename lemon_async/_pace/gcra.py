@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import attrs
 
-__all__ = ["Meter", "interval_s"]
+__all__ = ["Gcra", "interval_s"]
 
 # A minute, and what the network may do to the distance between two requests.
 _WINDOW_S = 60.21
@@ -38,7 +38,7 @@ def interval_s(rpm: float) -> float:
 
 
 @attrs.define(on_setattr=attrs.setters.NO_OP)
-class Meter:
+class Gcra:
     """When the next request may start, at whatever rate applies by then."""
 
     _due: float = -math.inf

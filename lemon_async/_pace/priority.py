@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from enum import IntEnum
 
-__all__ = ["Priority", "Turns"]
+__all__ = ["Priority", "PriorityPolicy"]
 
 
 class Priority(IntEnum):
@@ -20,11 +20,11 @@ class Priority(IntEnum):
 
 # After how many grants to others a kind that waits goes first. Polls lose little by waiting: whatever a flood of
 # submits delays is over when it is asked at last, at the cost of one poll. Behind the rest somebody waits, with
-# half a minute's patience by default (`Timeouts.call_s`).
+# half a minute's patience by default (`Timeouts.request_s`).
 _PASSED_BY = {Priority.SUBMIT: 2, Priority.POLL: 31, Priority.REST: 7}
 
 
-class Turns:
+class PriorityPolicy:
     """Strict priority that starves nobody: who has been passed by too often goes first.
 
     Polls get at least every 33rd grant while they wait, the rest at least every ninth.

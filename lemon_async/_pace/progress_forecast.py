@@ -14,7 +14,7 @@ import attrs
 
 from lemon_async._pace.validators import is_duration
 
-__all__ = ["Foresight", "Trust", "normal_age_of_lag"]
+__all__ = ["ForecastError", "ProgressForecast", "normal_age_of_lag"]
 
 _PRIOR_VARIANCE = 0.5  # of the logarithm of a duration told by progress, before any was checked ...
 _PRIOR_JOBS = 1.0  # ... and the number of checks that this counts for
@@ -38,7 +38,7 @@ def _fraction(progress: float | None) -> float | None:
 
 
 @attrs.define
-class Foresight:
+class ProgressForecast:
     """What one job has told about its duration.
 
     Attributes:
@@ -50,7 +50,7 @@ class Foresight:
     estimate_s: float | None = None
     _most: float = 0.0
 
-    def told(self, progress: float | None, age_s: float) -> None:
+    def update(self, progress: float | None, age_s: float) -> None:
         """Take in what a job said at an age; only what is more than before is news."""
         fraction = _fraction(progress)
         if fraction is None or fraction <= self._most or age_s <= 0:
@@ -63,7 +63,7 @@ class Foresight:
 
 
 @attrs.define
-class Trust:
+class ForecastError:
     """How far the progress that a model's jobs tell is to be trusted: the variance of what it amounts to."""
 
     _jobs: float = _PRIOR_JOBS
@@ -85,7 +85,7 @@ class Trust:
         return [self._jobs, self._squares]
 
     @classmethod
-    def restore(cls, state: Any) -> "Trust":
+    def restore(cls, state: Any) -> "ForecastError":
         """Return the trust of an export; raises `ValueError` or `TypeError` when it is none."""
         jobs, squares = state
         if not (is_duration(jobs) and is_duration(squares) and 0 < jobs <= 2 * _MOST_JOBS):

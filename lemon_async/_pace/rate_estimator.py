@@ -24,7 +24,7 @@ Rejected: halving at each 429, as in AIMD (a quarter of the rate is lost for goo
 import math
 from collections import deque
 
-__all__ = ["MOST_RPM", "Learner"]
+__all__ = ["MOST_RPM", "RateEstimator"]
 
 MOST_RPM = 60_000.0
 """No rate that is learned is higher: a thousand requests a second are a fault."""
@@ -50,7 +50,7 @@ def _growth(grown_s: float, flat_s: float) -> float:
     return _OUTDATED * math.exp2(min((grown_s - outdated_s) / _DOUBLES_S, 64.0))
 
 
-class Learner:
+class RateEstimator:
     """The starts of the last minute, and the rate that follows from those that were refused.
 
     Attributes:

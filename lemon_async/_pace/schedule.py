@@ -28,8 +28,8 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from lemon_async._pace.learned_durations import Durations
-from lemon_async._pace.progress_forecast import Foresight
+from lemon_async._pace.learned_durations import LearnedDurations
+from lemon_async._pace.progress_forecast import ProgressForecast
 from lemon_async._pace.validators import at_least_one, at_least_zero, positive
 from lemon_async.errors import ContractError, Problem
 
@@ -49,7 +49,7 @@ class PollPolicy:
     """How a session looks after its pending tasks.
 
     Attributes:
-        price_s: What a poll is worth, in seconds of waiting: a lower price means more polls and pictures sooner, a
+        poll_cost_s: What a poll is worth, in seconds of waiting: a lower price means more polls and pictures sooner, a
             higher one fewer polls and pictures later. At the price p, a task whose end is near is polled about every
             `sqrt(2 * p / h)` seconds, where h is the chance per second that it ends.
         min_gap_s: No task is polled sooner than this after its last poll, or after its creation.
@@ -60,7 +60,7 @@ class PollPolicy:
         lost_after_polls: ... and so often.
     """
 
-    price_s: float = attrs.field(default=0.5, validator=positive)
+    poll_cost_s: float = attrs.field(default=0.5, validator=positive)
     min_gap_s: float = attrs.field(default=1.0, validator=positive)
     max_gap_s: float = attrs.field(default=90.0, validator=positive)
     deadline_s: float = attrs.field(default=900.0, validator=positive)
@@ -83,7 +83,7 @@ class _Entry:
     alive_s: float  # the age at which it was last known to be alive
     is_watched: bool  # whether it has been watched since that age, so that what happened teaches
     is_age_known: bool
-    foresight: Foresight = attrs.field(factory=Foresight)
+    foresight: ProgressForecast = attrs.field(factory=ProgressForecast)
     plan: int = -1
     faults: int = 0
     misses: int = 0
@@ -115,9 +115,9 @@ class Schedule(Generic[Key]):
         durations: What is known of how long jobs last; the schedule adds what it learns.
     """
 
-    def __init__(self, policy: PollPolicy, durations: Durations | None = None) -> None:
+    def __init__(self, policy: PollPolicy, durations: LearnedDurations | None = None) -> None:
         self._policy = policy
-        self._durations = Durations() if durations is None else durations
+        self._durations = LearnedDurations() if durations is None else durations
         # Ordered by a linked list: a dict walks over every deleted entry to find its first one.
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._later: list[tuple[float, int]] = []  # when, and the number of the plan
@@ -136,7 +136,7 @@ class Schedule(Generic[Key]):
         return key in self._entries
 
     @property
-    def durations(self) -> Durations:
+    def durations(self) -> LearnedDurations:
         """What is known of how long jobs last."""
         return self._durations
 
@@ -192,7 +192,7 @@ class Schedule(Generic[Key]):
             self._durations.watched(entry.model, entry.alive_s, age_s)
         entry.alive_s, entry.is_watched = age_s, True
         if entry.is_age_known:
-            entry.foresight.told(progress, age_s)
+            entry.foresight.update(progress, age_s)
         self._plan_by_price(key, entry, now, retry_after_s or 0.0)
 
     def faulted(self, key: Key, now: float, *, retry_after_s: float | None = None) -> None:
@@ -230,7 +230,7 @@ class Schedule(Generic[Key]):
 
     def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
         estimate_s = entry.foresight.estimate_s
-        due_s = self._durations.due_s(entry.model, entry.alive_s, self._policy.price_s, estimate_s=estimate_s)
+        due_s = self._durations.due_s(entry.model, entry.alive_s, self._policy.poll_cost_s, estimate_s=estimate_s)
         gap_s = max(entry.born + due_s - now, asked_s, self._policy.min_gap_s)
         # A last look before the deadline: what has ended by then is not to be given up unseen.
         left_s = entry.deadline - now

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import accumulate, islice, pairwise
 from operator import add, mul, sub
 
-__all__ = ["BINS", "CENTRES", "EDGES", "Curve", "bin_of", "moments", "student"]
+__all__ = ["BINS", "CENTRES", "EDGES", "SurvivalCurve", "bin_of", "moments", "student"]
 
 _FIRST_EDGE_S = 0.5
 _STEP = 0.04
@@ -49,7 +49,7 @@ def bin_of(age_s: float) -> int:
     return index + 1 if age_s >= EDGES[index + 1] else index
 
 
-class Curve:
+class SurvivalCurve:
     """One distribution of durations.
 
     Args:

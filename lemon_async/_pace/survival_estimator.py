@@ -25,11 +25,11 @@ from typing import Any
 
 import attrs
 
-from lemon_async._pace.progress_forecast import Trust
-from lemon_async._pace.survival_curve import BINS, EDGES, Curve, bin_of, moments, student
+from lemon_async._pace.progress_forecast import ForecastError
+from lemon_async._pace.survival_curve import BINS, EDGES, SurvivalCurve, bin_of, moments, student
 from lemon_async._pace.validators import is_duration
 
-__all__ = ["PRIOR", "Evidence"]
+__all__ = ["PRIOR", "SurvivalEstimator"]
 
 _PRIOR_S = 45.0
 _PRIOR_JOBS = 0.33  # weight of the prior's location
@@ -66,17 +66,17 @@ def _predictive(jobs: float, mean: float, variance: float) -> list[float]:
 
 
 _PRIOR_SURVIVAL = _predictive(0.0, 0.0, 0.0)
-PRIOR = Curve(_PRIOR_SURVIVAL)
+PRIOR = SurvivalCurve(_PRIOR_SURVIVAL)
 
 
 @attrs.define
-class Evidence:
+class SurvivalEstimator:
     """The counts of one model, and the belief that follows from them."""
 
     reached: list[float] = attrs.field(factory=lambda: [0.0] * BINS)
     ended: list[float] = attrs.field(factory=lambda: [0.0] * BINS)
-    trust: Trust = attrs.field(factory=Trust)
-    _curve: Curve = PRIOR
+    trust: ForecastError = attrs.field(factory=ForecastError)
+    _curve: SurvivalCurve = PRIOR
     _news: float = 0.0
     _jobs: float = 0.0
     _early: float = 0.0
@@ -90,15 +90,15 @@ class Evidence:
         return {"reached": reached[:size], "ended": ended, "trust": self.trust.export()}
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> "Evidence":
+    def restore(cls, state: Mapping[str, Any]) -> "SurvivalEstimator":
         """Return the evidence of an export; raises `ValueError`, `TypeError` or `KeyError` when it is none."""
         reached, ended = _counts(state["reached"]), _counts(state["ended"])
         # Both were rounded.
         if any(end > entered + 0.001 for end, entered in zip(ended, reached, strict=True)):
             raise ValueError("more jobs have ended than there were")
-        return cls(reached, ended, Trust.restore(state["trust"]), news=1.0)
+        return cls(reached, ended, ForecastError.restore(state["trust"]), news=1.0)
 
-    def curve(self) -> Curve:
+    def curve(self) -> SurvivalCurve:
         """Return the belief; computed anew when there is news worth it."""
         if self._news > _LEAST_NEWS + _NEWS_PER_JOB * self._jobs:
             self._news = 0.0
@@ -161,12 +161,12 @@ class Evidence:
             self.reached = [_FADED * reached for reached in self.reached]
             self.ended = [_FADED * ended for ended in self.ended]
 
-    def _believe(self) -> Curve:
+    def _believe(self) -> SurvivalCurve:
         self._jobs = min(sum(self.ended), _MOST_JOBS)
         mean, variance = moments(self._shape(_PRIOR_SURVIVAL, _PRIOR_DOUBT))
         base = _predictive(self._jobs, mean, variance)
         mixed = [(1 - _STUBBORN) * own + _STUBBORN * prior for own, prior in zip(base, _PRIOR_SURVIVAL, strict=True)]
-        return Curve(self._shape(mixed, _CONCENTRATION))
+        return SurvivalCurve(self._shape(mixed, _CONCENTRATION))
 
     def _shape(self, base: Sequence[float], concentration: float) -> list[float]:
         """Return the survival that follows from the counts, around a base that counts for so many jobs.

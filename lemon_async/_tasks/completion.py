@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
-from lemon_async._tasks.progress import Display, ProgressOption, Reporter, Tally
-from lemon_async._tasks.progress_display import chosen
+from lemon_async._tasks.progress import Display, Reporter, Tally
+from lemon_async._tasks.progress_display import make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import ContractError, Problem
+from lemon_async.types import ProgressOption
 
 __all__ = ["as_completed"]
 
@@ -20,7 +21,7 @@ def as_completed(tasks: Iterable[Any], *, progress: ProgressOption = False) -> A
         ContractError: Something among them is no task, such as a coroutine that was not awaited; or `progress` makes
             no sense.
     """
-    display = chosen(progress)
+    display = make_display(progress)
     handles = tuple(tasks)
     for handle in handles:
         if not isinstance(handle, ImageTask):

@@ -22,7 +22,7 @@ def line(engine: Engine) -> str:
 
 def table(engine: Engine) -> str:
     """Return the session of an engine as a piece of HTML."""
-    spent = engine.tasks.account.spent(engine.submissions.doubted)
+    spent = engine.tasks.account.spent(engine.submissions.unknown_count)
     rows = (
         ("base URL", engine.base_url),
         ("state", "closed" if engine.life.is_closed else "open"),

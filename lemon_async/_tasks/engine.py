@@ -7,20 +7,20 @@ from urllib.parse import urlsplit
 
 from lemon_async._api.requests import Request
 from lemon_async._api.urls import is_loopback
-from lemon_async._http.attempt import Answer
+from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
-from lemon_async._http.rate_limiter import Gate
+from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._images.downloads import Downloads
-from lemon_async._pace.budget import Budget
-from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.budget import RequestBudget
+from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._tasks.lifetime import Lifetime
 from lemon_async._tasks.map import FanOuts
 from lemon_async._tasks.poller import Poller
 from lemon_async._tasks.registry import TaskRegistry
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.stream import ImageStream
-from lemon_async._tasks.submission import Order, Submissions
+from lemon_async._tasks.submission import PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import prepare
 
@@ -37,9 +37,9 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         base_url, http_hosts, durations = settings.checked()
         self.base_url: str = base_url
-        self.durations: Durations = durations
+        self.durations: LearnedDurations = durations
         timeouts = settings.timeouts
-        self.gate: Gate = Gate(Budget(settings.requests_per_minute))
+        self.gate: RateLimiter = RateLimiter(RequestBudget(settings.requests_per_minute))
         self.transport: Transport = Transport(self.base_url, settings.key, timeouts=timeouts, gate=self.gate)
         self.submissions: Submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
         self.poller: Poller = Poller(
@@ -80,7 +80,7 @@ class Engine:
         self.life.check()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self._is_checked(check_contracts))
-            sale = await self.submissions.submit(Order(request, payload), is_wanted=is_wanted, line=line)
+            sale = await self.submissions.submit(PreparedRequest(request, payload), is_wanted=is_wanted, line=line)
         return self.tasks.adopt(sale, request)
 
     @asynccontextmanager
@@ -89,9 +89,9 @@ class Engine:
         self.life.check()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self._is_checked(check_contracts), is_stream=True)
-            order = Order(request, payload)
+            order = PreparedRequest(request, payload)
             async with self.submissions.stream(order) as answer:
-                source = answer if isinstance(answer, Answer) else self.tasks.adopt(answer, request)
+                source = answer if isinstance(answer, StreamedResponse) else self.tasks.adopt(answer, request)
                 stream = ImageStream(
                     order, source, self.submissions, results=self.tasks, conclude=self.tasks.account.sold
                 )

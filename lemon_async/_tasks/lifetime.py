@@ -7,7 +7,7 @@ from typing import Protocol
 
 import anyio
 
-from lemon_async.errors import ResumableTask, SessionMisuse
+from lemon_async.errors import ResumableTask, SessionError
 
 __all__ = ["Lifetime"]
 
@@ -42,21 +42,21 @@ class Lifetime:
         """Bind to the running event loop at first use; an error carries `task`.
 
         Raises:
-            SessionMisuse: The session is closed, or used outside a coroutine, from another loop or after a fork.
+            SessionError: The session is closed, or used outside a coroutine, from another loop or after a fork.
         """
         if self.is_closed:
             message = "the session is closed; open a new one"
-            raise SessionMisuse(message=message, task=task)
+            raise SessionError(message=message, task=task)
         if os.getpid() != self._process:
-            raise SessionMisuse(message="the session was made before a fork; make one in each process")
+            raise SessionError(message="the session was made before a fork; make one in each process")
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise SessionMisuse(message="use the session inside a coroutine: it needs a running event loop") from None
+            raise SessionError(message="use the session inside a coroutine: it needs a running event loop") from None
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise SessionMisuse(
+            raise SessionError(
                 message="the session belongs to another event loop; make one in each loop, for instance inside "
                 "the function you give to asyncio.run(). In pytest, a fixture and its test must share a loop: give "
                 "both the same loop scope, and let only one plugin run in auto mode",

@@ -7,11 +7,10 @@ from lemon_async._api.requests import Uploadable
 from lemon_async._tasks.dashboard import line, table
 from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.models import find_models, get_model
-from lemon_async._tasks.submission_counts import Spent
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.stored_files import Files
 from lemon_async.errors import SubmissionUnknown
-from lemon_async.types import Model, StoredFile
+from lemon_async.types import Model, StoredFile, SubmissionCounts
 
 __all__ = ["Lookups"]
 
@@ -26,7 +25,7 @@ class Lookups:
     def pending(self) -> tuple[ImageTask, ...]:
         """The tasks of this session that are not over, oldest first; once it is closed, those that were not over then.
 
-        The latter have ended with `SessionMisuse` here and go on at the service: another session resumes them.
+        The latter have ended with `SessionError` here and go on at the service: another session resumes them.
         """
         return self._engine.poller.pending
 
@@ -36,12 +35,12 @@ class Lookups:
         return tuple(self._engine.submissions.unknown)
 
     @property
-    def spent(self) -> Spent:
+    def submission_counts(self) -> SubmissionCounts:
         """What this session has bought so far, in requests: sold, settled, released, unknown."""
-        return self._engine.tasks.account.spent(self._engine.submissions.doubted)
+        return self._engine.tasks.account.spent(self._engine.submissions.unknown_count)
 
     @property
-    def durations(self) -> Mapping[str, Any]:
+    def learned_durations(self) -> Mapping[str, Any]:
         """What the session has learned of how long jobs last; JSON can hold it, and the next session take it."""
         return self._engine.durations.export()
 

@@ -29,14 +29,15 @@ import attrs
 
 from lemon_async._api.requests import Request
 from lemon_async._display.bundle import Bundle, failure_bundle
-from lemon_async._formats.safe_text import quoted, told
+from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._tasks.leaving import MAP_LEFT, leaving
 from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, puller
-from lemon_async._tasks.progress import Display, Progress, Reporter, Tally
+from lemon_async._tasks.progress import Display, Reporter, Tally
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import requested
-from lemon_async.errors import SessionMisuse
+from lemon_async.errors import SessionError
+from lemon_async.types import Progress
 
 __all__ = ["FanOuts", "Outcome", "Outcomes"]
 
@@ -69,12 +70,12 @@ class Outcome:
 
     def _state(self) -> str:
         if self.error is not None:
-            return f"{type(self.error).__name__}: {told(self.error)}"
+            return f"{type(self.error).__name__}: {safe_str(self.error)}"
         return f"{len(self.images or ())} image{'s' * (len(self.images or ()) != 1)}"
 
     def __repr__(self) -> str:
         prompt = getattr(self.request, "prompt", None)
-        return f"<Outcome {self.index}{f' {quoted(prompt)}' if prompt else ''} {self._state()[:_LONGEST_STATE]}>"
+        return f"<Outcome {self.index}{f' {safe_repr(prompt)}' if prompt else ''} {self._state()[:_LONGEST_STATE]}>"
 
 
 @attrs.frozen(kw_only=True)
@@ -130,9 +131,9 @@ class Outcomes:
 
     async def __aenter__(self) -> Self:
         if self._is_entered:
-            raise SessionMisuse(message="a map runs once: call session.map(...) again, with a new iterable")
+            raise SessionError(message="a map runs once: call session.map(...) again, with a new iterable")
         if self._owner.is_closed:
-            raise SessionMisuse(message="the session is closed; open a new one, and map there")
+            raise SessionError(message="the session is closed; open a new one, and map there")
         self._is_entered = True
         self._owner.running.add(self)
         self._tally.start()
@@ -162,11 +163,11 @@ class Outcomes:
         Raises:
             Exception: What the iterable raised, once every job before it has been handed out; with `fail_fast`, the
                 first error of a job.
-            SessionMisuse: The block was not entered, or the session was closed.
+            SessionError: The block was not entered, or the session was closed.
         """
         while (outcome := self._ready.take()) is None:
             if not self._is_entered:
-                raise SessionMisuse(message="enter the map first: async with session.map(...) as outcomes")
+                raise SessionError(message="enter the map first: async with session.map(...) as outcomes")
             if self._is_left or (self._is_fed and not self._open):
                 raise self._failure or StopAsyncIteration  # every reader hears of it
             self._news.clear()
@@ -248,9 +249,9 @@ class Outcomes:
             reason = (
                 "reading the requests was cancelled: by the program, or by a timeout around a yield of the iterable"
             )
-            self._end_feed(SessionMisuse(message=reason))
+            self._end_feed(SessionError(message=reason))
         else:
-            self.close(SessionMisuse(message="a request of the map was cancelled by the program"))
+            self.close(SessionError(message="a request of the map was cancelled by the program"))
 
     def _end_feed(self, failure: BaseException | None = None) -> None:
         self._is_fed = True
@@ -353,7 +354,7 @@ class FanOuts:
         """End every map."""
         self.is_closed = True
         for outcomes in tuple(self.running):
-            outcomes.close(SessionMisuse(message="the session was closed while a map was running"))
+            outcomes.close(SessionError(message="the session was closed while a map was running"))
 
     async def aclose(self) -> None:
         """Wait until every map has ended."""

@@ -16,7 +16,7 @@ Invariants:
 * Whatever happens to the runner, nobody waits for ever: one that crashes or is cancelled by somebody else ends every
   pending task, each with an error that can be resumed from.
 
-Rejected: polling only while somebody waits. A handle must tell the truth about `task.done` to who only looks.
+Rejected: polling only while somebody waits. A handle must tell the truth about `task.done()` to who only looks.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ import anyio
 import attrs
 
 from lemon_async._api.readings import Alive, Denied, Missing, Noise, read_poll
-from lemon_async._http.rate_limiter import Gate
+from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
-from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.priority import Priority
 from lemon_async._pace.schedule import PollPolicy, Schedule
 from lemon_async._tasks.leaving import SESSION_CLOSED, log_left
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import (
     LemonError,
-    SessionMisuse,
+    SessionError,
     TaskError,
     TaskLost,
     TaskTimeout,
@@ -64,7 +64,7 @@ class Poller:
     """
 
     def __init__(
-        self, transport: Transport, policy: PollPolicy, gate: Gate, *, durations: Durations, limit: int
+        self, transport: Transport, policy: PollPolicy, gate: RateLimiter, *, durations: LearnedDurations, limit: int
     ) -> None:
         self._transport = transport
         self._policy = policy
@@ -106,7 +106,7 @@ class Poller:
         loop = asyncio.get_running_loop()
         self._tasks[task] = None
         if self._is_closed:
-            task._fail(SessionMisuse(message="the session was closed while the task was submitted", task=task))
+            task._fail(SessionError(message="the session was closed while the task was submitted", task=task))
             log_left([task], SESSION_CLOSED)
             return
         self._by_key[task._key] = task
@@ -133,14 +133,14 @@ class Poller:
             task._fail(failure)
 
     def close(self) -> None:
-        """Stop; every task that is still pending ends with `SessionMisuse`, and stays resumable and listed."""
+        """Stop; every task that is still pending ends with `SessionError`, and stays resumable and listed."""
         if self._is_closed:
             return
         self._is_closed = True
         message = "the session was closed while the task was pending"
         log_left(self.pending, SESSION_CLOSED)
         for task in self.pending:
-            self.end(task, SessionMisuse(message=message, task=task))
+            self.end(task, SessionError(message=message, task=task))
         if self._runner is not None:
             self._runner.cancel()
 
@@ -210,7 +210,7 @@ class Poller:
 
     async def _poll(self, task: ImageTask, time_left_s: float) -> None:
         reading = await self._ask(task, time_left_s)
-        if not task.done:
+        if not task.done():
             self._take_in(task, reading)
 
     def _poll_ended(self, _: "asyncio.Task[None]") -> None:
@@ -233,7 +233,7 @@ class Poller:
                 self._warn_of_odd_word(snapshot.status)
                 self._last_noise.pop(task, None)
                 task._update(snapshot)
-                if task.done:
+                if task.done():
                     self._schedule.ended(task, now, is_success=snapshot.status == "completed")
                     self.end(task)
                 else:

@@ -11,41 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import attrs
+from lemon_async.types import Progress
 
-__all__ = ["Display", "Progress", "ProgressOption", "Reporter", "Tally"]
+__all__ = ["Display", "Reporter", "Tally"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _FAILED = "the function or bar of `progress` has failed and is told nothing more; the work goes on"
 # A plain call cannot be cancelled: one that says so is just wrong, and must not cost a picture.
 _FAILURES = (Exception, asyncio.CancelledError)
-
-
-@attrs.frozen(kw_only=True)
-class Progress:
-    """How far one call has come, as its option `progress` tells it.
-
-    Attributes:
-        total: Number of jobs; `None` while it is not known, as for a generator.
-        done: Jobs that have ended, well or badly.
-        failed: Of those, the ones that ended in an error.
-        in_flight: Jobs that were sold and are not over.
-        submitting: Jobs that wait for their turn, or for the answer to their submit: not known to be sold.
-        seconds: Since the start, to the end.
-        status: Of a single job, as last heard; `None` before the service has accepted it, and for many jobs.
-    """
-
-    total: int | None = None
-    done: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    submitting: int = 0
-    seconds: float = 0.0
-    status: str | None = None
-
-
-ProgressOption = bool | Callable[[Progress], object]
-"""`True` for a bar, a function to be called with each `Progress`, or `False` for nothing."""
 
 
 class Display(Protocol):

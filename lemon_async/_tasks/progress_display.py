@@ -12,11 +12,12 @@ from typing import Any
 import attrs
 
 from lemon_async._api.response import one_line
-from lemon_async._formats.safe_text import quoted
-from lemon_async._tasks.progress import Display, Progress
+from lemon_async._formats.safe_text import safe_repr
+from lemon_async._tasks.progress import Display
 from lemon_async.errors import ContractError, Problem
+from lemon_async.types import Progress
 
-__all__ = ["chosen"]
+__all__ = ["make_display"]
 
 _SHORTEST_GAP_S = 0.1
 _TICK_S = 1.0
@@ -26,7 +27,7 @@ _UNHEARD = "submitting"
 _OF_ONE = "{desc} [{elapsed}]"
 
 
-def chosen(option: object, *, is_single: bool = False) -> Display | None:
+def make_display(option: object, *, is_single: bool = False) -> Display | None:
     """Return what an option `progress` asks for; nothing is shown before there is something to show.
 
     Args:
@@ -41,14 +42,14 @@ def chosen(option: object, *, is_single: bool = False) -> Display | None:
     if option is True:
         return _Bar(*_bar_of_place(), is_single=is_single)
     if not callable(option):
-        raise _refusal(f"must be True, False or a function that takes a Progress, not {quoted(option)}")
+        raise _refusal(f"must be True, False or a function that takes a Progress, not {safe_repr(option)}")
     if _is_async(option):
         advice = "must be a plain function, which is called and not awaited; an asyncio.Queue's put_nowait is one"
         raise _refusal(advice)
-    return _Told(option)
+    return _CallbackDisplay(option)
 
 
-class _Told:
+class _CallbackDisplay:
     """A function of the caller, called with each state."""
 
     def __init__(self, callback: Callable[[Progress], object]) -> None:

@@ -13,16 +13,16 @@ from lemon_async._api.response import Response
 from lemon_async._api.urls import poll_path, task_path
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._http.calls import Calls
-from lemon_async._images.atomic_file import Draft
+from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.downloads import Downloads
-from lemon_async._images.renewable_urls import Maker
+from lemon_async._images.renewable_urls import TaskRef
 from lemon_async._tasks.lifetime import Lifetime
 from lemon_async._tasks.poller import Poller
 from lemon_async._tasks.resume_token import TaskReference, parse_reference
-from lemon_async._tasks.submission import Sale
+from lemon_async._tasks.submission import AcceptedJob
 from lemon_async._tasks.submission_counts import Account
 from lemon_async._tasks.task import ImageTask
-from lemon_async.errors import ApiError, ContractError, Problem, SessionMisuse, TransportError
+from lemon_async.errors import ApiError, ContractError, Problem, SessionError, TransportError
 from lemon_async.types import ImageData, TaskSnapshot
 
 __all__ = ["TaskRegistry"]
@@ -42,7 +42,7 @@ class TaskRegistry:
     _downloads: Downloads
     account: Account = attrs.field(factory=Account)
 
-    def adopt(self, sale: Sale, request: Request) -> ImageTask:
+    def adopt(self, sale: AcceptedJob, request: Request) -> ImageTask:
         """Return a handle on a job that has just been sold."""
         self.account.sold(sale.snapshot)
         return self._handle(sale.snapshot, sale.path, request=request, began_at=sale.began_at)
@@ -72,7 +72,7 @@ class TaskRegistry:
         return self._poller.find(key) or self._handle(snapshot, path, reference=found)
 
     def check_usable(self, task: ImageTask) -> None:
-        """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
+        """Raise `SessionError` unless called on the session's own event loop, before it is closed."""
         self._life.check(task)
 
     async def cancel(self, task: ImageTask) -> None:
@@ -80,7 +80,7 @@ class TaskRegistry:
         try:
             path = task_path(task.id or "")
         except ValueError:
-            raise SessionMisuse(message="a task with such an id cannot be cancelled", task=task) from None
+            raise SessionError(message="a task with such an id cannot be cancelled", task=task) from None
         try:
             snapshot = await self._calls.change("DELETE", path, partial(_read_snapshot, asked=task._name))
         except TransportError as failure:
@@ -92,7 +92,7 @@ class TaskRegistry:
             handles.append(newer)  # `task` has ended meanwhile, and was resumed
         for handle in handles:
             handle._update(snapshot)
-            if handle.done:
+            if handle.done():
                 self._poller.end(handle)
 
     @property
@@ -105,7 +105,7 @@ class TaskRegistry:
         self._check_open()
         return await self._downloads.fetch(url)
 
-    async def save(self, url: str, draft: Draft) -> PictureFacts:
+    async def save(self, url: str, draft: AtomicFile) -> PictureFacts:
         """Write the picture behind a result link into a file; see `Image.save`."""
         self._check_open()
         return await self._downloads.save(url, draft)
@@ -119,7 +119,7 @@ class TaskRegistry:
         """Tell whether a result link may be followed; a look at the address alone."""
         return self._downloads.can_follow(url)
 
-    async def ask(self, maker: Maker) -> Sequence[ImageData]:
+    async def ask(self, maker: TaskRef) -> Sequence[ImageData]:
         """Return the pictures of a finished task as the service tells them now; nothing if it does not."""
         self._check_open()
         try:
@@ -133,7 +133,7 @@ class TaskRegistry:
     def _check_open(self) -> None:
         if self._life.is_closed:
             message = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
-            raise SessionMisuse(message=message)
+            raise SessionError(message=message)
         self._life.check()
 
     def _handle(
@@ -148,7 +148,7 @@ class TaskRegistry:
         task = ImageTask(
             self, snapshot, results=self, path=path, request=request, reference=reference, began_at=began_at
         )
-        if not task.done:
+        if not task.done():
             task._when_done(self._ended)
             self._poller.add(task, is_fresh=request is not None)
         return task

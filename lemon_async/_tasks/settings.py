@@ -10,7 +10,7 @@ import attrs
 from lemon_async._api.urls import DEFAULT_ORIGIN, parse_base_url, parse_http_hosts
 from lemon_async._http.key import ApiKey
 from lemon_async._http.transport import Timeouts
-from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
 from lemon_async.errors import ContractError, Problem
@@ -37,15 +37,15 @@ class Settings:
     max_polls: int
     max_downloads: int
     check_contracts: bool
-    durations: Mapping[str, Any] | None
+    learned_durations: Mapping[str, Any] | None
 
-    def checked(self) -> tuple[str, frozenset[str], Durations]:
+    def checked(self) -> tuple[str, frozenset[str], LearnedDurations]:
         """Return the base of all requests, the hosts that need no https, and what is known of how long jobs last.
 
         Raises:
             ContractError: With all that is wrong.
         """
-        base_url, http_hosts, durations = "", frozenset[str](), Durations()
+        base_url, http_hosts, durations = "", frozenset[str](), LearnedDurations()
         problems: list[Problem] = []
         try:
             base_url, http_hosts = find_base_url(self.base_url, self.key, self.allow_http)
@@ -59,9 +59,9 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 problems.append(Problem(name, f"must be a {kind.__name__}, not {value!r:.80}"))
-        if self.durations is not None:
+        if self.learned_durations is not None:
             try:
-                durations = Durations.restore(self.durations)
+                durations = LearnedDurations.restore(self.learned_durations)
             except ContractError as refusal:
                 problems += refusal.problems
         if problems:

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 
 from lemon_async._images.images import Images
-from lemon_async._tasks.progress import Progress, ProgressOption, Reporter, Tally
-from lemon_async._tasks.progress_display import chosen
+from lemon_async._tasks.progress import Reporter, Tally
+from lemon_async._tasks.progress_display import make_display
 from lemon_async._tasks.task import ImageTask
+from lemon_async.types import Progress, ProgressOption
 
 __all__ = ["finish"]
 
@@ -18,7 +19,7 @@ async def finish(submit: Callable[[], Awaitable[ImageTask]], progress: ProgressO
     Raises:
         ContractError: `progress` makes no sense; nothing was submitted.
     """
-    display = chosen(progress, is_single=True)
+    display = make_display(progress, is_single=True)
     if display is None:
         return await (await submit())
     job = _Job()
@@ -65,7 +66,7 @@ async def _watch(submit: Callable[[], Awaitable[ImageTask]], job: _Job, reporter
     try:
         task = await submit()
         job.sold(task)
-        while not task.done:
+        while not task.done():
             reporter.changed()
             await task._change()
         images = await task

@@ -17,13 +17,13 @@ from lemon_async._api.refusals import request_id_of
 from lemon_async._api.requests import Request
 from lemon_async._api.response import Unreadable
 from lemon_async._api.stream_events import Event, EventSplitter, Failed, Final, Partial, Unclear, read_event
-from lemon_async._http.attempt import Answer
+from lemon_async._http.attempt import StreamedResponse
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import Results
-from lemon_async._tasks.submission import Delivered, Order, Submissions
+from lemon_async._tasks.submission import Delivered, PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
-from lemon_async.errors import LemonError, SessionMisuse, SubmissionUnknown, TaskFailed
+from lemon_async.errors import LemonError, SessionError, SubmissionUnknown, TaskFailed
 from lemon_async.types import ImageData, TaskFault, TaskSnapshot
 
 __all__ = ["ImageStream", "PartialImage"]
@@ -53,8 +53,8 @@ class ImageStream:
 
     def __init__(
         self,
-        order: Order,
-        source: Answer | ImageTask,
+        order: PreparedRequest,
+        source: StreamedResponse | ImageTask,
         submissions: Submissions,
         *,
         results: Results,
@@ -65,8 +65,8 @@ class ImageStream:
         self._submissions = submissions
         self._results = results
         self._conclude = conclude
-        self._mask: Callable[[str], str] = source.mask if isinstance(source, Answer) else str
-        self._headers = source.headers if isinstance(source, Answer) else {}
+        self._mask: Callable[[str], str] = source.mask if isinstance(source, StreamedResponse) else str
+        self._headers = source.headers if isinstance(source, StreamedResponse) else {}
         self._wanted = getattr(order.request, "n", None) or 1
         self._prompt: str | None = getattr(order.request, "prompt", None)
         self._delivered = Delivered()
@@ -75,20 +75,20 @@ class ImageStream:
         self._made: list[Image] = []
         self._images: Images | None = None
         self._is_over = isinstance(source, ImageTask)  # whatever comes, the task knows
-        self._pictures = self._streamed(source) if isinstance(source, Answer) else self._waited_for(source)
+        self._pictures = self._streamed(source) if isinstance(source, StreamedResponse) else self._waited_for(source)
 
     @property
     def images(self) -> Images:
         """The finished pictures, once the stream has been read to its end.
 
         Raises:
-            SessionMisuse: It has not.
+            SessionError: It has not.
             SubmissionUnknown, TaskFailed: As reading it did.
         """
         if self._error is not None:
             raise copy.copy(self._error)
         if self._images is None:
-            raise SessionMisuse(message="the stream has not been read to its end: `async for picture in stream` first")
+            raise SessionError(message="the stream has not been read to its end: `async for picture in stream` first")
         return self._images
 
     def __aiter__(self) -> Self:
@@ -118,7 +118,7 @@ class ImageStream:
         for image in self._images:
             yield image
 
-    async def _streamed(self, answer: Answer) -> AsyncGenerator[Image, None]:
+    async def _streamed(self, answer: StreamedResponse) -> AsyncGenerator[Image, None]:
         splitter = EventSplitter(mask=self._mask)
         while not self._is_over:
             piece = await self._piece(answer)
@@ -133,10 +133,10 @@ class ImageStream:
                     raise self._doubt("the stream ended without a finished picture")
                 self._finish()
 
-    async def _piece(self, answer: Answer) -> bytes:
+    async def _piece(self, answer: StreamedResponse) -> bytes:
         """Return the next bytes; none at the end."""
         try:
-            with self._submissions.doubting(self._order, self._delivered):
+            with self._submissions.unknown_if_sent(self._order, self._delivered):
                 return await answer.piece()
         except (SubmissionUnknown, asyncio.CancelledError):
             self._is_over = True

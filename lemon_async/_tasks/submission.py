@@ -27,7 +27,7 @@ from lemon_async._api.refusals import request_id_of
 from lemon_async._api.requests import Request
 from lemon_async._api.response import MAX_BODY_BYTES, Response
 from lemon_async._api.urls import poll_path
-from lemon_async._http.attempt import Answer, NoAnswer
+from lemon_async._http.attempt import NoResponse, StreamedResponse
 from lemon_async._http.retrying import is_never_done, retrying
 from lemon_async._http.transport import Transport
 from lemon_async._pace.retry import RetryPolicy
@@ -35,7 +35,7 @@ from lemon_async._uploads.payload import Payload
 from lemon_async.errors import ApiError, LemonError, SubmissionUnknown, TransportError
 from lemon_async.types import ImageData, TaskSnapshot
 
-__all__ = ["Delivered", "Order", "Sale", "Submissions"]
+__all__ = ["AcceptedJob", "Delivered", "PreparedRequest", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _MOST_REMEMBERED = 1000
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 @attrs.frozen
-class Order:
+class PreparedRequest:
     """A request and the body it goes out as."""
 
     request: Request
@@ -61,7 +61,7 @@ class Delivered:
 
 
 @attrs.frozen
-class Sale:
+class AcceptedJob:
     """A job that was sold: what the service said of it, where to poll (empty when there is nothing to), since when."""
 
     snapshot: TaskSnapshot
@@ -83,7 +83,7 @@ class Submissions:
         self._policy = policy
         self._limit = limit
         self._slots = anyio.Semaphore(limit, fast_acquire=True)
-        self.doubted: int = 0
+        self.unknown_count: int = 0
         self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MOST_REMEMBERED)
 
     @property
@@ -92,8 +92,8 @@ class Submissions:
         return self._limit - self._slots.value
 
     async def submit(
-        self, order: Order, *, is_wanted: Callable[[], bool] = lambda: True, line: asyncio.Lock | None = None
-    ) -> Sale:
+        self, order: PreparedRequest, *, is_wanted: Callable[[], bool] = lambda: True, line: asyncio.Lock | None = None
+    ) -> AcceptedJob:
         """Have a job sold, once. May spend money.
 
         Args:
@@ -110,7 +110,7 @@ class Submissions:
 
         async def attempt(patience_s: float | None) -> TaskSnapshot:
             nonlocal began_at
-            with self.doubting(order):
+            with self.unknown_if_sent(order):
                 await self._admit(patience_s, line)
                 began_at = time.monotonic()
                 try:
@@ -123,7 +123,7 @@ class Submissions:
         return self._sale(order, snapshot, began_at)
 
     @asynccontextmanager
-    async def stream(self, order: Order) -> AsyncGenerator[Answer | Sale, None]:
+    async def stream(self, order: PreparedRequest) -> AsyncGenerator[StreamedResponse | AcceptedJob, None]:
         """Have a job sold, once, and return its events; or the sale, when the service answers in one piece.
 
         May spend money. Reading the events is done under `doubting`.
@@ -133,10 +133,10 @@ class Submissions:
         """
         began_at = 0.0
 
-        async def attempt(patience_s: float | None) -> Answer | TaskSnapshot:
+        async def attempt(patience_s: float | None) -> StreamedResponse | TaskSnapshot:
             nonlocal began_at
             held.close()  # what another attempt has left
-            with self.doubting(order):
+            with self.unknown_if_sent(order):
                 await self._admit(patience_s)
                 began_at = time.monotonic()
                 held.callback(self._slots.release)
@@ -148,7 +148,7 @@ class Submissions:
 
         with ExitStack() as held:
             answer = await self._with_retries(attempt)
-            if isinstance(answer, Answer):
+            if isinstance(answer, StreamedResponse):
                 yield answer
                 return
         yield self._sale(order, answer, began_at)
@@ -164,7 +164,7 @@ class Submissions:
                 raise
 
     @contextmanager
-    def doubting(self, order: Order, delivered: Delivered = Delivered()) -> Iterator[None]:
+    def unknown_if_sent(self, order: PreparedRequest, delivered: Delivered = Delivered()) -> Iterator[None]:
         """Turn an answer that broke off into what it means for a request that costs money.
 
         Raises:
@@ -173,13 +173,13 @@ class Submissions:
         """
         try:
             yield
-        except NoAnswer as failure:
+        except NoResponse as failure:
             if not failure.was_sent:
                 message = f"not sent, nothing was sold: {failure.reason}"
                 raise TransportError(message=message, retry_after=failure.retry_after_s) from failure
             raise self.doubt(order, failure.reason, status=failure.status, delivered=delivered) from failure
         except asyncio.CancelledError as cancelled:
-            if isinstance(cancelled.__cause__, NoAnswer) and cancelled.__cause__.was_sent:
+            if isinstance(cancelled.__cause__, NoResponse) and cancelled.__cause__.was_sent:
                 doubt = self.doubt(order, cancelled.__cause__.reason, delivered=delivered)
                 cancelled.__cause__ = doubt
                 logger.warning("%s", doubt)  # who cancels rarely looks at causes
@@ -187,7 +187,7 @@ class Submissions:
 
     def doubt(
         self,
-        order: Order,
+        order: PreparedRequest,
         reason: str,
         *,
         status: int | None = None,
@@ -205,7 +205,7 @@ class Submissions:
             request_id=answer.request_id if answer else None,
             headers=answer.headers if answer else {},
         )
-        self.doubted += 1
+        self.unknown_count += 1
         self._remember(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
         return doubt
 
@@ -241,7 +241,7 @@ class Submissions:
                 raise doubts[-1] from error  # "nothing was sold" is true of the last attempt only
             raise
 
-    def _accepted(self, order: Order, response: Response) -> TaskSnapshot:
+    def _accepted(self, order: PreparedRequest, response: Response) -> TaskSnapshot:
         """Return what an answer sells, or raise what it is instead."""
         reading = read_submission(response)
         if isinstance(reading, Accepted):
@@ -250,11 +250,11 @@ class Submissions:
             raise self.doubt(order, reading.reason, answer=reading.error) from reading.error
         raise reading.error
 
-    def _sale(self, order: Order, snapshot: TaskSnapshot, began_at: float) -> Sale:
+    def _sale(self, order: PreparedRequest, snapshot: TaskSnapshot, began_at: float) -> AcceptedJob:
         """Return the sale of an accepted job; outside the retries, because what cannot be polled was sold, too."""
-        return Sale(snapshot, self._where_to_poll(order, snapshot), began_at)
+        return AcceptedJob(snapshot, self._where_to_poll(order, snapshot), began_at)
 
-    def _where_to_poll(self, order: Order, snapshot: TaskSnapshot) -> str:
+    def _where_to_poll(self, order: PreparedRequest, snapshot: TaskSnapshot) -> str:
         """Return the path to poll; an address that would take the key elsewhere is not used, the id is."""
         if snapshot.task_id is None or snapshot.is_done:
             return ""

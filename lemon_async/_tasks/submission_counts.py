@@ -2,33 +2,9 @@
 
 from collections import Counter
 
-import attrs
+from lemon_async.types import SubmissionCounts, TaskSnapshot
 
-from lemon_async.types import TaskSnapshot
-
-__all__ = ["Account", "Spent"]
-
-
-@attrs.frozen
-class Spent:
-    """The paid requests of a session so far.
-
-    Attributes:
-        sold: Accepted by the service, with an id or with pictures at once.
-        settled: Of those, completed: billed by actual usage.
-        released: Of those, failed or cancelled: the service releases or refunds what it had reserved.
-        unknown: Sent, and nobody knows whether they were sold (`SubmissionUnknown`); not counted as sold.
-    """
-
-    sold: int = 0
-    settled: int = 0
-    released: int = 0
-    unknown: int = 0
-
-    @property
-    def open(self) -> int:
-        """Sold, and not known to have ended: still running, or given up waiting for."""
-        return self.sold - self.settled - self.released
+__all__ = ["Account"]
 
 
 class Account:
@@ -38,9 +14,9 @@ class Account:
         self._sold = self._settled = self._released = 0
         self._open: Counter[str | None] = Counter()
 
-    def spent(self, unknown: int) -> Spent:
+    def spent(self, unknown: int) -> SubmissionCounts:
         """Return the count, with the requests whose fate is unknown."""
-        return Spent(self._sold, self._settled, self._released, unknown)
+        return SubmissionCounts(self._sold, self._settled, self._released, unknown)
 
     def sold(self, snapshot: TaskSnapshot) -> None:
         """Take note of an accepted request."""

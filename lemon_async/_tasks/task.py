@@ -17,7 +17,7 @@ import attrs
 from lemon_async._api.refusals import request_id_of
 from lemon_async._api.requests import Request
 from lemon_async._display.html import facts_table
-from lemon_async._formats.safe_text import quoted, told
+from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import Results
 from lemon_async._pace.validators import is_duration
@@ -26,7 +26,7 @@ from lemon_async.errors import (
     ContractError,
     LemonError,
     Problem,
-    SessionMisuse,
+    SessionError,
     TaskCancelled,
     TaskFailed,
     TaskTimeout,
@@ -43,7 +43,7 @@ class TaskOwner(Protocol):
     """What a handle asks of its session."""
 
     def check_usable(self, task: "ImageTask") -> None:
-        """Raise `SessionMisuse` unless called on the session's own event loop, before it is closed."""
+        """Raise `SessionError` unless called on the session's own event loop, before it is closed."""
 
     async def cancel(self, task: "ImageTask") -> None:
         """Ask the service to cancel a task."""
@@ -147,7 +147,6 @@ class ImageTask:
         """What the service last said about money: transaction, usage, every `x-*` header."""
         return self.snapshot.billing
 
-    @property
     def done(self) -> bool:
         """Whether awaiting returns or raises at once."""
         return self._images is not None or self._failure is not None
@@ -156,10 +155,10 @@ class ImageTask:
         """Wait for the images; see `wait`."""
         return self.wait().__await__()
 
-    async def wait(self, timeout_s: float | None = None) -> Images:
+    async def wait(self, timeout: float | None = None) -> Images:  # noqa: ASYNC109 - as in asyncio.wait
         """Wait for the images.
 
-        Spends nothing beyond what the submit has. Cancelling, or running out of `timeout_s` seconds, ends this wait
+        Spends nothing beyond what the submit has. Cancelling, or running out of `timeout` seconds, ends this wait
         only: the job goes on at the service and may be billed, other waiters stay, and the task can be awaited again.
         The session itself stops asking after `PollPolicy.deadline_s`: then every wait ends, and
         `LemonSession.task` with the error's `resume_token` starts anew.
@@ -170,20 +169,20 @@ class ImageTask:
             TaskTimeout: The time is over; the task is not.
             TaskLost: The service does not know the task any more.
             AuthenticationError, AccessDenied: The key may not ask for the task.
-            SessionMisuse: The session was closed, or belongs to another event loop.
+            SessionError: The session was closed, or belongs to another event loop.
         """
-        if timeout_s is not None and not is_duration(timeout_s):
-            problem = Problem("timeout_s", f"must be seconds, finite and not negative, not {timeout_s!r}")
+        if timeout is not None and not is_duration(timeout):
+            problem = Problem("timeout", f"must be seconds, finite and not negative, not {timeout!r}")
             raise ContractError(problems=(problem,))
-        if self.done:
+        if self.done():
             return self._result()
         try:
-            async with asyncio.timeout(timeout_s):
-                while not self.done:
+            async with asyncio.timeout(timeout):
+                while not self.done():
                     await self._change()
         except TimeoutError:
-            if not self.done:  # it may have ended in the same turn of the loop
-                raise TaskTimeout(task=self, reason=f"{timeout_s:g} s were not enough") from None
+            if not self.done():  # it may have ended in the same turn of the loop
+                raise TaskTimeout(task=self, reason=f"{timeout:g} s were not enough") from None
         return self._result()
 
     async def updates(self) -> AsyncGenerator[TaskSnapshot, None]:
@@ -197,14 +196,14 @@ class ImageTask:
             if self.snapshot is not seen:
                 seen = self.snapshot
                 yield seen
-            elif self.done:
+            elif self.done():
                 break
             else:
                 await self._change()
         if not seen.is_done:
             self._result()
 
-    async def cancel(self) -> None:
+    async def request_cancel(self) -> None:
         """Ask the service to cancel the task; when this returns, the service has accepted that.
 
         Awaiting the task tells how it ended. Most image models cannot be cancelled: then the error says so, and
@@ -232,10 +231,10 @@ class ImageTask:
                 characters, in readable form. A task that was resumed with its prompt always passes it on.
 
         Raises:
-            SessionMisuse: The service answered inline, so that there is nothing to resume.
+            SessionError: The service answered inline, so that there is nothing to resume.
         """
         if self.id is None:
-            raise SessionMisuse(message="the service answered inline: there is no task to resume")
+            raise SessionError(message="the service answered inline: there is no task to resume")
         reference = self._reference
         if reference.poll_url and self._path:  # relative to the base URL, which may be another where it is used
             reference = attrs.evolve(reference, poll_url=self._path)
@@ -243,7 +242,7 @@ class ImageTask:
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Take in an answer of the service; a task that is over stays as it is."""
-        if self.done or _facts(snapshot) == _facts(self.snapshot):
+        if self.done() or _facts(snapshot) == _facts(self.snapshot):
             return
         self.snapshot = snapshot
         if snapshot.is_done:
@@ -252,14 +251,14 @@ class ImageTask:
 
     def _fail(self, failure: LemonError) -> None:
         """End the task without images; the first outcome stays."""
-        if not self.done:
+        if not self.done():
             self._failure = failure
             self._ended_at = time.monotonic()
             self._wake()
 
     def _when_done(self, callback: Callable[["ImageTask"], None]) -> Callable[[], None]:
         """Have `callback` called with the task once it is over, at once if it is; return how to call that off."""
-        if self.done:
+        if self.done():
             callback(self)
             return lambda: None
         self._callbacks.append(callback)
@@ -287,7 +286,7 @@ class ImageTask:
         if self._images is not None:
             return self._images
         # Each waiter gets its own copy: a shared exception would collect everybody's tracebacks.
-        raise copy.copy(self._failure or SessionMisuse(message="the task is not over yet"))
+        raise copy.copy(self._failure or SessionError(message="the task is not over yet"))
 
     async def _change(self) -> None:
         """Wait until the snapshot or the outcome has changed."""
@@ -303,7 +302,7 @@ class ImageTask:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if self.done:
+        if self.done():
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
                 try:
@@ -314,8 +313,8 @@ class ImageTask:
 
     def __repr__(self) -> str:
         state = type(self._failure).__name__ if self._failure else self.status
-        label = f" label={quoted(self.label)}" if self.label else ""
-        prompt = f" prompt={quoted(self.prompt)}" if self.prompt else ""
+        label = f" label={safe_repr(self.label)}" if self.label else ""
+        prompt = f" prompt={safe_repr(self.prompt)}" if self.prompt else ""
         return f"<ImageTask {self.id or 'answered inline'} {state}{label}{prompt}>"
 
     def _repr_html_(self) -> str:
@@ -325,12 +324,12 @@ class ImageTask:
             "id": self.id or "answered inline",
             "label": self.label,
             "status": self.status,
-            "progress": None if self.done else self.progress,
+            "progress": None if self.done() else self.progress,
             "seconds": None if self.seconds is None else f"{self.seconds:.1f}",
-            "age": None if self.done or age_s is None else f"{age_s:.0f} s",
+            "age": None if self.done() or age_s is None else f"{age_s:.0f} s",
             "model": getattr(self.request, "model", None) or self.snapshot.model or self._reference.model,
             "prompt": _cut(self.prompt),
-            "error": f"{type(self._failure).__name__}: {told(self._failure)}" if self._failure else None,
+            "error": f"{type(self._failure).__name__}: {safe_str(self._failure)}" if self._failure else None,
         }
         return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")
 

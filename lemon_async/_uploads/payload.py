@@ -15,7 +15,7 @@ import attrs
 from aiohttp.abc import AbstractStreamWriter
 
 from lemon_async._api.encoding import fingerprint
-from lemon_async._images.threads import finish_in_thread
+from lemon_async._images.threads import run_uncancellable
 from lemon_async._uploads.upload import CHUNK_BYTES, Upload, open_upload
 
 __all__ = ["Body", "File", "Form", "Json", "Payload"]
@@ -102,7 +102,7 @@ class Form:
         is_left = threading.Event()
         opened = held.enter_context(ExitStack())
         held.callback(is_left.set)
-        await finish_in_thread(self._open_files, form, opened, is_left)
+        await run_uncancellable(self._open_files, form, opened, is_left)
         return Body(form, {})
 
     def _open_files(self, form: aiohttp.FormData, opened: ExitStack, is_left: threading.Event) -> None:

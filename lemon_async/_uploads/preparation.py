@@ -14,7 +14,7 @@ from lemon_async._api.requests import EditRequest, GenerateRequest, Operation, R
 from lemon_async._api.source_rules import SourceFacts, unreadable
 from lemon_async._api.validation import check, check_label, removed_fields
 from lemon_async._uploads.payload import File, Form, Json, Payload
-from lemon_async._uploads.sources import Picked, look_at, pick, places
+from lemon_async._uploads.sources import ExaminedSource, look_at, pick, places
 from lemon_async.errors import ContractError, Problem
 
 __all__ = ["build", "look", "prepare", "requested"]
@@ -114,7 +114,7 @@ def _problems(
     return (*check_label(request), *unreadable(facts))
 
 
-def _payload(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> Payload:
+def _payload(request: Request, picked: Sequence[ExaminedSource], *, is_stream: bool) -> Payload:
     """Pictures that the service fetches go as JSON, those that are uploaded as a form."""
     path = PATHS[request.operation]
     references = [source.reference for source in picked if source.reference is not None]
@@ -130,7 +130,7 @@ def _payload(request: Request, picked: Sequence[Picked], *, is_stream: bool) -> 
     )
 
 
-def _file(source: Picked) -> File:
+def _file(source: ExaminedSource) -> File:
     """The name says nothing about the caller's disk."""
     assert source.upload is not None  # noqa: S101 - asked by the caller
     place, picture = source.facts.place, source.facts.picture
@@ -165,8 +165,8 @@ def _levels_to_caller() -> int:
 
 _ADVICE: Mapping[str, str] = {
     "stream": "is asked for with session.stream(...)",
-    "timeout": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout_s)",
-    "timeout_s": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout_s)",
+    "timeout": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
+    "timeout_s": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
 }
 
 

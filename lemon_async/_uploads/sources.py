@@ -25,14 +25,14 @@ from lemon_async._api.requests import EditRequest, GoneSource, Source, Variation
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts
 from lemon_async._api.urls import find_remote_fault
 from lemon_async._formats.pictures import TAIL_BYTES, judge_picture, sniff
-from lemon_async._formats.safe_text import told
+from lemon_async._formats.safe_text import safe_str
 from lemon_async._images.image import Image
-from lemon_async._images.threads import finish_in_thread
+from lemon_async._images.threads import run_uncancellable
 from lemon_async._uploads.spooling import drain, is_read_once
 from lemon_async._uploads.upload import (
     HEAD_BYTES,
-    Spool,
-    Unusable,
+    SpooledUpload,
+    UnusableSource,
     Upload,
     as_unusable,
     as_view,
@@ -40,10 +40,10 @@ from lemon_async._uploads.upload import (
     examine_path,
     is_shortage,
 )
-from lemon_async.errors import DownloadError, SessionMisuse, TransportError
+from lemon_async.errors import DownloadError, SessionError, TransportError
 from lemon_async.types import StoredFile
 
-__all__ = ["Picked", "is_told", "look_at", "pick", "places", "take_in"]
+__all__ = ["ExaminedSource", "is_told", "look_at", "pick", "places", "take_in"]
 
 _LONGEST_TEXT = 1024 * 1024
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
@@ -56,7 +56,7 @@ _REFERENCE_KEYS = ({"image_url"}, {"file_id"})
 
 
 @attrs.frozen
-class Picked:
+class ExaminedSource:
     """One picture, ready to go.
 
     Attributes:
@@ -93,11 +93,13 @@ def look_at(place: str, source: Source) -> SourceFacts:
         with as_unusable():
             picked = _as_reference(place, source)
             return picked.facts if picked is not None else _facts(place, _glance(source))
-    except Unusable as fault:
+    except UnusableSource as fault:
         return _unreadable(place, str(fault))
 
 
-async def pick(request: EditRequest | VariationRequest, held: ExitStack, *, is_checked: bool) -> tuple[Picked, ...]:
+async def pick(
+    request: EditRequest | VariationRequest, held: ExitStack, *, is_checked: bool
+) -> tuple[ExaminedSource, ...]:
     """Read or copy every picture of a request, so that it can be sent as often as needed.
 
     Costs nothing. Cancelling leaves nothing open but what `held` closes; a read of the caller's file that does not
@@ -124,7 +126,7 @@ async def pick(request: EditRequest | VariationRequest, held: ExitStack, *, is_c
     )
 
 
-async def take_in(place: str, source: Source, held: ExitStack, max_bytes: int | None) -> Picked:
+async def take_in(place: str, source: Source, held: ExitStack, max_bytes: int | None) -> ExaminedSource:
     """Read or copy a picture that is going to be uploaded; `held` closes what was copied.
 
     Raises:
@@ -133,12 +135,12 @@ async def take_in(place: str, source: Source, held: ExitStack, max_bytes: int | 
     try:
         with as_unusable():
             upload = await _read(source, held, max_bytes)
-    except Unusable as fault:
+    except UnusableSource as fault:
         if is_shortage(fault.__cause__):
             raise TransportError(message=f"not sent: {place}: {fault}") from fault
-        return Picked(_unreadable(place, str(fault)))
+        return ExaminedSource(_unreadable(place, str(fault)))
     # Judged by its ends, which are let go: a request may wait long for its turn.
-    return Picked(_facts(place, upload), upload=attrs.evolve(upload, head=b"", tail=b""))
+    return ExaminedSource(_facts(place, upload), upload=attrs.evolve(upload, head=b"", tail=b""))
 
 
 async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
@@ -155,13 +157,13 @@ async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
     if isinstance(source, bytes | bytearray | memoryview):
         return await _read_memory(source, held, max_bytes)
     if not isinstance(source, AsyncIterable) and not callable(getattr(source, "read", None)):
-        raise Unusable(_misfit(source))
-    spool = Spool(max_bytes)
+        raise UnusableSource(_misfit(source))
+    spool = SpooledUpload(max_bytes)
     held.callback(spool.close)
     await drain(source, spool)
-    upload = await finish_in_thread(spool.finish)
+    upload = await run_uncancellable(spool.finish)
     if not upload.size_bytes:
-        raise Unusable(_SPENT)
+        raise UnusableSource(_SPENT)
     return upload
 
 
@@ -173,17 +175,17 @@ async def _read_memory(source: bytes | bytearray | memoryview, held: ExitStack, 
     if type(source) is bytes:
         hashing = await asyncio.to_thread(hashlib.sha256, source)
         return attrs.evolve(upload, digest=hashing.hexdigest())
-    spool = Spool(max_bytes)
+    spool = SpooledUpload(max_bytes)
     held.callback(spool.close)
-    await finish_in_thread(spool.write, source)
-    return await finish_in_thread(spool.finish)
+    await run_uncancellable(spool.write, source)
+    return await run_uncancellable(spool.finish)
 
 
 async def _bytes_of(image: Image) -> bytes:
     try:
         return await image._bytes()
-    except (DownloadError, SessionMisuse) as failure:
-        raise Unusable(f"cannot be fetched: {failure}") from failure
+    except (DownloadError, SessionError) as failure:
+        raise UnusableSource(f"cannot be fetched: {failure}") from failure
 
 
 def _glance(source: Any) -> Upload | None:
@@ -199,20 +201,20 @@ def _glance(source: Any) -> Upload | None:
     if isinstance(source, Image | AsyncIterable) or inspect.iscoroutinefunction(getattr(source, "read", None)):
         return None
     if not callable(getattr(source, "read", None)):
-        raise Unusable(_misfit(source))
+        raise UnusableSource(_misfit(source))
     upload = examine_file(source) if source.seekable() else None
     if upload is not None and not upload.size_bytes:
-        raise Unusable(_SPENT)
+        raise UnusableSource(_SPENT)
     return upload
 
 
 def _path_of(source: str | PathLike[str]) -> Path:
     if isinstance(source, str) and len(source) > _LONGEST_TEXT:
-        raise Unusable(f"is a text of {len(source):,} {_LONG}")
+        raise UnusableSource(f"is a text of {len(source):,} {_LONG}")
     try:
         return Path(source)
     except Exception as failure:
-        raise Unusable(f"cannot be a file name: {told(failure)}") from failure
+        raise UnusableSource(f"cannot be a file name: {safe_str(failure)}") from failure
 
 
 def _in_memory(source: bytes | bytearray | memoryview) -> Upload:
@@ -243,19 +245,19 @@ def _unreadable(place: str, reason: str) -> SourceFacts:
     return SourceFacts(place=place, kind="upload", fault=reason, is_readable=False)
 
 
-def _referred(place: str, source: object) -> Picked | None:
+def _referred(place: str, source: object) -> ExaminedSource | None:
     """Return what `_as_reference` returns; an object that cannot be asked what it is, cannot be read."""
     try:
         with as_unusable():
             return _as_reference(place, source)
-    except Unusable as fault:
-        return Picked(_unreadable(place, str(fault)))
+    except UnusableSource as fault:
+        return ExaminedSource(_unreadable(place, str(fault)))
 
 
-def _as_reference(place: str, source: object) -> Picked | None:
+def _as_reference(place: str, source: object) -> ExaminedSource | None:
     """Return what to tell the service about a picture, or `None` when its bytes are to be sent."""
     if isinstance(source, _Repeated):
-        return Picked(_unreadable(place, f"is the same object as {source.first_place}, {_ONCE}"))
+        return ExaminedSource(_unreadable(place, f"is the same object as {source.first_place}, {_ONCE}"))
     if isinstance(source, StoredFile):
         return _reference(place, "file_id", {"file_id": source.id}, model=source.model)
     if isinstance(source, Mapping):
@@ -273,25 +275,25 @@ def is_told(source: object) -> bool:
     try:
         with as_unusable():
             return _as_reference("", source) is not None
-    except Unusable:
+    except UnusableSource:
         return False
 
 
-def _as_link(place: str, source: object) -> Picked | None:
+def _as_link(place: str, source: object) -> ExaminedSource | None:
     """Return the link of an earlier result, if the service could follow it."""
     url = source.url if isinstance(source, Image) else None
     return _reference(place, "url", {"image_url": url}, url=url) if url and find_remote_fault(url) is None else None
 
 
-def _as_given(place: str, source: Mapping[str, Any]) -> Picked:
+def _as_given(place: str, source: Mapping[str, Any]) -> ExaminedSource:
     """Take one of the service's own objects."""
     try:
         with as_unusable():
             reference = dict(source)
-    except Unusable as fault:
-        return Picked(_unreadable(place, str(fault)))
+    except UnusableSource as fault:
+        return ExaminedSource(_unreadable(place, str(fault)))
     if set(reference) not in _REFERENCE_KEYS or not all(isinstance(value, str) for value in reference.values()):
-        return Picked(_unreadable(place, 'must be {"image_url": "https://…"} or {"file_id": "file-…"}'))
+        return ExaminedSource(_unreadable(place, 'must be {"image_url": "https://…"} or {"file_id": "file-…"}'))
     kind: Literal["url", "file_id"] = "url" if "image_url" in reference else "file_id"
     return _reference(place, kind, reference, url=reference.get("image_url", ""))
 
@@ -303,12 +305,12 @@ def _reference(
     *,
     url: str = "",
     model: str | None = None,
-) -> Picked:
+) -> ExaminedSource:
     if len(reference.get("image_url", "")) > _LONGEST_TEXT:
-        return Picked(_unreadable(place, f"has an image_url of {len(url):,} {_LONG}"))
+        return ExaminedSource(_unreadable(place, f"has an image_url of {len(url):,} {_LONG}"))
     if kind == "file_id" and not LINE.accepts(reference["file_id"]):
-        return Picked(_unreadable(place, f"has an id that is not {LINE.words}"))
-    return Picked(SourceFacts(place=place, kind=kind, url=url, model=model), reference)
+        return ExaminedSource(_unreadable(place, f"has an id that is not {LINE.words}"))
+    return ExaminedSource(SourceFacts(place=place, kind=kind, url=url, model=model), reference)
 
 
 def _misfit(source: object) -> str:

@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nu
 from functools import partial
 from typing import Any
 
-from lemon_async._images.threads import finish_in_thread, leave_in_thread
-from lemon_async._uploads.upload import CHUNK_BYTES, Spool, Unusable, as_unusable, as_view
+from lemon_async._images.threads import run_abandonable, run_uncancellable
+from lemon_async._uploads.upload import CHUNK_BYTES, SpooledUpload, UnusableSource, as_unusable, as_view
 
 __all__ = ["drain", "is_read_once"]
 
@@ -33,7 +33,7 @@ def is_read_once(source: object) -> bool:
         return False
 
 
-async def drain(source: Any, spool: Spool) -> None:
+async def drain(source: Any, spool: SpooledUpload) -> None:
     """Copy a stream or a file to its end, however small the pieces are in which it comes, and close a generator.
 
     Raises:
@@ -45,22 +45,22 @@ async def drain(source: Any, spool: Spool) -> None:
             await _copy(stream, spool)
 
 
-async def _copy(stream: AsyncIterator[Any], spool: Spool) -> None:
+async def _copy(stream: AsyncIterator[Any], spool: SpooledUpload) -> None:
     held, count = bytearray(), 0
     async with _closing(stream) as iterator:
         async for piece in iterator:
             view = as_view(piece)
             if held and len(held) + len(view) >= CHUNK_BYTES:
-                await finish_in_thread(spool.write, held)
+                await run_uncancellable(spool.write, held)
                 held = bytearray()
             if len(view) >= CHUNK_BYTES:  # copied in a thread, before its owner goes on and may change it
-                await finish_in_thread(spool.write, view)
+                await run_uncancellable(spool.write, view)
             else:
                 held += view
             count += 1
             if count % _PIECES_PER_TURN == 0:
                 await asyncio.sleep(0)
-        await finish_in_thread(spool.write, held)
+        await run_uncancellable(spool.write, held)
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _alone(source: object) -> Iterator[None]:
     """Keep others from a source, and refuse one that others are at."""
     me = object()
     if id(source) in _reads or _readers.setdefault(id(source), me) is not me:
-        raise Unusable(_BUSY)
+        raise UnusableSource(_BUSY)
     try:
         yield
     finally:
@@ -90,7 +90,7 @@ async def _chunk(file: Any) -> object:
         return await file.read(CHUNK_BYTES)
     # Python aborts when it ends while a thread is reading its standard input: there it waits.
     is_stdin = file is getattr(sys.stdin, "buffer", None)
-    return await leave_in_thread(partial(_read_on, file), is_daemon=not is_stdin)
+    return await run_abandonable(partial(_read_on, file), is_daemon=not is_stdin)
 
 
 def _read_on(file: Any) -> object:
@@ -98,6 +98,6 @@ def _read_on(file: Any) -> object:
     try:
         return file.read(CHUNK_BYTES)
     except StopIteration as odd:  # no future takes it
-        raise Unusable("reading it failed: StopIteration") from odd
+        raise UnusableSource("reading it failed: StopIteration") from odd
     finally:
         _reads.discard(id(file))

@@ -15,7 +15,7 @@ from lemon_async._api.response import Response
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
 from lemon_async._http.calls import Calls, path_of
 from lemon_async._uploads.payload import File, Form
-from lemon_async._uploads.sources import Picked, is_told, take_in
+from lemon_async._uploads.sources import ExaminedSource, is_told, take_in
 from lemon_async.errors import ContractError, Problem
 from lemon_async.types import StoredFile
 
@@ -141,7 +141,7 @@ def _file_path(file: str | StoredFile) -> str:
     return path_of(_FILES_PATH, file=file.id if isinstance(file, StoredFile) else file)
 
 
-def _name_of(file: Any, picked: Picked) -> str:
+def _name_of(file: Any, picked: ExaminedSource) -> str:
     """Name a file as it is called; only the last part, because folders tell about the caller."""
     with suppress(Exception):  # of an object with a name of its own making; reading it has told already
         path = file if isinstance(file, str | PathLike) else getattr(file, "name", None)

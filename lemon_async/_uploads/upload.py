@@ -23,14 +23,14 @@ from typing import Any, BinaryIO
 import attrs
 
 from lemon_async._formats.pictures import TAIL_BYTES
-from lemon_async._formats.safe_text import quoted, told
-from lemon_async._http.attempt import NoAnswer
+from lemon_async._formats.safe_text import safe_repr, safe_str
+from lemon_async._http.attempt import NoResponse
 from lemon_async.errors import ContractError, Problem
 
 __all__ = [
     "CHUNK_BYTES",
-    "Spool",
-    "Unusable",
+    "SpooledUpload",
+    "UnusableSource",
     "Upload",
     "as_bytes",
     "as_unusable",
@@ -50,7 +50,7 @@ CHUNK_BYTES = 256 * 1024
 """The most that is copied in one step: 0.1 ms."""
 
 
-class Unusable(Exception):
+class UnusableSource(Exception):
     """A source cannot be read; the message says why, in the words of a `Problem`."""
 
 
@@ -72,7 +72,7 @@ class Upload:
     open: Callable[[], BinaryIO] = attrs.field(repr=False)
 
 
-class Spool:
+class SpooledUpload:
     """Collects bytes from anywhere; `finish` makes an upload of them.
 
     A thread that was left behind may still be at it when it is closed: then that thread closes it.
@@ -98,7 +98,7 @@ class Spool:
         view = as_view(piece)
         self._size_bytes += len(view)
         if self._max_bytes is not None and self._size_bytes > self._max_bytes:
-            raise Unusable(f"has more than the {self._max_bytes:,} bytes that are taken")
+            raise UnusableSource(f"has more than the {self._max_bytes:,} bytes that are taken")
         with self._using() as file:
             for at in range(0, len(view), CHUNK_BYTES):
                 self._digest.update(view[at : at + CHUNK_BYTES])
@@ -151,10 +151,10 @@ def as_unusable() -> Iterator[None]:
     """
     try:
         yield
-    except Unusable:
+    except UnusableSource:
         raise
     except Exception as failure:
-        raise Unusable(f"reading it failed: {told(failure)}") from failure
+        raise UnusableSource(f"reading it failed: {safe_str(failure)}") from failure
 
 
 def is_shortage(fault: object) -> bool:
@@ -175,9 +175,9 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
             is_small = max_bytes is None or upload.size_bytes <= max_bytes
             digest = _hash(file) if is_hashed and is_small else ""
     except OSError as fault:
-        raise Unusable(f"cannot read {quoted(str(path))}: {fault.strerror or told(fault)}") from fault
+        raise UnusableSource(f"cannot read {safe_repr(str(path))}: {fault.strerror or safe_str(fault)}") from fault
     except ValueError as fault:
-        raise Unusable(f"cannot be a file name: {told(fault)}") from fault
+        raise UnusableSource(f"cannot be a file name: {safe_str(fault)}") from fault
 
     def reopen() -> BinaryIO:
         file = _open_regular(path)
@@ -222,7 +222,7 @@ def as_view(piece: object) -> memoryview:
         ValueError: It was let go of.
     """
     if not isinstance(piece, bytes | bytearray | memoryview):
-        raise Unusable(f"must give bytes, not {type(piece).__name__} (a file is opened with mode 'rb')")
+        raise UnusableSource(f"must give bytes, not {type(piece).__name__} (a file is opened with mode 'rb')")
     view = memoryview(piece)
     if not view.c_contiguous or not view.nbytes:
         return memoryview(view.tobytes())
@@ -239,9 +239,9 @@ def open_upload(place: str, upload: Upload) -> BinaryIO:
     try:
         return upload.open()
     except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or told(fault)
+        reason = getattr(fault, "strerror", None) or safe_str(fault)
         if is_shortage(fault):
-            raise NoAnswer(f"{place} cannot be opened: {reason}", was_sent=False) from fault
+            raise NoResponse(f"{place} cannot be opened: {reason}", was_sent=False) from fault
         raise ContractError(problems=(Problem(place, f"cannot be opened again: {reason}"),)) from fault
 
 

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from lemon_async._formats.safe_text import told
+from lemon_async._formats.safe_text import safe_str
 from lemon_async.cli.references import Reference
 from lemon_async.cli.stdout import encodable, plain
 from lemon_async.errors import TaskTimeout
@@ -40,7 +40,7 @@ def note(text: str) -> None:
 
 def complain(error: Exception, label: str = "") -> None:
     """Print an error as text, without a traceback."""
-    say_aside(f"error: {_prefix(label)}{error if str(error) else told(error)}")
+    say_aside(f"error: {_prefix(label)}{error if str(error) else safe_str(error)}")
 
 
 def say_aside(text: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any, Self
 import attrs
 
 from lemon_async._formats.pictures import PictureFacts, sniff
-from lemon_async._images.atomic_file import Draft, make_folder
+from lemon_async._images.atomic_file import AtomicFile, make_folder
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._images.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
-from lemon_async._images.threads import finish_in_time
+from lemon_async._images.threads import run_within
 from lemon_async.errors import ContractError, Problem
 
 __all__ = ["Destination", "prepare_sheet", "sheet_problems"]
@@ -79,8 +79,8 @@ class Destination:
         slug = slug_of(label)
 
         def names(facts: PictureFacts) -> Iterable[Path]:
-            told = images._values(image, facts)
-            values = {**told, "index": index, "slug": slug, "model": told["model"] or model}
+            safe_str = images._values(image, facts)
+            values = {**safe_str, "index": index, "slug": slug, "model": safe_str["model"] or model}
             return self._names(slug, suffix_of(facts.format), values, number=image.index)
 
         return await image._save(
@@ -99,7 +99,7 @@ class Destination:
         values = {"slug": slug, "format": facts and facts.format, "width": width, "height": height}
         names = self._names(slug, suffix_of(facts.format) if facts else "", values)
         replace = self.name is not None
-        return await finish_in_time(_LONGEST_WORK_S, _write, self.folder, content, names, replace=replace)
+        return await run_within(_LONGEST_WORK_S, _write, self.folder, content, names, replace=replace)
 
     @classmethod
     def _named(cls, output: str) -> Self:
@@ -212,7 +212,7 @@ def _fault_of_writing(folder: Path) -> str | None:
 
 
 def _write(folder: Path, content: bytes, names: Iterable[Path], *, replace: bool) -> Path:
-    draft = Draft(folder, makes_folder=True)
+    draft = AtomicFile(folder, makes_folder=True)
     try:
         draft.write(content)
         return draft.publish(names, replace=replace)

@@ -14,7 +14,7 @@ from lemon_async._images.images import Images
 from lemon_async._tasks.leaving import mark_reported
 from lemon_async._tasks.map import Outcome
 from lemon_async._tasks.progress import Reporter, Tally
-from lemon_async._tasks.progress_display import chosen
+from lemon_async._tasks.progress_display import make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.cli.console import say_aside, tell_what_is_open
 from lemon_async.cli.outputs import Delivery
@@ -107,7 +107,7 @@ class _Batch:
         self._delivery = delivery
         self._outcomes: list[Outcome] = []
         self._tally = Tally()
-        self._reporter = Reporter(chosen(has_bar), lambda: self._tally.progress(total))
+        self._reporter = Reporter(make_display(has_bar), lambda: self._tally.progress(total))
 
     @property
     def unsaved(self) -> dict[ImageTask, Job | None]:
@@ -175,7 +175,7 @@ class _Batch:
             return
         self._sold[task] = job
         self._count(self._tally.sold)
-        if job.request and not task.done:
+        if job.request and not task.done():
             say_aside(f"accepted as {task.id}")
         code = await self._end(place, job, task)
         self.codes.append(code)

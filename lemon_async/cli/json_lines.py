@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lemon_async._api.requests import Request
-from lemon_async._formats.safe_text import told
+from lemon_async._formats.safe_text import safe_str
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async.errors import LemonError, TaskError, TaskTimeout
@@ -67,7 +67,7 @@ def _message(error: Exception) -> str:
     """Return what is told, without what a `TaskTimeout` advises to who programs in Python."""
     if isinstance(error, TaskTimeout):
         return TaskError.__str__(error).partition("; session.task")[0]
-    return str(error) if isinstance(error, LemonError) else told(error)
+    return str(error) if isinstance(error, LemonError) else safe_str(error)
 
 
 def _prompt(request: Request | None) -> str | None:

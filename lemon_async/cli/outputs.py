@@ -18,7 +18,7 @@ from lemon_async.cli.json_lines import failure_record, model_of, picture_record
 from lemon_async.cli.preview import Preview
 from lemon_async.cli.stdout import STDOUT, Stdout, json_text, plain, stdout_problems
 from lemon_async.errors import LemonError, Problem
-from lemon_async.sheet import sheet
+from lemon_async.sheet import contact_sheet
 
 __all__ = ["Delivery", "Wishes"]
 
@@ -114,7 +114,7 @@ class Delivery:
         if self.sheet is None or not outcomes:
             return 0
         try:
-            page = await sheet(outcomes, self.sheet)
+            page = await contact_sheet(outcomes, self.sheet)
         except (LemonError, OSError) as error:
             complain(error, "--sheet")
             return 1

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from lemon_async._display.terminal import PROTOCOLS, detect, iterm2, kitty, preview
 from lemon_async._formats.pictures import sniff
-from lemon_async._formats.safe_text import told
+from lemon_async._formats.safe_text import safe_str
 from lemon_async.cli.console import note
 
 __all__ = ["AUTO", "Preview"]
@@ -58,7 +58,7 @@ class Preview:
         try:
             codes, advice = await asyncio.to_thread(_drawn, path, self.protocol)
         except (OSError, ValueError) as fault:
-            note(f"no preview of {path}: {told(fault)}")
+            note(f"no preview of {path}: {safe_str(fault)}")
             return None
         if advice and not self._is_told:
             self._is_told = True

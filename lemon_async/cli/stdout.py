@@ -11,7 +11,7 @@ import click
 import orjson
 
 from lemon_async._images.image import Image
-from lemon_async._images.threads import leave_in_thread
+from lemon_async._images.threads import run_abandonable
 from lemon_async.errors import Problem
 
 __all__ = ["STDOUT", "Stdout", "aligned", "encodable", "json_text", "plain", "say", "stdout_problems", "write_stdout"]
@@ -100,7 +100,7 @@ async def write_stdout(content: bytes) -> None:
         OSError: They cannot be written.
     """
     sys.stdout.flush()
-    await leave_in_thread(lambda: _write(sys.stdout.fileno(), memoryview(content)))
+    await run_abandonable(lambda: _write(sys.stdout.fileno(), memoryview(content)))
 
 
 def _encoding_of(stream: TextIO | None) -> str:

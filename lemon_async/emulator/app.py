@@ -12,12 +12,12 @@ from lemon_async.emulator.actions import Action
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.faults import Fault, Match, Route
-from lemon_async.emulator.http.handler import SeenRequest, Service
+from lemon_async.emulator.http.handler import RequestHandler, SeenRequest
 from lemon_async.emulator.http.hosts import Hosts, is_loopback
 from lemon_async.emulator.http.remote import Remote
 from lemon_async.emulator.http.server import Server
-from lemon_async.emulator.pictures.blob_store import Vault
-from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.pictures.blob_store import BlobStore
+from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.admission import Admission
 from lemon_async.emulator.service.files import Files
 from lemon_async.emulator.service.intake import Intake
@@ -81,7 +81,7 @@ class Emulator:
         self._port = port
         self._keys = {self.api_key}
         self._clock = Clock(speed)
-        self._studio = Studio()
+        self._studio = Renderer()
         self._store = Store(
             seed=seed,
             durations=durations,
@@ -89,7 +89,7 @@ class Emulator:
             balance_usd=balance_usd,
             is_cancellable=cancellable,
         )
-        self._vault = Vault()
+        self._vault = BlobStore()
         admission = Admission(self._studio, self._vault)
         self._files = Files(admission, self._studio, self._clock, seed)
         remote = Remote(is_on=fetch_remote, hosts=remote_hosts or {})
@@ -97,7 +97,7 @@ class Emulator:
         jobs = Jobs(self._store, self._studio, self._clock, intake, seed)
         endpoints = Endpoints(self._store, self._clock, jobs, self._files)
         limit = None if requests_per_minute is None else MinuteWindow(requests_per_minute)
-        self._service = Service(
+        self._service = RequestHandler(
             endpoints=endpoints,
             store=self._store,
             clock=self._clock,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.rate_headers import Reported, read_rate_headers
+from lemon_async._api.rate_headers import RateReport, read_rate_headers
 
 UNIX = 1_790_000_000.0
 DATE = "Mon, 21 Sep 2026 14:13:50 GMT"  # half a minute after UNIX
@@ -20,7 +20,7 @@ def read(**values):
 
 
 def test_headers_tell_limit_and_rest_and_reset():
-    assert read(limit="60", remaining="59", reset="12") == Reported(limit=60, remaining=59, reset_s=12.0)
+    assert read(limit="60", remaining="59", reset="12") == RateReport(limit=60, remaining=59, reset_s=12.0)
 
 
 def test_headers_that_say_nothing_of_a_limit_are_nothing():
@@ -54,7 +54,7 @@ def test_headers_that_say_nothing_of_a_limit_are_nothing():
 )
 def test_reset_is_seconds_or_unix_seconds_or_a_date(text, reset_s):
     reported = read(limit="60", reset=text)
-    assert reported == Reported(limit=60, reset_s=None if reset_s is None else pytest.approx(reset_s))
+    assert reported == RateReport(limit=60, reset_s=None if reset_s is None else pytest.approx(reset_s))
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_reset_is_seconds_or_unix_seconds_or_a_date(text, reset_s):
     + [(odd, None) for odd in ("-1", "+5", "1000001", "9" * 400, "NaN", "1e400", "1e3", "6.5", "٣", "60;w=60", "")],
 )
 def test_counts_are_whole_numbers_within_reason(text, number):
-    assert read(limit=text, reset="5") == Reported(limit=number, reset_s=5.0)
-    assert read(remaining=text, reset="5") == Reported(remaining=number, reset_s=5.0)
+    assert read(limit=text, reset="5") == RateReport(limit=number, reset_s=5.0)
+    assert read(remaining=text, reset="5") == RateReport(remaining=number, reset_s=5.0)
 
 
 def test_nothing_may_remain_but_no_limit_is_nothing():
-    assert read(limit="0", remaining="0", reset="5") == Reported(remaining=0, reset_s=5.0)
+    assert read(limit="0", remaining="0", reset="5") == RateReport(remaining=0, reset_s=5.0)
 
 
 texts = st.text(max_size=20) | st.floats().map(str) | st.integers().map(str)
@@ -77,7 +77,7 @@ texts = st.text(max_size=20) | st.floats().map(str) | st.integers().map(str)
 @steady
 @given(texts, texts, texts)
 def test_whatever_is_sent_is_read_as_something_sensible_or_not_at_all(limit, remaining, reset):
-    reported = read(limit=limit, remaining=remaining, reset=reset) or Reported()
+    reported = read(limit=limit, remaining=remaining, reset=reset) or RateReport()
     assert reported.limit is None or 1 <= reported.limit <= 1_000_000
     assert reported.remaining is None or 0 <= reported.remaining <= 1_000_000
     assert reported.reset_s is None or (math.isfinite(reported.reset_s) and 0 < reported.reset_s <= 86_400)

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.response import MAX_BODY_BYTES, Intake, Response, Unpacker, Unreadable, one_line, retry_after_s
+from lemon_async._api.response import (
+    MAX_BODY_BYTES,
+    BodyReader,
+    Response,
+    Unpacker,
+    Unreadable,
+    one_line,
+    retry_after_s,
+)
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -457,7 +465,7 @@ def test_coding_that_nobody_asked_for_cannot_be_unpacked():
 
 def taken_in(body, coding=None, piece_bytes=1000):
     headers = {} if coding is None else {"content-encoding": coding}
-    intake = Intake(headers)
+    intake = BodyReader(headers)
     for at in range(0, len(body), piece_bytes):
         list(intake.feed(body[at : at + piece_bytes]))
     return Response(200, headers, **intake.end())

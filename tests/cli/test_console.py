@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from lemon_async import TaskFailed, TaskTimeout, TransportError
+from lemon_async import TaskTimeout, TransportError
 from lemon_async.cli.console import (
     Notes,
     complain,
@@ -18,6 +18,7 @@ from lemon_async.cli.console import (
     tell_what_is_open,
 )
 from lemon_async.cli.references import Reference
+from lemon_async.errors import TaskFailed
 
 
 class Task:

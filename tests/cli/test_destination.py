@@ -11,7 +11,7 @@ import pytest
 from lemon_async import ContractError, GenerateRequest, SaveError
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.images import Images
-from lemon_async._images.threads import finish_in_thread
+from lemon_async._images.threads import run_uncancellable
 from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
 from lemon_async.types import ImageData, TaskSnapshot
 
@@ -24,7 +24,7 @@ class Results:
     download_s = 5.0
 
     async def save(self, url, draft):
-        await finish_in_thread(draft.write, GIF)
+        await run_uncancellable(draft.write, GIF)
         return PictureFacts("gif", (2, 3))
 
 

@@ -17,11 +17,8 @@ from lemon_async import (
     LemonSession,
     PollPolicy,
     RetryPolicy,
-    SessionMisuse,
     SubmissionUnknown,
     TaskError,
-    TaskFailed,
-    TaskLost,
     TaskTimeout,
     TransportError,
 )
@@ -31,6 +28,7 @@ from lemon_async.cli.jobs import Job, exit_code_of, run, worst
 from lemon_async.cli.outputs import Delivery
 from lemon_async.cli.preview import Preview
 from lemon_async.emulator import Blackhole, Expire, Fail, Latency, Reset, Status, Stuck
+from lemon_async.errors import SessionError, TaskFailed, TaskLost
 
 PICK_UP = "lemon-async task -o ."
 
@@ -90,7 +88,7 @@ def names(folder):
         (TaskLost(reason="r"), 1),
         (TaskError(reason="r"), 1),
         (TransportError(message="m"), 1),
-        (SessionMisuse(message="m"), 1),
+        (SessionError(message="m"), 1),
         (DownloadError(url="u", reason="r"), 1),
         (OSError(28, "No space left on device"), 1),
     ],

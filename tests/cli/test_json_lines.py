@@ -4,17 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lemon_async import (
-    BadRequest,
-    DownloadError,
-    EditRequest,
-    GenerateRequest,
-    SubmissionUnknown,
-    TaskFailed,
-    TaskTimeout,
-)
+from lemon_async import DownloadError, EditRequest, GenerateRequest, SubmissionUnknown, TaskTimeout
 from lemon_async.cli.json_lines import failure_record, picture_record
 from lemon_async.cli.stdout import json_text
+from lemon_async.errors import BadRequest, TaskFailed
 
 REQUEST = GenerateRequest("a cat", model="flux-pro")
 

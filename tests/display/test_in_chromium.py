@@ -6,8 +6,8 @@ import re
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from lemon_async import sheet
 from lemon_async._display.page import Entry, Tile, page
+from lemon_async.sheet import contact_sheet
 
 ATTACKS = [
     "<img src=x onerror=\"document.title+='!'\">",
@@ -44,7 +44,7 @@ async def drawn(connect, tmp_path):
     async with connect() as session:
         images = await session.generate("A white cat on a windowsill", model="flux-pro")
         await images[0].save(tmp_path / "out" / "a white cat.png")
-        await sheet(images, tmp_path / "sheet.html")
+        await contact_sheet(images, tmp_path / "sheet.html")
         return tmp_path / "sheet.html", await images[0].read()
 
 
@@ -63,7 +63,7 @@ async def test_sheet_shows_a_picture_beside_it(connect, monkeypatch, tmp_path, p
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro")
         await images[0].save(tmp_path / "out" / "100% c#t?.png")
-        await sheet(images, tmp_path / "sheet.html")
+        await contact_sheet(images, tmp_path / "sheet.html")
         _, seen = seen_pictures(photograph, tmp_path / "sheet.html")
         assert are_alike(seen, await images[0].read())
 
@@ -72,7 +72,7 @@ async def test_sheet_shows_many_pictures(connect, tmp_path, photograph):
     """The colours of each are on the screen."""
     async with connect() as session:
         jobs = [await session.generate(prompt, model="dall-e-2", n=2, size="256x256") for prompt in ("a cat", "a dog")]
-        await sheet(jobs, tmp_path / "sheet.html")
+        await contact_sheet(jobs, tmp_path / "sheet.html")
         contents = [content for images in jobs for content in await images.read()]
     screen = set(photograph(tmp_path / "sheet.html").quantize(256).convert("RGB").reduce(2).get_flattened_data())
     for content in contents:
@@ -116,6 +116,6 @@ def test_policy_holds_what_would_slip_through(browse, tmp_path):
 async def test_sheet_in_a_notebook_s_frame_runs_nothing(browse, tmp_path, connect):
     """The frame shows the page, and keeps it in."""
     async with connect() as session:
-        shown = await sheet(await session.generate(ATTACKS[0], model="flux-pro"), title=ATTACKS[1])
+        shown = await contact_sheet(await session.generate(ATTACKS[0], model="flux-pro"), title=ATTACKS[1])
     (tmp_path / "notebook.html").write_text(f"<title>Safe</title>{shown._repr_html_()}")
     assert title_of(browse(tmp_path / "notebook.html", "--dump-dom")) == "Safe"

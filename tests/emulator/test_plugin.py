@@ -88,6 +88,6 @@ def test_fixture_of_another_loop_is_an_immediate_error_that_says_what_to_change(
     """Nothing in the loop of the fixture answers while the loop of the test runs."""
     printed = run_user_tests(*options)
     assert "2 failed" in printed
-    assert "SessionMisuse: the session belongs to another event loop" in printed
+    assert "SessionError: the session belongs to another event loop" in printed
     assert "RuntimeError: the emulator's event loop is not running, so it cannot answer" in printed
     assert printed.count("In pytest, ") >= 2

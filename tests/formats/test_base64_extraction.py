@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lemon_async._api.decoding import image_of
-from lemon_async._formats.base64_extraction import LONG_BYTES, PIECE_BYTES, Lifted, Lifter
+from lemon_async._formats.base64_extraction import LONG_BYTES, PIECE_BYTES, Base64Extractor, Lifted
 from lemon_async._formats.base64_text import RESERVE_BYTES
 
 steady = settings(derandomize=True, deadline=None)
@@ -19,7 +19,7 @@ LONG = 400  # in these tests: longer than what is passed over in one step
 
 
 def lifted(*pieces, long_bytes=LONG):
-    lifter = Lifter(long_bytes)
+    lifter = Base64Extractor(long_bytes)
     for piece in pieces:
         lifter.feed(piece)
     return lifter.end()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemon_async._formats.safe_text import quoted, told
+from lemon_async._formats.safe_text import safe_repr, safe_str
 
 
 class Unspeakable:
@@ -19,12 +19,12 @@ class UnspeakableError(Exception):
 
 @pytest.mark.parametrize("value", ["", "a", "a" * 80, "a\nb", 5, None, ["a"], b"a"])
 def test_short_value_is_quoted_whole(value):
-    assert quoted(value) == repr(value)
+    assert safe_repr(value) == repr(value)
 
 
 @pytest.mark.parametrize("value", ["a" * 81, "a" * 10**6, b"a" * 10**6, ["a"] * 1000, 10**100])
 def test_long_value_is_quoted_in_part(value):
-    text = quoted(value)
+    text = safe_repr(value)
     assert text.startswith(repr(value[:20] if isinstance(value, str | bytes) else value)[:20])
     assert text.endswith("…")
     assert len(text) <= 83
@@ -32,7 +32,7 @@ def test_long_value_is_quoted_in_part(value):
 
 @pytest.mark.parametrize("value", [Unspeakable(), 10**5000], ids=["raising", "number of too many digits"])
 def test_value_without_words_is_quoted_by_its_type(value):
-    assert quoted(value) == f"<{type(value).__name__}>"
+    assert safe_repr(value) == f"<{type(value).__name__}>"
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_value_without_words_is_quoted_by_its_type(value):
     ids=["lines", "nothing", "raising", "long"],
 )
 def test_failure_is_told_on_one_line(failure, words):
-    assert told(failure) == words
+    assert safe_str(failure) == words

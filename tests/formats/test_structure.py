@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lemon_async._formats.pictures import HEAD_BYTES, find_fault_at, find_picture_fault, sniff
-from lemon_async._formats.stream_validator import Passing
+from lemon_async._formats.stream_validator import StreamValidator
 
 CUT = "the picture is cut off"
 SIZE = (64, 48)
@@ -87,7 +87,7 @@ def judged_at(content):
 
 
 def judged_passing(content, of_bytes):
-    passing = Passing()
+    passing = StreamValidator()
     for at in range(0, len(content), of_bytes):
         fault = passing.see(content[at : at + of_bytes])
         if fault is not None:
@@ -218,15 +218,15 @@ def test_large_picture_in_small_chunks_is_walked_to_its_end():
 
 def test_what_passes_is_refused_as_soon_as_it_is_certain():
     """An error page of megabytes is not waited for, nor a header of too many pixels."""
-    assert Passing().see(b"<!DOCTYPE html>" + b" " * 20) == "the bytes are no known picture"
+    assert StreamValidator().see(b"<!DOCTYPE html>" + b" " * 20) == "the bytes are no known picture"
     png = PICTURES["png"]
-    assert Passing().see(png[:16] + struct.pack(">II", 65000, 65000) + png[24:40]) == (
+    assert StreamValidator().see(png[:16] + struct.pack(">II", 65000, 65000) + png[24:40]) == (
         "the header claims 65000 x 65000 pixels"
     )
 
 
 def test_what_passes_is_told_by_its_beginning():
-    passing = Passing()
+    passing = StreamValidator()
     assert passing.facts is None
     for at in range(0, len(PICTURES["png"]), 10):
         passing.see(PICTURES["png"][at : at + 10])
@@ -242,13 +242,13 @@ def test_what_passes_and_is_no_picture_has_a_fault_at_its_end(content):
 
 def test_what_passes_is_a_picture_once_its_beginning_is_one():
     """Not before enough has passed to tell, and never if it is something else."""
-    passing = Passing()
+    passing = StreamValidator()
     passing.see(PICTURES["png"][:31])
     assert not passing.is_picture
     passing.see(PICTURES["png"][31:])
     assert passing.is_picture
     passing.end()
     assert passing.is_picture
-    page = Passing()
+    page = StreamValidator()
     page.see(b"<!DOCTYPE html>" * 9)
     assert not page.is_picture

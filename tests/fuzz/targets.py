@@ -30,15 +30,15 @@ from lemon_async._api.readings import (
     read_submission,
 )
 from lemon_async._api.refusals import api_error
-from lemon_async._api.response import Intake, Response, Unreadable, retry_after_s
+from lemon_async._api.response import BodyReader, Response, Unreadable, retry_after_s
 from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
-from lemon_async._formats.base64_extraction import Lifter
+from lemon_async._formats.base64_extraction import Base64Extractor
 from lemon_async._formats.base64_text import Base64Text, decoded
 from lemon_async._formats.pictures import find_picture_fault, judge_picture, sniff
-from lemon_async._formats.stream_validator import Passing
+from lemon_async._formats.stream_validator import StreamValidator
 from lemon_async._images.naming import Template
-from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.errors import ApiError, ContractError
 
@@ -139,7 +139,7 @@ def intake(data):
     packed = response_of(data)
     bodies = []
     for pieces in ([packed.body], split(packed.body, len(data)), split(packed.body, 0)):
-        reader = Intake(packed.headers)
+        reader = BodyReader(packed.headers)
         for piece in pieces:
             list(reader.feed(piece))
         bodies.append(reader.end())
@@ -148,7 +148,7 @@ def intake(data):
 
 def lifted(pieces):
     """Return a document with each picture's bytes, `None` for a faulty one, in the place of its random name."""
-    lifter = Lifter(LONG_BYTES)
+    lifter = Base64Extractor(LONG_BYTES)
     for piece in pieces:
         lifter.feed(piece)
     whole = lifter.end()
@@ -241,7 +241,7 @@ def pictures(data):
     verdict = find_picture_fault(data)
     judge_picture(facts, data, data[-64:], len(data))
     for pieces in ([data], split(data, len(data)), split(data, 0)):
-        passing = Passing()
+        passing = StreamValidator()
         for piece in pieces:
             passing.see(piece)
         assert (passing.end() is None) == (verdict is None)
@@ -320,11 +320,11 @@ def durations(data):
     except ValueError:
         return
     try:
-        known = Durations.restore(state)
+        known = LearnedDurations.restore(state)
     except ContractError:
         return
     exported = orjson.loads(orjson.dumps(known.export()))
-    assert Durations.restore(exported).export() == known.export()
+    assert LearnedDurations.restore(exported).export() == known.export()
     for model in [*state.get("models", {}), None]:
         assert 0 < known.median_s(model) < math.inf
         assert known.due_s(model, 3.0, 1.0) > 0

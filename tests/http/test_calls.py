@@ -5,19 +5,10 @@ import time
 
 import pytest
 
-from lemon_async import (
-    ApiError,
-    BadRequest,
-    LemonSession,
-    NotFound,
-    RateLimited,
-    RetryPolicy,
-    ServerError,
-    StoredFile,
-    Timeouts,
-    TransportError,
-)
+from lemon_async import ApiError, LemonSession, RetryPolicy, Timeouts, TransportError
 from lemon_async.emulator import Blackhole, Body, Cut, Drip, Garbage, HalfClose, Redirect, Reset, Status
+from lemon_async.errors import BadRequest, NotFound, RateLimited, ServerError
+from lemon_async.types import StoredFile
 
 PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
 SOON = {"Retry-After": "0.001"}
@@ -53,7 +44,7 @@ async def test_question_is_asked_again_after_a_fault_of_the_way(connect, emulato
 @pytest.mark.parametrize("action", [Blackhole(), Drip(bytes_per_s=1)], ids=str)
 async def test_question_without_an_answer_in_time_is_asked_again(connect, emulator, action):
     emulator.fault("models", action, times=1)
-    async with connect(retry=PATIENT, timeouts=Timeouts(call_s=0.05)) as session:
+    async with connect(retry=PATIENT, timeouts=Timeouts(request_s=0.05)) as session:
         assert (await session.model("flux-pro")).id == "flux-pro"
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from lemon_async._http.fairness import Rounds
+from lemon_async._http.fairness import ReadFairness
 
 
 async def passed_in(rounds_of_loop, order):
@@ -16,7 +16,7 @@ async def passed_in(rounds_of_loop, order):
 
 async def test_no_more_pass_in_a_round_than_may():
     """In the order in which they came; a round without anybody costs nothing."""
-    rounds, order = Rounds(per_round=2), []
+    rounds, order = ReadFairness(per_round=2), []
 
     async def go(number):
         await rounds.turn()
@@ -31,7 +31,7 @@ async def test_no_more_pass_in_a_round_than_may():
 
 
 async def test_who_gave_up_takes_nobodys_turn():
-    rounds, order = Rounds(per_round=1), []
+    rounds, order = ReadFairness(per_round=1), []
 
     async def go(number):
         await rounds.turn()

@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from lemon_async import LemonSession, NotFound, PollPolicy, RetryPolicy
+from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.emulator import Answer, Stuck
+from lemon_async.errors import NotFound
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
 SLOW = PollPolicy(min_gap_s=20, max_gap_s=20)
@@ -53,7 +54,7 @@ async def test_files_and_models_are_found_behind_a_gateway(gateway, behind, pict
         assert [file.id for file in await session.files.list()] == [stored.id]
         await session.models(recommended_for="image")
         with pytest.raises(NotFound):
-            await session.task("ldtask_unknown").cancel()
+            await session.task("ldtask_unknown").request_cancel()
     assert all(path.startswith("/lemon/v1/") for path in gateway.paths)
 
 

@@ -5,9 +5,9 @@ import asyncio
 import attrs
 import pytest
 
-from lemon_async._http.attempt import NoAnswer
-from lemon_async._http.rate_limiter import Gate
-from lemon_async._pace.budget import Budget
+from lemon_async._http.attempt import NoResponse
+from lemon_async._http.rate_limiter import RateLimiter
+from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.priority import Priority
 
 PATIENT = 60.0
@@ -39,7 +39,7 @@ async def settle():
 
 async def test_request_with_room_starts_at_once():
     budget = Allowance(left=2)
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
     assert gate.room() == 2
     await gate.turn(Priority.REST, PATIENT)
     assert (budget.left, budget.taken) == (1, 1)
@@ -47,7 +47,7 @@ async def test_request_with_room_starts_at_once():
 
 async def test_those_who_wait_are_let_through_by_urgency_and_then_by_arrival():
     budget, gone = Allowance(), []
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
 
     async def pass_through(kind, name):
         await gate.turn(kind, PATIENT)
@@ -64,7 +64,7 @@ async def test_those_who_wait_are_let_through_by_urgency_and_then_by_arrival():
 
 async def test_whoever_comes_while_others_wait_does_not_jump_the_queue():
     budget = Allowance()
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
     first = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
     await settle()
     budget.left = 1
@@ -79,7 +79,7 @@ async def test_whoever_comes_while_others_wait_does_not_jump_the_queue():
 async def test_polls_are_let_through_although_submits_never_end():
     """A class that waits is passed by a bounded number of times."""
     budget = Allowance()
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
     submits = [asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT)) for _ in range(100)]
     poll = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
     await settle()
@@ -92,7 +92,7 @@ async def test_polls_are_let_through_although_submits_never_end():
 
 async def test_cancelled_wait_gives_its_place_up_and_spends_nothing():
     budget = Allowance()
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
     quitter = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
     stayer = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
     await settle()
@@ -106,8 +106,8 @@ async def test_cancelled_wait_gives_its_place_up_and_spends_nothing():
 
 async def test_impatient_request_is_not_sent():
     budget = Allowance()
-    gate = Gate(budget)
-    with pytest.raises(NoAnswer, match="no turn within") as caught:
+    gate = RateLimiter(budget)
+    with pytest.raises(NoResponse, match="no turn within") as caught:
         await gate.turn(Priority.SUBMIT, 0.02)
     assert not caught.value.was_sent
     assert budget.taken == 0
@@ -115,21 +115,21 @@ async def test_impatient_request_is_not_sent():
 
 async def test_pause_that_is_longer_than_the_patience_is_told_at_once():
     loop = asyncio.get_running_loop()
-    budget = Budget()
+    budget = RequestBudget()
     budget.limited(loop.time(), 30.0)
-    with pytest.raises(NoAnswer, match=r"requests are paused by the rate limit for (29|30) s more") as caught:
-        await Gate(budget).turn(Priority.SUBMIT, 5.0)
+    with pytest.raises(NoResponse, match=r"requests are paused by the rate limit for (29|30) s more") as caught:
+        await RateLimiter(budget).turn(Priority.SUBMIT, 5.0)
     assert not caught.value.was_sent
 
 
 async def test_closing_tells_everybody_who_waits_or_comes_later():
-    gate = Gate(Allowance())
+    gate = RateLimiter(Allowance())
     waiting = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
     ticket = gate.ticket(Priority.POLL)
     await settle()
     gate.close()
     for late in (waiting, gate.turn(Priority.REST, PATIENT)):
-        with pytest.raises(NoAnswer, match="the session is closed") as caught:
+        with pytest.raises(NoResponse, match="the session is closed") as caught:
             await late
         assert not caught.value.was_sent
     assert ticket.result() is False
@@ -138,7 +138,7 @@ async def test_closing_tells_everybody_who_waits_or_comes_later():
 
 async def test_limited_budget_spaces_the_requests_out():
     """The real one: a burst, and then one each interval."""
-    gate = Gate(Budget(requests_per_minute=6000))
+    gate = RateLimiter(RequestBudget(requests_per_minute=6000))
     loop = asyncio.get_running_loop()
     burst = gate.room()
     started = loop.time()

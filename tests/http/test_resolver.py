@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from lemon_async import DownloadError, LemonSession, PollPolicy
-from lemon_async._http.resolver import LeadsInside, PublicResolver
+from lemon_async._http.resolver import PrivateAddress, PublicResolver
 from lemon_async._images.downloads import Downloads
 from lemon_async.emulator import Emulator, Redirect, Result
 
@@ -61,7 +61,7 @@ PRIVATE = [
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_name_that_leads_inside_has_no_address(address):
-    with pytest.raises(LeadsInside, match="leads to a private address"):
+    with pytest.raises(PrivateAddress, match="leads to a private address"):
         resolve(address)
 
 
@@ -86,7 +86,7 @@ def test_names_lead_to_this_machine_where_that_is_allowed():
 def test_host_of_the_api_may_be_anywhere():
     """Who runs a gateway of their own knows where it is; other names are none of its business."""
     assert resolve("10.0.0.1", own_host="cdn.test") == ["10.0.0.1"]
-    with pytest.raises(LeadsInside):
+    with pytest.raises(PrivateAddress):
         resolve("10.0.0.1", own_host="api.test")
 
 
@@ -94,7 +94,7 @@ def test_host_that_is_named_may_be_anywhere():
     """With all of its ports, or the one that is named."""
     assert resolve("10.0.0.1", host="CDN.test", http_hosts={"cdn.test"}) == ["10.0.0.1"]
     assert resolve("10.0.0.1", host="cdn.test", http_hosts={"cdn.test:443"}) == ["10.0.0.1"]
-    with pytest.raises(LeadsInside):
+    with pytest.raises(PrivateAddress):
         resolve("10.0.0.1", host="cdn.test", http_hosts={"cdn.test:444", "api.test"})
 
 

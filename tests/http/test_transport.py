@@ -10,11 +10,11 @@ import attrs
 import pytest
 
 from lemon_async import ContractError, Timeouts, TransportError
-from lemon_async._http.attempt import NoAnswer
+from lemon_async._http.attempt import NoResponse
 from lemon_async._http.key import ApiKey
-from lemon_async._http.rate_limiter import Gate
+from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
-from lemon_async._pace.budget import Budget
+from lemon_async._pace.budget import RequestBudget
 from lemon_async._uploads.payload import Json
 from lemon_async.emulator import Drip, Garbage, HalfClose, Redirect, Reset, Status
 
@@ -30,8 +30,8 @@ async def open_transport():
     opened = []
 
     def make(origin, key="sk-canary", budget=None, **timeouts):
-        settings = Timeouts(**{"connect_s": 5, "submit_s": 5, "call_s": 5, **timeouts})
-        opened.append(Transport(origin, ApiKey(key), timeouts=settings, gate=Gate(budget or Budget())))
+        settings = Timeouts(**{"connect_s": 5, "submit_s": 5, "request_s": 5, **timeouts})
+        opened.append(Transport(origin, ApiKey(key), timeouts=settings, gate=RateLimiter(budget or RequestBudget())))
         return opened[-1]
 
     yield make
@@ -174,7 +174,7 @@ async def test_paid_requests_have_connections_of_their_own(transport, emulator):
 
 async def test_refused_connection_was_not_sent(open_transport, deaf_port):
     transport = open_transport(f"http://127.0.0.1:{deaf_port}")
-    with pytest.raises(NoAnswer, match="Connect call failed") as caught:
+    with pytest.raises(NoResponse, match="Connect call failed") as caught:
         await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
     assert caught.value.status is None
@@ -186,7 +186,7 @@ async def test_refused_connection_of_a_free_request_is_a_transport_error(open_tr
     transport = open_transport(f"http://127.0.0.1:{deaf_port}")
     with pytest.raises(TransportError, match=r"^GET /v1/tasks/x: .*Connect call failed") as caught:
         await transport.call("GET", "/v1/tasks/x?token=1")
-    assert isinstance(caught.value.__cause__, NoAnswer)
+    assert isinstance(caught.value.__cause__, NoResponse)
 
 
 class LoopWithoutNames(asyncio.SelectorEventLoop):
@@ -205,7 +205,10 @@ class LoopOfSlowNames(asyncio.SelectorEventLoop):
 
 async def submit_to_a_name(connect_s):
     transport = Transport(
-        "http://api.test", ApiKey("sk-canary"), timeouts=Timeouts(connect_s=connect_s), gate=Gate(Budget())
+        "http://api.test",
+        ApiKey("sk-canary"),
+        timeouts=Timeouts(connect_s=connect_s),
+        gate=RateLimiter(RequestBudget()),
     )
     try:
         await transport.submit(PAYLOAD)
@@ -216,7 +219,7 @@ async def submit_to_a_name(connect_s):
 def test_unknown_host_was_not_sent():
     with (
         asyncio.Runner(loop_factory=LoopWithoutNames) as runner,
-        pytest.raises(NoAnswer, match="Name or service not known") as caught,
+        pytest.raises(NoResponse, match="Name or service not known") as caught,
     ):
         runner.run(submit_to_a_name(connect_s=5))
     assert not caught.value.was_sent
@@ -226,7 +229,7 @@ def test_name_look_up_is_bounded_by_connect_s():
     """A resolver that hangs costs the time to connect, not that of a whole paid request."""
     with (
         asyncio.Runner(loop_factory=LoopOfSlowNames) as runner,
-        pytest.raises(NoAnswer, match=r"^no answer within 0\.03 s$") as caught,
+        pytest.raises(NoResponse, match=r"^no answer within 0\.03 s$") as caught,
     ):
         runner.run(asyncio.wait_for(submit_to_a_name(connect_s=0.03), 5))
     assert not caught.value.was_sent
@@ -239,7 +242,7 @@ async def silent_port(greet):
 
 async def test_server_that_speaks_no_tls_was_sent_nothing(open_transport, greet):
     port = await greet(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         await open_transport(f"https://127.0.0.1:{port}").submit(PAYLOAD)
     assert not caught.value.was_sent
     assert isinstance(caught.value.__cause__, ssl.SSLError)
@@ -247,7 +250,7 @@ async def test_server_that_speaks_no_tls_was_sent_nothing(open_transport, greet)
 
 async def test_silent_tls_handshake_is_bounded_by_connect_s(open_transport, silent_port):
     transport = open_transport(f"https://127.0.0.1:{silent_port}", connect_s=0.03)
-    with pytest.raises(NoAnswer, match=r"^no answer within 0\.03 s$") as caught:
+    with pytest.raises(NoResponse, match=r"^no answer within 0\.03 s$") as caught:
         await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
 
@@ -265,7 +268,7 @@ async def test_cancelled_while_connecting_was_not_sent(open_transport, silent_po
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await submitting
-    assert isinstance(caught.value.__cause__, NoAnswer)
+    assert isinstance(caught.value.__cause__, NoResponse)
     assert not caught.value.__cause__.was_sent
 
 
@@ -289,7 +292,7 @@ async def test_cancelled_while_connecting_was_not_sent(open_transport, silent_po
 )
 async def test_whatever_breaks_on_a_connection_may_have_been_sent(transport, emulator, action, status):
     emulator.fault("submit", action)
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         await transport.submit(PAYLOAD)
     assert caught.value.was_sent
     assert caught.value.status == status
@@ -298,7 +301,7 @@ async def test_whatever_breaks_on_a_connection_may_have_been_sent(transport, emu
 
 async def test_connection_closed_before_a_byte_of_answer_may_have_been_sent(open_transport, serve):
     server = await serve(b"")
-    with pytest.raises(NoAnswer, match="Server disconnected") as caught:
+    with pytest.raises(NoResponse, match="Server disconnected") as caught:
         await open_transport(server.origin).submit(PAYLOAD)
     assert caught.value.was_sent
 
@@ -322,7 +325,7 @@ async def test_answer_that_drips_ends_at_the_total_deadline(open_transport, emul
     """Each byte in time does not make the whole in time."""
     emulator.fault("submit", Drip(bytes_per_s=200))
     transport = open_transport(emulator.base_url, emulator.api_key, submit_s=0.3)
-    with pytest.raises(NoAnswer, match=r"^no answer within 0\.3 s$") as caught:
+    with pytest.raises(NoResponse, match=r"^no answer within 0\.3 s$") as caught:
         await transport.submit(PAYLOAD)
     assert caught.value.was_sent
     assert caught.value.status == 200
@@ -341,7 +344,7 @@ async def test_cancelled_while_waiting_for_the_answer_may_have_been_sent(open_tr
     with pytest.raises(asyncio.CancelledError) as caught:
         await submitting
     cause = caught.value.__cause__
-    assert isinstance(cause, NoAnswer)
+    assert isinstance(cause, NoResponse)
     assert cause.was_sent
     assert str(cause) == "cancelled while waiting for the answer"
 
@@ -352,7 +355,7 @@ async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_tran
     """Frames of aiohttp hold headers and bytes of the request; the failure does not lead to them."""
     emulator.fault("submit", action)
     transport = open_transport(emulator.base_url, emulator.add_key(CANARY), submit_s=0.3)
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         await transport.submit(Json(GENERATIONS, b'{"prompt":"%s"}' % (b"a" * size)))
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert CANARY not in "".join(shown.format())
@@ -381,7 +384,7 @@ async def test_answers_are_told_to_the_budget(open_transport, emulator):
     emulator.fault("submit", Reset("request_end"), nth=[4])
     for _ in range(3):
         await transport.submit(PAYLOAD)
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoResponse):
         await transport.submit(PAYLOAD)
     await transport.call("GET", "/v1/models")
     assert budget.notes == [None, 7.0, "answered", "answered"]
@@ -391,15 +394,15 @@ async def test_429_that_breaks_off_pauses_all_the_same(open_transport, serve):
     """Its head says enough."""
     server = await serve(b"HTTP/1.1 429 Slow down\r\nRetry-After: 9\r\nContent-Length: 100\r\n\r\n{")
     budget = BudgetOnPaper()
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoResponse):
         await open_transport(server.origin, budget=budget).submit(PAYLOAD)
     assert budget.notes == [9.0]
 
 
 async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sent(open_transport, emulator):
-    budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
-    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=1, call_s=1)
-    with pytest.raises(NoAnswer, match=r"paused by the rate limit for (30|29) s more") as caught:
+    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 30)
+    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=1, request_s=1)
+    with pytest.raises(NoResponse, match=r"paused by the rate limit for (30|29) s more") as caught:
         await transport.admit(None)
     assert not caught.value.was_sent
     with pytest.raises(TransportError, match="GET /v1/models: requests are paused by the rate limit"):
@@ -409,7 +412,7 @@ async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sen
 
 async def test_cancelled_in_a_pause_leaves_no_doubt(open_transport, emulator):
     """Nothing was sent, so the cancellation has no cause to explain."""
-    budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
+    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60)
     submitting = asyncio.create_task(transport.admit(None))
     await asyncio.sleep(0)
@@ -439,7 +442,7 @@ async def test_closing_ends_exchanges_under_way(open_transport, serve):
     while len(server.heads) < 2:
         await asyncio.sleep(0)
     await transport.aclose()
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         await paid
     assert caught.value.was_sent
     with pytest.raises(TransportError):
@@ -464,7 +467,7 @@ async def test_closing_wakes_who_reads_an_answer_that_drips(open_transport, serv
     async with asyncio.timeout(2):
         await transport.aclose()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [NoAnswer, TransportError]
+    assert [type(outcome) for outcome in outcomes] == [NoResponse, TransportError]
     assert outcomes[0].was_sent
     assert transport._exchanges == set()
 
@@ -473,7 +476,7 @@ async def test_closed_transport_sends_nothing(open_transport, emulator):
     """Who was still waiting for a turn hears of it; no connection is opened that nobody would close."""
     transport = open_transport(emulator.base_url, emulator.api_key)
     await transport.aclose()
-    with pytest.raises(NoAnswer, match="the session is closed") as caught:
+    with pytest.raises(NoResponse, match="the session is closed") as caught:
         await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
     with pytest.raises(TransportError, match="GET /v1/models: the session is closed"):
@@ -484,8 +487,8 @@ async def test_closed_transport_sends_nothing(open_transport, emulator):
 
 async def test_transport_closed_in_a_pause_sends_nothing_afterwards(open_transport, emulator):
     """A request that the rate limit held back hears of the close at once, and does not go out."""
-    budget = Budget(clear_at=asyncio.get_running_loop().time() + 30)
-    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60, call_s=60)
+    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 30)
+    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60, request_s=60)
     waiting = [
         asyncio.create_task(transport.submit(PAYLOAD)),
         asyncio.create_task(transport.call("GET", "/v1/models")),
@@ -494,5 +497,5 @@ async def test_transport_closed_in_a_pause_sends_nothing_afterwards(open_transpo
     async with asyncio.timeout(5):
         await transport.aclose()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [NoAnswer, TransportError]
+    assert [type(outcome) for outcome in outcomes] == [NoResponse, TransportError]
     assert emulator.requests == []

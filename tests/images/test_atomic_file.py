@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from lemon_async._images import atomic_file as publishing
-from lemon_async._images.atomic_file import Draft, publish
+from lemon_async._images.atomic_file import AtomicFile, publish
 
 
 def files(folder):
@@ -137,7 +137,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
 
 @pytest.fixture
 def draft(tmp_path):
-    draft = Draft(tmp_path)
+    draft = AtomicFile(tmp_path)
     yield draft
     draft.discard()
 
@@ -152,7 +152,7 @@ def test_draft_is_hidden_and_goes_when_it_is_discarded(draft, tmp_path):
 
 def test_draft_in_no_folder_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        Draft(tmp_path / "nowhere").write(b"")
+        AtomicFile(tmp_path / "nowhere").write(b"")
 
 
 def test_draft_is_written_in_any_number_of_steps(draft, tmp_path):
@@ -181,7 +181,7 @@ def test_draft_goes_on_after_half_a_write(draft, tmp_path, monkeypatch):
 
 
 def test_draft_makes_its_folder_only_when_asked_and_only_when_needed(tmp_path):
-    draft = Draft(tmp_path / "a" / "b", makes_folder=True)
+    draft = AtomicFile(tmp_path / "a" / "b", makes_folder=True)
     assert list(tmp_path.iterdir()) == []
     draft.write(b"new")
     draft.publish([tmp_path / "a" / "b" / "cat.png"], replace=True)
@@ -193,7 +193,7 @@ def test_draft_that_was_abandoned_tells_whether_there_is_a_file(draft, tmp_path)
     assert draft.abandon() is False
     with pytest.raises(OSError, match="was discarded"):
         draft.write(b"late")
-    other = Draft(tmp_path)
+    other = AtomicFile(tmp_path)
     other.write(b"new")
     assert other.abandon() is True
     other.discard()

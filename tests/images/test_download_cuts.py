@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lemon_async import DownloadError
-from lemon_async._images.atomic_file import Draft
+from lemon_async._images.atomic_file import AtomicFile
 
 CUTS = 200
 SIDES = (48, 36)
@@ -47,7 +47,7 @@ def packed(content, at):
 
 
 async def save(downloads, url, path):
-    draft = Draft(path.parent)
+    draft = AtomicFile(path.parent)
     try:
         facts = await downloads.save(url, draft)
         draft.publish([path], replace=True)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from lemon_async import DownloadError
-from lemon_async._images.atomic_file import Draft
+from lemon_async._images.atomic_file import AtomicFile
 from lemon_async.emulator import Cut, Drip, HalfClose, Status
 
 HEAD = "HTTP/1.1 {status}\r\nContent-Type: image/png\r\nConnection: close\r\n{lines}\r\n"
@@ -84,7 +84,7 @@ def get(request, downloads, tmp_path):
     """Each of the ways to a picture."""
 
     async def save(url):
-        draft = Draft(tmp_path)
+        draft = AtomicFile(tmp_path)
         try:
             await downloads.save(url, draft)
             draft.publish([tmp_path / "cat.png"], replace=True)
@@ -388,7 +388,7 @@ async def test_failing_draft_is_an_os_error(downloads, cdn, tmp_path):
     """A full disk is no broken link."""
     if not Path("/dev/full").exists():
         pytest.fail("this test needs a device that is full")
-    draft = Draft(tmp_path)
+    draft = AtomicFile(tmp_path)
     draft.write(b"")
     draft._file.close()
     draft._file = FileIO("/dev/full", "r+")

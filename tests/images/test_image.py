@@ -15,12 +15,13 @@ from contextlib import suppress
 import attrs
 import pytest
 
-from lemon_async import ContractError, DownloadError, SaveError, SessionMisuse
+from lemon_async import ContractError, DownloadError, SaveError
 from lemon_async._formats.pictures import sniff
-from lemon_async._images.atomic_file import Draft
+from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.image import Image
-from lemon_async._images.renewable_urls import Maker, ResultLinks
+from lemon_async._images.renewable_urls import RenewableUrls, TaskRef
 from lemon_async.emulator import Blackhole, Expire, Latency, Result, Status
+from lemon_async.errors import SessionError
 from lemon_async.types import ImageData, Inline
 
 URL = "https://cdn.test/1.png?signature=secret"
@@ -66,11 +67,11 @@ class Task:
 
 def linked(outcome):
     cdn = Cdn(outcome)
-    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn, maker=Maker(Task())), cdn
+    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn, maker=TaskRef(Task())), cdn
 
 
 def inline(content, *, fault=None, url=None, cdn=None):
-    return Image(ImageData(url=url, inline=Inline(content, fault)), cdn or Cdn(), maker=Maker(Task()))
+    return Image(ImageData(url=url, inline=Inline(content, fault)), cdn or Cdn(), maker=TaskRef(Task()))
 
 
 # Reading
@@ -214,7 +215,7 @@ async def test_renewed_links_are_those_of_the_same_pictures(known, fresh, renewe
             raise DownloadError(url=link, reason="HTTP 410", status=410)
 
     data = [ImageData(url=path and f"https://cdn.test{path}") for path in known]
-    links = ResultLinks(Session(), Maker(Task()), data)
+    links = RenewableUrls(Session(), TaskRef(Task()), data)
     with suppress(DownloadError):
         await links.use(0, act)
     assert [links.link(index) for index in range(2)] == [path and f"https://cdn.test{path}" for path in renewed]
@@ -223,7 +224,7 @@ async def test_renewed_links_are_those_of_the_same_pictures(known, fresh, renewe
 async def test_picture_does_not_keep_its_task_alive(png):
     """They hold each other no more than one way: what is dropped is gone at once."""
     task = Task()
-    image = Image(ImageData(url=URL), Cdn(DownloadError(url=URL, reason="odd")), maker=Maker(task))
+    image = Image(ImageData(url=URL), Cdn(DownloadError(url=URL, reason="odd")), maker=TaskRef(task))
     with pytest.raises(DownloadError) as caught:
         await image.read()
     assert caught.value.task is task
@@ -474,7 +475,7 @@ async def test_save_is_found_again_after_a_change_of_the_working_folder(png, tmp
 async def test_many_saves_at_once_hold_few_files_open(png, tmp_path):
     """Those that wait for a thread have none."""
     most = 0
-    write = Draft.write
+    write = AtomicFile.write
 
     def counting(draft, *pieces):
         nonlocal most
@@ -482,7 +483,7 @@ async def test_many_saves_at_once_hold_few_files_open(png, tmp_path):
         most = max(most, sum(path.suffix == ".part" for path in tmp_path.iterdir()))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Draft, "write", counting)
+        patch.setattr(AtomicFile, "write", counting)
         await asyncio.gather(*(inline(png).save(tmp_path / f"{number}.png") for number in range(300)))
     assert 0 < most <= 64
     assert len(list(tmp_path.iterdir())) == 300
@@ -577,14 +578,14 @@ async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp
     """The file is whole when the cancellation arrives, and nothing goes on behind the caller's back."""
     image = inline(png)
     begun, gate = threading.Event(), threading.Event()
-    write = Draft.write
+    write = AtomicFile.write
 
     def slowly(draft, *pieces):
         begun.set()
         gate.wait(5)
         write(draft, *pieces)
 
-    monkeypatch.setattr(Draft, "write", slowly)
+    monkeypatch.setattr(AtomicFile, "write", slowly)
     saving = asyncio.create_task(image.save(tmp_path / "cat.png"))
     while not begun.is_set():
         await asyncio.sleep(0)
@@ -641,6 +642,6 @@ async def test_second_cancel_leaves_no_file_either(tmp_path):
 async def test_picture_of_a_closed_session_is_not_fetched(connect, tmp_path):
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro")
-    with pytest.raises(SessionMisuse, match="read or save pictures before that"):
+    with pytest.raises(SessionError, match="read or save pictures before that"):
         await images[0].save(tmp_path / "cat.png")
     assert list(tmp_path.iterdir()) == []

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from lemon_async import ContractError, DownloadError, PartlySaved, SaveError, SessionMisuse
-from lemon_async._images.atomic_file import Draft
+from lemon_async import ContractError, DownloadError, SaveError
+from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.images import Images
 from lemon_async.emulator import Result, Status
+from lemon_async.errors import PartialSaveError, SessionError
 from lemon_async.types import Billing, ImageData, Inline, TaskSnapshot
 
 NO_LINKS = SimpleNamespace(download_s=5.0)
@@ -87,7 +88,7 @@ async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png
         ImageData(inline=Inline(b"<html>")),
         ImageData(inline=Inline(png), url="https://cdn.test/1.png"),
     )
-    with pytest.raises(PartlySaved, match="2 of 4 pictures were not saved:\n  - could not fetch ") as caught:
+    with pytest.raises(PartialSaveError, match="2 of 4 pictures were not saved:\n  - could not fetch ") as caught:
         await Images(snapshot_of(*entries), NO_LINKS).save(tmp_path)
     assert caught.value.saved == {0: tmp_path / "0-image.png", 3: tmp_path / "3-image.png"}
     assert {index: error.index for index, error in caught.value.errors.items()} == {1: 1, 2: 2}
@@ -108,7 +109,7 @@ async def test_folder_that_is_a_file_is_told_once(png, tmp_path):
     images = Images(snapshot_of(ImageData(inline=Inline(png)), ImageData(inline=Inline(png))), NO_LINKS)
     with pytest.raises(SaveError, match="file': is a file, not a folder"):
         await images.save(tmp_path / "file")
-    with pytest.raises(PartlySaved, match="2 of 2") as caught:
+    with pytest.raises(PartialSaveError, match="2 of 2") as caught:
         await images.save(tmp_path / "file" / "folder")
     assert all(isinstance(error, SaveError) for error in caught.value.errors.values())
     assert await images.read() == (png, png)
@@ -120,7 +121,7 @@ async def test_malformed_entries_of_a_real_answer_are_told_and_the_rest_is_saved
     )
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro")
-        with pytest.raises(PartlySaved) as caught:
+        with pytest.raises(PartialSaveError) as caught:
             await images.save(tmp_path)
     assert isinstance(caught.value.errors[0], DownloadError)
     assert "not base64" in str(caught.value.errors[0])
@@ -140,7 +141,7 @@ async def test_read_returns_all_and_raises_the_first_error(connect, emulator):
 async def test_unexpected_failure_of_one_picture_waits_for_the_others(png, tmp_path, monkeypatch):
     """Nothing that is being saved is cancelled by it."""
     images = Images(snapshot_of(*(ImageData(inline=Inline(png)) for _ in range(3))), NO_LINKS)
-    write = Draft.write
+    write = AtomicFile.write
 
     def sometimes(draft, *pieces):
         if not list(tmp_path.glob("*.png")):
@@ -148,7 +149,7 @@ async def test_unexpected_failure_of_one_picture_waits_for_the_others(png, tmp_p
         write(draft, *pieces)
 
     (tmp_path / "0-image.png").write_bytes(b"old")
-    monkeypatch.setattr(Draft, "write", sometimes)
+    monkeypatch.setattr(AtomicFile, "write", sometimes)
     (tmp_path / "0-image.png").unlink()
     with pytest.raises(RuntimeError, match="odd"):
         await images.save(tmp_path)
@@ -159,7 +160,7 @@ async def test_closed_session_is_told_as_such(connect, tmp_path):
     """Not as one error for each picture."""
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro", n=2)
-    with pytest.raises(SessionMisuse):
+    with pytest.raises(SessionError):
         await images.save(tmp_path)
 
 

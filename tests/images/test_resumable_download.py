@@ -2,13 +2,13 @@
 
 import pytest
 
-from lemon_async._images.resumable_download import MAX_BYTES, Arrival, Misfit, Repeat, TooMuch
+from lemon_async._images.resumable_download import MAX_BYTES, PrefixSkipper, RangeMismatch, ResumableDownload, TooMuch
 
 TAGGED = {"ETag": '"v1"'}
 
 
 def arrived(piece, headers, length=None):
-    arrival = Arrival()
+    arrival = ResumableDownload()
     assert not arrival.begin(headers, length)
     assert arrival.take(piece) is None
     return arrival
@@ -42,7 +42,7 @@ def test_all_is_asked_for_where_the_rest_could_be_that_of_another_picture(png, h
 
 
 def test_all_is_asked_for_when_nothing_is_here():
-    assert Arrival().question() == {}
+    assert ResumableDownload().question() == {}
 
 
 def test_server_that_was_caught_lying_is_asked_for_all(png):
@@ -75,7 +75,7 @@ def test_part_that_would_make_the_picture_too_large_is_refused(png):
 
 def test_part_without_the_tag_of_the_whole_is_no_part_of_it(png):
     """A server that overlooks the condition sends the rest of whatever is there now."""
-    with pytest.raises(Misfit):
+    with pytest.raises(RangeMismatch):
         arrived(png[:20], TAGGED).go_on(206, {"Content-Range": "bytes 20-29/*"}, 10)
 
 
@@ -84,7 +84,7 @@ def test_range_of_unknown_total_says_how_far_the_part_goes(png):
     arrival.go_on(206, {"Content-Range": "bytes 20-29/*"} | TAGGED, 10)
     assert arrival.take(png[20:30]) is None
     assert not arrival.is_short
-    with pytest.raises(Misfit, match="more was sent than was announced"):
+    with pytest.raises(RangeMismatch, match="more was sent than was announced"):
         arrival.take(b"1")
 
 
@@ -100,7 +100,7 @@ def test_traceback_with_local_variables_shows_no_bytes(png):
 
 def test_repeat_leaves_out_what_was_handed_over():
     """Piece by piece, however they are cut."""
-    repeat = Repeat()
+    repeat = PrefixSkipper()
     repeat.begin()
     assert [repeat.fresh(piece) for piece in (b"ab", b"cd")] == [b"ab", b"cd"]
     repeat.begin()
@@ -110,7 +110,7 @@ def test_repeat_leaves_out_what_was_handed_over():
 
 
 def test_repeat_of_something_else_is_noticed():
-    repeat = Repeat()
+    repeat = PrefixSkipper()
     repeat.fresh(b"abcd")
     repeat.begin()
     assert repeat.fresh(b"abxdef") == b""

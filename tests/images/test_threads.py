@@ -10,13 +10,13 @@ from contextvars import ContextVar
 import anyio
 import pytest
 
-from lemon_async._images.threads import finish_in_thread, finish_in_time, leave_in_thread
+from lemon_async._images.threads import run_abandonable, run_uncancellable, run_within
 
 
 async def test_result_and_error_come_through():
-    assert await finish_in_thread(lambda a, *, b: a + b, 1, b=2) == 3
+    assert await run_uncancellable(lambda a, *, b: a + b, 1, b=2) == 3
     with pytest.raises(ZeroDivisionError):
-        await finish_in_thread(lambda: 1 / 0)
+        await run_uncancellable(lambda: 1 / 0)
 
 
 async def test_cancelled_scope_of_anyio_waits_too():
@@ -29,7 +29,7 @@ async def test_cancelled_scope_of_anyio_waits_too():
 
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
-            group.start_soon(finish_in_thread, work)
+            group.start_soon(run_uncancellable, work)
             await asyncio.to_thread(begun.wait, 5)
             scope.cancel()
             asyncio.get_running_loop().call_later(0.02, go_on.set)
@@ -48,7 +48,7 @@ async def test_cancelling_waits_for_the_end_and_goes_on(ends_well):
         if not ends_well:
             raise OSError("disk full")
 
-    working = asyncio.create_task(finish_in_thread(work))
+    working = asyncio.create_task(run_uncancellable(work))
     await asyncio.to_thread(begun.wait, 5)
     working.cancel()
     for _ in range(10):
@@ -72,7 +72,7 @@ async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
     blocking = asyncio.create_task(asyncio.to_thread(block))
     while not begun.is_set():
         await asyncio.sleep(0)
-    queued = asyncio.create_task(finish_in_thread(ran.append, 1))
+    queued = asyncio.create_task(run_uncancellable(ran.append, 1))
     for _ in range(5):
         await asyncio.sleep(0)
     queued.cancel()
@@ -96,7 +96,7 @@ async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monk
         if not ends_well:
             raise OSError("disk full")
 
-    working = asyncio.create_task(finish_in_thread(work))
+    working = asyncio.create_task(run_uncancellable(work))
     await asyncio.to_thread(begun.wait, 5)
     working.cancel()
     await asyncio.wait([working], timeout=2)
@@ -117,7 +117,7 @@ async def test_work_that_takes_too_long_is_left(ends_well):
             raise OSError("disk full")
 
     with pytest.raises(TimeoutError, match=r"the disk has not answered within 0\.01 s") as caught:
-        await finish_in_time(0.01, work)
+        await run_within(0.01, work)
     assert caught.value.errno == errno.ETIMEDOUT
     go_on.set()
     assert await asyncio.to_thread(ended.wait, 5)
@@ -128,7 +128,7 @@ async def test_work_that_has_not_begun_in_time_never_begins():
     go_on, ran = threading.Event(), []
     blocking = asyncio.create_task(asyncio.to_thread(go_on.wait, 5))
     with pytest.raises(TimeoutError):
-        await finish_in_time(0.01, ran.append, 1)
+        await run_within(0.01, ran.append, 1)
     go_on.set()
     await blocking
     await asyncio.to_thread(lambda: None)
@@ -138,18 +138,18 @@ async def test_work_that_has_not_begun_in_time_never_begins():
 async def test_work_that_waits_for_a_pool_that_gets_on_is_not_given_up():
     """Together they take longer than each of them may."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    works = [finish_in_time(0.5, time.sleep, 0.03) for _ in range(25)]
+    works = [run_within(0.5, time.sleep, 0.03) for _ in range(25)]
     assert await asyncio.gather(*works) == [None] * 25
 
 
 async def test_work_in_a_thread_of_its_own_has_a_result_an_error_and_the_callers_context():
     word = ContextVar("word")
     word.set("hello")
-    assert await leave_in_thread(word.get) == "hello"
-    assert await leave_in_thread(lambda: threading.current_thread().daemon)
-    assert not await leave_in_thread(lambda: threading.current_thread().daemon, is_daemon=False)
+    assert await run_abandonable(word.get) == "hello"
+    assert await run_abandonable(lambda: threading.current_thread().daemon)
+    assert not await run_abandonable(lambda: threading.current_thread().daemon, is_daemon=False)
     with pytest.raises(ZeroDivisionError):
-        await leave_in_thread(lambda: 1 / 0)
+        await run_abandonable(lambda: 1 / 0)
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
@@ -163,7 +163,7 @@ async def test_cancelling_leaves_work_in_a_thread_of_its_own(ends_well):
         if not ends_well:
             raise OSError("broken pipe")
 
-    working = asyncio.create_task(leave_in_thread(work))
+    working = asyncio.create_task(run_abandonable(work))
     await asyncio.to_thread(begun.wait, 5)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):

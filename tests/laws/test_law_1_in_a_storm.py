@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lemon_async import ImageTask, Outcome, PollPolicy, RetryPolicy, SubmissionUnknown, TaskError, Timeouts
-from lemon_async._pace.budget import Budget
+from lemon_async._pace.budget import RequestBudget
 from lemon_async.emulator import (
     Answer,
     Blackhole,
@@ -74,7 +74,7 @@ FATES = [
 ]
 
 
-class Unhurried(Budget):
+class Unhurried(RequestBudget):
     """A budget that 429s pause but teach nothing: these here tell of no limit, and the test has no minutes to learn."""
 
     def limited(self, now, retry_after_s=None, *, reported=None):
@@ -102,7 +102,7 @@ def stormy(connect):
         return connect(
             polling=PollPolicy(min_gap_s=0.005, max_gap_s=0.05, deadline_s=3.0, lost_after_s=0.05),
             retry=RetryPolicy(max_elapsed_s=2.0, first_backoff_s=0.001, max_backoff_s=0.01),
-            timeouts=Timeouts(connect_s=1, submit_s=1.5, call_s=0.5, close_s=1),
+            timeouts=Timeouts(connect_s=1, submit_s=1.5, request_s=0.5, close_s=1),
             requests_per_minute=60_000,
             max_polls=40,
         )
@@ -127,7 +127,7 @@ async def test_jobs_in_a_storm_are_sold_at_most_once_and_end(stormy, emulator):
             seen = [outcome async for outcome in outcomes]
         assert outcomes.pending == session.pending == ()
         check(seen, emulator.ledger.sold)
-        assert session.spent.sold == sum(outcome.task is not None for outcome in seen)
+        assert session.submission_counts.sold == sum(outcome.task is not None for outcome in seen)
     assert sum(fault.hits > 0 for fault in faults) > len(faults) / 2
     async with asyncio.timeout(5):
         while emulator.connections or len(asyncio.all_tasks()) > tasks_before or sockets() > sockets_before:

@@ -7,19 +7,16 @@ import pytest
 
 from lemon_async import (
     ApiError,
-    BadRequest,
     EditRequest,
     GenerateRequest,
-    InsufficientBalance,
     LemonSession,
-    RateLimited,
     RetryPolicy,
-    ServerError,
     SubmissionUnknown,
     Timeouts,
     TransportError,
 )
 from lemon_async.emulator import Answer, Blackhole, Body, Cut, Drip, Garbage, HalfClose, Redirect, Reset, Status, Stuck
+from lemon_async.errors import BadRequest, InsufficientBalance, RateLimited, ServerError
 
 ROUNDS = 100
 AT_ONCE = 20
@@ -62,7 +59,7 @@ async def test_post_cut_at_any_point_after_the_first_byte_is_unknown_and_never_s
     prompts = [f"{point} {number}" for number in range(ROUNDS)]
     async with connect(retry=PATIENT) as session:
         seen = await outcomes_of(session, map(paid.request, prompts), paid.send)
-        assert session.spent.unknown == ROUNDS
+        assert session.submission_counts.unknown == ROUNDS
     assert {type(error) for error in seen} == {SubmissionUnknown}
     assert {error.request.prompt for error in seen} == set(prompts)
     sold = emulator.ledger.sold
@@ -278,7 +275,7 @@ async def test_stream_that_is_not_read_to_its_end_is_unknown(connect, emulator, 
             giving_up.cancel()
         async with asyncio.timeout(5):
             await asyncio.gather(giving_up, return_exceptions=True)
-        assert session.spent.unknown == len(session.unknown_submissions) == 1
+        assert session.submission_counts.unknown == len(session.unknown_submissions) == 1
         assert len(session.unknown_submissions[0].partial_images) == (how != "unread")
     assert emulator.ledger.sold == {"given up": 1}
 
@@ -320,7 +317,7 @@ async def test_jobs_of_a_map_that_are_cut_are_never_sold_twice(connect, emulator
     prompts = [f"{point} {number}" for number in range(ROUNDS)]
     async with connect(retry=PATIENT) as session, session.map(prompts, model="flux-pro", in_flight=AT_ONCE) as outcomes:
         seen = [outcome async for outcome in outcomes]
-        assert session.spent.unknown == ROUNDS
+        assert session.submission_counts.unknown == ROUNDS
     assert {type(outcome.error) for outcome in seen} == {SubmissionUnknown}
     assert sorted(outcome.error.request.prompt for outcome in seen) == sorted(prompts)
     sold = emulator.ledger.sold

@@ -5,19 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from lemon_async import (
-    AccessDenied,
-    AuthenticationError,
-    LemonError,
-    PollPolicy,
-    SessionMisuse,
-    TaskCancelled,
-    TaskError,
-    TaskFailed,
-    TaskLost,
-    TaskTimeout,
-    Timeouts,
-)
+from lemon_async import LemonError, PollPolicy, TaskError, TaskTimeout, Timeouts
 from lemon_async.emulator import (
     Answer,
     Blackhole,
@@ -36,6 +24,7 @@ from lemon_async.emulator import (
     Stuck,
     Vanish,
 )
+from lemon_async.errors import AccessDenied, AuthenticationError, SessionError, TaskCancelled, TaskFailed, TaskLost
 
 IN_A_ROW = 20
 SOON = {"Retry-After": "0.001"}
@@ -70,7 +59,7 @@ async def test_poll_fault_twenty_times_in_a_row_is_survived(connect, emulator, a
     """After twenty faults in a row the job is still polled, and its images arrive."""
     fault = emulator.fault("poll", action, times=IN_A_ROW)
     polling = PollPolicy(min_gap_s=0.001, max_gap_s=0.002, deadline_s=20, lost_after_s=0.02)
-    async with connect(timeouts=Timeouts(call_s=0.01), polling=polling) as session:
+    async with connect(timeouts=Timeouts(request_s=0.01), polling=polling) as session:
         images = await session.generate("tough", model="flux-pro")
     assert fault.hits == IN_A_ROW
     assert len(images) == 1
@@ -237,8 +226,8 @@ async def test_task_whose_id_is_no_word_is_resumed_by_its_address(connect, emula
     async with connect() as session:
         task = await session.submit("odd id", model="flux-pro")
         assert session.task(task.resume_token()) is task
-        with pytest.raises(SessionMisuse, match="cannot be cancelled") as caught:
-            await task.cancel()
+        with pytest.raises(SessionError, match="cannot be cancelled") as caught:
+            await task.request_cancel()
         assert caught.value.task is task
     async with connect() as session:
         assert session.task(task.resume_token())._path == task._path
@@ -251,7 +240,7 @@ async def test_whoever_meets_the_end_of_the_session_is_handed_the_task(connect, 
         emulator.fault("submit", Stuck())
         task = await session.submit("open", model="flux-pro")
     for awaitable in (task.wait(), images[0].read()):
-        with pytest.raises(SessionMisuse) as caught:
+        with pytest.raises(SessionError) as caught:
             await awaitable
         assert caught.value.resume_token
 

@@ -14,7 +14,8 @@ import attrs
 import orjson
 import pytest
 
-from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, TaskFailed, Timeouts
+from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, Timeouts
+from lemon_async.errors import TaskFailed
 
 CANARY = "sk-Zwq7-0123456789abcdef"
 ESCAPED = "\\u0073k" + CANARY[2:]
@@ -209,7 +210,7 @@ async def failure_of(use, quoting):
     options = {
         "polling": PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.03, lost_after_s=0),
         "retry": RetryPolicy(max_elapsed_s=0),
-        "timeouts": Timeouts(submit_s=1, call_s=1),
+        "timeouts": Timeouts(submit_s=1, request_s=1),
     }
     async with LemonSession(CANARY, base_url=quoting.origin, **options) as session:
         try:

@@ -10,17 +10,9 @@ import textwrap
 
 import pytest
 
-from lemon_async import (
-    AccessDenied,
-    AuthenticationError,
-    ContractError,
-    DownloadError,
-    LemonSession,
-    PollPolicy,
-    SubmissionUnknown,
-    TaskFailed,
-)
+from lemon_async import ContractError, DownloadError, LemonSession, PollPolicy, SubmissionUnknown
 from lemon_async.emulator import Answer, Fail, Redirect, Result, Status
+from lemon_async.errors import AccessDenied, AuthenticationError, TaskFailed
 
 CANARY = "sk-canary-0123456789abcdef"
 GATEWAY_CANARY = "gw-canary-fedcba9876543210"
@@ -240,7 +232,7 @@ CANARY_SCRIPT = """
     async def main():
         polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.1, lost_after_s=0)
         options = dict(polling=polling, retry=RetryPolicy(max_elapsed_s=0),
-                       timeouts=Timeouts(submit_s=0.2, call_s=0.05, download_s=0.6))
+                       timeouts=Timeouts(submit_s=0.2, request_s=0.05, download_s=0.6))
         faults = [("submit", Reset(at)) for at in ("accept", "request_head", "request_end", "response_body")]
         faults += [("submit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole(), Vanish(),
                                            Stuck(), Fail("no"), Result([]))]
@@ -272,7 +264,7 @@ CANARY_SCRIPT = """
                     print(picture, stream)
 
         async def look(lemon):
-            print(await lemon.model("flux-pro"), lemon.spent, lemon.unknown_submissions)
+            print(await lemon.model("flux-pro"), lemon.submission_counts, lemon.unknown_submissions)
             await lemon.edit("canary", image="missing.png")
 
         uses = {"edit": (edit, stream), "files": (edit_stored,), "models": (look,)}

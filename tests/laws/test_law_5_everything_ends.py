@@ -12,16 +12,15 @@ from lemon_async import (
     DownloadError,
     EditRequest,
     PollPolicy,
-    RateLimited,
     RetryPolicy,
     SaveError,
-    SessionMisuse,
     SubmissionUnknown,
     TaskTimeout,
     Timeouts,
     TransportError,
 )
 from lemon_async.emulator import Blackhole, Drip, Status, Stuck
+from lemon_async.errors import RateLimited, SessionError
 
 SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
 
@@ -48,7 +47,7 @@ async def test_wait_for_a_stuck_task_ends_at_the_deadline(connect, emulator):
 async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emulator, action):
     """Bytes that trickle in do not extend the wait, even where one poll could take longer than the job."""
     emulator.fault("poll", action)
-    async with connect(polling=SHORT, timeouts=Timeouts(call_s=60)) as session:
+    async with connect(polling=SHORT, timeouts=Timeouts(request_s=60)) as session:
         seconds, outcome = await elapsed_s(session.generate("drip", model="flux-pro"))
     assert isinstance(outcome, TaskTimeout)
     assert seconds < 1
@@ -57,12 +56,12 @@ async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emula
 async def test_poll_that_drips_delays_no_other_task(connect, emulator):
     """One slow answer leaves the other tasks their polls."""
     emulator.fault("poll", Drip(bytes_per_s=100), times=1)
-    async with connect(timeouts=Timeouts(call_s=2)) as session:
+    async with connect(timeouts=Timeouts(request_s=2)) as session:
         slow = await session.submit("slow", model="flux-pro")
         while not any(request.route == "poll" for request in emulator.requests):
             await asyncio.sleep(0)
         seconds, outcome = await elapsed_s(session.generate("quick", model="flux-pro"))
-        assert not slow.done
+        assert not slow.done()
     assert len(outcome) == 1
     assert seconds < 1
 
@@ -219,7 +218,7 @@ async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
 async def test_upload_that_never_ends_is_bounded(connect, emulator, picture, action):
     """A free request with a body has the time of a paid one."""
     emulator.fault("files", action)
-    async with connect(timeouts=Timeouts(submit_s=0.2, call_s=60)) as session:
+    async with connect(timeouts=Timeouts(submit_s=0.2, request_s=60)) as session:
         seconds, outcome = await elapsed_s(session.upload(picture()))
     assert isinstance(outcome, TransportError)
     assert seconds < 1
@@ -229,7 +228,7 @@ async def test_upload_that_never_ends_is_bounded(connect, emulator, picture, act
 async def test_free_request_that_never_ends_is_bounded(connect, emulator, action):
     """Nobody waits for the catalogue for ever."""
     emulator.fault("models", action)
-    async with connect(timeouts=Timeouts(call_s=0.05)) as session:
+    async with connect(timeouts=Timeouts(request_s=0.05)) as session:
         seconds, outcome = await elapsed_s(session.models())
     assert isinstance(outcome, TransportError)
     assert seconds < 1
@@ -291,7 +290,7 @@ async def test_closing_is_bounded_while_everything_hangs(connect, emulator):
         seconds, _ = await elapsed_s(session.aclose())
         assert seconds < 1
         outcomes = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 1)
-    assert [type(outcome).__name__ for outcome in outcomes] == ["SubmissionUnknown", "SessionMisuse", "DownloadError"]
+    assert [type(outcome).__name__ for outcome in outcomes] == ["SubmissionUnknown", "SessionError", "DownloadError"]
 
 
 MAPS_THAT_HANG = {
@@ -344,5 +343,5 @@ async def test_closing_ends_maps_of_jobs_that_hang(connect, emulator):
             await asyncio.sleep(0.001)
         await session.aclose()
         seconds, outcome = await elapsed_s(reading)
-    assert isinstance(outcome, SessionMisuse)
+    assert isinstance(outcome, SessionError)
     assert seconds < 1

@@ -6,7 +6,8 @@ from contextlib import suppress
 import orjson
 import pytest
 
-from lemon_async import AccessDenied, LemonError, LemonSession, PollPolicy, RetryPolicy, TaskCancelled, TaskTimeout
+from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, TaskTimeout
+from lemon_async.errors import AccessDenied, TaskCancelled
 
 PATIENT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=20)
 SHORT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=0.03)
@@ -105,7 +106,7 @@ async def resumed_while_it_is_cancelled(session, service):
     The handle ends without the task: by a poll that is refused, or by its deadline.
     """
     old = session.task("job")
-    cancelling = asyncio.create_task(old.cancel())
+    cancelling = asyncio.create_task(old.request_cancel())
     await until(lambda: service.deletes == 1)
     pending, service.state = service.state, DENIED
     error = await outcome_of(old)
@@ -146,8 +147,8 @@ async def test_cancel_that_is_taken_note_of_leaves_the_task_polled(service, sess
     service.deletion = 200, {"status": "processing"}
     service.may_delete.set()
     task = session.task("job")
-    await task.cancel()
-    assert (session.pending, task.done) == ((task,), False)
+    await task.request_cancel()
+    assert (session.pending, task.done()) == ((task,), False)
     service.state = 200, CANCELLED
     assert isinstance(await outcome_of(task), TaskCancelled)
 
@@ -160,7 +161,7 @@ async def test_task_that_was_resumed_after_its_deadline_ends_although_a_cancel_w
     service.deletion = deletion
     async with connect(SHORT) as session:
         old = session.task("job")
-        cancelling = asyncio.create_task(old.cancel())
+        cancelling = asyncio.create_task(old.request_cancel())
         await until(lambda: service.deletes == 1)
         with pytest.raises(TaskTimeout) as caught:
             await old
@@ -204,14 +205,18 @@ async def test_two_sales_under_one_id_have_handles_that_both_end(service, sessio
     service.state = 200, COMPLETED
     assert [(await outcome_of(task)).prompt for task in tasks] == ["a cat", "a dog"]
     assert session.pending == ()
-    assert (session.spent.sold, session.spent.settled, session.spent.open) == (2, 2, 0)
+    assert (session.submission_counts.sold, session.submission_counts.settled, session.submission_counts.open) == (
+        2,
+        2,
+        0,
+    )
 
 
 async def test_cancels_of_both_handles_reach_the_service_and_end_the_task(service, session):
     """A handle that has timed out can still cancel its task: nothing is over at the service."""
     old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
-    second = asyncio.create_task(new.cancel())
-    third = asyncio.create_task(old.cancel())
+    second = asyncio.create_task(new.request_cancel())
+    third = asyncio.create_task(old.request_cancel())
     await until(lambda: service.deletes == 3)
     service.may_delete.set()
     await asyncio.gather(cancelling, second, third)
@@ -238,5 +243,5 @@ async def test_late_poll_that_outlives_its_handle_ends_with_the_session(service,
         assert isinstance(await outcome_of(old), TaskTimeout)
         new = session.task("job")
         await until(lambda: service.polls == 2)
-    assert new.done
+    assert new.done()
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]

@@ -21,7 +21,6 @@ from typing import Any
 import attrs
 import pytest
 
-import lemon_async
 from lemon_async import (
     EditRequest,
     Image,
@@ -37,6 +36,7 @@ from lemon_async import (
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._uploads.stored_files import Files
 from lemon_async.emulator import Emulator, Expire, Stuck
+from lemon_async.sheet import contact_sheet
 
 MOMENTS = ("before", "after", "arrived")
 BOUND_S = 3
@@ -196,9 +196,9 @@ async def edit(case):
     await case.session.edit(case.prompt, **case.small)
 
 
-@subject("LemonSession.vary")
+@subject("LemonSession.create_variation")
 async def vary(case):
-    await case.session.vary(case.picture, user=case.prompt)
+    await case.session.create_variation(case.picture, user=case.prompt)
 
 
 @subject("LemonSession.submit")
@@ -255,7 +255,7 @@ async def await_a_task(case):
 
 @subject("ImageTask.wait", prepare=with_task)
 async def wait(case):
-    await case.task.wait(timeout_s=5)
+    await case.task.wait(timeout=5)
 
 
 @subject("ImageTask.updates", prepare=with_task)
@@ -264,9 +264,9 @@ async def updates(case):
         pass
 
 
-@subject("ImageTask.cancel", prepare=with_stuck_task)
+@subject("ImageTask.request_cancel", prepare=with_stuck_task)
 async def cancel(case):
-    await case.task.cancel()
+    await case.task.request_cancel()
 
 
 @subject("LemonSession.upload", "Files.upload")
@@ -329,7 +329,7 @@ async def stream_of_an_expired_link(case):
         pass
 
 
-@subject("sheet", "Images.sheet", prepare=with_images)
+@subject("contact_sheet", "Images.sheet", prepare=with_images)
 async def sheet(case):
     await case.images.sheet(case.folder / "sheet.html")
 
@@ -341,7 +341,7 @@ async def aclose(case):
 
 def test_no_public_coroutine_is_left_out():
     """Every coroutine function and async generator that users can call is among the subjects."""
-    public = {lemon_async.sheet.__qualname__}
+    public = {contact_sheet.__qualname__}
     for cls in (LemonSession, ImageTask, Image, Images, Files, Outcomes, ImageStream):
         for name, member in inspect.getmembers(cls):
             if inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member):
@@ -371,7 +371,7 @@ class Laboratory:
             base_url=self.emulator.base_url,
             polling=PollPolicy(min_gap_s=0.002, max_gap_s=0.01, deadline_s=BOUND_S),
             retry=RetryPolicy(max_elapsed_s=0),
-            timeouts=Timeouts(submit_s=BOUND_S, call_s=BOUND_S, download_s=BOUND_S, close_s=BOUND_S),
+            timeouts=Timeouts(submit_s=BOUND_S, request_s=BOUND_S, download_s=BOUND_S, close_s=BOUND_S),
             requests_per_minute=600_000,
         )
         case = Case(self.emulator, session, f"case {number}", folder, *self._pictures)
@@ -392,7 +392,7 @@ class Laboratory:
         sold = Counter({job: sales for job, sales in self.emulator.ledger.sold.items() if job.startswith(case.prompt)})
         assert set(sold.values()) <= {1}, "sold twice"
         assert [path for path in case.folder.rglob("*") if path.name.startswith(".")] == []
-        assert sold.total() <= case.session.spent.sold + case.session.spent.unknown
+        assert sold.total() <= case.session.submission_counts.sold + case.session.submission_counts.unknown
 
 
 def moments_of(steps):

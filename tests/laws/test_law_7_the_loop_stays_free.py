@@ -9,7 +9,7 @@ import pytest
 
 from lemon_async import LemonSession, RetryPolicy
 from lemon_async._api.stream_events import EventSplitter
-from lemon_async._formats.base64_extraction import PIECE_BYTES, Lifter
+from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor
 
 PICTURE = bytes(range(256)) * 8192  # 2 MiB
 TEXT = base64.b64encode(PICTURE).decode()
@@ -22,7 +22,7 @@ EVENTS_PIECE_BYTES = 4 * 1024
 @pytest.fixture
 def fed(monkeypatch):
     """Sizes of what is fed to lifters, each with the number of turns that the loop has taken until then."""
-    return noted(monkeypatch, Lifter)
+    return noted(monkeypatch, Base64Extractor)
 
 
 def noted(monkeypatch, reader):

@@ -19,7 +19,7 @@ from lemon_async import ContractError, LemonSession, RetryPolicy
 from lemon_async._uploads.payload import File, Form, Json
 from lemon_async._uploads.sources import look_at, take_in
 from lemon_async._uploads.spooling import drain
-from lemon_async._uploads.upload import CHUNK_BYTES, Spool, Unusable
+from lemon_async._uploads.upload import CHUNK_BYTES, SpooledUpload, UnusableSource
 from lemon_async.emulator import Status
 
 MODEL = "flux-pro"
@@ -162,7 +162,7 @@ class Noting:
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_spool_takes_a_large_piece_in_small_steps(large, kind):
     """Up to a bound it writes to memory, where a large piece would be copied in one step."""
-    spool = Spool(None)
+    spool = SpooledUpload(None)
     spool._file = noting = Noting(spool._file)
     spool.write(kind(large))
     assert max(noting.sizes) <= CHUNK_BYTES
@@ -190,7 +190,7 @@ async def byte_by_byte(content, beside, turns):
 async def test_stream_of_tiny_pieces_that_never_waits_lets_others_have_their_turns(beside, picture, pieces):
     """Nothing in such a generator gives way, so the reading does."""
     content, turns = picture(pad_to=50_000), []
-    spool = Spool(None)
+    spool = SpooledUpload(None)
     await drain(pieces(content, beside, turns), spool)
     assert spool.finish().digest == hashlib.sha256(content).hexdigest()
     spool.close()
@@ -204,7 +204,7 @@ async def test_stream_of_nothing_can_be_cancelled(beside):
         while True:
             yield b""
 
-    spool = Spool(None)
+    spool = SpooledUpload(None)
     reading = asyncio.create_task(drain(endless(), spool))
     seen = beside.turns
     while beside.turns < seen + 10:
@@ -405,7 +405,7 @@ async def test_generator_in_two_uses_at_once_serves_the_first_alone(connect, emu
 
 
 async def test_spool_refuses_what_is_no_bytes():
-    spool = Spool(None)
-    with pytest.raises(Unusable, match="must give bytes, not str"):
+    spool = SpooledUpload(None)
+    with pytest.raises(UnusableSource, match="must give bytes, not str"):
         spool.write("text")
     spool.close()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import lemon_async
-from lemon_async import LemonSession, PollPolicy, SessionMisuse
+from lemon_async import LemonSession, PollPolicy
 from lemon_async.emulator import Blackhole, Emulator, Latency, Reset, Status, Stuck
+from lemon_async.errors import SessionError
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
 
@@ -147,7 +148,7 @@ async def test_no_task_or_connection_is_left_by_maps(connect, emulator, fate):
 
 
 def test_session_used_from_another_loop_is_told_what_to_do():
-    """`SessionMisuse` says where to make the session instead."""
+    """`SessionError` says where to make the session instead."""
     session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
 
     async def use():
@@ -159,7 +160,7 @@ def test_session_used_from_another_loop_is_told_what_to_do():
         session._check_usable()
 
     asyncio.run(bind())
-    with pytest.raises(SessionMisuse, match="belongs to another event loop; make one in each loop"):
+    with pytest.raises(SessionError, match="belongs to another event loop; make one in each loop"):
         asyncio.run(use())
 
 
@@ -172,13 +173,13 @@ async def test_task_awaited_from_another_loop_is_told_what_to_do(connect, emulat
 
     async with connect() as session:
         task = await session.submit("here", model="flux-pro")
-        with pytest.raises(SessionMisuse, match="another event loop"):
+        with pytest.raises(SessionError, match="another event loop"):
             await asyncio.to_thread(asyncio.run, wait_for(task))
 
 
 def test_session_used_outside_a_coroutine_is_told_what_to_do():
     """Without a running loop there is nothing to belong to."""
-    with pytest.raises(SessionMisuse, match="inside a coroutine"):
+    with pytest.raises(SessionError, match="inside a coroutine"):
         LemonSession("sk-x").task("ldtask_1")
 
 
@@ -189,10 +190,10 @@ async def test_closed_session_refuses_work_and_fails_who_waits(connect, emulator
         task = await session.submit("stuck", model="flux-pro")
         waiting = asyncio.create_task(task.wait())
         await asyncio.sleep(0)
-    with pytest.raises(SessionMisuse, match="closed while the task was pending") as caught:
+    with pytest.raises(SessionError, match="closed while the task was pending") as caught:
         await waiting
     assert caught.value.resume_token == task.resume_token()
-    with pytest.raises(SessionMisuse, match="the session is closed"):
+    with pytest.raises(SessionError, match="the session is closed"):
         await session.submit("more")
 
 

@@ -11,18 +11,10 @@ import attrs
 import orjson
 import pytest
 
-from lemon_async import (
-    BadRequest,
-    LemonSession,
-    PollPolicy,
-    RetryPolicy,
-    ServerError,
-    SubmissionUnknown,
-    TaskCancelled,
-    TaskFailed,
-)
+from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown
 from lemon_async._api.response import Unpacker
 from lemon_async._formats.json_documents import read_json
+from lemon_async.errors import BadRequest, ServerError, TaskCancelled, TaskFailed
 
 LINK = "https://cdn.test/1.png"
 PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
@@ -211,8 +203,8 @@ async def test_cancellation_of_another_task_does_not_end_this_one(server, sessio
     server.gets = [http({"task_id": "t2", "status": "failed", "cancelled": True})]
     task = await submit(session)
     with suppress(Exception):
-        await task.cancel()
-    assert not task.done
+        await task.request_cancel()
+    assert not task.done()
 
 
 UNNAMED = {
@@ -359,7 +351,7 @@ async def test_error_event_of_a_gateway_is_unknown(server, session, data):
     server.posts = [http(event(data, "error"), kind="text/event-stream")]
     with pytest.raises(SubmissionUnknown, match="not the service's own"):
         await stream(session)
-    assert session.spent.unknown == 1
+    assert session.submission_counts.unknown == 1
 
 
 async def test_error_event_of_the_service_is_a_failure(server, session):
@@ -367,7 +359,7 @@ async def test_error_event_of_the_service_is_a_failure(server, session):
     server.posts = [http(event(fault, "error"), kind="text/event-stream")]
     with pytest.raises(TaskFailed, match="no"):
         await stream(session)
-    assert session.spent.unknown == 0
+    assert session.submission_counts.unknown == 0
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.rate_headers import Reported
-from lemon_async._pace.budget import Budget
+from lemon_async._api.rate_headers import RateReport
+from lemon_async._pace.budget import RequestBudget
 from lemon_async.errors import ContractError
 
 steady = settings(derandomize=True, deadline=None)
@@ -27,12 +27,12 @@ def wait(budget, now):
 
 
 def test_budget_lets_requests_through_until_told_otherwise():
-    assert wait(Budget(), 0.0) == 0.0
-    assert wait(Budget(), 1e9) == 0.0
+    assert wait(RequestBudget(), 0.0) == 0.0
+    assert wait(RequestBudget(), 1e9) == 0.0
 
 
 def test_budget_pauses_for_as_long_as_the_service_asks():
-    budget = Budget()
+    budget = RequestBudget()
     budget.limited(100.0, 7.0)
     assert [wait(budget, now) for now in (100.0, 103.0, 107.0, 200.0)] == [7.0, 4.0, 0.0, 0.0]
     assert budget.clear_at == 107.0
@@ -40,13 +40,13 @@ def test_budget_pauses_for_as_long_as_the_service_asks():
 
 @pytest.mark.parametrize(("asked_s", "pause_s"), [(59.0, 59.0), (60.0, 60.0), (61.0, 60.0), (86400.0, 60.0)])
 def test_budget_pauses_for_a_minute_at_most(asked_s, pause_s):
-    budget = Budget()
+    budget = RequestBudget()
     budget.limited(100.0, asked_s)
     assert wait(budget, 100.0) == pause_s
 
 
 def test_budget_pauses_longer_from_429_to_429_when_not_told_how_long():
-    budget, now, pauses = Budget(), 100.0, []
+    budget, now, pauses = RequestBudget(), 100.0, []
     for _ in range(8):
         budget.limited(now, None)
         pauses.append(wait(budget, now))
@@ -55,7 +55,7 @@ def test_budget_pauses_longer_from_429_to_429_when_not_told_how_long():
 
 
 def test_budget_starts_anew_after_an_answer_of_another_kind():
-    budget = Budget()
+    budget = RequestBudget()
     budget.limited(100.0)
     budget.limited(101.0)
     budget.answered(101.0)
@@ -67,7 +67,7 @@ def test_budget_starts_anew_after_an_answer_of_another_kind():
 @pytest.mark.parametrize("nothing", [0.0, None])
 def test_budget_is_not_talked_into_a_busy_loop(nothing):
     """`Retry-After: 0`, or a date that has passed, ends no series of 429s: its pauses grow all the same."""
-    budget, now = Budget(), 100.0
+    budget, now = RequestBudget(), 100.0
     for _ in range(5):
         budget.limited(now, nothing)
         now = budget.clear_at
@@ -76,7 +76,7 @@ def test_budget_is_not_talked_into_a_busy_loop(nothing):
 
 def test_budget_counts_a_burst_of_429s_once():
     """All of them answer requests from before the pause; only a longer pause that is asked for is news."""
-    budget = Budget()
+    budget = RequestBudget()
     for now in (100.0, 100.1, 100.2, 100.9):
         budget.limited(now, None)
     assert budget.clear_at == 101.0
@@ -87,29 +87,29 @@ def test_budget_counts_a_burst_of_429s_once():
 
 
 def test_budget_pause_is_not_shortened_by_an_earlier_end():
-    budget = Budget()
+    budget = RequestBudget()
     budget.limited(100.0, 30.0)
     budget.limited(101.0, 5.0)
     assert budget.clear_at == 130.0
 
 
 def test_budget_pause_is_not_shortened_by_an_answer_of_another_kind():
-    budget = Budget()
+    budget = RequestBudget()
     budget.limited(100.0, 30.0)
     budget.answered(100.0)
     assert wait(budget, 100.0) == 30.0
 
 
 def test_budget_pauses_until_the_reset_when_only_that_is_told():
-    budget = Budget()
-    budget.limited(100.0, reported=Reported(reset_s=12.0))
+    budget = RequestBudget()
+    budget.limited(100.0, reported=RateReport(reset_s=12.0))
     assert budget.clear_at == 112.0
-    budget.limited(112.0, 3.0, reported=Reported(reset_s=12.0))
+    budget.limited(112.0, 3.0, reported=RateReport(reset_s=12.0))
     assert budget.clear_at == 115.0
 
 
 def test_budget_lets_one_go_after_a_pause_and_the_others_evenly():
-    budget = Budget(1000)
+    budget = RequestBudget(1000)
     budget.limited(100.0, 5.0)
     assert budget.room(105.0) == 1
     budget.take(105.0)
@@ -122,7 +122,7 @@ answers = st.tuples(st.floats(0, 100), st.just("fine") | st.none() | st.floats(0
 @steady
 @given(st.lists(answers, max_size=40))
 def test_budget_pause_is_bounded_and_never_moves_backwards(steps):
-    budget, now = Budget(), 1000.0
+    budget, now = RequestBudget(), 1000.0
     for elapsed, news in steps:
         now += elapsed
         before = budget.clear_at
@@ -143,11 +143,11 @@ def test_budget_pause_is_bounded_and_never_moves_backwards(steps):
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "60", math.nan])
 def test_budget_refuses_a_limit_that_is_none(limit):
     with pytest.raises(ContractError):
-        Budget(limit)
+        RequestBudget(limit)
 
 
 def test_lone_request_does_not_wait_for_a_limit_that_is_given():
-    budget = Budget(60)
+    budget = RequestBudget(60)
     assert budget.requests_per_minute == 60
     assert wait(budget, 5.0) == 0.0
     budget.take(5.0)
@@ -156,21 +156,21 @@ def test_lone_request_does_not_wait_for_a_limit_that_is_given():
 
 @pytest.mark.parametrize(("limit", "least", "most"), [(None, 10, 600), (1000, 2, 10), (10**9, 100, 1000)])
 def test_room_is_bounded_even_when_nothing_limits(limit, least, most):
-    assert least <= Budget(limit).room(1e9) <= most
+    assert least <= RequestBudget(limit).room(1e9) <= most
 
 
 def test_headers_lower_a_limit_that_is_given_and_never_raise_it():
-    budget = Budget(1000)
+    budget = RequestBudget(1000)
     for told, assumed in ((60, 60), (500, 500), (3000, 1000)):
-        budget.answered(1.0, Reported(limit=told))
+        budget.answered(1.0, RateReport(limit=told))
         assert budget.requests_per_minute == assumed
-    budget.answered(1.0, Reported(remaining=5))
+    budget.answered(1.0, RateReport(remaining=5))
     assert budget.requests_per_minute == 1000
 
 
 def test_429_lowers_a_limit_that_is_given_by_half_at_most():
     """Another program may have used the minute up; that is no reason to crawl."""
-    budget = Budget(1000)
+    budget = RequestBudget(1000)
     budget.take(1.0)
     budget.limited(1.1)
     assert budget.requests_per_minute == 475
@@ -184,7 +184,7 @@ actions = st.one_of(
         st.just("answered"),
         st.none()
         | st.builds(
-            Reported,
+            RateReport,
             limit=st.none() | st.integers(1, 10**6),
             remaining=st.none() | st.integers(0, 10**6),
             reset_s=st.none() | st.floats(0.001, 86_400),
@@ -201,7 +201,7 @@ actions = st.one_of(
 )
 def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
     """Whatever is asked for, told and refused: 60 s with the jitter of the network hold the limit at most."""
-    budget, now, times = Budget(limit), since, deque(maxlen=limit)
+    budget, now, times = RequestBudget(limit), since, deque(maxlen=limit)
 
     def take():
         assert len(times) < limit or now - times[0] > 60.2
@@ -229,18 +229,18 @@ def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
 
 
 def test_headers_tell_the_limit_at_once():
-    budget = Budget()
+    budget = RequestBudget()
     assert budget.requests_per_minute is None
     budget.take(0.0)
-    budget.answered(0.1, Reported(limit=60, remaining=59, reset_s=59.0))
+    budget.answered(0.1, RateReport(limit=60, remaining=59, reset_s=59.0))
     assert budget.requests_per_minute == 60
     assert budget.room(0.2) == 1
 
 
 def test_budget_sends_no_more_than_what_remains_until_the_reset():
     """Other programs of the account have used the rest."""
-    budget, now = Budget(), 10.0
-    budget.answered(now, Reported(limit=600, remaining=3, reset_s=20.0))
+    budget, now = RequestBudget(), 10.0
+    budget.answered(now, RateReport(limit=600, remaining=3, reset_s=20.0))
     for _ in range(3):
         now = budget.next_at(now)
         budget.take(now)
@@ -250,41 +250,41 @@ def test_budget_sends_no_more_than_what_remains_until_the_reset():
 
 
 def test_what_is_under_way_has_not_been_deducted_from_what_remains():
-    budget = Budget(60_000)
+    budget = RequestBudget(60_000)
     for _ in range(5):
         budget.take(10.0)
-    budget.answered(10.1, Reported(remaining=7, reset_s=20.0))
+    budget.answered(10.1, RateReport(remaining=7, reset_s=20.0))
     assert budget.room(10.1) == 3
 
 
 def test_what_was_never_answered_is_not_under_way_for_ever():
-    budget = Budget(60_000)
+    budget = RequestBudget(60_000)
     for _ in range(5):
         budget.take(10.0)
-    budget.answered(11.0, Reported(remaining=7, reset_s=20.0))
+    budget.answered(11.0, RateReport(remaining=7, reset_s=20.0))
     assert budget.room(11.0) == 7
 
 
 @pytest.mark.parametrize(("reset_s", "until"), [(20.0, 30.0), (100.0, 70.0), (86_400.0, 10.0)])
 def test_nothing_that_remains_binds_for_a_minute_at_most(reset_s, until):
     """Without a request no answer comes that could tell otherwise; a reset tomorrow is that of another quota."""
-    budget = Budget()
-    budget.answered(10.0, Reported(remaining=0, reset_s=reset_s))
+    budget = RequestBudget()
+    budget.answered(10.0, RateReport(remaining=0, reset_s=reset_s))
     assert budget.next_at(10.0) == until
     assert wait(budget, until) == 0.0
 
 
-@pytest.mark.parametrize("reported", [Reported(limit=60, remaining=0), Reported(limit=60, reset_s=20.0)])
+@pytest.mark.parametrize("reported", [RateReport(limit=60, remaining=0), RateReport(limit=60, reset_s=20.0)])
 def test_what_remains_until_nobody_knows_when_does_not_bind(reported):
-    budget = Budget()
+    budget = RequestBudget()
     budget.answered(10.0, reported)
     assert wait(budget, 10.0) == 0.0
 
 
 def test_later_answer_corrects_what_remains():
-    budget = Budget()
-    budget.answered(10.0, Reported(remaining=0, reset_s=20.0))
-    budget.answered(10.1, Reported(remaining=50, reset_s=20.0))
+    budget = RequestBudget()
+    budget.answered(10.0, RateReport(remaining=0, reset_s=20.0))
+    budget.answered(10.1, RateReport(remaining=50, reset_s=20.0))
     assert wait(budget, 10.1) == 0.0
 
 
@@ -338,7 +338,7 @@ def play(budget, server, *, since, seconds, tells=True):
 @pytest.mark.parametrize("limit", [60, 1000])
 def test_unknown_limit_is_found_and_kept_to(limit, kind, tells):
     """After the first minute at most 2 % are refused, and at least 90 % of what there is gets used."""
-    budget, server = Budget(), Server(limit, kind)
+    budget, server = RequestBudget(), Server(limit, kind)
     play(budget, server, since=7.0, seconds=60.0, tells=tells)
     granted, refused = play(budget, server, since=67.0, seconds=1200.0, tells=tells)
     assert refused <= 0.02 * (granted + refused)
@@ -347,7 +347,7 @@ def test_unknown_limit_is_found_and_kept_to(limit, kind, tells):
 
 
 def test_limit_that_is_raised_is_found():
-    budget, server = Budget(), Server(60, "sliding")
+    budget, server = RequestBudget(), Server(60, "sliding")
     play(budget, server, since=0.0, seconds=600.0)
     server.limit = 600
     play(budget, server, since=600.0, seconds=900.0)
@@ -355,7 +355,7 @@ def test_limit_that_is_raised_is_found():
 
 
 def test_limit_that_is_lowered_is_found():
-    budget, server = Budget(), Server(1000, "sliding")
+    budget, server = RequestBudget(), Server(1000, "sliding")
     play(budget, server, since=0.0, seconds=300.0)
     server.limit = 100
     play(budget, server, since=300.0, seconds=600.0)
@@ -366,7 +366,7 @@ def test_limit_that_is_lowered_is_found():
 
 def test_limit_that_others_use_up_for_a_while_comes_back():
     """A known limit is only lowered by 429s for as long as it takes to see that it holds again."""
-    budget, server = Budget(300), Server(300, "sliding")
+    budget, server = RequestBudget(300), Server(300, "sliding")
     for number in range(300):
         server.request(number / 100)
     play(budget, server, since=3.0, seconds=57.0)
@@ -377,7 +377,7 @@ def test_limit_that_others_use_up_for_a_while_comes_back():
 
 def test_idle_time_teaches_nothing():
     """After a quiet night the limit is what it was in the evening."""
-    budget, server = Budget(), Server(60, "sliding")
+    budget, server = RequestBudget(), Server(60, "sliding")
     play(budget, server, since=0.0, seconds=600.0)
     evening = budget.requests_per_minute
     for minute in range(600):
@@ -386,8 +386,8 @@ def test_idle_time_teaches_nothing():
 
 
 def test_limit_that_no_answer_confirms_any_more_is_forgotten():
-    budget = Budget()
-    budget.answered(10.0, Reported(limit=60))
+    budget = RequestBudget()
+    budget.answered(10.0, RateReport(limit=60))
     assert budget.requests_per_minute == 60
     budget.take(600.0)
     assert budget.requests_per_minute == 60
@@ -398,7 +398,7 @@ def test_limit_that_no_answer_confirms_any_more_is_forgotten():
 @pytest.mark.parametrize("limit", [600, None])
 def test_stray_refusals_bring_nothing_to_a_standstill(limit):
     """A busy model refuses one of twenty, whatever the rate: what it asks for is a pause, not another limit."""
-    budget, now, taken = Budget(limit), 0.0, 0
+    budget, now, taken = RequestBudget(limit), 0.0, 0
     rng = random.Random(1)
     while now < 3600.0:
         now = budget.next_at(now)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.gcra import Meter, interval_s
+from lemon_async._pace.gcra import Gcra, interval_s
 
 WINDOW_S = 60.2  # a minute, and the jitter of the network
 LIMITS = [1, 2, 7, 59, 60, 99, 100, 171, 172, 250, 1000, 3000, 10_000]
@@ -27,20 +27,20 @@ def starts(meter, rpm, *, since, number):
 @pytest.mark.parametrize("since", [0.0, -5.0, 1e6, 1e9])
 def test_meter_lets_no_window_see_more_than_the_limit(limit, since):
     """Those in a hurry get one more than fits only when the window is over, even at large times."""
-    times = starts(Meter(), limit, since=since, number=limit + 200)
+    times = starts(Gcra(), limit, since=since, number=limit + 200)
     assert min(later - first for first, later in zip(times, times[limit:], strict=False)) > WINDOW_S
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_meter_gives_away_less_than_two_percent(limit):
     assert 60.0 / interval_s(limit) >= 0.98 * limit
-    times = starts(Meter(), limit, since=0.0, number=limit + 1)
+    times = starts(Gcra(), limit, since=0.0, number=limit + 1)
     assert times[-1] <= 60.0 / 0.98
 
 
 @pytest.mark.parametrize(("limit", "burst"), [(1, 1), (60, 1), (171, 1), (400, 2), (1000, 5), (10_000, 57)])
 def test_meter_lets_less_than_a_hundredth_go_at_once(limit, burst):
-    meter = Meter()
+    meter = Gcra()
     assert meter.room(100.0, limit) == burst
     for left in reversed(range(burst)):
         meter.take(100.0, limit)
@@ -48,13 +48,13 @@ def test_meter_lets_less_than_a_hundredth_go_at_once(limit, burst):
 
 
 def test_meter_saves_nothing_up_beyond_the_burst():
-    meter = Meter()
+    meter = Gcra()
     meter.take(0.0, 1000)
     assert meter.room(1e9, 1000) == 5
 
 
 def test_meter_tells_when_the_rate_is_what_holds_back():
-    meter = Meter()
+    meter = Gcra()
     assert not meter.is_pressed(0.0, 60)
     meter.take(0.0, 60)
     soonest = meter.next_at(60)
@@ -66,7 +66,7 @@ def test_meter_tells_when_the_rate_is_what_holds_back():
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("until", [50.0, 1e9])
 def test_meter_lets_one_go_at_the_end_of_a_pause(limit, until):
-    meter = Meter()
+    meter = Gcra()
     meter.hold(until, limit)
     assert meter.next_at(limit) <= until
     assert meter.room(until, limit) == 1
@@ -75,7 +75,7 @@ def test_meter_lets_one_go_at_the_end_of_a_pause(limit, until):
 
 
 def test_meter_is_not_relieved_by_a_pause():
-    meter = Meter()
+    meter = Gcra()
     times = starts(meter, 60, since=0.0, number=10)
     before = meter.next_at(60)
     meter.hold(times[-1] - 5.0, 60)
@@ -90,13 +90,13 @@ rates = st.floats(1, 60_000)
 def test_meter_never_lets_through_at_a_lower_rate_what_a_higher_one_would_not(one, other):
     low, high = sorted((one, other))
     assert interval_s(low) >= interval_s(high)
-    assert Meter(0.0).next_at(low) >= Meter(0.0).next_at(high)
+    assert Gcra(0.0).next_at(low) >= Gcra(0.0).next_at(high)
 
 
 @steady
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 20)), max_size=60), st.integers(1, 2000))
 def test_meter_has_room_exactly_from_the_time_it_tells(steps, limit):
-    meter, now = Meter(), 1e9
+    meter, now = Gcra(), 1e9
     for elapsed, wanted in steps:
         now += elapsed
         for _ in range(min(wanted, meter.room(now, limit))):

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async._pace import schedule as rooms
-from lemon_async._pace.learned_durations import Durations
+from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.schedule import PollPolicy, Schedule
 
 steady = settings(derandomize=True, deadline=None)
 
-POLICY = PollPolicy(price_s=0.5, min_gap_s=1, max_gap_s=30, deadline_s=100_000)
+POLICY = PollPolicy(poll_cost_s=0.5, min_gap_s=1, max_gap_s=30, deadline_s=100_000)
 
 
 def play(schedule, job_s, *, start=0.0, key="job", progress=None):
@@ -49,28 +49,28 @@ def jobs_around(median_s, number, sigma=0.2):
 def test_policy_is_gentle_by_default():
     """A poll is worth half a second of waiting, and none follows another within a second."""
     policy = PollPolicy()
-    assert (policy.price_s, policy.min_gap_s, policy.max_gap_s, policy.deadline_s) == (0.5, 1, 90, 900)
+    assert (policy.poll_cost_s, policy.min_gap_s, policy.max_gap_s, policy.deadline_s) == (0.5, 1, 90, 900)
 
 
-@pytest.mark.parametrize("price_s", [0.2, 0.5, 3.0])
-def test_task_is_due_when_its_lag_has_reached_the_price(price_s):
-    schedule = Schedule(PollPolicy(price_s=price_s))
+@pytest.mark.parametrize("poll_cost_s", [0.2, 0.5, 3.0])
+def test_task_is_due_when_its_lag_has_reached_the_price(poll_cost_s):
+    schedule = Schedule(PollPolicy(poll_cost_s=poll_cost_s))
     schedule.add("a", 1000.0, model="m")
     due = schedule.decide(1000.0, slots=0).wake_at
-    assert schedule.durations.lag_s("m", 0.0, due - 1000.0) == pytest.approx(price_s)
+    assert schedule.durations.lag_s("m", 0.0, due - 1000.0) == pytest.approx(poll_cost_s)
     schedule.decide(due, slots=1)
     schedule.seen("a", due)
     later = schedule.decide(due, slots=0).wake_at
-    assert schedule.durations.lag_s("m", due - 1000.0, later - 1000.0) == pytest.approx(price_s)
+    assert schedule.durations.lag_s("m", due - 1000.0, later - 1000.0) == pytest.approx(poll_cost_s)
 
 
 def test_higher_price_means_fewer_polls():
-    counts = [len(play(Schedule(PollPolicy(price_s=price_s)), 60.0)) for price_s in (0.1, 0.5, 3.0)]
+    counts = [len(play(Schedule(PollPolicy(poll_cost_s=poll_cost_s)), 60.0)) for poll_cost_s in (0.1, 0.5, 3.0)]
     assert counts[0] > counts[1] > counts[2] >= 2
 
 
 def test_gap_is_never_below_the_minimum():
-    ages = play(Schedule(PollPolicy(price_s=1e-6, min_gap_s=2)), 20.0)
+    ages = play(Schedule(PollPolicy(poll_cost_s=1e-6, min_gap_s=2)), 20.0)
     assert ages == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
 
 
@@ -143,7 +143,7 @@ def test_task_handed_over_with_its_age_is_polled_as_if_watched_from_its_birth():
 
 @pytest.mark.parametrize(("retry_after_s", "gap_s"), [(None, 1), (0.5, 1), (7.0, 7), (31.0, 30), (1e9, 30)])
 def test_pending_task_waits_as_long_as_the_service_asks_within_bounds(retry_after_s, gap_s):
-    schedule = Schedule(PollPolicy(price_s=1e-9, max_gap_s=30))
+    schedule = Schedule(PollPolicy(poll_cost_s=1e-9, max_gap_s=30))
     schedule.add("a", 0.0)
     schedule.decide(40.0, slots=1)
     schedule.seen("a", 40.0, retry_after_s=retry_after_s)
@@ -271,7 +271,7 @@ def test_decision_compares_as_many_tasks_as_the_heap_is_deep(size, monkeypatch):
         heappush = staticmethod(push)
 
     monkeypatch.setattr(rooms, "heapq", CountingHeap)
-    schedule = Schedule(PollPolicy(price_s=1e-9, deadline_s=1e9))
+    schedule = Schedule(PollPolicy(poll_cost_s=1e-9, deadline_s=1e9))
     for key in range(size):
         schedule.add(key, key / size)
     Counted.comparisons = polls = 0
@@ -294,5 +294,5 @@ def test_overruled_plans_do_not_pile_up():
 
 
 def test_schedule_takes_any_durations():
-    durations = Durations()
+    durations = LearnedDurations()
     assert Schedule(POLICY, durations).durations is durations

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.rate_estimator import MOST_RPM, Learner
+from lemon_async._pace.rate_estimator import MOST_RPM, RateEstimator
 
 steady = settings(derandomize=True, deadline=None)
 
 
 def taught(*, accepted, refused=1, now=100.0, limit_rpm=None):
     """Return who has started requests evenly over ten seconds until the first of some 429s arrived."""
-    learner = Learner()
+    learner = RateEstimator()
     for number in range(accepted + refused):
         learner.took(now - 10.0 + 10.0 * number / (accepted + refused), used_s=0.0)
     for number in range(refused):
@@ -30,7 +30,7 @@ def use(learner, since, *, seconds):
 
 
 def test_start_is_generous_and_doubles_every_second_of_use():
-    learner = Learner()
+    learner = RateEstimator()
     assert not learner.is_taught
     assert learner.rpm == 3000
     use(learner, 0.0, seconds=1.0)
@@ -40,7 +40,7 @@ def test_start_is_generous_and_doubles_every_second_of_use():
 
 
 def test_start_learns_nothing_from_time_that_was_not_used():
-    learner = Learner()
+    learner = RateEstimator()
     for now in range(1000):
         learner.took(float(now), used_s=0.0)
     assert learner.rpm == 3000
@@ -62,13 +62,13 @@ def test_first_refusal_says_little_when_another_program_was_there_before(accepte
 
 
 def test_refusal_before_any_start_is_understood():
-    learner = Learner()
+    learner = RateEstimator()
     learner.refused(5.0, is_news=False, limit_rpm=None)
     assert learner.rpm == pytest.approx(57)
 
 
 def test_starts_of_more_than_a_minute_ago_do_not_count():
-    learner = Learner()
+    learner = RateEstimator()
     for now in range(200):
         learner.took(float(now), used_s=0.0)
     learner.took(199.5, used_s=0.0)
@@ -137,7 +137,7 @@ steps = st.tuples(st.floats(0, 200), st.sampled_from(["take", "news", "more"]), 
 @steady
 @given(st.lists(steps, max_size=80))
 def test_rate_is_bounded_whatever_happens(steps):
-    learner, now = Learner(), 1e9
+    learner, now = RateEstimator(), 1e9
     for elapsed, event, used_s in steps:
         now += elapsed
         before = learner.rpm

@@ -14,7 +14,7 @@ from lemon_async._pace.schedule import Decision, PollPolicy, Schedule
 from lemon_async.errors import ContractError
 
 # So cheap that every poll is worth it: the gaps are the minimum. The tests of prices have policies of their own.
-POLICY = PollPolicy(price_s=1e-9, min_gap_s=2, max_gap_s=10, deadline_s=900, lost_after_s=15, lost_after_polls=3)
+POLICY = PollPolicy(poll_cost_s=1e-9, min_gap_s=2, max_gap_s=10, deadline_s=900, lost_after_s=15, lost_after_polls=3)
 
 
 def plan(*keys, policy=POLICY, now=0.0):
@@ -37,8 +37,8 @@ def next_poll(schedule, now):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("price_s", 0),
-        ("price_s", math.inf),
+        ("poll_cost_s", 0),
+        ("poll_cost_s", math.inf),
         ("min_gap_s", 0),
         ("max_gap_s", math.nan),
         ("deadline_s", math.inf),
@@ -340,7 +340,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     A small policy makes the bounds meet often. Times are quarters of a second, which floats hold exactly.
     """
 
-    policy = PollPolicy(price_s=0.01, min_gap_s=1, max_gap_s=4, deadline_s=12, lost_after_s=2, lost_after_polls=2)
+    policy = PollPolicy(poll_cost_s=0.01, min_gap_s=1, max_gap_s=4, deadline_s=12, lost_after_s=2, lost_after_polls=2)
     keys = st.integers(0, 5)
     hints = st.none() | st.sampled_from([0.0, 0.5, 3.0, 86400.0])
     progresses = st.none() | st.sampled_from([0.0, 0.5, 0.7, 1.0, 50.0, 99.0, 100.0, -1.0, math.nan, math.inf])

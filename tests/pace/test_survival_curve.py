@@ -7,14 +7,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.survival_curve import BINS, EDGES, Curve, bin_of, student
+from lemon_async._pace.survival_curve import BINS, EDGES, SurvivalCurve, bin_of, student
 
 steady = settings(derandomize=True, deadline=None)
 
-WIDE = Curve(student(math.log(45), 0.5, 4))
-NARROW = Curve(student(math.log(90), 0.1, 100))
-ALL_AT_A_MINUTE = Curve([1.0 if edge < 60 else 0.0 for edge in EDGES])
-NEVER = Curve([1.0] * len(EDGES))
+WIDE = SurvivalCurve(student(math.log(45), 0.5, 4))
+NARROW = SurvivalCurve(student(math.log(90), 0.1, 100))
+ALL_AT_A_MINUTE = SurvivalCurve([1.0 if edge < 60 else 0.0 for edge in EDGES])
+NEVER = SurvivalCurve([1.0] * len(EDGES))
 
 curves = st.sampled_from([WIDE, NARROW, ALL_AT_A_MINUTE, NEVER])
 ages = st.floats(0, 3 * EDGES[-1])
@@ -54,7 +54,7 @@ def test_bin_begins_with_its_edge(number):
 def test_student_is_centred_and_its_tails_are_those_of_the_distribution(freedom):
     """Two-sided 95 % points of Student's t, from tables: 3.182 for 3 degrees of freedom, 2.042 for 30."""
     point = {3.0: 3.182, 30.0: 2.042}[freedom]
-    curve = Curve(student(math.log(45), 0.4, freedom))
+    curve = SurvivalCurve(student(math.log(45), 0.4, freedom))
     assert curve.outlasts(45) == pytest.approx(0.5, abs=0.002)
     assert curve.outlasts(45 * math.exp(0.4 * point)) == pytest.approx(0.025, abs=0.001)
     assert curve.outlasts(45 * math.exp(-0.4 * point)) == pytest.approx(0.975, abs=0.001)
@@ -62,7 +62,7 @@ def test_student_is_centred_and_its_tails_are_those_of_the_distribution(freedom)
 
 def test_tail_beyond_the_grid_is_counted():
     """Of a duration whose median is the end of the grid, half is beyond it."""
-    assert Curve(student(math.log(EDGES[-1]), 0.5, 30)).survival[-1] == pytest.approx(0.5, abs=0.1)
+    assert SurvivalCurve(student(math.log(EDGES[-1]), 0.5, 30)).survival[-1] == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(("curve", "median_s"), [(WIDE, 45), (NARROW, 90), (ALL_AT_A_MINUTE, 60), (NEVER, EDGES[-1])])
@@ -71,7 +71,7 @@ def test_median_is_told_to_the_precision_of_the_grid(curve, median_s):
 
 
 def test_moments_are_those_of_the_logarithm():
-    mean, variance = Curve(student(math.log(45), 0.3, 1000)).moments
+    mean, variance = SurvivalCurve(student(math.log(45), 0.3, 1000)).moments
     assert math.exp(mean) == pytest.approx(45, rel=0.01)
     assert math.sqrt(variance) == pytest.approx(0.3, rel=0.01)
 
@@ -129,9 +129,9 @@ def test_certain_end_is_polled_for_one_price_later():
     assert ALL_AT_A_MINUTE.age_of_lag(0, 1.0) == pytest.approx(61, abs=2.5)
 
 
-@pytest.mark.parametrize("price_s", [0.1, 0.5, 3.0])
-def test_constant_hazard_follows_the_square_root_law(price_s):
+@pytest.mark.parametrize("poll_cost_s", [0.1, 0.5, 3.0])
+def test_constant_hazard_follows_the_square_root_law(poll_cost_s):
     """At a small price a job that ends at any time is polled every `sqrt(2 * price / hazard)` seconds."""
-    curve = Curve([math.exp(-edge / 400) for edge in EDGES])
-    gap_s = math.sqrt(2 * price_s * 400)
-    assert curve.age_of_lag(50, price_s) - 50 == pytest.approx(gap_s, rel=0.08)
+    curve = SurvivalCurve([math.exp(-edge / 400) for edge in EDGES])
+    gap_s = math.sqrt(2 * poll_cost_s * 400)
+    assert curve.age_of_lag(50, poll_cost_s) - 50 == pytest.approx(gap_s, rel=0.08)

@@ -8,16 +8,10 @@ import aiohttp
 import orjson
 import pytest
 
-from lemon_async import (
-    GenerateRequest,
-    PartialImage,
-    PollPolicy,
-    SubmissionUnknown,
-    TaskFailed,
-    Timeouts,
-)
+from lemon_async import GenerateRequest, PartialImage, PollPolicy, SubmissionUnknown, Timeouts
 from lemon_async._http.fairness import rounds
 from lemon_async.emulator import Blackhole, Body, Cut, Drip, Fail, Garbage, HalfClose, Reset, Status, Stuck
+from lemon_async.errors import TaskFailed
 
 MODEL = "gpt-image-2"
 
@@ -81,7 +75,7 @@ async def test_stream_of_the_emulator_that_breaks_off_is_in_doubt(connect, emula
             pictures, error = await seen(stream)
         assert isinstance(error, SubmissionUnknown)
         assert contents(error.partial_images + error.images) == contents(picture.data for picture in pictures)
-        assert (session.spent.sold, session.spent.unknown) == (0, 1)
+        assert (session.submission_counts.sold, session.submission_counts.unknown) == (0, 1)
 
 
 @pytest.mark.parametrize("complete", range(5))
@@ -122,7 +116,7 @@ async def test_orderly_end_without_a_picture_is_in_doubt(streaming, preview, pre
         assert isinstance(error, SubmissionUnknown)
         assert error.reason == "the stream ended without a finished picture"
         assert len(error.partial_images) == len(pictures) == previews
-        assert session.spent.unknown == 1
+        assert session.submission_counts.unknown == 1
 
 
 @pytest.mark.parametrize(
@@ -139,7 +133,7 @@ async def test_stream_that_cannot_be_unpacked_is_in_doubt(streaming, coding, con
     async with await streaming(content, coding=coding) as session, session.stream("a cat", model=MODEL) as stream:
         with pytest.raises(SubmissionUnknown, match=words):
             await read_all(stream)
-        assert session.spent.unknown == 1
+        assert session.submission_counts.unknown == 1
 
 
 async def test_last_event_without_a_blank_line_counts(streaming, final):
@@ -155,7 +149,7 @@ async def test_stream_longer_than_any_that_makes_sense_is_in_doubt(streaming, pr
             _, error = await seen(stream)
         assert isinstance(error, SubmissionUnknown)
         assert error.reason == "a stream of more than 500 bytes"
-        assert session.spent.unknown == 1
+        assert session.submission_counts.unknown == 1
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=1000), Blackhole()], ids=str)
@@ -191,7 +185,7 @@ async def test_job_that_the_service_gives_up_is_a_failed_task(connect, emulator,
         assert failure.request_id.startswith("req_")
         assert failure.headers["x-request-id"] == failure.request_id
         assert session.unknown_submissions == ()
-        assert (session.spent.sold, session.spent.released) == (1, 1)
+        assert (session.submission_counts.sold, session.submission_counts.released) == (1, 1)
     assert emulator.ledger.released == {"a hat": 1}
 
 
@@ -202,7 +196,7 @@ async def test_error_after_a_finished_picture_leaves_that_picture(streaming, fin
         async with session.stream("a cat", model=MODEL, n=2) as stream:
             assert len(await read_all(stream)) == 1
             assert len(stream.images) == 1
-        spent = session.spent
+        spent = session.submission_counts
         assert (spent.sold, spent.settled, spent.released, spent.unknown) == (1, 1, 0, 0)
     assert "out of paint" in caplog.text
 
@@ -220,7 +214,7 @@ async def test_stream_that_is_left_early_leaves_a_doubt(connect, emulator, tiny,
         assert doubt.reason == "the stream was left before its end"
         assert contents(doubt.partial_images) == contents([picture.data])
         assert repr(stream) == "<ImageStream over, 1 previews, 0 pictures>"
-        assert (session.spent.sold, session.spent.unknown) == (0, 1)
+        assert (session.submission_counts.sold, session.submission_counts.unknown) == (0, 1)
     assert "the stream was left before its end" in caplog.text
 
 
@@ -262,7 +256,7 @@ async def test_stream_that_is_cancelled_in_the_middle_leaves_a_doubt_with_what_h
         (doubt,) = session.unknown_submissions
         assert isinstance(caught.value.__cause__, SubmissionUnknown)
         assert len(doubt.partial_images) == len(caught.value.__cause__.partial_images) == 1
-        assert session.spent.unknown == 1
+        assert session.submission_counts.unknown == 1
     assert "its fate is unknown" in caplog.text
 
 
@@ -288,7 +282,7 @@ async def test_picture_whose_reader_is_cancelled_as_its_last_bytes_come_is_kept(
             await asyncio.gather(asyncio.create_task(seen(stream)), return_exceptions=True)
         kept = stream.images if n == 1 else session.unknown_submissions[0].images
         assert [len(getattr(image, "data", image).inline.content) for image in kept] == [3000]
-        assert (session.spent.settled, session.spent.unknown) == ((1, 0) if n == 1 else (0, 1))
+        assert (session.submission_counts.settled, session.submission_counts.unknown) == ((1, 0) if n == 1 else (0, 1))
 
 
 async def test_timeout_of_the_caller_around_one_picture_breaks_the_stream_off(connect, emulator, tiny):
@@ -299,7 +293,7 @@ async def test_timeout_of_the_caller_around_one_picture_breaks_the_stream_off(co
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(stream), 0.02)
             assert await read_all(stream) == []
-        assert session.spent.unknown == 1
+        assert session.submission_counts.unknown == 1
 
 
 async def test_stream_that_another_coroutine_still_reads_can_be_left(connect, emulator, tiny):
@@ -312,7 +306,7 @@ async def test_stream_that_another_coroutine_still_reads_can_be_left(connect, em
         async with asyncio.timeout(5):
             _, error = await reading
         assert error is None or isinstance(error, SubmissionUnknown)
-        assert session.spent.unknown == len(session.unknown_submissions) == 1
+        assert session.submission_counts.unknown == len(session.unknown_submissions) == 1
 
 
 async def test_session_closed_in_the_middle_ends_the_stream_in_doubt(connect, emulator, tiny):
@@ -327,7 +321,7 @@ async def test_session_closed_in_the_middle_ends_the_stream_in_doubt(connect, em
                 _, error = await reading
         assert isinstance(error, SubmissionUnknown)
         assert len(error.partial_images) == 1
-        assert session.spent.unknown == 1
+        assert session.submission_counts.unknown == 1
     async with asyncio.timeout(5):
         while emulator.connections:
             await asyncio.sleep(0.001)

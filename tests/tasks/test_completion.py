@@ -6,10 +6,11 @@ import contextlib
 import attrs
 import pytest
 
-from lemon_async import ContractError, Progress, TaskLost
+from lemon_async import ContractError
 from lemon_async._tasks.completion import as_completed
 from lemon_async._tasks.task import ImageTask
-from lemon_async.types import ImageData, TaskSnapshot
+from lemon_async.errors import TaskLost
+from lemon_async.types import ImageData, Progress, TaskSnapshot
 
 
 class Owner:
@@ -72,7 +73,7 @@ async def test_task_that_ends_badly_comes_too(tasks):
     await watching
     assert seen == ["b", "a", "c"]
     with pytest.raises(TaskLost):
-        await tasks[1].wait(timeout_s=0)
+        await tasks[1].wait(timeout=0)
 
 
 async def test_task_given_twice_comes_once(tasks):

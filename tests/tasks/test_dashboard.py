@@ -4,7 +4,7 @@ import asyncio
 import re
 
 from lemon_async import LemonSession
-from lemon_async._api.rate_headers import Reported
+from lemon_async._api.rate_headers import RateReport
 from lemon_async._tasks.task import ImageTask
 from lemon_async.emulator import Blackhole, Fail, Reset
 from lemon_async.types import TaskSnapshot
@@ -39,7 +39,7 @@ def test_pace_that_was_given_is_told_as_given():
 
 def test_pace_that_was_learned_is_told_as_learned():
     session = LemonSession("sk-x")
-    session._engine.gate.budget.answered(0.0, Reported(limit=600))
+    session._engine.gate.budget.answered(0.0, RateReport(limit=600))
     assert re.fullmatch(r"\d+ \(learned\)", shown(session)["requests per minute"])
 
 

@@ -8,11 +8,12 @@ import anyio
 import attrs
 import pytest
 
-from lemon_async import GenerateRequest, SessionMisuse, TaskTimeout
+from lemon_async import GenerateRequest, TaskTimeout
 from lemon_async._tasks.leaving import SESSION_CLOSED, leaving, log_left
 from lemon_async._tasks.resume_token import TaskReference
 from lemon_async._tasks.task import ImageTask
 from lemon_async.emulator import Fail, Stuck
+from lemon_async.errors import SessionError
 from lemon_async.types import TaskSnapshot
 
 MODEL = "flux-pro"
@@ -71,7 +72,7 @@ async def test_closing_lists_what_is_not_over_and_keeps_it_readable(connect, emu
     await session.aclose()
     assert session.pending == tuple(tasks)
     assert len(warnings(log)) == 1
-    with pytest.raises(SessionMisuse, match=rf"task {tasks[0].id} \(sku-0\) can be resumed by its resume_token\(\)"):
+    with pytest.raises(SessionError, match=rf"task {tasks[0].id} \(sku-0\) can be resumed by its resume_token\(\)"):
         await tasks[0]
 
 
@@ -123,7 +124,7 @@ async def test_task_of_the_exception_itself_needs_no_note(connect, emulator):
     emulator.fault("submit", Stuck())
     with pytest.raises(TaskTimeout) as caught:
         async with connect() as session:
-            await (await session.submit("stuck", model=MODEL)).wait(timeout_s=0)
+            await (await session.submit("stuck", model=MODEL)).wait(timeout=0)
     assert notes(caught.value) == []
 
 
@@ -150,7 +151,7 @@ async def leave(session, error, *, count=3, model=MODEL, read=0, is_done=False):
     """Leave a map by an exception when all is sold."""
     async with session.map([f"p{index}" for index in range(count)], model=model) as outcomes:
         await until(lambda: len(outcomes.pending) == count)
-        await until(lambda: not is_done or all(task.done for task in outcomes.pending))
+        await until(lambda: not is_done or all(task.done() for task in outcomes.pending))
         for _ in range(read):
             await anext(outcomes)
         if error is not None:

@@ -4,17 +4,9 @@ import asyncio
 
 import pytest
 
-from lemon_async import (
-    ApiError,
-    ContractError,
-    EditRequest,
-    GenerateRequest,
-    RetryPolicy,
-    SessionMisuse,
-    TaskFailed,
-    Timeouts,
-)
+from lemon_async import ApiError, ContractError, EditRequest, GenerateRequest, RetryPolicy, Timeouts
 from lemon_async.emulator import Blackhole, Fail, Latency, Reset, Status, Stuck
+from lemon_async.errors import SessionError, TaskFailed
 
 MODEL = "flux-pro"
 INLINE = "dall-e-3"
@@ -316,13 +308,13 @@ def iter_of(items):
 async def test_map_is_entered_once_and_read_when_entered(connect, emulator):
     async with connect() as session:
         outcomes = session.map(["p"], model=MODEL)
-        with pytest.raises(SessionMisuse, match="enter the map first"):
+        with pytest.raises(SessionError, match="enter the map first"):
             await anext(outcomes)
         async with outcomes:
-            with pytest.raises(SessionMisuse, match="a map runs once"):
+            with pytest.raises(SessionError, match="a map runs once"):
                 await outcomes.__aenter__()
             assert [outcome.index async for outcome in outcomes] == [0]
-        with pytest.raises(SessionMisuse, match="a map runs once"):
+        with pytest.raises(SessionError, match="a map runs once"):
             await outcomes.__aenter__()
     assert emulator.ledger.sold == {"p": 1}
 
@@ -331,9 +323,9 @@ async def test_map_of_a_closed_session_is_refused_and_pulls_nothing(connect):
     source = Source(10**9)
     async with connect() as session:
         outcomes = session.map(source.items())
-    with pytest.raises(SessionMisuse, match="the session is closed"):
+    with pytest.raises(SessionError, match="the session is closed"):
         await outcomes.__aenter__()
-    with pytest.raises(SessionMisuse, match="the session is closed"):
+    with pytest.raises(SessionError, match="the session is closed"):
         session.map([])
     assert source.pulled == 0
 
@@ -386,7 +378,7 @@ async def read_all(outcomes):
     seen = []
     try:
         await collect(outcomes, seen)
-    except SessionMisuse as error:
+    except SessionError as error:
         return seen, error
     return seen, None
 
@@ -426,7 +418,7 @@ async def test_worker_cancelled_by_the_program_does_not_hang_the_reader(connect,
         for worker in workers():
             worker.cancel()
         async with asyncio.timeout(2):
-            with pytest.raises(SessionMisuse, match="cancelled"):
+            with pytest.raises(SessionError, match="cancelled"):
                 await anext(outcomes)
         await until(lambda: len(session.unknown_submissions) == 3)
 

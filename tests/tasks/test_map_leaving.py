@@ -7,8 +7,9 @@ import weakref
 import anyio
 import pytest
 
-from lemon_async import LemonSession, RateLimited, RetryPolicy, SessionMisuse, SubmissionUnknown, Timeouts
+from lemon_async import LemonSession, RetryPolicy, SubmissionUnknown, Timeouts
 from lemon_async.emulator import Blackhole, Latency, Status, Stuck
+from lemon_async.errors import RateLimited, SessionError
 
 MODEL = "flux-pro"
 INLINE = "dall-e-3"
@@ -98,7 +99,7 @@ async def test_leaving_submits_nothing_more_and_lists_what_was_sold(connect, emu
         assert workers() == []
         tasks = outcomes.pending
         assert emulator.ledger.sold.total() == len(tasks) + 1  # the one that was handed out
-        assert {task for task in tasks if not task.done} <= set(session.pending)
+        assert {task for task in tasks if not task.done()} <= set(session.pending)
         assert all(len(images) == 1 for images in await asyncio.gather(*tasks))
         await asyncio.sleep(0.01)
         assert submits(emulator) == seen
@@ -110,7 +111,7 @@ async def test_pending_lists_what_is_done_and_was_not_handed_out(connect):
         async with session.map(prompts(4), model=INLINE, in_flight=4) as outcomes:
             await until(lambda: len(outcomes.pending) == 4)
         assert [task.request.prompt for task in outcomes.pending] == prompts(4)
-        assert all(task.done for task in outcomes.pending)
+        assert all(task.done() for task in outcomes.pending)
 
 
 async def test_answer_on_its_way_is_waited_for_and_listed(connect, emulator):
@@ -271,9 +272,9 @@ async def test_session_closed_during_a_map_ends_the_reading(connect, emulator):
         async with asyncio.timeout(2):
             await session.aclose()
             seen, error = await reading
-        assert {type(outcome.error) for outcome in seen} == {SessionMisuse}
+        assert {type(outcome.error) for outcome in seen} == {SessionError}
         assert all(outcome.error.resume_token for outcome in seen)
-        assert isinstance(error, SessionMisuse)
+        assert isinstance(error, SessionError)
         assert "closed while a map was running" in str(error)
     assert workers() == []
 
@@ -283,7 +284,7 @@ async def read_all(outcomes):
     seen = []
     try:
         await collect(outcomes, seen)
-    except SessionMisuse as error:
+    except SessionError as error:
         return seen, error
     return seen, None
 
@@ -345,10 +346,10 @@ async def test_map_cancelled_at_any_step_knows_what_was_sold(connect, emulator, 
             await asyncio.gather(running, return_exceptions=True)
             assert workers() == []
             pending = [task.request.prompt for outcomes in left for task in outcomes.pending]
-            doubted = [doubt.request.prompt for doubt in session.unknown_submissions]
+            unknown_count = [doubt.request.prompt for doubt in session.unknown_submissions]
         sold = emulator.ledger.sold - before
         assert set(sold.values()) <= {1}
-        assert set(sold) <= {*handed, *pending, *doubted}, step
+        assert set(sold) <= {*handed, *pending, *unknown_count}, step
         assert not set(handed) & set(pending)
 
 

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from lemon_async import ContractError, GenerateRequest, Progress, Timeouts
+from lemon_async import ContractError, GenerateRequest, Timeouts
 from lemon_async._tasks import progress_display as displays
 from lemon_async._tasks.map import FanOuts
-from lemon_async._tasks.progress_display import chosen
+from lemon_async._tasks.progress_display import make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.emulator import Blackhole, Fail, Reset, Status, Stuck
-from lemon_async.types import ImageData, TaskSnapshot
+from lemon_async.types import ImageData, Progress, TaskSnapshot
 
 MODEL = "flux-pro"
 
@@ -266,7 +266,7 @@ async def test_ten_thousand_jobs_are_told_at_the_same_price_each():
 
     session = Sold(TaskSnapshot(status="completed", images=(ImageData(url="https://cdn.test/1.png"),)))
     options = {"check_contracts": None, "in_flight": 100, "ordered": False, "fail_fast": False}
-    async with session.owner.open(prompts(10_000), {}, display=chosen(note), **options) as outcomes:
+    async with session.owner.open(prompts(10_000), {}, display=make_display(note), **options) as outcomes:
         assert sum([1 async for _ in outcomes]) == 10_000
     assert told[-1].done == 10_000
     assert len(told) <= 30_001

@@ -2,8 +2,9 @@
 
 import pytest
 
-from lemon_async import GenerateRequest, Outcome, TaskFailed
+from lemon_async import GenerateRequest, Outcome
 from lemon_async._images.images import Images
+from lemon_async.errors import TaskFailed
 from lemon_async.types import ImageData, Inline, TaskSnapshot
 
 ATTACK = '"><img src=x onerror=alert(1)>'

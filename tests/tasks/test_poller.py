@@ -11,23 +11,15 @@ import attrs
 import orjson
 import pytest
 
-from lemon_async import (
-    AccessDenied,
-    AuthenticationError,
-    PollPolicy,
-    SessionMisuse,
-    TaskError,
-    TaskLost,
-    TaskTimeout,
-    TransportError,
-)
+from lemon_async import PollPolicy, TaskError, TaskTimeout, TransportError
 from lemon_async._api.response import Response
-from lemon_async._http.rate_limiter import Gate
-from lemon_async._pace.budget import Budget
-from lemon_async._pace.learned_durations import Durations
+from lemon_async._http.rate_limiter import RateLimiter
+from lemon_async._pace.budget import RequestBudget
+from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.priority import Priority
 from lemon_async._tasks.poller import Poller
 from lemon_async._tasks.task import ImageTask
+from lemon_async.errors import AccessDenied, AuthenticationError, SessionError, TaskLost
 from lemon_async.types import TaskSnapshot
 
 QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=20, lost_after_s=0.01)
@@ -91,7 +83,7 @@ def make(name):
 
 
 def unpaced():
-    return Gate(Budget(requests_per_minute=60_000))
+    return RateLimiter(RequestBudget(requests_per_minute=60_000))
 
 
 @pytest.fixture
@@ -101,7 +93,7 @@ async def poll():
 
     def start(policy=QUICK, gate=None, limit=10, **scripts):
         transport = ScriptedTransport(**scripts)
-        pollers.append(Poller(transport, policy, gate or unpaced(), durations=Durations(), limit=limit))
+        pollers.append(Poller(transport, policy, gate or unpaced(), durations=LearnedDurations(), limit=limit))
         return transport, pollers[-1]
 
     yield start
@@ -153,7 +145,7 @@ async def test_resumed_task_teaches_if_its_age_is_known(poll, ago_s, is_taught):
 async def test_pending_task_is_left_alone_as_long_as_the_service_asks(poll):
     asking = Response(200, {"retry-after": "30"}, PENDING.body)
     transport, poller = poll(
-        PollPolicy(price_s=1e-9, min_gap_s=0.001, max_gap_s=20), a=[asking], b=[PENDING, COMPLETED]
+        PollPolicy(poll_cost_s=1e-9, min_gap_s=0.001, max_gap_s=20), a=[asking], b=[PENDING, COMPLETED]
     )
     poller.add(make("a"), is_fresh=False)
     other = make("b")
@@ -208,8 +200,8 @@ async def test_no_more_polls_than_allowed_are_under_way(poll):
 
 
 async def test_nothing_is_asked_while_the_budget_is_paused(poll):
-    budget = Budget(clear_at=asyncio.get_running_loop().time() + 0.03)
-    _, poller = poll(gate=Gate(budget), a=[COMPLETED])
+    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 0.03)
+    _, poller = poll(gate=RateLimiter(budget), a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
     await task
@@ -528,7 +520,7 @@ async def test_closing_ends_what_is_pending_and_what_is_under_way(poll):
     assert (poller.pending, poller.under_way, ours()) == (tuple(tasks), 0, [])
     for task in tasks:
         with pytest.raises(
-            SessionMisuse, match=f"closed while the task was pending; task {task.id} can be resumed by its resume_token"
+            SessionError, match=f"closed while the task was pending; task {task.id} can be resumed by its resume_token"
         ) as caught:
             await task
         assert caught.value.resume_token == task.resume_token()
@@ -539,7 +531,7 @@ async def test_closing_before_the_first_poll_ends_what_is_pending(poll):
     task = make("a")
     poller.add(task, is_fresh=True)
     await poller.aclose()
-    assert task.done
+    assert task.done()
     assert ours() == []
 
 
@@ -549,7 +541,7 @@ async def test_closed_poller_lists_what_comes_too_late_and_runs_no_more(poll):
     await poller.aclose()
     task = make("a")
     poller.add(task, is_fresh=True)
-    with pytest.raises(SessionMisuse, match="closed while the task was submitted; task a can be resumed"):
+    with pytest.raises(SessionError, match="closed while the task was submitted; task a can be resumed"):
         await task
     assert (poller.pending, poller.find("a"), transport.asked, ours()) == ((task,), None, [], [])
 
@@ -598,7 +590,7 @@ async def settle(seconds=0.01):
 
 async def test_no_poll_starts_without_room_and_each_is_counted(poll):
     budget = Allowance(2)
-    transport, poller = poll(gate=Gate(budget), **{name: [COMPLETED] for name in "abcde"})
+    transport, poller = poll(gate=RateLimiter(budget), **{name: [COMPLETED] for name in "abcde"})
     tasks = [make(name) for name in "abcde"]
     for task in tasks:
         poller.add(task, is_fresh=False)
@@ -616,7 +608,7 @@ async def test_no_poll_starts_without_room_and_each_is_counted(poll):
 async def test_polls_let_paid_requests_go_first(poll):
     """Whoever submits finds its turn before polls that have waited longer."""
     budget = Allowance()
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
     transport, poller = poll(gate=gate, a=[COMPLETED], b=[COMPLETED])
     tasks = [make("a"), make("b")]
     for task in tasks:
@@ -633,7 +625,7 @@ async def test_polls_let_paid_requests_go_first(poll):
 
 async def test_poller_waits_with_one_ticket_however_many_polls_are_due(poll):
     """The schedule decides who goes when the turn has come, not who asked first."""
-    gate = Gate(Allowance())
+    gate = RateLimiter(Allowance())
     _, poller = poll(gate=gate, **{f"t{number}": [COMPLETED] for number in range(50)})
     for number in range(50):
         poller.add(make(f"t{number}"), is_fresh=False)
@@ -644,7 +636,7 @@ async def test_poller_waits_with_one_ticket_however_many_polls_are_due(poll):
 async def test_turn_that_comes_when_nothing_is_due_any_more_is_used_by_the_next_poll(poll):
     """A ticket is no promise to poll, and what it took of the budget is not lost."""
     budget = Allowance()
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
     transport, poller = poll(gate=gate, a=[COMPLETED], b=[COMPLETED])
     over, other = make("a"), make("b")
     poller.add(over, is_fresh=False)
@@ -659,7 +651,7 @@ async def test_turn_that_comes_when_nothing_is_due_any_more_is_used_by_the_next_
 
 async def test_ticket_of_a_poller_that_has_ended_takes_nothing(poll):
     budget = Allowance()
-    gate = Gate(budget)
+    gate = RateLimiter(budget)
     _, poller = poll(gate=gate, a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
@@ -674,7 +666,7 @@ async def test_ticket_of_a_poller_that_has_ended_takes_nothing(poll):
 
 async def test_gate_that_is_closed_starts_no_poll(poll):
     """The session closes it first, and then the poller."""
-    gate = Gate(Allowance())
+    gate = RateLimiter(Allowance())
     transport, poller = poll(gate=gate, a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
@@ -683,11 +675,11 @@ async def test_gate_that_is_closed_starts_no_poll(poll):
     await asyncio.sleep(0)
     await asyncio.wait_for(poller.aclose(), 5)
     assert transport.asked == []
-    assert task.done
+    assert task.done()
 
 
 async def test_deadline_holds_although_no_turn_comes(poll):
-    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.03), gate=Gate(Allowance()), a=[COMPLETED])
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.03), gate=RateLimiter(Allowance()), a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
     with pytest.raises(TaskTimeout, match="last status: pending"):

@@ -7,8 +7,8 @@ import logging
 import attrs
 import pytest
 
-from lemon_async import Progress
 from lemon_async._tasks.progress import Reporter, Tally
+from lemon_async.types import Progress
 
 
 @attrs.define

@@ -11,9 +11,10 @@ import types
 import pytest
 import tqdm
 
-from lemon_async import ContractError, Progress
+from lemon_async import ContractError
 from lemon_async._tasks import progress_display as displays
-from lemon_async._tasks.progress_display import chosen
+from lemon_async._tasks.progress_display import make_display
+from lemon_async.types import Progress
 
 
 class Terminal(io.StringIO):
@@ -99,7 +100,7 @@ def lines(screen):
 
 def test_function_is_called_with_each_state_and_not_twice_with_the_last():
     seen = []
-    display = chosen(seen.append)
+    display = make_display(seen.append)
     states = [Progress(done=1, seconds=1), Progress(done=2, seconds=2), Progress(done=2, seconds=3)]
     for state in states[:2]:
         assert display.show(state) is None
@@ -110,7 +111,7 @@ def test_function_is_called_with_each_state_and_not_twice_with_the_last():
 @pytest.mark.parametrize("told", [[], [Progress(done=1)]], ids=["nothing", "less"])
 def test_function_hears_the_end_that_it_has_not_heard(told):
     seen = []
-    display = chosen(seen.append)
+    display = make_display(seen.append)
     for progress in told:
         display.show(progress)
     display.close(Progress(done=2))
@@ -137,24 +138,24 @@ async def yielding(progress):
 )
 def test_coroutine_function_is_refused(function):
     with pytest.raises(ContractError, match="progress: must be a plain function, which is called and not awaited"):
-        chosen(function)
+        make_display(function)
 
 
 def test_coroutine_that_comes_back_is_closed_and_told():
     """Nobody awaits it: that would be a warning somewhere else."""
     with pytest.raises(TypeError, match="returned a coroutine"):
-        chosen(lambda progress: [queue_up(progress)][0]).show(Progress())
+        make_display(lambda progress: [queue_up(progress)][0]).show(Progress())
     gc.collect()
 
 
 @pytest.mark.parametrize("option", [None, 0, 1, "yes", [], {}, ...], ids=repr)
 def test_option_that_means_nothing_is_refused(option):
     with pytest.raises(ContractError, match="progress: must be True, False or a function that takes a Progress, not "):
-        chosen(option)
+        make_display(option)
 
 
 def test_nothing_is_shown_unless_it_is_asked_for():
-    assert chosen(False) is None
+    assert make_display(False) is None
 
 
 # The terminal
@@ -165,11 +166,11 @@ def test_bar_without_tqdm_says_how_to_get_it(monkeypatch, missing):
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ContractError, match=r"needs tqdm: pip install 'lemon-async\[notebook\]'"):
-        chosen(True)
+        make_display(True)
 
 
 def test_bar_of_many_jobs_shows_their_numbers(terminal):
-    display = chosen(True)
+    display = make_display(True)
     assert lines(terminal) == []
     display.show(Progress(total=4, submitting=4))
     display.show(Progress(total=4, done=2, failed=1, in_flight=1, submitting=1))
@@ -185,7 +186,7 @@ def test_bar_of_many_jobs_shows_their_numbers(terminal):
 
 
 def test_bar_learns_how_many_there_are(terminal):
-    display = chosen(True)
+    display = make_display(True)
     display.show(Progress(done=1, in_flight=1))
     display.close(Progress(total=2, done=2))
     assert lines(terminal)[0].startswith("0job")
@@ -193,7 +194,7 @@ def test_bar_learns_how_many_there_are(terminal):
 
 
 def test_bar_of_one_job_shows_its_status_and_the_time(terminal):
-    display = chosen(True, is_single=True)
+    display = make_display(True, is_single=True)
     for status in (None, "pending", "processing"):
         display.show(Progress(total=1, in_flight=1, status=status))
     display.close(Progress(total=1, done=1, status="completed"))
@@ -204,14 +205,14 @@ def test_bar_of_one_job_shows_its_status_and_the_time(terminal):
 
 @pytest.mark.parametrize(("status", "words"), [("failed", "failed"), ("pending", "failed, last heard: pending")])
 def test_bar_of_one_job_that_failed_says_so(terminal, status, words):
-    display = chosen(True, is_single=True)
+    display = make_display(True, is_single=True)
     display.show(Progress(total=1, status=status))
     display.close(Progress(total=1, done=1, failed=1, status=status))
     assert lines(terminal)[-1] == f"{words} [00:00]"
 
 
 def test_status_of_a_stranger_does_not_drive_the_terminal(terminal):
-    display = chosen(True, is_single=True)
+    display = make_display(True, is_single=True)
     display.show(Progress(total=1, status="\x1b[2J\u202e{bar}" + "x" * 1000))
     display.close(Progress(total=1, status="\n\r\0"))
     assert "\x1b[2J" not in terminal.getvalue()
@@ -222,7 +223,7 @@ def test_status_of_a_stranger_does_not_drive_the_terminal(terminal):
 
 def test_bar_is_painted_now_and_then_and_wants_to_be_when_it_was_not(terminal, monkeypatch):
     monkeypatch.setattr(displays, "_SHORTEST_GAP_S", 60)
-    display = chosen(True)
+    display = make_display(True)
     assert display.show(Progress(total=2, in_flight=1)) == 1
     painted = terminal.getvalue()
     assert 0 < display.show(Progress(total=2, done=1, in_flight=1)) <= 60
@@ -234,7 +235,7 @@ def test_bar_is_painted_now_and_then_and_wants_to_be_when_it_was_not(terminal, m
 
 
 def test_bar_that_waits_for_nothing_needs_no_tick(terminal):
-    display = chosen(True)
+    display = make_display(True)
     assert display.show(Progress(total=2, in_flight=1)) == 1
     assert display.show(Progress(total=2, submitting=1)) == 1
     assert display.show(Progress(total=2, done=1)) is None
@@ -244,20 +245,20 @@ def test_bar_that_waits_for_nothing_needs_no_tick(terminal):
 @pytest.mark.parametrize("stderr", [io.StringIO(), None], ids=["a file", "nothing"])
 def test_bar_prints_nothing_where_nobody_sees_it(show_on, stderr):
     show_on(stderr)
-    display = chosen(True)
+    display = make_display(True)
     assert display.show(Progress(total=2, in_flight=2)) is None
     display.close(Progress(total=2, done=2))
     assert stderr is None or stderr.getvalue() == ""
 
 
 def test_bar_that_has_shown_nothing_ends_without_a_word(terminal):
-    chosen(True).close(Progress(total=1, done=1, failed=1))
+    make_display(True).close(Progress(total=1, done=1, failed=1))
     assert terminal.getvalue() == ""
 
 
 def test_bar_on_a_terminal_that_is_gone_fails_once(terminal):
     """It is not written again, not even by a finalizer."""
-    display = chosen(True)
+    display = make_display(True)
     display.show(Progress(total=2))
     terminal.is_broken = True
     with pytest.raises(BrokenPipeError):
@@ -270,7 +271,7 @@ def test_bar_on_a_terminal_that_is_gone_fails_once(terminal):
 
 def test_bar_on_a_terminal_that_is_gone_leaves_the_bars_of_others_alone(terminal):
     """All bars of tqdm share one lock, and its own `refresh` would keep it."""
-    display = chosen(True)
+    display = make_display(True)
     display.show(Progress(total=2))
     terminal.is_broken = True
     with pytest.raises(BrokenPipeError):
@@ -283,7 +284,7 @@ def test_bar_on_a_terminal_that_is_gone_leaves_the_bars_of_others_alone(terminal
 
 def test_bar_starts_no_thread(terminal):
     before = threading.enumerate()
-    display = chosen(True)
+    display = make_display(True)
     display.show(Progress(total=2))
     display.close(Progress(total=2))
     assert threading.enumerate() == before
@@ -293,7 +294,7 @@ def test_bar_starts_no_thread(terminal):
 
 
 def test_notebook_shows_a_widget(kernel, widgets):
-    display = chosen(True)
+    display = make_display(True)
     assert display.show(Progress(total=None, in_flight=1)) == 1
     bar = widgets.tqdm.__subclasses__()[-1].made
     assert (bar.disable, bar.n, bar.postfix) == (False, 0, "1 in flight")
@@ -307,7 +308,7 @@ def test_notebook_without_widgets_shows_text(kernel, monkeypatch, show_on):
     cell = io.StringIO()
     show_on(cell)
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    display = chosen(True)
+    display = make_display(True)
     display.show(Progress(total=2))
     display.close(Progress(total=2, done=2))
     assert "2/2" in cell.getvalue()
@@ -315,7 +316,7 @@ def test_notebook_without_widgets_shows_text(kernel, monkeypatch, show_on):
 
 def test_terminal_of_ipython_is_a_terminal(kernel, widgets, terminal):
     del kernel.kernel
-    display = chosen(True)
+    display = make_display(True)
     display.show(Progress(total=2))
     display.close(Progress(total=2, done=2))
     assert "2/2" in terminal.getvalue()
@@ -328,7 +329,7 @@ def test_widget_shows_words_of_strangers_as_text(monkeypatch, words):
     pytest.importorskip("tqdm.notebook")
     monkeypatch.setattr(displays, "_is_in_kernel", lambda: True)
     monkeypatch.setattr("tqdm.notebook.display", lambda container: None, raising=False)
-    display = chosen(True, is_single=True)
+    display = make_display(True, is_single=True)
     for status in (words, words):
         display.show(Progress(total=1, status=status))
         display._painted_at = 0
@@ -340,7 +341,7 @@ def test_widget_shows_words_of_strangers_as_text(monkeypatch, words):
 def test_ipython_is_not_imported_by_us(monkeypatch, terminal):
     """Unless it runs us, nobody pays for it."""
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    display = chosen(True)
+    display = make_display(True)
     display.show(Progress(total=1))
     display.close(Progress(total=1, done=1))
     assert "IPython" not in sys.modules

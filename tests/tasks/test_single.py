@@ -1,13 +1,14 @@
-"""`generate`, `edit` and `vary` tell how their one job goes, to the end, however it ends."""
+"""`generate`, `edit` and `create_variation` tell how their one job goes, to the end, however it ends."""
 
 import asyncio
 import logging
 
 import pytest
 
-from lemon_async import ApiError, ContractError, SubmissionUnknown, TaskFailed
+from lemon_async import ApiError, ContractError, SubmissionUnknown
 from lemon_async._tasks import progress_display as displays
 from lemon_async.emulator import Blackhole, Fail, Reset, Status, Stuck
+from lemon_async.errors import TaskFailed
 
 MODEL = "flux-pro"
 
@@ -37,7 +38,7 @@ async def test_edits_variations_and_inline_answers_tell_the_same(connect, pictur
     seen = []
     async with connect() as session:
         await session.edit("a hat", image=picture(mode="RGB"), model=MODEL, progress=seen.append)
-        await session.vary(square, progress=seen.append)
+        await session.create_variation(square, progress=seen.append)
         await session.generate("a cat", model="dall-e-3", progress=seen.append)
     assert [stage for stage in stages(seen) if stage[1]] == [("completed", 1, 0, 0, 0)] * 3
 
@@ -103,7 +104,7 @@ async def test_function_that_fails_costs_no_picture(connect, emulator, caplog, f
     assert emulator.ledger.settled.total() == 2
 
 
-@pytest.mark.parametrize("call", ["generate", "edit", "vary"])
+@pytest.mark.parametrize("call", ["generate", "edit", "create_variation"])
 async def test_option_that_means_nothing_is_refused_before_money_is_spent(connect, emulator, call):
     async def later(progress):
         raise AssertionError

@@ -7,16 +7,9 @@ import gzip
 import orjson
 import pytest
 
-from lemon_async import (
-    BadRequest,
-    ContractError,
-    LemonSession,
-    PartialImage,
-    RetryPolicy,
-    SessionMisuse,
-    TransportError,
-)
+from lemon_async import ContractError, LemonSession, PartialImage, RetryPolicy, TransportError
 from lemon_async.emulator import Body, Status
+from lemon_async.errors import BadRequest, SessionError
 
 MODEL = "gpt-image-2"
 
@@ -42,7 +35,7 @@ async def test_previews_come_first_and_then_the_picture(connect, emulator, tiny,
             assert [await picture.read() for picture in stream.images] == [await pictures[-1].read()]
             assert repr(stream) == f"<ImageStream over, {previews} previews, 1 pictures>"
         assert session.unknown_submissions == ()
-        assert (session.spent.sold, session.spent.settled) == (1, 1)
+        assert (session.submission_counts.sold, session.submission_counts.settled) == (1, 1)
     assert stream.request.partial_images == previews
     assert emulator.ledger.settled == {"a hat": 1}
 
@@ -59,7 +52,7 @@ async def test_prompt_streams_as_well_as_a_request(connect, emulator):
 
 async def test_result_of_a_stream_says_of_the_job_what_any_other_does(connect, tiny):
     async with connect() as session, session.stream(tiny) as stream:
-        with pytest.raises(SessionMisuse, match="the stream has not been read to its end"):
+        with pytest.raises(SessionError, match="the stream has not been read to its end"):
             _ = stream.images
         assert repr(stream) == "<ImageStream open, 0 previews, 0 pictures>"
         await read_all(stream)
@@ -113,7 +106,11 @@ async def test_what_follows_the_last_picture_changes_nothing(streaming, final, p
         async with session.stream("a cat", model=MODEL) as stream:
             assert len(await read_all(stream)) == 1
             assert len(stream.images) == 1
-        assert (session.spent.sold, session.spent.settled, session.spent.unknown) == (1, 1, 0)
+        assert (
+            session.submission_counts.sold,
+            session.submission_counts.settled,
+            session.submission_counts.unknown,
+        ) == (1, 1, 0)
 
 
 async def test_comments_and_events_of_tomorrow_are_passed_over(streaming, final, preview):
@@ -158,7 +155,7 @@ async def test_answer_in_one_piece_that_is_not_read_leaves_no_doubt(connect, emu
     async with connect() as session:
         async with session.stream(tiny):
             pass
-        assert (session.spent.sold, session.spent.unknown) == (1, 0)
+        assert (session.submission_counts.sold, session.submission_counts.unknown) == (1, 0)
         assert [task.id for task in session.pending] == ["ldtask_1"]
 
 
@@ -170,7 +167,11 @@ async def test_service_that_answers_with_pictures_at_once_delivers_them(connect,
             (picture,) = await read_all(stream)
             assert await picture.read() == png
             assert stream.images.created == 7
-        assert (session.spent.sold, session.spent.settled, session.spent.unknown) == (1, 1, 0)
+        assert (
+            session.submission_counts.sold,
+            session.submission_counts.settled,
+            session.submission_counts.unknown,
+        ) == (1, 1, 0)
 
 
 async def test_service_that_answers_with_a_task_is_polled(connect, emulator):
@@ -185,7 +186,7 @@ async def test_service_that_answers_with_a_task_is_polled(connect, emulator):
             (picture,) = await read_all(stream)
             assert picture.url == "http://127.0.0.1:1/a.png"
             assert stream.images.task_id == "ldtask_1"
-        assert session.spent.settled == 1
+        assert session.submission_counts.settled == 1
 
 
 async def test_task_of_a_stream_that_is_left_stays_in_pending(connect, emulator):
@@ -227,7 +228,7 @@ async def test_refusal_of_the_service_is_raised_on_entering(connect, emulator, t
         with pytest.raises(BadRequest, match="content_policy"):
             async with session.stream(tiny):
                 pytest.fail("entered")
-        assert session.spent.unknown == session.spent.sold == 0
+        assert session.submission_counts.unknown == session.submission_counts.sold == 0
 
 
 async def test_refusal_that_invites_is_followed_by_a_stream(connect, emulator, tiny):
@@ -241,7 +242,7 @@ async def test_refusal_that_invites_is_followed_by_a_stream(connect, emulator, t
 async def test_closed_session_opens_no_stream(connect, emulator, tiny):
     async with connect() as session:
         pass
-    with pytest.raises(SessionMisuse, match="the session is closed"):
+    with pytest.raises(SessionError, match="the session is closed"):
         async with session.stream(tiny):
             pytest.fail("entered")
     assert emulator.requests == []

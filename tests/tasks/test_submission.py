@@ -7,26 +7,18 @@ import logging
 import orjson
 import pytest
 
-from lemon_async import (
-    ApiError,
-    GenerateRequest,
-    InsufficientBalance,
-    RateLimited,
-    RetryPolicy,
-    ServerError,
-    SubmissionUnknown,
-    TransportError,
-)
+from lemon_async import ApiError, GenerateRequest, RetryPolicy, SubmissionUnknown, TransportError
 from lemon_async._api.encoding import encode
 from lemon_async._api.response import Response
-from lemon_async._http.attempt import NoAnswer
-from lemon_async._tasks.submission import Order, Submissions
+from lemon_async._http.attempt import NoResponse
+from lemon_async._tasks.submission import PreparedRequest, Submissions
 from lemon_async._uploads.payload import Json
+from lemon_async.errors import InsufficientBalance, RateLimited, ServerError
 
 
 def order_of(request):
     content = encode(request)
-    return Order(request, Json("/v1/images/generations", content))
+    return PreparedRequest(request, Json("/v1/images/generations", content))
 
 
 REQUEST = GenerateRequest("a cat", model="flux-pro")
@@ -46,8 +38,8 @@ def refusal(status, **hints):
 
 INLINE = answer(body={"created": 1, "data": [{"url": "https://cdn.test/1.png"}]})
 TASK = answer(body={"task_id": "ldtask_1", "status": "pending", "poll_url": "/v1/images/generations/ldtask_1"})
-NOT_SENT = NoAnswer("Connect call failed", was_sent=False)
-SENT = NoAnswer("Server disconnected", was_sent=True)
+NOT_SENT = NoResponse("Connect call failed", was_sent=False)
+SENT = NoResponse("Server disconnected", was_sent=True)
 
 
 class ScriptedTransport:
@@ -214,7 +206,7 @@ async def test_any_other_refusal_of_the_service_is_raised_at_once(outcome, error
 
 async def test_session_that_is_closed_ends_the_retries():
     """Nobody is left to send for."""
-    transport, submissions = submissions_of(NoAnswer("the session is closed", was_sent=False))
+    transport, submissions = submissions_of(NoResponse("the session is closed", was_sent=False))
     transport.is_closed = True
     with pytest.raises(TransportError, match="nothing was sold: the session is closed"):
         await submissions.submit(ORDER)
@@ -225,7 +217,7 @@ async def test_session_that_is_closed_ends_the_retries():
 
 DOUBTFUL = {
     "no answer": SENT,
-    "no answer, but a head": NoAnswer("the answer is larger than 1 bytes", was_sent=True, status=200),
+    "no answer, but a head": NoResponse("the answer is larger than 1 bytes", was_sent=True, status=200),
     "html": answer(502, text=b"<html><title>502 Bad Gateway</title>"),
     "empty": answer(500, text=b""),
     "truncated": answer(503, text=b'{"error": {"mess'),
@@ -249,7 +241,7 @@ async def test_anything_else_is_in_doubt_and_not_sent_again(outcome, caplog):
     assert doubt.request is REQUEST
     assert doubt.fingerprint == hashlib.sha256(b'{"model":"flux-pro","prompt":"a cat"}').hexdigest()
     assert doubt.status == outcome.status
-    assert isinstance(doubt.__cause__, NoAnswer | ApiError)
+    assert isinstance(doubt.__cause__, NoResponse | ApiError)
     assert len(transport.sent) == 1
     (kept,) = submissions.unknown
     assert str(kept) == str(doubt)
@@ -287,7 +279,7 @@ def cancelled_as_a_transport_does(*, was_sent):
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError as cancelled:
-            cancelled.__cause__ = NoAnswer("cancelled while waiting for the answer", was_sent=was_sent)
+            cancelled.__cause__ = NoResponse("cancelled while waiting for the answer", was_sent=was_sent)
             raise
 
     return wait
@@ -316,7 +308,7 @@ async def test_cancelled_request_that_was_sent_leaves_its_doubt_as_the_cause():
 async def test_cancelled_request_that_was_not_sent_leaves_no_doubt():
     transport, submissions = submissions_of(cancelled_as_a_transport_does(was_sent=False))
     cancelled = await cancel_under_way(submissions, transport)
-    assert isinstance(cancelled.__cause__, NoAnswer)
+    assert isinstance(cancelled.__cause__, NoResponse)
     assert not submissions.unknown
 
 

@@ -12,19 +12,19 @@ from lemon_async import (
     LemonSession,
     PollPolicy,
     RetryPolicy,
-    ServerError,
     SubmissionUnknown,
     TaskTimeout,
 )
-from lemon_async._tasks.submission_counts import Account, Spent
+from lemon_async._tasks.submission_counts import Account
 from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
-from lemon_async.types import ImageData, TaskSnapshot
+from lemon_async.errors import ServerError
+from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot
 
 SLOW = PollPolicy(min_gap_s=20, max_gap_s=20)
 
 
 def counts(session):
-    spent = session.spent
+    spent = session.submission_counts
     return spent.sold, spent.settled, spent.released, spent.unknown
 
 
@@ -32,11 +32,11 @@ def counts(session):
 
 
 def test_fresh_account_has_bought_nothing():
-    assert Account().spent(0) == Spent() == Spent(sold=0, settled=0, released=0, unknown=0)
+    assert Account().spent(0) == SubmissionCounts() == SubmissionCounts(sold=0, settled=0, released=0, unknown=0)
 
 
 def test_what_is_sold_and_has_not_ended_is_open():
-    assert Spent(sold=5, settled=2, released=1, unknown=4).open == 2
+    assert SubmissionCounts(sold=5, settled=2, released=1, unknown=4).open == 2
 
 
 def test_task_that_ends_twice_counts_once():
@@ -45,13 +45,13 @@ def test_task_that_ends_twice_counts_once():
     assert account.spent(0).open == 1
     for status in ("pending", "completed", "failed"):
         account.ended(TaskSnapshot(status=status, task_id="a"))
-    assert account.spent(2) == Spent(sold=1, settled=1, released=0, unknown=2)
+    assert account.spent(2) == SubmissionCounts(sold=1, settled=1, released=0, unknown=2)
 
 
 def test_task_that_was_bought_elsewhere_does_not_count():
     account = Account()
     account.ended(TaskSnapshot(status="completed", task_id="b"))
-    assert account.spent(0) == Spent()
+    assert account.spent(0) == SubmissionCounts()
 
 
 @pytest.mark.parametrize(("status", "expected"), [("completed", (1, 1, 0)), ("failed", (1, 0, 1))])
@@ -75,12 +75,12 @@ async def test_every_kind_of_job_is_counted(connect, emulator, picture):
         await session.edit("a hat", image=picture(), model="flux-pro")
         await session.edit(edit)
         await session.edit(edit, async_=True)
-        await session.vary(picture(), size="256x256")
+        await session.create_variation(picture(), size="256x256")
         async with session.stream(edit) as stream:
             async for _ in stream:
                 pass
         assert counts(session) == (7, 7, 0, 0)
-        assert session.spent.open == 0
+        assert session.submission_counts.open == 0
     assert (emulator.ledger.sold.total(), emulator.ledger.settled.total()) == (7, 7)
 
 
@@ -107,14 +107,14 @@ async def test_running_job_is_open_and_ends_once_however_it_is_resumed(connect, 
     emulator.fault("submit", Script(("pending",) * 3 + ("completed",)))
     async with connect(polling=PollPolicy(min_gap_s=0.001, max_gap_s=0.001, deadline_s=0.0015)) as session:
         task = await session.submit("a cat", model="flux-pro")
-        assert (counts(session), session.spent.open) == ((1, 0, 0, 0), 1)
+        assert (counts(session), session.submission_counts.open) == ((1, 0, 0, 0), 1)
         attempts = 0
-        while not session.spent.settled:
+        while not session.submission_counts.settled:
             attempts += 1
             try:
                 await session.task(task.resume_token())
             except TaskTimeout:
-                assert session.spent.open == 1
+                assert session.submission_counts.open == 1
         assert attempts > 1
         with suppress(TaskTimeout):
             await session.task(task.id)
@@ -135,7 +135,7 @@ async def test_cancelled_job_is_released():
         LemonSession(emulator.api_key, base_url=emulator.base_url, polling=SLOW) as session,
     ):
         task = await session.submit("a cat", model="flux-pro")
-        await task.cancel()
+        await task.request_cancel()
         assert counts(session) == (1, 0, 1, 0)
 
 
@@ -169,8 +169,8 @@ async def test_cancelled_request_counts_as_unknown_and_more_than_a_thousand_of_t
         submitting.cancel()
         await asyncio.gather(submitting, return_exceptions=True)
         assert counts(session) == (0, 0, 0, 1)
-        session._engine.submissions.doubted += 1000
-        assert session.spent.unknown == 1001
+        session._engine.submissions.unknown_count += 1000
+        assert session.submission_counts.unknown == 1001
 
 
 async def test_refused_and_bad_requests_cost_nothing(connect, emulator):
@@ -188,4 +188,4 @@ async def test_stuck_job_stays_open_after_its_deadline(connect, emulator):
     async with connect(polling=PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.02)) as session:
         with pytest.raises(TaskTimeout):
             await session.generate("a cat", model="flux-pro")
-        assert session.spent.open == 1
+        assert session.submission_counts.open == 1

@@ -12,18 +12,10 @@ import weakref
 import attrs
 import pytest
 
-from lemon_async import (
-    ContractError,
-    GenerateRequest,
-    SessionMisuse,
-    TaskCancelled,
-    TaskFailed,
-    TaskLost,
-    TaskTimeout,
-    VariationRequest,
-)
+from lemon_async import ContractError, GenerateRequest, TaskTimeout, VariationRequest
 from lemon_async._tasks.resume_token import TaskReference, parse_reference
 from lemon_async._tasks.task import ImageTask
+from lemon_async.errors import SessionError, TaskCancelled, TaskFailed, TaskLost
 from lemon_async.types import ImageData, Inline, TaskFault, TaskSnapshot
 
 PENDING = TaskSnapshot(status="pending", task_id="ldtask_1", poll_url="/v1/tasks/ldtask_1", model="flux-pro")
@@ -38,7 +30,7 @@ class Owner:
     """What a handle asks of its session, written down."""
 
     cancelled: list = attrs.field(factory=list)
-    misuse: SessionMisuse | None = None
+    misuse: SessionError | None = None
 
     def check_usable(self, task):
         if self.misuse is not None:
@@ -72,7 +64,7 @@ def test_handle_tells_what_was_last_heard():
         "processing",
         40.0,
     )
-    assert (task._path, task.request, task.snapshot, task.done) == ("/v1/tasks/ldtask_1", request, WORKING, False)
+    assert (task._path, task.request, task.snapshot, task.done()) == ("/v1/tasks/ldtask_1", request, WORKING, False)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +111,7 @@ async def test_images_are_the_outcome_of_a_completed_task():
 async def test_inline_answer_is_over_when_it_is_made():
     """Awaiting it takes no turn of the event loop."""
     task = make(INLINE)
-    assert task.done
+    assert task.done()
     coroutine = task.wait()
     with pytest.raises(StopIteration) as caught:
         coroutine.send(None)
@@ -246,7 +238,7 @@ async def test_waiter_cancelled_in_the_moment_of_the_news_is_cancelled():
     task._update(COMPLETED)
     with pytest.raises(asyncio.CancelledError):
         await waiter
-    assert task.done
+    assert task.done()
 
 
 async def test_news_for_a_waiter_that_has_its_news_already_are_no_error():
@@ -258,22 +250,22 @@ async def test_news_for_a_waiter_that_has_its_news_already_are_no_error():
     assert len(await waiter) == 1
 
 
-@pytest.mark.parametrize("timeout_s", [0, 0.01])
-async def test_wait_ends_after_its_time_and_the_task_does_not(timeout_s):
+@pytest.mark.parametrize("timeout", [0, 0.01])
+async def test_wait_ends_after_its_time_and_the_task_does_not(timeout):
     task = make()
-    with pytest.raises(TaskTimeout, match=f"{timeout_s:g} s were not enough.*may still finish and be billed") as caught:
-        await task.wait(timeout_s)
+    with pytest.raises(TaskTimeout, match=f"{timeout:g} s were not enough.*may still finish and be billed") as caught:
+        await task.wait(timeout)
     assert caught.value.task is task
     assert caught.value.resume_token == task.resume_token()
-    assert not task.done
+    assert not task.done()
     assert not task._waiters
     task._update(COMPLETED)
-    assert len(await task.wait(timeout_s)) == 1
+    assert len(await task.wait(timeout)) == 1
 
 
 async def test_wait_for_what_is_over_takes_no_time():
     """Even no time at all is enough."""
-    assert len(await make(COMPLETED).wait(timeout_s=0)) == 1
+    assert len(await make(COMPLETED).wait(timeout=0)) == 1
 
 
 async def test_task_that_ends_in_the_turn_in_which_the_time_is_over_is_a_result():
@@ -287,16 +279,16 @@ async def test_task_that_ends_in_the_turn_in_which_the_time_is_over_is_a_result(
     assert len(await waiting) == 1
 
 
-@pytest.mark.parametrize("timeout_s", [-1, -0.001, float("nan"), float("inf")])
+@pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), float("inf")])
 @pytest.mark.parametrize("snapshot", [PENDING, COMPLETED], ids=["pending", "completed"])
-async def test_time_that_is_none_is_refused(timeout_s, snapshot):
-    with pytest.raises(ContractError, match="timeout_s: must be seconds, finite and not negative, not "):
-        await make(snapshot).wait(timeout_s)
+async def test_time_that_is_none_is_refused(timeout, snapshot):
+    with pytest.raises(ContractError, match="timeout: must be seconds, finite and not negative, not "):
+        await make(snapshot).wait(timeout)
 
 
 async def test_handle_of_a_session_that_cannot_be_used_says_so_instead_of_waiting():
-    owner = Owner(misuse=SessionMisuse(message="the session belongs to another event loop"))
-    with pytest.raises(SessionMisuse, match="another event loop"):
+    owner = Owner(misuse=SessionError(message="the session belongs to another event loop"))
+    with pytest.raises(SessionError, match="another event loop"):
         await make(owner=owner)
     assert len(await make(COMPLETED, owner=owner)) == 1
 
@@ -406,21 +398,21 @@ async def test_cancel_asks_the_service():
     owner = Owner()
     task = make(owner=owner)
     (waiter,) = await start(task.wait())
-    await task.cancel()
+    await task.request_cancel()
     assert owner.cancelled == [task]
     with pytest.raises(TaskCancelled):
         await waiter
 
 
 async def test_cancel_of_what_is_over_asks_nobody():
-    owner = Owner(misuse=SessionMisuse(message="closed"))
-    await make(COMPLETED, owner=owner).cancel()
+    owner = Owner(misuse=SessionError(message="closed"))
+    await make(COMPLETED, owner=owner).request_cancel()
     assert owner.cancelled == []
 
 
 async def test_cancel_of_a_session_that_cannot_be_used_says_so():
-    with pytest.raises(SessionMisuse, match="closed"):
-        await make(owner=Owner(misuse=SessionMisuse(message="closed"))).cancel()
+    with pytest.raises(SessionError, match="closed"):
+        await make(owner=Owner(misuse=SessionError(message="closed"))).request_cancel()
 
 
 def test_token_is_the_reference_of_the_task():
@@ -472,7 +464,7 @@ async def test_images_of_a_resumed_task_know_the_prompt_of_its_token():
 
 
 def test_inline_answer_has_nothing_to_resume():
-    with pytest.raises(SessionMisuse, match="the service answered inline: there is no task to resume"):
+    with pytest.raises(SessionError, match="the service answered inline: there is no task to resume"):
         make(INLINE).resume_token()
 
 

@@ -18,19 +18,16 @@ from lemon_async import (
     Outcomes,
     PartialImage,
     PollPolicy,
-    Progress,
     RetryPolicy,
-    StoredFile,
     SubmissionUnknown,
     TaskError,
     Timeouts,
     VariationRequest,
     __version__,
 )
-from lemon_async._tasks.submission_counts import Spent
 from lemon_async.emulator import Emulator, Fault, Status
 from lemon_async.errors import Problem, ResumableTask
-from lemon_async.types import Billing, ImageData, Model, TaskSnapshot
+from lemon_async.types import Billing, ImageData, Model, Progress, StoredFile, SubmissionCounts, TaskSnapshot
 
 
 def version() -> str:
@@ -76,12 +73,12 @@ async def pictures_from_pictures(lemon: LemonSession, image: Image, images: Imag
     assert_type(await lemon.edit(EditRequest("a hat", image=StoredFile("file-1")), n=2), Images)
     assert_type(await lemon.submit("a hat", image="cat.png", mask="mask.png"), ImageTask)
     assert_type(await lemon.submit(EditRequest("a hat", image="cat.png")), ImageTask)
-    assert_type(await lemon.vary("cat.png", n=2), Images)
-    assert_type(await lemon.vary(VariationRequest(image=b"")), Images)
-    assert_type(lemon.check("a cat", n=11), tuple[Problem, ...])
+    assert_type(await lemon.create_variation("cat.png", n=2), Images)
+    assert_type(await lemon.create_variation(VariationRequest(image=b"")), Images)
+    assert_type(lemon.validate("a cat", n=11), tuple[Problem, ...])
     await lemon.edit("a hat", image=7)  # type: ignore[arg-type]
     await lemon.edit("a hat", image="cat.png", style="vivid")  # type: ignore[call-arg]
-    await lemon.vary("cat.png", quality="hd")  # type: ignore[call-arg]
+    await lemon.create_variation("cat.png", quality="hd")  # type: ignore[call-arg]
 
 
 async def maps(lemon: LemonSession, image: Image) -> None:
@@ -100,7 +97,7 @@ async def maps(lemon: LemonSession, image: Image) -> None:
     lemon.map([7])  # type: ignore[list-item]
     lemon.map(["a cat"], sizes="big")  # type: ignore[call-arg]
     assert_type(lemon.requests_per_minute, int | None)
-    assert_type(lemon.durations, Mapping[str, Any])
+    assert_type(lemon.learned_durations, Mapping[str, Any])
 
 
 def watch(progress: Progress) -> None:
@@ -117,7 +114,7 @@ async def progress(lemon: LemonSession, tasks: list[ImageTask]) -> None:
     assert_type(await lemon.generate("a cat", progress=True), Images)
     assert_type(await lemon.generate("a cat", progress=watch, model="flux-pro"), Images)
     assert_type(await lemon.edit("a hat", image="cat.png", progress=print), Images)
-    assert_type(await lemon.vary("cat.png", progress=lambda progress: progress.done), Images)
+    assert_type(await lemon.create_variation("cat.png", progress=lambda progress: progress.done), Images)
     assert_type(lemon.as_completed(tasks, progress=watch), AsyncGenerator[ImageTask, None])
     async with lemon.map(["a cat"], progress=watch) as outcomes:
         assert_type(outcomes.progress, Progress)
@@ -145,16 +142,16 @@ async def files_and_models(lemon: LemonSession) -> None:
     await lemon.files.delete(stored)
     assert_type(await lemon.models(recommended_for="image"), tuple[Model, ...])
     assert_type(await lemon.model("flux-pro"), Model)
-    assert_type(lemon.spent, Spent)
+    assert_type(lemon.submission_counts, SubmissionCounts)
 
 
 async def tasks(task: ImageTask) -> None:
     assert_type(await task, Images)
-    assert_type(await task.wait(timeout_s=3), Images)
+    assert_type(await task.wait(timeout=3), Images)
     async for snapshot in task.updates():
         assert_type(snapshot, TaskSnapshot)
     assert_type(task.id, str | None)
-    assert_type(task.done, bool)
+    assert_type(task.done(), bool)
     assert_type(task.progress, float | None)
     assert_type(task.request, GenerateRequest | EditRequest | VariationRequest | None)
     assert_type(task.billing, Billing)

@@ -145,7 +145,7 @@ async def test_source_that_cannot_work_is_told_with_its_position_and_nothing_is_
         assert "image[0]" not in problems
         del source, caught
         assert open_files() == before
-        assert session.spent.sold == session.spent.unknown == 0
+        assert session.submission_counts.sold == session.submission_counts.unknown == 0
     assert emulator.requests == []
 
 
@@ -251,10 +251,10 @@ def test_check_looks_at_files_without_consuming_anything(picture, tmp_path):
     file = io.BytesIO(b"before" + picture())
     file.seek(6)
     once = in_pieces(b"")
-    assert session.check("a hat", image=[photo, picture(), file, once, "https://a.test/1.png"], model=MODEL)
-    assert session.check("a hat", image=[photo, str(photo), picture(), file, once], model=MODEL) == ()
+    assert session.validate("a hat", image=[photo, picture(), file, once, "https://a.test/1.png"], model=MODEL)
+    assert session.validate("a hat", image=[photo, str(photo), picture(), file, once], model=MODEL) == ()
     assert file.tell() == 6
-    assert session.check(GenerateRequest("a cat", model="dall-e-3")) == ()
+    assert session.validate(GenerateRequest("a cat", model="dall-e-3")) == ()
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_check_looks_at_files_without_consuming_anything(picture, tmp_path):
     ],
 )
 def test_check_tells_what_an_attempt_would(tmp_path, make, advice):
-    (problem,) = LemonSession("sk-x").check("a hat", image=make(tmp_path), model=MODEL)
+    (problem,) = LemonSession("sk-x").validate("a hat", image=make(tmp_path), model=MODEL)
     assert problem.field == "image[0]"
     assert advice in problem.message
 
@@ -298,5 +298,5 @@ async def test_edit_without_a_picture_is_told_what_is_missing(connect, emulator)
 
 def test_word_with_a_colon_is_a_file():
     """An address has slashes."""
-    (problem,) = LemonSession("sk-x").check("a hat", image="C:cat.png", model=MODEL)
+    (problem,) = LemonSession("sk-x").validate("a hat", image="C:cat.png", model=MODEL)
     assert "cannot read 'C:cat.png'" in problem.message

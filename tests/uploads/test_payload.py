@@ -20,7 +20,7 @@ from lemon_async import (
     Timeouts,
     TransportError,
 )
-from lemon_async._tasks.submission import Order
+from lemon_async._tasks.submission import PreparedRequest
 from lemon_async._uploads.payload import File, Form, Json
 from lemon_async._uploads.preparation import prepare
 from lemon_async._uploads.upload import Upload
@@ -84,7 +84,7 @@ async def test_form_is_sent_again_for_who_opted_into_a_second_sale(connect, emul
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
         await session.edit("a hat", image=in_pieces(photo.read_bytes()), model=MODEL)
-        assert session.spent.unknown == 1
+        assert session.submission_counts.unknown == 1
     assert arrived() == [[sha256(photo.read_bytes())]] * 2
 
 
@@ -287,7 +287,7 @@ async def test_form_is_sent_when_there_is_room_for_its_files_again(connect, emul
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=True)
         monkeypatch.setattr("lemon_async._uploads.upload._open_regular", short_of_files(2))
-        await session._engine.submissions.submit(Order(request, payload))
+        await session._engine.submissions.submit(PreparedRequest(request, payload))
     assert arrived() == [[sha256(photo.read_bytes())] * 2]
     assert edits(emulator) == 1
     assert emulator.ledger.sold == {"a hat": 1}
@@ -314,6 +314,6 @@ async def test_shortage_that_lasts_is_a_request_that_was_not_sent(connect, emula
 
 async def test_paid_form_has_the_time_of_a_paid_request(connect, emulator, photo):
     """Uploads take long: what bounds a poll does not bound them."""
-    async with connect(timeouts=Timeouts(call_s=1e-4, submit_s=5)) as session:
+    async with connect(timeouts=Timeouts(request_s=1e-4, submit_s=5)) as session:
         stored = await session.upload(photo)
     assert stored.size_bytes == photo.stat().st_size

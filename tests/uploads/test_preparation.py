@@ -7,8 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from lemon_async import ContractError, EditRequest, GenerateRequest, LemonSession, StoredFile, VariationRequest
+from lemon_async import ContractError, EditRequest, GenerateRequest, LemonSession, VariationRequest
 from lemon_async._uploads.preparation import build, prepare, requested
+from lemon_async.types import StoredFile
 
 MODEL = "gpt-image-2"
 
@@ -101,7 +102,7 @@ async def stream(session, image):
 
 
 async def check(session, _image):
-    session.check("a cat", model=MODEL, input_fidelity="high")  # here: check
+    session.validate("a cat", model=MODEL, input_fidelity="high")  # here: check
 
 
 async def in_a_task(session, image):
@@ -164,7 +165,7 @@ EXTRAS = [
 async def test_check_of_an_edit_tells_what_sending_it_would(connect, emulator, picture, extra, is_checked):
     """With the checks switched off as well: it could not be read as it is meant."""
     async with connect(check_contracts=is_checked) as session:
-        (problem,) = session.check("a hat", image=picture(), model="flux-pro", extra=extra)
+        (problem,) = session.validate("a hat", image=picture(), model="flux-pro", extra=extra)
         with pytest.raises(ContractError) as caught:
             await session.edit("a hat", image=picture(), model="flux-pro", extra=extra)
         assert caught.value.problems == (problem,)
@@ -176,7 +177,7 @@ async def test_check_of_an_edit_tells_what_sending_it_would(connect, emulator, p
 async def test_label_that_no_token_could_hold_is_refused_before_it_is_sent(connect, emulator, is_checked):
     """With the checks of the service's rules switched off as well: this rule is ours."""
     async with connect(check_contracts=is_checked) as session:
-        (problem,) = session.check("a cat", label="x" * 201)
+        (problem,) = session.validate("a cat", label="x" * 201)
         with pytest.raises(ContractError) as caught:
             await session.submit("a cat", label="x" * 201)
         assert caught.value.problems == (problem,)
@@ -188,7 +189,7 @@ async def test_label_that_no_token_could_hold_is_refused_before_it_is_sent(conne
 async def test_id_that_is_none_is_told_by_check_and_by_sending(connect, emulator, image):
     words = "has an id that is not one line of text and not empty"
     async with connect(check_contracts=False) as session:
-        (problem,) = session.check("a hat", image=image, model="flux-pro")
+        (problem,) = session.validate("a hat", image=image, model="flux-pro")
         with pytest.raises(ContractError, match=rf"image\[0\]: {words}"):
             await session.edit("a hat", image=image, model="flux-pro")
     assert str(problem) == f"image[0]: {words}"

@@ -9,16 +9,9 @@ import orjson
 import pytest
 from PIL import Image
 
-from lemon_async import (
-    ContractError,
-    EditRequest,
-    LemonSession,
-    RetryPolicy,
-    StoredFile,
-    TransportError,
-    VariationRequest,
-)
+from lemon_async import ContractError, EditRequest, LemonSession, RetryPolicy, TransportError, VariationRequest
 from lemon_async.emulator import Emulator
+from lemon_async.types import StoredFile
 
 BIG_BYTES = 3 * 1024 * 1024  # beyond what is held in memory
 MODEL = "flux-pro"  # edits of it are tasks, whose sources the emulator keeps
@@ -199,9 +192,9 @@ async def test_pictures_of_an_earlier_result_are_edited_by_link_and_by_base64(co
 
 async def test_variation_starts_from_an_upload(connect, emulator, picture):
     async with connect() as session:
-        images = await session.vary(picture(), n=2, size="256x256")
+        images = await session.create_variation(picture(), n=2, size="256x256")
         assert [len(images), images.task_id] == [2, None]
-        assert len(await session.vary(VariationRequest(image=picture(), size="256x256"), n=1)) == 1
+        assert len(await session.create_variation(VariationRequest(image=picture(), size="256x256"), n=1)) == 1
         assert (await images[0].read()).startswith(b"\x89PNG")
     assert emulator.requests[0].path == "/v1/images/variations"
     assert emulator.ledger.sold.total() == 2

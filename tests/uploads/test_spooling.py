@@ -11,7 +11,7 @@ import pytest
 
 from lemon_async import ContractError, LemonSession
 from lemon_async._uploads.spooling import drain, is_read_once
-from lemon_async._uploads.upload import Spool, Unusable
+from lemon_async._uploads.upload import SpooledUpload, UnusableSource
 
 MODEL = "flux-pro"
 BUSY = "is being read by another request at this moment"
@@ -138,12 +138,12 @@ async def test_file_is_free_again_after_an_edit_that_failed(connect, picture):
 
 async def test_file_is_free_again_when_the_read_of_a_cancelled_edit_has_ended(picture):
     """Until then that read would take a piece of the picture away."""
-    file, spool = Slow(picture()), Spool(None)
+    file, spool = Slow(picture()), SpooledUpload(None)
     reading = asyncio.create_task(drain(file, spool))
     await has_begun(file.begun)
     reading.cancel()
     await asyncio.wait([reading], timeout=5)
-    with pytest.raises(Unusable, match=BUSY):
+    with pytest.raises(UnusableSource, match=BUSY):
         await drain(file, spool)
     file.go_on.set()
     async with asyncio.timeout(5):
@@ -151,7 +151,7 @@ async def test_file_is_free_again_when_the_read_of_a_cancelled_edit_has_ended(pi
             file.seek(0)
             try:
                 await drain(file, spool)
-            except Unusable:
+            except UnusableSource:
                 await asyncio.sleep(0)
             else:
                 break
@@ -181,13 +181,13 @@ async def test_same_source_twice_in_one_request_is_told_by_check_and_by_sending(
     source, again = make(picture()), make(picture())
     words = "is the same object as image[0], and that can be read only once: give each its own, or its bytes"
     async with connect() as session:
-        (problem,) = session.check("a hat", image=[source, picture(), source], model=MODEL)
+        (problem,) = session.validate("a hat", image=[source, picture(), source], model=MODEL)
         assert str(problem) == f"image[2]: {words}"
         with pytest.raises(ContractError) as caught:
             await session.edit("a hat", image=source, mask=source, model="gpt-image-2")
         assert f"mask: {words}" in map(str, caught.value.problems)
         path_twice = [picture()] * 2
-        assert session.check("a hat", image=path_twice, model=MODEL) == ()
+        assert session.validate("a hat", image=path_twice, model=MODEL) == ()
         await session.edit("a hat", image=again, model=MODEL)
     assert emulator.ledger.sold == {"a hat": 1}
 
@@ -302,7 +302,7 @@ async def test_object_that_misbehaves_is_told_with_its_position(connect, emulato
 def test_check_tells_of_an_object_that_misbehaves(tmp_path, name):
     make, words = ODD[name]
     source = make(tmp_path)
-    (problem,) = LemonSession("sk-x").check("a hat", image=source, model=MODEL)
+    (problem,) = LemonSession("sk-x").validate("a hat", image=source, model=MODEL)
     assert problem.field == "image[0]"
     assert words in problem.message
     if isinstance(source, io.IOBase):
@@ -315,14 +315,14 @@ async def test_view_of_numbers_counts_in_bytes(picture):
     async def views():
         yield numbers
 
-    spool = Spool(None)
+    spool = SpooledUpload(None)
     await drain(views(), spool)
     assert spool.finish().size_bytes == numbers.nbytes
     spool.close()
 
 
 def test_path_of_any_length_is_told_in_short():
-    (problem,) = LemonSession("sk-x").check("a hat", image="a" * 100_000, model=MODEL)
+    (problem,) = LemonSession("sk-x").validate("a hat", image="a" * 100_000, model=MODEL)
     assert problem.message.startswith("cannot read 'aaaa")
     assert "…" in problem.message
     assert len(problem.message) < 200

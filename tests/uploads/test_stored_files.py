@@ -5,9 +5,11 @@ import io
 import orjson
 import pytest
 
-from lemon_async import BadRequest, ContractError, LemonSession, NotFound, RetryPolicy, SessionMisuse, StoredFile
+from lemon_async import ContractError, LemonSession, RetryPolicy
 from lemon_async._api.listings import MOST_ENTRIES
 from lemon_async.emulator import Body, Status
+from lemon_async.errors import BadRequest, NotFound, SessionError
+from lemon_async.types import StoredFile
 
 ODD_IDS = ["", "..", ".", "a b", "a\r\nb", "é", "a/../b", "%2e%2e", "x" * 600]
 
@@ -196,7 +198,7 @@ async def test_file_of_another_key_is_not_found(connect, emulator, picture):
                 await use(stored)
         with pytest.raises(NotFound):
             await stranger.edit("a hat", image=stored, model="gpt-image-2")
-        assert stranger.spent.sold == 0
+        assert stranger.submission_counts.sold == 0
     async with connect() as session:
         assert await session.files.content(stored) == picture()
 
@@ -289,6 +291,6 @@ async def test_closed_session_refuses_files_and_models(connect, emulator, pictur
         session.model("flux-pro"),
     ]
     for use in uses:
-        with pytest.raises(SessionMisuse, match="the session is closed"):
+        with pytest.raises(SessionError, match="the session is closed"):
             await use
     assert emulator.requests == []

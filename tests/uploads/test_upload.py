@@ -9,11 +9,11 @@ import threading
 import pytest
 
 from lemon_async import ContractError
-from lemon_async._http.attempt import NoAnswer
+from lemon_async._http.attempt import NoResponse
 from lemon_async._uploads.upload import (
     HEAD_BYTES,
-    Spool,
-    Unusable,
+    SpooledUpload,
+    UnusableSource,
     Upload,
     as_bytes,
     examine_file,
@@ -52,7 +52,7 @@ def test_file_is_known_by_its_ends_and_opened_as_often_as_wanted(tmp_path, size)
 def test_spool_gives_back_what_was_written(size):
     """Small contents stay in memory, large ones go to a file without a name."""
     content = content_of(size)
-    spool = Spool(max_bytes=None)
+    spool = SpooledUpload(max_bytes=None)
     for at in range(0, size, 100_000):
         spool.write(content[at : at + 100_000])
     upload = spool.finish()
@@ -63,7 +63,7 @@ def test_spool_gives_back_what_was_written(size):
 
 
 def test_spool_that_is_closed_cannot_be_sent():
-    spool = Spool(None)
+    spool = SpooledUpload(None)
     spool.write(b"x")
     upload = spool.finish()
     spool.close()
@@ -72,9 +72,9 @@ def test_spool_that_is_closed_cannot_be_sent():
 
 
 def test_spool_takes_as_much_as_is_allowed_and_no_byte_more():
-    spool = Spool(10)
+    spool = SpooledUpload(10)
     spool.write(b"x" * 10)
-    with pytest.raises(Unusable, match="has more than the 10 bytes that are taken"):
+    with pytest.raises(UnusableSource, match="has more than the 10 bytes that are taken"):
         spool.write(b"x")
     spool.close()
 
@@ -114,7 +114,7 @@ def test_link_to_a_file_is_followed_and_a_dangling_one_is_told(tmp_path):
     (tmp_path / "link").symlink_to("file")
     assert examine_path(tmp_path / "link", is_hashed=False).head == b"content"
     (tmp_path / "file").unlink()
-    with pytest.raises(Unusable, match=r"cannot read .*link': No such file or directory"):
+    with pytest.raises(UnusableSource, match=r"cannot read .*link': No such file or directory"):
         examine_path(tmp_path / "link", is_hashed=False)
 
 
@@ -125,7 +125,7 @@ def test_piece_of_bytes_is_bytes(piece):
 
 @pytest.mark.parametrize("piece", ["x", 5, None, [1]])
 def test_piece_of_something_else_is_told(piece):
-    with pytest.raises(Unusable, match=f"must give bytes, not {type(piece).__name__}"):
+    with pytest.raises(UnusableSource, match=f"must give bytes, not {type(piece).__name__}"):
         as_bytes(piece)
 
 
@@ -139,7 +139,7 @@ def failing(number):
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_shortage_while_opening_is_no_fault_of_the_request(number):
     """Another attempt may fare better, and nothing was sent."""
-    with pytest.raises(NoAnswer, match=r"^mask cannot be opened: ") as caught:
+    with pytest.raises(NoResponse, match=r"^mask cannot be opened: ") as caught:
         open_upload("mask", failing(number))
     assert not caught.value.was_sent
 
@@ -152,7 +152,7 @@ def test_any_other_error_while_opening_is_the_callers():
 def test_spool_that_is_closed_while_a_thread_writes_is_closed_by_that_thread(open_files):
     """Closing waits for nobody, and nothing stays open."""
     before = open_files()
-    spool = Spool(max_bytes=None)
+    spool = SpooledUpload(max_bytes=None)
     spool.write(content_of(2 * HEAD_BYTES))
     begun, go_on = threading.Event(), threading.Event()
 

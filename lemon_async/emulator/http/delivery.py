@@ -13,7 +13,7 @@ from lemon_async.emulator.actions import (
     Point,
     Reset,
 )
-from lemon_async.emulator.http.fault_protocol import Door
+from lemon_async.emulator.http.fault_protocol import FaultProtocol
 from lemon_async.emulator.http.faults import Fault
 from lemon_async.emulator.http.replies import Reply
 
@@ -74,7 +74,7 @@ def _broken(reply: Reply, at: Point, ending: Ending) -> Delivery:
             return Delivery(ending)
 
 
-async def deliver(door: Door, delivery: Delivery) -> None:
+async def deliver(door: FaultProtocol, delivery: Delivery) -> None:
     """Send the bytes and wait until the connection is gone.
 
     Cancelling it, as aiohttp does when the client leaves, stops the sending where it is.
@@ -99,7 +99,7 @@ async def deliver(door: Door, delivery: Delivery) -> None:
     await door.gone()
 
 
-async def _drip(door: Door, body: bytes, bytes_per_s: float) -> None:
+async def _drip(door: FaultProtocol, body: bytes, bytes_per_s: float) -> None:
     drop = max(1, round(bytes_per_s / _DRIPS_PER_S))
     for start in range(0, len(body), drop):
         await asyncio.sleep(drop / bytes_per_s)

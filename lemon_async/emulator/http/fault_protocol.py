@@ -41,7 +41,7 @@ else:
         return int(count)
 
 
-class Doors:
+class FaultProtocols:
     """All open connections, and the two questions each of them asks.
 
     Args:
@@ -64,7 +64,7 @@ class Doors:
         self.most_strangers = most_strangers
         self.stranger_s = stranger_s
         self.is_closed = False
-        self._open: dict[asyncio.BaseTransport, Door] = {}
+        self._open: dict[asyncio.BaseTransport, FaultProtocol] = {}
         self._strangers: dict[asyncio.BaseTransport, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Doors:
         """How many connections have shown no key and no result link."""
         return len(self._strangers)
 
-    def enter(self, transport: asyncio.BaseTransport, door: "Door") -> None:
+    def enter(self, transport: asyncio.BaseTransport, door: "FaultProtocol") -> None:
         """Count a connection, at first as a stranger's."""
         self._open[transport] = door
         self._strangers[transport] = asyncio.get_running_loop().call_later(self.stranger_s, door.abort)
@@ -95,7 +95,7 @@ class Doors:
         self.recognize(transport)
         self._open.pop(transport, None)
 
-    def of(self, transport: asyncio.BaseTransport | None) -> "Door | None":
+    def of(self, transport: asyncio.BaseTransport | None) -> "FaultProtocol | None":
         """The door of a connection that is still open."""
         return None if transport is None else self._open.get(transport)
 
@@ -105,10 +105,10 @@ class Doors:
             door.abort()
 
 
-class Door(asyncio.Protocol):
+class FaultProtocol(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, doors: Doors, make_inner: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, doors: FaultProtocols, make_inner: Callable[[], asyncio.Protocol]) -> None:
         self._doors = doors
         self._make_inner = make_inner
         self._inner: asyncio.Protocol | None = None

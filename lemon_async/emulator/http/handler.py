@@ -15,7 +15,7 @@ from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.bodies import READERS, Body
 from lemon_async.emulator.http.delivery import deliver, plan_delivery
 from lemon_async.emulator.http.endpoints import Endpoints
-from lemon_async.emulator.http.fault_protocol import Door, Doors
+from lemon_async.emulator.http.fault_protocol import FaultProtocol, FaultProtocols
 from lemon_async.emulator.http.faults import Facts, Fault, Stage, take
 from lemon_async.emulator.http.hosts import Hosts
 from lemon_async.emulator.http.replies import Reply, canned, refusal
@@ -51,14 +51,14 @@ class Visit:
     """One request on its way through the service."""
 
     request: web.BaseRequest
-    door: Door
+    door: FaultProtocol
     call: Call
     seen: SeenRequest
     body: Body = field(factory=Body)
     headers: dict[str, str] = field(factory=dict)
 
 
-class Service:
+class RequestHandler:
     """The request handler of the server, and the two questions of its doors."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Service:
         self.key_leaks: int = 0
         self.kept_requests: int = _KEPT_REQUESTS
         self._request_count = 0
-        self.doors: Doors = Doors(self._break_at_accept, self._break_at_head)
+        self.doors: FaultProtocols = FaultProtocols(self._break_at_accept, self._break_at_head)
         self._endpoints = endpoints
         self._store = store
         self._clock = clock
@@ -113,7 +113,7 @@ class Service:
                 door.expect_request()
         return await reply.send(request)
 
-    def _admit(self, request: web.BaseRequest, door: Door) -> Visit:
+    def _admit(self, request: web.BaseRequest, door: FaultProtocol) -> Visit:
         """Write the request into the log."""
         call = find_call(request.method, request.path)
         call.query = request.query

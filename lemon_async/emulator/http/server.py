@@ -7,8 +7,8 @@ from typing import Self
 from aiohttp import web
 from attrs import frozen
 
-from lemon_async.emulator.http.fault_protocol import Door
-from lemon_async.emulator.http.handler import Service
+from lemon_async.emulator.http.fault_protocol import FaultProtocol
+from lemon_async.emulator.http.handler import RequestHandler
 
 _SHUTDOWN_S = 0.5
 # Request heads are kept in memory before a key has arrived; aiohttp bounds each line at 8 KiB.
@@ -25,13 +25,13 @@ class Server:
     """aiohttp's low-level server behind our doors."""
 
     port: int
-    _service: Service
+    _service: RequestHandler
     _http: web.Server
     _listener: asyncio.Server
     _loop: asyncio.AbstractEventLoop
 
     @classmethod
-    async def start(cls, service: Service, host: str, port: int) -> Self:
+    async def start(cls, service: RequestHandler, host: str, port: int) -> Self:
         """Listen on one address.
 
         Raises:
@@ -49,7 +49,7 @@ class Server:
         doors = service.doors
         doors.is_closed = False
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(lambda: Door(doors, http), host, port)
+        listener = await loop.create_server(lambda: FaultProtocol(doors, http), host, port)
         return cls(listener.sockets[0].getsockname()[1], service, http, listener, loop)
 
     def check_owner(self) -> None:

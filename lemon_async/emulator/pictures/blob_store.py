@@ -59,7 +59,7 @@ class Source:
         return self.stored.path
 
 
-class Vault:
+class BlobStore:
     """A folder of files that are deleted when nobody refers to them any more; safe to use in threads."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Vault:
         self._known: weakref.WeakValueDictionary[str, Stored] = weakref.WeakValueDictionary()
         self._names = count()
         self._folder: str | None = None
-        self._sweep: weakref.finalize[[str], Vault] | None = None
+        self._sweep: weakref.finalize[[str], BlobStore] | None = None
 
     def __len__(self) -> int:
         return len(self._known)

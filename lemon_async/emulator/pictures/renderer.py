@@ -24,7 +24,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 
-class Studio:
+class Renderer:
     """Draws on demand, between `open()` and `close()` in one running loop."""
 
     def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:

@@ -4,8 +4,8 @@ from typing import IO
 
 from attrs import frozen
 
-from lemon_async.emulator.pictures.blob_store import NoPicture, Source, Vault
-from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.pictures.blob_store import BlobStore, NoPicture, Source
+from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Complaint, Problem
 
 
@@ -13,8 +13,8 @@ from lemon_async.emulator.problems import Complaint, Problem
 class Admission:
     """Takes files that clients send."""
 
-    _studio: Studio
-    _vault: Vault
+    _studio: Renderer
+    _vault: BlobStore
 
     async def admit(self, file: IO[bytes], param: str) -> Source:
         """Keep a file and examine it; the caller may close his own afterwards.

@@ -12,7 +12,7 @@ from lemon_async.emulator.http.replies import Reply, json_reply
 from lemon_async.emulator.http.routes import Call
 from lemon_async.emulator.pictures.blob_store import Source
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES
-from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Complaint, Problem, excerpt
 from lemon_async.emulator.service.admission import Admission
 from lemon_async.emulator.service.families import family_of
@@ -68,7 +68,7 @@ class StoredFile:
 class Files:
     """The endpoints under `/v1/files`, and what they know."""
 
-    def __init__(self, admission: Admission, studio: Studio, clock: Clock, seed: int) -> None:
+    def __init__(self, admission: Admission, studio: Renderer, clock: Clock, seed: int) -> None:
         self._admission = admission
         self._studio = studio
         self._clock = clock

@@ -12,7 +12,7 @@ from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.replies import Reply, json_reply
 from lemon_async.emulator.http.routes import Call
 from lemon_async.emulator.pictures.picture import EXTENSIONS, Picture
-from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.service.intake import Intake
 from lemon_async.emulator.service.pricing import usage
@@ -30,7 +30,7 @@ TRANSACTION_HEADER = "x-lemondata-billing-transaction-id"
 class Jobs:
     """Generations, edits and variations from the sale to the download."""
 
-    def __init__(self, store: Store, studio: Studio, clock: Clock, intake: Intake, seed: int) -> None:
+    def __init__(self, store: Store, studio: Renderer, clock: Clock, intake: Intake, seed: int) -> None:
         self._store = store
         self._studio = studio
         self._clock = clock

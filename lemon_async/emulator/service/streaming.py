@@ -18,7 +18,7 @@ from lemon_async.emulator.actions import Answer, Fail, Result, Stuck
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.replies import Reply
 from lemon_async.emulator.pictures.picture import Picture
-from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.service.pricing import usage
 from lemon_async.emulator.service.tasks import Task, override
@@ -47,7 +47,7 @@ class Show:
     task: Task
     kind: Kind
     pictures: Sequence[Picture]
-    studio: Studio
+    studio: Renderer
     clock: Clock
 
     def reply(self, headers: Mapping[str, str]) -> Reply:

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from lemon_async.emulator import Body, Cut, Drip, Garbage, HalfClose, Reset, Status
-from lemon_async.emulator.http.fault_protocol import Door, Doors
+from lemon_async.emulator.http.fault_protocol import FaultProtocol, FaultProtocols
 
 BODY = b'{"prompt": "a cat", "response_format": "b64_json"}'
 
@@ -154,10 +154,10 @@ async def test_half_closed_connection_hears_no_more(emu, at, submit_bytes):
 
 async def test_connection_that_comes_too_late_is_broken():
     """The listening socket may hand over a connection while the house closes."""
-    doors = Doors(lambda: None, lambda _method, _path: None)
+    doors = FaultProtocols(lambda: None, lambda _method, _path: None)
     doors.is_closed = True
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: Door(doors, asyncio.Protocol), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: FaultProtocol(doors, asyncio.Protocol), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
     with pytest.raises(ConnectionResetError):
         await reader.read()
@@ -201,7 +201,7 @@ async def test_emulator_ends_though_a_client_does_not_read(emu, unread):
 
 
 async def test_door_that_was_never_entered_does_nothing():
-    door = Door(Doors(lambda: None, lambda _method, _path: None), asyncio.Protocol)
+    door = FaultProtocol(FaultProtocols(lambda: None, lambda _method, _path: None), asyncio.Protocol)
     door.abort()
     door.end()
     door.close()

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from lemon_async.emulator.pictures.blob_store import NoPicture, Vault
+from lemon_async.emulator.pictures.blob_store import BlobStore, NoPicture
 
 
 @pytest.fixture
 def vault():
-    vault = Vault()
+    vault = BlobStore()
     yield vault
     vault.close()
 
@@ -58,7 +58,7 @@ def test_closing_deletes_the_folder_and_the_vault_can_go_on(vault, picture):
 
 
 def test_forgotten_vault_deletes_its_folder(picture):
-    vault = Vault()
+    vault = BlobStore()
     folder = Path(vault.admit(io.BytesIO(picture())).path).parent
     del vault
     gc.collect()

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image, ImageChops
 
-from lemon_async.emulator.pictures.blob_store import Vault
+from lemon_async.emulator.pictures.blob_store import BlobStore
 from lemon_async.emulator.pictures.composite import composite
 from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.pictures.render import draw
@@ -16,7 +16,7 @@ LEFT = (0, 0, 30, 40)
 
 @pytest.fixture
 def vault():
-    vault = Vault()
+    vault = BlobStore()
     yield vault
     vault.close()
 

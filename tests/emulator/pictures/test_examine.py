@@ -4,13 +4,13 @@ import zlib
 
 import pytest
 
-from lemon_async.emulator.pictures.blob_store import NoPicture, Vault
+from lemon_async.emulator.pictures.blob_store import BlobStore, NoPicture
 from lemon_async.emulator.pictures.examine import DECODING, MAX_PIXELS, _check_pixels, _decode, load
 
 
 @pytest.fixture
 def admit():
-    vault = Vault()
+    vault = BlobStore()
     yield lambda raw: vault.admit(io.BytesIO(raw))
     vault.close()
 

@@ -4,12 +4,12 @@ import sys
 import pytest
 
 from lemon_async.emulator.pictures.picture import Picture
-from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.pictures.renderer import Renderer
 
 
 @pytest.fixture
 async def studio():
-    studio = Studio()
+    studio = Renderer()
     await studio.open()
     yield studio
     studio.close()
@@ -26,11 +26,11 @@ async def test_waiters_for_one_picture_share_one_drawing(studio):
 
 
 async def test_cache_lets_go_of_what_was_not_asked_for_the_longest():
-    probe = Studio()
+    probe = Renderer()
     await probe.open()
     size = len(await probe.draw(picture(0)))
     probe.close()
-    studio = Studio(cache_bytes=int(2.5 * size))
+    studio = Renderer(cache_bytes=int(2.5 * size))
     await studio.open()
     first, second = await studio.draw(picture(0)), await studio.draw(picture(1))
     await studio.draw(picture(0))
@@ -57,7 +57,7 @@ async def test_failed_drawing_is_told_and_not_kept(studio):
 
 
 async def test_closing_drops_what_waits():
-    studio = Studio()
+    studio = Renderer()
     await studio.open()
     large = [asyncio.create_task(studio.draw(Picture("p", 900, 900, i))) for i in range(40)]
     await asyncio.sleep(0)
@@ -70,6 +70,6 @@ async def test_closing_drops_what_waits():
 async def test_missing_pillow_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.delitem(sys.modules, "lemon_async.emulator.pictures.render", raising=False)
-    studio = Studio()
+    studio = Renderer()
     with pytest.raises(ImportError, match=r"pip install 'lemon-async\[emulator\]'"):
         await studio.open()

@@ -25,7 +25,7 @@ from lemon_async.emulator import (
     Stuck,
 )
 from lemon_async.emulator.clock import Clock
-from lemon_async.emulator.pictures.renderer import Studio
+from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.service.rules import read_order
 from lemon_async.emulator.service.store import Store
@@ -205,7 +205,7 @@ def test_previews_are_spread_evenly_over_the_job():
     store, clock = Store(seed=1, durations=10.0), Clock()
     task = store.sell(read_order({**ORDER, "partial_images": 3}), key="k", now=100.0, created=0)
     quarter = (task.done_at - 100.0) / 4
-    show = Show(task, "image_generation", (), Studio(), clock)
+    show = Show(task, "image_generation", (), Renderer(), clock)
     assert list(show.preview_times()) == pytest.approx([100.0 + part * quarter for part in (1, 2, 3)])
 
 
