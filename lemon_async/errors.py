@@ -121,6 +121,11 @@ class ContractError(LemonError):
     problems: tuple[Problem, ...]
     undone: str = "sent"
 
+    @classmethod
+    def of(cls, field: str, advice: str, *, undone: str = "sent") -> Self:
+        """Return the error for one problem."""
+        return cls(problems=(Problem(field, advice),), undone=undone)
+
     def __str__(self) -> str:
         if len(self.problems) == 1:
             return f"{self.problems[0]} (nothing was {self.undone})"

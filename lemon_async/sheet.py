@@ -276,4 +276,4 @@ def _numbered(items: list[Showable]) -> list[tuple[int | None, Showable]]:
 
 
 def _refusal(field: str, advice: str) -> ContractError:
-    return ContractError(problems=(Problem(field, advice),))
+    return ContractError.of(field, advice)

@@ -114,4 +114,4 @@ def _dump(value: Any) -> bytes:
 
 
 def _unwritable(field: str, reason: str) -> ContractError:
-    return ContractError(problems=(Problem(field, f"cannot be sent as JSON: {reason}"),))
+    return ContractError.of(field, f"cannot be sent as JSON: {reason}")

@@ -10,7 +10,7 @@ from lemon_async._http.retrying import is_never_done, retrying
 from lemon_async._http.transport import Transport
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._uploads.payload import Payload
-from lemon_async.errors import ApiError, ContractError, LemonError, Problem, TransportError
+from lemon_async.errors import ApiError, ContractError, LemonError, TransportError
 
 __all__ = ["Calls", "path_of"]
 
@@ -95,7 +95,7 @@ def path_of(collection: str, **ids: str) -> str:
     try:
         return f"{collection}/{one_segment(word)}"
     except (ValueError, TypeError) as fault:
-        raise ContractError(problems=(Problem(kind, f"cannot be an id: {fault}"),)) from None
+        raise ContractError.of(kind, f"cannot be an id: {fault}") from None
 
 
 def _is_passing(error: LemonError) -> bool:

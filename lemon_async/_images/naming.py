@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lemon_async._formats.safe_text import safe_repr
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 
 __all__ = ["Template", "alternatives", "checked_folder", "checked_target", "has_suffix", "slug_of", "suffix_of"]
 
@@ -208,4 +208,4 @@ def _fault_of_name(name: str) -> str | None:
 
 
 def _refusal(field: str, advice: str, whose: str = "") -> ContractError:
-    return ContractError(problems=(Problem(field, f"{whose}{advice}"),), undone="written")
+    return ContractError.of(field, f"{whose}{advice}", undone="written")

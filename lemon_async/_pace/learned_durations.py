@@ -7,7 +7,7 @@ from typing import Any
 from lemon_async._pace.progress_forecast import ProgressForecast, normal_age_of_lag
 from lemon_async._pace.survival_curve import SurvivalCurve
 from lemon_async._pace.survival_estimator import PRIOR, SurvivalEstimator
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 
 __all__ = ["LearnedDurations"]
 
@@ -50,7 +50,7 @@ class LearnedDurations:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             # One place words the refusal, whatever is wrong with it.
             advice = f"is no export of `session.learned_durations` ({str(fault)[:_LONGEST_NAME]})"
-            raise ContractError(problems=(Problem("learned_durations", advice),)) from None
+            raise ContractError.of("learned_durations", advice) from None
         return durations
 
     def curve(self, model: str | None) -> SurvivalCurve:

@@ -31,7 +31,7 @@ import attrs
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.progress_forecast import ProgressForecast
 from lemon_async._pace.validators import at_least_one, at_least_zero, positive
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 
 __all__ = ["Decision", "PollPolicy", "Schedule"]
 
@@ -69,7 +69,7 @@ class PollPolicy:
 
     def __attrs_post_init__(self) -> None:
         if self.max_gap_s < self.min_gap_s:
-            raise ContractError(problems=(Problem("max_gap_s", f"must not be below min_gap_s ({self.min_gap_s})"),))
+            raise ContractError.of("max_gap_s", f"must not be below min_gap_s ({self.min_gap_s})")
 
 
 Key = TypeVar("Key")

@@ -3,13 +3,13 @@
 import sys
 from typing import Any
 
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 
 __all__ = ["at_least_one", "at_least_zero", "is_duration", "positive"]
 
 
 def _refuse(attribute: Any, advice: str, value: object) -> None:
-    raise ContractError(problems=(Problem(attribute.name, f"{advice}, not {value!r}"),))
+    raise ContractError.of(attribute.name, f"{advice}, not {value!r}")
 
 
 def _is_number(value: object) -> bool:

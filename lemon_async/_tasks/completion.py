@@ -8,7 +8,7 @@ from typing import Any
 from lemon_async._tasks.progress import Display, Reporter, Tally
 from lemon_async._tasks.progress_display import make_display
 from lemon_async._tasks.task import ImageTask
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.types import ProgressOption
 
 __all__ = ["as_completed"]
@@ -26,7 +26,7 @@ def as_completed(tasks: Iterable[Any], *, progress: ProgressOption = False) -> A
     for handle in handles:
         if not isinstance(handle, ImageTask):
             advice = f"must be tasks, as `await session.submit(...)` returns them, not {type(handle).__name__}"
-            raise ContractError(problems=(Problem("tasks", advice),))
+            raise ContractError.of("tasks", advice)
     return _as_completed(handles, display)
 
 

@@ -46,7 +46,7 @@ def checked_item(item: object, index: int) -> str | Request:
     if isinstance(item, str | Request):
         return item
     advice = f"item {index} must be a prompt or a request, not {type(item).__name__}"
-    raise ContractError(problems=(Problem("requests", advice),))
+    raise ContractError.of("requests", advice)
 
 
 def length_of(items: object) -> int | None:

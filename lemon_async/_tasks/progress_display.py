@@ -14,7 +14,7 @@ import attrs
 from lemon_async._api.response import one_line
 from lemon_async._formats.safe_text import safe_repr
 from lemon_async._tasks.progress import Display
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.types import Progress
 
 __all__ = ["make_display"]
@@ -196,4 +196,4 @@ def _is_async(function: Callable[..., object]) -> bool:
 
 
 def _refusal(advice: str) -> ContractError:
-    return ContractError(problems=(Problem("progress", advice),))
+    return ContractError.of("progress", advice)

@@ -22,7 +22,7 @@ from lemon_async._tasks.resume_token import TaskReference, parse_reference
 from lemon_async._tasks.submission import AcceptedJob
 from lemon_async._tasks.submission_counts import Account
 from lemon_async._tasks.task import ImageTask
-from lemon_async.errors import ApiError, ContractError, Problem, SessionError, TransportError
+from lemon_async.errors import ApiError, ContractError, SessionError, TransportError
 from lemon_async.types import ImageData, TaskSnapshot
 
 __all__ = ["TaskRegistry"]
@@ -65,7 +65,7 @@ class TaskRegistry:
         try:
             path, fault = poll_path(self._base_url, found.task_id, found.poll_url)
         except ValueError as refusal:
-            raise ContractError(problems=(Problem("task", f"cannot be polled: {refusal}"),)) from None
+            raise ContractError.of("task", f"cannot be polled: {refusal}") from None
         if fault:
             logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
         key = path if found.is_id_guessed else found.task_id

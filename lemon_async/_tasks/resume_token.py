@@ -12,7 +12,7 @@ import orjson
 
 from lemon_async._api.fields import LABEL, LINE
 from lemon_async._api.urls import task_path
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 
 __all__ = ["TaskReference", "parse_reference"]
 
@@ -70,7 +70,7 @@ def parse_reference(text: str) -> TaskReference:
         task_path(text)
     except (ValueError, TypeError, KeyError, AttributeError) as fault:
         advice = f"is neither a task id nor a resume token ({fault})"
-        raise ContractError(problems=(Problem("task", advice),)) from None
+        raise ContractError.of("task", advice) from None
     return TaskReference(text)
 
 

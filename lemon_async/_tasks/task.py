@@ -25,7 +25,6 @@ from lemon_async._tasks.resume_token import TaskReference
 from lemon_async.errors import (
     ContractError,
     LemonError,
-    Problem,
     SessionError,
     TaskCancelled,
     TaskFailed,
@@ -172,8 +171,7 @@ class ImageTask:
             SessionError: The session was closed, or belongs to another event loop.
         """
         if timeout is not None and not is_duration(timeout):
-            problem = Problem("timeout", f"must be seconds, finite and not negative, not {timeout!r}")
-            raise ContractError(problems=(problem,))
+            raise ContractError.of("timeout", f"must be seconds, finite and not negative, not {timeout!r}")
         if self.done():
             return self._result()
         try:

@@ -56,7 +56,7 @@ def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind
         return _without_removed(attrs.evolve(start, **given))
     if isinstance(start, Request):
         advice = f"is a {type(start).__name__}, and a {kind.__name__} goes here; see session.submit"
-        raise ContractError(problems=(Problem("request", advice),))
+        raise ContractError.of("request", advice)
     return _without_removed(kind(**{**_STARTS[kind.operation](start), **given}))
 
 

@@ -16,7 +16,7 @@ from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
 from lemon_async._http.calls import Calls, path_of
 from lemon_async._uploads.payload import File, Form
 from lemon_async._uploads.sources import ExaminedSource, is_told, take_in
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.types import StoredFile
 
 __all__ = ["Files"]
@@ -67,7 +67,7 @@ class Files:
         self._check_usable()
         if is_told(file):
             advice = "is an address or an id: to be kept by the service, a picture is given as a file or bytes"
-            raise ContractError(problems=(Problem("file", advice),))
+            raise ContractError.of("file", advice)
         with ExitStack() as held:
             picked = await take_in("file", file, held, MAX_SOURCE_BYTES)
             name = _name_of(file, picked) if filename is None else filename

@@ -25,7 +25,7 @@ import attrs
 from lemon_async._formats.pictures import TAIL_BYTES
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._http.attempt import NoResponse
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 
 __all__ = [
     "CHUNK_BYTES",
@@ -242,7 +242,7 @@ def open_upload(place: str, upload: Upload) -> BinaryIO:
         reason = getattr(fault, "strerror", None) or safe_str(fault)
         if is_shortage(fault):
             raise NoResponse(f"{place} cannot be opened: {reason}", was_sent=False) from fault
-        raise ContractError(problems=(Problem(place, f"cannot be opened again: {reason}"),)) from fault
+        raise ContractError.of(place, f"cannot be opened again: {reason}") from fault
 
 
 def _open_regular(path: Path) -> BinaryIO:

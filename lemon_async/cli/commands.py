@@ -76,9 +76,9 @@ def _key_of(path: str | None) -> str | None:
     try:
         key = environ[KEY_VARIABLE] if path is None else Path(path).read_text("utf-8").strip()
     except (OSError, ValueError) as refusal:
-        raise ContractError(problems=(Problem(name, f"cannot read {path!r}: {refusal}"),)) from None
+        raise ContractError.of(name, f"cannot read {path!r}: {refusal}") from None
     if not key:  # the usual message says how to pass a key to a session
-        raise ContractError(problems=(Problem(name, f"{path!r} holds no key"),))
+        raise ContractError.of(name, f"{path!r} holds no key")
     stop_at(Problem(name, problem.message) for problem in ApiKey(key).problems())
     return key
 

@@ -112,7 +112,7 @@ class Destination:
         folder, rest = _split(checked_folder(output) if is_folder else Path(output))
         if is_folder and rest:
             advice = f"names a folder by fields: name the file in it, too, as in {output + '{slug}'!r}"
-            raise ContractError(problems=(Problem("-o", advice),))
+            raise ContractError.of("-o", advice)
         if is_folder:
             return cls(folder)
         if rest:
@@ -186,7 +186,7 @@ def _make(folder: Path, option: str) -> None:
     except OSError as refusal:
         fault = refusal.strerror or str(refusal)
     if fault:
-        raise ContractError(problems=(Problem(option, f"cannot write to {str(folder)!r}: {fault}"),))
+        raise ContractError.of(option, f"cannot write to {str(folder)!r}: {fault}")
 
 
 def _fault_of_file(path: Path) -> str | None:
