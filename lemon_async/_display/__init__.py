@@ -1,1 +1,1 @@
-"""How results look: in notebooks, on a page, in a terminal. Markup and escape codes only: no I/O, no asyncio."""
+"""Markup for notebooks and pages, and thumbnails. Pure: no asyncio and no clock."""

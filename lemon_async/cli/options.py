@@ -11,9 +11,7 @@ from click.shell_completion import CompletionItem
 from lemon_async._api.families import FAMILIES, families_with, family_of
 from lemon_async._api.fields import RULES
 from lemon_async._api.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
-from lemon_async._display.terminal import PROTOCOLS
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
-from lemon_async.cli.preview import AUTO
 
 __all__ = [
     "allow_http",
@@ -105,7 +103,6 @@ emulated: Decorator = click.option(
 as_json: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="One line of JSON each, as the service sent it."
 )
-_PREVIEWS = (AUTO, *PROTOCOLS)
 _RESULTS: tuple[Decorator, ...] = (
     output,
     click.option(
@@ -119,14 +116,6 @@ _RESULTS: tuple[Decorator, ...] = (
         "as_json",
         is_flag=True,
         help="One line of JSON for each picture or failure as it ends, instead of the path.",
-    ),
-    click.option(
-        "--preview",
-        type=click.Choice(_PREVIEWS),
-        is_flag=False,
-        flag_value=AUTO,
-        help="Show each picture in the terminal; auto, the default value, detects the protocol "
-        "(before a prompt, write --preview=auto). Nothing goes into a pipe.",
     ),
     click.option("--no-progress", "is_quiet", is_flag=True, help="No bar on the terminal."),
 )

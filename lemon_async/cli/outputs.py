@@ -1,8 +1,7 @@
-"""What becomes of the results of a command: files, lines on stdout, pictures in the terminal, a page of them all."""
+"""What becomes of the results of a command: files, lines on stdout, a page of them all."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from os import environ
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,6 @@ from lemon_async._tasks.map import Outcome
 from lemon_async.cli.console import complain, note, print_line, say_aside, tell_failure, tell_link
 from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
 from lemon_async.cli.json_lines import failure_record, model_of, picture_record
-from lemon_async.cli.preview import Preview
 from lemon_async.cli.stdout import STDOUT, Stdout, json_text, plain, stdout_problems
 from lemon_async.errors import LemonError, Problem
 from lemon_async.sheet import contact_sheet
@@ -30,7 +28,6 @@ class Wishes:
     output: str = "."
     sheet: str | None = None
     as_json: bool = False
-    preview: str | None = None
     is_quiet: bool = False
 
     def find_problems(self, *, jobs: int, pictures: int) -> tuple[Problem, ...]:
@@ -50,7 +47,6 @@ class Delivery:
         destination: Where pictures go.
         pick_up: The command that picks a pending task up again, without its id; empty when there is none.
         as_json: Whether stdout gets JSON instead of paths.
-        preview: The terminal that shows them, if one does.
         sheet: Where the page of all of them goes, if there is to be one.
         has_reader: Whether lines can still be written to stdout: a pipe may have been closed.
     """
@@ -58,7 +54,6 @@ class Delivery:
     destination: Destination | Stdout
     pick_up: str = ""
     as_json: bool = False
-    preview: Preview | None = None
     sheet: Path | None = None
     has_reader: bool = attrs.field(default=True, init=False)
 
@@ -74,12 +69,11 @@ class Delivery:
             destination=Destination.prepare(wishes.output, jobs=jobs) if is_file else Stdout(),
             pick_up=pick_up,
             as_json=wishes.as_json,
-            preview=Preview.find(wishes.preview, environ) if is_file else None,
             sheet=prepare_sheet(wishes.sheet) if wishes.sheet else None,
         )
 
     async def save(self, image: Image, images: Images, request: Request | None, *, label: str, index: int) -> int:
-        """Save a picture, tell where it is and perhaps show it; return the exit code of that."""
+        """Save a picture and print where it is; return the exit code of that."""
         try:
             name = label or image.revised_prompt or ""
             path = await self._saved(image, images, label=name, index=index, model=model_of(request))
@@ -93,14 +87,7 @@ class Delivery:
         line = plain(path)
         if self.as_json:
             line = _json_line(picture_record(image, images, request, index=index, path=path))
-        codes: str | None = None
-        try:
-            codes = await self.preview.drawn(path) if self.preview else None
-        finally:  # the picture is there, whatever interrupts its drawing
-            is_told = self._print(line, about=path)
-        if self.preview and codes:
-            self.preview.show(codes)
-        return int(not is_told)
+        return int(not self._print(line, about=path))
 
     def refused(self, error: Exception, request: Request | None, *, label: str, index: int) -> int:
         """Tell of a job that ended without pictures; return the exit code of the telling."""

@@ -26,7 +26,6 @@ from lemon_async.cli.console import Notes
 from lemon_async.cli.destination import Destination
 from lemon_async.cli.jobs import Job, exit_code_of, run, worst
 from lemon_async.cli.outputs import Delivery
-from lemon_async.cli.preview import Preview
 from lemon_async.emulator import Blackhole, Expire, Fail, Latency, Reset, Status, Stuck
 from lemon_async.errors import SessionError, TaskFailed, TaskLost
 
@@ -255,13 +254,6 @@ async def test_usage_that_no_json_can_hold_is_left_out(session, delivery, jobs, 
     monkeypatch.setattr("lemon_async.cli.outputs.picture_record", lambda *_, **__: {"path": "p", "usage": deep})
     assert await run(session, jobs("a cat"), delivery(as_json=True)) == 0
     assert capsys.readouterr().out == '{"path":"p","usage":null}\n'
-
-
-async def test_picture_is_shown_below_its_path(session, delivery, jobs, folder, capsys):
-    terminal = Terminal()
-    assert await run(session, jobs("a cat"), delivery(preview=Preview("kitty", terminal))) == 0
-    assert capsys.readouterr().out == f"{folder}/a-cat.png\n"
-    assert terminal.getvalue().startswith("\x1b_G")
 
 
 async def test_sheet_shows_what_became_of_every_job(session, delivery, jobs, folder, emulator, capsys):

@@ -147,7 +147,6 @@ def test_wrong_words_are_named_and_nothing_is_sent(typed, tmp_path):
         ("generate", " ", "-m", "flux-pro"): "error: prompt: must be text and not empty",
         ("generate", "--prompts", "none.txt"): "error: --prompts: cannot read 'none.txt'",
         ("generate", "--prompts", "blank.txt"): "error: --prompts: there is no prompt in 'blank.txt'",
-        ("generate", "--preview", "kitten"): "'kitten' is not one of 'auto', 'kitty', 'iterm2', 'sixel'",
         ("generate", "a cat", "--n", "two"): "'two' is not a valid integer",
         ("edit", "a hat"): "Missing option '-i' / '--image'",
         ("edit", "a hat", "-i", "none.png"): "cannot read 'none.png'",
@@ -181,12 +180,12 @@ def test_help_says_how_completion_is_switched_on(typed_with):
 
 
 def test_commands_and_options_complete(completed):
-    commands, generate, preview, bare, after_words = completed(
-        "lemon-async ", "lemon-async gen", "lemon-async generate --prev", "lemon-async edit --m", "lemon-async task x -"
+    commands, generate, quiet, bare, after_words = completed(
+        "lemon-async ", "lemon-async gen", "lemon-async generate --no-p", "lemon-async edit --m", "lemon-async task x -"
     )
     assert commands == [f"plain,{name}" for name in ("edit", "emulator", "files", "generate", "models", "task")]
     assert generate == ["plain,generate"]
-    assert preview == ["plain,--preview"]
+    assert quiet == ["plain,--no-progress"]
     assert sorted(bare) == ["plain,--mask", "plain,--model", "plain,--moderation"]
     assert {"plain,--deadline", "plain,-o"} <= set(after_words)
 
@@ -213,7 +212,6 @@ def test_closed_values_complete(completed):
         "generate --output-format ": ["png", "jpeg", "webp"],
         "generate --response-format ": ["url", "b64_json"],
         "generate --resolution ": ["1k", "2k", "4k"],
-        "generate --preview ": ["auto", "kitty", "iterm2", "sixel"],
         "generate -m dall": ["dall-e-3", "dall-e-2"],
         "edit -m dall": ["dall-e-2"],
         "models mid": ["midjourney"],
