@@ -7,9 +7,8 @@ from urllib.parse import urlencode
 from lemon_async._api.response import MAX_CALL_BYTES, Response
 from lemon_async._api.urls import one_segment
 from lemon_async._http.retrying import is_never_done, retrying
-from lemon_async._http.transport import Transport
+from lemon_async._http.transport import Payload, Transport
 from lemon_async._pace.retry import RetryPolicy
-from lemon_async._uploads.payload import Payload
 from lemon_async.errors import ApiError, ContractError, LemonError, TransportError
 
 __all__ = ["Calls", "path_of"]

@@ -9,8 +9,9 @@ a drip of bytes cannot stretch it.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import attrs
@@ -26,10 +27,9 @@ from lemon_async._http.key import ApiKey
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._pace.priority import Priority
 from lemon_async._pace.validators import positive
-from lemon_async._uploads.payload import Body, Payload
 from lemon_async.errors import TransportError
 
-__all__ = ["Timeouts", "Transport"]
+__all__ = ["Body", "Payload", "Timeouts", "Transport"]
 
 _IDLE_S = 30.0
 
@@ -53,6 +53,34 @@ class Timeouts:
     request_s: float = attrs.field(default=30.0, validator=positive)
     download_s: float = attrs.field(default=180.0, validator=positive)
     close_s: float = attrs.field(default=5.0, validator=positive)
+
+
+@attrs.frozen
+class Body:
+    """What aiohttp sends in one attempt."""
+
+    data: Any
+    headers: Mapping[str, str]
+
+
+class Payload(Protocol):
+    """A request body that can be opened again for every attempt; `_uploads.payload` has them."""
+
+    @property
+    def path(self) -> str:
+        """Path of the endpoint it is sent to."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the content; equal for equal requests."""
+
+    async def open(self, held: ExitStack) -> Body:
+        """Return the body for one attempt; closing `held` releases its files.
+
+        Raises:
+            ContractError: A file is gone or has changed; nothing was sent.
+            NoResponse: This process cannot open another file; nothing was sent.
+        """
 
 
 class Transport:

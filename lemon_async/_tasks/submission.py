@@ -29,9 +29,8 @@ from lemon_async._api.response import MAX_BODY_BYTES, Response
 from lemon_async._api.urls import poll_path
 from lemon_async._http.attempt import NoResponse, StreamedResponse
 from lemon_async._http.retrying import is_never_done, retrying
-from lemon_async._http.transport import Transport
+from lemon_async._http.transport import Payload, Transport
 from lemon_async._pace.retry import RetryPolicy
-from lemon_async._uploads.payload import Payload
 from lemon_async.errors import ApiError, LemonError, SubmissionUnknown, TransportError
 from lemon_async.types import ImageData, TaskSnapshot
 

@@ -8,48 +8,21 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO
 
 import aiohttp
 import attrs
 from aiohttp.abc import AbstractStreamWriter
 
 from lemon_async._api.encoding import fingerprint
+from lemon_async._http.transport import Body
 from lemon_async._images.threads import run_uncancellable
 from lemon_async._uploads.upload import CHUNK_BYTES, Upload, open_upload
 
-__all__ = ["Body", "File", "Form", "Json", "Payload"]
+__all__ = ["File", "Form", "Json"]
 
 _LONG_BODY_BYTES = 64 * 1024
 _JSON_HEADERS = {"Content-Type": "application/json"}
-
-
-@attrs.frozen
-class Body:
-    """What aiohttp sends in one attempt."""
-
-    data: Any
-    headers: Mapping[str, str]
-
-
-class Payload(Protocol):
-    """A body that can be sent again."""
-
-    @property
-    def path(self) -> str:
-        """Where it goes."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells it from others; equal for equal requests."""
-
-    async def open(self, held: ExitStack) -> Body:
-        """Return the body of one attempt; `held` lets go of it when that is over.
-
-        Raises:
-            ContractError: A file is not there any more, or not what it was; nothing was sent.
-            NoAnswer: This machine has no room for another open file; nothing was sent.
-        """
 
 
 @attrs.frozen
