@@ -184,7 +184,7 @@ async def test_extra_headers_go_with_every_request_to_the_api(connect, emulator,
     headers = {"X-Team": "a", "x-gateway-key": "gw-canary-9876543210"}
     async with LemonSession(emulator.api_key, base_url=gateway.base_url, headers=headers, polling=QUICK) as session:
         await session.generate("a cat", model="flux-pro")
-        await session.upload(picture())
+        await session.files.upload(picture())
         await session.files.list()
         with pytest.raises(NotFound):
             await session.task("ldtask_unknown").request_cancel()

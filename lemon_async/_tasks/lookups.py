@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lemon_async._api.requests import Uploadable
 from lemon_async._tasks.dashboard import line, table
 from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.models import find_models, get_model
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.stored_files import Files
 from lemon_async.errors import SubmissionUnknown
-from lemon_async.types import Model, StoredFile, SubmissionCounts
+from lemon_async.types import Model, SubmissionCounts
 
 __all__ = ["Lookups"]
 
@@ -48,21 +47,6 @@ class Lookups:
     def requests_per_minute(self) -> int | None:
         """What the account is taken to allow: as given, or as learned so far; `None` while nothing is known."""
         return self._engine.gate.budget.requests_per_minute
-
-    async def upload(
-        self,
-        file: Uploadable,
-        /,
-        *,
-        purpose: str = "vision",
-        model: str | None = None,
-        filename: str | None = None,
-    ) -> StoredFile:
-        """Upload a picture, to be edited as often as wanted; see `Files.upload`. Spends nothing.
-
-        Cancelling leaves open whether it arrived; `files.list` tells.
-        """
-        return await self.files.upload(file, purpose=purpose, model=model, filename=filename)
 
     async def models(
         self,

@@ -113,7 +113,7 @@ async def test_upload_that_may_have_arrived_is_not_repeated(connect, emulator, p
     emulator.fault("files", action, times=1)
     async with connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.3)) as session:
         with pytest.raises(TransportError, match="POST /v1/files: "):
-            await session.upload(picture())
+            await session.files.upload(picture())
         assert tries(emulator, "files") <= 1
         assert len(await session.files.list()) <= 1
 
@@ -127,7 +127,7 @@ async def test_upload_with_an_answer_that_does_not_invite_is_not_repeated(connec
     emulator.fault("files", action)
     async with connect(retry=PATIENT) as session:
         with pytest.raises(ApiError):
-            await session.upload(picture())
+            await session.files.upload(picture())
     assert tries(emulator, "files") == 1
 
 
@@ -135,7 +135,7 @@ async def test_upload_with_an_answer_that_does_not_invite_is_not_repeated(connec
 async def test_deletion_that_may_have_happened_is_not_repeated(connect, emulator, picture, action):
     """Repeated, it would be told as a file that was never there."""
     async with connect(retry=PATIENT) as session:
-        stored = await session.upload(picture())
+        stored = await session.files.upload(picture())
         before = tries(emulator, "files")
         emulator.fault("files", action)
         with pytest.raises((TransportError, ApiError)):
@@ -147,10 +147,10 @@ async def test_deletion_that_may_have_happened_is_not_repeated(connect, emulator
 @pytest.mark.parametrize("action", [Status(429, headers=SOON), Status(503, error={"retryable": True})], ids=str)
 async def test_deed_that_was_refused_with_an_invitation_is_repeated(connect, emulator, picture, deed, action):
     async with connect(retry=PATIENT) as session:
-        stored = await session.upload(picture())
+        stored = await session.files.upload(picture())
         fault = emulator.fault("files", action, times=2)
         if deed == "upload":
-            await session.upload(picture())
+            await session.files.upload(picture())
         else:
             await session.files.delete(stored)
         assert fault.hits == 2
@@ -164,7 +164,7 @@ async def test_deed_that_found_no_server_is_repeated(connect, emulator, picture,
         down = asyncio.create_task(emulator.restart(down_s=0.04))
         await asyncio.sleep(0)
         if deed == "upload":
-            await session.upload(picture())
+            await session.files.upload(picture())
             assert len(await session.files.list()) == 1
         else:
             with pytest.raises(NotFound):
@@ -175,4 +175,4 @@ async def test_deed_that_found_no_server_is_repeated(connect, emulator, picture,
 async def test_deed_that_found_no_server_says_so_when_time_is_over(picture):
     async with LemonSession("sk-x", base_url="http://127.0.0.1:9", retry=RetryPolicy(max_elapsed_s=0)) as session:
         with pytest.raises(TransportError, match=r"POST /v1/files: .*Connect call failed"):
-            await session.upload(picture())
+            await session.files.upload(picture())

@@ -50,7 +50,7 @@ async def test_absolute_poll_url_of_a_gateway_is_called_below_its_path(gateway, 
 
 async def test_files_and_models_are_found_behind_a_gateway(gateway, behind, picture):
     async with behind() as session:
-        stored = await session.upload(picture(), model="flux-pro")
+        stored = await session.files.upload(picture(), model="flux-pro")
         assert [file.id for file in await session.files.list()] == [stored.id]
         await session.models(recommended_for="image")
         with pytest.raises(NotFound):

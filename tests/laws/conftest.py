@@ -70,7 +70,7 @@ async def paid(request, picture, connect):
         )
     if request.param == "edit of stored files":
         async with connect() as session:
-            stored = await session.upload(small, model="flux-pro")
+            stored = await session.files.upload(small, model="flux-pro")
         return Paid("edit", lambda prompt: EditRequest(prompt, image=stored, model="flux-pro"), submit)
     wish = {"image": small, "model": "gpt-image-2", "partial_images": 1}
     return Paid("edit", lambda prompt: EditRequest(prompt, **wish), read_all)

@@ -253,7 +253,7 @@ CANARY_SCRIPT = """
             await lemon.edit("canary", image=[PICTURE, io.BytesIO(PICTURE)], model="flux-pro")
 
         async def edit_stored(lemon):
-            stored = await lemon.upload(io.BytesIO(PICTURE), model="flux-pro")
+            stored = await lemon.files.upload(io.BytesIO(PICTURE), model="flux-pro")
             print(stored, await lemon.files.list())
             await lemon.edit("canary", image=stored, model="flux-pro")
 

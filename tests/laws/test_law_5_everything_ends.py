@@ -219,7 +219,7 @@ async def test_upload_that_never_ends_is_bounded(connect, emulator, picture, act
     """A free request with a body has the time of a paid one."""
     emulator.fault("files", action)
     async with connect(timeouts=Timeouts(submit_s=0.2, request_s=60)) as session:
-        seconds, outcome = await elapsed_s(session.upload(picture()))
+        seconds, outcome = await elapsed_s(session.files.upload(picture()))
     assert isinstance(outcome, TransportError)
     assert seconds < 1
 

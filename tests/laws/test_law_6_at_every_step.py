@@ -178,7 +178,7 @@ async def with_stuck_task(case):
 
 
 async def with_file(case):
-    case.stored = await case.session.upload(case.picture)
+    case.stored = await case.session.files.upload(case.picture)
 
 
 @subject("LemonSession.generate")
@@ -269,9 +269,9 @@ async def cancel(case):
     await case.task.request_cancel()
 
 
-@subject("LemonSession.upload", "Files.upload")
+@subject("Files.upload")
 async def upload(case):
-    await case.session.upload(case.picture)
+    await case.session.files.upload(case.picture)
 
 
 @subject("Files.list", "Files.get", "Files.content", prepare=with_file)

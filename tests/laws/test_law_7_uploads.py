@@ -305,7 +305,7 @@ async def test_picture_as_a_long_text_is_refused_before_anything_is_made_of_it(c
 async def test_upload_of_a_long_text_is_refused_likewise(connect, emulator, kind):
     async with connect() as session:
         with pytest.raises(ContractError, match=r"file: is a text of .* decode it, and give the bytes"):
-            await session.upload(TEXTS[kind])
+            await session.files.upload(TEXTS[kind])
     assert emulator.requests == []
 
 
@@ -360,7 +360,9 @@ async def test_object_that_misbehaves_is_a_problem_of_the_contract(connect, emul
     async with connect() as session:
         with pytest.raises(ContractError, match=r"^(image\[0\]|file): "):
             await (
-                session.upload(ODD[kind]()) if use == "upload" else session.edit("x", image=[ODD[kind]()], model=MODEL)
+                session.files.upload(ODD[kind]())
+                if use == "upload"
+                else session.edit("x", image=[ODD[kind]()], model=MODEL)
             )
     assert emulator.requests == []
 
@@ -370,7 +372,7 @@ async def test_path_that_changes_its_mind_is_uploaded_or_told(connect, picture, 
     (tmp_path / "cat.png").write_bytes(picture())
     async with connect() as session:
         try:
-            stored = await session.upload(OddPath(str(tmp_path / "cat.png"), times))
+            stored = await session.files.upload(OddPath(str(tmp_path / "cat.png"), times))
         except ContractError:
             assert times < 2
         else:
@@ -379,7 +381,7 @@ async def test_path_that_changes_its_mind_is_uploaded_or_told(connect, picture, 
 
 async def test_file_that_does_not_tell_its_name_is_named_after_its_bytes(connect, picture):
     async with connect() as session:
-        assert (await session.upload(OddName(picture()))).filename == "file.png"
+        assert (await session.files.upload(OddName(picture()))).filename == "file.png"
 
 
 @pytest.mark.parametrize("other", ["edit", "upload"])
@@ -398,7 +400,11 @@ async def test_generator_in_two_uses_at_once_serves_the_first_alone(connect, emu
         first = asyncio.create_task(session.edit("a hat", image=generator, model=MODEL))
         await begun.wait()
         with pytest.raises(ContractError, match="is being read by another request at this moment"):
-            await (session.upload(generator) if other == "upload" else session.edit("x", image=generator, model=MODEL))
+            await (
+                session.files.upload(generator)
+                if other == "upload"
+                else session.edit("x", image=generator, model=MODEL)
+            )
         go_on.set()
         await first
     assert emulator.ledger.sold == {"a hat": 1}

@@ -94,7 +94,7 @@ async def test_no_task_file_or_connection_is_left_by_paid_requests(connect, emul
     async def use_all():
         sold = emulator.ledger.sold.total()
         async with connect() as session:
-            await session.upload(path)
+            await session.files.upload(path)
             using = [asyncio.create_task(use(session, path)) for use in (edit, stream, stream_and_leave)]
             while fate == "cancelled" and emulator.ledger.sold.total() < sold + len(using):
                 await asyncio.sleep(0.001)

@@ -133,7 +133,7 @@ async def streams(lemon: LemonSession) -> None:
 
 
 async def files_and_models(lemon: LemonSession) -> None:
-    stored = await lemon.upload("cat.png", model="gpt-image-2")
+    stored = await lemon.files.upload("cat.png", model="gpt-image-2")
     assert_type(stored, StoredFile)
     assert_type(await lemon.files.upload(b"", purpose="vision", filename="cat.png"), StoredFile)
     assert_type(await lemon.files.list(), tuple[StoredFile, ...])

@@ -74,7 +74,7 @@ async def test_whole_form_is_sent_again_after_a_refusal_and_sold_once(connect, e
 async def test_whole_file_is_uploaded_again_after_a_refusal(connect, emulator, photo):
     emulator.fault("files", REFUSALS[0], times=2)
     async with connect(retry=PATIENT) as session:
-        stored = await session.upload(in_pieces(photo.read_bytes()))
+        stored = await session.files.upload(in_pieces(photo.read_bytes()))
         assert await session.files.content(stored) == photo.read_bytes()
         assert [file.id for file in await session.files.list()] == [stored.id]
 
@@ -307,7 +307,7 @@ async def test_shortage_that_lasts_is_a_request_that_was_not_sent(connect, emula
         with pytest.raises(TransportError, match=r"^not sent: image\[0\]: .*Too many open files") as caught:
             await session.edit("a hat", image=source, model=MODEL)
         with pytest.raises(TransportError, match="not sent: file: "):
-            await session.upload(photo if kind == "path" else in_pieces(bytes(BIG_BYTES)))
+            await session.files.upload(photo if kind == "path" else in_pieces(bytes(BIG_BYTES)))
     assert not caught.value.was_sent
     assert emulator.requests == []
 
@@ -315,5 +315,5 @@ async def test_shortage_that_lasts_is_a_request_that_was_not_sent(connect, emula
 async def test_paid_form_has_the_time_of_a_paid_request(connect, emulator, photo):
     """Uploads take long: what bounds a poll does not bound them."""
     async with connect(timeouts=Timeouts(request_s=1e-4, submit_s=5)) as session:
-        stored = await session.upload(photo)
+        stored = await session.files.upload(photo)
     assert stored.size_bytes == photo.stat().st_size

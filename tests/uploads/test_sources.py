@@ -225,7 +225,7 @@ async def test_address_is_fetched_by_the_service(serve, http_ok, picture):
 async def test_stored_file_is_named_in_any_of_three_ways(connect, arrived, picture):
     content = picture()
     async with connect() as session:
-        stored = await session.upload(content, model=MODEL)
+        stored = await session.files.upload(content, model=MODEL)
         for image in (stored, stored.id, {"file_id": stored.id}, StoredFile(stored.id), [stored, stored.id]):
             await session.edit("a hat", image=image, model=MODEL)
     assert arrived() == [[sha256(content)]] * 4 + [[sha256(content)] * 2]

@@ -37,7 +37,7 @@ async def test_file_makes_the_whole_round(connect, picture, tmp_path):
 
 async def test_upload_of_the_session_is_that_of_its_files(connect, emulator, picture):
     async with connect() as session:
-        stored = await session.upload(picture(), purpose="user_data", model="flux-pro")
+        stored = await session.files.upload(picture(), purpose="user_data", model="flux-pro")
         assert (stored.purpose, stored.model) == ("user_data", "flux-pro")
         images = await session.edit("a hat", image=stored, model=stored.model)
         assert len(images) == 1
@@ -55,9 +55,9 @@ async def test_file_is_named_after_the_last_part_of_its_path_or_after_its_bytes(
     async with connect() as session:
         with path.open("rb") as file:
             sources = [path, str(path), file, path.read_bytes(), anonymous]
-            names = [(await session.upload(source)).filename for source in sources]
+            names = [(await session.files.upload(source)).filename for source in sources]
         with open(path, "rb", closefd=True) as file, open(file.fileno(), "rb", closefd=False) as numbered:  # noqa: PTH123
-            names.append((await session.upload(numbered)).filename)
+            names.append((await session.files.upload(numbered)).filename)
         named = await session.files.upload(path, filename="other.jpg")
     assert names == ["cat.png", "cat.png", "cat.png", "file.jpeg", "file.webp", "file.jpeg"]
     assert named.filename == "other.jpg"
@@ -66,7 +66,7 @@ async def test_file_is_named_after_the_last_part_of_its_path_or_after_its_bytes(
 async def test_image_of_a_result_is_uploaded(connect):
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-3")
-        stored = await session.upload(images[0])
+        stored = await session.files.upload(images[0])
         assert await session.files.content(stored) == await images[0].read()
 
 
@@ -111,7 +111,7 @@ async def test_what_cannot_be_uploaded_is_told_and_nothing_is_sent(connect, emul
 async def test_anything_is_uploaded_as_user_data(serve, http_ok):
     server = await serve(http_ok(b'{"id": "file-1"}'))
     async with LemonSession("sk-x", base_url=server.origin) as session:
-        stored = await session.upload(b"text", purpose="user_data")
+        stored = await session.files.upload(b"text", purpose="user_data")
     assert stored == StoredFile("file-1", model="gpt-image-2")
     assert b'filename="file"' in server.bodies[0]
     assert b"application/octet-stream" in server.bodies[0]
@@ -122,16 +122,16 @@ async def test_file_that_is_too_large_is_not_sent(connect, emulator, monkeypatch
     monkeypatch.setattr("lemon_async._api.source_rules.MAX_SOURCE_BYTES", 50)
     async with connect() as session:
         with pytest.raises(ContractError, match="file: has more than the 50 bytes that are taken"):
-            await session.upload(io.BytesIO(picture()))
+            await session.files.upload(io.BytesIO(picture()))
         with pytest.raises(ContractError, match=r"file: has [0-9]+ bytes; at most 50 are taken"):
-            await session.upload(picture())
+            await session.files.upload(picture())
     assert emulator.requests == []
 
 
 async def test_service_has_the_last_word_about_a_file(connect, picture):
     async with connect() as session:
         with pytest.raises(BadRequest, match="model_not_found"):
-            await session.upload(picture(), model="no-such-model")
+            await session.files.upload(picture(), model="no-such-model")
 
 
 async def test_files_come_page_by_page_and_each_once(serve, http_ok):
@@ -182,7 +182,7 @@ async def test_list_of_always_new_files_is_bounded(serve, http_ok, monkeypatch):
 
 async def test_page_is_asked_for_again_after_a_fault(connect, emulator, picture):
     async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001)) as session:
-        await session.upload(picture())
+        await session.files.upload(picture())
         emulator.fault("files", Status(502, "html"), times=2)
         assert len(await session.files.list(purpose="vision")) == 1
         assert await session.files.list(purpose="user_data") == ()
@@ -190,7 +190,7 @@ async def test_page_is_asked_for_again_after_a_fault(connect, emulator, picture)
 
 async def test_file_of_another_key_is_not_found(connect, emulator, picture):
     async with connect() as session:
-        stored = await session.upload(picture())
+        stored = await session.files.upload(picture())
     other = emulator.add_key("sk-other")
     async with LemonSession(other, base_url=emulator.base_url) as stranger:
         for use in (stranger.files.get, stranger.files.content, stranger.files.delete):
@@ -227,7 +227,7 @@ async def test_odd_id_is_one_segment_of_the_path(serve, http_ok, word):
 
 async def test_content_is_told_as_it_is_and_a_refusal_is_not_content(connect, emulator, picture):
     async with connect() as session:
-        stored = await session.upload(picture())
+        stored = await session.files.upload(picture())
         emulator.fault("files", Body(b"\0\1\2", "application/octet-stream"), times=1)
         assert await session.files.content(stored) == b"\0\1\2"
         emulator.fault("files", Status(404, "html"))
@@ -282,7 +282,7 @@ async def test_closed_session_refuses_files_and_models(connect, emulator, pictur
     async with connect() as session:
         pass
     uses = [
-        session.upload(picture()),
+        session.files.upload(picture()),
         session.files.list(),
         session.files.get("file-1"),
         session.files.content("file-1"),
