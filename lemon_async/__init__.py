@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
         public = import_module("lemon_async._public")
         if name == "__all__" or name in public.__all__:
             return getattr(public, name)
-    if name in {"errors", "sheet", "types"}:
+    if name in {"errors", "requests", "sheet", "types"}:
         return import_module(f"lemon_async.{name}")
     if name == "__version__":
         return import_module("lemon_async._version").__version__

@@ -1,6 +1,5 @@
 """The public names; `lemon_async` imports them when the first one is used."""
 
-from lemon_async._api.requests import EditRequest, GenerateRequest, Source, VariationRequest
 from lemon_async._http.transport import Timeouts
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
@@ -21,6 +20,7 @@ from lemon_async.errors import (
     TaskTimeout,
     TransportError,
 )
+from lemon_async.requests import EditRequest, GenerateRequest, Source, VariationRequest
 from lemon_async.session import LemonSession
 
 __all__ = [

@@ -21,8 +21,7 @@ from typing import Any, Protocol, Self
 
 import attrs
 
-from lemon_async._api.requests import Request
-from lemon_async._formats.safe_text import safe_repr
+from lemon_async.requests import Request
 from lemon_async.types import ImageData
 
 __all__ = [
@@ -54,7 +53,7 @@ def _name_of(error: "LemonError") -> str:
     task = error.task
     called = getattr(task, "label", None)
     if called is None and getattr(task, "request", None) is None and getattr(task, "prompt", None):
-        called = safe_repr(getattr(task, "prompt", None))
+        called = f"{getattr(task, 'prompt', None)!r:.80}"
     return f"task {getattr(task, 'id', None) or '(answered inline)'}{f' ({called})' if called else ''}"
 
 

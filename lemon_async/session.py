@@ -7,16 +7,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from lemon_async._api.requests import (
-    EditFields,
-    EditRequest,
-    GenerateFields,
-    JobFields,
-    Request,
-    Source,
-    VariationFields,
-    VariationRequest,
-)
 from lemon_async._api.validation import check
 from lemon_async._http.key import ApiKey
 from lemon_async._http.transport import Timeouts
@@ -37,6 +27,16 @@ from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import build, look, requested
 from lemon_async._uploads.stored_files import Files
 from lemon_async.errors import Problem
+from lemon_async.requests import (
+    EditFields,
+    EditRequest,
+    GenerateFields,
+    JobFields,
+    Request,
+    Source,
+    VariationFields,
+    VariationRequest,
+)
 from lemon_async.types import ProgressOption
 
 __all__ = ["LemonSession"]

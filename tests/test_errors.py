@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from lemon_async import errors
-from lemon_async._api.requests import EditRequest, GenerateRequest, GoneSource, VariationRequest
 from lemon_async.errors import (
     AccessDenied,
     ApiError,
@@ -36,6 +35,7 @@ from lemon_async.errors import (
     TaskTimeout,
     TransportError,
 )
+from lemon_async.requests import EditRequest, GenerateRequest, GoneSource, VariationRequest
 from lemon_async.types import ImageData, Inline
 
 

@@ -13,10 +13,10 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_unstructure_fn, override
 
-from lemon_async._api.requests import EditRequest, GenerateRequest, VariationRequest
-from lemon_async._api.response import one_line
 from lemon_async._formats.base64_text import decoded, decoded_url
 from lemon_async._formats.pictures import sniff
+from lemon_async._formats.safe_text import one_line
+from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 from lemon_async.types import ImageData, Inline, Model, StoredFile, TaskFault
 
 __all__ = ["converter", "facts_of", "fault_of", "file_of", "id_of", "image_of", "model_of", "text_of"]

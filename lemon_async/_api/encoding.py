@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from lemon_async._api.decoding import converter
-from lemon_async._api.requests import Request
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async.errors import ContractError, Problem
+from lemon_async.requests import Request
 
 __all__ = ["PATHS", "encode", "encode_form", "find_refusals", "fingerprint"]
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from lemon_async._api.response import Response, Unreadable, one_line, retry_after_s
+from lemon_async._api.response import Response, Unreadable, retry_after_s
+from lemon_async._formats.safe_text import one_line
 from lemon_async.errors import (
     AccessDenied,
     ApiError,

@@ -20,9 +20,10 @@ import attrs
 from lemon_async._formats.base64_extraction import MAX_TEXT_BYTES, PIECE_BYTES, Base64Extractor
 from lemon_async._formats.json_documents import Unreadable, read_json
 from lemon_async._formats.masking import Mask, masked_text
+from lemon_async._formats.safe_text import one_line
 from lemon_async.types import Inline
 
-__all__ = ["BodyReader", "Response", "Unpacker", "Unreadable", "one_line", "retry_after_s"]
+__all__ = ["BodyReader", "Response", "Unpacker", "Unreadable", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
@@ -34,7 +35,6 @@ what is left and parsed has a bound of its own, `MAX_TEXT_BYTES`, whatever was a
 _TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
-_LONGEST_LINE = 2000
 _MEMBER = b"\x1f\x8b\x08"
 _MOST_MEMBERS = 100
 
@@ -251,16 +251,6 @@ def _summary(content: bytes, mask: Mask) -> str:
         words = words[:_LONGEST_SUMMARY] + "…"
     kind = "an HTML page" if is_html else "the text"
     return f"{kind} {words!r}" if words else kind
-
-
-def one_line(value: object, most: int = _LONGEST_LINE) -> str | None:
-    """Return text as one printable line, or `None` without any: messages end up in terminals and logs.
-
-    The line is cut, so that nobody can stop the event loop with a hundred megabytes of message.
-    """
-    if not isinstance(value, str):
-        return None
-    return " ".join("".join(c if c.isprintable() else " " for c in value[:most]).split()) or None
 
 
 def retry_after_s(value: object, *, received_at: float) -> float | None:

@@ -11,11 +11,11 @@ import attrs
 
 from lemon_async._api.families import Family
 from lemon_async._api.fields import LINE
-from lemon_async._api.requests import EditRequest, VariationRequest
 from lemon_async._api.urls import find_remote_fault
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import Problem
+from lemon_async.requests import EditRequest, VariationRequest
 
 __all__ = ["MAX_SOURCE_BYTES", "SourceFacts", "check_sources", "check_upload", "unreadable"]
 

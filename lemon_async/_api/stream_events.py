@@ -13,10 +13,11 @@ import attrs
 
 from lemon_async._api.decoding import fault_of, image_of
 from lemon_async._api.readings import billing_of
-from lemon_async._api.response import MAX_BODY_BYTES, one_line
+from lemon_async._api.response import MAX_BODY_BYTES
 from lemon_async._formats.base64_extraction import Base64Extractor, Lifted
 from lemon_async._formats.json_documents import Unreadable, read_json
 from lemon_async._formats.masking import Mask, masked_text
+from lemon_async._formats.safe_text import one_line
 from lemon_async.types import Billing, ImageData, Inline, TaskFault
 
 __all__ = ["Event", "EventSplitter", "Failed", "Final", "Partial", "Unclear", "read_event"]

@@ -14,10 +14,10 @@ import attrs
 from lemon_async._api.encoding import find_refusals
 from lemon_async._api.families import Family, family_of
 from lemon_async._api.fields import LABEL, RULES, Rule
-from lemon_async._api.requests import EditRequest, GenerateRequest, Request, VariationRequest
 from lemon_async._api.source_rules import SourceFacts, check_sources
 from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import Problem
+from lemon_async.requests import EditRequest, GenerateRequest, Request, VariationRequest
 
 __all__ = ["check", "check_label", "removed_fields"]
 

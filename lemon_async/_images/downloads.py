@@ -16,11 +16,11 @@ from typing import Any
 import aiohttp
 import anyio
 
-from lemon_async._api.response import one_line
 from lemon_async._api.urls import redact
 from lemon_async._formats.base64_text import room_for
 from lemon_async._formats.masking import Mask
 from lemon_async._formats.pictures import PictureFacts
+from lemon_async._formats.safe_text import one_line
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.links import Deadline, Links, Transient
 from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooMuch

@@ -7,7 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from lemon_async._api.requests import Request
 from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Bundle, pictures_bundle
 from lemon_async._display.contact_sheet import Sheet
 from lemon_async._formats.pictures import PictureFacts
@@ -15,6 +14,7 @@ from lemon_async._images.image import Image
 from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
 from lemon_async._images.renewable_urls import RenewableUrls, Results, TaskRef
 from lemon_async.errors import LemonError, PartialSaveError, ResumableTask, SaveError, SessionError
+from lemon_async.requests import Request
 from lemon_async.types import Billing, TaskSnapshot
 
 __all__ = ["Images"]

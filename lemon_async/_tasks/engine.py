@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
-from lemon_async._api.requests import Request
 from lemon_async._api.urls import is_loopback
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
@@ -23,6 +22,7 @@ from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.submission import PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import prepare
+from lemon_async.requests import Request
 
 __all__ = ["Engine"]
 

@@ -27,7 +27,6 @@ from typing import Any, Self
 import anyio
 import attrs
 
-from lemon_async._api.requests import Request
 from lemon_async._display.bundle import Bundle, failure_bundle
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images
@@ -37,6 +36,7 @@ from lemon_async._tasks.progress import Display, Reporter, Tally
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import requested
 from lemon_async.errors import SessionError
+from lemon_async.requests import Request
 from lemon_async.types import Progress
 
 __all__ = ["FanOuts", "Outcome", "Outcomes"]

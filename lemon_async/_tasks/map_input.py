@@ -4,9 +4,9 @@ import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
 from typing import Any
 
-from lemon_async._api.requests import Request
 from lemon_async._uploads.preparation import requested
 from lemon_async.errors import ContractError, Problem
+from lemon_async.requests import Request
 
 __all__ = ["Items", "check_map", "checked_item", "length_of", "puller"]
 

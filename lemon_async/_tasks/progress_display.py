@@ -11,8 +11,7 @@ from typing import Any
 
 import attrs
 
-from lemon_async._api.response import one_line
-from lemon_async._formats.safe_text import safe_repr
+from lemon_async._formats.safe_text import one_line, safe_repr
 from lemon_async._tasks.progress import Display
 from lemon_async.errors import ContractError
 from lemon_async.types import Progress

@@ -8,7 +8,6 @@ import attrs
 
 from lemon_async._api.readings import Alive, read_poll
 from lemon_async._api.refusals import api_error
-from lemon_async._api.requests import Request
 from lemon_async._api.response import Response
 from lemon_async._api.urls import poll_path, task_path
 from lemon_async._formats.pictures import PictureFacts
@@ -23,6 +22,7 @@ from lemon_async._tasks.submission import AcceptedJob
 from lemon_async._tasks.submission_counts import Account
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import ApiError, ContractError, SessionError, TransportError
+from lemon_async.requests import Request
 from lemon_async.types import ImageData, TaskSnapshot
 
 __all__ = ["TaskRegistry"]

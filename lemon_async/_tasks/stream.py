@@ -14,7 +14,6 @@ from typing import Any, Self
 import attrs
 
 from lemon_async._api.refusals import request_id_of
-from lemon_async._api.requests import Request
 from lemon_async._api.response import Unreadable
 from lemon_async._api.stream_events import Event, EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._http.attempt import StreamedResponse
@@ -24,6 +23,7 @@ from lemon_async._images.renewable_urls import Results
 from lemon_async._tasks.submission import Delivered, PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import LemonError, SessionError, SubmissionUnknown, TaskFailed
+from lemon_async.requests import Request
 from lemon_async.types import ImageData, TaskFault, TaskSnapshot
 
 __all__ = ["ImageStream", "PartialImage"]

@@ -24,7 +24,6 @@ import attrs
 
 from lemon_async._api.readings import Accepted, Garbled, read_submission
 from lemon_async._api.refusals import request_id_of
-from lemon_async._api.requests import Request
 from lemon_async._api.response import MAX_BODY_BYTES, Response
 from lemon_async._api.urls import poll_path
 from lemon_async._http.attempt import NoResponse, StreamedResponse
@@ -32,6 +31,7 @@ from lemon_async._http.retrying import is_never_done, retrying
 from lemon_async._http.transport import Payload, Transport
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async.errors import ApiError, LemonError, SubmissionUnknown, TransportError
+from lemon_async.requests import Request
 from lemon_async.types import ImageData, TaskSnapshot
 
 __all__ = ["AcceptedJob", "Delivered", "PreparedRequest", "Submissions"]

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import attrs
 
 from lemon_async._api.refusals import request_id_of
-from lemon_async._api.requests import Request
 from lemon_async._display.html import facts_table
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images
@@ -30,6 +29,7 @@ from lemon_async.errors import (
     TaskFailed,
     TaskTimeout,
 )
+from lemon_async.requests import Request
 from lemon_async.types import Billing, TaskFault, TaskSnapshot
 
 __all__ = ["ImageTask"]

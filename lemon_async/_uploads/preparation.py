@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import attrs
 
 from lemon_async._api.encoding import PATHS, encode, encode_form, fingerprint
-from lemon_async._api.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
 from lemon_async._api.source_rules import SourceFacts, unreadable
 from lemon_async._api.validation import check, check_label, removed_fields
 from lemon_async._http.transport import Payload
 from lemon_async._uploads.payload import File, Form, Json
 from lemon_async._uploads.sources import ExaminedSource, look_at, pick, places
 from lemon_async.errors import ContractError, Problem
+from lemon_async.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
 
 __all__ = ["build", "look", "prepare", "requested"]
 

@@ -21,7 +21,6 @@ from typing import Any, Literal
 import attrs
 
 from lemon_async._api.fields import LINE
-from lemon_async._api.requests import EditRequest, GoneSource, Source, VariationRequest
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts
 from lemon_async._api.urls import find_remote_fault
 from lemon_async._formats.pictures import TAIL_BYTES, judge_picture, sniff
@@ -41,6 +40,7 @@ from lemon_async._uploads.upload import (
     is_shortage,
 )
 from lemon_async.errors import DownloadError, SessionError, TransportError
+from lemon_async.requests import EditRequest, GoneSource, Source, VariationRequest
 from lemon_async.types import StoredFile
 
 __all__ = ["ExaminedSource", "is_told", "look_at", "pick", "places", "take_in"]

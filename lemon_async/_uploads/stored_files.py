@@ -10,13 +10,13 @@ import attrs
 
 from lemon_async._api.listings import MOST_ENTRIES, read_file, read_files
 from lemon_async._api.refusals import api_error
-from lemon_async._api.requests import Uploadable
 from lemon_async._api.response import Response
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
 from lemon_async._http.calls import Calls, path_of
 from lemon_async._uploads.payload import File, Form
 from lemon_async._uploads.sources import ExaminedSource, is_told, take_in
 from lemon_async.errors import ContractError
+from lemon_async.requests import Uploadable
 from lemon_async.types import StoredFile
 
 __all__ = ["Files"]

@@ -8,7 +8,6 @@ import attrs
 import click
 import orjson
 
-from lemon_async._api.requests import EditRequest, GenerateRequest
 from lemon_async._api.source_rules import unreadable
 from lemon_async._api.validation import check, removed_fields
 from lemon_async._tasks.resume_token import parse_reference
@@ -22,6 +21,7 @@ from lemon_async.cli.prompts import STDIN, read_lines
 from lemon_async.cli.references import Reference
 from lemon_async.cli.runner import Access, go, problems_of, stop_at
 from lemon_async.errors import Problem
+from lemon_async.requests import EditRequest, GenerateRequest
 from lemon_async.session import LemonSession
 
 __all__ = ["edit", "generate", "task"]

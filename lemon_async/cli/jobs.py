@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import attrs
 
-from lemon_async._api.requests import Request
 from lemon_async._images.images import Images
 from lemon_async._tasks.leaving import mark_reported
 from lemon_async._tasks.map import Outcome
@@ -20,6 +19,7 @@ from lemon_async.cli.console import say_aside, tell_what_is_open
 from lemon_async.cli.outputs import Delivery
 from lemon_async.cli.references import Reference
 from lemon_async.errors import ContractError, SubmissionUnknown, TaskTimeout
+from lemon_async.requests import Request
 from lemon_async.session import LemonSession
 
 __all__ = ["BROKEN_PIPE", "Job", "exit_code_of", "run", "worst"]

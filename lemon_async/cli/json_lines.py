@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from lemon_async._api.requests import Request
 from lemon_async._formats.safe_text import safe_str
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async.errors import LemonError, TaskError, TaskTimeout
+from lemon_async.requests import Request
 
 __all__ = ["failure_record", "model_of", "picture_record"]
 

@@ -10,8 +10,8 @@ from click.shell_completion import CompletionItem
 
 from lemon_async._api.families import FAMILIES, families_with, family_of
 from lemon_async._api.fields import RULES
-from lemon_async._api.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
+from lemon_async.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
 
 __all__ = [
     "allow_http",

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import attrs
 
-from lemon_async._api.requests import Request
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._tasks.map import Outcome
@@ -16,6 +15,7 @@ from lemon_async.cli.destination import Destination, prepare_sheet, sheet_proble
 from lemon_async.cli.json_lines import failure_record, model_of, picture_record
 from lemon_async.cli.stdout import STDOUT, Stdout, json_text, plain, stdout_problems
 from lemon_async.errors import LemonError, Problem
+from lemon_async.requests import Request
 from lemon_async.sheet import contact_sheet
 
 __all__ = ["Delivery", "Wishes"]

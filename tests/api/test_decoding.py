@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async._api.decoding import converter, facts_of, fault_of, file_of, id_of, model_of, text_of
-from lemon_async._api.requests import EditRequest, GenerateRequest, VariationRequest
+from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 from lemon_async.types import Billing, ImageData, Inline, TaskFault, TaskSnapshot
 
 steady = settings(derandomize=True, deadline=None)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async._api.encoding import PATHS, encode, encode_form, find_refusals, fingerprint
-from lemon_async._api.requests import EditRequest, GenerateRequest, VariationRequest
 from lemon_async.errors import ContractError, Problem
+from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 
 steady = settings(derandomize=True, deadline=None)
 

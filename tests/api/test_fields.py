@@ -4,9 +4,9 @@ import attrs
 import pytest
 
 from lemon_async._api.fields import LABEL, RULES
-from lemon_async._api.requests import EditRequest, GenerateRequest, VariationRequest
 from lemon_async._api.validation import check
 from lemon_async.errors import Problem
+from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 
 ONE_LINE = "must be one line of text and not empty"
 WORDS = (

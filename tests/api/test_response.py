@@ -19,7 +19,6 @@ from lemon_async._api.response import (
     Response,
     Unpacker,
     Unreadable,
-    one_line,
     retry_after_s,
 )
 
@@ -288,26 +287,6 @@ def test_json_of_anything_is_parsed_or_unreadable(body, coding):
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ("out of paint", "out of paint"),
-        ("  two\r\n lines,\ta tab ", "two lines, a tab"),
-        ("\x1b[31mred\0\u202e\u2028\ud800", "[31mred"),
-        ("猫 <b>é</b>", "猫 <b>é</b>"),
-        ("a" * 2001, "a" * 2000),
-        ("", None),
-        (" \n\0", None),
-        (None, None),
-        (5, None),
-        (b"bytes", None),
-        (["list"], None),
-    ],
-)
-def test_one_line_is_what_is_printable_of_a_text(value, words):
-    assert one_line(value) == words
-
-
-@pytest.mark.parametrize(
     ("value", "seconds"),
     [
         (0, 0.0),
@@ -378,11 +357,6 @@ date_like = st.lists(st.sampled_from(DATES.split()), max_size=8).map(" ".join)
 def test_retry_after_of_anything_is_finite_and_not_negative(value, received_at):
     seconds = retry_after_s(value, received_at=received_at)
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
-
-
-def test_line_is_cut_so_that_nobody_can_stop_the_event_loop():
-    """A hundred megabytes of message would be walked through letter by letter."""
-    assert one_line("x" * 100_000) == "x" * 2000
 
 
 @pytest.mark.parametrize("coding", [None, "identity", "gzip", "deflate"])

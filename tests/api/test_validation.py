@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from lemon_async._api.families import FAMILIES, family_of
 from lemon_async._api.fields import RULES
-from lemon_async._api.requests import EditRequest, GenerateRequest, VariationRequest
 from lemon_async._api.source_rules import SourceFacts
 from lemon_async._api.validation import check, removed_fields
 from lemon_async.errors import Problem
+from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 
 steady = settings(derandomize=True, deadline=None)
 

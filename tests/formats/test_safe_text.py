@@ -1,49 +1,63 @@
-"""What a user or a stranger wrote is quoted on one line, and never at length."""
+"""Quotes of untrusted text are one short printable line."""
 
 import pytest
 
-from lemon_async._formats.safe_text import safe_repr, safe_str
+from lemon_async._formats.safe_text import one_line, safe_repr, safe_str
 
 
-class Unspeakable:
+class Unprintable:
     def __repr__(self):
         raise RuntimeError("no words")
 
     __str__ = __repr__
 
 
-class UnspeakableError(Exception):
+class UnprintableError(Exception):
     def __str__(self):
         raise RuntimeError("no words")
 
 
-@pytest.mark.parametrize("value", ["", "a", "a" * 80, "a\nb", 5, None, ["a"], b"a"])
-def test_short_value_is_quoted_whole(value):
-    assert safe_repr(value) == repr(value)
+def test_one_line_keeps_printable_text_and_single_spaces():
+    for value, words in (
+        ("out of paint", "out of paint"),
+        ("  two\r\n lines,\ta tab ", "two lines, a tab"),
+        ("\x1b[31mred\0\u202e\u2028\ud800", "[31mred"),
+        ("猫 <b>é</b>", "猫 <b>é</b>"),
+        ("a" * 2001, "a" * 2000),
+        ("x" * 10**8, "x" * 2000),  # cut before it is searched
+    ):
+        assert one_line(value) == words, value[:50]
+    for value in ("", " \n\0", None, 5, b"bytes", ["list"]):
+        assert one_line(value) is None
 
 
-@pytest.mark.parametrize("value", ["a" * 81, "a" * 10**6, b"a" * 10**6, ["a"] * 1000, 10**100])
-def test_long_value_is_quoted_in_part(value):
-    text = safe_repr(value)
-    assert text.startswith(repr(value[:20] if isinstance(value, str | bytes) else value)[:20])
-    assert text.endswith("…")
-    assert len(text) <= 83
+def test_safe_repr_of_a_short_value_is_its_repr():
+    for value in ("", "a", "a" * 78, "a\nb", 5, None, ["a"], b"a"):
+        assert safe_repr(value) == repr(value)
 
 
-@pytest.mark.parametrize("value", [Unspeakable(), 10**5000], ids=["raising", "number of too many digits"])
-def test_value_without_words_is_quoted_by_its_type(value):
-    assert safe_repr(value) == f"<{type(value).__name__}>"
+def test_safe_repr_of_a_long_value_is_cut():
+    for value in ("a" * 79, "a" * 10**6, b"a" * 10**6, ["a"] * 1000, 10**100):
+        text = safe_repr(value)
+        assert text.startswith(repr(value[:20] if isinstance(value, str | bytes) else value)[:20])
+        assert text.endswith("…")
+        assert len(text) == 81
+
+
+def test_safe_repr_names_the_type_if_repr_raises():
+    for value in (Unprintable(), 10**5000):
+        assert safe_repr(value) == f"<{type(value).__name__}>"
 
 
 @pytest.mark.parametrize(
-    ("failure", "words"),
+    ("error", "words"),
     [
         (OSError("a\r\nb"), "a b"),
         (RuntimeError(), "RuntimeError"),
-        (UnspeakableError(), "UnspeakableError"),
+        (UnprintableError(), "UnprintableError"),
         (OSError("x" * 1000), "x" * 200),
     ],
-    ids=["lines", "nothing", "raising", "long"],
+    ids=["lines", "empty", "raising", "long"],
 )
-def test_failure_is_told_on_one_line(failure, words):
-    assert safe_str(failure) == words
+def test_safe_str_is_one_short_line(error, words):
+    assert safe_str(error) == words

@@ -9,8 +9,8 @@ import zlib
 import pytest
 
 from lemon_async import ContractError, GenerateRequest, LemonSession
-from lemon_async._api.requests import GoneSource
 from lemon_async.emulator import Status
+from lemon_async.requests import GoneSource
 
 MODEL = "flux-pro"
 

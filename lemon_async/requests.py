@@ -10,7 +10,6 @@ from typing import Any, BinaryIO, ClassVar, Literal, Protocol, Self, TypedDict, 
 
 import attrs
 
-from lemon_async._api.urls import redact
 from lemon_async.types import StoredFile
 
 __all__ = [
@@ -31,7 +30,7 @@ __all__ = [
     "VariationRequest",
 ]
 
-_ADDRESS = re.compile(r"[^/]*://")
+_ADDRESS = re.compile(r"[^/]*://[^?#]*")
 _LONGEST_SHOWN = 200
 
 
@@ -270,8 +269,11 @@ def _description(source: object) -> str:
         return f"{{{', '.join(f'{name!r}: {_description(value)}' for name, value in source.items())}}}"
     if not isinstance(source, str):
         return repr(source)
-    safe = redact(source) if _ADDRESS.match(source) else source
-    return repr(safe if len(safe) <= _LONGEST_SHOWN else f"{safe[:_LONGEST_SHOWN]}…")
+    if address := _ADDRESS.match(source):
+        if "@" in source:
+            return "<address with credentials>"
+        source = address[0]
+    return repr(source if len(source) <= _LONGEST_SHOWN else f"{source[:_LONGEST_SHOWN]}…")
 
 
 def _portable_fields(request: Any) -> dict[str, Any]:
