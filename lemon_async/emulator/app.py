@@ -18,9 +18,7 @@ from lemon_async.emulator.http.remote import Remote
 from lemon_async.emulator.http.server import Server
 from lemon_async.emulator.pictures.blob_store import BlobStore
 from lemon_async.emulator.pictures.renderer import Renderer
-from lemon_async.emulator.service.admission import Admission
 from lemon_async.emulator.service.files import Files
-from lemon_async.emulator.service.intake import Intake
 from lemon_async.emulator.service.jobs import Jobs
 from lemon_async.emulator.service.ledger import Ledger
 from lemon_async.emulator.service.limits import MinuteWindow
@@ -81,7 +79,7 @@ class Emulator:
         self._port = port
         self._keys = {self.api_key}
         self._clock = Clock(speed)
-        self._studio = Renderer()
+        self._renderer = Renderer()
         self._store = Store(
             seed=seed,
             durations=durations,
@@ -89,12 +87,10 @@ class Emulator:
             balance_usd=balance_usd,
             is_cancellable=cancellable,
         )
-        self._vault = BlobStore()
-        admission = Admission(self._studio, self._vault)
-        self._files = Files(admission, self._studio, self._clock, seed)
+        self._blobs = BlobStore()
+        self._files = Files(self._blobs, self._renderer, self._clock, seed)
         remote = Remote(is_on=fetch_remote, hosts=remote_hosts or {})
-        intake = Intake(admission, self._files, remote)
-        jobs = Jobs(self._store, self._studio, self._clock, intake, seed)
+        jobs = Jobs(self._store, self._renderer, self._clock, self._files, remote.fetch)
         endpoints = Endpoints(self._store, self._clock, jobs, self._files)
         limit = None if requests_per_minute is None else MinuteWindow(requests_per_minute)
         self._service = RequestHandler(
@@ -145,11 +141,11 @@ class Emulator:
         if self._server is not None:
             self._server.check_owner()
             return
-        await self._studio.open()
+        await self._renderer.open()
         try:
             await self._listen()
         except BaseException:
-            self._studio.close()
+            self._renderer.close()
             raise
 
     async def aclose(self) -> None:
@@ -162,7 +158,7 @@ class Emulator:
         """
         await self._stop()
         self._files.clear()
-        self._vault.close()
+        self._blobs.close()
 
     async def _stop(self) -> None:
         server = self._server
@@ -170,7 +166,7 @@ class Emulator:
             server.check_owner()
             self._server = None
             await server.aclose()
-        self._studio.close()
+        self._renderer.close()
 
     async def restart(self, *, keep_tasks: bool = True, down_s: float = 0.0) -> None:
         """Go down with all connections and come back on the same port.

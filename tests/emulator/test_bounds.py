@@ -2,10 +2,10 @@
 
 import pytest
 
-from lemon_async.emulator.http.routes import Call
 from lemon_async.emulator.problems import MAX_COMPLAINTS
 from lemon_async.emulator.service.edits import MAX_SOURCES, _json_origins
 from lemon_async.emulator.service.families import family_of
+from lemon_async.emulator.service.messages import Call
 
 LONG = "m" * 10**5
 

@@ -13,12 +13,12 @@ from typing import IO, Any
 import orjson
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
-from attrs import define, field, frozen
+from attrs import define, field
 
 from lemon_async.emulator.problems import Problem, excerpt
+from lemon_async.emulator.service.messages import MAX_FILE_BYTES, Upload
 
 MAX_JSON_BYTES = 2**20
-MAX_FILE_BYTES = 50 * 2**20
 MAX_FILES = 17  # sixteen sources and a mask
 MAX_TEXT_BYTES = 64 * 2**10
 MAX_TEXT_FIELDS = 64
@@ -41,16 +41,6 @@ _MALFORMED = (ValueError, LookupError, AssertionError, RuntimeError, HttpProcess
 def spool() -> IO[bytes]:
     """A temporary file that begins in memory; whoever takes it closes it."""
     return tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
-
-
-@frozen
-class Upload:
-    """A file of a form; `name` is that of its field."""
-
-    name: str
-    filename: str
-    file: IO[bytes]
-    size_bytes: int
 
 
 @define

@@ -15,7 +15,8 @@ from lemon_async.emulator.actions import (
 )
 from lemon_async.emulator.http.fault_protocol import FaultProtocol
 from lemon_async.emulator.http.faults import Fault
-from lemon_async.emulator.http.replies import Reply
+from lemon_async.emulator.http.replies import has_own_length, raw_head
+from lemon_async.emulator.service.messages import Reply
 
 # What happens to the connection after the last byte: orderly close, our side ended (FIN), reset
 # (RST), or nothing at all.
@@ -51,11 +52,11 @@ def plan_delivery(reply: Reply, fault: Fault) -> Delivery | None:
         return _broken(reply, fault.broken.at, ending)
     cut, drip = fault.find(Cut), fault.find(Drip)
     # aiohttp would correct a wrong length, or leave bytes behind for the next answer.
-    if cut is None and drip is None and not reply.has_own_length:
+    if cut is None and drip is None and not has_own_length(reply):
         return None
     return Delivery(
         "close" if cut is None else "abort",
-        reply.head(),
+        raw_head(reply),
         reply.body if cut is None else reply.body[: cut.at_byte],
         drip.bytes_per_s if drip else None,
         reply.status,
@@ -63,7 +64,7 @@ def plan_delivery(reply: Reply, fault: Fault) -> Delivery | None:
 
 
 def _broken(reply: Reply, at: Point, ending: Ending) -> Delivery:
-    head = reply.head()
+    head = raw_head(reply)
     match at:
         case "response_head":
             return Delivery(ending, head[: len(head) // 2])

@@ -6,13 +6,14 @@ from typing import Any
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http import openapi
 from lemon_async.emulator.http.faults import Facts
-from lemon_async.emulator.http.replies import Reply, json_reply
-from lemon_async.emulator.http.routes import Call, methods_of
+from lemon_async.emulator.http.replies import part_of
+from lemon_async.emulator.http.routes import methods_of
 from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.service import model_list as catalogue
 from lemon_async.emulator.service.edits import DEFAULT_EDIT_MODEL
 from lemon_async.emulator.service.files import Files
 from lemon_async.emulator.service.jobs import Jobs
+from lemon_async.emulator.service.messages import Call, Reply, json_reply
 from lemon_async.emulator.service.rules import DEFAULT_MODEL, Order
 from lemon_async.emulator.service.store import Store
 
@@ -32,7 +33,7 @@ class Endpoints:
             "vary": jobs.create,
             "poll": jobs.poll,
             "cancel": jobs.cancel,
-            "download": jobs.download,
+            "download": self.download,
             "create_file": files.create,
             "list_files": files.list,
             "show_file": files.show,
@@ -70,6 +71,10 @@ class Endpoints:
             return link.task.order if link else None
         task = self._store.find(call.args.get("id", ""))
         return task.order if task else None
+
+    async def download(self, call: Call) -> Reply:
+        """Return the file behind a result link, or a part of it."""
+        return part_of(await self.jobs.download(call), call.headers)
 
     # "List models"
 

@@ -18,10 +18,11 @@ from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.fault_protocol import FaultProtocol, FaultProtocols
 from lemon_async.emulator.http.faults import Facts, Fault, Stage, take
 from lemon_async.emulator.http.hosts import Hosts
-from lemon_async.emulator.http.replies import Reply, canned, refusal
-from lemon_async.emulator.http.routes import KEY_PREFIX, Call, find_call
+from lemon_async.emulator.http.replies import canned, read_whole, refusal, send
+from lemon_async.emulator.http.routes import KEY_PREFIX, find_call
 from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.service.limits import MinuteWindow
+from lemon_async.emulator.service.messages import Call, Reply
 from lemon_async.emulator.service.store import Store
 
 _KEPT_REQUESTS = 100_000
@@ -111,7 +112,7 @@ class RequestHandler:
             visit.body.close()
             if request.content.is_eof():
                 door.expect_request()
-        return await reply.send(request)
+        return await send(reply, request)
 
     def _admit(self, request: web.BaseRequest, door: FaultProtocol) -> Visit:
         """Write the request into the log."""
@@ -159,7 +160,7 @@ class RequestHandler:
             reply = await self._endpoints.answer(visit.call)
         except Problem as problem:
             reply = refusal(problem)
-        reply = reply.plus(visit.headers)
+        reply = reply.with_headers(visit.headers)
         visit.seen.status = reply.status
         return reply
 
@@ -210,14 +211,14 @@ class RequestHandler:
     async def _faulted(self, visit: Visit, fault: Fault) -> Reply:
         """The answer with a fault in it."""
         visit.call.script = fault.task_script
-        reply = (await self._answer_under(fault, visit.call)).plus(visit.headers)
+        reply = (await self._answer_under(fault, visit.call)).with_headers(visit.headers)
         await asyncio.sleep(fault.latency_s())
         delivery = plan_delivery(reply, fault)
         if delivery is None:
             visit.seen.status = reply.status
             return reply
         if reply.chunks is not None:  # What travels past aiohttp travels in one piece.
-            delivery = plan_delivery(await reply.whole(), fault) or delivery
+            delivery = plan_delivery(await read_whole(reply), fault) or delivery
         visit.seen.status = delivery.status
         await deliver(visit.door, delivery)
         return reply

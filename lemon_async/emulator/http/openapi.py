@@ -11,7 +11,6 @@ from typing import Any
 
 from attrs import field, frozen
 
-from lemon_async.emulator.http.replies import JSON_TYPE
 from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, Path
 from lemon_async.emulator.http.schemas import Schema, answers, new_file, order_in_form, order_in_json, ref, stream_of
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES
@@ -19,6 +18,7 @@ from lemon_async.emulator.problems import error_json
 from lemon_async.emulator.service.families import FAMILIES
 from lemon_async.emulator.service.files import MAX_PAGE, ORDERS, PURPOSES
 from lemon_async.emulator.service.jobs import COST_HEADER, ESTIMATE_HEADER, TRANSACTION_HEADER
+from lemon_async.emulator.service.messages import JSON_TYPE
 from lemon_async.emulator.service.model_list import CATEGORY
 from lemon_async.emulator.service.streaming import STREAM_TYPE
 

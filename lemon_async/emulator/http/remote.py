@@ -22,10 +22,11 @@ from attrs import define, field, frozen
 from yarl import URL
 
 from lemon_async.emulator.http.addresses import Forbidden, check_address, check_url, host_of, read_address
-from lemon_async.emulator.http.bodies import MAX_FILE_BYTES, spool
+from lemon_async.emulator.http.bodies import spool
 from lemon_async.emulator.problems import Complaint, Problem, excerpt
+from lemon_async.emulator.service.messages import MAX_FILE_BYTES
+from lemon_async.emulator.service.rules import MAX_FETCHED_BYTES
 
-MAX_REQUEST_BYTES = 200 * 2**20
 MAX_REDIRECTS = 3
 FETCH_TIMEOUT_S = 10.0
 
@@ -37,13 +38,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Addresses as text, and a port where it is not that of the URL.
 Endpoint = tuple[str, int]
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-@define
-class Allowance:
-    """What is left of the bytes that one request may fetch."""
-
-    left_bytes: int = MAX_REQUEST_BYTES
 
 
 class TooLarge(ValueError):
@@ -110,8 +104,8 @@ class Remote:
         if self.hosts and not self.is_on:
             raise ValueError("remote_hosts needs fetch_remote=True")
 
-    async def fetch(self, url: str, param: str, allowance: Allowance) -> IO[bytes]:
-        """Download a source into a temporary file, which the caller closes.
+    async def fetch(self, url: str, param: str, left_bytes: int) -> IO[bytes]:
+        """Download a source of at most `left_bytes` into a temporary file, which the caller closes.
 
         Raises:
             Problem: 400 or 413, naming the source in `param`.
@@ -119,7 +113,7 @@ class Remote:
         file = spool()
         try:
             async with asyncio.timeout(self.timeout_s):
-                await self._follow(url, file, allowance)
+                await self._follow(url, file, left_bytes)
         except BaseException as error:
             file.close()
             problem = _problem(error, param, self.timeout_s)
@@ -128,17 +122,17 @@ class Remote:
             raise problem from error
         return file
 
-    async def _follow(self, text: str, file: IO[bytes], allowance: Allowance) -> None:
+    async def _follow(self, text: str, file: IO[bytes], left_bytes: int) -> None:
         if not self.is_on:
             raise Forbidden("is not fetched by this emulator; Emulator(fetch_remote=True) switches that on")
         for _ in range(MAX_REDIRECTS + 1):
-            location = await self._get(check_url(text), file, allowance)
+            location = await self._get(check_url(text), file, left_bytes)
             if location is None:
                 return
             text = location
         raise Forbidden(f"redirects more than {MAX_REDIRECTS} times")
 
-    async def _get(self, url: URL, file: IO[bytes], allowance: Allowance) -> str | None:
+    async def _get(self, url: URL, file: IO[bytes], left_bytes: int) -> str | None:
         """Download, or return where a redirect leads."""
         connector = aiohttp.TCPConnector(
             resolver=Pinned(await self._endpoints(url)),
@@ -159,7 +153,7 @@ class Remote:
                 return str(url.join(URL(answer.headers["Location"])))
             if answer.status != 200:
                 raise Forbidden(f"cannot be fetched: its server answers {answer.status}")
-            await _download(answer, file, allowance)
+            await _download(answer, file, left_bytes)
             return None
 
     async def _endpoints(self, url: URL) -> Sequence[Endpoint]:
@@ -175,21 +169,20 @@ class Remote:
         return [(address, 0) for address in addresses]
 
 
-async def _download(answer: aiohttp.ClientResponse, file: IO[bytes], allowance: Allowance) -> None:
-    _check_room(answer.content_length or 0, allowance)
+async def _download(answer: aiohttp.ClientResponse, file: IO[bytes], left_bytes: int) -> None:
+    _check_room(answer.content_length or 0, left_bytes)
     size = 0
     async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
         size += len(chunk)
-        _check_room(size, allowance)
+        _check_room(size, left_bytes)
         file.write(chunk)
-    allowance.left_bytes -= size
 
 
-def _check_room(size: int, allowance: Allowance) -> None:
+def _check_room(size: int, left_bytes: int) -> None:
     if size > MAX_FILE_BYTES:
         raise TooLarge(f"is larger than {MAX_FILE_BYTES // 2**20} MiB")
-    if size > allowance.left_bytes:
-        raise TooLarge(f"makes more than {MAX_REQUEST_BYTES // 2**20} MiB in one request")
+    if size > left_bytes:
+        raise TooLarge(f"makes more than {MAX_FETCHED_BYTES // 2**20} MiB in one request")
 
 
 def _problem(error: BaseException, param: str, timeout_s: float) -> Problem | None:

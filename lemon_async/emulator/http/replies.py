@@ -1,19 +1,20 @@
 """Answers before they are sent: made by an endpoint, or replaced by a fault."""
 
-from collections.abc import AsyncGenerator, Mapping
+import re
+import zlib
+from collections.abc import Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from aiohttp import web
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from lemon_async.emulator.actions import Body, Expire, Redirect, Status
 from lemon_async.emulator.http.faults import Fault
 from lemon_async.emulator.problems import Problem, error_json
-
-JSON_TYPE = "application/json"
+from lemon_async.emulator.service.messages import Reply, json_reply
 
 _HUGE_BYTES = 8 * 2**20
 _HTML = (
@@ -23,64 +24,47 @@ _HTML = (
 )
 _SUCCESS = 299
 _RETRY_AFTER_S = 1
+_ONE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII | re.IGNORECASE)
 
 
-@frozen
-class Reply:
-    """Status, headers and body of an answer; `chunks` are the body of one that is sent while it comes into being."""
+async def send(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:
+    """Let aiohttp send a reply; chunks follow one by one behind the head."""
+    if reply.chunks is None:
+        return web.Response(status=reply.status, body=reply.body, headers=_all_headers(reply))
+    response = web.StreamResponse(status=reply.status, headers=_all_headers(reply))
+    await response.prepare(request)
+    async with aclosing(reply.chunks) as chunks:
+        async for chunk in chunks:
+            await response.write(chunk)
+    await response.write_eof()
+    return response
 
-    status: int
-    body: bytes = b""
-    content_type: str = JSON_TYPE
-    headers: Mapping[str, str] = field(factory=dict)
-    chunks: AsyncGenerator[bytes] | None = None
 
-    def plus(self, headers: Mapping[str, str]) -> "Reply":
-        """The same with these headers, unless it has its own."""
-        own = {name.lower() for name in self.headers}
-        added = {name: value for name, value in headers.items() if name.lower() not in own}
-        return evolve(self, headers={**added, **self.headers})
+async def read_whole(reply: Reply) -> Reply:
+    """Return the reply with its whole body, which may take as long as the job."""
+    if reply.chunks is None:
+        return reply
+    return evolve(reply, body=b"".join([chunk async for chunk in reply.chunks]), chunks=None)
 
-    @property
-    def has_own_length(self) -> bool:
-        """Whether a fault has written a Content-Length of its own, true or not."""
-        return _has(self.headers, "content-length")
 
-    def all_headers(self) -> dict[str, str]:
-        """The headers with those that describe the body; a fault's own ones win."""
-        described = self.plus({"Content-Type": self.content_type} if self.content_type else {})
-        return {**described.headers}
+def raw_head(reply: Reply) -> bytes:
+    """Return the response head as bytes, for replies that are sent past aiohttp."""
+    headers = {"Content-Length": str(len(reply.body)), "Connection": "close", **_all_headers(reply)}
+    lines = [
+        f"HTTP/1.1 {reply.status} {phrase(reply.status)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
-    async def whole(self) -> "Reply":
-        """The same with its whole body, which may take as long as the job."""
-        if self.chunks is None:
-            return self
-        return evolve(self, body=b"".join([chunk async for chunk in self.chunks]), chunks=None)
 
-    async def send(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Let aiohttp answer; chunks go out one by one, behind a head that goes out at once."""
-        if self.chunks is None:
-            return web.Response(status=self.status, body=self.body, headers=self.all_headers())
-        response = web.StreamResponse(status=self.status, headers=self.all_headers())
-        await response.prepare(request)
-        async with aclosing(self.chunks) as chunks:
-            async for chunk in chunks:
-                await response.write(chunk)
-        await response.write_eof()
-        return response
+def has_own_length(reply: Reply) -> bool:
+    """Whether the reply sets Content-Length itself, correctly or not."""
+    return _has(reply.headers, "content-length")
 
-    def head(self) -> bytes:
-        """The head as it goes over the wire when aiohttp is not asked."""
-        headers = {
-            "Content-Length": str(len(self.body)),
-            "Connection": "close",
-            **self.all_headers(),
-        }
-        lines = [
-            f"HTTP/1.1 {self.status} {phrase(self.status)}",
-            *(f"{name}: {value}" for name, value in headers.items()),
-        ]
-        return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+def _all_headers(reply: Reply) -> dict[str, str]:
+    """The headers with `Content-Type`, unless a fault set its own."""
+    return {**reply.with_headers({"Content-Type": reply.content_type} if reply.content_type else {}).headers}
 
 
 def phrase(status: int) -> str:
@@ -89,11 +73,6 @@ def phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Unknown"
-
-
-def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    """Answer with JSON."""
-    return Reply(status, orjson.dumps(value), headers=headers or {})
 
 
 def refusal(problem: Problem) -> Reply:
@@ -148,3 +127,34 @@ def _body(action: Status, hints: Mapping[str, Any]) -> dict[str, Any]:
 
 def _has(headers: Mapping[str, str], name: str) -> bool:
     return any(own.lower() == name for own in headers)
+
+
+# Ranges
+
+
+def part_of(file: Reply, headers: Mapping[str, str]) -> Reply:
+    """Return the byte range that a request asks for, as a CDN does (RFC 9110, 14).
+
+    The whole file if there is no range, the range cannot be parsed, or `If-Range` names another file; 416 if the
+    range begins behind the end; 206 otherwise.
+    """
+    tag = f'"{len(file.body):x}-{zlib.crc32(file.body):08x}"'
+    whole = file.with_headers({"ETag": tag, "Accept-Ranges": "bytes"})
+    asked = _ONE_RANGE.fullmatch(headers.get("Range", "").strip())
+    if asked is None or headers.get("If-Range", tag).strip() != tag:
+        return whole
+    size = len(file.body)
+    first, end = _bounds(asked, size)
+    if asked[2] and int(asked[2]) < int(asked[1]):
+        return whole
+    if first >= end:
+        return evolve(whole, status=416, body=b"").with_headers({"Content-Range": f"bytes */{size}"})
+    part = evolve(whole, status=206, body=file.body[first:end])
+    return part.with_headers({"Content-Range": f"bytes {first}-{end - 1}/{size}"})
+
+
+def _bounds(asked: re.Match[str], size: int) -> tuple[int, int]:
+    first, last, suffix = asked.groups()
+    if suffix is not None:
+        return max(size - int(suffix), 0), size
+    return int(first), min(int(last) + 1, size) if last else size

@@ -1,49 +1,13 @@
-"""Which request line leads where, and what an endpoint gets to see of a request."""
+"""Which request line leads to which endpoint."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
 
-from attrs import define, field, frozen
+from attrs import frozen
 
-from lemon_async.emulator.actions import TaskAction
-from lemon_async.emulator.http.bodies import Upload
-
-BodyKind = Literal["json", "form", "either"]
+from lemon_async.emulator.service.messages import BodyKind, Call
 
 # Addresses under this need a key, all others are public.
 KEY_PREFIX = "/v1/"
-
-# The routes whose requests cost money.
-PAID_ROUTES = ("submit", "edit")
-
-
-@define
-class Call:
-    """A request as the endpoints see it.
-
-    `origin` is where the client reached us, and where it will find the files; `headers` are those that ask for
-    a part of a file; `body` holds the fields of a JSON object or of a form, `uploads` the files of a form;
-    `script` is what a fault has in mind for the task.
-    """
-
-    route: str
-    endpoint: str
-    args: Mapping[str, str] = field(factory=dict)
-    body_kind: BodyKind | None = None
-    query: Mapping[str, str] = field(factory=dict)
-    key: str = ""
-    origin: str = ""
-    headers: Mapping[str, str] = field(factory=dict)
-    body: Mapping[str, Any] = field(factory=dict)
-    uploads: tuple[Upload, ...] = ()
-    is_form: bool = False
-    script: tuple[TaskAction, ...] = ()
-
-    @property
-    def is_paid(self) -> bool:
-        """Whether accepting it sells something."""
-        return self.route in PAID_ROUTES
 
 
 @frozen

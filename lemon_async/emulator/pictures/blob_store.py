@@ -15,48 +15,9 @@ from contextlib import suppress
 from itertools import count
 from typing import IO
 
-from attrs import field, frozen
+from lemon_async.emulator.pictures.picture import Blob
 
 _CHUNK_BYTES = 2**20
-
-
-class NoPicture(ValueError):
-    """Why a file cannot be used as a picture."""
-
-
-@frozen
-class Stored:
-    """A file in the vault; equal contents are equal."""
-
-    digest: str
-    size_bytes: int
-    path: str = field(eq=False)
-
-
-@frozen
-class Source:
-    """A picture somebody sent, and what examining it has shown."""
-
-    stored: Stored
-    format: str
-    width: int
-    height: int
-    has_alpha: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.width, self.height
-
-    @property
-    def size_bytes(self) -> int:
-        """The length of the file."""
-        return self.stored.size_bytes
-
-    @property
-    def path(self) -> str:
-        """Where the file is."""
-        return self.stored.path
 
 
 class BlobStore:
@@ -64,7 +25,7 @@ class BlobStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: weakref.WeakValueDictionary[str, Stored] = weakref.WeakValueDictionary()
+        self._known: weakref.WeakValueDictionary[str, Blob] = weakref.WeakValueDictionary()
         self._names = count()
         self._folder: str | None = None
         self._sweep: weakref.finalize[[str], BlobStore] | None = None
@@ -72,26 +33,8 @@ class BlobStore:
     def __len__(self) -> int:
         return len(self._known)
 
-    def admit(self, file: IO[bytes]) -> Source:
-        """Copy a file into the vault and examine it; blocks.
-
-        Raises:
-            NoPicture: It is no PNG, JPEG or WebP that can be decoded, or one of too many pixels.
-        """
-        from lemon_async.emulator.pictures.examine import examine  # noqa: PLC0415 - needs Pillow, an extra
-
-        stored = self._keep(file)
-        return examine(stored)
-
-    def close(self) -> None:
-        """Delete everything."""
-        with self._lock:
-            self._known.clear()
-            self._folder = None
-            if self._sweep is not None:
-                self._sweep()
-
-    def _keep(self, file: IO[bytes]) -> Stored:
+    def add(self, file: IO[bytes]) -> Blob:
+        """Copy a file into the store; blocks."""
         path = self._new_path()
         try:
             digest, size = _copy(file, path)
@@ -101,11 +44,19 @@ class BlobStore:
         with self._lock:
             known = self._known.get(digest)
             if known is None:
-                known = self._known[digest] = Stored(digest, size, path)
+                known = self._known[digest] = Blob(digest, size, path)
                 weakref.finalize(known, _delete, path)
                 return known
         _delete(path)
         return known
+
+    def close(self) -> None:
+        """Delete everything."""
+        with self._lock:
+            self._known.clear()
+            self._folder = None
+            if self._sweep is not None:
+                self._sweep()
 
     def _new_path(self) -> str:
         with self._lock:

@@ -10,7 +10,7 @@ from functools import reduce
 from attrs import evolve
 from PIL import Image, ImageChops, ImageOps
 
-from lemon_async.emulator.pictures.examine import load
+from lemon_async.emulator.pictures.decode import load
 from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.pictures.render import draw, encode
 

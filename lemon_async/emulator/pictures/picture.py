@@ -1,11 +1,38 @@
-"""What a picture is, without drawing it."""
+"""Plain data about pictures: files that clients sent, and descriptions of pictures to draw."""
 
-from attrs import frozen
-
-from lemon_async.emulator.pictures.blob_store import Source
+from attrs import field, frozen
 
 CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+
+
+class InvalidImage(ValueError):
+    """A file that cannot be used as a picture; the message completes a sentence that begins with the field."""
+
+
+@frozen
+class Blob:
+    """A stored file; blobs with equal contents are equal."""
+
+    digest: str
+    size_bytes: int
+    path: str = field(eq=False)
+
+
+@frozen
+class SourceImage:
+    """A picture that a client sent, with the properties found when it was decoded."""
+
+    blob: Blob
+    format: str
+    width: int
+    height: int
+    has_alpha: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
 
 
 @frozen
@@ -20,8 +47,8 @@ class Picture:
     format: str = "png"
     compression: int | None = None
     is_transparent: bool = False
-    sources: tuple[Source, ...] = ()
-    mask: Source | None = None
+    sources: tuple[SourceImage, ...] = ()
+    mask: SourceImage | None = None
 
     @property
     def content_type(self) -> str:

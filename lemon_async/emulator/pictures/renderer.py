@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from lemon_async.emulator.pictures.picture import Picture
+from lemon_async.emulator.pictures.picture import Blob, Picture, SourceImage
 
 _THREADS = 2
-_PILLOW_ROOMS = ("render", "composite", "examine")
+_PILLOW_ROOMS = ("render", "composite", "decode")
 _CACHE_BYTES = 48 * 2**20
 
 A = TypeVar("A")
@@ -59,6 +59,14 @@ class Renderer:
         """Do something that blocks in one of the threads; cancelling it lets the thread finish unseen."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, arg)
 
+    async def inspect(self, blob: Blob) -> SourceImage:
+        """Decode a file once.
+
+        Raises:
+            InvalidImage: It is no PNG, JPEG or WebP file that can be decoded, or it has too many pixels.
+        """
+        return await self.run(_inspect, blob)
+
     async def draw(self, picture: Picture) -> bytes:
         """The file of a picture. Cancelling one waiter leaves the drawing to the others."""
         file = self._files.get(picture)
@@ -98,6 +106,13 @@ def _render(picture: Picture) -> bytes:
     from lemon_async.emulator.pictures import composite, render  # noqa: PLC0415 - they need Pillow, an extra
 
     return composite.composite(picture) if picture.sources else render.render(picture)
+
+
+def _inspect(blob: Blob) -> SourceImage:
+    """Decode in the calling thread."""
+    from lemon_async.emulator.pictures.decode import inspect  # noqa: PLC0415 - likewise
+
+    return inspect(blob)
 
 
 def _preview(file: bytes, picture: Picture, coarseness: int) -> bytes:

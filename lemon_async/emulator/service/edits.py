@@ -9,11 +9,10 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from lemon_async.emulator.http.bodies import MAX_FILE_BYTES, Upload
-from lemon_async.emulator.http.routes import Call
-from lemon_async.emulator.pictures.blob_store import Source
+from lemon_async.emulator.pictures.picture import SourceImage
 from lemon_async.emulator.problems import Complaint, Problem, excerpt
 from lemon_async.emulator.service.families import FAMILIES, family_of
+from lemon_async.emulator.service.messages import MAX_FILE_BYTES, Call, Upload
 from lemon_async.emulator.service.rules import Order, read_order
 
 DEFAULT_EDIT_MODEL = "dall-e-2"
@@ -93,7 +92,7 @@ def read_variation(call: Call) -> Draft:
     return Draft(order, tuple(origins), is_size_asked=_is_size_asked(call.body))
 
 
-def finish(draft: Draft, sources: Sequence[Source], mask: Source | None) -> Order:
+def finish(draft: Draft, sources: Sequence[SourceImage], mask: SourceImage | None) -> Order:
     """Complete a draft with its sources.
 
     Raises:
@@ -192,14 +191,14 @@ def _check_count(call: Call, param: str, count: int) -> None:
 # What the sources are
 
 
-def _check_source(order: Order, source: Source, param: str) -> None:
+def _check_source(order: Order, source: SourceImage, param: str) -> None:
     formats = order.family.source_formats
     if source.format not in formats:
         raise _refusal(param, f"must be {' or '.join(name.upper() for name in formats)} for {excerpt(order.model)}")
 
 
-def _check_mask(mask: Source, first: Source) -> None:
-    if mask.size_bytes >= MAX_FILE_BYTES:
+def _check_mask(mask: SourceImage, first: SourceImage) -> None:
+    if mask.blob.size_bytes >= MAX_FILE_BYTES:
         raise _too_large("mask", MAX_FILE_BYTES)
     if mask.format != "png":
         raise _refusal("mask", "must be a PNG")
@@ -210,8 +209,8 @@ def _check_mask(mask: Source, first: Source) -> None:
         raise _refusal("mask", "must have an alpha channel, whose transparent areas are edited")
 
 
-def _check_variation(source: Source) -> None:
-    if source.size_bytes >= MAX_VARIATION_BYTES:
+def _check_variation(source: SourceImage) -> None:
+    if source.blob.size_bytes >= MAX_VARIATION_BYTES:
         raise _too_large("image", MAX_VARIATION_BYTES)
     if source.width != source.height:
         raise _refusal("image", f"must be square; got {source.width}x{source.height}")

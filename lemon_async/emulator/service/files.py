@@ -3,20 +3,18 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import IO, Any
 
 from attrs import frozen
 
 from lemon_async.emulator.clock import Clock
-from lemon_async.emulator.http.replies import Reply, json_reply
-from lemon_async.emulator.http.routes import Call
-from lemon_async.emulator.pictures.blob_store import Source
-from lemon_async.emulator.pictures.picture import CONTENT_TYPES
+from lemon_async.emulator.pictures.blob_store import BlobStore
+from lemon_async.emulator.pictures.picture import CONTENT_TYPES, InvalidImage, SourceImage
 from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Complaint, Problem, excerpt
-from lemon_async.emulator.service.admission import Admission
 from lemon_async.emulator.service.families import family_of
 from lemon_async.emulator.service.field_checks import Check, integer, one_of
+from lemon_async.emulator.service.messages import Call, Reply, json_reply
 from lemon_async.emulator.service.rules import unknown_model
 
 DEFAULT_FILE_MODEL = "gpt-image-2"
@@ -46,7 +44,7 @@ class StoredFile:
     purpose: str
     filename: str
     created: int
-    source: Source
+    source: SourceImage
     lifetime_s: int | None = None
     expires_at_s: float = math.inf
 
@@ -56,7 +54,7 @@ class StoredFile:
         return {
             "id": self.id,
             "object": "file",
-            "bytes": self.source.size_bytes,
+            "bytes": self.source.blob.size_bytes,
             "created_at": self.created,
             **expiry,
             "filename": self.filename,
@@ -68,9 +66,9 @@ class StoredFile:
 class Files:
     """The endpoints under `/v1/files`, and what they know."""
 
-    def __init__(self, admission: Admission, studio: Renderer, clock: Clock, seed: int) -> None:
-        self._admission = admission
-        self._studio = studio
+    def __init__(self, blobs: BlobStore, renderer: Renderer, clock: Clock, seed: int) -> None:
+        self._blobs = blobs
+        self._renderer = renderer
         self._clock = clock
         self._random = Random(f"{seed}:files")  # noqa: S311 - reproducible, no secret
         self._files: dict[str, StoredFile] = {}
@@ -79,7 +77,18 @@ class Files:
         """Forget every file."""
         self._files.clear()
 
-    def source(self, file_id: str, *, key: str, model: str, param: str) -> Source:
+    async def store(self, file: IO[bytes], param: str) -> SourceImage:
+        """Store a picture that a client sent and decode it once; the caller may close the file afterwards.
+
+        Raises:
+            Problem: 400, the file cannot be used as a picture.
+        """
+        try:
+            return await self._renderer.inspect(await self._renderer.run(self._blobs.add, file))
+        except InvalidImage as error:
+            raise Problem.of([Complaint(param, str(error), "invalid_image")]) from error
+
+    def source(self, file_id: str, *, key: str, model: str, param: str) -> SourceImage:
         """The picture behind a `file_id` of an edit.
 
         Raises:
@@ -114,7 +123,7 @@ class Files:
             purpose=str(purpose),
             filename=upload.filename,
             created=int(self._clock.unix()),
-            source=await self._admission.admit(upload.file, "file"),
+            source=await self.store(upload.file, "file"),
             lifetime_s=lifetime_s,
             expires_at_s=math.inf if lifetime_s is None else self._clock.now() + lifetime_s,
         )
@@ -145,7 +154,7 @@ class Files:
     async def read(self, call: Call) -> Reply:
         """The bytes of a file."""
         source = self._of(call.args["id"], call.key).source
-        return Reply(200, await self._studio.run(_bytes_of, source), CONTENT_TYPES[source.format])
+        return Reply(200, await self._renderer.run(_bytes_of, source), CONTENT_TYPES[source.format])
 
     async def delete(self, call: Call) -> Reply:
         """Forget a file; orders that were sold keep what they need."""
@@ -201,6 +210,6 @@ def _after(files: Sequence[StoredFile], file_id: str | None) -> Sequence[StoredF
     return files[ids.index(file_id) + 1 :]
 
 
-def _bytes_of(source: Source) -> bytes:
-    with open(source.path, "rb") as file:  # noqa: PTH123 - paths of the vault are strings
+def _bytes_of(source: SourceImage) -> bytes:
+    with open(source.blob.path, "rb") as file:  # noqa: PTH123 - paths of the vault are strings
         return file.read()

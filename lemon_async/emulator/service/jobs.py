@@ -2,22 +2,21 @@
 
 import asyncio
 import binascii
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import IO, Any
 
 import orjson
 
 from lemon_async.emulator.actions import Answer, Fail, Result, Stuck
 from lemon_async.emulator.clock import Clock
-from lemon_async.emulator.http.replies import Reply, json_reply
-from lemon_async.emulator.http.routes import Call
-from lemon_async.emulator.pictures.picture import EXTENSIONS, Picture
+from lemon_async.emulator.pictures.picture import EXTENSIONS, Picture, SourceImage
 from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.service.intake import Intake
+from lemon_async.emulator.service.edits import Draft, FromFile, FromUpload, finish, read_edit, read_variation
+from lemon_async.emulator.service.files import Files
+from lemon_async.emulator.service.messages import Call, Reply, json_reply
 from lemon_async.emulator.service.pricing import usage
-from lemon_async.emulator.service.ranges import part_of
-from lemon_async.emulator.service.rules import Order
+from lemon_async.emulator.service.rules import MAX_FETCHED_BYTES, Order, read_order
 from lemon_async.emulator.service.store import Store
 from lemon_async.emulator.service.streaming import Kind, Show
 from lemon_async.emulator.service.tasks import Task, override
@@ -26,16 +25,19 @@ COST_HEADER = "x-lemondata-cost-usd"
 ESTIMATE_HEADER = "x-lemondata-estimated-cost-usd"
 TRANSACTION_HEADER = "x-lemondata-billing-transaction-id"
 
+# Takes a URL, the field that holds it and the most bytes to read; the file it returns stands at its end.
+Fetch = Callable[[str, str, int], Awaitable[IO[bytes]]]
+
 
 class Jobs:
     """Generations, edits and variations from the sale to the download."""
 
-    def __init__(self, store: Store, studio: Renderer, clock: Clock, intake: Intake, seed: int) -> None:
+    def __init__(self, store: Store, renderer: Renderer, clock: Clock, files: Files, fetch: Fetch) -> None:
         self._store = store
-        self._studio = studio
+        self._renderer = renderer
         self._clock = clock
-        self._intake = intake
-        self._seed = seed
+        self._files = files
+        self._fetch = fetch
 
     # "Create image", "Edit image" and variations
 
@@ -45,7 +47,7 @@ class Jobs:
         Raises:
             Problem: 400, 402, 404 or 413; nothing was sold.
         """
-        order = await self._intake.read(call)
+        order = await self._read(call)
         return self._store.sell(
             order,
             key=call.key,
@@ -53,6 +55,34 @@ class Jobs:
             created=int(self._clock.unix()),
             script=call.script,
         )
+
+    async def _read(self, call: Call) -> Order:
+        """Validate a paid request and load its source pictures.
+
+        Raises:
+            Problem: 400, 404 or 413.
+        """
+        if call.endpoint == "submit":
+            return read_order(call.body)
+        draft = read_variation(call) if call.endpoint == "vary" else read_edit(call)
+        sources = await self._sources(draft, call.key)
+        mask = None if draft.mask is None else await self._files.store(draft.mask.upload.file, draft.mask.param)
+        return finish(draft, sources, mask)
+
+    async def _sources(self, draft: Draft, key: str) -> list[SourceImage]:
+        sources: list[SourceImage] = []
+        left_bytes = MAX_FETCHED_BYTES
+        for origin in draft.origins:
+            if isinstance(origin, FromUpload):
+                source = await self._files.store(origin.upload.file, origin.param)
+            elif isinstance(origin, FromFile):
+                source = self._files.source(origin.file_id, key=key, model=draft.order.model, param=origin.param)
+            else:
+                with await self._fetch(origin.url, origin.param, left_bytes) as file:
+                    left_bytes -= file.tell()
+                    source = await self._files.store(file, origin.param)
+            sources.append(source)
+        return sources
 
     async def create(self, call: Call) -> Reply:
         """Sell, then answer with a task at once or with images in time."""
@@ -67,7 +97,7 @@ class Jobs:
     def _show(self, task: Task, call: Call) -> Show:
         pictures = [self.picture(task.order, index) for index in range(task.order.n)]
         kind: Kind = "image_generation" if call.route == "submit" else "image_edit"
-        return Show(task, kind, pictures, self._studio, self._clock)
+        return Show(task, kind, pictures, self._renderer, self._clock)
 
     async def _inline(self, task: Task, origin: str) -> Reply:
         """Work as long as the job takes; leaving early does not undo the sale."""
@@ -124,14 +154,14 @@ class Jobs:
     # Files
 
     async def download(self, call: Call) -> Reply:
-        """The file behind a result link, or the part of it that was asked for."""
+        """Return the file behind a result link."""
         link = self._store.open_link(call.args["token"], self._clock.now())
         picture = self.picture(link.task.order, link.index)
-        return part_of(Reply(200, await self._draw(picture), picture.content_type), call.headers)
+        return Reply(200, await self._draw(picture), picture.content_type)
 
     async def _draw(self, picture: Picture) -> bytes:
         try:
-            return await self._studio.draw(picture)
+            return await self._renderer.draw(picture)
         except FileNotFoundError as error:
             raise Problem(410, message="The sources of this edit went when the emulator was closed.") from error
 
@@ -147,7 +177,7 @@ class Jobs:
             width=order.size[0],
             height=order.size[1],
             index=index,
-            seed=self._seed,
+            seed=self._store.seed,
             format=order.format,
             compression=order.compression,
             is_transparent=order.is_transparent,

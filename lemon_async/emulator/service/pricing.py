@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lemon_async.emulator.pictures.blob_store import Source
+from lemon_async.emulator.pictures.picture import SourceImage
 from lemon_async.emulator.service.rules import Order
 
 _USD_PER_TEXT_TOKEN = 5e-6
@@ -46,7 +46,7 @@ def actual_usd(order: Order) -> float:
     return round(input_usd + output_usd, _CENT_FRACTION_DIGITS)
 
 
-def _input_tokens(source: Source) -> int:
+def _input_tokens(source: SourceImage) -> int:
     """What it costs to look at a source: more pixels than a model looks at cost nothing more."""
     pixels = min(source.width * source.height, _MOST_PIXELS_SEEN)
     return 1 + round(_TOKENS_PER_MEGAPIXEL["medium"] * pixels / 2**20)

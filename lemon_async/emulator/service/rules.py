@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from lemon_async.emulator.pictures.blob_store import Source
+from lemon_async.emulator.pictures.picture import SourceImage
 from lemon_async.emulator.problems import Complaint, Problem, excerpt
 from lemon_async.emulator.service.families import (
     COMMON_FIELDS,
@@ -21,6 +21,7 @@ from lemon_async.emulator.service.field_checks import Check, integer, parse_rati
 DEFAULT_MODEL = "dall-e-3"
 MAX_PROMPT_CHARS = 4_000
 MAX_IMAGES = 10
+MAX_FETCHED_BYTES = 200 * 2**20
 
 _DEFAULT_SIZE = (1024, 1024)
 _EDGE_PX = {"1k": 1024, "2k": 2048, "4k": 4096}
@@ -45,8 +46,8 @@ class Order:
     is_stream: bool = False
     previews: int = 0
     operation: str = "generate"
-    sources: tuple[Source, ...] = ()
-    mask: Source | None = None
+    sources: tuple[SourceImage, ...] = ()
+    mask: SourceImage | None = None
 
     @property
     def job(self) -> str:

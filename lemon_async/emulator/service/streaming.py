@@ -16,10 +16,10 @@ from attrs import frozen
 
 from lemon_async.emulator.actions import Answer, Fail, Result, Stuck
 from lemon_async.emulator.clock import Clock
-from lemon_async.emulator.http.replies import Reply
 from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.service.messages import Reply
 from lemon_async.emulator.service.pricing import usage
 from lemon_async.emulator.service.tasks import Task, override
 

@@ -14,10 +14,11 @@ from lemon_async.emulator import (
     Status,
 )
 from lemon_async.emulator.http.delivery import Delivery, Ending, plan_delivery
-from lemon_async.emulator.http.replies import Reply
+from lemon_async.emulator.http.replies import raw_head
+from lemon_async.emulator.service.messages import Reply
 
 REPLY = Reply(200, b"0123456789")
-HEAD = REPLY.head()
+HEAD = raw_head(REPLY)
 
 
 @pytest.mark.parametrize(

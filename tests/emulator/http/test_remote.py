@@ -5,10 +5,7 @@ from aiohttp import web
 from yarl import URL
 
 from lemon_async.emulator import Emulator
-from lemon_async.emulator.http.bodies import MAX_FILE_BYTES
 from lemon_async.emulator.http.remote import (
-    MAX_REQUEST_BYTES,
-    Allowance,
     Pinned,
     Remote,
     TooLarge,
@@ -16,6 +13,8 @@ from lemon_async.emulator.http.remote import (
     resolve,
 )
 from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.service.messages import MAX_FILE_BYTES
+from lemon_async.emulator.service.rules import MAX_FETCHED_BYTES
 
 HOST = "pictures.example"
 
@@ -160,7 +159,7 @@ async def test_redirect_to_the_gallery_by_its_address_is_refused(client, gallery
 @pytest.mark.parametrize("addresses", [("10.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("::1",), ("fe80::1%eth0",)])
 async def test_name_that_resolves_to_a_private_address_is_refused(addresses):
     """One bad address among good ones is enough."""
-    words = await words_of(resolving(*addresses).fetch("http://evil.example/", "image_url", Allowance()))
+    words = await words_of(resolving(*addresses).fetch("http://evil.example/", "image_url", MAX_FETCHED_BYTES))
     assert "which is not public" in words
 
 
@@ -186,7 +185,7 @@ async def test_name_that_does_not_resolve_is_an_input_error():
         raise OSError("no such name")
 
     remote = Remote(is_on=True, resolve=resolve)
-    words = await words_of(remote.fetch("http://nowhere.example/", "image_url", Allowance()))
+    words = await words_of(remote.fetch("http://nowhere.example/", "image_url", MAX_FETCHED_BYTES))
     assert words == "image_url: cannot be fetched: no such name"
 
 
@@ -202,25 +201,25 @@ async def test_fetch_that_takes_too_long_ends(gallery):
 
     gallery.answers["/"] = drip
     remote = Remote(is_on=True, hosts={HOST: gallery.address}, timeout_s=0.03)
-    words = await words_of(remote.fetch(f"http://{HOST}/", "image_url", Allowance()))
+    words = await words_of(remote.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES))
     assert words == "image_url: was not fetched within 0.03 s"
 
 
 @pytest.mark.parametrize(
     ("size", "left", "is_allowed"),
     [
-        (MAX_FILE_BYTES, MAX_REQUEST_BYTES, True),
-        (MAX_FILE_BYTES + 1, MAX_REQUEST_BYTES, False),
+        (MAX_FILE_BYTES, MAX_FETCHED_BYTES, True),
+        (MAX_FILE_BYTES + 1, MAX_FETCHED_BYTES, False),
         (10, 10, True),
         (11, 10, False),
     ],
 )
 def test_bytes_are_bounded_per_source_and_per_request(size, left, is_allowed):
     if is_allowed:
-        _check_room(size, Allowance(left))
+        _check_room(size, left)
     else:
         with pytest.raises(TooLarge):
-            _check_room(size, Allowance(left))
+            _check_room(size, left)
 
 
 async def test_announced_length_above_the_bound_is_refused_unread(client, gallery):
@@ -242,10 +241,11 @@ async def test_unannounced_length_is_counted_over_all_sources(gallery):
         return response
 
     gallery.answers["/"] = chunks
-    remote, allowance = Remote(is_on=True, hosts={HOST: gallery.address}), Allowance(1000)
-    (await remote.fetch(f"http://{HOST}/", "image_urls[0]", allowance)).close()
+    remote = Remote(is_on=True, hosts={HOST: gallery.address})
+    with await remote.fetch(f"http://{HOST}/", "image_urls[0]", 1000) as file:
+        assert file.tell() == 600
     with pytest.raises(Problem) as refused:
-        await remote.fetch(f"http://{HOST}/", "image_urls[1]", allowance)
+        await remote.fetch(f"http://{HOST}/", "image_urls[1]", 400)
     assert (refused.value.status, refused.value.param) == (413, "image_urls[1]")
 
 
@@ -263,7 +263,7 @@ async def test_client_that_leaves_ends_the_fetch(gallery):
     remote = Remote(is_on=True, hosts={HOST: gallery.address})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
-            await remote.fetch(f"http://{HOST}/", "image_url", Allowance())
+            await remote.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES)
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1", "example.com:80", "127.0.0.1:x", ""])

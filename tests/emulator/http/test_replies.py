@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from lemon_async.emulator import Body, Expire, Fault, Latency, Redirect, Status
-from lemon_async.emulator.http.replies import Reply, canned, phrase, refusal
+from lemon_async.emulator import Body, Cut, Expire, Fault, Latency, Redirect, Status
+from lemon_async.emulator.http.replies import canned, part_of, phrase, raw_head, read_whole, refusal
 from lemon_async.emulator.problems import Problem, error_json
+from lemon_async.emulator.service.messages import Reply
 
 
 async def chunks():
@@ -47,13 +48,8 @@ def test_other_replacements():
     assert reply_to(Latency(1)) is None
 
 
-def test_own_headers_win_over_added_ones():
-    reply = Reply(200, headers={"X-Request-Id": "mine"}).plus({"x-request-id": "theirs", "a": "b"})
-    assert reply.headers == {"a": "b", "X-Request-Id": "mine"}
-
-
 def test_head_is_http():
-    head = Reply(200, b"abc", "image/png").head().decode()
+    head = raw_head(Reply(200, b"abc", "image/png")).decode()
     assert head.startswith("HTTP/1.1 200 OK\r\n")
     assert "Content-Length: 3\r\n" in head
     assert head.endswith("\r\n\r\n")
@@ -61,7 +57,7 @@ def test_head_is_http():
 
 def test_wrong_content_length_of_a_fault_is_kept():
     """Whoever wants a lie in the head gets it."""
-    head = Reply(200, b"abc", headers={"Content-Length": "9"}).head()
+    head = raw_head(Reply(200, b"abc", headers={"Content-Length": "9"}))
     assert b"Content-Length: 9\r\n" in head
     assert head.count(b"Content-Length") == 1
 
@@ -78,9 +74,94 @@ def test_refusal_keeps_headers_and_lists_complaints_beside_the_error():
 
 async def test_whole_answer_has_all_chunks_in_its_body():
     reply = Reply(200, content_type="text/event-stream", headers={"X-Own": "1"}, chunks=chunks())
-    assert await reply.whole() == Reply(200, b"abc", "text/event-stream", {"X-Own": "1"})
+    assert await read_whole(reply) == Reply(200, b"abc", "text/event-stream", {"X-Own": "1"})
 
 
 async def test_answer_without_chunks_is_whole():
     reply = Reply(200, b"abc")
-    assert await reply.whole() is reply
+    assert await read_whole(reply) is reply
+
+
+# Ranges
+
+
+FILE = Reply(200, b"0123456789", "image/png")
+TAG = part_of(FILE, {}).headers["ETag"]
+
+
+def test_file_tells_that_parts_can_be_had():
+    whole = part_of(FILE, {})
+    assert (whole.status, whole.body, whole.content_type) == (200, FILE.body, "image/png")
+    assert whole.headers == {"ETag": TAG, "Accept-Ranges": "bytes"}
+    assert TAG.startswith('"')
+
+
+def test_tag_is_another_for_another_file():
+    others = [Reply(200, body) for body in (b"", b"0123456780", b"01234567890")]
+    assert len({TAG, *(part_of(other, {}).headers["ETag"] for other in others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "body", "told"),
+    [
+        ("bytes=0-", b"0123456789", "bytes 0-9/10"),
+        ("bytes=4-", b"456789", "bytes 4-9/10"),
+        ("bytes=4-6", b"456", "bytes 4-6/10"),
+        ("bytes=9-9", b"9", "bytes 9-9/10"),
+        ("bytes=4-999", b"456789", "bytes 4-9/10"),
+        ("bytes=-3", b"789", "bytes 7-9/10"),
+        ("bytes=-99", b"0123456789", "bytes 0-9/10"),
+        ("Bytes=1-1", b"1", "bytes 1-1/10"),
+    ],
+)
+def test_range_is_served(asked, body, told):
+    part = part_of(FILE, {"Range": asked})
+    assert (part.status, part.body, part.headers["Content-Range"]) == (206, body, told)
+    assert part.headers["ETag"] == TAG
+
+
+@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=99-100", "bytes=-0"])
+def test_range_behind_the_end_is_refused(asked):
+    part = part_of(FILE, {"Range": asked})
+    assert (part.status, part.body, part.headers["Content-Range"]) == (416, b"", "bytes */10")
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "bytes", "bytes=", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,3-4", "bytes=6-4"]
+)
+def test_range_that_nobody_can_read_is_ignored(asked):
+    """Then all of it is served, as servers may (RFC 9110, 14.2)."""
+    assert part_of(FILE, {"Range": asked}) == part_of(FILE, {})
+
+
+def test_range_of_another_file_is_ignored():
+    """Its tag has changed since."""
+    assert part_of(FILE, {"Range": "bytes=4-", "If-Range": '"other"'}) == part_of(FILE, {})
+    assert part_of(FILE, {"Range": "bytes=4-", "If-Range": TAG}).body == b"456789"
+
+
+async def test_link_serves_the_rest_of_what_broke_off(emu, client):
+    """As a client asks for it that has seen the head of the first answer."""
+    url = (await client.submit(model="dall-e-2", size="256x256")).json["data"][0]["url"]
+    whole = await client.get(url)
+    assert (whole.status, whole.headers["Accept-Ranges"]) == (200, "bytes")
+    headers = {"Range": "bytes=100-", "If-Range": whole.headers["ETag"]}
+    rest = await client.get(url, headers=headers)
+    assert (rest.status, rest.raw, rest.headers["Content-Type"]) == (206, whole.raw[100:], "image/png")
+    assert rest.headers["Content-Range"] == f"bytes 100-{len(whole.raw) - 1}/{len(whole.raw)}"
+    assert rest.headers["Content-Length"] == str(len(rest.raw))
+    beyond = await client.get(url, headers={"Range": f"bytes={len(whole.raw)}-"})
+    assert (beyond.status, beyond.raw) == (416, b"")
+    assert [request.status for request in emu.requests[-3:]] == [200, 206, 416]
+
+
+async def test_part_can_be_cut_as_well(emu, client, wire):
+    """The length that is told is that of the part."""
+    url = (await client.submit(model="dall-e-2", size="256x256")).json["data"][0]["url"]
+    emu.fault("cdn", Cut(7))
+    path = url.removeprefix(emu.base_url)
+    head = f"GET {path} HTTP/1.1\r\nHost: {emu.base_url[7:]}\r\nRange: bytes=10-29\r\n\r\n"
+    raw = await wire(head.encode())
+    assert raw.head.startswith(b"HTTP/1.1 206 Partial Content")
+    assert b"Content-Length: 20" in raw.head
+    assert raw.is_reset

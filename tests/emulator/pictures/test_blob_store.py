@@ -1,65 +1,66 @@
+"""Uploaded files live on disk exactly as long as an object refers to them."""
+
 import gc
 import io
 from pathlib import Path
 
 import pytest
 
-from lemon_async.emulator.pictures.blob_store import BlobStore, NoPicture
+from lemon_async.emulator.pictures.blob_store import BlobStore
 
 
 @pytest.fixture
-def vault():
-    vault = BlobStore()
-    yield vault
-    vault.close()
+def blobs():
+    blobs = BlobStore()
+    yield blobs
+    blobs.close()
 
 
-def test_file_is_kept_as_it_is_while_somebody_refers_to_it(vault, picture):
-    raw = picture((3, 5), "RGBA")
-    source = vault.admit(io.BytesIO(raw))
-    path = Path(source.path)
-    assert (source.format, source.size, source.has_alpha, source.size_bytes) == ("png", (3, 5), True, len(raw))
-    assert path.read_bytes() == raw
-    del source
+def add(blobs, content=b"content"):
+    return blobs.add(io.BytesIO(content))
+
+
+def test_file_is_stored_unchanged_while_an_object_refers_to_it(blobs):
+    """A file is deleted with the last reference to its blob."""
+    blob = add(blobs)
+    path = Path(blob.path)
+    assert (path.read_bytes(), blob.size_bytes) == (b"content", 7)
+    del blob
     gc.collect()
     assert not path.exists()
 
 
-def test_equal_files_are_kept_once(vault, picture):
-    first, second, other = (vault.admit(io.BytesIO(picture(colour=colour))) for colour in (1, 1, 2))
+def test_equal_files_are_stored_once(blobs):
+    """Blobs with equal contents are equal and share one file."""
+    first, second, other = (add(blobs, content) for content in (b"a", b"a", b"b"))
     assert first == second != other
     assert hash(first) == hash(second)
     assert first.path == second.path
-    assert len(list(Path(first.path).parent.iterdir())) == len(vault) == 2
+    assert len(list(Path(first.path).parent.iterdir())) == len(blobs) == 2
 
 
-def test_what_is_no_picture_is_not_kept(vault, picture):
-    folder = Path(vault.admit(io.BytesIO(picture())).path).parent
-    with pytest.raises(NoPicture):
-        vault.admit(io.BytesIO(b"nothing"))
-    gc.collect()
-    assert not list(folder.iterdir())
-
-
-def test_file_that_cannot_be_read_leaves_nothing_behind(vault, picture):
-    kept = vault.admit(io.BytesIO(picture()))
+def test_file_that_cannot_be_read_leaves_nothing_behind(blobs):
+    """A failed copy deletes what it has written."""
+    blob = add(blobs)
     closed = io.BytesIO()
     closed.close()
     with pytest.raises(ValueError, match="closed"):
-        vault.admit(closed)
-    assert [str(path) for path in Path(kept.path).parent.iterdir()] == [kept.path]
+        blobs.add(closed)
+    assert [str(path) for path in Path(blob.path).parent.iterdir()] == [blob.path]
 
 
-def test_closing_deletes_the_folder_and_the_vault_can_go_on(vault, picture):
-    source = vault.admit(io.BytesIO(picture()))
-    vault.close()
-    assert not Path(source.path).parent.exists()
-    assert Path(vault.admit(io.BytesIO(picture())).path).exists()
+def test_closed_store_deletes_its_folder_and_can_be_used_again(blobs):
+    """`Emulator.aclose()` empties the store; `start()` may follow."""
+    blob = add(blobs)
+    blobs.close()
+    assert not Path(blob.path).parent.exists()
+    assert Path(add(blobs).path).exists()
 
 
-def test_forgotten_vault_deletes_its_folder(picture):
-    vault = BlobStore()
-    folder = Path(vault.admit(io.BytesIO(picture())).path).parent
-    del vault
+def test_store_that_is_garbage_collected_deletes_its_folder():
+    """An emulator that was never closed leaves no files behind."""
+    blobs = BlobStore()
+    folder = Path(add(blobs).path).parent
+    del blobs
     gc.collect()
     assert not folder.exists()

@@ -7,6 +7,7 @@ from PIL import Image, ImageChops
 
 from lemon_async.emulator.pictures.blob_store import BlobStore
 from lemon_async.emulator.pictures.composite import composite
+from lemon_async.emulator.pictures.decode import inspect
 from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.pictures.render import draw
 
@@ -15,29 +16,29 @@ LEFT = (0, 0, 30, 40)
 
 
 @pytest.fixture
-def vault():
-    vault = BlobStore()
-    yield vault
-    vault.close()
+def blobs():
+    blobs = BlobStore()
+    yield blobs
+    blobs.close()
 
 
 @pytest.fixture
-def edit(vault, pixels):
+def edit(blobs, pixels):
     """How to edit images and get one back."""
 
     def run(*images, mask=None, size=SIZE, prompt="a hat", **options):
-        sources = tuple(admit(vault, image) for image in images)
-        mask = mask and admit(vault, mask)
+        sources = tuple(admit(blobs, image) for image in images)
+        mask = mask and admit(blobs, mask)
         picture = Picture(prompt, *size, sources=sources, mask=mask, **options)
         return pixels(composite(picture))
 
     return run
 
 
-def admit(vault, image):
+def admit(blobs, image):
     file = io.BytesIO()
     image.save(file, "PNG")
-    return vault.admit(file)
+    return inspect(blobs.add(file))
 
 
 def photo(mode="RGB", size=SIZE):

@@ -3,11 +3,11 @@
 import pytest
 
 from lemon_async.emulator import Emulator, Fail, Latency, Reset, Result, Script, Status
-from lemon_async.emulator.http.bodies import MAX_FILE_BYTES
-from lemon_async.emulator.pictures.blob_store import Source, Stored
+from lemon_async.emulator.pictures.picture import Blob, SourceImage
 from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.service.edits import _check_mask, _fitted
 from lemon_async.emulator.service.families import FAMILIES
+from lemon_async.emulator.service.messages import MAX_FILE_BYTES
 
 VARIATIONS = "/v1/images/variations"
 GPT = {"model": "gpt-image-2"}
@@ -172,7 +172,7 @@ async def test_mask_has_the_size_of_the_first_image(client, picture, clear):
 
 def test_mask_is_smaller_than_50_mebibytes():
     def mask(size_bytes):
-        return Source(Stored("", size_bytes, ""), "png", 1, 1, has_alpha=True)
+        return SourceImage(Blob("", size_bytes, ""), "png", 1, 1, has_alpha=True)
 
     _check_mask(mask(MAX_FILE_BYTES - 1), mask(1))
     with pytest.raises(Problem) as error:

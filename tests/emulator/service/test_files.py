@@ -166,7 +166,7 @@ async def test_file_expires_on_the_clock_of_the_emulator(client_of, picture, unt
         edit = await client.edit_json(images=[{"file_id": passing["id"]}])
         assert refused(edit) == (404, "file_not_found", "images[0].file_id")
         assert await ids(client) == [lasting["id"]]
-        assert len(emu._vault) == 1
+        assert len(emu._blobs) == 1
 
 
 async def test_edit_that_was_sold_survives_the_deletion_of_its_file(client, picture, pixels):

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from lemon_async.emulator.pictures.blob_store import NoPicture, Source, Stored
+from lemon_async.emulator.pictures.picture import Blob, InvalidImage, SourceImage
 
 # libwebp takes 16 bytes for each pixel, the other decoders 4 to 12.
 MAX_PIXELS = {"png": 50_000_000, "jpeg": 50_000_000, "webp": 25_000_000}
@@ -24,20 +24,20 @@ DECODING = threading.Lock()
 _HEAD_BYTES = 32
 
 
-def examine(stored: Stored) -> Source:
+def inspect(blob: Blob) -> SourceImage:
     """Decode a file once.
 
     Raises:
-        NoPicture: It is no PNG, JPEG or WebP that can be decoded, or one of too many pixels.
+        InvalidImage: It is no PNG, JPEG or WebP that can be decoded, or one of too many pixels.
     """
-    with open(stored.path, "rb") as file:  # noqa: PTH123 - paths of the vault are strings
+    with open(blob.path, "rb") as file:  # noqa: PTH123 - paths of the vault are strings
         image, format_ = _decode(file)
-        return Source(stored, format_, *image.size, image.has_transparency_data)
+        return SourceImage(blob, format_, *image.size, image.has_transparency_data)
 
 
-def load(source: Source) -> Image.Image:
+def load(source: SourceImage) -> Image.Image:
     """The pixels of a source, as RGB or RGBA."""
-    with open(source.path, "rb") as file:  # noqa: PTH123 - likewise
+    with open(source.blob.path, "rb") as file:  # noqa: PTH123 - likewise
         image, _ = _decode(file)
         if image.mode.startswith("I;16"):
             image = image.convert("I").point(lambda level: level / 256).convert("L")
@@ -66,10 +66,10 @@ def _decode_alone(file: BinaryIO) -> tuple[Image.Image, str]:
             file.seek(0)
             image = open_picture(file)
         image.load()
-    except NoPicture:
+    except InvalidImage:
         raise
     except Exception as error:  # decoders of hostile bytes raise anything
-        raise NoPicture(f"is no {format_.upper()} that can be decoded: {error}") from error
+        raise InvalidImage(f"is no {format_.upper()} that can be decoded: {error}") from error
     return image, format_
 
 
@@ -80,12 +80,12 @@ def _format_of(head: bytes) -> tuple[str, Callable[[BinaryIO], Image.Image]]:
         return "jpeg", JpegImagePlugin.JpegImageFile
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp", WebPImagePlugin.WebPImageFile
-    raise NoPicture("must be a PNG, JPEG or WebP picture")
+    raise InvalidImage("must be a PNG, JPEG or WebP picture")
 
 
 def _check_pixels(format_: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS[format_]:
-        raise NoPicture(f"has {width}x{height} pixels; {MAX_PIXELS[format_]:,} is the most for a {format_.upper()}")
+        raise InvalidImage(f"has {width}x{height} pixels; {MAX_PIXELS[format_]:,} is the most for a {format_.upper()}")
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
@@ -101,4 +101,4 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     if kind == b"VP8 " and len(body) >= 10:
         width, height = struct.unpack_from("<HH", body, 6)
         return width & 0x3FFF, height & 0x3FFF
-    raise NoPicture("is no WebP that can be decoded: the header is cut off")
+    raise InvalidImage("is no WebP that can be decoded: the header is cut off")

@@ -4,15 +4,16 @@ import zlib
 
 import pytest
 
-from lemon_async.emulator.pictures.blob_store import BlobStore, NoPicture
-from lemon_async.emulator.pictures.examine import DECODING, MAX_PIXELS, _check_pixels, _decode, load
+from lemon_async.emulator.pictures.blob_store import BlobStore
+from lemon_async.emulator.pictures.decode import DECODING, MAX_PIXELS, _check_pixels, _decode, inspect, load
+from lemon_async.emulator.pictures.picture import InvalidImage
 
 
 @pytest.fixture
 def admit():
-    vault = BlobStore()
-    yield lambda raw: vault.admit(io.BytesIO(raw))
-    vault.close()
+    blobs = BlobStore()
+    yield lambda raw: inspect(blobs.add(io.BytesIO(raw)))
+    blobs.close()
 
 
 def huge_png(side):
@@ -45,7 +46,7 @@ def test_each_kind_of_webp_is_a_picture(admit, picture, options):
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
 def test_other_formats_are_not(admit, picture, kind):
-    with pytest.raises(NoPicture, match="must be a PNG, JPEG or WebP picture"):
+    with pytest.raises(InvalidImage, match="must be a PNG, JPEG or WebP picture"):
         admit(picture(kind=kind))
 
 
@@ -53,14 +54,14 @@ def test_other_formats_are_not(admit, picture, kind):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_picture_that_is_cut_off_is_refused(admit, picture, kind, share):
     raw = picture((200, 200), kind=kind, colour=(9, 90, 200))
-    with pytest.raises(NoPicture):
+    with pytest.raises(InvalidImage):
         admit(raw[: int(len(raw) * share)])
 
 
 def test_flipped_byte_of_a_png_is_found(admit, picture):
     raw = bytearray(picture())
     raw[raw.index(b"IDAT") + 8] ^= 0xFF
-    with pytest.raises(NoPicture, match="is no PNG that can be decoded"):
+    with pytest.raises(InvalidImage, match="is no PNG that can be decoded"):
         admit(bytes(raw))
 
 
@@ -76,7 +77,7 @@ def test_flipped_byte_of_a_png_is_found(admit, picture):
 )
 def test_header_of_too_many_pixels_is_refused_without_decoding(admit, raw, size, most):
     """There is nothing to decode behind these headers: a decoder would say that they are cut off."""
-    with pytest.raises(NoPicture, match=f"has {size} pixels; {most} is the most"):
+    with pytest.raises(InvalidImage, match=f"has {size} pixels; {most} is the most"):
         admit(raw)
 
 
@@ -90,7 +91,7 @@ async def test_small_file_of_too_many_pixels_is_refused_by_the_service(client):
 @pytest.mark.parametrize(("format_", "most"), MAX_PIXELS.items())
 def test_bound_of_pixels_is_inclusive(format_, most):
     _check_pixels(format_, most, 1)
-    with pytest.raises(NoPicture):
+    with pytest.raises(InvalidImage):
         _check_pixels(format_, most + 1, 1)
 
 
@@ -117,7 +118,7 @@ def test_one_picture_is_decoded_at_a_time(picture, kind):
 
 @pytest.mark.parametrize("kind", [b"VP8X", b"VP8L", b"VP8 ", b"????"])
 def test_stump_of_a_webp_is_refused(admit, kind):
-    with pytest.raises(NoPicture):
+    with pytest.raises(InvalidImage):
         admit(huge_webp(b"VP8X")[:12] + kind + bytes(4))
 
 
