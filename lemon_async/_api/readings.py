@@ -14,18 +14,16 @@ from urllib.parse import unquote
 import attrs
 
 from lemon_async._api.decoding import facts_of, id_of, text_of
-from lemon_async._api.refusals import api_error, is_proof_of_refusal, stated_error
+from lemon_async._api.refusals import Failure, api_error, is_proof_of_refusal, stated_error
 from lemon_async._api.response import Response, Unreadable, retry_after_s
-from lemon_async.errors import ApiError
+from lemon_async.errors import ApiError, TransportError
 from lemon_async.types import Billing, TaskSnapshot, is_final
 
 __all__ = [
     "Accepted",
     "Alive",
-    "Denied",
     "Garbled",
-    "Missing",
-    "Noise",
+    "PollFailure",
     "Refused",
     "billing_of",
     "read_poll",
@@ -124,28 +122,24 @@ class Alive:
 
 
 @attrs.frozen
-class Missing:
-    """The service does not know the task, which may be lag right after its creation."""
+class PollFailure:
+    """A poll that brought no status of its task.
 
-    error: ApiError
+    Attributes:
+        failure: `REFUSED` when the key may not ask for the task, `NOT_FOUND` when the service does not know it;
+            anything else says nothing about the task.
+        reason: In one line.
+        error: The answer as an error, or the lack of one.
+        retry_after_s: How long the service wants to be left alone, if it says so.
+    """
 
-
-@attrs.frozen
-class Denied:
-    """The key may not ask for this task; asking again will not help."""
-
-    error: ApiError
-
-
-@attrs.frozen
-class Noise:
-    """Something between us and the task went wrong; it says nothing about the task."""
-
+    failure: Failure
     reason: str
+    error: ApiError | TransportError = attrs.field(eq=False)
     retry_after_s: float | None = None
 
 
-def read_poll(response: Response, asked: str | None) -> Alive | Missing | Denied | Noise:
+def read_poll(response: Response, asked: str | None) -> Alive | PollFailure:
     """Say what a poll tells about its task ("Get image status").
 
     An answer names its task by `task_id`, or by `id` where there is no `task_id`, or by a `poll_url` that ends in the
@@ -169,15 +163,16 @@ def read_poll(response: Response, asked: str | None) -> Alive | Missing | Denied
         wait = response.headers.get("retry-after")
         wait_s = retry_after_s(wait, received_at=response.received_at) if wait else None
         misfit = _find_misfit(parsed, snapshot, asked)
-        return Alive(snapshot, wait_s) if misfit is None else Noise(f"HTTP {response.status} {misfit}", wait_s)
-    error = api_error(response)
+        if misfit is None:
+            return Alive(snapshot, wait_s)
+        return PollFailure(Failure.TRANSIENT, f"HTTP {response.status} {misfit}", api_error(response), wait_s)
+    error, failure = api_error(response), Failure.TRANSIENT
     match response.status:
         case 401 | 403 if stated_error(parsed) is not None:
-            return Denied(error)
+            failure = Failure.REFUSED
         case 404 if error.code == "async_task_not_found":
-            return Missing(error)
-        case _:
-            return Noise(reason, error.retry_after)
+            failure = Failure.NOT_FOUND
+    return PollFailure(failure, reason, error, error.retry_after)
 
 
 def _find_misfit(answer: Mapping[str, Any], snapshot: TaskSnapshot, asked: str | None) -> str | None:

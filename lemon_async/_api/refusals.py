@@ -10,6 +10,7 @@ What proves that a paid request was not sold is stricter than what makes an erro
 """
 
 from collections.abc import Mapping
+from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
@@ -22,13 +23,24 @@ from lemon_async.errors import (
     BadRequest,
     Conflict,
     InsufficientBalance,
+    LemonError,
     NotFound,
     PayloadTooLarge,
     RateLimited,
     ServerError,
+    SubmissionUnknown,
+    TransportError,
 )
 
-__all__ = ["api_error", "is_proof_of_refusal", "is_worth_retrying", "request_id_of", "stated_error"]
+__all__ = [
+    "Failure",
+    "api_error",
+    "classify",
+    "classify_status",
+    "is_proof_of_refusal",
+    "request_id_of",
+    "stated_error",
+]
 
 _CLASSES: Mapping[int, type[ApiError]] = {
     400: BadRequest,
@@ -47,6 +59,39 @@ _SERVER_CODES = frozenset({"server_error", "upstream_error", "all_channels_faile
 _MOST_HINTS = 20
 _MOST_ENTRIES_OF_A_HINT = 10
 _LONGEST_HINT = 500
+
+
+class Failure(Enum):
+    """What became of a request that failed; `_pace.retry` says what may follow."""
+
+    NOT_SENT = auto()  # no connection, or no slot in the rate limit
+    TRY_LATER = auto()  # refused; the service expects the same request again
+    REFUSED = auto()  # refused for good
+    NOT_FOUND = auto()  # the service does not know the task, which may be lag right after its creation
+    TRANSIENT = auto()  # a server or a gateway failed, or a transfer broke off
+    UNKNOWN = auto()  # sent, and it may have been executed
+
+
+def classify(error: LemonError) -> Failure:
+    """Return what became of a request that ended in an error."""
+    match error:
+        case SubmissionUnknown():
+            return Failure.UNKNOWN
+        case TransportError():
+            return Failure.UNKNOWN if error.was_sent else Failure.NOT_SENT
+        case ApiError(status=503, retryable=True) if _is_server_code(error.code):
+            return Failure.TRY_LATER
+        case ApiError():
+            return classify_status(error.status)
+        case _:
+            return Failure.REFUSED
+
+
+def classify_status(status: int) -> Failure:
+    """Return what the HTTP status of a refusal says on its own."""
+    if status == 429:
+        return Failure.TRY_LATER
+    return Failure.TRANSIENT if status >= _FIRST_SERVER_ERROR or status == 408 else Failure.REFUSED
 
 
 def stated_error(parsed: object) -> Mapping[str, Any] | None:
@@ -94,11 +139,6 @@ def _is_server_code(code: object) -> bool:
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """Return the id that the service's support asks for."""
     return one_line(headers.get("x-request-id"))
-
-
-def is_worth_retrying(error: ApiError) -> bool:
-    """Tell whether the service refused without selling and expects to be asked again."""
-    return error.status == 429 or (error.status == 503 and error.retryable is True and _is_server_code(error.code))
 
 
 def _hints(error: Mapping[str, Any]) -> dict[str, Any]:

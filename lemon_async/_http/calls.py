@@ -1,15 +1,15 @@
 """Requests that cost nothing, repeated where that does no harm."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlencode
 
 from lemon_async._api.response import MAX_CALL_BYTES, Response
 from lemon_async._api.urls import one_segment
-from lemon_async._http.retrying import is_never_done, retrying
+from lemon_async._http.retrying import retrying
 from lemon_async._http.transport import Payload, Transport
-from lemon_async._pace.retry import RetryPolicy
-from lemon_async.errors import ApiError, ContractError, LemonError, TransportError
+from lemon_async._pace.retry import RequestKind, RetryPolicy
+from lemon_async.errors import ContractError
 
 __all__ = ["Calls", "path_of"]
 
@@ -58,7 +58,8 @@ class Calls:
             return reader(response)
 
         address = f"{path}?{urlencode(query)}" if query else path
-        return await self._retrying(attempt, _is_passing, f"GET {path}")
+        what = f"GET {path}"
+        return await retrying(attempt, RequestKind.READ, what, policy=self._policy, transport=self._transport)
 
     async def change(
         self, method: str, path: str, reader: Callable[[Response], T], *, payload: Payload | None = None
@@ -73,15 +74,8 @@ class Calls:
         async def attempt(patience_s: float | None) -> T:  # noqa: ARG001 - likewise
             return reader(await self._transport.call(method, path, payload=payload))
 
-        return await self._retrying(attempt, is_never_done, f"{method} {path}")
-
-    async def _retrying(
-        self,
-        attempt: Callable[[float | None], Awaitable[T]],
-        may_repeat: Callable[[LemonError], bool],
-        what: str,
-    ) -> T:
-        return await retrying(attempt, may_repeat=may_repeat, policy=self._policy, transport=self._transport, what=what)
+        what = f"{method} {path}"
+        return await retrying(attempt, RequestKind.CHANGE, what, policy=self._policy, transport=self._transport)
 
 
 def path_of(collection: str, **ids: str) -> str:
@@ -95,10 +89,3 @@ def path_of(collection: str, **ids: str) -> str:
         return f"{collection}/{one_segment(word)}"
     except (ValueError, TypeError) as fault:
         raise ContractError.of(kind, f"cannot be an id: {fault}") from None
-
-
-def _is_passing(error: LemonError) -> bool:
-    """Tell whether another attempt may fare better: no answer, an unreadable one, 429 and 5xx."""
-    return isinstance(error, TransportError) or (
-        isinstance(error, ApiError) and (error.status >= 500 or error.status in {408, 429})
-    )

@@ -1,4 +1,4 @@
-"""Doing something again that went wrong, as long as the policy says so and the session is open."""
+"""Send a request again as long as the retry table and the policy allow it and the session is open."""
 
 import asyncio
 import logging
@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TypeVar
 
-from lemon_async._api.refusals import is_worth_retrying
+from lemon_async._api.refusals import classify
 from lemon_async._http.transport import Transport
-from lemon_async._pace.retry import RetryPolicy
-from lemon_async.errors import ApiError, LemonError, TransportError
+from lemon_async._pace.retry import NextStep, RequestKind, RetryPolicy, next_step
+from lemon_async.errors import LemonError, SubmissionUnknown
 
-__all__ = ["is_never_done", "retrying"]
+__all__ = ["retrying"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 T = TypeVar("T")
@@ -20,29 +20,34 @@ T = TypeVar("T")
 
 async def retrying(
     attempt: Callable[[float | None], Awaitable[T]],
+    kind: RequestKind,
+    what: str,
     *,
-    may_repeat: Callable[[LemonError], bool],
     policy: RetryPolicy,
     transport: Transport,
-    what: str,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> T:
-    """Return what `attempt` returns, or raise what it raised last.
+    """Return the result of the first attempt that succeeds, or raise the error of the last one.
+
+    Once the outcome of an attempt is unknown, a later error does not hide it: that `SubmissionUnknown` is raised.
 
     Args:
-        attempt: Takes its patience with a paused budget, in seconds; `None` at first: as long as the request itself.
-        may_repeat: Tells whether an error lets it be done again.
-        policy: For how long, and how often.
-        transport: Whose end ends the waiting.
-        what: What it is, for the log.
+        attempt: Called with the seconds it may wait for a paused rate limit; `None`: as long as the request itself.
+        kind: Row of the retry table.
+        what: Names the request in the log.
+        policy: How often, and for how long.
+        transport: Closing it ends the waiting.
+        is_wanted: Whether the caller still wants another attempt.
     """
     loop = asyncio.get_running_loop()
     failed_at = None
     patience_s = None
+    unknown: SubmissionUnknown | None = None
     for number in count(1):
         try:
             return await attempt(patience_s)
         except LemonError as error:
-            # Not from the beginning: who waits in line behind a thousand others would have no time left.
+            # From the first failure on: after waiting in line behind a thousand others there would be no time left.
             failed_at = failed_at or loop.time()
             wait_s = policy.wait_s(
                 attempt=number,
@@ -50,16 +55,13 @@ async def retrying(
                 retry_after_s=getattr(error, "retry_after", None),
                 jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
             )
-            if wait_s is None or transport.is_closed or not may_repeat(error):
-                raise
+            step = next_step(kind, classify(error), resubmit_unknown=policy.resubmit_unknown)
+            unknown = error if isinstance(error, SubmissionUnknown) else unknown
+            if wait_s is None or transport.is_closed or step is NextStep.RAISE or not is_wanted():
+                if unknown is None or unknown is error:
+                    raise
+                raise unknown from error  # "nothing was sold" is true of the last attempt only
             logger.warning("sending %s again in %.1f s, because: %s", what, wait_s, error)
         await transport.pause(wait_s)
         patience_s = max(policy.max_elapsed_s - (loop.time() - failed_at), 0.0)
     raise AssertionError("unreachable")
-
-
-def is_never_done(error: LemonError) -> bool:
-    """Tell whether nothing has come of a request: it was never sent, or refused with an invitation to retry."""
-    if isinstance(error, TransportError):
-        return not error.was_sent
-    return isinstance(error, ApiError) and is_worth_retrying(error)

@@ -16,15 +16,17 @@ from typing import Any
 import aiohttp
 import anyio
 
+from lemon_async._api.refusals import classify_status
 from lemon_async._api.urls import redact
 from lemon_async._formats.base64_text import room_for
 from lemon_async._formats.masking import Mask
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._formats.safe_text import one_line
 from lemon_async._images.atomic_file import AtomicFile
-from lemon_async._images.links import Deadline, Links, Transient
+from lemon_async._images.links import Deadline, FetchFailed, Links
 from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooMuch
 from lemon_async._images.threads import run_within
+from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async.errors import DownloadError
 
 __all__ = ["Downloads"]
@@ -169,13 +171,14 @@ class Downloads:
                         async for piece in pieces:
                             yield piece
                             del piece
-                except Transient as failure:
-                    error, cause = failure.error, failure.__cause__
+                except FetchFailed as failed:
+                    error, cause = failed.error, failed.__cause__
+                    is_final = next_step(RequestKind.DOWNLOAD, failed.failure) is NextStep.RAISE
                 else:
                     return
                 idle = 0 if arrival.kept_bytes > most_bytes else idle + 1
                 most_bytes = max(most_bytes, arrival.kept_bytes)
-                if self._links.is_closed or idle == _MOST_IDLE_ATTEMPTS or attempt == _MOST_ATTEMPTS:
+                if is_final or self._links.is_closed or idle == _MOST_IDLE_ATTEMPTS or attempt == _MOST_ATTEMPTS:
                     raise error from cause
                 await deadline.bound(self._pause(self._pause_s * max(idle, 1)))
         finally:
@@ -209,14 +212,14 @@ class Downloads:
         """Look at the head of an answer; return whether what was yielded so far is void.
 
         Raises:
-            DownloadError: It is no picture, and would not be one the next time.
-            Transient: It is not the picture, or not the part of it that was asked for.
+            DownloadError: It is compressed, or larger than a picture can be.
+            FetchFailed: It is not the picture, or not the part of it that was asked for.
         """
         is_part = bool(arrival.kept_bytes)
         if answer.status != 200 and not (is_part and answer.status in {206, 416}):
             reason = f"HTTP {answer.status} {one_line(self._links.mask(answer.reason or '')) or ''}".strip()
             error = DownloadError(url=redact(link), reason=reason, status=answer.status)
-            raise Transient(error) if answer.status >= 500 or answer.status == 429 else error
+            raise FetchFailed(error, classify_status(answer.status))
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             # Unpacking what nobody asked to be packed is how half a megabyte becomes half a gigabyte.
             raise DownloadError(url=redact(link), reason="the picture is packed in a way that was not asked for")
@@ -240,21 +243,21 @@ def _take(arrival: ResumableDownload, piece: bytes, link: str) -> Exception | No
     if fault is None:
         return None
     arrival.forget()
-    return Transient(DownloadError(url=redact(link), reason=fault))
+    return FetchFailed(DownloadError(url=redact(link), reason=fault))
 
 
 def _end(arrival: ResumableDownload, link: str) -> None:
     """Look at a picture that has come to its end.
 
     Raises:
-        Transient: It is not whole.
+        FetchFailed: It is not whole.
     """
     if arrival.is_short:
-        raise Transient(DownloadError(url=redact(link), reason="the answer broke off before its end"))
+        raise FetchFailed(DownloadError(url=redact(link), reason="the answer broke off before its end"))
     fault = arrival.seen.end()
     if fault is not None:
         arrival.forget()
-        raise Transient(DownloadError(url=redact(link), reason=fault))
+        raise FetchFailed(DownloadError(url=redact(link), reason=fault))
 
 
 def _misfit(misfit: RangeMismatch | TooMuch, arrival: ResumableDownload, link: str) -> Exception:
@@ -262,7 +265,7 @@ def _misfit(misfit: RangeMismatch | TooMuch, arrival: ResumableDownload, link: s
     if isinstance(misfit, TooMuch):
         return error
     arrival.distrust()
-    return Transient(error)
+    return FetchFailed(error)
 
 
 class _Batch:

@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
+from lemon_async._api.refusals import Failure
 from lemon_async._api.urls import find_link_fault, redact
 from lemon_async._formats.masking import Mask
 from lemon_async._http.client_session import cause_of, open_session, reason_of
@@ -17,7 +18,7 @@ from lemon_async._http.fairness import rounds
 from lemon_async._http.resolver import PrivateAddress, PublicResolver
 from lemon_async.errors import DownloadError
 
-__all__ = ["Deadline", "Links", "Transient"]
+__all__ = ["Deadline", "FetchFailed", "Links"]
 
 _MAX_REDIRECTS = 3
 _IDLE_S = 15.0
@@ -26,12 +27,13 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 T = TypeVar("T")
 
 
-class Transient(Exception):
-    """A failure that another attempt may not meet."""
+class FetchFailed(Exception):
+    """An attempt failed; the retry table says whether another one may follow."""
 
-    def __init__(self, error: DownloadError) -> None:
+    def __init__(self, error: DownloadError, failure: Failure = Failure.TRANSIENT) -> None:
         super().__init__(error)
         self.error = error
+        self.failure = failure
 
 
 class Deadline:
@@ -162,7 +164,7 @@ class Links:
 
         Raises:
             DownloadError: It must not be followed, or not as far.
-            Transient: There was no answer.
+            FetchFailed: There was no answer.
         """
         link = url
         for _ in range(_MAX_REDIRECTS + 1):
@@ -180,7 +182,7 @@ class Links:
 
         Raises:
             DownloadError: Time is up.
-            Transient: The answer broke off.
+            FetchFailed: The answer broke off.
         """
         return await self._guarded(link, deadline, self._next_of(answer))
 
@@ -223,7 +225,7 @@ class Links:
                 url=redact(link), reason="not followed, because its host leads to a private address"
             )
         else:
-            raised = Transient(DownloadError(url=redact(link), reason=reason_of(broken, self._connect_s)))
+            raised = FetchFailed(DownloadError(url=redact(link), reason=reason_of(broken, self._connect_s)))
         cause = cause_of(broken)
         del broken
         raise raised from cause

@@ -1,10 +1,67 @@
-"""How long to wait before a request that was provably not sold is sent again."""
+"""Whether a request that failed may be sent again, and how long to wait before.
+
+    kind       what it is                                       sent again after
+    SUBMIT     a paid POST                                      NOT_SENT, TRY_LATER; UNKNOWN if the caller opted in
+    READ       a GET; asking twice is harmless                  everything but REFUSED
+    CHANGE     a free request with an effect                    NOT_SENT, TRY_LATER
+    POLL       a GET that must not end its task                 everything but REFUSED; NOT_FOUND must repeat to count
+    DOWNLOAD   a GET of a result, from where it broke off       everything but REFUSED
+
+The callers classify what happened (`_api.refusals.classify`, and `read_poll` for answers to polls), ask `next_step`
+and do what it returns. No other place decides about sending again.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
 
 import attrs
 
+from lemon_async._api.refusals import Failure
 from lemon_async._pace.validators import at_least_zero, positive
 
-__all__ = ["RetryPolicy"]
+__all__ = ["NextStep", "RequestKind", "RetryPolicy", "next_step"]
+
+
+class RequestKind(Enum):
+    """What a request may cause when it is sent twice."""
+
+    SUBMIT = auto()
+    READ = auto()
+    CHANGE = auto()
+    POLL = auto()
+    DOWNLOAD = auto()
+
+
+class NextStep(Enum):
+    """What follows a failure."""
+
+    RETRY = auto()
+    CONFIRM = auto()  # ask again, and believe it when it repeats
+    RAISE = auto()
+
+
+_FAILURES = (
+    Failure.NOT_SENT, Failure.TRY_LATER, Failure.TRANSIENT, Failure.UNKNOWN, Failure.NOT_FOUND, Failure.REFUSED
+)  # fmt: skip
+_AGAIN, _CONFIRM, _RAISE = NextStep.RETRY, NextStep.CONFIRM, NextStep.RAISE
+_TABLE: Mapping[RequestKind, Mapping[Failure, NextStep]] = {
+    kind: dict(zip(_FAILURES, steps, strict=True))
+    for kind, steps in {
+        #                      NOT_SENT TRY_LATER TRANSIENT UNKNOWN NOT_FOUND REFUSED
+        RequestKind.SUBMIT:   (_AGAIN, _AGAIN,   _RAISE,   _RAISE, _RAISE,   _RAISE),
+        RequestKind.READ:     (_AGAIN, _AGAIN,   _AGAIN,   _AGAIN, _RAISE,   _RAISE),
+        RequestKind.CHANGE:   (_AGAIN, _AGAIN,   _RAISE,   _RAISE, _RAISE,   _RAISE),
+        RequestKind.POLL:     (_AGAIN, _AGAIN,   _AGAIN,   _AGAIN, _CONFIRM, _RAISE),
+        RequestKind.DOWNLOAD: (_AGAIN, _AGAIN,   _AGAIN,   _AGAIN, _RAISE,   _RAISE),
+    }.items()
+}  # fmt: skip
+
+
+def next_step(kind: RequestKind, failure: Failure, *, resubmit_unknown: bool = False) -> NextStep:
+    """Return what may follow a failed request; `resubmit_unknown` is `RetryPolicy.resubmit_unknown`."""
+    if kind is RequestKind.SUBMIT and failure is Failure.UNKNOWN and resubmit_unknown:
+        return NextStep.RETRY
+    return _TABLE[kind][failure]
 
 
 @attrs.frozen(kw_only=True)

@@ -27,11 +27,13 @@ import time
 import anyio
 import attrs
 
-from lemon_async._api.readings import Alive, Denied, Missing, Noise, read_poll
+from lemon_async._api.readings import Alive, PollFailure, read_poll
+from lemon_async._api.refusals import classify
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.priority import Priority
+from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async._pace.schedule import PollPolicy, Schedule
 from lemon_async._tasks.leaving import SESSION_CLOSED, log_left
 from lemon_async._tasks.task import ImageTask
@@ -218,35 +220,40 @@ class Poller:
         self._slots.release()
         self._news.set()
 
-    async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | Missing | Denied | Noise:
+    async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | PollFailure:
         try:
             return read_poll(
                 await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001)), task._name
             )
         except TransportError as failure:
-            return Noise(failure.message)
+            return PollFailure(classify(failure), failure.message, failure)
 
-    def _take_in(self, task: ImageTask, reading: Alive | Missing | Denied | Noise) -> None:
+    def _take_in(self, task: ImageTask, reading: Alive | PollFailure) -> None:
         now = asyncio.get_running_loop().time()
-        match reading:
-            case Alive(snapshot, retry_after_s):
-                self._warn_of_odd_word(snapshot.status)
-                self._last_noise.pop(task, None)
-                task._update(snapshot)
-                if task.done():
-                    self._schedule.ended(task, now, is_success=snapshot.status == "completed")
-                    self.end(task)
-                else:
-                    self._schedule.seen(task, now, progress=snapshot.progress, retry_after_s=retry_after_s)
-            case Missing(error):
+        if isinstance(reading, PollFailure):
+            self._take_failure_in(task, reading, now)
+            return
+        snapshot = reading.snapshot
+        self._warn_of_odd_word(snapshot.status)
+        self._last_noise.pop(task, None)
+        task._update(snapshot)
+        if task.done():
+            self._schedule.ended(task, now, is_success=snapshot.status == "completed")
+            self.end(task)
+        else:
+            self._schedule.seen(task, now, progress=snapshot.progress, retry_after_s=reading.retry_after_s)
+
+    def _take_failure_in(self, task: ImageTask, reading: PollFailure, now: float) -> None:
+        match next_step(RequestKind.POLL, reading.failure):
+            case NextStep.RAISE:
+                self.end(task, attrs.evolve(reading.error, task=task))
+            case NextStep.CONFIRM:
                 if self._schedule.missing(task, now):
-                    self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {error.message}"))
-            case Denied(error):
-                self.end(task, attrs.evolve(error, task=task))
-            case Noise(reason, retry_after_s):
-                self._last_noise[task] = reason
-                logger.debug("poll of task %s told nothing: %s", task.id, reason)
-                self._schedule.faulted(task, now, retry_after_s=retry_after_s)
+                    self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {reading.error.message}"))
+            case NextStep.RETRY:
+                self._last_noise[task] = reading.reason
+                logger.debug("poll of task %s told nothing: %s", task.id, reading.reason)
+                self._schedule.faulted(task, now, retry_after_s=reading.retry_after_s)
 
     def _expire(self, task: ImageTask) -> None:
         noise = self._last_noise.get(task)

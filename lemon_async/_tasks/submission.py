@@ -27,10 +27,10 @@ from lemon_async._api.refusals import request_id_of
 from lemon_async._api.response import MAX_BODY_BYTES, Response
 from lemon_async._api.urls import poll_path
 from lemon_async._http.attempt import NoResponse, StreamedResponse
-from lemon_async._http.retrying import is_never_done, retrying
+from lemon_async._http.retrying import retrying
 from lemon_async._http.transport import Payload, Transport
-from lemon_async._pace.retry import RetryPolicy
-from lemon_async.errors import ApiError, LemonError, SubmissionUnknown, TransportError
+from lemon_async._pace.retry import RequestKind, RetryPolicy
+from lemon_async.errors import ApiError, SubmissionUnknown, TransportError
 from lemon_async.requests import Request
 from lemon_async.types import ImageData, TaskSnapshot
 
@@ -219,26 +219,14 @@ class Submissions:
         self, attempt: Callable[[float | None], Awaitable[T]], is_wanted: Callable[[], bool] = lambda: True
     ) -> T:
         """Attempt until it succeeds, must not be repeated, or is not wanted any more."""
-        doubts: list[SubmissionUnknown] = []
-
-        def may_repeat(error: LemonError) -> bool:
-            if isinstance(error, SubmissionUnknown):
-                doubts.append(error)
-                return self._policy.resubmit_unknown and is_wanted()
-            return is_never_done(error) and is_wanted()
-
-        try:
-            return await retrying(
-                attempt,
-                may_repeat=may_repeat,
-                policy=self._policy,
-                transport=self._transport,
-                what="a paid request",
-            )
-        except LemonError as error:
-            if doubts and doubts[-1] is not error:
-                raise doubts[-1] from error  # "nothing was sold" is true of the last attempt only
-            raise
+        return await retrying(
+            attempt,
+            RequestKind.SUBMIT,
+            "a paid request",
+            policy=self._policy,
+            transport=self._transport,
+            is_wanted=is_wanted,
+        )
 
     def _accepted(self, order: PreparedRequest, response: Response) -> TaskSnapshot:
         """Return what an answer sells, or raise what it is instead."""

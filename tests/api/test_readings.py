@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from lemon_async._api.readings import (
     Accepted,
     Alive,
-    Denied,
     Garbled,
-    Missing,
-    Noise,
+    PollFailure,
     Refused,
     read_poll,
     read_submission,
 )
+from lemon_async._api.refusals import Failure
 from lemon_async._api.response import Response
 from lemon_async.errors import BadRequest, NotFound, RateLimited, ServerError
 from lemon_async.types import Billing, ImageData, Inline, TaskFault, TaskSnapshot
@@ -74,6 +73,11 @@ LOST = {"error": {"message": "Task not found or no longer available.", "code": "
 def answer(value, status=200, **headers):
     body = value if isinstance(value, bytes) else orjson.dumps(value)
     return Response(status, {name.replace("_", "-"): text for name, text in headers.items()}, body)
+
+
+def noise(reason, retry_after_s=None):
+    """Return the reading of a poll that says nothing about its task; its error is not compared."""
+    return PollFailure(Failure.TRANSIENT, reason, None, retry_after_s)
 
 
 def polled(response, asked=None):
@@ -210,7 +214,7 @@ def test_success_with_neither_an_image_nor_a_task_is_garbled(value, status):
     assert isinstance(reading, Garbled)
     assert reading.reason == f"HTTP {status} with neither an image nor a task"
     assert reading.error.status == status
-    assert polled(answer(value, status)) == Noise(f"HTTP {status} without a task")
+    assert polled(answer(value, status)) == noise(f"HTTP {status} without a task")
 
 
 @pytest.mark.parametrize("value", [{"status": "pending"}, {"status": "completed"}, {"status": "failed", "error": "no"}])
@@ -370,13 +374,13 @@ def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise(status, b
     assert isinstance(reading, Garbled)
     assert reading.reason == f"HTTP {status} with {words}"
     if status not in {401, 403}:
-        assert polled(answer(body, status)) == Noise(f"HTTP {status} with {words}")
+        assert polled(answer(body, status)) == noise(f"HTTP {status} with {words}")
 
 
 def test_answer_cut_at_any_byte_is_never_taken_for_a_whole_one():
     for at in range(len(TASK_ANSWER)):
         assert isinstance(read_submission(answer(TASK_ANSWER[:at])), Garbled)
-        assert isinstance(polled(answer(TASK_ANSWER[:at])), Noise)
+        assert isinstance(polled(answer(TASK_ANSWER[:at])), PollFailure)
 
 
 def test_compressed_answer_is_read_when_whole_and_garbled_when_cut():
@@ -417,33 +421,34 @@ PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind"),
+    ("status", "body", "failure"),
     [
-        (200, DONE, Alive),
-        (202, TASK_ANSWER, Alive),
-        (200, {"status": "weird"}, Alive),
-        (401, REFUSAL, Denied),
-        (403, REFUSAL, Denied),
-        (401, b"<html>", Noise),
-        (403, b"", Noise),
-        (403, DONE, Noise),
-        (404, LOST, Missing),
-        (404, REFUSAL, Noise),
-        (404, {"error": "not found"}, Noise),
-        (404, b"<html>404</html>", Noise),
-        (404, DONE, Noise),
-        (400, REFUSAL, Noise),
-        (408, REFUSAL, Noise),
-        (429, REFUSAL, Noise),
-        (500, REFUSAL, Noise),
-        (503, DONE, Noise),
-        (302, DONE, Noise),
-        (200, REFUSAL, Noise),
-        (204, b"", Noise),
+        (200, DONE, None),
+        (202, TASK_ANSWER, None),
+        (200, {"status": "weird"}, None),
+        (401, REFUSAL, Failure.REFUSED),
+        (403, REFUSAL, Failure.REFUSED),
+        (401, b"<html>", Failure.TRANSIENT),
+        (403, b"", Failure.TRANSIENT),
+        (403, DONE, Failure.TRANSIENT),
+        (404, LOST, Failure.NOT_FOUND),
+        (404, REFUSAL, Failure.TRANSIENT),
+        (404, {"error": "not found"}, Failure.TRANSIENT),
+        (404, b"<html>404</html>", Failure.TRANSIENT),
+        (404, DONE, Failure.TRANSIENT),
+        (400, REFUSAL, Failure.TRANSIENT),
+        (408, REFUSAL, Failure.TRANSIENT),
+        (429, REFUSAL, Failure.TRANSIENT),
+        (500, REFUSAL, Failure.TRANSIENT),
+        (503, DONE, Failure.TRANSIENT),
+        (302, DONE, Failure.TRANSIENT),
+        (200, REFUSAL, Failure.TRANSIENT),
+        (204, b"", Failure.TRANSIENT),
     ],
 )
-def test_poll_tells_about_its_task_or_is_noise(status, body, kind):
-    assert type(polled(answer(body, status))) is kind
+def test_poll_reports_its_task_or_says_nothing_about_it(status, body, failure):
+    """Only the service's own words refuse a task or do not know it."""
+    assert getattr(polled(answer(body, status)), "failure", None) is failure
 
 
 FAILED = {"created": 1706000000, "task_id": "t1", "status": "failed", "data": []}
@@ -496,7 +501,7 @@ def test_end_without_a_picture_that_does_not_name_the_task_is_noise(value, asked
     """A gateway has jobs of its own, and they fail."""
     value = {name: text for name, text in value.items() if asked or name != "poll_url"}
     status = value["status"]
-    expected = Noise(f"HTTP 200 with status {status!r} and without the task's id", 7.0)
+    expected = noise(f"HTTP 200 with status {status!r} and without the task's id", 7.0)
     assert polled(answer(value, retry_after="7"), asked) == expected
 
 
@@ -514,7 +519,7 @@ def test_poll_answer_about_another_task_is_noise(value):
     """The picture is of another task."""
     value = {**value, "task_id": "t2"} if value.get("task_id") == "t1" else value
     reading = polled(answer(value), "t1")
-    assert isinstance(reading, Noise)
+    assert isinstance(reading, PollFailure)
     assert reading.reason.startswith("HTTP 200 about another task, ")
 
 
@@ -558,10 +563,10 @@ def test_poll_denied_keeps_the_services_words():
 @pytest.mark.parametrize(
     ("status", "retry_after", "expected"),
     [
-        (429, "7", Noise("HTTP 429 without a task", retry_after_s=7.0)),
-        (429, "soon", Noise("HTTP 429 without a task")),
-        (503, "7", Noise("HTTP 503 without a task", retry_after_s=7.0)),
-        (200, "7", Noise("HTTP 200 without a task", retry_after_s=7.0)),
+        (429, "7", noise("HTTP 429 without a task", retry_after_s=7.0)),
+        (429, "soon", noise("HTTP 429 without a task")),
+        (503, "7", noise("HTTP 503 without a task", retry_after_s=7.0)),
+        (200, "7", noise("HTTP 200 without a task", retry_after_s=7.0)),
     ],
 )
 def test_noise_tells_how_long_to_wait(status, retry_after, expected):
@@ -647,12 +652,11 @@ def test_poll_of_anything_is_read_without_raising(status, headers, body):
     if isinstance(reading, Alive):
         assert 200 <= status < 300
         check_snapshot(reading.snapshot)
-    elif isinstance(reading, Noise):
+    else:
         assert reading.reason.isprintable()
         assert reading.retry_after_s is None or (math.isfinite(reading.retry_after_s) and reading.retry_after_s >= 0)
-    else:
-        assert (status == 404) is isinstance(reading, Missing)
-        assert (status in {401, 403}) is isinstance(reading, Denied)
+        assert reading.failure is not Failure.NOT_FOUND or status == 404
+        assert reading.failure is not Failure.REFUSED or status in {401, 403}
 
 
 optional_fields = st.fixed_dictionaries({}, optional=dict.fromkeys(OPTIONAL + OUR_ATTRIBUTES, loose))

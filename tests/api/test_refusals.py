@@ -8,9 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async import errors
-from lemon_async._api.refusals import api_error, is_worth_retrying, request_id_of, stated_error
+from lemon_async._api.refusals import Failure, api_error, classify, request_id_of, stated_error
 from lemon_async._api.response import Response
-from lemon_async.errors import ApiError, RateLimited, ServerError
+from lemon_async.errors import (
+    ApiError,
+    ContractError,
+    DownloadError,
+    RateLimited,
+    ServerError,
+    SubmissionUnknown,
+    TransportError,
+)
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -325,26 +333,36 @@ def test_api_error_of_anything_is_one_printable_line(status, headers, body):
 
 
 @pytest.mark.parametrize(
-    ("error", "is_worth_it"),
+    ("error", "failure"),
     [
-        (RateLimited(status=429, message=""), True),
-        (RateLimited(status=429, message="", retryable=False), True),
-        (ServerError(status=503, message="", code="all_channels_failed", retryable=True), True),
-        (ServerError(status=503, message="", code="upstream_error", retryable=True), True),
-        (ServerError(status=503, message="", code="all_channels_failed", retryable=False), False),
-        (ServerError(status=503, message="", code="all_channels_failed"), False),
-        (ServerError(status=503, message="", code="503", retryable=True), False),
-        (ServerError(status=503, message="", code="busy", retryable=True), False),
-        (ServerError(status=503, message="", retryable=True), False),
-        (ServerError(status=503, message=""), False),
-        (ServerError(status=500, message="", retryable=True), False),
-        (ServerError(status=502, message="", retryable=True), False),
-        (ServerError(status=504, message="", retryable=True), False),
-        (ApiError(status=408, message="", retryable=True), False),
+        (TransportError(message=""), Failure.NOT_SENT),
+        (TransportError(message="", was_sent=True), Failure.UNKNOWN),
+        (SubmissionUnknown(request=None, fingerprint="", reason=""), Failure.UNKNOWN),
+        (ApiError(status=429, message=""), Failure.TRY_LATER),
+        (RateLimited(status=429, message="", retryable=False), Failure.TRY_LATER),
+        (ServerError(status=503, message="", code="all_channels_failed", retryable=True), Failure.TRY_LATER),
+        (ServerError(status=503, message="", code="upstream_error", retryable=True), Failure.TRY_LATER),
+        (ServerError(status=503, message="", code="all_channels_failed", retryable=False), Failure.TRANSIENT),
+        (ServerError(status=503, message="", code="all_channels_failed"), Failure.TRANSIENT),
+        (ServerError(status=503, message="", code="503", retryable=True), Failure.TRANSIENT),
+        (ServerError(status=503, message="", code="busy", retryable=True), Failure.TRANSIENT),
+        (ServerError(status=503, message="", retryable=True), Failure.TRANSIENT),
+        (ServerError(status=503, message=""), Failure.TRANSIENT),
+        (ServerError(status=500, message="", code="server_error", retryable=True), Failure.TRANSIENT),
+        (ServerError(status=502, message="", code="upstream_error", retryable=True), Failure.TRANSIENT),
+        (ServerError(status=504, message="", code="timeout_error", retryable=True), Failure.TRANSIENT),
+        (ApiError(status=408, message="", retryable=True), Failure.TRANSIENT),
+        (ApiError(status=302, message=""), Failure.REFUSED),
+        (ApiError(status=400, message="", retryable=True), Failure.REFUSED),
+        (ApiError(status=499, message=""), Failure.REFUSED),
+        (ContractError.of("prompt", "is missing"), Failure.REFUSED),
+        (DownloadError(url="", reason=""), Failure.REFUSED),
     ],
+    ids=repr,
 )
-def test_refusal_is_worth_retrying_when_nothing_was_sold_and_the_service_expects_it(error, is_worth_it):
-    assert is_worth_retrying(error) is is_worth_it
+def test_error_says_what_became_of_its_request(error, failure):
+    """Only a 429, and a 503 that the service itself calls retryable, ask for the same request again."""
+    assert classify(error) is failure
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,13 @@ from lemon_async._api.rate_headers import read_rate_headers
 from lemon_async._api.readings import (
     Accepted,
     Alive,
-    Denied,
     Garbled,
-    Missing,
-    Noise,
+    PollFailure,
     Refused,
     read_poll,
     read_submission,
 )
-from lemon_async._api.refusals import api_error
+from lemon_async._api.refusals import Failure, api_error
 from lemon_async._api.response import BodyReader, Response, Unreadable, retry_after_s
 from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
@@ -222,10 +220,9 @@ def poll(data):
             assert wait_s is None
             assert snapshot.status != "failed" or snapshot.is_cancelled or TASK_ID.encode() in spelled(answer)
             check_clean(snapshot)
-        case Missing(error) | Denied(error):
-            assert error.status in {401, 403, 404}
+        case PollFailure(failure, reason, error):
+            assert failure is Failure.TRANSIENT or error.status in {401, 403, 404}
             check_line(str(error))
-        case Noise(reason):
             check_line(reason)
 
 

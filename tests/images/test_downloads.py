@@ -55,7 +55,7 @@ async def test_signed_link_is_sent_as_it_was_told(downloads, serve, http_ok, png
 
 @pytest.mark.parametrize(
     "action",
-    [Status(503), Status(429, headers={"Retry-After": "9"}), Cut(100), Reset("response_head"), Garbage()],
+    [Status(503), Status(408), Status(429, headers={"Retry-After": "9"}), Cut(100), Reset("response_head"), Garbage()],
     ids=str,
 )
 async def test_what_breaks_on_the_way_is_fetched_again(downloads, link, emulator, action):

@@ -1,4 +1,4 @@
-"""How long to wait before what was not sold is sent again."""
+"""What may be sent again, and how long to wait before."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.retry import RetryPolicy
+from lemon_async._api.refusals import Failure
+from lemon_async._pace.retry import NextStep, RequestKind, RetryPolicy, next_step
 from lemon_async.errors import ContractError
 
 steady = settings(derandomize=True, deadline=None)
@@ -16,6 +17,33 @@ POLICY = RetryPolicy(max_elapsed_s=120, first_backoff_s=0.5, max_backoff_s=20, m
 
 def wait(policy=POLICY, *, attempt=1, elapsed_s=0.0, retry_after_s=None, jitter=0.0):
     return policy.wait_s(attempt=attempt, elapsed_s=elapsed_s, retry_after_s=retry_after_s, jitter=jitter)
+
+
+RETRIED = {
+    RequestKind.SUBMIT: {Failure.NOT_SENT, Failure.TRY_LATER},
+    RequestKind.CHANGE: {Failure.NOT_SENT, Failure.TRY_LATER},
+    RequestKind.READ: {Failure.NOT_SENT, Failure.TRY_LATER, Failure.TRANSIENT, Failure.UNKNOWN},
+    RequestKind.POLL: {Failure.NOT_SENT, Failure.TRY_LATER, Failure.TRANSIENT, Failure.UNKNOWN},
+    RequestKind.DOWNLOAD: {Failure.NOT_SENT, Failure.TRY_LATER, Failure.TRANSIENT, Failure.UNKNOWN},
+}
+
+
+@pytest.mark.parametrize("kind", RequestKind, ids=lambda kind: kind.name)
+def test_table_has_the_next_step_after_every_failure(kind):
+    """What has an effect is sent again only if it was not executed; a poll ends its task only on the service's word."""
+    for failure in Failure:
+        expected = NextStep.RETRY if failure in RETRIED[kind] else NextStep.RAISE
+        if kind is RequestKind.POLL and failure is Failure.NOT_FOUND:
+            expected = NextStep.CONFIRM
+        assert next_step(kind, failure) is expected, failure
+
+
+def test_unknown_submission_alone_is_retried_because_the_caller_opted_in():
+    for kind in RequestKind:
+        for failure in Failure:
+            is_opted_in = (kind, failure) == (RequestKind.SUBMIT, Failure.UNKNOWN)
+            expected = NextStep.RETRY if is_opted_in else next_step(kind, failure)
+            assert next_step(kind, failure, resubmit_unknown=True) is expected
 
 
 def test_policy_never_pays_twice_unless_told_to():
