@@ -1,15 +1,13 @@
-"""An HTTP answer as plain data, and the way from its bytes to JSON.
+"""An HTTP response as plain data: its JSON, or one printable line that describes what came instead.
 
-Nothing here trusts the sender: content codings are undone within a bound, whatever cannot be read becomes one line
-of text that is safe to print, and no text that leaves here quotes the key. No exception that leaves here has frames or
-causes that hold the bytes.
+The sender is not trusted. Text made of a body is masked, so that it never quotes the key, and exceptions raised here
+have no frames or causes that hold the bytes.
 """
 
 import html
 import math
 import re
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -17,13 +15,12 @@ from typing import Any
 
 import attrs
 
-from lemon_async._formats.base64_extraction import MAX_TEXT_BYTES, PIECE_BYTES, Base64Extractor
 from lemon_async._formats.json_documents import Unreadable, read_json
 from lemon_async._formats.masking import Mask, masked_text
 from lemon_async._formats.safe_text import one_line
 from lemon_async.types import Inline
 
-__all__ = ["BodyReader", "Response", "Unpacker", "Unreadable", "retry_after_s"]
+__all__ = ["MAX_BODY_BYTES", "MAX_CALL_BYTES", "Response", "Unreadable", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
@@ -35,22 +32,19 @@ what is left and parsed has a bound of its own, `MAX_TEXT_BYTES`, whatever was a
 _TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
-_MEMBER = b"\x1f\x8b\x08"
-_MOST_MEMBERS = 100
 
 
 @attrs.frozen
 class Response:
-    """An answer whose body has arrived.
+    """A response whose body has been read.
 
     Attributes:
-        headers: Names in lower case, masked already.
-        body: The bytes as they came, content coding included, and a quoted key too; of what an `Intake` has read, the
-            skeleton, without content coding.
+        headers: Names in lower case; the key is masked.
+        body: The bytes without their content coding, unmasked; `BodyReader` has taken long base64 out of JSON.
         received_at: Unix seconds, the reference for `Retry-After` dates.
-        mask: What takes the key out of every text that is made of the body.
-        lifted: The pictures that were in the body, by the text that stands for each.
-        fault: Why the body could not be read, if that is known.
+        mask: Masks the key in any text made of the body.
+        lifted: The pictures taken out of the body, by the text that replaces each.
+        fault: Why the body could not be read, if it could not.
     """
 
     status: int
@@ -60,7 +54,6 @@ class Response:
     mask: Mask = attrs.field(default=str, repr=False, eq=False)
     lifted: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
     fault: str | None = attrs.field(default=None, repr=False)
-    is_unpacked: bool = attrs.field(default=False, repr=False)
 
     @property
     def is_success(self) -> bool:
@@ -101,142 +94,11 @@ class Response:
         except ValueError:
             return None, _summary(self._content, self.mask)
 
-    @cached_property
+    @property
     def _content(self) -> bytes:
         if self.fault is not None:
             raise Unreadable(self.fault)
-        if self.is_unpacked:
-            return self.body
-        unpacker = Unpacker(self.headers, MAX_TEXT_BYTES)
-        content = b"".join(unpacker.feed(self.body))
-        unpacker.end()
-        return content
-
-
-class Unpacker:
-    """Undoes the content coding of an answer that comes in pieces.
-
-    A body in gzip may have several members (RFC 1952, 2.2); at most 100 are read. Whatever else follows the end of the
-    compressed data is ignored, padding as well as junk.
-
-    Raises:
-        Unreadable: It is none that can be undone.
-    """
-
-    def __init__(
-        self, headers: Mapping[str, str], max_bytes: int = MAX_BODY_BYTES, *, part_bytes: int = PIECE_BYTES
-    ) -> None:
-        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if _is_deflated(headers) else None
-        self._left_bytes = max_bytes
-        self._part_bytes = part_bytes
-        self._left_members = _MOST_MEMBERS
-        self._head: bytes | None = None  # between members: what has come of the next one
-
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield what a piece holds, perhaps nothing yet, in parts that are not large.
-
-        Raises:
-            Unreadable: It is damaged, or holds far too much.
-        """
-        if self._inflater is None:
-            yield piece
-            return
-        part = b""
-        while piece or len(part) == self._part_bytes:  # a full part may have left some behind
-            if self._head is not None:
-                piece = self._head + piece
-                if not self._begin_member(piece):
-                    return
-            part, piece = self._unpack(self._inflater, piece)
-            self._left_bytes -= len(part)
-            if self._left_bytes < 0:
-                raise Unreadable("a compressed body that is far too large")
-            if part:
-                yield part
-
-    def end(self) -> None:
-        """Notice a body that was cut, as most readers do not.
-
-        Raises:
-            Unreadable: It was.
-        """
-        if self._inflater is not None and self._head is None:
-            raise Unreadable("a compressed body that is cut off")
-
-    def _begin_member(self, piece: bytes) -> bool:
-        """Begin another member if one follows, and return whether it does, as far as can be said."""
-        if self._left_members and piece.startswith(_MEMBER):
-            self._head = None
-            self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            return True
-        if self._left_members and _MEMBER.startswith(piece):
-            self._head = piece
-        else:  # nothing more is kept, or fed to a decompressor: one that has ended copies all of it, again and again
-            self._head, self._left_members = b"", 0
-        return False
-
-    def _unpack(self, inflater: "zlib._Decompress", piece: bytes) -> tuple[bytes, bytes]:
-        """Return the next part, and what is left of the piece."""
-        try:
-            part = inflater.decompress(piece, self._part_bytes)
-        except zlib.error:
-            raise Unreadable("a compressed body that is damaged") from None
-        if not inflater.eof:
-            return part, inflater.unconsumed_tail
-        self._head = b""
-        self._left_members -= 1
-        return part, inflater.unused_data
-
-
-class BodyReader:
-    """Reads the body of an answer while it comes, and lifts the pictures out of it.
-
-    Args:
-        headers: Those of the answer, names in lower case.
-    """
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._lifter = Base64Extractor()
-        self._fault: str | None = None
-        self._unpacker: Unpacker | None = None
-        if "content-encoding" in headers:
-            try:
-                self._unpacker = Unpacker(headers)
-            except Unreadable as fault:
-                self._fault = str(fault)
-
-    def feed(self, piece: bytes) -> Iterator[None]:
-        """Take a piece; each step of the iteration does a part of the work."""
-        if self._fault is not None:
-            return
-        if self._unpacker is None:
-            self._lifter.feed(piece)
-            return
-        try:
-            for part in self._unpacker.feed(piece):
-                self._lifter.feed(part)
-                yield
-        except Unreadable as fault:
-            self._fault = str(fault)
-
-    def end(self) -> dict[str, Any]:
-        """Return the fields of a `Response` that tell of the body."""
-        if self._unpacker is not None and self._fault is None:
-            try:
-                self._unpacker.end()
-            except Unreadable as fault:
-                self._fault = str(fault)
-        whole = self._lifter.end()
-        if self._fault or whole.fault:
-            return {"body": b"", "fault": self._fault or whole.fault}
-        return {"body": whole.skeleton, "lifted": whole.pictures, "is_unpacked": self._unpacker is not None}
-
-
-def _is_deflated(headers: Mapping[str, str]) -> bool:
-    coding = headers.get("content-encoding", "identity").strip().lower()
-    if coding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-        raise Unreadable(f"a body in the content coding {coding[:20]!r}, which was not asked for")
-    return coding not in {"", "identity"}
+        return self.body
 
 
 def _summary(content: bytes, mask: Mask) -> str:

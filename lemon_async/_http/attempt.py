@@ -1,17 +1,17 @@
 """One exchange with the API: whether the request went out, what came back, and what to say when nothing did."""
 
 import asyncio
-import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-from lemon_async._api.response import BodyReader, Response, Unpacker
+from lemon_async._api.response import Response
 from lemon_async._formats.base64_extraction import PIECE_BYTES
+from lemon_async._http.body_reader import BodyReader, Unpacker
 from lemon_async._http.client_session import TooLarge, cause_of, reason_of
 from lemon_async._http.connections import CheckedConnector, take_buffered
 from lemon_async._http.fairness import rounds
@@ -158,7 +158,7 @@ class StreamedResponse:
         """
         length = self._arrived.content_length
         is_small = length is not None and length <= _SMALL_BODY_BYTES and "content-encoding" not in self.headers
-        body = _Plain() if is_file or is_small else BodyReader(self.headers)
+        body = BodyReader(self.headers, max_bytes, is_kept=is_file or is_small)
         response = self._response()
         try:
             with self._exchange:
@@ -173,7 +173,7 @@ class StreamedResponse:
             self._note(response)
         return response
 
-    async def _fill(self, body: "BodyReader | _Plain", max_bytes: int) -> None:
+    async def _fill(self, body: BodyReader, max_bytes: int) -> None:
         total_bytes = 0
         while packed := await self._packed(PIECE_BYTES):
             total_bytes += len(packed)
@@ -221,22 +221,6 @@ class StreamedResponse:
                     return b""
                 self._parts = self._unpacker.feed(packed)
             return part
-
-
-class _Plain:
-    """A body that is kept as it comes."""
-
-    def __init__(self) -> None:
-        self._content = io.BytesIO()  # gives its content away uncopied; joining pieces in the end holds the event loop
-
-    def feed(self, piece: bytes) -> Iterable[None]:
-        """Take a piece; there is nothing left to do afterwards."""
-        self._content.write(piece)
-        return ()
-
-    def end(self) -> dict[str, Any]:
-        """Return the fields of a `Response` that hold the body."""
-        return {"body": self._content.getvalue()}
 
 
 class _Unshown(bytes):

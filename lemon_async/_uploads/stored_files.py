@@ -127,7 +127,7 @@ def _read_page(response: Response) -> tuple[tuple[StoredFile, ...], bool]:
 
 
 def _read_content(response: Response) -> bytes:
-    if not response.is_success:
+    if not response.is_success or response.fault:
         raise api_error(response)
     return response.body
 

@@ -28,13 +28,14 @@ from lemon_async._api.readings import (
     read_submission,
 )
 from lemon_async._api.refusals import Failure, api_error
-from lemon_async._api.response import BodyReader, Response, Unreadable, retry_after_s
+from lemon_async._api.response import MAX_BODY_BYTES, Response, Unreadable, retry_after_s
 from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
 from lemon_async._formats.base64_extraction import Base64Extractor
 from lemon_async._formats.base64_text import Base64Text, decoded
 from lemon_async._formats.pictures import find_picture_fault, judge_picture, sniff
 from lemon_async._formats.stream_validator import StreamValidator
+from lemon_async._http.body_reader import BodyReader
 from lemon_async._images.naming import Template
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._tasks.resume_token import parse_reference
@@ -99,8 +100,8 @@ def split(data, number):
     return [data[:first], *(data[at : at + size] for at in range(first, len(data), size))]
 
 
-def response_of(data):
-    """Return an answer whose status and content coding the first bytes tell."""
+def packed_of(data):
+    """Return a status, headers and a packed body; the first two bytes choose the status and the content coding."""
     first, coding, body = data[:1], data[1:2], data[2:]
     status = STATUSES[ord(first or b"\0") % len(STATUSES)]
     pack, name = {
@@ -109,7 +110,15 @@ def response_of(data):
         b"G": (bytes, "gzip"),
         b"b": (bytes, "br"),
     }.get(coding, (bytes, "identity"))
-    return Response(status, {"content-encoding": name}, pack(body), mask=mask)
+    return status, {"content-encoding": name}, pack(body)
+
+
+def response_of(data):
+    """Return the response that `BodyReader` makes of `packed_of(data)`."""
+    status, headers, body = packed_of(data)
+    reader = BodyReader(headers, MAX_BODY_BYTES)
+    list(reader.feed(body))
+    return Response(status, headers, mask=mask, **reader.end())
 
 
 @target
@@ -133,11 +142,11 @@ def response(data):
 
 @target
 def intake(data):
-    """`Intake`: the same body wherever its pieces begin."""
-    packed = response_of(data)
+    """`BodyReader`: the same body wherever its pieces begin."""
+    _, headers, body = packed_of(data)
     bodies = []
-    for pieces in ([packed.body], split(packed.body, len(data)), split(packed.body, 0)):
-        reader = BodyReader(packed.headers)
+    for pieces in ([body], split(body, len(data)), split(body, 0)):
+        reader = BodyReader(headers, MAX_BODY_BYTES)
         for piece in pieces:
             list(reader.feed(piece))
         bodies.append(reader.end())

@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown
-from lemon_async._api.response import Unpacker
 from lemon_async._formats.json_documents import read_json
+from lemon_async._http.body_reader import Unpacker
 from lemon_async.errors import BadRequest, ServerError, TaskCancelled, TaskFailed
 
 LINK = "https://cdn.test/1.png"

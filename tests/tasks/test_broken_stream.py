@@ -124,12 +124,12 @@ async def test_orderly_end_without_a_picture_is_in_doubt(streaming, preview, pre
     [
         ("br", b"?", "the content coding 'br'"),
         ("gzip", b"data: no gzip", "a compressed body that is damaged"),
-        ("gzip", gzip.compress(bytes(501), mtime=0), "a compressed body that is far too large"),
+        ("gzip", gzip.compress(bytes(501), mtime=0), "a compressed body that holds too many bytes"),
         ("gzip", gzip.compress(b"data: {}", mtime=0)[:-9], "ended without a finished picture"),
     ],
 )
 async def test_stream_that_cannot_be_unpacked_is_in_doubt(streaming, coding, content, words, monkeypatch):
-    monkeypatch.setattr("lemon_async._api.response.Unpacker.__init__.__defaults__", (500,))
+    monkeypatch.setattr("lemon_async._http.body_reader.Unpacker.__init__.__defaults__", (500,))
     async with await streaming(content, coding=coding) as session, session.stream("a cat", model=MODEL) as stream:
         with pytest.raises(SubmissionUnknown, match=words):
             await read_all(stream)
