@@ -1,0 +1,48 @@
+"""Use what an extra brings, in an environment where only that extra is installed: `python smoke.py EXTRA`."""
+
+import asyncio
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import lemon_async
+from lemon_async import LemonSession
+
+
+async def generate(**options):
+    from lemon_async.emulator import Emulator
+
+    async with Emulator(speed=600) as emulator, LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
+        return await session.generate("a cat", model="dall-e-3", **options)
+
+
+def core():
+    assert all(hasattr(lemon_async, name) for name in lemon_async.__all__)
+    LemonSession("sk-x").validate("a cat")
+
+
+def cli():
+    command = Path(sysconfig.get_path("scripts"), "lemon-async")
+    for option in ("--version", "--help"):
+        subprocess.run([command, option], check=True, stdout=subprocess.DEVNULL)
+
+
+def emulator():
+    assert len(asyncio.run(generate())) == 1
+
+
+def notebook():
+    images = asyncio.run(generate(progress=True))
+    assert "text/html" in images._repr_mimebundle_()
+
+
+def sheet():
+    from lemon_async.sheet import contact_sheet
+
+    asyncio.run(contact_sheet([], "sheet.html"))
+    assert "<html" in Path("sheet.html").read_text()
+
+
+globals()[sys.argv[1]]()
+print("works alone:", sys.argv[1])
