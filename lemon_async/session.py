@@ -1,13 +1,12 @@
 """`LemonSession`: the object users hold, and the owner of everything that runs for them."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from lemon_async._api.validation import check
 from lemon_async._http.key import ApiKey
 from lemon_async._http.transport import Timeouts
 from lemon_async._images.images import Images
@@ -24,7 +23,7 @@ from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.single import finish
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.task import ImageTask
-from lemon_async._uploads.preparation import build, look, requested
+from lemon_async._uploads.preparation import build, find_problems, look, requested
 from lemon_async._uploads.stored_files import Files
 from lemon_async.errors import Problem
 from lemon_async.requests import (
@@ -235,16 +234,31 @@ class LemonSession(Lookups):
         async with self._engine.stream(request, check_contracts) as stream:
             yield stream
 
+    @staticmethod
     def validate(
-        self, prompt: str | Request, /, *, is_stream: bool = False, **fields: Unpack[JobFields]
+        prompt: str | Request,
+        /,
+        *,
+        check_contracts: bool = True,
+        is_stream: bool = False,
+        **fields: Unpack[JobFields],
     ) -> tuple[Problem, ...]:
-        """Return what is wrong with a request, without sending it; empty when nothing is known to be.
+        """Return the problems of a request without sending it; empty if none is known. Spends nothing.
 
-        Of files it reads the beginning and the end, here and now; what can be read only once is looked at when it is
-        sent. Spends nothing.
+        Needs no session: `LemonSession.validate(...)` works, too. Reads the beginning and the end of files, and blocks
+        meanwhile; sources that can be read only once are examined when they are sent.
+
+        Args:
+            prompt: The description of the image, or a whole request.
+            check_contracts: Whether the documented rules are checked; otherwise only what makes sending impossible.
+            is_stream: Whether the request is meant for `stream`.
+            **fields: As for `submit`.
+
+        Raises:
+            ContractError: A field that this kind of request does not have.
         """
         request = requested(prompt, fields)
-        return check(request, look(request), is_stream=is_stream)
+        return find_problems(request, look(request), is_checked=check_contracts, is_stream=is_stream)
 
     def task(self, reference: str) -> ImageTask:
         """Return a handle on a task of this account, from its id or a `resume_token()`. Spends nothing.
@@ -266,6 +280,7 @@ class LemonSession(Lookups):
         ordered: bool = False,
         fail_fast: bool = False,
         check_contracts: bool | None = None,
+        on_submitted: Callable[[ImageTask], object] | None = None,
         progress: ProgressOption = False,
         **fields: Unpack[JobFields],
     ) -> Outcomes:
@@ -286,6 +301,9 @@ class LemonSession(Lookups):
             ordered: Hand outcomes out in the order of the input, not as they end.
             fail_fast: Raise the first error of a job instead of handing it out, and submit nothing more.
             check_contracts: Overrides the session's setting for these requests.
+            on_submitted: Called with each task as soon as the service has accepted it, for instance to store its
+                `resume_token()`; from the event loop, so it must be quick. If it raises, nothing more is submitted,
+                and the loop over the outcomes raises that error in the end.
             progress: As for `generate`: a bar of all jobs, or a function, until the block is left. `outcomes.progress`
                 tells the same at any time.
             **fields: See `GenerateFields`; they hold for every request and take precedence over its own.
@@ -302,6 +320,7 @@ class LemonSession(Lookups):
             in_flight=in_flight,
             ordered=ordered,
             fail_fast=fail_fast,
+            on_submitted=on_submitted,
             display=make_display(progress),
         )
 

@@ -801,3 +801,11 @@ async def test_what_was_learned_is_taken_over_by_the_next_session(connect):
         assert session.requests_per_minute == 600
     with pytest.raises(ContractError, match="learned_durations: is no export"):
         LemonSession("sk-x", learned_durations={"version": 0})
+
+
+def test_request_is_validated_without_a_session_and_without_its_contract():
+    """The label is a rule of this library: it holds even unchecked."""
+    assert [problem.field for problem in LemonSession.validate("a cat", n=0, label="")] == ["n", "label"]
+    assert [problem.field for problem in LemonSession.validate("a cat", n=0, label="", check_contracts=False)] == [
+        "label"
+    ]

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Bundle, pictures_bundle
@@ -13,13 +15,22 @@ from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.image import Image
 from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
 from lemon_async._images.renewable_urls import RenewableUrls, Results, TaskRef
-from lemon_async.errors import LemonError, PartialSaveError, ResumableTask, SaveError, SessionError
+from lemon_async.errors import (
+    ContractError,
+    LemonError,
+    PartialSaveError,
+    Problem,
+    ResumableTask,
+    SaveError,
+    SessionError,
+)
 from lemon_async.requests import Request
 from lemon_async.types import Billing, TaskSnapshot
 
 __all__ = ["Images"]
 
 T = TypeVar("T")
+_NO_VALUES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Images(Sequence[Image]):
@@ -78,8 +89,27 @@ class Images(Sequence[Image]):
                 raise content
         return tuple(content for content in contents if isinstance(content, bytes))
 
+    @staticmethod
+    def validate(folder: str | PathLike[str], name: str) -> tuple[Problem, ...]:
+        """Return the problems of a `folder` and `name` for `save`, to be checked before anything is paid for.
+
+        Looks at the words only, not at the disk.
+        """
+        problems: list[Problem] = []
+        for check in (partial(checked_folder, folder), partial(Template, name)):
+            try:
+                check()
+            except ContractError as refusal:
+                problems += refusal.problems
+        return tuple(problems)
+
     async def save(
-        self, folder: str | PathLike[str], name: str = "{index}-{slug}", *, replace: bool = False
+        self,
+        folder: str | PathLike[str],
+        name: str = "{index}-{slug}",
+        *,
+        replace: bool = False,
+        values: Mapping[str, Any] = _NO_VALUES,
     ) -> tuple[Path, ...]:
         """Write all pictures into a folder, and return where they are, in their order; see `Image.save`.
 
@@ -87,10 +117,13 @@ class Images(Sequence[Image]):
 
         Args:
             folder: Where to; made if it is missing.
-            name: What to call them: text with the fields `index` (from 0), `slug` (of the prompt), `model`, `task_id`,
-                `created`, `format`, `width` and `height` in braces, such as `{index:03}-{model}`. A `/` in it makes
-                a folder, as in `{model}/{index}`; no field ever does. The suffix comes from the bytes.
+            name: What to call them: text with the fields `index` (from 0), `slug` (of the prompt, or else the revised
+                one), `model`, `task_id`, `created`, `format`, `width` and `height` in braces, such as
+                `{index:03}-{model}`. A `/` in it makes a folder, as in `{model}/{index}`; no field ever does. The
+                suffix comes from the bytes.
             replace: Whether files of these names are replaced; otherwise the pictures go to `NAME-2`, or `NAME-3`.
+            values: Values that replace those of these fields, such as `{"index": 8, "slug": "cat"}`; `index` is that of
+                the first picture, and the others count on.
 
         Raises:
             ContractError: `folder` or `name` cannot be; nothing was written.
@@ -106,7 +139,7 @@ class Images(Sequence[Image]):
             first = 1 if template.is_numbered else image.index + 1
 
             def names(facts: PictureFacts) -> Iterable[Path]:
-                wanted = place / (template.fill(**self._values(image, facts)) + suffix_of(facts.format))
+                wanted = place / (template.fill(**self._values(image, facts, values)) + suffix_of(facts.format))
                 return alternatives(wanted, first)
 
             return await image._save(place / f"{image.index}", names, replace=replace)
@@ -127,17 +160,18 @@ class Images(Sequence[Image]):
 
         return await contact_sheet([self], path, title=title)
 
-    def _values(self, image: Image, facts: PictureFacts) -> dict[str, Any]:
+    def _values(self, image: Image, facts: PictureFacts, given: Mapping[str, Any] = _NO_VALUES) -> dict[str, Any]:
         width, height = facts.size or (0, 0)
         return {
-            "index": image.index,
-            "slug": slug_of(self.prompt or ""),
+            "slug": slug_of(self.prompt or image.revised_prompt or ""),
             "model": self.model,
             "task_id": self.task_id,
             "created": self.created,
             "format": facts.format,
             "width": width,
             "height": height,
+            **given,
+            "index": given.get("index", 0) + image.index,
         }
 
     @overload

@@ -1,7 +1,8 @@
 """Report the sold tasks that closing a session or leaving a map leaves behind.
 
-The log lists each task once, and an exception that leaves the block carries a note (PEP 678). Both are bounded; the
-`pending` of the session or map has all of them.
+The logger `lemon_async.pending` lists each task once, so that a program with a list of its own can turn it off; an
+exception that leaves the block carries a note (PEP 678). Both are bounded; the `pending` of the session or map has all
+of them.
 """
 
 import logging
@@ -16,7 +17,7 @@ from lemon_async.errors import ContractError
 
 __all__ = ["MAP_LEFT", "SESSION_CLOSED", "leaving", "log_left", "mark_reported"]
 
-logger: logging.Logger = logging.getLogger("lemon_async")
+logger: logging.Logger = logging.getLogger("lemon_async.pending")
 _MOST_LISTED = 20
 _LONGEST_NAME = 1000  # an id may have 512 characters; a token that is cut is useless
 SESSION_CLOSED = (

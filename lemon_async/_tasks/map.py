@@ -87,6 +87,7 @@ class Plan:
     in_flight: int
     ordered: bool
     fail_fast: bool
+    on_submitted: Callable[[ImageTask], object] | None = None
     display: Display | None = None
 
 
@@ -281,11 +282,13 @@ class Outcomes:
         self._sold[index] = task
         self._tally.sold()
         self._reporter.changed()
-        task._when_done(lambda ended: self._ended(_outcome(index, request, ended)))
+        task._when_done(lambda ended: self._ended(index, request, ended))
+        if self._plan.on_submitted is not None:
+            self._plan.on_submitted(task)
 
-    def _ended(self, outcome: Outcome) -> None:
-        self._tally.ended(is_failed=outcome.error is not None)
-        self._deliver(outcome)
+    def _ended(self, index: int, request: Request | None, task: ImageTask) -> None:
+        self._tally.ended(is_failed=task._failure is not None)
+        self._deliver(Outcome(index, request, task, images=task._images, error=copy.copy(task._failure)))
 
     def _is_wanted(self) -> bool:
         return not self._is_left
@@ -394,7 +397,3 @@ class _InOrder:
         outcome = self._outcomes.pop(self._next, None)
         self._next += outcome is not None
         return outcome
-
-
-def _outcome(index: int, request: Request | None, task: ImageTask) -> Outcome:
-    return Outcome(index, request, task, images=task._images, error=copy.copy(task._failure))

@@ -18,7 +18,7 @@ from lemon_async._uploads.sources import ExaminedSource, look_at, pick, places
 from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
 
-__all__ = ["build", "look", "prepare", "requested"]
+__all__ = ["build", "find_problems", "look", "prepare", "requested"]
 
 _OURS = ("lemon_async.", "contextlib", "asyncio")  # `async with session.stream(...)` enters through the latter
 _UNKNOWN_TYPE = "application/octet-stream"
@@ -54,7 +54,7 @@ def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind
         raise ContractError(problems=unknown)
     given = {name: value for name, value in fields.items() if value is not None or name not in {"image", "mask"}}
     if isinstance(start, kind):
-        return _without_removed(attrs.evolve(start, **given))
+        return _without_removed(attrs.evolve(start, **given) if given else start)
     if isinstance(start, Request):
         advice = f"is a {type(start).__name__}, and a {kind.__name__} goes here; see session.submit"
         raise ContractError.of("request", advice)
@@ -98,15 +98,15 @@ async def prepare(request: Request, held: ExitStack, *, is_checked: bool, is_str
     try:
         payload = _payload(request, picked, is_stream=is_stream)
     except ContractError as refusal:
-        problems = _problems(request, facts, is_checked=is_checked, is_stream=is_stream) or refusal.problems
+        problems = find_problems(request, facts, is_checked=is_checked, is_stream=is_stream) or refusal.problems
         raise ContractError(problems=problems) from None
-    problems = _problems(request, facts, is_checked=is_checked, is_stream=is_stream, is_written=True)
+    problems = find_problems(request, facts, is_checked=is_checked, is_stream=is_stream, is_written=True)
     if problems:
         raise ContractError(problems=problems)
     return payload
 
 
-def _problems(
+def find_problems(
     request: Request, facts: Sequence[SourceFacts], *, is_checked: bool, is_stream: bool, is_written: bool = False
 ) -> tuple[Problem, ...]:
     """Return what is wrong with a request; what this library itself cannot do is never left unchecked."""

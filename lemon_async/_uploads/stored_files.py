@@ -12,10 +12,15 @@ from lemon_async._api.listings import MOST_ENTRIES, read_file, read_files
 from lemon_async._api.refusals import api_error
 from lemon_async._api.response import Response
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
+from lemon_async._formats.pictures import sniff
+from lemon_async._formats.safe_text import safe_str
 from lemon_async._http.calls import Calls, path_of
+from lemon_async._images.atomic_file import AtomicFile
+from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
+from lemon_async._images.threads import run_within
 from lemon_async._uploads.payload import File, Form
-from lemon_async._uploads.sources import ExaminedSource, is_told, take_in
-from lemon_async.errors import ContractError
+from lemon_async._uploads.sources import ExaminedSource, is_told, look_at, take_in
+from lemon_async.errors import ContractError, Problem, SaveError
 from lemon_async.requests import Uploadable
 from lemon_async.types import StoredFile
 
@@ -82,6 +87,20 @@ class Files:
             stored = await self._calls.change("POST", _FILES_PATH, read_file, payload=form)
         return attrs.evolve(stored, model=stored.model or model or _DEFAULT_MODEL)
 
+    @staticmethod
+    def validate(
+        path: str | PathLike[str], *, purpose: str = "vision", model: str | None = None
+    ) -> tuple[Problem, ...]:
+        """Return the problems of an upload without sending it; reads the beginning and the end of the file, and blocks.
+
+        Args:
+            path: The file.
+            purpose: As for `upload`.
+            model: As for `upload`.
+        """
+        facts = look_at("file", Path(path))
+        return tuple(check_upload(facts, purpose=purpose, model=model, filename=Path(path).name))
+
     async def list(self, *, purpose: str | None = None) -> tuple[StoredFile, ...]:
         """Return all files, page by page, in the service's order. Costs nothing; cancelling stops the asking.
 
@@ -113,6 +132,31 @@ class Files:
             path, _read_content, total_s=self._download_s, max_bytes=_MAX_CONTENT_BYTES, is_file=True
         )
 
+    async def save(self, file: str | StoredFile, path: str | PathLike[str], *, replace: bool = True) -> Path:
+        """Write the bytes of a file to `path`, and return where they are; the new file appears whole or not at all.
+
+        Costs nothing; cancelling leaves no file, except when its writing has begun: then that is finished first.
+
+        Args:
+            file: The file, or its id.
+            path: A file's name; missing folders are made. A name without a suffix gets that of a picture's bytes.
+            replace: Whether a file of that name is replaced; otherwise the bytes go to `NAME-2`, or `NAME-3`.
+
+        Raises:
+            ContractError: `path` names no file.
+            SaveError: The folder is full or not writable, or the disk does not answer within `Timeouts.download_s`.
+        """
+        target = checked_target(path)
+        content = await self.content(file)
+        facts = sniff(content)
+        if facts and not has_suffix(target):
+            target = target.with_name(target.name + suffix_of(facts.format))
+        try:
+            return await run_within(self._download_s, _write, target, content, replace=replace)
+        except OSError as failure:
+            reason = failure.strerror or safe_str(failure)
+            raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
+
     async def delete(self, file: str | StoredFile) -> None:
         """Delete a file; it can then no longer be edited. Costs nothing; cancelling leaves open whether it was."""
         self._check_usable()
@@ -130,6 +174,15 @@ def _read_content(response: Response) -> bytes:
     if not response.is_success or response.fault:
         raise api_error(response)
     return response.body
+
+
+def _write(target: Path, content: bytes, *, replace: bool) -> Path:
+    draft = AtomicFile(target.parent, makes_folder=True)
+    try:
+        draft.write(content)
+        return draft.publish([target] if replace else alternatives(target), replace=replace)
+    finally:
+        draft.discard()
 
 
 def _read_done(response: Response) -> None:

@@ -63,6 +63,19 @@ async def test_nothing_that_was_paid_for_is_replaced_unless_asked(connect, tmp_p
         assert await images.save(tmp_path / "same", "{width}-{format}", replace=True) == paths
 
 
+async def test_values_replace_those_of_fields_and_the_index_counts_on(connect, tmp_path):
+    """The pictures of many answers are numbered through."""
+    async with connect() as session:
+        images = await session.generate("a cat", model="dall-e-2", n=2, size="256x256")
+        paths = await images.save(tmp_path, "{index:03}-{slug}-{model}", values={"index": 7, "slug": "No. 1/2"})
+    assert [path.name for path in paths] == ["007-no-1-2-dall-e-2.png", "008-no-1-2-dall-e-2.png"]
+
+
+def test_folder_and_name_are_validated_before_there_are_pictures():
+    assert Images.validate("out", "{index:03}-{slug}") == ()
+    assert [problem.field for problem in Images.validate("a\0b", "{what}")] == ["folder", "name"]
+
+
 @pytest.mark.parametrize(
     ("folder", "name", "field"),
     [

@@ -88,6 +88,30 @@ async def test_outcome_carries_its_task_and_its_images(connect):
         assert outcome.images is await outcome.task
 
 
+async def test_each_task_is_reported_as_soon_as_it_is_accepted(connect, emulator):
+    """With the request that was given, before its outcome."""
+    emulator.fault("submit", Status(402), prompt="^p1$")
+    requests = [GenerateRequest(prompt, model=MODEL) for prompt in prompts(3)]
+    submitted = []
+    async with connect() as session, session.map(requests, on_submitted=submitted.append) as outcomes:
+        async for outcome in outcomes:
+            assert (outcome.task in submitted) is (outcome.error is None)
+    assert {id(task.request) for task in submitted} == {id(requests[0]), id(requests[2])}
+
+
+async def test_failing_report_of_a_task_ends_the_submitting_and_is_raised(connect, emulator):
+    """A program that cannot record what it buys must not buy more; what was sold is in `pending`."""
+
+    def fail(task):
+        raise OSError("the disk is full")
+
+    async with connect() as session, session.map(prompts(9), in_flight=1, model=MODEL, on_submitted=fail) as outcomes:
+        with pytest.raises(OSError, match="the disk is full"):
+            await anext(outcomes)
+        assert len(outcomes.pending) == 1
+    assert submits(emulator) == 1
+
+
 async def test_ordered_outcomes_come_in_the_order_of_the_input(connect, emulator):
     emulator.fault("submit", Latency(20), prompt="^p[037]$")
     async with connect() as session:

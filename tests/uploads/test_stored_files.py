@@ -5,8 +5,9 @@ import io
 import orjson
 import pytest
 
-from lemon_async import ContractError, LemonSession, RetryPolicy
+from lemon_async import ContractError, LemonSession, RetryPolicy, SaveError
 from lemon_async._api.listings import MOST_ENTRIES
+from lemon_async._uploads.stored_files import Files
 from lemon_async.emulator import Body, Status
 from lemon_async.errors import BadRequest, NotFound, SessionError
 from lemon_async.types import StoredFile
@@ -106,6 +107,27 @@ async def test_what_cannot_be_uploaded_is_told_and_nothing_is_sent(connect, emul
             await session.files.upload(file, **options)
     assert [str(problem) for problem in caught.value.problems] == problems
     assert emulator.requests == []
+
+
+def test_file_is_validated_without_a_session(tmp_path, picture):
+    """As `upload` would judge it."""
+    (tmp_path / "cat.png").write_bytes(picture())
+    (tmp_path / "cat.txt").write_text("meow")
+    assert Files.validate(tmp_path / "cat.png") == Files.validate(tmp_path / "cat.txt", purpose="user_data") == ()
+    assert [problem.field for problem in Files.validate(tmp_path / "cat.txt", model="")] == ["file", "model"]
+
+
+async def test_file_is_saved_whole_under_a_free_name_or_not_at_all(connect, picture, tmp_path):
+    async with connect() as session:
+        stored = await session.files.upload(picture())
+        paths = [await session.files.save(stored, tmp_path / "new" / "cat", replace=False) for _ in range(2)]
+        paths.append(await session.files.save(stored, tmp_path / "new" / "cat-2.png"))
+        assert [path.name for path in paths] == ["cat.png", "cat-2.png", "cat-2.png"]
+        with pytest.raises(SaveError, match="could not save"):
+            await session.files.save(stored, tmp_path / "new" / "cat.png" / "cat.png")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == dict.fromkeys(
+        ["cat.png", "cat-2.png"], picture()
+    )
 
 
 async def test_anything_is_uploaded_as_user_data(serve, http_ok):
