@@ -12,7 +12,6 @@ import PIL.Image
 import pytest
 from PIL import ImageChops
 
-from lemon_async import PollPolicy
 from lemon_async.emulator import Emulator
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -43,10 +42,8 @@ async def test_readme_example_runs(number, monkeypatch, tmp_path, lemon_session,
     async with Emulator(speed=6000) as service:
         monkeypatch.setenv("LEMONDATA_BASE_URL", service.base_url)
         monkeypatch.setenv("LEMONDATA_API_KEY", service.api_key)
-        # The examples show the default pace, which is for a service that takes minutes.
-        block = re.sub(r"with LemonSession\((?!emu)", "with LemonSession(polling=QUICK, ", BLOCKS[number])
-        names = {"QUICK": PollPolicy(min_gap_s=0.01, max_gap_s=0.05), "__name__": "readme"}
-        code = compile(block, f"README block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        names = {"__name__": "readme"}
+        code = compile(BLOCKS[number], f"README block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         outcome = eval(code, names)
         if inspect.isawaitable(outcome):
             await outcome

@@ -30,7 +30,7 @@ from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Answer, Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
 from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound, SessionError, TaskCancelled, TaskFailed
 
-SLOW = PollPolicy(min_gap_s=20, max_gap_s=20)
+SLOW = PollPolicy(min_gap_s=120_000, max_gap_s=120_000)  # 20 s at the speed of the emulator
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
 
 
@@ -50,6 +50,17 @@ async def seen(emulator, route, times=1):
     async with asyncio.timeout(5):
         while routes(emulator).count(route) < times:
             await asyncio.sleep(0)
+
+
+async def test_default_pace_follows_the_speed_of_an_emulator():
+    """A job of 45 s takes less than a second there; at the pace of the service, the first poll would come later."""
+    async with Emulator(speed=60, durations=45.0) as fast:
+        async with asyncio.timeout(5), LemonSession(fast.api_key, base_url=fast.base_url) as lemon:
+            await lemon.generate("a cat", model="flux-pro")
+            task = await lemon.submit("a dog", model="flux-pro")
+        async with asyncio.timeout(5), LemonSession(fast.api_key, base_url=fast.base_url) as lemon:
+            await lemon.task(task.resume_token())
+        assert 3 <= routes(fast).count("poll") <= 40
 
 
 # Settings

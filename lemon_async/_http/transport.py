@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
@@ -20,6 +21,7 @@ from yarl import URL
 from lemon_async._api.rate_headers import read_rate_headers
 from lemon_async._api.refusals import api_error
 from lemon_async._api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
+from lemon_async._api.urls import is_loopback
 from lemon_async._http.attempt import ConnectTracker, NoResponse, RequestAttempt, StreamedResponse
 from lemon_async._http.client_session import open_session
 from lemon_async._http.connections import never_resend
@@ -32,6 +34,9 @@ from lemon_async.errors import TransportError
 __all__ = ["Body", "Payload", "Timeouts", "Transport"]
 
 _IDLE_S = 30.0
+# The emulator's own header; the service sends nothing like it.
+_SPEED_HEADER = "x-emulator-speed"
+_TOP_SPEED = 100_000.0
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +100,9 @@ class Transport:
 
     def __init__(self, base_url: str, key: ApiKey, *, timeouts: Timeouts, gate: RateLimiter) -> None:
         self.base_url: str = base_url
+        # Service seconds per real second, as an emulator on this machine announces it; 1 for all other servers.
+        self.server_speed: float = 1.0
+        self._may_be_emulator = is_loopback(urlsplit(base_url).hostname or "")
         self._key = key
         self._timeouts = timeouts
         self._gate = gate
@@ -221,6 +229,8 @@ class Transport:
         if self.is_closed:  # while the head came: closing the session does not wake a reader
             raise NoResponse("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
         answer = StreamedResponse(arrived, exchange, self._key.quoted_in(arrived.status), self._take_note)
+        if self._may_be_emulator:
+            self.server_speed = _read_speed(answer.headers) or self.server_speed
         if arrived.status != 429:  # of a stream, the head alone is told
             self._gate.answered(read_rate_headers(answer.headers, received_at=time.time()))
         return answer
@@ -250,3 +260,12 @@ class Transport:
         session = open_session(headers, idle_s=idle_s, connector=ConnectTracker)
         never_resend(session)
         return session
+
+
+def _read_speed(headers: Mapping[str, str]) -> float | None:
+    """Return the speed that an emulator announces, or `None` if there is none that makes sense."""
+    try:
+        speed = float(headers.get(_SPEED_HEADER, ""))
+    except ValueError:
+        return None
+    return speed if 1 <= speed <= _TOP_SPEED else None

@@ -14,6 +14,8 @@ Rules:
 * What goes wrong with a poll only moves the next one: it never ends the task. Faults in a row double the gap.
 * "No such task" counts only when it repeats, often and long enough that lag after creation cannot explain it.
 * The deadline ends the wait, not the task.
+* An emulator may run faster than the service. `speed` divides every time of the policy but the deadline, and ages are
+  measured in service seconds, so that what is learned holds for the service too. No speed shortens a gap below 10 ms.
 
 Rejected: an asyncio task per job (memory, no shared order), a fixed interval (twice the cost at any length: it wastes
 requests on the young and delays those about to end), a deadline that is checked on a poll only (a busy poller would
@@ -37,6 +39,7 @@ __all__ = ["Decision", "PollPolicy", "Schedule"]
 
 _FAULTS_THAT_DOUBLE = 10
 _LAST_LOOK_S = 2.0
+_SHORTEST_SCALED_GAP_S = 0.01
 _MOST_EXPIRED = 100
 # Lag never grows faster than time: whoever became due later than all of these can be ahead of them only by as much as
 # it has been due itself, which is less than they have.
@@ -58,6 +61,9 @@ class PollPolicy:
         deadline_s: Seconds after which a wait ends with `TaskTimeout`, counted from the submit or the resume.
         lost_after_s: "No such task" must have been repeated for so long before it is believed ...
         lost_after_polls: ... and so often.
+
+    The emulator announces its speed. A session that is connected to one on this machine divides all of these times by
+    it, except `deadline_s`.
     """
 
     poll_cost_s: float = attrs.field(default=0.5, validator=positive)
@@ -78,6 +84,7 @@ Key = TypeVar("Key")
 @attrs.define
 class _Entry:
     born: float
+    head_start_s: float  # the age at `born`: for a task of unknown age the median of its model, otherwise 0
     deadline: float
     model: str | None
     alive_s: float  # the age at which it was last known to be alive
@@ -125,6 +132,7 @@ class Schedule(Generic[Key]):
         self._due: OrderedDict[Key, None] = OrderedDict()  # in the order in which they became due
         self._serial = count()
         self._scarce_grants = 0
+        self.speed: float = 1.0  # service seconds per real second
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -149,12 +157,13 @@ class Schedule(Generic[Key]):
         """
         self.discard(key)  # whoever returns has the last deadline
         is_age_known = is_fresh or age_s is not None
-        age = age_s or 0.0 if is_age_known else self._durations.median_s(model)
+        head_start_s = 0.0 if is_age_known else self._durations.median_s(model)
         self._entries[key] = entry = _Entry(
-            born=now - age,
+            born=now - (age_s or 0.0),
+            head_start_s=head_start_s,
             deadline=now + self._policy.deadline_s,
             model=model,
-            alive_s=0.0 if is_age_known else age,
+            alive_s=head_start_s,
             is_watched=is_fresh,
             is_age_known=is_age_known,
         )
@@ -187,7 +196,7 @@ class Schedule(Generic[Key]):
         if entry is None:
             return
         entry.faults = entry.misses = 0
-        age_s = max(now - entry.born, entry.alive_s)
+        age_s = max(self._age_s(entry, now), entry.alive_s)
         if entry.is_age_known and entry.is_watched:
             self._durations.watched(entry.model, entry.alive_s, age_s)
         entry.alive_s, entry.is_watched = age_s, True
@@ -210,7 +219,7 @@ class Schedule(Generic[Key]):
         if entry.misses == 0:
             entry.missing_since = now
         entry.misses += 1
-        missing_s = now - entry.missing_since
+        missing_s = (now - entry.missing_since) * self.speed
         if entry.misses >= self._policy.lost_after_polls and missing_s >= self._policy.lost_after_s:
             return True
         self._plan(key, now, self._backoff_s(entry.misses - 1))
@@ -221,21 +230,30 @@ class Schedule(Generic[Key]):
         entry = self._entries.get(key)
         self.discard(key)
         if entry is not None and entry.is_age_known and is_success:
-            age_s = max(now - entry.born, entry.alive_s)
+            age_s = max(self._age_s(entry, now), entry.alive_s)
             self._durations.completed(entry.model, entry.alive_s, age_s)
             self._durations.checked(entry.model, entry.foresight, (entry.alive_s + age_s) / 2)
 
     def _backoff_s(self, times: int) -> float:
-        return self._policy.min_gap_s * 2.0 ** min(times, _FAULTS_THAT_DOUBLE)
+        return self._min_gap_s() * 2.0 ** min(times, _FAULTS_THAT_DOUBLE)
+
+    def _age_s(self, entry: _Entry, now: float) -> float:
+        """Return the age of a task in service seconds."""
+        return entry.head_start_s + (now - entry.born) * self.speed
+
+    def _min_gap_s(self) -> float:
+        """Return the least time between two polls of a task in real seconds."""
+        return max(self._policy.min_gap_s / self.speed, min(self._policy.min_gap_s, _SHORTEST_SCALED_GAP_S))
 
     def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
         estimate_s = entry.foresight.estimate_s
         due_s = self._durations.due_s(entry.model, entry.alive_s, self._policy.poll_cost_s, estimate_s=estimate_s)
-        gap_s = max(entry.born + due_s - now, asked_s, self._policy.min_gap_s)
+        least_s = max(asked_s, self._min_gap_s())
+        gap_s = max((due_s - self._age_s(entry, now)) / self.speed, least_s)
         # A last look before the deadline: what has ended by then is not to be given up unseen.
         left_s = entry.deadline - now
         last_s = left_s - min(_LAST_LOOK_S, left_s / 2)
-        self._plan(key, now, last_s if max(asked_s, self._policy.min_gap_s) <= last_s < gap_s else gap_s)
+        self._plan(key, now, last_s if least_s <= last_s < gap_s else gap_s)
 
     def _plan(self, key: Key, now: float, gap_s: float) -> None:
         # The serial number breaks ties by age and tells a task's plan from those it had before. The heap keeps the
@@ -245,7 +263,8 @@ class Schedule(Generic[Key]):
         self._plans.pop(entry.plan, None)
         entry.plan = next(self._serial)
         self._plans[entry.plan] = key
-        heapq.heappush(self._later, (now + min(gap_s, self._policy.max_gap_s), entry.plan))
+        max_gap_s = max(self._policy.max_gap_s / self.speed, self._min_gap_s())
+        heapq.heappush(self._later, (now + min(gap_s, max_gap_s), entry.plan))
 
     def _pop_expired(self, now: float) -> Iterator[Key]:
         """Yield what has expired, a bounded number at once: the rest is due at once again."""
@@ -291,7 +310,7 @@ class Schedule(Generic[Key]):
 
     def _lag_s(self, key: Key, now: float) -> float:
         entry = self._entries[key]
-        return self._durations.lag_s(entry.model, entry.alive_s, now - entry.born)
+        return self._durations.lag_s(entry.model, entry.alive_s, self._age_s(entry, now))
 
     def _wake_at(self) -> float | None:
         times = [entry.deadline for entry in islice(self._entries.values(), 1)]

@@ -113,6 +113,7 @@ class Poller:
             return
         self._by_key[task._key] = task
         age_s = None if is_fresh else _age_s(task)
+        self._schedule.speed = self._transport.server_speed
         self._schedule.add(task, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
         self._news.set()
         if self._runner is None or self._runner.done():
@@ -230,6 +231,7 @@ class Poller:
 
     def _take_in(self, task: ImageTask, reading: Alive | PollFailure) -> None:
         now = asyncio.get_running_loop().time()
+        self._schedule.speed = self._transport.server_speed
         if isinstance(reading, PollFailure):
             self._take_failure_in(task, reading, now)
             return

@@ -30,7 +30,6 @@ _MISSING_KEY = Problem(
 )
 # By name: Windows has no SIGHUP.
 _ENDING = [number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"}]
-_EMULATED = PollPolicy(min_gap_s=0.1, max_gap_s=0.5)
 
 
 @attrs.frozen(kw_only=True)
@@ -89,13 +88,12 @@ class Access:
         return shlex.join(["lemon-async", "task", *words])
 
     def _polling(self) -> PollPolicy:
-        usual = _EMULATED if self.is_emulated else PollPolicy()
         given: dict[str, Any] = {
             "min_gap_s": self.min_gap_s,
             "max_gap_s": self.max_gap_s,
             "deadline_s": self.deadline_s,
         }
-        return attrs.evolve(usual, **{name: value for name, value in given.items() if value is not None})
+        return PollPolicy(**{name: value for name, value in given.items() if value is not None})
 
 
 def problems_of(attempt: Callable[[], object]) -> tuple[Problem, ...]:

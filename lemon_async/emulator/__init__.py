@@ -6,8 +6,8 @@
         ...                                                     # any client, at emu.base_url
         assert emu.ledger.sold["my prompt"] == 1                # nobody paid twice
 
-A minute lasts a second here, and `LemonSession` expects jobs of a minute: one that is to look often has
-`polling=PollPolicy(min_gap_s=0.01, max_gap_s=0.05)`.
+A minute of the service lasts a second here. Every response announces that in its `X-Emulator-Speed` header, so that a
+`LemonSession` on the same machine polls sixty times as often.
 
 Faults are described in `faults`, what they can do in `actions`.
 """

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from lemon_async import LemonSession, PollPolicy
+from lemon_async import LemonSession
 from lemon_async.emulator import Emulator
 
 _SPEED = 600.0
@@ -26,10 +26,9 @@ async def lemon_emulator(request: pytest.FixtureRequest) -> AsyncIterator[Emulat
 
 @pytest.fixture
 async def lemon_session(lemon_emulator: Emulator) -> AsyncIterator[LemonSession]:
-    """A session that is connected to `lemon_emulator` and polls without patience."""
-    polling = PollPolicy(min_gap_s=0.01, max_gap_s=0.05)
+    """A session that is connected to `lemon_emulator`."""
     # Entering binds the session to the loop that the emulator runs in, so that use in any other is an error.
-    async with LemonSession(lemon_emulator.api_key, base_url=lemon_emulator.base_url, polling=polling) as session:
+    async with LemonSession(lemon_emulator.api_key, base_url=lemon_emulator.base_url) as session:
         yield session
 
 

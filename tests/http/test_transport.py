@@ -374,6 +374,41 @@ async def test_429_pauses_every_other_request(transport, emulator):
     assert loop.time() - limited_at >= 0.035
 
 
+@pytest.mark.parametrize(
+    ("host", "announced", "speed"),
+    [
+        ("127.0.0.1", "60", 60.0),
+        ("localhost", "1e5", 100_000.0),
+        ("127.0.0.1", "100001", 1.0),
+        ("127.0.0.1", "0.5", 1.0),
+        ("127.0.0.1", "-60", 1.0),
+        ("127.0.0.1", "nan", 1.0),
+        ("127.0.0.1", "inf", 1.0),
+        ("127.0.0.1", "fast", 1.0),
+        ("127.0.0.1", "", 1.0),
+        ("0.0.0.0", "60", 1.0),
+    ],
+)
+async def test_speed_is_heeded_within_bounds_and_of_a_loopback_server_only(
+    open_transport, serve, http_ok, host, announced, speed
+):
+    """The emulator announces it; no server elsewhere can make a session poll faster."""
+    server = await serve(http_ok(b"{}", X_Emulator_Speed=announced))
+    transport = open_transport(f"http://{host}:{server.port}")
+    assert transport.server_speed == 1.0
+    await transport.call("GET", "/v1/models")
+    assert transport.server_speed == speed
+
+
+async def test_answer_that_announces_no_speed_leaves_the_last_one(open_transport, serve, http_ok):
+    """A scripted fault or a gateway may answer in the emulator's place."""
+    server = await serve(http_ok(b"{}", X_Emulator_Speed="60"), http_ok(b"{}"))
+    transport = open_transport(server.origin)
+    for _ in range(2):
+        await transport.call("GET", "/v1/models")
+        assert transport.server_speed == 60
+
+
 async def test_answers_are_told_to_the_budget(open_transport, emulator):
     """A 429 with the wait it asks for, any other answer as such, no answer not at all."""
     budget = BudgetOnPaper()

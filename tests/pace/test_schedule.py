@@ -503,3 +503,58 @@ def test_what_was_discarded_is_not_kept_until_it_would_have_been_due():
     gc.collect()
     assert watcher() is None
     assert schedule.decide(200.0, slots=9).polls == ()
+
+
+def life_of_a_task(speed, *, is_fresh=True, age_s=None):
+    """Return when a task that completes after an hour is polled, in real seconds, and what was learned."""
+    schedule = Schedule(PollPolicy(deadline_s=100_000))
+    schedule.speed = speed
+    schedule.add("a", 0.0, model="m", is_fresh=is_fresh, age_s=age_s)
+    polled, now = [], schedule.decide(0.0, slots=0).wake_at
+    while now < 3600 / speed:
+        assert schedule.decide(now, slots=1).polls == ("a",)
+        polled.append(now)
+        schedule.missing("a", now) if len(polled) in {3, 4} else schedule.seen("a", now, progress=len(polled) / 90)
+        now = schedule.decide(now, slots=0).wake_at
+    schedule.ended("a", now, is_success=True)
+    return polled, schedule.durations.median_s("m")
+
+
+@pytest.mark.parametrize("start", [{}, {"is_fresh": False, "age_s": 0.0}, {"is_fresh": False}])
+def test_speed_of_an_emulator_divides_all_times_of_the_policy(start):
+    """What is learned is the same, too: ages count service seconds."""
+    polled, median_s = life_of_a_task(1.0, **start)
+    fast, fast_median_s = life_of_a_task(64.0, **start)
+    assert [now * 64 for now in fast] == pytest.approx(polled)
+    assert fast_median_s == pytest.approx(median_s)
+
+
+@pytest.mark.parametrize(
+    ("min_gap_s", "max_gap_s", "shortest_s"), [(1, 90, 0.01), (0.004, 90, 0.004), (0.004, 0.005, 0.004)]
+)
+def test_no_speed_makes_gaps_shorter_than_ten_milliseconds(min_gap_s, max_gap_s, shortest_s):
+    """Unless the policy itself allows shorter ones; a header must not turn a session into a flood."""
+    schedule = plan(policy=attrs.evolve(POLICY, min_gap_s=min_gap_s, max_gap_s=max_gap_s))
+    schedule.speed = 1e5
+    schedule.add("a", 0.0)
+    assert next_poll(schedule, 0.0) == shortest_s
+    schedule.seen("a", 1.0)
+    assert next_poll(schedule, 1.0) == 1.0 + shortest_s
+
+
+def test_deadline_is_real_time_at_any_speed():
+    """A header must not end a wait early."""
+    schedule = plan()
+    schedule.speed = 1e5
+    schedule.add("a", 0.0)
+    assert schedule.deadline("a") == POLICY.deadline_s
+
+
+def test_speed_that_is_learned_late_leaves_a_task_of_unknown_age_half_over():
+    """A resumed task is polled before any answer has announced the speed."""
+    schedule = plan()
+    schedule.add("a", 100.0, is_fresh=False)
+    assert schedule.decide(100.0, slots=1).polls == ("a",)
+    schedule.speed = 64.0
+    schedule.seen("a", 100.5)
+    assert next_poll(schedule, 100.5) == 100.5 + 2 / 64

@@ -329,7 +329,7 @@ async def test_session_closed_in_the_middle_ends_the_stream_in_doubt(connect, em
 
 async def test_stream_takes_one_of_the_places_for_paid_requests(connect, emulator, tiny):
     emulator.fault("edit", Stuck())
-    async with connect(max_submits=1, polling=PollPolicy(min_gap_s=20, max_gap_s=20)) as session:
+    async with connect(max_submits=1, polling=PollPolicy(min_gap_s=120_000, max_gap_s=120_000)) as session:
         async with session.stream(tiny):
             waiting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
             await asyncio.sleep(0.02)

@@ -45,6 +45,8 @@ NO_ANSWER = TransportError(message="GET /v1/tasks/a: no answer within 1 s")
 class ScriptedTransport:
     """A transport whose answers to polls are written down by path; the last one is repeated."""
 
+    server_speed = 1.0
+
     def __init__(self, **scripts):
         self.scripts = scripts
         self.asked = []

@@ -29,6 +29,10 @@ _KEPT_REQUESTS = 100_000
 _KEPT_PATH_CHARS = 200
 _KEPT_METHOD_CHARS = 20
 
+# Announces how many emulated seconds pass in a real one, so that clients need not wait as for the service, which sends
+# nothing like it.
+SPEED_HEADER = "x-emulator-speed"
+
 _SECRET_HEADERS = ("Authorization", "Cookie")
 
 
@@ -134,7 +138,7 @@ class RequestHandler:
             self.doors.recognize(request.transport)
         if call.route == "cdn":
             self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
-        headers = {"x-request-id": f"req_{self._request_count:08x}"}
+        headers = {"x-request-id": f"req_{self._request_count:08x}", SPEED_HEADER: f"{self._clock.speed:g}"}
         return Visit(request, door, call, seen, headers=headers)
 
     def _has_link(self, call: Call) -> bool:
