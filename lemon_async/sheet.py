@@ -16,9 +16,8 @@ from urllib.parse import quote
 import attrs
 
 from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, data_address
-from lemon_async._display.contact_sheet import Sheet
-from lemon_async._display.costs import cost_facts, cost_usd
-from lemon_async._display.page import Entry, Fault, Tile, page
+from lemon_async._display.html import escaped
+from lemon_async._display.page import Entry, Fault, Tile, load_template, render_page
 from lemon_async._display.thumbnails import thumbnail
 from lemon_async._formats.pictures import sniff
 from lemon_async._formats.safe_text import safe_repr, safe_str
@@ -37,7 +36,6 @@ from lemon_async.errors import (
     TaskCancelled,
     TaskFailed,
 )
-from lemon_async.types import Billing
 
 __all__ = ["Sheet", "contact_sheet"]
 
@@ -47,11 +45,33 @@ _DRAWN_AT_ONCE = 2  # more threads keep the event loop waiting for the interpret
 _LONGEST_WORK_S = 180.0
 _LONGEST_REASON = 4000
 _MOST_PROBLEMS = 10
+_TOKENS = ("input_tokens", "output_tokens", "total_tokens")
+_FRAME = "width:100%;height:min(80vh,900px);border:1px solid rgba(127,127,127,.4);border-radius:.5em;resize:vertical"
+_FRAME += ";box-sizing:border-box;display:block"  # or the border makes the cell scroll
 _TOO_LARGE = "Too large to be embedded as it is; thumbnails need Pillow: pip install pillow"
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Showable = Outcome | Images | Image
+
+
+@attrs.frozen
+class Sheet:
+    """A contact sheet; a notebook shows it in a sandboxed frame of its own.
+
+    Attributes:
+        html: The whole page.
+        path: Where it was written, if it was.
+    """
+
+    html: str = attrs.field(repr=False)
+    path: Path | None = None
+
+    def _repr_html_(self) -> str:
+        if len(self.html) > 2 * MOST_EMBEDDED_BYTES:
+            return f"<p>{escaped(self)} is too large for a notebook: open the file in a browser.</p>"
+        page = self.html.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")  # quick for megabytes
+        return f'<iframe title="Contact sheet" sandbox style="{_FRAME}" srcdoc="{page}"></iframe>'
 
 
 async def contact_sheet(
@@ -78,18 +98,20 @@ async def contact_sheet(
         title: What stands above it.
 
     Raises:
-        ContractError: `outcomes` holds something else, or `path` names no file; nothing was done.
+        ContractError: `outcomes` holds something else, `path` names no file, or Jinja2 is not installed
+            (`pip install 'lemon-async[sheet]'`); nothing was fetched.
         SaveError: The page cannot be written there, or not within 180 s.
     """
     items = _numbered(_checked(outcomes, title))
     target = None if path is None else checked_target(path)
+    await asyncio.to_thread(load_template)  # a missing extra is reported before anything is fetched
     if target is not None and await _on_disk(target, os.path.isdir, target):
         raise _refusal("path", f"must name a file, not a folder: {safe_repr(str(target))}")
     tiles = await _Drawing(None if target is None else target.parent.absolute()).draw(
         [_images(item) for _, item in items]
     )
     entries = [_entry(item, drawn, number=number) for (number, item), drawn in zip(items, tiles, strict=True)]
-    html = await asyncio.to_thread(page, entries, title=title)
+    html = await asyncio.to_thread(render_page, entries, title=title)
     if target is not None:
         await _on_disk(target, _write, target, html)
     return Sheet(html, target)
@@ -192,15 +214,13 @@ def _entry(item: Showable, tiles: tuple[Tile, ...], *, number: int | None) -> En
     pictures = _images(item)
     prompt = next((image.prompt for image in pictures if image.prompt), None) or getattr(request, "prompt", None)
     revised = dict.fromkeys(image.revised_prompt for image in pictures)
-    billing = images.billing if images is not None else Billing()
     return Entry(
         number=number,
         prompt=prompt,
         revised=tuple(text for text in revised if text and text != prompt),
         model=(images.model if images is not None else None) or getattr(request, "model", None),
         seconds=_seconds(item),
-        cost_usd=cost_usd(billing),
-        facts=(*_facts(images), *cost_facts(billing)),
+        facts=tuple(_facts(images)) if images is not None else (),
         tiles=tiles,
         fault=_fault(item) if isinstance(item, Outcome) else None,
     )
@@ -212,9 +232,7 @@ def _seconds(item: Showable) -> float | None:
     return item.seconds if isinstance(item, Images) else None
 
 
-def _facts(images: Images | None) -> Iterator[tuple[str, str]]:
-    if images is None:
-        return
+def _facts(images: Images) -> Iterator[tuple[str, str]]:
     if images.created is not None:
         try:
             yield "Made", f"{datetime.fromtimestamp(images.created, UTC):%Y-%m-%d %H:%M} UTC"
@@ -222,6 +240,12 @@ def _facts(images: Images | None) -> Iterator[tuple[str, str]]:
             yield "Made", str(images.created)[:_LONGEST_REASON]
     if images.task_id:
         yield "Task", images.task_id
+    usage = images.usage or {}
+    parts = [f"{usage[key]:,} {key.removesuffix('_tokens')}" for key in _TOKENS if isinstance(usage.get(key), int)]
+    if parts:
+        yield "Tokens", ", ".join(parts)
+    if images.billing.transaction_id:
+        yield "Transaction", images.billing.transaction_id[:_LONGEST_REASON]
 
 
 def _fault(outcome: Outcome) -> Fault | None:

@@ -27,12 +27,7 @@ IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in MODULES})
 
-# Imports that still point up; this list only shrinks.
-PENDING = {
-    ("_images.images", "sheet"),
-}
-# Circles and crowded folders that are left; these only shrink, too.
-PENDING_CIRCLES = {("_images.images", "sheet")}
+# Crowded folders that are left; these only shrink.
 CROWDED = {"_tasks": 21}
 
 
@@ -84,7 +79,7 @@ def test_imports_point_down_only():
         if not room.startswith("emulator") and room not in {"cli", "__main__"}:
             allowed = {*LAYERS[: LAYERS.index(room)], room}
             upward |= {(name, target) for target in targets if room_of(target) not in allowed}
-    assert upward <= PENDING
+    assert not upward
 
 
 def test_imports_inside_the_emulator_point_down_only():
@@ -97,10 +92,7 @@ def test_imports_inside_the_emulator_point_down_only():
 
 def test_no_import_circles():
     """Neither between folders nor inside one, and no import inside a function hides one."""
-    graph = {
-        name: {target for target in targets if target in IMPORTS and (name, target) not in PENDING_CIRCLES}
-        for name, targets in IMPORTS.items()
-    }
+    graph = {name: {target for target in targets if target in IMPORTS} for name, targets in IMPORTS.items()}
     TopologicalSorter(graph).prepare()
 
 

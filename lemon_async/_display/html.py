@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-__all__ = ["Markup", "escaped", "facts_table", "figure", "image", "is_web_address", "link", "visible"]
+__all__ = ["Markup", "escaped", "facts_table", "figure", "image", "is_web_address", "visible"]
 
 _TABLE = "border-collapse:collapse;margin:.25em 0;font-size:.9em;line-height:1.45;text-align:left;max-width:60em"
 _TITLE = "caption-side:top;text-align:left;font-weight:600;padding:.15em 0;color:inherit"
@@ -34,6 +34,10 @@ class Markup(str):
     """HTML that this package has made, in which every stranger's text is escaped already."""
 
     __slots__ = ()
+
+    def __html__(self) -> str:
+        """Return it unchanged: template engines ask by this name whether to escape."""
+        return self
 
 
 def escaped(text: object) -> Markup:
@@ -71,16 +75,6 @@ def image(source: str, *, alt: str, width: int | None = None, height: int | None
     shape = f' width="{width:d}" height="{height:d}"' if width and height else ""
     return Markup(
         f'<img src="{_value(source)}" alt="{escaped(alt)}"{shape} referrerpolicy="no-referrer" style="{_PICTURE}">'
-    )
-
-
-def link(url: str, text: object) -> Markup:
-    """Return a link that gives nothing away, or only its text when it leads to anything but http(s)."""
-    words = escaped(text)
-    if not is_web_address(url):
-        return words
-    return Markup(
-        f'<a href="{escaped(url)}" target="_blank" rel="noopener noreferrer" referrerpolicy="no-referrer">{words}</a>'
     )
 
 

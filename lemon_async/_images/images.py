@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Bundle, pictures_bundle
-from lemon_async._display.contact_sheet import Sheet
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.image import Image
 from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
@@ -150,15 +149,6 @@ class Images(Sequence[Image]):
         if errors:
             raise PartialSaveError(saved=saved, errors=errors, task=self._maker.task if self._maker else None)
         return tuple(saved.values())
-
-    async def sheet(self, path: str | PathLike[str] | None = None, *, title: str = "Contact sheet") -> Sheet:
-        """Return a page that shows these pictures with their facts, written to `path` if given; see `sheet`.
-
-        Costs nothing; cancelling leaves no file.
-        """
-        from lemon_async.sheet import contact_sheet  # noqa: PLC0415 - it imports this room
-
-        return await contact_sheet([self], path, title=title)
 
     def _values(self, image: Image, facts: PictureFacts, given: Mapping[str, Any] = _NO_VALUES) -> dict[str, Any]:
         width, height = facts.size or (0, 0)

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from lemon_async._display.page import Entry, Tile, page
+from lemon_async._display.page import Entry, Tile, render_page
 from lemon_async.sheet import contact_sheet
 
 ATTACKS = [
@@ -84,7 +84,7 @@ async def test_sheet_shows_many_pictures(connect, tmp_path, photograph):
 
 def attacked():
     entries = [Entry(prompt=a, revised=(f"{a}!",), model=a, tiles=(Tile(source=NOTHING, name=a),)) for a in ATTACKS]
-    return page(entries, title="Safe")
+    return render_page(entries, title="Safe")
 
 
 def test_attacks_are_text_and_run_nothing(browse, tmp_path):

@@ -1,10 +1,14 @@
 """The markup of contact sheets."""
 
+import base64
+import hashlib
 import re
+import sys
 
 import pytest
 
-from lemon_async._display.page import Entry, Fault, Tile, page
+from lemon_async import ContractError
+from lemon_async._display.page import Entry, Fault, Tile, load_template, render_page
 
 ATTACK = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 TILE = Tile(source="data:image/webp;base64,AAAA", facts="4 × 3 PNG")  # noqa: RUF001 - as it is written
@@ -12,17 +16,17 @@ TILE = Tile(source="data:image/webp;base64,AAAA", facts="4 × 3 PNG")  # noqa: R
 
 def totals(*entries):
     """Return the names and values of the summary."""
-    summary = re.search(r'<dl class="sum">(.*?)</dl>', page(entries, title="t"))[1]
+    summary = re.search(r'<dl class="sum">(.*?)</dl>', render_page(entries, title="t"), re.DOTALL)[1]
     return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", summary))
 
 
 def numbers(*entries):
-    return re.findall(r'<p class="no">Job (\d+)</p>', page(entries, title="t"))
+    return re.findall(r'<p class="no">Job (\d+)</p>', render_page(entries, title="t"))
 
 
 def test_page_is_a_whole_document():
     """It has a language, a title, landmarks, headings and a way past the summary."""
-    html = page([Entry(prompt="a cat", tiles=(TILE,))], title="My <cats>")
+    html = render_page([Entry(prompt="a cat", tiles=(TILE,))], title="My <cats>")
     assert html.startswith('<!DOCTYPE html>\n<html lang="en">')
     assert "<title>My &lt;cats&gt;</title>" in html
     assert '<a class="skip" href="#pictures">' in html
@@ -31,14 +35,14 @@ def test_page_is_a_whole_document():
 
 def test_page_has_a_policy_that_lets_nothing_in():
     """Neither scripts nor anything from elsewhere, nor any style but its own."""
-    policy = re.search(r'Content-Security-Policy" content="(.*?)"', page([Entry(tiles=(TILE,))], title="t"))[1]
+    policy = re.search(r'Content-Security-Policy" content="(.*?)"', render_page([Entry(tiles=(TILE,))], title="t"))[1]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert "unsafe" not in policy
 
 
 def test_page_lets_in_files_only_if_it_shows_some():
     """Pictures that lie beside it need a wider policy."""
-    assert "img-src data: 'self' file:;" in page([Entry(tiles=(Tile(source="out/a.png"),))], title="t")
+    assert "img-src data: 'self' file:;" in render_page([Entry(tiles=(Tile(source="out/a.png"),))], title="t")
 
 
 def test_page_has_every_stranger_s_word_as_text():
@@ -52,7 +56,7 @@ def test_page_has_every_stranger_s_word_as_text():
         tiles=(tile, Tile(note=ATTACK), Tile(source=ATTACK, file=ATTACK)),
         fault=Fault(kind=ATTACK, reason=ATTACK, resume_token=ATTACK),
     )
-    html = page([entry], title=ATTACK)
+    html = render_page([entry], title=ATTACK)
     assert "<script" not in html
     assert html.count("<img") == 2
     assert not re.search(r"<[^>]*\sonerror", re.sub(r"\"[^\"]*\"", "", html))
@@ -60,30 +64,30 @@ def test_page_has_every_stranger_s_word_as_text():
 
 def test_picture_has_the_prompt_for_those_who_do_not_see_it():
     """Its text says which of several it is, and is never endless."""
-    assert 'alt="a cat"' in page([Entry(prompt="a cat", tiles=(TILE,))], title="t")
-    assert 'alt="a cat (picture 2 of 2)"' in page([Entry(prompt="a cat", tiles=(TILE, TILE))], title="t")
-    assert 'alt="a dog"' in page([Entry(revised=("a dog",), tiles=(TILE,))], title="t")
-    assert 'alt="No prompt is known"' in page([Entry(tiles=(TILE,))], title="t")
-    assert f'alt="{"a" * 500}"' in page([Entry(prompt="a" * 9999, tiles=(TILE,))], title="t")
+    assert 'alt="a cat"' in render_page([Entry(prompt="a cat", tiles=(TILE,))], title="t")
+    assert 'alt="a cat (picture 2 of 2)"' in render_page([Entry(prompt="a cat", tiles=(TILE, TILE))], title="t")
+    assert 'alt="a dog"' in render_page([Entry(revised=("a dog",), tiles=(TILE,))], title="t")
+    assert 'alt="No prompt is known"' in render_page([Entry(tiles=(TILE,))], title="t")
+    assert f'alt="{"a" * 500}"' in render_page([Entry(prompt="a" * 9999, tiles=(TILE,))], title="t")
 
 
 def test_picture_leads_to_its_file():
     """A click or Enter opens what was saved."""
-    assert '<a href="out/a%20b.png"><img' in page(
+    assert '<a href="out/a%20b.png"><img' in render_page(
         [Entry(tiles=(Tile(source="data:,", file="out/a%20b.png"),))], title="t"
     )
 
 
 def test_picture_that_cannot_be_shown_says_why():
     """A reason stands in its place."""
-    html = page([Entry(tiles=(Tile(note="410 Gone"), Tile()))], title="t")
+    html = render_page([Entry(tiles=(Tile(note="410 Gone"), Tile()))], title="t")
     assert ">410 Gone</div>" in html
     assert ">This picture cannot be shown.</div>" in html
 
 
 def test_long_words_are_folded():
     """A prompt of a page is all there, and does not take the page."""
-    html = page([Entry(prompt="long " * 100, revised=("longer " * 100, "short"))], title="t")
+    html = render_page([Entry(prompt="long " * 100, revised=("longer " * 100, "short"))], title="t")
     assert re.search(r"<h2[^>]*>(long )+long&#8230;</h2>", html)
     assert f'<summary>Whole prompt</summary><p dir="auto" lang="">{"long " * 100}</p>' in html
     assert "<summary>Revised prompt</summary>" in html
@@ -93,14 +97,14 @@ def test_long_words_are_folded():
 def test_failure_tells_reason_class_and_token():
     """What went wrong, and how to pick the task up again; the summary leads there, by the number of the job."""
     fault = Fault(kind="TaskTimeout", reason="is not finished", resume_token="token")
-    html = page([Entry(), Entry(fault=fault)], title="t")
+    html = render_page([Entry(), Entry(fault=fault)], title="t")
     assert "<strong>TaskTimeout</strong>" in html
     assert "is not finished" in html
     assert "<code>token</code>" in html
-    assert '<span>Failed jobs:</span><ul><li><a href="#job-2">1</a></li></ul>' in html
+    assert re.findall(r'<li><a href="(.*?)">(.*?)</a></li>', html) == [("#job-2", "1")]
     assert '<li id="job-2">' in html
     assert '<p class="no">Job 1</p>' in html
-    assert "<code>" not in page([Entry(fault=Fault(kind="E", reason="r"))], title="t")
+    assert "<code>" not in render_page([Entry(fault=Fault(kind="E", reason="r"))], title="t")
 
 
 def test_jobs_have_the_numbers_that_they_are_given():
@@ -113,14 +117,14 @@ def test_jobs_have_the_numbers_that_they_are_given():
 
 def test_places_on_the_page_are_its_own():
     """Two jobs of one number have two addresses."""
-    html = page([Entry(number=7), Entry(number=7)], title="t")
+    html = render_page([Entry(number=7), Entry(number=7)], title="t")
     assert re.findall(r'<li id="(.*?)"', html) == ["job-1", "job-2"]
 
 
 @pytest.mark.parametrize(("count", "is_dense"), [(24, False), (25, True)])
 def test_many_jobs_make_small_cards(count, is_dense):
     """A sheet of many is there to be looked over: what else is known of each is folded."""
-    html = page([Entry(prompt="long " * 30, model="flux-pro", tiles=(TILE,))] * count, title="t")
+    html = render_page([Entry(prompt="long " * 30, model="flux-pro", tiles=(TILE,))] * count, title="t")
     assert ('<ol class="grid dense"' in html) == is_dense
     assert html.count("<summary>Whole prompt</summary>") == count * is_dense
     assert html.count("<summary>Facts</summary>") == count * is_dense
@@ -129,23 +133,23 @@ def test_many_jobs_make_small_cards(count, is_dense):
 
 def test_failures_beyond_many_are_counted():
     """A thousand failures make no thousand links."""
-    html = page([Entry(fault=Fault(kind="E", reason="r"))] * 103, title="t")
+    html = render_page([Entry(fault=Fault(kind="E", reason="r"))] * 103, title="t")
     assert html.count('href="#job-') == 100
     assert "and 3 more" in html
 
 
 def test_page_is_ascii():
     """A letter of another script does not make all the pictures take more memory."""
-    html = page([Entry(prompt="猫 👩\u200d🚀 \ud800", model="é", tiles=(TILE,))], title="ספר")
+    html = render_page([Entry(prompt="猫 👩\u200d🚀 \ud800", model="é", tiles=(TILE,))], title="ספר")
     assert html.isascii()
     assert "&#29483; &#128105;&#8205;&#128640; &#65533;" in html
 
 
 def test_summary_counts():
-    """Pictures, jobs, failures, models, times and costs, as far as there are any."""
+    """Pictures, jobs, failures, models and times, as far as there are any."""
     assert totals(
-        Entry(model="flux-pro", seconds=10, cost_usd=0.055, tiles=(TILE, Tile())),
-        Entry(model="dall-e-3", seconds=200, cost_usd=1000),
+        Entry(model="flux-pro", seconds=10, tiles=(TILE, Tile())),
+        Entry(model="dall-e-3", seconds=200),
         Entry(model="flux-pro", seconds=120.9, fault=Fault(kind="E", reason="r")),
     ) == {
         "Pictures": "2, 1 of them not shown",
@@ -153,7 +157,6 @@ def test_summary_counts():
         "Failed": "1",
         "Models": "flux-pro, dall-e-3",
         "Median time": "2 min 0 s",
-        "Cost": "$1,000.055 for 2 of 3 jobs",
     }
 
 
@@ -164,8 +167,8 @@ def test_summary_tells_jobs_from_pictures():
 
 def test_summary_of_one_picture_is_short():
     """Nothing is counted twice."""
-    entry = Entry(model="flux-pro", seconds=10, cost_usd=0.1, tiles=(TILE,))
-    assert totals(entry) == {"Pictures": "1", "Model": "flux-pro", "Time": "10.0 s", "Cost": "$0.10"}
+    entry = Entry(model="flux-pro", seconds=10, tiles=(TILE,))
+    assert totals(entry) == {"Pictures": "1", "Model": "flux-pro", "Time": "10.0 s"}
 
 
 def test_summary_lists_some_models():
@@ -175,15 +178,60 @@ def test_summary_lists_some_models():
 
 def test_page_of_nothing_says_so():
     """No jobs are no error."""
-    html = page([], title="t")
+    html = render_page([], title="t")
     assert "nothing to show" in html
     assert "<ol" not in html
 
 
-@pytest.mark.parametrize("field", ["model", "seconds", "cost_usd"])
-def test_facts_that_are_not_known_are_left_out(field):
+@pytest.mark.parametrize("field", ["model", "seconds"])
+def test_unknown_facts_are_left_out(field):
     """There are no empty rows."""
-    known = {"model": "flux-pro", "seconds": 1.0, "cost_usd": 0.5}
-    rows = {"model": "<dt>Model</dt>", "seconds": "<dt>Time</dt>", "cost_usd": "<dt>Cost</dt>"}
-    main = page([Entry(**{name: value for name, value in known.items() if name != field})], title="t").split("<main")[1]
-    assert [row in main for row in rows.values()] == [name != field for name in rows]
+    known = {"model": "flux-pro", "seconds": 1.0}
+    rows = {"model": "<dt>Model</dt>", "seconds": "<dt>Time</dt>"}
+    html = render_page([Entry(**{name: value for name, value in known.items() if name != field})], title="t")
+    assert [row in html.split("<main")[1] for row in rows.values()] == [name != field for name in rows]
+
+
+# The style
+
+
+STYLE = re.search(r"<style>(.*?)</style>", render_page([], title="t"), re.DOTALL)[1]
+SCHEMES = {
+    "light": STYLE.split("@media")[0],
+    "dark": STYLE.split("prefers-color-scheme:dark")[1].split("}}")[0],
+    "print": STYLE.split("@media print")[1].split("}")[0],
+}
+TEXT_AND_GROUND = [
+    ("ink", "page"), ("ink", "card"), ("ink", "bad-mat"), ("soft", "page"), ("soft", "card"), ("soft", "mat"),
+    ("link", "card"), ("link", "page"), ("link", "bad-mat"), ("bad", "bad-mat"), ("bad", "page"),
+]  # fmt: skip
+
+
+def luminance(colour):
+    """As WCAG 2.2 defines it."""
+    digits = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+    channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_colours_have_contrast(scheme):
+    """Text has the contrast that WCAG's level AA requires, in light, in dark and on paper."""
+    colours = dict(re.findall(r"--([\w-]+):#(\w+)", SCHEMES[scheme]))
+    for text, ground in TEXT_AND_GROUND:
+        darker, lighter = sorted((luminance(colours[text]), luminance(colours[ground])))
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (text, ground)
+
+
+def test_style_fetches_nothing_and_is_the_only_one_that_the_policy_admits():
+    assert not re.search(r"url\(|@import|</", STYLE)
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in render_page([], title="t")
+
+
+def test_page_without_jinja_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    load_template.cache_clear()
+    with pytest.raises(ContractError, match=r"Jinja2: pip install 'lemon-async\[sheet\]' \(nothing was fetched\)"):
+        load_template()

@@ -21,6 +21,7 @@ from lemon_async import (
 )
 from lemon_async.emulator import Blackhole, Drip, Status, Stuck
 from lemon_async.errors import RateLimited, SessionError
+from lemon_async.sheet import contact_sheet
 
 SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
 
@@ -192,7 +193,7 @@ async def test_sheet_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path
         images = await session.generate("a cat", model="dall-e-3")
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", disk.hang(os.fsync))
-            seconds, outcome = await elapsed_s(images.sheet(tmp_path / "sheet.html"))
+            seconds, outcome = await elapsed_s(contact_sheet(images, tmp_path / "sheet.html"))
         assert isinstance(outcome, SaveError)
         assert outcome.errno == errno.ETIMEDOUT
         assert seconds < 2

@@ -329,9 +329,9 @@ async def stream_of_an_expired_link(case):
         pass
 
 
-@subject("contact_sheet", "Images.sheet", prepare=with_images)
+@subject("contact_sheet", prepare=with_images)
 async def sheet(case):
-    await case.images.sheet(case.folder / "sheet.html")
+    await contact_sheet(case.images, case.folder / "sheet.html")
 
 
 @subject("LemonSession.aclose", prepare=with_stuck_task)
