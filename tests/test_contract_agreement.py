@@ -17,8 +17,8 @@ from lemon_async._api.validation import check
 from lemon_async._uploads.preparation import look
 from lemon_async.emulator import Emulator
 from lemon_async.emulator.http.addresses import Forbidden, check_url
-from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.service.rules import read_order
+from lemon_async.emulator.service.job_spec import parse_job
+from lemon_async.emulator.service_errors import ServiceError
 from lemon_async.errors import BadRequest, PayloadTooLarge
 
 MODELS = [
@@ -55,8 +55,8 @@ MAKE = {
 def emulator_accepts(request):
     """Tell whether the emulator would sell this request, were its pictures in order."""
     try:
-        read_order(json.loads(encode(request)), operation=request.operation, default_model=request.default_model)
-    except Problem:
+        parse_job(json.loads(encode(request)), operation=request.operation, default_model=request.default_model)
+    except ServiceError:
         return False
     return True
 

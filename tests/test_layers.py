@@ -16,7 +16,7 @@ LAYERS = (
 )  # fmt: skip
 # The same inside the emulator; modules of one line may import each other.
 EMULATOR = (
-    {"emulator.actions", "emulator.clock", "emulator.problems"},
+    {"emulator.actions", "emulator.clock", "emulator.service_errors"},
     {"emulator.pictures"},
     {"emulator.service"},
     {"emulator.http"},

@@ -19,9 +19,9 @@ from lemon_async.emulator.http.server import Server
 from lemon_async.emulator.pictures.blob_store import BlobStore
 from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.files import Files
-from lemon_async.emulator.service.jobs import Jobs
+from lemon_async.emulator.service.image_jobs import ImageJobs
 from lemon_async.emulator.service.ledger import Ledger
-from lemon_async.emulator.service.limits import MinuteWindow
+from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Durations, Store
 
 # Where this machine reaches a server that listens at all its addresses.
@@ -90,9 +90,9 @@ class Emulator:
         self._blobs = BlobStore()
         self._files = Files(self._blobs, self._renderer, self._clock, seed)
         remote = Remote(is_on=fetch_remote, hosts=remote_hosts or {})
-        jobs = Jobs(self._store, self._renderer, self._clock, self._files, remote.fetch)
+        jobs = ImageJobs(self._store, self._renderer, self._clock, self._files, remote.fetch)
         endpoints = Endpoints(self._store, self._clock, jobs, self._files)
-        limit = None if requests_per_minute is None else MinuteWindow(requests_per_minute)
+        limit = None if requests_per_minute is None else FixedWindow(requests_per_minute)
         self._service = RequestHandler(
             endpoints=endpoints,
             store=self._store,
@@ -181,7 +181,7 @@ class Emulator:
         await self._stop()
         if not keep_tasks:
             self._store.settle(self.now())
-            self._store.forget_tasks()
+            self._store.clear_tasks()
             self._files.clear()
         await asyncio.sleep(down_s)
         await self.start()

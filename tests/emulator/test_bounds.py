@@ -2,10 +2,10 @@
 
 import pytest
 
-from lemon_async.emulator.problems import MAX_COMPLAINTS
-from lemon_async.emulator.service.edits import MAX_SOURCES, _json_origins
-from lemon_async.emulator.service.families import family_of
+from lemon_async.emulator.service.edits import MAX_SOURCES, _json_sources
 from lemon_async.emulator.service.messages import Call
+from lemon_async.emulator.service.model_families import family_of
+from lemon_async.emulator.service_errors import MAX_FIELD_ERRORS
 
 LONG = "m" * 10**5
 
@@ -45,7 +45,7 @@ class Counted(list):
 def test_sources_of_an_unknown_model_are_not_all_looked_at():
     """It is refused anyhow, but by its name."""
     images = Counted([0] * 1000)
-    _json_origins(Call("edit", "edit", body={"model": "no-such-model", "images": images}), [])
+    _json_sources(Call("edit", "edit", body={"model": "no-such-model", "images": images}), [])
     assert images.taken == MAX_SOURCES == family_of("gpt-image-2").max_sources
 
 
@@ -57,7 +57,7 @@ async def test_unknown_model_with_too_many_sources_is_not_found(client):
 async def test_long_list_of_complaints_is_cut(client):
     wrong = dict.fromkeys(("n", "size", "quality", "background", "style", "moderation"), "?")
     answer = await client.edit_json(images=[0] * 16, **wrong)
-    assert len(answer.json["validation_errors"]) == MAX_COMPLAINTS + 1
+    assert len(answer.json["validation_errors"]) == MAX_FIELD_ERRORS + 1
     assert answer.json["validation_errors"][-1]["message"] == "2 more are not listed"
 
 

@@ -16,7 +16,7 @@ from openai import (
 from PIL import Image
 
 from lemon_async.emulator import Emulator, Fail, Status
-from lemon_async.emulator.service.families import MODEL_IDS
+from lemon_async.emulator.service.model_families import MODEL_IDS
 
 
 @pytest.fixture

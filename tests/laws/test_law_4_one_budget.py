@@ -8,7 +8,7 @@ import pytest
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async.emulator import Emulator, Status
-from lemon_async.emulator.service.limits import Allowance, MinuteWindow
+from lemon_async.emulator.service.rate_limit import FixedWindow, RateLimitStatus
 
 RPM = 2400
 BURST_S = 0.35
@@ -31,7 +31,7 @@ class Sliding:
         is_granted = len(self._granted) < self.limit
         if is_granted:
             self._granted.append(real_s)
-        return Allowance(self.limit, self.limit - len(self._granted), self._granted[0] + 60 - real_s, is_granted)
+        return RateLimitStatus(self.limit, self.limit - len(self._granted), self._granted[0] + 60 - real_s, is_granted)
 
 
 @attrs.define
@@ -55,10 +55,10 @@ class Bucket:
         self._at_s = real_s
         is_granted = self._tokens >= 1
         self._tokens -= is_granted
-        return Allowance(self.limit, int(self._tokens), 1.0, is_granted)
+        return RateLimitStatus(self.limit, int(self._tokens), 1.0, is_granted)
 
 
-WINDOWS = {"fixed": MinuteWindow, "sliding": Sliding, "bucket": Bucket}
+WINDOWS = {"fixed": FixedWindow, "sliding": Sliding, "bucket": Bucket}
 
 
 @pytest.fixture(params=WINDOWS)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
-from lemon_async.emulator.problems import excerpt
+from lemon_async.emulator.service_errors import excerpt
 
 MAX_URL_CHARS = 8192
 

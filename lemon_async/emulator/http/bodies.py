@@ -15,8 +15,8 @@ from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from attrs import define, field
 
-from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES, Upload
+from lemon_async.emulator.service_errors import ServiceError, excerpt
 
 MAX_JSON_BYTES = 2**20
 MAX_FILES = 17  # sixteen sources and a mask
@@ -61,18 +61,18 @@ async def read_json(request: web.BaseRequest) -> Body:
     """Read a JSON object, whatever its Content-Type says.
 
     Raises:
-        Problem: 413 too large, 400 no JSON object.
+        ServiceError: 413 too large, 400 no JSON object.
     """
     _check_length(request, MAX_JSON_BYTES)
     await _invite(request)
     try:
         value = orjson.loads(await request.read())
     except web.HTTPRequestEntityTooLarge as error:
-        raise Problem(413) from error
+        raise ServiceError(413) from error
     except orjson.JSONDecodeError as error:
-        raise Problem(400, message=f"The body is not valid JSON: {error}") from error
+        raise ServiceError(400, message=f"The body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise Problem(400, message="The body must be a JSON object.")
+        raise ServiceError(400, message="The body must be a JSON object.")
     return Body(value)
 
 
@@ -80,10 +80,10 @@ async def read_form(request: web.BaseRequest) -> Body:
     """Read `multipart/form-data`.
 
     Raises:
-        Problem: 413 too large, 400 no such form.
+        ServiceError: 413 too large, 400 no such form.
     """
     if request.content_type != "multipart/form-data":
-        raise Problem(400, message="The body must be multipart/form-data.")
+        raise ServiceError(400, message="The body must be multipart/form-data.")
     _check_length(request, MAX_FORM_BYTES)
     await _invite(request)
     form = _Form(request)
@@ -99,13 +99,13 @@ async def read_either(request: web.BaseRequest) -> Body:
     """Read a form or a JSON object, as the Content-Type says.
 
     Raises:
-        Problem: 413 too large, 400 neither of them.
+        ServiceError: 413 too large, 400 neither of them.
     """
     if request.content_type == "multipart/form-data":
         return await read_form(request)
     if request.content_type == "application/json":
         return await read_json(request)
-    raise Problem(400, message="The body must be application/json or multipart/form-data.")
+    raise ServiceError(400, message="The body must be application/json or multipart/form-data.")
 
 
 READERS = {"json": read_json, "form": read_form, "either": read_either}
@@ -113,7 +113,7 @@ READERS = {"json": read_json, "form": read_form, "either": read_either}
 
 def _check_length(request: web.BaseRequest, most: int) -> None:
     if (request.content_length or 0) > most:
-        raise Problem(413)
+        raise ServiceError(413)
 
 
 async def _invite(request: web.BaseRequest) -> None:
@@ -128,7 +128,7 @@ def _complaining() -> Iterator[None]:
     try:
         yield
     except _MALFORMED as error:
-        raise Problem(400, message=f"The body is not a valid form: {excerpt(str(error))}") from error
+        raise ServiceError(400, message=f"The body is not a valid form: {excerpt(str(error))}") from error
 
 
 class _Lines:
@@ -182,7 +182,7 @@ class _Form:
     def _check_total(self) -> None:
         """Count a body of unannounced length while it comes in."""
         if self._request.content.total_bytes > MAX_FORM_BYTES:
-            raise Problem(413)
+            raise ServiceError(413)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -200,7 +200,7 @@ class _Form:
     async def _take_file(self, part: BodyPartReader, name: str, filename: str) -> None:
         param = excerpt(name.partition("[")[0])
         if len(self._uploads) == MAX_FILES:
-            raise Problem(400, "too_many_images", f"{param}: a request holds at most {MAX_FILES} files", param)
+            raise ServiceError(400, "too_many_images", f"{param}: a request holds at most {MAX_FILES} files", param)
         file, size = spool(), 0
         self._uploads.append(Upload(name, filename, file, 0))
         while not part.at_eof():
@@ -216,12 +216,14 @@ class _Form:
         # Not the names are counted: a flood may have but one.
         self._texts += 1
         if self._texts > MAX_TEXT_FIELDS:
-            raise Problem(413, message="The form has too many fields.", param=param)
+            raise ServiceError(413, message="The form has too many fields.", param=param)
         value = bytearray()
         while not part.at_eof():
             value += await part.read_chunk(_CHUNK_BYTES)
             if len(value) > MAX_TEXT_BYTES:
-                raise Problem(413, message=f"{param}: a text field holds at most {MAX_TEXT_BYTES} bytes", param=param)
+                raise ServiceError(
+                    413, message=f"{param}: a text field holds at most {MAX_TEXT_BYTES} bytes", param=param
+                )
         return value.decode()
 
 
@@ -232,7 +234,7 @@ def _filename(part: BodyPartReader) -> str:
 
 def _check_file_size(size: int, param: str) -> None:
     if size > MAX_FILE_BYTES:
-        raise Problem(413, message=f"{param}: a file holds at most {MAX_FILE_BYTES // 2**20} MiB", param=param)
+        raise ServiceError(413, message=f"{param}: a file holds at most {MAX_FILE_BYTES // 2**20} MiB", param=param)
 
 
 def _meaning(name: str, text: str) -> Any:

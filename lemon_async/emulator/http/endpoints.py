@@ -8,14 +8,14 @@ from lemon_async.emulator.http import openapi
 from lemon_async.emulator.http.faults import Facts
 from lemon_async.emulator.http.replies import part_of
 from lemon_async.emulator.http.routes import methods_of
-from lemon_async.emulator.problems import Problem, excerpt
 from lemon_async.emulator.service import model_list as catalogue
 from lemon_async.emulator.service.edits import DEFAULT_EDIT_MODEL
 from lemon_async.emulator.service.files import Files
-from lemon_async.emulator.service.jobs import Jobs
+from lemon_async.emulator.service.image_jobs import ImageJobs
+from lemon_async.emulator.service.job_spec import DEFAULT_MODEL, JobSpec
 from lemon_async.emulator.service.messages import Call, Reply, json_reply
-from lemon_async.emulator.service.rules import DEFAULT_MODEL, Order
 from lemon_async.emulator.service.store import Store
+from lemon_async.emulator.service_errors import ServiceError, excerpt
 
 _DEFAULT_MODELS = {"submit": DEFAULT_MODEL, "edit": DEFAULT_EDIT_MODEL}
 
@@ -23,10 +23,10 @@ _DEFAULT_MODELS = {"submit": DEFAULT_MODEL, "edit": DEFAULT_EDIT_MODEL}
 class Endpoints:
     """What the service does, by the name of the endpoint."""
 
-    def __init__(self, store: Store, clock: Clock, jobs: Jobs, files: Files) -> None:
+    def __init__(self, store: Store, clock: Clock, jobs: ImageJobs, files: Files) -> None:
         self._store = store
         self._clock = clock
-        self.jobs: Jobs = jobs
+        self.jobs: ImageJobs = jobs
         self._table: dict[str, Callable[[Call], Awaitable[Reply]]] = {
             "submit": jobs.create,
             "edit": jobs.create,
@@ -49,28 +49,28 @@ class Endpoints:
         """Answer a call.
 
         Raises:
-            Problem: The service says no.
+            ServiceError: The service says no.
         """
         return await self._table[call.endpoint](call)
 
     def facts(self, call: Call) -> Facts:
         """What a fault may match about a call."""
-        order = self._order_of(call)
-        if order is not None:
-            return Facts(call.route, order.model, order.prompt, call.key)
+        spec = self._spec_of(call)
+        if spec is not None:
+            return Facts(call.route, spec.model, spec.prompt, call.key)
         if call.is_paid:
             model, prompt = call.body.get("model", _DEFAULT_MODELS[call.route]), call.body.get("prompt")
             return Facts(call.route, _scalar(model), prompt and _scalar(prompt), call.key)
         model = call.args.get("id") if call.route == "models" else None
         return Facts(call.route, model, None, call.key)
 
-    def _order_of(self, call: Call) -> Order | None:
+    def _spec_of(self, call: Call) -> JobSpec | None:
         """The order behind a task or a link."""
         if call.route == "cdn":
             link = self._store.find_link(call.args["token"])
-            return link.task.order if link else None
+            return link.task.spec if link else None
         task = self._store.find(call.args.get("id", ""))
-        return task.order if task else None
+        return task.spec if task else None
 
     async def download(self, call: Call) -> Reply:
         """Return the file behind a result link, or a part of it."""
@@ -97,8 +97,8 @@ class Endpoints:
         line = excerpt(f"{call.args['method']} {call.args['path']}")
         methods = methods_of(call.args["path"])
         if methods:
-            raise Problem(405, message=f"Invalid method: {line}", headers={"Allow": ", ".join(methods)})
-        raise Problem(404, message=f"Unknown route: {line}")
+            raise ServiceError(405, message=f"Invalid method: {line}", headers={"Allow": ", ".join(methods)})
+        raise ServiceError(404, message=f"Unknown route: {line}")
 
 
 def _scalar(value: Any) -> str | None:

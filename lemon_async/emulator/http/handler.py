@@ -20,10 +20,10 @@ from lemon_async.emulator.http.faults import Facts, Fault, Stage, take
 from lemon_async.emulator.http.hosts import Hosts
 from lemon_async.emulator.http.replies import canned, read_whole, refusal, send
 from lemon_async.emulator.http.routes import KEY_PREFIX, find_call
-from lemon_async.emulator.problems import Problem, excerpt
-from lemon_async.emulator.service.limits import MinuteWindow
 from lemon_async.emulator.service.messages import Call, Reply
+from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Store
+from lemon_async.emulator.service_errors import ServiceError, excerpt
 
 _KEPT_REQUESTS = 100_000
 _KEPT_PATH_CHARS = 200
@@ -74,7 +74,7 @@ class RequestHandler:
         clock: Clock,
         keys: set[str],
         hosts: Hosts,
-        limit: MinuteWindow | None,
+        limit: FixedWindow | None,
     ) -> None:
         self.faults: list[Fault] = []
         self.requests: list[SeenRequest] = []
@@ -162,7 +162,7 @@ class RequestHandler:
             if fault is not None:
                 return await self._faulted(visit, fault)
             reply = await self._endpoints.answer(visit.call)
-        except Problem as problem:
+        except ServiceError as problem:
             reply = refusal(problem)
         reply = reply.with_headers(visit.headers)
         visit.seen.status = reply.status
@@ -174,23 +174,23 @@ class RequestHandler:
         """Host, key, limit.
 
         Raises:
-            Problem: 421, 401, 429.
+            ServiceError: 421, 401, 429.
         """
         host = visit.request.headers.get("Host", "")
         if not self._hosts.accept(host):
             advice = "Emulator(allowed_hosts=...) names the hosts that are."
-            raise Problem(421, message=f"This host is not served here: {excerpt(host)}. {advice}")
+            raise ServiceError(421, message=f"This host is not served here: {excerpt(host)}. {advice}")
         is_public = visit.call.route == "cdn" or not visit.request.path.startswith(KEY_PREFIX)
         if is_public:
             return
         if not visit.seen.authorized:
-            raise Problem(401)
+            raise ServiceError(401)
         if self._limit is None:
             return
-        allowance = self._limit.take(visit.call.key, self._clock.real_s())
-        visit.headers |= allowance.headers(self._clock.unix())
-        if not allowance.is_granted:
-            raise Problem(429, extras={"retry_after": allowance.retry_after})
+        status = self._limit.take(visit.call.key, self._clock.real_s())
+        visit.headers |= status.headers(self._clock.unix())
+        if not status.is_granted:
+            raise ServiceError(429, extras={"retry_after": status.retry_after})
 
     async def _break_at_body(self, visit: Visit) -> None:
         fault = self._take("request_body", Facts(visit.call.route, key=visit.call.key))
@@ -203,7 +203,7 @@ class RequestHandler:
         """Read what comes with the request.
 
         Raises:
-            Problem: 400, 413.
+            ServiceError: 400, 413.
         """
         call = visit.call
         if call.body_kind is not None:
@@ -236,16 +236,16 @@ class RequestHandler:
         replacement = canned(fault)
         if replacement is not None or _is_silent(fault):
             if call.is_paid and fault.is_sold:
-                with suppress(Problem):
-                    await self._endpoints.jobs.sell(call)
+                with suppress(ServiceError):
+                    await self._endpoints.jobs.accept(call)
             if fault.find(Expire) and call.route == "cdn":
                 self._store.expire_link(call.args["token"], self._clock.now())
             return replacement or Reply(200)
         if call.is_paid and not fault.is_sold:
-            return refusal(Problem(502))
+            return refusal(ServiceError(502))
         try:
             return await self._endpoints.answer(call)
-        except Problem as problem:
+        except ServiceError as problem:
             return refusal(problem)
 
 

@@ -1,7 +1,7 @@
 """`GET /openapi.json`: the service described by its own tables.
 
 Addresses come from `routes`, fields and bounds from `families` and `checks` by way of `schemas`, error
-codes from `problems`. What stands here is only what no other table knows: names, summaries, which
+codes from `service_errors`. What stands here is only what no other table knows: names, summaries, which
 statuses an endpoint can answer, and examples.
 """
 
@@ -12,15 +12,15 @@ from typing import Any
 from attrs import field, frozen
 
 from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, Path
-from lemon_async.emulator.http.schemas import Schema, answers, new_file, order_in_form, order_in_json, ref, stream_of
+from lemon_async.emulator.http.schemas import Schema, answers, job_in_form, job_in_json, new_file, ref, stream_of
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES
-from lemon_async.emulator.problems import error_json
-from lemon_async.emulator.service.families import FAMILIES
 from lemon_async.emulator.service.files import MAX_PAGE, ORDERS, PURPOSES
-from lemon_async.emulator.service.jobs import COST_HEADER, ESTIMATE_HEADER, TRANSACTION_HEADER
+from lemon_async.emulator.service.image_jobs import COST_HEADER, ESTIMATE_HEADER, TRANSACTION_HEADER
 from lemon_async.emulator.service.messages import JSON_TYPE
+from lemon_async.emulator.service.model_families import FAMILIES
 from lemon_async.emulator.service.model_list import CATEGORY
 from lemon_async.emulator.service.streaming import STREAM_TYPE
+from lemon_async.emulator.service_errors import error_json
 
 DOCUMENT_VERSION = "3.1.0"
 
@@ -80,7 +80,7 @@ _OPERATIONS: Mapping[str, Operation] = {
         answer=_images("image_generation"),
         statuses=_PAID_STATUSES,
         body=Body(
-            {JSON_TYPE: order_in_json("generate")},
+            {JSON_TYPE: job_in_json("generate")},
             {"model": "gpt-image-2", "prompt": "A white cat on a windowsill", "size": "1024x640", "quality": "low"},
         ),
         headers=_PAID_HEADERS,
@@ -91,7 +91,7 @@ _OPERATIONS: Mapping[str, Operation] = {
         answer=_images("image_edit"),
         statuses=(*_PAID_STATUSES, 404),
         body=Body(
-            {JSON_TYPE: order_in_json("edit"), _FORM_TYPE: order_in_form("edit")},
+            {JSON_TYPE: job_in_json("edit"), _FORM_TYPE: job_in_form("edit")},
             {"model": "gpt-image-2", "prompt": "Add a red hat", "images": [{"image_url": _LINK}]},
         ),
         headers=_PAID_HEADERS,
@@ -101,7 +101,7 @@ _OPERATIONS: Mapping[str, Operation] = {
         summary="Vary a square image",
         answer=_images(None),
         statuses=_PAID_STATUSES,
-        body=Body({_FORM_TYPE: order_in_form("variation")}),
+        body=Body({_FORM_TYPE: job_in_form("variation")}),
         headers=_PAID_HEADERS,
     ),
     "poll": Operation(

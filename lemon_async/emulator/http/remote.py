@@ -23,9 +23,9 @@ from yarl import URL
 
 from lemon_async.emulator.http.addresses import Forbidden, check_address, check_url, host_of, read_address
 from lemon_async.emulator.http.bodies import spool
-from lemon_async.emulator.problems import Complaint, Problem, excerpt
+from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
-from lemon_async.emulator.service.rules import MAX_FETCHED_BYTES
+from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
 
 MAX_REDIRECTS = 3
 FETCH_TIMEOUT_S = 10.0
@@ -108,7 +108,7 @@ class Remote:
         """Download a source of at most `left_bytes` into a temporary file, which the caller closes.
 
         Raises:
-            Problem: 400 or 413, naming the source in `param`.
+            ServiceError: 400 or 413, naming the source in `param`.
         """
         file = spool()
         try:
@@ -185,11 +185,11 @@ def _check_room(size: int, left_bytes: int) -> None:
         raise TooLarge(f"makes more than {MAX_FETCHED_BYTES // 2**20} MiB in one request")
 
 
-def _problem(error: BaseException, param: str, timeout_s: float) -> Problem | None:
+def _problem(error: BaseException, param: str, timeout_s: float) -> ServiceError | None:
     """The refusal that an error of a fetch stands for; None when it is none of ours."""
     match error:
         case TooLarge():
-            return Problem(413, message=f"{param}: {error}", param=param)
+            return ServiceError(413, message=f"{param}: {error}", param=param)
         case Forbidden():
             words = str(error)
         case TimeoutError():
@@ -198,4 +198,4 @@ def _problem(error: BaseException, param: str, timeout_s: float) -> Problem | No
             words = f"cannot be fetched: {excerpt(str(error), _MAX_ERROR_CHARS)}"
         case _:
             return None
-    return Problem.of([Complaint(param, words, "image_fetch_failed")])
+    return ServiceError.of([FieldError(param, words, "image_fetch_failed")])

@@ -13,8 +13,8 @@ from attrs import evolve
 
 from lemon_async.emulator.actions import Body, Expire, Redirect, Status
 from lemon_async.emulator.http.faults import Fault
-from lemon_async.emulator.problems import Problem, error_json
 from lemon_async.emulator.service.messages import Reply, json_reply
+from lemon_async.emulator.service_errors import ServiceError, error_json
 
 _HUGE_BYTES = 8 * 2**20
 _HTML = (
@@ -75,7 +75,7 @@ def phrase(status: int) -> str:
         return "Unknown"
 
 
-def refusal(problem: Problem) -> Reply:
+def refusal(problem: ServiceError) -> Reply:
     """Answer with an error object."""
     return json_reply(problem.as_json(), problem.status, problem.headers)
 
@@ -90,7 +90,7 @@ def canned(fault: Fault) -> Reply | None:
         case Body(content, content_type, headers):
             return Reply(200, content, content_type, headers)
         case Expire():
-            return refusal(Problem(410))
+            return refusal(ServiceError(410))
         case _:
             return None
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES
-from lemon_async.emulator.problems import ERROR_TYPES
 from lemon_async.emulator.service.edits import DEFAULT_EDIT_MODEL
-from lemon_async.emulator.service.families import DOCUMENTED_FIELDS, FAMILIES, Family
 from lemon_async.emulator.service.files import DEFAULT_FILE_MODEL, EXPIRY, PURPOSES
-from lemon_async.emulator.service.rules import DEFAULT_MODEL, MAX_PROMPT_CHARS, checks_of
+from lemon_async.emulator.service.job_spec import DEFAULT_MODEL, MAX_PROMPT_CHARS, checks_of
+from lemon_async.emulator.service.model_families import DOCUMENTED_FIELDS, FAMILIES, Family
 from lemon_async.emulator.service.tasks import TERMINAL
+from lemon_async.emulator.service_errors import ERROR_TYPES
 
 Schema = dict[str, Any]
 Operation = Literal["generate", "edit", "variation"]
@@ -58,12 +58,12 @@ def _or_null(schema: Mapping[str, Any]) -> Schema:
 # What is asked
 
 
-def order_in_json(operation: Operation) -> Schema:
+def job_in_json(operation: Operation) -> Schema:
     """A JSON body that orders pictures."""
-    return {"anyOf": [_json_order(family, operation) for family in _able(operation)]}
+    return {"anyOf": [_json_job(family, operation) for family in _able(operation)]}
 
 
-def order_in_form(operation: Operation) -> Schema:
+def job_in_form(operation: Operation) -> Schema:
     """A form that orders pictures; which family takes which field is left to the answer."""
     families = _able(operation)
     fields = [_fields(family) for family in families]
@@ -97,7 +97,7 @@ def _either(schemas: Iterable[Schema]) -> Schema:
     return distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
 
 
-def _json_order(family: Family, operation: Operation) -> Schema:
+def _json_job(family: Family, operation: Operation) -> Schema:
     """What one family takes."""
     properties = {name: _or_null(schema) for name, schema in _fields(family).items()}
     properties |= dict.fromkeys(sorted(DOCUMENTED_FIELDS - properties.keys()), _NOTHING)

@@ -10,10 +10,10 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lemon_async.emulator.pictures.picture import SourceImage
-from lemon_async.emulator.problems import Complaint, Problem, excerpt
-from lemon_async.emulator.service.families import FAMILIES, family_of
+from lemon_async.emulator.service.job_spec import JobSpec, parse_job
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES, Call, Upload
-from lemon_async.emulator.service.rules import Order, read_order
+from lemon_async.emulator.service.model_families import FAMILIES, family_of
+from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
 
 DEFAULT_EDIT_MODEL = "dall-e-2"
 MAX_VARIATION_BYTES = 4 * 2**20
@@ -25,7 +25,7 @@ _JSON_FIELDS = ("image_url", "image_urls", "images")
 
 
 @frozen
-class FromUpload:
+class UploadRef:
     """A source in the form itself."""
 
     param: str
@@ -33,7 +33,7 @@ class FromUpload:
 
 
 @frozen
-class FromUrl:
+class UrlRef:
     """A source on somebody's server."""
 
     param: str
@@ -41,99 +41,99 @@ class FromUrl:
 
 
 @frozen
-class FromFile:
+class FileRef:
     """A source that was uploaded before."""
 
     param: str
     file_id: str
 
 
-Origin = FromUpload | FromUrl | FromFile
+SourceRef = UploadRef | UrlRef | FileRef
 
 
 @frozen
-class Draft:
+class UnresolvedEdit:
     """An order whose sources are not at hand yet."""
 
-    order: Order
-    origins: tuple[Origin, ...]
-    mask: FromUpload | None = None
+    spec: JobSpec
+    source_refs: tuple[SourceRef, ...]
+    mask: UploadRef | None = None
     is_size_asked: bool = False
 
 
-def read_edit(call: Call) -> Draft:
+def read_edit(call: Call) -> UnresolvedEdit:
     """Turn an edit request into a draft.
 
     Raises:
-        Problem: 400, naming every bad field.
+        ServiceError: 400, naming every bad field.
     """
-    complaints: list[Complaint] = []
-    origins = _form_origins(call) if call.is_form else _json_origins(call, complaints)
-    if not origins and not complaints:
-        complaints.append(_missing(call))
+    field_errors: list[FieldError] = []
+    source_refs = _form_sources(call) if call.is_form else _json_sources(call, field_errors)
+    if not source_refs and not field_errors:
+        field_errors.append(_missing(call))
     if call.body.get("mask") is not None:
-        complaints.append(Complaint("mask", "must be a file of a multipart form"))
+        field_errors.append(FieldError("mask", "must be a file of a multipart form"))
     masks = _uploads(call.uploads, "mask")
     if len(masks) > 1:
-        complaints.append(Complaint("mask", "must be a single file"))
-    order = read_order(call.body, operation="edit", default_model=DEFAULT_EDIT_MODEL, others=complaints)
-    return Draft(order, tuple(origins), masks[0] if masks else None, _is_size_asked(call.body))
+        field_errors.append(FieldError("mask", "must be a single file"))
+    spec = parse_job(call.body, operation="edit", default_model=DEFAULT_EDIT_MODEL, other_errors=field_errors)
+    return UnresolvedEdit(spec, tuple(source_refs), masks[0] if masks else None, _is_size_asked(call.body))
 
 
-def read_variation(call: Call) -> Draft:
+def read_variation(call: Call) -> UnresolvedEdit:
     """Turn a variation request into a draft.
 
     Raises:
-        Problem: 400, naming every bad field.
+        ServiceError: 400, naming every bad field.
     """
-    origins = _uploads(call.uploads, "image")
-    complaints = [] if len(origins) == 1 else [Complaint("image", "must be a single file", "missing")]
-    order = read_order(call.body, operation="variation", default_model=DEFAULT_EDIT_MODEL, others=complaints)
-    return Draft(order, tuple(origins), is_size_asked=_is_size_asked(call.body))
+    source_refs = _uploads(call.uploads, "image")
+    field_errors = [] if len(source_refs) == 1 else [FieldError("image", "must be a single file", "missing")]
+    spec = parse_job(call.body, operation="variation", default_model=DEFAULT_EDIT_MODEL, other_errors=field_errors)
+    return UnresolvedEdit(spec, tuple(source_refs), is_size_asked=_is_size_asked(call.body))
 
 
-def finish(draft: Draft, sources: Sequence[SourceImage], mask: SourceImage | None) -> Order:
+def resolve_edit(edit: UnresolvedEdit, sources: Sequence[SourceImage], mask: SourceImage | None) -> JobSpec:
     """Complete a draft with its sources.
 
     Raises:
-        Problem: 400 or 413, a source or the mask is not what the model takes.
+        ServiceError: 400 or 413, a source or the mask is not what the model takes.
     """
-    order = draft.order
-    for origin, source in zip(draft.origins, sources, strict=True):
-        _check_source(order, source, origin.param)
-    if order.operation == "variation":
+    spec = edit.spec
+    for origin, source in zip(edit.source_refs, sources, strict=True):
+        _check_source(spec, source, origin.param)
+    if spec.operation == "variation":
         _check_variation(sources[0])
     elif mask is not None:
         _check_mask(mask, sources[0])
-    elif order.family.needs_transparency and not sources[0].has_alpha:
-        message = f"must have transparent areas for {excerpt(order.model)}, unless there is a mask"
-        raise _refusal(draft.origins[0].param, message)
-    size = order.size if draft.is_size_asked else _fitted(*sources[0].size)
-    return evolve(order, size=size, sources=tuple(sources), mask=mask)
+    elif spec.family.needs_transparency and not sources[0].has_alpha:
+        message = f"must have transparent areas for {excerpt(spec.model)}, unless there is a mask"
+        raise _refusal(edit.source_refs[0].param, message)
+    size = spec.size if edit.is_size_asked else _fitted(*sources[0].size)
+    return evolve(spec, size=size, sources=tuple(sources), mask=mask)
 
 
 # Where the sources come from
 
 
-def _uploads(uploads: Sequence[Upload], name: str) -> list[FromUpload]:
+def _uploads(uploads: Sequence[Upload], name: str) -> list[UploadRef]:
     """The files of a field, also those a client has numbered as `image[]`."""
     files = [upload for upload in uploads if upload.name.partition("[")[0] == name]
     if len(files) == 1:
-        return [FromUpload(name, files[0])]
-    return [FromUpload(f"{name}[{index}]", file) for index, file in enumerate(files)]
+        return [UploadRef(name, files[0])]
+    return [UploadRef(f"{name}[{index}]", file) for index, file in enumerate(files)]
 
 
-def _form_origins(call: Call) -> Sequence[Origin]:
-    origins = _uploads(call.uploads, "image")
-    _check_count(call, "image", len(origins))
-    return origins
+def _form_sources(call: Call) -> Sequence[SourceRef]:
+    source_refs = _uploads(call.uploads, "image")
+    _check_count(call, "image", len(source_refs))
+    return source_refs
 
 
-def _json_origins(call: Call, complaints: list[Complaint]) -> Sequence[Origin]:
+def _json_sources(call: Call, field_errors: list[FieldError]) -> Sequence[SourceRef]:
     given = [name for name in _JSON_FIELDS if call.body.get(name) is not None]
     if len(given) > 1:
         message = f"give exactly one of {', '.join(_JSON_FIELDS)}"
-        complaints.extend(Complaint(name, message) for name in given[1:])
+        field_errors.extend(FieldError(name, message) for name in given[1:])
         return []
     if not given:
         return []
@@ -141,16 +141,16 @@ def _json_origins(call: Call, complaints: list[Complaint]) -> Sequence[Origin]:
     if name != "image_url" and isinstance(value, list):
         _check_count(call, name, len(value))
     found = list(_entries(name, value))
-    complaints.extend(entry for entry in found if isinstance(entry, Complaint))
-    return [entry for entry in found if not isinstance(entry, Complaint)]
+    field_errors.extend(entry for entry in found if isinstance(entry, FieldError))
+    return [entry for entry in found if not isinstance(entry, FieldError)]
 
 
-def _entries(name: str, value: Any) -> Iterator[Origin | Complaint]:
+def _entries(name: str, value: Any) -> Iterator[SourceRef | FieldError]:
     """What one of the three fields holds."""
     if name == "image_url":
-        yield FromUrl(name, value) if isinstance(value, str) else Complaint(name, "must be a string", "invalid_type")
+        yield UrlRef(name, value) if isinstance(value, str) else FieldError(name, "must be a string", "invalid_type")
     elif not isinstance(value, list) or not value:
-        yield Complaint(name, "must be a list with at least one entry", "invalid_type")
+        yield FieldError(name, "must be a list with at least one entry", "invalid_type")
     else:
         read = _url_entry if name == "image_urls" else _image_entry
         # There are more only for a model that nobody knows, which is refused by its name.
@@ -158,25 +158,25 @@ def _entries(name: str, value: Any) -> Iterator[Origin | Complaint]:
             yield read(f"{name}[{index}]", entry)
 
 
-def _url_entry(param: str, entry: Any) -> Origin | Complaint:
-    return FromUrl(param, entry) if isinstance(entry, str) else Complaint(param, "must be a string", "invalid_type")
+def _url_entry(param: str, entry: Any) -> SourceRef | FieldError:
+    return UrlRef(param, entry) if isinstance(entry, str) else FieldError(param, "must be a string", "invalid_type")
 
 
-def _image_entry(param: str, entry: Any) -> Origin | Complaint:
+def _image_entry(param: str, entry: Any) -> SourceRef | FieldError:
     given = {name: entry.get(name) for name in ("image_url", "file_id")} if isinstance(entry, dict) else {}
     match [(name, value) for name, value in given.items() if value is not None]:
         case [("image_url", str(url))]:
-            return FromUrl(f"{param}.image_url", url)
+            return UrlRef(f"{param}.image_url", url)
         case [("file_id", str(file_id))]:
-            return FromFile(f"{param}.file_id", file_id)
+            return FileRef(f"{param}.file_id", file_id)
         case _:
-            return Complaint(param, "must hold either an image_url or a file_id, as a string")
+            return FieldError(param, "must hold either an image_url or a file_id, as a string")
 
 
-def _missing(call: Call) -> Complaint:
+def _missing(call: Call) -> FieldError:
     if call.is_form:
-        return Complaint("image", "is required, as a file", "missing")
-    return Complaint("image_url", f"is required, or one of {', '.join(_JSON_FIELDS[1:])}", "missing")
+        return FieldError("image", "is required, as a file", "missing")
+    return FieldError("image_url", f"is required, or one of {', '.join(_JSON_FIELDS[1:])}", "missing")
 
 
 def _check_count(call: Call, param: str, count: int) -> None:
@@ -185,16 +185,16 @@ def _check_count(call: Call, param: str, count: int) -> None:
     family = family_of(model) if isinstance(model, str) else None
     if family is not None and count > family.max_sources:
         message = f"{excerpt(model)} takes at most {family.max_sources} source images; got {count}"
-        raise Problem(400, "too_many_images", message, param)
+        raise ServiceError(400, "too_many_images", message, param)
 
 
 # What the sources are
 
 
-def _check_source(order: Order, source: SourceImage, param: str) -> None:
-    formats = order.family.source_formats
+def _check_source(spec: JobSpec, source: SourceImage, param: str) -> None:
+    formats = spec.family.source_formats
     if source.format not in formats:
-        raise _refusal(param, f"must be {' or '.join(name.upper() for name in formats)} for {excerpt(order.model)}")
+        raise _refusal(param, f"must be {' or '.join(name.upper() for name in formats)} for {excerpt(spec.model)}")
 
 
 def _check_mask(mask: SourceImage, first: SourceImage) -> None:
@@ -216,12 +216,12 @@ def _check_variation(source: SourceImage) -> None:
         raise _refusal("image", f"must be square; got {source.width}x{source.height}")
 
 
-def _refusal(param: str, message: str) -> Problem:
-    return Problem.of([Complaint(param, message)])
+def _refusal(param: str, message: str) -> ServiceError:
+    return ServiceError.of([FieldError(param, message)])
 
 
-def _too_large(param: str, most: int) -> Problem:
-    return Problem(413, message=f"{param}: must be less than {most // 2**20} MiB", param=param)
+def _too_large(param: str, most: int) -> ServiceError:
+    return ServiceError(413, message=f"{param}: must be less than {most // 2**20} MiB", param=param)
 
 
 def _is_size_asked(body: Mapping[str, Any]) -> bool:

@@ -11,11 +11,11 @@ from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.pictures.blob_store import BlobStore
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES, InvalidImage, SourceImage
 from lemon_async.emulator.pictures.renderer import Renderer
-from lemon_async.emulator.problems import Complaint, Problem, excerpt
-from lemon_async.emulator.service.families import family_of
 from lemon_async.emulator.service.field_checks import Check, integer, one_of
+from lemon_async.emulator.service.job_spec import unknown_model
 from lemon_async.emulator.service.messages import Call, Reply, json_reply
-from lemon_async.emulator.service.rules import unknown_model
+from lemon_async.emulator.service.model_families import family_of
+from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
 
 DEFAULT_FILE_MODEL = "gpt-image-2"
 PURPOSES = ("vision", "user_data")
@@ -81,39 +81,39 @@ class Files:
         """Store a picture that a client sent and decode it once; the caller may close the file afterwards.
 
         Raises:
-            Problem: 400, the file cannot be used as a picture.
+            ServiceError: 400, the file cannot be used as a picture.
         """
         try:
             return await self._renderer.inspect(await self._renderer.run(self._blobs.add, file))
         except InvalidImage as error:
-            raise Problem.of([Complaint(param, str(error), "invalid_image")]) from error
+            raise ServiceError.of([FieldError(param, str(error), "invalid_image")]) from error
 
     def source(self, file_id: str, *, key: str, model: str, param: str) -> SourceImage:
         """The picture behind a `file_id` of an edit.
 
         Raises:
-            Problem: 404 no such file for this key, 400 it was uploaded for another model.
+            ServiceError: 404 no such file for this key, 400 it was uploaded for another model.
         """
         file = self._of(file_id, key, param)
         if file.model != model:
             message = (
                 f"{param}: the file was uploaded for {excerpt(file.model)} and cannot be used with {excerpt(model)}"
             )
-            raise Problem(400, message=message, param=param)
+            raise ServiceError(400, message=message, param=param)
         return file.source
 
     async def create(self, call: Call) -> Reply:
         """Take a file."""
         upload = next((upload for upload in call.uploads if upload.name == "file"), None)
         purpose, model = call.body.get("purpose"), call.body.get("model", DEFAULT_FILE_MODEL)
-        complaints = []
+        field_errors = []
         if upload is None:
-            complaints.append(Complaint("file", "is required, as a file", "missing"))
+            field_errors.append(FieldError("file", "is required, as a file", "missing"))
         if purpose not in PURPOSES:
-            complaints.append(Complaint("purpose", f"must be one of {', '.join(PURPOSES)}"))
-        complaints.extend(_expiry_complaints(call.body))
-        if upload is None or complaints:
-            raise Problem.of(complaints)
+            field_errors.append(FieldError("purpose", f"must be one of {', '.join(PURPOSES)}"))
+        field_errors.extend(_expiry_errors(call.body))
+        if upload is None or field_errors:
+            raise ServiceError.of(field_errors)
         _check_model(model)
         lifetime_s = call.body.get(_EXPIRY_SECONDS)
         file = StoredFile(
@@ -135,7 +135,7 @@ class Files:
         """The files of a key, newest first unless asked otherwise."""
         limit, order = _limit(call.query.get("limit")), call.query.get("order", "desc")
         if order not in ORDERS:
-            raise Problem.of([Complaint("order", f"must be one of {', '.join(ORDERS)}")])
+            raise ServiceError.of([FieldError("order", f"must be one of {', '.join(ORDERS)}")])
         purpose = call.query.get("purpose")
         self._forget_expired()
         files = [file for file in self._files.values() if file.key == call.key and purpose in (None, file.purpose)]
@@ -170,7 +170,7 @@ class Files:
     def _of(self, file_id: str, key: str, param: str = "id") -> StoredFile:
         file = self._files.get(file_id)
         if file is None or file.key != key or self._clock.now() >= file.expires_at_s:
-            raise Problem(404, "file_not_found", f"No such File object: {excerpt(file_id)}", param)
+            raise ServiceError(404, "file_not_found", f"No such File object: {excerpt(file_id)}", param)
         return file
 
 
@@ -179,16 +179,16 @@ def _check_model(model: str) -> None:
     if family is None:
         raise unknown_model(model, status=400)
     if "edit" not in family.operations:
-        raise Problem.of([Complaint("model", f"{excerpt(model)} takes no files")])
+        raise ServiceError.of([FieldError("model", f"{excerpt(model)} takes no files")])
 
 
-def _expiry_complaints(body: Mapping[str, Any]) -> Iterator[Complaint]:
+def _expiry_errors(body: Mapping[str, Any]) -> Iterator[FieldError]:
     if not any(name in body for name in EXPIRY):
         return
     for name, check in EXPIRY.items():
         wrong = check(body.get(name))
         if wrong:
-            yield Complaint(name, wrong)
+            yield FieldError(name, wrong)
 
 
 def _limit(text: str | None) -> int:
@@ -197,7 +197,7 @@ def _limit(text: str | None) -> int:
     # ASCII digits only, and few of them: int() would take other scripts, and choke on thousands.
     if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGE)) and 1 <= int(text) <= MAX_PAGE:
         return int(text)
-    raise Problem.of([Complaint("limit", f"must be an integer from 1 to {MAX_PAGE}")])
+    raise ServiceError.of([FieldError("limit", f"must be an integer from 1 to {MAX_PAGE}")])
 
 
 def _after(files: Sequence[StoredFile], file_id: str | None) -> Sequence[StoredFile]:
@@ -206,7 +206,7 @@ def _after(files: Sequence[StoredFile], file_id: str | None) -> Sequence[StoredF
         return files
     ids = [file.id for file in files]
     if file_id not in ids:
-        raise Problem.of([Complaint("after", f"No such File object: {excerpt(file_id)}")])
+        raise ServiceError.of([FieldError("after", f"No such File object: {excerpt(file_id)}")])
     return files[ids.index(file_id) + 1 :]
 
 

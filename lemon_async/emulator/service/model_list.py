@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lemon_async.emulator.service.families import FAMILIES, Family, family_of
-from lemon_async.emulator.service.rules import MAX_IMAGES, unknown_model
+from lemon_async.emulator.service.job_spec import MAX_IMAGES, unknown_model
+from lemon_async.emulator.service.model_families import FAMILIES, Family, family_of
 
 _CREATED = 1_706_000_000
 CATEGORY = "image"
@@ -31,7 +31,7 @@ def show_model(model: str, unix: float) -> dict[str, Any]:
     """One model with all there is to know about it.
 
     Raises:
-        Problem: 404, nobody knows it.
+        ServiceError: 404, nobody knows it.
     """
     family = family_of(model)
     if family is None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lemon_async.emulator.pictures.picture import SourceImage
-from lemon_async.emulator.service.rules import Order
+from lemon_async.emulator.service.job_spec import JobSpec
 
 _USD_PER_TEXT_TOKEN = 5e-6
 _USD_PER_SOURCE_TOKEN = 10e-6
@@ -18,14 +18,14 @@ _ESTIMATE_MARGIN = 1.25
 _CENT_FRACTION_DIGITS = 6
 
 
-def usage(order: Order) -> dict[str, Any] | None:
+def usage(spec: JobSpec) -> dict[str, Any] | None:
     """The token breakdown of a token-priced job, in OpenAI's words; None for all other models."""
-    if not order.family.is_token_priced:
+    if not spec.family.is_token_priced:
         return None
-    width, height = order.size
-    text = 1 + len(order.prompt) // _CHARS_PER_TOKEN
-    sent = sum(_input_tokens(source) for source in (*order.sources, order.mask) if source is not None)
-    image = order.n * round(_TOKENS_PER_MEGAPIXEL[order.quality] * width * height / 2**20)
+    width, height = spec.size
+    text = 1 + len(spec.prompt) // _CHARS_PER_TOKEN
+    sent = sum(_input_tokens(source) for source in (*spec.sources, spec.mask) if source is not None)
+    image = spec.n * round(_TOKENS_PER_MEGAPIXEL[spec.quality] * width * height / 2**20)
     return {
         "total_tokens": text + sent + image,
         "input_tokens": text + sent,
@@ -35,11 +35,11 @@ def usage(order: Order) -> dict[str, Any] | None:
     }
 
 
-def actual_usd(order: Order) -> float:
+def actual_usd(spec: JobSpec) -> float:
     """What a finished job is billed."""
-    tokens = usage(order)
+    tokens = usage(spec)
     if tokens is None:
-        return round(order.family.price_usd * order.n, _CENT_FRACTION_DIGITS)
+        return round(spec.family.price_usd * spec.n, _CENT_FRACTION_DIGITS)
     given = tokens["input_tokens_details"]
     input_usd: float = given["text_tokens"] * _USD_PER_TEXT_TOKEN + given["image_tokens"] * _USD_PER_SOURCE_TOKEN
     output_usd: float = tokens["output_tokens"] * _USD_PER_IMAGE_TOKEN
@@ -52,7 +52,7 @@ def _input_tokens(source: SourceImage) -> int:
     return 1 + round(_TOKENS_PER_MEGAPIXEL["medium"] * pixels / 2**20)
 
 
-def estimate_usd(order: Order) -> float:
+def estimate_usd(spec: JobSpec) -> float:
     """What is reserved before the work begins."""
-    margin = _ESTIMATE_MARGIN if order.family.is_token_priced else 1.0
-    return round(actual_usd(order) * margin, _CENT_FRACTION_DIGITS)
+    margin = _ESTIMATE_MARGIN if spec.family.is_token_priced else 1.0
+    return round(actual_usd(spec) * margin, _CENT_FRACTION_DIGITS)

@@ -14,11 +14,11 @@ from typing import Any
 from attrs import define, field, frozen
 
 from lemon_async.emulator.actions import Answer, Fail, Result, Stuck, TaskAction
-from lemon_async.emulator.problems import Problem, excerpt
+from lemon_async.emulator.service.job_spec import JobSpec
 from lemon_async.emulator.service.ledger import Ledger
 from lemon_async.emulator.service.pricing import estimate_usd
-from lemon_async.emulator.service.rules import Order
 from lemon_async.emulator.service.tasks import Task
+from lemon_async.emulator.service_errors import ServiceError, excerpt
 
 # The spread of log-durations: two of three tasks take between 0.7 and 1.4 times the median.
 _SIGMA = 0.35
@@ -66,14 +66,14 @@ class Store:
     tasks: dict[str, Task] = field(factory=dict, init=False)
     _links: dict[str, Link] = field(factory=dict, init=False)
     _open: dict[str, Task] = field(factory=dict, init=False)
-    _sold: int = field(default=0, init=False)
+    _job_count: int = field(default=0, init=False)
     _linked: int = field(default=0, init=False)
 
     # Selling
 
-    def sell(
+    def accept(
         self,
-        order: Order,
+        spec: JobSpec,
         *,
         key: str,
         now: float,
@@ -83,34 +83,34 @@ class Store:
         """Reserve the money and start the job, inline or not.
 
         Raises:
-            Problem: 402, the balance does not cover the estimate.
+            ServiceError: 402, the balance does not cover the estimate.
         """
-        cost = estimate_usd(order)
+        cost = estimate_usd(spec)
         self._check_balance(cost, now)
-        random = Random(f"{self.seed}:{self._sold}")  # noqa: S311 - reproducible, no secret
+        random = Random(f"{self.seed}:{self._job_count}")  # noqa: S311 - reproducible, no secret
         task_id = f"ldtask_{random.getrandbits(128):032x}"
         reserved = self.ledger.reserve(
-            job=order.job,
-            task_id=task_id if order.is_task else None,
-            model=order.model,
+            job=spec.job,
+            task_id=task_id if spec.is_task else None,
+            model=spec.model,
             amount_usd=cost,
         )
         task = Task(
             id=task_id,
             key=key,
-            order=order,
+            spec=spec,
             created=created,
             born_at=now,
-            done_at=now + self._duration(order, random),
+            done_at=now + self._duration(spec, random),
             shows_progress=random.random() < 0.5,  # "sometimes"
-            script=tuple(a for a in script if order.is_task or isinstance(a, _INLINE_ACTIONS)),
+            script=tuple(a for a in script if spec.is_task or isinstance(a, _INLINE_ACTIONS)),
             reserved=reserved,
         )
-        self._sold += 1
+        self._job_count += 1
         self._open[task_id] = task
-        if order.is_task:
+        if spec.is_task:
             self.tasks[task_id] = task
-            _forget_oldest(self.tasks, self.kept, self._open)
+            _evict_oldest(self.tasks, self.kept, self._open)
         return task
 
     def _check_balance(self, cost: float, now: float) -> None:
@@ -120,12 +120,12 @@ class Store:
         left = round(self.balance_usd - self.ledger.held_usd, _USD_DIGITS)
         if cost > left:
             hints = {"balance_usd": left, "estimated_cost_usd": cost}
-            raise Problem(402, extras={**hints, "hint": "Top up the account and try again."})
+            raise ServiceError(402, extras={**hints, "hint": "Top up the account and try again."})
 
-    def _duration(self, order: Order, random: Random) -> float:
-        median = order.family.median_s
+    def _duration(self, spec: JobSpec, random: Random) -> float:
+        median = spec.family.median_s
         if isinstance(self.durations, Mapping):
-            median = self.durations.get(order.model, median)
+            median = self.durations.get(spec.model, median)
         elif self.durations is not None:
             median = self.durations
         return median * random.lognormvariate(0.0, _SIGMA)
@@ -140,38 +140,38 @@ class Store:
         """Look at a task as its owner does.
 
         Raises:
-            Problem: 404, no such task for this key.
+            ServiceError: 404, no such task for this key.
         """
         task = self.tasks.get(task_id)
         if task is None or task.key != key:
-            raise lost_task()
+            raise task_not_found()
         task.polls += 1
         self._close_if_over(task, now)
         if not task.is_visible:
-            raise lost_task()
+            raise task_not_found()
         return task
 
     def cancel(self, task_id: str, *, key: str, now: float) -> Task:
         """Cancel a task and release its money.
 
         Raises:
-            Problem: 404 unknown, 403 not yours, 400 not supported, 409 already over.
+            ServiceError: 404 unknown, 403 not yours, 400 not supported, 409 already over.
         """
         task = self.tasks.get(task_id)
         if task is None:
-            raise lost_task()
+            raise task_not_found()
         if task.key != key:
-            raise Problem(403, message="This task belongs to another account.")
+            raise ServiceError(403, message="This task belongs to another account.")
         if not self.is_cancellable:
-            model = task.order.model
-            raise Problem(400, "unsupported_task_cancel", f"{excerpt(model)} tasks cannot be cancelled.")
+            model = task.spec.model
+            raise ServiceError(400, "unsupported_task_cancel", f"{excerpt(model)} tasks cannot be cancelled.")
         if task.is_over(now):
-            raise Problem(409, "task_not_cancellable", "The task has already finished.")
+            raise ServiceError(409, "task_not_cancellable", "The task has already finished.")
         task.is_cancelled = True
         self._close_if_over(task, now)
         return task
 
-    def forget_tasks(self) -> None:
+    def clear_tasks(self) -> None:
         """Lose every task and link; what was reserved for them is released."""
         for task in self._open.values():
             self.ledger.release(task.reserved)
@@ -199,7 +199,7 @@ class Store:
 
     def links(self, task: Task, now: float) -> list[Link]:
         """The links of a task's images, made anew when they have expired."""
-        return [self._link(task, index, now) for index in range(task.order.n)]
+        return [self._link(task, index, now) for index in range(task.spec.n)]
 
     def _link(self, task: Task, index: int, now: float) -> Link:
         known = self._links.get(task.links.get(index, ""))
@@ -211,7 +211,7 @@ class Store:
         task.links[index] = token
         self._links[token] = link
         self._linked += 1
-        _forget_oldest(self._links, self.kept)
+        _evict_oldest(self._links, self.kept)
         return link
 
     def find_link(self, token: str) -> Link | None:
@@ -222,13 +222,13 @@ class Store:
         """The link that a download asked for.
 
         Raises:
-            Problem: 404 unknown, 410 expired.
+            ServiceError: 404 unknown, 410 expired.
         """
         link = self._links.get(token)
         if link is None:
-            raise Problem(404, "link_not_found", "There is no such file.")
+            raise ServiceError(404, "link_not_found", "There is no such file.")
         if now >= link.expires_at:
-            raise Problem(410)
+            raise ServiceError(410)
         return link
 
     def expire_link(self, token: str, now: float) -> None:
@@ -238,13 +238,13 @@ class Store:
             self._links[token] = Link(link.token, link.task, link.index, now)
 
 
-def _forget_oldest(known: dict[str, Any], kept: int, needed: Collection[str] = ()) -> None:
+def _evict_oldest(known: dict[str, Any], kept: int, needed: Collection[str] = ()) -> None:
     """Keep the last ones and those that are needed; a tenth too many is let go of at once, which is quick."""
     if len(known) > kept + kept // 10:
         for name in list(islice((name for name in known if name not in needed), len(known) - kept)):
             del known[name]
 
 
-def lost_task() -> Problem:
+def task_not_found() -> ServiceError:
     """The refusal of a task that is unknown, gone or somebody else's; "Get image status"."""
-    return Problem(404, "async_task_not_found", "Task not found or no longer available.")
+    return ServiceError(404, "async_task_not_found", "Task not found or no longer available.")

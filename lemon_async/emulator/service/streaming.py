@@ -18,10 +18,10 @@ from lemon_async.emulator.actions import Answer, Fail, Result, Stuck
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.pictures.renderer import Renderer
-from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.service.messages import Reply
 from lemon_async.emulator.service.pricing import usage
 from lemon_async.emulator.service.tasks import Task, override
+from lemon_async.emulator.service_errors import ServiceError
 
 STREAM_TYPE = "text/event-stream"
 
@@ -33,7 +33,7 @@ _COARSENESS = 32
 
 
 @frozen
-class Show:
+class ImageStream:
     """A sold job whose answer is streamed.
 
     Args:
@@ -47,7 +47,7 @@ class Show:
     task: Task
     kind: Kind
     pictures: Sequence[Picture]
-    studio: Renderer
+    renderer: Renderer
     clock: Clock
 
     def reply(self, headers: Mapping[str, str]) -> Reply:
@@ -73,7 +73,7 @@ class Show:
     def preview_times(self) -> Iterator[float]:
         """When previews are due: they part the time of the job evenly."""
         begin, end = self.task.born_at, self.task.done_at
-        parts = self.task.order.previews + 1
+        parts = self.task.spec.previews + 1
         return (begin + (end - begin) * part / parts for part in range(1, parts))
 
     async def _wait(self, until: float) -> None:
@@ -81,7 +81,7 @@ class Show:
         await asyncio.sleep(max(0.0, (until - self.clock.now()) / self.clock.speed))
 
     async def _preview(self, index: int) -> bytes:
-        file = await self.studio.preview(self.pictures[0], coarseness=_COARSENESS >> index)
+        file = await self.renderer.preview(self.pictures[0], coarseness=_COARSENESS >> index)
         return self._event("partial_image", {"b64_json": _base64(file), "partial_image_index": index})
 
     async def _completed(self) -> AsyncGenerator[bytes]:
@@ -91,22 +91,22 @@ class Show:
             for piece in result.data:
                 yield self._event("completed", piece) if isinstance(piece, Mapping) else _encode("completed", piece)
             return
-        shares = _shares(usage(self.task.order), len(self.pictures))
+        shares = _shares(usage(self.task.spec), len(self.pictures))
         for picture, share in zip(self.pictures, shares, strict=True):
-            file = await self.studio.draw(picture)
+            file = await self.renderer.draw(picture)
             yield self._event("completed", {"b64_json": _base64(file), **share})
 
     def _event(self, step: str, fields: Mapping[str, Any]) -> bytes:
-        order = self.task.order
-        width, height = order.size
+        spec = self.task.spec
+        width, height = spec.size
         name = f"{self.kind}.{step}"
         event = {
             "type": name,
             "created_at": int(self.clock.unix()),
             "size": f"{width}x{height}",
-            "quality": order.quality,
-            "background": "transparent" if order.is_transparent else "opaque",
-            "output_format": order.format,
+            "quality": spec.quality,
+            "background": "transparent" if spec.is_transparent else "opaque",
+            "output_format": spec.format,
             **fields,
         }
         return _encode(name, override(event, self.task.find(Answer) if step == "completed" else None))
@@ -115,7 +115,7 @@ class Show:
 def failure(fail: Fail) -> bytes:
     """The event of a job that failed; an error object keeps its code."""
     error = fail.error if isinstance(fail.error, Mapping) else {"message": fail.error}
-    problem = Problem(502, error.get("code"), error.get("message"))
+    problem = ServiceError(502, error.get("code"), error.get("message"))
     return _encode("error", {"type": "error", **problem.as_json()})
 
 

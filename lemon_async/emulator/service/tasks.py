@@ -14,9 +14,9 @@ from lemon_async.emulator.actions import (
     TaskAction,
     Vanish,
 )
+from lemon_async.emulator.service.job_spec import JobSpec
 from lemon_async.emulator.service.ledger import LedgerEntry
 from lemon_async.emulator.service.pricing import actual_usd, usage
-from lemon_async.emulator.service.rules import Order
 
 TERMINAL = ("completed", "failed")
 
@@ -32,7 +32,7 @@ class Task:
 
     id: str
     key: str
-    order: Order
+    spec: JobSpec
     created: int
     born_at: float
     done_at: float
@@ -50,12 +50,12 @@ class Task:
     @property
     def poll_url(self) -> str:
         """Where the service wants it polled."""
-        return self.order.family.poll_path.format(id=self.id)
+        return self.spec.family.poll_path.format(id=self.id)
 
     @property
     def cost_usd(self) -> float:
         """What it costs once completed."""
-        return actual_usd(self.order)
+        return actual_usd(self.spec)
 
     @property
     def is_visible(self) -> bool:
@@ -104,7 +104,7 @@ class Task:
     def poll_answer(self, now: float, urls: list[str]) -> dict[str, Any]:
         """The answer to a poll; `urls` are the links of its images."""
         status = self.status(now)
-        answer = {**self._head(), "status": status, "model": self.order.model}
+        answer = {**self._head(), "status": status, "model": self.spec.model}
         if status == "completed":
             return answer | self._completed(urls)
         if status == "failed":
@@ -129,11 +129,11 @@ class Task:
         }
 
     def _image(self, url: str) -> dict[str, str]:
-        prompt = self.order.prompt
+        prompt = self.spec.prompt
         return {"url": url, "revised_prompt": prompt} if prompt else {"url": url}
 
     def _completed(self, urls: list[str]) -> dict[str, Any]:
-        tokens = usage(self.order)
+        tokens = usage(self.spec)
         return {
             "data": self.images(urls),
             "billing_transaction_id": f"txn_{self.id.removeprefix('ldtask_')}",
@@ -152,7 +152,7 @@ class Task:
         return answer
 
 
-def override(answer: dict[str, Any], wish: Answer | None) -> dict[str, Any]:
+def override(answer: dict[str, Any], answer_action: Answer | None) -> dict[str, Any]:
     """Apply a scripted `Answer`: replace its fields, drop those that are None."""
-    fields = {} if wish is None else wish.fields
+    fields = {} if answer_action is None else answer_action.fields
     return {name: value for name, value in {**answer, **fields}.items() if value is not None}

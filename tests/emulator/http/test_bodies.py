@@ -16,7 +16,7 @@ from lemon_async.emulator.http.bodies import (
     _Lines,
     _meaning,
 )
-from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.service_errors import ServiceError
 
 EDITS = "/v1/images/edits"
 JSON = {"Content-Type": "application/json"}
@@ -194,7 +194,7 @@ async def test_unreadable_name_of_a_file_is_made_readable(client, picture):
 
 def test_file_is_refused_above_50_mebibytes_only():
     _check_file_size(MAX_FILE_BYTES, "image")
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(ServiceError) as refused:
         _check_file_size(MAX_FILE_BYTES + 1, "image")
     assert (refused.value.status, refused.value.param) == (413, "image")
 
@@ -242,7 +242,7 @@ class Endless:
 
 
 async def test_body_of_unannounced_length_is_counted_to_its_very_end():
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(ServiceError) as refused:
         await _Form(Endless()).read()
     assert refused.value.status == 413
 

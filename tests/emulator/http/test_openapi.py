@@ -13,10 +13,10 @@ from schemathesis.openapi.checks import JsonSchemaError
 from lemon_async.emulator import Answer, Emulator, Fail, Script
 from lemon_async.emulator.http.openapi import document
 from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, find_call
-from lemon_async.emulator.problems import error_json
-from lemon_async.emulator.service.families import FAMILIES
 from lemon_async.emulator.service.field_checks import gpt_image_size
-from lemon_async.emulator.service.rules import MAX_IMAGES, MAX_PROMPT_CHARS
+from lemon_async.emulator.service.job_spec import MAX_IMAGES, MAX_PROMPT_CHARS
+from lemon_async.emulator.service.model_families import FAMILIES
+from lemon_async.emulator.service_errors import error_json
 
 DOCUMENT = document("http://127.0.0.1:1")
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)

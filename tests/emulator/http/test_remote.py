@@ -12,9 +12,9 @@ from lemon_async.emulator.http.remote import (
     _check_room,
     resolve,
 )
-from lemon_async.emulator.problems import Problem
+from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
-from lemon_async.emulator.service.rules import MAX_FETCHED_BYTES
+from lemon_async.emulator.service_errors import ServiceError
 
 HOST = "pictures.example"
 
@@ -82,7 +82,7 @@ def resolving(*addresses):
 
 async def words_of(fetching):
     """What a refused fetch says."""
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(ServiceError) as refused:
         await fetching
     return refused.value.message
 
@@ -244,7 +244,7 @@ async def test_unannounced_length_is_counted_over_all_sources(gallery):
     remote = Remote(is_on=True, hosts={HOST: gallery.address})
     with await remote.fetch(f"http://{HOST}/", "image_urls[0]", 1000) as file:
         assert file.tell() == 600
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(ServiceError) as refused:
         await remote.fetch(f"http://{HOST}/", "image_urls[1]", 400)
     assert (refused.value.status, refused.value.param) == (413, "image_urls[1]")
 

@@ -4,8 +4,8 @@ import pytest
 
 from lemon_async.emulator import Body, Cut, Expire, Fault, Latency, Redirect, Status
 from lemon_async.emulator.http.replies import canned, part_of, phrase, raw_head, read_whole, refusal
-from lemon_async.emulator.problems import Problem, error_json
 from lemon_async.emulator.service.messages import Reply
+from lemon_async.emulator.service_errors import ServiceError, error_json
 
 
 async def chunks():
@@ -67,7 +67,7 @@ def test_phrase_of_an_unregistered_status():
 
 
 def test_refusal_keeps_headers_and_lists_complaints_beside_the_error():
-    reply = refusal(Problem(429, headers={"Retry-After": "1"}))
+    reply = refusal(ServiceError(429, headers={"Retry-After": "1"}))
     assert reply.headers == {"Retry-After": "1"}
     assert set(error_json(404)) == {"error"}
 

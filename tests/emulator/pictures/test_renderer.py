@@ -8,21 +8,21 @@ from lemon_async.emulator.pictures.renderer import Renderer
 
 
 @pytest.fixture
-async def studio():
-    studio = Renderer()
-    await studio.open()
-    yield studio
-    studio.close()
+async def renderer():
+    renderer = Renderer()
+    await renderer.open()
+    yield renderer
+    renderer.close()
 
 
 def picture(index=0, **fields):
     return Picture("a cat", 64, 64, index, **fields)
 
 
-async def test_waiters_for_one_picture_share_one_drawing(studio):
-    files = await asyncio.gather(*(studio.draw(picture()) for _ in range(5)))
+async def test_waiters_for_one_picture_share_one_drawing(renderer):
+    files = await asyncio.gather(*(renderer.draw(picture()) for _ in range(5)))
     assert all(file is files[0] for file in files)
-    assert await studio.draw(picture()) is files[0]
+    assert await renderer.draw(picture()) is files[0]
 
 
 async def test_cache_lets_go_of_what_was_not_asked_for_the_longest():
@@ -30,46 +30,46 @@ async def test_cache_lets_go_of_what_was_not_asked_for_the_longest():
     await probe.open()
     size = len(await probe.draw(picture(0)))
     probe.close()
-    studio = Renderer(cache_bytes=int(2.5 * size))
-    await studio.open()
-    first, second = await studio.draw(picture(0)), await studio.draw(picture(1))
-    await studio.draw(picture(0))
-    await studio.draw(picture(2))
-    assert await studio.draw(picture(0)) is first
-    assert await studio.draw(picture(1)) is not second
-    studio.close()
+    renderer = Renderer(cache_bytes=int(2.5 * size))
+    await renderer.open()
+    first, second = await renderer.draw(picture(0)), await renderer.draw(picture(1))
+    await renderer.draw(picture(0))
+    await renderer.draw(picture(2))
+    assert await renderer.draw(picture(0)) is first
+    assert await renderer.draw(picture(1)) is not second
+    renderer.close()
 
 
-async def test_cancelled_waiter_leaves_the_drawing_to_the_others(studio):
-    waiter = asyncio.create_task(studio.draw(picture()))
+async def test_cancelled_waiter_leaves_the_drawing_to_the_others(renderer):
+    waiter = asyncio.create_task(renderer.draw(picture()))
     await asyncio.sleep(0)
-    other = asyncio.create_task(studio.draw(picture()))
+    other = asyncio.create_task(renderer.draw(picture()))
     await asyncio.sleep(0)
     waiter.cancel()
     assert await other
 
 
-async def test_failed_drawing_is_told_and_not_kept(studio):
+async def test_failed_drawing_is_told_and_not_kept(renderer):
     bad = picture(format="bmp")
     for _ in range(2):
         with pytest.raises(KeyError):
-            await studio.draw(bad)
+            await renderer.draw(bad)
 
 
 async def test_closing_drops_what_waits():
-    studio = Renderer()
-    await studio.open()
-    large = [asyncio.create_task(studio.draw(Picture("p", 900, 900, i))) for i in range(40)]
+    renderer = Renderer()
+    await renderer.open()
+    large = [asyncio.create_task(renderer.draw(Picture("p", 900, 900, i))) for i in range(40)]
     await asyncio.sleep(0)
-    studio.close()
+    renderer.close()
     results = await asyncio.gather(*large, return_exceptions=True)
     assert isinstance(results[-1], asyncio.CancelledError)
-    studio.close()
+    renderer.close()
 
 
 async def test_missing_pillow_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.delitem(sys.modules, "lemon_async.emulator.pictures.render", raising=False)
-    studio = Renderer()
+    renderer = Renderer()
     with pytest.raises(ImportError, match=r"pip install 'lemon-async\[emulator\]'"):
-        await studio.open()
+        await renderer.open()

@@ -4,10 +4,10 @@ import pytest
 
 from lemon_async.emulator import Emulator, Fail, Latency, Reset, Result, Script, Status
 from lemon_async.emulator.pictures.picture import Blob, SourceImage
-from lemon_async.emulator.problems import Problem
 from lemon_async.emulator.service.edits import _check_mask, _fitted
-from lemon_async.emulator.service.families import FAMILIES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
+from lemon_async.emulator.service.model_families import FAMILIES
+from lemon_async.emulator.service_errors import ServiceError
 
 VARIATIONS = "/v1/images/variations"
 GPT = {"model": "gpt-image-2"}
@@ -175,7 +175,7 @@ def test_mask_is_smaller_than_50_mebibytes():
         return SourceImage(Blob("", size_bytes, ""), "png", 1, 1, has_alpha=True)
 
     _check_mask(mask(MAX_FILE_BYTES - 1), mask(1))
-    with pytest.raises(Problem) as error:
+    with pytest.raises(ServiceError) as error:
         _check_mask(mask(MAX_FILE_BYTES), mask(1))
     assert (error.value.status, error.value.param) == (413, "mask")
 

@@ -1,8 +1,8 @@
 import pytest
 
-from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.service.families import MODEL_IDS
+from lemon_async.emulator.service.model_families import MODEL_IDS
 from lemon_async.emulator.service.model_list import list_models, show_model
+from lemon_async.emulator.service_errors import ServiceError
 
 
 def ids(**query):
@@ -48,7 +48,7 @@ def test_one_model_comes_with_more_detail():
 
 
 def test_unknown_model_is_404_with_look_alikes():
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ServiceError) as caught:
         show_model("dall-e-33", 0.0)
     assert caught.value.status == 404
     assert caught.value.as_json()["error"]["did_you_mean"] == "dall-e-3"

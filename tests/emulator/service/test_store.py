@@ -9,23 +9,23 @@ from lemon_async.emulator.actions import (
     Stuck,
     Vanish,
 )
-from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.service.rules import read_order
+from lemon_async.emulator.service.job_spec import parse_job
 from lemon_async.emulator.service.store import Store
+from lemon_async.emulator.service_errors import ServiceError
 
 LATE = 10_000.0
 
 
-def order(prompt="a cat", model="flux-pro", **fields):
-    return read_order({"prompt": prompt, "model": model, **fields})
+def spec(prompt="a cat", model="flux-pro", **fields):
+    return parse_job({"prompt": prompt, "model": model, **fields})
 
 
-def sell(store, *script, now=0.0, key="k", **fields):
-    return store.sell(order(**fields), key=key, now=now, created=1, script=script)
+def accept(store, *script, now=0.0, key="k", **fields):
+    return store.accept(spec(**fields), key=key, now=now, created=1, script=script)
 
 
 def problem_of(call, *args, **kwargs):
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ServiceError) as caught:
         call(*args, **kwargs)
     return caught.value.status, caught.value.as_json()["error"]["code"]
 
@@ -39,7 +39,7 @@ def statuses(store, task, times):
 
 def test_task_goes_from_pending_over_processing_to_completed():
     store = Store(durations=100)
-    task = sell(store)
+    task = accept(store)
     span = task.done_at
     assert statuses(store, task, [0, span * 0.5, span * 0.999, span]) == [
         "pending",
@@ -52,21 +52,21 @@ def test_task_goes_from_pending_over_processing_to_completed():
 def test_same_seed_makes_the_same_tasks():
     def make(seed):
         store = Store(seed=seed)
-        return [(task.id, task.done_at) for task in (sell(store), sell(store))]
+        return [(task.id, task.done_at) for task in (accept(store), accept(store))]
 
     assert make(1) == make(1)
     assert make(1) != make(2)
 
 
 def test_task_ids_have_the_documented_shape():
-    id_ = sell(Store()).id
+    id_ = accept(Store()).id
     assert id_.startswith("ldtask_")
     assert len(id_) == 7 + 32
 
 
 def test_durations_are_spread_around_the_median():
     store = Store(durations=100)
-    times = sorted(sell(store).done_at for _ in range(400))
+    times = sorted(accept(store).done_at for _ in range(400))
     assert 90 < times[200] < 110
     assert times[0] > 20
     assert times[-1] < 500
@@ -74,13 +74,13 @@ def test_durations_are_spread_around_the_median():
 
 def test_durations_by_model_leave_the_others_realistic():
     store = Store(durations={"midjourney": 0})
-    assert sell(store, model="midjourney").done_at == 0
-    assert sell(store, model="flux-pro").done_at > 5
+    assert accept(store, model="midjourney").done_at == 0
+    assert accept(store, model="flux-pro").done_at > 5
 
 
 def test_progress_is_shown_by_some_tasks_only_and_never_falls():
     store = Store(durations=100)
-    shown = [task for task in (sell(store) for _ in range(40)) if task.shows_progress]
+    shown = [task for task in (accept(store) for _ in range(40)) if task.shows_progress]
     assert 0 < len(shown) < 40
     answers = [shown[0].poll_answer(now, []) for now in range(0, int(shown[0].done_at), 10)]
     progress = [answer["progress"] for answer in answers]
@@ -92,7 +92,7 @@ def test_progress_is_shown_by_some_tasks_only_and_never_falls():
 
 
 def test_submit_answer_is_the_documented_one():
-    task = sell(Store(), model="flux-pro")
+    task = accept(Store(), model="flux-pro")
     assert task.submit_answer() == {
         "created": 1,
         "id": task.id,
@@ -105,12 +105,12 @@ def test_submit_answer_is_the_documented_one():
 
 @pytest.mark.parametrize("model", ["midjourney", "mj-relax"])
 def test_midjourney_is_polled_at_the_image_path(model):
-    task = sell(Store(), model=model)
+    task = accept(Store(), model=model)
     assert task.poll_url == f"/v1/images/generations/{task.id}"
 
 
 def test_completed_answer_has_links_and_a_transaction():
-    task = sell(Store(durations=0))
+    task = accept(Store(durations=0))
     answer = task.poll_answer(0, ["http://x/1.png"])
     assert answer["data"] == [{"url": "http://x/1.png", "revised_prompt": "a cat"}]
     assert answer["billing_transaction_id"].startswith("txn_")
@@ -119,7 +119,7 @@ def test_completed_answer_has_links_and_a_transaction():
 
 
 def test_token_priced_task_has_usage():
-    task = sell(Store(durations=0), model="gpt-image-2", **{"async": True})
+    task = accept(Store(durations=0), model="gpt-image-2", **{"async": True})
     assert task.poll_answer(0, [])["usage"]["output_tokens"] == 1056
 
 
@@ -128,13 +128,13 @@ def test_token_priced_task_has_usage():
 
 def test_script_shows_one_status_per_poll_and_the_last_one_stays():
     store = Store(durations=0)
-    task = sell(store, Script(("pending", "weird", "completed")))
+    task = accept(store, Script(("pending", "weird", "completed")))
     assert statuses(store, task, [0] * 4) == ["pending", "weird", "completed", "completed"]
 
 
 def test_script_is_billed_when_its_end_was_shown():
     store = Store(durations=0)
-    task = sell(store, Script(("completed", "pending")))
+    task = accept(store, Script(("completed", "pending")))
     store.settle(LATE)
     assert store.ledger.open == {"a cat"}
     statuses(store, task, [0, 0])
@@ -143,7 +143,7 @@ def test_script_is_billed_when_its_end_was_shown():
 
 def test_stuck_task_never_ends():
     store = Store(durations=1)
-    task = sell(store, Stuck())
+    task = accept(store, Stuck())
     assert statuses(store, task, [LATE]) == ["processing"]
     store.settle(LATE)
     assert store.ledger.open == {"a cat"}
@@ -151,14 +151,14 @@ def test_stuck_task_never_ends():
 
 def test_vanishing_task_is_unknown_after_so_many_polls():
     store = Store(durations=0)
-    task = sell(store, Vanish(after_polls=1))
+    task = accept(store, Vanish(after_polls=1))
     assert statuses(store, task, [0]) == ["completed"]
     assert problem_of(store.poll, task.id, key="k", now=0) == (404, "async_task_not_found")
 
 
 def test_late_task_is_unknown_at_first():
     store = Store(durations=0)
-    task = sell(store, LateVisible(polls=2))
+    task = accept(store, LateVisible(polls=2))
     for _ in range(2):
         assert problem_of(store.poll, task.id, key="k", now=0) == (404, "async_task_not_found")
     assert statuses(store, task, [0]) == ["completed"]
@@ -167,25 +167,25 @@ def test_late_task_is_unknown_at_first():
 @pytest.mark.parametrize("error", ["boom", {"code": "c", "message": "m"}])
 def test_failed_task_says_why_and_is_released(error):
     store = Store(durations=0)
-    task = sell(store, Fail(error))
+    task = accept(store, Fail(error))
     answer = store.poll(task.id, key="k", now=0).poll_answer(0, [])
     assert (answer["status"], answer["error"], answer["data"]) == ("failed", error, [])
     assert store.ledger.released == {"a cat": 1}
 
 
 def test_failed_task_may_say_nothing_or_be_cancelled():
-    answer = sell(Store(durations=0), Fail(None, cancelled=True)).poll_answer(0, [])
+    answer = accept(Store(durations=0), Fail(None, cancelled=True)).poll_answer(0, [])
     assert "error" not in answer
     assert (answer["cancelled"], answer["cancellation_status"]) == (True, "cancelled")
 
 
 def test_result_is_sent_as_it_is():
-    task = sell(Store(durations=0), Result([{"url": ""}]))
+    task = accept(Store(durations=0), Result([{"url": ""}]))
     assert task.poll_answer(0, ["http://x"])["data"] == [{"url": ""}]
 
 
 def test_answer_overrides_and_removes_fields():
-    task = sell(Store(), Answer(poll_url="//evil", task_id=None, extra=1))
+    task = accept(Store(), Answer(poll_url="//evil", task_id=None, extra=1))
     answer = task.submit_answer()
     assert answer["poll_url"] == "//evil"
     assert "task_id" not in answer
@@ -194,7 +194,7 @@ def test_answer_overrides_and_removes_fields():
 
 def test_scripts_about_polling_mean_nothing_to_inline_jobs():
     store = Store(durations=0)
-    sell(store, Script(("pending",)), Vanish(), model="dall-e-3")
+    accept(store, Script(("pending",)), Vanish(), model="dall-e-3")
     assert store.ledger.open == {"a cat"}
     store.settle(0)
     assert store.ledger.settled == {"a cat": 1}
@@ -205,14 +205,14 @@ def test_scripts_about_polling_mean_nothing_to_inline_jobs():
 
 def test_task_of_another_key_looks_unknown():
     store = Store()
-    task = sell(store)
+    task = accept(store)
     assert problem_of(store.poll, task.id, key="other", now=0) == (404, "async_task_not_found")
     assert problem_of(store.poll, "nope", key="k", now=0) == (404, "async_task_not_found")
 
 
 def test_cancelling_is_refused_for_each_documented_reason():
     plain, able = Store(durations=0), Store(durations=0, is_cancellable=True)
-    task, over = sell(plain), sell(able)
+    task, over = accept(plain), accept(able)
     assert problem_of(able.cancel, "nope", key="k", now=0) == (404, "async_task_not_found")
     assert problem_of(able.cancel, over.id, key="other", now=0) == (403, "access_denied")
     assert problem_of(plain.cancel, task.id, key="k", now=0) == (400, "unsupported_task_cancel")
@@ -221,7 +221,7 @@ def test_cancelling_is_refused_for_each_documented_reason():
 
 def test_cancelled_task_is_failed_and_released():
     store = Store(is_cancellable=True)
-    task = sell(store)
+    task = accept(store)
     answer = store.cancel(task.id, key="k", now=0).poll_answer(0, [])
     assert (answer["status"], answer["cancelled"]) == ("failed", True)
     assert store.ledger.released == {"a cat": 1}
@@ -232,7 +232,7 @@ def test_cancelled_task_is_failed_and_released():
 
 def test_job_is_settled_at_the_first_look_after_its_end():
     store = Store(durations=10)
-    task = sell(store, user="row 1")
+    task = accept(store, user="row 1")
     store.settle(task.done_at - 0.001)
     assert store.ledger.open == {"row 1"}
     store.settle(task.done_at)
@@ -241,8 +241,8 @@ def test_job_is_settled_at_the_first_look_after_its_end():
 
 def test_jobs_are_settled_in_the_order_they_ended():
     store = Store(durations={"flux-pro": 50, "midjourney": 5})
-    sell(store, prompt="slow")
-    sell(store, prompt="fast", model="midjourney")
+    accept(store, prompt="slow")
+    accept(store, prompt="fast", model="midjourney")
     store.settle(LATE)
     assert [entry.job for entry in store.ledger.entries[2:]] == ["fast", "slow"]
 
@@ -250,9 +250,9 @@ def test_jobs_are_settled_in_the_order_they_ended():
 def test_balance_is_used_up_to_the_last_cent():
     store = Store(durations=0, balance_usd=0.12)
     for _ in range(3):
-        sell(store, model="dall-e-3")
-    with pytest.raises(Problem) as caught:
-        sell(store, model="dall-e-3")
+        accept(store, model="dall-e-3")
+    with pytest.raises(ServiceError) as caught:
+        accept(store, model="dall-e-3")
     error = caught.value.as_json()["error"]
     assert (caught.value.status, error["code"]) == (402, "insufficient_balance")
     assert (error["balance_usd"], error["estimated_cost_usd"]) == (0.0, 0.04)
@@ -261,7 +261,7 @@ def test_balance_is_used_up_to_the_last_cent():
 
 def test_token_priced_job_is_reserved_above_and_billed_by_usage():
     store = Store(durations=0)
-    sell(store, model="gpt-image-2", quality="high")
+    accept(store, model="gpt-image-2", quality="high")
     store.settle(0)
     reserved, settled = store.ledger.entries
     assert reserved.amount_usd > settled.amount_usd > 0.1
@@ -270,8 +270,8 @@ def test_token_priced_job_is_reserved_above_and_billed_by_usage():
 
 def test_forgetting_tasks_releases_what_was_open():
     store = Store()
-    task = sell(store)
-    store.forget_tasks()
+    task = accept(store)
+    store.clear_tasks()
     assert store.find(task.id) is None
     assert store.ledger.released == {"a cat": 1}
 
@@ -281,7 +281,7 @@ def test_forgetting_tasks_releases_what_was_open():
 
 def test_links_stay_the_same_while_they_live_and_are_renewed_after():
     store = Store(durations=0, link_ttl_s=100)
-    task = sell(store, n=2)
+    task = accept(store, n=2)
     first = store.links(task, 0)
     assert store.links(task, 99.9) == first
     assert len({link.token for link in first}) == 2
@@ -296,14 +296,14 @@ def test_link_names_depend_on_the_key():
 
     def token(key):
         store = Store(durations=0)
-        return store.links(sell(store, key=key), 0)[0].token
+        return store.links(accept(store, key=key), 0)[0].token
 
     assert token("a") == token("a") != token("b")
 
 
 def test_link_can_expire_before_its_time():
     store = Store(durations=0)
-    task = sell(store)
+    task = accept(store)
     (link,) = store.links(task, 5)
     store.expire_link(link.token, 6)
     store.expire_link("nobody", 6)
@@ -320,11 +320,11 @@ def test_unknown_link_is_not_found():
 
 def test_oldest_ended_tasks_are_forgotten_and_running_ones_are_not():
     store = Store(durations=10, kept=10)
-    stuck = sell(store, Stuck())
-    ended = [sell(store, now=number * 1000.0) for number in range(12)]
+    stuck = accept(store, Stuck())
+    ended = [accept(store, now=number * 1000.0) for number in range(12)]
     store.settle(LATE * 10)
     for number in range(8):
-        sell(store, now=LATE * 10 + number)
+        accept(store, now=LATE * 10 + number)
     assert stuck.id in store.tasks
     assert ended[0].id not in store.tasks
     assert ended[-1].id in store.tasks
@@ -334,6 +334,6 @@ def test_oldest_ended_tasks_are_forgotten_and_running_ones_are_not():
 
 def test_oldest_links_are_forgotten():
     store = Store(durations=0, kept=10)
-    links = [store.links(sell(store), 0.0)[0] for _ in range(12)]
+    links = [store.links(accept(store), 0.0)[0] for _ in range(12)]
     assert store.find_link(links[0].token) is None
     assert store.find_link(links[-1].token) is links[-1]

@@ -26,10 +26,10 @@ from lemon_async.emulator import (
 )
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.pictures.renderer import Renderer
-from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.service.rules import read_order
+from lemon_async.emulator.service.job_spec import parse_job
 from lemon_async.emulator.service.store import Store
-from lemon_async.emulator.service.streaming import Show
+from lemon_async.emulator.service.streaming import ImageStream
+from lemon_async.emulator.service_errors import ServiceError
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 ORDER = {"model": "gpt-image-2", "prompt": "a cat", "size": "1024x640", "stream": True}
@@ -155,8 +155,8 @@ async def test_edits_are_streamed_too(emu, client, is_form):
         form = FormData({"purpose": "vision"})
         form.add_field("file", png(), filename="a.png")
         sent = await client.ask("POST", "/v1/files", data=form)
-        order = {**ORDER, "partial_images": 2, "images": [{"file_id": sent.json["id"]}]}
-        answer = await client.ask("POST", EDITS, json=order)
+        spec = {**ORDER, "partial_images": 2, "images": [{"file_id": sent.json["id"]}]}
+        answer = await client.ask("POST", EDITS, json=spec)
     events = list(events_in(answer.raw))
     assert [event.name for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
     assert events[-1].data["usage"]["input_tokens_details"]["image_tokens"] > 0
@@ -185,12 +185,12 @@ async def test_stream_that_cannot_be_is_refused_unsold(emu, client, fields, para
 
 @pytest.mark.parametrize("model", ["dall-e-3", "flux-pro", "gpt-image-2"])
 def test_not_streaming_is_for_every_model(model):
-    assert not read_order({"model": model, "prompt": "p", "stream": False}).is_stream
+    assert not parse_job({"model": model, "prompt": "p", "stream": False}).is_stream
 
 
 def test_task_based_family_has_no_streams():
-    with pytest.raises(Problem, match="400"):
-        read_order({"model": "midjourney", "prompt": "p", "stream": True})
+    with pytest.raises(ServiceError, match="400"):
+        parse_job({"model": "midjourney", "prompt": "p", "stream": True})
 
 
 async def test_previews_without_a_stream_are_ignored(client):
@@ -203,9 +203,9 @@ async def test_previews_without_a_stream_are_ignored(client):
 
 def test_previews_are_spread_evenly_over_the_job():
     store, clock = Store(seed=1, durations=10.0), Clock()
-    task = store.sell(read_order({**ORDER, "partial_images": 3}), key="k", now=100.0, created=0)
+    task = store.accept(parse_job({**ORDER, "partial_images": 3}), key="k", now=100.0, created=0)
     quarter = (task.done_at - 100.0) / 4
-    show = Show(task, "image_generation", (), Renderer(), clock)
+    show = ImageStream(task, "image_generation", (), Renderer(), clock)
     assert list(show.preview_times()) == pytest.approx([100.0 + part * quarter for part in (1, 2, 3)])
 
 

@@ -1,17 +1,19 @@
 import pytest
 
-from lemon_async.emulator.problems import MAX_COMPLAINTS, MAX_QUOTED_CHARS, Complaint, Problem, excerpt
+from lemon_async.emulator.service_errors import MAX_FIELD_ERRORS, MAX_QUOTED_CHARS, FieldError, ServiceError, excerpt
 
 
-@pytest.mark.parametrize(("count", "last"), [(1, "f0"), (MAX_COMPLAINTS, f"f{MAX_COMPLAINTS - 1}")])
+@pytest.mark.parametrize(("count", "last"), [(1, "f0"), (MAX_FIELD_ERRORS, f"f{MAX_FIELD_ERRORS - 1}")])
 def test_complaints_are_all_listed_when_they_are_few(count, last):
-    rows = Problem.of([Complaint(f"f{index}", "is wrong") for index in range(count)]).as_json()["validation_errors"]
+    rows = ServiceError.of([FieldError(f"f{index}", "is wrong") for index in range(count)]).as_json()[
+        "validation_errors"
+    ]
     assert (len(rows), rows[-1]["field"]) == (count, last)
 
 
 def test_list_of_many_complaints_ends_with_the_number_of_those_left_out():
-    rows = Problem.of([Complaint("f", "is wrong")] * (MAX_COMPLAINTS + 7)).as_json()["validation_errors"]
-    assert len(rows) == MAX_COMPLAINTS + 1
+    rows = ServiceError.of([FieldError("f", "is wrong")] * (MAX_FIELD_ERRORS + 7)).as_json()["validation_errors"]
+    assert len(rows) == MAX_FIELD_ERRORS + 1
     assert rows[-1] == {"field": "validation_errors", "message": "7 more are not listed", "code": "more_errors"}
 
 

@@ -8,7 +8,7 @@ _WINDOW_S = 60.0
 
 
 @frozen
-class Allowance:
+class RateLimitStatus:
     """What the limit says about one request; the headers go on every API answer."""
 
     limit: int
@@ -32,14 +32,14 @@ class Allowance:
 
 
 @define
-class MinuteWindow:
+class FixedWindow:
     """Counts requests per key; refused ones do not count."""
 
     limit: int
     _window: int = field(default=-1, init=False)
     _used: dict[str, int] = field(factory=dict, init=False)
 
-    def take(self, key: str, real_s: float) -> Allowance:
+    def take(self, key: str, real_s: float) -> RateLimitStatus:
         """Count a request of this key at this time, if there is room."""
         window = int(real_s // _WINDOW_S)
         if window != self._window:
@@ -48,7 +48,7 @@ class MinuteWindow:
         used = self._used.get(key, 0)
         is_granted = used < self.limit
         self._used[key] = used + is_granted
-        return Allowance(
+        return RateLimitStatus(
             limit=self.limit,
             remaining=self.limit - self._used[key],
             reset_s=(window + 1) * _WINDOW_S - real_s,

@@ -1,6 +1,6 @@
 import pytest
 
-from lemon_async.emulator.service.families import FAMILIES, MODEL_IDS, family_of
+from lemon_async.emulator.service.model_families import FAMILIES, MODEL_IDS, family_of
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,22 @@ from lemon_async.emulator.actions import Answer, Fail, Result, Stuck
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.pictures.picture import EXTENSIONS, Picture, SourceImage
 from lemon_async.emulator.pictures.renderer import Renderer
-from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.service.edits import Draft, FromFile, FromUpload, finish, read_edit, read_variation
+from lemon_async.emulator.service.edits import (
+    FileRef,
+    UnresolvedEdit,
+    UploadRef,
+    read_edit,
+    read_variation,
+    resolve_edit,
+)
 from lemon_async.emulator.service.files import Files
+from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES, JobSpec, parse_job
 from lemon_async.emulator.service.messages import Call, Reply, json_reply
 from lemon_async.emulator.service.pricing import usage
-from lemon_async.emulator.service.rules import MAX_FETCHED_BYTES, Order, read_order
 from lemon_async.emulator.service.store import Store
-from lemon_async.emulator.service.streaming import Kind, Show
+from lemon_async.emulator.service.streaming import ImageStream, Kind
 from lemon_async.emulator.service.tasks import Task, override
+from lemon_async.emulator.service_errors import ServiceError
 
 COST_HEADER = "x-lemondata-cost-usd"
 ESTIMATE_HEADER = "x-lemondata-estimated-cost-usd"
@@ -29,7 +36,7 @@ TRANSACTION_HEADER = "x-lemondata-billing-transaction-id"
 Fetch = Callable[[str, str, int], Awaitable[IO[bytes]]]
 
 
-class Jobs:
+class ImageJobs:
     """Generations, edits and variations from the sale to the download."""
 
     def __init__(self, store: Store, renderer: Renderer, clock: Clock, files: Files, fetch: Fetch) -> None:
@@ -41,42 +48,42 @@ class Jobs:
 
     # "Create image", "Edit image" and variations
 
-    async def sell(self, call: Call) -> Task:
+    async def accept(self, call: Call) -> Task:
         """Accept a paid request; from here on it is paid for.
 
         Raises:
-            Problem: 400, 402, 404 or 413; nothing was sold.
+            ServiceError: 400, 402, 404 or 413; nothing was sold.
         """
-        order = await self._read(call)
-        return self._store.sell(
-            order,
+        spec = await self._read(call)
+        return self._store.accept(
+            spec,
             key=call.key,
             now=self._clock.now(),
             created=int(self._clock.unix()),
             script=call.script,
         )
 
-    async def _read(self, call: Call) -> Order:
+    async def _read(self, call: Call) -> JobSpec:
         """Validate a paid request and load its source pictures.
 
         Raises:
-            Problem: 400, 404 or 413.
+            ServiceError: 400, 404 or 413.
         """
         if call.endpoint == "submit":
-            return read_order(call.body)
-        draft = read_variation(call) if call.endpoint == "vary" else read_edit(call)
-        sources = await self._sources(draft, call.key)
-        mask = None if draft.mask is None else await self._files.store(draft.mask.upload.file, draft.mask.param)
-        return finish(draft, sources, mask)
+            return parse_job(call.body)
+        edit = read_variation(call) if call.endpoint == "vary" else read_edit(call)
+        sources = await self._sources(edit, call.key)
+        mask = None if edit.mask is None else await self._files.store(edit.mask.upload.file, edit.mask.param)
+        return resolve_edit(edit, sources, mask)
 
-    async def _sources(self, draft: Draft, key: str) -> list[SourceImage]:
+    async def _sources(self, edit: UnresolvedEdit, key: str) -> list[SourceImage]:
         sources: list[SourceImage] = []
         left_bytes = MAX_FETCHED_BYTES
-        for origin in draft.origins:
-            if isinstance(origin, FromUpload):
+        for origin in edit.source_refs:
+            if isinstance(origin, UploadRef):
                 source = await self._files.store(origin.upload.file, origin.param)
-            elif isinstance(origin, FromFile):
-                source = self._files.source(origin.file_id, key=key, model=draft.order.model, param=origin.param)
+            elif isinstance(origin, FileRef):
+                source = self._files.source(origin.file_id, key=key, model=edit.spec.model, param=origin.param)
             else:
                 with await self._fetch(origin.url, origin.param, left_bytes) as file:
                     left_bytes -= file.tell()
@@ -86,18 +93,18 @@ class Jobs:
 
     async def create(self, call: Call) -> Reply:
         """Sell, then answer with a task at once or with images in time."""
-        task = await self.sell(call)
+        task = await self.accept(call)
         headers = {ESTIMATE_HEADER: str(task.reserved.amount_usd)}
-        if task.order.is_stream:
+        if task.spec.is_stream:
             return self._show(task, call).reply(headers)
-        if not task.order.is_task:
+        if not task.spec.is_task:
             return await self._inline(task, call.origin)
         return json_reply(task.submit_answer(), headers=headers)
 
-    def _show(self, task: Task, call: Call) -> Show:
-        pictures = [self.picture(task.order, index) for index in range(task.order.n)]
+    def _show(self, task: Task, call: Call) -> ImageStream:
+        pictures = [self.picture(task.spec, index) for index in range(task.spec.n)]
         kind: Kind = "image_generation" if call.route == "submit" else "image_edit"
-        return Show(task, kind, pictures, self._renderer, self._clock)
+        return ImageStream(task, kind, pictures, self._renderer, self._clock)
 
     async def _inline(self, task: Task, origin: str) -> Reply:
         """Work as long as the job takes; leaving early does not undo the sale."""
@@ -109,18 +116,18 @@ class Jobs:
         if fail is not None:
             raise _inline_failure(fail)
         data = task.images(self._urls(task, origin))
-        if task.order.is_base64 and not task.find(Result):
-            data = await self._with_base64(task.order, data)
-        tokens = usage(task.order)
+        if task.spec.is_base64 and not task.find(Result):
+            data = await self._with_base64(task.spec, data)
+        tokens = usage(task.spec)
         answer = {"created": task.created, "data": data} | ({"usage": tokens} if tokens else {})
         headers = {COST_HEADER: str(task.cost_usd)}
         return json_reply(override(answer, task.find(Answer)), headers=headers)
 
-    async def _with_base64(self, order: Order, data: list[Any]) -> list[Any]:
+    async def _with_base64(self, spec: JobSpec, data: list[Any]) -> list[Any]:
         """Put the files in place of their links."""
         files = []
         for index, image in enumerate(data):
-            file = await self._draw(self.picture(order, index))
+            file = await self._draw(self.picture(spec, index))
             text = binascii.b2a_base64(file, newline=False)
             # A fragment goes into the answer as it is: megabytes need no search for quotes.
             fragment = orjson.Fragment(b'"' + text + b'"')
@@ -156,38 +163,38 @@ class Jobs:
     async def download(self, call: Call) -> Reply:
         """Return the file behind a result link."""
         link = self._store.open_link(call.args["token"], self._clock.now())
-        picture = self.picture(link.task.order, link.index)
+        picture = self.picture(link.task.spec, link.index)
         return Reply(200, await self._draw(picture), picture.content_type)
 
     async def _draw(self, picture: Picture) -> bytes:
         try:
             return await self._renderer.draw(picture)
         except FileNotFoundError as error:
-            raise Problem(410, message="The sources of this edit went when the emulator was closed.") from error
+            raise ServiceError(410, message="The sources of this edit went when the emulator was closed.") from error
 
     def _urls(self, task: Task, origin: str) -> list[str]:
-        extension = EXTENSIONS[task.order.format]
+        extension = EXTENSIONS[task.spec.format]
         links = self._store.links(task, self._clock.now())
         return [f"{origin}/cdn/{link.token}.{extension}" for link in links]
 
-    def picture(self, order: Order, index: int) -> Picture:
+    def picture(self, spec: JobSpec, index: int) -> Picture:
         """One of the pictures that were ordered."""
         return Picture(
-            prompt=order.prompt,
-            width=order.size[0],
-            height=order.size[1],
+            prompt=spec.prompt,
+            width=spec.size[0],
+            height=spec.size[1],
             index=index,
             seed=self._store.seed,
-            format=order.format,
-            compression=order.compression,
-            is_transparent=order.is_transparent,
-            sources=order.sources,
-            mask=order.mask,
+            format=spec.format,
+            compression=spec.compression,
+            is_transparent=spec.is_transparent,
+            sources=spec.sources,
+            mask=spec.mask,
         )
 
 
-def _inline_failure(fail: Fail) -> Problem:
+def _inline_failure(fail: Fail) -> ServiceError:
     """A failed inline job is an answer 502; an error object keeps its code."""
     if isinstance(fail.error, Mapping):
-        return Problem(502, fail.error.get("code"), fail.error.get("message"))
-    return Problem(502, message=fail.error)
+        return ServiceError(502, fail.error.get("code"), fail.error.get("message"))
+    return ServiceError(502, message=fail.error)

@@ -6,7 +6,7 @@ from aiohttp import ClientTimeout
 from PIL import Image
 
 from lemon_async.emulator import Answer, Emulator, Fail, Result, Script, Stuck
-from lemon_async.emulator.service.jobs import COST_HEADER, ESTIMATE_HEADER
+from lemon_async.emulator.service.image_jobs import COST_HEADER, ESTIMATE_HEADER
 
 GENERATIONS = "/v1/images/generations"
 TINY = ClientTimeout(total=0.03)

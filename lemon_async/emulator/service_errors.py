@@ -37,7 +37,7 @@ _SERVER_TYPES: tuple[str, ...] = tuple(type_ for status, (type_, *_) in _USUAL.i
 NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
 
 # A refusal must not cost more than the request that earns it.
-MAX_COMPLAINTS = 20
+MAX_FIELD_ERRORS = 20
 MAX_QUOTED_CHARS = 80
 
 _ELLIPSIS = "…"
@@ -50,7 +50,7 @@ def excerpt(text: str, most: int = MAX_QUOTED_CHARS) -> str:
 
 
 @frozen
-class Complaint:
+class FieldError:
     """One thing wrong with one field; a row of `validation_errors`."""
 
     field: str
@@ -63,7 +63,7 @@ class Complaint:
 
 
 @frozen(eq=False)
-class Problem(Exception):
+class ServiceError(Exception):
     """A refusal; raise it anywhere, the service turns it into JSON."""
 
     status: int
@@ -71,14 +71,14 @@ class Problem(Exception):
     message: str | None = None
     param: str | None = None
     extras: Mapping[str, Any] = field(factory=dict, kw_only=True)
-    complaints: Sequence[Complaint] = field(default=(), kw_only=True)
+    field_errors: Sequence[FieldError] = field(default=(), kw_only=True)
     headers: Mapping[str, str] = field(factory=dict, kw_only=True)
 
     @classmethod
-    def of(cls, complaints: Sequence[Complaint]) -> Self:
+    def of(cls, field_errors: Sequence[FieldError]) -> Self:
         """A 400 for fields that are wrong; the first one is named in `param`."""
-        first = complaints[0]
-        return cls(400, message=f"{first.field}: {first.message}", param=first.field, complaints=complaints)
+        first = field_errors[0]
+        return cls(400, message=f"{first.field}: {first.message}", param=first.field, field_errors=field_errors)
 
     def as_json(self) -> dict[str, Any]:
         """The body: `{"error": {...}}`, with a sibling `validation_errors` when there are any."""
@@ -88,17 +88,17 @@ class Problem(Exception):
             message=self.message,
             extras={"param": self.param, **self.extras},
         )
-        if self.complaints:
+        if self.field_errors:
             body["validation_errors"] = [complaint.as_json() for complaint in self._told()]
         return body
 
-    def _told(self) -> Sequence[Complaint]:
+    def _told(self) -> Sequence[FieldError]:
         """The first complaints, and how many more there are."""
-        left = len(self.complaints) - MAX_COMPLAINTS
+        left = len(self.field_errors) - MAX_FIELD_ERRORS
         if left <= 0:
-            return self.complaints
-        rest = Complaint("validation_errors", f"{left} more are not listed", "more_errors")
-        return [*self.complaints[:MAX_COMPLAINTS], rest]
+            return self.field_errors
+        rest = FieldError("validation_errors", f"{left} more are not listed", "more_errors")
+        return [*self.field_errors[:MAX_FIELD_ERRORS], rest]
 
 
 def error_json(

@@ -1,21 +1,21 @@
-from lemon_async.emulator.service.limits import MinuteWindow
+from lemon_async.emulator.service.rate_limit import FixedWindow
 
 
 def test_window_grants_the_limit_then_refuses_until_the_minute_is_over():
-    window = MinuteWindow(2)
+    window = FixedWindow(2)
     grants = [window.take("k", at).is_granted for at in (0, 1, 2, 59.9, 60)]
     assert grants == [True, True, False, False, True]
 
 
 def test_keys_have_windows_of_their_own():
-    window = MinuteWindow(1)
+    window = FixedWindow(1)
     assert window.take("a", 0).is_granted
     assert window.take("b", 0).is_granted
     assert not window.take("a", 0).is_granted
 
 
 def test_headers_count_down_and_name_the_reset():
-    window = MinuteWindow(3)
+    window = FixedWindow(3)
     assert window.take("k", 20.5).headers(1000.0) == {
         "X-RateLimit-Limit": "3",
         "X-RateLimit-Remaining": "2",
@@ -24,7 +24,7 @@ def test_headers_count_down_and_name_the_reset():
 
 
 def test_refusal_says_how_long_to_wait_in_whole_seconds():
-    window = MinuteWindow(0)
+    window = FixedWindow(0)
     refused = window.take("k", 20.5)
     assert refused.retry_after == 40
     assert refused.headers(0.0)["Retry-After"] == "40"

@@ -1,4 +1,4 @@
-"""Validation of a generation request: a JSON body goes in, an `Order` or a `Problem` comes out."""
+"""Validation of a generation request: a JSON body goes in, an `JobSpec` or a `ServiceError` comes out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -8,15 +8,15 @@ from typing import Any
 from attrs import frozen
 
 from lemon_async.emulator.pictures.picture import SourceImage
-from lemon_async.emulator.problems import Complaint, Problem, excerpt
-from lemon_async.emulator.service.families import (
+from lemon_async.emulator.service.field_checks import Check, integer, parse_ratio, parse_size
+from lemon_async.emulator.service.model_families import (
     COMMON_FIELDS,
     DOCUMENTED_FIELDS,
     MODEL_IDS,
     Family,
     family_of,
 )
-from lemon_async.emulator.service.field_checks import Check, integer, parse_ratio, parse_size
+from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
 
 DEFAULT_MODEL = "dall-e-3"
 MAX_PROMPT_CHARS = 4_000
@@ -28,7 +28,7 @@ _EDGE_PX = {"1k": 1024, "2k": 2048, "4k": 4096}
 
 
 @frozen
-class Order:
+class JobSpec:
     """A request the service has accepted: what to draw, how to answer, whom to bill."""
 
     model: str
@@ -55,34 +55,34 @@ class Order:
         return self.user or self.prompt or self.operation
 
 
-def read_order(
+def parse_job(
     body: Mapping[str, Any],
     *,
     operation: str = "generate",
     default_model: str = DEFAULT_MODEL,
-    others: Sequence[Complaint] = (),
-) -> Order:
-    """Turn the fields of a request into an order; its sources come later.
+    other_errors: Sequence[FieldError] = (),
+) -> JobSpec:
+    """Validate the fields of a request; its source pictures are added later.
 
     Args:
         body: The fields.
-        operation: What is to be done: `generate`, `edit` or `variation`.
+        operation: `generate`, `edit` or `variation`.
         default_model: The model of a request that names none.
-        others: What has been found wrong already, to be told with the rest.
+        other_errors: Errors that the caller has found, to be reported together with those found here.
 
     Raises:
-        Problem: 400, naming every bad field in `validation_errors` and the first one in `param`.
+        ServiceError: 400, naming every bad field in `validation_errors` and the first one in `param`.
     """
     model = body.get("model", default_model)
     family = _family(model)
     if operation not in family.operations:
-        raise Problem.of([Complaint("model", f"{excerpt(model)} does not support the operation '{operation}'")])
+        raise ServiceError.of([FieldError("model", f"{excerpt(model)} does not support the operation '{operation}'")])
     given = {name: value for name, value in body.items() if value is not None}
-    prompt = [] if operation == "variation" else _prompt_complaints(given)
-    complaints = [*prompt, *others, *_field_complaints(given, family)]
-    if complaints:
-        raise Problem.of(complaints)
-    return _order(given, family, operation, model)
+    prompt = [] if operation == "variation" else _prompt_errors(given)
+    field_errors = [*prompt, *other_errors, *_field_errors(given, family)]
+    if field_errors:
+        raise ServiceError.of(field_errors)
+    return _build_spec(given, family, operation, model)
 
 
 def checks_of(family: Family) -> dict[str, Check]:
@@ -93,21 +93,21 @@ def checks_of(family: Family) -> dict[str, Check]:
 def _family(model: Any) -> Family:
     """The family of a model that may be misspelt or no string at all."""
     if not isinstance(model, str):
-        raise Problem.of([Complaint("model", "must be a string", "invalid_type")])
+        raise ServiceError.of([FieldError("model", "must be a string", "invalid_type")])
     family = family_of(model)
     if family is None:
         raise unknown_model(model, status=400)
     return family
 
 
-def unknown_model(model: str, *, status: int) -> Problem:
+def unknown_model(model: str, *, status: int) -> ServiceError:
     """The refusal of a model nobody knows, with the ids that look alike."""
     name = excerpt(model)
     alike = get_close_matches(name, MODEL_IDS, n=3, cutoff=0.6)
     extras: dict[str, Any] = {"hint": "GET /v1/models lists the models of this service."}
     if alike:
         extras |= {"did_you_mean": alike[0], "suggestions": [{"id": id_} for id_ in alike]}
-    return Problem(
+    return ServiceError(
         status,
         "model_not_found",
         f"The model '{name}' does not exist.",
@@ -116,44 +116,44 @@ def unknown_model(model: str, *, status: int) -> Problem:
     )
 
 
-def _prompt_complaints(given: Mapping[str, Any]) -> Iterator[Complaint]:
+def _prompt_errors(given: Mapping[str, Any]) -> Iterator[FieldError]:
     prompt = given.get("prompt")
     if prompt is None:
-        yield Complaint("prompt", "is required", "missing")
+        yield FieldError("prompt", "is required", "missing")
     elif not isinstance(prompt, str):
-        yield Complaint("prompt", "must be a string", "invalid_type")
+        yield FieldError("prompt", "must be a string", "invalid_type")
     elif not prompt.strip():
-        yield Complaint("prompt", "must not be empty")
+        yield FieldError("prompt", "must not be empty")
     elif len(prompt) > MAX_PROMPT_CHARS:
-        yield Complaint("prompt", f"must be at most {MAX_PROMPT_CHARS} characters", "too_long")
+        yield FieldError("prompt", f"must be at most {MAX_PROMPT_CHARS} characters", "too_long")
 
 
-def _field_complaints(given: Mapping[str, Any], family: Family) -> Iterator[Complaint]:
+def _field_errors(given: Mapping[str, Any], family: Family) -> Iterator[FieldError]:
     """Check each field that this family, or any other, documents."""
     checks = checks_of(family)
     for name, value in given.items():
         if name in checks:
             wrong = checks[name](value)
             if wrong:
-                yield Complaint(name, wrong)
+                yield FieldError(name, wrong)
         elif name in DOCUMENTED_FIELDS:
-            yield Complaint(name, f"is not supported by {family.name} models", "unsupported_field")
-    yield from _mode_complaints(given, family)
+            yield FieldError(name, f"is not supported by {family.name} models", "unsupported_field")
+    yield from _mode_errors(given, family)
 
 
-def _mode_complaints(given: Mapping[str, Any], family: Family) -> Iterator[Complaint]:
+def _mode_errors(given: Mapping[str, Any], family: Family) -> Iterator[FieldError]:
     """Check how the answer is wanted: as a task, as a stream, or neither."""
     is_task, is_stream = (given.get(name) is True for name in ("async", "stream"))
     if is_task and not family.is_async_allowed:
-        yield Complaint("async", f"is not supported by {family.name} models", "unsupported_field")
+        yield FieldError("async", f"is not supported by {family.name} models", "unsupported_field")
     if is_stream and not family.is_stream_allowed:
-        yield Complaint("stream", f"is not supported by {family.name} models", "unsupported_field")
+        yield FieldError("stream", f"is not supported by {family.name} models", "unsupported_field")
     if is_task and is_stream:
-        yield Complaint("stream", "cannot be combined with async", "conflicting_fields")
+        yield FieldError("stream", "cannot be combined with async", "conflicting_fields")
 
 
-def _order(given: Mapping[str, Any], family: Family, operation: str, model: str) -> Order:
-    return Order(
+def _build_spec(given: Mapping[str, Any], family: Family, operation: str, model: str) -> JobSpec:
+    return JobSpec(
         model=model,
         family=family,
         operation=operation,

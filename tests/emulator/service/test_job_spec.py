@@ -2,22 +2,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lemon_async.emulator.problems import Problem
-from lemon_async.emulator.service.families import COMMON_FIELDS, DOCUMENTED_FIELDS, MODEL_IDS
-from lemon_async.emulator.service.rules import pixels, read_order
+from lemon_async.emulator.service.job_spec import parse_job, pixels
+from lemon_async.emulator.service.model_families import COMMON_FIELDS, DOCUMENTED_FIELDS, MODEL_IDS
+from lemon_async.emulator.service_errors import ServiceError
 
 
 def refusal(**body):
-    with pytest.raises(Problem) as caught:
-        read_order({"prompt": "a cat", **body})
+    with pytest.raises(ServiceError) as caught:
+        parse_job({"prompt": "a cat", **body})
     return caught.value
 
 
 def test_default_model_is_dall_e_3():
-    order = read_order({"prompt": "a cat"})
-    assert (order.model, order.n, order.size, order.format) == ("dall-e-3", 1, (1024, 1024), "png")
-    assert not order.is_task
-    assert not order.is_base64
+    spec = parse_job({"prompt": "a cat"})
+    assert (spec.model, spec.n, spec.size, spec.format) == ("dall-e-3", 1, (1024, 1024), "png")
+    assert not spec.is_task
+    assert not spec.is_base64
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def test_default_model_is_dall_e_3():
 def test_prompt_is_required_text_of_4000_characters(prompt, code):
     problem = refusal(prompt=prompt)
     assert (problem.status, problem.param) == (400, "prompt")
-    assert [complaint.code for complaint in problem.complaints] == [code]
+    assert [complaint.code for complaint in problem.field_errors] == [code]
 
 
 def test_prompt_of_4000_characters_is_fine():
-    assert read_order({"prompt": "x" * 4000}).prompt == "x" * 4000
+    assert parse_job({"prompt": "x" * 4000}).prompt == "x" * 4000
 
 
 @pytest.mark.parametrize(
@@ -81,22 +81,22 @@ def test_every_problem_is_listed_and_the_first_one_named():
 
 @pytest.mark.parametrize("model", ["flux-schnell", "flux-pro", "gpt-image-2"])
 def test_async_makes_a_task_where_it_is_allowed(model):
-    assert read_order({"prompt": "p", "model": model, "async": True}).is_task
+    assert parse_job({"prompt": "p", "model": model, "async": True}).is_task
 
 
 def test_async_false_is_legal_everywhere_and_changes_nothing():
-    assert not read_order({"prompt": "p", "async": False}).is_task
-    assert read_order({"prompt": "p", "model": "midjourney", "async": False}).is_task
+    assert not parse_job({"prompt": "p", "async": False}).is_task
+    assert parse_job({"prompt": "p", "model": "midjourney", "async": False}).is_task
 
 
 def test_unknown_and_null_fields_are_ignored():
     body = {"prompt": "p", "watermark": 1, "size": None, "n": None, "style": None}
-    assert read_order(body).size == (1024, 1024)
+    assert parse_job(body).size == (1024, 1024)
 
 
 def test_input_fidelity_is_dropped_for_gpt_image_2():
     """The gateway removes it before forwarding, whatever it holds."""
-    assert read_order({"prompt": "p", "model": "gpt-image-2", "input_fidelity": ["?"]})
+    assert parse_job({"prompt": "p", "model": "gpt-image-2", "input_fidelity": ["?"]})
 
 
 def test_misspelt_model_is_answered_with_look_alikes():
@@ -112,18 +112,18 @@ def test_model_nothing_like_it_gets_no_suggestion():
 
 
 def test_model_must_be_a_string():
-    assert refusal(model=3).complaints[0].code == "invalid_type"
+    assert refusal(model=3).field_errors[0].code == "invalid_type"
 
 
 def test_compression_is_an_alias():
     body = {"prompt": "p", "model": "gpt-image-2", "output_format": "webp"}
-    assert read_order(body | {"compression": 30}).compression == 30
-    assert read_order(body | {"compression": 30, "output_compression": 9}).compression == 9
+    assert parse_job(body | {"compression": 30}).compression == 30
+    assert parse_job(body | {"compression": 30, "output_compression": 9}).compression == 9
 
 
 def test_job_is_the_user_else_the_prompt():
-    assert read_order({"prompt": "p", "user": "row-7"}).job == "row-7"
-    assert read_order({"prompt": "p"}).job == "p"
+    assert parse_job({"prompt": "p", "user": "row-7"}).job == "row-7"
+    assert parse_job({"prompt": "p"}).job == "p"
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_any_known_model_takes_a_bare_prompt(model, strange):
     """Fields nobody documents never matter."""
     known = {*DOCUMENTED_FIELDS, *COMMON_FIELDS, "n"}
     fields = {name: value for name, value in strange.items() if name not in known}
-    assert read_order({**fields, "model": model, "prompt": "p"}).model == model
+    assert parse_job({**fields, "model": model, "prompt": "p"}).model == model
