@@ -20,7 +20,7 @@ EMULATOR = (
     {"emulator.pictures"},
     {"emulator.service"},
     {"emulator.http"},
-    {"emulator.app", "emulator", "emulator.plugin"},
+    {"emulator.app", "emulator._public", "emulator", "emulator.plugin"},
 )
 PURE = {"types", "requests", "errors", "_formats", "_api", "_pace", "_display"}
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random", "os", "logging"}

@@ -9,56 +9,25 @@
 A minute of the service lasts a second here. Every response announces that in its `X-Emulator-Speed` header, so that a
 `LemonSession` on the same machine polls sixty times as often.
 
-Faults are described in `faults`, what they can do in `actions`.
+To read the code, begin with `app`, which puts the parts together: `service` is the API without HTTP, `http` the server
+in front of it, `pictures` what it draws. Faults are described in `http.faults`, their effects in `actions`.
 """
 
-from lemon_async.emulator.actions import (
-    Answer,
-    Blackhole,
-    Body,
-    Cut,
-    Drip,
-    Expire,
-    Fail,
-    Garbage,
-    HalfClose,
-    Latency,
-    LateVisible,
-    Redirect,
-    Reset,
-    Result,
-    Script,
-    Status,
-    Stuck,
-    Vanish,
-)
-from lemon_async.emulator.app import Emulator
-from lemon_async.emulator.http.faults import Fault
-from lemon_async.emulator.http.handler import SeenRequest
-from lemon_async.emulator.service.ledger import Ledger, LedgerEntry
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Answer",
-    "Blackhole",
-    "Body",
-    "Cut",
-    "Drip",
-    "Emulator",
-    "Expire",
-    "Fail",
-    "Fault",
-    "Garbage",
-    "HalfClose",
-    "LateVisible",
-    "Latency",
-    "Ledger",
-    "LedgerEntry",
-    "Redirect",
-    "Reset",
-    "Result",
-    "Script",
-    "SeenRequest",
-    "Status",
-    "Stuck",
-    "Vanish",
-]
+if TYPE_CHECKING:
+    from lemon_async.emulator._public import *  # noqa: F403 - its `__all__` says which
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when the first one is used: pytest loads `plugin`, in this folder, whenever it starts."""
+    if name == "__all__" or not name.startswith("_"):
+        public = import_module("lemon_async.emulator._public")
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*import_module("lemon_async.emulator._public").__all__]

@@ -61,6 +61,18 @@ def run_user_tests(tmp_path):
     return run
 
 
+def test_start_of_pytest_loads_nothing_that_the_fixtures_need(run_user_tests, tmp_path):
+    """Every pytest run of every user imports the plugin; most of them use no fixture of it."""
+    (tmp_path / "test_user.py").write_text(
+        "import sys\n\n"
+        "def test_modules():\n"
+        "    assert 'lemon_async.emulator.plugin' in sys.modules\n"
+        "    ours = {'lemon_async.session', 'lemon_async.emulator.app'}\n"
+        "    assert not ({'aiohttp', 'attrs', 'PIL'} | ours) & {*sys.modules}\n"
+    )
+    assert "1 passed" in run_user_tests()
+
+
 @needs_trio
 def test_tests_that_anyio_runs_on_trio_are_skipped(run_user_tests):
     printed = run_user_tests(*ANYIO)

@@ -1,0 +1,52 @@
+"""The public names of the emulator; `lemon_async.emulator` imports them when the first one is used."""
+
+from lemon_async.emulator.actions import (
+    Answer,
+    Blackhole,
+    Body,
+    Cut,
+    Drip,
+    Expire,
+    Fail,
+    Garbage,
+    HalfClose,
+    Latency,
+    LateVisible,
+    Redirect,
+    Reset,
+    Result,
+    Script,
+    Status,
+    Stuck,
+    Vanish,
+)
+from lemon_async.emulator.app import Emulator
+from lemon_async.emulator.http.faults import Fault
+from lemon_async.emulator.http.handler import SeenRequest
+from lemon_async.emulator.service.ledger import Ledger, LedgerEntry
+
+__all__ = [
+    "Answer",
+    "Blackhole",
+    "Body",
+    "Cut",
+    "Drip",
+    "Emulator",
+    "Expire",
+    "Fail",
+    "Fault",
+    "Garbage",
+    "HalfClose",
+    "LateVisible",
+    "Latency",
+    "Ledger",
+    "LedgerEntry",
+    "Redirect",
+    "Reset",
+    "Result",
+    "Script",
+    "SeenRequest",
+    "Status",
+    "Stuck",
+    "Vanish",
+]
