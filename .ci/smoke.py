@@ -34,7 +34,7 @@ def emulator():
 
 def notebook():
     images = asyncio.run(generate(progress=True))
-    assert "text/html" in images._repr_mimebundle_()
+    assert "text/html" in str(images._repr_mimebundle_())
 
 
 def sheet():

@@ -1,0 +1,58 @@
+"""The package stays easy to walk through: short call chains, and a test file for each module."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Bounds that are not yet met; they only shrink.
+ENTERED_AT_MOST = 57
+PENDING_TESTS = {
+    "_display/contact_sheet.py",
+    "_formats/stream_validator.py",
+    "_http/attempt.py",
+    "_http/retrying.py",
+    "_images/renewable_urls.py",
+    "_images/saved.py",
+    "_pace/survival_estimator.py",
+    "_tasks/engine.py",
+    "_tasks/lifetime.py",
+    "_tasks/lookups.py",
+    "_tasks/map_input.py",
+    "_tasks/models.py",
+    "_tasks/registry.py",
+    "_tasks/settings.py",
+    "cli/outputs.py",
+    "emulator/actions.py",
+    "emulator/http/schemas.py",
+    "emulator/http/server.py",
+    "emulator/pictures/picture.py",
+    "emulator/service/pricing.py",
+    "emulator/service/tasks.py",
+}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """What `tests/structure.py` measures, in a process without other tracing."""
+    command = [sys.executable, Path(__file__).with_name("structure.py"), "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_walk_of_a_prompt_is_short(measured):
+    """From `generate` to the file on disk, few files are on the stack and not many are entered."""
+    assert 6 <= len(measured["spine of a prompt"]) <= 12
+    assert 20 <= len(measured["entered by a prompt"]) <= ENTERED_AT_MOST
+
+
+def test_walk_of_a_poll_is_short(measured):
+    """From the heap to the waiter, a poll passes through few files."""
+    assert {"_pace/schedule.py", "_tasks/poller.py"} <= set(measured["spine of a poll"])
+    assert len(measured["spine of a poll"]) <= 8
+
+
+def test_each_module_has_its_own_test_file(measured):
+    """`lemon_async/_room/module.py` is tested by `tests/room/test_module.py`."""
+    assert set(measured["modules without a test file"]) <= PENDING_TESTS
