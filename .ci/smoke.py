@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 import lemon_async
-from lemon_async import LemonSession
+from lemon_async import LemonSession, RetryPolicy, TransportError
 
 
 async def generate(**options):
@@ -33,8 +33,18 @@ def emulator():
 
 
 def notebook():
-    images = asyncio.run(generate(progress=True))
-    assert "text/html" in str(images._repr_mimebundle_())
+    async def show():
+        async with LemonSession("sk-x", base_url="http://127.0.0.1:9", retry=RetryPolicy(max_elapsed_s=0)) as session:
+            await session.generate("a cat", progress=True)
+
+    import ipywidgets  # the bar is one of its widgets
+
+    assert ipywidgets.IntProgress
+    try:
+        asyncio.run(show())
+    except TransportError:
+        return
+    raise AssertionError
 
 
 def sheet():
