@@ -18,7 +18,7 @@ from lemon_async._tasks.leaving import SESSION_CLOSED, leaving
 from lemon_async._tasks.lookups import Lookups
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.map_input import Items
-from lemon_async._tasks.progress_display import make_display
+from lemon_async._tasks.progress import make_display
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.single import finish
 from lemon_async._tasks.stream import ImageStream

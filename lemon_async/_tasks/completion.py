@@ -5,8 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
-from lemon_async._tasks.progress import Display, Reporter, Tally
-from lemon_async._tasks.progress_display import make_display
+from lemon_async._tasks.progress import Display, Reporter, Tally, make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import ContractError
 from lemon_async.types import ProgressOption
@@ -50,7 +49,7 @@ async def _as_completed(tasks: Iterable[ImageTask], display: Display | None) -> 
     tally.start()
     for _ in watched:
         tally.begun()
-        tally.sold()
+        tally.accepted()
     unwatch = [task._when_done(take) for task in watched]
     reporter.changed()
     try:

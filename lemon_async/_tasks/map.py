@@ -280,7 +280,7 @@ class Outcomes:
             self._deliver(Outcome(index, request, error=error))
             return
         self._sold[index] = task
-        self._tally.sold()
+        self._tally.accepted()
         self._reporter.changed()
         task._when_done(lambda ended: self._ended(index, request, ended))
         if self._plan.on_submitted is not None:

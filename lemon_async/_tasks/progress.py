@@ -1,38 +1,49 @@
-"""How far a piece of work has come, told to whoever wants to know while it goes on.
+"""Count the jobs of one call, and show the counts while it runs: with tqdm's bar, or by calling a function.
 
-`Tally` counts, `Reporter` tells: after changes, at most once in each turn of the event loop, and at the end. Whoever is
-told (a bar, a function of the caller) may fail without harm: the pictures are paid for, the telling is not.
+`Tally` counts. `Reporter` passes the counts to a display after changes, at most once per turn of the event loop, and at
+the end. A display that raises is dropped and logged: the pictures are paid for, and the jobs go on.
 """
 
 import asyncio
 import contextvars
+import inspect
 import logging
+import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
+import attrs
+
+from lemon_async._formats.safe_text import one_line, safe_repr
+from lemon_async.errors import ContractError
 from lemon_async.types import Progress
 
-__all__ = ["Display", "Reporter", "Tally"]
+__all__ = ["Display", "Reporter", "Tally", "make_display"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_FAILED = "the function or bar of `progress` has failed and is told nothing more; the work goes on"
-# A plain call cannot be cancelled: one that says so is just wrong, and must not cost a picture.
+_FAILED = "the function or bar of `progress` has failed and is not called again; the work goes on"
+# A plain call cannot be cancelled: a display that raises `CancelledError` is wrong, and must not cost a picture.
 _FAILURES = (Exception, asyncio.CancelledError)
+_MIN_GAP_S = 0.1
+_TICK_S = 1.0
+_MAX_STATUS = 40
+_SUBMITTING = "submitting"
 
 
 class Display(Protocol):
-    """What progress is shown by."""
+    """Shows progress."""
 
     def show(self, progress: Progress) -> float | None:
-        """Show how it stands; return in how many seconds that is out of date without any news, if ever."""
+        """Show this state; return the number of seconds after which to show it again without a change, if any."""
 
     def close(self, progress: Progress) -> None:
-        """Show how it has ended, and nothing more."""
+        """Show the last state."""
 
 
 class Tally:
-    """Counts the jobs of one call: each is `begun`, then perhaps `sold`, and ends once."""
+    """Counts the jobs of one call: each is `begun`, then perhaps `accepted`, and ends once."""
 
     def __init__(self) -> None:
         self._submitting = self._in_flight = self._done = self._failed = 0
@@ -48,7 +59,7 @@ class Tally:
         self._stopped_at = time.monotonic()
 
     def begun(self) -> None:
-        """Count a job that is to be submitted."""
+        """Count a job that is about to be submitted."""
         self._submitting += 1
 
     def withdrawn(self) -> None:
@@ -61,19 +72,19 @@ class Tally:
         self._done += 1
         self._failed += 1
 
-    def sold(self) -> None:
-        """Count a job that was accepted."""
+    def accepted(self) -> None:
+        """Count a job that the service has accepted."""
         self._submitting -= 1
         self._in_flight += 1
 
     def ended(self, *, is_failed: bool) -> None:
-        """Count a sold job that is over."""
+        """Count an accepted job that is over."""
         self._in_flight -= 1
         self._done += 1
         self._failed += is_failed
 
     def progress(self, total: int | None, *, status: str | None = None) -> Progress:
-        """Return the count."""
+        """Return the counts."""
         now = self._stopped_at or time.monotonic()
         return Progress(
             total=total,
@@ -87,30 +98,30 @@ class Tally:
 
 
 class Reporter:
-    """Tells a display how a piece of work goes on, until it is closed; owns no asyncio task, and at most two timers.
+    """Keeps a display up to date until it is closed; owns no asyncio task, and at most two timers.
 
     Args:
-        display: Who is told; nobody, if there is none.
-        look: Returns how it stands.
+        display: Where progress is shown; `None` for nowhere.
+        look: Returns the current progress.
     """
 
     def __init__(self, display: Display | None, look: Callable[[], Progress]) -> None:
         self._display = display
         self._look = look
-        # Changes come from all over the session: the caller's function runs in the caller's context all the same.
+        # Changes come from all over the session; the caller's function must still run in the caller's context.
         self._context = contextvars.copy_context()
-        self._turn: asyncio.Handle | None = None
+        self._soon: asyncio.Handle | None = None
         self._tick: asyncio.TimerHandle | None = None
 
     def changed(self) -> None:
-        """Have the state told before the event loop's next turn is over; whatever changes until then is one change."""
-        if self._display is not None and self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._tell, context=self._context)
+        """Schedule the display for the next turn of the event loop; all changes until then are shown together."""
+        if self._display is not None and self._soon is None:
+            self._soon = asyncio.get_running_loop().call_soon(self._show, context=self._context)
 
     def close(self) -> None:
-        """Tell the last state, and nothing more; may be called again. Never raises what the display does."""
+        """Show the last state, and nothing more; may be called again. Never raises an error of the display."""
         display, self._display = self._display, None
-        for handle in (self._turn, self._tick):
+        for handle in (self._soon, self._tick):
             if handle is not None:
                 handle.cancel()
         if display is not None:
@@ -118,10 +129,10 @@ class Reporter:
                 display.close(self._look())
             except _FAILURES:
                 logger.exception(_FAILED)
-        self._look = Progress  # what it looked at may hold pictures
+        self._look = Progress  # the function may hold pictures
 
-    def _tell(self) -> None:
-        self._turn = None
+    def _show(self) -> None:
+        self._soon = None
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
@@ -134,4 +145,117 @@ class Reporter:
             self._display = None
             return
         if again_s is not None:
-            self._tick = asyncio.get_running_loop().call_later(again_s, self._tell, context=self._context)
+            self._tick = asyncio.get_running_loop().call_later(again_s, self._show, context=self._context)
+
+
+def make_display(option: object, *, is_single: bool = False) -> Display | None:
+    """Return the display for an option `progress`; it shows nothing before its first state.
+
+    Args:
+        option: See `ProgressOption`.
+        is_single: Whether it is about one job, which has a status instead of a number.
+
+    Raises:
+        ContractError: The option is something else, or is a bar and tqdm is not installed.
+    """
+    if option is False:
+        return None
+    if option is True:
+        return _Bar(is_single=is_single)
+    if not callable(option):
+        advice = f"must be True, False or a function that takes a Progress, not {safe_repr(option)}"
+        raise ContractError.of("progress", advice)
+    if _is_async(option):
+        advice = "must be a plain function, which is called and not awaited; an asyncio.Queue's put_nowait is one"
+        raise ContractError.of("progress", advice)
+    return _CallbackDisplay(option)
+
+
+class _CallbackDisplay:
+    """Calls a function of the caller with each state."""
+
+    def __init__(self, callback: Callable[[Progress], object]) -> None:
+        self._callback = callback
+        self._last: Progress | None = None
+
+    def show(self, progress: Progress) -> None:
+        self._last = progress
+        result = self._callback(progress)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("the function of `progress` returned a coroutine: it is called, and not awaited")
+
+    def close(self, progress: Progress) -> None:
+        """Call it once more, unless it was called with these counts already."""
+        if self._last is None or attrs.evolve(self._last, seconds=progress.seconds) != progress:
+            self.show(progress)
+
+
+class _Bar:
+    """tqdm's bar for terminals or notebooks; hidden if stderr is neither."""
+
+    def __init__(self, *, is_single: bool) -> None:
+        shape = {"bar_format": "{desc} [{elapsed}]", "desc": _SUBMITTING} if is_single else {"unit": "job"}
+        is_hidden = True if sys.stderr is None else None  # `None`: tqdm decides
+        self._make = partial(_tqdm(), file=sys.stderr, disable=is_hidden, dynamic_ncols=True, **shape)
+        self._is_single = is_single
+        self._bar: Any = None
+        self._painted_at = 0.0
+
+    def show(self, progress: Progress) -> float | None:
+        if self._bar is None:
+            self._bar = self._make(total=progress.total)
+        early_s = self._painted_at + _MIN_GAP_S - time.monotonic()
+        is_idle = not progress.in_flight + progress.submitting
+        if early_s > 0 and not is_idle:  # an idle state may be the last for long
+            return early_s
+        self._update(progress)
+        self._bar.refresh()
+        self._painted_at = time.monotonic()
+        return None if is_idle or self._bar.disable else _TICK_S
+
+    def close(self, progress: Progress) -> None:
+        if self._bar is not None:
+            self._update(progress)
+            self._bar.close()
+
+    def _update(self, progress: Progress) -> None:
+        self._bar.n, self._bar.total = progress.done, progress.total
+        if self._is_single:
+            self._bar.set_description_str(_status(progress), refresh=False)
+        else:
+            self._bar.set_postfix_str(_counts(progress), refresh=False)
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm.auto import tqdm  # noqa: PLC0415 - an extra
+    except ImportError:
+        advice = "as a bar needs tqdm: pip install 'lemon-async[notebook]'"
+        raise ContractError.of("progress", advice) from None
+
+    def refresh(bar: Any, **_: object) -> object:  # tqdm's own keeps the lock of all bars when the terminal is gone
+        try:
+            with bar.get_lock():
+                return tqdm.refresh(bar, nolock=True)
+        except Exception:
+            bar.disable = True  # or its finalizer tries again
+            raise
+
+    return type("tqdm", (tqdm,), {"monitor_interval": 0, "refresh": refresh})  # 0: it starts no thread
+
+
+def _status(progress: Progress) -> str:
+    status = (one_line(progress.status) or _SUBMITTING)[:_MAX_STATUS]
+    return f"failed, last status: {status}" if progress.failed and status != "failed" else status
+
+
+def _counts(progress: Progress) -> str:
+    counts = {"failed": progress.failed, "in flight": progress.in_flight, "submitting": progress.submitting}
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    """Return whether calling it would only create an awaitable; an object is called by its class."""
+    called = function if inspect.isroutine(function) or isinstance(function, partial) else type(function).__call__
+    return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)

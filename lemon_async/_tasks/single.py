@@ -3,8 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from lemon_async._images.images import Images
-from lemon_async._tasks.progress import Reporter, Tally
-from lemon_async._tasks.progress_display import make_display
+from lemon_async._tasks.progress import Reporter, Tally, make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.types import Progress, ProgressOption
 
@@ -47,7 +46,7 @@ class _Job:
 
     def sold(self, task: ImageTask) -> None:
         self._task = task
-        self._tally.sold()
+        self._tally.accepted()
 
     def ended(self, *, is_failed: bool) -> None:
         self._is_open = False

@@ -12,8 +12,7 @@ import attrs
 from lemon_async._images.images import Images
 from lemon_async._tasks.leaving import mark_reported
 from lemon_async._tasks.map import Outcome
-from lemon_async._tasks.progress import Reporter, Tally
-from lemon_async._tasks.progress_display import make_display
+from lemon_async._tasks.progress import Reporter, Tally, make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.cli.console import say_aside, tell_what_is_open
 from lemon_async.cli.outputs import Delivery
@@ -174,7 +173,7 @@ class _Batch:
             self._count(self._tally.refused)
             return
         self._sold[task] = job
-        self._count(self._tally.sold)
+        self._count(self._tally.accepted)
         if job.request and not task.done():
             say_aside(f"accepted as {task.id}")
         code = await self._end(place, job, task)

@@ -1,15 +1,15 @@
 """A map tells how far it has come: truly, cheaply, and to the end, however it ends."""
 
 import asyncio
+import contextlib
 import gc
 import time
 
 import pytest
 
 from lemon_async import ContractError, GenerateRequest, Timeouts
-from lemon_async._tasks import progress_display as displays
 from lemon_async._tasks.map import FanOuts
-from lemon_async._tasks.progress_display import make_display
+from lemon_async._tasks.progress import make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.emulator import Blackhole, Fail, Reset, Status, Stuck
 from lemon_async.types import ImageData, Progress, TaskSnapshot
@@ -182,8 +182,11 @@ class Ticking:
     def set_postfix_str(self, text, *, refresh):
         pass
 
-    def refresh(self):
+    def refresh(self, *, nolock):
         pass
+
+    def get_lock(self):
+        return contextlib.nullcontext()
 
     def close(self):
         pass
@@ -198,7 +201,7 @@ def ticks(timers):
 @pytest.mark.parametrize("way", ["left", "forgotten", "read", "cancelled"])
 async def test_no_timer_is_left_by_the_bar_of_a_map(connect, emulator, monkeypatch, ticks, way):
     """Not even by a map whose block is never left, once the session is closed."""
-    monkeypatch.setattr(displays, "_bar_of_place", lambda: (Ticking, None))
+    monkeypatch.setattr("tqdm.auto.tqdm", Ticking)
     if way != "read":
         emulator.fault("submit", Stuck())
     async with connect() as session:
@@ -224,7 +227,7 @@ async def test_no_timer_is_left_by_the_bar_of_a_map(connect, emulator, monkeypat
 @pytest.mark.parametrize("way", ["dropped", "kept"])
 async def test_no_timer_is_left_by_the_bar_of_tasks(connect, emulator, monkeypatch, ticks, way):
     """Neither by a loop that was left without closing it, nor by one that nobody goes on with."""
-    monkeypatch.setattr(displays, "_bar_of_place", lambda: (Ticking, None))
+    monkeypatch.setattr("tqdm.auto.tqdm", Ticking)
     emulator.fault("submit", Stuck(), prompt="^p[12]$")
     async with connect() as session:
         tasks = [await session.submit(prompt, model=MODEL) for prompt in prompts(3)]

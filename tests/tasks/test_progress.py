@@ -1,13 +1,22 @@
-"""Progress is told once per turn of the event loop, to the end, and whoever is told can do no harm."""
+"""Progress is shown once per turn of the event loop, to the end, and a display that fails does no harm."""
 
 import asyncio
 import contextvars
+import functools
+import gc
+import io
 import logging
+import sys
+import threading
+import types
 
 import attrs
 import pytest
+import tqdm
 
-from lemon_async._tasks.progress import Reporter, Tally
+from lemon_async import ContractError
+from lemon_async._tasks import progress as module
+from lemon_async._tasks.progress import Reporter, Tally, make_display
 from lemon_async.types import Progress
 
 
@@ -107,7 +116,7 @@ async def test_display_that_fails_is_logged_once_and_told_nothing_more(caplog, f
     reporter.close()
     assert (len(screen.shown), len(screen.last)) == (1, 0)
     (record,) = caplog.records
-    assert "is told nothing more; the work goes on" in record.getMessage()
+    assert "is not called again; the work goes on" in record.getMessage()
     assert record.exc_info[1] is failure
 
 
@@ -120,7 +129,7 @@ async def test_nobody_is_told_without_a_display():
     reporter = Reporter(None, numbers())
     reporter.changed()
     reporter.close()
-    assert reporter._turn is None
+    assert reporter._soon is None
 
 
 async def test_display_is_told_in_the_context_of_who_asked_for_it():
@@ -147,8 +156,8 @@ def test_tally_follows_each_job_to_its_end():
     assert tally.progress(9) == Progress(total=9, submitting=4)
     tally.withdrawn()
     tally.refused()
-    tally.sold()
-    tally.sold()
+    tally.accepted()
+    tally.accepted()
     assert tally.progress(9) == Progress(total=9, done=1, failed=1, in_flight=2)
     tally.ended(is_failed=False)
     tally.ended(is_failed=True)
@@ -163,3 +172,254 @@ def test_clock_of_a_tally_runs_from_start_to_stop():
     assert 0 <= one <= two
     tally.stop()
     assert tally.progress(None).seconds == tally.progress(None).seconds >= two
+
+
+# Displays
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal, and perhaps cannot be written."""
+
+    is_broken = False
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        if self.is_broken:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+@pytest.fixture
+def show_on(monkeypatch):
+    """Have bars shown on another file than stderr, which pytest exchanges between fixtures and tests."""
+
+    def choose(file):
+        monkeypatch.setattr(module, "sys", types.SimpleNamespace(stderr=file))
+
+    return choose
+
+
+@pytest.fixture
+def terminal(monkeypatch, show_on):
+    screen = Terminal()
+    show_on(screen)
+    monkeypatch.setattr(module, "_MIN_GAP_S", 0)
+    return screen
+
+
+def lines(screen):
+    return [line.strip() for line in screen.getvalue().replace("\r", "\n").splitlines() if line.strip()]
+
+
+# A function
+
+
+def test_function_is_called_with_each_state_and_not_twice_with_the_last():
+    seen = []
+    display = make_display(seen.append)
+    states = [Progress(done=1, seconds=1), Progress(done=2, seconds=2), Progress(done=2, seconds=3)]
+    for state in states[:2]:
+        assert display.show(state) is None
+    display.close(states[2])
+    assert seen == states[:2]
+
+
+@pytest.mark.parametrize("told", [[], [Progress(done=1)]], ids=["nothing", "less"])
+def test_function_hears_the_end_that_it_has_not_heard(told):
+    seen = []
+    display = make_display(seen.append)
+    for progress in told:
+        display.show(progress)
+    display.close(Progress(done=2))
+    assert seen == [*told, Progress(done=2)]
+
+
+async def queue_up(progress):
+    raise AssertionError
+
+
+class Caller:
+    async def __call__(self, progress):
+        raise AssertionError
+
+
+async def yielding(progress):
+    yield progress
+
+
+@pytest.mark.parametrize(
+    "function",
+    [queue_up, functools.partial(queue_up), Caller(), Caller().__call__, yielding, asyncio.Queue().put],
+    ids=["coroutine function", "partial", "object", "method", "async generator", "queue"],
+)
+def test_coroutine_function_is_refused(function):
+    with pytest.raises(ContractError, match="progress: must be a plain function, which is called and not awaited"):
+        make_display(function)
+
+
+def test_coroutine_that_comes_back_is_closed_and_told():
+    """Nobody awaits it: that would be a warning somewhere else."""
+    with pytest.raises(TypeError, match="returned a coroutine"):
+        make_display(lambda progress: [queue_up(progress)][0]).show(Progress())
+    gc.collect()
+
+
+@pytest.mark.parametrize("option", [None, 0, 1, "yes", [], {}, ...], ids=repr)
+def test_option_that_means_nothing_is_refused(option):
+    with pytest.raises(ContractError, match="progress: must be True, False or a function that takes a Progress, not "):
+        make_display(option)
+
+
+def test_nothing_is_shown_unless_it_is_asked_for():
+    assert make_display(False) is None
+
+
+# The terminal
+
+
+def test_bar_without_tqdm_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ContractError, match=r"needs tqdm: pip install 'lemon-async\[notebook\]'"):
+        make_display(True)
+
+
+def test_bar_of_many_jobs_shows_their_numbers(terminal):
+    display = make_display(True)
+    assert lines(terminal) == []
+    display.show(Progress(total=4, submitting=4))
+    display.show(Progress(total=4, done=2, failed=1, in_flight=1, submitting=1))
+    display.close(Progress(total=4, done=4, failed=1))
+    shown = lines(terminal)
+    assert "0/4" in shown[0]
+    assert "4 submitting]" in shown[1]
+    assert "2/4" in shown[2]
+    assert "1 failed, 1 in flight, 1 submitting]" in shown[2]
+    assert shown[-1].startswith("100%")
+    assert "1 failed]" in shown[-1]
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_bar_learns_how_many_there_are(terminal):
+    display = make_display(True)
+    display.show(Progress(done=1, in_flight=1))
+    display.close(Progress(total=2, done=2))
+    assert lines(terminal)[0].startswith("0job")
+    assert "2/2" in lines(terminal)[-1]
+
+
+def test_bar_of_one_job_shows_its_status_and_the_time(terminal):
+    display = make_display(True, is_single=True)
+    for status in (None, "pending", "processing"):
+        display.show(Progress(total=1, in_flight=1, status=status))
+    display.close(Progress(total=1, done=1, status="completed"))
+    words = [line.partition(" [")[0] for line in lines(terminal)]
+    assert list(dict.fromkeys(words)) == ["submitting", "pending", "processing", "completed"]
+    assert all(line.endswith("[00:00]") for line in lines(terminal))
+
+
+@pytest.mark.parametrize(("status", "words"), [("failed", "failed"), ("pending", "failed, last status: pending")])
+def test_bar_of_one_job_that_failed_says_so(terminal, status, words):
+    display = make_display(True, is_single=True)
+    display.show(Progress(total=1, status=status))
+    display.close(Progress(total=1, done=1, failed=1, status=status))
+    assert lines(terminal)[-1] == f"{words} [00:00]"
+
+
+def test_status_of_a_stranger_does_not_drive_the_terminal(terminal):
+    display = make_display(True, is_single=True)
+    display.show(Progress(total=1, status="\x1b[2J\u202e{bar}" + "x" * 1000))
+    display.close(Progress(total=1, status="\n\r\0"))
+    assert "\x1b[2J" not in terminal.getvalue()
+    assert "\u202e" not in terminal.getvalue()
+    assert max(map(len, lines(terminal))) < 60
+    assert lines(terminal)[-1] == "submitting [00:00]"
+
+
+def test_bar_is_painted_now_and_then_and_wants_to_be_when_it_was_not(terminal, monkeypatch):
+    monkeypatch.setattr(module, "_MIN_GAP_S", 60)
+    display = make_display(True)
+    assert display.show(Progress(total=2, in_flight=1)) == 1
+    painted = terminal.getvalue()
+    assert 0 < display.show(Progress(total=2, done=1, in_flight=1)) <= 60
+    assert terminal.getvalue() == painted
+    assert display.show(Progress(total=2, done=2)) is None
+    assert "2/2" in lines(terminal)[-1]
+    display.close(Progress(total=2, done=2))
+    assert "2/2" in lines(terminal)[-1]
+
+
+def test_bar_that_waits_for_nothing_needs_no_tick(terminal):
+    display = make_display(True)
+    assert display.show(Progress(total=2, in_flight=1)) == 1
+    assert display.show(Progress(total=2, submitting=1)) == 1
+    assert display.show(Progress(total=2, done=1)) is None
+    display.close(Progress())
+
+
+@pytest.mark.parametrize("stderr", [io.StringIO(), None], ids=["a file", "nothing"])
+def test_bar_prints_nothing_where_nobody_sees_it(show_on, stderr):
+    show_on(stderr)
+    display = make_display(True)
+    assert display.show(Progress(total=2, in_flight=2)) is None
+    display.close(Progress(total=2, done=2))
+    assert stderr is None or stderr.getvalue() == ""
+
+
+def test_bar_that_has_shown_nothing_ends_without_a_word(terminal):
+    make_display(True).close(Progress(total=1, done=1, failed=1))
+    assert terminal.getvalue() == ""
+
+
+def test_bar_on_a_terminal_that_is_gone_fails_once(terminal):
+    """It is not written again, not even by a finalizer."""
+    display = make_display(True)
+    display.show(Progress(total=2))
+    terminal.is_broken = True
+    with pytest.raises(BrokenPipeError):
+        display.show(Progress(total=2, done=1))
+    assert display.show(Progress(total=2, done=2)) is None
+    display.close(Progress(total=2, done=2))
+    del display
+    gc.collect()
+
+
+def test_bar_on_a_terminal_that_is_gone_leaves_the_bars_of_others_alone(terminal):
+    """All bars of tqdm share one lock, and its own `refresh` would keep it."""
+    display = make_display(True)
+    display.show(Progress(total=2))
+    terminal.is_broken = True
+    with pytest.raises(BrokenPipeError):
+        display.show(Progress(total=2, done=1))
+    other = threading.Thread(target=lambda: tqdm.tqdm(total=1, file=io.StringIO()).close(), daemon=True)
+    other.start()
+    other.join(5)
+    assert not other.is_alive()
+
+
+def test_bar_starts_no_thread(terminal):
+    before = threading.enumerate()
+    display = make_display(True)
+    display.show(Progress(total=2))
+    display.close(Progress(total=2))
+    assert threading.enumerate() == before
+
+
+# The notebook
+
+
+@pytest.mark.parametrize("words", ["<bar/>", "<img src=x onerror=alert(1)>", '"><script>'])
+def test_widget_shows_untrusted_words_as_text(monkeypatch, words):
+    """With the real widgets, which tqdm chooses in a kernel."""
+    pytest.importorskip("ipywidgets")
+    notebook = pytest.importorskip("tqdm.notebook")
+    monkeypatch.setattr("tqdm.auto.tqdm", notebook.tqdm)
+    monkeypatch.setattr("tqdm.notebook.display", lambda container: None, raising=False)
+    monkeypatch.setattr(module, "_MIN_GAP_S", 0)
+    display = make_display(True, is_single=True)
+    for status in (words, words):
+        display.show(Progress(total=1, status=status))
+    _, _, right = display._bar.container.children
+    assert "<" not in right.value
+    display.close(Progress(total=1, done=1, status=words))

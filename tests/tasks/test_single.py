@@ -1,12 +1,12 @@
 """`generate`, `edit` and `create_variation` tell how their one job goes, to the end, however it ends."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
 
 from lemon_async import ApiError, ContractError, SubmissionUnknown
-from lemon_async._tasks import progress_display as displays
 from lemon_async.emulator import Blackhole, Fail, Reset, Status, Stuck
 from lemon_async.errors import TaskFailed
 
@@ -118,7 +118,7 @@ async def test_option_that_means_nothing_is_refused_before_money_is_spent(connec
 
 async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch):
     """The time is shown without any news; however the job ends, the ticking ends with it."""
-    monkeypatch.setattr(displays, "_TICK_S", 0.001)
+    monkeypatch.setattr("lemon_async._tasks.progress._TICK_S", 0.001)
     bars, ends = [], []
 
     class Bar:
@@ -132,14 +132,17 @@ async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch
         def set_description_str(self, text, *, refresh):
             self.text = text
 
-        def refresh(self):
+        def refresh(self, *, nolock):
             self.painted += 1
+
+        def get_lock(self):
+            return contextlib.nullcontext()
 
         def close(self):
             ends.append(self.text)
 
-    monkeypatch.setattr(displays, "_bar_of_place", lambda: (Bar, None))
-    monkeypatch.setattr(displays, "_SHORTEST_GAP_S", 0)
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    monkeypatch.setattr("lemon_async._tasks.progress._MIN_GAP_S", 0)
     emulator.fault("submit", Stuck(), prompt="stuck")
     emulator.fault("submit", Fail("no luck"), prompt="bad")
     async with connect() as session:
