@@ -123,7 +123,7 @@ class ResumableDownload:
         if size_bytes > MAX_BYTES:
             raise TooMuch
         self._held = self._held + piece if self._held else piece
-        return self.seen.see(piece)
+        return self.seen.feed(piece)
 
     def hand_on(self, *, is_end: bool = False) -> bytes:
         """Return what has come since the last call; nothing while it need not be a picture at all."""

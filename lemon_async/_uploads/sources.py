@@ -8,7 +8,6 @@ All that can be found out about a picture is, before anything is sent.
 """
 
 import asyncio
-import hashlib
 import inspect
 import io
 import re
@@ -23,7 +22,6 @@ import attrs
 from lemon_async._api.fields import LINE
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts
 from lemon_async._api.urls import find_remote_fault
-from lemon_async._formats.pictures import TAIL_BYTES, judge_picture, sniff
 from lemon_async._formats.safe_text import safe_str
 from lemon_async._images.image import Image
 from lemon_async._images.threads import run_uncancellable
@@ -35,8 +33,10 @@ from lemon_async._uploads.upload import (
     Upload,
     as_unusable,
     as_view,
+    examine_bytes,
     examine_file,
     examine_path,
+    glance,
     is_shortage,
 )
 from lemon_async.errors import DownloadError, SessionError, TransportError
@@ -139,8 +139,7 @@ async def take_in(place: str, source: Source, held: ExitStack, max_bytes: int | 
         if is_shortage(fault.__cause__):
             raise TransportError(message=f"not sent: {place}: {fault}") from fault
         return ExaminedSource(_unreadable(place, str(fault)))
-    # Judged by its ends, which are let go: a request may wait long for its turn.
-    return ExaminedSource(_facts(place, upload), upload=attrs.evolve(upload, head=b"", tail=b""))
+    return ExaminedSource(_facts(place, upload), upload=upload)
 
 
 async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
@@ -161,7 +160,7 @@ async def _read(source: Any, held: ExitStack, max_bytes: int | None) -> Upload:
     spool = SpooledUpload(max_bytes)
     held.callback(spool.close)
     await drain(source, spool)
-    upload = await run_uncancellable(spool.finish)
+    upload = spool.finish()
     if not upload.size_bytes:
         raise UnusableSource(_SPENT)
     return upload
@@ -173,12 +172,11 @@ async def _read_memory(source: bytes | bytearray | memoryview, held: ExitStack, 
     if max_bytes is not None and upload.size_bytes > max_bytes:
         return upload
     if type(source) is bytes:
-        hashing = await asyncio.to_thread(hashlib.sha256, source)
-        return attrs.evolve(upload, digest=hashing.hexdigest())
+        return await asyncio.to_thread(examine_bytes, source)
     spool = SpooledUpload(max_bytes)
     held.callback(spool.close)
     await run_uncancellable(spool.write, source)
-    return await run_uncancellable(spool.finish)
+    return spool.finish()
 
 
 async def _bytes_of(image: Image) -> bytes:
@@ -218,26 +216,15 @@ def _path_of(source: str | PathLike[str]) -> Path:
 
 
 def _in_memory(source: bytes | bytearray | memoryview) -> Upload:
-    """Look at the ends of what is in memory, and copy nothing else."""
     view = as_view(source)
-    return Upload(
-        head=bytes(view[:HEAD_BYTES]),
-        tail=bytes(view[-TAIL_BYTES:]),
-        size_bytes=len(view),
-        open=lambda: io.BytesIO(source),
-    )
+    return glance(bytes(view[:HEAD_BYTES]), len(view), lambda: io.BytesIO(source))
 
 
 def _facts(place: str, upload: Upload | None) -> SourceFacts:
     if upload is None:
         return SourceFacts(place=place, kind="upload")
-    picture = sniff(upload.head)
     return SourceFacts(
-        place=place,
-        kind="upload",
-        fault=judge_picture(picture, upload.head, upload.tail, upload.size_bytes),
-        size_bytes=upload.size_bytes,
-        picture=picture,
+        place=place, kind="upload", fault=upload.fault, size_bytes=upload.size_bytes, picture=upload.picture
     )
 
 

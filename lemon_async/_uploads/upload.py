@@ -22,8 +22,9 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from lemon_async._formats.pictures import TAIL_BYTES
+from lemon_async._formats.pictures import PictureFacts
 from lemon_async._formats.safe_text import safe_repr, safe_str
+from lemon_async._formats.stream_validator import StreamValidator
 from lemon_async._http.attempt import NoResponse
 from lemon_async.errors import ContractError
 
@@ -35,8 +36,10 @@ __all__ = [
     "as_bytes",
     "as_unusable",
     "as_view",
+    "examine_bytes",
     "examine_file",
     "examine_path",
+    "glance",
     "is_shortage",
     "open_upload",
 ]
@@ -59,17 +62,40 @@ class Upload:
     """What is known of some bytes, and how to get at them.
 
     Attributes:
-        head: The first bytes, at most `HEAD_BYTES`.
-        tail: The last bytes.
-        digest: SHA-256 of them all; empty when they were only looked at.
+        picture: The facts in the header; `None` if the bytes are no known picture.
+        fault: Why they are not a whole picture; after a `glance`, as far as their beginning shows it.
+        digest: SHA-256 of them all; empty after a `glance`.
         open: Returns them as a file at its beginning; blocks, so call it in a thread.
     """
 
-    head: bytes = attrs.field(repr=False)
-    tail: bytes = attrs.field(repr=False)
     size_bytes: int
+    picture: PictureFacts | None = None
+    fault: str | None = None
     digest: str = ""
     open: Callable[[], BinaryIO] = attrs.field(repr=False)
+
+
+class _Examiner:
+    """Hashes bytes and checks the picture in them, in one pass."""
+
+    def __init__(self) -> None:
+        self._hashing = hashlib.sha256()
+        self._validator = StreamValidator(HEAD_BYTES)
+
+    def feed(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes, at most `CHUNK_BYTES`."""
+        self._hashing.update(piece)
+        self._validator.feed(piece)
+
+    def upload(self, reopen: Callable[[], BinaryIO]) -> Upload:
+        """Return the upload of all the bytes."""
+        return Upload(
+            size_bytes=self._validator.size_bytes,
+            picture=self._validator.facts,
+            fault=self._validator.end(),
+            digest=self._hashing.hexdigest(),
+            open=reopen,
+        )
 
 
 class SpooledUpload:
@@ -83,7 +109,7 @@ class SpooledUpload:
 
     def __init__(self, max_bytes: int | None) -> None:
         self._file = tempfile.SpooledTemporaryFile(HEAD_BYTES)  # noqa: SIM115 - closed by `close`
-        self._digest = hashlib.sha256()
+        self._examiner = _Examiner()
         self._max_bytes = max_bytes
         self._size_bytes = 0
         self._in_use = threading.Lock()
@@ -101,18 +127,12 @@ class SpooledUpload:
             raise UnusableSource(f"has more than the {self._max_bytes:,} bytes that are taken")
         with self._using() as file:
             for at in range(0, len(view), CHUNK_BYTES):
-                self._digest.update(view[at : at + CHUNK_BYTES])
+                self._examiner.feed(view[at : at + CHUNK_BYTES])
                 file.write(view[at : at + CHUNK_BYTES])
 
     def finish(self) -> Upload:
         """Return what was collected; it is there until `close`."""
-        with self._using() as file:
-            file.seek(0)
-            head = file.read(HEAD_BYTES)
-            file.seek(max(self._size_bytes - TAIL_BYTES, 0))
-            tail = file.read()
-        digest = self._digest.hexdigest()
-        return Upload(head=head, tail=tail, size_bytes=self._size_bytes, digest=digest, open=self._open)
+        return self._examiner.upload(self._open)
 
     def close(self) -> None:
         """Forget the bytes; never blocks."""
@@ -162,18 +182,39 @@ def is_shortage(fault: object) -> bool:
     return isinstance(fault, OSError) and fault.errno in _SHORTAGES
 
 
+def glance(head: bytes, size_bytes: int, reopen: Callable[[], BinaryIO]) -> Upload:
+    """Return what the first `HEAD_BYTES` show of bytes that are not read as a whole."""
+    validator = StreamValidator(HEAD_BYTES)
+    fault = validator.feed(head)
+    if len(head) == size_bytes:
+        fault = validator.end()
+    return Upload(size_bytes=size_bytes, picture=validator.facts, fault=fault, open=reopen)
+
+
+def examine_bytes(content: bytes) -> Upload:
+    """Hash bytes and check the picture in them; blocks."""
+    examiner = _Examiner()
+    view = memoryview(content)
+    for at in range(0, len(view), CHUNK_BYTES):
+        examiner.feed(view[at : at + CHUNK_BYTES])
+    return examiner.upload(lambda: io.BytesIO(content))
+
+
 def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -> Upload:
-    """Look at a file, all of it if it is to be hashed and not larger than `max_bytes`; blocks.
+    """Read a file to its end if it is to be hashed and not larger than `max_bytes`, else its beginning; blocks.
 
     Raises:
         Unusable: It cannot be read, or is no regular file.
     """
     try:
         with _open_regular(path) as file:
-            upload = examine_file(file)
             identity = _identity(file)
-            is_small = max_bytes is None or upload.size_bytes <= max_bytes
-            digest = _hash(file) if is_hashed and is_small else ""
+            upload = examine_file(file)
+            if is_hashed and (max_bytes is None or upload.size_bytes <= max_bytes):
+                examiner = _Examiner()
+                while piece := file.read(CHUNK_BYTES):
+                    examiner.feed(piece)
+                upload = examiner.upload(lambda: file)
     except OSError as fault:
         raise UnusableSource(f"cannot read {safe_repr(str(path))}: {fault.strerror or safe_str(fault)}") from fault
     except ValueError as fault:
@@ -186,11 +227,11 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
         file.close()
         raise OSError(None, "it has changed since it was checked")
 
-    return attrs.evolve(upload, digest=digest, open=reopen)
+    return attrs.evolve(upload, open=reopen)
 
 
 def examine_file(file: BinaryIO) -> Upload:
-    """Look at what is left of a file that can be read at any place, and leave it as it was; blocks.
+    """Glance at the rest of a seekable file, and leave it where it stands; blocks.
 
     Raises:
         OSError, ValueError: It cannot be read.
@@ -199,10 +240,8 @@ def examine_file(file: BinaryIO) -> Upload:
     start = file.tell()
     head = as_bytes(file.read(HEAD_BYTES))
     size_bytes = file.seek(0, os.SEEK_END) - start
-    file.seek(start + max(size_bytes - TAIL_BYTES, 0))
-    tail = file.read(TAIL_BYTES)
     file.seek(start)
-    return Upload(head=head, tail=tail, size_bytes=size_bytes, open=lambda: file)
+    return glance(head, size_bytes, lambda: file)
 
 
 def as_bytes(piece: object) -> bytes:
@@ -258,7 +297,3 @@ def _open_regular(path: Path) -> BinaryIO:
 def _identity(file: BinaryIO) -> tuple[int, ...]:
     facts = os.fstat(file.fileno())
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _hash(file: Any) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,8 +33,8 @@ from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
 from lemon_async._formats.base64_extraction import Base64Extractor
 from lemon_async._formats.base64_text import Base64Text, decoded
-from lemon_async._formats.pictures import find_picture_fault, judge_picture, sniff
-from lemon_async._formats.stream_validator import StreamValidator
+from lemon_async._formats.pictures import sniff
+from lemon_async._formats.stream_validator import StreamValidator, find_picture_fault
 from lemon_async._http.body_reader import BodyReader
 from lemon_async._images.naming import Template
 from lemon_async._pace.learned_durations import LearnedDurations
@@ -242,16 +242,15 @@ def spelled(answer):
 
 @target
 def pictures(data):
-    """Pictures: the walk along a file and the one along a stream come to one verdict."""
+    """`StreamValidator`: one verdict wherever the pieces begin."""
     facts = sniff(data)
     verdict = find_picture_fault(data)
-    judge_picture(facts, data, data[-64:], len(data))
     for pieces in ([data], split(data, len(data)), split(data, 0)):
-        passing = StreamValidator()
+        validator = StreamValidator()
         for piece in pieces:
-            passing.see(piece)
-        assert (passing.end() is None) == (verdict is None)
-        assert passing.facts == facts
+            validator.feed(piece)
+        assert validator.end() == verdict
+        assert validator.facts == facts
 
 
 @target

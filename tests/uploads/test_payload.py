@@ -220,7 +220,7 @@ async def test_form_is_opened_as_often_as_wanted_and_closes_its_files():
         opened.append(io.BytesIO(b"content"))
         return opened[-1]
 
-    upload = Upload(head=b"", tail=b"", size_bytes=7, open=open_file)
+    upload = Upload(size_bytes=7, open=open_file)
     form = Form("/v1/x", "fingerprint", {"prompt": "a hat"}, (File("image", "image[0]", "a.png", "image/png", upload),))
     for _ in range(2):
         with ExitStack() as held:
@@ -236,7 +236,7 @@ async def test_form_whose_second_file_is_gone_closes_the_first():
     def gone():
         raise FileNotFoundError(2, "No such file or directory")
 
-    uploads = [Upload(head=b"", tail=b"", size_bytes=0, open=make) for make in (lambda: first, gone)]
+    uploads = [Upload(size_bytes=0, open=make) for make in (lambda: first, gone)]
     files = tuple(File("image", f"image[{at}]", "a.png", "image/png", upload) for at, upload in enumerate(uploads))
     told = r"image\[1\]: cannot be opened again: No such file or directory"
     with pytest.raises(ContractError, match=told), ExitStack() as held:
@@ -253,7 +253,7 @@ async def test_file_that_is_opened_after_everybody_has_left_is_closed(monkeypatc
         go_on.wait(5)
         return file
 
-    upload = Upload(head=b"", tail=b"", size_bytes=0, open=open_late)
+    upload = Upload(size_bytes=0, open=open_late)
     form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", "image/png", upload),))
     held = ExitStack()
     opening = asyncio.create_task(form.open(held))

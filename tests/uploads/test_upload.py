@@ -7,8 +7,10 @@ import os
 import threading
 
 import pytest
+from PIL import Image
 
 from lemon_async import ContractError
+from lemon_async._formats.pictures import PictureFacts
 from lemon_async._http.attempt import NoResponse
 from lemon_async._uploads.upload import (
     HEAD_BYTES,
@@ -16,6 +18,7 @@ from lemon_async._uploads.upload import (
     UnusableSource,
     Upload,
     as_bytes,
+    examine_bytes,
     examine_file,
     examine_path,
     open_upload,
@@ -38,14 +41,44 @@ def read_twice(upload):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_file_is_known_by_its_ends_and_opened_as_often_as_wanted(tmp_path, size):
+def test_file_is_hashed_and_opened_as_often_as_needed(tmp_path, size):
     path, content = tmp_path / "file", content_of(size)
     path.write_bytes(content)
     upload = examine_path(path, is_hashed=True)
-    assert (upload.head, upload.tail) == (content[:HEAD_BYTES], content[-64:])
     assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
     assert read_twice(upload) == content
     assert examine_path(path, is_hashed=False).digest == ""
+
+
+def examined(content, tmp_path):
+    """Return the upload of some bytes as a path, as bytes and out of a spool."""
+    path, spool = tmp_path / "file", SpooledUpload(max_bytes=None)
+    path.write_bytes(content)
+    for at in range(0, len(content), 10_000):
+        spool.write(content[at : at + 10_000])
+    yield from (examine_path(path, is_hashed=True), examine_bytes(content), spool.finish())
+    spool.close()
+
+
+def test_picture_is_checked_while_it_is_hashed(tmp_path):
+    """To its end, which a glance does not reach in a large one."""
+    buffer = io.BytesIO()
+    Image.effect_noise((1500, 1000), 80).save(buffer, "PNG")
+    png = buffer.getvalue()
+    assert len(png) > HEAD_BYTES
+    for content, fault in ((png, None), (png[:-20], "the picture is cut off")):
+        for upload in examined(content, tmp_path):
+            assert (upload.picture, upload.fault) == (PictureFacts("png", (1500, 1000), has_transparency=False), fault)
+        assert examine_file(io.BytesIO(content)).fault is None
+    for upload in examined(b"<html>", tmp_path):
+        assert (upload.picture, upload.fault) == (None, "the bytes are no known picture")
+
+
+def test_glance_at_all_of_a_small_picture_finds_its_end_missing():
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    assert examine_file(io.BytesIO(buffer.getvalue())).fault is None
+    assert examine_file(io.BytesIO(buffer.getvalue()[:-1])).fault == "the picture is cut off"
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -56,7 +89,6 @@ def test_spool_gives_back_what_was_written(size):
     for at in range(0, size, 100_000):
         spool.write(content[at : at + 100_000])
     upload = spool.finish()
-    assert (upload.head, upload.tail) == (content[:HEAD_BYTES], content[-64:])
     assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
     assert read_twice(upload) == content
     spool.close()
@@ -87,7 +119,6 @@ def test_file_is_looked_at_from_where_it_stands_and_left_there(start):
     upload = examine_file(file)
     assert file.tell() == start
     assert upload.size_bytes == len(content) - start
-    assert (upload.head, upload.tail) == (content[start:][:HEAD_BYTES], content[-64:])
     assert upload.open() is file
 
 
@@ -112,7 +143,7 @@ def test_file_that_has_changed_is_not_sent(tmp_path, change):
 def test_link_to_a_file_is_followed_and_a_dangling_one_is_told(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
-    assert examine_path(tmp_path / "link", is_hashed=False).head == b"content"
+    assert examine_path(tmp_path / "link", is_hashed=False).size_bytes == len(b"content")
     (tmp_path / "file").unlink()
     with pytest.raises(UnusableSource, match=r"cannot read .*link': No such file or directory"):
         examine_path(tmp_path / "link", is_hashed=False)
@@ -133,7 +164,7 @@ def failing(number):
     def fail():
         raise OSError(number, os.strerror(number))
 
-    return Upload(head=b"", tail=b"", size_bytes=0, open=fail)
+    return Upload(size_bytes=0, open=fail)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
