@@ -271,7 +271,7 @@ def arrived(emulator):
 
     def digests():
         tasks = emulator._store.tasks.values()
-        return [[source.stored.digest for source in task.order.sources] for task in tasks]
+        return [[source.blob.digest for source in task.spec.sources] for task in tasks]
 
     return digests
 
