@@ -26,7 +26,6 @@ logger: logging.Logger = logging.getLogger("lemon_async")
 _FAILED = "the function or bar of `progress` has failed and is not called again; the work goes on"
 # A plain call cannot be cancelled: a display that raises `CancelledError` is wrong, and must not cost a picture.
 _FAILURES = (Exception, asyncio.CancelledError)
-_MIN_GAP_S = 0.1
 _TICK_S = 1.0
 _MAX_STATUS = 40
 _SUBMITTING = "submitting"
@@ -197,42 +196,40 @@ class _Bar:
     def __init__(self, *, is_single: bool) -> None:
         shape = {"bar_format": "{desc} [{elapsed}]", "desc": _SUBMITTING} if is_single else {"unit": "job"}
         is_hidden = True if sys.stderr is None else None  # `None`: tqdm decides
-        self._make = partial(_tqdm(), file=sys.stderr, disable=is_hidden, dynamic_ncols=True, **shape)
+        self._make = partial(_tqdm(), file=sys.stderr, disable=is_hidden, dynamic_ncols=True, miniters=0, **shape)
         self._is_single = is_single
         self._bar: Any = None
-        self._painted_at = 0.0
 
     def show(self, progress: Progress) -> float | None:
-        if self._bar is None:
-            self._bar = self._make(total=progress.total)
-        early_s = self._painted_at + _MIN_GAP_S - time.monotonic()
-        is_idle = not progress.in_flight + progress.submitting
-        if early_s > 0 and not is_idle:  # an idle state may be the last for long
-            return early_s
-        self._update(progress)
-        self._bar.refresh()
-        self._painted_at = time.monotonic()
-        return None if is_idle or self._bar.disable else _TICK_S
+        self._bar = self._make(total=progress.total) if self._bar is None else self._bar
+        self._write(progress)
+        if progress.in_flight + progress.submitting and not self._bar.disable:
+            return _TICK_S
+        self._bar.refresh()  # it may be the last state for long
+        return None
 
     def close(self, progress: Progress) -> None:
         if self._bar is not None:
-            self._update(progress)
+            self._write(progress)
             self._bar.close()
 
-    def _update(self, progress: Progress) -> None:
-        self._bar.n, self._bar.total = progress.done, progress.total
+    def _write(self, progress: Progress) -> None:
         if self._is_single:
-            self._bar.set_description_str(_status(progress), refresh=False)
+            status = "failed" if progress.failed else one_line(progress.status) or _SUBMITTING
+            self._bar.set_description_str(status[:_MAX_STATUS], refresh=False)
         else:
-            self._bar.set_postfix_str(_counts(progress), refresh=False)
+            counts = {"failed": progress.failed, "in flight": progress.in_flight, "submitting": progress.submitting}
+            words = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+            self._bar.set_postfix_str(words, refresh=False)
+        self._bar.total = progress.total
+        self._bar.update(progress.done - self._bar.n)  # paints, unless it did 0.1 s ago
 
 
 def _tqdm() -> Any:
     try:
         from tqdm.auto import tqdm  # noqa: PLC0415 - an extra
     except ImportError:
-        advice = "as a bar needs tqdm: pip install 'lemon-async[notebook]'"
-        raise ContractError.of("progress", advice) from None
+        raise ContractError.of("progress", "as a bar needs tqdm: pip install 'lemon-async[notebook]'") from None
 
     def refresh(bar: Any, **_: object) -> object:  # tqdm's own keeps the lock of all bars when the terminal is gone
         try:
@@ -243,16 +240,6 @@ def _tqdm() -> Any:
             raise
 
     return type("tqdm", (tqdm,), {"monitor_interval": 0, "refresh": refresh})  # 0: it starts no thread
-
-
-def _status(progress: Progress) -> str:
-    status = (one_line(progress.status) or _SUBMITTING)[:_MAX_STATUS]
-    return f"failed, last status: {status}" if progress.failed and status != "failed" else status
-
-
-def _counts(progress: Progress) -> str:
-    counts = {"failed": progress.failed, "in flight": progress.in_flight, "submitting": progress.submitting}
-    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
 
 
 def _is_async(function: Callable[..., object]) -> bool:

@@ -182,6 +182,11 @@ class Ticking:
     def set_postfix_str(self, text, *, refresh):
         pass
 
+    n = 0
+
+    def update(self, n):
+        pass
+
     def refresh(self, *, nolock):
         pass
 

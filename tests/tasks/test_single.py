@@ -124,6 +124,7 @@ async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch
     class Bar:
         disable = False
         total = 1
+        n = 0
 
         def __init__(self, **options):
             self.painted = 0
@@ -132,8 +133,11 @@ async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch
         def set_description_str(self, text, *, refresh):
             self.text = text
 
-        def refresh(self, *, nolock):
+        def update(self, n):
             self.painted += 1
+
+        def refresh(self, *, nolock):
+            pass
 
         def get_lock(self):
             return contextlib.nullcontext()
@@ -142,7 +146,6 @@ async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch
             ends.append(self.text)
 
     monkeypatch.setattr("tqdm.auto.tqdm", Bar)
-    monkeypatch.setattr("lemon_async._tasks.progress._MIN_GAP_S", 0)
     emulator.fault("submit", Stuck(), prompt="stuck")
     emulator.fault("submit", Fail("no luck"), prompt="bad")
     async with connect() as session:
