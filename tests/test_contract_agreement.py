@@ -16,7 +16,7 @@ from lemon_async._api.families import FAMILIES
 from lemon_async._api.validation import check
 from lemon_async._uploads.preparation import look
 from lemon_async.emulator import Emulator
-from lemon_async.emulator.http.addresses import Forbidden, check_url
+from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_url
 from lemon_async.emulator.service.job_spec import parse_job
 from lemon_async.emulator.service_errors import ServiceError
 from lemon_async.errors import BadRequest, PayloadTooLarge
@@ -110,7 +110,7 @@ def problems_of(url):
 def test_both_sides_refuse_a_hostile_address(url):
     """Nobody is sent into a private network, in whatever spelling."""
     assert [problem.field for problem in problems_of(url)] == ["image[0]"]
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenUrl):
         check_url(url)
 
 

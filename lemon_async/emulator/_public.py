@@ -22,7 +22,7 @@ from lemon_async.emulator.actions import (
 )
 from lemon_async.emulator.app import Emulator
 from lemon_async.emulator.http.faults import Fault
-from lemon_async.emulator.http.handler import SeenRequest
+from lemon_async.emulator.http.handler import RecordedRequest
 from lemon_async.emulator.service.ledger import Ledger, LedgerEntry
 
 __all__ = [
@@ -41,11 +41,11 @@ __all__ = [
     "Latency",
     "Ledger",
     "LedgerEntry",
+    "RecordedRequest",
     "Redirect",
     "Reset",
     "Result",
     "Script",
-    "SeenRequest",
     "Status",
     "Stuck",
     "Vanish",

@@ -12,10 +12,10 @@ from lemon_async.emulator.actions import Action
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.faults import Fault, Match, Route
-from lemon_async.emulator.http.handler import RequestHandler, SeenRequest
-from lemon_async.emulator.http.hosts import Hosts, is_loopback
-from lemon_async.emulator.http.remote import Remote
+from lemon_async.emulator.http.handler import RecordedRequest, RequestHandler
+from lemon_async.emulator.http.host_header import AllowedHosts, is_loopback
 from lemon_async.emulator.http.server import Server
+from lemon_async.emulator.http.source_fetcher import SourceFetcher
 from lemon_async.emulator.pictures.blob_store import BlobStore
 from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.files import Files
@@ -73,7 +73,7 @@ class Emulator:
         fetch_remote: bool = False,
         remote_hosts: Mapping[str, str] | None = None,
     ) -> None:
-        hosts = Hosts(host, allowed_hosts)
+        hosts = AllowedHosts(host, allowed_hosts)
         self.api_key: str = api_key or _make_key(host, seed)
         self._host = "127.0.0.1" if host == "localhost" else host
         self._port = port
@@ -89,7 +89,7 @@ class Emulator:
         )
         self._blobs = BlobStore()
         self._files = Files(self._blobs, self._renderer, self._clock, seed)
-        remote = Remote(is_on=fetch_remote, hosts=remote_hosts or {})
+        remote = SourceFetcher(is_on=fetch_remote, hosts=remote_hosts or {})
         jobs = ImageJobs(self._store, self._renderer, self._clock, self._files, remote.fetch)
         endpoints = Endpoints(self._store, self._clock, jobs, self._files)
         limit = None if requests_per_minute is None else FixedWindow(requests_per_minute)
@@ -216,14 +216,14 @@ class Emulator:
         return self._store.ledger
 
     @property
-    def requests(self) -> list[SeenRequest]:
+    def requests(self) -> list[RecordedRequest]:
         """Every request whose head arrived, oldest first; of a long life the last 100,000 or so."""
         return self._service.requests
 
     @property
     def connections(self) -> int:
         """How many TCP connections are open."""
-        return len(self._service.doors)
+        return len(self._service.connections)
 
     @property
     def key_leaks(self) -> int:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lemon_async.emulator import Emulator, Fail, Fault, Status
-from lemon_async.emulator.http.replies import canned
+from lemon_async.emulator.http.replies import replacement_reply
 
 BAD = "invalid_request_error"
 GENERATIONS, EDITS, VARIATIONS = (f"/v1/images/{name}" for name in ("generations", "edits", "variations"))
@@ -185,7 +185,7 @@ async def test_job_that_fails_inline_or_in_a_stream_is_an_upstream_error(emu, cl
     ids=str,
 )
 def test_status_has_the_documented_type_and_code(action, type_, code):
-    reply = canned(Fault("poll", action))
+    reply = replacement_reply(Fault("poll", action))
     error = json.loads(reply.body)["error"]
     assert (reply.status, error["type"], error["code"], error["param"]) == (action.status, type_, code, None)
 
@@ -207,7 +207,7 @@ def test_status_has_the_documented_type_and_code(action, type_, code):
     ids=str,
 )
 def test_status_429_of_the_service_says_when_to_come_back_unless_the_fault_does(action, header, hint):
-    reply = canned(Fault("poll", action))
+    reply = replacement_reply(Fault("poll", action))
     assert {name.lower(): value for name, value in reply.headers.items()}.get("retry-after") == header
     if hint is not None:
         assert json.loads(reply.body)["error"].get("retry_after", "none") == hint
@@ -226,4 +226,4 @@ def test_status_429_of_the_service_says_when_to_come_back_unless_the_fault_does(
     ids=str,
 )
 def test_status_503_of_the_service_is_retryable_unless_the_fault_denies_it(action, retryable):
-    assert json.loads(canned(Fault("poll", action)).body)["error"].get("retryable") is retryable
+    assert json.loads(replacement_reply(Fault("poll", action)).body)["error"].get("retryable") is retryable

@@ -64,7 +64,7 @@ async def read_json(request: web.BaseRequest) -> Body:
         ServiceError: 413 too large, 400 no JSON object.
     """
     _check_length(request, MAX_JSON_BYTES)
-    await _invite(request)
+    await _send_continue(request)
     try:
         value = orjson.loads(await request.read())
     except web.HTTPRequestEntityTooLarge as error:
@@ -85,10 +85,10 @@ async def read_form(request: web.BaseRequest) -> Body:
     if request.content_type != "multipart/form-data":
         raise ServiceError(400, message="The body must be multipart/form-data.")
     _check_length(request, MAX_FORM_BYTES)
-    await _invite(request)
-    form = _Form(request)
+    await _send_continue(request)
+    form = _FormReader(request)
     try:
-        with _complaining():
+        with _malformed_form_as_400():
             return await form.read()
     except BaseException:
         form.close()
@@ -116,7 +116,7 @@ def _check_length(request: web.BaseRequest, most: int) -> None:
         raise ServiceError(413)
 
 
-async def _invite(request: web.BaseRequest) -> None:
+async def _send_continue(request: web.BaseRequest) -> None:
     """Tell a client that waits with its body to send it."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -124,14 +124,14 @@ async def _invite(request: web.BaseRequest) -> None:
 
 
 @contextmanager
-def _complaining() -> Iterator[None]:
+def _malformed_form_as_400() -> Iterator[None]:
     try:
         yield
     except _MALFORMED as error:
         raise ServiceError(400, message=f"The body is not a valid form: {excerpt(str(error))}") from error
 
 
-class _Lines:
+class _BoundedLines:
     """A body whose lines are bounded: boundaries, headers and what precedes them are read by the line.
 
     The contents of parts are not; whoever reads them keeps count.
@@ -157,7 +157,7 @@ class _Lines:
         return line
 
 
-class _Form:
+class _FormReader:
     """A form that is being read; open files are closed by whoever gives up."""
 
     def __init__(self, request: web.BaseRequest) -> None:
@@ -168,7 +168,7 @@ class _Form:
 
     async def read(self) -> Body:
         """Read to the end."""
-        content: Any = _Lines(self._request.content)
+        content: Any = _BoundedLines(self._request.content)
         parts = MultipartReader(self._request.headers, content)
         while (part := await parts.next()) is not None:
             await self._take(part)
@@ -195,7 +195,7 @@ class _Form:
         if part.filename is not None or _FILE_FIELD.fullmatch(part.name):
             await self._take_file(part, part.name, _filename(part))
         else:
-            self._fields[part.name] = _meaning(part.name, await self._text(part, part.name))
+            self._fields[part.name] = _parse_text(part.name, await self._text(part, part.name))
 
     async def _take_file(self, part: BodyPartReader, name: str, filename: str) -> None:
         param = excerpt(name.partition("[")[0])
@@ -237,7 +237,7 @@ def _check_file_size(size: int, param: str) -> None:
         raise ServiceError(413, message=f"{param}: a file holds at most {MAX_FILE_BYTES // 2**20} MiB", param=param)
 
 
-def _meaning(name: str, text: str) -> Any:
+def _parse_text(name: str, text: str) -> Any:
     """What a text stands for; what cannot be read stays text, for the checks to complain about."""
     if name in _INTEGERS and _INTEGER.fullmatch(text):
         return int(text)

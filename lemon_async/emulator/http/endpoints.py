@@ -5,7 +5,7 @@ from typing import Any
 
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http import openapi
-from lemon_async.emulator.http.faults import Facts
+from lemon_async.emulator.http.faults import RequestFacts
 from lemon_async.emulator.http.replies import part_of
 from lemon_async.emulator.http.routes import methods_of
 from lemon_async.emulator.service import model_list as catalogue
@@ -53,16 +53,16 @@ class Endpoints:
         """
         return await self._table[call.endpoint](call)
 
-    def facts(self, call: Call) -> Facts:
+    def facts(self, call: Call) -> RequestFacts:
         """What a fault may match about a call."""
         spec = self._spec_of(call)
         if spec is not None:
-            return Facts(call.route, spec.model, spec.prompt, call.key)
+            return RequestFacts(call.route, spec.model, spec.prompt, call.key)
         if call.is_paid:
             model, prompt = call.body.get("model", _DEFAULT_MODELS[call.route]), call.body.get("prompt")
-            return Facts(call.route, _scalar(model), prompt and _scalar(prompt), call.key)
+            return RequestFacts(call.route, _scalar(model), prompt and _scalar(prompt), call.key)
         model = call.args.get("id") if call.route == "models" else None
-        return Facts(call.route, model, None, call.key)
+        return RequestFacts(call.route, model, None, call.key)
 
     def _spec_of(self, call: Call) -> JobSpec | None:
         """The order behind a task or a link."""

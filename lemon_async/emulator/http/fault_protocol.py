@@ -1,14 +1,14 @@
-"""The door of the house: a protocol around aiohttp's that sees the raw bytes of a connection first.
+"""The protocol of the house: a protocol around aiohttp's that sees the raw bytes of a connection first.
 
 Some faults happen where no HTTP handler can reach: before a byte is read, at the first bytes of a
 request line, in the middle of a response. A `Door` stands between the transport and aiohttp's
 protocol. Bytes pass through untouched unless a fault is due; a handler that wants to break its
-answer finds the door by the transport and writes through it.
+answer finds the protocol by the transport and writes through it.
 
 A connection on which no key and no result link has arrived yet is a stranger's. The number of these and the
 lifetime of each are bounded, whether it sends nothing, drips a request head or does not read.
 
-Invariants: aiohttp hears of a lost connection exactly when it has heard of a made one, and a door
+Invariants: aiohttp hears of a lost connection exactly when it has heard of a made one, and a protocol
 that has ended its side lets no more bytes in.
 """
 
@@ -41,14 +41,14 @@ else:
         return int(count)
 
 
-class FaultProtocols:
+class Connections:
     """All open connections, and the two questions each of them asks.
 
     Args:
         ask_accept: Called for each connection; a break to strike it with, or None.
         ask_head: Called with method and path of each request line; likewise.
-        most_strangers: How many connections may be a stranger's; another one breaks the oldest of them.
-        stranger_s: Real seconds after which a stranger's connection is broken.
+        max_unauthenticated: How many connections may be a stranger's; another one breaks the oldest of them.
+        unauthenticated_s: Real seconds after which a stranger's connection is broken.
     """
 
     def __init__(
@@ -56,66 +56,66 @@ class FaultProtocols:
         ask_accept: Callable[[], Break | None],
         ask_head: Callable[[str, str], Break | None],
         *,
-        most_strangers: int = 1000,
-        stranger_s: float = 30.0,
+        max_unauthenticated: int = 1000,
+        unauthenticated_s: float = 30.0,
     ) -> None:
         self.ask_accept = ask_accept
         self.ask_head = ask_head
-        self.most_strangers = most_strangers
-        self.stranger_s = stranger_s
+        self.max_unauthenticated = max_unauthenticated
+        self.unauthenticated_s = unauthenticated_s
         self.is_closed = False
         self._open: dict[asyncio.BaseTransport, FaultProtocol] = {}
-        self._strangers: dict[asyncio.BaseTransport, asyncio.TimerHandle] = {}
+        self._unauthenticated: dict[asyncio.BaseTransport, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
-    def strangers(self) -> int:
+    def unauthenticated(self) -> int:
         """How many connections have shown no key and no result link."""
-        return len(self._strangers)
+        return len(self._unauthenticated)
 
-    def enter(self, transport: asyncio.BaseTransport, door: "FaultProtocol") -> None:
+    def enter(self, transport: asyncio.BaseTransport, protocol: "FaultProtocol") -> None:
         """Count a connection, at first as a stranger's."""
-        self._open[transport] = door
-        self._strangers[transport] = asyncio.get_running_loop().call_later(self.stranger_s, door.abort)
-        if len(self._strangers) > self.most_strangers:
-            oldest = next(iter(self._strangers))
-            self.recognize(oldest)
+        self._open[transport] = protocol
+        self._unauthenticated[transport] = asyncio.get_running_loop().call_later(self.unauthenticated_s, protocol.abort)
+        if len(self._unauthenticated) > self.max_unauthenticated:
+            oldest = next(iter(self._unauthenticated))
+            self.mark_authenticated(oldest)
             self._open[oldest].abort()
 
-    def recognize(self, transport: asyncio.BaseTransport) -> None:
+    def mark_authenticated(self, transport: asyncio.BaseTransport) -> None:
         """Stop counting a connection as a stranger's."""
-        timer = self._strangers.pop(transport, None)
+        timer = self._unauthenticated.pop(transport, None)
         if timer is not None:
             timer.cancel()
 
     def leave(self, transport: asyncio.BaseTransport) -> None:
         """Forget a connection."""
-        self.recognize(transport)
+        self.mark_authenticated(transport)
         self._open.pop(transport, None)
 
     def of(self, transport: asyncio.BaseTransport | None) -> "FaultProtocol | None":
-        """The door of a connection that is still open."""
+        """The protocol of a connection that is still open."""
         return None if transport is None else self._open.get(transport)
 
     def abort_all(self) -> None:
         """Break every connection."""
-        for door in tuple(self._open.values()):
-            door.abort()
+        for protocol in tuple(self._open.values()):
+            protocol.abort()
 
 
 class FaultProtocol(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, doors: FaultProtocols, make_inner: Callable[[], asyncio.Protocol]) -> None:
-        self._doors = doors
+    def __init__(self, connections: Connections, make_inner: Callable[[], asyncio.Protocol]) -> None:
+        self._connections = connections
         self._make_inner = make_inner
         self._inner: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
         self._held = b""
         self._is_before_request = True
-        self._is_deaf = False
+        self._ignores_input = False
         self._gone = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -128,20 +128,20 @@ class FaultProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # "Paused" then means "not everything has left this process", which `send` waits for.
         self._transport.set_write_buffer_limits(high=0)
-        self._doors.enter(transport, self)
-        if self._doors.is_closed:
+        self._connections.enter(transport, self)
+        if self._connections.is_closed:
             self.abort()
             return
-        broken = self._doors.ask_accept()
+        broken = self._connections.ask_accept()
         if broken is not None:
-            self.strike(broken)
+            self.break_off(broken)
             return
         self._inner = self._make_inner()
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on; hold back a request line until it is whole and has been judged."""
-        if self._is_deaf or self._inner is None:
+        if self._ignores_input or self._inner is None:
             return
         if self._is_before_request:
             data = self._held = self._held + data
@@ -149,20 +149,20 @@ class FaultProtocol(asyncio.Protocol):
                 return
             self._held = b""
             self._is_before_request = False
-            broken = self._judge(data)
+            broken = self._break_at_head(data)
             if broken is not None:
-                self.strike(broken)
+                self.break_off(broken)
                 return
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         """The client has ended its side."""
-        return None if self._is_deaf or self._inner is None else self._inner.eof_received()
+        return None if self._ignores_input or self._inner is None else self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         if self._transport is not None:
-            self._doors.leave(self._transport)
+            self._connections.leave(self._transport)
         self._gone.set()
         self._writable.set()
         if self._inner is not None:
@@ -180,12 +180,12 @@ class FaultProtocol(asyncio.Protocol):
         if self._inner is not None:
             self._inner.resume_writing()
 
-    def _judge(self, data: bytes) -> Break | None:
+    def _break_at_head(self, data: bytes) -> Break | None:
         words = data.lstrip(b"\r\n").split(b"\r\n", 1)[0].split(b" ")
         if len(words) != 3:  # method, target, version
             return None
         method, target = (word.decode("latin-1") for word in words[:2])
-        return self._doors.ask_head(method, target.partition("?")[0])
+        return self._connections.ask_head(method, target.partition("?")[0])
 
     # From a handler
 
@@ -193,7 +193,7 @@ class FaultProtocol(asyncio.Protocol):
         """The request was read to its end: the next bytes begin another one."""
         self._is_before_request = True
 
-    def strike(self, broken: Break) -> None:
+    def break_off(self, broken: Break) -> None:
         """Break the connection the way the fault says."""
         if isinstance(broken, Reset):
             self.abort()
@@ -202,7 +202,7 @@ class FaultProtocol(asyncio.Protocol):
 
     def abort(self) -> None:
         """Reset the connection: with a linger time of zero, closing sends RST instead of FIN."""
-        self._is_deaf = True
+        self._ignores_input = True
         if self._transport is None:
             return
         # One that closes in order may still wait, for ever, for a client that does not read.
@@ -214,13 +214,13 @@ class FaultProtocol(asyncio.Protocol):
 
     def end(self) -> None:
         """Send FIN and keep the connection until the client closes it."""
-        self._is_deaf = True
+        self._ignores_input = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
 
     def close(self) -> None:
         """Close in order, once everything has left."""
-        self._is_deaf = True
+        self._ignores_input = True
         if self._transport is not None:
             self._transport.close()
 
@@ -233,7 +233,7 @@ class FaultProtocol(asyncio.Protocol):
             self._transport.write(view[start : start + _CHUNK])
             await self._writable.wait()
 
-    async def arrive(self) -> None:
+    async def wait_acknowledged(self) -> None:
         """Wait until the peer has acknowledged everything: a reset throws away what is under way."""
         for _ in range(_ARRIVAL_CHECKS):
             if not self._unacknowledged():
@@ -245,6 +245,6 @@ class FaultProtocol(asyncio.Protocol):
             return 0
         return _unacknowledged_bytes(self._transport.get_extra_info("socket"))
 
-    async def gone(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until the connection is lost."""
         await self._gone.wait()

@@ -38,9 +38,9 @@ Route = Literal["submit", "edit", "poll", "cancel", "files", "models", "cdn"]
 Stage = Literal["accept", "request_head", "request_body", "request"]
 
 ROUTES: tuple[Route, ...] = ("submit", "edit", "poll", "cancel", "files", "models", "cdn")
-_SELLING: tuple[Route, ...] = ("submit", "edit")
+_PAID: tuple[Route, ...] = ("submit", "edit")
 _EARLY: tuple[Stage, ...] = ("accept", "request_head", "request_body")
-_BLIND: dict[Stage, tuple[str, ...]] = {
+_UNKNOWN_AT: dict[Stage, tuple[str, ...]] = {
     "accept": ("model", "prompt", "key"),
     "request_head": ("model", "prompt", "key"),
     "request_body": ("model", "prompt"),
@@ -64,7 +64,7 @@ class Match(TypedDict, total=False):
 
 
 @frozen
-class Facts:
+class RequestFacts:
     """What is known about a request when a fault is asked."""
 
     route: str = ""
@@ -138,13 +138,13 @@ class Fault:
             raise ValueError(f"times must be a whole number, not {self.times!r}")
         if not self.do:
             raise ValueError("a fault needs something to do")
-        if self.route not in _SELLING and self.task_script:
+        if self.route not in _PAID and self.task_script:
             raise ValueError("task actions belong to the routes 'submit' and 'edit', which sell the task")
         self._check_prompt()
         stage = self.stage
         if stage in _EARLY and (len(self.do) > 1 or self.bill):
             raise ValueError(f"a break at {stage} stands alone and sells nothing")
-        blind = [name for name in _BLIND.get(stage, ()) if getattr(self, name) is not None]
+        blind = [name for name in _UNKNOWN_AT.get(stage, ()) if getattr(self, name) is not None]
         if blind:
             raise ValueError(f"at {stage} nothing is known yet about: {', '.join(blind)}")
 
@@ -157,7 +157,7 @@ class Fault:
     @property
     def stage(self) -> Stage:
         """When this fault is asked."""
-        at = None if self.broken is None else self.broken.at
+        at = None if self.connection_break is None else self.connection_break.at
         return next((stage for stage in _EARLY if stage == at), "request")
 
     @property
@@ -166,7 +166,7 @@ class Fault:
         return tuple(action for action in self.do if isinstance(action, TASK_ACTIONS))
 
     @property
-    def is_sold(self) -> bool:
+    def is_billed(self) -> bool:
         """Whether a submit or edit that meets this fault is billed like any other."""
         if self.bill is not None:
             return self.bill
@@ -183,7 +183,7 @@ class Fault:
         return max(0.0, latency.ms + jitter) / 1000
 
     @property
-    def broken(self) -> Break | None:
+    def connection_break(self) -> Break | None:
         """How the connection is broken, if it is."""
         return next((action for action in self.do if isinstance(action, BREAKS)), None)
 
@@ -196,7 +196,7 @@ class Fault:
         """The first action of this kind."""
         return next((action for action in self.do if isinstance(action, kind)), None)
 
-    def is_about(self, facts: Facts) -> bool:
+    def matches(self, facts: RequestFacts) -> bool:
         """Whether a request with these facts is one of those this fault counts."""
         return (
             (self.stage == "accept" or self.route == facts.route)
@@ -205,9 +205,9 @@ class Fault:
             and (self.prompt is None or re.search(self.prompt, facts.prompt or "") is not None)
         )
 
-    def meet(self, facts: Facts, now: float) -> bool:
+    def register(self, facts: RequestFacts, now: float) -> bool:
         """Count a request that this fault is about; whether it is due to be hit."""
-        if not self.is_about(facts) or not self._is_open(now):
+        if not self.matches(facts) or not self._is_open(now):
             return False
         self._seen += 1
         # The coin is tossed for every matching request, so that one draw belongs to one request.
@@ -220,9 +220,9 @@ class Fault:
         return self.window_s is None or self.window_s[0] <= now < self.window_s[1]
 
 
-def take(faults: Iterable[Fault], stage: Stage, facts: Facts, now: float) -> Fault | None:
+def take(faults: Iterable[Fault], stage: Stage, facts: RequestFacts, now: float) -> Fault | None:
     """The fault that acts on this request at this stage; counts the request and the hit."""
-    due = [fault for fault in faults if fault.stage == stage and fault.meet(facts, now)]
+    due = [fault for fault in faults if fault.stage == stage and fault.register(facts, now)]
     if not due:
         return None
     due[0].hits += 1

@@ -13,13 +13,13 @@ from attrs import define, field
 from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.bodies import READERS, Body
-from lemon_async.emulator.http.delivery import deliver, plan_delivery
 from lemon_async.emulator.http.endpoints import Endpoints
-from lemon_async.emulator.http.fault_protocol import FaultProtocol, FaultProtocols
-from lemon_async.emulator.http.faults import Facts, Fault, Stage, take
-from lemon_async.emulator.http.hosts import Hosts
-from lemon_async.emulator.http.replies import canned, read_whole, refusal, send
-from lemon_async.emulator.http.routes import KEY_PREFIX, find_call
+from lemon_async.emulator.http.fault_protocol import Connections, FaultProtocol
+from lemon_async.emulator.http.faults import Fault, RequestFacts, Stage, take
+from lemon_async.emulator.http.host_header import AllowedHosts
+from lemon_async.emulator.http.raw_response import plan_raw_response, write_raw_response
+from lemon_async.emulator.http.replies import error_reply, read_whole, replacement_reply, send
+from lemon_async.emulator.http.routes import KEY_PREFIX, match_request
 from lemon_async.emulator.service.messages import Call, Reply
 from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Store
@@ -37,7 +37,7 @@ _SECRET_HEADERS = ("Authorization", "Cookie")
 
 
 @define
-class SeenRequest:
+class RecordedRequest:
     """One HTTP request whose head arrived; `status` is None when no whole head was answered.
 
     Of a path, 200 characters are kept.
@@ -52,19 +52,19 @@ class SeenRequest:
 
 
 @define
-class Visit:
+class RequestContext:
     """One request on its way through the service."""
 
     request: web.BaseRequest
-    door: FaultProtocol
+    protocol: FaultProtocol
     call: Call
-    seen: SeenRequest
+    seen: RecordedRequest
     body: Body = field(factory=Body)
     headers: dict[str, str] = field(factory=dict)
 
 
 class RequestHandler:
-    """The request handler of the server, and the two questions of its doors."""
+    """The request handler of the server, and the two questions of its connections."""
 
     def __init__(
         self,
@@ -73,15 +73,15 @@ class RequestHandler:
         store: Store,
         clock: Clock,
         keys: set[str],
-        hosts: Hosts,
+        hosts: AllowedHosts,
         limit: FixedWindow | None,
     ) -> None:
         self.faults: list[Fault] = []
-        self.requests: list[SeenRequest] = []
+        self.requests: list[RecordedRequest] = []
         self.key_leaks: int = 0
         self.kept_requests: int = _KEPT_REQUESTS
         self._request_count = 0
-        self.doors: FaultProtocols = FaultProtocols(self._break_at_accept, self._break_at_head)
+        self.connections: Connections = Connections(self._break_at_accept, self._break_at_head)
         self._endpoints = endpoints
         self._store = store
         self._clock = clock
@@ -91,41 +91,41 @@ class RequestHandler:
 
     # Faults that need no HTTP
 
-    def _take(self, stage: Stage, facts: Facts) -> Fault | None:
+    def _take(self, stage: Stage, facts: RequestFacts) -> Fault | None:
         return take(self.faults, stage, facts, self._clock.now())
 
     def _break_at_accept(self) -> Break | None:
-        fault = self._take("accept", Facts())
-        return fault.broken if fault else None
+        fault = self._take("accept", RequestFacts())
+        return fault.connection_break if fault else None
 
     def _break_at_head(self, method: str, path: str) -> Break | None:
-        fault = self._take("request_head", Facts(find_call(method, path).route))
-        return fault.broken if fault else None
+        fault = self._take("request_head", RequestFacts(match_request(method, path).route))
+        return fault.connection_break if fault else None
 
     # One request
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Cancelled by aiohttp when the client leaves."""
-        door = self.doors.of(request.transport)
-        if door is None:  # The client left before we came to read its request.
+        protocol = self.connections.of(request.transport)
+        if protocol is None:  # The client left before we came to read its request.
             return web.Response()
-        visit = self._admit(request, door)
+        context = self._admit(request, protocol)
         try:
-            reply = await self._reply(visit)
+            reply = await self._reply(context)
         finally:
-            visit.body.close()
+            context.body.close()
             if request.content.is_eof():
-                door.expect_request()
+                protocol.expect_request()
         return await send(reply, request)
 
-    def _admit(self, request: web.BaseRequest, door: FaultProtocol) -> Visit:
+    def _admit(self, request: web.BaseRequest, protocol: FaultProtocol) -> RequestContext:
         """Write the request into the log."""
-        call = find_call(request.method, request.path)
+        call = match_request(request.method, request.path)
         call.query = request.query
         call.key = _bearer(request)
         call.origin = f"http://{request.host}"
         call.headers = request.headers
-        seen = SeenRequest(
+        seen = RecordedRequest(
             route=call.route,
             method=excerpt(request.method, _KEPT_METHOD_CHARS),
             path=excerpt(request.path, _KEPT_PATH_CHARS),
@@ -135,16 +135,16 @@ class RequestHandler:
         )
         self._log(seen)
         if request.transport is not None and (seen.authorized or self._has_link(call)):
-            self.doors.recognize(request.transport)
+            self.connections.mark_authenticated(request.transport)
         if call.route == "cdn":
             self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
         headers = {"x-request-id": f"req_{self._request_count:08x}", SPEED_HEADER: f"{self._clock.speed:g}"}
-        return Visit(request, door, call, seen, headers=headers)
+        return RequestContext(request, protocol, call, seen, headers=headers)
 
     def _has_link(self, call: Call) -> bool:
         return call.route == "cdn" and self._store.find_link(call.args["token"]) is not None
 
-    def _log(self, seen: SeenRequest) -> None:
+    def _log(self, seen: RecordedRequest) -> None:
         """Remember a request, and forget the oldest ones of a long life."""
         self._request_count += 1
         self.requests.append(seen)
@@ -152,79 +152,79 @@ class RequestHandler:
         if len(self.requests) > self.kept_requests + self.kept_requests // 100:
             del self.requests[: -self.kept_requests]
 
-    async def _reply(self, visit: Visit) -> Reply:
+    async def _reply(self, context: RequestContext) -> Reply:
         """The answer; a broken one never comes back from here, the client is gone by then."""
         try:
-            self._check(visit)
-            await self._break_at_body(visit)
-            await self._read_body(visit)
-            fault = self._take("request", self._endpoints.facts(visit.call))
+            self._check(context)
+            await self._break_at_body(context)
+            await self._read_body(context)
+            fault = self._take("request", self._endpoints.facts(context.call))
             if fault is not None:
-                return await self._faulted(visit, fault)
-            reply = await self._endpoints.answer(visit.call)
+                return await self._faulted(context, fault)
+            reply = await self._endpoints.answer(context.call)
         except ServiceError as problem:
-            reply = refusal(problem)
-        reply = reply.with_headers(visit.headers)
-        visit.seen.status = reply.status
+            reply = error_reply(problem)
+        reply = reply.with_headers(context.headers)
+        context.seen.status = reply.status
         return reply
 
     # May they?
 
-    def _check(self, visit: Visit) -> None:
+    def _check(self, context: RequestContext) -> None:
         """Host, key, limit.
 
         Raises:
             ServiceError: 421, 401, 429.
         """
-        host = visit.request.headers.get("Host", "")
+        host = context.request.headers.get("Host", "")
         if not self._hosts.accept(host):
             advice = "Emulator(allowed_hosts=...) names the hosts that are."
             raise ServiceError(421, message=f"This host is not served here: {excerpt(host)}. {advice}")
-        is_public = visit.call.route == "cdn" or not visit.request.path.startswith(KEY_PREFIX)
+        is_public = context.call.route == "cdn" or not context.request.path.startswith(KEY_PREFIX)
         if is_public:
             return
-        if not visit.seen.authorized:
+        if not context.seen.authorized:
             raise ServiceError(401)
         if self._limit is None:
             return
-        status = self._limit.take(visit.call.key, self._clock.real_s())
-        visit.headers |= status.headers(self._clock.unix())
+        status = self._limit.take(context.call.key, self._clock.real_s())
+        context.headers |= status.headers(self._clock.unix())
         if not status.is_granted:
             raise ServiceError(429, extras={"retry_after": status.retry_after})
 
-    async def _break_at_body(self, visit: Visit) -> None:
-        fault = self._take("request_body", Facts(visit.call.route, key=visit.call.key))
-        if fault is not None and fault.broken is not None:
-            visit.door.strike(fault.broken)
+    async def _break_at_body(self, context: RequestContext) -> None:
+        fault = self._take("request_body", RequestFacts(context.call.route, key=context.call.key))
+        if fault is not None and fault.connection_break is not None:
+            context.protocol.break_off(fault.connection_break)
             # Never returns: the handler is cancelled with its connection.
-            await visit.door.gone()
+            await context.protocol.wait_closed()
 
-    async def _read_body(self, visit: Visit) -> None:
+    async def _read_body(self, context: RequestContext) -> None:
         """Read what comes with the request.
 
         Raises:
             ServiceError: 400, 413.
         """
-        call = visit.call
+        call = context.call
         if call.body_kind is not None:
-            body = visit.body = await READERS[call.body_kind](visit.request)
+            body = context.body = await READERS[call.body_kind](context.request)
             call.body, call.uploads, call.is_form = body.fields, body.uploads, body.is_form
 
     # What breaks?
 
-    async def _faulted(self, visit: Visit, fault: Fault) -> Reply:
+    async def _faulted(self, context: RequestContext, fault: Fault) -> Reply:
         """The answer with a fault in it."""
-        visit.call.script = fault.task_script
-        reply = (await self._answer_under(fault, visit.call)).with_headers(visit.headers)
+        context.call.script = fault.task_script
+        reply = (await self._answer_under(fault, context.call)).with_headers(context.headers)
         await asyncio.sleep(fault.latency_s())
-        delivery = plan_delivery(reply, fault)
+        delivery = plan_raw_response(reply, fault)
         if delivery is None:
-            visit.seen.status = reply.status
+            context.seen.status = reply.status
             return reply
         if reply.chunks is not None:  # What travels past aiohttp travels in one piece.
-            delivery = plan_delivery(await read_whole(reply), fault) or delivery
-        visit.seen.status = delivery.status
-        await deliver(visit.door, delivery)
+            delivery = plan_raw_response(await read_whole(reply), fault) or delivery
+        context.seen.status = delivery.status
+        await write_raw_response(context.protocol, delivery)
         return reply
 
     async def _answer_under(self, fault: Fault, call: Call) -> Reply:
@@ -233,20 +233,20 @@ class RequestHandler:
         Three cases: the answer will not be seen (replaced or swallowed), so only the sale matters;
         the request must not be sold, so the answer is a refusal; else the answer is the real one.
         """
-        replacement = canned(fault)
+        replacement = replacement_reply(fault)
         if replacement is not None or _is_silent(fault):
-            if call.is_paid and fault.is_sold:
+            if call.is_paid and fault.is_billed:
                 with suppress(ServiceError):
                     await self._endpoints.jobs.accept(call)
             if fault.find(Expire) and call.route == "cdn":
                 self._store.expire_link(call.args["token"], self._clock.now())
             return replacement or Reply(200)
-        if call.is_paid and not fault.is_sold:
-            return refusal(ServiceError(502))
+        if call.is_paid and not fault.is_billed:
+            return error_reply(ServiceError(502))
         try:
             return await self._endpoints.answer(call)
         except ServiceError as problem:
-            return refusal(problem)
+            return error_reply(problem)
 
 
 def _bearer(request: web.BaseRequest) -> str:
@@ -257,5 +257,5 @@ def _bearer(request: web.BaseRequest) -> str:
 
 def _is_silent(fault: Fault) -> bool:
     """Whether no byte of a real answer is going to be sent."""
-    is_at_end = fault.broken is not None and fault.broken.at == "request_end"
+    is_at_end = fault.connection_break is not None and fault.connection_break.at == "request_end"
     return is_at_end or any(isinstance(action, Blackhole | Garbage) for action in fault.do)

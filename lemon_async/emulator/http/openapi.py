@@ -11,8 +11,16 @@ from typing import Any
 
 from attrs import field, frozen
 
+from lemon_async.emulator.http.openapi_schemas import (
+    Schema,
+    job_in_form,
+    job_in_json,
+    new_file,
+    ref,
+    response_schemas,
+    stream_of,
+)
 from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, Path
-from lemon_async.emulator.http.schemas import Schema, answers, job_in_form, job_in_json, new_file, ref, stream_of
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES
 from lemon_async.emulator.service.files import MAX_PAGE, ORDERS, PURPOSES
 from lemon_async.emulator.service.image_jobs import COST_HEADER, ESTIMATE_HEADER, TRANSACTION_HEADER
@@ -198,7 +206,7 @@ def document(origin: str) -> dict[str, Any]:
         "security": [{"key": []}],
         "paths": _paths(),
         "components": {
-            "schemas": answers(),
+            "schemas": response_schemas(),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }

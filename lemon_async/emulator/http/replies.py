@@ -75,12 +75,12 @@ def phrase(status: int) -> str:
         return "Unknown"
 
 
-def refusal(problem: ServiceError) -> Reply:
+def error_reply(problem: ServiceError) -> Reply:
     """Answer with an error object."""
     return json_reply(problem.as_json(), problem.status, problem.headers)
 
 
-def canned(fault: Fault) -> Reply | None:
+def replacement_reply(fault: Fault) -> Reply | None:
     """The answer a fault puts in place of the real one."""
     match fault.replacement:
         case Status() as action:
@@ -90,7 +90,7 @@ def canned(fault: Fault) -> Reply | None:
         case Body(content, content_type, headers):
             return Reply(200, content, content_type, headers)
         case Expire():
-            return refusal(ServiceError(410))
+            return error_reply(ServiceError(410))
         case _:
             return None
 

@@ -44,7 +44,7 @@ PATHS = (
 )
 
 
-def find_call(method: str, path: str) -> Call:
+def match_request(method: str, path: str) -> Call:
     """The endpoint of a request line; route and endpoint are `unknown` when there is none."""
     for known, match in _served(path):
         if known.method == method:

@@ -22,7 +22,7 @@ _ONE_LOOP = (
 
 @frozen
 class Server:
-    """aiohttp's low-level server behind our doors."""
+    """aiohttp's low-level server behind our connections."""
 
     port: int
     _service: RequestHandler
@@ -46,10 +46,10 @@ class Server:
             access_log=None,
             max_headers=_MAX_HEADERS,
         )
-        doors = service.doors
-        doors.is_closed = False
+        connections = service.connections
+        connections.is_closed = False
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(lambda: FaultProtocol(doors, http), host, port)
+        listener = await loop.create_server(lambda: FaultProtocol(connections, http), host, port)
         return cls(listener.sockets[0].getsockname()[1], service, http, listener, loop)
 
     def check_owner(self) -> None:
@@ -72,10 +72,10 @@ class Server:
 
     async def aclose(self) -> None:
         """Stop listening and break every connection; bounded, whatever the handlers are doing."""
-        doors = self._service.doors
-        doors.is_closed = True
+        connections = self._service.connections
+        connections.is_closed = True
         self._listener.close()
-        doors.abort_all()
+        connections.abort_all()
         await self._http.shutdown(_SHUTDOWN_S)
         # From Python 3.12 on this waits for the connections, too; all of them are broken by now.
         with suppress(TimeoutError):

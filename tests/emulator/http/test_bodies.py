@@ -11,10 +11,10 @@ from lemon_async.emulator.http.bodies import (
     MAX_HEAD_BYTES,
     MAX_TEXT_BYTES,
     MAX_TEXT_FIELDS,
+    _BoundedLines,
     _check_file_size,
-    _Form,
-    _Lines,
-    _meaning,
+    _FormReader,
+    _parse_text,
 )
 from lemon_async.emulator.service_errors import ServiceError
 
@@ -91,7 +91,7 @@ async def test_large_json_is_refused_here_too(client):
     ],
 )
 def test_text_of_a_form_means_what_its_field_says(name, text, value):
-    assert _meaning(name, text) == value
+    assert _parse_text(name, text) == value
 
 
 async def test_bad_numbers_and_booleans_of_a_form_are_complained_about(client, picture):
@@ -162,7 +162,7 @@ class Blank:
 async def test_endless_preamble_is_read_no_further_than_its_bound():
     body = Blank()
     with pytest.raises(ValueError, match=f"more than {MAX_HEAD_BYTES} bytes"):
-        await aiohttp.MultipartReader({"Content-Type": BOUNDARY}, _Lines(body)).next()
+        await aiohttp.MultipartReader({"Content-Type": BOUNDARY}, _BoundedLines(body)).next()
     assert body.lines == MAX_HEAD_BYTES // 2 + 1
 
 
@@ -243,12 +243,12 @@ class Endless:
 
 async def test_body_of_unannounced_length_is_counted_to_its_very_end():
     with pytest.raises(ServiceError) as refused:
-        await _Form(Endless()).read()
+        await _FormReader(Endless()).read()
     assert refused.value.status == 413
 
 
 async def test_connection_is_reused_after_a_form(emu, client, picture):
-    """The door sees the request line behind a form, so that faults can strike there."""
+    """The protocol sees the request line behind a form, so that faults can strike there."""
 
     async def chunks():
         yield PART.format("prompt", "p").encode() + PART.format("model", "gpt-image-2").encode()

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from lemon_async.emulator import Body, Cut, Drip, Garbage, HalfClose, Reset, Status
-from lemon_async.emulator.http.fault_protocol import FaultProtocol, FaultProtocols
+from lemon_async.emulator.http.fault_protocol import Connections, FaultProtocol
 
 BODY = b'{"prompt": "a cat", "response_format": "b64_json"}'
 
@@ -154,10 +154,10 @@ async def test_half_closed_connection_hears_no_more(emu, at, submit_bytes):
 
 async def test_connection_that_comes_too_late_is_broken():
     """The listening socket may hand over a connection while the house closes."""
-    doors = FaultProtocols(lambda: None, lambda _method, _path: None)
-    doors.is_closed = True
+    connections = Connections(lambda: None, lambda _method, _path: None)
+    connections.is_closed = True
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: FaultProtocol(doors, asyncio.Protocol), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: FaultProtocol(connections, asyncio.Protocol), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
     with pytest.raises(ConnectionResetError):
         await reader.read()
@@ -173,8 +173,8 @@ async def unread(emu, submit_bytes, until):
     emu.fault("models", Drip(10**12), Body(b"x" * 30_000_000))
     _, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"), limit=1024)
     writer.write(submit_bytes(b"", method="GET", path="/v1/models"))
-    await until(lambda: any(is_waiting(transport) for transport in emu._service.doors._open))
-    yield next(iter(emu._service.doors._open.values()))
+    await until(lambda: any(is_waiting(transport) for transport in emu._service.connections._open))
+    yield next(iter(emu._service.connections._open.values()))
     writer.transport.abort()
 
 
@@ -188,7 +188,7 @@ async def test_connection_that_closes_in_order_can_still_be_broken(emu, unread):
     unread.close()
     unread.abort()
     async with asyncio.timeout(5):
-        await unread.gone()
+        await unread.wait_closed()
     unread.abort()
     assert emu.connections == 0
 
@@ -201,15 +201,15 @@ async def test_emulator_ends_though_a_client_does_not_read(emu, unread):
 
 
 async def test_door_that_was_never_entered_does_nothing():
-    door = FaultProtocol(FaultProtocols(lambda: None, lambda _method, _path: None), asyncio.Protocol)
-    door.abort()
-    door.end()
-    door.close()
-    door.data_received(b"x")
-    door.pause_writing()
-    door.resume_writing()
-    await door.send(b"x")
-    await door.arrive()
-    assert door.eof_received() is None
-    door.connection_lost(None)
-    await door.gone()
+    protocol = FaultProtocol(Connections(lambda: None, lambda _method, _path: None), asyncio.Protocol)
+    protocol.abort()
+    protocol.end()
+    protocol.close()
+    protocol.data_received(b"x")
+    protocol.pause_writing()
+    protocol.resume_writing()
+    await protocol.send(b"x")
+    await protocol.wait_acknowledged()
+    assert protocol.eof_received() is None
+    protocol.connection_lost(None)
+    await protocol.wait_closed()

@@ -17,9 +17,9 @@ from lemon_async.emulator import (
     Status,
     Stuck,
 )
-from lemon_async.emulator.http.faults import Facts, take
+from lemon_async.emulator.http.faults import RequestFacts, take
 
-CAT = Facts("submit", "flux-pro", "a white cat", "sk-1")
+CAT = RequestFacts("submit", "flux-pro", "a white cat", "sk-1")
 
 
 def hits(fault, count, facts=CAT, now=0.0):
@@ -58,12 +58,12 @@ def test_routes_that_sell_take_task_actions(route):
 
 
 def test_prompt_never_matches_a_request_without_one():
-    assert hits(Fault("poll", Status(500), prompt="cat"), 1, Facts("poll")) == [False]
+    assert hits(Fault("poll", Status(500), prompt="cat"), 1, RequestFacts("poll")) == [False]
 
 
 def test_nth_counts_matching_requests_from_one():
     fault = Fault("submit", Status(500), nth={2, 4}, model="flux-pro")
-    take([fault], "request", Facts("submit", "midjourney"), 0)
+    take([fault], "request", RequestFacts("submit", "midjourney"), 0)
     assert hits(fault, 5) == [False, True, False, True, False]
     assert fault.hits == 2
 
@@ -104,7 +104,7 @@ def test_fault_that_had_to_wait_keeps_its_hits():
 
 def test_accept_faults_count_connections_of_any_route():
     fault = Fault("cdn", Reset("accept"), nth=[2])
-    assert hits(fault, 3, Facts()) == [False, True, False]
+    assert hits(fault, 3, RequestFacts()) == [False, True, False]
 
 
 def test_latency_stays_within_its_jitter_and_above_zero():
@@ -116,7 +116,7 @@ def test_latency_stays_within_its_jitter_and_above_zero():
 
 
 @pytest.mark.parametrize(
-    ("do", "is_sold"),
+    ("do", "is_billed"),
     [
         (Reset("accept"), False),
         (Reset("request_head"), False),
@@ -136,13 +136,13 @@ def test_latency_stays_within_its_jitter_and_above_zero():
         (Body(b"x"), True),
     ],
 )
-def test_sale_follows_from_where_the_fault_strikes(do, is_sold):
-    assert Fault("submit", do).is_sold == is_sold
+def test_sale_follows_from_where_the_fault_strikes(do, is_billed):
+    assert Fault("submit", do).is_billed == is_billed
 
 
 def test_bill_overrides_the_sale():
-    assert Fault("submit", Status(502), bill=True).is_sold
-    assert not Fault("submit", Reset("response_head"), bill=False).is_sold
+    assert Fault("submit", Status(502), bill=True).is_billed
+    assert not Fault("submit", Reset("response_head"), bill=False).is_billed
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_expire_is_for_links():
 
 def test_nth_may_be_one_number():
     fault = Fault("cdn", Status(404), nth=2)
-    assert [fault.meet(Facts(route="cdn"), 0.0) for _ in range(3)] == [False, True, False]
+    assert [fault.register(RequestFacts(route="cdn"), 0.0) for _ in range(3)] == [False, True, False]
 
 
 @pytest.mark.parametrize("match", [{"nth": "2"}, {"nth": ["x"]}, {"nth": 2.5}, {"times": "x"}])

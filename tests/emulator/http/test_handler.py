@@ -297,7 +297,7 @@ async def test_cut_download_is_short(emu, client):
 
 
 async def test_request_head_fault_strikes_a_reused_connection(emu, client):
-    """The door sees each request line of a connection, not only the first."""
+    """The protocol sees each request line of a connection, not only the first."""
     await client.ask("GET", "/v1/models")
     emu.fault("submit", Reset("request_head"))
     assert (await client.ask("GET", "/v1/models")).status == 200

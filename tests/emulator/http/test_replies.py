@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lemon_async.emulator import Body, Cut, Expire, Fault, Latency, Redirect, Status
-from lemon_async.emulator.http.replies import canned, part_of, phrase, raw_head, read_whole, refusal
+from lemon_async.emulator.http.replies import error_reply, part_of, phrase, raw_head, read_whole, replacement_reply
 from lemon_async.emulator.service.messages import Reply
 from lemon_async.emulator.service_errors import ServiceError, error_json
 
@@ -15,7 +15,7 @@ async def chunks():
 
 
 def reply_to(action):
-    return canned(Fault("poll", action))
+    return replacement_reply(Fault("poll", action))
 
 
 def test_status_takes_words_and_hints_of_its_own():
@@ -67,7 +67,7 @@ def test_phrase_of_an_unregistered_status():
 
 
 def test_refusal_keeps_headers_and_lists_complaints_beside_the_error():
-    reply = refusal(ServiceError(429, headers={"Retry-After": "1"}))
+    reply = error_reply(ServiceError(429, headers={"Retry-After": "1"}))
     assert reply.headers == {"Retry-After": "1"}
     assert set(error_json(404)) == {"error"}
 

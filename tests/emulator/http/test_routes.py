@@ -1,6 +1,6 @@
 import pytest
 
-from lemon_async.emulator.http.routes import find_call, methods_of
+from lemon_async.emulator.http.routes import match_request, methods_of
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ from lemon_async.emulator.http.routes import find_call, methods_of
     ],
 )
 def test_request_lines_find_their_endpoint(line, route, endpoint):
-    call = find_call(*line.split())
+    call = match_request(*line.split())
     assert (call.route, call.endpoint) == (route, endpoint)
 
 
 @pytest.mark.parametrize("path", ["generations", "edits", "variations"])
 def test_requests_that_cost_money_are_known_as_such(path):
-    assert find_call("POST", f"/v1/images/{path}").is_paid
-    assert not find_call("GET", f"/v1/images/{path}").is_paid
+    assert match_request("POST", f"/v1/images/{path}").is_paid
+    assert not match_request("GET", f"/v1/images/{path}").is_paid
 
 
 @pytest.mark.parametrize(

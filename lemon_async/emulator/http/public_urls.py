@@ -32,7 +32,7 @@ _FOREIGN_V6 = tuple(
 )
 
 
-class Forbidden(ValueError):
+class ForbiddenUrl(ValueError):
     """Why nobody goes there."""
 
 
@@ -40,25 +40,25 @@ def check_url(text: str) -> URL:
     """Judge a URL as it is written.
 
     Raises:
-        Forbidden: It is no public http(s) URL.
+        ForbiddenUrl: It is no public http(s) URL.
     """
     if len(text) > MAX_URL_CHARS:
-        raise Forbidden(f"is longer than {MAX_URL_CHARS} characters")
+        raise ForbiddenUrl(f"is longer than {MAX_URL_CHARS} characters")
     if _BROKEN_CHARS.search(text):
-        raise Forbidden("must not contain spaces, control characters or backslashes")
+        raise ForbiddenUrl("must not contain spaces, control characters or backslashes")
     if "#" in text:
-        raise Forbidden("must not have a fragment")
+        raise ForbiddenUrl("must not have a fragment")
     try:
         parts, url = urlsplit(text), URL(text)
         host, _port = url.raw_host, url.port
     except ValueError as error:
-        raise Forbidden(f"is no URL: {excerpt(str(error))}") from error
+        raise ForbiddenUrl(f"is no URL: {excerpt(str(error))}") from error
     if url.scheme not in {"http", "https"}:
-        raise Forbidden("must be an http or https URL")
+        raise ForbiddenUrl("must be an http or https URL")
     if "@" in unicodedata.normalize("NFKC", parts.netloc):
-        raise Forbidden("must not contain credentials")
+        raise ForbiddenUrl("must not contain credentials")
     if not host:
-        raise Forbidden("has no host")
+        raise ForbiddenUrl("has no host")
     _check_host(host)
     return url
 
@@ -79,9 +79,9 @@ def _check_host(raw: str) -> None:
         check_address(literal)
         return
     if not _NAME.fullmatch(host):
-        raise Forbidden("has a host that is no name")
+        raise ForbiddenUrl("has a host that is no name")
     if "." not in host or any(f".{host}".endswith(f".{name}") for name in _HOME_NAMES):
-        raise Forbidden(f"leads to {excerpt(host)}, which is not public")
+        raise ForbiddenUrl(f"leads to {excerpt(host)}, which is not public")
 
 
 def read_address(host: str) -> Address | None:
@@ -95,17 +95,17 @@ def read_address(host: str) -> Address | None:
     try:
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except OSError as error:
-        raise Forbidden(f"has a host that is no address: {excerpt(host)}") from error
+        raise ForbiddenUrl(f"has a host that is no address: {excerpt(host)}") from error
 
 
 def check_address(address: Address) -> None:
     """Judge an address, written or resolved.
 
     Raises:
-        Forbidden: It is not a public unicast one.
+        ForbiddenUrl: It is not a public unicast one.
     """
     if not is_public(address):
-        raise Forbidden(f"leads to {address}, which is not public")
+        raise ForbiddenUrl(f"leads to {address}, which is not public")
 
 
 def is_public(address: Address) -> bool:

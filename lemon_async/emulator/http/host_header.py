@@ -14,7 +14,7 @@ _HEADER = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::[0-
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 
 
-class Hosts:
+class AllowedHosts:
     """The names of an emulator.
 
     Args:

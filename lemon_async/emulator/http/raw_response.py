@@ -27,7 +27,7 @@ _DRIPS_PER_S = 20
 
 
 @frozen
-class Delivery:
+class RawResponse:
     """Bytes to send past aiohttp, the pace of the body, and what becomes of the connection."""
 
     ending: Ending
@@ -37,24 +37,24 @@ class Delivery:
     status: int | None = None
 
 
-def plan_delivery(reply: Reply, fault: Fault) -> Delivery | None:
+def plan_raw_response(reply: Reply, fault: Fault) -> RawResponse | None:
     """How `fault` wants `reply` to travel; None leaves it to aiohttp.
 
     The first that applies: nothing at all (Blackhole), no HTTP (Garbage), a break at some point,
     the whole head with a cut or a dripping body, or with a length of its own.
     """
     if fault.find(Blackhole):
-        return Delivery("hold")
+        return RawResponse("hold")
     if fault.find(Garbage):
-        return Delivery("end", _GARBAGE)
-    if fault.broken is not None:
-        ending: Ending = "abort" if isinstance(fault.broken, Reset) else "end"
-        return _broken(reply, fault.broken.at, ending)
+        return RawResponse("end", _GARBAGE)
+    if fault.connection_break is not None:
+        ending: Ending = "abort" if isinstance(fault.connection_break, Reset) else "end"
+        return _broken(reply, fault.connection_break.at, ending)
     cut, drip = fault.find(Cut), fault.find(Drip)
     # aiohttp would correct a wrong length, or leave bytes behind for the next answer.
     if cut is None and drip is None and not has_own_length(reply):
         return None
-    return Delivery(
+    return RawResponse(
         "close" if cut is None else "abort",
         raw_head(reply),
         reply.body if cut is None else reply.body[: cut.at_byte],
@@ -63,45 +63,45 @@ def plan_delivery(reply: Reply, fault: Fault) -> Delivery | None:
     )
 
 
-def _broken(reply: Reply, at: Point, ending: Ending) -> Delivery:
+def _broken(reply: Reply, at: Point, ending: Ending) -> RawResponse:
     head = raw_head(reply)
     match at:
         case "response_head":
-            return Delivery(ending, head[: len(head) // 2])
+            return RawResponse(ending, head[: len(head) // 2])
         case "response_body":
             half = reply.body[: len(reply.body) // 2]
-            return Delivery(ending, head, half, status=reply.status)
+            return RawResponse(ending, head, half, status=reply.status)
         case _:  # request_end; the earlier points never come as far as an answer
-            return Delivery(ending)
+            return RawResponse(ending)
 
 
-async def deliver(door: FaultProtocol, delivery: Delivery) -> None:
+async def write_raw_response(protocol: FaultProtocol, delivery: RawResponse) -> None:
     """Send the bytes and wait until the connection is gone.
 
     Cancelling it, as aiohttp does when the client leaves, stops the sending where it is.
     """
-    await door.send(delivery.head)
+    await protocol.send(delivery.head)
     if delivery.bytes_per_s is None:
-        await door.send(delivery.body)
+        await protocol.send(delivery.body)
     else:
-        await _drip(door, delivery.body, delivery.bytes_per_s)
+        await _drip(protocol, delivery.body, delivery.bytes_per_s)
     match delivery.ending:
         case "abort":
-            await door.arrive()
-            door.abort()
+            await protocol.wait_acknowledged()
+            protocol.abort()
         case "end":
-            door.end()
+            protocol.end()
         case "close":
-            door.close()
+            protocol.close()
         case "hold":
             pass
         case _:
             assert_never(delivery.ending)
-    await door.gone()
+    await protocol.wait_closed()
 
 
-async def _drip(door: FaultProtocol, body: bytes, bytes_per_s: float) -> None:
+async def _drip(protocol: FaultProtocol, body: bytes, bytes_per_s: float) -> None:
     drop = max(1, round(bytes_per_s / _DRIPS_PER_S))
     for start in range(0, len(body), drop):
         await asyncio.sleep(drop / bytes_per_s)
-        await door.send(body[start : start + drop])
+        await protocol.send(body[start : start + drop])

@@ -1,9 +1,9 @@
 import pytest
 
 from lemon_async.emulator import Emulator
-from lemon_async.emulator.http.hosts import Hosts
+from lemon_async.emulator.http.host_header import AllowedHosts
 
-HOSTS = Hosts("192.168.1.2", ["Emulator", "studio.example."])
+HOSTS = AllowedHosts("192.168.1.2", ["Emulator", "studio.example."])
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_other_names_and_malformed_headers_are_refused(header):
 
 
 def test_name_that_is_listened_at_is_served():
-    assert Hosts("studio", ()).accept("studio:8000")
-    assert not Hosts("127.0.0.1", ()).accept("studio:8000")
+    assert AllowedHosts("studio", ()).accept("studio:8000")
+    assert not AllowedHosts("127.0.0.1", ()).accept("studio:8000")
 
 
 @pytest.mark.parametrize("name", ["emulator:8000", "http://emulator", "*", "*.example", "", "a b", 7])

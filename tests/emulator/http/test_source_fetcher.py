@@ -5,9 +5,9 @@ from aiohttp import web
 from yarl import URL
 
 from lemon_async.emulator import Emulator
-from lemon_async.emulator.http.remote import (
-    Pinned,
-    Remote,
+from lemon_async.emulator.http.source_fetcher import (
+    PinnedResolver,
+    SourceFetcher,
     TooLarge,
     _check_room,
     resolve,
@@ -77,7 +77,7 @@ def resolving(*addresses):
     async def resolve(_host, _port):
         return addresses
 
-    return Remote(is_on=True, resolve=resolve)
+    return SourceFetcher(is_on=True, resolve=resolve)
 
 
 async def words_of(fetching):
@@ -170,7 +170,7 @@ async def test_connection_goes_to_the_addresses_that_were_checked():
     async def resolve(_host, _port):
         return next(answers)
 
-    pinned = Pinned(await Remote(is_on=True, resolve=resolve)._endpoints(URL("http://evil.example:81/")))
+    pinned = PinnedResolver(await SourceFetcher(is_on=True, resolve=resolve)._endpoints(URL("http://evil.example:81/")))
     for _ in range(2):
         found = [(row["host"], row["port"]) for row in await pinned.resolve("evil.example", 81)]
         assert found == [("8.8.8.8", 81), ("2606:4700::1111", 81)]
@@ -184,7 +184,7 @@ async def test_name_that_does_not_resolve_is_an_input_error():
     async def resolve(_host, _port):
         raise OSError("no such name")
 
-    remote = Remote(is_on=True, resolve=resolve)
+    remote = SourceFetcher(is_on=True, resolve=resolve)
     words = await words_of(remote.fetch("http://nowhere.example/", "image_url", MAX_FETCHED_BYTES))
     assert words == "image_url: cannot be fetched: no such name"
 
@@ -200,7 +200,7 @@ async def test_fetch_that_takes_too_long_ends(gallery):
             await asyncio.sleep(0.002)
 
     gallery.answers["/"] = drip
-    remote = Remote(is_on=True, hosts={HOST: gallery.address}, timeout_s=0.03)
+    remote = SourceFetcher(is_on=True, hosts={HOST: gallery.address}, timeout_s=0.03)
     words = await words_of(remote.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES))
     assert words == "image_url: was not fetched within 0.03 s"
 
@@ -241,7 +241,7 @@ async def test_unannounced_length_is_counted_over_all_sources(gallery):
         return response
 
     gallery.answers["/"] = chunks
-    remote = Remote(is_on=True, hosts={HOST: gallery.address})
+    remote = SourceFetcher(is_on=True, hosts={HOST: gallery.address})
     with await remote.fetch(f"http://{HOST}/", "image_urls[0]", 1000) as file:
         assert file.tell() == 600
     with pytest.raises(ServiceError) as refused:
@@ -260,7 +260,7 @@ async def test_client_that_leaves_ends_the_fetch(gallery):
         await asyncio.get_running_loop().create_future()
 
     gallery.answers["/"] = never
-    remote = Remote(is_on=True, hosts={HOST: gallery.address})
+    remote = SourceFetcher(is_on=True, hosts={HOST: gallery.address})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await remote.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES)
@@ -278,5 +278,5 @@ def test_hosts_of_ones_own_need_fetching():
 
 
 async def test_address_in_brackets_is_an_endpoint():
-    remote = Remote(is_on=True, hosts={"Six.Example.": "[::1]:80"})
+    remote = SourceFetcher(is_on=True, hosts={"Six.Example.": "[::1]:80"})
     assert remote.hosts == {"six.example": ("::1", 80)}

@@ -35,7 +35,7 @@ def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def record(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Schema:
+def object_schema(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Schema:
     """An object with these fields, and any others."""
     return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
 
@@ -60,32 +60,32 @@ def _or_null(schema: Mapping[str, Any]) -> Schema:
 
 def job_in_json(operation: Operation) -> Schema:
     """A JSON body that orders pictures."""
-    return {"anyOf": [_json_job(family, operation) for family in _able(operation)]}
+    return {"anyOf": [_json_job(family, operation) for family in _families_for(operation)]}
 
 
 def job_in_form(operation: Operation) -> Schema:
     """A form that orders pictures; which family takes which field is left to the answer."""
-    families = _able(operation)
+    families = _families_for(operation)
     fields = [_fields(family) for family in families]
     names = dict.fromkeys(name for known in fields for name in known)
     optional = {name: _either([known[name] for known in fields if name in known]) for name in names}
     optional["model"] = _either([_model_of(family) for family in families])
     if operation == "variation":
-        return record({"image": _FILE}, optional)
+        return object_schema({"image": _FILE}, optional)
     sources = {**_list(_FILE), "minItems": 1, "maxItems": max(family.max_sources for family in families)}
-    return record({"image": sources, "prompt": _PROMPT}, {"mask": _FILE, **optional})
+    return object_schema({"image": sources, "prompt": _PROMPT}, {"mask": _FILE, **optional})
 
 
 def new_file() -> Schema:
     """A form that uploads a file."""
-    model = _either([_model_of(family) for family in _able("edit")])
+    model = _either([_model_of(family) for family in _families_for("edit")])
     expiry = {name: dict(check.schema) for name, check in EXPIRY.items()}
     optional = {"model": {**model, "default": DEFAULT_FILE_MODEL}, **expiry}
     both = {name: list(EXPIRY) for name in EXPIRY}
-    return {**record({"file": _FILE, "purpose": _one_of(*PURPOSES)}, optional), "dependentRequired": both}
+    return {**object_schema({"file": _FILE, "purpose": _one_of(*PURPOSES)}, optional), "dependentRequired": both}
 
 
-def _able(operation: Operation) -> list[Family]:
+def _families_for(operation: Operation) -> list[Family]:
     return [family for family in FAMILIES if operation in family.operations]
 
 
@@ -134,7 +134,7 @@ def _model_of(family: Family) -> Schema:
 
 def _source_in(name: str, family: Family) -> Schema:
     """The sources of a JSON edit, in one of three fields."""
-    entry = {"oneOf": [record({"image_url": _TEXT}), record({"file_id": _TEXT})]}
+    entry = {"oneOf": [object_schema({"image_url": _TEXT}), object_schema({"file_id": _TEXT})]}
     shapes = {"image_url": _TEXT, "image_urls": _list(_TEXT), "images": _list(entry)}
     bounds = {} if name == "image_url" else {"minItems": 1, "maxItems": family.max_sources}
     others = {other: _NOTHING for other in _SOURCE_FIELDS if other != name}
@@ -144,13 +144,13 @@ def _source_in(name: str, family: Family) -> Schema:
 # What is answered
 
 
-_USAGE = record(
+_USAGE = object_schema(
     {
         "total_tokens": _COUNT,
         "input_tokens": _COUNT,
         "output_tokens": _COUNT,
-        "input_tokens_details": record({"text_tokens": _COUNT, "image_tokens": _COUNT}),
-        "output_tokens_details": record({"text_tokens": _COUNT, "image_tokens": _COUNT}),
+        "input_tokens_details": object_schema({"text_tokens": _COUNT, "image_tokens": _COUNT}),
+        "output_tokens_details": object_schema({"text_tokens": _COUNT, "image_tokens": _COUNT}),
     },
 )
 _IMAGE = {
@@ -160,7 +160,7 @@ _IMAGE = {
 }
 _TASK_HEAD = {"created": _COUNT, "id": _TEXT, "task_id": _TEXT, "poll_url": _TEXT}
 _FAILURE = {"type": ["string", "object"], "description": "Why it failed: words, or `{code, message}`"}
-_TASK = record(
+_TASK = object_schema(
     {**_TASK_HEAD, "status": _one_of("pending", "processing", *TERMINAL), "data": _list(ref("Image"))},
     {
         "model": _TEXT,
@@ -172,20 +172,20 @@ _TASK = record(
         "cancellation_status": _TEXT,
     },
 )
-_ERROR = record(
+_ERROR = object_schema(
     {
-        "error": record(
+        "error": object_schema(
             {"message": _TEXT, "type": _one_of(*ERROR_TYPES), "code": _TEXT, "param": _or_null(_TEXT)},
             {"hint": _TEXT, "retry_after": {"type": "number"}, "retryable": {"type": "boolean"}},
         ),
     },
-    {"validation_errors": _list(record({"field": _TEXT, "message": _TEXT, "code": _TEXT}))},
+    {"validation_errors": _list(object_schema({"field": _TEXT, "message": _TEXT, "code": _TEXT}))},
 )
-_MODEL = record(
+_MODEL = object_schema(
     {"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT},
     {"lemondata": {"type": "object"}},
 )
-_STORED_FILE = record(
+_STORED_FILE = object_schema(
     {
         "id": _TEXT,
         "object": {"const": "file"},
@@ -212,16 +212,22 @@ def _event(kind: str) -> Schema:
     preview = {"type": {"const": f"{kind}.partial_image"}, **about, "partial_image_index": _COUNT}
     picture = {"type": {"const": f"{kind}.completed"}, **about, "usage": ref("Usage")}
     failure = {"type": {"const": "error"}, **_ERROR["properties"]}
-    return {"oneOf": [record(preview), record(picture), record({"type": failure["type"], "error": failure["error"]})]}
+    return {
+        "oneOf": [
+            object_schema(preview),
+            object_schema(picture),
+            object_schema({"type": failure["type"], "error": failure["error"]}),
+        ]
+    }
 
 
 def stream_of(kind: str) -> Schema:
     """One event of a stream; OpenAPI 3.1 has no word for a sequence of them."""
     data = {**_TEXT, "contentMediaType": "application/json", "contentSchema": _event(kind)}
-    return record({"event": _TEXT, "data": data})
+    return object_schema({"event": _TEXT, "data": data})
 
 
-def answers() -> dict[str, Schema]:
+def response_schemas() -> dict[str, Schema]:
     """The schemas that others refer to."""
     pages = {"object": {"const": "list"}}
     id_or_null = {"type": ["string", "null"]}
@@ -229,15 +235,15 @@ def answers() -> dict[str, Schema]:
         "Error": _ERROR,
         "Usage": _USAGE,
         "Image": _IMAGE,
-        "Images": record({"created": _COUNT, "data": _list(ref("Image"))}, {"usage": ref("Usage")}),
-        "NewTask": record({**_TASK_HEAD, "status": {"const": "pending"}, "data": _list(ref("Image"))}),
+        "Images": object_schema({"created": _COUNT, "data": _list(ref("Image"))}, {"usage": ref("Usage")}),
+        "NewTask": object_schema({**_TASK_HEAD, "status": {"const": "pending"}, "data": _list(ref("Image"))}),
         "Task": _TASK,
         "Model": _MODEL,
-        "Models": record({**pages, "data": _list(ref("Model"))}),
+        "Models": object_schema({**pages, "data": _list(ref("Model"))}),
         "File": _STORED_FILE,
-        "Files": record(
+        "Files": object_schema(
             {**pages, "data": _list(ref("File")), "has_more": {"type": "boolean"}},
             {"first_id": id_or_null, "last_id": id_or_null},
         ),
-        "DeletedFile": record({"id": _TEXT, "object": {"const": "file"}, "deleted": {"const": True}}),
+        "DeletedFile": object_schema({"id": _TEXT, "object": {"const": "file"}, "deleted": {"const": True}}),
     }

@@ -21,8 +21,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from attrs import define, field, frozen
 from yarl import URL
 
-from lemon_async.emulator.http.addresses import Forbidden, check_address, check_url, host_of, read_address
 from lemon_async.emulator.http.bodies import spool
+from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_address, check_url, host_of, read_address
 from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
 from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
@@ -51,7 +51,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 @define
-class Pinned(AbstractResolver):
+class PinnedResolver(AbstractResolver):
     """Answers every question with the addresses that were checked."""
 
     endpoints: Sequence[Endpoint]
@@ -92,7 +92,7 @@ def _read_endpoint(name: str, where: str) -> Endpoint:
 
 
 @frozen(kw_only=True)
-class Remote:
+class SourceFetcher:
     """Fetches sources; `hosts` are the names that it resolves itself."""
 
     is_on: bool = False
@@ -124,18 +124,18 @@ class Remote:
 
     async def _follow(self, text: str, file: IO[bytes], left_bytes: int) -> None:
         if not self.is_on:
-            raise Forbidden("is not fetched by this emulator; Emulator(fetch_remote=True) switches that on")
+            raise ForbiddenUrl("is not fetched by this emulator; Emulator(fetch_remote=True) switches that on")
         for _ in range(MAX_REDIRECTS + 1):
             location = await self._get(check_url(text), file, left_bytes)
             if location is None:
                 return
             text = location
-        raise Forbidden(f"redirects more than {MAX_REDIRECTS} times")
+        raise ForbiddenUrl(f"redirects more than {MAX_REDIRECTS} times")
 
     async def _get(self, url: URL, file: IO[bytes], left_bytes: int) -> str | None:
         """Download, or return where a redirect leads."""
         connector = aiohttp.TCPConnector(
-            resolver=Pinned(await self._endpoints(url)),
+            resolver=PinnedResolver(await self._endpoints(url)),
             use_dns_cache=False,
             force_close=True,
         )
@@ -152,7 +152,7 @@ class Remote:
             if answer.status in _REDIRECTS and "Location" in answer.headers:
                 return str(url.join(URL(answer.headers["Location"])))
             if answer.status != 200:
-                raise Forbidden(f"cannot be fetched: its server answers {answer.status}")
+                raise ForbiddenUrl(f"cannot be fetched: its server answers {answer.status}")
             await _download(answer, file, left_bytes)
             return None
 
@@ -190,7 +190,7 @@ def _problem(error: BaseException, param: str, timeout_s: float) -> ServiceError
     match error:
         case TooLarge():
             return ServiceError(413, message=f"{param}: {error}", param=param)
-        case Forbidden():
+        case ForbiddenUrl():
             words = str(error)
         case TimeoutError():
             words = f"was not fetched within {timeout_s:g} s"

@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from lemon_async.emulator.http.addresses import MAX_URL_CHARS, Forbidden, check_url, is_public, read_address
+from lemon_async.emulator.http.public_urls import MAX_URL_CHARS, ForbiddenUrl, check_url, is_public, read_address
 
 
 def wide(text):
@@ -50,7 +50,7 @@ def test_public_url_is_let_through(url):
     ],
 )  # fmt: skip
 def test_host_that_is_not_public_is_refused(host):
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenUrl):
         check_url(f"http://{host}/cat.png")
 
 
@@ -79,7 +79,7 @@ def test_host_that_is_not_public_is_refused(host):
     ],
 )
 def test_url_that_is_not_as_it_should_be_is_refused(url, reason):
-    with pytest.raises(Forbidden, match=reason):
+    with pytest.raises(ForbiddenUrl, match=reason):
         check_url(url)
 
 
