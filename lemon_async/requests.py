@@ -127,8 +127,6 @@ class EditFields(VariationFields, total=False):
     """Per cent, 0-100 (gpt-image-2)."""
     compression: int
     """The service's other name of `output_compression`."""
-    input_fidelity: str
-    """Never sent to gpt-image-2, which has it always high: a warning says so."""
     moderation: str
     """`auto` or `low` (gpt-image-2)."""
     partial_images: int
@@ -195,7 +193,6 @@ class _Selectors(_Common):
     output_format: str | None = None
     output_compression: int | None = None
     compression: int | None = None
-    input_fidelity: str | None = None
     moderation: str | None = None
     partial_images: int | None = None
 

@@ -41,7 +41,6 @@ VALUES = {
     "moderation": ["auto", "low", "none"],
     "partial_images": [0, 3, 4],
     "compression": [0, 101],
-    "input_fidelity": ["high"],
     "user": ["u-1", 7],
 }
 ADDRESS = "https://pictures.example/cat.png"

@@ -50,7 +50,6 @@ class Family:
         max_sources: How many pictures an edit may start from.
         source_formats: Formats of those pictures.
         has_masked_sources: Whether the one picture of an edit without a mask must itself have transparent areas.
-        removed: Fields that the gateway removes before it forwards a request.
     """
 
     name: str
@@ -62,7 +61,6 @@ class Family:
     max_sources: int = 16
     source_formats: tuple[str, ...] = ("png", "jpeg", "webp")
     has_masked_sources: bool = False
-    removed: Collection[str] = ()
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -97,7 +95,6 @@ FAMILIES: tuple[Family, ...] = (
             "moderation": ("auto", "low"),
         },
         size_fault=_gpt_image_size,
-        removed=frozenset({"input_fidelity"}),
     ),
     Family(
         name="Gemini with resolution",

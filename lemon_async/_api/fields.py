@@ -61,7 +61,6 @@ RULES: Mapping[str, Rule] = {
     "output_format": LINE,
     "output_compression": _whole(0, 100),
     "compression": _whole(0, 100),
-    "input_fidelity": LINE,
     "moderation": LINE,
     "partial_images": _whole(0, 3),
     "user": LINE,

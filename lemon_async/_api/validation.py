@@ -19,7 +19,7 @@ from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, GenerateRequest, Request, VariationRequest
 
-__all__ = ["check", "check_label", "removed_fields"]
+__all__ = ["check", "check_label"]
 
 _KINDS = (GenerateRequest, EditRequest, VariationRequest)
 _RULES_OF: Mapping[str, tuple[tuple[str, Rule], ...]] = {
@@ -73,13 +73,6 @@ def check_label(request: Request) -> tuple[Problem, ...]:
     return (Problem("label", f"must be {LABEL.words}"),)
 
 
-def removed_fields(request: Request) -> tuple[str, ...]:
-    """Return the fields that are set and that the gateway would remove for this model: sending them is idle."""
-    family = _family(request)
-    removed = family.removed if family else ()
-    return tuple(name for name in removed if getattr(request, name, None) is not None)
-
-
 def _family(request: Request) -> Family | None:
     return family_of(request.default_model if request.model is None else request.model)
 
@@ -111,7 +104,7 @@ def _family_fault(family: Family | None, name: str, value: str | int) -> str | N
     if family is None:
         return None
     if name not in family.fields:
-        if value is False or name in family.removed:  # `async` off is what every family does
+        if value is False:  # `async` off is what every family does
             return None
         return f"{family.name} does not have this field; leave it out"
     accepted = family.values.get(name)

@@ -1,7 +1,5 @@
 """From what a caller wants to a body that can be sent: built, checked, and nothing of it sent yet."""
 
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from difflib import get_close_matches
@@ -11,7 +9,7 @@ import attrs
 
 from lemon_async._api.encoding import PATHS, encode, encode_form, fingerprint
 from lemon_async._api.source_rules import SourceFacts, unreadable
-from lemon_async._api.validation import check, check_label, removed_fields
+from lemon_async._api.validation import check, check_label
 from lemon_async._http.transport import Payload
 from lemon_async._uploads.payload import File, Form, Json
 from lemon_async._uploads.sources import ExaminedSource, look_at, pick, places
@@ -20,7 +18,6 @@ from lemon_async.requests import EditRequest, GenerateRequest, Operation, Reques
 
 __all__ = ["build", "find_problems", "look", "prepare", "requested"]
 
-_OURS = ("lemon_async.", "contextlib", "asyncio")  # `async with session.stream(...)` enters through the latter
 _UNKNOWN_TYPE = "application/octet-stream"
 
 # A picture that was forgotten is a problem of the contract, not a `TypeError`.
@@ -54,11 +51,11 @@ def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind
         raise ContractError(problems=unknown)
     given = {name: value for name, value in fields.items() if value is not None or name not in {"image", "mask"}}
     if isinstance(start, kind):
-        return _without_removed(attrs.evolve(start, **given) if given else start)
+        return attrs.evolve(start, **given) if given else start
     if isinstance(start, Request):
         advice = f"is a {type(start).__name__}, and a {kind.__name__} goes here; see session.submit"
         raise ContractError.of("request", advice)
-    return _without_removed(kind(**{**_STARTS[kind.operation](start), **given}))
+    return kind(**{**_STARTS[kind.operation](start), **given})
 
 
 def requested(prompt: object, fields: Mapping[str, Any]) -> Request:
@@ -142,29 +139,8 @@ def _file(source: ExaminedSource) -> File:
     return File(field, place, f"{name}.{picture.format}", f"image/{picture.format}", source.upload)
 
 
-def _without_removed(request: Kind) -> Kind:
-    """Leave out what the gateway would remove ("Compatibility note"), and tell the user."""
-    removed = removed_fields(request)
-    if not removed:
-        return request
-    names = ", ".join(removed)
-    message = f"{names} is not sent: the service removes it for {request.model}, which has it always high"
-    warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
-    without: dict[str, Any] = dict.fromkeys(removed)
-    return attrs.evolve(request, **without)
-
-
-def _levels_to_caller() -> int:
-    """Return how far up the line is that the user wrote: coroutines that await each other stand in one stack."""
-    frame = sys._getframe(1)
-    level = 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
-        frame = frame.f_back
-        level += 1
-    return level
-
-
 _ADVICE: Mapping[str, str] = {
+    "input_fidelity": "is removed by the service for gpt-image-2; for other models, pass it in extra={...}",
     "stream": "is asked for with session.stream(...)",
     "timeout": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
     "timeout_s": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",

@@ -9,12 +9,11 @@ import click
 import orjson
 
 from lemon_async._api.source_rules import unreadable
-from lemon_async._api.validation import check, removed_fields
+from lemon_async._api.validation import check
 from lemon_async._tasks.resume_token import parse_reference
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import look
 from lemon_async.cli import options
-from lemon_async.cli.console import note
 from lemon_async.cli.jobs import Job, run
 from lemon_async.cli.outputs import Delivery, Wishes
 from lemon_async.cli.prompts import STDIN, read_lines
@@ -150,9 +149,8 @@ async def _make(
         ]
     )
     delivery = Delivery.prepare(wishes, jobs=len(requests), pick_up=access.pick_up(wishes.output))
-    sendable = _without_removed(requests)
     async with access.open() as lemon:
-        jobs = [_job(lemon, place, request, is_checked=not no_check) for place, request in enumerate(sendable)]
+        jobs = [_job(lemon, place, request, is_checked=not no_check) for place, request in enumerate(requests)]
         return await run(lemon, jobs, delivery, in_flight=in_flight, has_bar=not wishes.is_quiet)
 
 
@@ -185,12 +183,3 @@ def _request_problems(requests: Sequence[Making], *, is_checked: bool) -> Iterat
     looked = look(requests[0])
     for request in requests:
         yield from check(request, looked) if is_checked else unreadable(looked)
-
-
-def _without_removed(requests: Sequence[Making]) -> list[Making]:
-    """Leave out what the gateway would remove, and say so once; the library would with a warning to programmers."""
-    removed: dict[str, Any] = dict.fromkeys(removed_fields(requests[0]))
-    if removed:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in removed)
-        note(f"{names} is not sent: the service would remove it for {requests[0].model}")
-    return [attrs.evolve(request, **removed) for request in requests]

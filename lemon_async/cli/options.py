@@ -142,12 +142,11 @@ def field_help(name: str, operation: str) -> str:
     able = [family for family in FAMILIES if operation in family.operations]
     takers = [family for family in families_with(name) if operation in family.operations]
     rule = RULES[name].words.removeprefix("one of ")
-    values: dict[str, list[str]] = {} if takers else {f"{rule} (no documented family)": []}
+    values: dict[str, list[str]] = {}
     for family in takers:
         values.setdefault(", ".join(family.values.get(name, ())) or rule, []).append(family.name)
     is_everywhere = len(values) == 1 and len(takers) == len(able)
     parts = sorted(text if is_everywhere else _with_names(text, names) for text, names in values.items())
-    parts += [f"not sent to {family.name}: the service would remove it" for family in able if name in family.removed]
     return "; ".join(parts)
 
 

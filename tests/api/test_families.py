@@ -119,13 +119,6 @@ def test_family_that_alone_decides_sizes_by_a_rule_is_gpt_image():
     assert [family.name for family in FAMILIES if family.size_fault] == ["GPT Image 2"]
 
 
-def test_family_whose_field_the_gateway_removes_is_gpt_image():
-    """A note of the page "Edit image": `input_fidelity` is removed before a request is forwarded."""
-    assert {family.name: set(family.removed) for family in FAMILIES if family.removed} == {
-        "GPT Image 2": {"input_fidelity"}
-    }
-
-
 def test_family_whose_sources_are_masks_of_themselves_is_dall_e_2():
     assert [family.name for family in FAMILIES if family.has_masked_sources] == ["DALL-E 2"]
 

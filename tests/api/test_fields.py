@@ -54,7 +54,6 @@ ROWS = {
     "output_format": WORDS,
     "output_compression": whole(0, 100),
     "compression": whole(0, 100),
-    "input_fidelity": WORDS,
     "moderation": WORDS,
     "partial_images": whole(0, 3),
     "user": WORDS,

@@ -1,7 +1,6 @@
 """Answers to readings: nothing the service can send raises, and nothing it has sold is lost."""
 
 import base64
-import gzip
 import math
 
 import attrs
@@ -381,13 +380,6 @@ def test_answer_cut_at_any_byte_is_never_taken_for_a_whole_one():
     for at in range(len(TASK_ANSWER)):
         assert isinstance(read_submission(answer(TASK_ANSWER[:at])), Garbled)
         assert isinstance(polled(answer(TASK_ANSWER[:at])), PollFailure)
-
-
-def test_compressed_answer_is_read_when_whole_and_garbled_when_cut():
-    packed = gzip.compress(TASK_ANSWER)
-    assert snapshot(packed, content_encoding="gzip").task_id == TASK_ID
-    for at in range(len(packed)):
-        assert isinstance(read_submission(answer(packed[:at], content_encoding="gzip")), Garbled)
 
 
 @pytest.mark.parametrize(

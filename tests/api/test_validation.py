@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lemon_async._api.families import FAMILIES, family_of
 from lemon_async._api.fields import RULES
 from lemon_async._api.source_rules import SourceFacts
-from lemon_async._api.validation import check, removed_fields
+from lemon_async._api.validation import check
 from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 
@@ -27,7 +27,6 @@ SAMPLE = {
     "background": "opaque",
     "output_format": "webp",
     "output_compression": 80,
-    "input_fidelity": "high",
     "moderation": "low",
     "partial_images": 2,
     "user": "user-17",
@@ -61,11 +60,10 @@ def test_check_of_a_bare_prompt_is_content(model):
 @pytest.mark.parametrize("field", [*SAMPLE, "compression"])
 @pytest.mark.parametrize("model", IDS)
 def test_check_refuses_exactly_the_fields_a_family_does_not_have(model, field):
-    """What the gateway removes is no problem: a warning says so, see `removed_fields`."""
     family = family_of(model)
     value = "high" if (model, field) == ("gpt-image-2", "quality") else SAMPLE.get(field, 50)
     problems = ask(model=model, **{field: value})
-    if field in family.fields or field in family.removed:
+    if field in family.fields:
         assert problems == ()
     else:
         assert problems == (Problem(wire(field), f"{family.name} does not have this field; leave it out"),)
@@ -313,22 +311,6 @@ def test_stream_of_a_variation_is_refused():
         only_message(check(VariationRequest(image=PICTURE), is_stream=True))
         == "DALL-E 2 does not stream; gpt-image-2 does"
     )
-
-
-@pytest.mark.parametrize(
-    ("request_", "names"),
-    [
-        (EditRequest("a cat", image=PICTURE, model="gpt-image-2", input_fidelity="low"), ("input_fidelity",)),
-        (GenerateRequest("a cat", model="gpt-image-2", input_fidelity=""), ("input_fidelity",)),
-        (EditRequest("a cat", image=PICTURE, model="gpt-image-2"), ()),
-        (EditRequest("a cat", image=PICTURE, model="flux-pro", input_fidelity="low"), ()),
-        (GenerateRequest("a cat", model="acme-paint-9", input_fidelity="low"), ()),
-        (GenerateRequest("a cat", input_fidelity="low"), ()),
-        (VariationRequest(image=PICTURE, model="gpt-image-2"), ()),
-    ],
-)
-def test_removed_fields_are_those_that_the_gateway_would_not_forward(request_, names):
-    assert removed_fields(request_) == names
 
 
 anything = st.one_of(

@@ -336,26 +336,6 @@ async def test_options_of_an_edit_are_fields_and_nothing_else_is_sent(bodies):
     ]
 
 
-@pytest.mark.parametrize(
-    ("command", "source"),
-    [("generate", []), ("edit", ["-i", "https://example.com/a.png"])],
-    ids=["generate", "edit"],
-)
-async def test_field_that_the_gateway_removes_is_noted_once_and_not_sent(bodies, command, source):
-    words = [command, "a", "b", "--base-url", bodies.pop(), "-m", "gpt-image-2", "--input-fidelity", "high", *source]
-    result = await asyncio.to_thread(CliRunner().invoke, cli, words, env={KEY_VARIABLE: "sk-x"})
-    assert result.exit_code == 0
-    assert result.stderr == "note: --input-fidelity is not sent: the service would remove it for gpt-image-2\n"
-    assert [set(body) - {"image_url"} for body in bodies] == [{"prompt", "model"}] * 2
-
-
-async def test_field_that_an_unknown_model_may_have_is_sent(bodies):
-    words = ["generate", "a cat", "--base-url", bodies.pop(), "-m", "new-model", "--input-fidelity", "high"]
-    result = await asyncio.to_thread(CliRunner().invoke, cli, words, env={KEY_VARIABLE: "sk-x"})
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert bodies == [{"prompt": "a cat", "model": "new-model", "input_fidelity": "high"}]
-
-
 async def test_everything_wrong_with_an_edit_is_told_at_once_and_nothing_is_sent(emulator, tmp_path, draw):
     """Pictures, mask, fields, place, key and settings; of several prompts each problem once."""
     words = ["-i", "none.png", "-i", "http://localhost/a.png", "--mask", draw("mask.jpg", mode="RGB")]

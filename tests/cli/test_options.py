@@ -46,14 +46,6 @@ def test_help_names_each_closed_value_and_each_family_that_takes_it(command):
         ("n", "generate", "a whole number from 1 to 10"),
         ("response_format", "edit", "url, b64_json"),
         ("compression", "edit", "a whole number from 0 to 100 (GPT Image 2)"),
-        (
-            "input_fidelity",
-            "edit",
-            (
-                "one line of text and not empty (no documented family); "
-                "not sent to GPT Image 2: the service would remove it"
-            ),
-        ),
     ],
 )
 def test_help_of_a_field_tells_values_and_families(name, operation, words):

@@ -1,8 +1,6 @@
 """From what a caller wants to what can be sent: which request it is, and what is left out of it."""
 
-import asyncio
 import hashlib
-import warnings
 from contextlib import ExitStack
 
 import pytest
@@ -81,61 +79,16 @@ async def test_same_wish_has_the_same_fingerprint_and_another_has_another(pictur
     assert len({wish, *seen}) == len(others) + 1
 
 
-# What is left out
+# The field that the service removes ("Compatibility note" of "Create image")
 
 
-async def generate(session, _image):
-    await session.generate("a cat", model=MODEL, input_fidelity="high")  # here: generate
-
-
-async def submit(session, _image):
-    await session.submit(GenerateRequest("a cat", model=MODEL, input_fidelity="high"))  # here: submit
-
-
-async def edit(session, image):
-    await session.edit("a hat", image=image, model=MODEL, input_fidelity="high")  # here: edit
-
-
-async def stream(session, image):
-    async with session.stream("a hat", image=image, model=MODEL, input_fidelity="high"):  # here: stream
-        pass
-
-
-async def check(session, _image):
-    session.validate("a cat", model=MODEL, input_fidelity="high")  # here: check
-
-
-async def in_a_task(session, image):
-    task = asyncio.create_task(edit(session, image))
-    await task  # the line that called is in `edit`
-
-
-CALLS = {"generate": generate, "submit": submit, "edit": edit, "stream": stream, "check": check, "in_a_task": in_a_task}
-
-
-@pytest.mark.parametrize("name", CALLS)
-async def test_field_that_the_gateway_removes_is_left_out_with_a_warning_at_the_callers_line(
-    serve, http_ok, picture, name
-):
+async def test_input_fidelity_is_refused_with_a_reason_and_passes_in_extra(serve, http_ok):
     server = await serve(http_ok(b'{"data": [{"url": "https://cdn.test/1.png"}]}'))
     async with LemonSession("sk-x", base_url=server.origin) as session:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            await CALLS[name](session, picture())
-    (warning,) = caught
-    assert warning.category is UserWarning
-    assert str(warning.message).startswith("input_fidelity is not sent: the service removes it for gpt-image-2")
-    assert warning.filename == __file__
-    with open(__file__) as source:  # noqa: PTH123 - this one
-        line = source.readlines()[warning.lineno - 1]
-    assert f"# here: {'edit' if name == 'in_a_task' else name}" in line
-    assert not any(b"input_fidelity" in body for body in server.bodies)
-
-
-async def test_field_is_sent_to_models_that_take_it(serve, http_ok):
-    server = await serve(http_ok(b'{"data": [{"url": "https://cdn.test/1.png"}]}'))
-    async with LemonSession("sk-x", base_url=server.origin) as session:
-        await session.submit("a cat", model="model-of-tomorrow", input_fidelity="high")
+        with pytest.raises(ContractError, match="input_fidelity: is removed by the service for gpt-image-2"):
+            await session.submit("a cat", model=MODEL, input_fidelity="high")
+        assert not server.bodies
+        await session.submit("a cat", model="model-of-tomorrow", extra={"input_fidelity": "high"})
     assert b'"input_fidelity":"high"' in server.bodies[0]
 
 
