@@ -1,8 +1,7 @@
-"""README's recipes hold what they promise: they run as they stand there, behind real sockets."""
+"""The programs in `tests/recipes` work, over real sockets and against the emulator."""
 
 import asyncio
 import json
-import re
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,12 +10,10 @@ import pytest
 import uvicorn
 from aiohttp import web
 
-from lemon_async import PollPolicy
 from lemon_async.emulator import Drip, Emulator, Fail, Latency, Status, Vanish
 from lemon_async.errors import SessionError
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-RECIPES = dict(re.findall(r"^### ([^\n]+)\n(?:(?!^#).)*?^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+RECIPES = Path(__file__).with_name("recipes")
 PROMPTS = [f"boat {number}" for number in range(6)]
 
 
@@ -31,15 +28,16 @@ async def service(monkeypatch):
 
 @pytest.fixture
 def recipe(service, monkeypatch, tmp_path):
-    """Run a recipe's code as that of a module, with the pace of tests, and return its names."""
+    """Run a recipe as a module, with some of its constants replaced, and return its names."""
     monkeypatch.chdir(tmp_path)
 
-    def load(title, **replaced):
-        code = re.sub(r"with LemonSession\(", "with LemonSession(polling=QUICK, ", RECIPES[title])
-        for old, new in {"requests_per_minute=1000": "requests_per_minute=60_000", **replaced}.items():
+    def load(name, **replaced):
+        code = (RECIPES / f"{name}.py").read_text(encoding="utf-8")
+        for old, new in replaced.items():
+            assert old in code
             code = code.replace(old, new)
-        names = {"__name__": "recipe", "QUICK": PollPolicy(min_gap_s=0.01, max_gap_s=0.05, lost_after_s=0.02)}
-        exec(compile(code, title, "exec"), names)
+        names = {"__name__": "recipe"}
+        exec(compile(code, name, "exec"), names)
         return names
 
     return load
@@ -91,7 +89,7 @@ async def order(browser, prompt="a cat"):
 
 async def test_fastapi_tells_the_progress_and_streams_the_picture(recipe, service):
     """A browser orders, watches and gets its picture, which is bought once; the session ends with the application."""
-    app = recipe("FastAPI")["app"]
+    app = recipe("with_fastapi")["app"]
     async with run_fastapi(app) as browser:
         address = await order(browser)
         async with browser.get(f"{address}/progress") as answer:
@@ -111,7 +109,7 @@ async def test_fastapi_tells_the_progress_and_streams_the_picture(recipe, servic
 async def test_fastapi_says_what_is_wrong(recipe, service):
     """What cannot work, what the service refuses, and a picture that nobody ordered have their statuses."""
     service.fault("submit", Status(402))
-    async with run_fastapi(recipe("FastAPI")["app"]) as browser:
+    async with run_fastapi(recipe("with_fastapi")["app"]) as browser:
         async with browser.post("/pictures", params={"prompt": ""}) as answer:
             assert (answer.status, "prompt" in (await answer.json())["detail"]) == (422, True)
         async with browser.post("/pictures", params={"prompt": "a cat"}) as answer:
@@ -126,7 +124,7 @@ async def test_fastapi_tells_whose_fault_it_is(recipe, service):
     """What the service finds wrong with a request is the browser's fault; a picture that was not made is not."""
     service.fault("submit", Status(400), prompt="odd")
     service.fault("submit", Fail("no boats today"), prompt="boat")
-    async with run_fastapi(recipe("FastAPI")["app"]) as browser:
+    async with run_fastapi(recipe("with_fastapi")["app"]) as browser:
         async with browser.post("/pictures", params={"prompt": "odd"}) as answer:
             assert answer.status == 422
         async with browser.get(await order(browser, "boat")) as answer:
@@ -135,7 +133,7 @@ async def test_fastapi_tells_whose_fault_it_is(recipe, service):
 
 async def test_fastapi_says_that_a_picture_cannot_be_fetched(recipe, service):
     """A download that fails at once has a status of its own, and no broken body; the next one works."""
-    app = recipe("FastAPI")["app"]
+    app = recipe("with_fastapi")["app"]
     async with run_fastapi(app) as browser:
         address = await order(browser)
         service.fault("cdn", Status(404))
@@ -150,7 +148,7 @@ async def test_fastapi_says_that_a_picture_cannot_be_fetched(recipe, service):
 async def test_fastapi_tells_the_page_that_a_job_is_lost(recipe, service):
     """A page that hears of the end can stop listening, whatever the end is."""
     service.fault("submit", Vanish())
-    async with run_fastapi(recipe("FastAPI")["app"]) as browser:
+    async with run_fastapi(recipe("with_fastapi")["app"]) as browser:
         address = await order(browser)
         async with browser.get(f"{address}/progress") as answer:
             events = [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: ")]
@@ -161,7 +159,7 @@ async def test_fastapi_tells_the_page_that_a_job_is_lost(recipe, service):
 
 async def test_fastapi_browser_that_leaves_ends_the_progress_and_not_the_job(recipe, service):
     """Nothing watches for a page that was closed; its picture is made all the same, and can be fetched."""
-    names = recipe("FastAPI")
+    names = recipe("with_fastapi")
     service.fault("poll", Status(502, body="html"))  # so that nothing is heard of the job yet
     async with run_fastapi(names["app"]) as browser:
         address = await order(browser)
@@ -178,7 +176,7 @@ async def test_fastapi_browser_that_leaves_ends_the_progress_and_not_the_job(rec
 
 async def test_fastapi_browser_that_leaves_ends_the_download(recipe, service):
     """A picture that nobody wants any more is not fetched to its end; the next one who wants it gets it."""
-    app = recipe("FastAPI")["app"]
+    app = recipe("with_fastapi")["app"]
     service.fault("cdn", Drip(1000), times=1)
     async with run_fastapi(app) as browser:
         address = await order(browser)
@@ -196,7 +194,7 @@ async def test_fastapi_browser_that_leaves_ends_the_download(recipe, service):
 
 async def test_aiohttp_serves_the_picture_from_its_folder(recipe, service, tmp_path):
     """A picture is fetched from the service once, and served with its type and length as often as somebody asks."""
-    async with run_aiohttp(recipe("aiohttp.web")["app"]) as browser:
+    async with run_aiohttp(recipe("with_aiohttp")["app"]) as browser:
         address = await order(browser)
         for _ in range(2):
             async with browser.get(address) as answer:
@@ -209,7 +207,7 @@ async def test_aiohttp_serves_the_picture_from_its_folder(recipe, service, tmp_p
 
 async def test_aiohttp_asks_a_browser_to_come_again(recipe, service):
     """Who asks too early is told when to ask again; asking costs nothing."""
-    async with run_aiohttp(recipe("aiohttp.web", **{"timeout_s=20": "timeout_s=0.01"})["app"]) as browser:
+    async with run_aiohttp(recipe("with_aiohttp", **{"timeout=20": "timeout=0.01"})["app"]) as browser:
         service.fault("poll", Status(502, body="html"))  # so that nothing is heard of the job yet
         address = await order(browser)
         async with browser.get(address) as answer:
@@ -227,7 +225,7 @@ async def test_aiohttp_says_what_is_wrong(recipe, service):
     """A request that cannot work, one that is refused, and a picture that nobody ordered have their statuses."""
     service.fault("submit", Status(400), prompt="odd")
     service.fault("submit", Status(402), prompt="dear")
-    async with run_aiohttp(recipe("aiohttp.web")["app"]) as browser:
+    async with run_aiohttp(recipe("with_aiohttp")["app"]) as browser:
         async with browser.post("/pictures") as answer:
             assert (answer.status, "prompt" in await answer.text()) == (422, True)
         async with browser.post("/pictures", params={"prompt": "odd"}) as answer:
@@ -243,7 +241,7 @@ async def test_aiohttp_says_why_there_is_no_picture(recipe, service):
     """A job that failed and a download that fails are told; the download can be tried again."""
     service.fault("submit", Fail("no boats today"), prompt="boat")
     service.fault("cdn", Status(404))
-    async with run_aiohttp(recipe("aiohttp.web")["app"]) as browser:
+    async with run_aiohttp(recipe("with_aiohttp")["app"]) as browser:
         async with browser.get(await order(browser, "boat")) as answer:
             assert (answer.status, "no boats today" in await answer.text()) == (502, True)
         address = await order(browser)
@@ -257,7 +255,7 @@ async def test_aiohttp_says_why_there_is_no_picture(recipe, service):
 
 async def test_aiohttp_browser_that_leaves_does_not_end_its_order(recipe, service):
     """An order whose browser is gone before the answer is known all the same: nothing is in doubt."""
-    names = recipe("aiohttp.web")
+    names = recipe("with_aiohttp")
     service.fault("submit", Latency(100))
     async with run_aiohttp(names["app"]) as browser:
         request = asyncio.create_task(order(browser))
@@ -298,10 +296,9 @@ class Batch:
 
 @pytest.fixture
 def load_batch(recipe, tmp_path):
-    """Load the batch, with sheets whose names tell runs of the same second apart."""
-    return lambda **replaced: Batch(
-        recipe("Thousands of prompts from a file", **{"%H%M%S": "%H%M%S%f"}, **replaced), tmp_path
-    )
+    """Load the batch, with sheet names that differ within a second, and without a limit that would slow it down."""
+    fixed = {"requests_per_minute=1000": "requests_per_minute=60_000", "%H%M%S": "%H%M%S%f"}
+    return lambda **replaced: Batch(recipe("prompts_file", **fixed, **replaced), tmp_path)
 
 
 @pytest.fixture
