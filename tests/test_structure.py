@@ -10,8 +10,6 @@ import pytest
 # Bounds that are not yet met; they only shrink.
 ENTERED_AT_MOST = 57
 PENDING_TESTS = {
-    "_display/contact_sheet.py",
-    "_formats/stream_validator.py",
     "_http/attempt.py",
     "_http/retrying.py",
     "_images/renewable_urls.py",
@@ -26,7 +24,7 @@ PENDING_TESTS = {
     "_tasks/settings.py",
     "cli/outputs.py",
     "emulator/actions.py",
-    "emulator/http/schemas.py",
+    "emulator/http/openapi_schemas.py",
     "emulator/http/server.py",
     "emulator/pictures/picture.py",
     "emulator/service/pricing.py",
