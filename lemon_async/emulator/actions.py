@@ -1,43 +1,19 @@
-"""What a fault can do. Plain data; the rooms that act on it are `door`, `delivery` and `store`.
+"""Actions that a fault can take: plain data, carried out in `http/` and `service/`.
 
-Transport actions spoil the way the answer travels, HTTP actions replace the answer, and task actions
-change the fate of the task that a submit has just sold.
+HTTP actions replace the response, transport actions break the way in which it is sent, and task actions change the
+fate of the task that the faulted submit or edit creates.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from attrs import field, frozen
+from attrs.validators import gt, in_, min_len
 
-Point = Literal[
-    "accept",
-    "request_head",
-    "request_body",
-    "request_end",
-    "response_head",
-    "response_body",
-]
+Point = Literal["accept", "request_head", "request_body", "request_end", "response_head", "response_body"]
 BodyKind = Literal["json", "html", "empty", "truncated", "huge"]
 
-POINTS: tuple[Point, ...] = (
-    "accept",
-    "request_head",
-    "request_body",
-    "request_end",
-    "response_head",
-    "response_body",
-)
-BODY_KINDS: tuple[BodyKind, ...] = ("json", "html", "empty", "truncated", "huge")
-
-
-def _is_one_of(choices: Sequence[str], what: str) -> Any:
-    """An attrs validator whose message lists the choices."""
-
-    def validate(_instance: object, _attribute: object, value: str) -> None:
-        if value not in choices:
-            raise ValueError(f"{what} must be one of {', '.join(choices)}; got {value!r}")
-
-    return validate
+_is_point = in_(get_args(Point))
 
 
 # HTTP
@@ -45,14 +21,15 @@ def _is_one_of(choices: Sequence[str], what: str) -> Any:
 
 @frozen
 class Status:
-    """Answer with this status; `error` adds fields inside the error object of a JSON body, None removes one.
+    """Respond with this status.
 
-    As from the service, a JSON 429 has a `Retry-After` of one second unless `headers` or `error` mention one, and a
-    JSON 503 is `retryable` unless `error` says otherwise. `html` and `empty` bodies are those of a proxy: no hints.
+    `error` adds fields to the error object of a JSON body; a value of None removes one. As at the service, a JSON 429
+    has a `Retry-After` of one second unless `headers` or `error` set one, and a JSON 503 is `retryable` unless `error`
+    says otherwise. `html` and `empty` bodies imitate a proxy and carry no hints.
     """
 
     status: int
-    body: BodyKind = field(default="json", validator=_is_one_of(BODY_KINDS, "body"))
+    body: BodyKind = field(default="json", validator=in_(get_args(BodyKind)))
     headers: Mapping[str, str] = field(factory=dict)
     code: str | None = None
     message: str | None = None
@@ -61,7 +38,7 @@ class Status:
 
 @frozen
 class Redirect:
-    """Answer with a redirect to `location`, which is sent as given."""
+    """Respond with a redirect to `location`, which is sent unchanged."""
 
     location: str
     status: int = 307
@@ -69,7 +46,7 @@ class Redirect:
 
 @frozen
 class Body:
-    """Answer 200 with exactly these bytes, e.g. a wrong type or a decompression bomb."""
+    """Respond 200 with exactly these bytes, e.g. a wrong file type or a decompression bomb."""
 
     content: bytes
     content_type: str = "image/png"
@@ -78,7 +55,7 @@ class Body:
 
 @frozen
 class Expire:
-    """Let a result link expire before its time: 410 now, and a fresh link at the next poll."""
+    """Expire a result link early: 410 from now on, and a new link in the next poll."""
 
 
 # Transport
@@ -86,7 +63,7 @@ class Expire:
 
 @frozen
 class Latency:
-    """Answer `ms` later, give or take up to `jitter_ms`. Real milliseconds, whatever the speed."""
+    """Delay the response by `ms` real milliseconds, plus or minus up to `jitter_ms`."""
 
     ms: float
     jitter_ms: float = 0.0
@@ -94,45 +71,40 @@ class Latency:
 
 @frozen
 class Blackhole:
-    """Never answer; the connection stays open until either side closes it."""
+    """Never respond; the connection stays open until either side closes it."""
 
 
 @frozen
 class Drip:
-    """Send the head at once and the body at this pace."""
+    """Send the head without delay and the body at `bytes_per_s`."""
 
-    bytes_per_s: float = field()
-
-    @bytes_per_s.validator
-    def _is_positive(self, _attribute: object, value: float) -> None:
-        if not value > 0:
-            raise ValueError(f"bytes_per_s must be above 0; got {value!r}")
+    bytes_per_s: float = field(validator=gt(0))
 
 
 @frozen
 class Cut:
-    """Send the head with the full Content-Length, `at_byte` bytes of the body, then abort."""
+    """Send the head with the full Content-Length and `at_byte` bytes of the body, then reset the connection."""
 
     at_byte: int
 
 
 @frozen
 class Reset:
-    """Abort the connection at a point of the exchange: the client sees a TCP reset."""
+    """Reset the connection (TCP RST) at a point of the exchange."""
 
-    at: Point = field(validator=_is_one_of(POINTS, "at"))
+    at: Point = field(validator=_is_point)
 
 
 @frozen
 class HalfClose:
-    """End our side of the connection at a point of the exchange: the client sees an orderly end."""
+    """Close the emulator's side of the connection (TCP FIN) at a point of the exchange."""
 
-    at: Point = field(validator=_is_one_of(POINTS, "at"))
+    at: Point = field(validator=_is_point)
 
 
 @frozen
 class Garbage:
-    """Answer with bytes that are no HTTP, then end our side of the connection."""
+    """Respond with bytes that are not HTTP, then close the emulator's side of the connection."""
 
 
 # Tasks
@@ -140,14 +112,9 @@ class Garbage:
 
 @frozen
 class Script:
-    """Show one of these statuses per poll; the last one stays."""
+    """Report one of these statuses per poll, and the last one from then on."""
 
-    statuses: tuple[str, ...] = field(converter=tuple)
-
-    @statuses.validator
-    def _is_not_empty(self, _attribute: object, value: tuple[str, ...]) -> None:
-        if not value:
-            raise ValueError("a script needs at least one status")
+    statuses: tuple[str, ...] = field(converter=tuple, validator=min_len(1))
 
 
 @frozen
@@ -157,21 +124,21 @@ class Stuck:
 
 @frozen
 class Vanish:
-    """Answer this many polls, then 404 for ever."""
+    """Respond to this many polls, and with 404 to all later ones."""
 
     after_polls: int = 0
 
 
 @frozen
 class LateVisible:
-    """Answer 404 to this many polls first, as a lagging replica does."""
+    """Respond 404 to the first `polls` polls, as a lagging replica does."""
 
     polls: int = 2
 
 
 @frozen
 class Fail:
-    """Fail when the time has come; `error` is a string, an object `{code, message}` or nothing."""
+    """Fail when the job would have finished; `error` is a string, an object `{code, message}` or None."""
 
     error: str | Mapping[str, Any] | None = "Generation failed"
     cancelled: bool = False
@@ -186,7 +153,7 @@ class Result:
 
 @frozen(init=False)
 class Answer:
-    """Override fields of the submit answer; None removes the field."""
+    """Replace fields of the response to the submit; a value of None removes the field."""
 
     fields: Mapping[str, Any]
 
@@ -199,7 +166,3 @@ HttpAction = Status | Redirect | Body | Expire
 TransportAction = Latency | Blackhole | Drip | Cut | Reset | HalfClose | Garbage
 TaskAction = Script | Stuck | Vanish | LateVisible | Fail | Result | Answer
 Action = HttpAction | TransportAction | TaskAction
-
-HTTP_ACTIONS = (Status, Redirect, Body, Expire)
-TASK_ACTIONS = (Script, Stuck, Vanish, LateVisible, Fail, Result, Answer)
-BREAKS = (Reset, HalfClose)

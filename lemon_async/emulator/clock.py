@@ -1,31 +1,32 @@
-"""Two clocks: emulated seconds, in which tasks live, and real ones, in which connections do."""
+"""Emulated time for tasks, real time for connections."""
 
+import asyncio
 import time
 
 from attrs import field, frozen
+from attrs.validators import gt
 
 
 @frozen
 class Clock:
-    """Emulated time runs `speed` times as fast as the monotonic clock, from zero."""
+    """Emulated time starts at zero and runs `speed` times as fast as the monotonic clock."""
 
-    speed: float = field(default=1.0)
+    speed: float = field(default=1.0, validator=gt(0))
     _started: float = field(factory=time.monotonic, init=False)
     _epoch: float = field(factory=time.time, init=False)
 
-    @speed.validator
-    def _is_positive(self, _attribute: object, value: float) -> None:
-        if not value > 0:
-            raise ValueError(f"speed must be above 0; got {value!r}")
-
     def real_s(self) -> float:
-        """Real seconds since the start."""
+        """Return the real seconds since the start."""
         return time.monotonic() - self._started
 
     def now(self) -> float:
-        """Emulated seconds since the start."""
+        """Return the emulated seconds since the start."""
         return self.real_s() * self.speed
 
     def unix(self) -> float:
-        """The Unix time, immune to steps of the system clock."""
+        """Return the Unix time; steps of the system clock since the start do not change it."""
         return self._epoch + self.real_s()
+
+    async def sleep_until(self, at: float) -> None:
+        """Sleep until an emulated time."""
+        await asyncio.sleep(max(0.0, (at - self.now()) / self.speed))

@@ -1,4 +1,4 @@
-"""What the service answers when it says no: one error shape for every refusal."""
+"""Error replies of the service: one JSON shape for every refusal."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -7,8 +7,8 @@ from typing import Any, Self
 from attrs import field, frozen
 
 _INVALID = "invalid_request_error"
-# status: (type, code, message). A 4xx whose type is not documented is an invalid request.
-_USUAL: Mapping[int, tuple[str, str, str]] = MappingProxyType(
+# status: (type, code, message). A 4xx without a documented type is an invalid request.
+_DEFAULTS: Mapping[int, tuple[str, str, str]] = MappingProxyType(
     {
         400: (_INVALID, _INVALID, "The request is not valid."),
         401: ("invalid_api_key", "invalid_api_key", "Invalid API key provided."),
@@ -28,15 +28,15 @@ _USUAL: Mapping[int, tuple[str, str, str]] = MappingProxyType(
         504: ("timeout_error", "timeout_error", "The upstream provider timed out."),
     },
 )
-ERROR_TYPES: tuple[str, ...] = (*dict.fromkeys(type_ for type_, *_ in _USUAL.values()), "quota_exceeded")
+ERROR_TYPES: tuple[str, ...] = (*dict.fromkeys(type_ for type_, *_ in _DEFAULTS.values()), "quota_exceeded")
 
 _SERVER_ERRORS = 500
 _QUOTA_CODES = ("quota_exceeded", "insufficient_quota")
-_SERVER_TYPES: tuple[str, ...] = tuple(type_ for status, (type_, *_) in _USUAL.items() if status >= _SERVER_ERRORS)
+_SERVER_TYPES: tuple[str, ...] = tuple(type_ for status, (type_, *_) in _DEFAULTS.items() if status >= _SERVER_ERRORS)
 
-NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
+_NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
 
-# A refusal must not cost more than the request that earns it.
+# An error reply must not cost more than the request that causes it.
 MAX_FIELD_ERRORS = 20
 MAX_QUOTED_CHARS = 80
 
@@ -44,27 +44,27 @@ _ELLIPSIS = "…"
 
 
 def excerpt(text: str, most: int = MAX_QUOTED_CHARS) -> str:
-    """What a message quotes of a text that a client has sent: its beginning, and nothing that JSON cannot hold."""
+    """Return the beginning of a client's text for use in a message, without characters that JSON cannot hold."""
     short = text if len(text) <= most else text[: most - len(_ELLIPSIS)] + _ELLIPSIS
     return short.encode("utf-8", "replace").decode()
 
 
 @frozen
 class FieldError:
-    """One thing wrong with one field; a row of `validation_errors`."""
+    """One error in one field; a row of `validation_errors`."""
 
     field: str
     message: str
     code: str = "invalid_value"
 
     def as_json(self) -> dict[str, str]:
-        """The row as the service sends it."""
+        """Return the row as the service sends it."""
         return {"field": self.field, "message": self.message, "code": self.code}
 
 
 @frozen(eq=False)
 class ServiceError(Exception):
-    """A refusal; raise it anywhere, the service turns it into JSON."""
+    """An error reply; the HTTP layer turns it into JSON wherever it is raised."""
 
     status: int
     code: str | None = None
@@ -75,29 +75,25 @@ class ServiceError(Exception):
     headers: Mapping[str, str] = field(factory=dict, kw_only=True)
 
     @classmethod
-    def of(cls, field_errors: Sequence[FieldError]) -> Self:
-        """A 400 for fields that are wrong; the first one is named in `param`."""
-        first = field_errors[0]
-        return cls(400, message=f"{first.field}: {first.message}", param=first.field, field_errors=field_errors)
+    def invalid(cls, *errors: FieldError) -> Self:
+        """Return a 400 for invalid fields; message and `param` are those of the first one."""
+        first = errors[0]
+        return cls(400, message=f"{first.field}: {first.message}", param=first.field, field_errors=errors)
 
     def as_json(self) -> dict[str, Any]:
-        """The body: `{"error": {...}}`, with a sibling `validation_errors` when there are any."""
-        body = error_json(
-            self.status,
-            code=self.code,
-            message=self.message,
-            extras={"param": self.param, **self.extras},
-        )
+        """Return the body: `{"error": {...}}`, with `validation_errors` beside it if fields are invalid."""
+        extras = {"param": self.param, **self.extras}
+        body = error_json(self.status, code=self.code, message=self.message, extras=extras)
         if self.field_errors:
-            body["validation_errors"] = [complaint.as_json() for complaint in self._told()]
+            body["validation_errors"] = [error.as_json() for error in self._listed_errors()]
         return body
 
-    def _told(self) -> Sequence[FieldError]:
-        """The first complaints, and how many more there are."""
-        left = len(self.field_errors) - MAX_FIELD_ERRORS
-        if left <= 0:
+    def _listed_errors(self) -> Sequence[FieldError]:
+        """Return the first errors, and the number of those left out."""
+        omitted = len(self.field_errors) - MAX_FIELD_ERRORS
+        if omitted <= 0:
             return self.field_errors
-        rest = FieldError("validation_errors", f"{left} more are not listed", "more_errors")
+        rest = FieldError("validation_errors", f"{omitted} more are not listed", "more_errors")
         return [*self.field_errors[:MAX_FIELD_ERRORS], rest]
 
 
@@ -106,14 +102,15 @@ def error_json(
     *,
     code: str | None = None,
     message: str | None = None,
-    extras: Mapping[str, Any] = NO_EXTRAS,
+    extras: Mapping[str, Any] = _NO_EXTRAS,
 ) -> dict[str, Any]:
-    """An error body for `status`, with the usual words where none are given."""
-    usual_type, usual_code, usual_message = _USUAL.get(status) or _USUAL[500 if status >= _SERVER_ERRORS else 400]
+    """Return an error body for `status`; type, code and message default to those usual for the status."""
+    fallback = _DEFAULTS[500 if status >= _SERVER_ERRORS else 400]
+    usual_type, usual_code, usual_message = _DEFAULTS.get(status, fallback)
     return {
         "error": {
             "message": message or usual_message,
-            "type": _type(status, code) or usual_type,
+            "type": _type_of(status, code) or usual_type,
             "code": code or usual_code,
             "param": None,
             **extras,
@@ -121,8 +118,8 @@ def error_json(
     }
 
 
-def _type(status: int, code: str | None) -> str | None:
-    """The type that a code has instead of the usual one of its status."""
+def _type_of(status: int, code: str | None) -> str | None:
+    """Return the type of a code that has another one than its status."""
     if status == 402 and code in _QUOTA_CODES:
         return "quota_exceeded"
     return code if status >= _SERVER_ERRORS and code in _SERVER_TYPES else None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemon_async.emulator.service.edits import MAX_SOURCES, _json_sources
+from lemon_async.emulator.service.edits import MAX_SOURCES, _json_refs
 from lemon_async.emulator.service.messages import Call
 from lemon_async.emulator.service.model_families import family_of
 from lemon_async.emulator.service_errors import MAX_FIELD_ERRORS
@@ -45,7 +45,7 @@ class Counted(list):
 def test_sources_of_an_unknown_model_are_not_all_looked_at():
     """It is refused anyhow, but by its name."""
     images = Counted([0] * 1000)
-    _json_sources(Call("edit", "edit", body={"model": "no-such-model", "images": images}), [])
+    _json_refs(Call("edit", "edit", body={"model": "no-such-model", "images": images}), [])
     assert images.taken == MAX_SOURCES == family_of("gpt-image-2").max_sources
 
 

@@ -23,9 +23,6 @@ from typing import Any, Literal, TypedDict, TypeVar
 from attrs import define, field, frozen
 
 from lemon_async.emulator.actions import (
-    BREAKS,
-    HTTP_ACTIONS,
-    TASK_ACTIONS,
     Action,
     Body,
     Break,
@@ -163,7 +160,7 @@ class Fault:
     @property
     def task_script(self) -> tuple[TaskAction, ...]:
         """The actions that change the task."""
-        return tuple(action for action in self.do if isinstance(action, TASK_ACTIONS))
+        return tuple(action for action in self.do if isinstance(action, TaskAction))
 
     @property
     def is_billed(self) -> bool:
@@ -185,12 +182,12 @@ class Fault:
     @property
     def connection_break(self) -> Break | None:
         """How the connection is broken, if it is."""
-        return next((action for action in self.do if isinstance(action, BREAKS)), None)
+        return next((action for action in self.do if isinstance(action, Break)), None)
 
     @property
     def replacement(self) -> HttpAction | None:
         """What is answered instead of the real answer, if anything."""
-        return next((action for action in self.do if isinstance(action, HTTP_ACTIONS)), None)
+        return next((action for action in self.do if isinstance(action, HttpAction)), None)
 
     def find(self, kind: type[A]) -> A | None:
         """The first action of this kind."""

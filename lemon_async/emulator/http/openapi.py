@@ -22,7 +22,7 @@ from lemon_async.emulator.http.openapi_schemas import (
 )
 from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, Path
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES
-from lemon_async.emulator.service.files import MAX_PAGE, ORDERS, PURPOSES
+from lemon_async.emulator.service.files import MAX_PAGE, PURPOSES, SORT_ORDERS
 from lemon_async.emulator.service.image_jobs import COST_HEADER, ESTIMATE_HEADER, TRANSACTION_HEADER
 from lemon_async.emulator.service.messages import JSON_TYPE
 from lemon_async.emulator.service.model_families import FAMILIES
@@ -158,7 +158,7 @@ _OPERATIONS: Mapping[str, Operation] = {
             "purpose": {**_TEXT, "examples": list(PURPOSES)},
             "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
             "after": _TEXT,
-            "order": {**_TEXT, "enum": list(ORDERS)},
+            "order": {**_TEXT, "enum": list(SORT_ORDERS)},
         },
     ),
     "show_file": Operation(

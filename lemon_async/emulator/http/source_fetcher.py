@@ -198,4 +198,4 @@ def _problem(error: BaseException, param: str, timeout_s: float) -> ServiceError
             words = f"cannot be fetched: {excerpt(str(error), _MAX_ERROR_CHARS)}"
         case _:
             return None
-    return ServiceError.of([FieldError(param, words, "image_fetch_failed")])
+    return ServiceError.invalid(FieldError(param, words, "image_fetch_failed"))

@@ -1,10 +1,10 @@
-"""Validation of edits and variations, before and after their sources are at hand; "Edit image".
+"""Validate edits and variations in two steps; "Edit image".
 
-Before: fields and where each source comes from, at no cost. After: what the sources are. In between,
-`intake` gets them.
+First the fields and the references to source pictures, which costs nothing. Then, when the pictures have been loaded,
+their formats and sizes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -19,8 +19,8 @@ DEFAULT_EDIT_MODEL = "dall-e-2"
 MAX_VARIATION_BYTES = 4 * 2**20
 MAX_SOURCES: int = max(family.max_sources for family in FAMILIES)
 
-# Larger sources give results of this edge: no model draws more, and two threads have to hold it.
-_LONGEST_EDGE = 4096
+# Results of larger sources are scaled down to this edge: no model draws more, and two threads hold them in memory.
+_MAX_EDGE = 4096
 _JSON_FIELDS = ("image_url", "image_urls", "images")
 
 
@@ -34,7 +34,7 @@ class UploadRef:
 
 @frozen
 class UrlRef:
-    """A source on somebody's server."""
+    """A source at a URL."""
 
     param: str
     url: str
@@ -42,7 +42,7 @@ class UrlRef:
 
 @frozen
 class FileRef:
-    """A source that was uploaded before."""
+    """A source that was uploaded to `/v1/files`."""
 
     param: str
     file_id: str
@@ -53,116 +53,125 @@ SourceRef = UploadRef | UrlRef | FileRef
 
 @frozen
 class UnresolvedEdit:
-    """An order whose sources are not at hand yet."""
+    """A valid edit whose sources have not been loaded."""
 
     spec: JobSpec
     source_refs: tuple[SourceRef, ...]
     mask: UploadRef | None = None
-    is_size_asked: bool = False
+    is_size_given: bool = False
 
 
-def read_edit(call: Call) -> UnresolvedEdit:
-    """Turn an edit request into a draft.
+def parse_edit(call: Call) -> UnresolvedEdit:
+    """Validate the fields of an edit.
 
     Raises:
-        ServiceError: 400, naming every bad field.
+        ServiceError: 400, naming every invalid field.
     """
-    field_errors: list[FieldError] = []
-    source_refs = _form_sources(call) if call.is_form else _json_sources(call, field_errors)
-    if not source_refs and not field_errors:
-        field_errors.append(_missing(call))
+    errors: list[FieldError] = []
+    refs = _form_refs(call) if call.is_form else _json_refs(call, errors)
+    if not refs and not errors:
+        errors.append(_missing(call))
     if call.body.get("mask") is not None:
-        field_errors.append(FieldError("mask", "must be a file of a multipart form"))
-    masks = _uploads(call.uploads, "mask")
+        errors.append(FieldError("mask", "must be a file of a multipart form"))
+    masks = _upload_refs(call.uploads, "mask")
     if len(masks) > 1:
-        field_errors.append(FieldError("mask", "must be a single file"))
-    spec = parse_job(call.body, operation="edit", default_model=DEFAULT_EDIT_MODEL, other_errors=field_errors)
-    return UnresolvedEdit(spec, tuple(source_refs), masks[0] if masks else None, _is_size_asked(call.body))
+        errors.append(FieldError("mask", "must be a single file"))
+    return _unresolved(call, "edit", refs, errors, masks[0] if masks else None)
 
 
-def read_variation(call: Call) -> UnresolvedEdit:
-    """Turn a variation request into a draft.
+def parse_variation(call: Call) -> UnresolvedEdit:
+    """Validate the fields of a variation.
 
     Raises:
-        ServiceError: 400, naming every bad field.
+        ServiceError: 400, naming every invalid field.
     """
-    source_refs = _uploads(call.uploads, "image")
-    field_errors = [] if len(source_refs) == 1 else [FieldError("image", "must be a single file", "missing")]
-    spec = parse_job(call.body, operation="variation", default_model=DEFAULT_EDIT_MODEL, other_errors=field_errors)
-    return UnresolvedEdit(spec, tuple(source_refs), is_size_asked=_is_size_asked(call.body))
+    refs = _upload_refs(call.uploads, "image")
+    errors = [] if len(refs) == 1 else [FieldError("image", "must be a single file", "missing")]
+    return _unresolved(call, "variation", refs, errors)
+
+
+def _unresolved(
+    call: Call,
+    operation: str,
+    refs: Sequence[SourceRef],
+    errors: Sequence[FieldError],
+    mask: UploadRef | None = None,
+) -> UnresolvedEdit:
+    spec = parse_job(call.body, operation=operation, default_model=DEFAULT_EDIT_MODEL, other_errors=errors)
+    is_size_given = call.body.get("size") not in {None, "auto"}
+    is_shape_given = any(call.body.get(name) for name in ("aspect_ratio", "resolution"))
+    return UnresolvedEdit(spec, tuple(refs), mask, is_size_given or is_shape_given)
 
 
 def resolve_edit(edit: UnresolvedEdit, sources: Sequence[SourceImage], mask: SourceImage | None) -> JobSpec:
-    """Complete a draft with its sources.
+    """Check the loaded sources and add them to the job.
 
     Raises:
-        ServiceError: 400 or 413, a source or the mask is not what the model takes.
+        ServiceError: 400 or 413, the model does not accept a source or the mask.
     """
-    spec = edit.spec
-    for origin, source in zip(edit.source_refs, sources, strict=True):
-        _check_source(spec, source, origin.param)
+    spec, first = edit.spec, sources[0]
+    for ref, source in zip(edit.source_refs, sources, strict=True):
+        _check_format(spec, source, ref.param)
     if spec.operation == "variation":
-        _check_variation(sources[0])
+        _check_variation(first)
     elif mask is not None:
-        _check_mask(mask, sources[0])
-    elif spec.family.needs_transparency and not sources[0].has_alpha:
+        _check_mask(mask, first)
+    elif spec.family.needs_transparency and not first.has_alpha:
         message = f"must have transparent areas for {excerpt(spec.model)}, unless there is a mask"
-        raise _refusal(edit.source_refs[0].param, message)
-    size = spec.size if edit.is_size_asked else _fitted(*sources[0].size)
+        raise _invalid(edit.source_refs[0].param, message)
+    size = spec.size if edit.is_size_given else _scaled_down(*first.size)
     return evolve(spec, size=size, sources=tuple(sources), mask=mask)
 
 
-# Where the sources come from
+# References
 
 
-def _uploads(uploads: Sequence[Upload], name: str) -> list[UploadRef]:
-    """The files of a field, also those a client has numbered as `image[]`."""
+def _upload_refs(uploads: Sequence[Upload], name: str) -> list[UploadRef]:
+    """Return the files of a field, which some clients number as `image[]`."""
     files = [upload for upload in uploads if upload.name.partition("[")[0] == name]
     if len(files) == 1:
         return [UploadRef(name, files[0])]
     return [UploadRef(f"{name}[{index}]", file) for index, file in enumerate(files)]
 
 
-def _form_sources(call: Call) -> Sequence[SourceRef]:
-    source_refs = _uploads(call.uploads, "image")
-    _check_count(call, "image", len(source_refs))
-    return source_refs
+def _form_refs(call: Call) -> Sequence[SourceRef]:
+    refs = _upload_refs(call.uploads, "image")
+    _check_count(call, "image", len(refs))
+    return refs
 
 
-def _json_sources(call: Call, field_errors: list[FieldError]) -> Sequence[SourceRef]:
+def _json_refs(call: Call, errors: list[FieldError]) -> Sequence[SourceRef]:
     given = [name for name in _JSON_FIELDS if call.body.get(name) is not None]
     if len(given) > 1:
         message = f"give exactly one of {', '.join(_JSON_FIELDS)}"
-        field_errors.extend(FieldError(name, message) for name in given[1:])
-        return []
-    if not given:
+        errors.extend(FieldError(name, message) for name in given[1:])
+    if len(given) != 1:
         return []
     name, value = given[0], call.body[given[0]]
     if name != "image_url" and isinstance(value, list):
         _check_count(call, name, len(value))
-    found = list(_entries(name, value))
-    field_errors.extend(entry for entry in found if isinstance(entry, FieldError))
+    found = list(_parse_field(name, value))
+    errors.extend(entry for entry in found if isinstance(entry, FieldError))
     return [entry for entry in found if not isinstance(entry, FieldError)]
 
 
-def _entries(name: str, value: Any) -> Iterator[SourceRef | FieldError]:
-    """What one of the three fields holds."""
+def _parse_field(name: str, value: Any) -> Iterator[SourceRef | FieldError]:
     if name == "image_url":
-        yield UrlRef(name, value) if isinstance(value, str) else FieldError(name, "must be a string", "invalid_type")
+        yield _parse_url(name, value)
     elif not isinstance(value, list) or not value:
         yield FieldError(name, "must be a list with at least one entry", "invalid_type")
     else:
-        read = _url_entry if name == "image_urls" else _image_entry
-        # There are more only for a model that nobody knows, which is refused by its name.
+        parse = _parse_url if name == "image_urls" else _parse_image
+        # More are possible only for an unknown model, which is refused by its name.
         for index, entry in enumerate(value[:MAX_SOURCES]):
-            yield read(f"{name}[{index}]", entry)
+            yield parse(f"{name}[{index}]", entry)
 
 
-def _url_entry(param: str, entry: Any) -> SourceRef | FieldError:
-    return UrlRef(param, entry) if isinstance(entry, str) else FieldError(param, "must be a string", "invalid_type")
+def _parse_url(param: str, value: Any) -> SourceRef | FieldError:
+    return UrlRef(param, value) if isinstance(value, str) else FieldError(param, "must be a string", "invalid_type")
 
 
-def _image_entry(param: str, entry: Any) -> SourceRef | FieldError:
+def _parse_image(param: str, entry: Any) -> SourceRef | FieldError:
     given = {name: entry.get(name) for name in ("image_url", "file_id")} if isinstance(entry, dict) else {}
     match [(name, value) for name, value in given.items() if value is not None]:
         case [("image_url", str(url))]:
@@ -180,7 +189,7 @@ def _missing(call: Call) -> FieldError:
 
 
 def _check_count(call: Call, param: str, count: int) -> None:
-    """Too many sources have a code of their own, so they are refused before anything else is judged."""
+    """Refuse too many sources before anything else is checked: this error has a code of its own."""
     model = call.body.get("model") or DEFAULT_EDIT_MODEL
     family = family_of(model) if isinstance(model, str) else None
     if family is not None and count > family.max_sources:
@@ -188,46 +197,41 @@ def _check_count(call: Call, param: str, count: int) -> None:
         raise ServiceError(400, "too_many_images", message, param)
 
 
-# What the sources are
+# Loaded sources
 
 
-def _check_source(spec: JobSpec, source: SourceImage, param: str) -> None:
+def _check_format(spec: JobSpec, source: SourceImage, param: str) -> None:
     formats = spec.family.source_formats
     if source.format not in formats:
-        raise _refusal(param, f"must be {' or '.join(name.upper() for name in formats)} for {excerpt(spec.model)}")
+        raise _invalid(param, f"must be {' or '.join(name.upper() for name in formats)} for {excerpt(spec.model)}")
 
 
 def _check_mask(mask: SourceImage, first: SourceImage) -> None:
-    if mask.blob.size_bytes >= MAX_FILE_BYTES:
-        raise _too_large("mask", MAX_FILE_BYTES)
+    _check_below("mask", mask, MAX_FILE_BYTES)
     if mask.format != "png":
-        raise _refusal("mask", "must be a PNG")
+        raise _invalid("mask", "must be a PNG")
     if mask.size != first.size:
         expected, got = (f"{width}x{height}" for width, height in (first.size, mask.size))
-        raise _refusal("mask", f"must have the size of the image, {expected}; got {got}")
+        raise _invalid("mask", f"must have the size of the image, {expected}; got {got}")
     if not mask.has_alpha:
-        raise _refusal("mask", "must have an alpha channel, whose transparent areas are edited")
+        raise _invalid("mask", "must have an alpha channel, whose transparent areas are edited")
 
 
 def _check_variation(source: SourceImage) -> None:
-    if source.blob.size_bytes >= MAX_VARIATION_BYTES:
-        raise _too_large("image", MAX_VARIATION_BYTES)
+    _check_below("image", source, MAX_VARIATION_BYTES)
     if source.width != source.height:
-        raise _refusal("image", f"must be square; got {source.width}x{source.height}")
+        raise _invalid("image", f"must be square; got {source.width}x{source.height}")
 
 
-def _refusal(param: str, message: str) -> ServiceError:
-    return ServiceError.of([FieldError(param, message)])
+def _check_below(param: str, image: SourceImage, limit: int) -> None:
+    if image.blob.size_bytes >= limit:
+        raise ServiceError(413, message=f"{param}: must be less than {limit // 2**20} MiB", param=param)
 
 
-def _too_large(param: str, most: int) -> ServiceError:
-    return ServiceError(413, message=f"{param}: must be less than {most // 2**20} MiB", param=param)
+def _invalid(param: str, message: str) -> ServiceError:
+    return ServiceError.invalid(FieldError(param, message))
 
 
-def _is_size_asked(body: Mapping[str, Any]) -> bool:
-    return body.get("size") not in (None, "auto") or any(body.get(name) for name in ("aspect_ratio", "resolution"))
-
-
-def _fitted(width: int, height: int) -> tuple[int, int]:
-    scale = min(1.0, _LONGEST_EDGE / max(width, height))
+def _scaled_down(width: int, height: int) -> tuple[int, int]:
+    scale = min(1.0, _MAX_EDGE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))

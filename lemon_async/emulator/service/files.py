@@ -1,7 +1,9 @@
-"""Files that clients upload to name them later; after OpenAI's Files API."""
+"""The endpoints under `/v1/files`, after OpenAI's Files API: upload a picture now, edit it later."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import IO, Any
 
@@ -21,7 +23,7 @@ DEFAULT_FILE_MODEL = "gpt-image-2"
 PURPOSES = ("vision", "user_data")
 MAX_PAGE = 10_000
 
-ORDERS = ("asc", "desc")
+SORT_ORDERS = ("asc", "desc")
 
 _EXPIRY_SECONDS = "expires_after[seconds]"
 # Both or neither, as in OpenAI's API: from an hour to 30 days.
@@ -33,9 +35,9 @@ EXPIRY: Mapping[str, Check] = {
 
 @frozen
 class StoredFile:
-    """An uploaded file; it belongs to a key, and to the model that its upload named.
+    """An uploaded file; only its key may use it, and only with the model named in the upload.
 
-    It expires `lifetime_s` after `created`: in Unix time for clients, `expires_at_s` on the emulated clock.
+    It expires at `expires_at_s` on the emulated clock; clients are shown `lifetime_s` after `created`, in Unix time.
     """
 
     id: str
@@ -49,7 +51,7 @@ class StoredFile:
     expires_at_s: float = math.inf
 
     def as_json(self) -> dict[str, Any]:
-        """OpenAI's file object."""
+        """Return OpenAI's file object."""
         expiry = {} if self.lifetime_s is None else {"expires_at": self.created + self.lifetime_s}
         return {
             "id": self.id,
@@ -64,7 +66,7 @@ class StoredFile:
 
 
 class Files:
-    """The endpoints under `/v1/files`, and what they know."""
+    """The uploaded files and their endpoints."""
 
     def __init__(self, blobs: BlobStore, renderer: Renderer, clock: Clock, seed: int) -> None:
         self._blobs = blobs
@@ -74,7 +76,7 @@ class Files:
         self._files: dict[str, StoredFile] = {}
 
     def clear(self) -> None:
-        """Forget every file."""
+        """Drop every file."""
         self._files.clear()
 
     async def store(self, file: IO[bytes], param: str) -> SourceImage:
@@ -86,34 +88,33 @@ class Files:
         try:
             return await self._renderer.inspect(await self._renderer.run(self._blobs.add, file))
         except InvalidImage as error:
-            raise ServiceError.of([FieldError(param, str(error), "invalid_image")]) from error
+            raise ServiceError.invalid(FieldError(param, str(error), "invalid_image")) from error
 
-    def source(self, file_id: str, *, key: str, model: str, param: str) -> SourceImage:
-        """The picture behind a `file_id` of an edit.
+    def find_source(self, file_id: str, *, key: str, model: str, param: str) -> SourceImage:
+        """Return the picture behind a `file_id` of an edit.
 
         Raises:
-            ServiceError: 404 no such file for this key, 400 it was uploaded for another model.
+            ServiceError: 404 this key has no such file, 400 it was uploaded for another model.
         """
-        file = self._of(file_id, key, param)
+        file = self._find(file_id, key, param)
         if file.model != model:
-            message = (
-                f"{param}: the file was uploaded for {excerpt(file.model)} and cannot be used with {excerpt(model)}"
-            )
+            models = f"{excerpt(file.model)} and cannot be used with {excerpt(model)}"
+            message = f"{param}: the file was uploaded for {models}"
             raise ServiceError(400, message=message, param=param)
         return file.source
 
     async def create(self, call: Call) -> Reply:
-        """Take a file."""
+        """Store an uploaded file."""
         upload = next((upload for upload in call.uploads if upload.name == "file"), None)
         purpose, model = call.body.get("purpose"), call.body.get("model", DEFAULT_FILE_MODEL)
-        field_errors = []
+        errors = []
         if upload is None:
-            field_errors.append(FieldError("file", "is required, as a file", "missing"))
+            errors.append(FieldError("file", "is required, as a file", "missing"))
         if purpose not in PURPOSES:
-            field_errors.append(FieldError("purpose", f"must be one of {', '.join(PURPOSES)}"))
-        field_errors.extend(_expiry_errors(call.body))
-        if upload is None or field_errors:
-            raise ServiceError.of(field_errors)
+            errors.append(FieldError("purpose", f"must be one of {', '.join(PURPOSES)}"))
+        errors.extend(_expiry_errors(call.body))
+        if upload is None or errors:
+            raise ServiceError.invalid(*errors)
         _check_model(model)
         lifetime_s = call.body.get(_EXPIRY_SECONDS)
         file = StoredFile(
@@ -127,47 +128,55 @@ class Files:
             lifetime_s=lifetime_s,
             expires_at_s=math.inf if lifetime_s is None else self._clock.now() + lifetime_s,
         )
-        self._forget_expired()
+        self._drop_expired()
         self._files[file.id] = file
         return json_reply(file.as_json())
 
     async def list(self, call: Call) -> Reply:
-        """The files of a key, newest first unless asked otherwise."""
+        """Return the files of a key, by default newest first."""
         limit, order = _limit(call.query.get("limit")), call.query.get("order", "desc")
-        if order not in ORDERS:
-            raise ServiceError.of([FieldError("order", f"must be one of {', '.join(ORDERS)}")])
+        if order not in SORT_ORDERS:
+            raise ServiceError.invalid(FieldError("order", f"must be one of {', '.join(SORT_ORDERS)}"))
         purpose = call.query.get("purpose")
-        self._forget_expired()
+        self._drop_expired()
         files = [file for file in self._files.values() if file.key == call.key and purpose in (None, file.purpose)]
         if order == "desc":
             files.reverse()
         rest = _after(files, call.query.get("after"))
         page = [file.as_json() for file in rest[:limit]]
-        answer = {"object": "list", "data": page, "has_more": len(rest) > limit}
-        ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
-        return json_reply(answer | ends)
+        return json_reply(
+            {
+                "object": "list",
+                "data": page,
+                "has_more": len(rest) > limit,
+                "first_id": page[0]["id"] if page else None,
+                "last_id": page[-1]["id"] if page else None,
+            }
+        )
 
     async def show(self, call: Call) -> Reply:
-        """One file."""
-        return json_reply(self._of(call.args["id"], call.key).as_json())
+        """Return one file object."""
+        return json_reply(self._find(call.args["id"], call.key).as_json())
 
     async def read(self, call: Call) -> Reply:
-        """The bytes of a file."""
-        source = self._of(call.args["id"], call.key).source
-        return Reply(200, await self._renderer.run(_bytes_of, source), CONTENT_TYPES[source.format])
+        """Return the bytes of a file."""
+        source = self._find(call.args["id"], call.key).source
+        return Reply(
+            200, await self._renderer.run(Path.read_bytes, Path(source.blob.path)), CONTENT_TYPES[source.format]
+        )
 
     async def delete(self, call: Call) -> Reply:
-        """Forget a file; orders that were sold keep what they need."""
-        file = self._of(call.args["id"], call.key)
+        """Delete a file; accepted jobs keep their sources."""
+        file = self._find(call.args["id"], call.key)
         del self._files[file.id]
         return json_reply({"id": file.id, "object": "file", "deleted": True})
 
-    def _forget_expired(self) -> None:
+    def _drop_expired(self) -> None:
         now = self._clock.now()
         for file_id in [id_ for id_, file in self._files.items() if now >= file.expires_at_s]:
             del self._files[file_id]
 
-    def _of(self, file_id: str, key: str, param: str = "id") -> StoredFile:
+    def _find(self, file_id: str, key: str, param: str = "id") -> StoredFile:
         file = self._files.get(file_id)
         if file is None or file.key != key or self._clock.now() >= file.expires_at_s:
             raise ServiceError(404, "file_not_found", f"No such File object: {excerpt(file_id)}", param)
@@ -179,37 +188,32 @@ def _check_model(model: str) -> None:
     if family is None:
         raise unknown_model(model, status=400)
     if "edit" not in family.operations:
-        raise ServiceError.of([FieldError("model", f"{excerpt(model)} takes no files")])
+        raise ServiceError.invalid(FieldError("model", f"{excerpt(model)} takes no files"))
 
 
 def _expiry_errors(body: Mapping[str, Any]) -> Iterator[FieldError]:
     if not any(name in body for name in EXPIRY):
         return
     for name, check in EXPIRY.items():
-        wrong = check(body.get(name))
-        if wrong:
-            yield FieldError(name, wrong)
+        message = check(body.get(name))
+        if message:
+            yield FieldError(name, message)
 
 
 def _limit(text: str | None) -> int:
     if text is None:
         return MAX_PAGE
-    # ASCII digits only, and few of them: int() would take other scripts, and choke on thousands.
-    if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGE)) and 1 <= int(text) <= MAX_PAGE:
+    # int() would accept digits of other scripts, and is slow with thousands of them.
+    if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= MAX_PAGE:
         return int(text)
-    raise ServiceError.of([FieldError("limit", f"must be an integer from 1 to {MAX_PAGE}")])
+    raise ServiceError.invalid(FieldError("limit", f"must be an integer from 1 to {MAX_PAGE}"))
 
 
 def _after(files: Sequence[StoredFile], file_id: str | None) -> Sequence[StoredFile]:
-    """The files behind the one that ended the page before."""
+    """Return the files after the last one of the previous page."""
     if file_id is None:
         return files
     ids = [file.id for file in files]
     if file_id not in ids:
-        raise ServiceError.of([FieldError("after", f"No such File object: {excerpt(file_id)}")])
+        raise ServiceError.invalid(FieldError("after", f"No such File object: {excerpt(file_id)}"))
     return files[ids.index(file_id) + 1 :]
-
-
-def _bytes_of(source: SourceImage) -> bytes:
-    with open(source.blob.path, "rb") as file:  # noqa: PTH123 - paths of the vault are strings
-        return file.read()

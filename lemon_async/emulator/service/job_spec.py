@@ -1,4 +1,4 @@
-"""Validation of a generation request: a JSON body goes in, an `JobSpec` or a `ServiceError` comes out."""
+"""Validate the fields of a paid request into a `JobSpec`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -23,20 +23,19 @@ MAX_PROMPT_CHARS = 4_000
 MAX_IMAGES = 10
 MAX_FETCHED_BYTES = 200 * 2**20
 
-_DEFAULT_SIZE = (1024, 1024)
 _EDGE_PX = {"1k": 1024, "2k": 2048, "4k": 4096}
 
 
 @frozen
 class JobSpec:
-    """A request the service has accepted: what to draw, how to answer, whom to bill."""
+    """A valid paid request: what to draw and how to respond."""
 
     model: str
     family: Family
     prompt: str
     user: str | None = None
     n: int = 1
-    size: tuple[int, int] = _DEFAULT_SIZE
+    size: tuple[int, int] = (1024, 1024)
     quality: str = "auto"
     format: str = "png"
     compression: int | None = None
@@ -51,7 +50,7 @@ class JobSpec:
 
     @property
     def job(self) -> str:
-        """What the client would call one job: its `user` when it sent one, else the prompt."""
+        """The name of the job in the ledger: `user` if the client sent it, else the prompt."""
         return self.user or self.prompt or self.operation
 
 
@@ -76,83 +75,13 @@ def parse_job(
     model = body.get("model", default_model)
     family = _family(model)
     if operation not in family.operations:
-        raise ServiceError.of([FieldError("model", f"{excerpt(model)} does not support the operation '{operation}'")])
+        message = f"{excerpt(model)} does not support the operation '{operation}'"
+        raise ServiceError.invalid(FieldError("model", message))
     given = {name: value for name, value in body.items() if value is not None}
-    prompt = [] if operation == "variation" else _prompt_errors(given)
-    field_errors = [*prompt, *other_errors, *_field_errors(given, family)]
-    if field_errors:
-        raise ServiceError.of(field_errors)
-    return _build_spec(given, family, operation, model)
-
-
-def checks_of(family: Family) -> dict[str, Check]:
-    """The optional fields of a request, each with its check."""
-    return {**COMMON_FIELDS, "n": integer(1, MAX_IMAGES), **family.fields}
-
-
-def _family(model: Any) -> Family:
-    """The family of a model that may be misspelt or no string at all."""
-    if not isinstance(model, str):
-        raise ServiceError.of([FieldError("model", "must be a string", "invalid_type")])
-    family = family_of(model)
-    if family is None:
-        raise unknown_model(model, status=400)
-    return family
-
-
-def unknown_model(model: str, *, status: int) -> ServiceError:
-    """The refusal of a model nobody knows, with the ids that look alike."""
-    name = excerpt(model)
-    alike = get_close_matches(name, MODEL_IDS, n=3, cutoff=0.6)
-    extras: dict[str, Any] = {"hint": "GET /v1/models lists the models of this service."}
-    if alike:
-        extras |= {"did_you_mean": alike[0], "suggestions": [{"id": id_} for id_ in alike]}
-    return ServiceError(
-        status,
-        "model_not_found",
-        f"The model '{name}' does not exist.",
-        "model",
-        extras=extras,
-    )
-
-
-def _prompt_errors(given: Mapping[str, Any]) -> Iterator[FieldError]:
-    prompt = given.get("prompt")
-    if prompt is None:
-        yield FieldError("prompt", "is required", "missing")
-    elif not isinstance(prompt, str):
-        yield FieldError("prompt", "must be a string", "invalid_type")
-    elif not prompt.strip():
-        yield FieldError("prompt", "must not be empty")
-    elif len(prompt) > MAX_PROMPT_CHARS:
-        yield FieldError("prompt", f"must be at most {MAX_PROMPT_CHARS} characters", "too_long")
-
-
-def _field_errors(given: Mapping[str, Any], family: Family) -> Iterator[FieldError]:
-    """Check each field that this family, or any other, documents."""
-    checks = checks_of(family)
-    for name, value in given.items():
-        if name in checks:
-            wrong = checks[name](value)
-            if wrong:
-                yield FieldError(name, wrong)
-        elif name in DOCUMENTED_FIELDS:
-            yield FieldError(name, f"is not supported by {family.name} models", "unsupported_field")
-    yield from _mode_errors(given, family)
-
-
-def _mode_errors(given: Mapping[str, Any], family: Family) -> Iterator[FieldError]:
-    """Check how the answer is wanted: as a task, as a stream, or neither."""
-    is_task, is_stream = (given.get(name) is True for name in ("async", "stream"))
-    if is_task and not family.is_async_allowed:
-        yield FieldError("async", f"is not supported by {family.name} models", "unsupported_field")
-    if is_stream and not family.is_stream_allowed:
-        yield FieldError("stream", f"is not supported by {family.name} models", "unsupported_field")
-    if is_task and is_stream:
-        yield FieldError("stream", "cannot be combined with async", "conflicting_fields")
-
-
-def _build_spec(given: Mapping[str, Any], family: Family, operation: str, model: str) -> JobSpec:
+    prompt_errors = () if operation == "variation" else _prompt_errors(given)
+    errors = [*prompt_errors, *other_errors, *_field_errors(given, family)]
+    if errors:
+        raise ServiceError.invalid(*errors)
     return JobSpec(
         model=model,
         family=family,
@@ -172,16 +101,80 @@ def _build_spec(given: Mapping[str, Any], family: Family, operation: str, model:
     )
 
 
-def pixels(given: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height of the picture.
+def checks_of(family: Family) -> dict[str, Check]:
+    """Return the optional fields of a request, each with its check."""
+    return {**COMMON_FIELDS, "n": integer(1, MAX_IMAGES), **family.fields}
 
-    `aspect_ratio` wins over `size`, which Gemini models take as a compatibility alias only. The ratio
-    is met exactly; the area comes as close to the square of that resolution as the ratio lets it.
+
+def _family(model: Any) -> Family:
+    """Return the family of a model id that may be misspelt or not a string."""
+    if not isinstance(model, str):
+        raise ServiceError.invalid(FieldError("model", "must be a string", "invalid_type"))
+    family = family_of(model)
+    if family is None:
+        raise unknown_model(model, status=400)
+    return family
+
+
+def unknown_model(model: str, *, status: int) -> ServiceError:
+    """Return the error for an unknown model, with the ids that look similar."""
+    name = excerpt(model)
+    similar = get_close_matches(name, MODEL_IDS, n=3, cutoff=0.6)
+    extras: dict[str, Any] = {"hint": "GET /v1/models lists the models of this service."}
+    if similar:
+        extras |= {"did_you_mean": similar[0], "suggestions": [{"id": id_} for id_ in similar]}
+    return ServiceError(status, "model_not_found", f"The model '{name}' does not exist.", "model", extras=extras)
+
+
+def _prompt_errors(given: Mapping[str, Any]) -> Iterator[FieldError]:
+    prompt = given.get("prompt")
+    if prompt is None:
+        yield FieldError("prompt", "is required", "missing")
+    elif not isinstance(prompt, str):
+        yield FieldError("prompt", "must be a string", "invalid_type")
+    elif not prompt.strip():
+        yield FieldError("prompt", "must not be empty")
+    elif len(prompt) > MAX_PROMPT_CHARS:
+        yield FieldError("prompt", f"must be at most {MAX_PROMPT_CHARS} characters", "too_long")
+
+
+def _field_errors(given: Mapping[str, Any], family: Family) -> Iterator[FieldError]:
+    """Check every field that this family or any other documents."""
+    checks = checks_of(family)
+    for name, value in given.items():
+        if name in checks:
+            message = checks[name](value)
+            if message:
+                yield FieldError(name, message)
+        elif name in DOCUMENTED_FIELDS:
+            yield _unsupported(name, family)
+    yield from _mode_errors(given, family)
+
+
+def _mode_errors(given: Mapping[str, Any], family: Family) -> Iterator[FieldError]:
+    """Check the combination of `async` and `stream`."""
+    is_task, is_stream = (given.get(name) is True for name in ("async", "stream"))
+    if is_task and not family.is_async_allowed:
+        yield _unsupported("async", family)
+    if is_stream and not family.is_stream_allowed:
+        yield _unsupported("stream", family)
+    if is_task and is_stream:
+        yield FieldError("stream", "cannot be combined with async", "conflicting_fields")
+
+
+def _unsupported(name: str, family: Family) -> FieldError:
+    return FieldError(name, f"is not supported by {family.name} models", "unsupported_field")
+
+
+def pixels(given: Mapping[str, Any]) -> tuple[int, int]:
+    """Return width and height of the picture.
+
+    `aspect_ratio` takes precedence over `size`, which Gemini models accept as a compatibility alias only. The ratio
+    is exact; the area is as close to the square of the resolution as the ratio allows.
     """
-    sides = parse_ratio(given.get("aspect_ratio", ""))
+    ratio = parse_ratio(given.get("aspect_ratio", ""))
     edge = _EDGE_PX[given.get("resolution", "1k")]
-    if sides is None:
-        size = parse_size(given.get("size", ""))
-        return size or (edge, edge)
-    scale = round(edge / sqrt(sides[0] * sides[1]))
-    return sides[0] * scale, sides[1] * scale
+    if ratio is None:
+        return parse_size(given.get("size", "")) or (edge, edge)
+    scale = round(edge / sqrt(ratio[0] * ratio[1]))
+    return ratio[0] * scale, ratio[1] * scale

@@ -1,7 +1,7 @@
-"""The billing record: append-only, and the oracle of "never pay twice".
+"""The append-only billing record, by which tests check that nothing is paid twice.
 
-A job is reserved once when it is sold and then either settled (its images were made) or released
-(it failed, was cancelled or lost). Nothing is ever edited, so a job sold twice stays visible.
+A job is reserved once when it is accepted, and then either settled (its images were made) or released (it failed, was
+cancelled or lost). Entries are never changed, so a job that was sold twice stays visible.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ EntryKind = Literal["reserve", "settle", "release"]
 
 @frozen
 class LedgerEntry:
-    """One line of the record; `seq` counts from 1, `task_id` is None for inline answers."""
+    """One line of the record; `seq` counts from 1, `task_id` is None for inline jobs."""
 
     seq: int
     kind: EntryKind
@@ -25,7 +25,7 @@ class LedgerEntry:
 
 
 class Ledger:
-    """Every reservation, settlement and release in the order they happened."""
+    """Every reservation, settlement and release, in order."""
 
     __slots__ = ("_entries", "_held_usd")
 
@@ -39,7 +39,7 @@ class Ledger:
 
     @property
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """The whole record, oldest first."""
+        """All entries, oldest first."""
         return tuple(self._entries)
 
     @property
@@ -54,7 +54,7 @@ class Ledger:
 
     @property
     def released(self) -> Counter[str]:
-        """How many times each job's reservation was given back."""
+        """How many times each job's reservation was released."""
         return self._count("release")
 
     @property
@@ -64,21 +64,21 @@ class Ledger:
 
     @property
     def held_usd(self) -> float:
-        """What the account has paid or has reserved, in US dollars."""
+        """The amount paid or reserved, in US dollars."""
         return self._held_usd
 
     def reserve(self, *, job: str, task_id: str | None, model: str, amount_usd: float) -> LedgerEntry:
-        """Sell a job; returns the entry that `settle` or `release` closes."""
+        """Reserve the cost of a job; returns the entry to pass to `settle` or `release`."""
         self._held_usd += amount_usd
         return self._append("reserve", job, task_id, model, amount_usd)
 
     def settle(self, reserved: LedgerEntry, amount_usd: float) -> None:
-        """Bill a job by its actual usage."""
+        """Bill a job for its actual usage."""
         self._held_usd += amount_usd - reserved.amount_usd
         self._append("settle", reserved.job, reserved.task_id, reserved.model, amount_usd)
 
     def release(self, reserved: LedgerEntry) -> None:
-        """Give a reservation back."""
+        """Release a reservation."""
         self._held_usd -= reserved.amount_usd
         self._append("release", reserved.job, reserved.task_id, reserved.model, reserved.amount_usd)
 

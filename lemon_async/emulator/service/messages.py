@@ -32,9 +32,9 @@ class Upload:
 class Call:
     """A parsed request.
 
-    `origin` is the address at which the client reached the emulator; result links start with it. `body` holds the
+    `origin` is the address at which the client reached the emulator; result links begin with it. `body` holds the
     fields of a JSON object or of a form, `uploads` the files of a form. `script` holds the task actions of the fault
-    that hit this request.
+    that hit the request.
     """
 
     route: str

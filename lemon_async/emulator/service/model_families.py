@@ -1,7 +1,7 @@
-"""The model families: who takes which fields, answers how, takes how long and costs what.
+"""The model families: which fields each accepts, how it responds, how long it takes and what it costs.
 
-One table, read by the rules, the store and the catalogue. A family is chosen by exact id first, then
-by pattern, in the order of the table. The fields are those of the page "Create image".
+Validation, the store, the model list and the OpenAPI document read this one table. A family is found by exact id
+first, then by pattern, in the order of the table. The fields are those of the page "Create image".
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def _fields(**checks: Check) -> Mapping[str, Check]:
 
 @frozen
 class Family:
-    """Models that share one contract. Prices are invented, but of the right order."""
+    """Models that share one contract. Prices are invented, but of a realistic magnitude."""
 
     name: str
     provider: str
@@ -52,11 +52,11 @@ class Family:
 
     @property
     def is_stream_allowed(self) -> bool:
-        """Whether pictures can be shown before they are done."""
+        """Whether the models can stream previews."""
         return "partial_images" in self.fields
 
-    def has(self, model: str) -> bool:
-        """Whether `model` belongs here by pattern."""
+    def matches(self, model: str) -> bool:
+        """Whether `model` matches a pattern of the family."""
         return any(fnmatchcase(model, pattern) for pattern in self.patterns)
 
 
@@ -64,9 +64,7 @@ COMMON_FIELDS = _fields(
     **{"response_format": one_of("url", "b64_json"), "async": boolean, "stream": boolean, "user": text},
 )
 
-_SHAPE = _fields(size=plain_size, aspect_ratio=ratio)
-# Families whose pages name no selectors of their own.
-_ANY_SELECTOR = _fields(size=plain_size, aspect_ratio=ratio, resolution=one_of("1k", "2k", "4k"))
+_ANY_SHAPE = _fields(size=plain_size, aspect_ratio=ratio, resolution=one_of("1k", "2k", "4k"))
 _COMPRESSION = integer(0, 100)
 
 FAMILIES: tuple[Family, ...] = (
@@ -123,7 +121,7 @@ FAMILIES: tuple[Family, ...] = (
         ids=("gemini-3-pro-image-preview", "nano-banana-pro", "nano-banana-2"),
         price_usd=0.12,
         median_s=15.0,
-        fields=_fields(size=plain_size, aspect_ratio=ratio, resolution=one_of("1k", "2k", "4k")),
+        fields=_ANY_SHAPE,
     ),
     Family(
         name="Gemini Flash",
@@ -136,7 +134,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         price_usd=0.035,
         median_s=6.0,
-        fields=_SHAPE,
+        fields=_fields(size=plain_size, aspect_ratio=ratio),
     ),
     Family(
         name="Gemini 2.0 Flash",
@@ -153,7 +151,7 @@ FAMILIES: tuple[Family, ...] = (
         price_usd=0.003,
         median_s=2.5,
         is_async_allowed=True,
-        fields=_ANY_SELECTOR,
+        fields=_ANY_SHAPE,
     ),
     Family(
         name="FLUX",
@@ -164,7 +162,7 @@ FAMILIES: tuple[Family, ...] = (
         median_s=40.0,
         is_task_based=True,
         is_async_allowed=True,
-        fields=_ANY_SELECTOR,
+        fields=_ANY_SHAPE,
     ),
     Family(
         name="Midjourney",
@@ -175,7 +173,7 @@ FAMILIES: tuple[Family, ...] = (
         median_s=60.0,
         is_task_based=True,
         poll_path=IMAGES_PATH,
-        fields=_ANY_SELECTOR,
+        fields=_ANY_SHAPE,
     ),
     Family(
         name="Ideogram",
@@ -185,7 +183,7 @@ FAMILIES: tuple[Family, ...] = (
         price_usd=0.06,
         median_s=45.0,
         is_task_based=True,
-        fields=_ANY_SELECTOR,
+        fields=_ANY_SHAPE,
     ),
     Family(
         name="Stable Diffusion",
@@ -193,7 +191,7 @@ FAMILIES: tuple[Family, ...] = (
         ids=("stable-diffusion-3",),
         price_usd=0.035,
         median_s=6.0,
-        fields=_ANY_SELECTOR,
+        fields=_ANY_SHAPE,
     ),
     Family(
         name="Grok Imagine",
@@ -209,11 +207,11 @@ FAMILIES: tuple[Family, ...] = (
 MODEL_IDS: tuple[str, ...] = tuple(id_ for family in FAMILIES for id_ in family.ids)
 _BY_ID = {id_: family for family in FAMILIES for id_ in family.ids}
 
-# Every field that some family documents: one that belongs to another family is refused, one that
-# no family has ever heard of is ignored, as OpenAI-compatible services do.
+# A field that only other families document is refused; one that no family documents is ignored, as by
+# OpenAI-compatible services.
 DOCUMENTED_FIELDS: frozenset[str] = frozenset(name for family in FAMILIES for name in family.fields)
 
 
 def family_of(model: str) -> Family | None:
-    """The family of `model`, or None when the service has never heard of it."""
-    return _BY_ID.get(model) or next((family for family in FAMILIES if family.has(model)), None)
+    """Return the family of `model`; None if the service does not know it."""
+    return _BY_ID.get(model) or next((family for family in FAMILIES if family.matches(model)), None)

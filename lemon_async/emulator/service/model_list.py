@@ -1,4 +1,4 @@
-"""The model list: what "List models" and "Retrieve model" answer."""
+"""The responses of "List models" and "Retrieve model"."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from lemon_async.emulator.service.model_families import FAMILIES, Family, family
 _CREATED = 1_706_000_000
 CATEGORY = "image"
 
-# The shortlist for agents, best first, with the share of requests that went well in a day.
+# The shortlist for agents, best first, with the success rate of a day.
 _RECOMMENDED = {
     "gpt-image-2": 0.991,
     "gemini-3-pro-image-preview": 0.987,
@@ -21,17 +21,17 @@ _SAMPLES = 2_400
 
 
 def list_models(query: Mapping[str, str], unix: float) -> dict[str, Any]:
-    """Every model that all the filters let through; nothing is recommended for other purposes than images."""
+    """Return the models that match all filters; none is recommended for anything but images."""
     is_ranked = "recommended_for" in query
     cards = [_card(model, family, unix, is_ranked=is_ranked) for model, family in _models(is_ranked=is_ranked)]
-    return {"object": "list", "data": [card for card in cards if _is_wanted(card, query)]}
+    return {"object": "list", "data": [card for card in cards if _matches(card, query)]}
 
 
 def show_model(model: str, unix: float) -> dict[str, Any]:
-    """One model with all there is to know about it.
+    """Return one model with its details.
 
     Raises:
-        ServiceError: 404, nobody knows it.
+        ServiceError: 404, the model is unknown.
     """
     family = family_of(model)
     if family is None:
@@ -52,7 +52,7 @@ def _models(*, is_ranked: bool) -> list[tuple[str, Family]]:
     )
 
 
-def _is_wanted(card: Mapping[str, Any], query: Mapping[str, str]) -> bool:
+def _matches(card: Mapping[str, Any], query: Mapping[str, str]) -> bool:
     about = card["lemondata"]
     return (
         query.get("recommended_for", CATEGORY) == CATEGORY

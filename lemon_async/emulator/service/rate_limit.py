@@ -1,4 +1,4 @@
-"""The request limit: so many per key in each real minute, counted in fixed windows."""
+"""Count requests per key in fixed windows of one real minute."""
 
 import math
 
@@ -9,7 +9,7 @@ _WINDOW_S = 60.0
 
 @frozen
 class RateLimitStatus:
-    """What the limit says about one request; the headers go on every API answer."""
+    """The state of a key's window after one request."""
 
     limit: int
     remaining: int
@@ -17,7 +17,7 @@ class RateLimitStatus:
     is_granted: bool
 
     def headers(self, unix: float) -> dict[str, str]:
-        """`X-RateLimit-*`, the reset as Unix time, and `Retry-After` on a refusal."""
+        """Return `X-RateLimit-*`, with the reset as Unix time, and `Retry-After` if the request is refused."""
         headers = {
             "X-RateLimit-Limit": str(self.limit),
             "X-RateLimit-Remaining": str(self.remaining),
@@ -33,14 +33,14 @@ class RateLimitStatus:
 
 @define
 class FixedWindow:
-    """Counts requests per key; refused ones do not count."""
+    """Grants `limit` requests per key and minute; refused requests do not count."""
 
     limit: int
     _window: int = field(default=-1, init=False)
     _used: dict[str, int] = field(factory=dict, init=False)
 
     def take(self, key: str, real_s: float) -> RateLimitStatus:
-        """Count a request of this key at this time, if there is room."""
+        """Count a request of this key at this time, unless the window is used up."""
         window = int(real_s // _WINDOW_S)
         if window != self._window:
             self._window = window
@@ -48,9 +48,5 @@ class FixedWindow:
         used = self._used.get(key, 0)
         is_granted = used < self.limit
         self._used[key] = used + is_granted
-        return RateLimitStatus(
-            limit=self.limit,
-            remaining=self.limit - self._used[key],
-            reset_s=(window + 1) * _WINDOW_S - real_s,
-            is_granted=is_granted,
-        )
+        reset_s = (window + 1) * _WINDOW_S - real_s
+        return RateLimitStatus(self.limit, self.limit - self._used[key], reset_s, is_granted)

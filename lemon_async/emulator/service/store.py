@@ -1,8 +1,7 @@
-"""The service's memory: jobs that were sold, tasks, result links.
+"""The state of the service: accepted jobs, tasks, result links.
 
-Nothing happens in the background. A task's state is computed from the clock whenever somebody looks,
-and its reservation is closed at the first look after its end. `now` is an argument everywhere:
-emulated seconds since the start.
+Nothing runs in the background. The state of a task is computed from the clock when it is read, and its reservation is
+closed by the first read after its end. `now` is an argument everywhere: emulated seconds since the start.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from lemon_async.emulator.actions import Answer, Fail, Result, Stuck, TaskAction
 from lemon_async.emulator.service.job_spec import JobSpec
@@ -20,12 +19,12 @@ from lemon_async.emulator.service.pricing import estimate_usd
 from lemon_async.emulator.service.tasks import Task
 from lemon_async.emulator.service_errors import ServiceError, excerpt
 
-# The spread of log-durations: two of three tasks take between 0.7 and 1.4 times the median.
+# The standard deviation of log-durations: two of three tasks take between 0.7 and 1.4 times the median.
 _SIGMA = 0.35
-# Sums of prices are compared after rounding: three times 0.04 must fit into 0.12.
+# Balances are compared after rounding: three times 0.04 must fit into 0.12.
 _USD_DIGITS = 9
 
-# Scripts about polling mean nothing to a job that nobody can poll.
+# The other task actions are about polling, and inline jobs are never polled.
 _INLINE_ACTIONS = (Stuck, Fail, Result, Answer)
 
 _KEPT = 100_000
@@ -35,7 +34,7 @@ Durations = Mapping[str, float] | float | None
 
 @frozen
 class Link:
-    """A result link: what it shows and until when."""
+    """A result link: one image of a task, until it expires."""
 
     token: str
     task: Task
@@ -45,15 +44,15 @@ class Link:
 
 @define(eq=False)
 class Store:
-    """Everything the service knows; `ledger` outlives even a restart that loses the tasks.
+    """All state of the service; `ledger` survives even a restart that loses the tasks.
 
     Args:
-        seed: What ids, durations and link names are drawn from.
-        durations: Median seconds of all models, or by model; None takes each family's own.
-        link_ttl_s: Emulated seconds that a result link lives.
-        balance_usd: What the account has; None is unlimited.
-        is_cancellable: Whether tasks can be cancelled; the image models of today cannot.
-        kept: How many ended tasks, and how many links, are remembered; the oldest go first.
+        seed: The seed of ids, durations and link tokens.
+        durations: Median seconds of all models, or by model; None uses the median of each family.
+        link_ttl_s: Emulated seconds until a result link expires.
+        balance_usd: The balance of the account; None is unlimited.
+        is_cancellable: Whether tasks can be cancelled; those of today's image models cannot.
+        kept: How many finished tasks, and how many links, to keep; the oldest are dropped first.
     """
 
     seed: int = 0
@@ -69,7 +68,7 @@ class Store:
     _job_count: int = field(default=0, init=False)
     _linked: int = field(default=0, init=False)
 
-    # Selling
+    # Accepting
 
     def accept(
         self,
@@ -80,10 +79,10 @@ class Store:
         created: int,
         script: Iterable[TaskAction] = (),
     ) -> Task:
-        """Reserve the money and start the job, inline or not.
+        """Reserve the cost of a job and start it, inline or as a task.
 
         Raises:
-            ServiceError: 402, the balance does not cover the estimate.
+            ServiceError: 402, the balance is below the estimate.
         """
         cost = estimate_usd(spec)
         self._check_balance(cost, now)
@@ -103,7 +102,7 @@ class Store:
             born_at=now,
             done_at=now + self._duration(spec, random),
             shows_progress=random.random() < 0.5,  # "sometimes"
-            script=tuple(a for a in script if spec.is_task or isinstance(a, _INLINE_ACTIONS)),
+            script=tuple(action for action in script if spec.is_task or isinstance(action, _INLINE_ACTIONS)),
             reserved=reserved,
         )
         self._job_count += 1
@@ -130,17 +129,17 @@ class Store:
             median = self.durations
         return median * random.lognormvariate(0.0, _SIGMA)
 
-    # Looking
+    # Tasks
 
     def find(self, task_id: str) -> Task | None:
-        """A task by its id, whoever owns it."""
+        """Return a task by its id, whichever key owns it."""
         return self.tasks.get(task_id)
 
     def poll(self, task_id: str, *, key: str, now: float) -> Task:
-        """Look at a task as its owner does.
+        """Return a task to its owner, and count the poll.
 
         Raises:
-            ServiceError: 404, no such task for this key.
+            ServiceError: 404, this key has no such task.
         """
         task = self.tasks.get(task_id)
         if task is None or task.key != key:
@@ -152,10 +151,10 @@ class Store:
         return task
 
     def cancel(self, task_id: str, *, key: str, now: float) -> Task:
-        """Cancel a task and release its money.
+        """Cancel a task and release its reservation.
 
         Raises:
-            ServiceError: 404 unknown, 403 not yours, 400 not supported, 409 already over.
+            ServiceError: 404 unknown task, 403 other key, 400 not supported, 409 already finished.
         """
         task = self.tasks.get(task_id)
         if task is None:
@@ -172,7 +171,7 @@ class Store:
         return task
 
     def clear_tasks(self) -> None:
-        """Lose every task and link; what was reserved for them is released."""
+        """Drop every task and link, and release their reservations."""
         for task in self._open.values():
             self.ledger.release(task.reserved)
         self.tasks.clear()
@@ -182,7 +181,7 @@ class Store:
     # Billing
 
     def settle(self, now: float) -> None:
-        """Close the reservations of everything that is over by now, in the order it ended."""
+        """Close the reservations of all jobs that are over, in the order in which they ended."""
         for task in sorted(self._open.values(), key=lambda task: task.done_at):
             self._close_if_over(task, now)
 
@@ -198,7 +197,7 @@ class Store:
     # Links
 
     def links(self, task: Task, now: float) -> list[Link]:
-        """The links of a task's images, made anew when they have expired."""
+        """Return the links of a task's images; expired ones are replaced."""
         return [self._link(task, index, now) for index in range(task.spec.n)]
 
     def _link(self, task: Task, index: int, now: float) -> Link:
@@ -215,11 +214,11 @@ class Store:
         return link
 
     def find_link(self, token: str) -> Link | None:
-        """A link by its token, expired or not."""
+        """Return a link by its token, expired or not."""
         return self._links.get(token)
 
-    def open_link(self, token: str, now: float) -> Link:
-        """The link that a download asked for.
+    def resolve_link(self, token: str, now: float) -> Link:
+        """Return the link that a download names.
 
         Raises:
             ServiceError: 404 unknown, 410 expired.
@@ -232,19 +231,19 @@ class Store:
         return link
 
     def expire_link(self, token: str, now: float) -> None:
-        """Let a link expire now."""
+        """Make a link expire now."""
         link = self._links.get(token)
         if link is not None:
-            self._links[token] = Link(link.token, link.task, link.index, now)
+            self._links[token] = evolve(link, expires_at=now)
 
 
 def _evict_oldest(known: dict[str, Any], kept: int, needed: Collection[str] = ()) -> None:
-    """Keep the last ones and those that are needed; a tenth too many is let go of at once, which is quick."""
+    """Keep the newest entries and those needed; evict a tenth at a time, which amortizes the cost."""
     if len(known) > kept + kept // 10:
         for name in list(islice((name for name in known if name not in needed), len(known) - kept)):
             del known[name]
 
 
 def task_not_found() -> ServiceError:
-    """The refusal of a task that is unknown, gone or somebody else's; "Get image status"."""
+    """Return the error for a task that is unknown, gone or owned by another key; "Get image status"."""
     return ServiceError(404, "async_task_not_found", "Task not found or no longer available.")

@@ -1,20 +1,19 @@
-"""Streamed answers: the previews and pictures of one job as server-sent events, each when its time has come.
+"""Stream previews and pictures of a job as server-sent events, each when it is due.
 
-The events are those of OpenAI's image streaming. Previews show the first picture, a little sharper
-each time, and are spread evenly over the job; all its pictures follow when it is done. Their `usage`
-adds up to that of the job: the first picture carries what was read, each what was drawn. A failed job
-says so in an `error` event, because the status 200 has long been sent.
+The events are those of OpenAI's image streaming. Previews show the first picture, a little sharper each time, and are
+spread evenly over the job; all its pictures follow when it is done. Their `usage` adds up to that of the job: the
+first picture carries the input tokens, each picture its output tokens. A failed job ends with an `error` event,
+because its status 200 has already been sent.
 """
 
-import asyncio
 import binascii
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from attrs import frozen
 
-from lemon_async.emulator.actions import Answer, Fail, Result, Stuck
+from lemon_async.emulator.actions import Answer, Result
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.pictures.renderer import Renderer
@@ -25,81 +24,64 @@ from lemon_async.emulator.service_errors import ServiceError
 
 STREAM_TYPE = "text/event-stream"
 
-# What the type of an event begins with.
-Kind = Literal["image_generation", "image_edit"]
-
-# A preview holds one pixel of the picture in so many, along each edge; the last one is the sharpest.
+# The first preview has one pixel for so many of the picture, along each edge; each further one is twice as sharp.
 _COARSENESS = 32
 
 
 @frozen
 class ImageStream:
-    """A sold job whose answer is streamed.
-
-    Args:
-        task: The job.
-        kind: Whether something is generated or edited.
-        pictures: What the job draws, one per image.
-        studio: Who draws.
-        clock: When previews and pictures are due.
-    """
+    """The streamed response of an accepted job; `pictures` are what it draws, one per image."""
 
     task: Task
-    kind: Kind
     pictures: Sequence[Picture]
     renderer: Renderer
     clock: Clock
 
     def reply(self, headers: Mapping[str, str]) -> Reply:
-        """The answer; its head goes out at once."""
+        """Return the response; its head is sent before the first event is due."""
         headers = {"Cache-Control": "no-cache", **headers}
         return Reply(200, content_type=STREAM_TYPE, headers=headers, chunks=self.events())
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """The events in their order; each is yielded when it is due."""
+        """Yield each event when it is due."""
         for index, due_at in enumerate(self.preview_times()):
-            await self._wait(due_at)
+            await self.clock.sleep_until(due_at)
             yield await self._preview(index)
-        await self._wait(self.task.done_at)
-        if self.task.find(Stuck):
-            await asyncio.get_running_loop().create_future()
-        fail = self.task.find(Fail)
-        if fail is not None:
-            yield failure(fail)
+        try:
+            await self.task.wait(self.clock)
+        except ServiceError as error:
+            yield _encode("error", {"type": "error", **error.as_json()})
             return
         async for event in self._completed():
             yield event
 
     def preview_times(self) -> Iterator[float]:
-        """When previews are due: they part the time of the job evenly."""
+        """Return when previews are due: they divide the time of the job evenly."""
         begin, end = self.task.born_at, self.task.done_at
         parts = self.task.spec.previews + 1
         return (begin + (end - begin) * part / parts for part in range(1, parts))
 
-    async def _wait(self, until: float) -> None:
-        """Sleep to an emulated time."""
-        await asyncio.sleep(max(0.0, (until - self.clock.now()) / self.clock.speed))
-
     async def _preview(self, index: int) -> bytes:
         file = await self.renderer.preview(self.pictures[0], coarseness=_COARSENESS >> index)
-        return self._event("partial_image", {"b64_json": _base64(file), "partial_image_index": index})
+        return self._event("partial_image", {"b64_json": base64_json(file), "partial_image_index": index})
 
     async def _completed(self) -> AsyncGenerator[bytes]:
-        """One event for each picture, or for each piece of a scripted result."""
+        """Yield one event for each picture, or for each item of a scripted result."""
         result = self.task.find(Result)
         if result is not None:
-            for piece in result.data:
-                yield self._event("completed", piece) if isinstance(piece, Mapping) else _encode("completed", piece)
+            for item in result.data:
+                yield self._event("completed", item) if isinstance(item, Mapping) else _encode("completed", item)
             return
-        shares = _shares(usage(self.task.spec), len(self.pictures))
-        for picture, share in zip(self.pictures, shares, strict=True):
+        tokens = usage(self.task.spec)
+        for index, picture in enumerate(self.pictures):
             file = await self.renderer.draw(picture)
-            yield self._event("completed", {"b64_json": _base64(file), **share})
+            share = {} if tokens is None else {"usage": _share(tokens, len(self.pictures), is_first=index == 0)}
+            yield self._event("completed", {"b64_json": base64_json(file), **share})
 
     def _event(self, step: str, fields: Mapping[str, Any]) -> bytes:
         spec = self.task.spec
         width, height = spec.size
-        name = f"{self.kind}.{step}"
+        name = f"{'image_generation' if spec.operation == 'generate' else 'image_edit'}.{step}"
         event = {
             "type": name,
             "created_at": int(self.clock.unix()),
@@ -112,20 +94,8 @@ class ImageStream:
         return _encode(name, override(event, self.task.find(Answer) if step == "completed" else None))
 
 
-def failure(fail: Fail) -> bytes:
-    """The event of a job that failed; an error object keeps its code."""
-    error = fail.error if isinstance(fail.error, Mapping) else {"message": fail.error}
-    problem = ServiceError(502, error.get("code"), error.get("message"))
-    return _encode("error", {"type": "error", **problem.as_json()})
-
-
-def _shares(tokens: Mapping[str, Any] | None, count: int) -> Iterator[dict[str, Any]]:
-    """The `usage` of each picture: what was read counts for the first, what was drawn for each."""
-    for index in range(count):
-        yield {} if tokens is None else {"usage": _share(tokens, count, is_first=index == 0)}
-
-
 def _share(tokens: Mapping[str, Any], count: int, *, is_first: bool) -> dict[str, Any]:
+    """Return the `usage` of one of `count` pictures."""
     read = tokens["input_tokens"] if is_first else 0
     drawn, left = divmod(tokens["output_tokens"], count)
     drawn += left if is_first else 0
@@ -139,8 +109,8 @@ def _share(tokens: Mapping[str, Any], count: int, *, is_first: bool) -> dict[str
     }
 
 
-def _base64(file: bytes) -> orjson.Fragment:
-    # As a fragment, megabytes of letters are not searched for quotes.
+def base64_json(file: bytes) -> orjson.Fragment:
+    """Return a file as a JSON string; as a fragment, megabytes are not searched for quotes."""
     return orjson.Fragment(b'"' + binascii.b2a_base64(file, newline=False) + b'"')
 
 

@@ -1,26 +1,21 @@
-"""One sold job and its life: pending, processing, completed or failed, all computed from the clock."""
+"""The life of one accepted job: pending, processing, completed or failed, computed from the clock."""
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from attrs import define, field
 
-from lemon_async.emulator.actions import (
-    Answer,
-    Fail,
-    LateVisible,
-    Result,
-    Script,
-    Stuck,
-    TaskAction,
-    Vanish,
-)
+from lemon_async.emulator.actions import Answer, Fail, LateVisible, Result, Script, Stuck, TaskAction, Vanish
+from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.service.job_spec import JobSpec
 from lemon_async.emulator.service.ledger import LedgerEntry
 from lemon_async.emulator.service.pricing import actual_usd, usage
+from lemon_async.emulator.service_errors import ServiceError
 
 TERMINAL = ("completed", "failed")
 
-# The share of its time that a job waits in the queue before somebody works on it.
+# The share of its time in which a job is pending.
 _QUEUED_SHARE = 0.15
 
 A = TypeVar("A")
@@ -28,7 +23,7 @@ A = TypeVar("A")
 
 @define(eq=False)
 class Task:
-    """A job that was sold. Inline jobs are tasks, too, only that nobody can poll them."""
+    """An accepted job. Inline jobs are tasks that cannot be polled."""
 
     id: str
     key: str
@@ -44,32 +39,31 @@ class Task:
     links: dict[int, str] = field(factory=dict)
 
     def find(self, kind: type[A]) -> A | None:
-        """The scripted action of this kind."""
+        """Return the scripted action of this kind."""
         return next((action for action in self.script if isinstance(action, kind)), None)
 
     @property
     def poll_url(self) -> str:
-        """Where the service wants it polled."""
+        """The path at which the service wants the task to be polled."""
         return self.spec.family.poll_path.format(id=self.id)
 
     @property
     def cost_usd(self) -> float:
-        """What it costs once completed."""
+        """The amount billed once the job is completed."""
         return actual_usd(self.spec)
 
     @property
     def is_visible(self) -> bool:
-        """Whether its owner can see it at this poll."""
+        """Whether this poll finds the task."""
         vanish, late = self.find(Vanish), self.find(LateVisible)
         is_gone = vanish is not None and self.polls > vanish.after_polls
         is_late = late is not None and self.polls <= late.polls
         return not is_gone and not is_late
 
     def status(self, now: float) -> str:
-        """The status that a poll at `now` shows.
+        """Return the status that a poll at `now` shows.
 
-        In this order: cancelled; a scripted list of statuses; stuck; then the clock decides between
-        waiting, working and over.
+        The first that applies: cancelled; a scripted list of statuses; stuck; otherwise the clock decides.
         """
         script = self.find(Script)
         if self.is_cancelled:
@@ -82,51 +76,56 @@ class Task:
         return "pending" if now < queued_until else "processing"
 
     def is_over(self, now: float) -> bool:
-        """Whether its status at `now` is final. A script is over when a poll has shown it."""
+        """Whether its status at `now` is final. A script is over when a poll has shown its final status."""
         if self.find(Script) is not None and not self.polls and not self.is_cancelled:
             return False
         return self.status(now) in TERMINAL
 
-    def progress(self, now: float) -> int | None:
-        """Percent done; None when this task does not say."""
+    async def wait(self, clock: Clock) -> None:
+        """Wait as long as the job takes; a stuck job takes forever.
+
+        Raises:
+            ServiceError: 502, the job is scripted to fail; an error object keeps its code.
+        """
+        await clock.sleep_until(self.done_at)
+        if self.find(Stuck):
+            await asyncio.get_running_loop().create_future()
+        fail = self.find(Fail)
+        if fail is not None:
+            error = fail.error if isinstance(fail.error, Mapping) else {"message": fail.error}
+            raise ServiceError(502, error.get("code"), error.get("message"))
+
+    def _progress(self, now: float) -> dict[str, int]:
+        """Return the percentage done, if this task reports it."""
         span = self.done_at - self.born_at
         if not self.shows_progress or span <= 0:
-            return None
-        return max(0, min(99, int(100 * (now - self.born_at) / span)))
+            return {}
+        return {"progress": max(0, min(99, int(100 * (now - self.born_at) / span)))}
 
-    # Answers, field by field as on the pages "Create image" and "Get image status"
+    # Responses, field by field as on the pages "Create image" and "Get image status"
 
-    def submit_answer(self) -> dict[str, Any]:
-        """The answer to the request that created it."""
-        answer = {**self._head(), "status": "pending", "data": [self._image("")]}
-        return override(answer, self.find(Answer))
+    def submit_response(self) -> dict[str, Any]:
+        """Return the response to the request that created the task."""
+        response = {**self._head(), "status": "pending", "data": [self._image("")]}
+        return override(response, self.find(Answer))
 
-    def poll_answer(self, now: float, urls: list[str]) -> dict[str, Any]:
-        """The answer to a poll; `urls` are the links of its images."""
+    def poll_response(self, now: float, urls: list[str]) -> dict[str, Any]:
+        """Return the response to a poll; `urls` are the links of its images."""
         status = self.status(now)
-        answer = {**self._head(), "status": status, "model": self.spec.model}
+        head = {**self._head(), "status": status, "model": self.spec.model}
         if status == "completed":
-            return answer | self._completed(urls)
+            return head | self._completed(urls)
         if status == "failed":
-            return answer | self._failed()
-        progress = self.progress(now)
-        answer["data"] = [self._image("")]
-        return answer if progress is None else answer | {"progress": progress}
+            return head | self._failed()
+        return head | {"data": [self._image("")]} | self._progress(now)
 
     def images(self, urls: list[str]) -> list[Any]:
-        """The `data` of a finished job."""
+        """Return the `data` of a finished job."""
         result = self.find(Result)
-        if result is not None:
-            return list(result.data)
-        return [self._image(url) for url in urls]
+        return [self._image(url) for url in urls] if result is None else list(result.data)
 
     def _head(self) -> dict[str, Any]:
-        return {
-            "created": self.created,
-            "id": self.id,
-            "task_id": self.id,
-            "poll_url": self.poll_url,
-        }
+        return {"created": self.created, "id": self.id, "task_id": self.id, "poll_url": self.poll_url}
 
     def _image(self, url: str) -> dict[str, str]:
         prompt = self.spec.prompt
@@ -142,17 +141,14 @@ class Task:
 
     def _failed(self) -> dict[str, Any]:
         fail = self.find(Fail) or Fail()
-        is_cancelled = self.is_cancelled or fail.cancelled
         error = "Task was cancelled" if self.is_cancelled else fail.error
-        answer: dict[str, Any] = {"data": []}
-        if error is not None:
-            answer["error"] = error
-        if is_cancelled:
-            answer |= {"cancelled": True, "cancellation_status": "cancelled"}
-        return answer
+        fields: dict[str, Any] = {"data": []} | ({} if error is None else {"error": error})
+        if self.is_cancelled or fail.cancelled:
+            fields |= {"cancelled": True, "cancellation_status": "cancelled"}
+        return fields
 
 
-def override(answer: dict[str, Any], answer_action: Answer | None) -> dict[str, Any]:
+def override(response: dict[str, Any], action: Answer | None) -> dict[str, Any]:
     """Apply a scripted `Answer`: replace its fields, drop those that are None."""
-    fields = {} if answer_action is None else answer_action.fields
-    return {name: value for name, value in {**answer, **fields}.items() if value is not None}
+    fields = {} if action is None else action.fields
+    return {name: value for name, value in {**response, **fields}.items() if value is not None}

@@ -4,7 +4,7 @@ import pytest
 
 from lemon_async.emulator import Emulator, Fail, Latency, Reset, Result, Script, Status
 from lemon_async.emulator.pictures.picture import Blob, SourceImage
-from lemon_async.emulator.service.edits import _check_mask, _fitted
+from lemon_async.emulator.service.edits import _check_mask, _scaled_down
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
 from lemon_async.emulator.service.model_families import FAMILIES
 from lemon_async.emulator.service_errors import ServiceError
@@ -139,7 +139,7 @@ async def test_dall_e_2_needs_transparent_areas_or_a_mask(client, picture, clear
     [((1, 1), (1, 1)), ((4096, 100), (4096, 100)), ((8192, 100), (4096, 50)), ((5000, 1), (4096, 1))],
 )
 def test_result_of_a_huge_source_is_scaled_down(size, fitted):
-    assert _fitted(*size) == fitted
+    assert _scaled_down(*size) == fitted
 
 
 # The mask

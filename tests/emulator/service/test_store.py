@@ -82,7 +82,7 @@ def test_progress_is_shown_by_some_tasks_only_and_never_falls():
     store = Store(durations=100)
     shown = [task for task in (accept(store) for _ in range(40)) if task.shows_progress]
     assert 0 < len(shown) < 40
-    answers = [shown[0].poll_answer(now, []) for now in range(0, int(shown[0].done_at), 10)]
+    answers = [shown[0].poll_response(now, []) for now in range(0, int(shown[0].done_at), 10)]
     progress = [answer["progress"] for answer in answers]
     assert progress == sorted(progress)
     assert progress[0] == 0
@@ -91,9 +91,9 @@ def test_progress_is_shown_by_some_tasks_only_and_never_falls():
 # Answers
 
 
-def test_submit_answer_is_the_documented_one():
+def test_submit_response_is_the_documented_one():
     task = accept(Store(), model="flux-pro")
-    assert task.submit_answer() == {
+    assert task.submit_response() == {
         "created": 1,
         "id": task.id,
         "task_id": task.id,
@@ -111,7 +111,7 @@ def test_midjourney_is_polled_at_the_image_path(model):
 
 def test_completed_answer_has_links_and_a_transaction():
     task = accept(Store(durations=0))
-    answer = task.poll_answer(0, ["http://x/1.png"])
+    answer = task.poll_response(0, ["http://x/1.png"])
     assert answer["data"] == [{"url": "http://x/1.png", "revised_prompt": "a cat"}]
     assert answer["billing_transaction_id"].startswith("txn_")
     assert "error" not in answer
@@ -120,7 +120,7 @@ def test_completed_answer_has_links_and_a_transaction():
 
 def test_token_priced_task_has_usage():
     task = accept(Store(durations=0), model="gpt-image-2", **{"async": True})
-    assert task.poll_answer(0, [])["usage"]["output_tokens"] == 1056
+    assert task.poll_response(0, [])["usage"]["output_tokens"] == 1056
 
 
 # Scripts
@@ -168,25 +168,25 @@ def test_late_task_is_unknown_at_first():
 def test_failed_task_says_why_and_is_released(error):
     store = Store(durations=0)
     task = accept(store, Fail(error))
-    answer = store.poll(task.id, key="k", now=0).poll_answer(0, [])
+    answer = store.poll(task.id, key="k", now=0).poll_response(0, [])
     assert (answer["status"], answer["error"], answer["data"]) == ("failed", error, [])
     assert store.ledger.released == {"a cat": 1}
 
 
 def test_failed_task_may_say_nothing_or_be_cancelled():
-    answer = accept(Store(durations=0), Fail(None, cancelled=True)).poll_answer(0, [])
+    answer = accept(Store(durations=0), Fail(None, cancelled=True)).poll_response(0, [])
     assert "error" not in answer
     assert (answer["cancelled"], answer["cancellation_status"]) == (True, "cancelled")
 
 
 def test_result_is_sent_as_it_is():
     task = accept(Store(durations=0), Result([{"url": ""}]))
-    assert task.poll_answer(0, ["http://x"])["data"] == [{"url": ""}]
+    assert task.poll_response(0, ["http://x"])["data"] == [{"url": ""}]
 
 
 def test_answer_overrides_and_removes_fields():
     task = accept(Store(), Answer(poll_url="//evil", task_id=None, extra=1))
-    answer = task.submit_answer()
+    answer = task.submit_response()
     assert answer["poll_url"] == "//evil"
     assert "task_id" not in answer
     assert answer["extra"] == 1
@@ -222,7 +222,7 @@ def test_cancelling_is_refused_for_each_documented_reason():
 def test_cancelled_task_is_failed_and_released():
     store = Store(is_cancellable=True)
     task = accept(store)
-    answer = store.cancel(task.id, key="k", now=0).poll_answer(0, [])
+    answer = store.cancel(task.id, key="k", now=0).poll_response(0, [])
     assert (answer["status"], answer["cancelled"]) == ("failed", True)
     assert store.ledger.released == {"a cat": 1}
 
@@ -287,8 +287,8 @@ def test_links_stay_the_same_while_they_live_and_are_renewed_after():
     assert len({link.token for link in first}) == 2
     renewed = store.links(task, 100)
     assert {link.token for link in renewed}.isdisjoint({link.token for link in first})
-    assert problem_of(store.open_link, first[0].token, 100) == (410, "link_expired")
-    assert store.open_link(renewed[0].token, 100).index == 0
+    assert problem_of(store.resolve_link, first[0].token, 100) == (410, "link_expired")
+    assert store.resolve_link(renewed[0].token, 100).index == 0
 
 
 def test_link_names_depend_on_the_key():
@@ -307,12 +307,12 @@ def test_link_can_expire_before_its_time():
     (link,) = store.links(task, 5)
     store.expire_link(link.token, 6)
     store.expire_link("nobody", 6)
-    assert problem_of(store.open_link, link.token, 6) == (410, "link_expired")
+    assert problem_of(store.resolve_link, link.token, 6) == (410, "link_expired")
     assert store.links(task, 6) != [link]
 
 
 def test_unknown_link_is_not_found():
-    assert problem_of(Store().open_link, "nope", 0) == (404, "link_not_found")
+    assert problem_of(Store().resolve_link, "nope", 0) == (404, "link_not_found")
 
 
 # A long life

@@ -205,7 +205,7 @@ def test_previews_are_spread_evenly_over_the_job():
     store, clock = Store(seed=1, durations=10.0), Clock()
     task = store.accept(parse_job({**ORDER, "partial_images": 3}), key="k", now=100.0, created=0)
     quarter = (task.done_at - 100.0) / 4
-    show = ImageStream(task, "image_generation", (), Renderer(), clock)
+    show = ImageStream(task, (), Renderer(), clock)
     assert list(show.preview_times()) == pytest.approx([100.0 + part * quarter for part in (1, 2, 3)])
 
 
