@@ -23,7 +23,7 @@ from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.single import finish
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.task import ImageTask
-from lemon_async._uploads.preparation import build, find_problems, look, requested
+from lemon_async._uploads.preparation import build_request, find_problems, glance_at_sources, request_from
 from lemon_async._uploads.stored_files import Files
 from lemon_async.errors import Problem
 from lemon_async.requests import (
@@ -142,7 +142,7 @@ class LemonSession(Lookups):
             SubmissionUnknown: It was sent and its fate is unknown; it is not sent again.
             TaskError: It was sold and did not end in images; the error can be resumed from.
         """
-        return await self._finish(requested(prompt, fields), check_contracts, progress)
+        return await self._finish(request_from(prompt, fields), check_contracts, progress)
 
     async def edit(
         self,
@@ -170,7 +170,7 @@ class LemonSession(Lookups):
             progress: As for `generate`.
             **fields: See `EditFields`; the server's default model is `dall-e-2`.
         """
-        request = build(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
+        request = build_request(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
         return await self._finish(request, check_contracts, progress)
 
     async def create_variation(
@@ -190,7 +190,7 @@ class LemonSession(Lookups):
             progress: As for `generate`.
             **fields: See `VariationFields`.
         """
-        request = build(VariationRequest, fields, image)
+        request = build_request(VariationRequest, fields, image)
         return await self._finish(request, check_contracts, progress)
 
     async def submit(
@@ -211,7 +211,7 @@ class LemonSession(Lookups):
         Raises:
             ContractError, TransportError, ApiError, SubmissionUnknown: As for `generate`.
         """
-        return await self._engine.submit(requested(prompt, fields), check_contracts)
+        return await self._engine.submit(request_from(prompt, fields), check_contracts)
 
     @asynccontextmanager
     async def stream(
@@ -230,7 +230,7 @@ class LemonSession(Lookups):
             SubmissionUnknown: On entering or reading; `partial_images` holds what had arrived.
             TaskFailed: While reading: the service gave up.
         """
-        request = requested(prompt, fields)
+        request = request_from(prompt, fields)
         async with self._engine.stream(request, check_contracts) as stream:
             yield stream
 
@@ -257,8 +257,8 @@ class LemonSession(Lookups):
         Raises:
             ContractError: A field that this kind of request does not have.
         """
-        request = requested(prompt, fields)
-        return find_problems(request, look(request), is_checked=check_contracts, is_stream=is_stream)
+        request = request_from(prompt, fields)
+        return find_problems(request, glance_at_sources(request), is_checked=check_contracts, is_stream=is_stream)
 
     def task(self, reference: str) -> ImageTask:
         """Return a handle on a task of this account, from its id or a `resume_token()`. Spends nothing.

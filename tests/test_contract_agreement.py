@@ -14,7 +14,7 @@ from lemon_async import EditRequest, GenerateRequest, LemonSession, VariationReq
 from lemon_async._api.encoding import encode
 from lemon_async._api.families import FAMILIES
 from lemon_async._api.validation import check
-from lemon_async._uploads.preparation import look
+from lemon_async._uploads.preparation import glance_at_sources
 from lemon_async.emulator import Emulator
 from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_url
 from lemon_async.emulator.service.job_spec import parse_job
@@ -102,7 +102,7 @@ PLAIN = [
 def problems_of(url):
     """Return what the client finds wrong with an edit of the picture at this address."""
     request = EditRequest("a hat", image={"image_url": url}, model="gpt-image-2")
-    return check(request, look(request))
+    return check(request, glance_at_sources(request))
 
 
 @pytest.mark.parametrize("url", HOSTILE)

@@ -34,7 +34,7 @@ from lemon_async._tasks.leaving import MAP_LEFT, leaving
 from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, puller
 from lemon_async._tasks.progress import Display, Reporter, Tally
 from lemon_async._tasks.task import ImageTask
-from lemon_async._uploads.preparation import requested
+from lemon_async._uploads.preparation import request_from
 from lemon_async.errors import SessionError
 from lemon_async.requests import Request
 from lemon_async.types import Progress
@@ -266,7 +266,7 @@ class Outcomes:
         self._tally.begun()
         self._reporter.changed()
         try:
-            request = requested(checked_item(item, index), self._plan.fields)
+            request = request_from(checked_item(item, index), self._plan.fields)
             task = await self._owner.submit(
                 request, self._plan.check_contracts, is_wanted=self._is_wanted, line=self._line
             )

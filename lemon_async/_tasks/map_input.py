@@ -4,7 +4,7 @@ import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
 from typing import Any
 
-from lemon_async._uploads.preparation import requested
+from lemon_async._uploads.preparation import request_from
 from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import Request
 
@@ -34,7 +34,7 @@ def check_map(items: object, in_flight: object, fields: Mapping[str, Any]) -> No
         problems.append(Problem("prompt", "would be that of every request; prompts come from the iterable"))
     if problems:
         raise ContractError(problems=tuple(problems))
-    requested("", fields)
+    request_from("", fields)
 
 
 def checked_item(item: object, index: int) -> str | Request:

@@ -1,7 +1,7 @@
-"""Request bodies that can be opened anew for every attempt, and in the moment in which they are sent.
+"""Request bodies: JSON and forms, opened anew for every attempt, at the moment of sending.
 
-Between a request that is ready and its turn there may be minutes and a thousand others, so an open file or a built
-form waits for nobody; and a form cannot be sent twice.
+A request may wait minutes for its rate-limit slot, together with a thousand others, so it holds no open file while it
+waits. And a form cannot be sent twice.
 """
 
 import asyncio
@@ -35,21 +35,21 @@ class Json:
 
     @property
     def fingerprint(self) -> str:
-        """Tells it from others; equal for equal requests."""
+        """Digest of the request; equal requests have equal fingerprints."""
         return self._fingerprints[0] if self._fingerprints else fingerprint(self.content)
 
     async def open(self, held: ExitStack) -> Body:  # noqa: ARG002 - nothing is open
         """Return the body of one attempt."""
         if len(self.content) < _LONG_BODY_BYTES:
             return Body(self.content, _JSON_HEADERS)
-        if not self._fingerprints:  # before anything can go wrong that has to be told with it
+        if not self._fingerprints:  # before sending, whose errors report it
             self._fingerprints.append(await asyncio.to_thread(fingerprint, self.content))
         return Body(_Content(self.content), _JSON_HEADERS)
 
 
 @attrs.frozen
 class File:
-    """One file of a form; `place` is what problems call it by."""
+    """One file of a form; `place` is its name in problems."""
 
     field: str
     place: str
@@ -60,7 +60,7 @@ class File:
 
 @attrs.frozen
 class Form:
-    """A body of `multipart/form-data`, streamed from where its files are."""
+    """A body of `multipart/form-data`, streamed from its files."""
 
     path: str
     fingerprint: str
@@ -85,12 +85,12 @@ class Form:
                 part = _Part(content, file.upload.size_bytes, file.content_type)
                 form.add_field(file.field, part, filename=file.filename, content_type=file.content_type)
         finally:
-            if is_left.is_set():  # nobody else closes what came too late
+            if is_left.is_set():  # the attempt is over and no longer closes anything
                 opened.close()
 
 
 class _Content(aiohttp.payload.Payload):
-    """Long bytes, sent piece by piece: aiohttp sends bytes at once, and copies the whole of an `io.BytesIO` first."""
+    """Long bytes, sent in chunks: aiohttp writes `bytes` in one go, and copies an `io.BytesIO` first."""
 
     _autoclose = True  # there is nothing to close
 
@@ -102,14 +102,14 @@ class _Content(aiohttp.payload.Payload):
         view = memoryview(self._value)
         for at in range(0, len(view), CHUNK_BYTES):
             await writer.write(view[at : at + CHUNK_BYTES])
-            await asyncio.sleep(0)  # a connection that takes all would never wait
+            await asyncio.sleep(0)  # a fast connection never waits
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return str(self._value, encoding, errors)
 
 
 class _Part(aiohttp.payload.Payload):
-    """Exactly as many bytes of a file as were announced: one that grows would run into the next request."""
+    """A file of the announced size: the bytes of one that grows would run into the next request."""
 
     def __init__(self, file: BinaryIO, size_bytes: int, content_type: str) -> None:
         super().__init__(file, content_type=content_type)
@@ -125,4 +125,4 @@ class _Part(aiohttp.payload.Payload):
             await writer.write(chunk)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
-        raise TypeError("a picture is no text")
+        raise TypeError("a picture has no text")

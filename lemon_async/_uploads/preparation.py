@@ -1,4 +1,4 @@
-"""From what a caller wants to a body that can be sent: built, checked, and nothing of it sent yet."""
+"""Build a request from a caller's arguments, check it, and build the body to send."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,15 +12,15 @@ from lemon_async._api.source_rules import SourceFacts, unreadable
 from lemon_async._api.validation import check, check_label
 from lemon_async._http.transport import Payload
 from lemon_async._uploads.payload import File, Form, Json
-from lemon_async._uploads.sources import ExaminedSource, look_at, pick, places
+from lemon_async._uploads.sources import ExaminedSource, examine_sources, glance_at, named_sources
 from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
 
-__all__ = ["build", "find_problems", "look", "prepare", "requested"]
+__all__ = ["build_request", "find_problems", "glance_at_sources", "prepare", "request_from"]
 
 _UNKNOWN_TYPE = "application/octet-stream"
 
-# A picture that was forgotten is a problem of the contract, not a `TypeError`.
+# A missing picture is a `ContractError`, not a `TypeError`.
 _STARTS: Mapping[Operation, Callable[[Any], dict[str, Any]]] = {
     "generate": lambda prompt: {"prompt": prompt},
     "edit": lambda prompt: {"prompt": prompt, "image": ()},
@@ -34,16 +34,16 @@ _FIELDS: Mapping[type[Request], Mapping[str, object]] = {
 Kind = TypeVar("Kind", GenerateRequest, EditRequest, VariationRequest)
 
 
-def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind:
-    """Return a request of a kind; fields that are given take precedence over those of a request.
+def build_request(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind:
+    """Return a request of a class; explicit fields take precedence over those of a request.
 
     Args:
-        kind: What it is to be.
-        fields: What is set; a `None` unsets, but for pictures.
-        start: What it starts from: a prompt, for a variation a picture, or a whole request.
+        kind: The class.
+        fields: Explicit fields; `None` unsets one, except `image` and `mask`.
+        start: A prompt, a picture for a variation, or a request to start from.
 
     Raises:
-        ContractError: A field that this kind of request does not have, or a request of another kind.
+        ContractError: A field that the class does not have, or a request of another class.
     """
     known = _FIELDS[kind]
     if not fields.keys() <= known.keys():
@@ -58,42 +58,45 @@ def build(kind: type[Kind], fields: Mapping[str, Any], start: object, /) -> Kind
     return kind(**{**_STARTS[kind.operation](start), **given})
 
 
-def requested(prompt: object, fields: Mapping[str, Any]) -> Request:
-    """Return the request that a prompt, or a request, and fields make: with pictures to start from, an edit.
+def request_from(prompt: object, fields: Mapping[str, Any]) -> Request:
+    """Return the request for a prompt or request and fields: an edit if there are pictures.
 
     Raises:
-        ContractError: A field that this kind of request does not have.
+        ContractError: A field that this request does not have.
     """
     if isinstance(prompt, VariationRequest):
-        return build(VariationRequest, fields, prompt)
+        return build_request(VariationRequest, fields, prompt)
     if isinstance(prompt, EditRequest) or "image" in fields or "mask" in fields:
-        return build(EditRequest, fields, prompt)
-    return build(GenerateRequest, fields, prompt)
+        return build_request(EditRequest, fields, prompt)
+    return build_request(GenerateRequest, fields, prompt)
 
 
-def look(request: Request) -> tuple[SourceFacts, ...]:
-    """Return what shows of the pictures of a request without consuming anything; reads the beginnings of files."""
+def glance_at_sources(request: Request) -> tuple[SourceFacts, ...]:
+    """Return the facts about pictures that can be found without consuming any; reads the beginnings of files."""
     if isinstance(request, GenerateRequest):
         return ()
-    return tuple(look_at(place, source) for place, source in places(request))
+    return tuple(glance_at(place, source) for place, source in named_sources(request))
 
 
 async def prepare(request: Request, held: ExitStack, *, is_checked: bool, is_stream: bool = False) -> Payload:
-    """Read what there is to read, check everything, and return the body.
+    """Read the pictures of a request, check everything, and return the body.
 
     Args:
         request: The request.
-        held: Keeps what was copied, until the request is done with.
-        is_checked: Whether the documented rules are checked.
-        is_stream: Whether the answer is to come event by event.
+        held: Closes the copies of pictures when the request is over.
+        is_checked: Whether to check the documented rules.
+        is_stream: Whether the response is an event stream.
 
     Raises:
-        ContractError: With every problem that was found, or when a picture cannot be read.
+        ContractError: With every problem that was found, or because a picture cannot be read.
+        TransportError: This machine cannot open another file.
     """
-    picked = () if isinstance(request, GenerateRequest) else await pick(request, held, is_checked=is_checked)
-    facts = [source.facts for source in picked]
+    sources = (
+        () if isinstance(request, GenerateRequest) else await examine_sources(request, held, is_checked=is_checked)
+    )
+    facts = [source.facts for source in sources]
     try:
-        payload = _payload(request, picked, is_stream=is_stream)
+        payload = _payload(request, sources, is_stream=is_stream)
     except ContractError as refusal:
         problems = find_problems(request, facts, is_checked=is_checked, is_stream=is_stream) or refusal.problems
         raise ContractError(problems=problems) from None
@@ -106,31 +109,31 @@ async def prepare(request: Request, held: ExitStack, *, is_checked: bool, is_str
 def find_problems(
     request: Request, facts: Sequence[SourceFacts], *, is_checked: bool, is_stream: bool, is_written: bool = False
 ) -> tuple[Problem, ...]:
-    """Return what is wrong with a request; what this library itself cannot do is never left unchecked."""
+    """Return the problems of a request; `is_checked=False` leaves those that this library cannot work around."""
     if is_checked:
         return check(request, facts, is_stream=is_stream, is_written=is_written)
     return (*check_label(request), *unreadable(facts))
 
 
-def _payload(request: Request, picked: Sequence[ExaminedSource], *, is_stream: bool) -> Payload:
-    """Pictures that the service fetches go as JSON, those that are uploaded as a form."""
+def _payload(request: Request, sources: Sequence[ExaminedSource], *, is_stream: bool) -> Payload:
+    """Return a form for uploads, and JSON otherwise."""
     path = PATHS[request.operation]
-    references = [source.reference for source in picked if source.reference is not None]
-    if isinstance(request, GenerateRequest) or (references and len(references) == len(picked)):
+    references = [source.reference for source in sources if source.reference is not None]
+    if isinstance(request, GenerateRequest) or (references and len(references) == len(sources)):
         content = encode(request, references, is_stream=is_stream)
         return Json(path, content)
-    digests = [f"{source.facts.place} {source.upload.digest}" for source in picked if source.upload]
+    digests = [f"{source.facts.place} {source.upload.digest}" for source in sources if source.upload]
     return Form(
         path=path,
         fingerprint=fingerprint(encode(request), digests),
         fields=encode_form(request, is_stream=is_stream),
-        files=tuple(_file(source) for source in picked if source.upload),
+        files=tuple(_file(source) for source in sources if source.upload),
     )
 
 
 def _file(source: ExaminedSource) -> File:
-    """The name says nothing about the caller's disk."""
-    assert source.upload is not None  # noqa: S101 - asked by the caller
+    """Return a part of a form, under a name that does not reveal the caller's file name."""
+    assert source.upload is not None  # noqa: S101 - checked by the caller
     place, picture = source.facts.place, source.facts.picture
     field = place.partition("[")[0]
     name = place.replace("[", "-").rstrip("]")
@@ -141,7 +144,7 @@ def _file(source: ExaminedSource) -> File:
 
 _ADVICE: Mapping[str, str] = {
     "input_fidelity": "is removed by the service for gpt-image-2; for other models, pass it in extra={...}",
-    "stream": "is asked for with session.stream(...)",
+    "stream": "is no field: use session.stream(...)",
     "timeout": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
     "timeout_s": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
 }

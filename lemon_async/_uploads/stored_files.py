@@ -1,4 +1,4 @@
-"""The files that the service keeps for a key, so that edits can start from them. Nothing here costs."""
+"""Upload, list, read and delete the files that the service stores for a key. All of it is free."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -19,7 +19,7 @@ from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
 from lemon_async._images.threads import run_within
 from lemon_async._uploads.payload import File, Form
-from lemon_async._uploads.sources import ExaminedSource, is_told, look_at, take_in
+from lemon_async._uploads.sources import ExaminedSource, glance_at, is_reference, read_source
 from lemon_async.errors import ContractError, Problem, SaveError
 from lemon_async.requests import Uploadable
 from lemon_async.types import StoredFile
@@ -29,15 +29,14 @@ __all__ = ["Files"]
 _FILES_PATH = "/v1/files"
 _DEFAULT_MODEL = "gpt-image-2"
 _MOST_PAGES = 1000
-_MAX_CONTENT_BYTES = 2 * MAX_SOURCE_BYTES  # there may be others than those that can be uploaded today
+_MAX_CONTENT_BYTES = 2 * MAX_SOURCE_BYTES  # the service may store more than it accepts today
 
 
 class Files:
-    """The files that the service keeps for a key; `LemonSession.files`. Nothing here costs money.
+    """The files that the service stores for a key: `LemonSession.files`. Nothing here costs money.
 
-    A GET is repeated after faults of the way, as long as `RetryPolicy.max_elapsed_s` allows. Every method raises
-    `TransportError` when no answer came, and `ApiError` (`NotFound` for an id that is not this key's) when the service
-    refused.
+    Reads are retried after connection faults for up to `RetryPolicy.max_elapsed_s`. Every method raises
+    `TransportError` if there is no response, and `ApiError` if the service refuses (`NotFound` for an unknown id).
     """
 
     def __init__(self, calls: Calls, check_usable: Callable[[], None], *, download_s: float) -> None:
@@ -56,25 +55,25 @@ class Files:
     ) -> StoredFile:
         """Upload a picture, so that edits can refer to it: `session.edit(..., image=stored, model=stored.model)`.
 
-        It is streamed from the disk, at most 50 MB. Costs nothing. Cancelling, or a `TransportError`, leaves open
-        whether it arrived; `list` tells.
+        It is streamed from the disk, at most 50 MB. Costs nothing. After cancelling, or a `TransportError` whose
+        `was_sent` is true, the file may have arrived; `list` shows whether it did.
 
         Args:
             file: A path, bytes, a binary file, an async iterable of bytes, or an `Image`.
             purpose: `vision` or `user_data`.
             model: The model whose edits will use it; the service's default is `gpt-image-2`.
-            filename: By default the name of the file, or `file` and what its bytes are.
+            filename: By default the name of the file, or `file` with the suffix of its format.
 
         Raises:
-            ContractError: It cannot be read, is empty, too large or, for `vision`, no whole PNG, JPEG or WebP.
+            ContractError: It cannot be read, is empty, is too large or, for `vision`, is no complete PNG, JPEG or WebP.
             PayloadTooLarge, BadRequest: The service refused it.
         """
         self._check_usable()
-        if is_told(file):
-            advice = "is an address or an id: to be kept by the service, a picture is given as a file or bytes"
+        if is_reference(file):
+            advice = "is an address or an id: give a file or bytes to upload"
             raise ContractError.of("file", advice)
         with ExitStack() as held:
-            picked = await take_in("file", file, held, MAX_SOURCE_BYTES)
+            picked = await read_source("file", file, held, MAX_SOURCE_BYTES)
             name = _name_of(file, picked) if filename is None else filename
             problems = check_upload(picked.facts, purpose=purpose, model=model, filename=name)
             if problems or picked.upload is None:
@@ -91,21 +90,21 @@ class Files:
     def validate(
         path: str | PathLike[str], *, purpose: str = "vision", model: str | None = None
     ) -> tuple[Problem, ...]:
-        """Return the problems of an upload without sending it; reads the beginning and the end of the file, and blocks.
+        """Return the problems of an upload without sending it; reads the beginning of the file, and blocks.
 
         Args:
             path: The file.
             purpose: As for `upload`.
             model: As for `upload`.
         """
-        facts = look_at("file", Path(path))
+        facts = glance_at("file", Path(path))
         return tuple(check_upload(facts, purpose=purpose, model=model, filename=Path(path).name))
 
     async def list(self, *, purpose: str | None = None) -> tuple[StoredFile, ...]:
-        """Return all files, page by page, in the service's order. Costs nothing; cancelling stops the asking.
+        """Return all files, in the service's order. Costs nothing; cancelling stops the requests.
 
         Args:
-            purpose: Only those of this purpose.
+            purpose: Return only files of this purpose.
         """
         self._check_usable()
         files: dict[str, StoredFile] = {}
@@ -120,7 +119,7 @@ class Files:
         return tuple(files.values())
 
     async def get(self, file: str | StoredFile) -> StoredFile:
-        """Return what the service says of a file. Costs nothing; cancelling stops the asking."""
+        """Return the record of a file. Costs nothing; cancelling stops the request."""
         self._check_usable()
         return await self._calls.read(_file_path(file), read_file)
 
@@ -158,7 +157,7 @@ class Files:
             raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
 
     async def delete(self, file: str | StoredFile) -> None:
-        """Delete a file; it can then no longer be edited. Costs nothing; cancelling leaves open whether it was."""
+        """Delete a file. Costs nothing; after cancelling it may have been deleted or not."""
         self._check_usable()
         await self._calls.change("DELETE", _file_path(file), _read_done)
 
@@ -195,8 +194,8 @@ def _file_path(file: str | StoredFile) -> str:
 
 
 def _name_of(file: Any, picked: ExaminedSource) -> str:
-    """Name a file as it is called; only the last part, because folders tell about the caller."""
-    with suppress(Exception):  # of an object with a name of its own making; reading it has told already
+    """Return the name of a file, without its folders, which are private to the caller."""
+    with suppress(Exception):  # `name` may be a property that raises
         path = file if isinstance(file, str | PathLike) else getattr(file, "name", None)
         if isinstance(path, str | PathLike) and (name := Path(path).name):
             return name

@@ -1,22 +1,30 @@
-"""Bytes that are going to be uploaded: examined once, opened anew for every attempt.
+"""Bytes to be uploaded: examined once, and opened again for every attempt.
 
-A form cannot be sent twice: aiohttp reads a file to its end, and an iterator is empty the second time. So what has no
-name on the disk is copied first, into memory if it is small and into an unnamed temporary file if not, and what has
-one is opened again for each attempt and must then be what was examined. Nothing larger than `HEAD_BYTES` is held.
+A form cannot be sent twice: aiohttp reads a file to its end, and an iterator is empty the second time. So a source that
+can be read only once is copied first, into memory if it is small and into an unnamed temporary file if not. A file with
+a path is opened again for each attempt, and must then be the file that was examined. At most `HEAD_BYTES` of each are
+held in memory.
 
-Work in a thread does not keep the loop free by itself: copying holds the interpreter. So no more than `CHUNK_BYTES` are
-copied at a time, with the hashing or writing of them in between, which lets go of it.
+A thread does not keep the event loop free by itself: copying holds the interpreter's lock. So at most `CHUNK_BYTES` are
+copied at a time, and hashing or writing them, which releases the lock, comes in between.
+
+A source that can be read only once is read by one request at a time: of two, each would get a part of the picture and
+pay for it. It is read in a thread that may be abandoned, because `read` of a pipe may never return.
 """
 
+import asyncio
 import errno
 import hashlib
+import inspect
 import io
 import os
 import stat
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +34,7 @@ from lemon_async._formats.pictures import PictureFacts
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._formats.stream_validator import StreamValidator
 from lemon_async._http.attempt import NoResponse
+from lemon_async._images.threads import run_abandonable, run_uncancellable
 from lemon_async.errors import ContractError
 
 __all__ = [
@@ -33,13 +42,14 @@ __all__ = [
     "SpooledUpload",
     "UnusableSource",
     "Upload",
-    "as_bytes",
     "as_unusable",
     "as_view",
+    "drain",
     "examine_bytes",
     "examine_file",
     "examine_path",
     "glance",
+    "is_read_once",
     "is_shortage",
     "open_upload",
 ]
@@ -50,22 +60,29 @@ HEAD_BYTES = 1024 * 1024
 """Enough for the headers of a picture: a JPEG may carry several hundred kilobytes of profiles before its size."""
 
 CHUNK_BYTES = 256 * 1024
-"""The most that is copied in one step: 0.1 ms."""
+"""The most that is copied in one step, in 0.1 ms."""
+
+_PIECES_PER_TURN = 256  # of a stream that never waits; they may be empty
+_BUSY = "is being read by another request at this moment: give each its own, or its bytes"
+
+# Sources that are being read, by identity: not every object can be hashed. They live at least as long as their entry.
+_readers: dict[int, object] = {}
+_reads: set[int] = set()  # reads in threads, which may outlive their reader
 
 
 class UnusableSource(Exception):
-    """A source cannot be read; the message says why, in the words of a `Problem`."""
+    """A source cannot be read; the text is the message of a `Problem`."""
 
 
 @attrs.frozen(kw_only=True)
 class Upload:
-    """What is known of some bytes, and how to get at them.
+    """Bytes that were examined, and how to open them.
 
     Attributes:
         picture: The facts in the header; `None` if the bytes are no known picture.
         fault: Why they are not a whole picture; after a `glance`, as far as their beginning shows it.
-        digest: SHA-256 of them all; empty after a `glance`.
-        open: Returns them as a file at its beginning; blocks, so call it in a thread.
+        digest: SHA-256 of all bytes; empty after a `glance`.
+        open: Returns a file at its beginning; blocks, so call it in a thread.
     """
 
     size_bytes: int
@@ -99,12 +116,12 @@ class _Examiner:
 
 
 class SpooledUpload:
-    """Collects bytes from anywhere; `finish` makes an upload of them.
+    """Collects bytes, and makes an upload of them.
 
-    A thread that was left behind may still be at it when it is closed: then that thread closes it.
+    An abandoned thread may still be writing when it is closed: then that thread closes the file.
 
     Args:
-        max_bytes: Bound of the size; `None` is none.
+        max_bytes: Maximum size, or `None`.
     """
 
     def __init__(self, max_bytes: int | None) -> None:
@@ -116,10 +133,10 @@ class SpooledUpload:
         self._is_closed = False
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes, however many; blocks when they go to the disk.
+        """Append bytes; blocks when they go to the disk.
 
         Raises:
-            Unusable: There are too many.
+            UnusableSource: There are too many.
         """
         view = as_view(piece)
         self._size_bytes += len(view)
@@ -131,11 +148,11 @@ class SpooledUpload:
                 file.write(view[at : at + CHUNK_BYTES])
 
     def finish(self) -> Upload:
-        """Return what was collected; it is there until `close`."""
+        """Return the upload, which can be opened until `close`."""
         return self._examiner.upload(self._open)
 
     def close(self) -> None:
-        """Forget the bytes; never blocks."""
+        """Delete the bytes; never blocks."""
         self._is_closed = True
         if self._in_use.acquire(blocking=False):
             try:
@@ -153,7 +170,7 @@ class SpooledUpload:
                 self.close()
 
     def _open(self) -> BinaryIO:
-        """Return a reader of its own: who sends a file closes it, too."""
+        """Return a separate reader: aiohttp closes the file that it sends."""
         with self._using() as file:
             file.seek(0)
             if self._size_bytes <= HEAD_BYTES:
@@ -164,11 +181,7 @@ class SpooledUpload:
 
 @contextmanager
 def as_unusable() -> Iterator[None]:
-    """Tell of whatever an object of the caller raises in the words of a `Problem`.
-
-    Raises:
-        Unusable: Something was raised.
-    """
+    """Turn whatever an object of the caller raises into `UnusableSource`."""
     try:
         yield
     except UnusableSource:
@@ -178,12 +191,12 @@ def as_unusable() -> Iterator[None]:
 
 
 def is_shortage(fault: object) -> bool:
-    """Tell whether this machine is short of something: that passes, and says nothing about a request."""
+    """Return whether an error means a shortage on this machine, which says nothing about the request."""
     return isinstance(fault, OSError) and fault.errno in _SHORTAGES
 
 
 def glance(head: bytes, size_bytes: int, reopen: Callable[[], BinaryIO]) -> Upload:
-    """Return what the first `HEAD_BYTES` show of bytes that are not read as a whole."""
+    """Return an upload of bytes of which only the first `HEAD_BYTES` were read."""
     validator = StreamValidator(HEAD_BYTES)
     fault = validator.feed(head)
     if len(head) == size_bytes:
@@ -204,7 +217,7 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
     """Read a file to its end if it is to be hashed and not larger than `max_bytes`, else its beginning; blocks.
 
     Raises:
-        Unusable: It cannot be read, or is no regular file.
+        UnusableSource: It cannot be read, or is no regular file.
     """
     try:
         with _open_regular(path) as file:
@@ -231,34 +244,25 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
 
 
 def examine_file(file: BinaryIO) -> Upload:
-    """Glance at the rest of a seekable file, and leave it where it stands; blocks.
+    """Glance at the rest of a seekable file, and leave its position unchanged; blocks.
 
     Raises:
         OSError, ValueError: It cannot be read.
-        Unusable: It gives something else than bytes.
+        UnusableSource: `read` returns something else than bytes.
     """
     start = file.tell()
-    head = as_bytes(file.read(HEAD_BYTES))
+    head = bytes(as_view(file.read(HEAD_BYTES)))
     size_bytes = file.seek(0, os.SEEK_END) - start
     file.seek(start)
     return glance(head, size_bytes, lambda: file)
 
 
-def as_bytes(piece: object) -> bytes:
-    """Return a piece of a stream.
-
-    Raises:
-        Unusable: It is something else than bytes.
-    """
-    return bytes(as_view(piece)) if type(piece) is not bytes else piece
-
-
 def as_view(piece: object) -> memoryview:
-    """Return the bytes of a piece of a stream, without a copy where that can be.
+    """Return a view of a bytes-like object, without a copy if possible.
 
     Raises:
-        Unusable: It is something else than bytes.
-        ValueError: It was let go of.
+        UnusableSource: It is something else.
+        ValueError: It is a released memoryview.
     """
     if not isinstance(piece, bytes | bytearray | memoryview):
         raise UnusableSource(f"must give bytes, not {type(piece).__name__} (a file is opened with mode 'rb')")
@@ -268,12 +272,92 @@ def as_view(piece: object) -> memoryview:
     return view.cast("B")
 
 
+def is_read_once(source: object) -> bool:
+    """Return whether reading a source a second time would find nothing."""
+    try:
+        return isinstance(source, AsyncIterator) or callable(getattr(source, "read", None))
+    except Exception:  # noqa: BLE001 - reading it will report the fault
+        return False
+
+
+async def drain(source: Any, spool: SpooledUpload) -> None:
+    """Copy a stream or a file to its end, however small its pieces are, and close a generator.
+
+    Cancelling abandons a read of the caller's file that does not return.
+
+    Raises:
+        UnusableSource: It cannot be read, or another request is reading it.
+    """
+    with as_unusable():
+        stream = aiter(source) if isinstance(source, AsyncIterable) else _chunks(source)
+        with _exclusive(source if is_read_once(source) else stream):
+            await _copy(stream, spool)
+
+
+async def _copy(stream: AsyncIterator[Any], spool: SpooledUpload) -> None:
+    held, count = bytearray(), 0
+    async with _closing(stream) as iterator:
+        async for piece in iterator:
+            view = as_view(piece)
+            if held and len(held) + len(view) >= CHUNK_BYTES:
+                await run_uncancellable(spool.write, held)
+                held = bytearray()
+            if len(view) >= CHUNK_BYTES:  # copied before its owner goes on and may change it
+                await run_uncancellable(spool.write, view)
+            else:
+                held += view
+            count += 1
+            if count % _PIECES_PER_TURN == 0:
+                await asyncio.sleep(0)
+        await run_uncancellable(spool.write, held)
+
+
+@contextmanager
+def _exclusive(source: object) -> Iterator[None]:
+    """Reserve a source, unless it is being read."""
+    reader = object()
+    if id(source) in _reads or _readers.setdefault(id(source), reader) is not reader:
+        raise UnusableSource(_BUSY)
+    try:
+        yield
+    finally:
+        del _readers[id(source)]
+
+
+def _closing(iterator: AsyncIterator[Any]) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+    return aclosing(iterator) if isinstance(iterator, AsyncGenerator) else nullcontext(iterator)
+
+
+async def _chunks(file: Any) -> AsyncGenerator[memoryview, None]:
+    while chunk := as_view(await _chunk(file)):
+        yield chunk
+
+
+async def _chunk(file: Any) -> object:
+    """Read the next bytes; `read` may be a coroutine function, as in a web framework's upload."""
+    if inspect.iscoroutinefunction(file.read):
+        return await file.read(CHUNK_BYTES)
+    # Python aborts if it exits while a daemon thread is reading standard input.
+    is_stdin = file is getattr(sys.stdin, "buffer", None)
+    return await run_abandonable(partial(_read_on, file), is_daemon=not is_stdin)
+
+
+def _read_on(file: Any) -> object:
+    _reads.add(id(file))
+    try:
+        return file.read(CHUNK_BYTES)
+    except StopIteration as odd:  # a future does not accept it
+        raise UnusableSource("reading it failed: StopIteration") from odd
+    finally:
+        _reads.discard(id(file))
+
+
 def open_upload(place: str, upload: Upload) -> BinaryIO:
     """Open an upload for one attempt; blocks.
 
     Raises:
-        ContractError: It is not there any more, or not what was examined; nothing was sent.
-        NoAnswer: This machine has no room for another open file; nothing was sent.
+        ContractError: The file is gone or has changed; nothing was sent.
+        NoResponse: This machine cannot open another file; nothing was sent.
     """
     try:
         return upload.open()
@@ -285,7 +369,7 @@ def open_upload(place: str, upload: Upload) -> BinaryIO:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    """Open a file that has bytes: opening a pipe would wait for somebody to write."""
+    """Open a regular file: opening a pipe would wait for a writer."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(None, "it is a folder")

@@ -11,7 +11,7 @@ import click
 
 from lemon_async._api.source_rules import check_upload
 from lemon_async._api.urls import one_segment
-from lemon_async._uploads.sources import look_at
+from lemon_async._uploads.sources import glance_at
 from lemon_async.cli import options
 from lemon_async.cli.console import complain
 from lemon_async.cli.destination import Destination
@@ -193,7 +193,7 @@ def _id_problems(references: Sequence[str]) -> Iterator[Problem]:
 
 def _upload_problems(path: str, purpose: str, model: str | None) -> Iterator[Problem]:
     """Call a file by its path: there may be several."""
-    facts = look_at(path, Path(path))
+    facts = glance_at(path, Path(path))
     for problem in check_upload(facts, purpose=purpose, model=model, filename=Path(path).name):
         yield attrs.evolve(problem, field=path) if problem.field == "filename" else problem
 

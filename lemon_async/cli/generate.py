@@ -12,7 +12,7 @@ from lemon_async._api.source_rules import unreadable
 from lemon_async._api.validation import check
 from lemon_async._tasks.resume_token import parse_reference
 from lemon_async._tasks.task import ImageTask
-from lemon_async._uploads.preparation import look
+from lemon_async._uploads.preparation import glance_at_sources
 from lemon_async.cli import options
 from lemon_async.cli.jobs import Job, run
 from lemon_async.cli.outputs import Delivery, Wishes
@@ -180,6 +180,6 @@ def _value(text: str) -> Any:
 
 def _request_problems(requests: Sequence[Making], *, is_checked: bool) -> Iterator[Problem]:
     """All requests start from the same pictures, which are looked at once."""
-    looked = look(requests[0])
+    looked = glance_at_sources(requests[0])
     for request in requests:
         yield from check(request, looked) if is_checked else unreadable(looked)

@@ -17,9 +17,8 @@ import pytest
 
 from lemon_async import ContractError, LemonSession, RetryPolicy
 from lemon_async._uploads.payload import File, Form, Json
-from lemon_async._uploads.sources import look_at, take_in
-from lemon_async._uploads.spooling import drain
-from lemon_async._uploads.upload import CHUNK_BYTES, SpooledUpload, UnusableSource
+from lemon_async._uploads.sources import glance_at, read_source
+from lemon_async._uploads.upload import CHUNK_BYTES, SpooledUpload, UnusableSource, drain
 from lemon_async.emulator import Status
 
 MODEL = "flux-pro"
@@ -111,7 +110,7 @@ async def test_large_picture_is_never_copied_as_a_whole(large, kind):
     source = MUTABLE[kind](large)
     with ExitStack() as held:
         async with memory() as peak:
-            picked = await take_in("image[0]", source, held, None)
+            picked = await read_source("image[0]", source, held, None)
         assert picked.upload.digest == hashlib.sha256(large).hexdigest()
         assert picked.upload.size_bytes == LARGE_BYTES
         with picked.upload.open() as file:
@@ -123,7 +122,7 @@ async def test_large_picture_is_never_copied_as_a_whole(large, kind):
 async def test_look_at_a_large_picture_copies_only_its_ends(large, kind):
     source = MUTABLE[kind](large)
     async with memory() as peak:
-        facts = look_at("image[0]", source)
+        facts = glance_at("image[0]", source)
     assert (facts.size_bytes, facts.fault) == (LARGE_BYTES, None)
     assert peak[0] < SLACK_BYTES
 
@@ -132,7 +131,7 @@ async def test_large_bytes_are_shared(large):
     """What cannot change needs no copy, neither now nor for any attempt."""
     with ExitStack() as held:
         async with memory() as peak:
-            picked = await take_in("image[0]", large, held, None)
+            picked = await read_source("image[0]", large, held, None)
             for _ in range(3):
                 with picked.upload.open() as file:
                     assert isinstance(file, io.BytesIO)  # in memory, where they are
@@ -141,7 +140,7 @@ async def test_large_bytes_are_shared(large):
 
 async def test_memory_that_is_too_large_is_refused_without_reading_it(large):
     with ExitStack() as held:
-        picked = await take_in("image[0]", bytearray(large), held, LARGE_BYTES - 1)
+        picked = await read_source("image[0]", bytearray(large), held, LARGE_BYTES - 1)
     assert (picked.facts.size_bytes, picked.upload.digest) == (LARGE_BYTES, "")
 
 
@@ -251,7 +250,7 @@ async def test_large_json_arrives_whole_at_every_attempt(connect, emulator):
 
 async def test_large_part_of_a_form_is_sent_in_small_steps(beside, large):
     with ExitStack() as held:
-        picked = await take_in("image[0]", bytearray(large), held, None)
+        picked = await read_source("image[0]", bytearray(large), held, None)
         form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", "image/png", picked.upload),))
         connection = Connection(beside)
         await (await form.open(held)).data().write(connection)

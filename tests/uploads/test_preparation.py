@@ -1,4 +1,4 @@
-"""From what a caller wants to what can be sent: which request it is, and what is left out of it."""
+"""The class of a request, the fields that are removed, and the body."""
 
 import hashlib
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from lemon_async import ContractError, EditRequest, GenerateRequest, LemonSession, VariationRequest
-from lemon_async._uploads.preparation import build, prepare, requested
+from lemon_async._uploads.preparation import build_request, prepare, request_from
 from lemon_async.types import StoredFile
 
 MODEL = "gpt-image-2"
@@ -29,7 +29,7 @@ MODEL = "gpt-image-2"
     ],
 )
 def test_prompt_or_request_and_fields_make_a_request(prompt, fields, expected):
-    assert requested(prompt, fields) == expected
+    assert request_from(prompt, fields) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_prompt_or_request_and_fields_make_a_request(prompt, fields, expected):
 )
 def test_request_of_another_kind_is_refused(kind, given, words):
     with pytest.raises(ContractError, match=words):
-        build(kind, {}, given)
+        build_request(kind, {}, given)
 
 
 def test_fields_that_a_kind_does_not_have_are_told():
     with pytest.raises(ContractError) as caught:
-        requested("a hat", {"image": b"x", "style": "vivid", "async": True})
+        request_from("a hat", {"image": b"x", "style": "vivid", "async": True})
     assert [str(problem) for problem in caught.value.problems] == [
         "style: is not a field of this version; pass unknown fields in extra={...}",
         "async: is not a field of this version (did you mean async_=?); pass unknown fields in extra={...}",

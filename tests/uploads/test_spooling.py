@@ -10,8 +10,7 @@ from collections import UserDict
 import pytest
 
 from lemon_async import ContractError, LemonSession
-from lemon_async._uploads.spooling import drain, is_read_once
-from lemon_async._uploads.upload import SpooledUpload, UnusableSource
+from lemon_async._uploads.upload import SpooledUpload, UnusableSource, drain, is_read_once
 
 MODEL = "flux-pro"
 BUSY = "is being read by another request at this moment"

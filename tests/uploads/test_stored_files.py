@@ -92,7 +92,7 @@ async def test_image_of_a_result_is_uploaded(connect):
         (
             "https://a.test/1.png",
             {},
-            ["file: is an address or an id: to be kept by the service, a picture is given as a file or bytes"],
+            ["file: is an address or an id: give a file or bytes to upload"],
         ),
         (
             5,

@@ -17,7 +17,7 @@ from lemon_async._uploads.upload import (
     SpooledUpload,
     UnusableSource,
     Upload,
-    as_bytes,
+    as_view,
     examine_bytes,
     examine_file,
     examine_path,
@@ -151,13 +151,13 @@ def test_link_to_a_file_is_followed_and_a_dangling_one_is_told(tmp_path):
 
 @pytest.mark.parametrize("piece", [b"x", bytearray(b"x"), memoryview(b"x")])
 def test_piece_of_bytes_is_bytes(piece):
-    assert as_bytes(piece) == b"x"
+    assert as_view(piece) == b"x"
 
 
 @pytest.mark.parametrize("piece", ["x", 5, None, [1]])
 def test_piece_of_something_else_is_told(piece):
     with pytest.raises(UnusableSource, match=f"must give bytes, not {type(piece).__name__}"):
-        as_bytes(piece)
+        as_view(piece)
 
 
 def failing(number):
