@@ -1,4 +1,4 @@
-"""The emulator: the image API on this machine, in the event loop of the program that uses it."""
+"""The emulator: puts its parts together, and starts and stops the server in the caller's event loop."""
 
 import asyncio
 import hashlib
@@ -24,33 +24,34 @@ from lemon_async.emulator.service.ledger import Ledger
 from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Durations, Store
 
-# Where this machine reaches a server that listens at all its addresses.
+# The address at which this machine reaches a server that listens on all addresses.
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
 class Emulator:
     """The LemonData image API as a real HTTP server on this machine.
 
-    `async with Emulator() as emu:` listens on a free port of the loopback interface until the block
-    ends. Nothing costs money, no key leaves the machine, and everything is reproducible for a seed.
+    `async with Emulator() as emu:` listens on a free port of the loopback interface until the block ends. Nothing costs
+    money, no key leaves the machine, and the same seed gives the same results.
 
     Args:
-        speed: How many emulated seconds pass in a real one; durations shrink accordingly.
-        durations: Median seconds of a job, for all models or by model; None is realistic.
-        seed: What keys, ids, durations and pictures are drawn from.
-        api_key: The accepted key; None makes one: a secret one if other machines can reach `host`, else that of `seed`.
-        host: Where to listen: an address of this machine, or `0.0.0.0` (`::` for IPv6) for all of them.
+        speed: Number of emulated seconds in a real one. Every response announces it in `X-Emulator-Speed`.
+        durations: Median duration of jobs in emulated seconds, for all models or by model; None is realistic.
+        seed: Seed of keys, ids, durations and pictures.
+        api_key: The accepted key. None generates one: from `seed` if only this machine can reach `host`, otherwise a
+            random one.
+        host: Address to listen on, or `0.0.0.0` (`::` for IPv6) for all addresses of this machine.
         allowed_hosts: Names by which clients reach this emulator, e.g. `{"emulator"}` for a service of that name in a
-            docker-compose file. Requests for other names get a 421, so that no page in a browser can pretend to be
-            this server; `localhost`, `host` and addresses are always served, at any port.
-        port: Where to listen; 0 takes a free port.
-        requests_per_minute: The limit per key and real minute; None is unlimited.
-        link_ttl_s: Real seconds that a result link lives.
-        balance_usd: What the account has; None is unlimited.
-        cancellable: Whether `DELETE /v1/tasks/{id}` works; with the image models of today it does not.
-        fetch_remote: Fetch the `image_url`s of edits from the public internet; without it they are refused.
-        remote_hosts: Names of `image_url`s that the emulator resolves itself, e.g.
-            `{"pictures.example": "127.0.0.1:8001"}`: the only way to a server on this machine.
+            docker-compose file. Requests for other names get a 421, so that no web page can reach the emulator by DNS
+            rebinding; `localhost`, `host` and addresses are always served, at any port.
+        port: Port to listen on; 0 takes a free one.
+        requests_per_minute: Limit per key and real minute; None is unlimited.
+        link_ttl_s: Lifetime of a result link, in real seconds.
+        balance_usd: Balance of the account; None is unlimited.
+        cancellable: Whether `DELETE /v1/tasks/{id}` works; with the current image models of the service it does not.
+        fetch_remote: Fetch the `image_url`s of edits from the public internet; otherwise they are refused.
+        remote_hosts: Names in `image_url`s with the address and port to use for them, e.g.
+            `{"pictures.example": "127.0.0.1:8001"}`: the only way to reach a server on this machine.
 
     Raises:
         ValueError: `host`, `allowed_hosts` or `remote_hosts` cannot be used.
@@ -73,7 +74,6 @@ class Emulator:
         fetch_remote: bool = False,
         remote_hosts: Mapping[str, str] | None = None,
     ) -> None:
-        hosts = AllowedHosts(host, allowed_hosts)
         self.api_key: str = api_key or _make_key(host, seed)
         self._host = "127.0.0.1" if host == "localhost" else host
         self._port = port
@@ -89,17 +89,15 @@ class Emulator:
         )
         self._blobs = BlobStore()
         self._files = Files(self._blobs, self._renderer, self._clock, seed)
-        remote = SourceFetcher(is_on=fetch_remote, hosts=remote_hosts or {})
-        jobs = ImageJobs(self._store, self._renderer, self._clock, self._files, remote.fetch)
-        endpoints = Endpoints(self._store, self._clock, jobs, self._files)
-        limit = None if requests_per_minute is None else FixedWindow(requests_per_minute)
-        self._service = RequestHandler(
-            endpoints=endpoints,
+        fetcher = SourceFetcher(is_on=fetch_remote, hosts=remote_hosts or {})
+        jobs = ImageJobs(self._store, self._renderer, self._clock, self._files, fetcher.fetch)
+        self._handler = RequestHandler(
+            endpoints=Endpoints(self._store, self._clock, jobs, self._files),
             store=self._store,
             clock=self._clock,
             keys=self._keys,
-            hosts=hosts,
-            limit=limit,
+            hosts=AllowedHosts(host, allowed_hosts),
+            limit=None if requests_per_minute is None else FixedWindow(requests_per_minute),
         )
         self._server: Server | None = None
 
@@ -116,7 +114,7 @@ class Emulator:
             f"{len(self.faults)} faults>"
         )
 
-    # Life
+    # Starting and stopping
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -131,30 +129,31 @@ class Emulator:
         await self.aclose()
 
     async def start(self) -> None:
-        """Begin to listen; does nothing when it already does.
+        """Start to listen; does nothing if the emulator is running.
 
         Raises:
             ImportError: Pillow is missing; the message says what to install.
             OSError: The port is taken.
-            RuntimeError: It listens in another event loop.
+            RuntimeError: The emulator runs in another event loop.
         """
         if self._server is not None:
             self._server.check_owner()
             return
         await self._renderer.open()
         try:
-            await self._listen()
+            self._server = await Server.start(self._handler, self._host, self._port)
         except BaseException:
             self._renderer.close()
             raise
+        self._port = self._server.port
 
     async def aclose(self) -> None:
-        """Break all connections and stop, within about a second; what was sold stays readable.
+        """Reset all connections and stop, within about a second.
 
-        Uploaded files are gone then, and so are the sources of edits.
+        The ledger stays readable; uploaded files and the sources of edits are deleted.
 
         Raises:
-            RuntimeError: It listens in another event loop.
+            RuntimeError: The emulator runs in another event loop.
         """
         await self._stop()
         self._files.clear()
@@ -169,14 +168,14 @@ class Emulator:
         self._renderer.close()
 
     async def restart(self, *, keep_tasks: bool = True, down_s: float = 0.0) -> None:
-        """Go down with all connections and come back on the same port.
+        """Reset all connections, stop, and start again on the same port.
 
         Args:
             keep_tasks: Whether tasks, links and files survive; lost tasks are released in the ledger.
-            down_s: Real seconds in which connections are refused.
+            down_s: Real seconds for which connections are refused.
 
         Raises:
-            RuntimeError: It listens in another event loop.
+            RuntimeError: The emulator runs in another event loop.
         """
         await self._stop()
         if not keep_tasks:
@@ -186,18 +185,14 @@ class Emulator:
         await asyncio.sleep(down_s)
         await self.start()
 
-    async def _listen(self) -> None:
-        self._server = await Server.start(self._service, self._host, self._port)
-        self._port = self._server.port
-
-    # What users look at
+    # Observing
 
     @property
     def base_url(self) -> str:
-        """The origin for clients on this machine, e.g. `http://127.0.0.1:40123`; known once started.
+        """The origin for clients on this machine, e.g. `http://127.0.0.1:40123`.
 
         Raises:
-            RuntimeError: It has not been started, or its event loop does not run while the caller's does.
+            RuntimeError: The emulator has not been started, or its event loop does not run while the caller's does.
         """
         if self._port == 0:
             raise RuntimeError("the emulator has no port yet: start() it, or use `async with`")
@@ -211,31 +206,31 @@ class Emulator:
 
     @property
     def ledger(self) -> Ledger:
-        """The billing record, brought up to this moment; ask again for what ends later."""
+        """The billing record as of now; read it again for jobs that end later."""
         self._store.settle(self.now())
         return self._store.ledger
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """Every request whose head arrived, oldest first; of a long life the last 100,000 or so."""
-        return self._service.requests
+        """The last 100,000 requests whose head arrived, oldest first."""
+        return list(self._handler.requests)
 
     @property
     def connections(self) -> int:
-        """How many TCP connections are open."""
-        return len(self._service.connections)
+        """Number of open TCP connections."""
+        return len(self._handler.connections)
 
     @property
     def key_leaks(self) -> int:
-        """How many downloads carried a key or a cookie; a good client keeps this at 0."""
-        return self._service.key_leaks
+        """Number of downloads that carried a key or a cookie; a good client keeps this at 0."""
+        return self._handler.key_leaks
 
     def now(self) -> float:
-        """Emulated seconds since this object was made."""
+        """Return the emulated seconds since this object was created."""
         return self._clock.now()
 
     def add_key(self, key: str) -> str:
-        """Accept another key, which owns its own tasks; returns it."""
+        """Accept another key, which has tasks and files of its own; return it."""
         self._keys.add(key)
         return key
 
@@ -243,25 +238,25 @@ class Emulator:
 
     @property
     def faults(self) -> list[Fault]:
-        """The registered faults, in the order they are asked."""
-        return self._service.faults
+        """The registered faults, in the order in which they are looked up."""
+        return self._handler.faults
 
-    def fault(self, route: Route, *do: Action, **match: Unpack[Match]) -> Fault:
+    def fault(self, route: Route, *actions: Action, **match: Unpack[Match]) -> Fault:
         """Register a fault; `match` takes the keyword arguments of `Fault`.
 
         Raises:
             ValueError: The parts cannot work together.
         """
-        fault = Fault(route, do, **match)
+        fault = Fault(route, actions, **match)
         self.faults.append(fault)
         return fault
 
     def clear_faults(self) -> None:
-        """Behave from now on."""
+        """Remove all faults."""
         self.faults.clear()
 
 
 def _make_key(host: str, seed: int) -> str:
-    """The same key in every run, or a random one if other machines could use it."""
+    """Return the same key in every run, or a random one if other machines can connect."""
     reproducible = hashlib.sha256(f"key:{seed}".encode()).hexdigest()[:32]
     return f"sk-emulator-{reproducible if is_loopback(host) else secrets.token_hex(16)}"

@@ -25,7 +25,7 @@ async def open_connection(emu):
 
 @pytest.fixture
 def connections(emu):
-    return emu._service.connections
+    return emu._handler.connections
 
 
 async def is_reset(reader):
@@ -56,7 +56,7 @@ async def test_long_paths_are_recorded_in_part(emu, client):
     assert (await client.get(emu.base_url + path)).status == 401
     assert (await client.ask("GET", path)).status == 404
     assert [seen.path for seen in emu.requests] == [path[:199] + "…"] * 2
-    assert (emu.requests[0].route, emu.requests[0].authorized) == ("models", False)
+    assert (emu.requests[0].route, emu.requests[0].is_authorized) == ("models", False)
 
 
 @pytest.mark.parametrize(

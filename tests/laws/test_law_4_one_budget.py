@@ -65,7 +65,7 @@ WINDOWS = {"fixed": FixedWindow, "sliding": Sliding, "bucket": Bucket}
 async def limited(request):
     """An emulator that counts requests in each way in turn."""
     async with Emulator(speed=6000, durations=30.0, requests_per_minute=RPM) as running:
-        running._service._limit = WINDOWS[request.param](RPM)
+        running._handler._limit = WINDOWS[request.param](RPM)
         yield running
 
 

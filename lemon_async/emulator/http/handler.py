@@ -1,10 +1,11 @@
-"""From an HTTP request to an HTTP answer: who asks, may they, what breaks, what is the answer.
+"""Handle one HTTP request: check Host, key and rate limit, read the body, apply a fault, call the endpoint.
 
-The order is the contract: Host, key, rate limit, body, faults, endpoint. A fault is asked only after
-the service would have let the request in, so a wrong key is always a plain 401.
+The order is part of the contract. A fault is looked up only after the service would have admitted the request, so a
+wrong key always gets a plain 401.
 """
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 
 from aiohttp import web
@@ -12,10 +13,10 @@ from attrs import define, field
 
 from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
 from lemon_async.emulator.clock import Clock
-from lemon_async.emulator.http.bodies import READERS, Body
+from lemon_async.emulator.http.bodies import READERS
 from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.fault_protocol import Connections, FaultProtocol
-from lemon_async.emulator.http.faults import Fault, RequestFacts, Stage, take
+from lemon_async.emulator.http.faults import Fault, RequestFacts, Stage, take_fault
 from lemon_async.emulator.http.host_header import AllowedHosts
 from lemon_async.emulator.http.raw_response import plan_raw_response, write_raw_response
 from lemon_async.emulator.http.replies import error_reply, read_whole, replacement_reply, send
@@ -25,12 +26,11 @@ from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Store
 from lemon_async.emulator.service_errors import ServiceError, excerpt
 
-_KEPT_REQUESTS = 100_000
-_KEPT_PATH_CHARS = 200
-_KEPT_METHOD_CHARS = 20
+_MAX_RECORDED_REQUESTS = 100_000
+_MAX_RECORDED_PATH_CHARS = 200
+_MAX_RECORDED_METHOD_CHARS = 20
 
-# Announces how many emulated seconds pass in a real one, so that clients need not wait as for the service, which sends
-# nothing like it.
+# Number of emulated seconds in a real one, for clients that adapt their polling; the service sends no such header.
 SPEED_HEADER = "x-emulator-speed"
 
 _SECRET_HEADERS = ("Authorization", "Cookie")
@@ -38,9 +38,9 @@ _SECRET_HEADERS = ("Authorization", "Cookie")
 
 @define
 class RecordedRequest:
-    """One HTTP request whose head arrived; `status` is None when no whole head was answered.
+    """One HTTP request whose head arrived; `status` is None unless a whole response head was sent.
 
-    Of a path, 200 characters are kept.
+    `path` is cut to 200 characters, `at_s` is in emulated seconds.
     """
 
     route: str
@@ -48,130 +48,115 @@ class RecordedRequest:
     path: str
     status: int | None
     at_s: float
-    authorized: bool
+    is_authorized: bool
 
 
 @define
 class RequestContext:
-    """One request on its way through the service."""
+    """A request under way; `headers` go into its response."""
 
     request: web.BaseRequest
     protocol: FaultProtocol
     call: Call
-    seen: RecordedRequest
-    body: Body = field(factory=Body)
-    headers: dict[str, str] = field(factory=dict)
+    record: RecordedRequest
+    headers: dict[str, str]
 
 
+@define(eq=False, kw_only=True)
 class RequestHandler:
-    """The request handler of the server, and the two questions of its connections."""
+    """Handles the requests of one emulator, with the faults registered in `faults`.
 
-    def __init__(
-        self,
-        *,
-        endpoints: Endpoints,
-        store: Store,
-        clock: Clock,
-        keys: set[str],
-        hosts: AllowedHosts,
-        limit: FixedWindow | None,
-    ) -> None:
-        self.faults: list[Fault] = []
-        self.requests: list[RecordedRequest] = []
-        self.key_leaks: int = 0
-        self.kept_requests: int = _KEPT_REQUESTS
-        self._request_count = 0
-        self.connections: Connections = Connections(self._break_at_accept, self._break_at_head)
-        self._endpoints = endpoints
-        self._store = store
-        self._clock = clock
-        self._keys = keys
-        self._hosts = hosts
-        self._limit = limit
+    `key_leaks` counts downloads that carried a key or a cookie.
+    """
 
-    # Faults that need no HTTP
+    _endpoints: Endpoints
+    _store: Store
+    _clock: Clock
+    _keys: set[str]
+    _hosts: AllowedHosts
+    _limit: FixedWindow | None
+    faults: list[Fault] = field(factory=list, init=False)
+    requests: deque[RecordedRequest] = field(factory=lambda: deque(maxlen=_MAX_RECORDED_REQUESTS), init=False)
+    key_leaks: int = field(default=0, init=False)
+    connections: Connections = field(init=False)
+    _request_count: int = field(default=0, init=False)
 
-    def _take(self, stage: Stage, facts: RequestFacts) -> Fault | None:
-        return take(self.faults, stage, facts, self._clock.now())
+    def __attrs_post_init__(self) -> None:
+        self.connections = Connections(self._find_accept_fault, self._find_head_fault)
 
-    def _break_at_accept(self) -> Break | None:
-        fault = self._take("accept", RequestFacts())
+    # Faults that act before there is a request
+
+    def _take_fault(self, stage: Stage, facts: RequestFacts) -> Fault | None:
+        return take_fault(self.faults, stage, facts, self._clock.now())
+
+    def _find_accept_fault(self) -> Break | None:
+        fault = self._take_fault("accept", RequestFacts())
         return fault.connection_break if fault else None
 
-    def _break_at_head(self, method: str, path: str) -> Break | None:
-        fault = self._take("request_head", RequestFacts(match_request(method, path).route))
+    def _find_head_fault(self, method: str, path: str) -> Break | None:
+        fault = self._take_fault("request_head", RequestFacts(match_request(method, path).route))
         return fault.connection_break if fault else None
 
     # One request
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request. Cancelled by aiohttp when the client leaves."""
-        protocol = self.connections.of(request.transport)
-        if protocol is None:  # The client left before we came to read its request.
+        """Answer one request; aiohttp cancels this when the client disconnects."""
+        protocol = self.connections.find(request.transport)
+        if protocol is None:  # the client disconnected before its request was handled
             return web.Response()
-        context = self._admit(request, protocol)
+        context = self._begin(request, protocol)
         try:
             reply = await self._reply(context)
         finally:
-            context.body.close()
+            for upload in context.call.uploads:
+                upload.file.close()
             if request.content.is_eof():
                 protocol.expect_request()
         return await send(reply, request)
 
-    def _admit(self, request: web.BaseRequest, protocol: FaultProtocol) -> RequestContext:
-        """Write the request into the log."""
+    def _begin(self, request: web.BaseRequest, protocol: FaultProtocol) -> RequestContext:
+        """Find the endpoint and record the request."""
         call = match_request(request.method, request.path)
         call.query = request.query
-        call.key = _bearer(request)
+        call.key = _bearer_key(request)
         call.origin = f"http://{request.host}"
         call.headers = request.headers
-        seen = RecordedRequest(
+        record = RecordedRequest(
             route=call.route,
-            method=excerpt(request.method, _KEPT_METHOD_CHARS),
-            path=excerpt(request.path, _KEPT_PATH_CHARS),
+            method=excerpt(request.method, _MAX_RECORDED_METHOD_CHARS),
+            path=excerpt(request.path, _MAX_RECORDED_PATH_CHARS),
             status=None,
             at_s=self._clock.now(),
-            authorized=call.key in self._keys,
+            is_authorized=call.key in self._keys,
         )
-        self._log(seen)
-        if request.transport is not None and (seen.authorized or self._has_link(call)):
+        self.requests.append(record)
+        self._request_count += 1
+        is_download = call.route == "cdn" and self._store.find_link(call.args["token"]) is not None
+        if request.transport is not None and (record.is_authorized or is_download):
             self.connections.mark_authenticated(request.transport)
         if call.route == "cdn":
             self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
         headers = {"x-request-id": f"req_{self._request_count:08x}", SPEED_HEADER: f"{self._clock.speed:g}"}
-        return RequestContext(request, protocol, call, seen, headers=headers)
-
-    def _has_link(self, call: Call) -> bool:
-        return call.route == "cdn" and self._store.find_link(call.args["token"]) is not None
-
-    def _log(self, seen: RecordedRequest) -> None:
-        """Remember a request, and forget the oldest ones of a long life."""
-        self._request_count += 1
-        self.requests.append(seen)
-        # A hundredth too many goes at once: one by one, the whole list would move each time.
-        if len(self.requests) > self.kept_requests + self.kept_requests // 100:
-            del self.requests[: -self.kept_requests]
+        return RequestContext(request, protocol, call, record, headers)
 
     async def _reply(self, context: RequestContext) -> Reply:
-        """The answer; a broken one never comes back from here, the client is gone by then."""
+        """Return the reply; if a fault breaks the connection, that has happened when this returns."""
         try:
             self._check(context)
-            await self._break_at_body(context)
+            await self._break_before_body(context)
             await self._read_body(context)
-            fault = self._take("request", self._endpoints.facts(context.call))
+            fault = self._take_fault("request", self._endpoints.facts(context.call))
             if fault is not None:
-                return await self._faulted(context, fault)
+                return await self._faulty_reply(context, fault)
             reply = await self._endpoints.answer(context.call)
-        except ServiceError as problem:
-            reply = error_reply(problem)
+        except ServiceError as error:
+            reply = error_reply(error)
         reply = reply.with_headers(context.headers)
-        context.seen.status = reply.status
+        context.record.status = reply.status
         return reply
 
-    # May they?
-
     def _check(self, context: RequestContext) -> None:
-        """Host, key, limit.
+        """Check Host, key and rate limit.
 
         Raises:
             ServiceError: 421, 401, 429.
@@ -180,10 +165,9 @@ class RequestHandler:
         if not self._hosts.accept(host):
             advice = "Emulator(allowed_hosts=...) names the hosts that are."
             raise ServiceError(421, message=f"This host is not served here: {excerpt(host)}. {advice}")
-        is_public = context.call.route == "cdn" or not context.request.path.startswith(KEY_PREFIX)
-        if is_public:
+        if context.call.route == "cdn" or not context.request.path.startswith(KEY_PREFIX):
             return
-        if not context.seen.authorized:
+        if not context.record.is_authorized:
             raise ServiceError(401)
         if self._limit is None:
             return
@@ -192,49 +176,47 @@ class RequestHandler:
         if not status.is_granted:
             raise ServiceError(429, extras={"retry_after": status.retry_after})
 
-    async def _break_at_body(self, context: RequestContext) -> None:
-        fault = self._take("request_body", RequestFacts(context.call.route, key=context.call.key))
+    async def _break_before_body(self, context: RequestContext) -> None:
+        fault = self._take_fault("request_body", RequestFacts(context.call.route, key=context.call.key))
         if fault is not None and fault.connection_break is not None:
             context.protocol.break_off(fault.connection_break)
-            # Never returns: the handler is cancelled with its connection.
+            # Never returns: aiohttp cancels the handler when the connection is lost.
             await context.protocol.wait_closed()
 
     async def _read_body(self, context: RequestContext) -> None:
-        """Read what comes with the request.
+        """Read the body, if the endpoint takes one.
 
         Raises:
             ServiceError: 400, 413.
         """
         call = context.call
         if call.body_kind is not None:
-            body = context.body = await READERS[call.body_kind](context.request)
+            body = await READERS[call.body_kind](context.request)
             call.body, call.uploads, call.is_form = body.fields, body.uploads, body.is_form
 
-    # What breaks?
-
-    async def _faulted(self, context: RequestContext, fault: Fault) -> Reply:
-        """The answer with a fault in it."""
+    async def _faulty_reply(self, context: RequestContext, fault: Fault) -> Reply:
+        """Return the reply under a fault; one that aiohttp cannot send has been sent when this returns."""
         context.call.script = fault.task_script
         reply = (await self._answer_under(fault, context.call)).with_headers(context.headers)
         await asyncio.sleep(fault.latency_s())
-        delivery = plan_raw_response(reply, fault)
-        if delivery is None:
-            context.seen.status = reply.status
+        raw = plan_raw_response(reply, fault)
+        if raw is None:
+            context.record.status = reply.status
             return reply
-        if reply.chunks is not None:  # What travels past aiohttp travels in one piece.
-            delivery = plan_raw_response(await read_whole(reply), fault) or delivery
-        context.seen.status = delivery.status
-        await write_raw_response(context.protocol, delivery)
+        if reply.chunks is not None:  # a raw response is sent in one piece
+            raw = plan_raw_response(await read_whole(reply), fault) or raw
+        context.record.status = raw.status
+        await write_raw_response(context.protocol, raw)
         return reply
 
     async def _answer_under(self, fault: Fault, call: Call) -> Reply:
-        """Sell or do not sell, and find the words.
+        """Return the reply that a fault leaves, and accept the job if the fault bills it.
 
-        Three cases: the answer will not be seen (replaced or swallowed), so only the sale matters;
-        the request must not be sold, so the answer is a refusal; else the answer is the real one.
+        Three cases. The client will not see the endpoint's reply, because the fault replaces or suppresses it: only
+        billing matters. A paid request must not be billed: the reply is a 502. Otherwise: the endpoint's reply.
         """
         replacement = replacement_reply(fault)
-        if replacement is not None or _is_silent(fault):
+        if replacement is not None or _suppresses_reply(fault):
             if call.is_paid and fault.is_billed:
                 with suppress(ServiceError):
                     await self._endpoints.jobs.accept(call)
@@ -245,17 +227,17 @@ class RequestHandler:
             return error_reply(ServiceError(502))
         try:
             return await self._endpoints.answer(call)
-        except ServiceError as problem:
-            return error_reply(problem)
+        except ServiceError as error:
+            return error_reply(error)
 
 
-def _bearer(request: web.BaseRequest) -> str:
-    """The key of a request; empty when there is none to be read."""
+def _bearer_key(request: web.BaseRequest) -> str:
+    """Return the key of a request; empty if there is none."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key if scheme.lower() == "bearer" else ""
 
 
-def _is_silent(fault: Fault) -> bool:
-    """Whether no byte of a real answer is going to be sent."""
+def _suppresses_reply(fault: Fault) -> bool:
+    """Whether not a byte of the endpoint's reply is sent."""
     is_at_end = fault.connection_break is not None and fault.connection_break.at == "request_end"
-    return is_at_end or any(isinstance(action, Blackhole | Garbage) for action in fault.do)
+    return is_at_end or any(isinstance(action, Blackhole | Garbage) for action in fault.actions)

@@ -1,25 +1,17 @@
-"""How an answer travels when a fault spoils the way: decided in one place, done in another."""
+"""Write responses that aiohttp cannot send: incomplete, dripping, malformed, or none at all."""
 
 import asyncio
 from typing import Literal, assert_never
 
 from attrs import frozen
 
-from lemon_async.emulator.actions import (
-    Blackhole,
-    Cut,
-    Drip,
-    Garbage,
-    Point,
-    Reset,
-)
+from lemon_async.emulator.actions import Blackhole, Cut, Drip, Garbage, Reset
 from lemon_async.emulator.http.fault_protocol import FaultProtocol
 from lemon_async.emulator.http.faults import Fault
 from lemon_async.emulator.http.replies import has_own_length, raw_head
 from lemon_async.emulator.service.messages import Reply
 
-# What happens to the connection after the last byte: orderly close, our side ended (FIN), reset
-# (RST), or nothing at all.
+# What happens to the connection after the last byte: an orderly close, FIN from our side, RST, or nothing.
 Ending = Literal["close", "end", "abort", "hold"]
 
 _GARBAGE = bytes(range(256)) * 2
@@ -28,7 +20,7 @@ _DRIPS_PER_S = 20
 
 @frozen
 class RawResponse:
-    """Bytes to send past aiohttp, the pace of the body, and what becomes of the connection."""
+    """Bytes to send past aiohttp, the pace of the body, and what happens to the connection afterwards."""
 
     ending: Ending
     head: bytes = b""
@@ -38,20 +30,19 @@ class RawResponse:
 
 
 def plan_raw_response(reply: Reply, fault: Fault) -> RawResponse | None:
-    """How `fault` wants `reply` to travel; None leaves it to aiohttp.
+    """Return how `fault` changes the bytes of `reply`; None if aiohttp can send it.
 
-    The first that applies: nothing at all (Blackhole), no HTTP (Garbage), a break at some point,
-    the whole head with a cut or a dripping body, or with a length of its own.
+    The first rule that applies: no response (Blackhole), bytes that are not HTTP (Garbage), a break at some point, a
+    whole head with a body that is cut, drips or has another length than its head says.
     """
     if fault.find(Blackhole):
         return RawResponse("hold")
     if fault.find(Garbage):
         return RawResponse("end", _GARBAGE)
     if fault.connection_break is not None:
-        ending: Ending = "abort" if isinstance(fault.connection_break, Reset) else "end"
-        return _broken(reply, fault.connection_break.at, ending)
+        return _broken(reply, fault)
     cut, drip = fault.find(Cut), fault.find(Drip)
-    # aiohttp would correct a wrong length, or leave bytes behind for the next answer.
+    # aiohttp would correct a wrong length, or leave bytes behind for the next response.
     if cut is None and drip is None and not has_own_length(reply):
         return None
     return RawResponse(
@@ -63,29 +54,29 @@ def plan_raw_response(reply: Reply, fault: Fault) -> RawResponse | None:
     )
 
 
-def _broken(reply: Reply, at: Point, ending: Ending) -> RawResponse:
+def _broken(reply: Reply, fault: Fault) -> RawResponse:
+    ending: Ending = "abort" if fault.find(Reset) else "end"
     head = raw_head(reply)
-    match at:
+    match fault.connection_break and fault.connection_break.at:
         case "response_head":
             return RawResponse(ending, head[: len(head) // 2])
         case "response_body":
-            half = reply.body[: len(reply.body) // 2]
-            return RawResponse(ending, head, half, status=reply.status)
-        case _:  # request_end; the earlier points never come as far as an answer
+            return RawResponse(ending, head, reply.body[: len(reply.body) // 2], status=reply.status)
+        case _:  # request_end: at the earlier points, there is no reply yet
             return RawResponse(ending)
 
 
-async def write_raw_response(protocol: FaultProtocol, delivery: RawResponse) -> None:
-    """Send the bytes and wait until the connection is gone.
+async def write_raw_response(protocol: FaultProtocol, raw: RawResponse) -> None:
+    """Send the bytes and wait until the connection is closed.
 
-    Cancelling it, as aiohttp does when the client leaves, stops the sending where it is.
+    Cancelling it, as aiohttp does when the client disconnects, stops the sending immediately.
     """
-    await protocol.send(delivery.head)
-    if delivery.bytes_per_s is None:
-        await protocol.send(delivery.body)
+    await protocol.send(raw.head)
+    if raw.bytes_per_s is None:
+        await protocol.send(raw.body)
     else:
-        await _drip(protocol, delivery.body, delivery.bytes_per_s)
-    match delivery.ending:
+        await _drip(protocol, raw.body, raw.bytes_per_s)
+    match raw.ending:
         case "abort":
             await protocol.wait_acknowledged()
             protocol.abort()
@@ -96,7 +87,7 @@ async def write_raw_response(protocol: FaultProtocol, delivery: RawResponse) -> 
         case "hold":
             pass
         case _:
-            assert_never(delivery.ending)
+            assert_never(raw.ending)
     await protocol.wait_closed()
 
 

@@ -173,8 +173,8 @@ async def unread(emu, submit_bytes, until):
     emu.fault("models", Drip(10**12), Body(b"x" * 30_000_000))
     _, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"), limit=1024)
     writer.write(submit_bytes(b"", method="GET", path="/v1/models"))
-    await until(lambda: any(is_waiting(transport) for transport in emu._service.connections._open))
-    yield next(iter(emu._service.connections._open.values()))
+    await until(lambda: any(is_waiting(transport) for transport in emu._handler.connections._open))
+    yield next(iter(emu._handler.connections._open.values()))
     writer.transport.abort()
 
 

@@ -17,13 +17,13 @@ from lemon_async.emulator import (
     Status,
     Stuck,
 )
-from lemon_async.emulator.http.faults import RequestFacts, take
+from lemon_async.emulator.http.faults import RequestFacts, take_fault
 
 CAT = RequestFacts("submit", "flux-pro", "a white cat", "sk-1")
 
 
 def hits(fault, count, facts=CAT, now=0.0):
-    return [take([fault], fault.stage, facts, now) is fault for _ in range(count)]
+    return [take_fault([fault], fault.stage, facts, now) is fault for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_prompt_never_matches_a_request_without_one():
 
 def test_nth_counts_matching_requests_from_one():
     fault = Fault("submit", Status(500), nth={2, 4}, model="flux-pro")
-    take([fault], "request", RequestFacts("submit", "midjourney"), 0)
+    take_fault([fault], "request", RequestFacts("submit", "midjourney"), 0)
     assert hits(fault, 5) == [False, True, False, True, False]
     assert fault.hits == 2
 
@@ -92,14 +92,14 @@ def test_first_registered_fault_acts_and_all_count():
     first = Fault("submit", Status(429), times=1)
     second = Fault("submit", Status(500), nth=[2])
     faults = [first, second]
-    assert [take(faults, "request", CAT, 0) for _ in range(3)] == [first, second, None]
+    assert [take_fault(faults, "request", CAT, 0) for _ in range(3)] == [first, second, None]
     assert (first.hits, second.hits) == (1, 1)
 
 
 def test_fault_that_had_to_wait_keeps_its_hits():
     """A refusal first and a break next: two faults with `times=1` act one after the other."""
     faults = [Fault("submit", Status(429), times=1), Fault("submit", Status(500), times=1)]
-    assert [take(faults, "request", CAT, 0) for _ in range(3)] == [*faults, None]
+    assert [take_fault(faults, "request", CAT, 0) for _ in range(3)] == [*faults, None]
 
 
 def test_accept_faults_count_connections_of_any_route():
@@ -149,14 +149,14 @@ def test_bill_overrides_the_sale():
     ("route", "do", "match", "words"),
     [
         ("nowhere", Status(500), {}, "route must be one of"),
-        ("submit", (), {}, "something to do"),
+        ("submit", (), {}, "at least one action"),
         ("poll", Script(["pending"]), {}, "task actions belong"),
         ("submit", Status(500), {"prompt": "("}, "no regular expression"),
-        ("submit", (Latency(1), Reset("accept")), {}, "stands alone"),
-        ("submit", Reset("request_body"), {"bill": True}, "sells nothing"),
-        ("submit", Reset("accept"), {"model": "m", "key": "k"}, "about: model, key"),
-        ("submit", HalfClose("request_head"), {"key": "k"}, "about: key"),
-        ("submit", Reset("request_body"), {"prompt": "p"}, "about: prompt"),
+        ("submit", (Latency(1), Reset("accept")), {}, "only action"),
+        ("submit", Reset("request_body"), {"bill": True}, "never billed"),
+        ("submit", Reset("accept"), {"model": "m", "key": "k"}, ": model, key"),
+        ("submit", HalfClose("request_head"), {"key": "k"}, ": key"),
+        ("submit", Reset("request_body"), {"prompt": "p"}, ": prompt"),
     ],
 )
 def test_parts_that_cannot_work_together_are_refused(route, do, match, words):

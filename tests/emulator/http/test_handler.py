@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import io
+from collections import deque
 
 import aiohttp
 import pytest
@@ -38,7 +39,7 @@ async def test_bad_key_is_refused_before_anything_else(emu, client, authorizatio
         headers["Authorization"] = authorization.format(key=emu.api_key)
     answer = await client.get(emu.base_url + path, headers=headers)
     assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
-    assert not emu.requests[-1].authorized
+    assert not emu.requests[-1].is_authorized
 
 
 async def test_bearer_is_a_word_in_any_case(emu, client):
@@ -73,7 +74,7 @@ async def test_requests_are_logged_with_what_became_of_them(emu, client):
     await client.ask("GET", "/v1/models?tag=x")
     await client.get(emu.base_url + "/v1/models")
     await client.get(emu.base_url + "/cdn/0.png")
-    log = [(s.route, s.method, s.path, s.status, s.authorized) for s in emu.requests]
+    log = [(s.route, s.method, s.path, s.status, s.is_authorized) for s in emu.requests]
     assert log == [
         ("models", "GET", "/v1/models", 200, True),
         ("models", "GET", "/v1/models", 401, False),
@@ -83,7 +84,7 @@ async def test_requests_are_logged_with_what_became_of_them(emu, client):
 
 
 async def test_log_of_a_long_life_keeps_the_last_requests(emu, client):
-    emu._service.kept_requests = 3
+    emu._handler.requests = deque(maxlen=3)
     for number in range(5):
         last = await client.ask("GET", f"/v1/models/{number}")
     assert [seen.path[-1] for seen in emu.requests] == ["2", "3", "4"]
