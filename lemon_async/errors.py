@@ -1,97 +1,99 @@
-"""Every error of the library, split by whose fault it is.
+"""The exceptions of the library, split by whose fault they are.
 
 * `LemonError`
     * `ContractError` - the caller's: found before any I/O, lists every problem
     * `SessionError` - the caller's: closed session, wrong event loop, after a fork
-    * `TransportError` - nobody answered, and nothing was sold
-    * `SubmissionUnknown` - a paid request went out and its fate is unknown
-    * `ApiError` - the service said no
+    * `TransportError` - no response came, and nothing was sold
+    * `SubmissionUnknown` - a paid request was sent and its outcome is unknown
+    * `ApiError` - the service refused
         * `BadRequest` `AuthenticationError` `InsufficientBalance` `AccessDenied` `NotFound`
           `Conflict` `PayloadTooLarge` `RateLimited` `ServerError`
     * `TaskError` - the task was sold and did not end in images
         * `TaskFailed` `TaskCancelled` `TaskTimeout` `TaskLost`
-    * `DownloadError` `SaveError` `PartialSaveError` - the pictures exist, and fetching or writing some of them failed
+    * `DownloadError` `SaveError` `PartialSaveError` - the pictures exist, but some could not be fetched or saved
 
-Errors hold values and format themselves. All survive `pickle` and `copy`: of a live task, the `resume_token` does.
+Errors store values, and `__str__` formats them. All survive `pickle` and `copy`; a live task is replaced by its
+`resume_token`.
 """
 
+import copyreg
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 
 from lemon_async.requests import Request
-from lemon_async.types import ImageData
+from lemon_async.types import ImageData, ResumableTask
 
 __all__ = [
-    "AccessDenied", "ApiError", "AuthenticationError", "BadRequest", "Conflict", "ContractError", "DownloadError",
-    "InsufficientBalance", "LemonError", "NotFound", "PartialSaveError", "PayloadTooLarge", "Problem", "RateLimited",
-    "ResumableTask", "SaveError", "ServerError", "SessionError", "SubmissionUnknown", "TaskCancelled", "TaskError",
-    "TaskFailed", "TaskLost", "TaskTimeout", "TransportError",
-]  # fmt: skip
-
-
-class ResumableTask(Protocol):
-    """What an error needs to know of the task it carries."""
-
-    @property
-    def id(self) -> str | None:
-        """The service's id of the task; `None` when it answered inline."""
-
-    def resume_token(self) -> str:
-        """A string that `LemonSession.task` turns into the task again."""
-
-
-def _token_of(error: "LemonError") -> str | None:
-    task = error.task
-    return task.resume_token() if task is not None and task.id is not None else None
+    "AccessDenied",
+    "ApiError",
+    "AuthenticationError",
+    "BadRequest",
+    "Conflict",
+    "ContractError",
+    "DownloadError",
+    "InsufficientBalance",
+    "LemonError",
+    "NotFound",
+    "PartialSaveError",
+    "PayloadTooLarge",
+    "Problem",
+    "RateLimited",
+    "SaveError",
+    "ServerError",
+    "SessionError",
+    "SubmissionUnknown",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskLost",
+    "TaskTimeout",
+    "TransportError",
+]
 
 
 def _name_of(error: "LemonError") -> str:
-    """How messages call the task: by its id and its label, or, of a resumed one, by the prompt that its token had."""
+    """Name the task of an error by its id and label; a resumed one without a label by the prompt in its token."""
     task = error.task
-    called = getattr(task, "label", None)
-    if called is None and getattr(task, "request", None) is None and getattr(task, "prompt", None):
-        called = f"{getattr(task, 'prompt', None)!r:.80}"
-    return f"task {getattr(task, 'id', None) or '(answered inline)'}{f' ({called})' if called else ''}"
+    name = getattr(task, "label", None)
+    if name is None and getattr(task, "request", None) is None and getattr(task, "prompt", None):
+        name = f"{getattr(task, 'prompt', None)!r:.80}"
+    return f"task {getattr(task, 'id', None) or '(answered inline)'}{f' ({name})' if name else ''}"
 
 
-def _restore(cls: type["LemonError"], state: dict[str, Any]) -> "LemonError":
-    error = cls.__new__(cls)
-    error.__dict__.update(state)
-    error.args = (str(error),)
-    return error
-
-
-# No slots, so that users can inherit from two errors; equality is identity, as for any exception. What attrs does
-# to exceptions by itself (`auto_exc`) is to put every field into `args`.
+# Without slots users can inherit from two errors. `auto_exc` would make attrs put every field into `args`.
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class LemonError(Exception):
-    """Anything this library raises on purpose.
+    """Base of all exceptions that this library raises on purpose.
 
     Attributes:
-        task: The task a post-submit error is about; `None` before a sale and after unpickling.
-        resume_token: What `LemonSession.task` takes to pick that task up again.
-        request_id: Quote it to the service's support; `None` when there was no answer, or none in it.
-        headers: Headers of the answer, names in lower case: all of a refusal's, the `x-*` ones of a task's.
+        task: The task that the error is about; `None` before a sale and after unpickling.
+        resume_token: A string that `LemonSession.task` accepts to resume that task.
+        request_id: The id to quote to the service's support; `None` if no response had one.
+        headers: Headers of the response, names in lower case: all of a refusal's, the `x-*` ones of a task's.
     """
 
     task: ResumableTask | None = attrs.field(default=None, repr=False)
-    resume_token: str | None = attrs.field(init=False, repr=False, default=attrs.Factory(_token_of, takes_self=True))
-    _task_name: str = attrs.field(init=False, repr=False, default=attrs.Factory(_name_of, takes_self=True))
+    resume_token: str | None = attrs.field(init=False, repr=False)
+    _task_name: str = attrs.field(init=False, repr=False)
     request_id: str | None = attrs.field(default=None, repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
 
     def __attrs_post_init__(self) -> None:
-        # `args` would repeat every field, the live task included, in each default rendering.
-        super().__init__(str(self))
+        self._task_name = _name_of(self)
+        self.args = (str(self),)
+
+    @resume_token.default
+    def _find_token(self) -> str | None:
+        return self.task.resume_token() if self.task is not None and self.task.id is not None else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), {**self.__dict__, "task": None})
+        return copyreg.__newobj__, (type(self), *self.args), {**self.__dict__, "task": None}
 
     def __copy__(self) -> Self:
-        """A twin without traceback, for raising one outcome in many waiters."""
+        """Return a twin without a traceback, for raising one outcome in many waiters."""
         twin = type(self).__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__)
         twin.__cause__ = self.__cause__
@@ -100,7 +102,7 @@ class LemonError(Exception):
 
 @attrs.frozen
 class Problem:
-    """One thing wrong with a request or a setting, found without sending it."""
+    """One problem of a request or a setting, found without sending anything."""
 
     field: str
     message: str
@@ -111,10 +113,11 @@ class Problem:
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class ContractError(LemonError):
-    """The request or setting cannot work; nothing was sent and nothing was sold.
+    """The request or setting is invalid; nothing was sent and nothing was sold.
 
     Attributes:
-        problems: Everything that was found, in the order of the fields; `undone` is what was not: sent, or written.
+        problems: Every problem, in the order of the fields.
+        undone: What was not done because of them: `sent` or `written`.
     """
 
     problems: tuple[Problem, ...]
@@ -134,7 +137,7 @@ class ContractError(LemonError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class SessionError(LemonError):
-    """The session cannot be used like this: closed, another event loop, another process."""
+    """The session was closed, or is used in another event loop or process."""
 
     message: str
 
@@ -146,11 +149,11 @@ class SessionError(LemonError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TransportError(LemonError):
-    """No answer came, and nothing was sold: it is safe to try again.
+    """No response came, and nothing was sold: it is safe to try again.
 
     Attributes:
-        was_sent: Whether an upload or deletion may have arrived and been done; a paid one is `SubmissionUnknown` then.
-        retry_after: Seconds after which it is worth another try, if that is known.
+        was_sent: Whether an upload or deletion may have been carried out; a paid request is `SubmissionUnknown` then.
+        retry_after: Seconds to wait before another try, if known.
     """
 
     message: str
@@ -163,17 +166,17 @@ class TransportError(LemonError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class SubmissionUnknown(LemonError):
-    """A paid request went out and its fate is unknown: it may have been sold.
+    """A paid request was sent and its outcome is unknown: it may have been sold and billed.
 
-    The library never sends it again by itself (see `RetryPolicy.resubmit_unknown`); `__cause__` has more.
+    The library does not send it again unless `RetryPolicy.resubmit_unknown` is set; `__cause__` has more.
 
     Attributes:
-        request: The request, ready to be submitted again if you decide so.
+        request: The request, to submit again if you decide so.
         fingerprint: SHA-256 of the request's body, to find the sale in the service's records.
-        reason: What was seen instead of an answer, in one line.
-        status: HTTP status of the unreadable answer; `None` when there was none.
-        partial_images: Previews that a stream had delivered before it broke, as the service sent them.
-        images: Finished pictures that it had delivered, of several that were asked for.
+        reason: What came instead of a readable response, in one line.
+        status: HTTP status of the unreadable response; `None` if there was none.
+        partial_images: Previews that a stream delivered before it broke.
+        images: Finished pictures that a stream delivered before it broke.
     """
 
     request: Request
@@ -185,8 +188,8 @@ class SubmissionUnknown(LemonError):
 
     def __str__(self) -> str:
         return (
-            f"the paid request was sent, but its fate is unknown: {self.reason}. It may have been sold and "
-            "is not sent again; look for it in your account before you submit it anew "
+            f"the paid request was sent, but its outcome is unknown: {self.reason}. It may have been sold and is not "
+            "sent again; look for it in your account before you submit it again "
             f"(fingerprint {self.fingerprint[:12]})"
         )
 
@@ -197,19 +200,19 @@ class ApiError(LemonError):
 
     Attributes:
         status: HTTP status.
-        message: The service's own words, or a one-line summary of what stood in their place.
+        message: The service's message, or one line that describes what came instead.
         code: Machine-readable code such as `model_not_found`.
-        type: The service's family of errors.
-        param: The request field it is about.
+        type: The service's category of errors.
+        param: The request field at fault.
         hint: The service's advice.
-        did_you_mean: What the service thinks was meant, for instance a model id.
-        suggestions: Ids the service suggests instead.
-        alternatives: Models the service offers instead, as it described them.
-        retryable: Whether the service calls a retry sensible; `None` when it did not say.
-        retry_after: Seconds to wait, finite and not negative; `None` when not told.
-        balance_usd: What is left on the account.
-        estimated_cost_usd: What the request would have cost.
-        upstream: What the service told of the provider behind it, as it came.
+        did_you_mean: The service's guess, for instance a model id.
+        suggestions: Ids that the service suggests.
+        alternatives: Models that the service offers instead, as received.
+        retryable: Whether the service recommends a retry; `None` if it did not say.
+        retry_after: Seconds to wait, finite and not negative; `None` if the service did not say.
+        balance_usd: The balance of the account.
+        estimated_cost_usd: The estimated cost of the request.
+        upstream: The service's description of the provider's error, as received.
         validation_errors: One mapping per refused field, with `field`, `message` and `code`.
     """
 
@@ -244,7 +247,7 @@ class ApiError(LemonError):
 
 
 class BadRequest(ApiError):
-    """400: the request is wrong; `param` and `validation_errors` tell where."""
+    """400: the request is invalid; see `param` and `validation_errors`."""
 
 
 class AuthenticationError(ApiError):
@@ -252,11 +255,11 @@ class AuthenticationError(ApiError):
 
 
 class InsufficientBalance(ApiError):
-    """402: the account cannot pay for this."""
+    """402: the balance of the account is too low."""
 
 
 class AccessDenied(ApiError):
-    """403: the key is good, and may not do this."""
+    """403: the key is valid but not permitted to do this."""
 
 
 class NotFound(ApiError):
@@ -264,15 +267,15 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409: the thing is not in a state that allows this."""
+    """409: the task or file is not in a state that allows this."""
 
 
 class PayloadTooLarge(ApiError):
-    """413: what was sent is too big."""
+    """413: the request is too large."""
 
 
 class RateLimited(ApiError):
-    """429: too many requests a minute; `retry_after` tells how long to wait."""
+    """429: too many requests per minute; see `retry_after`."""
 
 
 class ServerError(ApiError):
@@ -281,70 +284,68 @@ class ServerError(ApiError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TaskError(LemonError):
-    """The task was sold and did not end in images; `task` and `resume_token` say which."""
+    """The task was sold and did not end in images."""
 
-    task_id: str | None = attrs.field(
-        init=False,
-        default=attrs.Factory(lambda self: None if self.task is None else self.task.id, takes_self=True),
-    )
+    _verdict: ClassVar[str] = "failed"
+
+    task_id: str | None = attrs.field(init=False)
     reason: str
 
-    def __str__(self) -> str:
-        return f"{self._task_name} {self._verdict()}"
+    @task_id.default
+    def _find_id(self) -> str | None:
+        return None if self.task is None else self.task.id
 
-    def _verdict(self) -> str:
-        return f"failed: {self.reason}"
+    def __str__(self) -> str:
+        return f"{self._task_name} {self._verdict}: {self.reason}"
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TaskFailed(TaskError):
-    """The service gave the task up, and releases or refunds what it had reserved ("Create image").
+    """The task failed; the service releases or refunds the reserved amount ("Create image").
 
-    The exception is a task that completed without a usable image: it may have been billed.
+    A task that completed without a usable image fails, too, and may have been billed.
 
     Attributes:
-        code: The service's code for the failure, when it sent one.
+        code: The service's code for the failure, if it sent one.
     """
 
     code: str | None = None
 
-    def _verdict(self) -> str:
-        return f"failed: {self.reason}" + (f" ({self.code})" if self.code else "")
+    def __str__(self) -> str:
+        return super().__str__() + (f" ({self.code})" if self.code else "")
 
 
 class TaskCancelled(TaskError):
     """The task was cancelled at the service."""
 
-    def _verdict(self) -> str:
-        return f"was cancelled: {self.reason}"
+    _verdict = "was cancelled"
 
 
 class TaskTimeout(TaskError):
-    """Waiting ended, the task did not: it may still finish and be billed."""
+    """Waiting ended before the task did: it may still finish and be billed."""
 
-    def _verdict(self) -> str:
-        return (
-            f"is not finished: {self.reason}. It may still finish and be billed; "
-            "session.task(error.resume_token) picks it up again"
-        )
+    _verdict = "is not finished"
+
+    def __str__(self) -> str:
+        resume = "It may still finish and be billed; session.task(error.resume_token) resumes it"
+        return f"{super().__str__()}. {resume}"
 
 
 class TaskLost(TaskError):
-    """The service says, again and again, that it does not know the task; whether it was billed is unknown."""
+    """The service reported several times that it does not know the task, which may have been billed."""
 
-    def _verdict(self) -> str:
-        return f"is lost: {self.reason}"
+    _verdict = "is lost"
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class DownloadError(LemonError):
-    """A picture was made and could not be fetched; its link and its task are still good to try again.
+    """A picture could not be fetched; it was billed, and can be fetched again with its link or its task.
 
     Attributes:
-        url: The link, without its query, which can be a credential.
+        url: The link without its query, which may be a credential.
         reason: What went wrong, in one line.
-        status: HTTP status of the refusal, when there was one.
-        index: Which picture of its answer, from 0.
+        status: HTTP status of the refusal, if there was one.
+        index: The position of the picture in its response, from 0.
     """
 
     url: str
@@ -361,9 +362,10 @@ class SaveError(LemonError):
     """A picture could not be written; it can still be read, or saved elsewhere.
 
     Attributes:
-        path: Where it should have gone.
-        reason: What the system says, in one line; `errno` is its number for that, such as `errno.ENOSPC`.
-        index: Which picture of its answer, from 0.
+        path: The destination.
+        reason: The system's message, in one line.
+        errno: The system's error number, such as `errno.ENOSPC`.
+        index: The position of the picture in its response, from 0.
     """
 
     path: str
@@ -377,11 +379,11 @@ class SaveError(LemonError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class PartialSaveError(LemonError):
-    """Some pictures of an answer could not be fetched or saved; all others were.
+    """Some pictures of a response could not be fetched or saved; all others were saved.
 
     Attributes:
-        saved: Where the others are, by their place in the answer.
-        errors: What went wrong with these: `DownloadError` or `SaveError`.
+        saved: The paths of those that were saved, by their position in the response.
+        errors: The `DownloadError` or `SaveError` of each of the others.
     """
 
     saved: Mapping[int, Path]
@@ -393,4 +395,4 @@ class PartialSaveError(LemonError):
 
 
 def _place(index: int | None) -> str:
-    return "" if index is None else f" (picture {index + 1} of its answer)"
+    return "" if index is None else f" (picture {index + 1} of the response)"

@@ -1,7 +1,10 @@
-"""What can be asked for, as frozen data: pictures from words, pictures from pictures, variations of one.
+"""Requests as frozen data: generations, edits and variations, and the kinds of pictures they start from.
 
-Requests are made by users, checked by `contracts` and written by `encoding`. `None` means: not sent, the server has
-its own defaults.
+A field that is `None` is not sent; the service has its own defaults. `lemon_async._api.validation` checks requests and
+`lemon_async._api.encoding` writes them.
+
+Requests are hashable, and equal requests have equal hashes. Neither `extra` nor the content of bytes and mappings
+counts, because mutable values may equal immutable ones.
 """
 
 import re
@@ -36,17 +39,17 @@ _LONGEST_SHOWN = 200
 
 @runtime_checkable
 class FilePath(Protocol):
-    """A path, by the protocol of the `os` module."""
+    """A path, as in `os.PathLike`."""
 
     def __fspath__(self) -> str:
-        """Return it as text."""
+        """Return the path as text."""
 
 
 class AsyncFile(Protocol):
     """A binary file whose `read` is a coroutine, such as a web framework's upload."""
 
     async def read(self, size: int, /) -> bytes:
-        """Return the next bytes; none at the end."""
+        """Return at most `size` bytes; none at the end."""
 
 
 class ReadablePicture(Protocol):
@@ -54,15 +57,15 @@ class ReadablePicture(Protocol):
 
     @property
     def url(self) -> str | None:
-        """Its link, if it has one."""
+        """The link to the picture, if there is one."""
 
     async def read(self) -> bytes:
-        """Return its bytes."""
+        """Return the bytes of the picture."""
 
 
 @attrs.frozen
 class GoneSource:
-    """Stands in a request that was pickled for a source that cannot be: an open file, a stream, a live image."""
+    """Replaces a source that cannot be pickled: an open file, a stream, a live image."""
 
     description: str
 
@@ -70,23 +73,22 @@ class GoneSource:
 Uploadable = (
     str | FilePath | bytes | bytearray | memoryview | BinaryIO | AsyncFile | AsyncIterable[bytes] | ReadablePicture
 )
-"""What has bytes.
+"""A source of bytes.
 
-A path, the bytes, a binary file (read from where it stands; `read` may be a coroutine), an async iterable of bytes, or
-an `Image` of an earlier result.
+A path, the bytes, a binary file (read from its current position; `read` may be a coroutine), an async iterable of
+bytes, or an `Image` of an earlier result.
 """
 Source = Uploadable | StoredFile | Mapping[str, str] | GoneSource
 """A picture to start from.
 
-What is `Uploadable` is uploaded. A public `https://` or `http://` address, a `StoredFile`, a word like `file-abc123`,
-or one of the service's own objects, `{"image_url": ...}` or `{"file_id": ...}`, are told to the service, which fetches
-them.
+Anything `Uploadable` is uploaded. The service itself fetches a public `https://` or `http://` address, a `StoredFile`,
+a file id such as `file-abc123`, or one of its own objects, `{"image_url": ...}` or `{"file_id": ...}`.
 """
 Operation = Literal["generate", "edit", "variation"]
 
 
 class VariationFields(TypedDict, total=False):
-    """Fields of "Create image variation" beside the picture; what is not given is not sent."""
+    """The fields of "Create image variation" except the picture; fields that are not given are not sent."""
 
     model: str
     """Model id; the server's default is `dall-e-2`, the only documented one."""
@@ -97,18 +99,17 @@ class VariationFields(TypedDict, total=False):
     response_format: Literal["url", "b64_json"]
     """How inline images arrive; tasks always answer with URLs."""
     user: str
-    """Your own id of the end user."""
+    """Your own id for the end user."""
     label: str
-    """What you call the job, one line of at most 200 characters: never sent; its task, tokens and errors have it."""
+    """Your own name of the job, one line of at most 200 characters: not sent, but in its task, tokens and errors."""
     extra: Mapping[str, Any]
-    """Fields this version has never heard of, sent as they are."""
+    """Fields that this version does not know, sent as they are."""
 
 
 class EditFields(VariationFields, total=False):
-    """Fields of "Edit image" beside the prompt and the pictures; what is not given is not sent.
+    """The fields of "Edit image" except the prompt and the pictures; fields that are not given are not sent.
 
-    Which model takes which field and value is told by `lemon_async._api.validation`. The server's default model is
-    `dall-e-2` for edits.
+    `LemonSession.validate` says which fields and values a model takes. The server's default model is `dall-e-2`.
     """
 
     aspect_ratio: str
@@ -126,7 +127,7 @@ class EditFields(VariationFields, total=False):
     output_compression: int
     """Per cent, 0-100 (gpt-image-2)."""
     compression: int
-    """The service's other name of `output_compression`."""
+    """The service's other name for `output_compression`."""
     moderation: str
     """`auto` or `low` (gpt-image-2)."""
     partial_images: int
@@ -134,10 +135,9 @@ class EditFields(VariationFields, total=False):
 
 
 class GenerateFields(EditFields, total=False):
-    """Fields of "Create image" beside the prompt; what is not given is not sent.
+    """The fields of "Create image" except the prompt; fields that are not given are not sent.
 
-    Which model takes which field and value is told by `lemon_async._api.validation`. The server's default model is
-    `dall-e-3`.
+    `LemonSession.validate` says which fields and values a model takes. The server's default model is `dall-e-3`.
     """
 
     style: str
@@ -145,7 +145,7 @@ class GenerateFields(EditFields, total=False):
 
 
 class JobFields(GenerateFields, total=False):
-    """Fields of any job: with pictures to start from, it is an edit."""
+    """The fields of any job except the prompt; with `image` or `mask` it is an edit."""
 
     image: Source | Sequence[Source]
     """One `Source` or a sequence of them."""
@@ -153,13 +153,44 @@ class JobFields(GenerateFields, total=False):
     """A PNG as large as the first image, whose transparent areas are to be edited."""
 
 
-class _Portable:
-    """What all requests can: be shown, copied and pickled, whatever they start from."""
+class _Sources(tuple[Source, ...]):
+    """A tuple that is hashable whatever sources it holds."""
 
     __slots__ = ()
 
+    def __hash__(self) -> int:
+        return hash(tuple(map(_hash_of, self)))
+
+
+def _hash_of(source: object) -> int:
+    if isinstance(source, bytes | bytearray | memoryview | Mapping):
+        return 0
+    try:
+        return hash(source)
+    except TypeError:
+        return 0
+
+
+def _many(value: Any) -> _Sources:
+    """Return one source, or a sequence of them, as a tuple; text and bytes are sequences of something else."""
+    is_many = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+    return _Sources(value if is_many else (value,))
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class _Common:
+    """The fields of all requests (see `VariationFields`), which can be shown, copied and pickled whatever they hold."""
+
+    model: str | None = None
+    n: int | None = None
+    size: str | None = None
+    response_format: Literal["url", "b64_json"] | None = None
+    user: str | None = None
+    label: str | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+
     def __repr__(self) -> str:
-        return _only_what_is_set(self)
+        return _only_set_fields(self)
 
     def __copy__(self) -> Self:
         return self
@@ -169,21 +200,8 @@ class _Portable:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class _Common(_Portable):
-    """The fields that all requests have; see `VariationFields`."""
-
-    model: str | None = None
-    n: int | None = None
-    size: str | None = None
-    response_format: Literal["url", "b64_json"] | None = None
-    user: str | None = None
-    label: str | None = None
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
-
-
-@attrs.frozen(kw_only=True, repr=False)
 class _Selectors(_Common):
-    """The fields that requests with a prompt have; see `EditFields`."""
+    """The fields of requests with a prompt; see `EditFields`."""
 
     aspect_ratio: str | None = None
     resolution: str | None = None
@@ -197,15 +215,9 @@ class _Selectors(_Common):
     partial_images: int | None = None
 
 
-def _many(value: Any) -> tuple[Any, ...]:
-    """One source or a sequence of them; text and bytes are sequences, too, but of something else."""
-    is_many = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
-    return tuple(value) if is_many else (value,)
-
-
 @attrs.frozen(repr=False)
 class GenerateRequest(_Selectors):
-    """A request for pictures from words; goes wherever a prompt goes. The fields are those of `GenerateFields`."""
+    """A request for pictures from a prompt, accepted in place of one. The fields are those of `GenerateFields`."""
 
     operation: ClassVar[Operation] = "generate"
     default_model: ClassVar[str] = "dall-e-3"
@@ -216,10 +228,10 @@ class GenerateRequest(_Selectors):
 
 @attrs.frozen(repr=False)
 class EditRequest(_Selectors):
-    """A request for pictures from pictures; goes wherever a prompt goes. The fields are those of `EditFields`.
+    """A request to edit pictures, accepted in place of a prompt. The fields are those of `EditFields`.
 
     Attributes:
-        image: One `Source` or a sequence of them; held as a tuple.
+        image: One `Source` or a sequence of them; stored as a tuple.
         mask: A PNG as large as the first image, whose transparent areas are to be edited.
     """
 
@@ -228,7 +240,7 @@ class EditRequest(_Selectors):
 
     prompt: str
     image: tuple[Source, ...] = attrs.field(kw_only=True, converter=_many)
-    mask: Source | None = attrs.field(default=None, kw_only=True)
+    mask: Source | None = attrs.field(default=None, kw_only=True, hash=False)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -236,7 +248,7 @@ class VariationRequest(_Common):
     """A request for variations of a picture; the fields are those of `VariationFields`.
 
     Attributes:
-        image: A square PNG; held as a tuple of one `Source`.
+        image: A square PNG; stored as a tuple of one `Source`.
     """
 
     operation: ClassVar[Operation] = "variation"
@@ -248,7 +260,7 @@ class VariationRequest(_Common):
 Request = GenerateRequest | EditRequest | VariationRequest
 
 
-def _only_what_is_set(request: Any) -> str:
+def _only_set_fields(request: Any) -> str:
     fields = {field.name: getattr(request, field.name) for field in attrs.fields(type(request))}
     prompt = [repr(fields.pop("prompt"))] if "prompt" in fields else []
     describe = {"image": _description, "mask": _description}
@@ -257,7 +269,7 @@ def _only_what_is_set(request: Any) -> str:
 
 
 def _description(source: object) -> str:
-    """What a repr shows of sources: not their megabytes, and of an address not what can be a credential."""
+    """Return a short `repr` of a source, or a tuple of them, that shows no credentials of an address."""
     if isinstance(source, tuple):
         return f"[{', '.join(map(_description, source))}]"
     if isinstance(source, bytes | bytearray | memoryview):
@@ -292,7 +304,7 @@ def _portable(source: object) -> object:
 
 
 def _plain(mapping: object) -> Any:
-    """Some mappings cannot be pickled, views of others for instance; what is no mapping at all is for checks to say."""
+    """Return a mapping as a dict, because views cannot be pickled; validation reports anything else."""
     return dict(mapping) if isinstance(mapping, Mapping) else mapping
 
 

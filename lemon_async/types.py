@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -13,6 +13,7 @@ __all__ = [
     "Model",
     "Progress",
     "ProgressOption",
+    "ResumableTask",
     "StoredFile",
     "SubmissionCounts",
     "TaskFault",
@@ -109,6 +110,17 @@ class Billing:
     transaction_id: str | None = None
     usage: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+
+class ResumableTask(Protocol):
+    """The task of an error: an `ImageTask`."""
+
+    @property
+    def id(self) -> str | None:
+        """The service's id of the task; `None` if it answered inline."""
+
+    def resume_token(self) -> str:
+        """A string that `LemonSession.task` accepts to resume the task."""
 
 
 @attrs.frozen(kw_only=True)

@@ -103,8 +103,8 @@ EXAMPLES = [
         SubmissionUnknown,
         {"request": REQUEST, "fingerprint": "0123456789abcdef", "reason": "HTTP 502 with an HTML page", "status": 502},
         (
-            "the paid request was sent, but its fate is unknown: HTTP 502 with an HTML page. It may have been sold and "
-            "is not sent again; look for it in your account before you submit it anew (fingerprint 0123456789ab)"
+            "the paid request was sent, but its outcome is unknown: HTTP 502 with an HTML page. It may have been sold "
+            "and is not sent again; look for it in your account before you submit it again (fingerprint 0123456789ab)"
         ),
     ),
     (
@@ -118,8 +118,8 @@ EXAMPLES = [
             "headers": {"x-request-id": "req_9"},
         },
         (
-            "the paid request was sent, but its fate is unknown: the stream ended without a finished picture. It may "
-            "have been sold and is not sent again; look for it in your account before you submit it anew "
+            "the paid request was sent, but its outcome is unknown: the stream ended without a finished picture. It "
+            "may have been sold and is not sent again; look for it in your account before you submit it again "
             "(fingerprint fedcba987654)"
         ),
     ),
@@ -155,7 +155,7 @@ EXAMPLES = [
         {"task": TASK, "reason": "900 s have passed"},
         (
             "task ldtask_1 is not finished: 900 s have passed. It may still finish and be billed; "
-            "session.task(error.resume_token) picks it up again"
+            "session.task(error.resume_token) resumes it"
         ),
     ),
     (TaskLost, {"task": TASK, "reason": "not found"}, "task ldtask_1 is lost: not found"),
@@ -167,12 +167,12 @@ EXAMPLES = [
     (
         SaveError,
         {"task": TASK, "path": "out/1.png", "reason": "No space left on device", "errno": 28, "index": 0},
-        "could not save 'out/1.png': No space left on device (picture 1 of its answer)",
+        "could not save 'out/1.png': No space left on device (picture 1 of the response)",
     ),
     (
         PartialSaveError,
         {"saved": {0: Path("0-a-cat.png")}, "errors": {1: SaveError(path="1.png", reason="odd", index=1)}},
-        "1 of 2 pictures were not saved:\n  - could not save '1.png': odd (picture 2 of its answer)",
+        "1 of 2 pictures were not saved:\n  - could not save '1.png': odd (picture 2 of the response)",
     ),
 ]
 every_error = pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Requests as data: their fields, and that they can be shown, copied and pickled whatever they start from."""
+"""Requests can be shown, compared, hashed, copied and pickled, whatever they start from."""
 
 import copy
 import io
@@ -162,7 +162,63 @@ def test_path_is_what_has_the_protocol_of_one():
     assert not isinstance("cat.png", FilePath)
 
 
-# What a repr shows
+# Hashes
+
+
+@every_kind
+def test_equal_requests_have_equal_hashes(kind, fields):
+    """`extra` and its values do not matter."""
+    one, other = (sample(kind, n=2, extra={"lora": [1]}) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert {one: 1}[other] == 1
+    assert hash(attrs.evolve(one, n=3)) != hash(one)
+
+
+def test_requests_for_other_sources_have_other_hashes():
+    """Or a set of them would be searched one by one."""
+    names = [f"{number}.png" for number in range(100)]
+    assert len({hash(VariationRequest(image=name)) for name in names}) > 90
+    assert len({hash(EditRequest("a hat", image=StoredFile(name))) for name in names}) > 90
+
+
+class Unhashable:
+    """An object of the caller with an equality of its own."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return type(other) is Unhashable
+
+
+def test_sources_that_are_equal_have_equal_hashes():
+    """Bytes equal a bytearray, and a dict its view, so their content cannot count."""
+    for sources in (
+        (b"\x89PNG", bytearray(b"\x89PNG"), memoryview(b"\x89PNG"), memoryview(bytearray(b"\x89PNG"))),
+        ({"file_id": "file-1"}, MappingProxyType({"file_id": "file-1"})),
+        (Unhashable(), Unhashable()),
+    ):
+        for make in (
+            lambda source: VariationRequest(image=source),
+            lambda source: EditRequest("a hat", image=["cat.png", source], mask=source),
+        ):
+            assert len({make(source) for source in sources}) == 1
+
+
+def test_live_sources_count_by_identity():
+    files = [io.BytesIO(b"\x89PNG"), io.BytesIO(b"\x89PNG")]
+    assert len({VariationRequest(image=file) for file in files * 2}) == 2
+
+
+def test_bytearray_that_changes_leaves_the_hash_as_it_was():
+    source = bytearray(b"\x89PNG")
+    request = VariationRequest(image=source)
+    before = hash(request)
+    source.extend(b"more")
+    assert hash(request) == before
+
+
+# Reprs
 
 
 @pytest.mark.parametrize(
@@ -275,7 +331,7 @@ def test_source_that_can_be_pickled_is(source):
     ids=["memoryview", "memoryview with steps", "view of a mapping", "live image", "file", "stream", "nothing"],
 )
 def test_source_that_cannot_be_pickled_leaves_what_can(source, twin):
-    """A doubt about a sale goes to a journal with its request, whatever that started from."""
+    """`SubmissionUnknown` goes to a journal with its request, whatever that started from."""
     restored = repickled(EditRequest("a hat", image=["cat.png", source], n=2))
     assert restored == EditRequest("a hat", image=["cat.png", twin], n=2)
     assert repickled(VariationRequest(image=source)).image == (twin,)

@@ -30,8 +30,8 @@ from lemon_async._images.naming import alternatives, checked_target, has_suffix,
 from lemon_async._images.renewable_urls import RenewableUrls, Results, TaskRef
 from lemon_async._images.saved import Saved
 from lemon_async._images.threads import NotFinished, run_within, start_thread
-from lemon_async.errors import DownloadError, ResumableTask, SaveError, SessionError
-from lemon_async.types import ImageData
+from lemon_async.errors import DownloadError, SaveError, SessionError
+from lemon_async.types import ImageData, ResumableTask
 
 __all__ = ["Image"]
 

@@ -24,7 +24,7 @@ from lemon_async.errors import (
     SessionError,
 )
 from lemon_async.requests import Request
-from lemon_async.types import Billing, TaskSnapshot
+from lemon_async.types import Billing, ResumableTask, TaskSnapshot
 
 __all__ = ["Images"]
 

@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 from lemon_async._api.urls import redact
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.atomic_file import AtomicFile
-from lemon_async.errors import DownloadError, ResumableTask
-from lemon_async.types import ImageData
+from lemon_async.errors import DownloadError
+from lemon_async.types import ImageData, ResumableTask
 
 __all__ = ["RenewableUrls", "Results", "TaskRef"]
 

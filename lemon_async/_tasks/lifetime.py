@@ -7,7 +7,8 @@ from typing import Protocol
 
 import anyio
 
-from lemon_async.errors import ResumableTask, SessionError
+from lemon_async.errors import SessionError
+from lemon_async.types import ResumableTask
 
 __all__ = ["Lifetime"]
 

@@ -225,7 +225,7 @@ async def test_place_that_cannot_be_written_to_any_more_is_an_error_of_the_libra
     destination = Destination.prepare("out/", jobs=1)
     destination.folder.rmdir()
     (tmp_path / "out").touch()
-    with pytest.raises(SaveError, match=r"could not save 'out/cat': .* \(picture 1 of its answer\)"):
+    with pytest.raises(SaveError, match=r"could not save 'out/cat': .* \(picture 1 of the response\)"):
         await saved(destination, "cat")
 
 

@@ -248,7 +248,7 @@ async def test_paid_request_in_doubt_has_a_code_of_its_own(lemon, emulator):
     emulator.fault("submit", Reset("request_end"))
     result = await lemon("generate", "a cat")
     assert result.exit_code == 3
-    assert "its fate is unknown" in result.stderr
+    assert "its outcome is unknown" in result.stderr
     assert emulator.ledger.sold == {"a cat": 1}
 
 

@@ -455,5 +455,5 @@ async def test_interrupted_paid_request_is_told_to_be_in_doubt(session, delivery
     (record,) = caplog.records
     Notes().emit(record)
     err = capsys.readouterr().err
-    assert err.startswith("note: the paid request was sent, but its fate is unknown: cancelled while waiting")
+    assert err.startswith("note: the paid request was sent, but its outcome is unknown: cancelled while waiting")
     assert "interrupted" not in err

@@ -174,7 +174,7 @@ async def test_signal_while_a_paid_request_is_on_its_way_tells_of_the_doubt(emul
         while not emulator.ledger.sold:
             await asyncio.sleep(0.005)
     assert await command.interrupt(sign) == (code, "")
-    assert command.stderr.startswith("note: the paid request was sent, but its fate is unknown")
+    assert command.stderr.startswith("note: the paid request was sent, but its outcome is unknown")
     assert "Traceback" not in command.stderr
 
 

@@ -100,7 +100,7 @@ async def test_text_that_is_no_base64_is_refused_with_the_task():
     with pytest.raises(DownloadError, match=r"fetch the base64 text of the answer: it is not base64 \(odd\)") as caught:
         await inline(None, fault="odd").read()
     assert (caught.value.task.id, caught.value.index) == ("ldtask_1", 0)
-    assert str(caught.value).endswith("(picture 1 of its answer)")
+    assert str(caught.value).endswith("(picture 1 of the response)")
 
 
 @pytest.mark.parametrize(
@@ -534,7 +534,7 @@ async def test_failed_download_leaves_the_old_file(tmp_path):
 async def test_folder_that_cannot_be_made_is_told_and_the_picture_can_still_be_read(png, tmp_path):
     (tmp_path / "file").touch()
     image = inline(png)
-    with pytest.raises(SaveError, match=r"could not save '.*file/cat.png': .*\(picture 1 of its answer\)") as caught:
+    with pytest.raises(SaveError, match=r"could not save '.*file/cat.png': .*\(picture 1 of the response\)") as caught:
         await image.save(tmp_path / "file" / "cat.png")
     assert caught.value.errno in {errno.ENOTDIR, errno.EEXIST}
     assert caught.value.path == str(tmp_path / "file" / "cat.png")

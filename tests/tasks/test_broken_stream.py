@@ -257,7 +257,7 @@ async def test_stream_that_is_cancelled_in_the_middle_leaves_a_doubt_with_what_h
         assert isinstance(caught.value.__cause__, SubmissionUnknown)
         assert len(doubt.partial_images) == len(caught.value.__cause__.partial_images) == 1
         assert session.submission_counts.unknown == 1
-    assert "its fate is unknown" in caplog.text
+    assert "its outcome is unknown" in caplog.text
 
 
 @pytest.mark.parametrize("coding", [None, "gzip"])

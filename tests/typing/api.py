@@ -26,8 +26,17 @@ from lemon_async import (
     __version__,
 )
 from lemon_async.emulator import Emulator, Fault, Status
-from lemon_async.errors import Problem, ResumableTask
-from lemon_async.types import Billing, ImageData, Model, Progress, StoredFile, SubmissionCounts, TaskSnapshot
+from lemon_async.errors import Problem
+from lemon_async.types import (
+    Billing,
+    ImageData,
+    Model,
+    Progress,
+    ResumableTask,
+    StoredFile,
+    SubmissionCounts,
+    TaskSnapshot,
+)
 
 
 def version() -> str:
