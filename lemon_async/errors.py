@@ -16,7 +16,6 @@ Errors store values, and `__str__` formats them. All survive `pickle` and `copy`
 `resume_token`.
 """
 
-import copyreg
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -90,7 +89,7 @@ class LemonError(Exception):
         return self.task.resume_token() if self.task is not None and self.task.id is not None else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return copyreg.__newobj__, (type(self), *self.args), {**self.__dict__, "task": None}
+        return type(self).__new__, (type(self), *self.args), {**self.__dict__, "task": None}
 
     def __copy__(self) -> Self:
         """Return a twin without a traceback, for raising one outcome in many waiters."""

@@ -19,7 +19,6 @@ from lemon_async.errors import (
     LemonError,
     PartialSaveError,
     Problem,
-    ResumableTask,
     SaveError,
     SessionError,
 )
