@@ -1,6 +1,7 @@
 """Print pip constraints that pin each runtime dependency to the lowest version that pyproject.toml allows.
 
-Everything else keeps its version from .constraints.txt, so that a failure points to a lower bound.
+The packages of the dependency groups keep their versions from .constraints.txt, so that a failure points to a bound.
+Packages that nothing here names are left to pip, because old releases may need old ones.
 """
 
 import re
@@ -17,7 +18,10 @@ def pins(lines):
     return {re.sub(r"[-_.]+", "-", pin["name"]).lower(): pin["version"] for pin in found}
 
 
-project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
+project = metadata["project"]
 direct = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-lowest = pins((ROOT / ".constraints.txt").read_text().splitlines()) | pins(direct)
+tools = [line for group in metadata["dependency-groups"].values() for line in group if isinstance(line, str)]
+locked = pins((ROOT / ".constraints.txt").read_text().splitlines())
+lowest = {name: locked[name] for name in pins(tools)} | pins(direct)
 print(*(f"{name}=={version}" for name, version in sorted(lowest.items())), sep="\n")
