@@ -1,9 +1,9 @@
-"""Fetching results from whatever host the service names, whole and checked.
+"""Download results from any host that the service names, and check that they are whole pictures.
 
-All ways to a picture share one core, `Downloads._pieces`: it yields bytes in order, and ends only when they are a
-whole picture. What breaks off is asked for again from where it broke; where a server does not allow that, or sends
-what does not fit, the core yields `None` and begins anew. No timeout is open across a `yield`: who takes the pieces
-may be another asyncio task each time. Who does not come back holds nothing beyond the deadline, which rings by itself.
+`fetch`, `save` and `stream` share one core, `Downloads._pieces`: it yields bytes in order, and ends only after a whole
+picture. A download that breaks off is resumed; if the server does not support that, or sends something that does not
+fit, the core yields `None` and starts over. No timeout is open across a `yield`, because the consumer may be another
+asyncio task each time. A consumer that never returns holds nothing beyond the deadline, which expires by itself.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from lemon_async._formats.pictures import PictureFacts
 from lemon_async._formats.safe_text import one_line
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.links import Deadline, FetchFailed, Links
-from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooMuch
+from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooLarge
 from lemon_async._images.threads import run_within
 from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async.errors import DownloadError
 
 __all__ = ["Downloads"]
 
-_MOST_IDLE_ATTEMPTS = 3
-_MOST_ATTEMPTS = 100
+_MAX_IDLE_ATTEMPTS = 3
+_MAX_ATTEMPTS = 100
 _PAUSE_S = 0.25
 _WRITE_BYTES = 1024 * 1024
 
@@ -41,15 +41,15 @@ class Downloads:
     """The downloads of one session, with a limit of their own.
 
     Args:
-        total_s: Bound of one download in seconds, redirects and retries included.
-        connect_s: Bound of name look-up, TCP and TLS.
-        limit: Number of downloads under way at once.
-        allow_loopback: Whether links to this machine are followed, as they must be for an API on this machine.
+        total_s: Limit of one download in seconds, including redirects and retries.
+        connect_s: Limit of name look-up, TCP and TLS.
+        limit: Maximum number of concurrent downloads.
+        allow_loopback: Whether links to this machine are followed, as an API on this machine needs.
         own_host: Host of the API, which may be in a private network.
         http_hosts: Hosts that need no https and may be in a private network; see `parse_http_hosts`.
-        mask: What takes the key out of what a host says, should it be that of the API.
-        pause_s: Seconds before what broke is asked for again; more after each attempt that brought nothing.
-        pause: What waits for them.
+        mask: Removes the key from texts of a host, in case that is the API's.
+        pause_s: Seconds before a retry; more after each attempt that brought no bytes.
+        pause: Waits for that long.
     """
 
     def __init__(
@@ -75,26 +75,26 @@ class Downloads:
 
     @property
     def under_way(self) -> int:
-        """How many answers are arriving."""
-        return len(self._links.open_answers)
+        """Number of responses that are being read."""
+        return len(self._links.open_responses)
 
     def can_follow(self, url: str) -> bool:
-        """Return whether a link may be followed, judged by the address alone."""
+        """Return whether a link may be followed, judging by the address alone."""
         return self._links.find_fault(url) is None
 
     async def fetch(self, url: str) -> bytes:
-        """Return the picture behind a link; what breaks in transit is fetched again.
+        """Return the picture behind a link, with retries.
 
         Raises:
-            DownloadError: When the link may not be followed, was refused, or never came over whole.
+            DownloadError: The link may not be followed or was refused, or the picture never arrived whole.
         """
-        arrival, memory = ResumableDownload(), None
-        async with aclosing(self._pieces(url, arrival, Deadline(url, self.total_s))) as pieces:
+        download, memory = ResumableDownload(), None
+        async with aclosing(self._pieces(url, download, Deadline(url, self.total_s))) as pieces:
             async for piece in pieces:
                 if piece is None:
                     memory = None
                 else:
-                    memory = memory or room_for(arrival.total_bytes or 0)
+                    memory = memory or room_for(download.total_bytes or 0)
                     memory.write(piece)
                 del piece
         if memory is None:
@@ -102,72 +102,74 @@ class Downloads:
         memory.truncate()
         return memory.getvalue()
 
-    async def save(self, url: str, draft: AtomicFile) -> PictureFacts:
-        """Write the picture behind a link to a draft, and return what its beginning tells; memory stays flat.
+    async def save(self, url: str, file: AtomicFile) -> PictureFacts:
+        """Write the picture behind a link to a file, in constant memory, and return the facts in its header.
 
-        The draft is the caller's to publish or to discard. Cancelling waits for a write that has begun, up to 5 s.
+        The caller publishes or discards the file. Cancelling waits for a write that has begun, up to 5 s.
 
         Raises:
-            DownloadError: As for `fetch`; the draft then holds anything.
-            OSError: The draft cannot be written, or not in time.
+            DownloadError: As for `fetch`; the content of the file is then undefined.
+            OSError: The file cannot be written, or not in time.
         """
-        arrival, deadline = ResumableDownload(), Deadline(url, self.total_s)
-        batch = _Batch()
-        async with aclosing(self._pieces(url, arrival, deadline)) as pieces:
+        download, deadline = ResumableDownload(), Deadline(url, self.total_s)
+        batch = _WriteBatch()
+        async with aclosing(self._pieces(url, download, deadline)) as pieces:
             async for piece in pieces:
                 if piece is None:
-                    batch = _Batch(is_anew=True)
+                    batch = _WriteBatch(is_restart=True)
                 elif batch.add(piece) >= _WRITE_BYTES:
-                    await run_within(deadline.left_s(), batch.write, draft)
-                    batch = _Batch()
+                    await run_within(deadline.left_s(), batch.write, file)
+                    batch = _WriteBatch()
                 del piece
-            await run_within(deadline.left_s(), batch.write, draft)
-        facts = arrival.seen.facts
-        assert facts is not None  # noqa: S101 - or it would not have come to its end
+            await run_within(deadline.left_s(), batch.write, file)
+        facts = download.validator.facts
+        assert facts is not None  # noqa: S101 - known once a picture is whole
         return facts
 
     async def stream(self, url: str) -> AsyncGenerator[bytes, None]:
         """Yield the picture behind a link piece by piece, as it arrives.
 
-        Only the end tells that it is whole: what was yielded before an error is to be thrown away. It holds one of
-        the places for downloads until it is closed, or until its time is up.
+        The picture is known to be whole only at the end: discard the pieces if an error follows. The generator holds
+        one of the download slots until it is closed, or until its time is up.
 
         Raises:
-            DownloadError: As for `fetch`, or when the picture had to be fetched anew and has become another.
+            DownloadError: As for `fetch`, or the picture had to be fetched again and had changed.
         """
-        repeat = PrefixSkipper()
+        skipper = PrefixSkipper()
         async with aclosing(self._pieces(url, ResumableDownload(), Deadline(url, self.total_s))) as pieces:
             async for piece in pieces:
                 if piece is None:
-                    repeat.begin()
-                elif piece := repeat.fresh(piece):
+                    skipper.restart()
+                elif piece := skipper.skip(piece):
                     yield piece
                 del piece
-                if repeat.is_other:
+                if skipper.is_different:
                     break
-        if repeat.is_other or repeat.is_short:
-            raise DownloadError(url=redact(url), reason="it broke off, and was another picture when asked for anew")
+        if skipper.is_different or skipper.is_short:
+            raise DownloadError(
+                url=redact(url), reason="it broke off, and was another picture when it was fetched again"
+            )
 
     def close(self) -> None:
-        """Fetch nothing from now on."""
+        """Start no more requests."""
         self._links.is_closed = True
 
     async def aclose(self) -> None:
-        """Close the connections; downloads under way end with `DownloadError`."""
+        """Close the connections; running downloads end with `DownloadError`."""
         await self._links.aclose()
 
     async def _pieces(
-        self, url: str, arrival: ResumableDownload, deadline: Deadline
+        self, url: str, download: ResumableDownload, deadline: Deadline
     ) -> AsyncGenerator[bytes | None, None]:
-        """Yield a whole picture, or raise; after a `None`, what was yielded before is void."""
+        """Yield a whole picture, or raise; a `None` voids the pieces before it."""
         await self._slots.acquire()
-        deadline.hold("place", self._slots.release)
+        deadline.own("slot", self._slots.release)
         try:
             deadline.start()
             most_bytes = idle = 0
-            for attempt in range(1, _MOST_ATTEMPTS + 1):
+            for attempt in range(1, _MAX_ATTEMPTS + 1):
                 try:
-                    async with aclosing(self._attempt(url, arrival, deadline)) as pieces:
+                    async with aclosing(self._attempt(url, download, deadline)) as pieces:
                         async for piece in pieces:
                             yield piece
                             del piece
@@ -176,119 +178,119 @@ class Downloads:
                     is_final = next_step(RequestKind.DOWNLOAD, failed.failure) is NextStep.RAISE
                 else:
                     return
-                idle = 0 if arrival.kept_bytes > most_bytes else idle + 1
-                most_bytes = max(most_bytes, arrival.kept_bytes)
-                if is_final or self._links.is_closed or idle == _MOST_IDLE_ATTEMPTS or attempt == _MOST_ATTEMPTS:
+                idle = 0 if download.kept_bytes > most_bytes else idle + 1
+                most_bytes = max(most_bytes, download.kept_bytes)
+                if is_final or self._links.is_closed or idle == _MAX_IDLE_ATTEMPTS or attempt == _MAX_ATTEMPTS:
                     raise error from cause
-                await deadline.bound(self._pause(self._pause_s * max(idle, 1)))
+                await deadline.run(self._pause(self._pause_s * max(idle, 1)))
         finally:
             deadline.stop()
 
     async def _attempt(
-        self, url: str, arrival: ResumableDownload, deadline: Deadline
+        self, url: str, download: ResumableDownload, deadline: Deadline
     ) -> AsyncGenerator[bytes | None, None]:
-        """Yield what one request brings."""
-        answer, link = await self._links.follow(url, arrival.question(), deadline)
-        self._links.open_answers.add(answer)
-        deadline.hold("answer", partial(self._links.drop, answer))
+        """Yield the pieces that one request brings."""
+        response, link = await self._links.follow(url, download.range_headers(), deadline)
+        self._links.open_responses.add(response)
+        deadline.own("response", partial(self._links.drop, response))
         try:
-            if self._begin(answer, link, arrival):
+            if self._check_head(response, link, download):
                 yield None
-            while piece := await self._links.read(answer, link, deadline):
-                failure = _take(arrival, piece, link)
-                del piece  # a traceback that shows local variables must not show it, here and in all that follows
+            while piece := await self._links.read(response, link, deadline):
+                failure = _feed(download, piece, link)
+                del piece  # a traceback with local variables must not show a picture
                 if failure is not None:
                     raise failure
-                if held := arrival.hand_on():
+                if held := download.pop_checked():
                     yield held
                     del held
-            _end(arrival, link)
-            if held := arrival.hand_on(is_end=True):
+            _check_end(download, link)
+            if held := download.pop_checked(is_end=True):
                 yield held
         finally:
-            deadline.drop("answer")
+            deadline.release("response")
 
-    def _begin(self, answer: aiohttp.ClientResponse, link: str, arrival: ResumableDownload) -> bool:
-        """Look at the head of an answer; return whether what was yielded so far is void.
+    def _check_head(self, response: aiohttp.ClientResponse, link: str, download: ResumableDownload) -> bool:
+        """Check the head of a response; return whether the pieces so far are void.
 
         Raises:
             DownloadError: It is compressed, or larger than a picture can be.
-            FetchFailed: It is not the picture, or not the part of it that was asked for.
+            FetchFailed: It is not the picture, or not the requested part of it.
         """
-        is_part = bool(arrival.kept_bytes)
-        if answer.status != 200 and not (is_part and answer.status in {206, 416}):
-            reason = f"HTTP {answer.status} {one_line(self._links.mask(answer.reason or '')) or ''}".strip()
-            error = DownloadError(url=redact(link), reason=reason, status=answer.status)
-            raise FetchFailed(error, classify_status(answer.status))
-        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-            # Unpacking what nobody asked to be packed is how half a megabyte becomes half a gigabyte.
-            raise DownloadError(url=redact(link), reason="the picture is packed in a way that was not asked for")
+        is_part = bool(download.kept_bytes)
+        if response.status != 200 and not (is_part and response.status in {206, 416}):
+            reason = f"HTTP {response.status} {one_line(self._links.mask(response.reason or '')) or ''}".strip()
+            error = DownloadError(url=redact(link), reason=reason, status=response.status)
+            raise FetchFailed(error, classify_status(response.status))
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # We request no compression; half a megabyte could expand to half a gigabyte.
+            raise DownloadError(url=redact(link), reason="the response has a Content-Encoding that was not requested")
         try:
-            if answer.status == 200:
-                return arrival.begin(answer.headers, answer.content_length)
-            arrival.go_on(answer.status, answer.headers, answer.content_length)
-        except (RangeMismatch, TooMuch) as misfit:
-            failure = _misfit(misfit, arrival, link)
+            if response.status == 200:
+                return download.start(response.headers, response.content_length)
+            download.resume(response.status, response.headers, response.content_length)
+        except (RangeMismatch, TooLarge) as mismatch:
+            failure = _mismatch(mismatch, download, link)
         else:
             return False
         raise failure
 
 
-def _take(arrival: ResumableDownload, piece: bytes, link: str) -> Exception | None:
-    """Take the next bytes in; return what is wrong with them."""
+def _feed(download: ResumableDownload, piece: bytes, link: str) -> Exception | None:
+    """Add the next bytes; return the error if they do not fit."""
     try:
-        fault = arrival.take(piece)
-    except (RangeMismatch, TooMuch) as misfit:
-        return _misfit(misfit, arrival, link)
+        fault = download.feed(piece)
+    except (RangeMismatch, TooLarge) as mismatch:
+        return _mismatch(mismatch, download, link)
     if fault is None:
         return None
-    arrival.forget()
+    download.restart()
     return FetchFailed(DownloadError(url=redact(link), reason=fault))
 
 
-def _end(arrival: ResumableDownload, link: str) -> None:
-    """Look at a picture that has come to its end.
+def _check_end(download: ResumableDownload, link: str) -> None:
+    """Check that the picture is whole, now that the response has ended.
 
     Raises:
-        FetchFailed: It is not whole.
+        FetchFailed: It is not.
     """
-    if arrival.is_short:
-        raise FetchFailed(DownloadError(url=redact(link), reason="the answer broke off before its end"))
-    fault = arrival.seen.end()
+    if download.is_short:
+        raise FetchFailed(DownloadError(url=redact(link), reason="the response broke off before its end"))
+    fault = download.validator.end()
     if fault is not None:
-        arrival.forget()
+        download.restart()
         raise FetchFailed(DownloadError(url=redact(link), reason=fault))
 
 
-def _misfit(misfit: RangeMismatch | TooMuch, arrival: ResumableDownload, link: str) -> Exception:
-    error = DownloadError(url=redact(link), reason=str(misfit))
-    if isinstance(misfit, TooMuch):
+def _mismatch(mismatch: RangeMismatch | TooLarge, download: ResumableDownload, link: str) -> Exception:
+    error = DownloadError(url=redact(link), reason=str(mismatch))
+    if isinstance(mismatch, TooLarge):
         return error
-    arrival.distrust()
+    download.disable_ranges()
     return FetchFailed(error)
 
 
-class _Batch:
-    """Pieces that go on together; nothing shows them.
+class _WriteBatch:
+    """Pieces that are written together.
 
     Args:
-        is_anew: Whether what was written before is void. It is dropped only with the next write: to wait for the disk
-            before a piece is read would give a connection that breaks the time to take pieces along.
+        is_restart: Whether the earlier pieces are void. They are removed with the next write: waiting for the disk
+            before reading would give a breaking connection time to discard its buffer.
     """
 
-    def __init__(self, *, is_anew: bool = False) -> None:
-        self._is_anew = is_anew
+    def __init__(self, *, is_restart: bool = False) -> None:
+        self._is_restart = is_restart
         self._pieces: list[bytes] = []
         self._size_bytes = 0
 
     def add(self, piece: bytes) -> int:
-        """Take one more, and return how many bytes there are now."""
+        """Add a piece, and return the number of bytes."""
         self._pieces.append(piece)
         self._size_bytes += len(piece)
         return self._size_bytes
 
-    def write(self, draft: AtomicFile) -> None:
-        """Write them all; blocks."""
-        if self._is_anew:
-            draft.restart()
-        draft.write(*self._pieces)
+    def write(self, file: AtomicFile) -> None:
+        """Write all pieces; blocks."""
+        if self._is_restart:
+            file.restart()
+        file.write(*self._pieces)

@@ -1,4 +1,4 @@
-"""Following links that the service names: without key or cookies, not inside a private network, and never for long."""
+"""Follow links to results: without key or cookies, not into private networks, and with a deadline."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -37,84 +37,84 @@ class FetchFailed(Exception):
 
 
 class Deadline:
-    """The end of one download, whatever it waits for, and be it for the one who takes the pieces."""
+    """The deadline of one download, which releases what it holds even if its consumer never returns."""
 
     def __init__(self, url: str, total_s: float) -> None:
         self._url = url
         self._total_s = total_s
         self._end = 0.0
-        self._is_over = False
-        self._alarm: asyncio.TimerHandle | None = None
-        self._give_back: dict[str, Callable[[], None]] = {}
+        self._is_expired = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._owned: dict[str, Callable[[], None]] = {}
 
     def start(self) -> None:
-        """Let the time run."""
+        """Start the time."""
         loop = asyncio.get_running_loop()
         self._end = loop.time() + self._total_s
-        self._alarm = loop.call_at(self._end, self._ring)
+        self._timer = loop.call_at(self._end, self._expire)
 
     def stop(self) -> None:
-        """Give back what is still held; nothing happens at the end any more."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        for name in tuple(self._give_back):
-            self.drop(name)
+        """Release what is still held, and stop the time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for name in tuple(self._owned):
+            self.release(name)
 
-    def hold(self, name: str, give_back: Callable[[], None]) -> None:
-        """Have something given back at the end; the generator that holds it may not go on before that."""
-        self._give_back[name] = give_back
+    def own(self, name: str, release: Callable[[], None]) -> None:
+        """Release a resource at the deadline, because the generator that holds it may not run before that."""
+        self._owned[name] = release
 
-    def drop(self, name: str) -> None:
-        """Give it back now, unless it was."""
-        give_back = self._give_back.pop(name, None)
-        if give_back is not None:
-            give_back()
+    def release(self, name: str) -> None:
+        """Release it now, unless it was released."""
+        release = self._owned.pop(name, None)
+        if release is not None:
+            release()
 
-    def _ring(self) -> None:
-        self._is_over = True
+    def _expire(self) -> None:
+        self._is_expired = True
         self.stop()
 
-    async def bound(self, awaitable: Coroutine[Any, Any, T]) -> T:
-        """Wait until the end at most; the scope is closed before anybody else runs.
+    async def run(self, awaitable: Coroutine[Any, Any, T]) -> T:
+        """Wait until the deadline at most; the timeout is closed before another task runs.
 
         Raises:
-            DownloadError: That was not enough.
+            DownloadError: The time is up.
         """
         scope = asyncio.timeout_at(self._end)
         try:
-            if not self._is_over:
+            if not self._is_expired:
                 async with scope:
                     return await awaitable
             awaitable.close()
         except Exception:
-            if not (scope.expired() or self._is_over):  # a connection that is closed at the end breaks, too
+            if not (scope.expired() or self._is_expired):  # closing a connection at the deadline raises, too
                 raise
-        raise self._late()
+        raise self._error()
 
     def left_s(self) -> float:
-        """Return how many seconds are left.
+        """Return the remaining seconds.
 
         Raises:
-            DownloadError: No time is left.
+            DownloadError: The time is up.
         """
         left_s = self._end - asyncio.get_running_loop().time()
-        if self._is_over or left_s <= 0:
-            raise self._late()
+        if self._is_expired or left_s <= 0:
+            raise self._error()
         return left_s
 
-    def _late(self) -> DownloadError:
+    def _error(self) -> DownloadError:
         return DownloadError(url=redact(self._url), reason=f"not finished within {self._total_s:g} s")
 
 
 class Links:
-    """The connections on which links are followed.
+    """Follows links, on connections of its own.
 
     Args:
-        connect_s: Bound of name look-up, TCP and TLS.
+        connect_s: Limit of name look-up, TCP and TLS.
         allow_loopback: Whether links to this machine are followed.
         own_host: Host of the API, which may be in a private network.
         http_hosts: Hosts that need no https and may be in a private network.
-        mask: What takes the key out of what a host says.
+        mask: Removes the key from texts of a host.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Links:
     ) -> None:
         self.is_closed: bool = False
         self.mask: Mask = mask
-        self.open_answers: set[aiohttp.ClientResponse] = set()
+        self.open_responses: set[aiohttp.ClientResponse] = set()
         self._connect_s = connect_s
         self._allow_loopback = allow_loopback
         self._own_host = own_host
@@ -137,22 +137,22 @@ class Links:
         self._resolver: PublicResolver | None = None
 
     async def aclose(self) -> None:
-        """Close the connections; who reads from one hears of it."""
+        """Close the connections; reading from one raises."""
         self.is_closed = True
-        for answer in tuple(self.open_answers):
-            self.drop(answer)  # a session that closes a connection does not wake who reads from it
+        for response in tuple(self.open_responses):
+            self.drop(response)  # closing the session alone does not wake a reader
         if self._http is not None:
             await self._http.close()
         if self._resolver is not None:
             await self._resolver.close()
 
-    def drop(self, answer: aiohttp.ClientResponse) -> None:
-        """Read no more of an answer; does nothing the second time."""
-        self.open_answers.discard(answer)
-        answer.close()
+    def drop(self, response: aiohttp.ClientResponse) -> None:
+        """Close a response; does nothing the second time."""
+        self.open_responses.discard(response)
+        response.close()
 
     def find_fault(self, url: str) -> str | None:
-        """Return why a link must not be followed, or `None` when it may."""
+        """Return why a link must not be followed, or `None` if it may."""
         return find_link_fault(
             url, allow_loopback=self._allow_loopback, own_host=self._own_host, http_hosts=self._http_hosts
         )
@@ -160,66 +160,66 @@ class Links:
     async def follow(
         self, url: str, headers: Mapping[str, str], deadline: Deadline
     ) -> tuple[aiohttp.ClientResponse, str]:
-        """Return what a link leads to in the end, and where that is.
+        """Return the response at the end of all redirects, and its address.
 
         Raises:
-            DownloadError: It must not be followed, or not as far.
-            FetchFailed: There was no answer.
+            DownloadError: The link or a redirect must not be followed, or there are too many.
+            FetchFailed: There was no response.
         """
         link = url
         for _ in range(_MAX_REDIRECTS + 1):
             fault = self.find_fault(link)
             if fault is not None:
                 raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
-            answer, target = await self._guarded(link, deadline, self._ask(link, headers))
+            response, target = await self._run(link, deadline, self._request(link, headers))
             if target is None:
-                return answer, link
+                return response, link
             link = target
         raise DownloadError(url=redact(url), reason=f"more than {_MAX_REDIRECTS} redirects")
 
-    async def read(self, answer: aiohttp.ClientResponse, link: str, deadline: Deadline) -> bytes:
-        """Return the next bytes of an answer, `b""` at its end.
+    async def read(self, response: aiohttp.ClientResponse, link: str, deadline: Deadline) -> bytes:
+        """Return the next bytes of a response, `b""` at its end.
 
         Raises:
-            DownloadError: Time is up.
-            FetchFailed: The answer broke off.
+            DownloadError: The time is up.
+            FetchFailed: The response broke off.
         """
-        return await self._guarded(link, deadline, self._next_of(answer))
+        return await self._run(link, deadline, self._read_next(response))
 
-    async def _next_of(self, answer: aiohttp.ClientResponse) -> bytes:
+    async def _read_next(self, response: aiohttp.ClientResponse) -> bytes:
         await rounds().turn()
         try:
-            return await answer.content.readany()
+            return await response.content.readany()
         except (aiohttp.ClientError, OSError):
-            # Bytes that came before the break need not be sent again; the next call raises.
-            if rest := take_buffered(answer.content):
+            # Bytes before the break need not be fetched again; the next call raises.
+            if rest := take_buffered(response.content):
                 return rest
             raise
 
-    async def _ask(self, link: str, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, str | None]:
-        """Return an answer, and where it redirects to, if it does."""
+    async def _request(self, link: str, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, str | None]:
+        """Return a response, and the target of its redirect, if it is one."""
         await rounds().turn()
         self._check_open(link)
-        answer = await self._session().get(URL(link, encoded=True), headers=headers, allow_redirects=False)
-        if self.is_closed:  # while the head came: closing the session does not wake a reader
-            answer.close()
+        response = await self._session().get(URL(link, encoded=True), headers=headers, allow_redirects=False)
+        if self.is_closed:  # meanwhile; closing the session does not wake a reader
+            response.close()
             self._check_open(link)
-        if answer.status not in _REDIRECTS:
-            return answer, None
-        answer.release()
-        return answer, self.mask(urljoin(str(answer.url), answer.headers.get("Location", "")))
+        if response.status not in _REDIRECTS:
+            return response, None
+        response.release()
+        return response, self.mask(urljoin(str(response.url), response.headers.get("Location", "")))
 
     def _check_open(self, link: str) -> None:
         if self.is_closed:
             raise DownloadError(url=redact(link), reason="not followed, because the session is closed")
 
-    async def _guarded(self, link: str, deadline: Deadline, awaitable: Coroutine[Any, Any, T]) -> T:
+    async def _run(self, link: str, deadline: Deadline, awaitable: Coroutine[Any, Any, T]) -> T:
         broken: Exception
         try:
-            return await deadline.bound(awaitable)
+            return await deadline.run(awaitable)
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             broken = failure
-        # Neither raised where that was caught, nor with it in a variable: what the host said would come along.
+        # Raised outside of `except` and without the variable: both would carry what the host sent.
         if isinstance(getattr(broken, "os_error", None), PrivateAddress):
             raised: Exception = DownloadError(
                 url=redact(link), reason="not followed, because its host leads to a private address"
