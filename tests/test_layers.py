@@ -108,7 +108,19 @@ def test_pure_rooms_do_no_io_and_know_no_clock():
     """They import nothing that reads a clock, opens a socket or runs a loop."""
     for path in MODULES:
         if room_of(name_of(path)) in PURE:
-            assert not {name.split(".")[0] for name in modules_imported(path)} & IMPURE, path
+            assert not top_level_imports(path) & IMPURE, path
+
+
+def test_emulator_imports_pillow_only_to_draw_and_decode():
+    """These modules are loaded when the emulator starts, so that importing it works without Pillow."""
+    inside = [path for path in MODULES if name_of(path).startswith("emulator")]
+    users = {name_of(path) for path in inside if "PIL" in top_level_imports(path)}
+    assert users == {f"emulator.pictures.{name}" for name in ("caption", "composite", "decode", "render")}
+
+
+def top_level_imports(path):
+    """Return the top-level packages that a file imports."""
+    return {name.split(".")[0] for name in modules_imported(path)}
 
 
 def test_importing_the_package_loads_no_extra():

@@ -52,4 +52,4 @@ def test_missing_pillow_is_told_with_the_command_that_installs_it(tmp_path, word
     (tmp_path / "PIL.py").write_text("raise ModuleNotFoundError('not here', name='PIL')")
     done = run("-m", "lemon_async", *words, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: the emulator draws with Pillow: pip install 'lemon-async[emulator]'\n"
+    assert done.stderr == "error: the emulator needs Pillow: pip install 'lemon-async[emulator]'\n"

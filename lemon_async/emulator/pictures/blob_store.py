@@ -1,8 +1,8 @@
-"""Pictures that clients send: kept on disk for exactly as long as somebody refers to them.
+"""Keep the files that clients send on disk for as long as an object refers to them.
 
-An edit may bring 16 files of 50 MiB, and its task may be drawn an hour later, so nothing of them stays
-in memory. Equal files are kept once. A file goes when the last order, upload or drawing that knows it
-has gone; the folder goes with the vault.
+An edit may hold 16 files of 50 MiB, and its task may be drawn an hour later, so the files do not stay in memory. Equal
+files are stored once. A file is deleted with the last job, upload or drawing that refers to it; the folder is deleted
+with the store.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ _CHUNK_BYTES = 2**20
 
 
 class BlobStore:
-    """A folder of files that are deleted when nobody refers to them any more; safe to use in threads."""
+    """A folder of files, each deleted when no `Blob` refers to it any more; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: weakref.WeakValueDictionary[str, Blob] = weakref.WeakValueDictionary()
-        self._names = count()
+        self._file_numbers = count()
         self._folder: str | None = None
-        self._sweep: weakref.finalize[[str], BlobStore] | None = None
+        self._delete_folder: weakref.finalize[[str], BlobStore] | None = None
 
     def __len__(self) -> int:
         return len(self._known)
@@ -55,21 +55,21 @@ class BlobStore:
         with self._lock:
             self._known.clear()
             self._folder = None
-            if self._sweep is not None:
-                self._sweep()
+            if self._delete_folder is not None:
+                self._delete_folder()
 
     def _new_path(self) -> str:
         with self._lock:
             if self._folder is None:
                 self._folder = tempfile.mkdtemp(prefix="lemon-emulator-")
-                self._sweep = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            return os.path.join(self._folder, str(next(self._names)))  # noqa: PTH118 - finalizers want strings
+                self._delete_folder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            return os.path.join(self._folder, str(next(self._file_numbers)))  # noqa: PTH118 - finalizers want strings
 
 
 def _copy(file: IO[bytes], path: str) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     file.seek(0)
-    with open(path, "xb") as copy:  # noqa: PTH123 - likewise
+    with open(path, "xb") as copy:  # noqa: PTH123 - blob paths are strings
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
@@ -79,4 +79,4 @@ def _copy(file: IO[bytes], path: str) -> tuple[str, int]:
 
 def _delete(path: str) -> None:
     with suppress(OSError):
-        os.unlink(path)  # noqa: PTH108 - likewise
+        os.unlink(path)  # noqa: PTH108 - blob paths are strings

@@ -1,7 +1,7 @@
 """Write the prompt on a picture.
 
 Pillow's own font has Latin letters only; accents are dropped. Characters of other scripts are drawn in an installed
-font that has them. Where none is installed, the caption says which script is missing.
+font that has them. If there is none, the caption names the missing script.
 """
 
 import io
@@ -15,24 +15,24 @@ from pathlib import Path
 from attrs import field, frozen
 from PIL import Image, ImageDraw, ImageFont
 
-from lemon_async.emulator.pictures.fonts import INSTALLED, Fonts, read_coverage
+from lemon_async.emulator.pictures.fonts import INSTALLED_FONTS, Fonts, read_coverage
 from lemon_async.emulator.pictures.picture import Picture
 
 _INK = (255, 255, 255)
 _MAX_LINES = 8
-# Measuring text costs time by the letter, and no line of Pillow's font holds more.
+# Bounds the time spent on measuring; no line of Pillow's font is longer.
 _MAX_LINE_CHARS = 240
 _ELLIPSIS = "…"
 _LINE_HEIGHT = 1.4
 _ASCENT = 1.05
-_MOST_SCRIPTS = 3
-# Fonts of bitmaps, colour emoji above all, have few sizes: these are those of Noto, Apple and Android.
+_MAX_SCRIPTS = 3
+# Bitmap fonts, such as those of colour emoji, exist in few sizes: these are used by Noto, Apple and Android.
 _BITMAP_SIZES = (109, 136, 160, 128, 96, 64)
 
 
 @frozen
 class _Face:
-    """A font, and by how much its bitmaps are scaled."""
+    """A font, and the factor by which its bitmaps are scaled."""
 
     font: ImageFont.FreeTypeFont
     scale: float = 1.0
@@ -41,7 +41,7 @@ class _Face:
         return self.font.getlength(text) * self.scale
 
     def write(self, image: Image.Image, place: tuple[float, float], text: str) -> None:
-        """Draw text whose baseline begins at `place`."""
+        """Draw text; its baseline begins at `place`."""
         if self.scale == 1.0:
             ImageDraw.Draw(image).text(place, text, _INK, self.font, anchor="ls", embedded_color=True)
             return
@@ -53,25 +53,25 @@ class _Face:
 
 
 @frozen
-class Lettering:
-    """Measures and draws lines of text, each part in a font that has its characters."""
+class FallbackFont:
+    """Measures and draws lines of text in Pillow's own font, and in installed fonts what that one lacks."""
 
     size: float
-    fonts: Fonts = INSTALLED
+    fonts: Fonts = INSTALLED_FONTS
     plain: ImageFont.FreeTypeFont = field(init=False)
     _faces: dict[Path, _Face] = field(factory=dict, init=False)
 
     @plain.default
-    def _pillows_own(self) -> ImageFont.FreeTypeFont:
+    def _load_plain(self) -> ImageFont.FreeTypeFont:
         font = ImageFont.load_default(size=self.size)
         assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - it is whenever a size is given
         return font
 
-    def legible(self, prompt: str) -> str:
-        """The prompt as one line without what cannot be drawn, and with notes in place of missing scripts."""
+    def drawable(self, prompt: str) -> str:
+        """Return the prompt as one line that can be drawn, with notes in place of missing scripts."""
         line, missing, between = "", "", ""
         for character in unicodedata.normalize("NFC", " ".join(prompt.split())):
-            part = self._legible(character)
+            part = self._drawable(character)
             if part is None:  # one note for a whole sentence
                 missing, between = missing + character, ""
             elif missing and not part.isalnum() and self.is_plain(part):
@@ -82,7 +82,7 @@ class Lettering:
         return " ".join((line + _note(missing) + between).split())
 
     def getlength(self, text: str) -> float:
-        """The width of a line in pixels."""
+        """Return the width of a line in pixels."""
         if self.is_plain(text):
             return self.plain.getlength(text)
         return sum(self._face(path).getlength(part) for path, part in self.runs(text))
@@ -92,7 +92,7 @@ class Lettering:
         return _plain_characters().issuperset(text)
 
     def runs(self, text: str) -> Iterator[tuple[Path | None, str]]:
-        """The parts of a line with the font of each; None is Pillow's own."""
+        """Split a line into runs of one font each; None is Pillow's own."""
         path: Path | None = None
         chosen = []
         for character in text:
@@ -100,21 +100,21 @@ class Lettering:
             chosen.append((path, character))
         for path, choices in groupby(chosen, key=lambda choice: choice[0]):
             run = "".join(character for _, character in choices)
-            # A run is drawn in the direction of its script: a space at its end would stand on its left in Arabic.
+            # A run is drawn in the direction of its script: the space at the end of an Arabic run would be on its left.
             letters = run if path is None else run.rstrip(" ")
             yield path, letters
             if len(letters) < len(run):
                 yield None, run[len(letters) :]
 
     def write(self, image: Image.Image, place: tuple[float, float], line: str) -> None:
-        """Draw a line whose baseline begins at `place`."""
+        """Draw a line; its baseline begins at `place`."""
         left, baseline = place
         for path, part in self.runs(line):
             self._face(path).write(image, (left, baseline), part)
             left += self._face(path).getlength(part)
 
-    def _legible(self, character: str) -> str | None:
-        """What is drawn for a character; None if no font has it."""
+    def _drawable(self, character: str) -> str | None:
+        """Return the text to draw for a character; None if no font has it."""
         plain = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
         category = unicodedata.category(character)
         if category in {"Cc", "Cs"} or (plain and self.is_plain(plain)):
@@ -124,7 +124,7 @@ class Lettering:
         return "" if category == "Cf" or category[0] in "MZ" else None
 
     def _font_of(self, character: str, before: Path | None) -> Path | None:
-        """The font of a character after one in the font `before`: spaces and marks join what they stand in."""
+        """Return the font of a character that follows one in the font `before`, which spaces and marks keep."""
         if before is not None and not character.isalnum() and self.fonts.has(before, character):
             return before
         if self.is_plain(character):
@@ -139,53 +139,53 @@ class Lettering:
         if path not in self._faces:
             try:
                 self._faces[path] = _load(path, self.size)
-            except OSError:  # it lists characters, but Pillow cannot draw them
+            except OSError:  # Pillow cannot read the font, although it lists characters
                 self._faces[path] = _Face(self.plain)
         return self._faces[path]
 
 
 @frozen
 class Caption:
-    """The prompt, wrapped, and where it stands."""
+    """The wrapped prompt and its place."""
 
     text: str
-    lettering: Lettering
+    font: FallbackFont
     margin: int
     top: int
 
     def write(self, image: Image.Image) -> None:
         """Draw the caption."""
         left, top = self.margin, self.top + self.margin
-        if self.lettering.is_plain(self.text):
-            ImageDraw.Draw(image).multiline_text((left, top), self.text, font=self.lettering.plain, fill=_INK)
+        if self.font.is_plain(self.text):
+            ImageDraw.Draw(image).multiline_text((left, top), self.text, font=self.font.plain, fill=_INK)
             return
         for number, line in enumerate(self.text.split("\n")):
-            baseline = top + self.lettering.size * (_ASCENT + number * _LINE_HEIGHT)
-            self.lettering.write(image, (left, baseline), line)
+            baseline = top + self.font.size * (_ASCENT + number * _LINE_HEIGHT)
+            self.font.write(image, (left, baseline), line)
 
 
-def lay_out(picture: Picture, fonts: Fonts = INSTALLED) -> Caption:
+def lay_out(picture: Picture, fonts: Fonts = INSTALLED_FONTS) -> Caption:
     """Fit the prompt into a few lines at the bottom of the picture."""
     edge = min(picture.width, picture.height)
-    lettering = Lettering(max(10.0, edge / 20), fonts)
+    font = FallbackFont(max(10.0, edge / 20), fonts)
     margin = max(4, edge // 30)
-    text = "\n".join(wrap(lettering.legible(picture.prompt), picture.width - 2 * margin, lettering))
-    return Caption(text, lettering, margin, max(0, picture.height - _height(text, lettering) - 2 * margin))
+    text = "\n".join(wrap(font.drawable(picture.prompt), picture.width - 2 * margin, font))
+    return Caption(text, font, margin, max(0, picture.height - _height(text, font) - 2 * margin))
 
 
-def _height(text: str, lettering: Lettering) -> int:
-    if lettering.is_plain(text):
+def _height(text: str, font: FallbackFont) -> int:
+    if font.is_plain(text):
         measure = ImageDraw.Draw(Image.new("L", (1, 1)))
-        return round(measure.multiline_textbbox((0, 0), text, font=lettering.plain)[3])
-    return round(lettering.size * _LINE_HEIGHT * (1 + text.count("\n")))
+        return round(measure.multiline_textbbox((0, 0), text, font=font.plain)[3])
+    return round(font.size * _LINE_HEIGHT * (1 + text.count("\n")))
 
 
-def wrap(text: str, width: int, font: Lettering) -> list[str]:
-    """Break text into at most a few lines, each no wider than `width` pixels."""
+def wrap(text: str, width: int, font: FallbackFont) -> list[str]:
+    """Break text into a few lines, each at most `width` pixels wide."""
     lines: list[str] = []
     rest = text
     while rest and len(lines) < _MAX_LINES:
-        line = _head_that_fits(rest, width, font)
+        line = _prefix_that_fits(rest, width, font)
         lines.append(line.rstrip())
         rest = rest[len(line) :].lstrip()
     if rest:
@@ -193,8 +193,8 @@ def wrap(text: str, width: int, font: Lettering) -> list[str]:
     return lines
 
 
-def _head_that_fits(text: str, width: int, font: Lettering) -> str:
-    """The longest head of `text` that fits, cut after a word where there is one."""
+def _prefix_that_fits(text: str, width: int, font: FallbackFont) -> str:
+    """Return the longest prefix of `text` that fits, cut after a word if possible."""
     low, high = 1, min(len(text), _MAX_LINE_CHARS)
     while low < high:
         middle = (low + high + 1) // 2
@@ -207,13 +207,13 @@ def _head_that_fits(text: str, width: int, font: Lettering) -> str:
 
 @cache
 def _plain_characters() -> frozenset[str]:
-    """What Pillow's own font has, and the ends of lines."""
-    coverage = read_coverage(io.BytesIO(Lettering(10).plain.font_bytes))
+    """Return the characters of Pillow's own font, and the line break."""
+    coverage = read_coverage(io.BytesIO(FallbackFont(10).plain.font_bytes))
     return frozenset(chr(point) for first, last in coverage.ranges for point in range(first, last + 1)) | {"\n"}
 
 
 def _load(path: Path, size: float) -> _Face:
-    """Open a font in this size, or the bitmaps that it has in another one.
+    """Open a font in this size, or its bitmaps in another one.
 
     Raises:
         OSError: Pillow cannot read the font.
@@ -228,16 +228,16 @@ def _load(path: Path, size: float) -> _Face:
 
 
 def _note(missing: str) -> str:
-    """What stands in place of characters that no font has."""
+    """Return the note that replaces characters which no font has."""
     if not missing:
         return ""
     scripts = dict.fromkeys(script for script in map(_script_of, missing) if script)
-    names = ", ".join(list(scripts)[:_MOST_SCRIPTS]) or "other"
+    names = ", ".join(list(scripts)[:_MAX_SCRIPTS]) or "other"
     return f" [{len(missing)} {names} character{'s' if len(missing) > 1 else ''}: no font installed] "
 
 
 def _script_of(character: str) -> str:
-    """The name of a script as Unicode's names of characters begin; punctuation has none."""
+    """Return the script of a character, the first word of its Unicode name; punctuation has none."""
     kind = unicodedata.category(character)[0]
     if kind in "LN":
         first = unicodedata.name(character, "unknown").split()[0]

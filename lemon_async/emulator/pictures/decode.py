@@ -1,9 +1,9 @@
-"""Is it a picture? The header, the number of pixels, and whether it can be decoded to its end.
+"""Decode the pictures that clients send: check the header, the number of pixels and every byte.
 
-Runs in a worker thread. Pillow's `Image.open` is not used: it guesses among dozens of formats, and warns
-about large pictures through the warnings of the whole program. The bounds here are our own, and they are
-checked before a pixel is decoded: a PNG of 150 kB can hold 50 million equal pixels. They admit photos of 48
-megapixels and everything the service draws, and keep a decoder below about half a gigabyte.
+Runs in a worker thread. Pillow's `Image.open` is not used: it guesses among dozens of formats, and warns about large
+pictures through the `warnings` filters of the whole program. The limits here are checked before a pixel is decoded,
+because a PNG of 150 kB can hold 50 million equal pixels. They allow photos of 48 megapixels and everything that the
+service draws, and keep a decoder below about half a gigabyte.
 """
 
 import io
@@ -28,31 +28,31 @@ def inspect(blob: Blob) -> SourceImage:
     """Decode a file once.
 
     Raises:
-        InvalidImage: It is no PNG, JPEG or WebP that can be decoded, or one of too many pixels.
+        InvalidImage: It is not a PNG, JPEG or WebP file that can be decoded, or it has too many pixels.
     """
-    with open(blob.path, "rb") as file:  # noqa: PTH123 - paths of the vault are strings
+    with open(blob.path, "rb") as file:  # noqa: PTH123 - blob paths are strings
         image, format_ = _decode(file)
         return SourceImage(blob, format_, *image.size, image.has_transparency_data)
 
 
 def load(source: SourceImage) -> Image.Image:
-    """The pixels of a source, as RGB or RGBA."""
-    with open(source.blob.path, "rb") as file:  # noqa: PTH123 - likewise
+    """Return the pixels of a source as RGB or RGBA."""
+    with open(source.blob.path, "rb") as file:  # noqa: PTH123 - blob paths are strings
         image, _ = _decode(file)
         if image.mode.startswith("I;16"):
             image = image.convert("I").point(lambda level: level / 256).convert("L")
         mode = "RGBA" if source.has_alpha else "RGB"
-        # A WebP keeps its decoder, which is larger than the pixels; a copy of it does not.
+        # A WebP image keeps its decoder, which is larger than the pixels; a converted copy does not.
         return image if image.mode == mode and source.format != "webp" else image.convert(mode)
 
 
 def _decode(file: BinaryIO) -> tuple[Image.Image, str]:
-    """Decode one picture at a time: two threads would take twice the memory."""
+    """Decode one picture at a time: two threads would need twice the memory."""
     with DECODING:
-        return _decode_alone(file)
+        return _decode_unlocked(file)
 
 
-def _decode_alone(file: BinaryIO) -> tuple[Image.Image, str]:
+def _decode_unlocked(file: BinaryIO) -> tuple[Image.Image, str]:
     format_, open_picture = _format_of(file.read(_HEAD_BYTES))
     if format_ == "webp":
         file.seek(0)
@@ -61,7 +61,7 @@ def _decode_alone(file: BinaryIO) -> tuple[Image.Image, str]:
         file.seek(0)
         image = open_picture(file)
         _check_pixels(format_, *image.size)
-        if format_ == "png":  # Its checksums; the others have none.
+        if format_ == "png":  # Check its checksums; the other formats have none.
             image.verify()
             file.seek(0)
             image = open_picture(file)
@@ -69,7 +69,7 @@ def _decode_alone(file: BinaryIO) -> tuple[Image.Image, str]:
     except InvalidImage:
         raise
     except Exception as error:  # decoders of hostile bytes raise anything
-        raise InvalidImage(f"is no {format_.upper()} that can be decoded: {error}") from error
+        raise InvalidImage(f"is not a valid {format_.upper()} file: {error}") from error
     return image, format_
 
 
@@ -80,16 +80,16 @@ def _format_of(head: bytes) -> tuple[str, Callable[[BinaryIO], Image.Image]]:
         return "jpeg", JpegImagePlugin.JpegImageFile
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp", WebPImagePlugin.WebPImageFile
-    raise InvalidImage("must be a PNG, JPEG or WebP picture")
+    raise InvalidImage("must be a PNG, JPEG or WebP file")
 
 
 def _check_pixels(format_: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS[format_]:
-        raise InvalidImage(f"has {width}x{height} pixels; {MAX_PIXELS[format_]:,} is the most for a {format_.upper()}")
+        raise InvalidImage(f"has {width}x{height} pixels; the limit for {format_.upper()} is {MAX_PIXELS[format_]:,}")
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """Width and height by the header: opening a WebP file makes room for all its pixels at once."""
+    """Read width and height from the header: opening a WebP file allocates memory for all its pixels."""
     file = io.BytesIO(head[12:])
     kind, _length = file.read(4), file.read(4)
     body = file.read()
@@ -101,4 +101,4 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     if kind == b"VP8 " and len(body) >= 10:
         width, height = struct.unpack_from("<HH", body, 6)
         return width & 0x3FFF, height & 0x3FFF
-    raise InvalidImage("is no WebP that can be decoded: the header is cut off")
+    raise InvalidImage("is not a valid WEBP file: the header is truncated")

@@ -1,7 +1,7 @@
 """Find an installed font that has a character.
 
-Pillow's own font has Latin letters only. Of the fonts on the machine, just the tables that list their characters
-are read, when the first prompt needs one, so that starting costs nothing.
+Pillow's own font has Latin letters only. Of the installed fonts, only the tables that list their characters are read,
+and only when a prompt needs one, so that the emulator starts fast.
 """
 
 import os
@@ -18,9 +18,9 @@ from typing import BinaryIO
 from attrs import field, frozen
 
 _SUFFIXES = {".ttf", ".ttc", ".otf"}
-_MOST_FONTS = 5000
-# What a caption is not set in, if another font has the character as well.
-_ODD_STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed", "math", "emoji")
+_MAX_FONTS = 5000
+# A font of such a style is used only if no other one has the character.
+_UNUSUAL_STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed", "math", "emoji")
 _UNICODE_TABLES = {(0, 3), (0, 4), (0, 6), (3, 1), (3, 10)}  # platform and encoding
 
 
@@ -37,7 +37,7 @@ class Coverage:
 
 
 def read_coverage(file: BinaryIO) -> Coverage:
-    """Read the characters of a TrueType or OpenType font, or of the first one of a collection; none if it is broken."""
+    """Read the characters of a TrueType or OpenType font, or of the first one in a collection; none if invalid."""
     try:
         start = _unpack(file, 12, ">I")[0] if _read(file, 0, 4) == b"ttcf" else 0
         tables = struct.iter_unpack(">4s4xI4x", _read(file, start + 12, 16 * _unpack(file, start + 4, ">H")[0]))
@@ -48,7 +48,7 @@ def read_coverage(file: BinaryIO) -> Coverage:
 
 
 def _ranges(file: BinaryIO, cmap: int) -> list[tuple[int, int]]:
-    """The ranges of the largest Unicode subtable, see https://learn.microsoft.com/typography/opentype/spec/cmap."""
+    """Return the ranges of the largest Unicode subtable; https://learn.microsoft.com/typography/opentype/spec/cmap."""
     found: dict[int, int] = {}
     for platform, encoding, offset in struct.iter_unpack(
         ">HHI", _read(file, cmap + 4, 8 * _unpack(file, cmap + 2, ">H")[0])
@@ -61,7 +61,7 @@ def _ranges(file: BinaryIO, cmap: int) -> list[tuple[int, int]]:
     if 4 in found:
         (size,) = _unpack(file, found[4] + 6, ">H")
         ends, starts = (_unpack(file, found[4] + at, f">{size // 2}H") for at in (14, 16 + size))
-        return list(zip(starts[:-1], ends[:-1], strict=True))  # the last range is an end mark
+        return list(zip(starts[:-1], ends[:-1], strict=True))  # the last range marks the end
     return []
 
 
@@ -76,7 +76,7 @@ def _unpack(file: BinaryIO, at: int, form: str) -> tuple[int, ...]:
 
 @frozen(slots=False)
 class Fonts:
-    """The fonts in some folders and below them."""
+    """The fonts in and below some folders."""
 
     folders: tuple[Path, ...]
     _coverages: dict[Path, Coverage] = field(factory=dict, init=False, eq=False, repr=False)
@@ -85,10 +85,10 @@ class Fonts:
     @cached_property
     def paths(self) -> tuple[Path, ...]:
         """The font files, plain styles first."""
-        return tuple(sorted(islice(_font_files(self.folders), _MOST_FONTS), key=_preference))
+        return tuple(sorted(islice(_font_files(self.folders), _MAX_FONTS), key=_preference))
 
     def find(self, character: str) -> Path | None:
-        """The first font that has the character."""
+        """Return the first font that has the character."""
         if character not in self._found:
             self._found[character] = next((path for path in self.paths if self.has(path, character)), None)
         return self._found[character]
@@ -110,7 +110,7 @@ def _font_files(folders: Iterable[Path]) -> Iterator[Path]:
 
 def _preference(path: Path) -> tuple[int, str, Path]:
     name = path.name.lower()
-    return sum(style in name for style in _ODD_STYLES), name, path
+    return sum(style in name for style in _UNUSUAL_STYLES), name, path
 
 
 def _system_folders() -> tuple[Path, ...]:
@@ -123,4 +123,4 @@ def _system_folders() -> tuple[Path, ...]:
     return Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), data / "fonts", home / ".fonts"
 
 
-INSTALLED = Fonts(_system_folders())
+INSTALLED_FONTS = Fonts(_system_folders())

@@ -7,7 +7,7 @@ EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
 class InvalidImage(ValueError):
-    """A file that cannot be used as a picture; the message completes a sentence that begins with the field."""
+    """The file cannot be used as a picture; the message follows the name of its field, e.g. "must be a PNG"."""
 
 
 @frozen
@@ -37,7 +37,7 @@ class SourceImage:
 
 @frozen
 class Picture:
-    """What to draw, or with sources: to edit. Equal pictures have equal bytes."""
+    """A picture to draw or, with sources, to edit. Equal pictures have equal bytes."""
 
     prompt: str
     width: int

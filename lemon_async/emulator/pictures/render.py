@@ -1,8 +1,8 @@
-"""Pictures: a soft gradient, a few shapes and the prompt, all drawn from a seed.
+"""Draw pictures from a seed: a soft gradient, a few shapes and the prompt.
 
-Runs in a worker thread. The background is drawn small and scaled up, because resizing lets go of
-the interpreter lock and drawing shapes on a 4k canvas does not. What is left holds it for less than
-10 ms, save for WebP files of several megapixels, whose encoder copies all pixels under the lock.
+Runs in a worker thread. The background is drawn small and scaled up, because resizing releases the interpreter lock
+and drawing shapes on a 4k canvas does not. The rest holds the lock for less than 10 ms, except for WebP files of
+several megapixels, whose encoder copies all pixels under the lock.
 """
 
 import io
@@ -32,7 +32,7 @@ def render(picture: Picture) -> bytes:
 
 
 def draw(picture: Picture) -> Image.Image:
-    """The drawing with its caption, opaque."""
+    """Return the drawing with its caption, opaque."""
     random = Random(f"{picture.prompt}\0{picture.seed}\0{picture.index}")  # noqa: S311 - no secret
     caption = lay_out(picture)
     image = _background(picture, random, caption.top / picture.height)
@@ -41,14 +41,14 @@ def draw(picture: Picture) -> Image.Image:
 
 
 def preview(file: bytes, picture: Picture, coarseness: int) -> bytes:
-    """Blur the file of a picture: what `coarseness` times as many pixels along each edge would not show."""
+    """Blur an encoded picture: one pixel for `coarseness` of them along each edge."""
     image = Image.open(io.BytesIO(file))
     coarse = image.reduce(max(1, min(coarseness, *image.size)))
     return encode(coarse.resize(image.size, Image.Resampling.BILINEAR), picture)
 
 
 def _background(picture: Picture, random: Random, band_top: float) -> Image.Image:
-    """Everything but the letters; `band_top` is where the dark band begins, from 0 to 1."""
+    """Return everything but the caption; the dark band begins at `band_top`, from 0 to 1."""
     scale = min(1.0, _BACKGROUND_EDGE / max(picture.width, picture.height))
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     palette = _palette(random)
@@ -64,7 +64,7 @@ def _background(picture: Picture, random: Random, band_top: float) -> Image.Imag
 
 
 def _palette(random: Random) -> list[Colour]:
-    """Neighbouring hues with one opposite accent, so that colours go together."""
+    """Return neighbouring hues with one complementary accent."""
     hue = random.random()
     hues = [hue, hue + 0.06, hue + 0.12, hue + 0.5]
     tones = [(0.55, 0.95), (0.65, 0.8), (0.75, 0.55), (0.5, 0.98)]
@@ -72,7 +72,7 @@ def _palette(random: Random) -> list[Colour]:
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Colour:
-    """Colour from hue, saturation and value, each 0-1."""
+    """Convert hue, saturation and value, each from 0 to 1."""
 
     def channel(offset: float) -> int:
         distance = (offset + hue * 6) % 6
@@ -102,12 +102,12 @@ def _scatter(image: Image.Image, palette: list[Colour], random: Random) -> None:
 
 
 def _vignette(size: tuple[int, int]) -> Image.Image:
-    """An alpha channel: opaque in the middle, transparent in the corners."""
+    """Return an alpha channel: opaque in the middle, transparent in the corners."""
     return Image.radial_gradient("L").point(lambda level: 255 - level).resize(size)
 
 
 def encode(image: Image.Image, picture: Picture) -> bytes:
-    """Encode fast; nobody stores these files for long."""
+    """Encode with settings that favour speed over size."""
     quality = _DEFAULT_COMPRESSION if picture.compression is None else picture.compression
     options: dict[str, dict[str, Any]] = {
         "png": {"compress_level": 1},

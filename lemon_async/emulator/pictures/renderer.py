@@ -1,7 +1,7 @@
-"""Renders pictures off the event loop, each one once.
+"""Draw and decode pictures in threads, off the event loop; each picture is drawn once.
 
-The emulator lives in the user's loop, so drawing happens in its own two threads. Files are kept in
-a small cache, bounded by bytes; requests for a picture that is being drawn share that drawing.
+The emulator runs in the event loop of its user, so Pillow works in two threads. Results are kept in a cache bounded by
+bytes; concurrent requests for a picture share one drawing.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from attrs import evolve
 from lemon_async.emulator.pictures.picture import Blob, Picture, SourceImage
 
 _THREADS = 2
-_PILLOW_ROOMS = ("render", "composite", "decode")
+_PILLOW_MODULES = ("render", "composite", "decode")
 _CACHE_BYTES = 48 * 2**20
 
 A = TypeVar("A")
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class Renderer:
-    """Draws on demand, between `open()` and `close()` in one running loop."""
+    """Draws on demand between `open()` and `close()`, which belong to one event loop."""
 
     def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:
         self._cache_bytes = cache_bytes
@@ -35,7 +35,7 @@ class Renderer:
         self._drawings: dict[Picture, asyncio.Future[bytes]] = {}
 
     async def open(self) -> None:
-        """Start the threads and load Pillow in one of them; importing it takes a while.
+        """Start the threads and import Pillow in one of them, because that is slow.
 
         Raises:
             ImportError: Pillow is not installed; the message says what to install.
@@ -43,32 +43,32 @@ class Renderer:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lemon-emulator")
         loop = asyncio.get_running_loop()
         try:
-            for room in _PILLOW_ROOMS:
-                await loop.run_in_executor(self._threads, import_module, f"{__package__}.{room}")
+            for module in _PILLOW_MODULES:
+                await loop.run_in_executor(self._threads, import_module, f"{__package__}.{module}")
         except ImportError as missing:
             self.close()
-            raise ImportError("the emulator draws with Pillow: pip install 'lemon-async[emulator]'") from missing
+            raise ImportError("the emulator needs Pillow: pip install 'lemon-async[emulator]'") from missing
 
     def close(self) -> None:
-        """Drop what has not been drawn; a picture in the making ends in its thread, unseen."""
+        """Cancel drawings that have not begun; others finish in their threads, and their results are dropped."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = None
 
     async def run(self, work: Callable[[A], R], arg: A) -> R:
-        """Do something that blocks in one of the threads; cancelling it lets the thread finish unseen."""
+        """Run a blocking call in a thread; if cancelled, the thread finishes and its result is dropped."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, arg)
 
     async def inspect(self, blob: Blob) -> SourceImage:
         """Decode a file once.
 
         Raises:
-            InvalidImage: It is no PNG, JPEG or WebP file that can be decoded, or it has too many pixels.
+            InvalidImage: It is not a PNG, JPEG or WebP file that can be decoded, or it has too many pixels.
         """
         return await self.run(_inspect, blob)
 
     async def draw(self, picture: Picture) -> bytes:
-        """The file of a picture. Cancelling one waiter leaves the drawing to the others."""
+        """Return the file of a picture. Cancelling one waiter does not cancel the drawing."""
         file = self._files.get(picture)
         if file is not None:
             self._files.move_to_end(picture)
@@ -76,11 +76,10 @@ class Renderer:
         return await asyncio.shield(self._drawings.get(picture) or self._start(picture))
 
     async def preview(self, picture: Picture, *, coarseness: int) -> bytes:
-        """A blurred file of the same size and format, in which that many pixels of an edge have become one."""
-        # Reading WebP would hold the interpreter lock for all its pixels; drawing it once more as PNG does not.
+        """Return a blurred file of the same size and format, with one pixel for `coarseness` along each edge."""
+        # Decoding WebP would hold the interpreter lock for all its pixels; drawing it again as PNG does not.
         file = await self.draw(evolve(picture, format="png") if picture.format == "webp" else picture)
-        work = partial(_preview, file, picture, coarseness)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self.run(partial(_preview, file, coarseness=coarseness), picture)
 
     def _start(self, picture: Picture) -> asyncio.Future[bytes]:
         loop = asyncio.get_running_loop()
@@ -90,9 +89,9 @@ class Renderer:
         return drawing
 
     def _keep(self, picture: Picture, drawing: asyncio.Future[bytes]) -> None:
-        """Cache a finished drawing and let go of those that were not asked for the longest."""
+        """Cache a finished drawing and evict the least recently used ones."""
         del self._drawings[picture]
-        # Asking for the exception also keeps asyncio from reporting it when all waiters have left.
+        # Retrieving the exception also keeps asyncio from logging it when no waiter is left.
         if drawing.cancelled() or drawing.exception() is not None:
             return
         self._files[picture] = drawing.result()
@@ -102,21 +101,21 @@ class Renderer:
 
 
 def _render(picture: Picture) -> bytes:
-    """Draw in the calling thread; Pillow is loaded by now."""
-    from lemon_async.emulator.pictures import composite, render  # noqa: PLC0415 - they need Pillow, an extra
+    """Draw in the calling thread."""
+    from lemon_async.emulator.pictures import composite, render  # noqa: PLC0415 - needs Pillow, an extra
 
     return composite.composite(picture) if picture.sources else render.render(picture)
 
 
 def _inspect(blob: Blob) -> SourceImage:
     """Decode in the calling thread."""
-    from lemon_async.emulator.pictures.decode import inspect  # noqa: PLC0415 - likewise
+    from lemon_async.emulator.pictures.decode import inspect  # noqa: PLC0415 - needs Pillow, an extra
 
     return inspect(blob)
 
 
-def _preview(file: bytes, picture: Picture, coarseness: int) -> bytes:
+def _preview(file: bytes, picture: Picture, *, coarseness: int) -> bytes:
     """Blur in the calling thread."""
-    from lemon_async.emulator.pictures.render import preview  # noqa: PLC0415 - likewise
+    from lemon_async.emulator.pictures.render import preview  # noqa: PLC0415 - needs Pillow, an extra
 
     return preview(file, picture, coarseness)

@@ -1,7 +1,9 @@
+"""Captions show prompts in any script, or say which characters no installed font has."""
+
 import pytest
 from PIL import Image, ImageDraw
 
-from lemon_async.emulator.pictures.caption import Lettering, lay_out, wrap
+from lemon_async.emulator.pictures.caption import FallbackFont, lay_out, wrap
 from lemon_async.emulator.pictures.fonts import Fonts
 from lemon_async.emulator.pictures.picture import Picture
 
@@ -15,85 +17,81 @@ class Monospace:
         return len(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "width", "lines"),
-    [
-        ("a white cat", 20, ["a white cat"]),
-        ("a white cat", 7, ["a white", "cat"]),
-        ("a white cat", 8, ["a white", "cat"]),
-        ("a white cat", 6, ["a", "white", "cat"]),
-        ("abcdef", 4, ["abcd", "ef"]),
-        ("abcdef", 0, ["a", "b", "c", "d", "e", "f"]),
-        ("a b c d e f g h i j", 1, ["a", "b", "c", "d", "e", "f", "g", "…"]),
-    ],
-)
-def test_text_is_wrapped_after_words_and_shortened(text, width, lines):
-    assert wrap(text, width, Monospace()) == lines
+WRAPPED = {
+    ("a white cat", 20): ["a white cat"],
+    ("a white cat", 7): ["a white", "cat"],
+    ("a white cat", 8): ["a white", "cat"],
+    ("a white cat", 6): ["a", "white", "cat"],
+    ("abcdef", 4): ["abcd", "ef"],
+    ("abcdef", 0): ["a", "b", "c", "d", "e", "f"],
+    ("a b c d e f g h i j", 1): ["a", "b", "c", "d", "e", "f", "g", "…"],
+}
+WITHOUT_FONTS = {
+    "a white cat": "a white cat",
+    "über\n naïve": "uber naive",
+    "nul\0 and escape \x1b[m": "nul and escape [m",
+    "ein Straßenkater": "ein Stra [1 Latin character: no font installed] enkater",
+    "猫": "[1 Han character: no font installed]",
+    "белый кот, на окне!": "[14 Cyrillic characters: no font installed] !",
+    "قطة": "[3 Arabic characters: no font installed]",
+    "a cat 🐱😀 and a dog": "a cat [2 emoji characters: no font installed] and a dog",
+    "family 👩\N{ZERO WIDTH JOINER}👧": "family [2 emoji characters: no font installed]",
+    "白い猫。a cat": "[4 Han, Hiragana characters: no font installed] a cat",
+    "猫 कुत्ता ไก่ ж": "[7 Han, Devanagari, Thai characters: no font installed]",
+    "→": "[1 symbol character: no font installed]",
+    "\ue000\U000e1000": "[2 unknown characters: no font installed]",
+    "。": "[1 other character: no font installed]",
+}
 
 
-@pytest.mark.parametrize(
-    ("prompt", "shown"),
-    [
-        ("a white cat", "a white cat"),
-        ("über\n naïve", "uber naive"),
-        ("nul\0 and escape \x1b[m", "nul and escape [m"),
-        ("ein Straßenkater", "ein Stra [1 Latin character: no font installed] enkater"),
-        ("猫", "[1 Han character: no font installed]"),
-        ("белый кот, на окне!", "[14 Cyrillic characters: no font installed] !"),
-        ("قطة", "[3 Arabic characters: no font installed]"),
-        ("a cat 🐱😀 and a dog", "a cat [2 emoji characters: no font installed] and a dog"),
-        ("family 👩\N{ZERO WIDTH JOINER}👧", "family [2 emoji characters: no font installed]"),
-        ("白い猫。a cat", "[4 Han, Hiragana characters: no font installed] a cat"),
-        ("猫 कुत्ता ไก่ ж", "[7 Han, Devanagari, Thai characters: no font installed]"),
-        ("→", "[1 symbol character: no font installed]"),
-        ("\ue000\U000e1000", "[2 unknown characters: no font installed]"),
-        ("。", "[1 other character: no font installed]"),
-    ],
-)
-def test_what_no_font_has_is_named_in_latin_letters(prompt, shown):
-    assert Lettering(20, NONE).legible(prompt) == shown
+def test_text_is_wrapped_after_words_and_shortened():
+    """Long words are cut; text that does not fit ends in an ellipsis."""
+    for (text, width), lines in WRAPPED.items():
+        assert wrap(text, width, Monospace()) == lines, (text, width)
 
 
-@pytest.mark.parametrize("prompt", ["猫", "белый кот", "قطة", "🐱"])
-def test_picture_of_any_script_has_no_box(prompt):
-    """Every character of the caption is in Pillow's own font when no other is installed."""
-    caption = lay_out(Picture(prompt, 320, 200), NONE)
-    assert caption.lettering.is_plain(caption.text)
+def test_missing_scripts_are_named_in_latin_letters():
+    """Without an installed font, no character becomes an empty box."""
+    for prompt, shown in WITHOUT_FONTS.items():
+        assert FallbackFont(20, NONE).drawable(prompt) == shown, prompt
+        caption = lay_out(Picture(prompt, 320, 200), NONE)
+        assert caption.font.is_plain(caption.text), prompt
 
 
 @pytest.fixture
 def han(make_font, tmp_path):
-    """A folder with one font, which has a few characters of several scripts."""
+    """Return a folder with one font that has a few characters of several scripts."""
     make_font("Han.ttf", "猫白 ж")
     return Fonts((tmp_path,))
 
 
 def test_characters_are_drawn_in_an_installed_font_that_has_them(han, tmp_path):
-    lettering = Lettering(20, han)
-    text = lettering.legible("a 猫 白, b 犬!")
+    """Runs in Pillow's own font and in others alternate; notes name the rest."""
+    font = FallbackFont(20, han)
+    text = font.drawable("a 猫 白, b 犬!")
     assert text == "a 猫 白, b [1 Han character: no font installed] !"
-    font = tmp_path / "Han.ttf"
-    assert list(lettering.runs("a 猫 白, b")) == [(None, "a "), (font, "猫 白"), (None, ", b")]
+    path = tmp_path / "Han.ttf"
+    assert list(font.runs("a 猫 白, b")) == [(None, "a "), (path, "猫 白"), (None, ", b")]
 
 
 def test_space_after_a_run_is_outside_of_it(han, tmp_path):
-    """In a script that runs from right to left it would move to the other end."""
-    runs = list(Lettering(20, han).runs("猫 白 a"))
+    """In a script that runs from right to left, it would be drawn at the other end."""
+    runs = list(FallbackFont(20, han).runs("猫 白 a"))
     assert runs == [(tmp_path / "Han.ttf", "猫 白"), (None, " "), (None, "a")]
 
 
-def inked(lettering, text):
-    """Draw text in white on black; return the box of what is drawn and its colours."""
+def inked(font, text):
+    """Draw text in white on black; return its bounding box and its colours."""
     image = Image.new("RGB", (300, 60))
-    lettering.write(image, (10, 40), text)
+    font.write(image, (10, 40), text)
     return image.getbbox(), {colour for _, colour in image.getcolors(10_000)}
 
 
 def test_line_is_as_wide_as_it_is_drawn(han):
-    """The glyphs of the font fill their square, 10 pixels below the top of the line."""
-    lettering = Lettering(20, han)
-    assert lettering.getlength("猫白") == 40
-    (left, top, right, bottom), colours = inked(lettering, "猫白")
+    """The glyphs of the test font fill their square."""
+    font = FallbackFont(20, han)
+    assert font.getlength("猫白") == 40
+    (left, top, right, bottom), colours = inked(font, "猫白")
     assert (left, top, right, bottom) == (10, 24, 50, 40)
     assert (255, 255, 255) in colours
 
@@ -101,16 +99,17 @@ def test_line_is_as_wide_as_it_is_drawn(han):
 def test_coloured_bitmaps_of_one_size_are_scaled(make_bitmap_font, tmp_path):
     """Fonts of emoji often have no outlines."""
     make_bitmap_font("Emoji.ttf", "🐱😀")
-    lettering = Lettering(20, Fonts((tmp_path,)))
-    assert lettering.legible("🐱😀") == "🐱😀"
-    assert lettering.getlength("🐱😀") == pytest.approx(40)
-    (left, top, right, bottom), colours = inked(lettering, "🐱😀")
+    font = FallbackFont(20, Fonts((tmp_path,)))
+    assert font.drawable("🐱😀") == "🐱😀"
+    assert font.getlength("🐱😀") == pytest.approx(40)
+    (left, top, right, bottom), colours = inked(font, "🐱😀")
     assert (left, right) == (10, 50)
     assert bottom - top == pytest.approx(20, abs=1)
     assert (255, 0, 0) in colours
 
 
 def test_font_that_cannot_be_drawn_with_does_not_fail_the_picture(make_font, tmp_path):
+    """A broken installed font costs a caption, not a response."""
     path = make_font("Han.ttf", "猫")
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"glyf", b"none").replace(b"head", b"none"))
@@ -120,6 +119,7 @@ def test_font_that_cannot_be_drawn_with_does_not_fail_the_picture(make_font, tmp
 
 
 def test_lines_of_mixed_scripts_lie_within_the_picture(han):
+    """Wrapping measures each run in its own font."""
     caption = lay_out(Picture("猫 and ж " * 30, 320, 240), han)
     image = Image.new("RGB", (320, 240))
     caption.write(image)
@@ -128,12 +128,12 @@ def test_lines_of_mixed_scripts_lie_within_the_picture(han):
     assert (left >= caption.margin, top >= caption.top, right <= 320, bottom <= 240) == (True,) * 4
 
 
-def test_caption_in_latin_letters_is_set_in_pillows_own_font():
+def test_caption_in_latin_letters_is_drawn_in_pillows_own_font():
     """Pictures of such prompts do not depend on the fonts of the machine."""
     picture = Picture("a white cat on a windowsill", 320, 240)
     caption = lay_out(picture)
     drawn, expected = Image.new("RGB", (320, 240)), Image.new("RGB", (320, 240))
     caption.write(drawn)
     place = (caption.margin, caption.top + caption.margin)
-    ImageDraw.Draw(expected).multiline_text(place, caption.text, font=caption.lettering.plain, fill=(255, 255, 255))
+    ImageDraw.Draw(expected).multiline_text(place, caption.text, font=caption.font.plain, fill=(255, 255, 255))
     assert drawn.tobytes() == expected.tobytes()
