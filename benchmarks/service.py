@@ -89,7 +89,7 @@ class PacedClient:
             decision = self._schedule.decide(now, slots=0)
             waiting = [Priority.SUBMIT] if self._queue and self._flying < self._room else []
             waiting += [Priority.POLL] if decision.waiting else []
-            if not waiting or not self.budget.room(now):
+            if not waiting or not self.budget.available(now):
                 times = [self.budget.next_at(now)] if waiting else []
                 times += [] if decision.wake_at is None else [decision.wake_at]
                 if times:
@@ -99,7 +99,7 @@ class PacedClient:
 
     def _grant(self, turn: Priority) -> None:
         now = self._world.now
-        self.budget.take(now)
+        self.budget.consume(now)
         if turn is Priority.SUBMIT:
             self._flying += 1
             job, kind = self._queue.popleft(), "submit"
@@ -112,10 +112,10 @@ class PacedClient:
         reported = read_rate_headers(verdict.headers(), received_at=now) if self._reads_headers else None
         if not verdict.is_granted:
             wait_s = verdict.retry_after_s() if self._is_told_when else None
-            self.budget.limited(now, wait_s, reported=reported)
+            self.budget.observe_429(now, wait_s, report=reported)
             self._refused(job, kind, wait_s)
         else:
-            self.budget.answered(now, reported)
+            self.budget.observe(now, reported)
             self._accepted(job, kind, is_over)
         self._pump()
 

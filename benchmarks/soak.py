@@ -100,10 +100,10 @@ FATES: list[Action] = [
 class Unhurried(RequestBudget):
     """A budget that a 429 pauses and teaches nothing."""
 
-    def limited(self, now: float, retry_after_s: float | None = None, *, reported: RateReport | None = None) -> None:  # noqa: ARG002
+    def observe_429(self, now: float, retry_after_s: float | None = None, *, report: RateReport | None = None) -> None:  # noqa: ARG002
         """Take note of a 429."""
         wait_s = retry_after_s or 0.0
-        self.clear_at = max(self.clear_at, now + (min(wait_s, 0.02) if math.isfinite(wait_s) else 0.0))
+        self.paused_until = max(self.paused_until, now + (min(wait_s, 0.02) if math.isfinite(wait_s) else 0.0))
 
 
 async def serve() -> None:
@@ -136,7 +136,7 @@ async def soak(base_url: str, key: str) -> dict[str, Any]:
         max_polls=100,
     )
     async with session:
-        session._engine.gate.budget = Unhurried(requests_per_minute=60_000)
+        session._engine.rate_limiter.budget = Unhurried(requests_per_minute=60_000)
         for number in range(ROUNDS + 1):
             async with asyncio.timeout(BOUND_S):
                 rounds.append(await play(session, number))

@@ -70,7 +70,7 @@ def test_every_bad_setting_is_told_at_once():
     with pytest.raises(ContractError) as caught:
         LemonSession("sk x", base_url="http://api.test", max_submits=0, max_polls=True, max_downloads="8")
     assert [(problem.field, problem.message.partition(",")[0]) for problem in caught.value.problems] == [
-        ("api_key", "holds a character that no key has (white space"),
+        ("api_key", "contains a character that no key has (white space"),
         ("base_url", "must use https"),
         ("max_submits", "must be a whole number from 1"),
         ("max_polls", "must be a whole number from 1"),
@@ -208,7 +208,7 @@ async def test_extra_headers_go_with_every_request_to_the_api(connect, emulator,
 
 def test_session_is_not_pickled():
     """The key would be in the pickle."""
-    with pytest.raises(TypeError, match="an API key is not pickled"):
+    with pytest.raises(TypeError, match="an API key cannot be pickled"):
         pickle.dumps(LemonSession("sk-x"))
 
 
@@ -637,7 +637,7 @@ async def test_close_in_a_cancelled_scope_is_finished_all_the_same(connect, emul
         with anyio.CancelScope() as scope:
             scope.cancel()
             await session.aclose()
-        assert session._engine.transport._kept.closed
+        assert session._engine.transport._keep_alive.closed
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
 
 

@@ -1,4 +1,4 @@
-"""Requests that cost nothing, repeated where that does no harm."""
+"""Send requests that cost nothing, and send them again where the retry table allows it."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -20,8 +20,8 @@ class Calls:
     """The free requests of one session, apart from polls.
 
     Args:
-        transport: What sends them.
-        policy: When one is sent again.
+        transport: Sends them.
+        policy: How often, and for how long, a request is retried.
     """
 
     def __init__(self, transport: Transport, policy: RetryPolicy) -> None:
@@ -38,40 +38,40 @@ class Calls:
         max_bytes: int = MAX_CALL_BYTES,
         is_file: bool = False,
     ) -> T:
-        """Return what `reader` makes of an answer; asking twice does no harm, so faults of the way are repeated.
+        """Send a GET and return what `reader` makes of the response; retried after anything but a refusal.
 
         Args:
-            path: Where to ask.
+            path: Path below the base URL.
             reader: Raises `ApiError` for a refusal.
-            query: What comes after the question mark.
+            query: Query parameters.
             total_s: Bound of one attempt, by default `Timeouts.request_s`.
-            max_bytes: Bound of the answer.
-            is_file: Whether it is a file, not JSON.
+            max_bytes: Bound of the response.
+            is_file: Whether the response is a file, not JSON.
 
         Raises:
-            TransportError: No answer came, and there is no time left to try.
+            TransportError: There was no response, and no time is left for another attempt.
             ApiError: The service refused it.
         """
 
-        async def attempt(patience_s: float | None) -> T:  # noqa: ARG001 - it costs nothing to wait
-            response = await self._transport.call("GET", address, total_s=total_s, max_bytes=max_bytes, is_file=is_file)
+        async def attempt(_: float | None) -> T:  # without a limit to its patience: waiting costs nothing
+            response = await self._transport.call("GET", target, total_s=total_s, max_bytes=max_bytes, is_file=is_file)
             return reader(response)
 
-        address = f"{path}?{urlencode(query)}" if query else path
+        target = f"{path}?{urlencode(query)}" if query else path
         what = f"GET {path}"
         return await retrying(attempt, RequestKind.READ, what, policy=self._policy, transport=self._transport)
 
     async def change(
         self, method: str, path: str, reader: Callable[[Response], T], *, payload: Payload | None = None
     ) -> T:
-        """Have something done, once; repeated only if it was never sent, or refused with an invitation to retry.
+        """Send a request with an effect, at most once; retried only if it was not executed.
 
         Raises:
-            TransportError: No answer came; `was_sent` tells whether it may have been done.
+            TransportError: There was no response; `was_sent` is true if it may have been executed.
             ApiError: The service refused it.
         """
 
-        async def attempt(patience_s: float | None) -> T:  # noqa: ARG001 - likewise
+        async def attempt(_: float | None) -> T:
             return reader(await self._transport.call(method, path, payload=payload))
 
         what = f"{method} {path}"
@@ -79,10 +79,10 @@ class Calls:
 
 
 def path_of(collection: str, **ids: str) -> str:
-    """Return the path of one thing among others, called by its id.
+    """Return the path of one member of a collection, given its id as a keyword argument.
 
     Raises:
-        ContractError: It cannot be an id.
+        ContractError: The id cannot be part of a path.
     """
     ((kind, word),) = ids.items()
     try:

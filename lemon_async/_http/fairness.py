@@ -1,69 +1,67 @@
-"""Letting a few go on in each round of the event loop.
+"""Share the event loop between readers of responses: one read in each iteration of the loop.
 
-Each socket that has data costs a tenth of a millisecond or more in the round that reads it: when forty answers arrive
-at once, whatever else is ready waits for all of them. A reader that waits for its turn has its socket paused behind
-it, so rounds become short, as many as before in all, and everybody else gets in between. Whoever has had a turn queues
-up behind all others. Every read takes a turn before it looks for data, so a slow answer queues as well: its next piece
-waits for at most one turn of each other reader, and its empty turns cost a round in which nothing is read.
+Reading a socket that has data costs the loop a tenth of a millisecond or more. When forty responses arrive together,
+everything else that is ready would wait for all of them. Readers therefore pass a checkpoint before each read: the loop
+lets one of them through in each iteration, in order of arrival, and other callbacks run in between. A reader that waits
+at the checkpoint also pauses its socket.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from weakref import WeakKeyDictionary
 
-__all__ = ["ReadFairness", "rounds"]
-
-_PER_ROUND = 1
+__all__ = ["ReadFairness", "checkpoint"]
 
 
 class ReadFairness:
-    """A queue of which every round of the event loop lets the first ones pass.
+    """A queue from which each iteration of the event loop releases the first few.
 
     Args:
-        per_round: How many.
+        per_iteration: How many.
     """
 
-    def __init__(self, per_round: int = _PER_ROUND) -> None:
-        self._per_round = per_round
-        self._left = per_round
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._is_counting = False
+    def __init__(self, per_iteration: int = 1) -> None:
+        self._per_iteration = per_iteration
+        self._left = per_iteration
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._is_scheduled = False
 
-    async def turn(self) -> None:
-        """Return in a round that has room, at once if this one has; cancelling leaves the queue."""
-        if self._left and not self._waiting:
+    async def checkpoint(self) -> None:
+        """Wait for an iteration with room; returns immediately if this one has. Cancelling leaves the queue."""
+        if self._left and not self._waiters:
             self._left -= 1
-            self._count()
+            self._schedule()
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        self._count()
-        await place
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._schedule()
+        await waiter
 
-    def _count(self) -> None:
-        if not self._is_counting:
-            self._is_counting = True
-            asyncio.get_running_loop().call_soon(self._begin)
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._release)
 
-    def _begin(self) -> None:
-        """Begin a round."""
-        self._left, self._is_counting = self._per_round, False
-        while self._waiting and self._left:
-            place = self._waiting.popleft()
-            if not place.done():  # it was not cancelled
-                place.set_result(None)
+    def _release(self) -> None:
+        """Start an iteration."""
+        self._left, self._is_scheduled = self._per_iteration, False
+        while self._waiters and self._left:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # it was not cancelled
+                waiter.set_result(None)
                 self._left -= 1
-        if self._left < self._per_round:
-            self._count()
+        if self._left < self._per_iteration:
+            self._schedule()
 
 
-_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadFairness] = WeakKeyDictionary()
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadFairness] = WeakKeyDictionary()
 
 
-def rounds() -> ReadFairness:
-    """Return those of the running loop; what holds a loop up does not ask which session it is."""
+def checkpoint() -> Awaitable[None]:
+    """Pass the checkpoint of the running loop, which all sessions share; see `ReadFairness.checkpoint`."""
     loop = asyncio.get_running_loop()
-    found = _of_loops.get(loop)
+    found = _by_loop.get(loop)
     if found is None:
-        found = _of_loops[loop] = ReadFairness()
-    return found
+        found = _by_loop[loop] = ReadFairness()
+    return found.checkpoint()

@@ -1,8 +1,8 @@
-"""The API key and the extra headers of a session, and how they stay home.
+"""Hold the API key and the extra headers of a session, and keep them out of everything that can be printed.
 
-Tracebacks print local variables, debuggers print objects, aiohttp keeps headers in both. So the key lives in
-one object that does not show it, and reaches aiohttp as text whose `repr` is a mask. Every value of an extra header is
-treated alike: it may be the key of a gateway.
+Tracebacks print local variables, debuggers print objects, and aiohttp keeps headers in both. So the key lives in one
+object that does not show it, and reaches aiohttp as text whose `repr` is a mask. Values of extra headers are treated
+like the key: one may be the key of a gateway.
 """
 
 import os
@@ -18,11 +18,11 @@ __all__ = ["KEY_VARIABLE", "ApiKey", "Secrets"]
 KEY_VARIABLE = "LEMONDATA_API_KEY"
 _MASK = "***"
 _SCHEME = "Bearer "
-_SHORTEST_SECRET = 8  # shorter ones are placeholders of tests, and words of any text
+_SHORTEST_SECRET = 8  # shorter ones are placeholders in tests, or words that occur in any text
 
 
 class _Masked(str):
-    """Text that goes over the wire as it is, and into a `repr` as a mask."""
+    """Text with a mask for a `repr`; sent as it is."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class _Masked(str):
 
 
 class Secrets:
-    """Texts to be masked wherever an answer quotes them; nothing shows or pickles them."""
+    """Texts that are masked wherever a response quotes them; they cannot be printed or pickled."""
 
     __slots__ = ("_secrets",)
 
@@ -40,13 +40,13 @@ class Secrets:
         self._secrets: tuple[_Masked, ...] = tuple(sorted(found, key=len, reverse=True))
 
     def mask(self, text: str) -> str:
-        """Return what a server sent, with every secret masked that is quoted there."""
+        """Return text from a server with every secret in it masked."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
         return text
 
-    def without(self, headers: dict[str, str]) -> dict[str, str]:
-        """Return headers, their names in lower case, with the secrets masked in names and values that quote them."""
+    def mask_headers(self, headers: dict[str, str]) -> dict[str, str]:
+        """Return headers, names in lower case, with the secrets in names and values masked."""
         for secret in self._secrets:
             lower = secret.lower()
             if lower in " ".join(chain(headers, headers.values())).lower():
@@ -57,11 +57,11 @@ class Secrets:
         return f"{type(self).__name__}({_MASK!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled; build the session where it is used")
+        raise TypeError("an API key cannot be pickled; create the session in the process that uses it")
 
 
 class ApiKey(Secrets):
-    """A key, and extra headers, that no repr, traceback or pickle shows."""
+    """The key and the extra headers, hidden from every repr, traceback and pickle."""
 
     __slots__ = ("_all", "_extra", "_faults", "_header")
 
@@ -76,40 +76,40 @@ class ApiKey(Secrets):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, headers: object = None) -> "ApiKey":
-        """Return the key of `LEMONDATA_API_KEY`; an empty one when it is not set."""
+        """Return the key in `LEMONDATA_API_KEY`; an empty one if it is not set."""
         return cls(environ.get(KEY_VARIABLE, ""), headers)
 
     def headers(self) -> dict[str, str]:
-        """Return the extra headers, and the one that authorises a request to the API."""
+        """Return the headers of every request to the API: the extra ones and `Authorization`."""
         return {**self._extra, "Authorization": self._header}
 
-    def quoted_in(self, status: int) -> Secrets:
-        """Return what an answer must not quote: in a success the key, in anything else the extra headers, too.
+    def secrets_for(self, status: int) -> Secrets:
+        """Return what to mask in a response: the key and, unless it is a success, the values of the extra headers.
 
-        A value may be the name of a team or a host and part of the links of pictures: masked, they would be lost.
+        Such a value may be the name of a team or a host, and part of the links in a success: masking would break them.
         """
         return self if 200 <= status < 300 else self._all
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong with the key and the extra headers, without quoting them."""
+        """Return the problems of the key and the extra headers, without quoting them."""
         fault = _find_fault(self._header)
         problems = [Problem("api_key", fault)] if fault else []
         return problems + [Problem("headers", fault) for fault in self._faults]
 
 
 def _parts(value: str) -> tuple[str, ...]:
-    """Return the value of a header, and the credentials in it if it is a scheme and credentials."""
+    """Return the value of a header and, if it is `<scheme> <credentials>`, the credentials."""
     words = value.split()
     return (value, words[1]) if len(words) == 2 else (value,)
 
 
 def _find_fault(header: _Masked) -> str | None:
     if not header:
-        return "must be text"
+        return "must be a string"
     if header == _SCHEME:
         return f"is missing: pass api_key=, or set the environment variable {KEY_VARIABLE}"
     if not header.isascii() or not header.isprintable() or header.count(" ") > 1:
-        return "holds a character that no key has (white space, line break, control or non-ASCII character)"
-    if '"' in header or "\\" in header:  # in JSON these are escaped: an answer that quotes the key could not be masked
-        return "holds a quotation mark or a backslash, which no key has"
+        return "contains a character that no key has (white space, line break, control or non-ASCII character)"
+    if '"' in header or "\\" in header:  # JSON escapes these: a response that quotes the key could not be masked
+        return "contains a quotation mark or a backslash, which no key has"
     return None

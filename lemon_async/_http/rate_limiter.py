@@ -1,7 +1,7 @@
-"""Where every request to the API waits for its turn: one budget, the most urgent kind first.
+"""Hold back requests to the API until the rate limit has room for them, the most urgent first.
 
-`Budget` knows how many may start now, `Turns` knows whose turn it is, this shell holds who waits. Each kind is served
-in the order of arrival. Nobody who waits owns an asyncio task; one timer serves them all.
+`RequestBudget` decides how many may start now and `PriorityPolicy` which priority is next; this shell holds the queues,
+one per priority, each in order of arrival. Waiting takes a future, no asyncio task; one timer serves all queues.
 """
 
 import asyncio
@@ -19,41 +19,41 @@ _SHORTEST_SLEEP_S = 0.001
 
 
 class RateLimiter:
-    """Lets the requests of one session through, at the pace of its budget."""
+    """The one rate limit that all API requests of a session pass."""
 
     def __init__(self, budget: RequestBudget) -> None:
         self.budget: RequestBudget = budget
-        self._turns = PriorityPolicy()
-        self._queues: dict[Priority, deque[asyncio.Future[bool]]] = {kind: deque() for kind in Priority}
+        self._policy = PriorityPolicy()
+        self._queues: dict[Priority, deque[asyncio.Future[bool]]] = {priority: deque() for priority in Priority}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed: bool = False
 
-    def room(self) -> int:
+    def available(self) -> int:
         """Return how many requests may start now; none while others wait."""
-        return 0 if self._timer is not None else self.budget.room(asyncio.get_running_loop().time())
+        return 0 if self._timer is not None else self.budget.available(asyncio.get_running_loop().time())
 
-    def take(self, requests: int) -> None:
-        """Count requests that start now, within what `room` has allowed."""
+    def consume(self, requests: int) -> None:
+        """Count requests that start now, at most as many as are available."""
         now = asyncio.get_running_loop().time()
         for _ in range(requests):
-            self.budget.take(now)
+            self.budget.consume(now)
 
-    def take_nowait(self) -> bool:
-        """Count a request and tell that it may start, if nothing holds it back; otherwise its `turn` comes later."""
+    def acquire_nowait(self) -> bool:
+        """Count a request and return true if it may start now."""
         now = asyncio.get_running_loop().time()
-        if self._timer is not None or self._is_closed or not self.budget.room(now):
+        if self._timer is not None or self._is_closed or not self.budget.available(now):
             return False
-        self.budget.take(now)
+        self.budget.consume(now)
         return True
 
-    async def turn(self, kind: Priority, patience_s: float) -> None:
-        """Wait until a request of this kind may start; cancelling gives the place in the queue up.
+    async def acquire(self, priority: Priority, patience_s: float) -> None:
+        """Wait until a request may start; cancelling leaves the queue.
 
         Raises:
-            NoAnswer: The limit would pause it for longer than `patience_s` seconds, which do not count the time that
-                those before it take; or the session was closed.
+            NoResponse: A pause would last longer than `patience_s` seconds, not counting the time that the requests
+                ahead in the queues take; or the session was closed.
         """
-        if self.take_nowait():
+        if self.acquire_nowait():
             return
         loop = asyncio.get_running_loop()
         paused_s = self.budget.next_at(loop.time()) - loop.time()
@@ -61,73 +61,73 @@ class RateLimiter:
             reason = f"requests are paused by the rate limit for {paused_s:.0f} s more"
             raise NoResponse(reason, was_sent=False, retry_after_s=paused_s)
         bound_s = patience_s + self._queue_s()
-        ticket = self.ticket(kind)
-        out_of_patience = loop.call_later(bound_s, _refuse, ticket)
+        waiter = self.enqueue(priority)
+        timer = loop.call_later(bound_s, _reject, waiter)
         try:
-            is_granted = await ticket
+            is_granted = await waiter
         finally:
-            out_of_patience.cancel()
+            timer.cancel()
         if not is_granted:
-            reason = "the session is closed" if self._is_closed else f"no turn within {bound_s:.0f} s: rate limit"
+            reason = "the session is closed" if self._is_closed else f"rate limit: no slot within {bound_s:.0f} s"
             raise NoResponse(reason, was_sent=False)
 
-    def ticket(self, kind: Priority) -> asyncio.Future[bool]:
-        """Queue up; the future tells in its time that one request may start, or, as `False`, that none will."""
-        ticket = asyncio.get_running_loop().create_future()
-        self._queues[kind].append(ticket)
+    def enqueue(self, priority: Priority) -> asyncio.Future[bool]:
+        """Return a future: true once one request may start (it is counted then), false if the session is closed."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._queues[priority].append(waiter)
         if self._is_closed:
-            _refuse(ticket)
+            _reject(waiter)
         elif self._timer is None:
             self._serve()
-        return ticket
+        return waiter
 
-    def answered(self, reported: RateReport | None) -> None:
-        """Let the budget learn from an answer that is no 429."""
-        self.budget.answered(asyncio.get_running_loop().time(), reported)
-        if reported is not None and self._timer is not None:  # there may be room sooner than was thought
+    def observe(self, report: RateReport | None) -> None:
+        """Let the budget learn from a response that is no 429."""
+        self.budget.observe(asyncio.get_running_loop().time(), report)
+        if report is not None and self._timer is not None:  # there may be room sooner than was expected
             self._serve()
 
-    def limited(self, retry_after_s: float | None, reported: RateReport | None) -> None:
-        """Let the budget learn from a 429."""
-        self.budget.limited(asyncio.get_running_loop().time(), retry_after_s, reported=reported)
+    def observe_429(self, retry_after_s: float | None, report: RateReport | None) -> None:
+        """Let the budget learn from a 429; it pauses all requests."""
+        self.budget.observe_429(asyncio.get_running_loop().time(), retry_after_s, report=report)
 
     def close(self) -> None:
-        """Let nothing through from now on, and tell everybody who waits."""
+        """Reject all requests that wait, and every later one."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         for queue in self._queues.values():
-            for ticket in queue:
-                _refuse(ticket)
+            for waiter in queue:
+                _reject(waiter)
             queue.clear()
 
     def _serve(self) -> None:
-        """Let as many through as the budget has room for, and come back when it has more."""
+        """Release as many requests as the budget allows, and set the timer for the rest."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while waiting := self._waiting():
-            if not self.budget.room(now):
+            if not self.budget.available(now):
                 self._timer = loop.call_at(max(self.budget.next_at(now), now + _SHORTEST_SLEEP_S), self._serve)
                 return
-            self._queues[self._turns.next(waiting)].popleft().set_result(True)
-            self.budget.take(now)
+            self._queues[self._policy.next(waiting)].popleft().set_result(True)
+            self.budget.consume(now)
 
     def _queue_s(self) -> float:
-        """Return how long those who wait take at the present limit, with as many of other kinds between them."""
+        """Return how long the queues take at the present rate, with as many other requests in between."""
         waiting = sum(len(queue) for queue in self._queues.values())
         return 2 * 60 * waiting / (self.budget.requests_per_minute or math.inf)
 
     def _waiting(self) -> list[Priority]:
-        """Return the kinds that somebody waits for, without those who have given up."""
+        """Return the priorities with requests that wait, and drop cancelled ones from the heads of the queues."""
         for queue in self._queues.values():
             while queue and queue[0].done():
                 queue.popleft()
-        return [kind for kind, queue in self._queues.items() if queue]
+        return [priority for priority, queue in self._queues.items() if queue]
 
 
-def _refuse(ticket: asyncio.Future[bool]) -> None:
-    if not ticket.done():
-        ticket.set_result(False)
+def _reject(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)

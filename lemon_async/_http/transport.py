@@ -1,10 +1,10 @@
-"""Every request that carries the key goes through here, in one of two ways that never mix.
+"""Send every request that carries the key, in one of two ways that never mix.
 
-* `submit` and `stream`: paid POSTs. Each gets a connection of its own (`connections` says why).
-* `call`: everything else, free of charge. Anything but a GET has an effect, and gets a connection of its own, too.
+* `submit` and `stream`: paid POSTs, each on a connection of its own (`connections` says why).
+* `call`: everything else, free of charge. Anything but a GET has an effect and gets a connection of its own, too.
 
-Both go to one origin, follow no redirect and pass one rate budget; a total deadline bounds each exchange, so that
-a drip of bytes cannot stretch it.
+Both go to one origin, follow no redirects and pass one rate limit; a total deadline bounds each attempt, so that a drip
+of bytes cannot stretch it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from lemon_async._api.rate_headers import read_rate_headers
 from lemon_async._api.refusals import api_error
 from lemon_async._api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
 from lemon_async._api.urls import is_loopback
-from lemon_async._http.attempt import ConnectTracker, NoResponse, RequestAttempt, StreamedResponse
+from lemon_async._http.attempt import NoResponse, RequestAttempt, StreamedResponse
 from lemon_async._http.client_session import open_session
 from lemon_async._http.connections import never_resend
 from lemon_async._http.key import ApiKey
@@ -34,6 +34,7 @@ from lemon_async.errors import TransportError
 __all__ = ["Body", "Payload", "Timeouts", "Transport"]
 
 _IDLE_S = 30.0
+_CLOSED = "the session is closed"
 # The emulator's own header; the service sends nothing like it.
 _SPEED_HEADER = "x-emulator-speed"
 _TOP_SPEED = 100_000.0
@@ -41,15 +42,15 @@ _TOP_SPEED = 100_000.0
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Longest times, in seconds, each for one exchange with the network.
+    """Timeouts in seconds, each for one operation.
 
     Attributes:
         connect_s: Name look-up, TCP and TLS.
-        submit_s: A whole paid request, the upload of its pictures included. Inline answers can take a minute or
-            longer, and giving up early does not unsell anything: the documentation asks for at least 120.
+        submit_s: A whole paid request, the upload of its pictures included. Inline results can take a minute or
+            longer, and giving up early does not undo a sale: the documentation asks for at least 120.
         request_s: A whole poll or other API request.
-        download_s: A whole download, of a result with redirects and retries, or of a stored file; once more, bringing
-            a saved picture to the disk.
+        download_s: A whole download, of a result with redirects and retries, or of a stored file; also the time for
+            flushing a saved picture to disk.
         close_s: Closing the session.
     """
 
@@ -92,63 +93,64 @@ class Transport:
     """The API side of one session; opens its connections when they are first needed.
 
     Args:
-        base_url: Where the key may go, as `scheme://host[:port][/path]`; every path is added to it.
+        base_url: Where the key may go, as `scheme://host[:port][/path]`; every path is appended to it.
         key: The key, and the extra headers.
-        timeouts: Bounds of each exchange.
-        gate: Where every request waits for its turn.
+        timeouts: Bounds of each request.
+        rate_limiter: What every request passes before it is sent.
     """
 
-    def __init__(self, base_url: str, key: ApiKey, *, timeouts: Timeouts, gate: RateLimiter) -> None:
+    def __init__(self, base_url: str, key: ApiKey, *, timeouts: Timeouts, rate_limiter: RateLimiter) -> None:
         self.base_url: str = base_url
         # Service seconds per real second, as an emulator on this machine announces it; 1 for all other servers.
         self.server_speed: float = 1.0
         self._may_be_emulator = is_loopback(urlsplit(base_url).hostname or "")
         self._key = key
         self._timeouts = timeouts
-        self._gate = gate
-        self._fresh: aiohttp.ClientSession | None = None
-        self._kept: aiohttp.ClientSession | None = None
-        self._exchanges: set[RequestAttempt] = set()
+        self._rate_limiter = rate_limiter
+        self._single_use: aiohttp.ClientSession | None = None
+        self._keep_alive: aiohttp.ClientSession | None = None
+        self._attempts: set[RequestAttempt] = set()
         self._closed = asyncio.Event()
 
-    async def admit(self, patience_s: float | None) -> None:
-        """Wait for the turn of a paid request; with a paused limit at most `patience_s`, by default `submit_s`.
+    async def acquire(self, patience_s: float | None) -> None:
+        """Wait for a rate-limit slot for a paid request, in a pause at most `patience_s`, by default `submit_s`.
 
         Raises:
-            NoAnswer: It has not come.
+            NoResponse: There was none in time.
         """
-        if not self._gate.take_nowait():
-            await self._gate.turn(Priority.SUBMIT, self._timeouts.submit_s if patience_s is None else patience_s)
+        if not self._rate_limiter.acquire_nowait():
+            patience_s = self._timeouts.submit_s if patience_s is None else patience_s
+            await self._rate_limiter.acquire(Priority.SUBMIT, patience_s)
 
     async def submit(self, payload: Payload) -> Response:
-        """Send a paid request once, and read the answer to its end; see `stream`."""
+        """Send a paid request once and return the whole response; see `stream`."""
         with ExitStack() as held:
-            answer = await self.stream(payload, held)
-            return await answer.read(MAX_BODY_BYTES)
+            response = await self.stream(payload, held)
+            return await response.read(MAX_BODY_BYTES)
 
     async def stream(self, payload: Payload, held: ExitStack) -> StreamedResponse:
-        """Send a paid request whose turn has come once, and return the answer as soon as its head is here.
+        """Send a paid request once, and return the response as soon as its head has arrived.
 
-        The whole exchange ends after `submit_s`. Cancelling leaves the fate of a sent request in doubt; the
-        `CancelledError` then has a `NoAnswer` with `was_sent` as its cause.
+        The caller holds a rate-limit slot (see `acquire`). Sending and reading end after `submit_s`. Cancelling leaves
+        the outcome of a sent request unknown: the `CancelledError` then has a `NoResponse` with `was_sent` as cause.
 
         Args:
             payload: What to send.
-            held: Closes what is open, once the answer is done with.
+            held: Closing it releases the connection.
 
         Raises:
-            NoAnswer: With `was_sent` telling whether it may have been sold.
-            ContractError: What was to be sent is gone; nothing was.
+            NoResponse: `was_sent` is true if the request may have been sold.
+            ContractError: What was to be sent is gone; nothing was sent.
         """
         body = await payload.open(held)
-        return await self._exchange("POST", payload.path, self._timeouts.submit_s, body, held)
+        return await self._send("POST", payload.path, self._timeouts.submit_s, body, held)
 
     async def call(
         self,
         method: str,
         path: str,
         *,
-        kind: Priority | None = Priority.REST,
+        priority: Priority | None = Priority.OTHER,
         payload: Payload | None = None,
         timeout_s: float | None = None,
         total_s: float | None = None,
@@ -157,36 +159,36 @@ class Transport:
     ) -> Response:
         """Send a request that costs nothing.
 
-        All of it, a paused rate limit included, ends after `total_s` (by default `Timeouts.request_s`, or `submit_s`
-        with a `payload`), or `timeout_s` if that is less; time in a queue comes on top. `kind=None`: the caller
-        already holds a rate-limit slot.
+        All of it, a pause of the rate limit included, ends after `total_s` (by default `Timeouts.request_s`, or
+        `submit_s` with a `payload`), or `timeout_s` if that is less; time in the rate limiter's queue is extra.
+        `priority=None`: the caller already holds a rate-limit slot.
 
         Raises:
-            TransportError: When no answer came; `was_sent` tells whether the request may have arrived.
+            TransportError: There was no response; `was_sent` is true if the request may have arrived.
         """
         loop = asyncio.get_running_loop()
-        bound = total_s or (self._timeouts.request_s if payload is None else self._timeouts.submit_s)
-        bound = bound if timeout_s is None else min(bound, timeout_s)
-        end_at = loop.time() + bound
+        bound_s = total_s or (self._timeouts.request_s if payload is None else self._timeouts.submit_s)
+        bound_s = bound_s if timeout_s is None else min(bound_s, timeout_s)
+        ends_at = loop.time() + bound_s
         try:
-            if kind is not None and not self._gate.take_nowait():
-                await self._gate.turn(kind, bound)
+            if priority is not None and not self._rate_limiter.acquire_nowait():
+                await self._rate_limiter.acquire(priority, bound_s)
             with ExitStack() as held:
                 body = None if payload is None else await payload.open(held)
-                answer = await self._exchange(method, path, max(end_at - loop.time(), 0.001), body, held)
-                return await answer.read(max_bytes, is_file=is_file)
+                response = await self._send(method, path, max(ends_at - loop.time(), 0.001), body, held)
+                return await response.read(max_bytes, is_file=is_file)
         except NoResponse as failure:
             message = f"{method} {path.partition('?')[0]}: {failure.reason}"
             raise TransportError(message=message, was_sent=failure.was_sent) from failure
 
     @property
     def is_closed(self) -> bool:
-        """Whether every further request ends with `NoAnswer`."""
+        """Whether every further request ends with `NoResponse`."""
         return self._closed.is_set()
 
     def is_sending(self, task: asyncio.Task[Any]) -> bool:
-        """Tell whether a request of an asyncio task may be on its way."""
-        return any(exchange.sender is task and exchange.was_sent for exchange in self._exchanges)
+        """Return whether a request of an asyncio task may be on its way."""
+        return any(attempt.sender is task and attempt.was_sent for attempt in self._attempts)
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but not beyond the end of the session."""
@@ -195,69 +197,68 @@ class Transport:
                 await self._closed.wait()
 
     def close(self) -> None:
-        """Send nothing from now on, and wake whoever waits."""
+        """Send nothing from now on, and wake whatever waits."""
         self._closed.set()
-        self._gate.close()
+        self._rate_limiter.close()
 
     async def aclose(self) -> None:
-        """Close the connections; exchanges under way end with `NoAnswer`."""
+        """Close the connections; requests under way end with `NoResponse`."""
         self.close()
-        for exchange in tuple(self._exchanges):
-            if exchange.arrived is not None:
-                exchange.arrived.close()  # a session that closes a connection does not wake who reads from it
-        await asyncio.gather(*(session.close() for session in (self._fresh, self._kept) if session is not None))
+        for attempt in tuple(self._attempts):
+            if attempt.response is not None:
+                attempt.response.close()  # closing aiohttp's session does not wake readers of its connections
+        await asyncio.gather(*(session.close() for session in (self._single_use, self._keep_alive) if session))
 
-    async def _exchange(
+    async def _send(
         self, method: str, path: str, total_s: float, body: Body | None, held: ExitStack
     ) -> StreamedResponse:
-        """Send one request; the answer is read by whoever asked for it, before `held` is closed."""
+        """Send one request; the caller reads the response before it closes `held`."""
         if self.is_closed:
-            raise NoResponse("the session is closed", was_sent=False)
-        exchange = RequestAttempt(total_s, self._timeouts.connect_s)
-        self._exchanges.add(exchange)
-        held.callback(self._let_go, exchange)
-        with exchange:
-            async with exchange.deadline():
-                exchange.arrived = arrived = await self._session(has_effect=method != "GET").request(
+            raise NoResponse(_CLOSED, was_sent=False)
+        attempt = RequestAttempt(total_s, self._timeouts.connect_s)
+        self._attempts.add(attempt)
+        held.callback(self._release, attempt)
+        with attempt:
+            async with attempt.deadline():
+                attempt.response = response = await self._session(has_effect=method != "GET").request(
                     method,
                     URL(self.base_url + path, encoded=True),
                     data=body.data if body else None,
                     headers=body.headers if body else None,
                     allow_redirects=False,
-                    timeout=exchange.bounds,
+                    timeout=attempt.timeout,
                 )
-        if self.is_closed:  # while the head came: closing the session does not wake a reader
-            raise NoResponse("the session is closed", was_sent=exchange.was_sent, status=arrived.status)
-        answer = StreamedResponse(arrived, exchange, self._key.quoted_in(arrived.status), self._take_note)
+        if self.is_closed:  # it was closed while the head arrived, which does not wake a reader
+            raise NoResponse(_CLOSED, was_sent=attempt.was_sent, status=response.status)
+        streamed = StreamedResponse(response, attempt, self._key.secrets_for(response.status), self._observe_429)
         if self._may_be_emulator:
-            self.server_speed = _read_speed(answer.headers) or self.server_speed
-        if arrived.status != 429:  # of a stream, the head alone is told
-            self._gate.answered(read_rate_headers(answer.headers, received_at=time.time()))
-        return answer
+            self.server_speed = _read_speed(streamed.headers) or self.server_speed
+        if response.status != 429:
+            self._rate_limiter.observe(read_rate_headers(streamed.headers, received_at=time.time()))
+        return streamed
 
-    def _let_go(self, exchange: RequestAttempt) -> None:
-        """End an exchange without waiting: a cancel would meet the wait, and an answer that is here would be lost."""
-        self._exchanges.discard(exchange)
-        if exchange.arrived is not None and not exchange.arrived.closed:
-            exchange.arrived.close()
+    def _release(self, attempt: RequestAttempt) -> None:
+        """End an attempt without waiting: cancelling a wait here would lose a response that has arrived."""
+        self._attempts.discard(attempt)
+        if attempt.response is not None and not attempt.response.closed:
+            attempt.response.close()
 
-    def _take_note(self, response: Response) -> None:
-        """Let a 429 slow everything down, even one that has broken off."""
+    def _observe_429(self, response: Response) -> None:
+        """Let a 429 slow everything down, even one that broke off; its body may say for how long."""
         if response.status == 429:
-            reported = read_rate_headers(response.headers, received_at=response.received_at)
-            self._gate.limited(api_error(response).retry_after, reported)
+            report = read_rate_headers(response.headers, received_at=response.received_at)
+            self._rate_limiter.observe_429(api_error(response).retry_after, report)
 
     def _session(self, *, has_effect: bool) -> aiohttp.ClientSession:
         """Return the session that never uses a connection twice, or the one for requests without an effect."""
         if has_effect:
-            self._fresh = self._fresh or self._open(None)
-            return self._fresh
-        self._kept = self._kept or self._open(_IDLE_S)
-        return self._kept
+            self._single_use = self._single_use or self._open(None)
+            return self._single_use
+        self._keep_alive = self._keep_alive or self._open(_IDLE_S)
+        return self._keep_alive
 
     def _open(self, idle_s: float | None) -> aiohttp.ClientSession:
-        headers = {**self._key.headers(), "Accept": "application/json"}
-        session = open_session(headers, idle_s=idle_s, connector=ConnectTracker)
+        session = open_session({**self._key.headers(), "Accept": "application/json"}, idle_s=idle_s)
         never_resend(session)
         return session
 

@@ -12,9 +12,9 @@ from yarl import URL
 from lemon_async._api.refusals import Failure
 from lemon_async._api.urls import find_link_fault, redact
 from lemon_async._formats.masking import Mask
-from lemon_async._http.client_session import cause_of, open_session, reason_of
+from lemon_async._http.client_session import failure_reason, open_session, safe_cause
 from lemon_async._http.connections import take_buffered
-from lemon_async._http.fairness import rounds
+from lemon_async._http.fairness import checkpoint
 from lemon_async._http.resolver import PrivateAddress, PublicResolver
 from lemon_async.errors import DownloadError
 
@@ -187,7 +187,7 @@ class Links:
         return await self._run(link, deadline, self._read_next(response))
 
     async def _read_next(self, response: aiohttp.ClientResponse) -> bytes:
-        await rounds().turn()
+        await checkpoint()
         try:
             return await response.content.readany()
         except (aiohttp.ClientError, OSError):
@@ -198,7 +198,7 @@ class Links:
 
     async def _request(self, link: str, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, str | None]:
         """Return a response, and the target of its redirect, if it is one."""
-        await rounds().turn()
+        await checkpoint()
         self._check_open(link)
         response = await self._session().get(URL(link, encoded=True), headers=headers, allow_redirects=False)
         if self.is_closed:  # meanwhile; closing the session does not wake a reader
@@ -225,8 +225,8 @@ class Links:
                 url=redact(link), reason="not followed, because its host leads to a private address"
             )
         else:
-            raised = FetchFailed(DownloadError(url=redact(link), reason=reason_of(broken, self._connect_s)))
-        cause = cause_of(broken)
+            raised = FetchFailed(DownloadError(url=redact(link), reason=failure_reason(broken, self._connect_s)))
+        cause = safe_cause(broken)
         del broken
         raise raised from cause
 

@@ -1,16 +1,16 @@
 """Evenly spaced starts at a given rate: the generic cell rate algorithm (GCRA).
 
-A start pushes a theoretical time on by one interval; the next may start when that time is at most the tolerance
-ahead. Interval and tolerance are chosen such that no stretch of `_WINDOW_S` holds more starts than the limit,
-wherever it begins: starts number 1 and n lie at least (n - 1) intervals less the tolerance apart, so a window
-holds at most (window + tolerance) / interval of them after its first. Whether the server counts in fixed or in
-sliding windows or with a bucket makes no difference then.
+Each start advances a theoretical arrival time by one interval; the next may start when that time is at most the
+tolerance ahead. Interval and tolerance are chosen such that no stretch of `_WINDOW_S`, wherever it begins, holds more
+starts than the limit: starts number 1 and n lie at least (n - 1) intervals less the tolerance apart, so a window holds
+at most (window + tolerance) / interval starts after its first. It makes no difference then whether the server counts
+in fixed or sliding windows or with a bucket.
 
-Both are monotone in the rate (a lower one has longer intervals and less tolerance): what a lower rate lets
-through, a higher one would have let through too. So changes of the rate never add up to more than the highest.
+Interval and tolerance are monotone in the rate (a lower rate has longer intervals and less tolerance): what a lower
+rate admits, a higher one would have admitted too. So changes of the rate never add up to more than the highest one.
 
-Rejected: a token bucket of a whole minute, which lets almost twice the limit into the first one, and a log that
-lets the limit through at once and then nothing for a minute.
+Rejected: a token bucket of a whole minute, which admits almost twice the limit in the first one, and a log of starts,
+which admits the limit in one burst and then nothing for a minute.
 """
 
 import math
@@ -27,7 +27,7 @@ _LONGEST_BURST_S = 0.35
 
 @lru_cache(maxsize=8)
 def _tolerance_s(rpm: float) -> float:
-    """Return how far starts may run ahead: about a third of a second's worth at once, but always one."""
+    """Return how far starts may run ahead: about a third of a second's worth, and always one start."""
     return max(_LONGEST_BURST_S - 60.0 / rpm, 0.0)
 
 
@@ -39,28 +39,28 @@ def interval_s(rpm: float) -> float:
 
 @attrs.define(on_setattr=attrs.setters.NO_OP)
 class Gcra:
-    """When the next request may start, at whatever rate applies by then."""
+    """When the next request may start, at the rate that applies by then."""
 
-    _due: float = -math.inf
+    _arrival_at: float = -math.inf  # the theoretical arrival time
 
     def next_at(self, rpm: float) -> float:
-        """Return when the next one may start; a time in the past means now."""
-        return self._due - _tolerance_s(rpm)
+        """Return when the next request may start; a time in the past means now."""
+        return self._arrival_at - _tolerance_s(rpm)
 
-    def room(self, now: float, rpm: float) -> int:
-        """Return how many may start at `now`."""
-        spare = now - self.next_at(rpm)
-        return 1 + int(min(spare, _tolerance_s(rpm)) / interval_s(rpm)) if spare >= 0 else 0
+    def available(self, now: float, rpm: float) -> int:
+        """Return how many requests may start at `now`."""
+        spare_s = now - self.next_at(rpm)
+        return 1 + int(min(spare_s, _tolerance_s(rpm)) / interval_s(rpm)) if spare_s >= 0 else 0
 
-    def is_pressed(self, now: float, rpm: float) -> bool:
-        """Tell whether a start at `now` comes about as soon as it may: the rate is what holds requests back."""
+    def is_saturated(self, now: float, rpm: float) -> bool:
+        """Return whether a start at `now` comes about as soon as it may, so that the rate is the bottleneck."""
         return now - self.next_at(rpm) <= (_tolerance_s(rpm) + interval_s(rpm)) / 2
 
-    def take(self, now: float, rpm: float) -> None:
+    def consume(self, now: float, rpm: float) -> None:
         """Count a start."""
-        self._due = max(self._due, now) + interval_s(rpm)
+        self._arrival_at = max(self._arrival_at, now) + interval_s(rpm)
 
-    def hold(self, until: float, rpm: float) -> None:
-        """Save up nothing for the end of a pause: one may start `until` then, not a burst."""
-        # Half an interval short of that, so that rounding cannot move the one beyond the end.
-        self._due = max(self._due, until + _tolerance_s(rpm) - interval_s(rpm) / 2)
+    def pause_until(self, until: float, rpm: float) -> None:
+        """Allow one start at `until` and none before; no burst builds up during the pause."""
+        # Half an interval less, so that rounding cannot move that start beyond the end of the pause.
+        self._arrival_at = max(self._arrival_at, until + _tolerance_s(rpm) - interval_s(rpm) / 2)

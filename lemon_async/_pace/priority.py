@@ -1,4 +1,4 @@
-"""Whose request goes next, when several kinds wait for one budget."""
+"""Decide which priority is next when several wait for one rate limit."""
 
 from collections.abc import Collection
 from enum import IntEnum
@@ -7,37 +7,37 @@ __all__ = ["Priority", "PriorityPolicy"]
 
 
 class Priority(IntEnum):
-    """What a request is for; the lower the number, the sooner its turn.
+    """The purpose of a request; lower numbers go first.
 
-    Submits first, because a job that has not begun makes nobody's picture; the caller bounds how many are in
-    flight. Polls of due tasks next, because pictures wait behind them. The rest can wait.
+    Submits first, because no picture is made before its job has begun; the caller bounds how many are in flight. Then
+    polls of due tasks, because a finished picture may wait behind them. Everything else can wait.
     """
 
     SUBMIT = 0
     POLL = 1
-    REST = 2
+    OTHER = 2
 
 
-# After how many grants to others a kind that waits goes first. Polls lose little by waiting: whatever a flood of
-# submits delays is over when it is asked at last, at the cost of one poll. Behind the rest somebody waits, with
-# half a minute's patience by default (`Timeouts.request_s`).
-_PASSED_BY = {Priority.SUBMIT: 2, Priority.POLL: 31, Priority.REST: 7}
+# After how many grants to others a waiting priority goes first. Polls lose little by waiting: a poll that a flood of
+# submits delays finds more when it is sent, at the cost of one poll. Other requests have half a minute by default
+# (`Timeouts.request_s`).
+_MAX_PASSED = {Priority.SUBMIT: 2, Priority.POLL: 31, Priority.OTHER: 7}
 
 
 class PriorityPolicy:
-    """Strict priority that starves nobody: who has been passed by too often goes first.
+    """Strict priority without starvation: a priority that was passed over too often goes first.
 
-    Polls get at least every 33rd grant while they wait, the rest at least every ninth.
+    While they wait, polls get at least every 33rd grant, other requests at least every ninth.
     """
 
     def __init__(self) -> None:
         self._passed = dict.fromkeys(Priority, 0)
 
     def next(self, waiting: Collection[Priority]) -> Priority:
-        """Return whose turn it is and count it as granted; `waiting` names at least one kind."""
-        overdue = [kind for kind in waiting if self._passed[kind] >= _PASSED_BY[kind]]
-        turn = max(overdue, key=self._passed.__getitem__) if overdue else min(waiting)
-        # A kind that does not wait has not been passed by: its count starts anew.
-        self._passed = {kind: self._passed[kind] + 1 if kind in waiting else 0 for kind in Priority}
-        self._passed[turn] = 0
-        return turn
+        """Choose one of `waiting`, which is not empty, and count it as granted."""
+        overdue = [priority for priority in waiting if self._passed[priority] >= _MAX_PASSED[priority]]
+        chosen = max(overdue, key=self._passed.__getitem__) if overdue else min(waiting)
+        # A priority that does not wait is not passed over: its count starts again.
+        self._passed = {each: self._passed[each] + 1 if each in waiting else 0 for each in Priority}
+        self._passed[chosen] = 0
+        return chosen

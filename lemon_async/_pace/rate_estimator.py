@@ -1,21 +1,21 @@
-"""What the account allows, learned from refusals.
+"""Learn the account's rate limit from refusals.
 
-Problem: nobody says how many requests a minute are allowed, nor in which kind of window they are counted.
+Problem: neither the number of requests a minute nor the kind of window in which they are counted is known.
 
 Rules:
-* At first nothing is known: a generous rate that doubles every second, for as long as it is made use of. It is
-  reached within seconds, and overshoots by what is under way when the first 429 arrives.
-* A 429 tells where the limit is: what was let through in the minute before it *is* the limit of a fixed or a
+* At first nothing is known: a generous rate that doubles every second while it is made use of. It reaches any limit
+  within seconds, and overshoots by what is in flight when the first 429 arrives.
+* A 429 shows where the limit is: the number of requests admitted in the minute before it *is* the limit of a fixed or
   sliding window, and at least that of a bucket. This count is the mark, and the rate goes a little below it.
 * From there the rate follows a cubic, as in CUBIC (RFC 9438): fast towards the mark, flat around it, faster again
   beyond. Once it is well beyond, the mark is out of date, and the rate doubles every minute.
-* The more often the mark proves right, the longer the way back to it: 30 s, 60 s, 120 s, and as long again until
-  the next probe beyond it.
-* A quiet minute, or one that another program spoiled, says little of the limit: no mark is less than half of the
-  rate before it, nor than half of a limit that is known, or the lowest documented tier. Stray 429s, of a busy model
-  say, would else bring everything to a standstill; what they ask for is a pause, and they have it.
-* 429s that answer requests from before a pause belong to the same news, and so do those of a series that no
-  accepted request interrupts.
+* Each time the mark proves right, the way back to it gets longer: 30 s, 60 s, 120 s, and as long again until the next
+  probe beyond it.
+* A quiet minute, or one that another program spoiled, says little about the limit: no mark is less than half of the
+  rate before it, nor than half of a known limit or, without one, the lowest documented tier. Otherwise stray 429s, of a
+  busy model for example, would bring everything to a standstill; they ask for a pause, and get it.
+* 429s that answer requests from before a pause belong to the same burst, and so do those of a series that no accepted
+  request interrupts.
 * The rate grows only with use. An idle night proves nothing.
 
 Rejected: halving at each 429, as in AIMD (a quarter of the rate is lost for good), and growing by the clock.
@@ -27,7 +27,7 @@ from collections import deque
 __all__ = ["MOST_RPM", "RateEstimator"]
 
 MOST_RPM = 60_000.0
-"""No rate that is learned is higher: a thousand requests a second are a fault."""
+"""Upper bound of the learned rate: a thousand requests a second would be a fault."""
 
 _MINUTE_S = 60.0
 _START_RPM = 3000.0
@@ -38,7 +38,7 @@ _OUTDATED = 1.1
 _DOUBLES_S = 60.0
 _FIRST_FLAT_S = 30.0
 _LONGEST_FLAT_S = 120.0
-_IS_SAME = 0.25
+_SAME_WITHIN = 0.25
 
 
 def _growth(grown_s: float, flat_s: float) -> float:
@@ -51,7 +51,7 @@ def _growth(grown_s: float, flat_s: float) -> float:
 
 
 class RateEstimator:
-    """The starts of the last minute, and the rate that follows from those that were refused.
+    """The rate that follows from the starts of the last minute and from refusals.
 
     Attributes:
         rpm: The rate to try, in requests per minute.
@@ -63,13 +63,12 @@ class RateEstimator:
         self._grown_s = 0.0
         self.rpm: float = _START_RPM
         self._flat_s = _FIRST_FLAT_S
-        # Of the last news: when it came, what it met, and whether more of the same burst may still arrive.
-        self._news_at = -math.inf
-        self._met_rpm: float | None = None
-        self._met_mark: float | None = None
-        self._met_flat_s = _FIRST_FLAT_S
+        # Before the last burst of 429s, and whether more of that burst may still arrive.
+        self._burst_rpm: float | None = None
+        self._burst_mark: float | None = None
+        self._burst_flat_s = _FIRST_FLAT_S
         self._floor = _LOWEST_TIER_RPM
-        self._is_counting = False
+        self._is_in_burst = False
 
     @property
     def is_taught(self) -> bool:
@@ -79,7 +78,7 @@ class RateEstimator:
     def _rate(self) -> float:
         if self._mark is None:
             return min(_START_RPM * math.exp2(self._grown_s / _START_DOUBLES_S), MOST_RPM)
-        # Of few requests a minute, each that is refused weighs more.
+        # At a low rate, each refused request weighs more.
         flat_s = self._flat_s * max(_LOWEST_TIER_RPM / self._mark, 1.0)
         return min(self._mark * _growth(self._grown_s, flat_s), MOST_RPM)
 
@@ -92,33 +91,33 @@ class RateEstimator:
             found += 1
         return found
 
-    def took(self, now: float, *, used_s: float) -> None:
-        """Take note of a start, and of the seconds for which it shows that the rate was made full use of."""
-        self._is_counting = False
+    def consume(self, now: float, *, used_s: float) -> None:
+        """Count a start, and the seconds of full use of the rate that it stands for."""
+        self._is_in_burst = False
         self._starts.append(now)
         self._forget(now)
         if used_s and self.rpm < MOST_RPM and (self._mark is None or len(self._starts) >= self.rpm / 2):
             self._grown_s += used_s
             self.rpm = self._rate()
 
-    def refused(self, now: float, *, is_news: bool, limit_rpm: float | None) -> None:
-        """Take note of a 429 that came at `now`.
+    def refuse(self, now: float, *, is_new_burst: bool, limit_rpm: float | None) -> None:
+        """Count a 429 that arrived at `now`.
 
         Args:
             now: Seconds.
-            is_news: Whether requests were answered since the last news, and this is not one of the same burst.
+            is_new_burst: Whether requests succeeded since the last burst.
             limit_rpm: A limit that applies anyway, if there is one.
         """
         self._forget(now)
         self._floor = limit_rpm / 2 if limit_rpm else _LOWEST_TIER_RPM
         if self._starts:
-            self._starts.pop()  # the latest ones are those that were too many
-        if is_news or self._mark is None:
+            self._starts.pop()  # the latest starts are the ones beyond the limit
+        if is_new_burst or self._mark is None:
             is_start = self._mark is None and limit_rpm is None
-            self._met_rpm = None if is_start else min(self.rpm, limit_rpm or MOST_RPM)
-            self._news_at, self._met_mark, self._met_flat_s = now, self._mark, self._flat_s
-            self._is_counting, self._grown_s = True, 0.0
-        if self._is_counting:
+            self._burst_rpm = None if is_start else min(self.rpm, limit_rpm or MOST_RPM)
+            self._burst_mark, self._burst_flat_s = self._mark, self._flat_s
+            self._is_in_burst, self._grown_s = True, 0.0
+        if self._is_in_burst:
             self._set_mark()
         self.rpm = self._rate()
 
@@ -128,10 +127,7 @@ class RateEstimator:
 
     def _set_mark(self) -> None:
         accepted = float(len(self._starts))
-        if self._met_rpm is None:
-            self._mark = max(accepted, self._floor)
-        else:
-            self._mark = max(min(max(accepted, self._met_rpm / 2), self._met_rpm), self._floor)
-        before = self._met_mark
-        is_same = before is not None and abs(self._mark - before) <= _IS_SAME * before
-        self._flat_s = min(self._met_flat_s * 2, _LONGEST_FLAT_S) if is_same else _FIRST_FLAT_S
+        rpm, before = self._burst_rpm, self._burst_mark
+        self._mark = max(accepted if rpm is None else min(max(accepted, rpm / 2), rpm), self._floor)
+        is_same = before is not None and abs(self._mark - before) <= _SAME_WITHIN * before
+        self._flat_s = min(self._burst_flat_s * 2, _LONGEST_FLAT_S) if is_same else _FIRST_FLAT_S

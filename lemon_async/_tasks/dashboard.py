@@ -37,9 +37,9 @@ def table(engine: Engine) -> str:
 
 
 def _pace(engine: Engine) -> str:
-    budget = engine.gate.budget
-    if budget._given is not None:
-        return f"{budget.requests_per_minute} (given: {budget._given})"
+    budget = engine.rate_limiter.budget
+    if budget.configured is not None:
+        return f"{budget.requests_per_minute} (given: {budget.configured})"
     known = budget.requests_per_minute
     return "not known yet" if known is None else f"{known} (learned)"
 

@@ -39,11 +39,13 @@ class Engine:
         self.base_url: str = base_url
         self.durations: LearnedDurations = durations
         timeouts = settings.timeouts
-        self.gate: RateLimiter = RateLimiter(RequestBudget(settings.requests_per_minute))
-        self.transport: Transport = Transport(self.base_url, settings.key, timeouts=timeouts, gate=self.gate)
+        self.rate_limiter: RateLimiter = RateLimiter(RequestBudget(settings.requests_per_minute))
+        self.transport: Transport = Transport(
+            self.base_url, settings.key, timeouts=timeouts, rate_limiter=self.rate_limiter
+        )
         self.submissions: Submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
         self.poller: Poller = Poller(
-            self.transport, settings.polling, self.gate, durations=self.durations, limit=settings.max_polls
+            self.transport, settings.polling, self.rate_limiter, durations=self.durations, limit=settings.max_polls
         )
         host = urlsplit(self.base_url).hostname or ""
         downloads = Downloads(

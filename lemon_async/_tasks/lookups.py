@@ -46,7 +46,7 @@ class Lookups:
     @property
     def requests_per_minute(self) -> int | None:
         """What the account is taken to allow: as given, or as learned so far; `None` while nothing is known."""
-        return self._engine.gate.budget.requests_per_minute
+        return self._engine.rate_limiter.budget.requests_per_minute
 
     async def models(
         self,

@@ -60,17 +60,23 @@ class Poller:
     Args:
         transport: What sends the polls.
         policy: When a task is polled, and for how long.
-        gate: Where polls wait for the rate limit, after paid requests.
+        rate_limiter: Where polls wait for the rate limit, after paid requests.
         durations: What is known of how long jobs last.
         limit: Number of polls under way at once.
     """
 
     def __init__(
-        self, transport: Transport, policy: PollPolicy, gate: RateLimiter, *, durations: LearnedDurations, limit: int
+        self,
+        transport: Transport,
+        policy: PollPolicy,
+        rate_limiter: RateLimiter,
+        *,
+        durations: LearnedDurations,
+        limit: int,
     ) -> None:
         self._transport = transport
         self._policy = policy
-        self._gate = gate
+        self._rate_limiter = rate_limiter
         self._ticket: asyncio.Future[bool] | None = None
         self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
         self._tasks: dict[ImageTask, None] = {}
@@ -180,7 +186,7 @@ class Poller:
     def _decide(self, polls: asyncio.TaskGroup) -> float | None:
         now = asyncio.get_running_loop().time()
         granted = self._turns_granted()
-        slots = min(self._slots.value, granted + self._gate.room())
+        slots = min(self._slots.value, granted + self._rate_limiter.available())
         decision = self._schedule.decide(now, slots=slots)
         for task in decision.expired:
             self._expire(task)
@@ -188,9 +194,9 @@ class Poller:
             self._slots.acquire_nowait()
             poll = polls.create_task(self._poll(task, self._schedule.deadline(task) - now))
             poll.add_done_callback(self._poll_ended)
-        self._gate.take(max(len(decision.polls) - granted, 0))
+        self._rate_limiter.consume(max(len(decision.polls) - granted, 0))
         if decision.waiting and self._slots.value and self._ticket is None:
-            self._ticket = self._gate.ticket(Priority.POLL)
+            self._ticket = self._rate_limiter.enqueue(Priority.POLL)
             self._ticket.add_done_callback(lambda _: self._news.set())
         return decision.wake_at
 
@@ -223,9 +229,9 @@ class Poller:
 
     async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | PollFailure:
         try:
-            return read_poll(
-                await self._transport.call("GET", task._path, kind=None, timeout_s=max(time_left_s, 0.001)), task._name
-            )
+            timeout_s = max(time_left_s, 0.001)
+            response = await self._transport.call("GET", task._path, priority=None, timeout_s=timeout_s)
+            return read_poll(response, task._name)
         except TransportError as failure:
             return PollFailure(classify(failure), failure.message, failure)
 

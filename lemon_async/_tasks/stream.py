@@ -137,7 +137,7 @@ class ImageStream:
         """Return the next bytes; none at the end."""
         try:
             with self._submissions.unknown_if_sent(self._order, self._delivered):
-                return await answer.piece()
+                return await answer.read_piece()
         except (SubmissionUnknown, asyncio.CancelledError):
             self._is_over = True
             raise

@@ -140,7 +140,7 @@ class Submissions:
                 began_at = time.monotonic()
                 held.callback(self._slots.release)
                 answer = await self._transport.stream(order.payload, held)
-                if answer.is_events:
+                if answer.is_event_stream:
                     return answer
                 response = await answer.read(MAX_BODY_BYTES)
             return self._accepted(order, response)
@@ -157,7 +157,7 @@ class Submissions:
         async with line or nullcontext():
             await self._slots.acquire()
             try:
-                await self._transport.admit(patience_s)
+                await self._transport.acquire(patience_s)
             except BaseException:
                 self._slots.release()
                 raise

@@ -60,7 +60,7 @@ def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place)
         (None, "--api-key-file: cannot read 'key': [Errno 2] No such file or directory"),
         (b"\xff\xfe", "--api-key-file: cannot read 'key': 'utf-8' codec"),
         (b"\n", "--api-key-file: 'key' holds no key (nothing was sent)"),
-        (b"sk-two words", "--api-key-file: holds a character that no key has"),
+        (b"sk-two words", "--api-key-file: contains a character that no key has"),
     ],
     ids=["none", "binary", "blank", "two words"],
 )

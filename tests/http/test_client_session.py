@@ -11,7 +11,7 @@ import pytest
 from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, InvalidHeader, LineTooLong
 
 import lemon_async
-from lemon_async._http.client_session import TooLarge, cause_of, open_session, reason_of
+from lemon_async._http.client_session import TooLarge, failure_reason, open_session, safe_cause
 
 
 def broken_head(how):
@@ -23,8 +23,8 @@ def broken_head(how):
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
-        (TimeoutError(), "no answer within 2.5 s"),
-        (aiohttp.ServerTimeoutError("Connection timeout to host http://x"), "no answer within 2.5 s"),
+        (TimeoutError(), "no response within 2.5 s"),
+        (aiohttp.ServerTimeoutError("Connection timeout to host http://x"), "no response within 2.5 s"),
         (aiohttp.ServerDisconnectedError(), "Server disconnected"),
         (OSError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
         (OSError("two\r\nlines\x1b[31m and \u202emore"), "two lines [31m and more"),
@@ -35,17 +35,17 @@ def broken_head(how):
         (ValueError("what a server sent"), "ValueError"),
         (aiohttp.ServerDisconnectedError("half a head"), "Server disconnected"),
         (aiohttp.ClientConnectionError("odd"), "Connection closed"),
-        (aiohttp.ClientPayloadError("half a body"), "the answer broke off before its end"),
-        (broken_head(BadStatusLine("odd")), "the answer has no HTTP status line"),
-        (broken_head(InvalidHeader("odd")), "the answer has a header that is not HTTP"),
-        (broken_head(LineTooLong("odd")), "the head of the answer has a line that is too long"),
-        (broken_head(BadHttpMessage("odd")), "the head of the answer is not HTTP"),
+        (aiohttp.ClientPayloadError("half a body"), "the response broke off before its end"),
+        (broken_head(BadStatusLine("odd")), "the response has no HTTP status line"),
+        (broken_head(InvalidHeader("odd")), "the response has a header that is not HTTP"),
+        (broken_head(LineTooLong("odd")), "the head of the response has a line that is too long"),
+        (broken_head(BadHttpMessage("odd")), "the head of the response is not HTTP"),
         (socket.gaierror(-2, "Name or service not known"), "[Errno -2] Name or service not known"),
     ],
     ids=repr,
 )
 def test_reason_is_one_printable_line_without_a_word_of_the_server(failure, reason):
-    assert reason_of(failure, 2.5) == reason
+    assert failure_reason(failure, 2.5) == reason
 
 
 async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks_for_plain_bytes():
@@ -68,7 +68,7 @@ def test_cause_is_what_the_system_says_without_frames_and_without_what_led_to_it
 
     with pytest.raises(OSError, match="reset") as caught:
         fail()
-    reset = cause_of(caught.value)
+    reset = safe_cause(caught.value)
     assert reset is caught.value
     assert (reset.__traceback__, reset.__cause__, reset.__context__) == (None, None, None)
     assert reset.args == (104, "Connection reset by peer")
@@ -78,7 +78,7 @@ def test_cause_is_what_the_system_says_without_frames_and_without_what_led_to_it
     "failure", [aiohttp.ServerDisconnectedError("half a head"), broken_head(BadStatusLine("odd")), ValueError("odd")]
 )
 def test_failure_that_may_quote_the_server_is_the_cause_of_nothing(failure):
-    assert cause_of(failure) is None
+    assert safe_cause(failure) is None
 
 
 async def test_answer_shows_neither_its_reason_nor_its_headers(serve):
@@ -86,7 +86,7 @@ async def test_answer_shows_neither_its_reason_nor_its_headers(serve):
     server = await serve(b"HTTP/1.1 200 what-a-server-sent\r\nX-Odd: what-a-server-sent\r\nContent-Length: 0\r\n\r\n")
     async with open_session({}, idle_s=1.0) as http, http.get(server.origin) as response:
         assert response.reason == response.headers["X-Odd"] == "what-a-server-sent"
-        assert repr(response) == "<_Arrived 200>"
+        assert repr(response) == "<_Response 200>"
 
 
 async def test_odd_cookie_is_not_even_logged(serve, caplog):
@@ -100,7 +100,7 @@ def test_refused_connection_is_told_in_plain_words():
     """Host, port and the system's reason; nothing of how the library connects."""
     key = aiohttp.client_reqrep.ConnectionKey("api.test", 443, True, True, None, None, None)
     failure = aiohttp.ClientConnectorError(key, OSError(111, "Connect call failed"))
-    assert reason_of(failure, 2.5) == "cannot connect to api.test:443: [Errno 111] Connect call failed"
+    assert failure_reason(failure, 2.5) == "cannot connect to api.test:443: [Errno 111] Connect call failed"
 
 
 def test_library_works_without_its_metadata(tmp_path):

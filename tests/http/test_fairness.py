@@ -16,10 +16,10 @@ async def passed_in(rounds_of_loop, order):
 
 async def test_no_more_pass_in_a_round_than_may():
     """In the order in which they came; a round without anybody costs nothing."""
-    rounds, order = ReadFairness(per_round=2), []
+    fairness, order = ReadFairness(per_iteration=2), []
 
     async def go(number):
-        await rounds.turn()
+        await fairness.checkpoint()
         order.append(number)
 
     going = [asyncio.create_task(go(number)) for number in range(7)]
@@ -27,14 +27,14 @@ async def test_no_more_pass_in_a_round_than_may():
     assert order == list(range(7))
     assert [size for size in sizes if size] == [2, 2, 2, 1]
     await asyncio.gather(*going)
-    await asyncio.wait_for(rounds.turn(), 1)
+    await asyncio.wait_for(fairness.checkpoint(), 1)
 
 
 async def test_who_gave_up_takes_nobodys_turn():
-    rounds, order = ReadFairness(per_round=1), []
+    fairness, order = ReadFairness(per_iteration=1), []
 
     async def go(number):
-        await rounds.turn()
+        await fairness.checkpoint()
         order.append(number)
 
     going = [asyncio.create_task(go(number)) for number in range(4)]

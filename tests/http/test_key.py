@@ -31,7 +31,7 @@ def test_header_carries_the_key_and_shows_a_mask():
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_key_is_neither_pickled_nor_copied(duplicate):
-    with pytest.raises(TypeError, match="not pickled; build the session where it is used"):
+    with pytest.raises(TypeError, match="cannot be pickled; create the session in the process that uses it"):
         duplicate(ApiKey(CANARY))
 
 
@@ -70,13 +70,13 @@ def test_missing_key_is_told_where_to_come_from(environment):
 def test_key_that_json_would_escape_is_refused(value):
     """It could not be found, and masked, in the text of an answer."""
     (problem,) = ApiKey(value).problems()
-    assert str(problem) == "api_key: holds a quotation mark or a backslash, which no key has"
+    assert str(problem) == "api_key: contains a quotation mark or a backslash, which no key has"
 
 
 @pytest.mark.parametrize("value", [None, 5, b"sk-bytes", ["sk-list"]], ids=repr)
 def test_key_that_is_no_text_is_refused(value):
     (problem,) = ApiKey(value).problems()
-    assert str(problem) == "api_key: must be text"
+    assert str(problem) == "api_key: must be a string"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_key_that_is_no_text_is_refused(value):
 def test_key_with_a_character_that_no_key_has_is_refused_without_being_quoted(spoiled):
     """Header injection ends here, and the message may be printed anywhere."""
     (problem,) = ApiKey(spoiled + CANARY).problems()
-    assert "holds a character that no key has" in problem.message
+    assert "contains a character that no key has" in problem.message
     assert CANARY not in str(problem)
 
 
@@ -100,9 +100,9 @@ def test_key_that_a_server_quotes_is_masked(quote):
 def test_key_in_the_name_of_a_header_is_masked_however_it_is_cased(name):
     """Names are the same in any case, and ours are in lower case."""
     headers = {name.lower(): f"of {CANARY}", "x-task": "1"}
-    assert ApiKey(CANARY).without(headers) == {"x-***": "of ***", "x-task": "1"}
-    assert ApiKey(CANARY.upper()).without({name.lower(): ""}) == {"x-***": ""}
-    assert ApiKey("sk-x").without({"x-task-sk-x": "sk-x"}) == {"x-task-sk-x": "sk-x"}
+    assert ApiKey(CANARY).mask_headers(headers) == {"x-***": "of ***", "x-task": "1"}
+    assert ApiKey(CANARY.upper()).mask_headers({name.lower(): ""}) == {"x-***": ""}
+    assert ApiKey("sk-x").mask_headers({"x-task-sk-x": "sk-x"}) == {"x-task-sk-x": "sk-x"}
 
 
 def test_short_key_is_not_looked_for():
@@ -155,15 +155,15 @@ def test_extra_headers_that_are_no_mapping_are_a_problem():
 @pytest.mark.parametrize("value", [GATEWAY, f"Bearer {GATEWAY}", f"Basic  {GATEWAY}"])
 def test_value_of_a_header_that_a_refusal_quotes_is_masked(value, status):
     """With the scheme before it and without."""
-    secrets = key_with(X_Gateway_Key=value).quoted_in(status)
+    secrets = key_with(X_Gateway_Key=value).secrets_for(status)
     assert secrets.mask(f"no {value}, no {GATEWAY}, no {CANARY}") == "no ***, no ***, no ***"
-    assert secrets.without({f"x-{GATEWAY}": GATEWAY, "x-key": CANARY}) == {"x-***": "***", "x-key": "***"}
+    assert secrets.mask_headers({f"x-{GATEWAY}": GATEWAY, "x-key": CANARY}) == {"x-***": "***", "x-key": "***"}
     assert GATEWAY not in repr(secrets)
 
 
 def test_value_of_a_header_is_part_of_results_and_kept_there():
     """The name of a team or a host may stand in the links of pictures; the key may not."""
-    secrets = key_with(X_Forwarded_Host="gateway.example").quoted_in(200)
+    secrets = key_with(X_Forwarded_Host="gateway.example").secrets_for(200)
     link = "https://gateway.example/1.png"
     assert secrets.mask(link) == link
     assert secrets.mask(f"{link}?{CANARY}") == f"{link}?***"
@@ -171,7 +171,7 @@ def test_value_of_a_header_is_part_of_results_and_kept_there():
 
 def test_longer_secret_is_masked_first():
     """No rest of it stays when a shorter one is its beginning."""
-    secrets = key_with(X_A=GATEWAY, X_B=f"{GATEWAY}-{GATEWAY}", X_C="a b c d e f g").quoted_in(401)
+    secrets = key_with(X_A=GATEWAY, X_B=f"{GATEWAY}-{GATEWAY}", X_C="a b c d e f g").secrets_for(401)
     assert secrets.mask(f"{GATEWAY}-{GATEWAY} {GATEWAY} a b c d e f g e f g") == "*** *** *** e f g"
 
 

@@ -21,10 +21,10 @@ class Allowance:
     taken: int = 0
     requests_per_minute: int | None = None
 
-    def room(self, _now):
+    def available(self, _now):
         return self.left
 
-    def take(self, _now):
+    def consume(self, _now):
         self.left -= 1
         self.taken += 1
 
@@ -39,21 +39,21 @@ async def settle():
 
 async def test_request_with_room_starts_at_once():
     budget = Allowance(left=2)
-    gate = RateLimiter(budget)
-    assert gate.room() == 2
-    await gate.turn(Priority.REST, PATIENT)
+    limiter = RateLimiter(budget)
+    assert limiter.available() == 2
+    await limiter.acquire(Priority.OTHER, PATIENT)
     assert (budget.left, budget.taken) == (1, 1)
 
 
 async def test_those_who_wait_are_let_through_by_urgency_and_then_by_arrival():
     budget, gone = Allowance(), []
-    gate = RateLimiter(budget)
+    limiter = RateLimiter(budget)
 
     async def pass_through(kind, name):
-        await gate.turn(kind, PATIENT)
+        await limiter.acquire(kind, PATIENT)
         gone.append(name)
 
-    arrivals = [("REST", "r1"), ("POLL", "p1"), ("SUBMIT", "s1"), ("POLL", "p2"), ("SUBMIT", "s2")]
+    arrivals = [("OTHER", "r1"), ("POLL", "p1"), ("SUBMIT", "s1"), ("POLL", "p2"), ("SUBMIT", "s2")]
     waiting = [asyncio.create_task(pass_through(Priority[kind], name)) for kind, name in arrivals]
     await settle()
     assert gone == []
@@ -64,12 +64,12 @@ async def test_those_who_wait_are_let_through_by_urgency_and_then_by_arrival():
 
 async def test_whoever_comes_while_others_wait_does_not_jump_the_queue():
     budget = Allowance()
-    gate = RateLimiter(budget)
-    first = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
+    limiter = RateLimiter(budget)
+    first = asyncio.create_task(limiter.acquire(Priority.POLL, PATIENT))
     await settle()
     budget.left = 1
-    assert gate.room() == 0
-    second = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
+    assert limiter.available() == 0
+    second = asyncio.create_task(limiter.acquire(Priority.POLL, PATIENT))
     await first
     assert not second.done()
     budget.left = 1
@@ -79,9 +79,9 @@ async def test_whoever_comes_while_others_wait_does_not_jump_the_queue():
 async def test_polls_are_let_through_although_submits_never_end():
     """A class that waits is passed by a bounded number of times."""
     budget = Allowance()
-    gate = RateLimiter(budget)
-    submits = [asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT)) for _ in range(100)]
-    poll = asyncio.create_task(gate.turn(Priority.POLL, PATIENT))
+    limiter = RateLimiter(budget)
+    submits = [asyncio.create_task(limiter.acquire(Priority.SUBMIT, PATIENT)) for _ in range(100)]
+    poll = asyncio.create_task(limiter.acquire(Priority.POLL, PATIENT))
     await settle()
     budget.left = 40
     await poll
@@ -92,9 +92,9 @@ async def test_polls_are_let_through_although_submits_never_end():
 
 async def test_cancelled_wait_gives_its_place_up_and_spends_nothing():
     budget = Allowance()
-    gate = RateLimiter(budget)
-    quitter = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
-    stayer = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
+    limiter = RateLimiter(budget)
+    quitter = asyncio.create_task(limiter.acquire(Priority.SUBMIT, PATIENT))
+    stayer = asyncio.create_task(limiter.acquire(Priority.SUBMIT, PATIENT))
     await settle()
     quitter.cancel()
     await settle()
@@ -106,9 +106,9 @@ async def test_cancelled_wait_gives_its_place_up_and_spends_nothing():
 
 async def test_impatient_request_is_not_sent():
     budget = Allowance()
-    gate = RateLimiter(budget)
-    with pytest.raises(NoResponse, match="no turn within") as caught:
-        await gate.turn(Priority.SUBMIT, 0.02)
+    limiter = RateLimiter(budget)
+    with pytest.raises(NoResponse, match="no slot within") as caught:
+        await limiter.acquire(Priority.SUBMIT, 0.02)
     assert not caught.value.was_sent
     assert budget.taken == 0
 
@@ -116,31 +116,31 @@ async def test_impatient_request_is_not_sent():
 async def test_pause_that_is_longer_than_the_patience_is_told_at_once():
     loop = asyncio.get_running_loop()
     budget = RequestBudget()
-    budget.limited(loop.time(), 30.0)
+    budget.observe_429(loop.time(), 30.0)
     with pytest.raises(NoResponse, match=r"requests are paused by the rate limit for (29|30) s more") as caught:
-        await RateLimiter(budget).turn(Priority.SUBMIT, 5.0)
+        await RateLimiter(budget).acquire(Priority.SUBMIT, 5.0)
     assert not caught.value.was_sent
 
 
 async def test_closing_tells_everybody_who_waits_or_comes_later():
-    gate = RateLimiter(Allowance())
-    waiting = asyncio.create_task(gate.turn(Priority.SUBMIT, PATIENT))
-    ticket = gate.ticket(Priority.POLL)
+    limiter = RateLimiter(Allowance())
+    waiting = asyncio.create_task(limiter.acquire(Priority.SUBMIT, PATIENT))
+    ticket = limiter.enqueue(Priority.POLL)
     await settle()
-    gate.close()
-    for late in (waiting, gate.turn(Priority.REST, PATIENT)):
+    limiter.close()
+    for late in (waiting, limiter.acquire(Priority.OTHER, PATIENT)):
         with pytest.raises(NoResponse, match="the session is closed") as caught:
             await late
         assert not caught.value.was_sent
     assert ticket.result() is False
-    assert gate.ticket(Priority.POLL).result() is False
+    assert limiter.enqueue(Priority.POLL).result() is False
 
 
 async def test_limited_budget_spaces_the_requests_out():
     """The real one: a burst, and then one each interval."""
-    gate = RateLimiter(RequestBudget(requests_per_minute=6000))
+    limiter = RateLimiter(RequestBudget(requests_per_minute=6000))
     loop = asyncio.get_running_loop()
-    burst = gate.room()
+    burst = limiter.available()
     started = loop.time()
-    await asyncio.gather(*(gate.turn(Priority.POLL, PATIENT) for _ in range(burst + 3)))
+    await asyncio.gather(*(limiter.acquire(Priority.POLL, PATIENT) for _ in range(burst + 3)))
     assert loop.time() - started >= 2 * 60 / 6000

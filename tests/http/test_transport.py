@@ -31,7 +31,8 @@ async def open_transport():
 
     def make(origin, key="sk-canary", budget=None, **timeouts):
         settings = Timeouts(**{"connect_s": 5, "submit_s": 5, "request_s": 5, **timeouts})
-        opened.append(Transport(origin, ApiKey(key), timeouts=settings, gate=RateLimiter(budget or RequestBudget())))
+        limiter = RateLimiter(budget or RequestBudget())
+        opened.append(Transport(origin, ApiKey(key), timeouts=settings, rate_limiter=limiter))
         return opened[-1]
 
     yield make
@@ -68,16 +69,16 @@ class BudgetOnPaper:
 
     notes: list = attrs.field(factory=list)
 
-    def room(self, now):
+    def available(self, now):
         return 1
 
-    def take(self, now):
+    def consume(self, now):
         pass
 
-    def limited(self, now, retry_after_s, *, reported):
+    def observe_429(self, now, retry_after_s, *, report):
         self.notes.append(retry_after_s)
 
-    def answered(self, now, reported):
+    def observe(self, now, reported):
         self.notes.append("answered")
 
 
@@ -208,7 +209,7 @@ async def submit_to_a_name(connect_s):
         "http://api.test",
         ApiKey("sk-canary"),
         timeouts=Timeouts(connect_s=connect_s),
-        gate=RateLimiter(RequestBudget()),
+        rate_limiter=RateLimiter(RequestBudget()),
     )
     try:
         await transport.submit(PAYLOAD)
@@ -229,7 +230,7 @@ def test_name_look_up_is_bounded_by_connect_s():
     """A resolver that hangs costs the time to connect, not that of a whole paid request."""
     with (
         asyncio.Runner(loop_factory=LoopOfSlowNames) as runner,
-        pytest.raises(NoResponse, match=r"^no answer within 0\.03 s$") as caught,
+        pytest.raises(NoResponse, match=r"^no response within 0\.03 s$") as caught,
     ):
         runner.run(asyncio.wait_for(submit_to_a_name(connect_s=0.03), 5))
     assert not caught.value.was_sent
@@ -250,14 +251,14 @@ async def test_server_that_speaks_no_tls_was_sent_nothing(open_transport, greet)
 
 async def test_silent_tls_handshake_is_bounded_by_connect_s(open_transport, silent_port):
     transport = open_transport(f"https://127.0.0.1:{silent_port}", connect_s=0.03)
-    with pytest.raises(NoResponse, match=r"^no answer within 0\.03 s$") as caught:
+    with pytest.raises(NoResponse, match=r"^no response within 0\.03 s$") as caught:
         await transport.submit(PAYLOAD)
     assert not caught.value.was_sent
 
 
 async def test_time_left_that_is_shorter_than_connect_s_is_the_one_that_is_told(open_transport, silent_port):
     transport = open_transport(f"https://127.0.0.1:{silent_port}")
-    with pytest.raises(TransportError, match=r"GET /v1/models: no answer within 0\.02 s"):
+    with pytest.raises(TransportError, match=r"GET /v1/models: no response within 0\.02 s"):
         await transport.call("GET", "/v1/models", timeout_s=0.02)
 
 
@@ -325,7 +326,7 @@ async def test_answer_that_drips_ends_at_the_total_deadline(open_transport, emul
     """Each byte in time does not make the whole in time."""
     emulator.fault("submit", Drip(bytes_per_s=200))
     transport = open_transport(emulator.base_url, emulator.api_key, submit_s=0.3)
-    with pytest.raises(NoResponse, match=r"^no answer within 0\.3 s$") as caught:
+    with pytest.raises(NoResponse, match=r"^no response within 0\.3 s$") as caught:
         await transport.submit(PAYLOAD)
     assert caught.value.was_sent
     assert caught.value.status == 200
@@ -346,7 +347,7 @@ async def test_cancelled_while_waiting_for_the_answer_may_have_been_sent(open_tr
     cause = caught.value.__cause__
     assert isinstance(cause, NoResponse)
     assert cause.was_sent
-    assert str(cause) == "cancelled while waiting for the answer"
+    assert str(cause) == "cancelled while waiting for the response"
 
 
 @pytest.mark.parametrize("size", [5, 900_000], ids=["short", "long"])
@@ -435,10 +436,10 @@ async def test_429_that_breaks_off_pauses_all_the_same(open_transport, serve):
 
 
 async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sent(open_transport, emulator):
-    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 30)
+    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=1, request_s=1)
     with pytest.raises(NoResponse, match=r"paused by the rate limit for (30|29) s more") as caught:
-        await transport.admit(None)
+        await transport.acquire(None)
     assert not caught.value.was_sent
     with pytest.raises(TransportError, match="GET /v1/models: requests are paused by the rate limit"):
         await transport.call("GET", "/v1/models")
@@ -447,9 +448,9 @@ async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sen
 
 async def test_cancelled_in_a_pause_leaves_no_doubt(open_transport, emulator):
     """Nothing was sent, so the cancellation has no cause to explain."""
-    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 30)
+    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60)
-    submitting = asyncio.create_task(transport.admit(None))
+    submitting = asyncio.create_task(transport.acquire(None))
     await asyncio.sleep(0)
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
@@ -497,14 +498,14 @@ async def test_closing_wakes_who_reads_an_answer_that_drips(open_transport, serv
     transport = open_transport(server.origin)
     exchanges = [transport.submit(PAYLOAD), transport.call("GET", "/v1/models")]
     waiting = [asyncio.create_task(exchange) for exchange in exchanges]
-    while sum(exchange.arrived is not None for exchange in transport._exchanges) < 2:
+    while sum(attempt.response is not None for attempt in transport._attempts) < 2:
         await asyncio.sleep(0)
     async with asyncio.timeout(2):
         await transport.aclose()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [NoResponse, TransportError]
     assert outcomes[0].was_sent
-    assert transport._exchanges == set()
+    assert transport._attempts == set()
 
 
 async def test_closed_transport_sends_nothing(open_transport, emulator):
@@ -522,7 +523,7 @@ async def test_closed_transport_sends_nothing(open_transport, emulator):
 
 async def test_transport_closed_in_a_pause_sends_nothing_afterwards(open_transport, emulator):
     """A request that the rate limit held back hears of the close at once, and does not go out."""
-    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 30)
+    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60, request_s=60)
     waiting = [
         asyncio.create_task(transport.submit(PAYLOAD)),

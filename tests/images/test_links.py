@@ -113,7 +113,7 @@ async def test_redirect_that_no_parser_reads_is_refused(downloads, emulator, lin
 async def test_silent_connection_is_bounded_by_connect_s(open_downloads, greet):
     """Name look-up, TCP and TLS have a time of their own."""
     port = await greet(b"")
-    with pytest.raises(DownloadError, match=r"no answer within 0\.01 s"):
+    with pytest.raises(DownloadError, match=r"no response within 0\.01 s"):
         await open_downloads(connect_s=0.01).fetch(f"https://127.0.0.1:{port}/1.png")
 
 
@@ -136,6 +136,6 @@ def test_name_look_up_is_bounded_by_connect_s():
 
     with (
         asyncio.Runner(loop_factory=LoopOfSlowNames) as runner,
-        pytest.raises(DownloadError, match=r"^could not fetch https://cdn.test/1.png: no answer within 0\.01 s$"),
+        pytest.raises(DownloadError, match=r"^could not fetch https://cdn.test/1.png: no response within 0\.01 s$"),
     ):
         runner.run(fetch())

@@ -77,9 +77,9 @@ FATES = [
 class Unhurried(RequestBudget):
     """A budget that 429s pause but teach nothing: these here tell of no limit, and the test has no minutes to learn."""
 
-    def limited(self, now, retry_after_s=None, *, reported=None):
+    def observe_429(self, now, retry_after_s=None, *, report=None):
         wait_s = retry_after_s or 0.0
-        self.clear_at = max(self.clear_at, now + (min(wait_s, 0.02) if math.isfinite(wait_s) else 0.0))
+        self.paused_until = max(self.paused_until, now + (min(wait_s, 0.02) if math.isfinite(wait_s) else 0.0))
 
 
 def brew(emulator, share=SHARE):
@@ -122,7 +122,7 @@ async def test_jobs_in_a_storm_are_sold_at_most_once_and_end(stormy, emulator):
     faults = brew(emulator)
     tasks_before, sockets_before = len(asyncio.all_tasks()), sockets()
     async with stormy() as session, asyncio.timeout(60):
-        session._engine.gate.budget = Unhurried(requests_per_minute=60_000)
+        session._engine.rate_limiter.budget = Unhurried(requests_per_minute=60_000)
         async with session.map((f"p{n}" for n in range(JOBS)), model="flux-pro", in_flight=40) as outcomes:
             seen = [outcome async for outcome in outcomes]
         assert outcomes.pending == session.pending == ()

@@ -147,7 +147,7 @@ async def test_post_without_an_answer_in_time_is_unknown_and_not_repeated(connec
     """A timed-out paid request is never sent again: this is how clients are billed twice."""
     emulator.fault(paid.route, action)
     async with asyncio.timeout(5), connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.3)) as session:
-        with pytest.raises(SubmissionUnknown, match=r"no answer within 0\.3 s"):
+        with pytest.raises(SubmissionUnknown, match=r"no response within 0\.3 s"):
             await paid.send(session, paid.request("slow"))
     assert emulator.ledger.sold == {"slow": 1}
 
@@ -298,7 +298,7 @@ async def test_paid_request_never_uses_a_connection_twice(connect, emulator):
         for number in range(3):
             await session.generate(str(number), model="dall-e-3", response_format="b64_json")
             assert emulator.connections == 0
-        assert session._engine.transport._fresh.connector.force_close
+        assert session._engine.transport._single_use.connector.force_close
 
 
 async def test_connection_that_is_reset_before_the_request_sells_nothing(connect, emulator, paid):

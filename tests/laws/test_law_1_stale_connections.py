@@ -224,9 +224,9 @@ def chunk(content):
 async def test_answer_that_stops_ends_at_our_own_deadline(connect_to, pieces):
     """Wherever an answer stops, `submit_s` ends a paid request and `request_s` any other."""
     async with asyncio.timeout(5), await connect_to(*pieces, submit_s=0.2, request_s=0.2) as session:
-        with pytest.raises(SubmissionUnknown, match="no answer within"):
+        with pytest.raises(SubmissionUnknown, match="no response within"):
             await session.submit("a cat")
-        with pytest.raises(TransportError, match="no answer within"):
+        with pytest.raises(TransportError, match="no response within"):
             await session.models()
 
 

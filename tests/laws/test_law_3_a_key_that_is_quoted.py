@@ -280,7 +280,7 @@ async def test_key_in_an_answer_that_takes_too_long_is_in_no_error(quoting, reco
     quoting.answer = http(PAGE, f"X-Echo: {CANARY}", length=9999)
     timeouts = Timeouts(submit_s=0.2)
     async with LemonSession(CANARY, base_url=quoting.origin, timeouts=timeouts) as session:
-        with pytest.raises(SubmissionUnknown, match="no answer within") as caught:
+        with pytest.raises(SubmissionUnknown, match="no response within") as caught:
             await generate(session)
     assert [text for text in [*shown(caught.value), *records()] if QUOTE.search(text)] == []
 

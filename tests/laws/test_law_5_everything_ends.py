@@ -240,7 +240,7 @@ async def test_closing_ends_answers_that_drip(connect, emulator, paid):
     emulator.fault(paid.route, Drip(bytes_per_s=20))
     async with connect() as session:
         waiting = asyncio.create_task(paid.send(session, paid.request("drip")))
-        while not any(exchange.arrived for exchange in session._engine.transport._exchanges):
+        while not any(attempt.response for attempt in session._engine.transport._attempts):
             await asyncio.sleep(0.001)
         await session.aclose()
         seconds, outcome = await elapsed_s(waiting)

@@ -303,7 +303,7 @@ async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, 
             scope.cancel()
             await task
     assert "closed" in repr(session)
-    assert session._engine.transport._kept.closed
+    assert session._engine.transport._keep_alive.closed
 
 
 async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, emulator, tmp_path):

@@ -401,7 +401,7 @@ async def test_429_of_any_shape_pauses_every_request(server, send, head, pause_s
     async with LemonSession("sk-0123456789", base_url=server.origin, **options) as session:
         with suppress(Exception):
             await send(session)
-        left_s = session._engine.gate.budget.clear_at - asyncio.get_running_loop().time()
+        left_s = session._engine.rate_limiter.budget.paused_until - asyncio.get_running_loop().time()
     assert 0.8 * pause_s < left_s <= pause_s
     assert len(server.asked) == 1
 

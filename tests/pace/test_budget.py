@@ -18,8 +18,8 @@ steady = settings(derandomize=True, deadline=None)
 def wait(budget, now):
     """Return how long the next request has to wait; room and next time agree about it."""
     wait_s = budget.next_at(now) - now
-    assert (budget.room(now) > 0) == (wait_s == 0.0)
-    assert budget.room(budget.next_at(now)) > 0
+    assert (budget.available(now) > 0) == (wait_s == 0.0)
+    assert budget.available(budget.next_at(now)) > 0
     return wait_s
 
 
@@ -33,34 +33,34 @@ def test_budget_lets_requests_through_until_told_otherwise():
 
 def test_budget_pauses_for_as_long_as_the_service_asks():
     budget = RequestBudget()
-    budget.limited(100.0, 7.0)
+    budget.observe_429(100.0, 7.0)
     assert [wait(budget, now) for now in (100.0, 103.0, 107.0, 200.0)] == [7.0, 4.0, 0.0, 0.0]
-    assert budget.clear_at == 107.0
+    assert budget.paused_until == 107.0
 
 
 @pytest.mark.parametrize(("asked_s", "pause_s"), [(59.0, 59.0), (60.0, 60.0), (61.0, 60.0), (86400.0, 60.0)])
 def test_budget_pauses_for_a_minute_at_most(asked_s, pause_s):
     budget = RequestBudget()
-    budget.limited(100.0, asked_s)
+    budget.observe_429(100.0, asked_s)
     assert wait(budget, 100.0) == pause_s
 
 
 def test_budget_pauses_longer_from_429_to_429_when_not_told_how_long():
     budget, now, pauses = RequestBudget(), 100.0, []
     for _ in range(8):
-        budget.limited(now, None)
+        budget.observe_429(now, None)
         pauses.append(wait(budget, now))
-        now = budget.clear_at
+        now = budget.paused_until
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
 def test_budget_starts_anew_after_an_answer_of_another_kind():
     budget = RequestBudget()
-    budget.limited(100.0)
-    budget.limited(101.0)
-    budget.answered(101.0)
+    budget.observe_429(100.0)
+    budget.observe_429(101.0)
+    budget.observe(101.0)
     assert wait(budget, 101.0) == 2.0
-    budget.limited(103.0)
+    budget.observe_429(103.0)
     assert wait(budget, 103.0) == 1.0
 
 
@@ -69,8 +69,8 @@ def test_budget_is_not_talked_into_a_busy_loop(nothing):
     """`Retry-After: 0`, or a date that has passed, ends no series of 429s: its pauses grow all the same."""
     budget, now = RequestBudget(), 100.0
     for _ in range(5):
-        budget.limited(now, nothing)
-        now = budget.clear_at
+        budget.observe_429(now, nothing)
+        now = budget.paused_until
     assert now == 100.0 + 1 + 2 + 4 + 8 + 16
 
 
@@ -78,41 +78,41 @@ def test_budget_counts_a_burst_of_429s_once():
     """All of them answer requests from before the pause; only a longer pause that is asked for is news."""
     budget = RequestBudget()
     for now in (100.0, 100.1, 100.2, 100.9):
-        budget.limited(now, None)
-    assert budget.clear_at == 101.0
-    budget.limited(100.95, 3.0)
-    assert budget.clear_at == 103.95
-    budget.limited(103.95, None)
-    assert budget.clear_at == 105.95
+        budget.observe_429(now, None)
+    assert budget.paused_until == 101.0
+    budget.observe_429(100.95, 3.0)
+    assert budget.paused_until == 103.95
+    budget.observe_429(103.95, None)
+    assert budget.paused_until == 105.95
 
 
 def test_budget_pause_is_not_shortened_by_an_earlier_end():
     budget = RequestBudget()
-    budget.limited(100.0, 30.0)
-    budget.limited(101.0, 5.0)
-    assert budget.clear_at == 130.0
+    budget.observe_429(100.0, 30.0)
+    budget.observe_429(101.0, 5.0)
+    assert budget.paused_until == 130.0
 
 
 def test_budget_pause_is_not_shortened_by_an_answer_of_another_kind():
     budget = RequestBudget()
-    budget.limited(100.0, 30.0)
-    budget.answered(100.0)
+    budget.observe_429(100.0, 30.0)
+    budget.observe(100.0)
     assert wait(budget, 100.0) == 30.0
 
 
 def test_budget_pauses_until_the_reset_when_only_that_is_told():
     budget = RequestBudget()
-    budget.limited(100.0, reported=RateReport(reset_s=12.0))
-    assert budget.clear_at == 112.0
-    budget.limited(112.0, 3.0, reported=RateReport(reset_s=12.0))
-    assert budget.clear_at == 115.0
+    budget.observe_429(100.0, report=RateReport(reset_s=12.0))
+    assert budget.paused_until == 112.0
+    budget.observe_429(112.0, 3.0, report=RateReport(reset_s=12.0))
+    assert budget.paused_until == 115.0
 
 
 def test_budget_lets_one_go_after_a_pause_and_the_others_evenly():
     budget = RequestBudget(1000)
-    budget.limited(100.0, 5.0)
-    assert budget.room(105.0) == 1
-    budget.take(105.0)
+    budget.observe_429(100.0, 5.0)
+    assert budget.available(105.0) == 1
+    budget.consume(105.0)
     assert 0.02 < wait(budget, 105.0) < 0.1
 
 
@@ -125,16 +125,16 @@ def test_budget_pause_is_bounded_and_never_moves_backwards(steps):
     budget, now = RequestBudget(), 1000.0
     for elapsed, news in steps:
         now += elapsed
-        before = budget.clear_at
+        before = budget.paused_until
         if news == "fine":
-            budget.answered(now)
-            assert budget.clear_at == before
+            budget.observe(now)
+            assert budget.paused_until == before
         else:
-            budget.limited(now, news)
-            assert budget.clear_at >= max(before, now + min(news or 0.0, 60.0))
+            budget.observe_429(now, news)
+            assert budget.paused_until >= max(before, now + min(news or 0.0, 60.0))
             assert news or wait(budget, now) > 0.0
         assert 0.0 <= wait(budget, now) <= 60.001
-        assert wait(budget, max(budget.clear_at, now)) == 0.0
+        assert wait(budget, max(budget.paused_until, now)) == 0.0
 
 
 # The limit that is given
@@ -150,29 +150,29 @@ def test_lone_request_does_not_wait_for_a_limit_that_is_given():
     budget = RequestBudget(60)
     assert budget.requests_per_minute == 60
     assert wait(budget, 5.0) == 0.0
-    budget.take(5.0)
+    budget.consume(5.0)
     assert 0.9 < wait(budget, 5.0) < 1.01
 
 
 @pytest.mark.parametrize(("limit", "least", "most"), [(None, 10, 600), (1000, 2, 10), (10**9, 100, 1000)])
 def test_room_is_bounded_even_when_nothing_limits(limit, least, most):
-    assert least <= RequestBudget(limit).room(1e9) <= most
+    assert least <= RequestBudget(limit).available(1e9) <= most
 
 
 def test_headers_lower_a_limit_that_is_given_and_never_raise_it():
     budget = RequestBudget(1000)
     for told, assumed in ((60, 60), (500, 500), (3000, 1000)):
-        budget.answered(1.0, RateReport(limit=told))
+        budget.observe(1.0, RateReport(limit=told))
         assert budget.requests_per_minute == assumed
-    budget.answered(1.0, RateReport(remaining=5))
+    budget.observe(1.0, RateReport(remaining=5))
     assert budget.requests_per_minute == 1000
 
 
 def test_429_lowers_a_limit_that_is_given_by_half_at_most():
     """Another program may have used the minute up; that is no reason to crawl."""
     budget = RequestBudget(1000)
-    budget.take(1.0)
-    budget.limited(1.1)
+    budget.consume(1.0)
+    budget.observe_429(1.1)
     assert budget.requests_per_minute == 475
 
 
@@ -206,21 +206,21 @@ def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
     def take():
         assert len(times) < limit or now - times[0] > 60.2
         times.append(now)
-        budget.take(now)
+        budget.consume(now)
 
     for elapsed, (action, value) in steps:
         now += elapsed
         if action == "take":
-            for _ in range(min(value, budget.room(now))):
+            for _ in range(min(value, budget.available(now))):
                 take()
         elif action == "hurry":
             for _ in range(value):
                 now = budget.next_at(now)
                 take()
         elif action == "limited":
-            budget.limited(now, value)
+            budget.observe_429(now, value)
         else:
-            budget.answered(now, value)
+            budget.observe(now, value)
         assert 1 <= budget.requests_per_minute <= limit
         assert wait(budget, now) <= 130.0
 
@@ -231,45 +231,45 @@ def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
 def test_headers_tell_the_limit_at_once():
     budget = RequestBudget()
     assert budget.requests_per_minute is None
-    budget.take(0.0)
-    budget.answered(0.1, RateReport(limit=60, remaining=59, reset_s=59.0))
+    budget.consume(0.0)
+    budget.observe(0.1, RateReport(limit=60, remaining=59, reset_s=59.0))
     assert budget.requests_per_minute == 60
-    assert budget.room(0.2) == 1
+    assert budget.available(0.2) == 1
 
 
 def test_budget_sends_no_more_than_what_remains_until_the_reset():
     """Other programs of the account have used the rest."""
     budget, now = RequestBudget(), 10.0
-    budget.answered(now, RateReport(limit=600, remaining=3, reset_s=20.0))
+    budget.observe(now, RateReport(limit=600, remaining=3, reset_s=20.0))
     for _ in range(3):
         now = budget.next_at(now)
-        budget.take(now)
+        budget.consume(now)
     assert now < 11.0
     assert budget.next_at(now) == 30.0
-    assert budget.room(now) == 0
+    assert budget.available(now) == 0
 
 
 def test_what_is_under_way_has_not_been_deducted_from_what_remains():
     budget = RequestBudget(60_000)
     for _ in range(5):
-        budget.take(10.0)
-    budget.answered(10.1, RateReport(remaining=7, reset_s=20.0))
-    assert budget.room(10.1) == 3
+        budget.consume(10.0)
+    budget.observe(10.1, RateReport(remaining=7, reset_s=20.0))
+    assert budget.available(10.1) == 3
 
 
 def test_what_was_never_answered_is_not_under_way_for_ever():
     budget = RequestBudget(60_000)
     for _ in range(5):
-        budget.take(10.0)
-    budget.answered(11.0, RateReport(remaining=7, reset_s=20.0))
-    assert budget.room(11.0) == 7
+        budget.consume(10.0)
+    budget.observe(11.0, RateReport(remaining=7, reset_s=20.0))
+    assert budget.available(11.0) == 7
 
 
 @pytest.mark.parametrize(("reset_s", "until"), [(20.0, 30.0), (100.0, 70.0), (86_400.0, 10.0)])
 def test_nothing_that_remains_binds_for_a_minute_at_most(reset_s, until):
     """Without a request no answer comes that could tell otherwise; a reset tomorrow is that of another quota."""
     budget = RequestBudget()
-    budget.answered(10.0, RateReport(remaining=0, reset_s=reset_s))
+    budget.observe(10.0, RateReport(remaining=0, reset_s=reset_s))
     assert budget.next_at(10.0) == until
     assert wait(budget, until) == 0.0
 
@@ -277,14 +277,14 @@ def test_nothing_that_remains_binds_for_a_minute_at_most(reset_s, until):
 @pytest.mark.parametrize("reported", [RateReport(limit=60, remaining=0), RateReport(limit=60, reset_s=20.0)])
 def test_what_remains_until_nobody_knows_when_does_not_bind(reported):
     budget = RequestBudget()
-    budget.answered(10.0, reported)
+    budget.observe(10.0, reported)
     assert wait(budget, 10.0) == 0.0
 
 
 def test_later_answer_corrects_what_remains():
     budget = RequestBudget()
-    budget.answered(10.0, RateReport(remaining=0, reset_s=20.0))
-    budget.answered(10.1, RateReport(remaining=50, reset_s=20.0))
+    budget.observe(10.0, RateReport(remaining=0, reset_s=20.0))
+    budget.observe(10.1, RateReport(remaining=50, reset_s=20.0))
     assert wait(budget, 10.1) == 0.0
 
 
@@ -322,13 +322,13 @@ def play(budget, server, *, since, seconds, tells=True):
     """Make full use of a budget for a while; return how many were granted and refused."""
     now, granted, refused = budget.next_at(since), 0, 0
     while now < since + seconds:
-        budget.take(now)
+        budget.consume(now)
         if wait_s := server.request(now):
             refused += 1
-            budget.limited(now, wait_s if tells else None)
+            budget.observe_429(now, wait_s if tells else None)
         else:
             granted += 1
-            budget.answered(now)
+            budget.observe(now)
         now = budget.next_at(now)
     return granted, refused
 
@@ -387,11 +387,11 @@ def test_idle_time_teaches_nothing():
 
 def test_limit_that_no_answer_confirms_any_more_is_forgotten():
     budget = RequestBudget()
-    budget.answered(10.0, RateReport(limit=60))
+    budget.observe(10.0, RateReport(limit=60))
     assert budget.requests_per_minute == 60
-    budget.take(600.0)
+    budget.consume(600.0)
     assert budget.requests_per_minute == 60
-    budget.take(611.0)
+    budget.consume(611.0)
     assert budget.requests_per_minute is None
 
 
@@ -402,10 +402,10 @@ def test_stray_refusals_bring_nothing_to_a_standstill(limit):
     rng = random.Random(1)
     while now < 3600.0:
         now = budget.next_at(now)
-        budget.take(now)
+        budget.consume(now)
         taken += 1
         if rng.random() < 0.05:
-            budget.limited(now)
+            budget.observe_429(now)
         else:
-            budget.answered(now)
+            budget.observe(now)
     assert taken / 60 > (150 if limit else 30)

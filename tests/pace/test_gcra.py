@@ -17,8 +17,8 @@ def starts(meter, rpm, *, since, number):
     times, now = [], since
     for _ in range(number):
         now = max(now, meter.next_at(rpm))
-        assert meter.room(now, rpm) > 0
-        meter.take(now, rpm)
+        assert meter.available(now, rpm) > 0
+        meter.consume(now, rpm)
         times.append(now)
     return times
 
@@ -41,44 +41,44 @@ def test_meter_gives_away_less_than_two_percent(limit):
 @pytest.mark.parametrize(("limit", "burst"), [(1, 1), (60, 1), (171, 1), (400, 2), (1000, 5), (10_000, 57)])
 def test_meter_lets_less_than_a_hundredth_go_at_once(limit, burst):
     meter = Gcra()
-    assert meter.room(100.0, limit) == burst
+    assert meter.available(100.0, limit) == burst
     for left in reversed(range(burst)):
-        meter.take(100.0, limit)
-        assert meter.room(100.0, limit) == left
+        meter.consume(100.0, limit)
+        assert meter.available(100.0, limit) == left
 
 
 def test_meter_saves_nothing_up_beyond_the_burst():
     meter = Gcra()
-    meter.take(0.0, 1000)
-    assert meter.room(1e9, 1000) == 5
+    meter.consume(0.0, 1000)
+    assert meter.available(1e9, 1000) == 5
 
 
 def test_meter_tells_when_the_rate_is_what_holds_back():
     meter = Gcra()
-    assert not meter.is_pressed(0.0, 60)
-    meter.take(0.0, 60)
+    assert not meter.is_saturated(0.0, 60)
+    meter.consume(0.0, 60)
     soonest = meter.next_at(60)
-    assert meter.is_pressed(soonest, 60)
-    assert meter.is_pressed(soonest + 0.4, 60)
-    assert not meter.is_pressed(soonest + 0.6, 60)
+    assert meter.is_saturated(soonest, 60)
+    assert meter.is_saturated(soonest + 0.4, 60)
+    assert not meter.is_saturated(soonest + 0.6, 60)
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("until", [50.0, 1e9])
 def test_meter_lets_one_go_at_the_end_of_a_pause(limit, until):
     meter = Gcra()
-    meter.hold(until, limit)
+    meter.pause_until(until, limit)
     assert meter.next_at(limit) <= until
-    assert meter.room(until, limit) == 1
-    meter.take(until, limit)
-    assert meter.room(until, limit) == 0
+    assert meter.available(until, limit) == 1
+    meter.consume(until, limit)
+    assert meter.available(until, limit) == 0
 
 
 def test_meter_is_not_relieved_by_a_pause():
     meter = Gcra()
     times = starts(meter, 60, since=0.0, number=10)
     before = meter.next_at(60)
-    meter.hold(times[-1] - 5.0, 60)
+    meter.pause_until(times[-1] - 5.0, 60)
     assert meter.next_at(60) == before
 
 
@@ -99,8 +99,8 @@ def test_meter_has_room_exactly_from_the_time_it_tells(steps, limit):
     meter, now = Gcra(), 1e9
     for elapsed, wanted in steps:
         now += elapsed
-        for _ in range(min(wanted, meter.room(now, limit))):
-            meter.take(now, limit)
+        for _ in range(min(wanted, meter.available(now, limit))):
+            meter.consume(now, limit)
         soonest = max(meter.next_at(limit), now)
-        assert (meter.room(now, limit) > 0) == (soonest == now)
-        assert meter.room(soonest, limit) > 0
+        assert (meter.available(now, limit) > 0) == (soonest == now)
+        assert meter.available(soonest, limit) > 0

@@ -13,9 +13,9 @@ def taught(*, accepted, refused=1, now=100.0, limit_rpm=None):
     """Return who has started requests evenly over ten seconds until the first of some 429s arrived."""
     learner = RateEstimator()
     for number in range(accepted + refused):
-        learner.took(now - 10.0 + 10.0 * number / (accepted + refused), used_s=0.0)
+        learner.consume(now - 10.0 + 10.0 * number / (accepted + refused), used_s=0.0)
     for number in range(refused):
-        learner.refused(now, is_news=not number, limit_rpm=limit_rpm)
+        learner.refuse(now, is_new_burst=not number, limit_rpm=limit_rpm)
     return learner
 
 
@@ -25,7 +25,7 @@ def use(learner, since, *, seconds):
     while now < since + seconds:
         gap = 60.0 / learner.rpm
         now += gap
-        learner.took(now, used_s=gap)
+        learner.consume(now, used_s=gap)
     return now
 
 
@@ -42,7 +42,7 @@ def test_start_is_generous_and_doubles_every_second_of_use():
 def test_start_learns_nothing_from_time_that_was_not_used():
     learner = RateEstimator()
     for now in range(1000):
-        learner.took(float(now), used_s=0.0)
+        learner.consume(float(now), used_s=0.0)
     assert learner.rpm == 3000
 
 
@@ -63,17 +63,17 @@ def test_first_refusal_says_little_when_another_program_was_there_before(accepte
 
 def test_refusal_before_any_start_is_understood():
     learner = RateEstimator()
-    learner.refused(5.0, is_news=False, limit_rpm=None)
+    learner.refuse(5.0, is_new_burst=False, limit_rpm=None)
     assert learner.rpm == pytest.approx(57)
 
 
 def test_starts_of_more_than_a_minute_ago_do_not_count():
     learner = RateEstimator()
     for now in range(200):
-        learner.took(float(now), used_s=0.0)
-    learner.took(199.5, used_s=0.0)
-    learner.refused(200.0, is_news=True, limit_rpm=3000.0)
-    learner.refused(200.0, is_news=False, limit_rpm=3000.0)
+        learner.consume(float(now), used_s=0.0)
+    learner.consume(199.5, used_s=0.0)
+    learner.refuse(200.0, is_new_burst=True, limit_rpm=3000.0)
+    learner.refuse(200.0, is_new_burst=False, limit_rpm=3000.0)
     assert learner.rpm == pytest.approx(0.95 * 1500)
     assert learner.count(199.5, within_s=10.0, at_most=100) == 9
     assert learner.count(199.5, within_s=10.0, at_most=3) == 3
@@ -89,8 +89,8 @@ def test_refusal_beside_a_limit_lies_between_that_and_its_half(accepted, mark):
 def test_refusals_of_one_burst_are_one_piece_of_news():
     learner = taught(accepted=600)
     for _ in range(50):
-        learner.took(101.0, used_s=0.0)
-        learner.refused(101.1, is_news=False, limit_rpm=None)
+        learner.consume(101.0, used_s=0.0)
+        learner.refuse(101.1, is_new_burst=False, limit_rpm=None)
     assert learner.rpm == pytest.approx(0.95 * 600)
 
 
@@ -119,7 +119,7 @@ def test_mark_that_proves_right_is_approached_more_slowly():
         while learner.rpm < 600 * 1.02:
             now = use(learner, now, seconds=0.5)
         ways.append(now - began)
-        learner.refused(now, is_news=True, limit_rpm=600.0)
+        learner.refuse(now, is_new_burst=True, limit_rpm=600.0)
     assert ways == pytest.approx([52, 104, 208, 208], rel=0.1)
 
 
@@ -127,7 +127,7 @@ def test_rate_does_not_grow_while_less_than_half_of_it_is_used():
     """Whoever sends a tenth of what was learned learns nothing about ten times of it."""
     learner = taught(accepted=600)
     for second in range(200, 1000):
-        learner.took(float(second), used_s=1.0)
+        learner.consume(float(second), used_s=1.0)
     assert learner.rpm == pytest.approx(0.95 * 600)
 
 
@@ -142,10 +142,10 @@ def test_rate_is_bounded_whatever_happens(steps):
         now += elapsed
         before = learner.rpm
         if event == "take":
-            learner.took(now, used_s=used_s)
+            learner.consume(now, used_s=used_s)
             assert learner.rpm >= before
         else:
-            learner.refused(now, is_news=event == "news", limit_rpm=None)
+            learner.refuse(now, is_new_burst=event == "news", limit_rpm=None)
             assert learner.rpm <= max(before, 60.0)
         assert 0.9 <= learner.rpm <= MOST_RPM
         assert learner.count(now, within_s=60.0, at_most=10**6) <= len(steps)

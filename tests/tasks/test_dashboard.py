@@ -39,7 +39,7 @@ def test_pace_that_was_given_is_told_as_given():
 
 def test_pace_that_was_learned_is_told_as_learned():
     session = LemonSession("sk-x")
-    session._engine.gate.budget.answered(0.0, RateReport(limit=600))
+    session._engine.rate_limiter.budget.observe(0.0, RateReport(limit=600))
     assert re.fullmatch(r"\d+ \(learned\)", shown(session)["requests per minute"])
 
 

@@ -52,8 +52,8 @@ class ScriptedTransport:
         self.asked = []
         self.news = asyncio.Event()
 
-    async def call(self, method, path, *, kind, timeout_s=None):
-        assert kind is None  # the poller has waited for the turns of its polls
+    async def call(self, method, path, *, priority, timeout_s=None):
+        assert priority is None  # the poller has waited for the rate limit
         name = path.rpartition("/")[2]
         script = self.scripts[name]
         outcome = script[min(self.polls_of(name), len(script) - 1)]
@@ -93,9 +93,9 @@ async def poll():
     """Make pollers on a script, closed when the test is over."""
     pollers = []
 
-    def start(policy=QUICK, gate=None, limit=10, **scripts):
+    def start(policy=QUICK, limiter=None, limit=10, **scripts):
         transport = ScriptedTransport(**scripts)
-        pollers.append(Poller(transport, policy, gate or unpaced(), durations=LearnedDurations(), limit=limit))
+        pollers.append(Poller(transport, policy, limiter or unpaced(), durations=LearnedDurations(), limit=limit))
         return transport, pollers[-1]
 
     yield start
@@ -202,12 +202,12 @@ async def test_no_more_polls_than_allowed_are_under_way(poll):
 
 
 async def test_nothing_is_asked_while_the_budget_is_paused(poll):
-    budget = RequestBudget(clear_at=asyncio.get_running_loop().time() + 0.03)
-    _, poller = poll(gate=RateLimiter(budget), a=[COMPLETED])
+    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 0.03)
+    _, poller = poll(limiter=RateLimiter(budget), a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
     await task
-    assert asyncio.get_running_loop().time() >= budget.clear_at
+    assert asyncio.get_running_loop().time() >= budget.paused_until
 
 
 # What polls meet
@@ -575,13 +575,13 @@ class Allowance:
     def __init__(self, left=0):
         self.left = left
 
-    def room(self, _now):
+    def available(self, _now):
         return self.left
 
     def next_at(self, now):
         return now if self.left else now + 0.001
 
-    def take(self, _now):
+    def consume(self, _now):
         self.left -= 1
         assert self.left >= 0, "a request started that the budget had no room for"
 
@@ -592,7 +592,7 @@ async def settle(seconds=0.01):
 
 async def test_no_poll_starts_without_room_and_each_is_counted(poll):
     budget = Allowance(2)
-    transport, poller = poll(gate=RateLimiter(budget), **{name: [COMPLETED] for name in "abcde"})
+    transport, poller = poll(limiter=RateLimiter(budget), **{name: [COMPLETED] for name in "abcde"})
     tasks = [make(name) for name in "abcde"]
     for task in tasks:
         poller.add(task, is_fresh=False)
@@ -610,13 +610,13 @@ async def test_no_poll_starts_without_room_and_each_is_counted(poll):
 async def test_polls_let_paid_requests_go_first(poll):
     """Whoever submits finds its turn before polls that have waited longer."""
     budget = Allowance()
-    gate = RateLimiter(budget)
-    transport, poller = poll(gate=gate, a=[COMPLETED], b=[COMPLETED])
+    limiter = RateLimiter(budget)
+    transport, poller = poll(limiter=limiter, a=[COMPLETED], b=[COMPLETED])
     tasks = [make("a"), make("b")]
     for task in tasks:
         poller.add(task, is_fresh=False)
     await settle()
-    submits = [asyncio.create_task(gate.turn(Priority.SUBMIT, 60)) for _ in range(3)]
+    submits = [asyncio.create_task(limiter.acquire(Priority.SUBMIT, 60)) for _ in range(3)]
     await settle()
     budget.left = 3
     await asyncio.gather(*submits)
@@ -627,19 +627,19 @@ async def test_polls_let_paid_requests_go_first(poll):
 
 async def test_poller_waits_with_one_ticket_however_many_polls_are_due(poll):
     """The schedule decides who goes when the turn has come, not who asked first."""
-    gate = RateLimiter(Allowance())
-    _, poller = poll(gate=gate, **{f"t{number}": [COMPLETED] for number in range(50)})
+    limiter = RateLimiter(Allowance())
+    _, poller = poll(limiter=limiter, **{f"t{number}": [COMPLETED] for number in range(50)})
     for number in range(50):
         poller.add(make(f"t{number}"), is_fresh=False)
     await settle()
-    assert [len(queue) for queue in gate._queues.values()] == [0, 1, 0]
+    assert [len(queue) for queue in limiter._queues.values()] == [0, 1, 0]
 
 
 async def test_turn_that_comes_when_nothing_is_due_any_more_is_used_by_the_next_poll(poll):
     """A ticket is no promise to poll, and what it took of the budget is not lost."""
     budget = Allowance()
-    gate = RateLimiter(budget)
-    transport, poller = poll(gate=gate, a=[COMPLETED], b=[COMPLETED])
+    limiter = RateLimiter(budget)
+    transport, poller = poll(limiter=limiter, a=[COMPLETED], b=[COMPLETED])
     over, other = make("a"), make("b")
     poller.add(over, is_fresh=False)
     await settle()
@@ -653,8 +653,8 @@ async def test_turn_that_comes_when_nothing_is_due_any_more_is_used_by_the_next_
 
 async def test_ticket_of_a_poller_that_has_ended_takes_nothing(poll):
     budget = Allowance()
-    gate = RateLimiter(budget)
-    _, poller = poll(gate=gate, a=[COMPLETED])
+    limiter = RateLimiter(budget)
+    _, poller = poll(limiter=limiter, a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
     await settle()
@@ -668,12 +668,12 @@ async def test_ticket_of_a_poller_that_has_ended_takes_nothing(poll):
 
 async def test_gate_that_is_closed_starts_no_poll(poll):
     """The session closes it first, and then the poller."""
-    gate = RateLimiter(Allowance())
-    transport, poller = poll(gate=gate, a=[COMPLETED])
+    limiter = RateLimiter(Allowance())
+    transport, poller = poll(limiter=limiter, a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
     await settle()
-    gate.close()
+    limiter.close()
     await asyncio.sleep(0)
     await asyncio.wait_for(poller.aclose(), 5)
     assert transport.asked == []
@@ -681,7 +681,7 @@ async def test_gate_that_is_closed_starts_no_poll(poll):
 
 
 async def test_deadline_holds_although_no_turn_comes(poll):
-    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.03), gate=RateLimiter(Allowance()), a=[COMPLETED])
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.03), limiter=RateLimiter(Allowance()), a=[COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=False)
     with pytest.raises(TaskTimeout, match="last status: pending"):

@@ -56,7 +56,7 @@ class ScriptedTransport:
     async def pause(self, seconds):
         await asyncio.sleep(seconds)
 
-    async def admit(self, patience_s):
+    async def acquire(self, patience_s):
         self.patience.append(patience_s)
 
     async def submit(self, payload):
@@ -279,7 +279,7 @@ def cancelled_as_a_transport_does(*, was_sent):
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError as cancelled:
-            cancelled.__cause__ = NoResponse("cancelled while waiting for the answer", was_sent=was_sent)
+            cancelled.__cause__ = NoResponse("cancelled while waiting for the response", was_sent=was_sent)
             raise
 
     return wait
@@ -300,7 +300,7 @@ async def test_cancelled_request_that_was_sent_leaves_its_doubt_as_the_cause():
     cancelled = await cancel_under_way(submissions, transport)
     doubt = cancelled.__cause__
     assert isinstance(doubt, SubmissionUnknown)
-    assert doubt.reason == "cancelled while waiting for the answer"
+    assert doubt.reason == "cancelled while waiting for the response"
     assert [str(kept) for kept in submissions.unknown] == [str(doubt)]
     assert submissions.under_way == 0
 
