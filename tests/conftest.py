@@ -1,4 +1,4 @@
-"""Fixtures that the test folders share; those for users come from the package's pytest plugin."""
+"""Fixtures that several test folders share. The fixtures for users come from the package's pytest plugin."""
 
 import asyncio
 import base64
@@ -7,23 +7,21 @@ import io
 import os
 import struct
 import zlib
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
-import aiohttp
-import attrs
 import orjson
 import pytest
-from aiohttp import web
 from PIL import Image
 
 from lemon_async import EditRequest, LemonSession, PollPolicy, RetryPolicy
 from lemon_async._images.downloads import Downloads
 from lemon_async.emulator import Emulator
+from servers import ScriptedServer, gateway_to, listening
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
 ONCE = RetryPolicy(max_elapsed_s=0)
 
-# With no limit given, the first 429 would teach the lowest documented tier: one request a second from there on.
+# Without a given limit, the first 429 would set the lowest documented tier: one request a second.
 UNPACED_RPM = 60_000
 
 
@@ -33,7 +31,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap():
-    """Spare the garbage collector what outlives the tests: thousands of items and reports, in every collection."""
+    """Exclude what outlives the tests, thousands of items and reports, from every garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -52,7 +50,7 @@ async def emulator():
 
 @pytest.fixture
 def connect(emulator):
-    """Open sessions on the emulator; options override the quick defaults."""
+    """Open sessions to the emulator; options override defaults that suit its speed."""
 
     @asynccontextmanager
     async def open_session(**options):
@@ -65,7 +63,7 @@ def connect(emulator):
 
 @pytest.fixture(scope="session")
 def picture():
-    """Make the file of a picture; a PNG is padded to any length with a chunk that nobody reads."""
+    """Make the file of a picture; a PNG is padded to any length with a chunk that readers skip."""
 
     def make(size=(16, 16), mode="RGBA", *, kind="PNG", colour=0, pad_to=None):
         file = io.BytesIO()
@@ -80,164 +78,52 @@ def picture():
     return make
 
 
-@attrs.define(eq=False)
-class Gateway:
-    """A reverse proxy that serves the API below a path, and notes what it is sent.
-
-    Attributes:
-        target: Origin of the API.
-        is_rewriting: Whether it puts its path before the `poll_url`s in the API's answers.
-        requests: Path and headers of each request.
-    """
-
-    target: str
-    prefix: str = "/lemon"
-    is_rewriting: bool = False
-    requests: list = attrs.field(factory=list)
-    origin: str = ""
-    http: aiohttp.ClientSession | None = None
-
-    @property
-    def base_url(self):
-        return f"{self.origin}{self.prefix}"
-
-    @property
-    def paths(self):
-        return [path for path, _ in self.requests]
-
-    async def handle(self, request):
-        self.requests.append((request.raw_path, request.headers))
-        if not request.raw_path.startswith(f"{self.prefix}/"):
-            return web.Response(status=404, text="nothing is served here")
-        path = request.raw_path.removeprefix(self.prefix)
-        headers = {name: value for name, value in request.headers.items() if name not in {"Host", "Content-Length"}}
-        body = await request.read()
-        async with self.http.request(
-            request.method, f"{self.target}{path}", headers=headers, data=body, allow_redirects=False
-        ) as answer:
-            content = await answer.read()
-            if self.is_rewriting:
-                content = content.replace(b'"/v1/', f'"{self.prefix}/v1/'.encode())
-            kept = {name: answer.headers[name] for name in ("Content-Type", "Location") if name in answer.headers}
-            return web.Response(status=answer.status, body=content, headers=kept)
-
-
 @pytest.fixture
 async def gateway(emulator):
     """A gateway that serves the emulator below `/lemon`."""
-    proxy = Gateway(emulator.base_url)
-    runner = web.ServerRunner(web.Server(proxy.handle, access_log=None))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    proxy.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with aiohttp.ClientSession() as proxy.http:
-        yield proxy
-    await runner.cleanup()
-
-
-@attrs.define(eq=False)
-class OddServer:
-    """A server that answers one request per connection with whatever it was told, and notes what it was sent.
-
-    Attributes:
-        answers: One per connection, the last one for all that follow; bytes, or what to do with the connection.
-        heads: Heads of the requests, as they came.
-        bodies: Bodies of the requests.
-        arrived: Set when a request has come.
-    """
-
-    answers: list
-    heads: list = attrs.field(factory=list)
-    bodies: list = attrs.field(factory=list)
-    arrived: asyncio.Event = attrs.field(factory=asyncio.Event)
-    port: int = 0
-    _handlers: set = attrs.field(factory=set)
-    _server: asyncio.Server | None = None
-
-    @property
-    def origin(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def aclose(self):
-        self._server.close()
-        for handler in self._handlers:
-            handler.cancel()
-        await asyncio.gather(*self._handlers, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader, writer):
-        self._handlers.add(asyncio.current_task())
-        try:
-            await self._answer(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def _answer(self, reader, writer):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        length = [line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length")]
-        self.bodies.append(await reader.readexactly(int(length[0])) if length else b"")
-        answer = self.answers[min(len(self.heads), len(self.answers) - 1)]
-        self.heads.append(head)
-        self.arrived.set()
-        if isinstance(answer, bytes):
-            writer.write(answer)
-            await writer.drain()
-        else:
-            await answer(reader, writer)
+    async with gateway_to(emulator.base_url) as running:
+        yield running
 
 
 @pytest.fixture
 def timers(pytestconfig):
-    """List the timers that the event loop still holds."""
+    """Return the timers that the event loop still holds."""
     if pytestconfig.getoption("uvloop"):
         pytest.skip("uvloop does not list its timers")
     return lambda: [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
 
 
 @pytest.fixture
-async def serve():
-    """Start servers of odd answers, one answer per connection."""
-    servers = []
-
-    async def start(*answers):
-        servers.append(OddServer(list(answers)))
-        await servers[-1].start()
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        await server.aclose()
+async def listen():
+    """Start servers with an `async handle(reader, writer)`; starting one returns its origin."""
+    async with AsyncExitStack() as servers:
+        yield lambda handle, **options: servers.enter_async_context(listening(handle, **options))
 
 
 @pytest.fixture
-async def greet():
-    """Open ports where each connection hears some bytes at once and then nothing."""
-    servers, accepted = [], []
+def serve(listen):
+    """Start servers that answer from a script, one answer per connection."""
+
+    async def start(*answers):
+        server = ScriptedServer(list(answers))
+        server.origin = await listen(server.handle)
+        return server
+
+    return start
+
+
+@pytest.fixture
+def greet(listen):
+    """Open ports whose connections send some bytes and then stay silent."""
 
     async def start(greeting):
-        def hello(_reader, writer):
-            accepted.append(writer)
+        async def hello(_reader, writer):
             writer.write(greeting)
+            await asyncio.Event().wait()
 
-        servers.append(await asyncio.start_server(hello, "127.0.0.1", 0))
-        return servers[-1].sockets[0].getsockname()[1]
+        return int((await listen(hello)).rpartition(":")[2])
 
-    yield start
-    for server in servers:
-        server.close()
-    for writer in accepted:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+    return start
 
 
 def _chunk(kind, content):
@@ -255,7 +141,7 @@ def png():
 
 @pytest.fixture(scope="session")
 def http_ok():
-    """Build a plain HTTP answer: `http_ok(body, content_type=..., status=..., **headers)`."""
+    """Build an HTTP response: `http_ok(body, content_type=..., status=..., **headers)`."""
 
     def build(body=b"", content_type="application/json", status="200 OK", **headers):
         extra = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
@@ -267,7 +153,7 @@ def http_ok():
 
 @pytest.fixture
 def arrived(emulator):
-    """What reached the emulator: the SHA-256 of every picture of every task, in the order in which they were sold."""
+    """Return the SHA-256 of every picture that was sent to the emulator, in a list for each task."""
 
     def digests():
         tasks = emulator._store.tasks.values()
@@ -278,9 +164,9 @@ def arrived(emulator):
 
 @pytest.fixture
 def open_files():
-    """Count what this process has open; garbage is collected first, so that what was only forgotten is warned of."""
-    if not os.path.isdir("/proc/self/fd"):  # noqa: PTH112 - not a file of ours
-        pytest.skip("this system does not tell")
+    """Count the open files of this process, after a garbage collection that warns of forgotten ones."""
+    if not os.path.isdir("/proc/self/fd"):  # noqa: PTH112 - not a regular path
+        pytest.skip("needs /proc")
 
     def count():
         gc.collect()
@@ -291,7 +177,7 @@ def open_files():
 
 @pytest.fixture
 async def open_downloads():
-    """Make downloads that are closed when the test is over."""
+    """Make `Downloads` that are closed after the test."""
     opened = []
 
     def make(**options):
@@ -311,7 +197,7 @@ def downloads(open_downloads):
 
 @pytest.fixture
 async def link(connect):
-    """The link of a picture that the emulator has made."""
+    """The link to a picture of the emulator."""
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro")
         return images[0].url
@@ -323,7 +209,7 @@ def stream_event(name, **fields):
 
 @pytest.fixture
 def tiny(picture):
-    """A request whose pictures are quickly drawn: as large as the one it starts from."""
+    """A request whose pictures are small, and so drawn quickly."""
     return EditRequest("a hat", image=picture(mode="RGB"), model="gpt-image-2")
 
 
@@ -341,7 +227,7 @@ def final(png):
 
 @pytest.fixture
 def streaming(serve):
-    """Open sessions on a server that sends these pieces as events; `None` breaks the connection off."""
+    """Open sessions to a server that sends these pieces as events; `None` resets the connection."""
 
     async def open_session(*pieces, is_chunked=True, coding=None, **options):
         async def answer(_reader, writer):

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import io
 import random
-from contextlib import suppress
 
 import attrs
 import orjson
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, Timeouts, TransportError
+from servers import read_request
 
 QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.002, deadline_s=5)
 PATIENT = RetryPolicy(max_elapsed_s=2, first_backoff_s=0.001, max_backoff_s=0.002)
@@ -63,19 +63,17 @@ class Service:
 
     async def serve(self, reader, writer):
         self._writers.add(writer)
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                _, _, length = head.lower().partition("content-length: ")
-                body = await reader.readexactly(int(length.split("\r\n")[0])) if length else b""
+                head, body = await read_request(reader)
                 path = head.split(" ")[1]
                 beside = next((extra for start, extra in self.beside.items() if path.startswith(start)), b"")
                 for part in (self.answer(path, body), beside) if self.is_apart else (self.answer(path, body) + beside,):
                     writer.write(part)
                 if self.closes_after_s is not None:
                     asyncio.get_running_loop().call_later(self.closes_after_s, writer.close)
-        self._writers.discard(writer)
-        writer.close()
+        finally:
+            self._writers.discard(writer)
 
     def answer(self, path, body):
         if path == "/v1/images/generations":
@@ -96,14 +94,10 @@ class Service:
 
 
 @pytest.fixture
-async def service(picture):
+async def service(picture, listen):
     made = Service(picture)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield made
-    server.close()
-    for writer in tuple(made._writers):
-        writer.close()
+    made.origin = await listen(made.serve)
+    return made
 
 
 @pytest.fixture
@@ -186,31 +180,22 @@ async def test_server_that_speaks_before_it_is_asked_is_sent_nothing(greeting):
 
 
 @pytest.fixture
-async def connect_to():
+def connect_to(listen):
     """Open sessions on a server that answers every request with these bytes, and then does what is said."""
-    servers, writers = [], []
 
     async def open_session(*pieces, then="hang", **timeouts):
         async def serve(reader, writer):
-            writers.append(writer)
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                await reader.readuntil(b"\r\n\r\n")
-                for piece in pieces:
-                    writer.write(piece)
-                    await writer.drain()
-                if then == "break":
-                    writer.close()
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            if then == "hang":
+                await asyncio.Event().wait()
 
-        servers.append(await asyncio.start_server(serve, "127.0.0.1", 0))
-        origin = f"http://127.0.0.1:{servers[-1].sockets[0].getsockname()[1]}"
         options = {"retry": RetryPolicy(max_elapsed_s=0), "timeouts": Timeouts(**timeouts)}
-        return LemonSession("sk-x", base_url=origin, **options)
+        return LemonSession("sk-x", base_url=await listen(serve), **options)
 
-    yield open_session
-    for server in servers:
-        server.close()
-    for writer in writers:
-        writer.close()
+    return open_session
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n"

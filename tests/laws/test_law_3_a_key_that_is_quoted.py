@@ -8,7 +8,6 @@ import pickle
 import re
 import traceback
 import zlib
-from contextlib import suppress
 
 import attrs
 import orjson
@@ -16,6 +15,7 @@ import pytest
 
 from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, Timeouts
 from lemon_async.errors import TaskFailed
+from servers import read_request
 
 CANARY = "sk-Zwq7-0123456789abcdef"
 ESCAPED = "\\u0073k" + CANARY[2:]
@@ -148,27 +148,21 @@ class Quoting:
     asked: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     async def serve(self, reader, writer):
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            await reader.readexactly(int(length[1]) if length else 0)
-            writer.write(self.answer if self.first is None else self.first)
-            self.first = None
-            await writer.drain()
-            self.asked.set()
-            if self.is_open:
-                await reader.read()
-        writer.close()
+        await read_request(reader)
+        writer.write(self.answer if self.first is None else self.first)
+        self.first = None
+        await writer.drain()
+        self.asked.set()
+        if self.is_open:
+            await reader.read()
 
 
 @pytest.fixture
-async def quoting():
+async def quoting(listen):
     """A server that quotes the key."""
     quoter = Quoting()
-    server = await asyncio.start_server(quoter.serve, "127.0.0.1", 0)
-    quoter.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
-        yield quoter
+    quoter.origin = await listen(quoter.serve)
+    return quoter
 
 
 @pytest.fixture

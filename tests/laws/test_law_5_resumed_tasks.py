@@ -1,13 +1,13 @@
 """Laws 5 and 6. A task that is resumed has a handle of its own: late answers to older handles never silence it."""
 
 import asyncio
-from contextlib import suppress
 
 import orjson
 import pytest
 
 from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, TaskTimeout
 from lemon_async.errors import AccessDenied, TaskCancelled
+from servers import read_request
 
 PATIENT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=20)
 SHORT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=0.03)
@@ -26,23 +26,16 @@ class Service:
         self.deletes, self.polls = 0, 0
         self.may_delete, self.may_poll = asyncio.Event(), asyncio.Event()
         self.may_poll.set()
-        self.answering = set()
 
     async def serve(self, reader, writer):
-        self.answering.add(asyncio.current_task())
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
-            await reader.readexactly(int(length or 0))
-            status, body = await getattr(self, head.partition(" ")[0].lower())()
-            content = orjson.dumps({"task_id": "job", "created": 1, **body})
-            writer.write(
-                b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-                % (status, len(content), content)
-            )
-            await writer.drain()
-        writer.close()
-        self.answering.discard(asyncio.current_task())
+        head, _ = await read_request(reader)
+        status, body = await getattr(self, head.partition(" ")[0].lower())()
+        content = orjson.dumps({"task_id": "job", "created": 1, **body})
+        writer.write(
+            b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+            % (status, len(content), content)
+        )
+        await writer.drain()
 
     async def post(self):
         return 200, {"status": "pending"}
@@ -60,15 +53,10 @@ class Service:
 
 
 @pytest.fixture
-async def service():
+async def service(listen):
     running = Service()
-    server = await asyncio.start_server(running.serve, "127.0.0.1", 0)
-    running.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield running
-    server.close()
-    for answering in tuple(running.answering):
-        answering.cancel()
-    await asyncio.gather(*running.answering, return_exceptions=True)
+    running.origin = await listen(running.serve)
+    return running
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from lemon_async import LemonSession, RetryPolicy
 from lemon_async._api.stream_events import EventSplitter
 from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor
+from servers import listening
 
 PICTURE = bytes(range(256)) * 8192  # 2 MiB
 TEXT = base64.b64encode(PICTURE).decode()
@@ -43,25 +44,23 @@ async def counting(turns):
         turns[0] += 1
 
 
-async def serving(body, *head):
+def responding(body, *head):
     lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *head, "Connection: close", "", ""]
 
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write("\r\n".join(lines).encode() + body)
         await writer.drain()
-        writer.close()
 
-    return await asyncio.start_server(answer, "127.0.0.1", 0)
+    return listening(answer)
 
 
 async def most_per_turn(fed, body, *head, answers, is_stream=False):
     """Return the most that was fed at once, the most in one turn of the loop, and how many bytes of pictures came."""
     sizes, turns = fed
-    server = await serving(body, *head)
-    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     ticking = asyncio.create_task(counting(turns))
-    async with server, LemonSession("sk-x", base_url=origin, retry=RetryPolicy(max_elapsed_s=0)) as session:
+    once = RetryPolicy(max_elapsed_s=0)
+    async with responding(body, *head) as origin, LemonSession("sk-x", base_url=origin, retry=once) as session:
 
         async def pictures():
             if not is_stream:

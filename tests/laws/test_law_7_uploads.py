@@ -260,7 +260,7 @@ async def test_large_part_of_a_form_is_sent_in_small_steps(beside, large):
 
 
 @pytest.mark.parametrize("is_announced", [True, False])
-async def test_large_file_of_the_service_is_collected_without_a_second_copy(large, is_announced):
+async def test_large_file_of_the_service_is_collected_without_a_second_copy(large, is_announced, listen):
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         length = b"Content-Length: %d\r\n" % len(large) if is_announced else b""
@@ -268,11 +268,8 @@ async def test_large_file_of_the_service_is_collected_without_a_second_copy(larg
         for at in range(0, len(large), 65536):
             writer.write(large[at : at + 65536])
             await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, LemonSession("sk-x", base_url=origin) as session, memory() as peak:
+    async with LemonSession("sk-x", base_url=await listen(answer)) as session, memory() as peak:
         content = await session.files.content("file-1")
     assert content == large
     assert peak[0] < LARGE_BYTES + SLACK_BYTES

@@ -15,6 +15,7 @@ from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown
 from lemon_async._formats.json_documents import read_json
 from lemon_async._http.body_reader import Unpacker
 from lemon_async.errors import BadRequest, ServerError, TaskCancelled, TaskFailed
+from servers import read_request
 
 LINK = "https://cdn.test/1.png"
 PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
@@ -42,25 +43,19 @@ class Scripted:
     origin: str = ""
 
     async def serve(self, reader, writer):
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            await reader.readexactly(int(length[1]) if length else 0)
-            method = head.split(b" ", 1)[0].decode()
-            answers = self.posts if method == "POST" else self.gets
-            writer.write(answers[min(self.asked.count(method), len(answers) - 1)])
-            self.asked.append(method)
-            await writer.drain()
-        writer.close()
+        head, _ = await read_request(reader)
+        method = head.partition(" ")[0]
+        answers = self.posts if method == "POST" else self.gets
+        writer.write(answers[min(self.asked.count(method), len(answers) - 1)])
+        self.asked.append(method)
+        await writer.drain()
 
 
 @pytest.fixture
-async def server():
+async def server(listen):
     scripted = Scripted()
-    listening = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    scripted.origin = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    async with listening:
-        yield scripted
+    scripted.origin = await listen(scripted.serve)
+    return scripted
 
 
 @pytest.fixture
