@@ -21,7 +21,7 @@ from lemon_async._display.page import Entry, Fault, Tile, load_template, render_
 from lemon_async._display.thumbnails import thumbnail
 from lemon_async._formats.pictures import sniff
 from lemon_async._formats.safe_text import safe_repr, safe_str
-from lemon_async._images.atomic_file import make_folder, publish
+from lemon_async._images.atomic_file import write_file
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._images.naming import checked_target
@@ -113,7 +113,7 @@ async def contact_sheet(
     entries = [_entry(item, drawn, number=number) for (number, item), drawn in zip(items, tiles, strict=True)]
     html = await asyncio.to_thread(render_page, entries, title=title)
     if target is not None:
-        await _on_disk(target, _write, target, html)
+        await _on_disk(target, write_file, target, html.encode())
     return Sheet(html, target)
 
 
@@ -200,11 +200,6 @@ async def _on_disk(target: Path, work: Callable[P, T], /, *args: P.args, **kwarg
     except OSError as failure:
         reason = failure.strerror or safe_str(failure)
         raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
-
-
-def _write(target: Path, html: str) -> None:
-    make_folder(target.parent)
-    publish(target, html.encode())
 
 
 def _entry(item: Showable, tiles: tuple[Tile, ...], *, number: int | None) -> Entry:

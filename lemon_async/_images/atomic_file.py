@@ -1,4 +1,4 @@
-"""Putting a file into place so that nobody ever sees half of it."""
+"""Write files atomically: no reader ever sees half of one."""
 
 import contextlib
 import errno
@@ -11,29 +11,29 @@ from io import FileIO
 from itertools import chain
 from pathlib import Path
 
-__all__ = ["AtomicFile", "make_folder", "publish"]
+__all__ = ["AtomicFile", "make_folder", "write_file"]
 
-_MOST_PIECES = 512
-_MOST_NEW_FOLDERS = 64
+_MAX_PIECES = 512
+_MAX_NEW_FOLDERS = 64
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-# What file systems and systems without hard links answer; Windows says EINVAL for those of memory cards.
+# Errors of systems without hard links; EINVAL is that of Windows for the file systems of memory cards.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
-_IN_THE_WAY = (
+_NOT_REPLACEABLE = (
     (stat.S_ISDIR, IsADirectoryError, errno.EISDIR, "is a folder: name a file in it"),
     (stat.S_ISLNK, OSError, errno.ELOOP, "is a symbolic link, which is neither followed nor replaced"),
 )
 
 
 class AtomicFile:
-    """A file on its way to its name.
+    """A hidden file that gets its name once it is complete.
 
-    It is made with the first write, and lies hidden in the folder where it is going to be, with the mode that the umask
-    makes of 0666. Methods block, unless they say that they do not, so call them in a thread. They exclude each other,
-    except that a draft can be discarded while another call hangs: that one tidies up when it comes back.
+    It is created by the first write, in the folder of its final name, with mode 0666 less the umask. Methods block
+    unless they say otherwise, so call them in a thread. They exclude each other, but a file can be discarded while
+    another call hangs: that call then cleans up when it returns.
 
     Args:
-        folder: Where it is going to be.
-        makes_folder: Whether that is made if it is missing.
+        folder: The folder of its final name.
+        makes_folder: Whether to create missing folders.
     """
 
     def __init__(self, folder: Path, *, makes_folder: bool = False) -> None:
@@ -42,21 +42,21 @@ class AtomicFile:
         self._makes_folder = makes_folder
         self._path = folder / f".lemon-async.{secrets.token_hex(8)}.part"
         self._file: FileIO | None = None
-        self._is_over = False
+        self._is_discarded = False
         self._lock = threading.Lock()
 
     def write(self, *pieces: bytes) -> None:
         """Append these bytes.
 
         Raises:
-            OSError: The folder is missing or not writable, there is no room, or the disk is broken.
+            OSError: The folder is missing or not writable, or the disk is full or broken.
         """
-        with self._turn():
-            number = self._opened().fileno()
+        with self._exclusive():
+            number = self._open().fileno()
             rest = [view for piece in pieces if (view := memoryview(piece))]
             while rest:
                 self._check()
-                written = _write(number, rest[:_MOST_PIECES])
+                written = _write(number, rest[:_MAX_PIECES])
                 self.size_bytes += written
                 while rest and written >= len(rest[0]):
                     written -= len(rest.pop(0))
@@ -64,26 +64,26 @@ class AtomicFile:
                     rest[0] = rest[0][written:]
 
     def restart(self) -> None:
-        """Forget what was written."""
-        with self._turn():
-            file = self._opened()
+        """Remove all bytes."""
+        with self._exclusive():
+            file = self._open()
             file.seek(0)
             file.truncate()
             self.size_bytes = 0
 
     def publish(self, candidates: Iterable[Path], *, replace: bool) -> Path:
-        """Bring the file to the disk, give it the first name that can be had, and return that.
+        """Sync the file to the disk, give it the first free name, and return that.
 
         Args:
-            candidates: Names in the folder of the draft, or all in one below it, which is made if folders are.
-            replace: Whether the first of them is taken even if a file has it already; otherwise one that exists,
-                whatever it is, stays as it is, and the next is tried.
+            candidates: Paths in the folder of this file, or all in one folder below it.
+            replace: Whether to take the first candidate even if a file has that name; otherwise, existing files are
+                left alone and the next candidate is tried.
 
         Raises:
-            OSError: No name can be had, or the disk is full or broken. The draft is still there to be discarded.
+            OSError: No name is free, or the disk is full or broken. The file can still be published or discarded.
         """
-        with self._turn():
-            file = self._opened()
+        with self._exclusive():
+            file = self._open()
             if not file.closed:
                 os.fsync(file.fileno())
                 file.close()
@@ -91,43 +91,43 @@ class AtomicFile:
             candidates = iter(candidates)
             wanted = next(candidates)
             if wanted.parent != self._folder:
-                self._make_way(wanted.parent)
+                self._make_subfolder(wanted.parent)
             path = _replace(self._path, wanted) if replace else _add(self._path, chain([wanted], candidates))
             _sync_folder(path.parent)
         return path
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is under way; once the draft is abandoned, that call discards it when it ends."""
+        """Whether a call is running; if the file is abandoned meanwhile, that call discards it when it ends."""
         return self._lock.locked()
 
     def abandon(self) -> bool:
-        """Have nothing more written, and return whether there may be a file to be discarded; does not block."""
-        self._is_over = True
+        """Refuse further writes, and return whether there may be a file to discard; does not block."""
+        self._is_discarded = True
         return self._file is not None or self.is_busy
 
     def discard(self) -> None:
-        """Remove the file, unless it was published, and write nothing more; does nothing the second time.
+        """Remove the file, unless it was published, and refuse further writes; does nothing the second time.
 
-        It does not wait for a call that is under way, which may hang: that one leaves no file either.
+        It does not wait for a running call, which may hang and leaves no file either.
         """
-        self._is_over = True
+        self._is_discarded = True
         with contextlib.suppress(OSError):  # Windows removes no open file
             self._path.unlink(missing_ok=True)
         self._clear()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Exclude the others, and tidy up behind what was discarded meanwhile."""
+    def _exclusive(self) -> Iterator[None]:
+        """Exclude other calls, and clean up if the file was discarded meanwhile."""
         try:
             with self._lock:
                 yield
         finally:
-            if self._is_over:  # asked without the lock: whoever says so from now on finds it free
+            if self._is_discarded:  # read without the lock: who sets it from now on finds the lock free
                 self._clear()
 
     def _clear(self) -> None:
-        """Close and remove the file, or leave that to the call that is under way."""
+        """Close and remove the file, or leave that to a running call."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -139,15 +139,15 @@ class AtomicFile:
             self._lock.release()
 
     def _check(self) -> None:
-        """Raise an `OSError` if it is over."""
-        if self._is_over:
+        """Raise an `OSError` if the file was discarded."""
+        if self._is_discarded:
             raise OSError(errno.EBADF, "was discarded", str(self._folder))
 
-    def _make_way(self, folder: Path) -> None:
-        """Make a folder below that of the draft.
+    def _make_subfolder(self, folder: Path) -> None:
+        """Create a folder below that of the file.
 
         Raises:
-            OSError: It cannot be made, or a symbolic link leads elsewhere.
+            OSError: It cannot be created, or a symbolic link leads elsewhere.
         """
         for place in (folder, *folder.parents):
             if place == self._folder:
@@ -157,11 +157,11 @@ class AtomicFile:
         if self._makes_folder:
             make_folder(folder)
 
-    def _opened(self) -> FileIO:
-        """Return the file, made by now.
+    def _open(self) -> FileIO:
+        """Return the open file.
 
         Raises:
-            OSError: It cannot be.
+            OSError: It cannot be created.
         """
         self._check()
         if self._file is None:
@@ -169,16 +169,16 @@ class AtomicFile:
                 if self._makes_folder:
                     make_folder(self._folder)
                 self._file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
-            except OSError as failure:  # in terms of what the caller knows
+            except OSError as failure:  # about a path that the caller knows
                 raise _about(self._folder, failure) from None
         return self._file
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing; blocks.
+    """Create a folder and its missing parents; blocks.
 
     Raises:
-        OSError: It cannot be made, or too many are missing: that is a mistake, or an attack, and not easily undone.
+        OSError: It cannot be created, or more than 64 folders are missing, which must be a mistake or an attack.
     """
     missing: list[Path] = []
     place = folder
@@ -186,8 +186,8 @@ def make_folder(folder: Path) -> None:
         try:
             place.mkdir()
         except FileNotFoundError:
-            if len(missing) == _MOST_NEW_FOLDERS:
-                words = f"lies in more than {_MOST_NEW_FOLDERS} folders that do not exist"
+            if len(missing) == _MAX_NEW_FOLDERS:
+                words = f"lies in more than {_MAX_NEW_FOLDERS} folders that do not exist"
                 raise OSError(errno.ENAMETOOLONG, words, str(folder)) from None
             missing.append(place)
             place = place.parent
@@ -201,44 +201,50 @@ def make_folder(folder: Path) -> None:
         place.mkdir(exist_ok=True)
 
 
-def publish(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Write `content` to `path`, all of it or nothing; blocks, so call it in a thread.
+def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives: Iterable[Path] = ()) -> Path:
+    """Write `content` to `path` atomically, and return the path; blocks, so call it in a thread.
+
+    Args:
+        path: Where to write; missing folders are created.
+        content: The bytes.
+        replace: Whether to replace a file of that name.
+        alternatives: Other paths to try in turn, without `replace`.
 
     Raises:
-        OSError: When the folder is missing, full or not writable, or when a folder, a symbolic link, a device or a
-            pipe has that name, or any file without `replace`; what stands there is then untouched.
+        OSError: The folder is full or not writable, or a folder, symbolic link, device or pipe has that name, or
+            without `replace` any file. The existing file is unchanged.
     """
     if replace:
         _check_replaceable(path)
-    draft = AtomicFile(path.parent)
+    file = AtomicFile(path.parent, makes_folder=True)
     try:
-        draft.write(content)
-        draft.publish((path,), replace=replace)
+        file.write(content)
+        return file.publish(chain([path], alternatives), replace=replace)
     except OSError as failure:
         raise _about(path, failure) from None
     finally:
-        draft.discard()
+        file.discard()
 
 
 def _write(number: int, pieces: Sequence[memoryview]) -> int:
-    """Write in as few steps as can be: after each, a thread waits for the interpreter's lock."""
+    """Write in as few calls as possible: after each, a thread waits for the interpreter's lock."""
     return os.writev(number, pieces) if hasattr(os, "writev") else os.write(number, pieces[0])
 
 
-def _replace(draft: Path, path: Path) -> Path:
+def _replace(hidden: Path, path: Path) -> Path:
     _check_replaceable(path)
     try:
-        draft.replace(path)
+        hidden.replace(path)
     except OSError as failure:
         raise _about(path, failure) from None
     return path
 
 
-def _add(draft: Path, candidates: Iterable[Path]) -> Path:
-    path = draft
+def _add(hidden: Path, candidates: Iterable[Path]) -> Path:
+    path = hidden
     for path in candidates:
         try:
-            _rename_to_new(draft, path)
+            _rename_to_new(hidden, path)
         except FileExistsError:
             continue
         except OSError as failure:
@@ -247,55 +253,55 @@ def _add(draft: Path, candidates: Iterable[Path]) -> Path:
     raise FileExistsError(errno.EEXIST, "exists already", str(path))
 
 
-def _rename_to_new(draft: Path, path: Path) -> None:
-    """Rename, in a way that fails when `path` exists.
+def _rename_to_new(hidden: Path, path: Path) -> None:
+    """Rename, but fail if `path` exists.
 
-    Without hard links this takes two steps, of which the first makes an empty file: a process that is killed between
-    them leaves that behind.
+    Without hard links this takes two steps, of which the first creates an empty file: a process that is killed between
+    them leaves that file behind.
 
     Raises:
-        FileExistsError: It does.
+        FileExistsError: `path` exists.
     """
     if os.name == "nt":
-        draft.rename(path)  # there, that is what it does
+        hidden.rename(path)  # on Windows, `rename` fails if the target exists
         return
     try:
-        os.link(draft, path)
+        os.link(hidden, path)
     except OSError as failure:
         if failure.errno not in _NO_LINKS:
             raise
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # the name is ours
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # reserves the name
         try:
-            draft.replace(path)
+            hidden.replace(path)
         except OSError:
             _remove_empty(path)
             raise
     else:
-        draft.unlink()
+        hidden.unlink()
 
 
 def _remove_empty(path: Path) -> None:
-    """Give a name back, unless somebody has put bytes there meanwhile."""
+    """Remove a reserved name, unless another process has written to it."""
     with contextlib.suppress(OSError):
         if not path.lstat().st_size:
             path.unlink()
 
 
 def _check_replaceable(path: Path) -> None:
-    """Raise an `OSError` if anything but a file has this name."""
+    """Raise an `OSError` if something other than a regular file has this name."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
-    for stands_there, kind, code, words in _IN_THE_WAY:
-        if stands_there(mode):
+    for matches, kind, code, words in _NOT_REPLACEABLE:
+        if matches(mode):
             raise kind(code, words, str(path))
     if not stat.S_ISREG(mode):
-        raise FileExistsError(errno.EEXIST, "is something else than a file", str(path))
+        raise FileExistsError(errno.EEXIST, "is not a regular file", str(path))
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a name to the disk, where folders can be synced at all; the bytes are there already."""
+    """Sync a folder to the disk, if the system can; the bytes are there already."""
     if os.name == "nt":
         return
     with contextlib.suppress(OSError):
@@ -307,5 +313,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _about(path: Path, failure: OSError) -> OSError:
-    """Return a failure in terms of what the caller knows."""
+    """Return the same error about a path that the caller knows."""
     return OSError(failure.errno, failure.strerror, str(path))

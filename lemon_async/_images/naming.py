@@ -1,6 +1,6 @@
-"""What files of pictures are called: by the user, or by a template whose values are strangers' words.
+"""Name the files of pictures: check the user's paths, and fill in templates with untrusted values.
 
-Nothing that a server said becomes a path: it is cut down to letters, digits and dashes first.
+Text from a server never becomes a path: it is reduced to letters, digits and dashes first.
 """
 
 import re
@@ -17,23 +17,23 @@ from lemon_async.errors import ContractError
 
 __all__ = ["Template", "alternatives", "checked_folder", "checked_target", "has_suffix", "slug_of", "suffix_of"]
 
-_LONGEST_NAME_BYTES = 255
-_LONGEST_SLUG = 48
-_LONGEST_SLUG_BYTES = 120
-_MOST_NUMBERS = 50  # each that is taken costs a look at the disk
+_MAX_NAME_BYTES = 255
+_MAX_SLUG = 48
+_MAX_SLUG_BYTES = 120
+_MAX_NUMBERS = 50  # each costs one access to the disk
 _SUFFIXES = {"jpeg": ".jpg"}
-_LARGEST_NUMBER = 10**18
+_MAX_NUMBER = 10**18
 _OWN_SUFFIX = re.compile(r"(?<=[^/])\.(png|jpe?g|webp|gif|avif|\{format\})$", re.IGNORECASE)
-# Fill and alignment, zeros, width, grouping, precision, type: none makes a separator, an empty text or a gigabyte.
+# Fill and alignment, zeros, width, grouping, precision, type: none gives a separator, an empty text or a gigabyte.
 _SPEC = re.compile(r"([\w .-]?[<>=^])?0?\d{0,2}[,_]?(\.[1-9]\d?)?[bdosxX]?")
-# Windows opens a device under these names, whatever comes after the first dot.
+# Windows opens a device for these names, whatever follows the first dot.
 _DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
     | {f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"}
 )
-# They make `gnp.exe` out of `exe.png` where it is shown.
+# They display `exe.png` as `gnp.exe`.
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_KEYS: Mapping[str, Any] = {
+_EXAMPLES: Mapping[str, Any] = {
     "index": 0,
     "slug": "a-white-cat",
     "model": "flux-pro",
@@ -46,74 +46,74 @@ _KEYS: Mapping[str, Any] = {
 
 
 def suffix_of(picture_format: str) -> str:
-    """Return what the names of files of this format end in, dot included."""
+    """Return the suffix for files of this format, including the dot."""
     return _SUFFIXES.get(picture_format, f".{picture_format}")
 
 
 def slug_of(text: object, *, default: str = "image") -> str:
-    """Return text as a part of a file's name: small letters, digits, dashes, of any script; `default` without any."""
-    words = unicodedata.normalize("NFC", str(text)[: 8 * _LONGEST_SLUG]).lower()
-    slug = re.sub(r"\W+", "-", words).strip("-_")[:_LONGEST_SLUG]
-    slug = slug.encode("utf-8", "ignore")[:_LONGEST_SLUG_BYTES].decode("utf-8", "ignore").strip("-_")
+    """Return text as part of a file name: lower-case letters and digits of any script, and dashes; else `default`."""
+    words = unicodedata.normalize("NFC", str(text)[: 8 * _MAX_SLUG]).lower()
+    slug = re.sub(r"\W+", "-", words).strip("-_")[:_MAX_SLUG]
+    slug = slug.encode("utf-8", "ignore")[:_MAX_SLUG_BYTES].decode("utf-8", "ignore").strip("-_")
     if slug.upper() in _DEVICES:
         return f"{default}-{slug}"
     return slug or default
 
 
 def has_suffix(path: Path) -> bool:
-    """Tell whether a name ends in a suffix; that of `gpt-image-1.5` is none."""
+    """Return whether a name has a suffix; the `.5` of `gpt-image-1.5` is none."""
     return path.suffix[1:2].isalpha()
 
 
 def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
-    """Return the path of a file, by a name that no system takes for something else.
+    """Return the path of a file, if its name means a file on every system.
 
     Args:
-        path: What the user wants to call it.
-        whose: Which picture it is for, to be told.
+        path: The user's path.
+        whose: Which picture it is for, for the message.
 
     Raises:
         ContractError: It names no file.
     """
     target = _path_of(path, "path", whose)
-    fault = _fault_of_name(target.name)
+    fault = _find_name_fault(target.name)
     if fault is not None:
         raise _refusal("path", f"{fault}: {safe_repr(str(target))}", whose)
     return target
 
 
 def checked_folder(folder: str | PathLike[str]) -> Path:
-    """Return the path of a folder, whether it exists or not.
+    """Return the path of a folder, which need not exist.
 
     Raises:
-        ContractError: It cannot be one.
+        ContractError: It cannot be a path.
     """
     return _path_of(folder, "folder")
 
 
 def alternatives(path: Path, first: int = 1) -> Iterator[Path]:
-    """Yield `path` and, for when that is not free, `path-2` and so on; after some of these, names made by chance.
+    """Yield `path`, `path-2` and so on, for names that may be taken; after 50 of these, random names.
 
     Args:
-        path: The name that is wanted.
+        path: The preferred name.
         first: The number to begin with.
     """
-    for number in range(first, first + _MOST_NUMBERS):
+    for number in range(first, first + _MAX_NUMBERS):
         yield path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-    for _ in range(_MOST_NUMBERS):
+    for _ in range(_MAX_NUMBERS):
         yield path.with_name(f"{path.stem}-{secrets.token_hex(4)}{path.suffix}")
 
 
 class Template:
-    """A file's name with fields in braces, such as `{index:03}-{slug}`; the suffix is always that of the bytes.
+    """A file name with fields in braces, such as `{index:03}-{slug}`; the suffix comes from the bytes.
 
-    A `/` in the text makes a folder, as in `{model}/{index}`; no field does, whatever its value and its format.
+    A `/` in the text separates folders, as in `{model}/{index}`; a field never does, whatever its value and format.
 
     Attributes:
-        is_numbered: Whether the pictures of one answer get names of their own by it.
+        is_numbered: Whether it gives the pictures of one response different names.
 
     Raises:
-        ContractError: It names no file, or a field that there is not.
+        ContractError: It names no file, or has an unknown field.
     """
 
     def __init__(self, text: str) -> None:
@@ -121,38 +121,38 @@ class Template:
             raise _refusal("name", f"must be text, not {safe_repr(text)}")
         try:
             pieces = list(string.Formatter().parse(text))
-            fault = _fault_of_pieces(pieces)
-            parts = _OWN_SUFFIX.sub("", text).split("/")  # no format that is let through has one
-            examples = [] if fault else [part.format_map(_KEYS) for part in parts]
+            fault = _find_piece_fault(pieces)
+            parts = _OWN_SUFFIX.sub("", text).split("/")  # no accepted format contains a slash
+            examples = [] if fault else [part.format_map(_EXAMPLES) for part in parts]
         except (ValueError, TypeError) as odd:
-            raise _refusal("name", f"is no template: {odd}: {safe_repr(text)}") from None
+            raise _refusal("name", f"is not a template: {odd}: {safe_repr(text)}") from None
         if not fault and text.startswith("/"):
             fault = "must be relative to its folder"
-        fault = fault or next(filter(None, map(_fault_of_part, examples)), None)
+        fault = fault or next(filter(None, map(_find_part_fault, examples)), None)
         if fault:
             raise _refusal("name", f"{fault}: {safe_repr(text)}")
         self._parts = parts
         self.is_numbered: bool = any(field == "index" for _, field, _, _ in pieces)
 
     def fill(self, **values: object) -> str:
-        """Return the name without a suffix, after those of its folders: as many parts as the template shows.
+        """Return the name without a suffix, preceded by its folders.
 
         Args:
-            **values: Of every field; texts become slugs, numbers that are not known become 0.
+            **values: The fields; texts become slugs, unknown numbers become 0.
         """
-        safe = {key: _safe(values.get(key), example) for key, example in _KEYS.items()}
+        safe = {key: _safe(values.get(key), example) for key, example in _EXAMPLES.items()}
         *folders, name = (part.format_map(safe) for part in self._parts)
-        parts = [slug_of(folder) if _fault_of_part(folder) else folder for folder in folders]
-        return "/".join([*parts, slug_of(name) if _fault_of_part(f"{name}.jpeg") else name])
+        parts = [slug_of(folder) if _find_part_fault(folder) else folder for folder in folders]
+        return "/".join([*parts, slug_of(name) if _find_part_fault(f"{name}.jpeg") else name])
 
 
-def _fault_of_pieces(pieces: Iterable[tuple[str, str | None, str | None, str | None]]) -> str | None:
-    """Return what is wrong with a template, from what `string.Formatter` makes of it."""
+def _find_piece_fault(pieces: Iterable[tuple[str, str | None, str | None, str | None]]) -> str | None:
+    """Return the fault of a template, given its parsed pieces."""
     for literal, field, spec, conversion in pieces:
         if "\\" in literal:
             return "must separate folders by '/'"
-        if field is not None and field not in _KEYS:
-            return f"has no field {safe_repr(field)}; there are {', '.join(f'{{{key}}}' for key in _KEYS)}"
+        if field is not None and field not in _EXAMPLES:
+            return f"has no field {safe_repr(field)}; there are {', '.join(f'{{{key}}}' for key in _EXAMPLES)}"
         if conversion:
             return f"has a conversion, {safe_repr(f'!{conversion}')}, which names do not take"
         if not _SPEC.fullmatch(spec or ""):
@@ -161,13 +161,13 @@ def _fault_of_pieces(pieces: Iterable[tuple[str, str | None, str | None, str | N
 
 
 def _path_of(path: object, field: str, whose: str = "") -> Path:
-    """Return a path that the system can be asked about.
+    """Return a path that can be passed to the system.
 
     Raises:
-        ContractError: It is none.
+        ContractError: It cannot.
     """
     try:
-        text: object = fspath(path)  # type: ignore[call-overload]  # what else it may be is what is found out
+        text: object = fspath(path)  # type: ignore[call-overload]  # other types raise, which is the check
     except Exception as odd:
         raise _refusal(field, f"must be a path, not {safe_repr(path)}", whose) from odd
     if not isinstance(text, str):
@@ -183,27 +183,27 @@ def _path_of(path: object, field: str, whose: str = "") -> Path:
 
 def _safe(value: object, example: object) -> object:
     if isinstance(example, int):
-        return value if isinstance(value, int) and abs(value) < _LARGEST_NUMBER else 0
+        return value if isinstance(value, int) and abs(value) < _MAX_NUMBER else 0
     return slug_of(value or "", default="none")
 
 
-def _fault_of_part(name: str) -> str | None:
-    """Return why no part of a template should become that, on any system."""
+def _find_part_fault(name: str) -> str | None:
+    """Return why a filled-in part of a template is not a name on every system."""
     if "/" in name or "\\" in name or name[1:2] == ":":
         return "must not name a drive, and no field may fill in a separator"
-    return _fault_of_name(name)
+    return _find_name_fault(name)
 
 
-def _fault_of_name(name: str) -> str | None:
-    """Return why no file should be called that, on any system."""
+def _find_name_fault(name: str) -> str | None:
+    """Return why a name does not mean a file on every system."""
     if not name.strip(". "):  # Windows drops those at the end
         return "must name a file"
     if any(c in _REORDERING or unicodedata.category(c) in {"Cc", "Cs"} for c in name):
         return "must not hold control characters, nor any that change the direction of text"
     if name.split(".", maxsplit=1)[0].rstrip().upper() in _DEVICES:
         return "is the name of a device on Windows"
-    if len(name.encode()) > _LONGEST_NAME_BYTES:
-        return f"is longer than {_LONGEST_NAME_BYTES} bytes"
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        return f"is longer than {_MAX_NAME_BYTES} bytes"
     return None
 
 

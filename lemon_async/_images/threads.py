@@ -1,4 +1,4 @@
-"""Work in threads: of our own, which nobody leaves in the middle, and of others, which may never end."""
+"""Run blocking calls in threads: ours finish before cancellation returns; the caller's may be abandoned."""
 
 import asyncio
 import contextvars
@@ -14,7 +14,7 @@ import anyio
 
 __all__ = ["NotFinished", "run_abandonable", "run_uncancellable", "run_within", "start_thread"]
 
-_LONGEST_WAIT_S = 5.0
+_MAX_WAIT_S = 5.0
 _THREAD_NAME = "lemon_async reading"
 
 P = ParamSpec("P")
@@ -22,50 +22,50 @@ T = TypeVar("T")
 
 
 class NotFinished(TimeoutError):
-    """The disk has not answered in time."""
+    """A blocking call has not returned in time."""
 
     def __init__(self, bound_s: float) -> None:
         super().__init__(errno.ETIMEDOUT, f"the disk has not answered within {bound_s:.3g} s")
 
 
 async def run_uncancellable(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what `work` returns in a thread of the loop's pool.
+    """Return the result of `work`, run in a thread of the loop's pool.
 
-    Cancelling drops work that has not begun, and waits for the end of work that has, so that nothing it opens is lost.
-    It does not wait for ever: after 5 s the work is left, and has to tidy up after itself.
+    Cancelling drops work that has not begun, and waits for work that has, so that nothing it opens is lost. After 5 s
+    the work is abandoned, and must clean up after itself.
     """
     return await _finish(partial(work, *args, **kwargs), None)
 
 
 async def run_within(bound_s: float, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what `work` returns, as `finish_in_thread`, unless that takes longer than `bound_s` seconds.
+    """Return the result of `work`, as `run_uncancellable`, unless it takes longer than `bound_s` seconds.
 
-    Time in the queue of the pool does not count as long as the pool gets on: a thousand saves may wait for a slow disk.
-    Work on a disk that hangs cannot be ended: its thread is left, and has to tidy up after itself.
+    Time in the queue of the pool does not count while the pool makes progress: a thousand saves may wait for a slow
+    disk. A call on a disk that hangs cannot be ended: its thread is abandoned, and must clean up after itself.
 
     Raises:
-        Unanswered: It takes longer. Work that had not begun never begins.
+        NotFinished: It takes longer. Work that had not begun never begins.
     """
     return await _finish(partial(work, *args, **kwargs), bound_s)
 
 
 class _Work(Generic[T]):
-    """Work for a thread, and when it has begun.
+    """A call for a thread.
 
     Attributes:
-        is_taken: If the thread acquires it, the work begins; if the caller does, the work never begins.
+        claim: If the thread acquires it first, the work begins; if the caller does, the work never begins.
     """
 
-    last_end: ClassVar[float] = 0.0  # of any
+    last_end: ClassVar[float] = 0.0  # of any work
 
     def __init__(self, work: Callable[[], T]) -> None:
-        self.is_taken = threading.Lock()
+        self.claim = threading.Lock()
         self._work = work
         self._queued_at = time.monotonic()
         self._began_at: float | None = None
 
     def run(self) -> T | None:
-        if not self.is_taken.acquire(blocking=False):
+        if not self.claim.acquire(blocking=False):
             return None
         self._began_at = time.monotonic()
         try:
@@ -74,51 +74,51 @@ class _Work(Generic[T]):
             _Work.last_end = time.monotonic()
 
     def left_s(self, bound_s: float) -> float:
-        """Return how many seconds it may still take."""
+        """Return the remaining seconds."""
         since = self._began_at or max(self._queued_at, _Work.last_end)
         return since + bound_s - time.monotonic()
 
 
 async def _finish(work: Callable[[], T], bound_s: float | None) -> T:
-    under_way = _Work(work)
-    working = asyncio.ensure_future(asyncio.to_thread(under_way.run))
+    call = _Work(work)
+    working = asyncio.ensure_future(asyncio.to_thread(call.run))
     try:
         if bound_s is None:
             await asyncio.wait([working])
-        while bound_s is not None and not working.done() and (left_s := under_way.left_s(bound_s)) > 0:
+        while bound_s is not None and not working.done() and (left_s := call.left_s(bound_s)) > 0:
             await asyncio.wait([working], timeout=left_s)
     except asyncio.CancelledError:
-        if under_way.is_taken.acquire(blocking=False):
+        if call.claim.acquire(blocking=False):
             working.cancel()
             raise
-        working.add_done_callback(_see)
-        # In a cancelled scope of anyio every await is cancelled, again and again.
+        working.add_done_callback(_retrieve)
+        # A cancelled scope of anyio cancels every await, again and again.
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([working], timeout=_LONGEST_WAIT_S)
+            await asyncio.wait([working], timeout=_MAX_WAIT_S)
         raise
     if bound_s is None or working.done():
         return cast("T", working.result())
-    if under_way.is_taken.acquire(blocking=False):
+    if call.claim.acquire(blocking=False):
         working.cancel()
     else:
-        working.add_done_callback(_see)
+        working.add_done_callback(_retrieve)
     raise NotFinished(bound_s)
 
 
 async def run_abandonable(work: Callable[[], T], /, *, is_daemon: bool = True) -> T:
-    """Return what `work` returns in a thread of its own; cancelling leaves it there, for as long as it takes.
+    """Return the result of `work`, run in a thread of its own; cancelling abandons it there.
 
-    The loop's pool is for work that ends: a few pipes to which nobody writes would fill it.
+    The loop's pool is for work that ends: a few pipes without a writer would fill it.
 
     Args:
-        work: What to do; raises no `StopIteration`.
-        is_daemon: Whether the program may end before the work does.
+        work: The call; must not raise `StopIteration`.
+        is_daemon: Whether the program may exit before the call returns.
     """
     return await asyncio.wrap_future(start_thread(work, is_daemon=is_daemon))
 
 
 def start_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -> Future[T]:
-    """Begin work in a thread of its own, and return a future of its outcome; see `leave_in_thread`."""
+    """Start a call in a thread of its own, and return its future; see `run_abandonable`."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
     call = partial(contextvars.copy_context().run, work)
@@ -129,15 +129,15 @@ def start_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -> Future[
 def _settle(outcome: Future[T], call: Callable[[], T]) -> None:
     try:
         result = call()
-    except BaseException as failure:  # noqa: BLE001 - it is raised where it is waited for
+    except BaseException as failure:  # noqa: BLE001 - raised where the future is awaited
         outcome.set_exception(failure)
     else:
         outcome.set_result(result)
     finally:
-        del outcome  # it holds the failure, whose traceback holds this frame
+        del outcome  # the failure's traceback holds this frame
 
 
-def _see(working: asyncio.Future[T]) -> None:
-    """Look at a failure, so that nobody reports it as lost."""
+def _retrieve(working: asyncio.Future[T]) -> None:
+    """Retrieve the exception, so that asyncio does not log it."""
     if not working.cancelled():
         working.exception()

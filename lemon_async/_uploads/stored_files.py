@@ -15,7 +15,7 @@ from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
 from lemon_async._formats.pictures import sniff
 from lemon_async._formats.safe_text import safe_str
 from lemon_async._http.calls import Calls, path_of
-from lemon_async._images.atomic_file import AtomicFile
+from lemon_async._images.atomic_file import write_file
 from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
 from lemon_async._images.threads import run_within
 from lemon_async._uploads.payload import File, Form
@@ -151,7 +151,9 @@ class Files:
         if facts and not has_suffix(target):
             target = target.with_name(target.name + suffix_of(facts.format))
         try:
-            return await run_within(self._download_s, _write, target, content, replace=replace)
+            return await run_within(
+                self._download_s, write_file, target, content, replace=replace, alternatives=alternatives(target, 2)
+            )
         except OSError as failure:
             reason = failure.strerror or safe_str(failure)
             raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
@@ -173,15 +175,6 @@ def _read_content(response: Response) -> bytes:
     if not response.is_success or response.fault:
         raise api_error(response)
     return response.body
-
-
-def _write(target: Path, content: bytes, *, replace: bool) -> Path:
-    draft = AtomicFile(target.parent, makes_folder=True)
-    try:
-        draft.write(content)
-        return draft.publish([target] if replace else alternatives(target), replace=replace)
-    finally:
-        draft.discard()
 
 
 def _read_done(response: Response) -> None:

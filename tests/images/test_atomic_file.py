@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from lemon_async._images import atomic_file as publishing
-from lemon_async._images.atomic_file import AtomicFile, publish
+from lemon_async._images.atomic_file import AtomicFile, write_file
 
 
 def files(folder):
@@ -18,7 +18,7 @@ def files(folder):
 
 
 def test_content_is_written(tmp_path):
-    publish(tmp_path / "cat.png", b"meow")
+    write_file(tmp_path / "cat.png", b"meow")
     assert files(tmp_path) == {"cat.png": b"meow"}
 
 
@@ -27,7 +27,7 @@ def test_old_file_is_replaced_as_a_whole(tmp_path):
     target = tmp_path / "cat.png"
     target.write_bytes(b"old and long")
     with target.open("rb") as reader:
-        publish(target, b"new")
+        write_file(target, b"new")
         assert reader.read() == b"old and long"
     assert files(tmp_path) == {"cat.png": b"new"}
 
@@ -35,8 +35,8 @@ def test_old_file_is_replaced_as_a_whole(tmp_path):
 def test_old_file_stays_when_it_must_not_be_replaced(tmp_path):
     (tmp_path / "cat.png").write_bytes(b"old")
     with pytest.raises(FileExistsError, match=r"exists already: .*cat\.png"):
-        publish(tmp_path / "cat.png", b"new", replace=False)
-    publish(tmp_path / "dog.png", b"new", replace=False)
+        write_file(tmp_path / "cat.png", b"new", replace=False)
+    write_file(tmp_path / "dog.png", b"new", replace=False)
     assert files(tmp_path) == {"cat.png": b"old", "dog.png": b"new"}
 
 
@@ -46,17 +46,17 @@ def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, content):
     target = tmp_path / "cat.png"
     target.write_bytes(b"old")
     with pytest.raises(TypeError):
-        publish(target, content)
+        write_file(target, content)
     assert files(tmp_path) == {"cat.png": b"old"}
 
 
 FULL = """
 import resource, sys
 from pathlib import Path
-from lemon_async._images.atomic_file import publish
+from lemon_async._images.atomic_file import write_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
-    publish(Path(sys.argv[1]), bytes(2_000_000))
+    write_file(Path(sys.argv[1]), bytes(2_000_000))
 except OSError as failure:
     print(failure.errno, failure.filename)
 """
@@ -71,9 +71,9 @@ def test_full_disk_leaves_the_old_file_and_no_other(tmp_path):
     assert files(tmp_path) == {"cat.png": b"old"}
 
 
-def test_missing_folder_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere/cat\.png"):
-        publish(tmp_path / "nowhere" / "cat.png", b"meow")
+def test_missing_folder_is_created(tmp_path):
+    assert write_file(tmp_path / "a" / "b" / "cat.png", b"meow") == tmp_path / "a" / "b" / "cat.png"
+    assert (tmp_path / "a" / "b" / "cat.png").read_bytes() == b"meow"
 
 
 @pytest.mark.parametrize("replace", [True, False])
@@ -86,7 +86,7 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         with pytest.raises(OSError, match="is a symbolic link, which is neither" if replace else "exists already"):
-            publish(link, b"meow", replace=replace)
+            write_file(link, b"meow", replace=replace)
         assert link.is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.png", "victim"]
     assert victim.read_bytes() == b"precious"
@@ -99,7 +99,7 @@ def test_mode_is_what_the_umask_makes_of_it(tmp_path, umask, mode):
     target.touch(mode=0o400)
     before = os.umask(umask)
     try:
-        publish(target, b"meow")
+        write_file(target, b"meow")
     finally:
         os.umask(before)
     assert stat.S_IMODE(target.stat().st_mode) == mode
@@ -108,14 +108,14 @@ def test_mode_is_what_the_umask_makes_of_it(tmp_path, umask, mode):
 @pytest.mark.parametrize("name", ["a" * 255, "猫" * 85, "\U0001f408" * 63], ids=["ascii", "three bytes", "four bytes"])
 def test_name_as_long_as_a_file_system_takes_is_written(tmp_path, name):
     """The name of the file on its way is never longer than the final one may be."""
-    publish(tmp_path / name, b"meow")
+    write_file(tmp_path / name, b"meow")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("replace", [True, False])
 def test_name_that_is_too_long_leaves_nothing(tmp_path, replace):
     with pytest.raises(OSError, match="File name too long"):
-        publish(tmp_path / ("a" * 256), b"meow", replace=replace)
+        write_file(tmp_path / ("a" * 256), b"meow", replace=replace)
     assert files(tmp_path) == {}
 
 
@@ -126,8 +126,8 @@ def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
     target = tmp_path / "cat.png"
     make(target)
     before = target.lstat().st_mode
-    with pytest.raises(OSError, match=r"is a folder|something else than a file|exists already"):
-        publish(target, b"picture", replace=replace)
+    with pytest.raises(OSError, match=r"is a folder|not a regular file|exists already"):
+        write_file(target, b"picture", replace=replace)
     assert target.lstat().st_mode == before
     assert list(tmp_path.iterdir()) == [target]
 
@@ -363,7 +363,7 @@ KILLS = 200
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from lemon_async._images.atomic_file import publish
+from lemon_async._images.atomic_file import write_file
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 target, chance, sizes = folder / "cat.png", random.Random(5), (700_000, 300_000)
@@ -387,7 +387,7 @@ for kill in range(kills):
     if child == 0:
         while True:
             for size in sizes:
-                publish(target, bytes([size // 100_000]) * size)
+                write_file(target, bytes([size // 100_000]) * size)
     time.sleep(chance.random() * 0.008)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

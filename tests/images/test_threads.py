@@ -87,7 +87,7 @@ async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
 @pytest.mark.parametrize("ends_well", [True, False])
 async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monkeypatch, ends_well):
     """A failure that comes later is not reported."""
-    monkeypatch.setattr("lemon_async._images.threads._LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 0.01)
     begun, go_on = threading.Event(), threading.Event()
 
     def work():

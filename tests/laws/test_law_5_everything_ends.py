@@ -150,7 +150,7 @@ async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path,
 @pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"], ids=["bytes", "link"])
 async def test_cancelled_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch, model):
     """It waits for the disk for a while, in case it is only slow, and then no longer."""
-    monkeypatch.setattr("lemon_async._images.threads._LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 0.1)
     disk = HungDisk(tmp_path / "pipe")
     async with connect() as session, disk.until_left():
         images = await session.generate("a cat", model=model)

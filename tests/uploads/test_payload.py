@@ -245,7 +245,7 @@ async def test_form_whose_second_file_is_gone_closes_the_first():
 
 
 async def test_file_that_is_opened_after_everybody_has_left_is_closed(monkeypatch):
-    monkeypatch.setattr("lemon_async._images.threads._LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 0.01)
     begun, go_on, file = threading.Event(), threading.Event(), io.BytesIO()
 
     def open_late():
