@@ -1,4 +1,4 @@
-"""The endpoints: a parsed call goes in, a reply comes out. No sockets, no faults, no headers."""
+"""Dispatch parsed calls to the service, without sockets, faults or response headers."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,7 +8,7 @@ from lemon_async.emulator.http import openapi
 from lemon_async.emulator.http.faults import RequestFacts
 from lemon_async.emulator.http.replies import part_of
 from lemon_async.emulator.http.routes import methods_of
-from lemon_async.emulator.service import model_list as catalogue
+from lemon_async.emulator.service import model_list
 from lemon_async.emulator.service.edits import DEFAULT_EDIT_MODEL
 from lemon_async.emulator.service.files import Files
 from lemon_async.emulator.service.image_jobs import ImageJobs
@@ -21,7 +21,7 @@ _DEFAULT_MODELS = {"submit": DEFAULT_MODEL, "edit": DEFAULT_EDIT_MODEL}
 
 
 class Endpoints:
-    """What the service does, by the name of the endpoint."""
+    """The endpoints of the API, by name."""
 
     def __init__(self, store: Store, clock: Clock, jobs: ImageJobs, files: Files) -> None:
         self._store = store
@@ -46,15 +46,15 @@ class Endpoints:
         }
 
     async def answer(self, call: Call) -> Reply:
-        """Answer a call.
+        """Return the reply to a call.
 
         Raises:
-            ServiceError: The service says no.
+            ServiceError: The service refuses the call.
         """
         return await self._table[call.endpoint](call)
 
     def facts(self, call: Call) -> RequestFacts:
-        """What a fault may match about a call."""
+        """Return what faults can match about a call."""
         spec = self._spec_of(call)
         if spec is not None:
             return RequestFacts(call.route, spec.model, spec.prompt, call.key)
@@ -65,7 +65,7 @@ class Endpoints:
         return RequestFacts(call.route, model, None, call.key)
 
     def _spec_of(self, call: Call) -> JobSpec | None:
-        """The order behind a task or a link."""
+        """Return the job of a task or of a result link."""
         if call.route == "cdn":
             link = self._store.find_link(call.args["token"])
             return link.task.spec if link else None
@@ -79,21 +79,21 @@ class Endpoints:
     # "List models"
 
     async def list_models(self, call: Call) -> Reply:
-        """The catalogue."""
-        return json_reply(catalogue.list_models(call.query, self._clock.unix()))
+        """Return the list of models."""
+        return json_reply(model_list.list_models(call.query, self._clock.unix()))
 
     async def show_model(self, call: Call) -> Reply:
-        """One model."""
-        return json_reply(catalogue.show_model(call.args["id"], self._clock.unix()))
+        """Return one model."""
+        return json_reply(model_list.show_model(call.args["id"], self._clock.unix()))
 
     # About itself
 
     async def describe(self, call: Call) -> Reply:
-        """The OpenAPI document of this service."""
+        """Return the OpenAPI document."""
         return json_reply(openapi.document(call.origin))
 
     async def unknown(self, call: Call) -> Reply:
-        """Everything else: an address for other methods, or for none."""
+        """Refuse a call that matches no route: 405 if another method would match, otherwise 404."""
         line = excerpt(f"{call.args['method']} {call.args['path']}")
         methods = methods_of(call.args["path"])
         if methods:
@@ -102,5 +102,5 @@ class Endpoints:
 
 
 def _scalar(value: Any) -> str | None:
-    """A value as text; lists and objects are as deep as a client likes, and no fault matches them."""
+    """Return a value as text; None for lists and objects, which may be deeply nested and match no fault."""
     return None if isinstance(value, list | dict) else str(value)

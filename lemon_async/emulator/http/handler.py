@@ -13,7 +13,7 @@ from attrs import define, field
 
 from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
 from lemon_async.emulator.clock import Clock
-from lemon_async.emulator.http.bodies import READERS
+from lemon_async.emulator.http.bodies import read_body
 from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.fault_protocol import Connections, FaultProtocol
 from lemon_async.emulator.http.faults import Fault, RequestFacts, Stage, take_fault
@@ -191,7 +191,7 @@ class RequestHandler:
         """
         call = context.call
         if call.body_kind is not None:
-            body = await READERS[call.body_kind](context.request)
+            body = await read_body(context.request, call.body_kind)
             call.body, call.uploads, call.is_form = body.fields, body.uploads, body.is_form
 
     async def _faulty_reply(self, context: RequestContext, fault: Fault) -> Reply:

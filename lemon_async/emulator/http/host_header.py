@@ -1,9 +1,8 @@
-"""Which Host headers are served: protection against DNS rebinding.
+"""Check the Host header of requests, as a protection against DNS rebinding.
 
-A page in a browser can make its own name resolve to the address of the emulator, and is then allowed to read
-the answers. The browser still sends that name as `Host`, so foreign names are refused. An address in the header
-is not the name of a page that was rebound, and ports change on the way (`ssh -L`, `docker -p`): all addresses
-and all ports are served.
+A web page can make its own name resolve to the address of the emulator; its scripts may then read the responses. The
+browser still sends that name as `Host`, so foreign names are refused. An address in the header cannot be the name of a
+rebound page, and ports change under forwarding (`ssh -L`, `docker -p`): all addresses and all ports are served.
 """
 
 import ipaddress
@@ -15,20 +14,20 @@ _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 
 
 class AllowedHosts:
-    """The names of an emulator.
+    """The host names that an emulator serves.
 
     Args:
-        host: Where it listens.
+        host: The address or name on which it listens.
         allowed: Further names, without ports.
 
     Raises:
-        ValueError: `host` is empty, or `allowed` holds something else than names.
+        ValueError: `host` is empty, or `allowed` contains anything but names.
     """
 
     def __init__(self, host: str, allowed: Iterable[str]) -> None:
         if not host:
             raise ValueError("host must be an address or a name; 0.0.0.0 is every address of this machine")
-        self._names = frozenset({"localhost", _plain(host), *_read(allowed)})
+        self._names = frozenset({"localhost", _normalize(host), *_read_names(allowed)})
 
     def accept(self, header: str) -> bool:
         """Whether a request with this Host header is served."""
@@ -37,7 +36,7 @@ class AllowedHosts:
             return False
         if match["v6"]:
             return _is_address(match["v6"], 6)
-        return _plain(match["host"]) in self._names or _is_address(match["host"], 4)
+        return _normalize(match["host"]) in self._names or _is_address(match["host"], 4)
 
 
 def is_loopback(host: str) -> bool:
@@ -48,16 +47,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _read(allowed: Iterable[object]) -> Iterable[str]:
+def _read_names(allowed: Iterable[object]) -> Iterable[str]:
     if isinstance(allowed, str):
         raise ValueError("allowed_hosts takes several names, e.g. {'emulator'}")  # noqa: TRY004 - one kind
     for name in allowed:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"allowed_hosts takes names without scheme, port or wildcard; got {name!r}")
-        yield _plain(name)
+        yield _normalize(name)
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.lower().rstrip(".")
 
 

@@ -1,8 +1,8 @@
-"""`GET /openapi.json`: the service described by its own tables.
+"""Build the document of `GET /openapi.json` from the tables that the emulator works with.
 
-Addresses come from `routes`, fields and bounds from `families` and `checks` by way of `schemas`, error
-codes from `service_errors`. What stands here is only what no other table knows: names, summaries, which
-statuses an endpoint can answer, and examples.
+Paths come from `routes`, fields and their bounds from `model_families` and `field_checks` through `openapi_schemas`,
+error codes from `service_errors`. This module adds what no other table holds: names, summaries, the statuses of each
+endpoint, and examples.
 """
 
 import re
@@ -20,7 +20,7 @@ from lemon_async.emulator.http.openapi_schemas import (
     response_schemas,
     stream_of,
 )
-from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, Path
+from lemon_async.emulator.http.routes import KEY_PREFIX, PARAMETERS, PATTERNS, RoutePattern
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES
 from lemon_async.emulator.service.files import MAX_PAGE, PURPOSES, SORT_ORDERS
 from lemon_async.emulator.service.image_jobs import COST_HEADER, ESTIMATE_HEADER, TRANSACTION_HEADER
@@ -36,13 +36,10 @@ _FORM_TYPE = "multipart/form-data"
 _KEY_STATUSES = (401, 429, 500, 502, 503, 504)  # of every endpoint that asks for a key
 _EVERYWHERE = (421,)
 
-_GROUP = re.compile(r"\(\?P<(?P<name>\w+)>(?P<pattern>(?:\[[^]]*\]|[^)])*)\)")
-_CHOICE = re.compile(r"\(\?:([^)]*)\)")
-
 
 @frozen
 class Body:
-    """What is sent: a schema for each media type, and an example of the first one."""
+    """A request body: a schema for each media type, and an example of the first one."""
 
     content: Mapping[str, Schema]
     example: Any = None
@@ -50,11 +47,11 @@ class Body:
 
 @frozen
 class Operation:
-    """What is said about an endpoint; one `id` for each of its addresses."""
+    """The description of an endpoint, with one operation id for each of its paths."""
 
     ids: tuple[str, ...]
     summary: str
-    answer: Mapping[str, Schema]
+    success: Mapping[str, Schema]
     statuses: tuple[int, ...] = ()
     body: Body | None = None
     query: Mapping[str, Schema] = field(factory=dict)
@@ -70,7 +67,7 @@ def _pictures() -> dict[str, Schema]:
 
 
 def _images(kind: str | None) -> dict[str, Schema]:
-    """Images at once, a task, or a stream of events."""
+    """Inline images, a task, or a stream of events."""
     inline = {JSON_TYPE: {"anyOf": [ref("NewTask"), ref("Images")]}}
     return inline if kind is None else {**inline, STREAM_TYPE: stream_of(kind)}
 
@@ -85,7 +82,7 @@ _OPERATIONS: Mapping[str, Operation] = {
     "submit": Operation(
         ids=("createImage",),
         summary="Create images from a prompt",
-        answer=_images("image_generation"),
+        success=_images("image_generation"),
         statuses=_PAID_STATUSES,
         body=Body(
             {JSON_TYPE: job_in_json("generate")},
@@ -96,7 +93,7 @@ _OPERATIONS: Mapping[str, Operation] = {
     "edit": Operation(
         ids=("createImageEdit",),
         summary="Edit images",
-        answer=_images("image_edit"),
+        success=_images("image_edit"),
         statuses=(*_PAID_STATUSES, 404),
         body=Body(
             {JSON_TYPE: job_in_json("edit"), _FORM_TYPE: job_in_form("edit")},
@@ -107,28 +104,28 @@ _OPERATIONS: Mapping[str, Operation] = {
     "vary": Operation(
         ids=("createImageVariation",),
         summary="Vary a square image",
-        answer=_images(None),
+        success=_images(None),
         statuses=_PAID_STATUSES,
         body=Body({_FORM_TYPE: job_in_form("variation")}),
         headers=_PAID_HEADERS,
     ),
     "poll": Operation(
         ids=("retrieveTask", "retrieveImageGeneration", "retrieveImage"),
-        summary="Look at a task",
-        answer=_json("Task"),
+        summary="Retrieve a task",
+        success=_json("Task"),
         statuses=(404,),
         headers=_POLL_HEADERS,
     ),
     "cancel": Operation(
         ids=("cancelTask",),
-        summary="Cancel a task, where the model can",
-        answer=_json("Task"),
+        summary="Cancel a task, if its model supports that",
+        success=_json("Task"),
         statuses=(400, 403, 404, 409),
     ),
     "list_models": Operation(
         ids=("listModels",),
         summary="List the models",
-        answer=_json("Models"),
+        success=_json("Models"),
         query={
             "recommended_for": {**_TEXT, "examples": [CATEGORY]},
             "category": _TEXT,
@@ -138,21 +135,21 @@ _OPERATIONS: Mapping[str, Operation] = {
     ),
     "show_model": Operation(
         ids=("retrieveModel",),
-        summary="Show a model",
-        answer=_json("Model"),
+        summary="Retrieve a model",
+        success=_json("Model"),
         statuses=(404,),
     ),
     "create_file": Operation(
         ids=("createFile",),
-        summary="Upload an image for edits to come",
-        answer=_json("File"),
+        summary="Upload an image for later edits",
+        success=_json("File"),
         statuses=(400, 413),
         body=Body({_FORM_TYPE: new_file()}),
     ),
     "list_files": Operation(
         ids=("listFiles",),
         summary="List the uploaded files",
-        answer=_json("Files"),
+        success=_json("Files"),
         statuses=(400,),
         query={
             "purpose": {**_TEXT, "examples": list(PURPOSES)},
@@ -163,44 +160,44 @@ _OPERATIONS: Mapping[str, Operation] = {
     ),
     "show_file": Operation(
         ids=("retrieveFile",),
-        summary="Show an uploaded file",
-        answer=_json("File"),
+        summary="Retrieve an uploaded file",
+        success=_json("File"),
         statuses=(404,),
     ),
     "read_file": Operation(
         ids=("downloadFile",),
         summary="Download an uploaded file",
-        answer=_pictures(),
+        success=_pictures(),
         statuses=(404,),
     ),
     "delete_file": Operation(
         ids=("deleteFile",),
         summary="Delete an uploaded file",
-        answer=_json("DeletedFile"),
+        success=_json("DeletedFile"),
         statuses=(404,),
     ),
     "describe": Operation(
         ids=("describe",),
         summary="This document",
-        answer={JSON_TYPE: {"type": "object", "required": ["openapi", "paths"]}},
+        success={JSON_TYPE: {"type": "object", "required": ["openapi", "paths"]}},
     ),
     "download": Operation(
         ids=("downloadImage",),
         summary="Download a result",
-        answer=_pictures(),
+        success=_pictures(),
         statuses=(404, 410),
     ),
 }
 
 
 def document(origin: str) -> dict[str, Any]:
-    """The OpenAPI document of the service at `origin`."""
+    """Return the OpenAPI document of the emulator at `origin`."""
     return {
         "openapi": DOCUMENT_VERSION,
         "info": {
             "title": "LemonData image API, emulated",
             "version": "1",
-            "description": "What the emulator on this machine takes and answers.",
+            "description": "Requests that the emulator on this machine accepts, and its responses.",
         },
         "servers": [{"url": origin}],
         "security": [{"key": []}],
@@ -214,39 +211,31 @@ def document(origin: str) -> dict[str, Any]:
 
 def _paths() -> dict[str, dict[str, Any]]:
     paths: dict[str, dict[str, Any]] = {}
-    for path in PATHS:
-        operation = _OPERATIONS[path.endpoint]
-        for template, id_ in zip(_templates(path), operation.ids, strict=True):
-            paths.setdefault(template, {})[path.method.lower()] = _operation(path, operation, id_)
+    ids = {endpoint: iter(operation.ids) for endpoint, operation in _OPERATIONS.items()}
+    for known in PATTERNS:
+        operation = _operation(known, _OPERATIONS[known.endpoint], next(ids[known.endpoint]))
+        paths.setdefault(known.template, {})[known.method.lower()] = operation
     return paths
 
 
-def _templates(path: Path) -> Iterator[str]:
-    """The addresses of a path, its groups as `{names}` and each of its choices spelt out."""
-    template = _GROUP.sub(r"{\g<name>}", path.pattern.pattern).replace("\\", "")
-    choice = _CHOICE.search(template)
-    for word in choice[1].split("|") if choice else [""]:
-        yield _CHOICE.sub(word, template)
-
-
-def _operation(path: Path, operation: Operation, id_: str) -> dict[str, Any]:
-    is_public = not path.pattern.pattern.startswith(KEY_PREFIX)
+def _operation(known: RoutePattern, operation: Operation, id_: str) -> dict[str, Any]:
+    is_public = not known.template.startswith(KEY_PREFIX)
     statuses = {*operation.statuses, *_EVERYWHERE, *(() if is_public else _KEY_STATUSES)}
     described: dict[str, Any] = {
         "operationId": id_,
         "summary": operation.summary,
-        "parameters": [*_path_parameters(path), *_query_parameters(operation)],
-        "responses": {"200": _answer(operation), **{str(status): _refusal(status) for status in sorted(statuses)}},
+        "parameters": [*_path_parameters(known.template), *_query_parameters(operation)],
+        "responses": {"200": _success(operation), **{str(status): _error(status) for status in sorted(statuses)}},
     }
     if operation.body is not None:
         described["requestBody"] = _body(operation.body)
     return described | ({"security": []} if is_public else {})
 
 
-def _path_parameters(path: Path) -> Iterator[dict[str, Any]]:
-    for group in _GROUP.finditer(path.pattern.pattern):
-        schema = {**_TEXT, "pattern": f"^{group['pattern']}$"}
-        yield {"name": group["name"], "in": "path", "required": True, "schema": schema}
+def _path_parameters(template: str) -> Iterator[dict[str, Any]]:
+    for name in re.findall(r"{(\w+)}", template):
+        schema = {**_TEXT, "pattern": f"^{PARAMETERS[name]}$"}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
@@ -261,17 +250,17 @@ def _body(body: Body) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-def _answer(operation: Operation) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "description": "As asked.",
-        "content": {media_type: {"schema": schema} for media_type, schema in operation.answer.items()},
+def _success(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "description": "Success.",
+        "content": {media_type: {"schema": schema} for media_type, schema in operation.success.items()},
     }
     if operation.headers:
-        answer["headers"] = {name: {"schema": _TEXT} for name in operation.headers}
-    return answer
+        described["headers"] = {name: {"schema": _TEXT} for name in operation.headers}
+    return described
 
 
-def _refusal(status: int) -> dict[str, Any]:
+def _error(status: int) -> dict[str, Any]:
     example = error_json(status)
     return {
         "description": example["error"]["message"],

@@ -1,9 +1,8 @@
-"""JSON schemas of what the service takes and answers, for the OpenAPI document.
+"""JSON schemas of requests and responses, for the OpenAPI document.
 
-What it takes is derived from the families and their checks. JSON has one schema per family, of which a
-request must meet any; null counts as not sent, so it is allowed everywhere, and it is all that is
-allowed for a field that belongs to other families. A form has one schema for all families: generators
-of clients and of test data cannot choose among several that hold files.
+Request schemas are derived from the model families and their field checks. A JSON request must match the schema of one
+family; null counts as not sent, so every field allows it, and fields of other families allow nothing else. Forms have
+one schema for all families: generators of clients and of test data cannot choose between several schemas with files.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,12 +30,12 @@ _PROMPT: Schema = {**_TEXT, "minLength": 1, "maxLength": MAX_PROMPT_CHARS, "patt
 
 
 def ref(name: str) -> Schema:
-    """A reference to a schema of the document."""
+    """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def object_schema(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Schema:
-    """An object with these fields, and any others."""
+    """Return the schema of an object with these fields, and any others."""
     return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
 
 
@@ -55,16 +54,16 @@ def _or_null(schema: Mapping[str, Any]) -> Schema:
     return {**schema, "type": [schema["type"], "null"], **choices}
 
 
-# What is asked
+# Requests
 
 
 def job_in_json(operation: Operation) -> Schema:
-    """A JSON body that orders pictures."""
+    """Return the schema of a JSON body that requests images."""
     return {"anyOf": [_json_job(family, operation) for family in _families_for(operation)]}
 
 
 def job_in_form(operation: Operation) -> Schema:
-    """A form that orders pictures; which family takes which field is left to the answer."""
+    """Return the schema of a form that requests images; it does not say which family takes which field."""
     families = _families_for(operation)
     fields = [_fields(family) for family in families]
     names = dict.fromkeys(name for known in fields for name in known)
@@ -77,7 +76,7 @@ def job_in_form(operation: Operation) -> Schema:
 
 
 def new_file() -> Schema:
-    """A form that uploads a file."""
+    """Return the schema of a form that uploads a file."""
     model = _either([_model_of(family) for family in _families_for("edit")])
     expiry = {name: dict(check.schema) for name, check in EXPIRY.items()}
     optional = {"model": {**model, "default": DEFAULT_FILE_MODEL}, **expiry}
@@ -90,7 +89,7 @@ def _families_for(operation: Operation) -> list[Family]:
 
 
 def _either(schemas: Iterable[Schema]) -> Schema:
-    """Any of these, each said once."""
+    """Return a schema for any of these, without duplicates."""
     distinct: list[Schema] = []
     for schema in schemas:
         distinct += [part for part in schema.get("anyOf", [schema]) if part not in distinct]
@@ -98,7 +97,7 @@ def _either(schemas: Iterable[Schema]) -> Schema:
 
 
 def _json_job(family: Family, operation: Operation) -> Schema:
-    """What one family takes."""
+    """Return the schema of a JSON body for one family."""
     properties = {name: _or_null(schema) for name, schema in _fields(family).items()}
     properties |= dict.fromkeys(sorted(DOCUMENTED_FIELDS - properties.keys()), _NOTHING)
     properties |= {"model": _model_of(family), "prompt": _PROMPT}
@@ -119,21 +118,21 @@ def _json_job(family: Family, operation: Operation) -> Schema:
 
 
 def _fields(family: Family) -> dict[str, Any]:
-    """The optional fields, but for the two whose `true` only some families know."""
+    """Return the optional fields of a family; `async` and `stream` allow only false where they are not supported."""
     fields = {name: dict(check.schema) for name, check in checks_of(family).items()}
     able = {"async": family.is_async_allowed, "stream": family.is_stream_allowed}
     return fields | {name: {"type": "boolean", "enum": [False]} for name, is_able in able.items() if not is_able}
 
 
 def _model_of(family: Family) -> Schema:
-    """The names of a family's models; its patterns all end in an asterisk."""
+    """Return the schema of a family's model names; all its patterns end in an asterisk."""
     patterns = [{**_TEXT, "pattern": f"^{pattern.removesuffix('*')}"} for pattern in family.patterns]
     ids = _one_of(*family.ids)
     return {"anyOf": [ids, *patterns]} if patterns else ids
 
 
 def _source_in(name: str, family: Family) -> Schema:
-    """The sources of a JSON edit, in one of three fields."""
+    """Return the schema of a JSON edit whose sources are in the field `name`."""
     entry = {"oneOf": [object_schema({"image_url": _TEXT}), object_schema({"file_id": _TEXT})]}
     shapes = {"image_url": _TEXT, "image_urls": _list(_TEXT), "images": _list(entry)}
     bounds = {} if name == "image_url" else {"minItems": 1, "maxItems": family.max_sources}
@@ -141,7 +140,7 @@ def _source_in(name: str, family: Family) -> Schema:
     return {"required": [name], "properties": {name: {**shapes[name], **bounds}, **others}}
 
 
-# What is answered
+# Responses
 
 
 _USAGE = object_schema(
@@ -159,7 +158,7 @@ _IMAGE = {
     "anyOf": [{"required": ["url"]}, {"required": ["b64_json"]}],
 }
 _TASK_HEAD = {"created": _COUNT, "id": _TEXT, "task_id": _TEXT, "poll_url": _TEXT}
-_FAILURE = {"type": ["string", "object"], "description": "Why it failed: words, or `{code, message}`"}
+_FAILURE = {"type": ["string", "object"], "description": "The reason: text, or `{code, message}`"}
 _TASK = object_schema(
     {**_TASK_HEAD, "status": _one_of("pending", "processing", *TERMINAL), "data": _list(ref("Image"))},
     {
@@ -200,7 +199,7 @@ _STORED_FILE = object_schema(
 
 
 def _event(kind: str) -> Schema:
-    """What stands behind `data:` in the events of a stream."""
+    """Return the schema of the `data` of an event."""
     about = {
         "created_at": _COUNT,
         "size": _TEXT,
@@ -222,13 +221,13 @@ def _event(kind: str) -> Schema:
 
 
 def stream_of(kind: str) -> Schema:
-    """One event of a stream; OpenAPI 3.1 has no word for a sequence of them."""
+    """Return the schema of one event of a stream; OpenAPI 3.1 cannot describe a sequence of them."""
     data = {**_TEXT, "contentMediaType": "application/json", "contentSchema": _event(kind)}
     return object_schema({"event": _TEXT, "data": data})
 
 
 def response_schemas() -> dict[str, Schema]:
-    """The schemas that others refer to."""
+    """Return the schemas that others refer to."""
     pages = {"object": {"const": "list"}}
     id_or_null = {"type": ["string", "null"]}
     return {

@@ -1,7 +1,7 @@
-"""Where a remote source may be: the URL as it is written, and the addresses behind its name.
+"""Check that a URL leads to a public server: the URL as written, and the addresses that its name resolves to.
 
-Both are judged, because either can lie. `http://0x7f.1/` is no name and no dotted quad, and still leads
-home; `http://pictures.example/` looks like anybody's and may resolve to 10.0.0.1.
+Both checks are needed. `http://0x7f.1/` contains neither a name nor a dotted quad, and still leads to 127.0.0.1;
+`http://pictures.example/` looks public and may resolve to 10.0.0.1.
 """
 
 import ipaddress
@@ -18,29 +18,29 @@ MAX_URL_CHARS = 8192
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_HOME_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa", "intranet", "lan")
+_PRIVATE_DOMAINS = ("localhost", "local", "internal", "localdomain", "home.arpa", "intranet", "lan")
 _BROKEN_CHARS = re.compile(r"[\x00-\x20\x7f\\]")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-# What the C library, and with it every resolver, takes for an address: "0x7f.1", "017700000001".
+# What the C library, and with it every resolver, reads as an address: "0x7f.1", "017700000001".
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*", re.IGNORECASE)
 
-# Addresses that `ipaddress` calls global, and that lead elsewhere: relays, translators, documentation.
-_FOREIGN_V4 = (ipaddress.IPv4Network("192.88.99.0/24"), ipaddress.IPv4Network("192.0.0.0/24"))
+# Addresses that `ipaddress` calls global although they are not: relays, translators, documentation.
+_SPECIAL_V4 = (ipaddress.IPv4Network("192.88.99.0/24"), ipaddress.IPv4Network("192.0.0.0/24"))
 _UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
-_FOREIGN_V6 = tuple(
+_SPECIAL_V6 = tuple(
     ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )
 
 
 class ForbiddenUrl(ValueError):
-    """Why nobody goes there."""
+    """The URL does not lead to a public server; the message completes "this URL ..."."""
 
 
 def check_url(text: str) -> URL:
-    """Judge a URL as it is written.
+    """Parse and check a URL as it is written.
 
     Raises:
-        ForbiddenUrl: It is no public http(s) URL.
+        ForbiddenUrl: It is not a public http(s) URL.
     """
     if len(text) > MAX_URL_CHARS:
         raise ForbiddenUrl(f"is longer than {MAX_URL_CHARS} characters")
@@ -64,28 +64,28 @@ def check_url(text: str) -> URL:
 
 
 def host_of(url: URL) -> str:
-    """The host in the one form in which names are compared."""
-    return _plain(url.raw_host or "")
+    """Return the host in the normal form in which names are compared."""
+    return _normalize(url.raw_host or "")
 
 
-def _plain(host: str) -> str:
+def _normalize(host: str) -> str:
     return unicodedata.normalize("NFKC", host).lower().rstrip(".")
 
 
 def _check_host(raw: str) -> None:
-    host = _plain(raw)
-    literal = read_address(host)
+    host = _normalize(raw)
+    literal = parse_address(host)
     if literal is not None:
         check_address(literal)
         return
     if not _NAME.fullmatch(host):
         raise ForbiddenUrl("has a host that is no name")
-    if "." not in host or any(f".{host}".endswith(f".{name}") for name in _HOME_NAMES):
+    if "." not in host or any(f".{host}".endswith(f".{name}") for name in _PRIVATE_DOMAINS):
         raise ForbiddenUrl(f"leads to {excerpt(host)}, which is not public")
 
 
-def read_address(host: str) -> Address | None:
-    """The address that a host is, in any of the ways to write one; None when it is a name."""
+def parse_address(host: str) -> Address | None:
+    """Parse a host as an address, in any notation that resolvers accept; None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -99,22 +99,22 @@ def read_address(host: str) -> Address | None:
 
 
 def check_address(address: Address) -> None:
-    """Judge an address, written or resolved.
+    """Check an address, written or resolved.
 
     Raises:
-        ForbiddenUrl: It is not a public unicast one.
+        ForbiddenUrl: It is not a public unicast address.
     """
     if not is_public(address):
         raise ForbiddenUrl(f"leads to {address}, which is not public")
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is public unicast; those that carry another one inside are not."""
+    """Whether an address is public unicast; addresses that embed another one are not."""
     if isinstance(address, ipaddress.IPv4Address):
-        return address.is_global and not address.is_multicast and not any(address in net for net in _FOREIGN_V4)
+        return address.is_global and not address.is_multicast and not any(address in net for net in _SPECIAL_V4)
     return (
         address in _UNICAST_V6
         and address.is_global
         and address.scope_id is None
-        and not any(address in net for net in _FOREIGN_V6)
+        and not any(address in net for net in _SPECIAL_V6)
     )

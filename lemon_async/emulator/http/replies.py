@@ -1,4 +1,4 @@
-"""Answers before they are sent: made by an endpoint, or replaced by a fault."""
+"""Serialize and send replies, build those that a fault puts in place of an endpoint's, and cut byte ranges."""
 
 import re
 import zlib
@@ -28,7 +28,7 @@ _ONE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII
 
 
 async def send(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:
-    """Let aiohttp send a reply; chunks follow one by one behind the head."""
+    """Send a reply through aiohttp; chunks are sent one by one."""
     if reply.chunks is None:
         return web.Response(status=reply.status, body=reply.body, headers=_all_headers(reply))
     response = web.StreamResponse(status=reply.status, headers=_all_headers(reply))
@@ -63,12 +63,12 @@ def has_own_length(reply: Reply) -> bool:
 
 
 def _all_headers(reply: Reply) -> dict[str, str]:
-    """The headers with `Content-Type`, unless a fault set its own."""
+    """Return the headers, with a `Content-Type` unless a fault has set one."""
     return {**reply.with_headers({"Content-Type": reply.content_type} if reply.content_type else {}).headers}
 
 
 def phrase(status: int) -> str:
-    """The reason phrase of a status, also of those nobody has registered."""
+    """Return the reason phrase of a status, registered or not."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -76,12 +76,12 @@ def phrase(status: int) -> str:
 
 
 def error_reply(problem: ServiceError) -> Reply:
-    """Answer with an error object."""
+    """Return a reply with an error object."""
     return json_reply(problem.as_json(), problem.status, problem.headers)
 
 
 def replacement_reply(fault: Fault) -> Reply | None:
-    """The answer a fault puts in place of the real one."""
+    """Return the reply that a fault puts in place of the endpoint's, if any."""
     match fault.replacement:
         case Status() as action:
             return _status(action)
@@ -96,7 +96,7 @@ def replacement_reply(fault: Fault) -> Reply | None:
 
 
 def _status(action: Status) -> Reply:
-    """A bare status with the body a service, a gateway or a broken proxy puts under it."""
+    """Return a status with the body that the service, a gateway or a broken proxy would send."""
     if action.body == "empty":
         return Reply(action.status, content_type="", headers=action.headers)
     if action.body == "html":
@@ -106,7 +106,7 @@ def _status(action: Status) -> Reply:
 
 
 def _service_error(action: Status) -> Reply:
-    """The JSON of the service itself, with its usual hints unless the fault gives others."""
+    """Return the JSON error of the service, with its usual hints unless the fault sets others."""
     hints, headers = dict(action.error), dict(action.headers)
     if action.status == 503:
         hints.setdefault("retryable", True)

@@ -1,63 +1,70 @@
-"""Which request line leads to which endpoint."""
+"""Match request lines to endpoints."""
 
 import re
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lemon_async.emulator.service.messages import BodyKind, Call
 
-# Addresses under this need a key, all others are public.
+# Paths under this prefix need a key, all others are public.
 KEY_PREFIX = "/v1/"
+
+# Regular expressions for the parameters of paths.
+PARAMETERS = {"id": "[^/]+", "token": "[0-9a-f]+", "ext": "[a-z]+"}
 
 
 @frozen
-class Path:
-    """One kind of request line; `route` is its name in faults, `endpoint` the method that answers."""
+class RoutePattern:
+    """A kind of request line; `route` is its name in faults, `endpoint` the name of the endpoint."""
 
     method: str
-    pattern: re.Pattern[str]
+    template: str
     route: str
     endpoint: str
     body: BodyKind | None = None
+    pattern: re.Pattern[str] = field(init=False)
+
+    @pattern.default
+    def _compile(self) -> re.Pattern[str]:
+        escaped = self.template.replace(".", r"\.")
+        return re.compile(re.sub(r"{(\w+)}", lambda name: f"(?P<{name[1]}>{PARAMETERS[name[1]]})", escaped))
 
 
-def _path(method: str, pattern: str, route: str, endpoint: str, body: BodyKind | None = None) -> Path:
-    return Path(method, re.compile(pattern), route, endpoint, body)
-
-
-PATHS = (
-    _path("POST", r"/v1/images/generations", "submit", "submit", "json"),
-    _path("POST", r"/v1/images/edits", "edit", "edit", "either"),
-    _path("POST", r"/v1/images/variations", "edit", "vary", "form"),
-    # Three addresses, one answer: see "Get image status".
-    _path("GET", r"/v1/(?:tasks|images/generations|images)/(?P<id>[^/]+)", "poll", "poll"),
-    _path("DELETE", r"/v1/tasks/(?P<id>[^/]+)", "cancel", "cancel"),
-    _path("GET", r"/v1/models", "models", "list_models"),
-    _path("GET", r"/v1/models/(?P<id>[^/]+)", "models", "show_model"),
-    _path("POST", r"/v1/files", "files", "create_file", "form"),
-    _path("GET", r"/v1/files", "files", "list_files"),
-    _path("GET", r"/v1/files/(?P<id>[^/]+)", "files", "show_file"),
-    _path("GET", r"/v1/files/(?P<id>[^/]+)/content", "files", "read_file"),
-    _path("DELETE", r"/v1/files/(?P<id>[^/]+)", "files", "delete_file"),
-    _path("GET", r"/openapi\.json", "openapi", "describe"),
-    _path("GET", r"/cdn/(?P<token>[0-9a-f]+)\.(?P<ext>[a-z]+)", "cdn", "download"),
+PATTERNS = (
+    RoutePattern("POST", "/v1/images/generations", "submit", "submit", "json"),
+    RoutePattern("POST", "/v1/images/edits", "edit", "edit", "either"),
+    RoutePattern("POST", "/v1/images/variations", "edit", "vary", "form"),
+    # Three paths, one response: see "Get image status".
+    RoutePattern("GET", "/v1/tasks/{id}", "poll", "poll"),
+    RoutePattern("GET", "/v1/images/generations/{id}", "poll", "poll"),
+    RoutePattern("GET", "/v1/images/{id}", "poll", "poll"),
+    RoutePattern("DELETE", "/v1/tasks/{id}", "cancel", "cancel"),
+    RoutePattern("GET", "/v1/models", "models", "list_models"),
+    RoutePattern("GET", "/v1/models/{id}", "models", "show_model"),
+    RoutePattern("POST", "/v1/files", "files", "create_file", "form"),
+    RoutePattern("GET", "/v1/files", "files", "list_files"),
+    RoutePattern("GET", "/v1/files/{id}", "files", "show_file"),
+    RoutePattern("GET", "/v1/files/{id}/content", "files", "read_file"),
+    RoutePattern("DELETE", "/v1/files/{id}", "files", "delete_file"),
+    RoutePattern("GET", "/openapi.json", "openapi", "describe"),
+    RoutePattern("GET", "/cdn/{token}.{ext}", "cdn", "download"),
 )
 
 
 def match_request(method: str, path: str) -> Call:
-    """The endpoint of a request line; route and endpoint are `unknown` when there is none."""
-    for known, match in _served(path):
+    """Return a call of the endpoint that a request line matches; if none, route and endpoint are `unknown`."""
+    for known, match in _matches(path):
         if known.method == method:
             return Call(known.route, known.endpoint, match.groupdict(), known.body)
     return Call("unknown", "unknown", {"method": method, "path": path})
 
 
 def methods_of(path: str) -> list[str]:
-    """The methods that lead somewhere from this address."""
-    return [known.method for known, _ in _served(path)]
+    """Return the methods that a path supports."""
+    return [known.method for known, _ in _matches(path)]
 
 
-def _served(path: str) -> list[tuple[Path, re.Match[str]]]:
-    """What is served at an address; one that is spelt out in a pattern is never the id in another."""
-    found = [(known, match) for known in PATHS if (match := known.pattern.fullmatch(path))]
+def _matches(path: str) -> list[tuple[RoutePattern, re.Match[str]]]:
+    """Return the patterns that match a path; literal ones win, so that no part of them is read as an id."""
+    found = [(known, match) for known in PATTERNS if (match := known.pattern.fullmatch(path))]
     return [pair for pair in found if not pair[1].groups()] or found

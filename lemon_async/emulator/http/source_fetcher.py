@@ -1,13 +1,13 @@
-"""Sources on other servers: fetched as the gateway does, and never from a place that is not public.
+"""Fetch source pictures from other servers, as the service does, but from public ones only.
 
-Off by default. When on, four rules keep a caller from reaching into this machine or its network:
+Off by default. When on, four rules keep callers from reaching this machine or its network:
 
-* the URL as it is written and every address behind its name must be public (`addresses`);
-* the connection goes to exactly the addresses that were checked: names are resolved once, here;
-* each redirect starts from the beginning;
-* nothing is sent along: no key, no cookie, no proxy of the environment.
+* the URL as written and every address that its name resolves to must be public (`public_urls`);
+* the connection is made to the addresses that were checked: names are resolved once;
+* each redirect is checked in the same way;
+* requests carry no key and no cookie, and use no proxy of the environment.
 
-"Edit image" names the bounds: 50 MB per image, 200 MB per request, 10 s and 3 redirects per fetch.
+"Edit image" sets the limits: 50 MB per image, 200 MB per request, 10 s and 3 redirects per fetch.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 from yarl import URL
 
 from lemon_async.emulator.http.bodies import spool
-from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_address, check_url, host_of, read_address
+from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_address, check_url, host_of, parse_address
 from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
 from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
@@ -31,28 +31,28 @@ MAX_REDIRECTS = 3
 FETCH_TIMEOUT_S = 10.0
 
 _CHUNK_BYTES = 64 * 2**10
-# Errors of sockets name the host and say only then what is wrong with it.
+# Socket errors begin with the host and name the cause after it.
 _MAX_ERROR_CHARS = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-# Addresses as text, and a port where it is not that of the URL.
+# An address as text, and a port; 0 for the port of the URL.
 Endpoint = tuple[str, int]
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class TooLarge(ValueError):
-    """Why no more is read."""
+    """The download exceeds a limit; the message completes "this source ..."."""
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, from the system."""
+    """Resolve a name with the system's resolver."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @define
 class PinnedResolver(AbstractResolver):
-    """Answers every question with the addresses that were checked."""
+    """A resolver that returns the addresses that were checked, whatever the name."""
 
     endpoints: Sequence[Endpoint]
 
@@ -62,7 +62,7 @@ class PinnedResolver(AbstractResolver):
         port: int = 0,
         family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 - the checked addresses have their own
     ) -> list[ResolveResult]:
-        """The checked addresses, whatever is asked."""
+        """Return the checked addresses."""
         return [
             ResolveResult(
                 hostname=host,
@@ -76,14 +76,14 @@ class PinnedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
-def _read_hosts(hosts: Mapping[str, str]) -> dict[str, Endpoint]:
-    return {name.lower().rstrip("."): _read_endpoint(name, where) for name, where in hosts.items()}
+def _parse_hosts(hosts: Mapping[str, str]) -> dict[str, Endpoint]:
+    return {name.lower().rstrip("."): _parse_endpoint(name, where) for name, where in hosts.items()}
 
 
-def _read_endpoint(name: str, where: str) -> Endpoint:
+def _parse_endpoint(name: str, where: str) -> Endpoint:
     address, _, port = where.rpartition(":")
     try:
         return str(ipaddress.ip_address(address.strip("[]"))), int(port)
@@ -93,10 +93,10 @@ def _read_endpoint(name: str, where: str) -> Endpoint:
 
 @frozen(kw_only=True)
 class SourceFetcher:
-    """Fetches sources; `hosts` are the names that it resolves itself."""
+    """Fetches source pictures; `hosts` maps names to the addresses to use for them instead of resolving them."""
 
     is_on: bool = False
-    hosts: Mapping[str, Endpoint] = field(factory=dict, converter=_read_hosts)
+    hosts: Mapping[str, Endpoint] = field(factory=dict, converter=_parse_hosts)
     timeout_s: float = FETCH_TIMEOUT_S
     resolve: Resolve = resolve
 
@@ -133,7 +133,7 @@ class SourceFetcher:
         raise ForbiddenUrl(f"redirects more than {MAX_REDIRECTS} times")
 
     async def _get(self, url: URL, file: IO[bytes], left_bytes: int) -> str | None:
-        """Download, or return where a redirect leads."""
+        """Download into `file`, or return the target of a redirect."""
         connector = aiohttp.TCPConnector(
             resolver=PinnedResolver(await self._endpoints(url)),
             use_dns_cache=False,
@@ -157,12 +157,12 @@ class SourceFetcher:
             return None
 
     async def _endpoints(self, url: URL) -> Sequence[Endpoint]:
-        """Where to connect to, every address checked."""
+        """Return where to connect to; every address has been checked."""
         host, port = host_of(url), url.port or 0
         own = self.hosts.get(host)
         if own is not None:
             return [own]
-        literal = read_address(host)
+        literal = parse_address(host)
         addresses = [str(literal)] if literal else await self.resolve(host, port)
         for address in addresses:
             check_address(ipaddress.ip_address(address.partition("%")[0]))
@@ -186,7 +186,7 @@ def _check_room(size: int, left_bytes: int) -> None:
 
 
 def _problem(error: BaseException, param: str, timeout_s: float) -> ServiceError | None:
-    """The refusal that an error of a fetch stands for; None when it is none of ours."""
+    """Return the error response for a failed fetch; None for an exception that is not about fetching."""
     match error:
         case TooLarge():
             return ServiceError(413, message=f"{param}: {error}", param=param)

@@ -12,7 +12,7 @@ from schemathesis.openapi.checks import JsonSchemaError
 
 from lemon_async.emulator import Answer, Emulator, Fail, Script
 from lemon_async.emulator.http.openapi import document
-from lemon_async.emulator.http.routes import KEY_PREFIX, PATHS, match_request
+from lemon_async.emulator.http.routes import KEY_PREFIX, PATTERNS, match_request
 from lemon_async.emulator.service.field_checks import gpt_image_size
 from lemon_async.emulator.service.job_spec import MAX_IMAGES, MAX_PROMPT_CHARS
 from lemon_async.emulator.service.model_families import FAMILIES
@@ -35,7 +35,7 @@ ERRORS = ((400, "invalid_request_error"), (401, "invalid_api_key"), (502, "upstr
 
 def test_every_address_served_is_described():
     described = [match_request(method, path.replace("{token}.{ext}", "0a.png")) for method, path, _ in OPERATIONS]
-    assert {call.endpoint for call in described} == {path.endpoint for path in PATHS}
+    assert {call.endpoint for call in described} == {path.endpoint for path in PATTERNS}
     assert "/v1/images/{id}" in DOCUMENT["paths"]
 
 

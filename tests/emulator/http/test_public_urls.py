@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from lemon_async.emulator.http.public_urls import MAX_URL_CHARS, ForbiddenUrl, check_url, is_public, read_address
+from lemon_async.emulator.http.public_urls import MAX_URL_CHARS, ForbiddenUrl, check_url, is_public, parse_address
 
 
 def wide(text):
@@ -88,12 +88,12 @@ def test_url_that_is_not_as_it_should_be_is_refused(url, reason):
     [("127.1", "127.0.0.1"), ("0x7f.1", "127.0.0.1"), ("2130706433", "127.0.0.1"), ("017700000001", "127.0.0.1")],
 )
 def test_short_addresses_are_read_as_resolvers_read_them(text, address):
-    assert str(read_address(text)) == address
+    assert str(parse_address(text)) == address
 
 
 @pytest.mark.parametrize("name", ["example.com", "0x7f.example", "1.example", "a.1.b"])
 def test_names_are_no_addresses(name):
-    assert read_address(name) is None
+    assert parse_address(name) is None
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.0", "2606:4700::1111"])
