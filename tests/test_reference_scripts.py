@@ -1,6 +1,6 @@
 """The scripts on the documentation pages work against `lemon-async emulator`, with only the host changed.
 
-They are the pages' own examples ("Create image", "Get image status"): plain `requests`, no library of ours.
+They are the examples of the pages "Create image" and "Get image status": plain `requests`, without `lemon_async`.
 """
 
 import re
@@ -35,7 +35,7 @@ def poll_image_task(base_url, task_id, api_key, max_wait=300, interval=3):
 
 
 def generate_image(base_url, api_key, prompt, model="midjourney", *, is_early=False, interval=3):
-    """Create an image, whatever the answer is ("Create image"; the early page ignores `poll_url`)."""
+    """Create an image inline or as a task ("Create image"; the early page ignores `poll_url`)."""
     response = requests.post(
         f"{base_url}/v1/images/generations",
         headers={"Authorization": f"Bearer {api_key}"},
@@ -63,7 +63,7 @@ def generate_image(base_url, api_key, prompt, model="midjourney", *, is_early=Fa
 
 @pytest.fixture(scope="module")
 def service():
-    """`lemon-async emulator` as a process; its first two lines are its address and an accepted key."""
+    """Run `lemon-async emulator` as a process; its first two lines are its address and an accepted key."""
     command = [sys.executable, "-m", "lemon_async", "emulator", "--speed", "6000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -77,7 +77,7 @@ def service():
 @pytest.mark.parametrize("model", ["midjourney", "flux-pro", "ideogram-v3", "dall-e-3", "gemini-3-pro-image-preview"])
 @pytest.mark.parametrize("is_early", [True, False])
 def test_generate_image_script_gets_a_picture(service, model, is_early):
-    """Both versions of the page's script end with a link to a real PNG."""
+    """Both versions of the script end with a link to a PNG."""
     url = generate_image(*service, "a beautiful sunset over mountains", model, is_early=is_early, interval=0.01)
     picture = requests.get(url)
     assert picture.status_code == 200
@@ -99,7 +99,7 @@ def test_poll_image_task_script_gets_a_picture(service):
 
 
 def test_status_answer_has_the_fields_of_the_page(service):
-    """A pending task looks as "Get image status" shows it, at all three addresses."""
+    """A pending task has the documented fields at all three addresses."""
     base_url, api_key = service
     headers = {"Authorization": f"Bearer {api_key}"}
     body = {"model": "flux-pro", "prompt": "a beautiful sunset over mountains"}
