@@ -299,8 +299,8 @@ async def test_template_fills_nothing_of_strangers_in_as_it_is(tmp_path):
     ("output", "words"),
     [
         ("out/{nope}", "has no field 'nope'; there are {index}, {slug}, "),
-        ("out/{index", "is no template: "),
-        ("out/index}", "is no template: "),
+        ("out/{index", "is not a template: "),
+        ("out/index}", "is not a template: "),
         ("out/{index:999999999}", "has a format that names do not take, '999999999'"),
         ("out/{slug.__class__}", "has no field 'slug.__class__'"),
         ("out/{index}/", "names a folder by fields: name the file in it, too, as in 'out/{index}/{slug}'"),
