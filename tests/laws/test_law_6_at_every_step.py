@@ -281,6 +281,11 @@ async def files(case):
     await case.session.files.content(case.stored)
 
 
+@subject("Files.save", prepare=with_file)
+async def save_a_stored_file(case):
+    await case.session.files.save(case.stored, case.folder / "stored.png")
+
+
 @subject("Files.delete", prepare=with_file)
 async def delete(case):
     await case.session.files.delete(case.stored)
