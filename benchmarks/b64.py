@@ -28,7 +28,7 @@ import pybase64
 from benchmarks.charts import panels
 from benchmarks.processes import measured, served
 from lemon_async import LemonSession
-from lemon_async._api.decoding import image_of
+from lemon_async._api.decoding import read_image
 from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor
 
 ROUNDS = 5
@@ -130,7 +130,7 @@ def lifted(pieces: list[bytes]) -> list[bytes]:
     for piece in pieces:
         lifter.feed(piece)
     whole = lifter.end()
-    return [image_of(entry, whole.pictures).content() for entry in orjson.loads(whole.skeleton)["data"]]
+    return [read_image(entry, whole.pictures).content() for entry in orjson.loads(whole.skeleton)["data"]]
 
 
 async def longest_stall_ms(job: Job, answers: int) -> float:

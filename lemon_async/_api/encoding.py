@@ -1,17 +1,20 @@
-"""Requests to what goes over the wire: JSON, or the text fields of a form, and nothing that the caller did not set."""
+"""Write requests as JSON or as the text fields of a form, without the fields that the caller did not set."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
+import attrs
+import cattrs
 import orjson
+from cattrs.gen import make_dict_unstructure_fn, override
 
-from lemon_async._api.decoding import converter
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async.errors import ContractError, Problem
-from lemon_async.requests import Request
+from lemon_async.requests import EditRequest, GenerateRequest, Request, VariationRequest
 
-__all__ = ["PATHS", "encode", "encode_form", "find_refusals", "fingerprint"]
+__all__ = ["PATHS", "encode", "encode_form", "find_encoding_problems", "fingerprint"]
 
 PATHS: Mapping[str, str] = {
     "generate": "/v1/images/generations",
@@ -27,10 +30,10 @@ def encode(request: Request, references: Sequence[Mapping[str, str]] = (), *, is
     Args:
         request: The request.
         references: Its pictures, each as `{"image_url": ...}` or `{"file_id": ...}`.
-        is_stream: Whether to ask for an answer in server-sent events.
+        is_stream: Whether to request server-sent events.
 
     Raises:
-        ContractError: When a value cannot be written as JSON.
+        ContractError: A value cannot be written as JSON.
     """
     return _written(request, {**_pictures(references), **_fields(request, is_stream=is_stream)})
 
@@ -39,19 +42,18 @@ def encode_form(request: Request, *, is_stream: bool = False) -> dict[str, str]:
     """Return the text fields of a request that goes out as `multipart/form-data`.
 
     Raises:
-        ContractError: When a value can be written neither as text nor as JSON, or a name would end its own header or
-            could be taken for that of a file.
+        ContractError: A value is neither text nor JSON, or a name would break its header or could be taken for a file.
     """
     fields = _fields(request, is_stream=is_stream)
-    _written(request, fields)  # half a surrogate pair can be text of a form as little as of JSON
+    _written(request, fields)  # forms cannot hold half a surrogate pair either
     problems = tuple(Problem("extra", fault) for fault in map(_name_fault, fields) if fault)
     if problems:
         raise ContractError(problems=problems)
     return {name: value if isinstance(value, str) else _dump(value).decode() for name, value in fields.items()}
 
 
-def find_refusals(request: Request, *, is_form: bool) -> tuple[Problem, ...]:
-    """Return why a request cannot be written, as JSON or as a form; empty if it can."""
+def find_encoding_problems(request: Request, *, is_form: bool) -> tuple[Problem, ...]:
+    """Return why a request cannot be written as JSON or as a form; empty if it can."""
     try:
         (encode_form if is_form else encode)(request)
     except ContractError as refusal:
@@ -60,20 +62,20 @@ def find_refusals(request: Request, *, is_form: bool) -> tuple[Problem, ...]:
 
 
 def fingerprint(body: bytes, digests: Iterable[str] = ()) -> str:
-    """Return the SHA-256 of an encoded request and of the digests of its uploads; equal requests have equal ones."""
+    """Return the SHA-256 of an encoded request and the digests of its uploads."""
     return hashlib.sha256(b"\n".join([body, *(digest.encode() for digest in digests)])).hexdigest()
 
 
 def _fields(request: Request, *, is_stream: bool) -> dict[str, Any]:
     stream = {"stream": True} if is_stream else {}
     try:
-        return {**converter().unstructure(request), **stream, **request.extra}
-    except Exception as fault:  # noqa: BLE001 - a mapping of the caller's own making may raise anything
+        return {**_converter().unstructure(request), **stream, **request.extra}
+    except Exception as fault:  # noqa: BLE001 - a mapping of the caller's may raise anything
         raise _unwritable("extra", safe_str(fault)) from None
 
 
 def _pictures(references: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Three spellings are documented ("Edit image", JSON); only the last one can hold a `file_id`."""
+    """Return pictures in the shortest of the three documented spellings; only `images` can hold a `file_id`."""
     urls = [reference["image_url"] for reference in references if "image_url" in reference]
     if len(urls) < len(references):
         return {"images": [dict(reference) for reference in references]}
@@ -101,7 +103,7 @@ def _value_faults(request: Request, fields: Mapping[Any, Any]) -> Iterator[Probl
 
 
 def _name_fault(name: str) -> str | None:
-    """Say why no field of a form can be called this: names are headers, and files are called by theirs."""
+    """Return why a form cannot have a field of this name, which becomes part of a header."""
     if not name.strip() or not name.isprintable():
         return f"no form has a field named {safe_repr(name)}"
     if name.partition("[")[0].strip().casefold() in _FILE_PARTS:
@@ -115,3 +117,17 @@ def _dump(value: Any) -> bytes:
 
 def _unwritable(field: str, reason: str) -> ContractError:
     return ContractError.of(field, f"cannot be sent as JSON: {reason}")
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    """Return the converter of requests, made at first use because generating its code would slow down the import."""
+    converter = cattrs.Converter(detailed_validation=False)
+    for kind in (GenerateRequest, EditRequest, VariationRequest):
+        rules: dict[str, Any] = {name: override(omit=True) for name in ("image", "mask", "label", "extra")}
+        rules = {name: rule for name, rule in rules.items() if name in attrs.fields_dict(kind)}
+        if "async_" in attrs.fields_dict(kind):
+            rules["async_"] = override(rename="async")
+        hook = make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, **rules)
+        converter.register_unstructure_hook(kind, hook)
+    return converter

@@ -16,8 +16,7 @@ from typing import Any
 import attrs
 
 from lemon_async._formats.json_documents import Unreadable, read_json
-from lemon_async._formats.masking import Mask, masked_text
-from lemon_async._formats.safe_text import one_line
+from lemon_async._formats.safe_text import Mask, masked_text, one_line
 from lemon_async.types import Inline
 
 __all__ = ["MAX_BODY_BYTES", "MAX_CALL_BYTES", "Response", "Unreadable", "retry_after_s"]
@@ -43,7 +42,7 @@ class Response:
         body: The bytes without their content coding, unmasked; `BodyReader` has taken long base64 out of JSON.
         received_at: Unix seconds, the reference for `Retry-After` dates.
         mask: Masks the key in any text made of the body.
-        lifted: The pictures taken out of the body, by the text that replaces each.
+        pictures: The pictures taken out of the body, by the text that replaces each.
         fault: Why the body could not be read, if it could not.
     """
 
@@ -52,7 +51,7 @@ class Response:
     body: bytes = attrs.field(repr=False)
     received_at: float = 0.0
     mask: Mask = attrs.field(default=str, repr=False, eq=False)
-    lifted: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
+    pictures: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
     fault: str | None = attrs.field(default=None, repr=False)
 
     @property

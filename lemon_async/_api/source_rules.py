@@ -10,7 +10,7 @@ from typing import Literal
 import attrs
 
 from lemon_async._api.families import Family
-from lemon_async._api.fields import LINE
+from lemon_async._api.field_rules import LINE
 from lemon_async._api.urls import find_remote_fault
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._formats.safe_text import safe_repr

@@ -11,13 +11,12 @@ from typing import Any
 
 import attrs
 
-from lemon_async._api.decoding import fault_of, image_of
-from lemon_async._api.readings import billing_of
+from lemon_async._api.decoding import fault_of, read_image
+from lemon_async._api.job_responses import billing_of
 from lemon_async._api.response import MAX_BODY_BYTES
-from lemon_async._formats.base64_extraction import Base64Extractor, Lifted
+from lemon_async._formats.base64_extraction import Base64Extractor, Extracted
 from lemon_async._formats.json_documents import Unreadable, read_json
-from lemon_async._formats.masking import Mask, masked_text
-from lemon_async._formats.safe_text import one_line
+from lemon_async._formats.safe_text import Mask, masked_text, one_line
 from lemon_async.types import Billing, ImageData, Inline, TaskFault
 
 __all__ = ["Event", "EventSplitter", "Failed", "Final", "Partial", "Unclear", "read_event"]
@@ -26,7 +25,7 @@ _LINE_ENDS = re.compile(rb"[\r\n]+")
 _ONE_END = {b"\n", b"\r", b"\r\n"}
 _DATA = b"data:"
 _LONGEST_LINE_BYTES = 64 * 1024  # of any but data
-_MOST_PREVIEWS = 1000  # three can be asked for
+_MAX_PREVIEWS = 1000  # three can be asked for
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WORD = re.compile(r"[A-Za-z]")
 _LONGEST_REASON = 200
@@ -40,13 +39,13 @@ class Event:
         name: Empty when it has none.
         data: As they came; without the pictures that were lifted out of them.
         mask: What masks all text made of them.
-        lifted: Those pictures, by the text that stands for each.
+        pictures: Those pictures, by the text that stands for each.
     """
 
     name: str
     data: bytes = attrs.field(repr=False)
     mask: Mask = attrs.field(default=str, repr=False, eq=False)
-    lifted: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
+    pictures: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
 
 
 class EventSplitter:
@@ -139,7 +138,7 @@ class EventSplitter:
     def _dispatch(self) -> Iterator[Event]:
         name, data = self._name, self._data
         self._name, self._data = "", None
-        whole = data.end() if data is not None else Lifted(b"")
+        whole = data.end() if data is not None else Extracted(b"")
         if whole.fault is not None:
             raise Unreadable(f"an event with {whole.fault}")
         if whole.skeleton:
@@ -186,12 +185,12 @@ def read_event(event: Event) -> Partial | Final | Failed | Unclear | None:
     parsed = _parsed(event)
     name = parsed.get("type")
     name = name if isinstance(name, str) else event.name
-    image = image_of(parsed, event.lifted)
+    image = read_image(parsed, event.pictures)
     if image.is_usable and name.endswith(".completed"):  # whatever else stands there: it is paid for
         return Final(image, _whole(parsed.get("created_at")), billing_of(parsed, {}))
     if image.is_usable and name.endswith(".partial_image"):
         index = _whole(parsed.get("partial_image_index")) or 0
-        return Partial(image, index if 0 <= index <= _MOST_PREVIEWS else 0)
+        return Partial(image, index if 0 <= index <= _MAX_PREVIEWS else 0)
     error = parsed.get("error") or (parsed if name == "error" else None)
     fault = fault_of(error)
     if isinstance(error, Mapping) and fault is not None and fault.code and _WORD.match(fault.code):

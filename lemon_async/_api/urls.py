@@ -16,11 +16,11 @@ __all__ = [
     "DEFAULT_ORIGIN",
     "find_link_fault",
     "find_remote_fault",
+    "is_http_host",
     "is_loopback",
-    "is_named",
-    "one_segment",
     "parse_base_url",
     "parse_http_hosts",
+    "path_segment",
     "poll_path",
     "redact",
     "resolve_poll_url",
@@ -69,7 +69,7 @@ def parse_base_url(value: str, http_hosts: AbstractSet[str] = frozenset()) -> st
         raise ValueError("must be the part before /v1: the path of each request is added to it")
     if not _BASE_PATH.fullmatch(path) or _climbs(path):
         raise ValueError("must have a plain path such as /lemon, or none")
-    if parts.scheme == "http" and not (is_loopback(parts.hostname) or _is_named(parts, http_hosts)):
+    if parts.scheme == "http" and not (is_loopback(parts.hostname) or _is_http_host(parts, http_hosts)):
         raise ValueError(
             "must use https, or the key could be read on the way; plain http is for loopback, and for hosts that are "
             f"named: allow_http={{{_bracketed(parts.hostname)!r}}}"
@@ -89,7 +89,7 @@ def parse_http_hosts(value: object) -> frozenset[str]:
     return frozenset(_http_host(entry) for entry in value)
 
 
-def is_named(host: str, port: int | None, http_hosts: AbstractSet[str]) -> bool:
+def is_http_host(host: str, port: int | None, http_hosts: AbstractSet[str]) -> bool:
     """Return whether plain http is permitted to a host at a port."""
     name = _bracketed(host.lower())
     return not http_hosts.isdisjoint({name, f"{name}:{port}"})
@@ -126,12 +126,12 @@ def task_path(task_id: str) -> str:
         ValueError: When the id cannot be one segment of a path.
     """
     try:
-        return f"/v1/tasks/{one_segment(task_id)}"
+        return f"/v1/tasks/{path_segment(task_id)}"
     except ValueError:
         raise ValueError("a task id is one word of printable ASCII, like ldtask_0123abcd") from None
 
 
-def one_segment(word: str) -> str:
+def path_segment(word: str) -> str:
     """Return an id as one segment of a path.
 
     Raises:
@@ -171,7 +171,7 @@ def find_link_fault(
     parts = _split(url)
     if parts is None or not parts.hostname or "@" in parts.netloc:
         return "it is not a plain https address"
-    if (allow_loopback and is_loopback(parts.hostname)) or _is_named(parts, http_hosts):
+    if (allow_loopback and is_loopback(parts.hostname)) or _is_http_host(parts, http_hosts):
         return None if parts.scheme in _DEFAULT_PORTS else "it is not a web address"
     if parts.scheme != "https":
         return "it does not use https"
@@ -240,8 +240,8 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _is_named(parts: SplitResult, http_hosts: AbstractSet[str]) -> bool:
-    return is_named(parts.hostname or "", _port(parts), http_hosts)
+def _is_http_host(parts: SplitResult, http_hosts: AbstractSet[str]) -> bool:
+    return is_http_host(parts.hostname or "", _port(parts), http_hosts)
 
 
 def _http_host(entry: object) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from lemon_async._api.encoding import find_refusals
+from lemon_async._api.encoding import find_encoding_problems
 from lemon_async._api.families import Family, family_of
-from lemon_async._api.fields import LABEL, RULES, Rule
+from lemon_async._api.field_rules import LABEL, RULES, Rule
 from lemon_async._api.source_rules import SourceFacts, check_sources
 from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import Problem
@@ -62,7 +62,7 @@ def check(
     if is_written:
         return tuple(problems)
     named = {problem.field for problem in problems}
-    refusals = find_refusals(request, is_form=any(source.kind == "upload" for source in sources))
+    refusals = find_encoding_problems(request, is_form=any(source.kind == "upload" for source in sources))
     return (*problems, *(refusal for refusal in refusals if refusal.field not in named))
 
 

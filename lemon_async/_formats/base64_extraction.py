@@ -25,7 +25,7 @@ import orjson
 from lemon_async._formats.base64_text import RESERVE_BYTES, Base64Text, url_prefix_bytes
 from lemon_async.types import Inline
 
-__all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Base64Extractor", "Lifted"]
+__all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Base64Extractor", "Extracted"]
 
 PIECE_BYTES = 128 * 1024
 """The most that is taken in at once."""
@@ -46,7 +46,7 @@ _NAME = re.compile(rb'(?<!\\)"(b64_json|url)"\s*:\s*\Z')
 
 
 @attrs.frozen
-class Lifted:
+class Extracted:
     """What is left of a document, and the pictures by the text that stands for each in it."""
 
     skeleton: bytes = attrs.field(repr=False)
@@ -91,7 +91,7 @@ class Base64Extractor:
         if self._held_bytes > self._long_bytes:
             self._take_held()
 
-    def end(self) -> Lifted:
+    def end(self) -> Extracted:
         """Return what has become of the document."""
         if self._skeleton.tell() or self._pictures or self._text or self._is_kept:
             self._take_held()
@@ -101,7 +101,7 @@ class Base64Extractor:
         if self._skeleton.tell():
             self._skeleton.write(rest)
             rest = self._skeleton.getvalue()
-        return Lifted(b"" if self._fault else rest, self._pictures, self._fault)
+        return Extracted(b"" if self._fault else rest, self._pictures, self._fault)
 
     def _take_held(self) -> None:
         whole = self._held[0] if len(self._held) == 1 else b"".join(self._held)

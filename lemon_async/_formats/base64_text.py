@@ -12,7 +12,7 @@ import pybase64
 
 from lemon_async.types import Inline
 
-__all__ = ["RESERVE_BYTES", "Base64Text", "decoded", "decoded_url", "room_for", "url_prefix_bytes"]
+__all__ = ["RESERVE_BYTES", "Base64Text", "decode_base64", "decode_data_url", "reserve_buffer", "url_prefix_bytes"]
 
 RESERVE_BYTES = 40 * 1024 * 1024
 """More than the largest picture; allocators hand out what is larger than 32 MiB as untouched pages of its own."""
@@ -34,7 +34,7 @@ class Base64Text:
     """Base64 text that comes in segments.
 
     Args:
-        reserve_bytes: Room to begin with; see `room_for`.
+        reserve_bytes: Room to begin with; see `reserve_buffer`.
 
     Attributes:
         fault: Why it is none.
@@ -45,7 +45,7 @@ class Base64Text:
     def __init__(self, reserve_bytes: int = 0) -> None:
         self.fault: str | None = None
         self._carry = b""
-        self._content = room_for(reserve_bytes)
+        self._content = reserve_buffer(reserve_bytes)
         self._is_padded = False
 
     def take_plain(self, segment: memoryview) -> bool:
@@ -105,7 +105,7 @@ class Base64Text:
             self.fail()
 
 
-def room_for(size_bytes: int) -> io.BytesIO:
+def reserve_buffer(size_bytes: int) -> io.BytesIO:
     """Return memory that is filled piece by piece and cut to what was written, and then gives that away uncopied.
 
     The system gives pages of so large a room only when they are written to, and takes back the rest in the end. A small
@@ -118,7 +118,7 @@ def room_for(size_bytes: int) -> io.BytesIO:
         return io.BytesIO()
 
 
-def decoded(text: str) -> Inline:
+def decode_base64(text: str) -> Inline:
     """Return the bytes that base64 text stands for."""
     try:
         return Inline(pybase64.b64decode(text, validate=True))
@@ -129,10 +129,10 @@ def decoded(text: str) -> Inline:
     return whole.end()
 
 
-def decoded_url(text: str) -> Inline | None:
+def decode_data_url(text: str) -> Inline | None:
     """Return the bytes in a `data:` address with base64; `None` when it is something else."""
     prefix_bytes = url_prefix_bytes(text[:_LONGEST_PREFIX].encode("utf-8", "replace")) if text[:5] == "data:" else 0
-    return decoded(text[prefix_bytes:]) if prefix_bytes and text[:prefix_bytes].isascii() else None
+    return decode_base64(text[prefix_bytes:]) if prefix_bytes and text[:prefix_bytes].isascii() else None
 
 
 def url_prefix_bytes(head: bytes) -> int:

@@ -29,7 +29,7 @@ from typing import Any
 import orjson
 
 from lemon_async._formats.base64_extraction import MAX_TEXT_BYTES
-from lemon_async._formats.masking import Mask
+from lemon_async._formats.safe_text import Mask
 
 __all__ = ["MAX_LENIENT_BYTES", "MAX_LENIENT_MARKS", "MAX_MARKS", "Unreadable", "read_json"]
 
@@ -40,7 +40,7 @@ MAX_LENIENT_MARKS = 8 * 1024
 """The lenient reading takes several times as long."""
 
 _MARKS = (b",", b":", b"[", b"{")
-_MOST_REPAIRS = 1000
+_MAX_REPAIRS = 1000
 _LONGEST_INTEGER = 20
 _SMALLEST_INTEGER, _LARGEST_INTEGER = -(2**63), 2**64 - 1
 # The last of an odd number of backslashes; the lookbehind comes second, so that the search is one for a literal.
@@ -94,7 +94,7 @@ def _lenient(content: bytes) -> tuple[Any, str] | None:
     """
     _check_bounds(content, MAX_LENIENT_BYTES, MAX_LENIENT_MARKS)
     text = content.decode("utf-8-sig", "replace")
-    text = _BROKEN_ESCAPE.sub(lambda found: found[0] + "\\", text, count=_MOST_REPAIRS)
+    text = _BROKEN_ESCAPE.sub(lambda found: found[0] + "\\", text, count=_MAX_REPAIRS)
     with suppress(RecursionError):
         parsed = json.loads(text, strict=False, parse_constant=_nothing, parse_float=_finite, parse_int=_integer)
         try:

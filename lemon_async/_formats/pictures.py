@@ -16,8 +16,8 @@ HEAD_BYTES = 64 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Start-of-frame markers carry the size; C4, C8 and CC share their range and mean something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_MOST_SEGMENTS = 1000  # real headers have dozens; megabytes of empty ones must not hold up the event loop
-_MOST_PIXELS = 200_000_000  # far above any size of the service, far below what would fill a memory when decoded
+_MAX_SEGMENTS = 1000  # real headers have dozens; megabytes of empty ones must not hold up the event loop
+_MAX_PIXELS = 200_000_000  # far above any size of the service, far below what would fill a memory when decoded
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ def sniff(content: bytes) -> PictureFacts | None:
 
 def find_size_fault(size: tuple[int, int] | None) -> str | None:
     """Return why a picture of this size must not be opened, or `None` if it may."""
-    if size is None or 0 < size[0] * size[1] <= _MOST_PIXELS:
+    if size is None or 0 < size[0] * size[1] <= _MAX_PIXELS:
         return None
     return f"the header claims {size[0]} x {size[1]} pixels"
 
@@ -70,7 +70,7 @@ def _has_transparency(content: bytes) -> bool | None:
     if content[25:26] in {b"\x04", b"\x06"}:
         return True
     at = len(_PNG)
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         if at + 8 > len(content):
             break
         length, kind = struct.unpack_from(">I4s", content, at)
@@ -92,7 +92,7 @@ def _gif_size(content: bytes) -> tuple[int, int]:
 
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     at = 2
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         if content[at] != 0xFF:
             break
         marker, length = struct.unpack_from(">xBH", content, at)

@@ -1,10 +1,18 @@
-"""Quote untrusted text and objects in messages: one short line, even if `__repr__` or `__str__` raises."""
+"""Quote untrusted text and objects in messages: one short line, even if `__repr__` raises, without the key."""
 
-__all__ = ["one_line", "safe_repr", "safe_str"]
+import re
+from collections.abc import Callable
+
+__all__ = ["Mask", "masked_text", "one_line", "safe_repr", "safe_str"]
+
+Mask = Callable[[str], str]
+"""Replaces the key in a text, for senders that quote it; this room does not know the key."""
 
 _LONGEST_QUOTE = 80
 _LONGEST_REASON = 200
 _LONGEST_LINE = 2000
+_LONGEST_TEXT = 4096
+_ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})|\\(/)")
 
 
 def one_line(value: object, max_chars: int = _LONGEST_LINE) -> str | None:
@@ -34,3 +42,10 @@ def safe_str(error: Exception) -> str:
     except Exception:  # noqa: BLE001 - a `__str__` of the caller's
         text = None
     return (text or type(error).__name__)[:_LONGEST_REASON]
+
+
+def masked_text(content: bytes, mask: Mask) -> str:
+    """Return the beginning of bytes that are not JSON, or only half of it, as masked text."""
+    text = content[: 2 * _LONGEST_TEXT].decode("utf-8", "replace")
+    plain = _ESCAPE.sub(lambda found: found[2] or chr(int(found[1], 16)), text)
+    return mask(plain)[:_LONGEST_TEXT]  # not cut before: the mask would miss half a key

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lemon_async._api.response import MAX_BODY_BYTES, Unreadable
-from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor, Lifted
+from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor, Extracted
 
 __all__ = ["BodyReader", "Unpacker"]
 
@@ -131,10 +131,10 @@ class BodyReader:
                 self._unpacker.end()
             except Unreadable as fault:
                 self._fault = str(fault)
-        whole = Lifted(self._content.getvalue()) if self._extractor is None else self._extractor.end()
+        whole = Extracted(self._content.getvalue()) if self._extractor is None else self._extractor.end()
         if self._fault or whole.fault:
             return {"body": b"", "fault": self._fault or whole.fault}
-        return {"body": whole.skeleton, "lifted": whole.pictures}
+        return {"body": whole.skeleton, "pictures": whole.pictures}
 
 
 def _is_deflated(headers: Mapping[str, str]) -> bool:

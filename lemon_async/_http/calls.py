@@ -5,7 +5,7 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 from lemon_async._api.response import MAX_CALL_BYTES, Response
-from lemon_async._api.urls import one_segment
+from lemon_async._api.urls import path_segment
 from lemon_async._http.retrying import retrying
 from lemon_async._http.transport import Payload, Transport
 from lemon_async._pace.retry import RequestKind, RetryPolicy
@@ -86,6 +86,6 @@ def path_of(collection: str, **ids: str) -> str:
     """
     ((kind, word),) = ids.items()
     try:
-        return f"{collection}/{one_segment(word)}"
+        return f"{collection}/{path_segment(word)}"
     except (ValueError, TypeError) as fault:
         raise ContractError.of(kind, f"cannot be an id: {fault}") from None

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from lemon_async._api.urls import find_link_fault, is_named
+from lemon_async._api.urls import find_link_fault, is_http_host
 
 __all__ = ["PrivateAddress", "PublicResolver"]
 
@@ -52,7 +52,7 @@ class PublicResolver(AbstractResolver):
             OSError: The name is unknown.
         """
         found = await self._resolver.resolve(host, port, family)
-        if host.lower() == self._own_host or is_named(host, port, self._http_hosts):
+        if host.lower() == self._own_host or is_http_host(host, port, self._http_hosts):
             return found
         public = [address for address in found if self._is_public(address["host"])]
         if found and not public:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TypeVar
 
-from lemon_async._api.refusals import classify
+from lemon_async._api.error_responses import classify
 from lemon_async._http.transport import Transport
 from lemon_async._pace.retry import NextStep, RequestKind, RetryPolicy, next_step
 from lemon_async.errors import LemonError, SubmissionUnknown

@@ -16,12 +16,11 @@ from typing import Any
 import aiohttp
 import anyio
 
-from lemon_async._api.refusals import classify_status
+from lemon_async._api.error_responses import classify_status
 from lemon_async._api.urls import redact
-from lemon_async._formats.base64_text import room_for
-from lemon_async._formats.masking import Mask
+from lemon_async._formats.base64_text import reserve_buffer
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async._formats.safe_text import one_line
+from lemon_async._formats.safe_text import Mask, one_line
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.links import Deadline, FetchFailed, Links
 from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooLarge
@@ -94,7 +93,7 @@ class Downloads:
                 if piece is None:
                     memory = None
                 else:
-                    memory = memory or room_for(download.total_bytes or 0)
+                    memory = memory or reserve_buffer(download.total_bytes or 0)
                     memory.write(piece)
                 del piece
         if memory is None:

@@ -9,9 +9,9 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
-from lemon_async._api.refusals import Failure
+from lemon_async._api.error_responses import Failure
 from lemon_async._api.urls import find_link_fault, redact
-from lemon_async._formats.masking import Mask
+from lemon_async._formats.safe_text import Mask
 from lemon_async._http.client_session import failure_reason, open_session, safe_cause
 from lemon_async._http.connections import take_buffered
 from lemon_async._http.fairness import checkpoint

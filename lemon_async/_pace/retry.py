@@ -7,8 +7,8 @@
     POLL       a GET that must not end its task                 everything but REFUSED; NOT_FOUND must repeat to count
     DOWNLOAD   a GET of a result, from where it broke off       everything but REFUSED
 
-The callers classify what happened (`_api.refusals.classify`, and `read_poll` for answers to polls), ask `next_step`
-and do what it returns. No other place decides about sending again.
+The callers classify what happened (`_api.error_responses.classify`, and `read_poll` for answers to polls), ask
+`next_step` and do what it returns. No other place decides about sending again.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 import attrs
 
-from lemon_async._api.refusals import Failure
+from lemon_async._api.error_responses import Failure
 from lemon_async._pace.validators import at_least_zero, positive
 
 __all__ = ["NextStep", "RequestKind", "RetryPolicy", "next_step"]

@@ -1,6 +1,6 @@
 """The catalogue of models. Nothing here costs."""
 
-from lemon_async._api.listings import read_model, read_models
+from lemon_async._api.models_and_files import read_model, read_models
 from lemon_async._http.calls import Calls, path_of
 from lemon_async.types import Model
 

@@ -27,8 +27,8 @@ import time
 import anyio
 import attrs
 
-from lemon_async._api.readings import Alive, PollFailure, read_poll
-from lemon_async._api.refusals import classify
+from lemon_async._api.error_responses import classify
+from lemon_async._api.job_responses import PollFailure, PollSuccess, read_poll
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._pace.learned_durations import LearnedDurations
@@ -227,7 +227,7 @@ class Poller:
         self._slots.release()
         self._news.set()
 
-    async def _ask(self, task: ImageTask, time_left_s: float) -> Alive | PollFailure:
+    async def _ask(self, task: ImageTask, time_left_s: float) -> PollSuccess | PollFailure:
         try:
             timeout_s = max(time_left_s, 0.001)
             response = await self._transport.call("GET", task._path, priority=None, timeout_s=timeout_s)
@@ -235,7 +235,7 @@ class Poller:
         except TransportError as failure:
             return PollFailure(classify(failure), failure.message, failure)
 
-    def _take_in(self, task: ImageTask, reading: Alive | PollFailure) -> None:
+    def _take_in(self, task: ImageTask, reading: PollSuccess | PollFailure) -> None:
         now = asyncio.get_running_loop().time()
         self._schedule.speed = self._transport.server_speed
         if isinstance(reading, PollFailure):

@@ -6,8 +6,8 @@ from functools import partial
 
 import attrs
 
-from lemon_async._api.readings import Alive, read_poll
-from lemon_async._api.refusals import api_error
+from lemon_async._api.error_responses import api_error
+from lemon_async._api.job_responses import PollSuccess, read_poll
 from lemon_async._api.response import Response
 from lemon_async._api.urls import poll_path, task_path
 from lemon_async._formats.pictures import PictureFacts
@@ -159,6 +159,6 @@ class TaskRegistry:
 
 def _read_snapshot(response: Response, asked: str | None) -> TaskSnapshot:
     reading = read_poll(response, asked)
-    if isinstance(reading, Alive):
+    if isinstance(reading, PollSuccess):
         return reading.snapshot
     raise api_error(response)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import attrs
 
-from lemon_async._api.refusals import request_id_of
+from lemon_async._api.error_responses import request_id_of
 from lemon_async._api.response import Unreadable
 from lemon_async._api.stream_events import Event, EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._http.attempt import StreamedResponse

@@ -22,8 +22,8 @@ from typing import TypeVar
 import anyio
 import attrs
 
-from lemon_async._api.readings import Accepted, Garbled, read_submission
-from lemon_async._api.refusals import request_id_of
+from lemon_async._api.error_responses import request_id_of
+from lemon_async._api.job_responses import Accepted, UnknownOutcome, read_submission
 from lemon_async._api.response import MAX_BODY_BYTES, Response
 from lemon_async._api.urls import poll_path
 from lemon_async._http.attempt import NoResponse, StreamedResponse
@@ -233,7 +233,7 @@ class Submissions:
         reading = read_submission(response)
         if isinstance(reading, Accepted):
             return reading.snapshot
-        if isinstance(reading, Garbled):
+        if isinstance(reading, UnknownOutcome):
             raise self.doubt(order, reading.reason, answer=reading.error) from reading.error
         raise reading.error
 

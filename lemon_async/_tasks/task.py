@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from lemon_async._api.refusals import request_id_of
+from lemon_async._api.error_responses import request_id_of
 from lemon_async._display.html import facts_table
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images

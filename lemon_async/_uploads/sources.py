@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import attrs
 
-from lemon_async._api.fields import LINE
+from lemon_async._api.field_rules import LINE
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts
 from lemon_async._api.urls import find_remote_fault
 from lemon_async._formats.safe_text import safe_str

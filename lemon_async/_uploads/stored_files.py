@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
-from lemon_async._api.listings import MOST_ENTRIES, read_file, read_files
-from lemon_async._api.refusals import api_error
+from lemon_async._api.error_responses import api_error
+from lemon_async._api.models_and_files import MAX_ENTRIES, read_file, read_files
 from lemon_async._api.response import Response
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
 from lemon_async._formats.pictures import sniff
@@ -167,7 +167,7 @@ class Files:
 def _read_page(response: Response) -> tuple[tuple[StoredFile, ...], bool]:
     files = read_files(response)
     listing = response.json()
-    has_more = listing.get("has_more") is True or len(listing["data"]) > MOST_ENTRIES
+    has_more = listing.get("has_more") is True or len(listing["data"]) > MAX_ENTRIES
     return files, len(files) > 0 and has_more
 
 

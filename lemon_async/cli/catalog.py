@@ -10,7 +10,7 @@ import attrs
 import click
 
 from lemon_async._api.source_rules import check_upload
-from lemon_async._api.urls import one_segment
+from lemon_async._api.urls import path_segment
 from lemon_async._uploads.sources import glance_at
 from lemon_async.cli import options
 from lemon_async.cli.console import complain
@@ -186,7 +186,7 @@ async def _each(names: Sequence[str], act: Callable[[LemonSession, str], Awaitab
 def _id_problems(references: Sequence[str]) -> Iterator[Problem]:
     for reference in references:
         try:
-            one_segment(reference)
+            path_segment(reference)
         except ValueError as fault:
             yield Problem("ID", f"{reference!r} cannot be an id: {fault}")
 

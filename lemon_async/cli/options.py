@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from lemon_async._api.families import FAMILIES, families_with, family_of
-from lemon_async._api.fields import RULES
+from lemon_async._api.field_rules import RULES
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.requests import EditFields, EditRequest, GenerateFields, GenerateRequest
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.encoding import PATHS, encode, encode_form, find_refusals, fingerprint
+from lemon_async._api.encoding import PATHS, encode, encode_form, find_encoding_problems, fingerprint
 from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 
@@ -152,10 +152,10 @@ def test_form_has_no_field_that_could_be_taken_for_a_file(name, kind):
         if kind == "edit"
         else VariationRequest(image="cat.png", extra=extra)
     )
-    assert find_refusals(request, is_form=True) == (
+    assert find_encoding_problems(request, is_form=True) == (
         Problem("extra", f"{name!r} could be taken for a file of the form"),
     )
-    assert find_refusals(request, is_form=False) == ()
+    assert find_encoding_problems(request, is_form=False) == ()
 
 
 def test_form_holds_nothing_that_was_not_set():
@@ -230,26 +230,26 @@ def test_request_that_json_cannot_say_is_a_contract_error(fields, words):
         (problem,) = caught.value.problems
         assert str(problem).startswith(words)
         assert caught.value.__suppress_context__
-        assert find_refusals(request, is_form=is_form) == (problem,)
+        assert find_encoding_problems(request, is_form=is_form) == (problem,)
 
 
 def test_every_value_that_json_cannot_say_is_told():
     request = GenerateRequest(b"a cat", n=2, extra={"seed": 2**70, "steps": 5, "when": object()})
-    assert [problem.field for problem in find_refusals(request, is_form=False)] == ["prompt", "extra", "extra"]
+    assert [problem.field for problem in find_encoding_problems(request, is_form=False)] == ["prompt", "extra", "extra"]
 
 
 def test_body_that_is_too_deep_only_as_a_whole_is_told():
     """Its fields alone can be written."""
     for depth in range(240, 260):
         request = GenerateRequest("a cat", extra={"z": reduce(lambda inner, _: [inner], range(depth), [])})
-        assert all(problem.message for problem in find_refusals(request, is_form=False))
+        assert all(problem.message for problem in find_encoding_problems(request, is_form=False))
 
 
 def test_request_that_can_be_written_is_not_refused():
     request = EditRequest("a hat", image="cat.png", extra={"seed": 7, "a\nb": "a\nb", "images": 5})
-    assert find_refusals(request, is_form=False) == ()
-    assert len(find_refusals(request, is_form=True)) == 1
-    assert find_refusals(attrs.evolve(request, extra={"seed": 7, "words": "a\r\nb"}), is_form=True) == ()
+    assert find_encoding_problems(request, is_form=False) == ()
+    assert len(find_encoding_problems(request, is_form=True)) == 1
+    assert find_encoding_problems(attrs.evolve(request, extra={"seed": 7, "words": "a\r\nb"}), is_form=True) == ()
 
 
 def test_fingerprint_is_the_sha256_of_the_body():

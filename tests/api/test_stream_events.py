@@ -223,7 +223,7 @@ def test_stream_of_one_large_line_is_searched_once():
     piece = b"x" * 16_384
     started = time.process_time()
     (event,) = split(b'data: {"b64_json": "', *[piece] * 2_000, b'"}\n\n')
-    (inline,) = event.lifted.values()
+    (inline,) = event.pictures.values()
     assert inline.size_bytes == 1_500 * len(piece)
     assert time.process_time() - started < 2
 
@@ -249,27 +249,27 @@ def event(value, name=""):
 
 
 @pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
-@pytest.mark.parametrize("is_named", [True, False])
-def test_preview_is_told_by_its_name(kind, is_named):
+@pytest.mark.parametrize("is_http_host", [True, False])
+def test_preview_is_told_by_its_name(kind, is_http_host):
     """In `type`, as the documentation of the format has it, or in the name of the event alone."""
     name = f"{kind}.partial_image"
-    value = {"b64_json": PIXEL, "partial_image_index": 2, **({"type": name} if is_named else {})}
-    assert read_event(event(value, "" if is_named else name)) == Partial(ImageData(inline=Same(PIXEL)), 2)
+    value = {"b64_json": PIXEL, "partial_image_index": 2, **({"type": name} if is_http_host else {})}
+    assert read_event(event(value, "" if is_http_host else name)) == Partial(ImageData(inline=Same(PIXEL)), 2)
 
 
 @pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
-@pytest.mark.parametrize("is_named", [True, False])
-def test_result_is_told_by_its_name(kind, is_named):
+@pytest.mark.parametrize("is_http_host", [True, False])
+def test_result_is_told_by_its_name(kind, is_http_host):
     name = f"{kind}.completed"
     value = {
         "b64_json": PIXEL,
         "created_at": 1706000000,
         "usage": {"total_tokens": 7},
         "billing_transaction_id": "tx_1",
-        **({"type": name} if is_named else {}),
+        **({"type": name} if is_http_host else {}),
     }
     billing = Billing("tx_1", {"total_tokens": 7})
-    assert read_event(event(value, "" if is_named else name)) == Final(
+    assert read_event(event(value, "" if is_http_host else name)) == Final(
         ImageData(inline=Same(PIXEL)), 1706000000, billing
     )
 

@@ -11,11 +11,11 @@ from lemon_async._api.urls import (
     DEFAULT_ORIGIN,
     find_link_fault,
     find_remote_fault,
+    is_http_host,
     is_loopback,
-    is_named,
-    one_segment,
     parse_base_url,
     parse_http_hosts,
+    path_segment,
     poll_path,
     redact,
     resolve_poll_url,
@@ -257,7 +257,7 @@ def test_host_for_plain_http_that_is_none_is_refused(entry):
     ],
 )
 def test_host_is_named_with_all_its_ports_or_one(host, port, expected):
-    assert is_named(host, port, frozenset({"emulator", "minio:9000", "[fd00::5]:80"})) is expected
+    assert is_http_host(host, port, frozenset({"emulator", "minio:9000", "[fd00::5]:80"})) is expected
 
 
 host_like = st.text("ab.-_:@/\\[]%?#0159xé \t\n{}", max_size=12)
@@ -524,7 +524,7 @@ def test_task_path_that_is_accepted_is_one_plain_segment(task_id):
     ("word", "segment"), [("file-abc123", "file-abc123"), ("a/b", "a%2Fb"), ("x" * 512, "x" * 512)]
 )
 def test_one_segment_is_an_id_quoted(word, segment):
-    assert one_segment(word) == segment
+    assert path_segment(word) == segment
 
 
 @pytest.mark.parametrize(
@@ -532,7 +532,7 @@ def test_one_segment_is_an_id_quoted(word, segment):
 )
 def test_one_segment_of_what_is_no_id_is_refused(word):
     """Files and models are asked for by ids that users type."""
-    assert refusal(one_segment, word) == "it is not one word of printable ASCII"
+    assert refusal(path_segment, word) == "it is not one word of printable ASCII"
 
 
 @pytest.mark.parametrize(

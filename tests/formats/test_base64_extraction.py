@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.decoding import image_of
-from lemon_async._formats.base64_extraction import LONG_BYTES, PIECE_BYTES, Base64Extractor, Lifted
+from lemon_async._api.decoding import read_image
+from lemon_async._formats.base64_extraction import LONG_BYTES, PIECE_BYTES, Base64Extractor, Extracted
 from lemon_async._formats.base64_text import RESERVE_BYTES
 
 steady = settings(derandomize=True, deadline=None)
@@ -27,7 +27,7 @@ def lifted(*pieces, long_bytes=LONG):
 
 def entries(document, pictures=()):
     """Read the entries of `data`, as bytes or as what is wrong."""
-    read = [image_of(entry, pictures or {}) for entry in orjson.loads(document)["data"]]
+    read = [read_image(entry, pictures or {}) for entry in orjson.loads(document)["data"]]
     return [
         (image.url, image.inline and (image.inline.content, image.inline.fault), image.revised_prompt) for image in read
     ]
@@ -131,7 +131,7 @@ def test_text_of_another_name_stays_whatever_it_looks_like(name, text):
     """Words without a comma are base64, to who looks for nothing else."""
     document = f'{{"{name}": "{text}", "data": ["b64_json", "{text}", "url", "{text}"]}}'.encode()
     for size in (1, 7, 500, 10_000):
-        assert lifted(*pieces_of(document, size)) == Lifted(document, {})
+        assert lifted(*pieces_of(document, size)) == Extracted(document, {})
 
 
 @pytest.mark.parametrize("name", ["revised_prompt", "message"])

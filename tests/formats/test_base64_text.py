@@ -4,13 +4,13 @@ import base64
 
 import pytest
 
-from lemon_async._formats.base64_text import decoded, room_for
+from lemon_async._formats.base64_text import decode_base64, reserve_buffer
 
 
 @pytest.mark.parametrize("size_bytes", [0, 3, 1000, 2**62], ids=["none", "too little", "enough", "more than there is"])
 def test_room_takes_any_number_of_bytes(size_bytes):
     """A system that does not promise so much gives it as it is needed."""
-    room = room_for(size_bytes)
+    room = reserve_buffer(size_bytes)
     for piece in (b"01", b"234", b"56789"):
         room.write(piece)
     room.truncate()
@@ -20,4 +20,4 @@ def test_room_takes_any_number_of_bytes(size_bytes):
 def test_alphabet_for_addresses_is_read_too():
     """Some gateways encode for the place where they put it."""
     content = bytes(range(256))
-    assert decoded(base64.urlsafe_b64encode(content).decode()).content == content
+    assert decode_base64(base64.urlsafe_b64encode(content).decode()).content == content

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemon_async._formats.safe_text import one_line, safe_repr, safe_str
+from lemon_async._formats.safe_text import masked_text, one_line, safe_repr, safe_str
 
 
 class Unprintable:
@@ -61,3 +61,21 @@ def test_safe_repr_names_the_type_if_repr_raises():
 )
 def test_safe_str_is_one_short_line(error, words):
     assert safe_str(error) == words
+
+
+SECRET = "s3cr3t/k3y"
+
+
+def test_masked_text_undoes_escapes_before_it_masks_and_masks_before_it_cuts():
+    """Half of a JSON document spells a letter in as many ways as a whole one."""
+    for content, text in (
+        (f"no {SECRET}".encode(), "no ***"),
+        (rb"no s3cr3t\/k3y", "no ***"),
+        (rb"no \u0073\u0033cr3t\u002Fk3y \u00e9", "no *** é"),
+        (rb"C:\users \u12 \n", r"C:\users \u12 \n"),
+        (b"\xffa", "\ufffda"),
+        (b"x" * 5000, "x" * 4096),
+        (b"x" * 4090 + SECRET.encode() + b"y" * 5000, "x" * 4090 + "***yyy"),
+        (b"", ""),
+    ):
+        assert masked_text(content, lambda text: text.replace(SECRET, "***")) == text

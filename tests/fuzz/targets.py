@@ -16,23 +16,23 @@ from urllib.parse import urlsplit
 import attrs
 import orjson
 
-from lemon_async._api.listings import read_file, read_files, read_model, read_models
-from lemon_async._api.rate_headers import read_rate_headers
-from lemon_async._api.readings import (
+from lemon_async._api.error_responses import Failure, api_error
+from lemon_async._api.job_responses import (
     Accepted,
-    Alive,
-    Garbled,
     PollFailure,
+    PollSuccess,
     Refused,
+    UnknownOutcome,
     read_poll,
     read_submission,
 )
-from lemon_async._api.refusals import Failure, api_error
+from lemon_async._api.models_and_files import read_file, read_files, read_model, read_models
+from lemon_async._api.rate_headers import read_rate_headers
 from lemon_async._api.response import MAX_BODY_BYTES, Response, Unreadable, retry_after_s
 from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
 from lemon_async._formats.base64_extraction import Base64Extractor
-from lemon_async._formats.base64_text import Base64Text, decoded
+from lemon_async._formats.base64_text import Base64Text, decode_base64
 from lemon_async._formats.pictures import sniff
 from lemon_async._formats.stream_validator import StreamValidator, find_picture_fault
 from lemon_async._http.body_reader import BodyReader
@@ -214,7 +214,7 @@ def submission(data):
         case Refused(error):
             assert error.status >= 400
             check_line(str(error))
-        case Garbled(reason, error):
+        case UnknownOutcome(reason, error):
             check_line(reason)
             check_line(str(error))
 
@@ -224,7 +224,7 @@ def poll(data):
     """`read_poll`: only an answer that is about the task, or has a picture, ends it."""
     answer = response_of(data)
     match read_poll(answer, TASK_ID):
-        case Alive(snapshot, wait_s):
+        case PollSuccess(snapshot, wait_s):
             assert answer.is_success
             assert wait_s is None
             assert snapshot.status != "failed" or snapshot.is_cancelled or TASK_ID.encode() in spelled(answer)
@@ -264,7 +264,7 @@ def base64_text(data):
                 text.take(piece)
         contents.append(text.end().content)
     assert all(content == contents[0] for content in contents)
-    assert data.isascii() is False or decoded(data.decode()).content == contents[0]
+    assert data.isascii() is False or decode_base64(data.decode()).content == contents[0]
     assert base64.b64encode(contents[0] or b"") is not None
 
 

@@ -109,13 +109,13 @@ def test_bomb_stops_at_a_bound(is_kept):
 def test_pictures_are_taken_out_of_json_and_left_in_files(coding):
     body = PACKERS[coding](b'{"data": [{"b64_json": "%b"}]}' % (b"QUJD" * 30_000))
     response = read(body, coding)
-    (inline,) = response.lifted.values()
+    (inline,) = response.pictures.values()
     assert inline.content == b"ABC" * 30_000
-    assert response.json()["data"][0]["b64_json"] in response.lifted
+    assert response.json()["data"][0]["b64_json"] in response.pictures
     assert len(response.body) < 200
     kept = read(body, coding, is_kept=True)
     assert kept.json()["data"][0]["b64_json"] == "QUJD" * 30_000
-    assert not kept.lifted
+    assert not kept.pictures
 
 
 @steady

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.refusals import Failure
+from lemon_async._api.error_responses import Failure
 from lemon_async._pace.retry import NextStep, RequestKind, RetryPolicy, next_step
 from lemon_async.errors import ContractError
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from lemon_async import ContractError, LemonSession, RetryPolicy, SaveError
-from lemon_async._api.listings import MOST_ENTRIES
+from lemon_async._api.models_and_files import MAX_ENTRIES
 from lemon_async._uploads.stored_files import Files
 from lemon_async.emulator import Body, Status
 from lemon_async.errors import BadRequest, NotFound, SessionError
@@ -186,12 +186,12 @@ async def test_list_that_never_ends_ends(serve, http_ok, page):
 
 async def test_page_that_is_too_long_goes_on_with_the_next_one(serve, http_ok):
     """Entries that were not read are asked for, even if the service says that these were all."""
-    names = [{"id": f"file-{number}"} for number in range(MOST_ENTRIES + 5)]
-    pages = [http_ok(orjson.dumps({"data": page, "has_more": False})) for page in (names, names[MOST_ENTRIES:])]
+    names = [{"id": f"file-{number}"} for number in range(MAX_ENTRIES + 5)]
+    pages = [http_ok(orjson.dumps({"data": page, "has_more": False})) for page in (names, names[MAX_ENTRIES:])]
     server = await serve(*pages)
     async with LemonSession("sk-x", base_url=server.origin) as session:
         assert [file.id for file in await session.files.list()] == [name["id"] for name in names]
-    assert f"after=file-{MOST_ENTRIES - 1} " in server.heads[1]
+    assert f"after=file-{MAX_ENTRIES - 1} " in server.heads[1]
 
 
 async def test_list_of_always_new_files_is_bounded(serve, http_ok, monkeypatch):

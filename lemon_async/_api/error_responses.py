@@ -37,9 +37,9 @@ __all__ = [
     "api_error",
     "classify",
     "classify_status",
+    "error_object",
     "is_proof_of_refusal",
     "request_id_of",
-    "stated_error",
 ]
 
 _CLASSES: Mapping[int, type[ApiError]] = {
@@ -56,8 +56,8 @@ _FIRST_SERVER_ERROR = 500
 # Request timeout, client closed request: gateways answer so when they have passed a request on and wait no longer.
 _GIVEN_UP = frozenset({408, 460, 499})
 _SERVER_CODES = frozenset({"server_error", "upstream_error", "all_channels_failed", "timeout_error"})
-_MOST_HINTS = 20
-_MOST_ENTRIES_OF_A_HINT = 10
+_MAX_HINTS = 20
+_MAX_ENTRIES_OF_A_HINT = 10
 _LONGEST_HINT = 500
 
 
@@ -94,7 +94,7 @@ def classify_status(status: int) -> Failure:
     return Failure.TRANSIENT if status >= _FIRST_SERVER_ERROR or status == 408 else Failure.REFUSED
 
 
-def stated_error(parsed: object) -> Mapping[str, Any] | None:
+def error_object(parsed: object) -> Mapping[str, Any] | None:
     """Return the service's own error object out of a parsed body, or `None` when this is not one."""
     error = parsed.get("error") if isinstance(parsed, Mapping) else None
     if isinstance(error, Mapping) and isinstance(error.get("message", error.get("code")), str):
@@ -110,7 +110,7 @@ def api_error(response: Response) -> ApiError:
         parsed, words = None, f"the answer is {fault}"
     else:
         words = response.summary()
-    error = stated_error(parsed) or {}
+    error = error_object(parsed) or {}
     status = response.status
     cls = _CLASSES.get(status, ServerError if status >= _FIRST_SERVER_ERROR else ApiError)
     return cls(
@@ -126,7 +126,7 @@ def api_error(response: Response) -> ApiError:
 
 def is_proof_of_refusal(status: int, parsed: object) -> bool:
     """Return whether an answer to a paid request proves that it was not sold, by its status and its error object."""
-    error = stated_error(parsed)
+    error = error_object(parsed)
     if status < 400 or status in _GIVEN_UP or error is None:
         return False
     return status < _FIRST_SERVER_ERROR or _is_server_code(error.get("code"))
@@ -170,13 +170,13 @@ def _number(value: object) -> float | None:
 def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list):
         return ()
-    return tuple(_lines(entry) for entry in value[:_MOST_HINTS] if isinstance(entry, Mapping))
+    return tuple(_lines(entry) for entry in value[:_MAX_HINTS] if isinstance(entry, Mapping))
 
 
 def _lines(value: Any) -> Any:
     """Return the beginning of a hint as it came, but for its text: that ends up in terminals and logs."""
     if isinstance(value, Mapping):
-        entries = islice(value.items(), _MOST_ENTRIES_OF_A_HINT)
+        entries = islice(value.items(), _MAX_ENTRIES_OF_A_HINT)
         return {name: _line(item) or "" if isinstance(item, str) else item for name, item in entries}
     return _line(value) if isinstance(value, str) else value
 

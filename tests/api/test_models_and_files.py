@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.listings import MOST_ENTRIES, read_file, read_files, read_model, read_models
+from lemon_async._api.models_and_files import MAX_ENTRIES, read_file, read_files, read_model, read_models
 from lemon_async._api.response import Response
 from lemon_async.errors import ApiError, AuthenticationError, NotFound
 from lemon_async.types import Model, StoredFile
@@ -69,9 +69,9 @@ def test_list_holds_every_entry_that_has_an_id(read, entry, bare):
 @pytest.mark.parametrize("read", [read_models, read_files])
 def test_list_without_end_is_read_up_to_a_bound(read):
     """Each entry takes its time, and the event loop waits."""
-    found = read(answer({"data": [{"id": f"id-{number}"} for number in range(MOST_ENTRIES + 5)]}))
-    assert len(found) == MOST_ENTRIES
-    assert found[-1].id == f"id-{MOST_ENTRIES - 1}"
+    found = read(answer({"data": [{"id": f"id-{number}"} for number in range(MAX_ENTRIES + 5)]}))
+    assert len(found) == MAX_ENTRIES
+    assert found[-1].id == f"id-{MAX_ENTRIES - 1}"
 
 
 @pytest.mark.parametrize("read", [read_models, read_files])

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.readings import (
+from lemon_async._api.error_responses import Failure
+from lemon_async._api.job_responses import (
     Accepted,
-    Alive,
-    Garbled,
     PollFailure,
+    PollSuccess,
     Refused,
+    UnknownOutcome,
     read_poll,
     read_submission,
 )
-from lemon_async._api.refusals import Failure
 from lemon_async._api.response import Response
 from lemon_async.errors import BadRequest, NotFound, RateLimited, ServerError
 from lemon_async.types import Billing, ImageData, Inline, TaskFault, TaskSnapshot
@@ -210,7 +210,7 @@ def test_task_answer_is_told_by_any_of_its_marks_and_inline_by_their_absence(val
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
 def test_success_with_neither_an_image_nor_a_task_is_garbled(value, status):
     reading = read_submission(answer(value, status))
-    assert isinstance(reading, Garbled)
+    assert isinstance(reading, UnknownOutcome)
     assert reading.reason == f"HTTP {status} with neither an image nor a task"
     assert reading.error.status == status
     assert polled(answer(value, status)) == noise(f"HTTP {status} without a task")
@@ -218,7 +218,7 @@ def test_success_with_neither_an_image_nor_a_task_is_garbled(value, status):
 
 @pytest.mark.parametrize("value", [{"status": "pending"}, {"status": "completed"}, {"status": "failed", "error": "no"}])
 def test_submission_with_a_status_and_nothing_to_ask_for_is_garbled(value):
-    assert isinstance(read_submission(answer(value)), Garbled)
+    assert isinstance(read_submission(answer(value)), UnknownOutcome)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_submission_is_refused_with_a_5xx_by_a_documented_code(status, code):
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 520])
 def test_submission_answered_with_a_5xx_of_a_gateway_is_garbled(status, body):
     """It answers in JSON as well, and does not know what became of the request behind it."""
-    assert isinstance(read_submission(answer(body, status)), Garbled)
+    assert isinstance(read_submission(answer(body, status)), UnknownOutcome)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_refusal_that_carries_a_task_or_data_is_garbled_and_names_it(status, ext
     """Something was sold, whatever the status says: the id is in the reason, so that it can be resumed."""
     refusal = {"error": {"message": "no", "code": "server_error"}, **extra}
     reading = read_submission(answer(refusal, status))
-    assert isinstance(reading, Garbled)
+    assert isinstance(reading, UnknownOutcome)
     assert reading.reason.startswith(f"HTTP {status} with {words}")
 
 
@@ -322,14 +322,14 @@ def test_refusal_with_odd_fields_and_nothing_sold_is_a_refusal(extra):
 def test_submission_refused_in_other_words_is_garbled(status, body):
     """A proxy's answer does not tell whether the job was sold before."""
     reading = read_submission(answer(body, status))
-    assert isinstance(reading, Garbled)
+    assert isinstance(reading, UnknownOutcome)
     assert reading.reason == f"HTTP {status} without an error of the service"
 
 
 @pytest.mark.parametrize("status", [408, 460, 499])
 def test_submission_that_something_in_front_gave_up_is_garbled(status):
     """It passed the request on, and does not know what became of it."""
-    assert isinstance(read_submission(answer(REFUSAL, status)), Garbled)
+    assert isinstance(read_submission(answer(REFUSAL, status)), UnknownOutcome)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_id_is_guessed_where_only_an_address_of_an_unknown_form_is_named(value, 
 @pytest.mark.parametrize("status", [301, 302, 304, 307, 308, 399, 100, 199])
 @pytest.mark.parametrize("body", [REFUSAL, DONE])
 def test_submission_answered_with_a_redirect_is_garbled_whatever_it_says(status, body):
-    assert isinstance(read_submission(answer(body, status)), Garbled)
+    assert isinstance(read_submission(answer(body, status)), UnknownOutcome)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_submission_answered_with_a_redirect_is_garbled_whatever_it_says(status,
 @pytest.mark.parametrize("status", [200, 302, 400, 429, 502])
 def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise(status, body, words):
     reading = read_submission(answer(body, status))
-    assert isinstance(reading, Garbled)
+    assert isinstance(reading, UnknownOutcome)
     assert reading.reason == f"HTTP {status} with {words}"
     if status not in {401, 403}:
         assert polled(answer(body, status)) == noise(f"HTTP {status} with {words}")
@@ -378,7 +378,7 @@ def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise(status, b
 
 def test_answer_cut_at_any_byte_is_never_taken_for_a_whole_one():
     for at in range(len(TASK_ANSWER)):
-        assert isinstance(read_submission(answer(TASK_ANSWER[:at])), Garbled)
+        assert isinstance(read_submission(answer(TASK_ANSWER[:at])), UnknownOutcome)
         assert isinstance(polled(answer(TASK_ANSWER[:at])), PollFailure)
 
 
@@ -471,7 +471,7 @@ FAILED = {"created": 1706000000, "task_id": "t1", "status": "failed", "data": []
 def test_failure_that_names_the_task_ends_it(name, error, fault):
     """The page "Get image status" has the shape; why it failed stands in `error` as text or as an object, or not."""
     reading = polled(answer({**FAILED, "error": error, **name}), "t1")
-    assert isinstance(reading, Alive)
+    assert isinstance(reading, PollSuccess)
     assert (reading.snapshot.status, reading.snapshot.fault) == ("failed", fault)
 
 
@@ -533,7 +533,7 @@ def test_picture_counts_without_a_name(value):
 
 @pytest.mark.parametrize(("asked", "task_id"), [("51", 51), ("51", "51"), (None, "t9"), ("", "t9")])
 def test_id_may_be_a_number_and_any_will_do_where_only_the_address_is_known(asked, task_id):
-    assert isinstance(polled(answer({**FAILED, "task_id": task_id}), asked), Alive)
+    assert isinstance(polled(answer({**FAILED, "task_id": task_id}), asked), PollSuccess)
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("0.5", 0.5), ("soon", None), ("-1", 0.0)])
@@ -633,7 +633,7 @@ def test_submission_of_anything_is_read_without_raising(status, headers, body):
     elif isinstance(reading, Refused):
         assert status >= 400
     else:
-        assert isinstance(reading, Garbled)
+        assert isinstance(reading, UnknownOutcome)
         assert reading.reason.isprintable()
 
 
@@ -641,7 +641,7 @@ def test_submission_of_anything_is_read_without_raising(status, headers, body):
 @given(st.integers(100, 599), header_maps, bodies)
 def test_poll_of_anything_is_read_without_raising(status, headers, body):
     reading = polled(Response(status, headers, body))
-    if isinstance(reading, Alive):
+    if isinstance(reading, PollSuccess):
         assert 200 <= status < 300
         check_snapshot(reading.snapshot)
     else:

@@ -13,18 +13,18 @@ from urllib.parse import unquote
 
 import attrs
 
-from lemon_async._api.decoding import facts_of, id_of, text_of
-from lemon_async._api.refusals import Failure, api_error, is_proof_of_refusal, stated_error
+from lemon_async._api.decoding import id_of, snapshot_fields, text_of
+from lemon_async._api.error_responses import Failure, api_error, error_object, is_proof_of_refusal
 from lemon_async._api.response import Response, Unreadable, retry_after_s
 from lemon_async.errors import ApiError, TransportError
 from lemon_async.types import Billing, TaskSnapshot, is_final
 
 __all__ = [
     "Accepted",
-    "Alive",
-    "Garbled",
     "PollFailure",
+    "PollSuccess",
     "Refused",
+    "UnknownOutcome",
     "billing_of",
     "read_poll",
     "read_submission",
@@ -33,7 +33,7 @@ __all__ = [
 
 _TASK_WORDS = frozenset({"pending", "processing", "completed"})
 _LONGEST_ID = 512
-_MOST_PARTS = 200
+_MAX_PARTS = 200
 _POLL_URL = re.compile(r"/v1/(?:tasks|images/generations|images)/([^/?#]+)/?\Z")
 
 
@@ -52,19 +52,19 @@ class Refused:
 
 
 @attrs.frozen
-class Garbled:
+class UnknownOutcome:
     """The answer to a paid request cannot be read: nobody knows whether the job is sold."""
 
     reason: str
     error: ApiError
 
 
-def read_submission(response: Response) -> Accepted | Refused | Garbled:
+def read_submission(response: Response) -> Accepted | Refused | UnknownOutcome:
     """Say what became of a paid request ("Create image", "Response")."""
     try:
         parsed = response.json()
     except Unreadable as fault:
-        return Garbled(f"HTTP {response.status} with {fault}", api_error(response))
+        return UnknownOutcome(f"HTTP {response.status} with {fault}", api_error(response))
     if response.is_success:
         snapshot = _snapshot(parsed, response)
         if snapshot is not None and snapshot.images and not (snapshot.task_id or snapshot.is_done):
@@ -72,14 +72,14 @@ def read_submission(response: Response) -> Accepted | Refused | Garbled:
             snapshot = attrs.evolve(snapshot, status="completed")
         if snapshot is not None and (snapshot.task_id or snapshot.images):
             return Accepted(snapshot)
-        return Garbled(f"HTTP {response.status} with neither an image nor a task", api_error(response))
+        return UnknownOutcome(f"HTTP {response.status} with neither an image nor a task", api_error(response))
     error = api_error(response)
     sold = _trace_of_sale(parsed) if isinstance(parsed, Mapping) else None
     if sold is not None:
-        return Garbled(f"HTTP {response.status} with {sold}", error)
+        return UnknownOutcome(f"HTTP {response.status} with {sold}", error)
     if is_proof_of_refusal(response.status, parsed):
         return Refused(error)
-    return Garbled(f"HTTP {response.status} without an error of the service", error)
+    return UnknownOutcome(f"HTTP {response.status} without an error of the service", error)
 
 
 def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
@@ -104,17 +104,17 @@ def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
 def _mappings_in(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield an answer and the mappings in it, outer ones first, up to a bound."""
     values: deque[object] = deque([answer])
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         match values.popleft() if values else None:
             case Mapping() as part:
                 yield part
-                values.extend(islice(part.values(), _MOST_PARTS))
+                values.extend(islice(part.values(), _MAX_PARTS))
             case list() as entries:
-                values.extend(islice(entries, _MOST_PARTS))
+                values.extend(islice(entries, _MAX_PARTS))
 
 
 @attrs.frozen
-class Alive:
+class PollSuccess:
     """The service knows the task and tells how it is; it may be done, or say how long to leave it alone."""
 
     snapshot: TaskSnapshot
@@ -139,7 +139,7 @@ class PollFailure:
     retry_after_s: float | None = None
 
 
-def read_poll(response: Response, asked: str | None) -> Alive | PollFailure:
+def read_poll(response: Response, asked: str | None) -> PollSuccess | PollFailure:
     """Say what a poll tells about its task ("Get image status").
 
     An answer names its task by `task_id`, or by `id` where there is no `task_id`, or by a `poll_url` that ends in the
@@ -164,11 +164,11 @@ def read_poll(response: Response, asked: str | None) -> Alive | PollFailure:
         wait_s = retry_after_s(wait, received_at=response.received_at) if wait else None
         misfit = _find_misfit(parsed, snapshot, asked)
         if misfit is None:
-            return Alive(snapshot, wait_s)
+            return PollSuccess(snapshot, wait_s)
         return PollFailure(Failure.TRANSIENT, f"HTTP {response.status} {misfit}", api_error(response), wait_s)
     error, failure = api_error(response), Failure.TRANSIENT
     match response.status:
-        case 401 | 403 if stated_error(parsed) is not None:
+        case 401 | 403 if error_object(parsed) is not None:
             failure = Failure.REFUSED
         case 404 if error.code == "async_task_not_found":
             failure = Failure.NOT_FOUND
@@ -207,7 +207,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
     """
     if not isinstance(parsed, Mapping):
         return None
-    facts = facts_of(parsed, response.lifted)
+    facts = snapshot_fields(parsed, response.pictures)
     images, task_id, poll_url = facts["images"], facts["task_id"], facts["poll_url"]
     if not (facts["status"] or images or task_id or poll_url):
         return None

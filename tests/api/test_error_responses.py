@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async import errors
-from lemon_async._api.refusals import Failure, api_error, classify, request_id_of, stated_error
+from lemon_async._api.error_responses import Failure, api_error, classify, error_object, request_id_of
 from lemon_async._api.response import Response
 from lemon_async.errors import (
     ApiError,
@@ -370,7 +370,7 @@ def test_error_says_what_became_of_its_request(error, failure):
     [{"error": {"message": "no"}}, {"error": {"code": "denied"}}, {"error": {"message": "", "code": 5}, "data": []}],
 )
 def test_stated_error_is_the_services_own_object(parsed):
-    assert stated_error(parsed) is parsed["error"]
+    assert error_object(parsed) is parsed["error"]
 
 
 @pytest.mark.parametrize(
@@ -393,4 +393,4 @@ def test_stated_error_is_the_services_own_object(parsed):
     ],
 )
 def test_stated_error_of_another_shape_is_none(parsed):
-    assert stated_error(parsed) is None
+    assert error_object(parsed) is None
