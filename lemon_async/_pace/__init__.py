@@ -1,1 +1,5 @@
-"""When to send. Pure decisions: `now` is an argument, seconds on a monotonic clock; no I/O, no asyncio."""
+"""Decide when to send a request, and what to send again. Pure: `now` is an argument, in seconds of a monotonic clock.
+
+Begin with `schedule.py` (which task to poll when), `budget.py` (the rate limit) or `retry.py` (the retry table). A retry
+rule is one row of that table, plus its classification in `_api/refusals.py` if the failure is new.
+"""

@@ -1,24 +1,25 @@
-"""Which task to poll now, and when to look again.
+"""Decide which tasks to poll now, and when to decide again.
 
-Problem: a task lasts 30-120 s and says nothing until it is asked; asking costs a request of the account's budget, not
-asking costs waiting. Thousands of tasks share one poller.
+Problem: a task lasts 30-120 s and its state is only known by polling; a poll costs a request of the account's budget,
+and not polling costs waiting. Thousands of tasks share one poller.
 
 Rules:
-* A request has a price in seconds of waiting. A pending task is due when the waiting that is expected to have piled up
-  since it was last seen alive reaches that price (`curve.py`), given what its model has taught (`durations.py`) and
-  the progress that it tells (`progress.py`); never sooner than a minimum gap, never later than a maximum gap.
-* When there are fewer slots than due tasks, those with the most accumulated waiting go first: the market sets the
-  price. Every fourth slot goes to the task that has been due for the longest, so that none is passed over for ever.
-* A heap orders the polls to come; what is due moves to a queue. All tasks get the same time, so the order of arrival
-  is the order of the deadlines. A decision costs O(log n).
-* What goes wrong with a poll only moves the next one: it never ends the task. Faults in a row double the gap.
-* "No such task" counts only when it repeats, often and long enough that lag after creation cannot explain it.
+* A request has a price in seconds of waiting. A pending task is due when its expected lag, the waiting accumulated
+  since it was last seen alive, reaches that price (`survival_curve.py`), given what is known of its model
+  (`learned_durations.py`) and the progress that it reports (`progress_forecast.py`); never sooner than a minimum gap,
+  never later than a maximum gap.
+* When there are fewer slots than due tasks, those with the most lag go first: demand sets the price. Every fourth slot
+  goes to the task that has been due for the longest, so that none starves.
+* A heap orders future polls; tasks that are due move to a queue. All tasks have the same time limit, so the order of
+  arrival is the order of the deadlines. A decision costs O(log n).
+* A failed poll only moves the next one: it never ends the task. Consecutive failures double the gap.
+* "No such task" counts only when it repeats, so often and for so long that replication lag cannot explain it.
 * The deadline ends the wait, not the task.
 * An emulator may run faster than the service. `speed` divides every time of the policy but the deadline, and ages are
   measured in service seconds, so that what is learned holds for the service too. No speed shortens a gap below 10 ms.
 
-Rejected: an asyncio task per job (memory, no shared order), a fixed interval (twice the cost at any length: it wastes
-requests on the young and delays those about to end), a deadline that is checked on a poll only (a busy poller would
+Rejected: an asyncio task per job (memory, no common order), a fixed interval (twice the cost at any length: it wastes
+requests on young tasks and delays those about to end), a deadline that is checked at polls only (a busy poller would
 stretch it).
 """
 
@@ -37,33 +38,33 @@ from lemon_async.errors import ContractError
 
 __all__ = ["Decision", "PollPolicy", "Schedule"]
 
-_FAULTS_THAT_DOUBLE = 10
+_MAX_DOUBLINGS = 10
 _LAST_LOOK_S = 2.0
 _SHORTEST_SCALED_GAP_S = 0.01
-_MOST_EXPIRED = 100
-# Lag never grows faster than time: whoever became due later than all of these can be ahead of them only by as much as
-# it has been due itself, which is less than they have.
+_MAX_EXPIRED = 100
+# Lag never grows faster than time: a task that became due later than all of these exceeds their lag by at most the time
+# for which it has been due itself, which is less than theirs.
 _CANDIDATES = 16
-_TURN_OF_THE_OLDEST = 4
+_OLDEST_EVERY = 4
 
 
 @attrs.frozen(kw_only=True)
 class PollPolicy:
-    """How a session looks after its pending tasks.
+    """When a session polls its pending tasks, and when it gives up.
 
     Attributes:
-        poll_cost_s: What a poll is worth, in seconds of waiting: a lower price means more polls and pictures sooner, a
-            higher one fewer polls and pictures later. At the price p, a task whose end is near is polled about every
-            `sqrt(2 * p / h)` seconds, where h is the chance per second that it ends.
-        min_gap_s: No task is polled sooner than this after its last poll, or after its creation.
-        max_gap_s: No task waits longer for its next poll, unless the budget is spent. It bounds the harm of a wrong
-            expectation, and costs polls of tasks that are known to last longer.
+        poll_cost_s: Price of one poll in seconds of waiting: a lower one means more polls and earlier results, a higher
+            one fewer polls and later results. At the price p, a task whose end is near is polled about every
+            `sqrt(2 * p / h)` seconds, where h is the probability per second that it ends.
+        min_gap_s: Least time between two polls of a task, and between its creation and the first.
+        max_gap_s: Most time between two polls of a task, unless the rate limit is reached. It bounds the harm of wrong
+            expectations, and costs polls of tasks that are known to last longer.
         deadline_s: Seconds after which a wait ends with `TaskTimeout`, counted from the submit or the resume.
-        lost_after_s: "No such task" must have been repeated for so long before it is believed ...
-        lost_after_polls: ... and so often.
+        lost_after_s: "No such task" must have been repeated for this long before it ends the task,
+        lost_after_polls: and this often.
 
-    The emulator announces its speed. A session that is connected to one on this machine divides all of these times by
-    it, except `deadline_s`.
+    The emulator announces its speed: a session connected to one on this machine divides all these times by it, except
+    `deadline_s`.
     """
 
     poll_cost_s: float = attrs.field(default=0.5, validator=positive)
@@ -83,14 +84,14 @@ Key = TypeVar("Key")
 
 @attrs.define
 class _Entry:
-    born: float
-    head_start_s: float  # the age at `born`: for a task of unknown age the median of its model, otherwise 0
+    created_at: float
+    head_start_s: float  # the age at `created_at`: for a task of unknown age the median of its model, otherwise 0
     deadline: float
     model: str | None
     alive_s: float  # the age at which it was last known to be alive
-    is_watched: bool  # whether it has been watched since that age, so that what happened teaches
+    is_watched: bool  # whether it has been polled since that age, so that the next observation can be learned from
     is_age_known: bool
-    foresight: ProgressForecast = attrs.field(factory=ProgressForecast)
+    forecast: ProgressForecast = attrs.field(factory=ProgressForecast)
     plan: int = -1
     faults: int = 0
     misses: int = 0
@@ -102,10 +103,10 @@ class Decision(Generic[Key]):
     """What to do now.
 
     Attributes:
-        polls: Tasks to poll; the schedule waits to hear how each went.
-        expired: Tasks whose deadline has passed; the schedule has forgotten them.
-        wake_at: When something becomes due next, if nothing happens before; `None` when nothing will.
-        waiting: Number of tasks that are due and found no slot: worth another decision when one is free.
+        polls: Tasks to poll; the caller reports the result of each.
+        expired: Tasks whose deadline has passed; the schedule has removed them.
+        wake_at: When to decide again, if nothing happens before; `None` if there is nothing to wait for.
+        waiting: Number of due tasks without a slot: decide again when one is free.
     """
 
     polls: tuple[Key, ...]
@@ -115,11 +116,11 @@ class Decision(Generic[Key]):
 
 
 class Schedule(Generic[Key]):
-    """The pending tasks of a session, by what has to happen to them next.
+    """The pending tasks of a session, ordered by their next polls.
 
     Args:
         policy: The price of a poll, and the bounds.
-        durations: What is known of how long jobs last; the schedule adds what it learns.
+        durations: The known durations of jobs, to which the schedule adds.
     """
 
     def __init__(self, policy: PollPolicy, durations: LearnedDurations | None = None) -> None:
@@ -127,7 +128,7 @@ class Schedule(Generic[Key]):
         self._durations = LearnedDurations() if durations is None else durations
         # Ordered by a linked list: a dict walks over every deleted entry to find its first one.
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
-        self._later: list[tuple[float, int]] = []  # when, and the number of the plan
+        self._heap: list[tuple[float, int]] = []  # time and number of each planned poll
         self._plans: dict[int, Key] = {}
         self._due: OrderedDict[Key, None] = OrderedDict()  # in the order in which they became due
         self._serial = count()
@@ -145,21 +146,21 @@ class Schedule(Generic[Key]):
 
     @property
     def durations(self) -> LearnedDurations:
-        """What is known of how long jobs last."""
+        """The known durations of jobs."""
         return self._durations
 
     def add(
         self, key: Key, now: float, *, model: str | None = None, is_fresh: bool = True, age_s: float | None = None
     ) -> None:
-        """Take a task in: a fresh one is polled when its age makes it worth it, a resumed one at once.
+        """Add a task: a fresh one is polled when its age makes that worthwhile, a resumed one immediately.
 
-        Without `age_s`, a fresh task is new, and a resumed one counts as half over and teaches nothing.
+        Without `age_s`, a fresh task is new, and a resumed one counts as half over and nothing is learned from it.
         """
-        self.discard(key)  # whoever returns has the last deadline
+        self.discard(key)  # a task that is added again gets the latest deadline
         is_age_known = is_fresh or age_s is not None
         head_start_s = 0.0 if is_age_known else self._durations.median_s(model)
         self._entries[key] = entry = _Entry(
-            born=now - (age_s or 0.0),
+            created_at=now - (age_s or 0.0),
             head_start_s=head_start_s,
             deadline=now + self._policy.deadline_s,
             model=model,
@@ -173,7 +174,7 @@ class Schedule(Generic[Key]):
             self._plan(key, now, 0.0)
 
     def discard(self, key: Key) -> None:
-        """Forget a task; unknown ones are ignored."""
+        """Remove a task; does nothing if it is unknown."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._plans.pop(entry.plan, None)
@@ -184,35 +185,35 @@ class Schedule(Generic[Key]):
         return self._entries[key].deadline
 
     def decide(self, now: float, *, slots: int) -> Decision[Key]:
-        """Return what to do at `now`, when `slots` more polls may start."""
+        """Return what to do at `now`, with `slots` more polls allowed to start."""
         expired = tuple(self._pop_expired(now))
         self._move_due(now)
         polls = self._pop_due(now, slots)
         return Decision(polls, expired, self._wake_at(), len(self._due))
 
     def seen(self, key: Key, now: float, *, progress: float | None = None, retry_after_s: float | None = None) -> None:
-        """Plan the next poll of a task that answered and is still pending."""
+        """Plan the next poll of a task whose poll has shown that it is still pending."""
         entry = self._entries.get(key)
         if entry is None:
             return
         entry.faults = entry.misses = 0
         age_s = max(self._age_s(entry, now), entry.alive_s)
         if entry.is_age_known and entry.is_watched:
-            self._durations.watched(entry.model, entry.alive_s, age_s)
+            self._durations.observe_alive(entry.model, entry.alive_s, age_s)
         entry.alive_s, entry.is_watched = age_s, True
         if entry.is_age_known:
-            entry.foresight.update(progress, age_s)
+            entry.forecast.update(progress, age_s)
         self._plan_by_price(key, entry, now, retry_after_s or 0.0)
 
     def faulted(self, key: Key, now: float, *, retry_after_s: float | None = None) -> None:
-        """Plan the next poll of a task whose last poll told nothing about it."""
+        """Plan the next poll of a task whose last poll brought no status."""
         entry = self._entries.get(key)
         if entry is not None:
             self._plan(key, now, max(self._backoff_s(entry.faults), retry_after_s or 0.0))
             entry.faults += 1
 
     def missing(self, key: Key, now: float) -> bool:
-        """Take note of "no such task"; return whether that is to be believed by now."""
+        """Count a "no such task"; return whether it has repeated enough to end the task."""
         entry = self._entries.get(key)
         if entry is None:
             return False
@@ -226,49 +227,49 @@ class Schedule(Generic[Key]):
         return False
 
     def ended(self, key: Key, now: float, *, is_success: bool) -> None:
-        """Forget a task that is over, and learn from one that succeeded."""
+        """Remove a task that has ended, and learn from one that succeeded."""
         entry = self._entries.get(key)
         self.discard(key)
         if entry is not None and entry.is_age_known and is_success:
             age_s = max(self._age_s(entry, now), entry.alive_s)
-            self._durations.completed(entry.model, entry.alive_s, age_s)
-            self._durations.checked(entry.model, entry.foresight, (entry.alive_s + age_s) / 2)
+            self._durations.observe_completed(entry.model, entry.alive_s, age_s)
+            self._durations.observe_forecast(entry.model, entry.forecast, (entry.alive_s + age_s) / 2)
 
     def _backoff_s(self, times: int) -> float:
-        return self._min_gap_s() * 2.0 ** min(times, _FAULTS_THAT_DOUBLE)
+        return self._min_gap_s() * 2.0 ** min(times, _MAX_DOUBLINGS)
 
     def _age_s(self, entry: _Entry, now: float) -> float:
         """Return the age of a task in service seconds."""
-        return entry.head_start_s + (now - entry.born) * self.speed
+        return entry.head_start_s + (now - entry.created_at) * self.speed
 
     def _min_gap_s(self) -> float:
         """Return the least time between two polls of a task in real seconds."""
         return max(self._policy.min_gap_s / self.speed, min(self._policy.min_gap_s, _SHORTEST_SCALED_GAP_S))
 
     def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
-        estimate_s = entry.foresight.estimate_s
+        estimate_s = entry.forecast.estimate_s
         due_s = self._durations.due_s(entry.model, entry.alive_s, self._policy.poll_cost_s, estimate_s=estimate_s)
         least_s = max(asked_s, self._min_gap_s())
         gap_s = max((due_s - self._age_s(entry, now)) / self.speed, least_s)
-        # A last look before the deadline: what has ended by then is not to be given up unseen.
+        # One more poll just before the deadline: a result that exists by then must not be missed.
         left_s = entry.deadline - now
         last_s = left_s - min(_LAST_LOOK_S, left_s / 2)
         self._plan(key, now, last_s if least_s <= last_s < gap_s else gap_s)
 
     def _plan(self, key: Key, now: float, gap_s: float) -> None:
-        # The serial number breaks ties by age and tells a task's plan from those it had before. The heap keeps the
-        # numbers of overruled plans until they would be due, but not their keys, which may hold pictures.
+        # The serial number breaks ties by age and distinguishes a task's plan from earlier ones. The heap keeps the
+        # numbers of replaced plans until they would be due, but not their keys, which may hold pictures.
         self._due.pop(key, None)
         entry = self._entries[key]
         self._plans.pop(entry.plan, None)
         entry.plan = next(self._serial)
         self._plans[entry.plan] = key
         max_gap_s = max(self._policy.max_gap_s / self.speed, self._min_gap_s())
-        heapq.heappush(self._later, (now + min(gap_s, max_gap_s), entry.plan))
+        heapq.heappush(self._heap, (now + min(gap_s, max_gap_s), entry.plan))
 
     def _pop_expired(self, now: float) -> Iterator[Key]:
-        """Yield what has expired, a bounded number at once: the rest is due at once again."""
-        for _ in range(_MOST_EXPIRED):
+        """Yield expired tasks, a bounded number at a time: `wake_at` is then in the past."""
+        for _ in range(_MAX_EXPIRED):
             if not self._entries:
                 return
             key, entry = next(iter(self._entries.items()))
@@ -278,13 +279,13 @@ class Schedule(Generic[Key]):
             yield key
 
     def _move_due(self, now: float) -> None:
-        """Move what is due to the queue, and drop what is overruled, so that the heap begins with a plan to come."""
-        while self._later:
-            due, serial = self._later[0]
+        """Move due tasks to the queue, and drop replaced plans, so that the heap begins with a future poll."""
+        while self._heap:
+            due, serial = self._heap[0]
             is_planned = serial in self._plans
             if is_planned and due > now:
                 return
-            heapq.heappop(self._later)
+            heapq.heappop(self._heap)
             if is_planned:
                 self._due[self._plans.pop(serial)] = None
 
@@ -296,14 +297,14 @@ class Schedule(Generic[Key]):
         return tuple(self._pop_scarce(now, slots))
 
     def _pop_scarce(self, now: float, slots: int) -> Iterator[Key]:
-        """Yield the due tasks that get the slots: of the first few of the queue those with the most lag."""
+        """Yield the due tasks that get a slot: those with the most lag among the first few of the queue."""
         queue = iter(tuple(islice(self._due, max(slots, 0) + _CANDIDATES)))
-        # In the order of the queue, so that the first of equals is the one that has been due for longer.
+        # In the order of the queue, so that the first of equals has been due for longer.
         lags = {key: self._lag_s(key, now) for key in islice(queue, _CANDIDATES)}
         for _ in range(slots):
             self._scarce_grants += 1
-            is_turn_of_oldest = self._scarce_grants % _TURN_OF_THE_OLDEST == 0
-            key = next(iter(lags)) if is_turn_of_oldest else max(lags, key=lags.__getitem__)
+            is_for_oldest = self._scarce_grants % _OLDEST_EVERY == 0
+            key = next(iter(lags)) if is_for_oldest else max(lags, key=lags.__getitem__)
             del lags[key], self._due[key]
             yield key
             lags.update((follower, self._lag_s(follower, now)) for follower in islice(queue, 1))
@@ -314,6 +315,6 @@ class Schedule(Generic[Key]):
 
     def _wake_at(self) -> float | None:
         times = [entry.deadline for entry in islice(self._entries.values(), 1)]
-        if self._later:
-            times.append(self._later[0][0])
+        if self._heap:
+            times.append(self._heap[0][0])
         return min(times, default=None)

@@ -1,7 +1,7 @@
-"""What is believed of a duration, as a table that answers the poller's questions in microseconds.
+"""The distribution of a duration, as a table that answers the poller's questions in microseconds.
 
-`S(t)` is the probability that a job lasts longer than `t`. A job that was alive at age `a` and is polled at age `t` has
-by then waited `∫ₐᵗ (F(s) - F(a)) ds / (1 - F(a)) = (t - a) - ∫ₐᵗ S(s) ds / S(a)` seconds in the mean: its lag.
+`S(t)` is the probability that a job lasts longer than `t`. The expected lag at age `t` of a job that was alive at age
+`a` is `∫ₐᵗ (F(s) - F(a)) ds / (1 - F(a)) = (t - a) - ∫ₐᵗ S(s) ds / S(a)` seconds.
 
 All tables share one grid of ages, finer than any job's spread, so that they can be mixed and compared by index. `S` is
 linear between two edges and its integral is exact for that line: lag grows strictly consistently with age, and
@@ -30,9 +30,9 @@ _SQUARES = tuple(centre * centre for centre in CENTRES)
 # From the right, as areas are summed.
 _HALF_WIDTHS = tuple((right - left) / 2 for left, right in pairwise(EDGES))[::-1]
 
-_NEAREST_TAIL = 0.8  # in scales: nearer to the middle the ratio is of no use
+_NEAREST_TAIL = 0.8  # in scales: nearer to the middle the ratio is too rough
 
-# Of the mass that a table has beyond its last edge, nothing is known: below this, an age is beyond the table.
+# Nothing is known of the mass beyond the last edge: with less survival than this, an age is beyond the table.
 _LEAST_SURVIVAL = 1e-12
 
 
@@ -127,7 +127,7 @@ class SurvivalCurve:
 
 
 def moments(survival: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the variance of the logarithm; what is beyond the grid counts as its end."""
+    """Return the mean and the variance of the logarithm; mass beyond the grid counts at its end."""
     masses = [*map(sub, survival, islice(survival, 1, None))]
     masses[-1] += survival[-1]
     mean = sum(map(mul, masses, CENTRES))
@@ -146,7 +146,7 @@ def student(location: float, scale: float, freedom: float) -> list[float]:
 
 
 def _tail(location: float, scale: float, freedom: float) -> float:
-    """Return the mass beyond the grid in units of the grid's weights, by the ratio that Mills has for far tails."""
+    """Return the mass beyond the grid in units of the grid's weights, by Mills' ratio for far tails."""
     distance = max((CENTRES[-1] + _STEP / 2 - location) / scale, _NEAREST_TAIL)
     square = distance * distance
     height: float = (1 + square / freedom) ** (-(freedom + 1) / 2)

@@ -26,8 +26,8 @@ def teach(durations, jobs, model="m", gap_s=2.0):
     """Watch jobs one after the other, at regular polls."""
     for job_s in jobs:
         alive_s = gap_s * math.floor(job_s / gap_s)
-        durations.watched(model, 0.0, alive_s)
-        durations.completed(model, alive_s, alive_s + gap_s)
+        durations.observe_alive(model, 0.0, alive_s)
+        durations.observe_completed(model, alive_s, alive_s + gap_s)
     return durations
 
 
@@ -73,9 +73,9 @@ def test_jobs_that_started_together_teach_no_bias_although_the_short_ones_end_fi
     while now < 38.0:
         for job_s in jobs:
             if job_s > now + 1:
-                durations.watched("m", now, now + 1)
+                durations.observe_alive("m", now, now + 1)
             elif job_s > now:
-                durations.completed("m", now, now + 1)
+                durations.observe_completed("m", now, now + 1)
         now += 1.0
     ended = sorted(job_s for job_s in jobs if job_s <= now)
     assert len(ended) < 150
@@ -87,7 +87,7 @@ def test_jobs_that_failed_count_for_as_long_as_they_lived():
     durations = teach(LearnedDurations(), [45.0] * 20)
     before = durations.curve("m").outlasts(60)
     for _ in range(40):
-        durations.watched("m", 0.0, 60.0)
+        durations.observe_alive("m", 0.0, 60.0)
     teach(durations, [70.0])
     assert durations.curve("m").outlasts(60) > before + 0.3
 
@@ -105,7 +105,7 @@ def test_end_that_nothing_came_before_teaches_little_when_it_was_found_late():
     durations = teach(LearnedDurations(), [45.0] * 10)
     before = durations.curve("m").survival
     for _ in range(20):
-        durations.completed("m", 0.0, 7000.0)
+        durations.observe_completed("m", 0.0, 7000.0)
     after = durations.curve("m").survival
     assert max(abs(left - right) for left, right in zip(before, after, strict=True)) < 0.05
 
@@ -124,8 +124,8 @@ def test_models_are_learned_apart_and_those_without_a_name_together():
 def test_only_so_many_models_are_remembered_those_heard_of_last():
     durations = LearnedDurations()
     for number in range(1000):
-        durations.watched("busy", 0.0, 1.0)
-        durations.completed(f"name {number}", 1.0, 2.0)
+        durations.observe_alive("busy", 0.0, 1.0)
+        durations.observe_completed(f"name {number}", 1.0, 2.0)
     assert len(durations) == 64
     kept = durations.export()["models"]
     assert "busy" in kept
@@ -135,12 +135,12 @@ def test_only_so_many_models_are_remembered_those_heard_of_last():
 
 def test_endless_names_are_cut():
     durations = LearnedDurations()
-    durations.completed("x" * 10**6, 1.0, 2.0)
+    durations.observe_completed("x" * 10**6, 1.0, 2.0)
     assert [len(name) for name in durations.export()["models"]] == [200]
 
 
 ages = st.floats(0, 1e6)
-spans = st.tuples(st.sampled_from(["watched", "completed"]), ages, ages)
+spans = st.tuples(st.sampled_from(["observe_alive", "observe_completed"]), ages, ages)
 
 
 @steady
@@ -170,7 +170,7 @@ def test_what_was_learned_can_be_given_back():
 
 
 def damaged(**fields):
-    return {"version": 1, "models": {"m": {"reached": [2.0], "ended": [1.0], "trust": [1.0, 0.5], **fields}}}
+    return {"version": 1, "models": {"m": {"reached": [2.0], "ended": [1.0], "forecast_error": [1.0, 0.5], **fields}}}
 
 
 @pytest.mark.parametrize(
@@ -191,11 +191,11 @@ def damaged(**fields):
         damaged(ended=[True]),
         damaged(ended=[3.0]),
         damaged(ended=[1.0, 1.0]),
-        damaged(trust=None),
-        damaged(trust=[1.0]),
-        damaged(trust=[0.0, 1.0]),
-        damaged(trust=[1.0, math.inf]),
-        damaged(trust=[1e9, 1.0]),
+        damaged(forecast_error=None),
+        damaged(forecast_error=[1.0]),
+        damaged(forecast_error=[0.0, 1.0]),
+        damaged(forecast_error=[1.0, math.inf]),
+        damaged(forecast_error=[1e9, 1.0]),
     ],
     ids=repr,
 )
@@ -216,16 +216,16 @@ def test_progress_that_has_proved_true_moves_the_next_poll():
     plain = durations.due_s("m", 20.0, 0.5)
     assert durations.due_s("m", 20.0, 0.5, estimate_s=100.0) == pytest.approx(plain, rel=0.35)
     for _ in range(30):
-        foresight = ProgressForecast()
-        foresight.update(0.5, 20.0)
-        durations.checked("m", foresight, 40.0)
+        forecast = ProgressForecast()
+        forecast.update(0.5, 20.0)
+        durations.observe_forecast("m", forecast, 40.0)
     assert durations.due_s("m", 20.0, 0.5, estimate_s=100.0) > 60
     assert durations.due_s("m", 30.0, 0.5, estimate_s=33.0) < 36
 
 
 def test_progress_says_nothing_where_nothing_is_known():
     durations = LearnedDurations()
-    durations.checked("m", ProgressForecast(), 40.0)
+    durations.observe_forecast("m", ProgressForecast(), 40.0)
     assert len(durations) == 0
     assert durations.due_s("m", 20.0, 0.5, estimate_s=100.0) == durations.due_s("m", 20.0, 0.5)
 
@@ -235,9 +235,9 @@ def test_progress_that_contradicts_a_long_life_is_ignored():
     durations = teach(LearnedDurations(), [45.0] * 30)
     assert durations.due_s("m", 400.0, 0.5, estimate_s=401.0) >= 400
     for _ in range(60):
-        foresight = ProgressForecast()
-        foresight.update(0.5, 20.0)
-        durations.checked("m", foresight, 40.0)
+        forecast = ProgressForecast()
+        forecast.update(0.5, 20.0)
+        durations.observe_forecast("m", forecast, 40.0)
     assert durations.due_s("m", 400.0, 0.5, estimate_s=41.0) == durations.due_s("m", 400.0, 0.5)
 
 
@@ -255,16 +255,16 @@ def test_whatever_was_learned_can_be_given_back(jobs):
     """
     durations = LearnedDurations()
     for start, seen, over in jobs:
-        durations.watched("m", start, start + seen)
-        durations.completed("m", start + seen, start + seen + over)
+        durations.observe_alive("m", start, start + seen)
+        durations.observe_completed("m", start + seen, start + seen + over)
     again = LearnedDurations.restore(durations.export())
     assert again.export() == durations.export()
-    for known in durations._models.values():
-        assert again.median_s("m") == pytest.approx(known._believe().median_s, rel=0.001)
+    for estimator in durations._models.values():
+        assert again.median_s("m") == pytest.approx(estimator._estimate().median_s, rel=0.001)
 
 
 def test_model_that_is_no_text_is_learned_under_no_name():
     """Unchecked requests may hold anything, and their pictures are paid for all the same."""
     durations = LearnedDurations()
-    durations.completed(5, 1.0, 2.0)
+    durations.observe_completed(5, 1.0, 2.0)
     assert durations.due_s(5, 0.0, 0.5) == durations.due_s(None, 0.0, 0.5)

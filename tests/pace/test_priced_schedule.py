@@ -290,7 +290,7 @@ def test_overruled_plans_do_not_pile_up():
     for step in range(10_000):
         schedule.add("a", float(step))
         schedule.decide(float(step), slots=0)
-    assert len(schedule._later) <= 40
+    assert len(schedule._heap) <= 40
 
 
 def test_schedule_takes_any_durations():

@@ -34,58 +34,58 @@ steady = settings(derandomize=True, deadline=None)
 )
 def test_progress_amounts_to_a_duration_when_it_makes_sense(progress, estimate_s):
     """Per cent and parts of 1 are told apart; 1 may be either, and tells nothing."""
-    foresight = ProgressForecast()
-    foresight.update(progress, 20.0)
-    assert foresight.estimate_s == (None if estimate_s is None else pytest.approx(estimate_s))
-    assert foresight.first_s == foresight.estimate_s
+    forecast = ProgressForecast()
+    forecast.update(progress, 20.0)
+    assert forecast.estimate_s == (None if estimate_s is None else pytest.approx(estimate_s))
+    assert forecast.first_s == forecast.estimate_s
 
 
 def test_progress_that_stands_still_or_falls_back_is_no_news():
-    foresight, estimates = ProgressForecast(), []
+    forecast, estimates = ProgressForecast(), []
     for age_s, progress in [(10, 0.2), (20, 0.2), (30, 0.1), (40, None), (50, 0.4), (60, 0.5)]:
-        foresight.update(progress, age_s)
-        estimates.append(foresight.estimate_s)
+        forecast.update(progress, age_s)
+        estimates.append(forecast.estimate_s)
     assert estimates == [50, None, None, None, 125, 120]
-    assert foresight.first_s == 50
+    assert forecast.first_s == 50
 
 
 def test_progress_at_birth_amounts_to_nothing():
-    foresight = ProgressForecast()
-    foresight.update(0.5, 0.0)
-    assert foresight.estimate_s is None
+    forecast = ProgressForecast()
+    forecast.update(0.5, 0.0)
+    assert forecast.estimate_s is None
 
 
 def test_trust_is_earned_by_estimates_that_came_true_and_lost_by_others():
     honest, liar = ForecastError(), ForecastError()
     for _ in range(20):
-        honest.checked(50.0, 48.0)
-        liar.checked(20.0, 90.0)
+        honest.observe(50.0, 48.0)
+        liar.observe(20.0, 90.0)
     assert honest.variance < 0.05
     assert liar.variance > 2
     for _ in range(300):
-        liar.checked(50.0, 50.0)
+        liar.observe(50.0, 50.0)
     assert liar.variance < 0.01
     assert ForecastError().variance > honest.variance
 
 
 def test_trust_is_never_blind():
-    trust = ForecastError()
+    error = ForecastError()
     for _ in range(10_000):
-        trust.checked(50.0, 50.0)
-    assert trust.variance == 0.05**2
+        error.observe(50.0, 50.0)
+    assert error.variance == 0.05**2
 
 
 def test_trust_survives_a_job_without_duration():
-    trust = ForecastError()
-    trust.checked(50.0, 0.0)
-    assert math.isfinite(trust.variance)
+    error = ForecastError()
+    error.observe(50.0, 0.0)
+    assert math.isfinite(error.variance)
 
 
 def test_estimate_counts_by_as_much_as_it_is_more_precise_than_the_model():
-    trust = ForecastError()
-    assert trust.variance == 0.5
-    assert trust.combined(90.0, math.log(45), 0.5) is None
-    mean, variance = trust.combined(90.0, math.log(45), 1.0)
+    error = ForecastError()
+    assert error.variance == 0.5
+    assert error.combine(90.0, math.log(45), 0.5) is None
+    mean, variance = error.combine(90.0, math.log(45), 1.0)
     assert math.exp(mean) == pytest.approx(math.sqrt(90 * 45))
     assert variance == 0.5
 
