@@ -1,7 +1,7 @@
-"""Contact sheets: what a batch came to, as one page that can be opened anywhere and shown around.
+"""Make contact sheets: the results of a session, a map or a batch as one page that opens anywhere.
 
-A few pictures are in memory at a time, each only until its thumbnail is drawn in a thread. Links never get onto the
-page: they expire, and whoever has one has the picture.
+At most four pictures are in memory at a time, each only until a thread has drawn its thumbnail. The page has no links
+to results: they expire, and give access to the picture.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import attrs
 
-from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, data_address
+from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, data_address
 from lemon_async._display.html import escaped
 from lemon_async._display.page import Entry, Fault, Tile, load_template, render_page
 from lemon_async._display.thumbnails import thumbnail
@@ -40,11 +40,11 @@ from lemon_async.errors import (
 __all__ = ["Sheet", "contact_sheet"]
 
 _EDGE = 384
-_AT_ONCE = 4
-_DRAWN_AT_ONCE = 2  # more threads keep the event loop waiting for the interpreter's lock
-_LONGEST_WORK_S = 180.0
-_LONGEST_REASON = 4000
-_MOST_PROBLEMS = 10
+_MAX_FETCHES = 4
+_MAX_DRAWINGS = 2  # more threads keep the event loop waiting for the interpreter's lock
+_MAX_WORK_S = 180.0
+_MAX_REASON = 4000
+_MAX_PROBLEMS = 10
 _TOKENS = ("input_tokens", "output_tokens", "total_tokens")
 _FRAME = "width:100%;height:min(80vh,900px);border:1px solid rgba(127,127,127,.4);border-radius:.5em;resize:vertical"
 _FRAME += ";box-sizing:border-box;display:block"  # or the border makes the cell scroll
@@ -68,7 +68,7 @@ class Sheet:
     path: Path | None = None
 
     def _repr_html_(self) -> str:
-        if len(self.html) > 2 * MOST_EMBEDDED_BYTES:
+        if len(self.html) > 2 * MAX_EMBEDDED_BYTES:
             return f"<p>{escaped(self)} is too large for a notebook: open the file in a browser.</p>"
         page = self.html.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")  # quick for megabytes
         return f'<iframe title="Contact sheet" sandbox style="{_FRAME}" srcdoc="{page}"></iframe>'
@@ -82,32 +82,34 @@ async def contact_sheet(
 ) -> Sheet:
     """Return a page that shows pictures with their prompts and facts, and failures with their reasons.
 
-    The page is one file without scripts and without anything from elsewhere. With Pillow, thumbnails are embedded;
-    without, saved pictures are shown from their files and others are embedded whole, up to 24 MB of them. Pictures that
-    were saved are linked by their relative paths. One that cannot be fetched leaves its reason in its place.
+    Needs Jinja2: `pip install 'lemon-async[sheet]'`.
 
-    Outcomes of one `LemonSession.map` stand in the order of their `index`, and have that as their number; anything else
-    stands as it is given, numbered from 0.
+    The page is one file, without scripts, and loads nothing from elsewhere. With Pillow, it embeds thumbnails; without,
+    it shows saved pictures from their files and embeds others whole, up to 24 MB in total. Saved pictures are linked by
+    their relative paths. For a picture that cannot be fetched, the page shows the reason.
+
+    Outcomes of one `LemonSession.map` are ordered and numbered by their `index`; anything else keeps its order and is
+    numbered from 0.
 
     Costs nothing: pictures that are only links are fetched for their thumbnails, and not kept. Cancelling stops that,
-    and leaves no file, except when it was complete.
+    and leaves no file unless it is complete.
 
     Args:
-        outcomes: What `LemonSession.map` handed out, results, single pictures, or a mix of them, in any iterable.
-        path: Where to write the page; a file of that name is replaced, missing folders are made.
-        title: What stands above it.
+        outcomes: Outcomes of `LemonSession.map`, results, single pictures, or a mix of them, in any iterable.
+        path: Where to write the page; a file of that name is replaced, missing folders are created.
+        title: The heading.
 
     Raises:
-        ContractError: `outcomes` holds something else, `path` names no file, or Jinja2 is not installed
-            (`pip install 'lemon-async[sheet]'`); nothing was fetched.
+        ContractError: `outcomes` holds something else, `path` names no file, or Jinja2 is not installed; nothing was
+            fetched.
         SaveError: The page cannot be written there, or not within 180 s.
     """
     items = _numbered(_checked(outcomes, title))
     target = None if path is None else checked_target(path)
     await asyncio.to_thread(load_template)  # a missing extra is reported before anything is fetched
     if target is not None and await _on_disk(target, os.path.isdir, target):
-        raise _refusal("path", f"must name a file, not a folder: {safe_repr(str(target))}")
-    tiles = await _Drawing(None if target is None else target.parent.absolute()).draw(
+        raise ContractError.of("path", f"must name a file, not a folder: {safe_repr(str(target))}")
+    tiles = await _Tiles(None if target is None else target.parent.absolute()).draw(
         [_images(item) for _, item in items]
     )
     entries = [_entry(item, drawn, number=number) for (number, item), drawn in zip(items, tiles, strict=True)]
@@ -118,17 +120,17 @@ async def contact_sheet(
 
 
 @attrs.define
-class _Drawing:
-    """The thumbnails of one sheet, a few at a time.
+class _Tiles:
+    """Draws the thumbnails of one sheet, a few at a time.
 
     Attributes:
-        folder: Where the sheet will be, if it is written.
-        room_bytes: How much may still be embedded as it is, where Pillow is missing.
+        folder: The folder of the sheet, if it is written.
+        left_bytes: How much may still be embedded whole if Pillow is missing.
     """
 
     folder: Path | None
-    room_bytes: int = MOST_EMBEDDED_BYTES
-    _turns: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(_DRAWN_AT_ONCE), init=False)
+    left_bytes: int = MAX_EMBEDDED_BYTES
+    _slots: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(_MAX_DRAWINGS), init=False)
 
     async def draw(self, pictures: list[tuple[Image, ...]]) -> list[tuple[Tile, ...]]:
         """Return a tile for each picture."""
@@ -140,7 +142,7 @@ class _Drawing:
                 tiles[job, place] = await self._tile(image)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(_AT_ONCE):
+            for _ in range(_MAX_FETCHES):
                 group.create_task(work(), name="lemon_async sheet")
         return [tuple(tiles[job, place] for place in range(len(images))) for job, images in enumerate(pictures)]
 
@@ -148,32 +150,32 @@ class _Drawing:
         name = None if image.path is None else image.path.name
         try:
             content = await image._bytes()
-            file = await run_within(_LONGEST_WORK_S, self._address, image.path)
+            file = await run_within(_MAX_WORK_S, self._address, image.path)
         except (LemonError, OSError) as failure:
             reason = failure.reason if isinstance(failure, DownloadError) else str(failure)
-            return Tile(note=f"This picture could not be fetched: {reason[:_LONGEST_REASON]}", name=name)
+            return Tile(note=f"This picture could not be fetched: {reason[:_MAX_REASON]}", name=name)
         facts = sniff(content)
         size = f"{facts.size[0]} × {facts.size[1]} " if facts and facts.size else ""  # noqa: RUF001 - the sign for it
         tile = Tile(file=file, name=name, facts=f"{size}{facts.format.upper() if facts else ''}".strip())
         try:
-            async with self._turns:
+            async with self._slots:
                 source = await run_uncancellable(_embedded, content)
         except ValueError as damage:
             return attrs.evolve(tile, note=f"No thumbnail: {damage}")
         return attrs.evolve(tile, source=source) if source else await self._whole(tile, content)
 
     async def _whole(self, tile: Tile, content: bytes) -> Tile:
-        """Show a picture as it is, for want of a thumbnail."""
+        """Show the picture itself, because there is no Pillow to draw a thumbnail."""
         if tile.file is not None:
             return attrs.evolve(tile, source=tile.file)
         facts = sniff(content)
-        if facts is None or len(content) > self.room_bytes:
+        if facts is None or len(content) > self.left_bytes:
             return attrs.evolve(tile, note=_TOO_LARGE)
-        self.room_bytes -= len(content)
+        self.left_bytes -= len(content)
         return attrs.evolve(tile, source=await asyncio.to_thread(data_address, content, facts.format))
 
     def _address(self, file: Path | None) -> str | None:
-        """Return where a saved picture is, seen from the sheet; blocks."""
+        """Return the address of a saved picture relative to the sheet; blocks."""
         if file is None or self.folder is None or not file.is_file():
             return None
         try:
@@ -190,20 +192,20 @@ def _embedded(content: bytes) -> str | None:
 
 
 async def _on_disk(target: Path, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what blocking work for a file returns.
+    """Return the result of blocking work on a file.
 
     Raises:
-        SaveError: It failed, or took too long.
+        SaveError: It failed, or took more than 180 s.
     """
     try:
-        return await run_within(_LONGEST_WORK_S, work, *args, **kwargs)
+        return await run_within(_MAX_WORK_S, work, *args, **kwargs)
     except OSError as failure:
         reason = failure.strerror or safe_str(failure)
         raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
 
 
 def _entry(item: Showable, tiles: tuple[Tile, ...], *, number: int | None) -> Entry:
-    """Put what is known of a job next to its pictures."""
+    """Combine the facts about a job with its pictures."""
     images = item.images if isinstance(item, Outcome) else item if isinstance(item, Images) else None
     request = item.request if isinstance(item, Outcome) else None
     pictures = _images(item)
@@ -231,8 +233,8 @@ def _facts(images: Images) -> Iterator[tuple[str, str]]:
     if images.created is not None:
         try:
             yield "Made", f"{datetime.fromtimestamp(images.created, UTC):%Y-%m-%d %H:%M} UTC"
-        except (ValueError, OverflowError, OSError):  # a number that is no time
-            yield "Made", str(images.created)[:_LONGEST_REASON]
+        except (ValueError, OverflowError, OSError):  # out of range
+            yield "Made", str(images.created)[:_MAX_REASON]
     if images.task_id:
         yield "Task", images.task_id
     usage = images.usage or {}
@@ -240,19 +242,19 @@ def _facts(images: Images) -> Iterator[tuple[str, str]]:
     if parts:
         yield "Tokens", ", ".join(parts)
     if images.billing.transaction_id:
-        yield "Transaction", images.billing.transaction_id[:_LONGEST_REASON]
+        yield "Transaction", images.billing.transaction_id[:_MAX_REASON]
 
 
 def _fault(outcome: Outcome) -> Fault | None:
     error = outcome.error
     if error is None:
         return None
-    if isinstance(error, TaskFailed | TaskCancelled):  # there is nothing to pick up
-        return Fault(kind=type(error).__name__, reason=str(error)[:_LONGEST_REASON])
+    if isinstance(error, TaskFailed | TaskCancelled):  # there is nothing to resume
+        return Fault(kind=type(error).__name__, reason=str(error)[:_MAX_REASON])
     token = error.resume_token if isinstance(error, LemonError) else None
     if token is None and outcome.task is not None and outcome.task.id is not None:
         token = outcome.task.resume_token()
-    return Fault(kind=type(error).__name__, reason=str(error)[:_LONGEST_REASON], resume_token=token)
+    return Fault(kind=type(error).__name__, reason=str(error)[:_MAX_REASON], resume_token=token)
 
 
 def _images(item: Showable) -> tuple[Image, ...]:
@@ -263,18 +265,18 @@ def _images(item: Showable) -> tuple[Image, ...]:
 
 
 def _checked(outcomes: Any, title: object) -> list[Showable]:
-    """Return what is to be shown, as a list.
+    """Return the items as a list.
 
     Raises:
-        ContractError: Something in it cannot be shown.
+        ContractError: One of them cannot be shown.
     """
     if not isinstance(title, str):
-        raise _refusal("title", f"must be text, not {safe_repr(title)}")
+        raise ContractError.of("title", f"must be text, not {safe_repr(title)}")
     if isinstance(outcomes, Outcome | Images | Image):
         return [outcomes]
     if not isinstance(outcomes, Iterable) or isinstance(outcomes, str | bytes):
         advice = "must be an iterable of Outcome, Images or Image (of an async one: [each async for each in it])"
-        raise _refusal("outcomes", f"{advice}, not {safe_repr(outcomes)}")
+        raise ContractError.of("outcomes", f"{advice}, not {safe_repr(outcomes)}")
     items = list(outcomes)
     problems = [
         Problem(f"outcomes[{index}]", f"must be an Outcome, Images or an Image, not {safe_repr(item)}")
@@ -282,17 +284,13 @@ def _checked(outcomes: Any, title: object) -> list[Showable]:
         if not isinstance(item, Outcome | Images | Image)
     ]
     if problems:
-        raise ContractError(problems=tuple(problems[:_MOST_PROBLEMS]))
+        raise ContractError(problems=tuple(problems[:_MAX_PROBLEMS]))
     return items
 
 
 def _numbered(items: list[Showable]) -> list[tuple[int | None, Showable]]:
-    """Return all items in their order, outcomes of one map with their numbers: others are counted by the page."""
+    """Return all items in order, outcomes of one map with their numbers; the page numbers others."""
     numbers = {item.index: item for item in items if isinstance(item, Outcome)}
     if len(numbers) < len(items):  # something else, or several maps
         return [(None, item) for item in items]
     return [(number, numbers[number]) for number in sorted(numbers)]
-
-
-def _refusal(field: str, advice: str) -> ContractError:
-    return ContractError.of(field, advice)

@@ -1,7 +1,7 @@
-"""Pieces of HTML for notebooks and pages: what strangers wrote is text in all of them, never markup.
+"""Build pieces of HTML for notebooks and pages, in which untrusted text is escaped.
 
-A piece brings no script, no style sheet and nothing from elsewhere. Its colours are made of the text's own, so that it
-looks right in whatever theme it lands, light or dark.
+A piece has no script, no style sheet and loads nothing from elsewhere. Its colours derive from the text colour, so that
+it fits light and dark themes.
 """
 
 import html
@@ -19,7 +19,7 @@ _FIGURE = "margin:0;padding:0;min-width:0"
 _PICTURE = "display:block;max-width:100%;height:auto;border-radius:.3em;background:rgba(127,127,127,.12)"
 _CAPTION = "margin-top:.4em;font-size:.85em;line-height:1.4;text-align:left;overflow-wrap:anywhere"
 
-# What changes the order of the letters around it, and what nobody sees: shown by its number.
+# Characters that reorder the text around them or are invisible: shown by their numbers.
 _HIDDEN = (0x061C, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x2070))
 _VISIBLE: dict[int, str] = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"},
@@ -31,7 +31,7 @@ _VISIBLE: dict[int, str] = {
 
 
 class Markup(str):
-    """HTML that this package has made, in which every stranger's text is escaped already."""
+    """HTML in which untrusted text is escaped already."""
 
     __slots__ = ()
 
@@ -54,7 +54,7 @@ def visible(text: object) -> str:
 
 
 def facts_table(rows: Iterable[tuple[str, object]], *, title: str) -> Markup:
-    """Return a table of names and values under a title; a value that is `Markup` is taken as it is."""
+    """Return a table of names and values under a title; a `Markup` value is not escaped."""
     lines = "".join(
         f'<tr style="background:none"><th scope="row" style="{_NAME}">{escaped(name)}</th>'
         f'<td dir="auto" style="{_VALUE}">{_value(value)}</td></tr>'
@@ -64,14 +64,14 @@ def facts_table(rows: Iterable[tuple[str, object]], *, title: str) -> Markup:
 
 
 def figure(picture: str, *, caption: Iterable[str] = ()) -> Markup:
-    """Return a figure of markup (see `image`) with the lines of its caption, which are markup as well."""
+    """Return a figure with the lines of its caption; both are markup."""
     lines = "".join(f'<div dir="auto">{line}</div>' for line in caption)
     words = f'<figcaption style="{_CAPTION}">{lines}</figcaption>' if lines else ""
     return Markup(f'<figure style="{_FIGURE}">{picture}{words}</figure>')
 
 
 def image(source: str, *, alt: str, width: int | None = None, height: int | None = None) -> Markup:
-    """Return a picture from a `data:` address, a link or a relative path; a browser tells no one where it stands."""
+    """Return a picture from a `data:` address, a link or a relative path; the browser sends no referrer."""
     shape = f' width="{width:d}" height="{height:d}"' if width and height else ""
     return Markup(
         f'<img src="{_value(source)}" alt="{escaped(alt)}"{shape} referrerpolicy="no-referrer" style="{_PICTURE}">'
@@ -79,7 +79,7 @@ def image(source: str, *, alt: str, width: int | None = None, height: int | None
 
 
 def is_web_address(url: str) -> bool:
-    """Tell whether an address leads to a server by http(s), not to a script or a file."""
+    """Return whether an address is http(s), not a script or a file."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -21,7 +21,7 @@ import anyio
 import attrs
 
 from lemon_async._api.urls import redact
-from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Bundle, Shown, picture_bundle
+from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, Shown, picture_bundle
 from lemon_async._formats.pictures import PictureFacts, sniff
 from lemon_async._formats.safe_text import safe_str
 from lemon_async._formats.stream_validator import find_picture_fault
@@ -301,7 +301,7 @@ class Image:
             return self._content
         return self.data.inline.content
 
-    def _shown(self, most_bytes: int = MOST_EMBEDDED_BYTES) -> Shown:
+    def _shown(self, most_bytes: int = MAX_EMBEDDED_BYTES) -> Shown:
         """Return what there is to be shown, without fetching anything, or reading more than is shown."""
         saved = self._saved if self._saved and self._saved.size_bytes <= most_bytes else None
         return Shown(

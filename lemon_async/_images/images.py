@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
-from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Bundle, pictures_bundle
+from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, pictures_bundle
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.image import Image
 from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
@@ -177,7 +177,7 @@ class Images(Sequence[Image]):
         return iter(self._images)
 
     def _repr_mimebundle_(self, **_: object) -> Bundle:
-        room_bytes, shown = MOST_EMBEDDED_BYTES, []
+        room_bytes, shown = MAX_EMBEDDED_BYTES, []
         for image in self._images:
             shown.append(image._shown(room_bytes))
             room_bytes -= len(shown[-1].content or b"")

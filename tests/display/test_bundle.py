@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lemon_async._display import bundle
-from lemon_async._display.bundle import MOST_EMBEDDED_BYTES, Shown, failure_bundle, picture_bundle, pictures_bundle
+from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Shown, failure_bundle, picture_bundle, pictures_bundle
 
 ATTACK = '"><img src=x onerror=alert(1)>'
 
@@ -99,20 +99,20 @@ def test_failure_is_text():
 def test_bytes_that_are_no_picture_are_told():
     """What no frontend can draw is not sent to it."""
     html = picture_bundle(Shown(content=b"<html>"))[0]["text/html"]
-    assert "no known picture" in html
+    assert "not a known picture format" in html
     assert "<img" not in html
 
 
 def test_picture_that_is_too_large_is_told_instead():
     """A notebook does not grow by a hundred megabytes."""
-    data, _ = picture_bundle(Shown(content=bytes(MOST_EMBEDDED_BYTES + 1), format="png"))
+    data, _ = picture_bundle(Shown(content=bytes(MAX_EMBEDDED_BYTES + 1), format="png"))
     assert set(data) == {"text/html", "text/plain"}
     assert "for its size (24.0 MB)" in data["text/html"]
 
 
 def test_pictures_are_embedded_until_there_is_no_room():
     """The bound is one of the whole bundle; what comes after it is linked if it can be."""
-    half = bytes(MOST_EMBEDDED_BYTES // 2)
+    half = bytes(MAX_EMBEDDED_BYTES // 2)
     shown = [Shown(content=half, format="png", url="https://cdn.test/x") for _ in range(3)]
     html = pictures_bundle(shown)[0]["text/html"]
     assert html.count("data:image/png") == 2
@@ -126,12 +126,12 @@ def test_pictures_beyond_many_are_counted():
     assert "3 more" in html
 
 
-def test_caption_tells_prompt_revision_and_facts_as_text():
-    """Every word of a stranger is text, in the caption and in the attribute."""
-    shown = Shown(content=b"x", format="webp", prompt=ATTACK, revised_prompt=f"{ATTACK}!", facts=((ATTACK, ATTACK),))
+def test_caption_has_prompt_and_revision_as_text():
+    """Untrusted text is escaped in the caption and in the attribute."""
+    shown = Shown(content=b"x", format="webp", prompt=ATTACK, revised_prompt=f"{ATTACK}!")
     html = picture_bundle(shown)[0]["text/html"]
     assert html.count("<img") == 1
-    assert html.count("&quot;&gt;&lt;img src=x onerror=alert(1)&gt;") == 5
+    assert html.count("&quot;&gt;&lt;img src=x onerror=alert(1)&gt;") == 3
     assert "Revised: " in html
 
 
@@ -142,10 +142,9 @@ def test_caption_leaves_out_a_revision_that_is_none():
 
 
 def test_pictures_have_a_plain_text():
-    """A console shows a line for each, or what it is told."""
+    """A console shows a line for each."""
     shown = [Shown(label="<A>"), Shown(label="<B>")]
     assert pictures_bundle(shown)[0]["text/plain"] == "<A>\n<B>"
-    assert pictures_bundle(shown, label="<Images>")[0]["text/plain"] == "<Images>"
 
 
 def test_bundle_of_nothing_is_empty():

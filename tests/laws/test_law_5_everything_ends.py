@@ -187,7 +187,7 @@ async def test_reading_a_saved_picture_from_a_disk_that_hangs_is_bounded(connect
 
 async def test_sheet_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch):
     """The page is left unwritten, as when the disk is full."""
-    monkeypatch.setattr("lemon_async.sheet._LONGEST_WORK_S", 0.2)
+    monkeypatch.setattr("lemon_async.sheet._MAX_WORK_S", 0.2)
     disk = HungDisk(tmp_path / "pipe")
     async with connect() as session, disk.until_left():
         images = await session.generate("a cat", model="dall-e-3")
