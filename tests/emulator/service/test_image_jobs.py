@@ -1,3 +1,5 @@
+"""Paid jobs respond inline or with a task, and their links serve the pictures."""
+
 import base64
 import io
 
@@ -13,6 +15,7 @@ TINY = ClientTimeout(total=0.03)
 
 
 def picture(raw):
+    """Decode a picture."""
     image = Image.open(io.BytesIO(raw))
     image.load()
     return image
@@ -21,7 +24,8 @@ def picture(raw):
 # Inline
 
 
-async def test_inline_answer_holds_links_that_download(client):
+async def test_inline_response_holds_links_that_download(client):
+    """One picture per link, all different."""
     answer = await client.submit("a cat", model="dall-e-2", n=3, size="256x256")
     assert answer.status == 200
     assert set(answer.json) == {"created", "data"}
@@ -33,29 +37,33 @@ async def test_inline_answer_holds_links_that_download(client):
 
 
 async def test_inline_base64_is_the_file_itself(client):
+    """Instead of a link."""
     answer = await client.submit(model="dall-e-3", response_format="b64_json", size="1792x1024")
     (image,) = answer.json["data"]
     assert set(image) == {"b64_json", "revised_prompt"}
     assert picture(base64.b64decode(image["b64_json"])).size == (1792, 1024)
 
 
-@pytest.mark.parametrize(("format_", "ext"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
-async def test_output_format_is_that_of_the_file(client, format_, ext):
-    answer = await client.submit(model="gpt-image-2", output_format=format_, size="1024x640")
-    url = answer.json["data"][0]["url"]
-    assert url.endswith(f".{ext}")
-    file = await client.get(url)
-    assert file.headers["Content-Type"] == f"image/{format_}"
-    assert picture(file.raw).format.lower() == format_
+async def test_output_format_is_that_of_the_file(client):
+    """The link ends in its extension."""
+    for format_, extension in {"png": "png", "jpeg": "jpg", "webp": "webp"}.items():
+        answer = await client.submit(model="gpt-image-2", output_format=format_, size="1024x640")
+        url = answer.json["data"][0]["url"]
+        assert url.endswith(f".{extension}")
+        file = await client.get(url)
+        assert file.headers["Content-Type"] == f"image/{format_}"
+        assert picture(file.raw).format.lower() == format_
 
 
-async def test_token_priced_answer_has_usage_and_cost(client):
+async def test_token_priced_response_has_usage_and_cost(client):
+    """The cost is in a header."""
     answer = await client.submit(model="gpt-image-2")
     assert answer.json["usage"]["total_tokens"] > 1000
     assert float(answer.headers[COST_HEADER]) > 0
 
 
 async def test_inline_job_is_reserved_then_settled(emu, client):
+    """It has no task id."""
     await client.submit("a cat", user="row 1")
     assert [(e.kind, e.job, e.task_id) for e in emu.ledger.entries] == [
         ("reserve", "row 1", None),
@@ -63,7 +71,8 @@ async def test_inline_job_is_reserved_then_settled(emu, client):
     ]
 
 
-async def test_inline_answer_takes_its_time(client_of):
+async def test_inline_response_takes_as_long_as_the_job(client_of):
+    """As long as the job, in emulated seconds."""
     async with Emulator(durations=30, speed=1000) as emu:
         client = client_of(emu)
         await client.submit()
@@ -71,6 +80,7 @@ async def test_inline_answer_takes_its_time(client_of):
 
 
 async def test_failed_inline_job_is_an_upstream_error_and_released(emu, client):
+    """An error object keeps its code."""
     emu.fault("submit", Fail({"code": "content_policy", "message": "no"}), nth=[1])
     emu.fault("submit", Fail("boom"), nth=[2])
     first, second = await client.submit(), await client.submit()
@@ -79,13 +89,15 @@ async def test_failed_inline_job_is_an_upstream_error_and_released(emu, client):
     assert emu.ledger.released == {"a cat": 2}
 
 
-async def test_scripted_result_and_answer_reach_inline_jobs(emu, client):
+async def test_scripted_result_and_fields_reach_inline_jobs(emu, client):
+    """Nothing is added to a scripted result."""
     emu.fault("submit", Result([{"url": ""}]), Answer(created=None, extra=1))
     answer = await client.submit(response_format="b64_json")
     assert answer.json == {"data": [{"url": ""}], "extra": 1}
 
 
-async def test_stuck_inline_job_is_never_answered(emu, client):
+async def test_stuck_inline_job_gets_no_response(emu, client):
+    """Its reservation stays open."""
     emu.fault("submit", Stuck())
     with pytest.raises(TimeoutError):
         await client.ask("POST", GENERATIONS, json={"prompt": "p"}, timeout=TINY)
@@ -95,7 +107,8 @@ async def test_stuck_inline_job_is_never_answered(emu, client):
 # Tasks
 
 
-async def test_task_is_polled_at_three_addresses_with_one_answer(client):
+async def test_task_is_polled_at_three_addresses_with_one_response(client):
+    """The page "Get image status" lists them."""
     task = await client.submit(model="flux-pro")
     assert (task.json["status"], task.json["data"][0]["url"]) == ("pending", "")
     assert task.headers[ESTIMATE_HEADER] == "0.05"
@@ -107,7 +120,8 @@ async def test_task_is_polled_at_three_addresses_with_one_answer(client):
     assert (await client.get(answers[0].json["data"][0]["url"])).status == 200
 
 
-async def test_async_task_answers_with_urls_whatever_was_asked(client):
+async def test_async_task_has_urls_whatever_the_response_format(client):
+    """Base64 needs a synchronous request; API.md, section 2."""
     task = await client.submit(model="gpt-image-2", response_format="b64_json", **{"async": True})
     answer = await client.poll(task)
     assert set(answer.json["data"][0]) == {"url", "revised_prompt"}
@@ -115,13 +129,15 @@ async def test_async_task_answers_with_urls_whatever_was_asked(client):
 
 
 async def test_unfinished_task_has_a_placeholder_and_no_cost(emu, client):
+    """The placeholder is an empty `url`."""
     emu.fault("submit", Script(("processing",)))
     answer = await client.poll(await client.submit(model="midjourney"))
     assert answer.json["data"] == [{"url": "", "revised_prompt": "a cat"}]
     assert COST_HEADER not in answer.headers
 
 
-async def test_another_keys_task_looks_unknown(emu, client):
+async def test_task_of_another_key_is_not_found(emu, client):
+    """Status, code and message are those of an unknown task."""
     task = await client.submit(model="flux-pro")
     answer = await client.poll(task, key=emu.add_key("sk-other"))
     assert answer.status == 404
@@ -130,6 +146,7 @@ async def test_another_keys_task_looks_unknown(emu, client):
 
 
 async def test_cancelling_is_refused_by_default_and_works_when_allowed(client_of):
+    """Today's image models do not support it."""
     async with Emulator(cancellable=True) as able, Emulator() as plain:
         for emu, status in ((plain, 400), (able, 200), (able, 409)):
             client = client_of(emu)
@@ -145,6 +162,7 @@ async def test_cancelling_is_refused_by_default_and_works_when_allowed(client_of
 
 
 async def test_links_expire_in_real_seconds_and_are_renewed_by_a_poll(client_of):
+    """An expired link is 410, an unknown one 404."""
     async with Emulator(durations=0, link_ttl_s=0.0, speed=7) as emu:
         client = client_of(emu)
         task = await client.submit(model="flux-pro")
@@ -155,6 +173,7 @@ async def test_links_expire_in_real_seconds_and_are_renewed_by_a_poll(client_of)
 
 
 async def test_speed_does_not_shorten_the_life_of_links(client_of):
+    """Downloads take real time."""
     async with Emulator(durations=0, link_ttl_s=600, speed=1e6) as emu:
         client = client_of(emu)
         answer = await client.submit(model="dall-e-2", size="256x256")
@@ -163,7 +182,8 @@ async def test_speed_does_not_shorten_the_life_of_links(client_of):
         assert link.status == 200
 
 
-async def test_refused_request_is_not_sold(emu, client):
+async def test_refused_request_is_not_reserved(emu, client):
+    """Every invalid field is reported."""
     answer = await client.submit(model="gpt-image-2", size="1x1", n=0)
     assert answer.status == 400
     assert [row["field"] for row in answer.json["validation_errors"]] == ["size", "n"]

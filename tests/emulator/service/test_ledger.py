@@ -1,11 +1,15 @@
+"""The ledger shows every job that was paid twice."""
+
 from lemon_async.emulator.service.ledger import Ledger
 
 
 def reserve(ledger, job, amount=0.1):
+    """Reserve a job."""
     return ledger.reserve(job=job, task_id="t", model="flux-pro", amount_usd=amount)
 
 
 def test_job_sold_twice_stays_visible():
+    """Even if both were settled."""
     ledger = Ledger()
     for _ in range(2):
         ledger.settle(reserve(ledger, "cat"), 0.1)
@@ -15,6 +19,7 @@ def test_job_sold_twice_stays_visible():
 
 
 def test_open_jobs_are_those_with_more_reservations_than_ends():
+    """Settlements and releases both end a reservation."""
     ledger = Ledger()
     ledger.settle(reserve(ledger, "cat"), 0.1)
     reserve(ledger, "cat")
@@ -23,7 +28,8 @@ def test_open_jobs_are_those_with_more_reservations_than_ends():
     assert ledger.released == {"dog": 1}
 
 
-def test_entries_are_numbered_and_cannot_be_edited_from_outside():
+def test_entries_are_numbered_and_cannot_be_changed():
+    """The ledger is append-only."""
     ledger = Ledger()
     ledger.release(reserve(ledger, "cat"))
     assert [(entry.seq, entry.kind) for entry in ledger.entries] == [(1, "reserve"), (2, "release")]
@@ -31,6 +37,7 @@ def test_entries_are_numbered_and_cannot_be_edited_from_outside():
 
 
 def test_held_money_follows_actual_usage():
+    """A settlement corrects the estimate."""
     ledger = Ledger()
     ledger.settle(reserve(ledger, "cat", 0.5), 0.4)
     ledger.release(reserve(ledger, "dog", 0.5))

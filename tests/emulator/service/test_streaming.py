@@ -1,3 +1,5 @@
+"""Streams send previews and pictures as they are due, and faults break them like other responses."""
+
 import asyncio
 import base64
 import io
@@ -29,15 +31,14 @@ from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.job_spec import parse_job
 from lemon_async.emulator.service.store import Store
 from lemon_async.emulator.service.streaming import ImageStream
-from lemon_async.emulator.service_errors import ServiceError
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
-ORDER = {"model": "gpt-image-2", "prompt": "a cat", "size": "1024x640", "stream": True}
+FIELDS = {"model": "gpt-image-2", "prompt": "a cat", "size": "1024x640", "stream": True}
 
 
 @frozen
 class Event:
-    """One event: its name, and what stands behind `data:`."""
+    """One event: its name and its parsed `data`."""
 
     name: str
     data: dict
@@ -50,7 +51,7 @@ class Event:
 
 
 def events_in(raw):
-    """Read a stream; every event is two lines and an empty one."""
+    """Parse a stream; every event is two lines and an empty one."""
     assert not raw or raw.endswith(b"\n\n")
     for block in raw.split(b"\n\n")[:-1]:
         name, data = block.split(b"\n")
@@ -59,10 +60,10 @@ def events_in(raw):
 
 @pytest.fixture
 def stream(client):
-    """Ask for a stream and read it to its end."""
+    """How to request a stream and read it to its end."""
 
     async def ask(**fields):
-        answer = await client.ask("POST", GENERATIONS, json={**ORDER, **fields})
+        answer = await client.ask("POST", GENERATIONS, json={**FIELDS, **fields})
         assert answer.status == 200, answer.raw
         assert answer.headers["Content-Type"] == "text/event-stream"
         return list(events_in(answer.raw))
@@ -71,15 +72,16 @@ def stream(client):
 
 
 def post(http, emu, *, timeout=None, **fields):
-    """Ask for a stream and leave reading it to the test."""
+    """Request a stream; the caller reads it."""
     headers = {"Authorization": f"Bearer {emu.api_key}"}
     timeout = timeout or aiohttp.ClientTimeout(total=9)
-    # As large as an event: lines are read in one piece.
+    # The buffer holds an event: lines are read in one piece.
     options = {"headers": headers, "timeout": timeout, "read_bufsize": 2**24}
-    return http.post(emu.base_url + GENERATIONS, json={**ORDER, **fields}, **options)
+    return http.post(emu.base_url + GENERATIONS, json={**FIELDS, **fields}, **options)
 
 
 def png(size=(64, 64), mode="RGBA"):
+    """Return a picture as bytes."""
     file = io.BytesIO()
     Image.new(mode, size, "red").save(file, "png")
     return file.getvalue()
@@ -89,6 +91,7 @@ def png(size=(64, 64), mode="RGBA"):
 
 
 async def test_stream_without_previews_is_one_picture(stream):
+    """The event has the fields of OpenAI's image streaming."""
     (event,) = await stream()
     assert event.name == "image_generation.completed"
     assert event.picture.size == (1024, 640)
@@ -104,7 +107,8 @@ async def test_stream_without_previews_is_one_picture(stream):
     }
 
 
-async def test_event_says_what_was_ordered(stream):
+async def test_events_repeat_the_requested_fields(stream):
+    """Previews have the format of the picture."""
     fields = {"quality": "low", "background": "transparent", "output_format": "webp", "size": "640x1024"}
     for event in await stream(partial_images=1, **fields):
         assert {name: event.data[name] for name in fields} == fields
@@ -112,16 +116,18 @@ async def test_event_says_what_was_ordered(stream):
         assert event.data["type"] == event.name
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-async def test_previews_come_before_the_picture(stream, count):
-    *previews, last = await stream(partial_images=count)
-    assert {event.name for event in previews} == {"image_generation.partial_image"}
-    assert [event.data["partial_image_index"] for event in previews] == list(range(count))
-    assert last.name == "image_generation.completed"
-    assert not any("usage" in event.data for event in previews)
+async def test_previews_come_before_the_picture(stream):
+    """At most three, numbered from 0; only the picture has usage."""
+    for count in (1, 2, 3):
+        *previews, last = await stream(partial_images=count)
+        assert {event.name for event in previews} == {"image_generation.partial_image"}
+        assert [event.data["partial_image_index"] for event in previews] == list(range(count))
+        assert last.name == "image_generation.completed"
+        assert not any("usage" in event.data for event in previews)
 
 
 async def test_previews_are_the_picture_and_get_sharper(stream):
+    """Each one is closer to the result."""
     *previews, last = (event.picture.convert("RGB") for event in await stream(partial_images=3))
     blurs = [sum(ImageStat.Stat(ImageChops.difference(preview, last)).mean) for preview in previews]
     assert blurs == sorted(blurs, reverse=True)
@@ -131,13 +137,14 @@ async def test_previews_are_the_picture_and_get_sharper(stream):
 
 async def test_streamed_picture_is_the_one_that_is_answered_inline(client, stream):
     (event,) = await stream()
-    answer = await client.ask("POST", GENERATIONS, json={**ORDER, "stream": False, "response_format": "b64_json"})
+    answer = await client.ask("POST", GENERATIONS, json={**FIELDS, "stream": False, "response_format": "b64_json"})
     assert answer.json["data"][0]["b64_json"] == event.data["b64_json"]
 
 
 async def test_every_picture_has_its_event_and_usage_adds_up(client, stream):
+    """The sum is the usage of the inline response."""
     events = await stream(n=3)
-    inline = await client.ask("POST", GENERATIONS, json={**ORDER, "stream": False, "n": 3})
+    inline = await client.ask("POST", GENERATIONS, json={**FIELDS, "stream": False, "n": 3})
     assert [event.name for event in events] == ["image_generation.completed"] * 3
     assert len({event.data["b64_json"] for event in events}) == 3
     for name in ("input_tokens", "output_tokens", "total_tokens"):
@@ -145,8 +152,8 @@ async def test_every_picture_has_its_event_and_usage_adds_up(client, stream):
 
 
 @pytest.mark.parametrize("is_form", [True, False])
-async def test_edits_are_streamed_too(emu, client, is_form):
-    """A form says `stream` in words, JSON names an uploaded file."""
+async def test_edits_are_streamed(emu, client, is_form):
+    """From a form with text fields, and from JSON with an uploaded file."""
     if is_form:
         form = FormData({"model": "gpt-image-2", "prompt": "p", "stream": "true", "partial_images": "2"})
         form.add_field("image", png(), filename="a.png")
@@ -155,46 +162,35 @@ async def test_edits_are_streamed_too(emu, client, is_form):
         form = FormData({"purpose": "vision"})
         form.add_field("file", png(), filename="a.png")
         sent = await client.ask("POST", "/v1/files", data=form)
-        spec = {**ORDER, "partial_images": 2, "images": [{"file_id": sent.json["id"]}]}
-        answer = await client.ask("POST", EDITS, json=spec)
+        body = {**FIELDS, "partial_images": 2, "images": [{"file_id": sent.json["id"]}]}
+        answer = await client.ask("POST", EDITS, json=body)
     events = list(events_in(answer.raw))
     assert [event.name for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
     assert events[-1].data["usage"]["input_tokens_details"]["image_tokens"] > 0
     assert emu.ledger.settled.total() == 1
 
 
-# Who may
+# Refusals
 
 
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
+async def test_invalid_stream_is_refused_and_not_reserved(emu, client):
+    """Only gpt-image-2 streams, and not as a task."""
+    for fields, param in [
         ({"model": "dall-e-3", "size": "1024x1024"}, "stream"),
         ({"model": "flux-pro"}, "stream"),
         ({"async": True}, "stream"),
         ({"stream": "yes"}, "stream"),
         ({"partial_images": 4}, "partial_images"),
         ({"partial_images": True}, "partial_images"),
-    ],
-)
-async def test_stream_that_cannot_be_is_refused_unsold(emu, client, fields, param):
-    answer = await client.ask("POST", GENERATIONS, json={**ORDER, **fields})
-    assert (answer.status, answer.json["error"]["param"]) == (400, param)
+    ]:
+        answer = await client.ask("POST", GENERATIONS, json={**FIELDS, **fields})
+        assert (answer.status, answer.json["error"]["param"]) == (400, param), fields
     assert not emu.ledger.sold
 
 
-@pytest.mark.parametrize("model", ["dall-e-3", "flux-pro", "gpt-image-2"])
-def test_not_streaming_is_for_every_model(model):
-    assert not parse_job({"model": model, "prompt": "p", "stream": False}).is_stream
-
-
-def test_task_based_family_has_no_streams():
-    with pytest.raises(ServiceError, match="400"):
-        parse_job({"model": "midjourney", "prompt": "p", "stream": True})
-
-
 async def test_previews_without_a_stream_are_ignored(client):
-    answer = await client.ask("POST", GENERATIONS, json={**ORDER, "stream": False, "partial_images": 3})
+    """`partial_images` alone does not stream."""
+    answer = await client.ask("POST", GENERATIONS, json={**FIELDS, "stream": False, "partial_images": 3})
     assert set(answer.json) == {"created", "data", "usage"}
 
 
@@ -203,14 +199,14 @@ async def test_previews_without_a_stream_are_ignored(client):
 
 def test_previews_are_spread_evenly_over_the_job():
     store, clock = Store(seed=1, durations=10.0), Clock()
-    task = store.accept(parse_job({**ORDER, "partial_images": 3}), key="k", now=100.0, created=0)
+    task = store.accept(parse_job({**FIELDS, "partial_images": 3}), key="k", now=100.0, created=0)
     quarter = (task.done_at - 100.0) / 4
-    show = ImageStream(task, (), Renderer(), clock)
-    assert list(show.preview_times()) == pytest.approx([100.0 + part * quarter for part in (1, 2, 3)])
+    stream = ImageStream(task, (), Renderer(), clock)
+    assert list(stream.preview_times()) == pytest.approx([100.0 + part * quarter for part in (1, 2, 3)])
 
 
 async def test_no_event_is_sent_before_it_is_due(http):
-    """The head comes at once, the first preview and the picture when their time has come."""
+    """The head arrives first, the preview and the picture when they are due."""
     async with Emulator(durations=30.0, speed=100) as emu:
         async with post(http, emu, partial_images=1, output_format="jpeg") as answer:
             (task,) = emu._store._open.values()
@@ -221,7 +217,7 @@ async def test_no_event_is_sent_before_it_is_due(http):
         assert emu.ledger.settled == {"a cat": 1}
 
 
-async def test_stream_is_sold_when_it_is_accepted_even_if_the_client_leaves(http, until):
+async def test_stream_is_reserved_when_accepted_even_if_the_client_leaves(http, until):
     async with Emulator(durations=5.0) as emu:
         async with post(http, emu, partial_images=3) as answer:
             assert answer.headers["Transfer-Encoding"] == "chunked"
@@ -232,7 +228,7 @@ async def test_stream_is_sold_when_it_is_accepted_even_if_the_client_leaves(http
 
 
 async def test_handler_ends_with_its_connection(http, until):
-    """Nobody draws on for a client that has left."""
+    """Nothing is drawn for a client that has left."""
     async with Emulator(durations=5.0) as emu:
         before = asyncio.all_tasks()
         async with post(http, emu) as answer:
@@ -242,6 +238,7 @@ async def test_handler_ends_with_its_connection(http, until):
 
 
 async def test_connection_serves_again_after_a_stream(emu, client, stream):
+    """Streams are chunked, so they do not end the connection."""
     await stream()
     await stream()
     assert (await client.submit()).status == 200
@@ -251,7 +248,7 @@ async def test_connection_serves_again_after_a_stream(emu, client, stream):
 # Faults
 
 
-async def test_failed_job_says_so_in_its_last_event_and_is_released(emu, stream):
+async def test_failed_job_ends_with_an_error_event_and_is_released(emu, stream):
     emu.fault("submit", Fail({"code": "content_policy", "message": "no"}), nth=[1])
     emu.fault("submit", Fail("boom"), nth=[2])
     emu.fault("submit", Fail(None), nth=[3])
@@ -267,6 +264,7 @@ async def test_failed_job_says_so_in_its_last_event_and_is_released(emu, stream)
 
 
 async def test_scripted_results_and_answers_reach_the_events(emu, stream):
+    """`Answer` changes the pictures and not the previews."""
     emu.fault("submit", Answer(usage=None, extra=1), nth=[1])
     emu.fault("submit", Result([{"b64_json": ""}, "weird"]), nth=[2])
     preview, event = await stream(partial_images=1)
@@ -278,7 +276,7 @@ async def test_scripted_results_and_answers_reach_the_events(emu, stream):
     assert second.data == "weird"
 
 
-async def test_stuck_stream_shows_its_previews_and_then_nothing(emu, http):
+async def test_stuck_stream_sends_its_previews_and_nothing_more(emu, http):
     emu.fault("submit", Stuck())
     heard = b""
     async with post(http, emu, partial_images=1) as answer:
@@ -291,18 +289,20 @@ async def test_stuck_stream_shows_its_previews_and_then_nothing(emu, http):
 
 
 async def test_refusals_and_latency_work_on_streams(emu, client, stream):
+    """A refusal is JSON."""
     emu.fault("submit", Status(503, error={"retryable": True}), nth=[1])
     emu.fault("submit", Latency(5), nth=[2])
-    answer = await client.ask("POST", GENERATIONS, json=ORDER)
+    answer = await client.ask("POST", GENERATIONS, json=FIELDS)
     assert (answer.status, answer.json["error"]["retryable"]) == (503, True)
     assert len(await stream()) == 1
 
 
 async def raw_stream(submit_bytes, wire, **fields):
-    return await wire(submit_bytes(json.dumps({**ORDER, "partial_images": 2, **fields}).encode()))
+    return await wire(submit_bytes(json.dumps({**FIELDS, "partial_images": 2, **fields}).encode()))
 
 
 async def test_cut_stream_ends_after_so_many_bytes(emu, wire, submit_bytes):
+    """The job is sold."""
     emu.fault("submit", Cut(1000))
     raw = await raw_stream(submit_bytes, wire)
     assert raw.is_reset
@@ -322,13 +322,14 @@ async def test_broken_stream_ends_in_its_middle(emu, wire, submit_bytes, do):
 
 
 async def test_dripping_stream_is_whole_in_the_end(emu, wire, submit_bytes):
+    """Only its pace changes."""
     emu.fault("submit", Drip(40e6))
     raw = await raw_stream(submit_bytes, wire)
     assert len(list(events_in(raw.body))) == 3
 
 
 @pytest.mark.parametrize("do", [Blackhole(), Garbage(), Reset("request_end"), Reset("response_head")])
-async def test_swallowed_stream_is_sold(emu, http, do):
+async def test_stream_without_a_response_is_reserved(emu, http, do):
     emu.fault("submit", do)
     with pytest.raises((aiohttp.ClientError, TimeoutError)):
         await post(http, emu, timeout=aiohttp.ClientTimeout(total=0.05))
