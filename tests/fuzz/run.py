@@ -1,7 +1,7 @@
-"""Fuzz every target for some seconds, two at a time: `python tests/fuzz/run.py [--seconds 20] [target ...]`.
+"""Fuzz every target for some seconds, two in parallel: `python tests/fuzz/run.py [--seconds 20] [target ...]`.
 
-Atheris (libFuzzer) does it where it is installed; where it is not, Hypothesis mutates the seeds. An input that fails is
-left in `--crashes`; once mended, it joins the seeds in `tests/fuzz/corpus/<target>`, which the test suite replays.
+It uses Atheris (libFuzzer) if that is installed; otherwise Hypothesis mutates the seeds. An input that fails is stored
+in `--crashes`; once that is fixed, add it to the seeds in `tests/fuzz/corpus/<target>`, which the suite replays.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 CORPUS = Path(__file__).with_name("corpus")
-AT_ONCE = 2
+PARALLEL = 2
 MAX_BYTES = 4096
 GRACE_S = 60
 ROOMS = [
@@ -38,7 +38,7 @@ def main():
     import targets  # noqa: PLC0415 - in a process that fuzzes, atheris has to see this import
 
     names = options.targets or list(targets.TARGETS)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(PARALLEL) as pool:
         held = list(pool.map(partial(run_alone, options), names))
     failed = [name for name, is_good in zip(names, held, strict=True) if not is_good]
     sys.exit(f"failed: {', '.join(failed)}" if failed else None)
@@ -54,7 +54,7 @@ def parsed_options():
 
 
 def run_alone(options, name):
-    """Fuzz a target in a process of its own, and say whether it held."""
+    """Fuzz a target in a separate process, and return whether it passed."""
     options.crashes.mkdir(parents=True, exist_ok=True)
     words = [name, "--alone", "--seconds", str(options.seconds), "--crashes", str(options.crashes)]
     command = [sys.executable, __file__, *words]
@@ -62,14 +62,14 @@ def run_alone(options, name):
         command, capture_output=True, text=True, errors="replace", check=False, timeout=options.seconds + GRACE_S
     )
     inputs = [line for line in run.stderr.splitlines() if "number_of_executed_units" in line]
-    print(f"{name}: {'held' if run.returncode == 0 else 'FAILED'} {' '.join(inputs)}", flush=True)
+    print(f"{name}: {'passed' if run.returncode == 0 else 'FAILED'} {' '.join(inputs)}", flush=True)
     if run.returncode:
         print(run.stdout[-4000:], run.stderr[-4000:], flush=True)
     return run.returncode == 0
 
 
 def keeping(target, path):
-    """Return a target that leaves the input that fails in a file."""
+    """Return a target that stores a failing input in a file."""
 
     def kept(data):
         try:

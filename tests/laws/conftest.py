@@ -1,4 +1,4 @@
-"""Sessions that are quick to poll, and servers that must never be reached."""
+"""A server that must not be reached, and the ways to spend money."""
 
 import io
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from lemon_async import EditRequest, GenerateRequest
 
 @attrs.define
 class Stranger:
-    """A server that is not the API; it notes what it is sent."""
+    """A server that is not the API and records what it receives."""
 
     authority: str = ""
     requests: list = attrs.field(factory=list)
@@ -33,7 +33,7 @@ async def stranger(listen):
 
 @attrs.frozen
 class Paid:
-    """One way to spend money: how a prompt becomes a request, how it is sent, and what faults call its route."""
+    """One way to spend money: how a prompt becomes a request, how that is sent, and the name of its route in faults."""
 
     route: str
     request: Callable
@@ -42,7 +42,7 @@ class Paid:
 
 @pytest.fixture(params=["generate", "edit with uploads", "edit of stored files", "stream"])
 async def paid(request, picture, connect):
-    """Each way to spend money in turn; pictures are tiny, so that they are quickly drawn."""
+    """Each way to spend money; pictures are tiny, so that they are drawn quickly."""
     small = picture(mode="RGB")
 
     async def read_all(session, wish):

@@ -1,4 +1,4 @@
-"""Law 3. A server that quotes the key back gets it into nothing that the library says, in whatever way it does."""
+"""Law 3. A key that a server quotes back, in whatever form, appears in no error, log or repr of the library."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ from servers import read_request
 
 CANARY = "sk-Zwq7-0123456789abcdef"
 ESCAPED = "\\u0073k" + CANARY[2:]
-# A part of it, in letters of any case: half a key is too much, and a key whose first letter is spelled as an escape.
+# A part of the key in any case: half a key is too much, and its first letter may be an escape.
 QUOTE = re.compile("k-Zwq7", re.IGNORECASE)
 
 FAULT = {
@@ -49,12 +49,12 @@ def events(*lines):
 
 
 def packed_events(text, *, damage=b""):
-    """A stream whose packing leaves the text as it is."""
+    """A gzip stream that stores its text uncompressed."""
     content = gzip.compress(text.encode(), compresslevel=0)
     return http(content[:-8] + damage + content[-8:], "Content-Encoding: gzip", kind="text/event-stream")
 
 
-# How the server of a test answers: bytes, after which it hangs up.
+# Responses of the server, which closes the connection after them.
 QUOTES = {
     "refusal": http(REFUSAL, status="401 No"),
     "refusal in gzip": http(gzip.compress(REFUSAL), "Content-Encoding: gzip", status="401 No"),
@@ -122,7 +122,7 @@ STREAMS = {
 
 
 def all_errors(error):
-    """Return an exception and all that is reached from it as cause or context."""
+    """Return an exception and all its causes and contexts."""
     errors = [error]
     for seen in errors:
         errors += [e for e in (seen.__cause__, seen.__context__) if e is not None and e not in errors]
@@ -130,7 +130,7 @@ def all_errors(error):
 
 
 def shown(error):
-    """Return what an error and all that led to it show in any way."""
+    """Return every text form of an error and of its causes: messages, reprs, tracebacks, pickles."""
     for seen in all_errors(error):
         yield from (str(seen), repr(seen), repr(seen.args), repr(vars(seen)))
         yield "".join(traceback.TracebackException.from_exception(seen, capture_locals=True).format())
@@ -139,7 +139,7 @@ def shown(error):
 
 @attrs.define
 class Quoting:
-    """A server that answers everything in one way, and the first request in another if it has one."""
+    """A server with one response for every request, and optionally another for the first."""
 
     answer: bytes = attrs.field(default=b"", repr=False)
     first: bytes | None = attrs.field(default=None, repr=False)
@@ -167,7 +167,7 @@ async def quoting(listen):
 
 @pytest.fixture
 def records(caplog):
-    """What is logged by anybody, asyncio and aiohttp included, until all that was forgotten is collected."""
+    """Return all log records, those of asyncio and aiohttp included, after a garbage collection."""
     caplog.set_level(logging.DEBUG)
 
     def texts():
@@ -200,7 +200,7 @@ async def delete(session):
 
 
 async def failure_of(use, quoting):
-    """Return what a use raises, or nothing if the answer is a good one for it, and what the session shows."""
+    """Return the error of a call, or `None` if the response suits it, and the reprs of the session."""
     options = {
         "polling": PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.03, lost_after_s=0),
         "retry": RetryPolicy(max_elapsed_s=0),
@@ -220,10 +220,10 @@ async def failure_of(use, quoting):
 @pytest.mark.parametrize("case", QUOTES)
 @pytest.mark.parametrize("use", [generate, stream, poll, look, delete])
 async def test_key_in_an_answer_is_in_no_error_and_no_log(quoting, records, case, use):
-    """Whatever part of an answer quotes it, coded, escaped or broken, and whatever was asked for."""
+    """The key may be in any part of a response, encoded, escaped or cut, and in the response to any request."""
     quoting.answer = QUOTES[case]
     error, kept = await failure_of(use, quoting)
-    assert error is not None or use in {look, delete}  # which some of these answers suit
+    assert error is not None or use in {look, delete}  # some of these responses suit them
     texts = [*kept, *records(), *(shown(error) if error else ())]
     assert [text for text in texts if QUOTE.search(text)] == []
 
@@ -237,14 +237,14 @@ async def test_key_in_an_event_is_in_no_error_and_no_log(quoting, records, case)
 
 
 async def fetch(session):
-    session._engine.tasks._downloads._pause_s = 0.001  # there is nothing to wait for
+    session._engine.tasks._downloads._pause_s = 0.001  # retry without waiting
     images = await session.generate("a cat", model="flux-pro")
     await images[0].read()
 
 
 @pytest.mark.parametrize("case", QUOTES)
 async def test_key_in_the_answer_of_a_download_is_in_no_error_and_no_log(quoting, records, case):
-    """Links may lead to the API's own host, which knows the key."""
+    """A link may lead to the API's own host, which knows the key."""
     link = {"url": f"{quoting.origin}/1.png", "revised_prompt": CANARY}
     quoting.first = http(orjson.dumps({"created": 1, "data": [link], "usage": {CANARY: CANARY}}))
     quoting.answer = QUOTES[case]
@@ -256,7 +256,7 @@ async def test_key_in_the_answer_of_a_download_is_in_no_error_and_no_log(quoting
 @pytest.mark.parametrize("use", [generate, stream, look])
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
 async def test_key_in_half_an_answer_is_not_in_a_cancellation(quoting, records, use, kind):
-    """Frames of who was reading hold what had come."""
+    """The frames of the reader hold the bytes that had arrived."""
     quoting.is_open = True
     quoting.answer = http(PAGE, f"X-Echo: {CANARY}", status=f"200 {CANARY}", kind=kind, length=9999)
     running = asyncio.create_task(failure_of(use, quoting))
@@ -269,7 +269,7 @@ async def test_key_in_half_an_answer_is_not_in_a_cancellation(quoting, records, 
 
 
 async def test_key_in_an_answer_that_takes_too_long_is_in_no_error(quoting, records):
-    """A deadline ends the reading where the bytes are."""
+    """A deadline interrupts the code that holds the bytes."""
     quoting.is_open = True
     quoting.answer = http(PAGE, f"X-Echo: {CANARY}", length=9999)
     timeouts = Timeouts(submit_s=0.2)
@@ -280,7 +280,7 @@ async def test_key_in_an_answer_that_takes_too_long_is_in_no_error(quoting, reco
 
 
 async def test_file_that_holds_the_key_comes_back_as_it_was_stored(quoting):
-    """It is the caller's own content, not words of the service, whatever its type."""
+    """It is the caller's own content, not text of the service, so nothing is masked."""
     quoting.answer = http(REFUSAL)
     async with LemonSession(CANARY, base_url=quoting.origin) as session:
         assert await session.files.content("f1") == REFUSAL

@@ -40,7 +40,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("form", HOSTILE)
 async def test_hostile_poll_url_reaches_no_second_server_and_loses_no_job(connect, emulator, stranger, form):
-    """An address that leads elsewhere is not called; the task is polled by its id instead."""
+    """A poll URL that leads to another server is not requested; the task is polled by its id instead."""
     poll_url = HOSTILE[form].format(stranger=stranger.authority, origin=emulator.base_url)
     emulator.fault("submit", Answer(poll_url=poll_url))
     async with connect() as session:
@@ -64,7 +64,7 @@ HOSTILE_BEHIND_A_GATEWAY = {
 
 @pytest.mark.parametrize("form", HOSTILE_BEHIND_A_GATEWAY)
 async def test_hostile_poll_url_reaches_nothing_beside_the_path_of_a_gateway(emulator, gateway, stranger, form):
-    """Neither a second server nor what else the gateway serves sees the key; the task is polled by its id."""
+    """Neither a second server nor another path of the gateway receives the key; the task is polled by its id."""
     places = {"stranger": stranger.authority, "origin": emulator.base_url, "gateway": gateway.origin}
     emulator.fault("submit", Answer(poll_url=HOSTILE_BEHIND_A_GATEWAY[form].format(**places)))
     headers = {"X-Gateway-Key": GATEWAY_CANARY}
@@ -75,8 +75,8 @@ async def test_hostile_poll_url_reaches_nothing_beside_the_path_of_a_gateway(emu
 
 
 @pytest.mark.parametrize("task_id", ["../../x", "a b", "x\r\nHost: y", "", "..", "é"])
-async def test_hostile_task_id_without_an_address_is_told_as_unknown(connect, emulator, stranger, task_id):
-    """What cannot be polled is said to have been accepted, not silently dropped."""
+async def test_hostile_task_id_without_an_address_is_reported_as_unknown(connect, emulator, stranger, task_id):
+    """A task that cannot be polled is reported as accepted, not silently dropped."""
     emulator.fault("submit", Answer(task_id=task_id, id=None, poll_url=f"//{stranger.authority}/.."))
     async with connect() as session:
         with pytest.raises(SubmissionUnknown):
@@ -87,7 +87,7 @@ async def test_hostile_task_id_without_an_address_is_told_as_unknown(connect, em
 @pytest.mark.parametrize("route", ["submit", "poll"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_of_the_api_is_not_followed(connect, emulator, stranger, route, status):
-    """Neither the body nor the key goes where a redirect points."""
+    """Neither the body nor the key is sent to the target of a redirect."""
     emulator.fault(route, Redirect(f"http://{stranger.authority}/v1/images/generations", status), times=1)
     async with connect(headers={"X-Gateway-Key": GATEWAY_CANARY}) as session:
         if route == "submit":
@@ -99,7 +99,7 @@ async def test_redirect_of_the_api_is_not_followed(connect, emulator, stranger, 
 
 
 async def test_download_carries_neither_key_nor_cookie(connect, emulator, stranger):
-    """Result links are fetched without anything that identifies the account, redirects too."""
+    """Result links and their redirects are fetched without anything that identifies the account."""
     emulator.fault("submit", Result([{"url": f"http://{stranger.authority}/a.png"}]), times=1)
     emulator.fault("cdn", Redirect(f"http://{stranger.authority}/b.png"), times=1)
     async with connect(headers={"X-Gateway-Key": GATEWAY_CANARY}) as session:
@@ -119,7 +119,7 @@ async def test_download_carries_neither_key_nor_cookie(connect, emulator, strang
 
 
 async def test_link_to_the_api_itself_is_fetched_without_key_and_extra_headers(emulator, gateway):
-    """A result link is the service's word, wherever it leads."""
+    """A result link is untrusted, even if it leads to the origin of the API."""
     emulator.fault("submit", Result([{"url": f"{gateway.base_url}/cdn/a.png"}]))
     headers = {"X-Gateway-Key": GATEWAY_CANARY}
     async with LemonSession(emulator.api_key, base_url=gateway.base_url, headers=headers, polling=QUICK) as session:
@@ -133,7 +133,7 @@ async def test_link_to_the_api_itself_is_fetched_without_key_and_extra_headers(e
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1/a.png", "ftp://127.0.0.1/a.png", "file:///etc/passwd"])
 async def test_result_link_that_is_not_safe_is_not_followed(connect, emulator, url):
-    """Only https, and http on loopback for an API on loopback."""
+    """Only https is followed, and http on loopback for an API on loopback."""
     emulator.fault("submit", Result([{"url": url}]))
     async with connect() as session:
         images = await session.generate("unsafe", model="flux-pro")
@@ -144,8 +144,8 @@ async def test_result_link_that_is_not_safe_is_not_followed(connect, emulator, u
 @pytest.mark.parametrize(
     "base_url", ["http://api.example.com", "https://user:pw@api.example.com", "https://a.example?x=1"]
 )
-def test_base_url_that_would_give_the_key_away_is_refused(base_url):
-    """Plain http off loopback, credentials and queries are refused at construction."""
+def test_base_url_that_would_expose_the_key_is_refused(base_url):
+    """Plain http beyond loopback, credentials and queries are refused at construction."""
     with pytest.raises(ContractError, match="base_url"):
         LemonSession(CANARY, base_url=base_url)
 
@@ -159,7 +159,7 @@ def test_key_that_could_break_a_header_is_refused_without_being_quoted(key):
 
 
 def test_key_is_in_no_repr_and_no_pickle():
-    """Nothing that a session shows or hands out contains the key."""
+    """Neither the repr of a session nor of its parts contains the key, and a session cannot be pickled."""
     session = LemonSession(CANARY, headers={"X-Gateway-Key": GATEWAY_CANARY})
     key = session._engine.transport._key
     parts = (session, vars(session), vars(session._engine), vars(session._engine.transport), key, key.headers())
@@ -170,7 +170,7 @@ def test_key_is_in_no_repr_and_no_pickle():
 
 
 async def test_extra_header_that_a_gateway_quotes_is_masked(connect, emulator):
-    """A gateway that refuses its own key may repeat it."""
+    """A gateway that refuses its own key may quote it in the refusal."""
     words = f"Unknown gateway key {GATEWAY_CANARY}"
     emulator.fault("submit", Status(403, message=words, headers={"X-Echo": GATEWAY_CANARY}))
     async with connect(headers={"X-Gateway-Key": f"Bearer {GATEWAY_CANARY}"}) as session:
@@ -180,7 +180,7 @@ async def test_extra_header_that_a_gateway_quotes_is_masked(connect, emulator):
 
 
 async def test_key_that_the_service_quotes_is_masked(connect, emulator):
-    """Some services repeat the wrong key in their refusal; the error and its pickle do not."""
+    """Some services quote a wrong key in their refusal; the error and its pickle do not."""
     words = f"Incorrect API key provided: {emulator.api_key}"
     emulator.fault("submit", Status(401, message=words, headers={"X-Echo": emulator.api_key}))
     async with connect() as session:
@@ -191,7 +191,7 @@ async def test_key_that_the_service_quotes_is_masked(connect, emulator):
 
 @pytest.mark.parametrize("how", ["poll", "stream"])
 async def test_key_that_a_failed_job_quotes_is_masked(connect, emulator, picture, how):
-    """The provider's refusal comes in an answer 200: in the status of a task, or in an event of a stream."""
+    """The provider's refusal arrives with status 200: as the status of a task, or as an event of a stream."""
     route = "submit" if how == "poll" else "edit"
     emulator.fault(route, Fail({"code": "denied", "message": f"Incorrect API key provided: {emulator.api_key}"}))
 
@@ -220,7 +220,7 @@ CANARY_SCRIPT = """
 
     def show(error):
         chain = traceback.TracebackException.from_exception(error, capture_locals=True)
-        # The script's own frames hold the key by its own choice.
+        # The script's own frames hold the key on purpose.
         print("".join(line for line in chain.format() if "KEY" not in line))
         for seen in (error, error.__cause__, error.__context__):
             print(repr(seen), str(seen))
@@ -281,7 +281,7 @@ CANARY_SCRIPT = """
                             show(error)
                         print(lemon.unknown_submissions, pickle.dumps(lemon.unknown_submissions))
 
-        for some in range(0, len(faults), 8):  # side by side: most of a hard day is waiting
+        for some in range(0, len(faults), 8):  # concurrently, because most of the time is waiting
             await asyncio.gather(*(suffer(*fault) for fault in faults[some : some + 8]))
         try:
             LemonSession(KEY + "\\n", base_url="http://x.example", headers={"Host": KEYS["X-Gateway-Key"]})
@@ -293,8 +293,8 @@ CANARY_SCRIPT = """
 """
 
 
-def test_key_canary_is_in_no_output_traceback_or_pickle_of_a_hard_day(tmp_path, picture):
-    """A process that meets every kind of fault, and shows all it has, never shows the key."""
+def test_key_is_in_no_output_traceback_or_pickle_whatever_fails(tmp_path, picture):
+    """A process that meets every kind of fault, and prints all that it has, never prints the key."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CANARY_SCRIPT)],
         input=f"{CANARY}\n{GATEWAY_CANARY}\n{base64.b64encode(picture()).decode()}\n",
