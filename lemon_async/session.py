@@ -280,7 +280,7 @@ class LemonSession(Lookups):
         ordered: bool = False,
         fail_fast: bool = False,
         check_contracts: bool | None = None,
-        on_submitted: Callable[[ImageTask], object] | None = None,
+        on_submitted: Callable[[int, ImageTask], object] | None = None,
         progress: ProgressOption = False,
         **fields: Unpack[JobFields],
     ) -> Outcomes:
@@ -301,9 +301,9 @@ class LemonSession(Lookups):
             ordered: Hand outcomes out in the order of the input, not as they end.
             fail_fast: Raise the first error of a job instead of handing it out, and submit nothing more.
             check_contracts: Overrides the session's setting for these requests.
-            on_submitted: Called with each task as soon as the service has accepted it, for instance to store its
-                `resume_token()`; from the event loop, so it must be quick. If it raises, nothing more is submitted,
-                and the loop over the outcomes raises that error in the end.
+            on_submitted: Called with the place of each request in the input and its task, as soon as the service has
+                accepted it, for instance to store its `resume_token()`; from the event loop, so it must be quick. If it
+                raises, nothing more is submitted, and the loop over the outcomes raises that error in the end.
             progress: As for `generate`: a bar of all jobs, or a function, until the block is left. `outcomes.progress`
                 tells the same at any time.
             **fields: See `GenerateFields`; they hold for every request and take precedence over its own.

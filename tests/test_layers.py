@@ -22,6 +22,8 @@ EMULATOR = (
     {"emulator.http"},
     {"emulator.app", "emulator._public", "emulator", "emulator.plugin"},
 )
+# What the command may import beside itself: names that every user has.
+PUBLIC = {"", "_version", "errors", "types", "requests", "sheet", "emulator"}
 PURE = {"types", "requests", "errors", "_formats", "_api", "_pace", "_display"}
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random", "os", "logging"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -72,7 +74,7 @@ def emulator_layer(name):
 
 
 def test_imports_point_down_only():
-    """A room imports itself and the rooms below it; the command alone may use everything."""
+    """A room imports itself and the rooms below it; nothing imports the command."""
     upward = set()
     for name, targets in IMPORTS.items():
         room = room_of(name)
@@ -80,6 +82,27 @@ def test_imports_point_down_only():
             allowed = {*LAYERS[: LAYERS.index(room)], room}
             upward |= {(name, target) for target in targets if room_of(target) not in allowed}
     assert not upward
+
+
+def test_the_command_uses_the_public_api_only():
+    """Neither a private module nor a private attribute of an object that is not its own."""
+    for path in (PACKAGE / "cli").glob("*.py"):
+        imported = {
+            "" if name == "lemon_async" else name.removeprefix("lemon_async.") for name in modules_imported(path)
+        }
+        rooms = {room_of(name) for name in imported if name in IMPORTS}
+        assert rooms <= {*PUBLIC, "cli"}, path
+        tree = ast.parse(path.read_text())
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
+        assert {name for name in used if not name.startswith("__")} <= names_defined(tree), path
+
+
+def names_defined(tree):
+    """Return the names of functions and attributes that a module defines."""
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return functions | {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
 
 
 def test_imports_inside_the_emulator_point_down_only():

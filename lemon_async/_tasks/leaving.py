@@ -15,7 +15,7 @@ from lemon_async._tasks.resume_token import parse_reference
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import ContractError
 
-__all__ = ["MAP_LEFT", "SESSION_CLOSED", "leaving", "log_left", "mark_reported"]
+__all__ = ["MAP_LEFT", "SESSION_CLOSED", "leaving", "log_left"]
 
 logger: logging.Logger = logging.getLogger("lemon_async.pending")
 _MOST_LISTED = 20
@@ -59,13 +59,8 @@ def log_left(tasks: Iterable[ImageTask], what: str, *, level: int = logging.WARN
     if fresh:
         logger.log(level, "%s", _text(fresh, what))
     if level >= logging.WARNING:
-        mark_reported(fresh)
-
-
-def mark_reported(tasks: Iterable[ImageTask]) -> None:
-    """Leave these tasks out of later warnings: the user knows of them."""
-    for task in tasks:
-        task._is_reported = True
+        for task in fresh:
+            task._is_reported = True
 
 
 class _Note(str):

@@ -87,7 +87,7 @@ class Plan:
     in_flight: int
     ordered: bool
     fail_fast: bool
-    on_submitted: Callable[[ImageTask], object] | None = None
+    on_submitted: Callable[[int, ImageTask], object] | None = None
     display: Display | None = None
 
 
@@ -284,7 +284,7 @@ class Outcomes:
         self._reporter.changed()
         task._when_done(lambda ended: self._ended(index, request, ended))
         if self._plan.on_submitted is not None:
-            self._plan.on_submitted(task)
+            self._plan.on_submitted(index, task)
 
     def _ended(self, index: int, request: Request | None, task: ImageTask) -> None:
         self._tally.ended(is_failed=task._failure is not None)

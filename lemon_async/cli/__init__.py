@@ -1,15 +1,10 @@
-"""The command `lemon-async`: pictures, models and files from a shell, and the emulator as a server.
+"""The command `lemon-async`: generate, edit and resume from a shell, and run the emulator as a server.
 
-Paths of saved pictures (with `--json`, a line of JSON for each picture and failure), ids and lists go to stdout,
-everything else to stderr. The exit code is that of the worst job:
+Begin with `commands.py`, which declares every command and imports its work only when it runs, so that `--help` and
+completion are quick. `generate.py`, `catalog.py` and `emulator.py` do the work, in a loop that `runner.py` starts and
+ends. The command uses the public API of the package and nothing else. README.md beside this file is its reference.
 
-    0    everything was done, every picture was saved
-    1    the service refused, a task failed, or a picture or file could not be fetched or saved
-    2    the command itself is wrong: everything that is was told at once, and nothing was sent
-    3    a paid request was sent and its fate is unknown: look before you repeat it
-    4    a task is not finished; the message tells how to pick it up again
-    130  interrupted (143: terminated, 129: hung up); pending tasks are listed with the command that picks them up
-    141  the reader of stdout has gone; nothing more was submitted, what was sold is saved
+A new option is declared in `options.py` (an option of a request: a row in `fields.py`) and used where its value goes.
 """
 
 import os
@@ -19,17 +14,26 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
+_EXTRAS = {"click": "cli", "tqdm": "cli", "PIL": "emulator"}
+
 
 def main() -> NoReturn:
     """Run the command and exit."""
     # In a background job of a shell script, SIGINT is ignored, and stays so.
-    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_usual:  # the imports take a moment, in which Ctrl-C would show a traceback
-        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _exit)
     try:
-        from lemon_async.cli.commands import cli  # noqa: PLC0415 - click and tqdm are an extra
+        from lemon_async.cli.commands import cli  # noqa: PLC0415 - click is an extra
+
+        cli(prog_name="lemon-async")
     except ModuleNotFoundError as missing:
-        sys.exit(f"lemon-async: {missing.name} is not installed: pip install 'lemon-async[cli]'")
-    if is_usual:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(cli(prog_name="lemon-async"))
+        extra = _EXTRAS.get(missing.name or "")
+        if extra is None:
+            raise
+        sys.exit(f"lemon-async: {missing.name} is not installed: pip install 'lemon-async[{extra}]'")
+    sys.exit()
+
+
+def _exit(number: int, _: object) -> NoReturn:
+    """Exit without a traceback: imports take a moment, and nothing has been sent."""
+    os._exit(128 + number)

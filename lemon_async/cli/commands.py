@@ -1,22 +1,13 @@
-"""What `lemon-async` can do."""
+"""Declare every command. Each imports its work when it runs: `--help` and completion need none of it."""
 
-import asyncio
-import logging
-from os import environ
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import click
 
-from lemon_async._http.key import KEY_VARIABLE, ApiKey
-from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async._version import __version__
-from lemon_async.cli import catalog as library
-from lemon_async.cli import generate as making
 from lemon_async.cli import options
-from lemon_async.cli.console import Notes
-from lemon_async.cli.runner import go, stop_at
-from lemon_async.emulator import Emulator
-from lemon_async.errors import ContractError, Problem
 
 __all__ = ["cli"]
 
@@ -28,60 +19,186 @@ __all__ = ["cli"]
 )
 @click.version_option(__version__)
 def cli() -> None:
-    """Pictures from the LemonData image API; the key comes from LEMONDATA_API_KEY."""
-    # What the library warns of, such as another attempt in 8 s, is printed around the progress bar.
-    logger = logging.getLogger("lemon_async")
-    logger.handlers = [Notes(logging.WARNING)]
-    logger.propagate = False
+    """Images from the LemonData API. The key comes from LEMONDATA_API_KEY."""
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="any free one")
+@options.request_options("generate", "dall-e-3")
+def generate(**given: Any) -> None:
+    """Generate a picture for each PROMPT and save it.
+
+    Spends money, unless --emulator is given.
+    """
+    from lemon_async.cli.generate import make
+
+    make("generate", **given)
+
+
+@cli.command()
+@click.option(
+    "-i",
+    "--image",
+    multiple=True,
+    required=True,
+    metavar="IMAGE",
+    shell_complete=options.complete_files,
+    help="A picture to edit: a file, a URL, or the id of an uploaded file (./file-x is a file of that name); "
+    "repeatable.",
+)
+@click.option(
+    "--mask",
+    metavar="FILE",
+    shell_complete=options.complete_files,
+    help="A PNG as large as the first picture, fully transparent where it is to be edited.",
+)
+@options.request_options("edit", "dall-e-2")
+def edit(**given: Any) -> None:
+    """Edit the pictures as each PROMPT says, and save the results.
+
+    Every PROMPT starts from the same pictures. Spends money, unless --emulator is given.
+    """
+    from lemon_async.cli.generate import make
+
+    make("edit", **given)
+
+
+@cli.command(short_help="Wait for tasks and save their pictures.")
+@click.argument("words", nargs=-1, required=True, metavar="ID...")
+@options.results
+@options.base_url
+@options.allow_http
+@options.pacing
+def task(**given: Any) -> None:
+    """Wait for each task ID (or resume token) and save its pictures; - reads IDs from stdin.
+
+    ID:INDEX:NAME gives its pictures a number and a name, as an interrupted command prints it. Spends nothing: a task
+    was paid for when it was submitted.
+    """
+    from lemon_async.cli.generate import resume
+
+    resume(**given)
+
+
+@cli.command()
+@click.argument("model", required=False, metavar="[ID]", shell_complete=options.complete_models)
+@click.option("--recommended-for", metavar="PURPOSE", help="`image`: the current shortlist, best first.")
+@click.option("--category", help="Only models of this category, such as image.")
+@click.option("--provider", help="Only models of this provider.")
+@click.option("--tag", help="Only models with this tag.")
+@options.as_json
+@options.emulator
+@options.base_url
+@options.allow_http
+def models(*, model: str | None, as_json: bool, **given: Any) -> None:
+    """List the models: id, owner, price unit, operations, rank. With an ID, show one model as JSON."""
+    from lemon_async.cli.catalog import list_models, show_model
+
+    filters = {name: given.pop(name) for name in ("recommended_for", "category", "provider", "tag")}
+    if model is None:
+        list_models(as_json=as_json, filters=filters, **given)
+    elif any(value is not None for value in filters.values()):
+        raise click.UsageError("filters are for the list: leave out the ID or the filters")
+    else:
+        show_model(model, as_json=as_json, **given)
+
+
+@cli.group()
+def files() -> None:
+    """Keep pictures at the service, to edit them later. Spends nothing."""
+
+
+@files.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=options.complete_files)
+@click.option("--purpose", default="vision", show_default=True, help="vision or user_data.")
+@click.option(
+    "-m",
+    "--model",
+    shell_complete=partial(options.complete_models, operation="edit"),
+    help="Model that will edit the files; the service's default is gpt-image-2.",
+)
+@options.as_json
+@options.base_url
+@options.allow_http
+def upload(paths: Sequence[str], **given: Any) -> None:
+    """Upload each PATH and print its id, in the order given."""
+    from lemon_async.cli.catalog import upload_files
+
+    upload_files(paths, **given)
+
+
+@files.command("list")
+@click.option("--purpose", help="Only files of this purpose.")
+@options.as_json
+@options.base_url
+@options.allow_http
+def list_(**given: Any) -> None:
+    """List the files: id, bytes, purpose, time (UTC), status, name."""
+    from lemon_async.cli.catalog import list_files
+
+    list_files(**given)
+
+
+@files.command()
+@click.argument("file", metavar="ID")
+@options.as_json
+@options.base_url
+@options.allow_http
+def get(file: str, **given: Any) -> None:
+    """Show what the service knows of the file ID, as JSON."""
+    from lemon_async.cli.catalog import show_file
+
+    show_file(file, **given)
+
+
+@files.command()
+@click.argument("file", metavar="ID")
+@click.option(
+    "-o",
+    "output",
+    default=".",
+    metavar="PATH",
+    show_default="this folder",
+    shell_complete=options.complete_files,
+    help="A file, which is replaced, or a folder. - writes to stdout.",
+)
+@options.base_url
+@options.allow_http
+def download(file: str, **given: Any) -> None:
+    """Save the file ID and print its path.
+
+    In a folder it is named after its ID: the service's own name for it is never a path.
+    """
+    from lemon_async.cli.catalog import download_file
+
+    download_file(file, **given)
+
+
+@files.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@options.base_url
+@options.allow_http
+def delete(ids: Sequence[str], **given: Any) -> None:
+    """Delete each file ID, and print those that are gone."""
+    from lemon_async.cli.catalog import delete_files
+
+    delete_files(ids, **given)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="NUMBER", show_default="any free one")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="60 makes a minute of the service a second.")
 @click.option(
     "--api-key-file",
     metavar="FILE",
     shell_complete=options.complete_files,
-    help=f"FILE holds the key to accept; by default that of {KEY_VARIABLE}, or else a new one.",
+    help="Read the key to accept from FILE; by default it is LEMONDATA_API_KEY, or else a new one.",
 )
-@click.option("--fetch-remote", is_flag=True, help="Fetch pictures behind public addresses, as the service does.")
-def emulator(*, port: int, speed: float, api_key_file: str | None, fetch_remote: bool) -> None:
-    """Serve the API on this machine until interrupted.
+@click.option("--fetch-remote", is_flag=True, help="Fetch pictures from public URLs, as the service does.")
+def emulator(**given: Any) -> None:
+    """Serve an emulated API on this machine until interrupted.
 
-    The first lines of output are what clients need in their environment: the address and, if it was made up, the key.
+    The first lines of output are environment variables for clients: the URL and, if it is new, the key.
     """
+    from lemon_async.cli.emulator import serve
 
-    async def work() -> int:
-        key = _key_of(api_key_file)
-        async with Emulator(port=port, speed=speed, api_key=key, fetch_remote=fetch_remote) as service:
-            click.echo(f"{BASE_URL_VARIABLE}={service.base_url}")
-            if key is None:
-                click.echo(f"{KEY_VARIABLE}={service.api_key}")
-            click.echo("serving the emulated API; Ctrl-C ends it, and it forgets its tasks", err=True)
-            await asyncio.Event().wait()
-        return 0
-
-    go(work)
-
-
-def _key_of(path: str | None) -> str | None:
-    """Return the key that the user wants; `None` if it is to be made up.
-
-    Raises:
-        ContractError: There is no key in the file, or it cannot be one.
-    """
-    if path is None and not environ.get(KEY_VARIABLE):
-        return None
-    name = KEY_VARIABLE if path is None else "--api-key-file"
-    try:
-        key = environ[KEY_VARIABLE] if path is None else Path(path).read_text("utf-8").strip()
-    except (OSError, ValueError) as refusal:
-        raise ContractError.of(name, f"cannot read {path!r}: {refusal}") from None
-    if not key:  # the usual message says how to pass a key to a session
-        raise ContractError.of(name, f"{path!r} holds no key")
-    stop_at(Problem(name, problem.message) for problem in ApiKey(key).problems())
-    return key
-
-
-for _command in (making.generate, making.edit, making.task, library.models, library.files):
-    cli.add_command(_command)
+    serve(**given)

@@ -1,11 +1,12 @@
-"""What is said while jobs run: paths or JSON to stdout, the rest to stderr, all of it around the progress bar.
+"""Print while jobs run: results to stdout, everything else to stderr, all of it around the progress bar.
 
-Nothing that is said can fail a job: the pictures are paid for, and somebody who stops reading still wants them.
+Printing to stderr never fails a job: the pictures are paid for, and a user who stops reading still wants them.
 """
 
 import errno
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,43 +15,93 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from lemon_async._formats.safe_text import safe_str
-from lemon_async.cli.references import Reference
+from lemon_async.cli.arguments import Reference, slug_of
+from lemon_async.cli.fields import FIELDS
 from lemon_async.cli.stdout import encodable, plain
-from lemon_async.errors import TaskTimeout
+from lemon_async.errors import ContractError, Problem, TaskTimeout
 
-__all__ = ["Notes", "complain", "note", "print_line", "say_aside", "tell_failure", "tell_link", "tell_what_is_open"]
+__all__ = [
+    "LogPrinter", "as_options", "describe", "print_error", "print_failure", "print_link", "print_note", "print_pending",
+    "print_result", "print_status",
+]  # fmt: skip
 
 # A closed pipe, a terminal that went away; a closed stream or an odd encoding.
-_UNHEARD = (OSError, ValueError)
+_UNPRINTABLE = (OSError, ValueError)
+_OPTIONS = {
+    "prompt": "PROMPT",
+    "min_gap_s": "--poll-min-gap",
+    "max_gap_s": "--poll-max-gap",
+    "deadline_s": "--deadline",
+    "allow_http": "--allow-http",
+    "base_url": "--base-url",
+    "requests_per_minute": "--requests-per-minute",
+    **{name: f"--{name}" for name in ("model", "image", "mask", "extra", "purpose")},
+    **{field.name: field.flag for field in FIELDS},
+    "async": "--async",
+}
+# What is quoted stays as it is; a name without an underscore is a word of any text, unless it is assigned to.
+_NAME = re.compile(
+    r"'[^']*'"
+    r"|image\[(?P<place>\d+)\]"
+    r"|\ballow_http=\{'(?P<host>[^']*)'\}"
+    rf"|\b(?P<name>{'|'.join(name for name in _OPTIONS if '_' in name.rstrip('_'))})\b=?"
+    rf"|\b(?P<assigned>{'|'.join(_OPTIONS)})="
+)
 
 
-class Notes(logging.Handler):
-    """Prints what the library warns of, around the progress bar."""
+class LogPrinter(logging.Handler):
+    """A log handler that prints what the library warns of, around the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        note(record.getMessage())
+        """Print one record; pending tasks are printed by the command itself, with what a shell can do."""
+        if record.name != "lemon_async.pending":
+            print_note(record.getMessage())
 
 
-def note(text: str) -> None:
-    """Print what is worth knowing, and no error."""
-    say_aside(f"note: {text}")
+def as_options(text: str) -> str:
+    """Return a message of the library with the names of options instead of those of Python arguments."""
+
+    def option(found: re.Match[str]) -> str:
+        name = found["name"] or found["assigned"]
+        if name:
+            return _OPTIONS[name]
+        if found["host"]:
+            return f"--allow-http {found['host']}"
+        return f"--image {int(found['place']) + 1}" if found["place"] else found[0]
+
+    return _NAME.sub(option, text.replace("use session.stream(...)", "the command has no streams"))
 
 
-def complain(error: Exception, label: str = "") -> None:
-    """Print an error as text, without a traceback."""
-    say_aside(f"error: {_prefix(label)}{error if str(error) else safe_str(error)}")
+def describe(error: Exception) -> str:
+    """Return what an error says, in terms of the command."""
+    if isinstance(error, ContractError):
+        problems = (
+            Problem(_OPTIONS.get(p.field) or as_options(p.field), as_options(p.message)) for p in error.problems
+        )
+        return str(ContractError(problems=tuple(problems), undone=error.undone))
+    if isinstance(error, TaskTimeout):
+        return str(error).partition("; session.task")[0]
+    return str(error) or type(error).__name__
 
 
-def say_aside(text: str) -> None:
-    """Print a line to stderr, if anybody hears it."""
-    with suppress(*_UNHEARD):
+def print_note(text: str) -> None:
+    """Print a note to stderr."""
+    print_status(f"note: {text}")
+
+
+def print_error(error: Exception, label: str = "") -> None:
+    """Print an error to stderr, without a traceback."""
+    print_status(f"error: {_prefix(label)}{describe(error)}")
+
+
+def print_status(text: str) -> None:
+    """Print a line to stderr; a stderr that is gone is ignored."""
+    with suppress(*_UNPRINTABLE):
         _write(plain(text), sys.stderr)
 
 
-def print_line(text: str, *, about: object) -> bool:
-    """Print a line to stdout and return whether that worked; if not, an error on stderr says what it is about.
+def print_result(text: str, *, about: object) -> bool:
+    """Print a line to stdout and return whether that worked; if not, an error on stderr names what it is about.
 
     Raises:
         BrokenPipeError: The reader of stdout has gone.
@@ -59,54 +110,52 @@ def print_line(text: str, *, about: object) -> bool:
         _write(text, sys.stdout)
     except BrokenPipeError:
         raise
-    except _UNHEARD as error:  # not the other jobs' failure
-        complain(error, str(about))
+    except _UNPRINTABLE as error:  # not the other jobs' failure
+        print_error(error, str(about))
         return False
     return True
 
 
-def tell_failure(error: Exception, label: str, pick_up: str, *, index: int = 0) -> None:
-    """Say what went wrong; of a task that is not over, what a shell can do about it, instead of what Python can.
+def print_failure(error: Exception, label: str, resume_command: str, *, index: int = 0) -> None:
+    """Print why a job failed; for a task that is not finished, with the command that resumes it.
 
     Args:
-        error: What went wrong.
-        label: What the job is called.
-        pick_up: The command that picks a task up again, without its reference; empty when there is none.
-        index: The place of the first picture of the job.
+        error: The failure.
+        label: The label of the job.
+        resume_command: The command that resumes a task, without its reference; empty if there is none.
+        index: The number of the first picture of the job.
     """
-    if not isinstance(error, TaskTimeout):
-        complain(error, label)
-        return
-    state = f"is not finished: {error.reason}. It may still finish and be billed"
-    reference = Reference.of(error.task_id or "", index=index, label=label)
-    advice = f"; to pick it up again: {_command(pick_up, [reference])}" if pick_up else ""
-    say_aside(f"error: {_prefix(label)}task {error.task_id} {state}{advice}")
+    if isinstance(error, TaskTimeout) and resume_command:
+        command = _command(resume_command, [Reference(error.task_id or "", index, slug_of(label))])
+        print_status(f"error: {_prefix(label)}{describe(error)}; to resume it: {command}")
+    else:
+        print_error(error, label)
 
 
-def tell_link(url: str) -> None:
-    """Say how to get at a picture that was not saved."""
-    say_aside(f"the picture is paid for; its link, good for some hours: {url}")
+def print_link(url: str) -> None:
+    """Print the link of a picture that was not saved."""
+    print_status(f"the picture is paid for; its link, valid for some hours: {url}")
 
 
-def tell_what_is_open(pending: Sequence[Reference], pick_up: str) -> None:
-    """Say what goes on after an interruption, and with which command it is picked up again, if there is one."""
-    if pending and pick_up:
-        say_aside("interrupted; these tasks go on and are billed. To pick them up again:")
-        say_aside(f"  {_command(pick_up, pending)}")
+def print_pending(pending: Sequence[Reference], resume_command: str) -> None:
+    """Print the tasks that an interruption leaves behind, with the command that resumes them, if there is one."""
+    if pending and resume_command:
+        print_status("interrupted; these tasks go on and are billed. To resume them:")
+        print_status(f"  {_command(resume_command, pending)}")
     elif pending:
         ids = " ".join(reference.task for reference in pending)
-        say_aside(f"interrupted; the emulator ends with this command, and with it: {ids}")
+        print_status(f"interrupted; these tasks end with the emulator of this command: {ids}")
 
 
-def _command(pick_up: str, references: Sequence[Reference]) -> str:
+def _command(resume_command: str, references: Sequence[Reference]) -> str:
     words = [str(reference) for reference in references]
     if any(word.startswith("-") for word in words):
         words.insert(0, "--")
-    return f"{pick_up} {shlex.join(words)}"
+    return f"{resume_command} {shlex.join(words)}"
 
 
 def _write(text: str, stream: TextIO | None) -> None:
-    """Write a line around the bar, which a plain write would run into."""
+    """Write a line around the progress bar, which a plain write would run into."""
     if stream is None:  # closed before the start; tqdm would take stdout instead
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     tqdm.write(encodable(text, stream), file=stream)

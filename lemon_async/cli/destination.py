@@ -1,123 +1,112 @@
-"""Where pictures go: into the file, the folder or under the template that `-o` names, or onto the page of `--sheet`."""
+"""Save pictures where `-o` says: as a file, into a folder or by a template. Check the place of `--sheet`."""
 
+import asyncio
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
-from lemon_async._formats.pictures import PictureFacts, sniff
-from lemon_async._images.atomic_file import AtomicFile, make_folder
-from lemon_async._images.image import Image
-from lemon_async._images.images import Images
-from lemon_async._images.naming import Template, alternatives, checked_folder, checked_target, slug_of, suffix_of
-from lemon_async._images.threads import run_within
-from lemon_async.errors import ContractError, Problem
+from lemon_async import Images
+from lemon_async.cli.arguments import slug_of
+from lemon_async.errors import ContractError, PartialSaveError, Problem, SaveError
 
 __all__ = ["Destination", "prepare_sheet", "sheet_problems"]
 
 _BRACES = re.compile(r"[{}]")
-_LONGEST_WORK_S = 180.0
+_MAX_NEW_FOLDERS = 64
 _PAGES = frozenset({".html", ".htm"})
 
 
 @attrs.frozen
 class Destination:
-    """What `-o` names, known to be writable.
+    """The place that `-o` names.
 
     Attributes:
         folder: Where pictures go.
-        name: What the first one is called, which then replaces a file; others are numbered.
-        template: What each is called; without either, it is called by its label. Nothing is replaced.
+        name: The name of the first picture, which replaces a file; further ones are numbered.
+        template: The names of pictures if there is no `name`. Nothing is replaced.
+        has_fields: Whether the user wrote the template.
     """
 
     folder: Path
     name: str | None = None
-    template: Template | None = None
+    template: str = "{slug}"
+    has_fields: bool = False
 
     @classmethod
-    def find_problems(cls, output: str, *, jobs: int) -> tuple[Problem, ...]:
-        """Return why pictures cannot go there, as far as can be told without making folders."""
-        try:
-            place = cls._named(output)
-            fault = place._fault(output, jobs)
-        except ContractError as refusal:
-            return tuple(Problem("-o", problem.message) for problem in refusal.problems)
-        except OSError as refusal:  # a name too long, a folder that may not be looked into
-            fault = f"cannot write to {output!r}: {refusal.strerror or refusal}"
-        return (Problem("-o", fault),) if fault else ()
-
-    @classmethod
-    def prepare(cls, output: str, *, jobs: int) -> "Destination":
-        """Make the folder and try to write to it, before anything is paid.
-
-        Raises:
-            ContractError: It cannot be written to, or names one file for several jobs.
-        """
-        problems = cls.find_problems(output, jobs=jobs)
-        if problems:
-            raise ContractError(problems=problems)
-        place = cls._named(output)
-        _make(place.folder, "-o")
-        return place
-
-    async def save(self, image: Image, images: Images, *, label: str, index: int, model: str | None = None) -> Path:
-        """Save one of the pictures of a job.
-
-        Args:
-            image: The picture.
-            images: All of its job.
-            label: What it is called by in a folder, and the `slug` of a template.
-            index: Its place among all pictures of the command, which is the `index` of a template.
-            model: What it is made by, unless the answer says so.
-
-        Raises:
-            DownloadError, SaveError: As for `Image.save`.
-        """
-        slug = slug_of(label)
-
-        def names(facts: PictureFacts) -> Iterable[Path]:
-            safe_str = images._values(image, facts)
-            values = {**safe_str, "index": index, "slug": slug, "model": safe_str["model"] or model}
-            return self._names(slug, suffix_of(facts.format), values, number=image.index)
-
-        return await image._save(
-            self.folder / (self.name or slug), names, replace=self.name is not None and not image.index
-        )
-
-    async def write(self, content: bytes, label: str) -> Path:
-        """Save any bytes as `save` saves pictures: whole or not at all.
-
-        Raises:
-            OSError: They cannot be written, or not within 180 s.
-        """
-        facts = sniff(content)
-        slug = slug_of(label)
-        width, height = (facts.size if facts else None) or (0, 0)
-        values = {"slug": slug, "format": facts and facts.format, "width": width, "height": height}
-        names = self._names(slug, suffix_of(facts.format) if facts else "", values)
-        replace = self.name is not None
-        return await run_within(_LONGEST_WORK_S, _write, self.folder, content, names, replace=replace)
-
-    @classmethod
-    def _named(cls, output: str) -> Self:
-        """Return what a text names.
+    def parse(cls, output: str) -> Self:
+        """Return the place that a text names.
 
         Raises:
             ContractError: It cannot be the name of anything.
         """
         is_folder = output.endswith("/") or Path(output).is_dir()
-        folder, rest = _split(checked_folder(output) if is_folder else Path(output))
-        if is_folder and rest:
+        folder, template = _split(Path(output))
+        if is_folder and template:
             advice = f"names a folder by fields: name the file in it, too, as in {output + '{slug}'!r}"
             raise ContractError.of("-o", advice)
-        if is_folder:
-            return cls(folder)
-        if rest:
-            return cls(folder, template=Template(rest))
-        return cls(folder.parent, checked_target(output).name)
+        if is_folder or template:
+            place = cls(folder, template=template or "{slug}", has_fields=bool(template))
+        else:
+            place = cls(folder.parent, folder.name)
+        words = place.template if place.name is None else _escaped(place.name)
+        problems = Images.validate(place.folder, words)
+        if problems:
+            raise ContractError(problems=tuple(Problem("-o", problem.message) for problem in problems))
+        return place
+
+    @classmethod
+    def find_problems(cls, output: str, *, jobs: int) -> tuple[Problem, ...]:
+        """Return why pictures cannot go there, as far as that can be found out without making folders."""
+        try:
+            place = cls.parse(output)
+            fault = place._fault(output, jobs)
+        except ContractError as refusal:
+            return refusal.problems
+        except OSError as refusal:  # a name too long, a folder that may not be searched
+            fault = f"cannot write to {output!r}: {refusal.strerror or refusal}"
+        return (Problem("-o", fault),) if fault else ()
+
+    @classmethod
+    def prepare(cls, output: str, *, jobs: int) -> Self:
+        """Make the folder and try to write to it, before anything is paid for.
+
+        Raises:
+            ContractError: It cannot be written to, or is one file for several jobs.
+        """
+        problems = cls.find_problems(output, jobs=jobs)
+        if problems:
+            raise ContractError(problems=problems)
+        place = cls.parse(output)
+        _make(place.folder, "-o")
+        return place
+
+    async def save(self, images: Images, *, label: str, index: int, model: str | None) -> Sequence[Path | Exception]:
+        """Save the pictures of a job, and return for each where it is, or why it was not saved.
+
+        Args:
+            images: The pictures.
+            label: The label of the job, for the `slug`; if empty, the library takes the prompt.
+            index: The number of the first picture in the command, for the `index`.
+            model: For the `model`.
+        """
+        if self.name is not None:
+            path = self.folder / self.name
+            numbered = (path.with_stem(f"{path.stem}-{image.index + 1}") for image in images)
+            targets = [path, *list(numbered)[1:]]
+            saves = (image.save(to, replace=not image.index) for image, to in zip(images, targets, strict=True))
+            return [_result(end) for end in await asyncio.gather(*saves, return_exceptions=True)]
+        slug = slug_of(label)
+        values = {"index": index, "model": images.model or model, **({"slug": slug} if slug else {})}
+        try:
+            return await images.save(self.folder, self.template, values=values)
+        except PartialSaveError as failure:
+            return [failure.saved.get(place) or failure.errors[place] for place in range(len(images))]
+        except SaveError as failure:
+            return [failure] * len(images)
 
     def _fault(self, output: str, jobs: int) -> str | None:
         if self.name is not None:
@@ -129,43 +118,46 @@ class Destination:
                 return f"{output!r} {fault}"
         return _fault_of_place(self.folder)
 
-    def _names(self, slug: str, suffix: str, values: Mapping[str, Any], *, number: int = 0) -> Iterable[Path]:
-        """Return the names that a picture may have, the wanted one first."""
-        if self.template is not None:
-            name, is_numbered = self.template.fill(**values) + suffix, self.template.is_numbered
-        else:
-            name, is_numbered = self.name or slug + suffix, False
-        # The third picture of a job begins at `NAME-3`: which is which does not depend on who is saved first.
-        return alternatives(self.folder / name, 1 if is_numbered else number + 1)
-
 
 def sheet_problems(sheet: str | None, output: str) -> tuple[Problem, ...]:
-    """Return why there cannot be a page of that name, as far as can be told without making folders."""
+    """Return why there cannot be a page of that name, as far as that can be found out without making folders."""
     if sheet is None:
         return ()
+    path = Path(sheet)
+    problems = Images.validate(path.parent, _escaped(path.name))
+    if problems:
+        return tuple(Problem("--sheet", problem.message) for problem in problems)
     try:
-        path = checked_target(sheet)
         fault = _fault_of_file(path)
         if path.suffix.lower() not in _PAGES:
             fault = "must be the name of a page, as in 'sheet.html'"
         elif path.absolute() == Path(output).absolute():
             fault = "is where the picture goes"
         fault = f"{fault}: {sheet!r}" if fault else _fault_of_place(path.parent)
-    except ContractError as refusal:
-        return tuple(Problem("--sheet", problem.message) for problem in refusal.problems)
     except OSError as refusal:
         fault = f"cannot write to {sheet!r}: {refusal.strerror or refusal}"
     return (Problem("--sheet", fault),) if fault else ()
 
 
 def prepare_sheet(sheet: str) -> Path:
-    """Make the folder of a page and try to write to it, before anything is paid.
+    """Make the folder of a page and try to write to it, before anything is paid for.
 
     Raises:
         ContractError: It cannot be written to.
     """
     _make(Path(sheet).parent, "--sheet")
     return Path(sheet)
+
+
+def _result(end: Path | BaseException) -> Path | Exception:
+    if isinstance(end, Path | Exception):
+        return end
+    raise end
+
+
+def _escaped(name: str) -> str:
+    """Return a template for exactly this name."""
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def _split(path: Path) -> tuple[Path, str]:
@@ -181,7 +173,7 @@ def _split(path: Path) -> tuple[Path, str]:
 
 def _make(folder: Path, option: str) -> None:
     try:
-        make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         fault = _fault_of_writing(folder)
     except OSError as refusal:
         fault = refusal.strerror or str(refusal)
@@ -198,8 +190,12 @@ def _fault_of_file(path: Path) -> str | None:
 
 
 def _fault_of_place(folder: Path) -> str | None:
-    nearest = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
-    fault = _fault_of_writing(nearest)
+    places = enumerate((folder, *folder.parents))
+    missing, nearest = next((n, place) for n, place in places if place.exists() or place == place.parent)
+    if missing > _MAX_NEW_FOLDERS:
+        fault: str | None = f"lies in more than {_MAX_NEW_FOLDERS} folders that do not exist"
+    else:
+        fault = _fault_of_writing(nearest)
     return f"cannot write to {str(folder)!r}: {fault}" if fault else None
 
 
@@ -209,12 +205,3 @@ def _fault_of_writing(folder: Path) -> str | None:
             return None
     except OSError as refusal:
         return refusal.strerror or str(refusal)
-
-
-def _write(folder: Path, content: bytes, names: Iterable[Path], *, replace: bool) -> Path:
-    draft = AtomicFile(folder, makes_folder=True)
-    try:
-        draft.write(content)
-        return draft.publish(names, replace=replace)
-    finally:
-        draft.discard()

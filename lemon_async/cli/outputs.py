@@ -1,4 +1,4 @@
-"""What becomes of the results of a command: files, lines on stdout, a page of them all."""
+"""Deliver the results of a command: files, lines on stdout, messages on stderr, and a page of all of them."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,31 +7,28 @@ from typing import Any, Self
 
 import attrs
 
-from lemon_async._images.image import Image
-from lemon_async._images.images import Images
-from lemon_async._tasks.map import Outcome
-from lemon_async.cli.console import complain, note, print_line, say_aside, tell_failure, tell_link
+from lemon_async import Image, Images, LemonError, Outcome
+from lemon_async.cli.console import print_error, print_failure, print_link, print_note, print_result, print_status
 from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
-from lemon_async.cli.json_lines import failure_record, model_of, picture_record
+from lemon_async.cli.json_lines import Request, failure_record, model_of, picture_record
 from lemon_async.cli.stdout import STDOUT, Stdout, json_text, plain, stdout_problems
-from lemon_async.errors import LemonError, Problem
-from lemon_async.requests import Request
+from lemon_async.errors import Problem
 from lemon_async.sheet import contact_sheet
 
-__all__ = ["Delivery", "Wishes"]
+__all__ = ["OutputOptions", "Outputs"]
 
 
 @attrs.frozen(kw_only=True)
-class Wishes:
-    """What the options of a command say about its results; see `options.results`."""
+class OutputOptions:
+    """The options of a command for its results; see `options.results`."""
 
     output: str = "."
     sheet: str | None = None
     as_json: bool = False
     is_quiet: bool = False
 
-    def find_problems(self, *, jobs: int, pictures: int) -> tuple[Problem, ...]:
-        """Return why it cannot be so, as far as can be told without making folders."""
+    def problems(self, *, jobs: int, pictures: int) -> tuple[Problem, ...]:
+        """Return everything that is wrong with the options, as far as that can be found out without making folders."""
         if self.output == STDOUT:
             found = stdout_problems(pictures=pictures)
         else:
@@ -40,94 +37,88 @@ class Wishes:
 
 
 @attrs.define(kw_only=True)
-class Delivery:
-    """Hands results over.
+class Outputs:
+    """Saves and prints the results of a command.
 
     Attributes:
         destination: Where pictures go.
-        pick_up: The command that picks a pending task up again, without its id; empty when there is none.
+        resume_command: The command that resumes a pending task, without its id; empty if there is none.
         as_json: Whether stdout gets JSON instead of paths.
-        sheet: Where the page of all of them goes, if there is to be one.
-        has_reader: Whether lines can still be written to stdout: a pipe may have been closed.
+        sheet: Where the page goes, if there is to be one.
+        has_reader: Whether stdout still takes lines: a pipe may have been closed.
     """
 
     destination: Destination | Stdout
-    pick_up: str = ""
+    resume_command: str = ""
     as_json: bool = False
     sheet: Path | None = None
     has_reader: bool = attrs.field(default=True, init=False)
 
     @classmethod
-    def prepare(cls, wishes: Wishes, *, jobs: int, pick_up: str) -> Self:
-        """Make the folders and try to write to them, before anything is paid.
+    def prepare(cls, options: OutputOptions, *, jobs: int, resume_command: str) -> Self:
+        """Make the folders and try to write to them, before anything is paid for.
 
         Raises:
             ContractError: They cannot be written to.
         """
-        is_file = wishes.output != STDOUT
         return cls(
-            destination=Destination.prepare(wishes.output, jobs=jobs) if is_file else Stdout(),
-            pick_up=pick_up,
-            as_json=wishes.as_json,
-            sheet=prepare_sheet(wishes.sheet) if wishes.sheet else None,
+            destination=Stdout() if options.output == STDOUT else Destination.prepare(options.output, jobs=jobs),
+            resume_command=resume_command,
+            as_json=options.as_json,
+            sheet=prepare_sheet(options.sheet) if options.sheet else None,
         )
 
-    async def save(self, image: Image, images: Images, request: Request | None, *, label: str, index: int) -> int:
-        """Save a picture and print where it is; return the exit code of that."""
+    async def save(self, images: Images, request: Request | None, *, label: str, index: int) -> bool:
+        """Save the pictures of a job and print where they are; return whether all of that worked."""
         try:
-            name = label or image.revised_prompt or ""
-            path = await self._saved(image, images, label=name, index=index, model=model_of(request))
+            ends = await self.destination.save(images, label=label, index=index, model=model_of(request))
         except asyncio.CancelledError:
-            if image.url and images.task_id is None:  # no task that could be picked up
-                tell_link(image.url)
+            for image in images:
+                if images.task_id is None and image.path is None and image.url:  # there is no task to resume
+                    print_link(image.url)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it never ends the rest
-            self._tell_not_saved(error, image, request, label=label, index=index)
-            return 1
-        line = plain(path)
-        if self.as_json:
-            line = _json_line(picture_record(image, images, request, index=index, path=path))
-        return int(not self._print(line, about=path))
+        except Exception as error:  # noqa: BLE001 - a bug of ours costs one job, not all that is paid for
+            ends = [error] * len(images)
+        is_saved = True
+        for image, end in zip(images, ends, strict=True):
+            number = index + image.index
+            if isinstance(end, Path):
+                is_saved &= self._print_saved(image, images, request, index=number, path=end)
+            else:
+                self._print_unsaved(end, image, request, label=label, index=number)
+                is_saved = False
+        return is_saved
 
-    def refused(self, error: Exception, request: Request | None, *, label: str, index: int) -> int:
-        """Tell of a job that ended without pictures; return the exit code of the telling."""
-        tell_failure(error, label, self.pick_up, index=index)
-        if not self.as_json:
-            return 0
-        return int(not self._print(_json_line(failure_record(error, request, index=index)), about=label))
+    def print_failure(self, error: Exception, request: Request | None, *, label: str, index: int) -> None:
+        """Print why a job ended without pictures."""
+        print_failure(error, label, self.resume_command, index=index)
+        if self.as_json:
+            self._print(_json_line(failure_record(error, request, index=index)), about=label)
 
     async def write_sheet(self, outcomes: Sequence[Outcome]) -> int:
-        """Write the page of what has ended, if there is to be one; return the exit code of that."""
+        """Write the page of the jobs that have ended, if there is to be one; return an exit code."""
         if self.sheet is None or not outcomes:
             return 0
         try:
             page = await contact_sheet(outcomes, self.sheet)
         except (LemonError, OSError) as error:
-            complain(error, "--sheet")
+            print_error(error, "--sheet")
             return 1
-        say_aside(f"sheet: {page.path}")
+        print_status(f"sheet: {page.path}")
         return 0
 
-    async def _saved(self, image: Image, images: Images, **options: Any) -> Path:
-        """Save a picture, in this folder if stdout does not take it: it is paid for.
+    def _print_saved(self, image: Image, images: Images, request: Request | None, *, index: int, path: Path) -> bool:
+        line = plain(path)
+        if self.as_json:
+            line = _json_line(picture_record(image, images, request, index=index, path=path))
+        return self._print(line, about=path)
 
-        Raises:
-            LemonError, OSError: It is not where it was to be; `image.path` is where it is now, if it was saved.
-        """
-        try:
-            return await self.destination.save(image, images, **options)
-        except OSError as error:
-            if not isinstance(self.destination, Stdout):
-                raise
-            path = await Destination.prepare(".", jobs=1).save(image, images, **options)
-            raise OSError(f"stdout did not take the picture ({error}): it is saved as {path}") from error
-
-    def _tell_not_saved(
+    def _print_unsaved(
         self, error: Exception, image: Image, request: Request | None, *, label: str, index: int
     ) -> None:
-        complain(error, label)
+        print_error(error, label)
         if image.url and image.path is None:
-            tell_link(image.url)
+            print_link(image.url)
         if self.as_json:
             self._print(_json_line(failure_record(error, request, index=index, url=image.url)), about=label)
 
@@ -135,18 +126,18 @@ class Delivery:
         """Print a line to stdout, or to stderr where stdout has the picture; return whether it did not fail."""
         if isinstance(self.destination, Stdout):
             if self.as_json:
-                say_aside(line)
+                print_status(line)
         elif self.has_reader:
             try:
-                return print_line(line, about=about)
+                return print_result(line, about=about)
             except BrokenPipeError:
                 self.has_reader = False
-                note("stdout was closed: nothing more is submitted; what was sold is still waited for and saved")
+                print_note("stdout was closed: nothing more is submitted; jobs that were submitted are saved")
         return True
 
 
 def _json_line(record: Mapping[str, Any]) -> str:
     try:
         return json_text(record)
-    except RecursionError:  # what the service says of its usage can be anything
+    except RecursionError:  # the service's usage data can be anything
         return json_text({**record, "usage": None})

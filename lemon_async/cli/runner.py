@@ -1,40 +1,45 @@
-"""Running a command: what is wrong with it is told at once, what interrupts it is met, and a code tells how it went."""
+"""Run the work of a command in an event loop: open its session, handle signals, and exit with a code."""
 
 import asyncio
+import logging
 import os
 import shlex
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from os import environ
 from typing import Any, NoReturn, cast
 
 import attrs
 
-from lemon_async._http.key import KEY_VARIABLE, ApiKey
-from lemon_async._pace.retry import RetryPolicy
-from lemon_async._pace.schedule import PollPolicy
-from lemon_async._tasks.settings import find_base_url
-from lemon_async.cli.console import complain
-from lemon_async.cli.jobs import BROKEN_PIPE, exit_code_of
+from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, TaskTimeout
+from lemon_async.cli.console import LogPrinter, print_error
 from lemon_async.emulator import Emulator
 from lemon_async.errors import ContractError, LemonError, Problem
-from lemon_async.session import LemonSession
 
-__all__ = ["Access", "go", "problems_of", "stop_at"]
+__all__ = [
+    "BASE_URL_VARIABLE", "BROKEN_PIPE", "KEY_VARIABLE", "SessionOptions", "exit_code_of", "problems_of",
+    "raise_problems", "run_command", "worst",
+]  # fmt: skip
 
+KEY_VARIABLE = "LEMONDATA_API_KEY"
+BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
+BROKEN_PIPE = 128 + 13  # what a shell shows of programs that SIGPIPE ends
+# From harmless to grave; a script gets the gravest.
+_GRAVITY = (0, BROKEN_PIPE, 2, 1, 4, 3)
 _MISSING_KEY = Problem(
     "API key",
     f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without",
 )
+_EMULATED_SPEED = 60
 # By name: Windows has no SIGHUP.
 _ENDING = [number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"}]
 
 
 @attrs.frozen(kw_only=True)
-class Access:
-    """How a command gets at the service, or at an emulator that lives as long as the command.
+class SessionOptions:
+    """The options of a command that become those of its session, with the service or an emulator of its own.
 
     The fields are those of `LemonSession` and `PollPolicy`; `None` stands for their defaults.
     """
@@ -48,34 +53,42 @@ class Access:
     max_gap_s: float | None = None
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return everything that is wrong with the settings; nothing is connected."""
+        """Return everything that is wrong with the options; connects nothing."""
         found = problems_of(self._polling)
         if self.is_emulated:
-            return found
-        settings = problems_of(lambda: find_base_url(self.base_url, ApiKey.from_environment(), self.allow_http))
+            clash = Problem("--base-url", "does not go with --emulator, which has an address of its own")
+            return (clash, *found) if self.base_url else found
+        found += problems_of(lambda: LemonSession(base_url=self.base_url, allow_http=self.allow_http))
+        if not self.base_url:
+            found = tuple(attrs.evolve(p, field=BASE_URL_VARIABLE) if p.field == "base_url" else p for p in found)
         if environ.get(KEY_VARIABLE):
-            return found + settings
-        return (_MISSING_KEY, *found, *(problem for problem in settings if problem.field != "api_key"))
+            return tuple(attrs.evolve(p, field=KEY_VARIABLE) if p.field == "api_key" else p for p in found)
+        return (_MISSING_KEY, *(problem for problem in found if problem.field != "api_key"))
 
-    def open(self) -> AbstractAsyncContextManager[LemonSession]:
-        """Return a session to be entered.
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[LemonSession, None]:
+        """Open a session for the block.
 
         Raises:
-            ContractError: What `problems` tells.
+            ContractError: As `problems` returns.
         """
-        if self.is_emulated:
-            return _emulated(polling=self._polling(), requests_per_minute=self.requests_per_minute)
-        retry = RetryPolicy(max_elapsed_s=min(RetryPolicy().max_elapsed_s, self.deadline_s))
-        return LemonSession(
-            base_url=self.base_url,
-            allow_http=self.allow_http,
-            polling=self._polling(),
-            retry=retry,
-            requests_per_minute=self.requests_per_minute,
-        )
+        async with AsyncExitStack() as stack:
+            key, base_url = None, self.base_url
+            if self.is_emulated:
+                service = await stack.enter_async_context(Emulator(speed=_EMULATED_SPEED))
+                key, base_url = service.api_key, service.base_url
+            lemon = LemonSession(
+                key,
+                base_url=base_url,
+                allow_http=self.allow_http,
+                polling=self._polling(),
+                retry=RetryPolicy(max_elapsed_s=min(RetryPolicy().max_elapsed_s, self.deadline_s)),
+                requests_per_minute=self.requests_per_minute,
+            )
+            yield await stack.enter_async_context(lemon)
 
-    def pick_up(self, output: str) -> str:
-        """Return the command that picks a task up again, without its id; empty where nothing can be."""
+    def resume_command(self, output: str) -> str:
+        """Return the command that resumes a task, without its id; empty if an emulator ends with this one."""
         if self.is_emulated:
             return ""
         options = [
@@ -88,16 +101,12 @@ class Access:
         return shlex.join(["lemon-async", "task", *words])
 
     def _polling(self) -> PollPolicy:
-        given: dict[str, Any] = {
-            "min_gap_s": self.min_gap_s,
-            "max_gap_s": self.max_gap_s,
-            "deadline_s": self.deadline_s,
-        }
-        return PollPolicy(**{name: value for name, value in given.items() if value is not None})
+        given: dict[str, Any] = {"min_gap_s": self.min_gap_s, "max_gap_s": self.max_gap_s}
+        return PollPolicy(deadline_s=self.deadline_s, **{name: gap for name, gap in given.items() if gap is not None})
 
 
 def problems_of(attempt: Callable[[], object]) -> tuple[Problem, ...]:
-    """Return what an attempt is refused for."""
+    """Return the problems that an attempt is refused for."""
     try:
         attempt()
     except ContractError as refusal:
@@ -105,22 +114,46 @@ def problems_of(attempt: Callable[[], object]) -> tuple[Problem, ...]:
     return ()
 
 
-def stop_at(problems: Iterable[Problem]) -> None:
-    """Go no further if there are problems, and tell each of them once.
+def raise_problems(problems: Iterable[Problem]) -> None:
+    """Do nothing if there are no problems.
 
     Raises:
-        ContractError: With all of them.
+        ContractError: With all of them, each once.
     """
     found = tuple(dict.fromkeys(problems))
     if found:
         raise ContractError(problems=found)
 
 
-def go(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
-    """Do the work in an event loop, and exit with the code that it returns or that fits what stopped it.
+def exit_code_of(error: Exception) -> int:
+    """Return the exit code for a failure."""
+    match error:
+        case ContractError() | ValueError():
+            return 2
+        case SubmissionUnknown():
+            return 3
+        case TaskTimeout():
+            return 4
+        case _:
+            return 1
 
-    What `work` does before it returns its coroutine is done before there is a loop, and may block.
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the gravest of several exit codes."""
+    return max(codes, key=_GRAVITY.index)
+
+
+def run_command(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
+    """Run the work in an event loop, and exit with the code that it returns, or that fits its failure.
+
+    What `work` does before it returns its coroutine runs before the loop, and may block.
     """
+    if callable(signal.getsignal(signal.SIGINT)):  # the imports are done; what is ignored stays so
+        with suppress(ValueError):  # not off the main thread
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    logger = logging.getLogger("lemon_async")
+    logger.handlers = [LogPrinter(logging.WARNING)]
+    logger.propagate = False
     received: list[signal.Signals] = []
     try:
         code = asyncio.run(_until_signalled(work(), received))
@@ -131,7 +164,7 @@ def go(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     except BrokenPipeError:
         code = BROKEN_PIPE
     except (LemonError, ImportError, OSError, RecursionError, ValueError) as error:
-        complain(error)
+        print_error(error)
         code = exit_code_of(error)
     if code == BROKEN_PIPE:
         _drop_stdout()
@@ -139,7 +172,7 @@ def go(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
 
 
 async def _until_signalled(work: Coroutine[Any, Any, int], received: list[signal.Signals]) -> int:
-    """Let SIGTERM and SIGHUP end the work as Ctrl-C does, with the list of what goes on without us."""
+    """Let SIGTERM and SIGHUP cancel the work as Ctrl-C does, so that it prints the pending tasks."""
     this = cast("asyncio.Task[int]", asyncio.current_task())
 
     def end(number: signal.Signals) -> None:
@@ -155,15 +188,6 @@ async def _until_signalled(work: Coroutine[Any, Any, int], received: list[signal
 
 
 def _drop_stdout() -> None:
-    """Let the interpreter's last flush find a file that takes all: the error would change the exit code."""
+    """Point stdout at a file that takes everything: an error in the interpreter's last flush would change the code."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@asynccontextmanager
-async def _emulated(**options: Any) -> AsyncGenerator[LemonSession, None]:
-    async with (
-        Emulator(speed=60) as service,
-        LemonSession(service.api_key, base_url=service.base_url, **options) as lemon,
-    ):
-        yield lemon

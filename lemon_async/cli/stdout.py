@@ -1,8 +1,11 @@
-"""What goes to stdout: text that is safe to print, or the bytes of one picture (`-o -`)."""
+"""Write to stdout: text that is safe to print, or the bytes of one picture (`-o -`)."""
 
+import asyncio
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -10,35 +13,37 @@ import attrs
 import click
 import orjson
 
-from lemon_async._images.image import Image
-from lemon_async._images.threads import run_abandonable
+from lemon_async import Image, Images, LemonError
+from lemon_async.cli.arguments import slug_of
 from lemon_async.errors import Problem
 
-__all__ = ["STDOUT", "Stdout", "aligned", "encodable", "json_text", "plain", "say", "stdout_problems", "write_stdout"]
+__all__ = [
+    "STDOUT", "Stdout", "aligned", "encodable", "json_text", "plain", "print_line", "stdout_problems", "write_stdout",
+]  # fmt: skip
 
 STDOUT = "-"
 
 
 def plain(text: object) -> str:
-    """Return text without control characters: what a server says must not drive the terminal."""
+    """Return text without control characters: a server must not control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in str(text))
 
 
 def encodable(text: str, stream: TextIO | None) -> str:
-    """Return text that a stream can write: what its encoding does not have is escaped, not an error."""
+    """Return text that a stream can write: characters that its encoding lacks are escaped."""
     encoding = _encoding_of(stream)
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def say(text: object) -> None:
+def print_line(text: object) -> None:
     """Print a line to stdout."""
     click.echo(encodable(plain(text), sys.stdout))
 
 
 def json_text(value: object, *, is_indented: bool = False) -> str:
-    """Return JSON that is safe to print and still says the same: control characters are escaped.
+    """Return equivalent JSON that is safe to print: control characters are escaped.
 
-    So is all that is not ASCII, where stdout has no character for some of it.
+    So is everything outside ASCII if stdout lacks a character for some of it.
 
     Raises:
         RecursionError: It is nested too deeply to be written.
@@ -46,17 +51,17 @@ def json_text(value: object, *, is_indented: bool = False) -> str:
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if is_indented else 0).decode()
     except TypeError:
-        raise RecursionError("the answer is nested too deeply to be shown") from None
+        raise RecursionError("the response is nested too deeply to be shown") from None
     encoding = _encoding_of(sys.stdout)
     has_all = text.encode(encoding, "ignore").decode(encoding) == text
-    # What is not printable stands inside of strings, but for the line breaks of the indentation.
+    # What is not printable stands inside strings, except for the line breaks of the indentation.
     return "".join(c if (c.isprintable() and (has_all or c.isascii())) or c == "\n" else _escaped(c) for c in text)
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a table whose columns people can read and `awk` can count.
+    """Yield the lines of a table that people can read and whose columns `awk` can count.
 
-    White space within a cell is replaced, and what is missing is a dash; the last column is what it is.
+    White space within a cell becomes an underscore and a missing value a dash; the last column stays as it is.
     """
     table = [[*(_cell(cell) for cell in row[:-1]), " ".join(plain(row[-1]).split())] for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -68,16 +73,21 @@ def aligned(rows: Sequence[Sequence[object]]) -> Iterator[str]:
 class Stdout:
     """stdout in the place of a `Destination`."""
 
-    async def save(self, image: Image, *_: object, **__: Any) -> Path:
-        """Write a picture to stdout, once all of it is here.
+    async def save(self, images: Images, *, label: str, **_: Any) -> Sequence[Path | Exception]:
+        """Write the first picture to stdout; pictures that stdout does not take are saved in the current folder."""
+        return [await self._save(image, label) for image in images]
 
-        Raises:
-            DownloadError: As for `Image.read`.
-            OSError: It cannot be written, or is not the first picture of its job.
-        """
-        if image.index:
-            raise OSError(f"stdout takes one picture, and this is number {image.index + 1}")
-        await write_stdout(await image.read())
+    async def _save(self, image: Image, label: str) -> Path | Exception:
+        try:
+            await _write_first(image)
+        except LemonError as failure:
+            return failure
+        except OSError as fault:
+            try:
+                path = await image.save(slug_of(label or image.revised_prompt or "") or "image", replace=False)
+            except LemonError as failure:
+                return failure
+            return OSError(f"stdout did not take the picture ({fault}): it is saved as {path}")
         return Path(STDOUT)
 
 
@@ -93,6 +103,12 @@ def stdout_problems(*, pictures: int) -> tuple[Problem, ...]:
     return tuple(Problem("-o", fault) for fault in found)
 
 
+async def _write_first(image: Image) -> None:
+    if image.index:
+        raise OSError(f"stdout takes one picture, and this is number {image.index + 1}")
+    await write_stdout(await image.read())
+
+
 async def write_stdout(content: bytes) -> None:
     """Write bytes to stdout; cancelling does not wait for a slow reader.
 
@@ -100,7 +116,23 @@ async def write_stdout(content: bytes) -> None:
         OSError: They cannot be written.
     """
     sys.stdout.flush()
-    await run_abandonable(lambda: _write(sys.stdout.fileno(), memoryview(content)))
+    outcome: Future[None] = Future()
+    # A daemon of its own: the loop waits for the threads of its pool.
+    threading.Thread(target=_write, args=(sys.stdout.fileno(), memoryview(content), outcome), daemon=True).start()
+    await asyncio.wrap_future(outcome)
+
+
+def _write(descriptor: int, content: memoryview, outcome: Future[None]) -> None:
+    """Write past `sys.stdout`, whose lock an abandoned thread would hold when the interpreter ends."""
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    except OSError as failure:
+        result: OSError | None = failure
+    else:
+        result = None
+    if outcome.set_running_or_notify_cancel():
+        outcome.set_exception(result) if result else outcome.set_result(None)
 
 
 def _encoding_of(stream: TextIO | None) -> str:
@@ -115,9 +147,3 @@ def _escaped(character: str) -> str:
     """Two escapes stand for one character beyond the first 65,536 (RFC 8259, section 7)."""
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
-
-
-def _write(descriptor: int, content: memoryview) -> None:
-    """Write past `sys.stdout`, whose lock a thread that is left behind would hold when the interpreter ends."""
-    while content:
-        content = content[os.write(descriptor, content) :]

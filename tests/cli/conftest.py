@@ -11,9 +11,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lemon_async._http.key import KEY_VARIABLE
-from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.cli.commands import cli
+from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 from lemon_async.emulator import Emulator
 
 

@@ -7,9 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from lemon_async import LemonSession
-from lemon_async._http.key import KEY_VARIABLE
-from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.cli.commands import cli
+from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 from lemon_async.emulator import Body, Status
 
 HOSTILE = "\x1b]0;title\x07\u202e\x9b"
@@ -122,7 +121,7 @@ async def test_json_of_a_hostile_service_drives_no_terminal_and_is_whole(lemon, 
 async def test_answer_that_is_nested_too_deeply_is_an_error_in_words(lemon, emulator):
     emulator.fault("models", Body(b'{"id": "x", "deep": ' + b"[" * 500 + b"]" * 500 + b"}", "application/json"))
     result = await lemon("models", "x")
-    assert (result.exit_code, result.stderr) == (1, "error: the answer is nested too deeply to be shown\n")
+    assert (result.exit_code, result.stderr) == (1, "error: the response is nested too deeply to be shown\n")
 
 
 @pytest.mark.parametrize("words", [["models"], ["files", "list"], ["files", "get", "file-1"]], ids=" ".join)
@@ -161,10 +160,10 @@ async def test_everything_wrong_with_uploads_is_told_at_once_and_nothing_is_sent
     with (tmp_path / "large").open("wb") as file:
         file.truncate(50 * 1024 * 1024 + 1)
     words = [draw("fine.png"), "none.png", "notes.txt", "cat.gif"]
-    result = await lemon("files", "upload", *words, "--model", "\n", **{KEY_VARIABLE: None})
+    result = await lemon("files", "upload", *words, "--model", "\n")
     assert result.exit_code == 2
     told = [line.removeprefix("  - ").split(": ")[0] for line in result.stderr.splitlines()[1:]]
-    assert told == ["model", "none.png", "notes.txt", "cat.gif", "API key"]
+    assert told == ["--model", "none.png", "notes.txt", "cat.gif"]
     result = await lemon("files", "upload", "large", "--purpose", "user_data")
     assert result.exit_code == 2
     assert "error: large: has 52,428,801 bytes; at most 52,428,800 are taken" in result.stderr

@@ -10,9 +10,8 @@ import urllib.request
 import pytest
 from click.testing import CliRunner
 
-from lemon_async._http.key import KEY_VARIABLE
-from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.cli.commands import cli
+from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 
 
 def free_port():
@@ -51,7 +50,7 @@ def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place)
     user.join()
     assert result.exit_code == 130
     assert result.stdout == f"{BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n"
-    assert result.stderr == "serving the emulated API; Ctrl-C ends it, and it forgets its tasks\n"
+    assert result.stderr == "serving the emulated API; Ctrl-C ends it and drops its tasks\n"
 
 
 @pytest.mark.parametrize(
@@ -99,4 +98,4 @@ def test_emulator_on_a_port_that_is_taken_says_so():
 def test_emulator_with_a_speed_that_is_none_is_refused_as_a_wrong_command(speed):
     result = CliRunner().invoke(cli, ["emulator", "--speed", speed])
     assert result.exit_code == 2
-    assert result.stderr == f"error: speed must be above 0; got {float(speed)}\n"
+    assert result.stderr == f"error: --speed: must be above 0, not {float(speed)} (nothing was sent)\n"

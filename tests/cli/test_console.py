@@ -8,16 +8,16 @@ import logging
 import pytest
 
 from lemon_async import TaskTimeout, TransportError
+from lemon_async.cli.arguments import Reference
 from lemon_async.cli.console import (
-    Notes,
-    complain,
-    note,
-    print_line,
-    tell_failure,
-    tell_link,
-    tell_what_is_open,
+    LogPrinter,
+    print_error,
+    print_failure,
+    print_link,
+    print_note,
+    print_pending,
+    print_result,
 )
-from lemon_async.cli.references import Reference
 from lemon_async.errors import TaskFailed
 
 
@@ -29,21 +29,21 @@ class Task:
         return "token"
 
 
-def test_complaint_is_a_line_without_control_characters(capsys):
-    complain(TransportError(message="GET /v1: \x1b[31mred\x07"), "a \x1b cat")
-    complain(TransportError(message="no label"))
-    complain(KeyError())
+def test_print_errort_is_a_line_without_control_characters(capsys):
+    print_error(TransportError(message="GET /v1: \x1b[31mred\x07"), "a \x1b cat")
+    print_error(TransportError(message="no label"))
+    print_error(KeyError())
     assert capsys.readouterr() == ("", "error: a   cat: GET /v1:  [31mred \nerror: no label\nerror: KeyError\n")
 
 
 def test_note_drives_no_terminal(capsys):
-    note("a\x1b[2Jb")
-    Notes().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again in %d s", (8,), None))
+    print_note("a\x1b[2Jb")
+    LogPrinter().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again in %d s", (8,), None))
     assert capsys.readouterr().err == "note: a [2Jb\nnote: again in 8 s\n"
 
 
 def test_line_goes_to_stdout(capsys):
-    assert print_line("out/cat.png", about="cat.png")
+    assert print_result("out/cat.png", about="cat.png")
     assert capsys.readouterr() == ("out/cat.png\n", "")
 
 
@@ -55,31 +55,31 @@ def test_line_goes_to_stdout(capsys):
             TaskTimeout(reason="15 min are over", task=Task("ld task")),
             (
                 "error: a cat: task ld task is not finished: 15 min are over. It may still finish and be billed"
-                "; to pick it up again: lemon-async task 'ld task:3:a-cat'\n"
+                "; to resume it: lemon-async task 'ld task:3:a-cat'\n"
             ),
         ),
     ],
 )
 def test_failure_is_told_with_what_a_shell_can_do(capsys, error, words):
-    tell_failure(error, "a cat", "lemon-async task", index=3)
+    print_failure(error, "a cat", "lemon-async task", index=3)
     assert capsys.readouterr().err == words
 
 
 def test_task_whose_id_looks_like_an_option_is_none_when_it_is_picked_up(capsys):
-    tell_what_is_open([Reference("ldtask_1"), Reference("-o/etc/passwd", 1)], "lemon-async task")
+    print_pending([Reference("ldtask_1"), Reference("-o/etc/passwd", 1)], "lemon-async task")
     assert capsys.readouterr().err.splitlines()[1] == "  lemon-async task -- ldtask_1 -o/etc/passwd:1"
 
 
 def test_link_of_what_was_paid_for_is_told(capsys):
-    tell_link("https://cdn.test/1\x1b.png")
+    print_link("https://cdn.test/1\x1b.png")
     assert capsys.readouterr().err == (
-        "the picture is paid for; its link, good for some hours: https://cdn.test/1 .png\n"
+        "the picture is paid for; its link, valid for some hours: https://cdn.test/1 .png\n"
     )
 
 
 @pytest.mark.parametrize("pick_up", ["lemon-async task", ""])
 def test_nothing_open_is_nothing_to_tell(capsys, pick_up):
-    tell_what_is_open([], pick_up)
+    print_pending([], pick_up)
     assert capsys.readouterr().err == ""
 
 
@@ -110,23 +110,23 @@ BROKEN = {
 def test_telling_that_nobody_can_hear_harms_nothing(capsys, stderr):
     """Nor does it go to stdout instead, where only results belong."""
     with contextlib.redirect_stderr(stderr):
-        note("a cat")
-        complain(KeyError(), "a cat")
-        tell_failure(TaskTimeout(reason="r"), "a cat", "lemon-async task")
-        tell_link("https://cdn.test/1.png")
-        tell_what_is_open([Reference("ldtask_1")], "lemon-async task")
-        Notes().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again", (), None))
+        print_note("a cat")
+        print_error(KeyError(), "a cat")
+        print_failure(TaskTimeout(reason="r"), "a cat", "lemon-async task")
+        print_link("https://cdn.test/1.png")
+        print_pending([Reference("ldtask_1")], "lemon-async task")
+        LogPrinter().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again", (), None))
     assert capsys.readouterr() == ("", "")
 
 
 def test_reader_of_stdout_that_has_gone_is_the_business_of_the_caller(capsys):
     with contextlib.redirect_stdout(BROKEN["closed pipe"]), pytest.raises(BrokenPipeError):
-        print_line("out/cat.png", about="cat.png")
+        print_result("out/cat.png", about="cat.png")
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("stdout", [BROKEN[name] for name in BROKEN if name != "closed pipe"])
 def test_line_that_nobody_can_read_is_told_on_stderr(capsys, stdout):
     with contextlib.redirect_stdout(stdout):
-        assert not print_line("out/cat.png", about="cat.png")
+        assert not print_result("out/cat.png", about="cat.png")
     assert capsys.readouterr().err.startswith("error: cat.png: ")

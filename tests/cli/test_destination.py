@@ -8,40 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from lemon_async import ContractError, GenerateRequest, SaveError
-from lemon_async._formats.pictures import PictureFacts
-from lemon_async._images.images import Images
-from lemon_async._images.threads import run_uncancellable
+from lemon_async import ContractError, LemonSession, SaveError
 from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
-from lemon_async.types import ImageData, TaskSnapshot
-
-GIF = b"GIF89a\x02\0\x03\0\0\0\0;"
 
 
-class Results:
-    """A session whose links all lead to the same small picture."""
-
-    download_s = 5.0
-
-    async def save(self, url, draft):
-        await run_uncancellable(draft.write, GIF)
-        return PictureFacts("gif", (2, 3))
+@pytest.fixture
+async def session(emulator):
+    async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
+        yield session
 
 
-def gifs(number=1, **facts):
-    data = tuple(ImageData(url=f"https://cdn.test/{place}.gif") for place in range(number))
-    snapshot = TaskSnapshot(status="completed", images=data, **facts)
-    return Images(snapshot, Results(), request=GenerateRequest("a cat", model="flux-pro"))
+@pytest.fixture
+def pictures_of(session):
+    """Return pictures that came inline, 256 pixels wide; `revised_prompt` is that of the service."""
+
+    async def generate(number=1, prompt="a cat"):
+        fields = {"model": "dall-e-2", "size": "256x256", "response_format": "b64_json"}
+        return await session.generate(prompt, n=number, **fields)
+
+    return generate
 
 
-async def saved(destination, label, *, index=0):
-    images = gifs()
-    return await destination.save(images[0], images, label=label, index=index)
-
-
-async def saved_all(destination, label, images, *, index=0):
-    works = (destination.save(image, images, label=label, index=index + image.index) for image in images)
-    return [path.name for path in await asyncio.gather(*works)]
+async def saved(destination, images, label="cat", *, index=0, model=None):
+    ends = await destination.save(images, label=label, index=index, model=model)
+    assert not [end for end in ends if isinstance(end, Exception)]
+    return [path.name for path in ends]
 
 
 def names(folder):
@@ -63,7 +54,7 @@ def test_folder_that_is_missing_is_made(tmp_path):
 
 def test_folder_of_a_file_is_made(tmp_path):
     destination = Destination.prepare(f"{tmp_path}/a/cat.png", jobs=1)
-    assert (destination.folder, destination.name, destination.template) == (tmp_path / "a", "cat.png", None)
+    assert (destination.folder, destination.name) == (tmp_path / "a", "cat.png")
     assert names(tmp_path / "a") == []
 
 
@@ -156,143 +147,103 @@ def test_read_only_folder_is_refused(tmp_path):
 # Names
 
 
-@pytest.mark.parametrize(
-    ("label", "name"),
-    [
-        ("A white cat on a windowsill!", "a-white-cat-on-a-windowsill.gif"),
-        ("../../etc/passwd", "etc-passwd.gif"),
-        ("C:\\con\0", "c-con.gif"),
-        ("猫 и кот", "猫-и-кот.gif"),
-        ("--rf *", "rf.gif"),
-        ("...", "image.gif"),
-        ("", "image.gif"),
-        ("x" * 100, "x" * 48 + ".gif"),
-        ("x" * 47 + " y", "x" * 47 + ".gif"),
-    ],
-    ids=repr,
-)
-async def test_name_in_a_folder_is_made_from_the_label_and_from_the_bytes(tmp_path, label, name):
-    """No path and no control character of a prompt gets into it; the suffix is the real format."""
-    path = await saved(Destination.prepare(str(tmp_path), jobs=1), label)
-    assert path == tmp_path / name
-    assert path.read_bytes() == GIF
+async def test_name_in_a_folder_is_made_from_the_label_and_from_the_bytes(tmp_path, pictures_of):
+    """No path and no control character of a label gets into it; without a label, the prompt names the picture."""
+    expected = {
+        "A white cat on a windowsill!": "a-white-cat-on-a-windowsill.png",
+        "../../etc/passwd": "etc-passwd.png",
+        "C:\\con\0": "c-con.png",
+        "猫 и кот": "猫-и-кот.png",
+        "...": "the-prompt.png",
+        "": "the-prompt-2.png",
+        "x" * 100: "x" * 48 + ".png",
+    }
+    destination, images = Destination.prepare(str(tmp_path), jobs=1), await pictures_of(prompt="The prompt")
+    assert {label: (await saved(destination, images, label))[0] for label in expected} == expected
 
 
-async def test_name_in_a_folder_is_a_free_one(tmp_path):
+async def test_name_in_a_folder_is_a_free_one(tmp_path, pictures_of):
     """Neither a file of yesterday nor a picture of this run is overwritten."""
-    (tmp_path / "cat.gif").write_text("yesterday")
-    (tmp_path / "cat-3.gif").mkdir()
-    destination = Destination.prepare(str(tmp_path), jobs=3)
-    assert [(await saved(destination, "cat")).name for _ in range(3)] == ["cat-2.gif", "cat-4.gif", "cat-5.gif"]
-    assert (tmp_path / "cat.gif").read_text() == "yesterday"
+    (tmp_path / "cat.png").write_text("yesterday")
+    (tmp_path / "cat-3.png").mkdir()
+    destination, images = Destination.prepare(str(tmp_path), jobs=3), await pictures_of()
+    assert [(await saved(destination, images))[0] for _ in range(3)] == ["cat-2.png", "cat-4.png", "cat-5.png"]
+    assert (tmp_path / "cat.png").read_text() == "yesterday"
 
 
-async def test_names_that_meet_are_given_once(tmp_path):
+async def test_names_that_collide_are_used_once(tmp_path, pictures_of):
     """The second "cat" and the first "cat 2" are two pictures, even while neither of them is on the disk yet."""
     destination = Destination.prepare(str(tmp_path), jobs=4)
-    paths = await asyncio.gather(*(saved(destination, label) for label in ("cat", "cat", "cat 2", "cat-2")))
-    assert len(set(paths)) == 4
-    assert names(tmp_path) == sorted(path.name for path in paths)
+    jobs = [(label, await pictures_of()) for label in ("cat", "cat", "cat 2", "cat-2")]
+    found = await asyncio.gather(*(saved(destination, images, label) for label, images in jobs))
+    assert sorted(name for (name,) in found) == names(tmp_path)
+    assert len(names(tmp_path)) == 4
 
 
-@pytest.mark.parametrize("output", ["", "cat.gif"], ids=["folder", "file"])
-async def test_pictures_of_a_job_are_numbered_in_the_order_of_the_answer(tmp_path, output):
+@pytest.mark.parametrize("output", ["", "cat.png", "cat"], ids=["folder", "file", "file without a suffix"])
+async def test_pictures_of_a_job_are_numbered_in_the_order_of_the_answer(tmp_path, output, pictures_of):
     """Though they are saved side by side."""
     destination = Destination.prepare(f"{tmp_path}/{output}", jobs=1)
-    assert await saved_all(destination, "cat", gifs(4)) == ["cat.gif", "cat-2.gif", "cat-3.gif", "cat-4.gif"]
+    assert await saved(destination, await pictures_of(3)) == ["cat.png", "cat-2.png", "cat-3.png"]
 
 
-async def test_file_that_was_named_is_overwritten_and_its_suffix_kept(tmp_path):
-    (tmp_path / "cat.png").write_text("yesterday")
-    (tmp_path / "cat-2.png").write_text("not named")
-    destination = Destination.prepare(f"{tmp_path}/cat.png", jobs=1)
-    assert await saved_all(destination, "ignored", gifs(2)) == ["cat.png", "cat-3.png"]
-    assert (tmp_path / "cat.png").read_bytes() == GIF
-    assert (tmp_path / "cat-2.png").read_text() == "not named"
+async def test_file_that_was_named_is_replaced_and_its_suffix_kept(tmp_path, pictures_of):
+    (tmp_path / "cat.jpg").write_text("yesterday")
+    (tmp_path / "cat-2.jpg").write_text("not named")
+    destination = Destination.prepare(f"{tmp_path}/cat.jpg", jobs=1)
+    assert await saved(destination, await pictures_of(2)) == ["cat.jpg", "cat-2-2.jpg"]
+    assert (tmp_path / "cat.jpg").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "cat-2.jpg").read_text() == "not named"
 
 
-async def test_file_that_was_named_without_a_suffix_gets_none(tmp_path):
-    assert await saved(Destination.prepare("cat", jobs=1), "ignored") == (tmp_path / "cat").relative_to(tmp_path)
-
-
-async def test_folder_that_went_away_is_made_again(tmp_path):
-    destination = Destination.prepare("out/", jobs=1)
+async def test_folder_that_went_away_is_made_again_or_is_an_error_of_each_picture(tmp_path, pictures_of):
+    destination, images = Destination.prepare("out/", jobs=1), await pictures_of(2)
     destination.folder.rmdir()
-    assert (await saved(destination, "cat")).exists()
-
-
-async def test_place_that_cannot_be_written_to_any_more_is_an_error_of_the_library(tmp_path):
-    destination = Destination.prepare("out/", jobs=1)
+    assert await saved(destination, images) == ["cat.png", "cat-2.png"]
+    destination = Destination.prepare("new/", jobs=1)
     destination.folder.rmdir()
-    (tmp_path / "out").touch()
-    with pytest.raises(SaveError, match=r"could not save 'out/cat': .* \(picture 1 of the response\)"):
-        await saved(destination, "cat")
+    (tmp_path / "new").touch()
+    ends = await destination.save(images, label="cat", index=0, model=None)
+    assert [type(end) for end in ends] == [SaveError, SaveError]
 
 
 # Templates
 
 
-@pytest.mark.parametrize(
-    ("template", "name"),
-    [
-        ("{index:03}-{slug}", "007-a-white-cat.gif"),
-        ("{index}.png", "7.gif"),
-        ("{slug}.{format}", "a-white-cat.gif"),
-        ("v1.5 {model} {width}x{height}", "v1.5 flux-pro 2x3.gif"),
-        ("{task_id}_{created}", "ldtask_1_5.gif"),
-        ("{{{index}}}", "{7}.gif"),
-    ],
-)
-async def test_template_names_pictures_and_the_bytes_tell_the_suffix(tmp_path, template, name):
-    destination = Destination.prepare(f"new/{template}", jobs=9)
-    images = gifs(task_id="ldtask_1", created=5)
-    path = await destination.save(images[0], images, label="A white cat!", index=7)
-    assert path.name == name
-    assert names(tmp_path / "new") == [name]
+async def test_template_names_pictures_and_the_bytes_tell_the_suffix(tmp_path, pictures_of):
+    expected = {
+        "{index:03}-{slug}": "007-a-white-cat.png",
+        "{index}.jpg": "7.png",
+        "{slug}.{format}": "a-white-cat.png",
+        "v1.5 {model} {width}x{height}": "v1.5 dall-e-2 256x256.png",
+        "{{{index}}}": "{7}.png",
+    }
+    for template, name in expected.items():
+        images = await pictures_of()
+        destination = Destination.prepare(f"new/{template}", jobs=9)
+        assert await saved(destination, images, "A white cat!", index=7, model="unused") == [name]
+    assert names(tmp_path / "new") == sorted(expected.values())
 
 
-async def test_template_with_folders_makes_them_where_nothing_else_is(tmp_path):
+async def test_template_takes_the_model_of_the_request_if_the_service_names_none(tmp_path, session):
+    images = await session.generate("a cat")
+    assert images.model is None
+    assert await saved(Destination.prepare("{model}", jobs=1), images, model="../dall-e-3") == ["dall-e-3.png"]
+
+
+async def test_template_with_folders_makes_them_where_nothing_else_is(tmp_path, pictures_of):
     """They are made by the separators that the user wrote, and only when there is a picture."""
-    destination = Destination.prepare("new/{slug}/{model}/{index}.png", jobs=9)
+    destination = Destination.prepare("new/{slug}/{index}.png", jobs=9)
     assert names(tmp_path / "new") == []
-    images = gifs(2, model="../../x")
-    paths = [await destination.save(image, images, label="../a cat", index=image.index) for image in images]
-    assert paths == [Path("new/a-cat/x/0.gif"), Path("new/a-cat/x/1.gif")]
-    assert (tmp_path / paths[0]).read_bytes() == GIF
-    assert (await destination.write(GIF, "../file")).parts == ("new", "file", "none", "0.gif")
-    assert names(tmp_path / "new") == ["a-cat", "file"]
+    assert await saved(destination, await pictures_of(2), "../a cat") == ["0.png", "1.png"]
+    assert names(tmp_path / "new" / "a-cat") == ["0.png", "1.png"]
 
 
-@pytest.mark.parametrize("there", ["file", "link"])
-async def test_template_whose_folder_is_something_else_saves_nothing(tmp_path, there):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "a-cat").touch() if there == "file" else (tmp_path / "a-cat").symlink_to("elsewhere")
-    images = gifs()
-    with pytest.raises(SaveError, match=r"could not save 'a-cat': .*(File exists|is a symbolic link, which is not)"):
-        await Destination.prepare("{slug}/{index}", jobs=1).save(images[0], images, label="a cat", index=0)
-    assert names(tmp_path) == ["a-cat", "elsewhere"]
-    assert names(tmp_path / "elsewhere") == []
-
-
-async def test_template_replaces_nothing(tmp_path):
-    (tmp_path / "a-cat.gif").write_text("yesterday")
+async def test_template_replaces_nothing_and_numbers_pictures_of_the_same_name(tmp_path, pictures_of):
+    (tmp_path / "cat.png").write_text("yesterday")
     destination = Destination.prepare("{slug}", jobs=2)
-    assert set(await saved_all(destination, "a cat", gifs(2))) == {"a-cat-2.gif", "a-cat-3.gif"}
-    assert (tmp_path / "a-cat.gif").read_text() == "yesterday"
-
-
-async def test_template_that_names_all_pictures_of_a_job_alike_numbers_them_in_their_order(tmp_path):
-    destination = Destination.prepare("{slug}", jobs=1)
-    assert await saved_all(destination, "a cat", gifs(3)) == ["a-cat.gif", "a-cat-2.gif", "a-cat-3.gif"]
-    destination = Destination.prepare("{index}-{slug}", jobs=1)
-    assert await saved_all(destination, "a cat", gifs(2)) == ["0-a-cat.gif", "1-a-cat.gif"]
-
-
-async def test_template_fills_nothing_of_strangers_in_as_it_is(tmp_path):
-    destination = Destination.prepare("{model}-{task_id}-{slug}", jobs=1)
-    images = gifs(task_id="../../etc", model="a/b\x1b")
-    path = await destination.save(images[0], images, label="../..", index=0)
-    assert path.name == "a-b-etc-image.gif"
+    assert set(await saved(destination, await pictures_of(2))) == {"cat-2.png", "cat-3.png"}
+    assert (tmp_path / "cat.png").read_text() == "yesterday"
 
 
 @pytest.mark.parametrize(
@@ -331,34 +282,6 @@ def test_place_in_very_many_new_folders_is_refused_in_words(tmp_path):
     with pytest.raises(ContractError, match=r"-o: cannot write to 'a/a/.*: lies in more than 64 folders that do not"):
         Destination.prepare("a/" * 1000, jobs=1)
     assert names(tmp_path) == []
-
-
-# Other bytes
-
-
-@pytest.mark.parametrize(("content", "name"), [(GIF, "file-1.gif"), (b"no picture", "file-1"), (b"", "file-1")])
-async def test_bytes_are_written_under_a_free_name_of_what_they_are(tmp_path, content, name):
-    path = await Destination.prepare(str(tmp_path), jobs=1).write(content, "file-1")
-    assert path == tmp_path / name
-    assert path.read_bytes() == content
-
-
-async def test_bytes_are_written_under_a_template(tmp_path):
-    destination = Destination.prepare("{slug}-{width}x{height}-{format}", jobs=1)
-    assert (await destination.write(GIF, "file-1")).name == "file-1-2x3-gif.gif"
-    assert (await destination.write(b"no picture", "file-1")).name == "file-1-0x0-none"
-
-
-async def test_bytes_replace_the_file_that_was_named_and_no_folder(tmp_path):
-    (tmp_path / "cat.png").write_text("yesterday")
-    destination = Destination.prepare(f"{tmp_path}/cat.png", jobs=1)
-    assert await destination.write(b"today", "ignored") == tmp_path / "cat.png"
-    assert (tmp_path / "cat.png").read_bytes() == b"today"
-    (tmp_path / "cat.png").unlink()
-    (tmp_path / "cat.png").mkdir()
-    with pytest.raises(IsADirectoryError):
-        await destination.write(b"", "")
-    assert names(tmp_path) == ["cat.png"]
 
 
 # The page

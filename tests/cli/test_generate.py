@@ -9,9 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from lemon_async import LemonSession
-from lemon_async._http.key import KEY_VARIABLE
-from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.cli.commands import cli
+from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 from lemon_async.emulator import Emulator, Reset, Status, Stuck
 
 
@@ -74,9 +73,9 @@ async def test_broken_rules_of_all_prompts_are_told_once_and_nothing_is_sent(lem
     assert result.exit_code == 2
     assert result.stderr == (
         "error: 3 problems, nothing was sent:\n"
-        "  - n: must be a whole number from 1 to 10\n"
-        "  - style: DALL-E 3 takes vivid, natural, not 'loud'\n"
-        "  - prompt: must be text and not empty\n"
+        "  - --n: must be a whole number from 1 to 10\n"
+        "  - --style: DALL-E 3 takes vivid, natural, not 'loud'\n"
+        "  - PROMPT: must be text and not empty\n"
     )
     assert emulator.requests == []
     assert list(tmp_path.iterdir()) == []
@@ -130,7 +129,7 @@ async def test_everything_wrong_with_a_command_is_told_at_once():
     result = await asyncio.to_thread(CliRunner().invoke, cli, words)
     assert result.exit_code == 2
     assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == [
-        f"  - {field}" for field in ("--extra", "prompt", "API key", "deadline_s", "base_url")
+        f"  - {field}" for field in ("--extra", "PROMPT", "API key", "--deadline", "--base-url")
     ]
 
 
@@ -155,7 +154,7 @@ async def test_fields_of_tomorrow_are_json_or_text(bodies):
     [
         ("seed", "--extra: must be NAME=VALUE, not 'seed'"),
         ("=5", "--extra: must be NAME=VALUE, not '=5'"),
-        ("size=1x1", "extra: 'size' is a field of its own; pass it as size="),
+        ("size=1x1", "--extra: 'size' is a field of its own; pass it as --size"),
     ],
 )
 async def test_extra_that_is_no_field_is_refused(lemon, emulator, pair, words):
@@ -203,7 +202,7 @@ async def test_advice_for_a_missing_key_works():
 async def test_address_that_cannot_work_is_refused(lemon, emulator):
     result = await lemon("generate", "a cat", "--base-url", "http://api.test")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: base_url: must use https")
+    assert result.stderr.startswith("error: --base-url: must use https")
 
 
 async def test_plain_http_needs_a_host_that_is_named(tmp_path):
@@ -215,7 +214,7 @@ async def test_plain_http_needs_a_host_that_is_named(tmp_path):
         environment = {KEY_VARIABLE: emulator.api_key}
         refused = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
         assert refused.exit_code == 2
-        assert "allow_http={'0.0.0.0'}" in refused.stderr
+        assert "--allow-http 0.0.0.0 (nothing" in refused.stderr
         words += ["--allow-http", "0.0.0.0", "--poll-min-gap", "0.01", "--poll-max-gap", "0.02"]
         result = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
     assert result.exit_code == 0, result.stderr
@@ -225,7 +224,7 @@ async def test_plain_http_needs_a_host_that_is_named(tmp_path):
 async def test_deadline_that_cannot_work_is_refused(lemon, emulator):
     result = await lemon("generate", "a cat", "--deadline", "-1")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: deadline_s: must be a finite number above 0, not -1.0")
+    assert result.stderr.startswith("error: --deadline: must be a finite number above 0, not -1.0")
     assert emulator.requests == []
 
 
@@ -254,9 +253,11 @@ async def test_paid_request_in_doubt_has_a_code_of_its_own(lemon, emulator):
 
 async def test_unfinished_task_is_picked_up_by_the_command_that_is_told(lemon, emulator, tmp_path, pictures):
     """Paid once, saved in the end, and under the name that was wanted."""
+    emulator.fault("poll", Status(502, "html"))
     result = await lemon("generate", "a cat", "-m", "flux-pro", "-o", "my cats/cat.png", "--deadline", "0.05")
     assert result.exit_code == 4
-    words = shlex.split(result.stderr.split("to pick it up again: ")[1])
+    emulator.clear_faults()
+    words = shlex.split(result.stderr.split("to resume it: ")[1])
     assert words[:4] == ["lemon-async", "task", "-o", "my cats/cat.png"]
     result = await lemon(*words[1:])
     assert (result.exit_code, result.stdout) == (0, "my cats/cat.png\n")
@@ -270,7 +271,7 @@ async def test_address_of_the_environment_is_not_repeated_in_the_advice(emulator
     words = ["generate", "a cat", "-m", "flux-pro", "--deadline", "0.05"]
     environment = {KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url}
     result = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
-    assert "to pick it up again: lemon-async task -o . ldtask_" in result.stderr
+    assert "to resume it: lemon-async task -o . ldtask_" in result.stderr
 
 
 @pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"])
@@ -345,7 +346,9 @@ async def test_everything_wrong_with_an_edit_is_told_at_once_and_nothing_is_sent
     lines = result.stderr.splitlines()
     fields = [line.removeprefix("  - ").split(": ")[0] for line in lines[1:]]
     assert lines[0] == f"error: {len(fields)} problems, nothing was sent:"
-    assert set(fields) == {"--extra", "n", "image[0]", "image[1]", "image", "mask", "-o", "API key", "deadline_s"}
+    assert set(fields) == {
+        "--extra", "--n", "--image 1", "--image 2", "--image", "--mask", "-o", "API key", "--deadline"
+    }  # fmt: skip
     assert len(set(lines)) == len(lines)
     assert [path.name for path in tmp_path.iterdir()] == ["mask.jpg"]
 
@@ -361,7 +364,7 @@ async def test_edit_without_a_picture_shows_how_it_is_used(lemon, emulator):
 async def test_picture_that_cannot_be_read_is_told_once_even_without_checks(lemon, emulator):
     result = await lemon("edit", "a hat", "a scarf", "-i", "none.png", "--no-check", "-o", "out/")
     assert result.exit_code == 2
-    assert result.stderr == ("error: image[0]: cannot read 'none.png': No such file or directory (nothing was sent)\n")
+    assert result.stderr == ("error: --image 1: cannot read 'none.png': No such file or directory (nothing was sent)\n")
     assert emulator.requests == []
 
 
@@ -380,10 +383,12 @@ async def test_edit_in_doubt_has_a_code_of_its_own(lemon, emulator, draw):
 
 
 async def test_unfinished_edit_is_picked_up_by_the_command_that_is_told(lemon, emulator, draw):
+    emulator.fault("poll", Status(502, "html"))
     words = ["-i", draw("cat.png"), "-m", "gpt-image-2", "--async", "-o", "hat.png"]
     result = await lemon("edit", "a hat", *words, "--deadline", "0.02")
     assert result.exit_code == 4, result.stderr
-    result = await lemon(*shlex.split(result.stderr.split("to pick it up again: ")[1])[1:])
+    emulator.clear_faults()
+    result = await lemon(*shlex.split(result.stderr.split("to resume it: ")[1])[1:])
     assert (result.exit_code, result.stdout) == (0, "hat.png\n")
     assert emulator.ledger.sold == {"a hat": 1}
 
@@ -420,6 +425,8 @@ async def test_reference_that_is_none_is_refused(lemon, emulator):
 
 async def test_task_that_is_unknown_is_waited_for_until_the_deadline(lemon):
     """It may be lag; the code says "not finished" and not "lost"."""
-    result = await lemon("task", "ldtask_unknown", "--deadline", "0.05")
+    async with Emulator() as slow:  # a fast one soon knows for sure
+        environment = {KEY_VARIABLE: slow.api_key, BASE_URL_VARIABLE: slow.base_url}
+        result = await lemon("task", "ldtask_unknown", "--deadline", "0.05", **environment)
     assert result.exit_code == 4
     assert result.stderr.startswith("error: task ldtask_unknown is not finished")

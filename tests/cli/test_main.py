@@ -33,11 +33,11 @@ def test_help_lists_the_commands(flag, capsys, monkeypatch):
     assert all(name in shown for name in ("generate", "edit", "task", "models", "files", "emulator"))
 
 
-@pytest.mark.parametrize("name", ["click", "tqdm"])
-def test_missing_extra_is_told_with_the_command_that_installs_it(tmp_path, name):
+@pytest.mark.parametrize(("name", "words"), [("click", ["--help"]), ("tqdm", ["models", "--emulator"])])
+def test_missing_extra_is_named_with_the_command_that_installs_it(tmp_path, name, words):
     """Installed without the extra, the script is there and its packages are not."""
     (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('not here', name={name!r})")
-    done = run("-m", "lemon_async", "--help", env={"PYTHONPATH": str(tmp_path)})
+    done = run("-m", "lemon_async", *words, env={"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"lemon-async: {name} is not installed: pip install 'lemon-async[cli]'\n"
 

@@ -55,10 +55,11 @@ async def test_template_of_an_edit_and_of_a_task(lemon, draw, old_task):
     assert result.stdout == f"{task.id}-midjourney-the-old-prompt.png\n", result.stderr
 
 
-async def test_template_names_a_file_that_is_downloaded(lemon, draw):
-    uploaded = (await lemon("files", "upload", draw("cat.png"))).stdout.strip()
-    result = await lemon("files", "download", uploaded, "-o", "{slug}-{width}x{height}")
-    assert result.stdout == f"{uploaded}-64x64.png\n", result.stderr
+async def test_file_that_is_downloaded_has_no_fields_for_a_template(lemon, emulator):
+    result = await lemon("files", "download", "file-1", "-o", "{slug}")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: -o: must be a file or a folder, without fields: '{slug}'")
+    assert emulator.requests == []
 
 
 async def test_template_that_cannot_be_is_told_with_everything_else_and_nothing_is_sent(lemon, emulator, tmp_path):
@@ -179,7 +180,7 @@ async def test_prompts_that_cannot_be_read_are_told_with_everything_else(lemon, 
     result = await lemon("generate", "--prompts", "none.txt", "--n", "11", "-o", "{nope}")
     assert result.exit_code == 2
     fields = [line.split(": ")[0] for line in result.stderr.splitlines()]
-    assert fields == ["error", "  - --prompts", "  - n", "  - -o"]
+    assert fields == ["error", "  - --prompts", "  - --n", "  - -o"]
     assert emulator.requests == []
 
 

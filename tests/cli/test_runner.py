@@ -9,13 +9,28 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from lemon_async import ContractError, LemonSession, PollPolicy, TransportError
-from lemon_async._http.key import KEY_VARIABLE
-from lemon_async._tasks.settings import BASE_URL_VARIABLE
+from lemon_async import (
+    ContractError,
+    DownloadError,
+    LemonSession,
+    PollPolicy,
+    SubmissionUnknown,
+    TaskTimeout,
+    TransportError,
+)
 from lemon_async.cli.commands import cli
-from lemon_async.cli.runner import Access, go, problems_of, stop_at
+from lemon_async.cli.runner import (
+    BASE_URL_VARIABLE,
+    KEY_VARIABLE,
+    SessionOptions,
+    exit_code_of,
+    problems_of,
+    raise_problems,
+    run_command,
+    worst,
+)
 from lemon_async.emulator import Blackhole, Script, Stuck
-from lemon_async.errors import Problem
+from lemon_async.errors import Problem, SessionError, TaskFailed
 
 BROKEN = Problem("n", "is odd")
 
@@ -30,50 +45,77 @@ def test_problems_of_an_attempt_are_those_it_is_refused_for():
 
 
 def test_stopping_tells_each_problem_once():
-    stop_at([])
+    raise_problems([])
     with pytest.raises(ContractError) as caught:
-        stop_at([BROKEN, Problem("size", "is odd"), BROKEN])
+        raise_problems([BROKEN, Problem("size", "is odd"), BROKEN])
     assert caught.value.problems == (BROKEN, Problem("size", "is odd"))
 
 
-def test_access_to_an_emulator_needs_no_key_and_no_address():
-    assert Access(base_url="nonsense", is_emulated=True).problems() == ()
-    assert [problem.field for problem in Access(base_url="nonsense").problems()] == ["API key", "base_url"]
+def test_session_with_an_emulator_needs_no_key_and_takes_no_address(monkeypatch):
+    monkeypatch.setenv(BASE_URL_VARIABLE, "nonsense")
+    assert SessionOptions(is_emulated=True).problems() == ()
+    (problem,) = SessionOptions(base_url="https://api.test", is_emulated=True).problems()
+    assert str(problem) == "--base-url: does not go with --emulator, which has an address of its own"
 
 
-def test_access_with_a_key_that_cannot_be_one_is_refused(monkeypatch):
+def test_problems_name_the_option_or_the_variable_that_has_them(monkeypatch):
+    def fields(**options):
+        return [problem.field for problem in SessionOptions(**options).problems()]
+
+    assert fields(base_url="nonsense") == ["API key", "base_url"]  # printed as --base-url
     monkeypatch.setenv(KEY_VARIABLE, "sk-two words")
-    assert [problem.field for problem in Access(deadline_s=0).problems()] == ["deadline_s", "api_key"]
+    monkeypatch.setenv(BASE_URL_VARIABLE, "nonsense")
+    assert fields(deadline_s=0) == ["deadline_s", KEY_VARIABLE, BASE_URL_VARIABLE]
+
+
+def test_exit_code_tells_a_script_what_kind_of_failure_it_was():
+    errors = {
+        ContractError(problems=()): 2,
+        ValueError("speed must be above 0"): 2,
+        SubmissionUnknown(request=None, fingerprint="f", reason="r"): 3,
+        TaskTimeout(reason="r"): 4,
+        TaskFailed(reason="r"): 1,
+        TransportError(message="m"): 1,
+        SessionError(message="m"): 1,
+        DownloadError(url="u", reason="r"): 1,
+        OSError(28, "No space left on device"): 1,
+    }
+    assert {error: exit_code_of(error) for error in errors} == errors
+
+
+def test_worst_exit_code_is_the_gravest():
+    codes = {(0,): 0, (0, 141): 141, (141, 2): 2, (2, 1, 0): 1, (1, 4): 4, (3, 4, 1): 3}
+    assert {each: worst(each) for each in codes} == codes
 
 
 @pytest.mark.parametrize(
     ("access", "words"),
     [
-        (Access(requests_per_minute=60), "lemon-async task --requests-per-minute 60 -o 'my cats/'"),
-        (Access(), "lemon-async task -o 'my cats/'"),
-        (Access(base_url="https://api.test"), "lemon-async task --base-url https://api.test -o 'my cats/'"),
+        (SessionOptions(requests_per_minute=60), "lemon-async task --requests-per-minute 60 -o 'my cats/'"),
+        (SessionOptions(), "lemon-async task -o 'my cats/'"),
+        (SessionOptions(base_url="https://api.test"), "lemon-async task --base-url https://api.test -o 'my cats/'"),
         (
-            Access(base_url="http://b:1", allow_http=frozenset({"b:1", "a"})),
+            SessionOptions(base_url="http://b:1", allow_http=frozenset({"b:1", "a"})),
             "lemon-async task --base-url http://b:1 --allow-http a --allow-http b:1 -o 'my cats/'",
         ),
-        (Access(is_emulated=True), ""),
+        (SessionOptions(is_emulated=True), ""),
     ],
     ids=["limit", "service", "address", "plain http", "emulator"],
 )
 def test_task_is_picked_up_where_it_was_left(access, words):
-    assert access.pick_up("my cats/") == words
+    assert access.resume_command("my cats/") == words
 
 
 def test_gaps_between_polls_are_checked_together():
-    access = Access(base_url="https://api.test", min_gap_s=5, max_gap_s=2)
+    access = SessionOptions(base_url="https://api.test", min_gap_s=5, max_gap_s=2)
     assert "max_gap_s" in [problem.field for problem in access.problems()]
-    assert Access(is_emulated=True, max_gap_s=5).problems() == ()
+    assert SessionOptions(is_emulated=True, max_gap_s=5).problems() == ()
 
 
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (ContractError(problems=(BROKEN,)), 2, "error: n: is odd (nothing was sent)\n"),
+        (ContractError(problems=(BROKEN,)), 2, "error: --n: is odd (nothing was sent)\n"),
         (TransportError(message="no route"), 1, "error: no route\n"),
         (OSError("the disk is full"), 1, "error: the disk is full\n"),
         (RecursionError("too deep"), 1, "error: too deep\n"),
@@ -87,7 +129,7 @@ def test_error_ends_the_command_with_words_and_a_code(error, code, words, capsys
         raise error
 
     with pytest.raises(SystemExit) as caught:
-        go(work)
+        run_command(work)
     assert caught.value.code == code
     assert capsys.readouterr().err.startswith(words)
 
@@ -155,7 +197,7 @@ async def test_signal_while_waiting_tells_how_to_pick_the_tasks_up(
     await command.says("accepted as ldtask_", times=2)
     assert await command.interrupt(sign) == (code, "")
     head, *commands = command.stderr.partition("interrupted; ")[2].splitlines()
-    assert head == "these tasks go on and are billed. To pick them up again:"
+    assert head == "these tasks go on and are billed. To resume them:"
     (words,) = map(shlex.split, commands)
     assert words[:2] == ["lemon-async", "task"]
     await all_settled(emulator)
@@ -203,7 +245,7 @@ async def test_ctrl_c_during_the_imports_shows_no_traceback(interruptible, tmp_p
         "from lemon_async.cli import main\n"
         "main()"
     )
-    command = await Command.start_program("-c", code, "--help")
+    command = await Command.start_program("-c", code, "generate", "a cat", "--emulator")
     await command.says("importing")
     assert await command.interrupt() == (130, "")
     assert command.stderr == "importing\n"
@@ -217,7 +259,7 @@ async def test_ctrl_c_after_the_imports_is_met_as_ever(emulator, interruptible):
     )
     await command.says("accepted as ldtask_")
     assert await command.interrupt() == (130, "")
-    assert "To pick them up again:" in command.stderr
+    assert "To resume them:" in command.stderr
 
 
 async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp_path):
@@ -242,7 +284,7 @@ async def test_emulator_tells_first_what_clients_need(interruptible):
         images = await session.generate("a cat", model="flux-pro")
         assert (await images[0].read()).startswith(b"\x89PNG")
     assert await command.interrupt() == (130, "")
-    assert command.stderr == "serving the emulated API; Ctrl-C ends it, and it forgets its tasks\n"
+    assert command.stderr == "serving the emulated API; Ctrl-C ends it and drops its tasks\n"
 
 
 async def test_reader_that_has_enough_ends_the_list_without_a_word():
@@ -265,7 +307,7 @@ async def test_reader_that_takes_one_line_ends_the_buying(emulator, tmp_path, pi
         assert await command.process.wait() == 141
     assert 2 <= len(emulator.ledger.settled) < 8
     assert sorted(emulator.ledger.settled) == [name[4] for name in pictures(tmp_path)]
-    assert stderr == "note: stdout was closed: nothing more is submitted; what was sold is still waited for and saved\n"
+    assert stderr == "note: stdout was closed: nothing more is submitted; jobs that were submitted are saved\n"
 
 
 @pytest.mark.parametrize(("closed", "code"), [(["stderr"], 0), (["stdout"], 141), (["stdout", "stderr"], 141)], ids=str)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from lemon_async import ContractError
-from lemon_async.cli.stdout import aligned, json_text, plain, say
+from lemon_async.cli.stdout import aligned, json_text, plain, print_line
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_text_of_strangers_drives_no_terminal(text, shown):
 
 
 def test_line_is_said_as_plain_text(capsys):
-    say("a\x1b[2Jb")
+    print_line("a\x1b[2Jb")
     assert capsys.readouterr().out == "a [2Jb\n"
 
 
@@ -36,7 +36,7 @@ def test_line_is_said_in_the_encoding_of_the_output():
     """A terminal that cannot show a character gets its number, and the command goes on."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with contextlib.redirect_stdout(output):
-        say("猫")
+        print_line("猫")
     output.flush()
     assert output.buffer.getvalue() == b"\\u732b\n"
 
@@ -58,7 +58,7 @@ def test_json_is_in_ascii_where_the_output_lacks_a_character(text):
     """An escape of Python's would be no JSON."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with contextlib.redirect_stdout(output):
-        say(json_text({"id": text}))
+        print_line(json_text({"id": text}))
     output.flush()
     assert orjson.loads(output.buffer.getvalue()) == {"id": text}
 
@@ -67,7 +67,7 @@ def test_json_that_is_nested_too_deeply_is_refused_in_words():
     value = []
     for _ in range(300):
         value = [value]
-    with pytest.raises(RecursionError, match="the answer is nested too deeply to be shown"):
+    with pytest.raises(RecursionError, match="the response is nested too deeply to be shown"):
         json_text(value)
 
 

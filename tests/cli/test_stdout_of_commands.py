@@ -8,8 +8,7 @@ import orjson
 import pytest
 
 from lemon_async import LemonSession
-from lemon_async._http.key import KEY_VARIABLE
-from lemon_async._tasks.settings import BASE_URL_VARIABLE
+from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 from lemon_async.cli.stdout import stdout_problems
 from lemon_async.emulator import Expire, Status, Stuck
 
@@ -197,11 +196,9 @@ async def test_tasks_come_from_stdin(typed, emulator, tmp_path, pictures, all_se
 
 
 async def test_everything_wrong_with_tasks_is_told_at_once(typed, emulator):
-    code, out, err = await typed("task", "two words", "-", "-o", "cat.png", "--poll-min-gap", "0")
+    code, out, err = await typed("task", "two words", "-", "-o", "none.txt/cat.png", "--sheet", "cat.png")
     assert (code, out) == (2, b"")
-    assert [line.split(":")[0] for line in err.splitlines()[1:]] == [
-        "  - ID", "  - task 'two words'", "  - min_gap_s",
-    ]  # fmt: skip
+    assert [line.split(":")[0] for line in err.splitlines()[1:]] == ["  - ID", "  - --sheet", "  - task 'two words'"]
     assert emulator.requests == []
 
 
@@ -211,7 +208,7 @@ async def test_name_of_a_task_that_is_still_not_finished_is_kept(lemon, emulator
         task = await session.submit("a cat", model="flux-pro")
     result = await lemon("task", f"{task.id}:7:a-cat", "-o", "out/", "--deadline", "0.05")
     assert result.exit_code == 4
-    assert result.stderr.endswith(f"to pick it up again: lemon-async task -o out/ {task.id}:7:a-cat\n")
+    assert result.stderr.endswith(f"to resume it: lemon-async task -o out/ {task.id}:7:a-cat\n")
 
 
 # Pace
@@ -230,6 +227,6 @@ async def test_gaps_that_cannot_be_are_refused(lemon, emulator):
     result = await lemon("task", "ldtask_1", "--poll-min-gap", "5", "--poll-max-gap", "2")
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: max_gap_s: must not be below min_gap_s (5.0) (nothing was sent)\n",
+        "error: --poll-max-gap: must not be below --poll-min-gap (5.0) (nothing was sent)\n",
     )
     assert emulator.requests == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lemon_async._http.key import KEY_VARIABLE
+from lemon_async.cli.runner import KEY_VARIABLE
 
 COMMANDS = [
     "generate", "edit", "task", "models", "files", "emulator",
@@ -143,8 +143,8 @@ def test_option_without_its_value_is_named(typed):
 def test_wrong_words_are_named_and_nothing_is_sent(typed, tmp_path):
     (tmp_path / "blank.txt").write_text("\n")
     lines = {
-        ("generate", ""): "error: prompt: must be text and not empty",
-        ("generate", " ", "-m", "flux-pro"): "error: prompt: must be text and not empty",
+        ("generate", ""): "error: PROMPT: must be text and not empty",
+        ("generate", " ", "-m", "flux-pro"): "error: PROMPT: must be text and not empty",
         ("generate", "--prompts", "none.txt"): "error: --prompts: cannot read 'none.txt'",
         ("generate", "--prompts", "blank.txt"): "error: --prompts: there is no prompt in 'blank.txt'",
         ("generate", "a cat", "--n", "two"): "'two' is not a valid integer",

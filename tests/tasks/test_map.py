@@ -89,20 +89,22 @@ async def test_outcome_carries_its_task_and_its_images(connect):
 
 
 async def test_each_task_is_reported_as_soon_as_it_is_accepted(connect, emulator):
-    """With the request that was given, before its outcome."""
+    """With the place of its request, before its outcome."""
     emulator.fault("submit", Status(402), prompt="^p1$")
-    requests = [GenerateRequest(prompt, model=MODEL) for prompt in prompts(3)]
-    submitted = []
-    async with connect() as session, session.map(requests, on_submitted=submitted.append) as outcomes:
+    submitted = {}
+    async with (
+        connect() as session,
+        session.map(prompts(3), model=MODEL, on_submitted=submitted.__setitem__) as outcomes,
+    ):
         async for outcome in outcomes:
-            assert (outcome.task in submitted) is (outcome.error is None)
-    assert {id(task.request) for task in submitted} == {id(requests[0]), id(requests[2])}
+            assert submitted.get(outcome.index) is outcome.task
+    assert sorted(submitted) == [0, 2]
 
 
 async def test_failing_report_of_a_task_ends_the_submitting_and_is_raised(connect, emulator):
     """A program that cannot record what it buys must not buy more; what was sold is in `pending`."""
 
-    def fail(task):
+    def fail(index, task):
         raise OSError("the disk is full")
 
     async with connect() as session, session.map(prompts(9), in_flight=1, model=MODEL, on_submitted=fail) as outcomes:

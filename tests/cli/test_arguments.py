@@ -1,4 +1,4 @@
-"""Prompts come from the lines of a file, or from stdin."""
+"""Prompts come from the lines of a file or of stdin; a task may bring the number and the name of its pictures."""
 
 import io
 import os
@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from lemon_async.cli import prompts
-from lemon_async.cli.prompts import read_lines
+from lemon_async.cli import arguments
+from lemon_async.cli.arguments import Reference, read_lines, slug_of
 from lemon_async.errors import Problem
 
 
@@ -53,16 +53,50 @@ def test_prompts_are_read_from_a_pipe(tmp_path):
         ("none.txt", "cannot read 'none.txt': No such file or directory"),
         (".", "cannot read '.': Is a directory"),
         ("a\0b", "cannot read 'a\\x00b': embedded null byte"),
-        ("blank.txt", "there is no prompt in 'blank.txt': one in each line"),
-        ("utf16.txt", "'utf16.txt' is not text in UTF-8, from byte 0 on"),
+        ("blank.txt", "there is no prompt in 'blank.txt': write one on each line"),
+        ("utf16.txt", "'utf16.txt' is not UTF-8 text, from byte 0 on"),
         ("long.txt", "cannot read 'long.txt': it has more than 0 MB"),
         ("-", "cannot read '-': stdin is closed"),
     ],
 )
 def test_file_without_prompts_is_a_problem_of_the_command(tmp_path, monkeypatch, source, words):
-    monkeypatch.setattr(prompts, "_MOST_BYTES", 20)
+    monkeypatch.setattr(arguments, "_MAX_BYTES", 20)
     monkeypatch.setattr(sys, "stdin", None)
     (tmp_path / "blank.txt").write_text("\n \n")
     (tmp_path / "utf16.txt").write_text("a cat", encoding="utf-16")
     (tmp_path / "long.txt").write_text("a cat\n" * 4)
     assert read_prompts(source) == ((), (Problem("--prompts", words),))
+
+
+@pytest.mark.parametrize(
+    ("word", "reference"),
+    [
+        ("ldtask_1", Reference("ldtask_1")),
+        ("ldtask_1:0", Reference("ldtask_1", 0)),
+        ("ldtask_1:12:a-cat", Reference("ldtask_1", 12, "a-cat")),
+        ("ldtask_1:3:白い猫", Reference("ldtask_1", 3, "白い猫")),
+        ("urn:task:1:2:a-cat", Reference("urn:task:1", 2, "a-cat")),
+        ("lemon1.eyJ0YXNrX2lkIjoiMSJ9:1:2-cats", Reference("lemon1.eyJ0YXNrX2lkIjoiMSJ9", 1, "2-cats")),
+        ("task:a-cat", Reference("task:a-cat")),
+        ("task:1:a/b", Reference("task:1:a/b")),
+        (":1", Reference(":1")),
+        ("", Reference("")),
+    ],
+)
+def test_reference_is_read_and_written(word, reference):
+    assert Reference.parse(word) == reference
+    assert str(reference) == word
+
+
+def test_slug_is_a_part_of_a_file_name_and_a_part_of_a_reference():
+    labels = {
+        "A white cat!": "a-white-cat",
+        "白い 猫": "白い-猫",
+        "!!!": "",
+        "../../etc": "etc",
+        "x" * 500: "x" * 48,
+        "": "",
+    }
+    assert {label: slug_of(label) for label in labels} == labels
+    for slug in labels.values():
+        assert Reference.parse(f"ldtask_1:4:{slug}" if slug else "ldtask_1:4") == Reference("ldtask_1", 4, slug)

@@ -1,0 +1,32 @@
+"""The table of request fields says what the rules of the library say."""
+
+from lemon_async._api.families import FAMILIES, family_of
+from lemon_async._api.field_rules import RULES
+from lemon_async.cli.fields import FIELDS, complete_value, models_for
+
+
+def test_models_are_those_that_are_documented_for_each_operation():
+    for operation in ("generate", "edit"):
+        ids = {id_ for family in FAMILIES if operation in family.operations for id_ in family.ids}
+        assert set(models_for(operation)) == {id_ for id_ in ids if "*" not in id_}
+
+
+def test_closed_values_are_those_of_each_family_that_has_the_field():
+    for field in FIELDS:
+        for model in (*models_for("generate"), "flux-pro", "mj-7"):
+            family = family_of(model)
+            if field.name in family.fields:
+                values = family.values.get(field.name, RULES[field.name].values)
+                assert complete_value(field, model, "generate") == values, (field.name, model)
+
+
+def test_help_names_the_models_of_a_field_that_few_families_have():
+    for field in FIELDS:
+        families = [family for family in FAMILIES if field.name in family.fields]
+        if len(families) <= 2:
+            for id_ in (id_ for family in families for id_ in family.ids):
+                assert id_ in field.full_help("generate"), field.name
+
+
+def test_help_for_edits_leaves_out_models_that_only_generate():
+    assert not [field.name for field in FIELDS if "dall-e-3" in field.full_help("edit") and field.values]
