@@ -175,10 +175,6 @@ EXAMPLES = [
         "1 of 2 pictures were not saved:\n  - could not save '1.png': odd (picture 2 of the response)",
     ),
 ]
-every_error = pytest.mark.parametrize(
-    ("cls", "values", "words"),
-    [pytest.param(*example, id=example[0].__name__) for example in EXAMPLES],
-)
 
 
 def raised(error, cause=None):
@@ -229,66 +225,66 @@ def test_every_error_has_an_example_here():
     }
 
 
-@every_error
-def test_error_says_exactly_this(cls, values, words):
-    assert str(cls(**values)) == words
+def test_error_says_exactly_this():
+    for cls, values, words in EXAMPLES:
+        assert str(cls(**values)) == words
 
 
-@every_error
-def test_error_has_its_words_for_whoever_reads_args(cls, values, words):
-    assert cls(**values).args == (words,)
+def test_error_has_its_words_for_whoever_reads_args():
+    for cls, values, words in EXAMPLES:
+        assert cls(**values).args == (words,)
 
 
-@every_error
-def test_error_keeps_every_value_it_is_given(cls, values, words):
-    error = cls(**values)
-    assert {name: getattr(error, name) for name in values} == values
+def test_error_keeps_every_value_it_is_given():
+    for cls, values, _words in EXAMPLES:
+        error = cls(**values)
+        assert {name: getattr(error, name) for name in values} == values
 
 
-@every_error
-def test_error_takes_keywords_only(cls, values, words):
-    if values:
-        with pytest.raises(TypeError):
-            cls(*values.values())
+def test_error_takes_keywords_only():
+    for cls, values, _words in EXAMPLES:
+        if values:
+            with pytest.raises(TypeError):
+                cls(*values.values())
 
 
-@every_error
-def test_error_repr_shows_neither_the_task_nor_headers(cls, values, words):
+def test_error_repr_shows_neither_the_task_nor_headers():
     """A live task holds a session, and headers hold whatever a server sent."""
-    shown = repr(cls(**values))
-    assert shown.startswith(f"{cls.__name__}(")
-    assert not {"task", "resume_token", "headers"} & {part.rpartition(" ")[2] for part in shown.split("=")}
+    for cls, values, _words in EXAMPLES:
+        shown = repr(cls(**values))
+        assert shown.startswith(f"{cls.__name__}(")
+        assert not {"task", "resume_token", "headers"} & {part.rpartition(" ")[2] for part in shown.split("=")}
 
 
-@every_error
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_error_survives_pickle_without_its_task(cls, values, words, protocol):
-    error = raised(cls(**values))
-    error.add_note("seen by worker 7")
-    twin = pickle.loads(pickle.dumps(error, protocol))
-    assert type(twin) is cls
-    assert twin.task is None
-    assert facts(twin) == facts(error)
-    assert twin.__notes__ == ["seen by worker 7"]
-    assert str(twin) == words
-    assert twin.args == error.args
+def test_error_survives_pickle_without_its_task():
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        for cls, values, words in EXAMPLES:
+            error = raised(cls(**values))
+            error.add_note("seen by worker 7")
+            twin = pickle.loads(pickle.dumps(error, protocol))
+            assert type(twin) is cls
+            assert twin.task is None
+            assert facts(twin) == facts(error)
+            assert twin.__notes__ == ["seen by worker 7"]
+            assert str(twin) == words
+            assert twin.args == error.args
 
 
-@every_error
-@pytest.mark.parametrize("trip", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_error_of_any_class_keeps_the_request_id_and_the_headers(cls, values, words, trip):
+def test_error_of_any_class_keeps_the_request_id_and_the_headers():
     """Whatever the trip, support can be asked, and a bill be found."""
-    headers = {"x-request-id": "req_7", "x-billing": "0.04"}
-    twin = trip(raised(cls(**{**values, "request_id": "req_7", "headers": headers})))
-    assert (twin.request_id, twin.headers) == ("req_7", headers)
-    assert twin.resume_token == cls(**values).resume_token
+    for trip in (copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))):
+        for cls, values, _words in EXAMPLES:
+            headers = {"x-request-id": "req_7", "x-billing": "0.04"}
+            twin = trip(raised(cls(**{**values, "request_id": "req_7", "headers": headers})))
+            assert (twin.request_id, twin.headers) == ("req_7", headers)
+            assert twin.resume_token == cls(**values).resume_token
 
 
-@every_error
-def test_error_has_neither_request_id_nor_headers_unless_told(cls, values, words):
-    error = cls(**{name: value for name, value in values.items() if name not in {"request_id", "headers"}})
-    assert (error.request_id, error.headers) == (None, {})
-    assert error.headers is not cls(**values).headers
+def test_error_has_neither_request_id_nor_headers_unless_told():
+    for cls, values, _words in EXAMPLES:
+        error = cls(**{name: value for name, value in values.items() if name not in {"request_id", "headers"}})
+        assert (error.request_id, error.headers) == (None, {})
+        assert error.headers is not cls(**values).headers
 
 
 def doubt_about(request):
@@ -316,28 +312,28 @@ def test_doubt_shows_no_picture_in_its_repr():
     assert "<1000000 bytes>" in repr(error)
 
 
-@every_error
-def test_error_survives_deepcopy_without_its_task(cls, values, words):
-    twin = copy.deepcopy(cls(**values))
-    assert type(twin) is cls
-    assert twin.task is None
-    assert str(twin) == words
+def test_error_survives_deepcopy_without_its_task():
+    for cls, values, words in EXAMPLES:
+        twin = copy.deepcopy(cls(**values))
+        assert type(twin) is cls
+        assert twin.task is None
+        assert str(twin) == words
 
 
-@every_error
-def test_error_copy_keeps_the_task_and_the_cause_and_drops_the_traceback(cls, values, words):
-    cause = OSError("the wire broke")
-    error = raised(cls(**values), cause)
-    twin = copy.copy(error)
-    assert type(twin) is cls
-    assert twin is not error
-    assert vars(twin) == vars(error)
-    assert twin.task is values.get("task")
-    assert twin.__cause__ is cause
-    assert twin.__traceback__ is None
-    assert error.__traceback__ is not None
-    assert twin.args == error.args
-    assert str(twin) == words
+def test_error_copy_keeps_the_task_and_the_cause_and_drops_the_traceback():
+    for cls, values, words in EXAMPLES:
+        cause = OSError("the wire broke")
+        error = raised(cls(**values), cause)
+        twin = copy.copy(error)
+        assert type(twin) is cls
+        assert twin is not error
+        assert vars(twin) == vars(error)
+        assert twin.task is values.get("task")
+        assert twin.__cause__ is cause
+        assert twin.__traceback__ is None
+        assert error.__traceback__ is not None
+        assert twin.args == error.args
+        assert str(twin) == words
 
 
 def test_error_copies_are_independent():
@@ -346,11 +342,11 @@ def test_error_copies_are_independent():
     assert error.message == "no route"
 
 
-@every_error
-def test_errors_are_told_apart_by_identity(cls, values, words):
-    error = cls(**values)
-    assert error != cls(**values)
-    assert len({error, copy.copy(error)}) == 2
+def test_errors_are_told_apart_by_identity():
+    for cls, values, _words in EXAMPLES:
+        error = cls(**values)
+        assert error != cls(**values)
+        assert len({error, copy.copy(error)}) == 2
 
 
 @pytest.mark.parametrize("name", ["resume_token", "task_id"])
@@ -417,26 +413,22 @@ class Labelled(Task):
     request = None
 
 
-@pytest.mark.parametrize(
-    ("facts", "name"),
-    [
+def test_error_calls_a_task_by_its_label_or_a_resumed_one_by_its_prompt():
+    """Whoever reads it elsewhere, after pickling, knows which one it was."""
+    for facts, name in (
         ({}, "task ldtask_1 ('a cat')"),
         ({"label": "sku-17"}, "task ldtask_1 (sku-17)"),
         ({"request": REQUEST}, "task ldtask_1"),
         ({"request": REQUEST, "label": "sku-17"}, "task ldtask_1 (sku-17)"),
         ({"prompt": None}, "task ldtask_1"),
         ({"prompt": "x\n" * 100}, f"task ldtask_1 ('{'x' + chr(92) + 'n'}"),
-    ],
-    ids=str,
-)
-def test_error_calls_a_task_by_its_label_or_a_resumed_one_by_its_prompt(facts, name):
-    """Whoever reads it elsewhere, after pickling, knows which one it was."""
-    task = Labelled("ldtask_1")
-    vars(task).update(facts)
-    error = TaskLost(task=task, reason="gone")
-    assert str(error).startswith(name)
-    assert len(str(error)) < 150
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    ):
+        task = Labelled("ldtask_1")
+        vars(task).update(facts)
+        error = TaskLost(task=task, reason="gone")
+        assert str(error).startswith(name)
+        assert len(str(error)) < 150
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_misuse_names_the_task_that_can_be_resumed():

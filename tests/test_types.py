@@ -8,9 +8,8 @@ import pytest
 from lemon_async.types import Billing, ImageData, Inline, Model, StoredFile, TaskFault, TaskSnapshot
 
 
-@pytest.mark.parametrize(
-    ("image", "is_usable"),
-    [
+def test_image_data_is_usable_with_a_link_or_with_bytes():
+    for image, is_usable in (
         (ImageData(), False),
         (ImageData(url=""), False),
         (ImageData(url="", inline=None), False),
@@ -18,10 +17,8 @@ from lemon_async.types import Billing, ImageData, Inline, Model, StoredFile, Tas
         (ImageData(url="https://cdn.example/1.png"), True),
         (ImageData(inline=Inline(b"x")), True),
         (ImageData(url="", inline=Inline(None, "odd")), True),
-    ],
-)
-def test_image_data_is_usable_with_a_link_or_with_bytes(image, is_usable):
-    assert image.is_usable is is_usable
+    ):
+        assert image.is_usable is is_usable
 
 
 def test_image_data_gives_its_bytes():
@@ -64,13 +61,17 @@ def test_image_data_keeps_megabytes_out_of_its_repr(inline, words):
     assert repr(ImageData(url="u", inline=inline)) == f"ImageData(url='u', inline={words}, revised_prompt=None)"
 
 
-@pytest.mark.parametrize(
-    ("status", "is_done"),
-    [("pending", False), ("processing", False), ("completed", True), ("failed", True), ("", False), ("queued", False)],
-)
-def test_snapshot_is_done_with_a_documented_last_word(status, is_done):
+def test_snapshot_is_done_with_a_documented_last_word():
     """The page "Get image status" knows `pending`, `processing`, `completed` and `failed`."""
-    assert TaskSnapshot(status=status).is_done is is_done
+    for status, is_done in (
+        ("pending", False),
+        ("processing", False),
+        ("completed", True),
+        ("failed", True),
+        ("", False),
+        ("queued", False),
+    ):
+        assert TaskSnapshot(status=status).is_done is is_done
 
 
 def test_snapshot_is_written_with_names():
@@ -139,11 +140,11 @@ def test_model_tells_what_lemondata_says_of_it():
     assert model.preference == {"preferred_rank": 1, "success_rate_24h": 0.99}
 
 
-@pytest.mark.parametrize("odd", [None, 5, True, {}, {"image": None}, {"image": [1]}, {"image": "first"}])
-def test_model_tells_nothing_of_odd_details(odd):
-    model = Model("flux-pro", lemondata=dict.fromkeys(DETAILS, odd))
-    assert (model.category, model.pricing_unit, model.supported_operations) == (None, None, ())
-    assert model.preference == {}
+def test_model_tells_nothing_of_odd_details():
+    for odd in (None, 5, True, {}, {"image": None}, {"image": [1]}, {"image": "first"}):
+        model = Model("flux-pro", lemondata=dict.fromkeys(DETAILS, odd))
+        assert (model.category, model.pricing_unit, model.supported_operations) == (None, None, ())
+        assert model.preference == {}
 
 
 def test_model_without_details_tells_nothing():

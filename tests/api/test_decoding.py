@@ -3,7 +3,6 @@
 import base64
 import math
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,17 +32,18 @@ def read(value):
     return TaskSnapshot(**snapshot_fields(value))
 
 
-@pytest.mark.parametrize(("value", "text"), [("a\nb", "a\nb"), ("", None), (None, None), (5, None), (b"a", None)])
-def test_text_is_what_is_not_empty(value, text):
-    assert text_of(value) == text
+def test_text_is_what_is_not_empty():
+    for value, text in (("a\nb", "a\nb"), ("", None), (None, None), (5, None), (b"a", None)):
+        assert text_of(value) == text
 
 
-@pytest.mark.parametrize(
-    ("value", "id_"),
-    [("t1", "t1"), ("猫", "猫"), *((odd, None) for odd in ("", "t\n1", "t\x1b[2J", "\u202et1", 5, None, ["t1"], True))],
-)
-def test_id_is_text_on_one_line(value, id_):
-    assert id_of(value) == id_
+def test_id_is_text_on_one_line():
+    for value, id_ in (
+        ("t1", "t1"),
+        ("猫", "猫"),
+        *((odd, None) for odd in ("", "t\n1", "t\x1b[2J", "\u202et1", 5, None, ["t1"], True)),
+    ):
+        assert id_of(value) == id_
 
 
 def test_snapshot_of_nothing_says_nothing():
@@ -67,146 +67,135 @@ def test_snapshot_is_read_by_the_services_names_alone():
     )
 
 
-@pytest.mark.parametrize("odd", [None, "", 5, True, [], {}])
-def test_odd_text_of_a_snapshot_counts_as_missing(odd):
-    found = read({"task_id": odd, "poll_url": odd, "model": odd})
-    assert (found.task_id, found.poll_url, found.model) == (None, None, None)
+def test_odd_text_of_a_snapshot_counts_as_missing():
+    for odd in (None, "", 5, True, [], {}):
+        found = read({"task_id": odd, "poll_url": odd, "model": odd})
+        assert (found.task_id, found.poll_url, found.model) == (None, None, None)
 
 
-@pytest.mark.parametrize(
-    ("error", "fault"),
-    [
-        ("out of paint", TaskFault("out of paint")),
-        ({"message": "out of paint"}, TaskFault("out of paint")),
-        ({"message": "out of paint", "code": "no_paint"}, TaskFault("out of paint", "no_paint")),
-        ({"code": "no_paint"}, TaskFault("no_paint", "no_paint")),
-        ({"message": 5, "code": "no_paint"}, TaskFault("no_paint", "no_paint")),
-        ({"message": "out of paint", "code": 5}, TaskFault("out of paint")),
-        ("two\r\nlines\x1b[2J", TaskFault("two lines [2J")),
-        ({"message": "two\r\nlines\x1b[2J", "code": "no\npaint"}, TaskFault("two lines [2J", "no paint")),
-        ("", None),
-        (" \n", None),
-        (None, None),
-        (5, None),
-        ([], None),
-        ({}, None),
-        ({"message": ""}, None),
-        ({"detail": "x"}, None),
-    ],
+FAILED_TASK_GIVES_ITS_ROWS = (
+    ("out of paint", TaskFault("out of paint")),
+    ({"message": "out of paint"}, TaskFault("out of paint")),
+    ({"message": "out of paint", "code": "no_paint"}, TaskFault("out of paint", "no_paint")),
+    ({"code": "no_paint"}, TaskFault("no_paint", "no_paint")),
+    ({"message": 5, "code": "no_paint"}, TaskFault("no_paint", "no_paint")),
+    ({"message": "out of paint", "code": 5}, TaskFault("out of paint")),
+    ("two\r\nlines\x1b[2J", TaskFault("two lines [2J")),
+    ({"message": "two\r\nlines\x1b[2J", "code": "no\npaint"}, TaskFault("two lines [2J", "no paint")),
+    ("", None),
+    (" \n", None),
+    (None, None),
+    (5, None),
+    ([], None),
+    ({}, None),
+    ({"message": ""}, None),
+    ({"detail": "x"}, None),
 )
-def test_failed_task_gives_its_reason_as_text_or_object_alike(error, fault):
+
+
+def test_failed_task_gives_its_reason_as_text_or_object_alike():
     """A string on the page "Get image status", an object `{code, message}` elsewhere; both end up in terminals."""
-    found = read({"status": "failed", "error": error})
-    assert found.fault == fault_of(error) == fault
-    assert found.is_done
+    for error, fault in FAILED_TASK_GIVES_ITS_ROWS:
+        found = read({"status": "failed", "error": error})
+        assert found.fault == fault_of(error) == fault
+        assert found.is_done
 
 
-@pytest.mark.parametrize(
-    ("cancelled", "is_cancelled"), [(True, True), (False, False), (None, False), ("true", False), (1, False)]
+def test_cancelled_task_is_told_by_a_true_flag():
+    for cancelled, is_cancelled in ((True, True), (False, False), (None, False), ("true", False), (1, False)):
+        value = {"status": "failed", "cancelled": cancelled, "cancellation_status": "cancelled"}
+        assert read(value).is_cancelled is is_cancelled
+
+
+PROGRESS_IS_A_NUMBER_ROWS = (
+    (45, 45.0),
+    (0.45, 0.45),
+    ("45%", 45.0),
+    (" 45 % ", 45.0),
+    ("45", 45.0),
+    (0, 0.0),
+    ("half", None),
+    ("", None),
+    ("nan", None),
+    ("inf", None),
+    ("1e400", None),
+    (10**12, None),
+    (True, None),
+    (None, None),
+    ([45], None),
+    ({}, None),
 )
-def test_cancelled_task_is_told_by_a_true_flag(cancelled, is_cancelled):
-    value = {"status": "failed", "cancelled": cancelled, "cancellation_status": "cancelled"}
-    assert read(value).is_cancelled is is_cancelled
 
 
-@pytest.mark.parametrize(
-    ("progress", "number"),
-    [
-        (45, 45.0),
-        (0.45, 0.45),
-        ("45%", 45.0),
-        (" 45 % ", 45.0),
-        ("45", 45.0),
-        (0, 0.0),
-        ("half", None),
-        ("", None),
-        ("nan", None),
-        ("inf", None),
-        ("1e400", None),
-        (10**12, None),
-        (True, None),
-        (None, None),
-        ([45], None),
-        ({}, None),
-    ],
-)
-def test_progress_is_a_number_however_it_is_written(progress, number):
-    assert read({"progress": progress}).progress == number
+def test_progress_is_a_number_however_it_is_written():
+    for progress, number in PROGRESS_IS_A_NUMBER_ROWS:
+        assert read({"progress": progress}).progress == number
 
 
-@pytest.mark.parametrize(
-    ("created", "seconds"),
-    [
+def test_created_is_whole_seconds_however_it_is_written():
+    for created, seconds in (
         *((value, 1706000000) for value in (1706000000, 1706000000.9, "1706000000")),
         *((value, None) for value in ("2024-01-23T08:53:20Z", None, True, [], "nan", 2**63)),
-    ],
-)
-def test_created_is_whole_seconds_however_it_is_written(created, seconds):
-    assert read({"created": created}).created == seconds
+    ):
+        assert read({"created": created}).created == seconds
 
 
-@pytest.mark.parametrize(
-    ("status", "word"),
-    [
+def test_status_is_a_short_printable_word():
+    for status, word in (
         (" completed\r\n", "completed"),
         ("in\x1b[2J queue", "in [2J queue"),
         ("x" * 99, "x" * 64),
         ("\0", ""),
         (5, ""),
         (None, ""),
-    ],
+    ):
+        assert read({"status": status}).status == word
+
+
+IMAGE_IS_A_LINK_ROWS = (
+    ({"url": LINK}, ImageData(url=LINK)),
+    ({"b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
+    ({"url": LINK, "b64_json": PIXEL}, ImageData(url=LINK, inline=Same(PIXEL))),
+    ({"url": "", "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
+    (
+        {"url": None, "b64_json": PIXEL, "revised_prompt": "a cat"},
+        ImageData(inline=Same(PIXEL), revised_prompt="a cat"),
+    ),
+    ({"url": LINK, "b64_json": None, "revised_prompt": ["odd"]}, ImageData(url=LINK)),
+    ({"url": LINK, "b64_json": 5, "odd": {}}, ImageData(url=LINK)),
+    ({"url": 5, "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
+    ({"url": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+    ({"url": PIXEL}, ImageData(inline=Same(PIXEL))),
+    ({"url": "a/b.png"}, ImageData(url="a/b.png")),
+    ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+    ({"b64_json": f"data:;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
+    ({"url": LINK, "b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(url=LINK, inline=Same(PIXEL))),
+    (
+        {"url": f"data:image/png;base64,{PIXEL}", "revised_prompt": "a cat"},
+        ImageData(inline=Same(PIXEL), revised_prompt="a cat"),
+    ),
+    ({"url": "data:image/svg+xml,<svg/>"}, ImageData(url="data:image/svg+xml,<svg/>")),
+    ({"url": "https://cdn.example/data:;base64,x"}, ImageData(url="https://cdn.example/data:;base64,x")),
 )
-def test_status_is_a_short_printable_word(status, word):
-    assert read({"status": status}).status == word
 
 
-@pytest.mark.parametrize(
-    ("entry", "image"),
-    [
-        ({"url": LINK}, ImageData(url=LINK)),
-        ({"b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
-        ({"url": LINK, "b64_json": PIXEL}, ImageData(url=LINK, inline=Same(PIXEL))),
-        ({"url": "", "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
-        (
-            {"url": None, "b64_json": PIXEL, "revised_prompt": "a cat"},
-            ImageData(inline=Same(PIXEL), revised_prompt="a cat"),
-        ),
-        ({"url": LINK, "b64_json": None, "revised_prompt": ["odd"]}, ImageData(url=LINK)),
-        ({"url": LINK, "b64_json": 5, "odd": {}}, ImageData(url=LINK)),
-        ({"url": 5, "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
-        ({"url": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
-        ({"url": PIXEL}, ImageData(inline=Same(PIXEL))),
-        ({"url": "a/b.png"}, ImageData(url="a/b.png")),
-        ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
-        ({"b64_json": f"data:;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
-        ({"url": LINK, "b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(url=LINK, inline=Same(PIXEL))),
-        (
-            {"url": f"data:image/png;base64,{PIXEL}", "revised_prompt": "a cat"},
-            ImageData(inline=Same(PIXEL), revised_prompt="a cat"),
-        ),
-        ({"url": "data:image/svg+xml,<svg/>"}, ImageData(url="data:image/svg+xml,<svg/>")),
-        ({"url": "https://cdn.example/data:;base64,x"}, ImageData(url="https://cdn.example/data:;base64,x")),
-    ],
-)
-def test_image_is_a_link_or_bytes_whatever_stands_beside_it(entry, image):
-    assert read({"data": [entry]}).images == (image,)
+def test_image_is_a_link_or_bytes_whatever_stands_beside_it():
+    for entry, image in IMAGE_IS_A_LINK_ROWS:
+        assert read({"data": [entry]}).images == (image,)
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
+def test_placeholder_is_no_image():
+    for entry in (
         *(None, 5, LINK, [], {}, {"url": ""}, {"url": None}, {"b64_json": ""}, {"revised_prompt": "a cat"}, {"url": 5}),
         *({"url": "data:image/png;base64,"}, {"b64_json": "data:image/png;base64,"}),
-    ],
-)
-def test_placeholder_is_no_image(entry):
-    assert read({"data": [entry]}).images == ()
-    assert read({"data": [entry, {"url": LINK}, entry]}).images == (ImageData(url=LINK),)
+    ):
+        assert read({"data": [entry]}).images == ()
+        assert read({"data": [entry, {"url": LINK}, entry]}).images == (ImageData(url=LINK),)
 
 
-@pytest.mark.parametrize("data", [None, 5, "x", {}, {"url": LINK}])
-def test_data_of_another_shape_holds_no_images(data):
-    assert read({"data": data}).images == ()
+def test_data_of_another_shape_holds_no_images():
+    for data in (None, 5, "x", {}, {"url": LINK}):
+        assert read({"data": data}).images == ()
 
 
 def test_data_is_read_up_to_a_hundred_entries():

@@ -84,21 +84,18 @@ def test_encode_of_a_variation_has_no_prompt():
     assert encode(VariationRequest(image="cat.png")) == b"{}"
 
 
-@pytest.mark.parametrize(
-    ("references", "fields"),
-    [
+def test_encode_refers_to_pictures_in_the_simplest_of_three_spellings():
+    """The page "Edit image": `image_url`, `image_urls`, or `images`, which alone can hold a `file_id`."""
+    for references, fields in (
         ([], {}),
         ([LINK], LINK),
         ([LINK, ANOTHER], {"image_urls": [LINK["image_url"], ANOTHER["image_url"]]}),
         ([STORED], {"images": [STORED]}),
         ([STORED, LINK], {"images": [STORED, LINK]}),
         ([LINK, ANOTHER, MappingProxyType(STORED)], {"images": [LINK, ANOTHER, STORED]}),
-    ],
-)
-def test_encode_refers_to_pictures_in_the_simplest_of_three_spellings(references, fields):
-    """The page "Edit image": `image_url`, `image_urls`, or `images`, which alone can hold a `file_id`."""
-    request = EditRequest("a hat", image=references)
-    assert orjson.loads(encode(request, references)) == {"prompt": "a hat", **fields}
+    ):
+        request = EditRequest("a hat", image=references)
+        assert orjson.loads(encode(request, references)) == {"prompt": "a hat", **fields}
 
 
 def test_encode_asks_for_a_stream_when_told_to():
@@ -132,30 +129,30 @@ def test_form_holds_text_as_it_is_and_everything_else_as_json():
     }
 
 
-@pytest.mark.parametrize("name", ["a\r\nX-Evil: 1", "a\nb", "a\0", "\x7f", "\u2028", "", " "])
-def test_form_has_no_field_whose_name_would_end_its_header(name):
+def test_form_has_no_field_whose_name_would_end_its_header():
     """JSON can hold it; in a form, names are headers."""
-    request = EditRequest("a hat", image="cat.png", extra={"seed": 7, name: 1})
-    with pytest.raises(ContractError) as caught:
-        encode_form(request)
-    assert caught.value.problems == (Problem("extra", f"no form has a field named {name!r}"),)
-    assert orjson.loads(encode(request))[name] == 1
+    for name in ("a\r\nX-Evil: 1", "a\nb", "a\0", "\x7f", "\u2028", "", " "):
+        request = EditRequest("a hat", image="cat.png", extra={"seed": 7, name: 1})
+        with pytest.raises(ContractError) as caught:
+            encode_form(request)
+        assert caught.value.problems == (Problem("extra", f"no form has a field named {name!r}"),)
+        assert orjson.loads(encode(request))[name] == 1
 
 
-@pytest.mark.parametrize("name", ["image", "image[]", "image[0]", "Image", "MASK", "mask", " image ", "image []"])
-@pytest.mark.parametrize("kind", ["edit", "variation"])
-def test_form_has_no_field_that_could_be_taken_for_a_file(name, kind):
+def test_form_has_no_field_that_could_be_taken_for_a_file():
     """In JSON, an unchecked extra has the last word; beside a file, nobody knows who has it."""
-    extra = {"seed": 7, name: "x"}
-    request = (
-        EditRequest("a hat", image="cat.png", extra=extra)
-        if kind == "edit"
-        else VariationRequest(image="cat.png", extra=extra)
-    )
-    assert find_encoding_problems(request, is_form=True) == (
-        Problem("extra", f"{name!r} could be taken for a file of the form"),
-    )
-    assert find_encoding_problems(request, is_form=False) == ()
+    for kind in ("edit", "variation"):
+        for name in ("image", "image[]", "image[0]", "Image", "MASK", "mask", " image ", "image []"):
+            extra = {"seed": 7, name: "x"}
+            request = (
+                EditRequest("a hat", image="cat.png", extra=extra)
+                if kind == "edit"
+                else VariationRequest(image="cat.png", extra=extra)
+            )
+            assert find_encoding_problems(request, is_form=True) == (
+                Problem("extra", f"{name!r} could be taken for a file of the form"),
+            )
+            assert find_encoding_problems(request, is_form=False) == ()
 
 
 def test_form_holds_nothing_that_was_not_set():
@@ -219,18 +216,18 @@ UNWRITABLE = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "words"), UNWRITABLE, ids=range(len(UNWRITABLE)))
-def test_request_that_json_cannot_say_is_a_contract_error(fields, words):
+def test_request_that_json_cannot_say_is_a_contract_error():
     """In a form as well, although some of it would pass for text there; and told without sending."""
-    generate = GenerateRequest(**{"prompt": "a cat", **fields})
-    edit = EditRequest(**{"prompt": "a cat", "image": "cat.png", **fields})
-    for write, request, is_form in ((encode, generate, False), (encode_form, edit, True)):
-        with pytest.raises(ContractError) as caught:
-            write(request)
-        (problem,) = caught.value.problems
-        assert str(problem).startswith(words)
-        assert caught.value.__suppress_context__
-        assert find_encoding_problems(request, is_form=is_form) == (problem,)
+    for fields, words in UNWRITABLE:
+        generate = GenerateRequest(**{"prompt": "a cat", **fields})
+        edit = EditRequest(**{"prompt": "a cat", "image": "cat.png", **fields})
+        for write, request, is_form in ((encode, generate, False), (encode_form, edit, True)):
+            with pytest.raises(ContractError) as caught:
+                write(request)
+            (problem,) = caught.value.problems
+            assert str(problem).startswith(words)
+            assert caught.value.__suppress_context__
+            assert find_encoding_problems(request, is_form=is_form) == (problem,)
 
 
 def test_every_value_that_json_cannot_say_is_told():

@@ -34,34 +34,34 @@ def answer(status, error=None, *, headers=None, body=None, **siblings):
     return Response(status, headers or {}, body, received_at=784111777.0)
 
 
-@pytest.mark.parametrize(
-    ("status", "cls"),
-    [
-        (400, errors.BadRequest),
-        (401, errors.AuthenticationError),
-        (402, errors.InsufficientBalance),
-        (403, errors.AccessDenied),
-        (404, errors.NotFound),
-        (409, errors.Conflict),
-        (413, errors.PayloadTooLarge),
-        (429, errors.RateLimited),
-        (500, errors.ServerError),
-        (502, errors.ServerError),
-        (503, errors.ServerError),
-        (504, errors.ServerError),
-        (599, errors.ServerError),
-        (200, ApiError),
-        (302, ApiError),
-        (405, ApiError),
-        (418, ApiError),
-        (499, ApiError),
-    ],
+API_ERROR_CLASS_IS_ROWS = (
+    (400, errors.BadRequest),
+    (401, errors.AuthenticationError),
+    (402, errors.InsufficientBalance),
+    (403, errors.AccessDenied),
+    (404, errors.NotFound),
+    (409, errors.Conflict),
+    (413, errors.PayloadTooLarge),
+    (429, errors.RateLimited),
+    (500, errors.ServerError),
+    (502, errors.ServerError),
+    (503, errors.ServerError),
+    (504, errors.ServerError),
+    (599, errors.ServerError),
+    (200, ApiError),
+    (302, ApiError),
+    (405, ApiError),
+    (418, ApiError),
+    (499, ApiError),
 )
-@pytest.mark.parametrize("body", [b'{"error": {"message": "no"}}', b"<html>no</html>", b""])
-def test_api_error_class_is_told_by_the_status_alone(status, cls, body):
-    error = api_error(answer(status, body=body))
-    assert type(error) is cls
-    assert error.status == status
+
+
+def test_api_error_class_is_told_by_the_status_alone():
+    for body in (b'{"error": {"message": "no"}}', b"<html>no</html>", b""):
+        for status, cls in API_ERROR_CLASS_IS_ROWS:
+            error = api_error(answer(status, body=body))
+            assert type(error) is cls
+            assert error.status == status
 
 
 def test_api_error_keeps_everything_the_service_says():
@@ -110,23 +110,23 @@ def test_api_error_keeps_everything_the_service_says():
     )
 
 
-@pytest.mark.parametrize("odd", [None, 5, True, "", " \n", [], {}, [1, "a", None], {"id": 5}, [{"id": 5}, {"x": 1}]])
-def test_api_error_leaves_out_hints_of_unexpected_types(odd):
-    names = ("code", "type", "param", "hint", "did_you_mean", "suggestions")
-    error = api_error(answer(400, {"message": "no", **dict.fromkeys(names, odd)}))
-    assert str(error) == "HTTP 400: no"
-    assert [getattr(error, name) for name in names] == [None] * 5 + [()]
+def test_api_error_leaves_out_hints_of_unexpected_types():
+    for odd in (None, 5, True, "", " \n", [], {}, [1, "a", None], {"id": 5}, [{"id": 5}, {"x": 1}]):
+        names = ("code", "type", "param", "hint", "did_you_mean", "suggestions")
+        error = api_error(answer(400, {"message": "no", **dict.fromkeys(names, odd)}))
+        assert str(error) == "HTTP 400: no"
+        assert [getattr(error, name) for name in names] == [None] * 5 + [()]
 
 
-@pytest.mark.parametrize("odd", [None, "1.5", True, False, [], {}])
-def test_api_error_takes_amounts_as_numbers_only(odd):
-    error = api_error(answer(402, {"message": "no", "balance_usd": odd, "estimated_cost_usd": odd}))
-    assert (error.balance_usd, error.estimated_cost_usd) == (None, None)
+def test_api_error_takes_amounts_as_numbers_only():
+    for odd in (None, "1.5", True, False, [], {}):
+        error = api_error(answer(402, {"message": "no", "balance_usd": odd, "estimated_cost_usd": odd}))
+        assert (error.balance_usd, error.estimated_cost_usd) == (None, None)
 
 
-@pytest.mark.parametrize("odd", [None, "true", 1, 0, []])
-def test_api_error_takes_retryable_as_a_truth_value_only(odd):
-    assert api_error(answer(503, {"message": "no", "retryable": odd})).retryable is None
+def test_api_error_takes_retryable_as_a_truth_value_only():
+    for odd in (None, "true", 1, 0, []):
+        assert api_error(answer(503, {"message": "no", "retryable": odd})).retryable is None
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,8 @@ def test_api_error_message_is_one_line_in_the_services_words(error, message):
     assert api_error(answer(403, error)).message == message
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
+def test_api_error_without_the_services_words_tells_what_stands_in_their_place():
+    for body, message in (
         (b"", "the answer is an empty body"),
         (b"<html><title>502 Bad Gateway</title></html>", "the answer is an HTML page '502 Bad Gateway'"),
         (b'{"error": {"message": "cut', 'the answer is the text \'{"error": {"message": "cut\''),
@@ -152,15 +151,12 @@ def test_api_error_message_is_one_line_in_the_services_words(error, message):
         (b'{"detail": "Not Found"}', 'the text \'{"detail": "Not Found"}\''),
         (b"[]", "the text '[]'"),
         (b"null", "the text 'null'"),
-    ],
-)
-def test_api_error_without_the_services_words_tells_what_stands_in_their_place(body, message):
-    assert api_error(answer(502, body=body)).message == message
+    ):
+        assert api_error(answer(502, body=body)).message == message
 
 
-@pytest.mark.parametrize(
-    ("header", "body", "seconds"),
-    [
+def test_api_error_retry_after_is_the_headers_or_else_the_bodys():
+    for header, body, seconds in (
         ("7", 3, 7.0),
         ("0", 3, 0.0),
         ("soon", 3, 3.0),
@@ -170,11 +166,9 @@ def test_api_error_without_the_services_words_tells_what_stands_in_their_place(b
         ("nan", "inf", None),
         ("Sun, 06 Nov 1994 08:49:47 GMT", 3, 10.0),
         ("Sun, 06 Nov 1994 08:49:00 GMT", 3, 0.0),
-    ],
-)
-def test_api_error_retry_after_is_the_headers_or_else_the_bodys(header, body, seconds):
-    headers = {} if header is None else {"retry-after": header}
-    assert api_error(answer(429, {"message": "slow", "retry_after": body}, headers=headers)).retry_after == seconds
+    ):
+        headers = {} if header is None else {"retry-after": header}
+        assert api_error(answer(429, {"message": "slow", "retry_after": body}, headers=headers)).retry_after == seconds
 
 
 def test_api_error_reads_the_retry_after_of_an_unreadable_answer():
@@ -207,20 +201,17 @@ def test_request_id_is_one_line_of_a_header(headers, request_id):
     assert request_id_of(headers) == request_id
 
 
-@pytest.mark.parametrize(
-    ("upstream", "kept"),
-    [
+def test_api_error_upstream_is_kept_as_it_came_but_for_control_characters():
+    """The documentation does not tell its shape."""
+    for upstream, kept in (
         ("bfl\x1b[2J", "bfl [2J"),
         ({"name": "bfl\n", "status": 502, "body": None}, {"name": "bfl", "status": 502, "body": None}),
         ("", None),
         (None, None),
         (502, 502),
         (["bfl"], ["bfl"]),
-    ],
-)
-def test_api_error_upstream_is_kept_as_it_came_but_for_control_characters(upstream, kept):
-    """The documentation does not tell its shape."""
-    assert api_error(answer(502, {"message": "no", "upstream": upstream})).upstream == kept
+    ):
+        assert api_error(answer(502, {"message": "no", "upstream": upstream})).upstream == kept
 
 
 ROWS = [
@@ -247,21 +238,21 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("status", "code", "cls"), ROWS, ids=[f"{status}-{code}" for status, code, _ in ROWS])
-def test_row_of_errors(status, code, cls):
+def test_row_of_errors():
     """The class is that of the status, and the code is kept: one code stands under two of them."""
-    error = api_error(answer(status, {"message": "no", "code": code}))
-    assert (type(error), error.status, error.code) == (cls, status, code)
-    assert str(error) == f"HTTP {status} {code}: no"
+    for status, code, cls in ROWS:
+        error = api_error(answer(status, {"message": "no", "code": code}))
+        assert (type(error), error.status, error.code) == (cls, status, code)
+        assert str(error) == f"HTTP {status} {code}: no"
 
 
-@pytest.mark.parametrize("param", ["image_url", "image_urls[2]", "images[0].image_url"])
-@pytest.mark.parametrize(("status", "cls"), [(400, errors.BadRequest), (413, errors.PayloadTooLarge)])
-def test_row_of_errors_of_remote_pictures_names_the_picture(status, cls, param):
+def test_row_of_errors_of_remote_pictures_names_the_picture():
     """As "Remote image URLs" says: 400 or 413, naming the one that could not be fetched."""
-    error = api_error(answer(status, {"message": "could not be fetched", "param": param}))
-    assert type(error) is cls
-    assert error.param == param
+    for status, cls in ((400, errors.BadRequest), (413, errors.PayloadTooLarge)):
+        for param in ("image_url", "image_urls[2]", "images[0].image_url"):
+            error = api_error(answer(status, {"message": "could not be fetched", "param": param}))
+            assert type(error) is cls
+            assert error.param == param
 
 
 def test_hints_of_an_error_are_cut():
@@ -273,9 +264,9 @@ def test_hints_of_an_error_are_cut():
     assert error.upstream == error.alternatives[0] == {f"name_{n}": "x" * 500 for n in range(10)}
 
 
-@pytest.mark.parametrize("siblings", [None, 5, "x", {}, {"field": "n"}, [], [5, None]])
-def test_api_error_ignores_validation_errors_of_another_shape(siblings):
-    assert api_error(answer(400, {"message": "no"}, validation_errors=siblings)).validation_errors == ()
+def test_api_error_ignores_validation_errors_of_another_shape():
+    for siblings in (None, 5, "x", {}, {"field": "n"}, [], [5, None]):
+        assert api_error(answer(400, {"message": "no"}, validation_errors=siblings)).validation_errors == ()
 
 
 def test_api_error_lists_each_validation_error():
@@ -332,37 +323,36 @@ def test_api_error_of_anything_is_one_printable_line(status, headers, body):
     assert all(isinstance(name, str) for name in error.suggestions)
 
 
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (TransportError(message=""), Failure.NOT_SENT),
-        (TransportError(message="", was_sent=True), Failure.UNKNOWN),
-        (SubmissionUnknown(request=None, fingerprint="", reason=""), Failure.UNKNOWN),
-        (ApiError(status=429, message=""), Failure.TRY_LATER),
-        (RateLimited(status=429, message="", retryable=False), Failure.TRY_LATER),
-        (ServerError(status=503, message="", code="all_channels_failed", retryable=True), Failure.TRY_LATER),
-        (ServerError(status=503, message="", code="upstream_error", retryable=True), Failure.TRY_LATER),
-        (ServerError(status=503, message="", code="all_channels_failed", retryable=False), Failure.TRANSIENT),
-        (ServerError(status=503, message="", code="all_channels_failed"), Failure.TRANSIENT),
-        (ServerError(status=503, message="", code="503", retryable=True), Failure.TRANSIENT),
-        (ServerError(status=503, message="", code="busy", retryable=True), Failure.TRANSIENT),
-        (ServerError(status=503, message="", retryable=True), Failure.TRANSIENT),
-        (ServerError(status=503, message=""), Failure.TRANSIENT),
-        (ServerError(status=500, message="", code="server_error", retryable=True), Failure.TRANSIENT),
-        (ServerError(status=502, message="", code="upstream_error", retryable=True), Failure.TRANSIENT),
-        (ServerError(status=504, message="", code="timeout_error", retryable=True), Failure.TRANSIENT),
-        (ApiError(status=408, message="", retryable=True), Failure.TRANSIENT),
-        (ApiError(status=302, message=""), Failure.REFUSED),
-        (ApiError(status=400, message="", retryable=True), Failure.REFUSED),
-        (ApiError(status=499, message=""), Failure.REFUSED),
-        (ContractError.of("prompt", "is missing"), Failure.REFUSED),
-        (DownloadError(url="", reason=""), Failure.REFUSED),
-    ],
-    ids=repr,
+ERROR_SAYS_WHAT_BECAME_ROWS = (
+    (TransportError(message=""), Failure.NOT_SENT),
+    (TransportError(message="", was_sent=True), Failure.UNKNOWN),
+    (SubmissionUnknown(request=None, fingerprint="", reason=""), Failure.UNKNOWN),
+    (ApiError(status=429, message=""), Failure.TRY_LATER),
+    (RateLimited(status=429, message="", retryable=False), Failure.TRY_LATER),
+    (ServerError(status=503, message="", code="all_channels_failed", retryable=True), Failure.TRY_LATER),
+    (ServerError(status=503, message="", code="upstream_error", retryable=True), Failure.TRY_LATER),
+    (ServerError(status=503, message="", code="all_channels_failed", retryable=False), Failure.TRANSIENT),
+    (ServerError(status=503, message="", code="all_channels_failed"), Failure.TRANSIENT),
+    (ServerError(status=503, message="", code="503", retryable=True), Failure.TRANSIENT),
+    (ServerError(status=503, message="", code="busy", retryable=True), Failure.TRANSIENT),
+    (ServerError(status=503, message="", retryable=True), Failure.TRANSIENT),
+    (ServerError(status=503, message=""), Failure.TRANSIENT),
+    (ServerError(status=500, message="", code="server_error", retryable=True), Failure.TRANSIENT),
+    (ServerError(status=502, message="", code="upstream_error", retryable=True), Failure.TRANSIENT),
+    (ServerError(status=504, message="", code="timeout_error", retryable=True), Failure.TRANSIENT),
+    (ApiError(status=408, message="", retryable=True), Failure.TRANSIENT),
+    (ApiError(status=302, message=""), Failure.REFUSED),
+    (ApiError(status=400, message="", retryable=True), Failure.REFUSED),
+    (ApiError(status=499, message=""), Failure.REFUSED),
+    (ContractError.of("prompt", "is missing"), Failure.REFUSED),
+    (DownloadError(url="", reason=""), Failure.REFUSED),
 )
-def test_error_says_what_became_of_its_request(error, failure):
+
+
+def test_error_says_what_became_of_its_request():
     """Only a 429, and a 503 that the service itself calls retryable, ask for the same request again."""
-    assert classify(error) is failure
+    for error, failure in ERROR_SAYS_WHAT_BECAME_ROWS:
+        assert classify(error) is failure
 
 
 @pytest.mark.parametrize(
@@ -373,24 +363,24 @@ def test_stated_error_is_the_services_own_object(parsed):
     assert error_object(parsed) is parsed["error"]
 
 
-@pytest.mark.parametrize(
-    "parsed",
-    [
-        None,
-        [],
-        "no",
-        5,
-        {},
-        {"error": None},
-        {"error": "no"},
-        {"error": []},
-        {"error": {}},
-        {"error": {"message": 5}},
-        {"error": {"message": None, "code": "denied"}},
-        {"error": {"type": "x"}},
-        {"message": "no"},
-        [{"error": {"message": "no"}}],
-    ],
+STATED_ERROR_OF_ANOTHER_ROWS = (
+    None,
+    [],
+    "no",
+    5,
+    {},
+    {"error": None},
+    {"error": "no"},
+    {"error": []},
+    {"error": {}},
+    {"error": {"message": 5}},
+    {"error": {"message": None, "code": "denied"}},
+    {"error": {"type": "x"}},
+    {"message": "no"},
+    [{"error": {"message": "no"}}],
 )
-def test_stated_error_of_another_shape_is_none(parsed):
-    assert error_object(parsed) is None
+
+
+def test_stated_error_of_another_shape_is_none():
+    for parsed in STATED_ERROR_OF_ANOTHER_ROWS:
+        assert error_object(parsed) is None

@@ -148,72 +148,72 @@ def test_completed_answer_tells_everything_it_holds():
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "status", "task_id"),
-    [
-        ({"status": "pending", "task_id": "t1", "poll_url": "/v1/tasks/t2"}, "pending", "t1"),
-        ({"task_id": "t1"}, "pending", "t1"),
-        ({"task_id": "t1", "id": "t2"}, "pending", "t1"),
-        ({"poll_url": "/v1/images/generations/t1"}, "pending", "t1"),
-        ({"poll_url": "/v1/tasks/t1/?a=/b"}, "pending", "t1"),
-        ({"poll_url": "/v1/tasks/t2", "id": "t1"}, "pending", "t1"),
-        ({"poll_url": "https://evil.example/t1"}, "pending", "t1"),
-        ({"status": "pending", "id": "t1"}, "pending", "t1"),
-        ({"status": "processing", "id": "t1"}, "processing", "t1"),
-        ({"status": "processing", "task_id": "t1"}, "processing", "t1"),
-        ({"status": "queued", "task_id": "t1"}, "queued", "t1"),
-        ({"status": "queued", "id": "t1"}, "queued", "t1"),
-        ({"status": "queued", "id": "t1", "data": [{"url": LINK}]}, "queued", "t1"),
-        ({"status": "", "task_id": "t1"}, "pending", "t1"),
-        ({"status": None, "task_id": "t1"}, "pending", "t1"),
-        ({"status": 5, "task_id": "t1"}, "pending", "t1"),
-        ({"status": "failed", "task_id": "t1"}, "failed", "t1"),
-        ({"status": "completed", "task_id": "t1"}, "completed", "t1"),
-        ({"status": "pending", "task_id": 5, "id": "t1"}, "pending", "t1"),
-        ({"status": "pending", "task_id": "", "id": "", "poll_url": "/v1/tasks/t1"}, "pending", "t1"),
-        ({"task_id": "t1", "data": [{"url": LINK}]}, "completed", "t1"),
-        ({"status": "completed", "poll_url": "/v1/tasks/t1", "data": [{"url": LINK}]}, "completed", "t1"),
-        ({"status": "queued", "poll_url": "/v1/tasks/t1"}, "queued", "t1"),
-        ({"poll_url": "/v1/tasks/t1", "data": [{"url": ""}]}, "pending", "t1"),
-        ({"data": [{"url": LINK}]}, "completed", None),
-        ({"data": [{"url": LINK}], "id": "img_1"}, "completed", None),
-        ({"data": [{"url": LINK}], "id": "img_1", "status": "completed"}, "completed", None),
-        ({"data": [{"b64_json": "iVBORw0KGgo="}]}, "completed", None),
-    ],
+TASK_ANSWER_IS_TOLD_ROWS = (
+    ({"status": "pending", "task_id": "t1", "poll_url": "/v1/tasks/t2"}, "pending", "t1"),
+    ({"task_id": "t1"}, "pending", "t1"),
+    ({"task_id": "t1", "id": "t2"}, "pending", "t1"),
+    ({"poll_url": "/v1/images/generations/t1"}, "pending", "t1"),
+    ({"poll_url": "/v1/tasks/t1/?a=/b"}, "pending", "t1"),
+    ({"poll_url": "/v1/tasks/t2", "id": "t1"}, "pending", "t1"),
+    ({"poll_url": "https://evil.example/t1"}, "pending", "t1"),
+    ({"status": "pending", "id": "t1"}, "pending", "t1"),
+    ({"status": "processing", "id": "t1"}, "processing", "t1"),
+    ({"status": "processing", "task_id": "t1"}, "processing", "t1"),
+    ({"status": "queued", "task_id": "t1"}, "queued", "t1"),
+    ({"status": "queued", "id": "t1"}, "queued", "t1"),
+    ({"status": "queued", "id": "t1", "data": [{"url": LINK}]}, "queued", "t1"),
+    ({"status": "", "task_id": "t1"}, "pending", "t1"),
+    ({"status": None, "task_id": "t1"}, "pending", "t1"),
+    ({"status": 5, "task_id": "t1"}, "pending", "t1"),
+    ({"status": "failed", "task_id": "t1"}, "failed", "t1"),
+    ({"status": "completed", "task_id": "t1"}, "completed", "t1"),
+    ({"status": "pending", "task_id": 5, "id": "t1"}, "pending", "t1"),
+    ({"status": "pending", "task_id": "", "id": "", "poll_url": "/v1/tasks/t1"}, "pending", "t1"),
+    ({"task_id": "t1", "data": [{"url": LINK}]}, "completed", "t1"),
+    ({"status": "completed", "poll_url": "/v1/tasks/t1", "data": [{"url": LINK}]}, "completed", "t1"),
+    ({"status": "queued", "poll_url": "/v1/tasks/t1"}, "queued", "t1"),
+    ({"poll_url": "/v1/tasks/t1", "data": [{"url": ""}]}, "pending", "t1"),
+    ({"data": [{"url": LINK}]}, "completed", None),
+    ({"data": [{"url": LINK}], "id": "img_1"}, "completed", None),
+    ({"data": [{"url": LINK}], "id": "img_1", "status": "completed"}, "completed", None),
+    ({"data": [{"b64_json": "iVBORw0KGgo="}]}, "completed", None),
 )
-def test_task_answer_is_told_by_any_of_its_marks_and_inline_by_their_absence(value, status, task_id):
+
+
+def test_task_answer_is_told_by_any_of_its_marks_and_inline_by_their_absence():
     """The page "Create image" names three: `status: "pending"`, `task_id` and `poll_url`."""
-    found = snapshot(value)
-    assert (found.status, found.task_id) == (status, task_id)
+    for value, status, task_id in TASK_ANSWER_IS_TOLD_ROWS:
+        found = snapshot(value)
+        assert (found.status, found.task_id) == (status, task_id)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(
-            None,
-            [],
-            [DONE],
-            "pending",
-            5,
-            {},
-            {"created": 1},
-            {"data": []},
-            {"data": [{"url": ""}]},
-            {"id": "t1"},
-            REFUSAL,
-        ),
-        *({"id": "t1", "data": [{"url": ""}]}, {"status": ""}, {"status": 200, "message": "ok"}, {"task_id": 5}),
-        {"poll_url": ""},
-    ],
+SUCCESS_WITH_NEITHER_AN_ROWS = (
+    *(
+        None,
+        [],
+        [DONE],
+        "pending",
+        5,
+        {},
+        {"created": 1},
+        {"data": []},
+        {"data": [{"url": ""}]},
+        {"id": "t1"},
+        REFUSAL,
+    ),
+    *({"id": "t1", "data": [{"url": ""}]}, {"status": ""}, {"status": 200, "message": "ok"}, {"task_id": 5}),
+    {"poll_url": ""},
 )
-@pytest.mark.parametrize("status", [200, 201, 202, 299])
-def test_success_with_neither_an_image_nor_a_task_is_garbled(value, status):
-    reading = read_submission(answer(value, status))
-    assert isinstance(reading, UnknownOutcome)
-    assert reading.reason == f"HTTP {status} with neither an image nor a task"
-    assert reading.error.status == status
-    assert polled(answer(value, status)) == noise(f"HTTP {status} without a task")
+
+
+def test_success_with_neither_an_image_nor_a_task_is_garbled():
+    for status in (200, 201, 202, 299):
+        for value in SUCCESS_WITH_NEITHER_AN_ROWS:
+            reading = read_submission(answer(value, status))
+            assert isinstance(reading, UnknownOutcome)
+            assert reading.reason == f"HTTP {status} with neither an image nor a task"
+            assert reading.error.status == status
+            assert polled(answer(value, status)) == noise(f"HTTP {status} without a task")
 
 
 @pytest.mark.parametrize("value", [{"status": "pending"}, {"status": "completed"}, {"status": "failed", "error": "no"}])
@@ -236,94 +236,85 @@ def test_submission_is_refused_in_the_services_own_words(status, cls):
     assert reading.error.code == "model_not_found"
 
 
-@pytest.mark.parametrize("code", ["server_error", "upstream_error", "all_channels_failed", "timeout_error"])
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 529])
-def test_submission_is_refused_with_a_5xx_by_a_documented_code(status, code):
+def test_submission_is_refused_with_a_5xx_by_a_documented_code():
     """The page "Errors" has these four."""
-    reading = read_submission(answer({"error": {"message": "no", "code": code}}, status))
-    assert isinstance(reading, Refused)
-    assert (type(reading.error), reading.error.code) == (ServerError, code)
+    for status in (500, 502, 503, 504, 529):
+        for code in ("server_error", "upstream_error", "all_channels_failed", "timeout_error"):
+            reading = read_submission(answer({"error": {"message": "no", "code": code}}, status))
+            assert isinstance(reading, Refused)
+            assert (type(reading.error), reading.error.code) == (ServerError, code)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        REFUSAL,
-        {"error": {"message": "no"}},
-        {"error": {"message": "no", "type": "server_error", "code": None}},
-        {"error": {"message": "no", "code": 502}},
-        {"error": {"message": "no", "code": "502"}},
-        {"error": {"message": "no", "code": ["server_error"]}},
-        {"error": {"message": "no", "code": "do_request_failed", "retryable": True}},
-        {"message": "no", "code": "server_error"},
-        {"detail": "no"},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 520])
-def test_submission_answered_with_a_5xx_of_a_gateway_is_garbled(status, body):
+def test_submission_answered_with_a_5xx_of_a_gateway_is_garbled():
     """It answers in JSON as well, and does not know what became of the request behind it."""
-    assert isinstance(read_submission(answer(body, status)), UnknownOutcome)
+    for status in (500, 502, 503, 504, 520):
+        for body in (
+            REFUSAL,
+            {"error": {"message": "no"}},
+            {"error": {"message": "no", "type": "server_error", "code": None}},
+            {"error": {"message": "no", "code": 502}},
+            {"error": {"message": "no", "code": "502"}},
+            {"error": {"message": "no", "code": ["server_error"]}},
+            {"error": {"message": "no", "code": "do_request_failed", "retryable": True}},
+            {"message": "no", "code": "server_error"},
+            {"detail": "no"},
+        ):
+            assert isinstance(read_submission(answer(body, status)), UnknownOutcome)
 
 
-@pytest.mark.parametrize(
-    ("extra", "words"),
-    [
-        ({"task_id": "t1"}, "task 't1': `session.task` picks it up by this id"),
-        ({"task_id": "t1", "id": "x", "status": "failed"}, "task 't1': `session.task` picks it up by this id"),
-        ({"task_id": 51}, "task '51': `session.task` picks it up by this id"),
-        ({"id": "t1", "status": "pending"}, "task 't1': `session.task` picks it up by this id"),
-        ({"poll_url": "/v1/tasks/t1"}, "task 't1': `session.task` picks it up by this id"),
-        ({"data": {"task_id": "t1"}}, "task 't1': `session.task` picks it up by this id"),
-        ({"error": {"message": "no", "code": "server_error", "task_id": "t1"}}, "task 't1'"),
-        ({"details": [1, {"job": {"task_id": "t1"}}]}, "task 't1': `session.task` picks it up by this id"),
-        ({"upstream": {"poll_url": "/v1/tasks/t1"}}, "task 't1': `session.task` picks it up by this id"),
-        ({"status": "completed"}, "a task without an id"),
-        ({"data": [{"url": LINK}]}, "data"),
-        ({"data": [{"url": ""}]}, "data"),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("status", [302, 400, 408, 429, 500, 503])
-def test_refusal_that_carries_a_task_or_data_is_garbled_and_names_it(status, extra, words):
+def test_refusal_that_carries_a_task_or_data_is_garbled_and_names_it():
     """Something was sold, whatever the status says: the id is in the reason, so that it can be resumed."""
-    refusal = {"error": {"message": "no", "code": "server_error"}, **extra}
-    reading = read_submission(answer(refusal, status))
-    assert isinstance(reading, UnknownOutcome)
-    assert reading.reason.startswith(f"HTTP {status} with {words}")
+    for status in (302, 400, 408, 429, 500, 503):
+        for extra, words in (
+            ({"task_id": "t1"}, "task 't1': `session.task` picks it up by this id"),
+            ({"task_id": "t1", "id": "x", "status": "failed"}, "task 't1': `session.task` picks it up by this id"),
+            ({"task_id": 51}, "task '51': `session.task` picks it up by this id"),
+            ({"id": "t1", "status": "pending"}, "task 't1': `session.task` picks it up by this id"),
+            ({"poll_url": "/v1/tasks/t1"}, "task 't1': `session.task` picks it up by this id"),
+            ({"data": {"task_id": "t1"}}, "task 't1': `session.task` picks it up by this id"),
+            ({"error": {"message": "no", "code": "server_error", "task_id": "t1"}}, "task 't1'"),
+            ({"details": [1, {"job": {"task_id": "t1"}}]}, "task 't1': `session.task` picks it up by this id"),
+            ({"upstream": {"poll_url": "/v1/tasks/t1"}}, "task 't1': `session.task` picks it up by this id"),
+            ({"status": "completed"}, "a task without an id"),
+            ({"data": [{"url": LINK}]}, "data"),
+            ({"data": [{"url": ""}]}, "data"),
+        ):
+            refusal = {"error": {"message": "no", "code": "server_error"}, **extra}
+            reading = read_submission(answer(refusal, status))
+            assert isinstance(reading, UnknownOutcome)
+            assert reading.reason.startswith(f"HTTP {status} with {words}")
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [
-        {"id": "req_1"},
-        {"status": "error"},
-        {"status": "failed"},
-        {"status": 429},
-        {"status": ["pending"]},
-        {"task_id": None},
-        {"task_id": ""},
-        {"task_id": True},
-        {"data": None},
-        {"data": []},
-        {"data": {}},
-        {"poll_url": ""},
-        {"alternatives": [{"id": "flux-pro", "status": "completed"}]},
-        {"many": [{"task_id": ""}] * 300 + [{"task_id": "t1"}]},
-    ],
-    ids=lambda extra: str(extra)[:60],
+REFUSAL_WITH_ODD_FIELDS_ROWS = (
+    {"id": "req_1"},
+    {"status": "error"},
+    {"status": "failed"},
+    {"status": 429},
+    {"status": ["pending"]},
+    {"task_id": None},
+    {"task_id": ""},
+    {"task_id": True},
+    {"data": None},
+    {"data": []},
+    {"data": {}},
+    {"poll_url": ""},
+    {"alternatives": [{"id": "flux-pro", "status": "completed"}]},
+    {"many": [{"task_id": ""}] * 300 + [{"task_id": "t1"}]},
 )
-def test_refusal_with_odd_fields_and_nothing_sold_is_a_refusal(extra):
-    assert isinstance(read_submission(answer({**REFUSAL, **extra}, 429)), Refused)
 
 
-@pytest.mark.parametrize("body", [{"error": "no"}, {"detail": "no"}, [], None, {"error": {}}])
-@pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
-def test_submission_refused_in_other_words_is_garbled(status, body):
+def test_refusal_with_odd_fields_and_nothing_sold_is_a_refusal():
+    for extra in REFUSAL_WITH_ODD_FIELDS_ROWS:
+        assert isinstance(read_submission(answer({**REFUSAL, **extra}, 429)), Refused)
+
+
+def test_submission_refused_in_other_words_is_garbled():
     """A proxy's answer does not tell whether the job was sold before."""
-    reading = read_submission(answer(body, status))
-    assert isinstance(reading, UnknownOutcome)
-    assert reading.reason == f"HTTP {status} without an error of the service"
+    for status in (400, 401, 429, 500, 503):
+        for body in ({"error": "no"}, {"detail": "no"}, [], None, {"error": {}}):
+            reading = read_submission(answer(body, status))
+            assert isinstance(reading, UnknownOutcome)
+            assert reading.reason == f"HTTP {status} without an error of the service"
 
 
 @pytest.mark.parametrize("status", [408, 460, 499])
@@ -332,9 +323,8 @@ def test_submission_that_something_in_front_gave_up_is_garbled(status):
     assert isinstance(read_submission(answer(REFUSAL, status)), UnknownOutcome)
 
 
-@pytest.mark.parametrize(
-    ("value", "task_id", "is_guessed"),
-    [
+def test_id_is_guessed_where_only_an_address_of_an_unknown_form_is_named():
+    for value, task_id, is_guessed in (
         ({"task_id": "t1", "poll_url": "/v1/poll/a7"}, "t1", False),
         ({"id": "t1"}, "t1", False),
         ({"task_id": 51}, "51", False),
@@ -345,35 +335,29 @@ def test_submission_that_something_in_front_gave_up_is_garbled(status):
         ({"poll_url": "/v1/tasks/t1/status"}, "status", True),
         ({"poll_url": "/v1/tasks?id=t1"}, "tasks", True),
         ({"poll_url": "/v1/poll/a7"}, "a7", True),
-    ],
-    ids=str,
-)
-def test_id_is_guessed_where_only_an_address_of_an_unknown_form_is_named(value, task_id, is_guessed):
-    found = snapshot({"status": "pending", **value})
-    assert (found.task_id, found.is_id_guessed) == (task_id, is_guessed)
+    ):
+        found = snapshot({"status": "pending", **value})
+        assert (found.task_id, found.is_id_guessed) == (task_id, is_guessed)
 
 
-@pytest.mark.parametrize("status", [301, 302, 304, 307, 308, 399, 100, 199])
-@pytest.mark.parametrize("body", [REFUSAL, DONE])
-def test_submission_answered_with_a_redirect_is_garbled_whatever_it_says(status, body):
-    assert isinstance(read_submission(answer(body, status)), UnknownOutcome)
+def test_submission_answered_with_a_redirect_is_garbled_whatever_it_says():
+    for body in (REFUSAL, DONE):
+        for status in (301, 302, 304, 307, 308, 399, 100, 199):
+            assert isinstance(read_submission(answer(body, status)), UnknownOutcome)
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (b"", "an empty body"),
-        (b"<html><title>502 Bad Gateway</title>", "an HTML page '502 Bad Gateway'"),
-        (INLINE_ANSWER[:40], 'the text \'{ "created": 1706000000, "data": [\''),
-    ],
-)
-@pytest.mark.parametrize("status", [200, 302, 400, 429, 502])
-def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise(status, body, words):
-    reading = read_submission(answer(body, status))
-    assert isinstance(reading, UnknownOutcome)
-    assert reading.reason == f"HTTP {status} with {words}"
-    if status not in {401, 403}:
-        assert polled(answer(body, status)) == noise(f"HTTP {status} with {words}")
+def test_unreadable_submission_is_garbled_and_unreadable_poll_is_noise():
+    for status in (200, 302, 400, 429, 502):
+        for body, words in (
+            (b"", "an empty body"),
+            (b"<html><title>502 Bad Gateway</title>", "an HTML page '502 Bad Gateway'"),
+            (INLINE_ANSWER[:40], 'the text \'{ "created": 1706000000, "data": [\''),
+        ):
+            reading = read_submission(answer(body, status))
+            assert isinstance(reading, UnknownOutcome)
+            assert reading.reason == f"HTTP {status} with {words}"
+            if status not in {401, 403}:
+                assert polled(answer(body, status)) == noise(f"HTTP {status} with {words}")
 
 
 def test_answer_cut_at_any_byte_is_never_taken_for_a_whole_one():
@@ -402,62 +386,53 @@ def test_submission_that_failed_is_no_success_whatever_its_images():
     assert reading.snapshot.status == "failed"
 
 
-@pytest.mark.parametrize("odd", ["t\n1", "t\x1b[2J", "\u202et1", "", 5, None, ["t1"]])
-def test_task_id_of_odd_characters_or_type_is_not_used(odd):
-    assert snapshot({"status": "pending", "task_id": odd, "id": "t1"}).task_id == "t1"
-    assert snapshot({"status": "pending", "task_id": odd, "id": odd, "poll_url": "/v1/tasks/t1"}).task_id == "t1"
-    assert polled(answer({"status": "pending", "poll_url": f"/v1/tasks/{odd}\x1b"})).snapshot.task_id is None
+def test_task_id_of_odd_characters_or_type_is_not_used():
+    for odd in ("t\n1", "t\x1b[2J", "\u202et1", "", 5, None, ["t1"]):
+        assert snapshot({"status": "pending", "task_id": odd, "id": "t1"}).task_id == "t1"
+        assert snapshot({"status": "pending", "task_id": odd, "id": odd, "poll_url": "/v1/tasks/t1"}).task_id == "t1"
+        assert polled(answer({"status": "pending", "poll_url": f"/v1/tasks/{odd}\x1b"})).snapshot.task_id is None
 
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "failure"),
-    [
-        (200, DONE, None),
-        (202, TASK_ANSWER, None),
-        (200, {"status": "weird"}, None),
-        (401, REFUSAL, Failure.REFUSED),
-        (403, REFUSAL, Failure.REFUSED),
-        (401, b"<html>", Failure.TRANSIENT),
-        (403, b"", Failure.TRANSIENT),
-        (403, DONE, Failure.TRANSIENT),
-        (404, LOST, Failure.NOT_FOUND),
-        (404, REFUSAL, Failure.TRANSIENT),
-        (404, {"error": "not found"}, Failure.TRANSIENT),
-        (404, b"<html>404</html>", Failure.TRANSIENT),
-        (404, DONE, Failure.TRANSIENT),
-        (400, REFUSAL, Failure.TRANSIENT),
-        (408, REFUSAL, Failure.TRANSIENT),
-        (429, REFUSAL, Failure.TRANSIENT),
-        (500, REFUSAL, Failure.TRANSIENT),
-        (503, DONE, Failure.TRANSIENT),
-        (302, DONE, Failure.TRANSIENT),
-        (200, REFUSAL, Failure.TRANSIENT),
-        (204, b"", Failure.TRANSIENT),
-    ],
+POLL_REPORTS_ITS_TASK_ROWS = (
+    (200, DONE, None),
+    (202, TASK_ANSWER, None),
+    (200, {"status": "weird"}, None),
+    (401, REFUSAL, Failure.REFUSED),
+    (403, REFUSAL, Failure.REFUSED),
+    (401, b"<html>", Failure.TRANSIENT),
+    (403, b"", Failure.TRANSIENT),
+    (403, DONE, Failure.TRANSIENT),
+    (404, LOST, Failure.NOT_FOUND),
+    (404, REFUSAL, Failure.TRANSIENT),
+    (404, {"error": "not found"}, Failure.TRANSIENT),
+    (404, b"<html>404</html>", Failure.TRANSIENT),
+    (404, DONE, Failure.TRANSIENT),
+    (400, REFUSAL, Failure.TRANSIENT),
+    (408, REFUSAL, Failure.TRANSIENT),
+    (429, REFUSAL, Failure.TRANSIENT),
+    (500, REFUSAL, Failure.TRANSIENT),
+    (503, DONE, Failure.TRANSIENT),
+    (302, DONE, Failure.TRANSIENT),
+    (200, REFUSAL, Failure.TRANSIENT),
+    (204, b"", Failure.TRANSIENT),
 )
-def test_poll_reports_its_task_or_says_nothing_about_it(status, body, failure):
+
+
+def test_poll_reports_its_task_or_says_nothing_about_it():
     """Only the service's own words refuse a task or do not know it."""
-    assert getattr(polled(answer(body, status)), "failure", None) is failure
+    for status, body, failure in POLL_REPORTS_ITS_TASK_ROWS:
+        assert getattr(polled(answer(body, status)), "failure", None) is failure
 
 
 FAILED = {"created": 1706000000, "task_id": "t1", "status": "failed", "data": []}
 
 
-@pytest.mark.parametrize(
-    ("error", "fault"),
-    [
-        ("no", TaskFault("no")),
-        ({"message": "no", "code": "moderation"}, TaskFault("no", "moderation")),
-        (None, None),
-        (5, None),
-    ],
-)
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_failure_that_names_the_task_ends_it():
+    """The page "Get image status" has the shape; why it failed stands in `error` as text or as an object, or not."""
+    for name in (
         {"task_id": "t1"},
         {"task_id": None, "id": "t1"},
         {"task_id": "t1", "id": "gen-1"},
@@ -465,70 +440,59 @@ FAILED = {"created": 1706000000, "task_id": "t1", "status": "failed", "data": []
         {"task_id": "%74%31"},
         {"task_id": None, "poll_url": "/v1/tasks/t1"},
         {"task_id": None, "cancelled": True},
-    ],
-    ids=str,
-)
-def test_failure_that_names_the_task_ends_it(name, error, fault):
-    """The page "Get image status" has the shape; why it failed stands in `error` as text or as an object, or not."""
-    reading = polled(answer({**FAILED, "error": error, **name}), "t1")
-    assert isinstance(reading, PollSuccess)
-    assert (reading.snapshot.status, reading.snapshot.fault) == ("failed", fault)
+    ):
+        for error, fault in (
+            ("no", TaskFault("no")),
+            ({"message": "no", "code": "moderation"}, TaskFault("no", "moderation")),
+            (None, None),
+            (5, None),
+        ):
+            reading = polled(answer({**FAILED, "error": error, **name}), "t1")
+            assert isinstance(reading, PollSuccess)
+            assert (reading.snapshot.status, reading.snapshot.fault) == ("failed", fault)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"status": "failed"},
-        {"status": "failed", "message": "no upstream"},
-        {"status": "failed", "error": "no upstream"},
-        {"status": "failed", "error": {"message": "no upstream", "code": 502}, "data": [{"url": LINK}]},
-        {"status": "completed"},
-        {"status": "completed", "data": [{"url": ""}]},
-        {"status": "completed", "message": "the request was handled", "poll_url": "/v1/tasks/t2"},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("asked", ["t1", None])
-def test_end_without_a_picture_that_does_not_name_the_task_is_noise(value, asked):
+def test_end_without_a_picture_that_does_not_name_the_task_is_noise():
     """A gateway has jobs of its own, and they fail."""
-    value = {name: text for name, text in value.items() if asked or name != "poll_url"}
-    status = value["status"]
-    expected = noise(f"HTTP 200 with status {status!r} and without the task's id", 7.0)
-    assert polled(answer(value, retry_after="7"), asked) == expected
+    for asked in ("t1", None):
+        for value in (
+            {"status": "failed"},
+            {"status": "failed", "message": "no upstream"},
+            {"status": "failed", "error": "no upstream"},
+            {"status": "failed", "error": {"message": "no upstream", "code": 502}, "data": [{"url": LINK}]},
+            {"status": "completed"},
+            {"status": "completed", "data": [{"url": ""}]},
+            {"status": "completed", "message": "the request was handled", "poll_url": "/v1/tasks/t2"},
+        ):
+            expected = noise(f"HTTP 200 with status {value['status']!r} and without the task's id", 7.0)
+            named = {name: text for name, text in value.items() if asked or name != "poll_url"}
+            assert polled(answer(named, retry_after="7"), asked) == expected
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def test_poll_answer_about_another_task_is_noise():
+    """The picture is of another task."""
+    for value in (
         *({**FAILED, "status": status} for status in ("pending", "completed", "failed", "odd")),
         {**DONE, "task_id": "T2", "id": "t1"},
         {"id": "t2", "status": "completed", "data": [{"url": LINK}]},
         {"id": 2, "status": "completed", "data": [{"url": LINK}]},
-    ],
-    ids=str,
-)
-def test_poll_answer_about_another_task_is_noise(value):
-    """The picture is of another task."""
-    value = {**value, "task_id": "t2"} if value.get("task_id") == "t1" else value
-    reading = polled(answer(value), "t1")
-    assert isinstance(reading, PollFailure)
-    assert reading.reason.startswith("HTTP 200 about another task, ")
+    ):
+        other = {**value, "task_id": "t2"} if value.get("task_id") == "t1" else value
+        reading = polled(answer(other), "t1")
+        assert isinstance(reading, PollFailure)
+        assert reading.reason.startswith("HTTP 200 about another task, ")
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def test_picture_counts_without_a_name():
+    """It is the answer to the question that was asked, and it is paid for."""
+    for value in (
         {"status": "completed", "data": [{"url": LINK}]},
         {"data": [{"url": LINK}]},
         {"status": "completed", "data": [{"url": LINK}], "poll_url": "/v1/images/generations/17"},
         {**DONE, "task_id": None, "id": None},
         {**DONE, "task_id": 51, "id": "t1"},
-    ],
-    ids=str,
-)
-def test_picture_counts_without_a_name(value):
-    """It is the answer to the question that was asked, and it is paid for."""
-    assert polled(answer(value), "t1").snapshot.images
+    ):
+        assert polled(answer(value), "t1").snapshot.images
 
 
 @pytest.mark.parametrize(("asked", "task_id"), [("51", 51), ("51", "51"), (None, "t9"), ("", "t9")])

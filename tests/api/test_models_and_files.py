@@ -79,48 +79,46 @@ def test_list_of_nothing_is_empty(read):
     assert read(answer({"data": []})) == ()
 
 
-@pytest.mark.parametrize("odd", [None, 5, "text", "", True, [], {}, 1e300])
-def test_entry_with_odd_optional_fields_is_read_without_them(odd):
-    model = read_model(answer({"id": "m", **dict.fromkeys(("created", "lemondata"), odd)}))
-    assert (model.created, model.lemondata) == (5 if odd == 5 else None, {})
-    file = read_file(answer({"id": "f", **dict.fromkeys(("bytes", "created_at"), odd)}))
-    assert file.size_bytes == file.created_at == (5 if odd == 5 else None)
+def test_entry_with_odd_optional_fields_is_read_without_them():
+    for odd in (None, 5, "text", "", True, [], {}, 1e300):
+        model = read_model(answer({"id": "m", **dict.fromkeys(("created", "lemondata"), odd)}))
+        assert (model.created, model.lemondata) == (5 if odd == 5 else None, {})
+        file = read_file(answer({"id": "f", **dict.fromkeys(("bytes", "created_at"), odd)}))
+        assert file.size_bytes == file.created_at == (5 if odd == 5 else None)
 
 
-@pytest.mark.parametrize("odd", [None, 5, "", True, [], {}])
-def test_entry_with_odd_text_is_read_without_it(odd):
-    assert read_model(answer({"id": "m", "owned_by": odd})) == Model("m")
-    names = ("filename", "purpose", "status", "model")
-    assert read_file(answer({"id": "f", **dict.fromkeys(names, odd)})) == StoredFile("f")
+def test_entry_with_odd_text_is_read_without_it():
+    for odd in (None, 5, "", True, [], {}):
+        assert read_model(answer({"id": "m", "owned_by": odd})) == Model("m")
+        names = ("filename", "purpose", "status", "model")
+        assert read_file(answer({"id": "f", **dict.fromkeys(names, odd)})) == StoredFile("f")
 
 
 def test_file_that_names_its_model_is_bound_to_it():
     assert read_file(answer({"id": "f", "model": "gpt-image-2"})).model == "gpt-image-2"
 
 
-@pytest.mark.parametrize("read", [read_model, read_models, read_file, read_files])
-@pytest.mark.parametrize(
-    "value", [None, 5, "text", [], [MODEL], {}, {"data": None}, {"data": {}}, {"id": 5}, {"id": ""}]
-)
-def test_success_of_another_shape_is_an_error_that_shows_it(read, value):
-    with pytest.raises(ApiError, match="HTTP 200: the text") as caught:
-        read(answer(value))
-    assert type(caught.value) is ApiError
+def test_success_of_another_shape_is_an_error_that_shows_it():
+    for value in (None, 5, "text", [], [MODEL], {}, {"data": None}, {"data": {}}, {"id": 5}, {"id": ""}):
+        for read in (read_model, read_models, read_file, read_files):
+            with pytest.raises(ApiError, match="HTTP 200: the text") as caught:
+                read(answer(value))
+            assert type(caught.value) is ApiError
 
 
-@pytest.mark.parametrize("read", [read_model, read_models, read_file, read_files])
-@pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b'{"data": ['])
-def test_success_that_cannot_be_read_is_an_error_that_shows_it(read, body):
-    with pytest.raises(ApiError, match="HTTP 200: the answer is ") as caught:
-        read(answer(body))
-    assert caught.value.__suppress_context__
+def test_success_that_cannot_be_read_is_an_error_that_shows_it():
+    for body in (b"", b"<html>busy</html>", b'{"data": ['):
+        for read in (read_model, read_models, read_file, read_files):
+            with pytest.raises(ApiError, match="HTTP 200: the answer is ") as caught:
+                read(answer(body))
+            assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("read", [read_model, read_models, read_file, read_files])
-@pytest.mark.parametrize(("status", "cls"), [(401, AuthenticationError), (404, NotFound), (302, ApiError)])
-def test_refusal_is_the_error_of_its_status_whatever_it_holds(read, status, cls):
-    with pytest.raises(cls, match="no such model"):
-        read(answer({"error": {"message": "no such model"}, "data": [], "id": "m"}, status))
+def test_refusal_is_the_error_of_its_status_whatever_it_holds():
+    for status, cls in ((401, AuthenticationError), (404, NotFound), (302, ApiError)):
+        for read in (read_model, read_models, read_file, read_files):
+            with pytest.raises(cls, match="no such model"):
+                read(answer({"error": {"message": "no such model"}, "data": [], "id": "m"}, status))
 
 
 json_values = st.recursive(

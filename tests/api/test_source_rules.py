@@ -43,24 +43,21 @@ def variation_problems_of(*sources):
 # "Edit image": `image`
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-@pytest.mark.parametrize("model", ["gpt-image-2", "flux-pro", "nano-banana-edit", "grok-imagine-image", "acme-paint-9"])
-def test_row_image_takes_png_jpeg_and_webp(model, kind):
-    assert problems_of(upload(picture=PictureFacts(kind, (64, 64))), model=model) == ()
+def test_row_image_takes_png_jpeg_and_webp():
+    for model in ("gpt-image-2", "flux-pro", "nano-banana-edit", "grok-imagine-image", "acme-paint-9"):
+        for kind in ("png", "jpeg", "webp"):
+            assert problems_of(upload(picture=PictureFacts(kind, (64, 64))), model=model) == ()
 
 
-@pytest.mark.parametrize(
-    ("model", "kind", "message"),
-    [
+def test_row_image_takes_no_other_format():
+    for model, kind, message in (
         ("gpt-image-2", "gif", "is GIF; GPT Image 2 takes PNG, JPEG or WebP"),
         ("gpt-image-2", "avif", "is AVIF; GPT Image 2 takes PNG, JPEG or WebP"),
         ("acme-paint-9", "gif", "is GIF; the service takes PNG, JPEG or WebP"),
         (None, "jpeg", "is JPEG; DALL-E 2 takes PNG"),
         ("dall-e-2", "webp", "is WebP; DALL-E 2 takes PNG"),
-    ],
-)
-def test_row_image_takes_no_other_format(model, kind, message):
-    assert problems_of(upload(picture=PictureFacts(kind, (64, 64))), model=model) == (Problem("image[0]", message),)
+    ):
+        assert problems_of(upload(picture=PictureFacts(kind, (64, 64))), model=model) == (Problem("image[0]", message),)
 
 
 def test_row_image_has_at_most_50_mb():
@@ -71,23 +68,20 @@ def test_row_image_has_at_most_50_mb():
     )
 
 
-@pytest.mark.parametrize(
-    ("model", "name", "bound"),
-    [
-        ("gpt-image-2", "GPT Image 2", 16),
-        ("acme-paint-9", "the service", 16),
-        ("grok-imagine-image", "xAI Grok Imagine", 3),
-        ("grok-imagine-image-quality", "xAI Grok Imagine", 3),
-        ("grok-imagine-image-pro", "xAI Grok Imagine", 3),
-    ],
-)
-@pytest.mark.parametrize("make", [upload, link])
-def test_row_image_has_as_many_sources_as_the_family_takes(model, name, bound, make):
+def test_row_image_has_as_many_sources_as_the_family_takes():
     """Sixteen in general; with more than three, xAI answers `400 too_many_images`."""
-    assert problems_of(*map(make, range(bound)), model=model) == ()
-    assert problems_of(*map(make, range(bound + 1)), model=model) == (
-        Problem("image", f"{name} takes at most {bound} pictures, not {bound + 1}"),
-    )
+    for make in (upload, link):
+        for model, name, bound in (
+            ("gpt-image-2", "GPT Image 2", 16),
+            ("acme-paint-9", "the service", 16),
+            ("grok-imagine-image", "xAI Grok Imagine", 3),
+            ("grok-imagine-image-quality", "xAI Grok Imagine", 3),
+            ("grok-imagine-image-pro", "xAI Grok Imagine", 3),
+        ):
+            assert problems_of(*map(make, range(bound)), model=model) == ()
+            assert problems_of(*map(make, range(bound + 1)), model=model) == (
+                Problem("image", f"{name} takes at most {bound} pictures, not {bound + 1}"),
+            )
 
 
 def test_row_image_is_required():
@@ -294,60 +288,51 @@ PUBLIC = [
 ]
 
 
-@pytest.mark.parametrize("url", PUBLIC)
-def test_row_remote_takes_public_addresses(url):
-    assert problems_of(link(url=url)) == ()
+def test_row_remote_takes_public_addresses():
+    for url in PUBLIC:
+        assert problems_of(link(url=url)) == ()
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        *(
-            (url, NO_ADDRESS)
-            for url in ("", "cat.png", "/cat.png", "https:///cat.png", "https:cdn.example", "https://")
-        ),
-        *(
-            (url, NO_ADDRESS)
-            for url in ("data:image/png;base64,iVBORw0KGgo=", "javascript:alert(1)", "file:///etc/passwd")
-        ),
-        ("//cdn.example/cat.png", NO_WEB),
-        ("ftp://cdn.example/cat.png", NO_WEB),
-        ("file://localhost/etc/passwd", NO_WEB),
-        ("gopher://127.0.0.1:25/", NO_WEB),
-        ("ws://cdn.example/", NO_WEB),
-        ("s3://bucket/cat.png", NO_WEB),
-        ("https://me:secret@cdn.example/cat.png", CREDENTIALS),
-        ("https://me@cdn.example/cat.png", CREDENTIALS),
-        ("https://@cdn.example/cat.png", CREDENTIALS),
-        ("https://cdn.example@127.0.0.1/cat.png", CREDENTIALS),
-        ("https://me%40x:y@cdn.example/cat.png", CREDENTIALS),
-        ("https://cdn.example/cat.png#part", FRAGMENT),
-        ("https://cdn.example/cat.png#", FRAGMENT),
-        ("https://cdn.example#@127.0.0.1/cat.png", FRAGMENT),
-        ("https://cdn.example?#", FRAGMENT),
-        *(
-            (f"https://{host}/cat.png", NO_ADDRESS)
-            for host in ("cdn.example:port", "cdn.example:99999", "[::1", "[::1]x")
-        ),
-        *(
-            (f"https://{host}/cat.png", NO_ADDRESS)
-            for host in ("localhos%74", "127.0.0.%31", "%6cocalhost", "[fe80::1%25eth0]")
-        ),
-        *(
-            (f"https://{host}/cat.png", NO_ADDRESS)
-            for host in ("①②⑦.0.0.1", "127。0。0。1", "ⓛocalhost", "cdn\u00ad.example")
-        ),
-        *(
-            (f"https://cdn.example{tail}", NO_ADDRESS)
-            for tail in ("\\@127.0.0.1/", "/a b", "/a\tb", "/a\r\nHost: x", "/\0")
-        ),
-        (" https://cdn.example/cat.png", NO_ADDRESS),
-        ("https://cdn.example/cat.png\n", NO_ADDRESS),
-        ("https://cdn.example/猫.png", NO_ADDRESS),
-    ],
+ROW_REMOTE_TAKES_HTTP_ROWS = (
+    *((url, NO_ADDRESS) for url in ("", "cat.png", "/cat.png", "https:///cat.png", "https:cdn.example", "https://")),
+    *((url, NO_ADDRESS) for url in ("data:image/png;base64,iVBORw0KGgo=", "javascript:alert(1)", "file:///etc/passwd")),
+    ("//cdn.example/cat.png", NO_WEB),
+    ("ftp://cdn.example/cat.png", NO_WEB),
+    ("file://localhost/etc/passwd", NO_WEB),
+    ("gopher://127.0.0.1:25/", NO_WEB),
+    ("ws://cdn.example/", NO_WEB),
+    ("s3://bucket/cat.png", NO_WEB),
+    ("https://me:secret@cdn.example/cat.png", CREDENTIALS),
+    ("https://me@cdn.example/cat.png", CREDENTIALS),
+    ("https://@cdn.example/cat.png", CREDENTIALS),
+    ("https://cdn.example@127.0.0.1/cat.png", CREDENTIALS),
+    ("https://me%40x:y@cdn.example/cat.png", CREDENTIALS),
+    ("https://cdn.example/cat.png#part", FRAGMENT),
+    ("https://cdn.example/cat.png#", FRAGMENT),
+    ("https://cdn.example#@127.0.0.1/cat.png", FRAGMENT),
+    ("https://cdn.example?#", FRAGMENT),
+    *((f"https://{host}/cat.png", NO_ADDRESS) for host in ("cdn.example:port", "cdn.example:99999", "[::1", "[::1]x")),
+    *(
+        (f"https://{host}/cat.png", NO_ADDRESS)
+        for host in ("localhos%74", "127.0.0.%31", "%6cocalhost", "[fe80::1%25eth0]")
+    ),
+    *(
+        (f"https://{host}/cat.png", NO_ADDRESS)
+        for host in ("①②⑦.0.0.1", "127。0。0。1", "ⓛocalhost", "cdn\u00ad.example")
+    ),
+    *(
+        (f"https://cdn.example{tail}", NO_ADDRESS)
+        for tail in ("\\@127.0.0.1/", "/a b", "/a\tb", "/a\r\nHost: x", "/\0")
+    ),
+    (" https://cdn.example/cat.png", NO_ADDRESS),
+    ("https://cdn.example/cat.png\n", NO_ADDRESS),
+    ("https://cdn.example/猫.png", NO_ADDRESS),
 )
-def test_row_remote_takes_http_without_credentials_and_fragment_only(url, words):
-    assert problems_of(link(url=url)) == (Problem("image[0]", words),)
+
+
+def test_row_remote_takes_http_without_credentials_and_fragment_only():
+    for url, words in ROW_REMOTE_TAKES_HTTP_ROWS:
+        assert problems_of(link(url=url)) == (Problem("image[0]", words),)
 
 
 # One line for each way to write it: names, dotted, short, hexadecimal, octal, one number, inside IPv6.
@@ -393,10 +378,10 @@ PRIVATE_AND_RESERVED = [
 ]
 
 
-@pytest.mark.parametrize("host", LOCALHOST + PRIVATE_AND_RESERVED)
-@pytest.mark.parametrize("form", ["https://{}/cat.png", "http://{}:8080", "HTTP://{}?x"])
-def test_row_remote_leads_to_no_private_or_reserved_address_in_any_spelling(host, form):
-    assert problems_of(link(url=form.format(host))) == (Problem("image[0]", PRIVATE),)
+def test_row_remote_leads_to_no_private_or_reserved_address_in_any_spelling():
+    for form in ("https://{}/cat.png", "http://{}:8080", "HTTP://{}?x"):
+        for host in LOCALHOST + PRIVATE_AND_RESERVED:
+            assert problems_of(link(url=form.format(host))) == (Problem("image[0]", PRIVATE),)
 
 
 def test_row_remote_problem_names_the_place_and_not_the_address():
@@ -414,9 +399,8 @@ def file_facts(**facts):
     return SourceFacts(place="file", kind="upload", **{"size_bytes": 9, "picture": PictureFacts("png"), **facts})
 
 
-@pytest.mark.parametrize(
-    ("facts", "options", "problems"),
-    [
+def test_row_file_is_a_picture_of_50_mb_for_a_known_purpose():
+    for facts, options, problems in (
         ({}, {}, []),
         ({"size_bytes": MAX_SOURCE_BYTES}, {}, []),
         ({"size_bytes": MAX_SOURCE_BYTES + 1}, {}, ["file: has 52,428,801 bytes; at most 52,428,800 are taken"]),
@@ -429,11 +413,9 @@ def file_facts(**facts):
         ({}, {"purpose": "fun"}, ["purpose: must be one of vision, user_data, not 'fun'"]),
         ({}, {"model": "a\nb"}, ["model: must be one line of text and not empty"]),
         ({}, {"filename": ""}, ["filename: must be one line of text and not empty"]),
-    ],
-)
-def test_row_file_is_a_picture_of_50_mb_for_a_known_purpose(facts, options, problems):
-    given = {"purpose": "vision", "model": None, "filename": "cat.png", **options}
-    assert list(map(str, check_upload(file_facts(**facts), **given))) == problems
+    ):
+        given = {"purpose": "vision", "model": None, "filename": "cat.png", **options}
+        assert list(map(str, check_upload(file_facts(**facts), **given))) == problems
 
 
 def test_what_cannot_be_read_is_told_whatever_is_switched_off():

@@ -88,42 +88,42 @@ def test_stream_is_read_with_any_end_of_line(end):
     assert split(end.join(lines)) == [Event("a", b"1"), Event("", b"2\n3")]
 
 
-@pytest.mark.parametrize(
-    ("stream", "events"),
-    [
-        (b"", []),
-        (b"\n\r\r\n", []),
-        (b"data: 1\n\n", [Event("", b"1")]),
-        (b"data:1\n\n", [Event("", b"1")]),
-        (b"data:  1 \n\n", [Event("", b" 1 ")]),
-        (b"data: a: b\n\n", [Event("", b"a: b")]),
-        (b": a comment\n:\ndata: 1\n: another\n\n", [Event("", b"1")]),
-        (b": keep-alive\n\n: keep-alive\n\n", []),
-        (b"id: 7\nretry: 10\nodd\nDATA: x\ndata : x\ndata: 1\n\n", [Event("", b"1")]),
-        (b"event: a\nevent: b\ndata: 1\n\n", [Event("b", b"1")]),
-        (b"event: a\n\ndata: 1\n\n", [Event("", b"1")]),
-        (b"event: \xff\ndata: \xff\n\n", [Event("\ufffd", b"\xff")]),
-        (b"data\n\n", []),
-        (b"data:\n\n", []),
-        (b"data\ndata\n\n", [Event("", b"\n")]),
-        (b"data: 1\r\r\ndata: 2\n\r", [Event("", b"1"), Event("", b"2")]),
-        (MARK + b"data: 1\n\n", [Event("", b"1")]),
-        (MARK, []),
-        (MARK[:2], []),
-        (MARK + MARK + b"data: 1\ndata: 2\n\n", [Event("", b"2")]),
-        (b"data: 1\n\n" + MARK + b"data: 2\ndata: 3\n\n", [Event("", b"1"), Event("", b"3")]),
-    ],
+STREAM_IS_READ_AS_ROWS = (
+    (b"", []),
+    (b"\n\r\r\n", []),
+    (b"data: 1\n\n", [Event("", b"1")]),
+    (b"data:1\n\n", [Event("", b"1")]),
+    (b"data:  1 \n\n", [Event("", b" 1 ")]),
+    (b"data: a: b\n\n", [Event("", b"a: b")]),
+    (b": a comment\n:\ndata: 1\n: another\n\n", [Event("", b"1")]),
+    (b": keep-alive\n\n: keep-alive\n\n", []),
+    (b"id: 7\nretry: 10\nodd\nDATA: x\ndata : x\ndata: 1\n\n", [Event("", b"1")]),
+    (b"event: a\nevent: b\ndata: 1\n\n", [Event("b", b"1")]),
+    (b"event: a\n\ndata: 1\n\n", [Event("", b"1")]),
+    (b"event: \xff\ndata: \xff\n\n", [Event("\ufffd", b"\xff")]),
+    (b"data\n\n", []),
+    (b"data:\n\n", []),
+    (b"data\ndata\n\n", [Event("", b"\n")]),
+    (b"data: 1\r\r\ndata: 2\n\r", [Event("", b"1"), Event("", b"2")]),
+    (MARK + b"data: 1\n\n", [Event("", b"1")]),
+    (MARK, []),
+    (MARK[:2], []),
+    (MARK + MARK + b"data: 1\ndata: 2\n\n", [Event("", b"2")]),
+    (b"data: 1\n\n" + MARK + b"data: 2\ndata: 3\n\n", [Event("", b"1"), Event("", b"3")]),
 )
-def test_stream_is_read_as_the_standard_says(stream, events):
-    assert split(stream) == events
-    assert split(*(stream[at : at + 1] for at in range(len(stream)))) == events
-    assert model(stream) == events
 
 
-@pytest.mark.parametrize("tail", [b"", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r", b"\r\n\r\n"])
-def test_stream_without_its_last_blank_line_has_its_last_event(tail):
+def test_stream_is_read_as_the_standard_says():
+    for stream, events in STREAM_IS_READ_AS_ROWS:
+        assert split(stream) == events
+        assert split(*(stream[at : at + 1] for at in range(len(stream)))) == events
+        assert model(stream) == events
+
+
+def test_stream_without_its_last_blank_line_has_its_last_event():
     """A proxy that drops a line must not cost a picture; the standard would drop the event."""
-    assert split(b"event: a\ndata: 1\n\nevent: b\ndata: 2x" + tail) == [Event("a", b"1"), Event("b", b"2x")]
+    for tail in (b"", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r", b"\r\n\r\n"):
+        assert split(b"event: a\ndata: 1\n\nevent: b\ndata: 2x" + tail) == [Event("a", b"1"), Event("b", b"2x")]
 
 
 def test_stream_that_has_ended_says_so_once():
@@ -277,9 +277,9 @@ def test_result_is_told_by_its_name(kind, is_http_host):
 DONE = "image_generation.completed"
 
 
-@pytest.mark.parametrize(
-    ("fields", "image"),
-    [
+def test_result_is_an_image_whatever_stands_beside_it():
+    """It is paid for."""
+    for fields, image in (
         ({"url": LINK, "revised_prompt": "a cat"}, ImageData(url=LINK, revised_prompt="a cat")),
         ({"url": "", "b64_json": PIXEL}, ImageData(inline=Same(PIXEL))),
         ({"b64_json": f"data:image/png;base64,{PIXEL}"}, ImageData(inline=Same(PIXEL))),
@@ -288,33 +288,30 @@ DONE = "image_generation.completed"
         ({"b64_json": PIXEL, "error": {}}, ImageData(inline=Same(PIXEL))),
         ({"b64_json": PIXEL, "error": {"message": "the preview failed"}}, ImageData(inline=Same(PIXEL))),
         ({"b64_json": PIXEL, "url": 5, "revised_prompt": []}, ImageData(inline=Same(PIXEL))),
-    ],
-)
-def test_result_is_an_image_whatever_stands_beside_it(fields, image):
-    """It is paid for."""
-    assert read_event(event({"type": DONE, **fields})) == Final(image, None, Billing())
+    ):
+        assert read_event(event({"type": DONE, **fields})) == Final(image, None, Billing())
 
 
-@pytest.mark.parametrize("odd", [None, "soon", True, 1.5, [], {}])
-def test_odd_numbers_of_an_event_are_left_out(odd):
-    assert read_event(event({"type": DONE, "b64_json": PIXEL, "created_at": odd})).created is None
-    preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": odd}
-    assert read_event(event(preview)).index == 0
+def test_odd_numbers_of_an_event_are_left_out():
+    for odd in (None, "soon", True, 1.5, [], {}):
+        assert read_event(event({"type": DONE, "b64_json": PIXEL, "created_at": odd})).created is None
+        preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": odd}
+        assert read_event(event(preview)).index == 0
 
 
-@pytest.mark.parametrize(("told", "index"), [(0, 0), (3, 3), (1000, 1000), (1001, 0), (2**63, 0), (-5, 0)])
-def test_number_of_a_preview_is_one_that_makes_sense(told, index):
+def test_number_of_a_preview_is_one_that_makes_sense():
     """It ends up in names of files, and in counts."""
-    preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": told}
-    assert read_event(event(preview)).index == index
+    for told, index in ((0, 0), (3, 3), (1000, 1000), (1001, 0), (2**63, 0), (-5, 0)):
+        preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": told}
+        assert read_event(event(preview)).index == index
 
 
 NO_PAINT = TaskFault("out of paint", "no_paint")
 
 
-@pytest.mark.parametrize(
-    ("value", "name", "fault"),
-    [
+def test_failure_is_told_by_an_error_in_the_services_own_shape():
+    """A message, and a code that is a word."""
+    for value, name, fault in (
         ({"type": "error", "message": "out of paint", "code": "no_paint"}, "", NO_PAINT),
         ({"message": "out\r\nof\x1b paint", "code": "no_paint"}, "error", NO_PAINT),
         ({"type": "error", "error": {"message": "out of paint", "code": "no_paint"}}, "", NO_PAINT),
@@ -322,72 +319,69 @@ NO_PAINT = TaskFault("out of paint", "no_paint")
         ({"error": {"code": "no_paint"}}, "", TaskFault("no_paint", "no_paint")),
         ({"error": {"message": "late", "code": "late"}, "type": DONE}, "", TaskFault("late", "late")),
         (rb'{"error": {"message": "out of \ud83d", "code": "no_paint"}}', "", TaskFault("out of \ufffd", "no_paint")),
-    ],
-)
-def test_failure_is_told_by_an_error_in_the_services_own_shape(value, name, fault):
-    """A message, and a code that is a word."""
-    assert read_event(event(value, name)) == Failed(fault)
+    ):
+        assert read_event(event(value, name)) == Failed(fault)
 
 
-@pytest.mark.parametrize(
-    ("value", "name", "words"),
-    [
-        ({"type": "error", "error": {"message": "no upstream"}}, "", "no upstream"),
-        (
-            {"type": "error", "error": {"message": "no upstream", "code": None, "type": "server_error"}},
-            "",
-            "no upstream",
-        ),
-        ({"type": "error", "error": {"message": "no upstream", "code": 502}}, "", "no upstream"),
-        ({"type": "error", "error": {"message": "no upstream", "code": "502"}}, "", "no upstream"),
-        ({"type": "error", "message": "no upstream", "code": 502}, "", "no upstream"),
-        ({"error": "no upstream"}, "", "no upstream"),
-        ({"error": "late", "type": DONE}, "", "late"),
-        ({"message": "no\r\nup\x1bstream"}, "error", "no up stream"),
-        ({"detail": "no upstream"}, "error", '{"detail":"no upstream"}'),
-        ({"type": "error"}, "", '{"type":"error"}'),
-        ([], "error", "[]"),
-        (b"not JSON", "error", "not JSON"),
-        (b"\x01", "error", "nothing"),
-        ({"error": "x" * 999}, "", "x" * 200),
-    ],
+ERROR_IN_ANOTHER_SHAPE_ROWS = (
+    ({"type": "error", "error": {"message": "no upstream"}}, "", "no upstream"),
+    (
+        {"type": "error", "error": {"message": "no upstream", "code": None, "type": "server_error"}},
+        "",
+        "no upstream",
+    ),
+    ({"type": "error", "error": {"message": "no upstream", "code": 502}}, "", "no upstream"),
+    ({"type": "error", "error": {"message": "no upstream", "code": "502"}}, "", "no upstream"),
+    ({"type": "error", "message": "no upstream", "code": 502}, "", "no upstream"),
+    ({"error": "no upstream"}, "", "no upstream"),
+    ({"error": "late", "type": DONE}, "", "late"),
+    ({"message": "no\r\nup\x1bstream"}, "error", "no up stream"),
+    ({"detail": "no upstream"}, "error", '{"detail":"no upstream"}'),
+    ({"type": "error"}, "", '{"type":"error"}'),
+    ([], "error", "[]"),
+    (b"not JSON", "error", "not JSON"),
+    (b"\x01", "error", "nothing"),
+    ({"error": "x" * 999}, "", "x" * 200),
 )
-def test_error_in_another_shape_says_nothing_of_the_job(value, name, words):
+
+
+def test_error_in_another_shape_says_nothing_of_the_job():
     """A gateway's number, a framework's `detail`, text: whether the job was sold is unknown."""
-    assert read_event(event(value, name)) == Unclear(f"{ODD_ERROR}: {words}")
+    for value, name, words in ERROR_IN_ANOTHER_SHAPE_ROWS:
+        assert read_event(event(value, name)) == Unclear(f"{ODD_ERROR}: {words}")
 
 
-@pytest.mark.parametrize("error", [False, 0, "", {}, [], None])
-def test_error_that_says_nothing_ends_no_job(error):
+def test_error_that_says_nothing_ends_no_job():
     """A job that is called failed counts as released, and its caller orders again."""
-    assert read_event(event({"error": error, "message": "still painting"}, "")) is None
-    partial = {"error": error, "b64_json": PIXEL, "type": "image_edit.partial_image"}
-    assert isinstance(read_event(event(partial, "")), Partial)
+    for error in (False, 0, "", {}, [], None):
+        assert read_event(event({"error": error, "message": "still painting"}, "")) is None
+        partial = {"error": error, "b64_json": PIXEL, "type": "image_edit.partial_image"}
+        assert isinstance(read_event(event(partial, "")), Partial)
 
 
-@pytest.mark.parametrize(
-    ("value", "name"),
-    [
-        (b"[DONE]", ""),
-        (b"", ""),
-        (b"\xff", DONE),
-        (b'{"type": "' + DONE.encode() + b'", "b64_json": "cut', ""),
-        (b"[" * 100_000, DONE),
-        ([], DONE),
-        ("text", DONE),
-        (None, DONE),
-        ({}, DONE),
-        ({"type": DONE}, ""),
-        ({"type": DONE, "b64_json": "", "url": ""}, ""),
-        ({"type": "image_edit.partial_image", "b64_json": 5}, ""),
-        ({"b64_json": PIXEL}, ""),
-        ({"b64_json": PIXEL}, "ping"),
-        ({"b64_json": PIXEL, "type": "image_generation.started"}, DONE),
-        ({"b64_json": PIXEL, "error": None}, ""),
-    ],
+EVENT_ABOUT_SOMETHING_ELSE_ROWS = (
+    (b"[DONE]", ""),
+    (b"", ""),
+    (b"\xff", DONE),
+    (b'{"type": "' + DONE.encode() + b'", "b64_json": "cut', ""),
+    (b"[" * 100_000, DONE),
+    ([], DONE),
+    ("text", DONE),
+    (None, DONE),
+    ({}, DONE),
+    ({"type": DONE}, ""),
+    ({"type": DONE, "b64_json": "", "url": ""}, ""),
+    ({"type": "image_edit.partial_image", "b64_json": 5}, ""),
+    ({"b64_json": PIXEL}, ""),
+    ({"b64_json": PIXEL}, "ping"),
+    ({"b64_json": PIXEL, "type": "image_generation.started"}, DONE),
+    ({"b64_json": PIXEL, "error": None}, ""),
 )
-def test_event_about_something_else_tells_nothing(value, name):
-    assert read_event(event(value, name)) is None
+
+
+def test_event_about_something_else_tells_nothing():
+    for value, name in EVENT_ABOUT_SOMETHING_ELSE_ROWS:
+        assert read_event(event(value, name)) is None
 
 
 json_values = st.recursive(

@@ -53,101 +53,100 @@ def refusal(function, *args):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("value", "origin"),
-    [
-        ("https://api.lemondata.cc", ORIGIN),
-        ("https://api.lemondata.cc/", ORIGIN),
-        ("https://api.lemondata.cc/v1", ORIGIN),
-        ("https://api.lemondata.cc/v1/", ORIGIN),
-        ("https://api.lemondata.cc:443/v1", ORIGIN),
-        ("https://api.lemondata.cc:/v1", ORIGIN),
-        ("HTTPS://API.LemonData.CC", ORIGIN),
-        ("https://proxy.example:8443", "https://proxy.example:8443"),
-        ("https://my_proxy", "https://my_proxy"),
-        ("https://[2606:4700::1111]:8443/v1", SIX),
-        ("http://127.0.0.1:8080/v1", LOCAL),
-        ("http://127.9.9.9", "http://127.9.9.9"),
-        ("http://[::1]:80", "http://[::1]"),
-        ("http://localhost:443", "http://localhost:443"),
-        (DEFAULT_ORIGIN, DEFAULT_ORIGIN),
-        ("https://gateway.example/lemon", GATEWAY),
-        ("https://gateway.example/lemon/", GATEWAY),
-        ("https://gateway.example/lemon//", GATEWAY),
-        ("https://gateway.example/lemon/v1", GATEWAY),
-        ("https://gateway.example/lemon/v1/", GATEWAY),
-        ("HTTPS://Gateway.Example:443/lemon/v1/", GATEWAY),
-        ("https://gateway.example/Lemon", "https://gateway.example/Lemon"),
-        ("https://gateway.example/v2", "https://gateway.example/v2"),
-        ("https://gateway.example/v10", "https://gateway.example/v10"),
-        ("https://gateway.example/v1/account/lemon", "https://gateway.example/v1/account/lemon"),
-        ("https://gateway.example/v1/images-of-lemon", "https://gateway.example/v1/images-of-lemon"),
-        ("https://gateway.example/a/b.c/d@e:f,g;h=~1-2_3", "https://gateway.example/a/b.c/d@e:f,g;h=~1-2_3"),
-        ("http://127.0.0.1:8080/lemon/v1", "http://127.0.0.1:8080/lemon"),
-        ("https://[2606:4700::1111]:8443/lemon", f"{SIX}/lemon"),
-    ],
+BASE_URL_IS_ORIGIN_ROWS = (
+    ("https://api.lemondata.cc", ORIGIN),
+    ("https://api.lemondata.cc/", ORIGIN),
+    ("https://api.lemondata.cc/v1", ORIGIN),
+    ("https://api.lemondata.cc/v1/", ORIGIN),
+    ("https://api.lemondata.cc:443/v1", ORIGIN),
+    ("https://api.lemondata.cc:/v1", ORIGIN),
+    ("HTTPS://API.LemonData.CC", ORIGIN),
+    ("https://proxy.example:8443", "https://proxy.example:8443"),
+    ("https://my_proxy", "https://my_proxy"),
+    ("https://[2606:4700::1111]:8443/v1", SIX),
+    ("http://127.0.0.1:8080/v1", LOCAL),
+    ("http://127.9.9.9", "http://127.9.9.9"),
+    ("http://[::1]:80", "http://[::1]"),
+    ("http://localhost:443", "http://localhost:443"),
+    (DEFAULT_ORIGIN, DEFAULT_ORIGIN),
+    ("https://gateway.example/lemon", GATEWAY),
+    ("https://gateway.example/lemon/", GATEWAY),
+    ("https://gateway.example/lemon//", GATEWAY),
+    ("https://gateway.example/lemon/v1", GATEWAY),
+    ("https://gateway.example/lemon/v1/", GATEWAY),
+    ("HTTPS://Gateway.Example:443/lemon/v1/", GATEWAY),
+    ("https://gateway.example/Lemon", "https://gateway.example/Lemon"),
+    ("https://gateway.example/v2", "https://gateway.example/v2"),
+    ("https://gateway.example/v10", "https://gateway.example/v10"),
+    ("https://gateway.example/v1/account/lemon", "https://gateway.example/v1/account/lemon"),
+    ("https://gateway.example/v1/images-of-lemon", "https://gateway.example/v1/images-of-lemon"),
+    ("https://gateway.example/a/b.c/d@e:f,g;h=~1-2_3", "https://gateway.example/a/b.c/d@e:f,g;h=~1-2_3"),
+    ("http://127.0.0.1:8080/lemon/v1", "http://127.0.0.1:8080/lemon"),
+    ("https://[2606:4700::1111]:8443/lemon", f"{SIX}/lemon"),
 )
-def test_base_url_is_origin_and_path_without_a_trailing_slash_or_v1(value, origin):
-    assert parse_base_url(value) == origin
 
 
-@pytest.mark.parametrize(
-    ("value", "advice"),
-    [
-        ("", PLACE),
-        ("api.lemondata.cc", PLACE),
-        ("//api.lemondata.cc", PLACE),
-        ("https:api.lemondata.cc", PLACE),
-        ("https:/api.lemondata.cc", PLACE),
-        ("https:///v1", PLACE),
-        ("https://", PLACE),
-        ("https://:443", PLACE),
-        ("ftp://api.lemondata.cc", PLACE),
-        ("file:///etc/passwd", PLACE),
-        (" https://api.lemondata.cc", PLACE),
-        ("https://api.lemondata.cc\n", PLACE),
-        ("https://api.lemon\tdata.cc", PLACE),
-        ("https://api.lemondata.cc\\@evil.example", PLACE),
-        ("https://äpi.lemondata.cc", PLACE),
-        ("https://api.lemondata.cc:port", PLACE),
-        ("https://api.lemondata.cc:65536", PLACE),
-        ("https://[::1", PLACE),
-        ("https://[::1]x", PLACE),
-        ("https://[2606:4700::1111%25eth0]", PLACE),
-        ("https://api%2elemondata.cc", PLACE),
-        ("https://{host}", PLACE),
-        ("https://me:secret@api.lemondata.cc", "must not hold credentials; pass the key as api_key"),
-        ("https://api.lemondata.cc?key=1", "must not have a query or a fragment"),
-        ("https://api.lemondata.cc/v1?", "must not have a query or a fragment"),
-        ("https://api.lemondata.cc/v1#", "must not have a query or a fragment"),
-        ("https://gateway.example/lemon?", "must not have a query or a fragment"),
-        ("https://me@gateway.example/lemon", "must not hold credentials; pass the key as api_key"),
-        ("https://api.lemondata.cc/v1/images", NO_ENDPOINT),
-        ("https://api.lemondata.cc/v1/images/generations", NO_ENDPOINT),
-        ("https://gateway.example/lemon/v1/tasks/", NO_ENDPOINT),
-        ("https://gateway.example/v1/files/v1", NO_ENDPOINT),
-        ("https://gateway.example/v1/models", NO_ENDPOINT),
-        ("https://gateway.example/v1/v1", NO_ENDPOINT),
-        ("https://gateway.example/v1//v1", NO_ENDPOINT),
-        ("https://gateway.example//lemon", NO_PATH),
-        ("https://gateway.example/lemon//v2", NO_PATH),
-        ("https://gateway.example/.", NO_PATH),
-        ("https://gateway.example/lemon/..", NO_PATH),
-        ("https://gateway.example/lemon/../admin", NO_PATH),
-        ("https://gateway.example/lemon/..;/admin", NO_PATH),
-        ("https://gateway.example/lemon/%2e%2e/admin", NO_PATH),
-        ("https://gateway.example/lemon%2fadmin", NO_PATH),
-        ("https://gateway.example/team%20a", NO_PATH),
-        ("https://gateway.example/{team}", NO_PATH),
-    ],
+def test_base_url_is_origin_and_path_without_a_trailing_slash_or_v1():
+    for value, origin in BASE_URL_IS_ORIGIN_ROWS:
+        assert parse_base_url(value) == origin
+
+
+BASE_URL_THAT_CANNOT_ROWS = (
+    ("", PLACE),
+    ("api.lemondata.cc", PLACE),
+    ("//api.lemondata.cc", PLACE),
+    ("https:api.lemondata.cc", PLACE),
+    ("https:/api.lemondata.cc", PLACE),
+    ("https:///v1", PLACE),
+    ("https://", PLACE),
+    ("https://:443", PLACE),
+    ("ftp://api.lemondata.cc", PLACE),
+    ("file:///etc/passwd", PLACE),
+    (" https://api.lemondata.cc", PLACE),
+    ("https://api.lemondata.cc\n", PLACE),
+    ("https://api.lemon\tdata.cc", PLACE),
+    ("https://api.lemondata.cc\\@evil.example", PLACE),
+    ("https://äpi.lemondata.cc", PLACE),
+    ("https://api.lemondata.cc:port", PLACE),
+    ("https://api.lemondata.cc:65536", PLACE),
+    ("https://[::1", PLACE),
+    ("https://[::1]x", PLACE),
+    ("https://[2606:4700::1111%25eth0]", PLACE),
+    ("https://api%2elemondata.cc", PLACE),
+    ("https://{host}", PLACE),
+    ("https://me:secret@api.lemondata.cc", "must not hold credentials; pass the key as api_key"),
+    ("https://api.lemondata.cc?key=1", "must not have a query or a fragment"),
+    ("https://api.lemondata.cc/v1?", "must not have a query or a fragment"),
+    ("https://api.lemondata.cc/v1#", "must not have a query or a fragment"),
+    ("https://gateway.example/lemon?", "must not have a query or a fragment"),
+    ("https://me@gateway.example/lemon", "must not hold credentials; pass the key as api_key"),
+    ("https://api.lemondata.cc/v1/images", NO_ENDPOINT),
+    ("https://api.lemondata.cc/v1/images/generations", NO_ENDPOINT),
+    ("https://gateway.example/lemon/v1/tasks/", NO_ENDPOINT),
+    ("https://gateway.example/v1/files/v1", NO_ENDPOINT),
+    ("https://gateway.example/v1/models", NO_ENDPOINT),
+    ("https://gateway.example/v1/v1", NO_ENDPOINT),
+    ("https://gateway.example/v1//v1", NO_ENDPOINT),
+    ("https://gateway.example//lemon", NO_PATH),
+    ("https://gateway.example/lemon//v2", NO_PATH),
+    ("https://gateway.example/.", NO_PATH),
+    ("https://gateway.example/lemon/..", NO_PATH),
+    ("https://gateway.example/lemon/../admin", NO_PATH),
+    ("https://gateway.example/lemon/..;/admin", NO_PATH),
+    ("https://gateway.example/lemon/%2e%2e/admin", NO_PATH),
+    ("https://gateway.example/lemon%2fadmin", NO_PATH),
+    ("https://gateway.example/team%20a", NO_PATH),
+    ("https://gateway.example/{team}", NO_PATH),
 )
-def test_base_url_that_cannot_work_is_refused_with_advice(value, advice):
-    assert refusal(parse_base_url, value) == advice
 
 
-@pytest.mark.parametrize(
-    ("value", "host"),
-    [
+def test_base_url_that_cannot_work_is_refused_with_advice():
+    for value, advice in BASE_URL_THAT_CANNOT_ROWS:
+        assert refusal(parse_base_url, value) == advice
+
+
+def test_base_url_with_plain_http_is_refused_with_the_option_that_permits_it():
+    for value, host in (
         ("http://api.lemondata.cc", "api.lemondata.cc"),
         ("http://localhost.evil.example", "localhost.evil.example"),
         ("http://127.1", "127.1"),
@@ -155,19 +154,16 @@ def test_base_url_that_cannot_work_is_refused_with_advice(value, advice):
         ("http://192.168.0.1", "192.168.0.1"),
         ("http://Emulator:8000/lemon", "emulator"),
         ("http://[fd00::5]:8000", "[fd00::5]"),
-    ],
-)
-def test_base_url_with_plain_http_is_refused_with_the_option_that_permits_it(value, host):
-    option = f"allow_http={{{host!r}}}"
-    words = (
-        "must use https, or the key could be read on the way; plain http is for loopback, and for hosts that are named"
-    )
-    assert refusal(parse_base_url, value) == f"{words}: {option}"
+    ):
+        option = f"allow_http={{{host!r}}}"
+        words = (
+            "must use https, or the key could be read on the way; plain http is for loopback, and for hosts that are"
+        )
+        assert refusal(parse_base_url, value) == f"{words} named: {option}"
 
 
-@pytest.mark.parametrize(
-    ("given", "value", "base_url"),
-    [
+def test_base_url_with_plain_http_leads_to_a_host_that_is_named():
+    for named, value, base_url in (
         ({"emulator"}, "http://emulator:8000/v1", "http://emulator:8000"),
         ({"emulator:8000"}, "http://emulator:8000", "http://emulator:8000"),
         ({"emulator:80"}, "http://emulator", "http://emulator"),
@@ -176,29 +172,24 @@ def test_base_url_with_plain_http_is_refused_with_the_option_that_permits_it(val
         ({"[fd00::5]:8000"}, "http://[fd00::5]:8000", "http://[fd00::5]:8000"),
         ({"emulator"}, "https://emulator:8000", "https://emulator:8000"),
         ({"emulator"}, "http://127.0.0.1", "http://127.0.0.1"),
-    ],
-)
-def test_base_url_with_plain_http_leads_to_a_host_that_is_named(given, value, base_url):
-    assert parse_base_url(value, parse_http_hosts(given)) == base_url
+    ):
+        assert parse_base_url(value, parse_http_hosts(named)) == base_url
 
 
-@pytest.mark.parametrize(
-    ("given", "value"),
-    [
+def test_base_url_with_plain_http_leads_to_no_host_that_is_only_like_a_named_one():
+    for named, value in (
         ({"emulator:8000"}, "http://emulator:8001"),
         ({"emulator:8000"}, "http://emulator"),
         ({"emulator"}, "http://emulator.evil.example"),
         ({"emulator"}, "http://evil-emulator"),
         ({"emulator"}, "http://emulator."),
         ({"10.0.0.5"}, "http://10.0.0.50"),
-    ],
-)
-def test_base_url_with_plain_http_leads_to_no_host_that_is_only_like_a_named_one(given, value):
-    assert "must use https" in refusal(parse_base_url, value, parse_http_hosts(given))
+    ):
+        assert "must use https" in refusal(parse_base_url, value, parse_http_hosts(named))
 
 
 @pytest.mark.parametrize(
-    ("given", "hosts"),
+    ("named", "hosts"),
     [
         (set(), set()),
         (frozenset({"Emulator"}), {"emulator"}),
@@ -206,47 +197,43 @@ def test_base_url_with_plain_http_leads_to_no_host_that_is_only_like_a_named_one
         ({"emulator:08000", "10.0.0.5", "[FD00::5]:80"}, {"emulator:8000", "10.0.0.5", "[fd00::5]:80"}),
     ],
 )
-def test_hosts_for_plain_http_are_named_one_by_one(given, hosts):
-    assert parse_http_hosts(given) == hosts
+def test_hosts_for_plain_http_are_named_one_by_one(named, hosts):
+    assert parse_http_hosts(named) == hosts
 
 
-@pytest.mark.parametrize(
-    "given", ["emulator", ["emulator"], ("emulator",), {"emulator": True}, None, True, b"x"], ids=repr
-)
-def test_hosts_for_plain_http_are_a_set(given):
+def test_hosts_for_plain_http_are_a_set():
     """Text is a common mistake: its letters would be the hosts."""
-    with pytest.raises(TypeError) as caught:
-        parse_http_hosts(given)
-    assert str(caught.value) == f"must be a set of hosts such as {{'emulator'}}, not {given!r}"
+    for named in ("emulator", ["emulator"], ("emulator",), {"emulator": True}, None, True, b"x"):
+        with pytest.raises(TypeError) as caught:
+            parse_http_hosts(named)
+        assert str(caught.value) == f"must be a set of hosts such as {{'emulator'}}, not {named!r}"
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        *("", "*", "*.example", "http://emulator", "emulator/", "emulator:port", "emulator:65536", "emulator:-1"),
-        *(
-            "me@emulator",
-            "emulator\n",
-            " emulator",
-            "emu lator",
-            "fd00::5",
-            "[fd00::5",
-            "emulator#",
-            "\u00e4",
-            7,
-            None,
-            b"emulator",
-        ),
-    ],
-    ids=repr,
+HOST_FOR_PLAIN_HTTP_ROWS = (
+    *("", "*", "*.example", "http://emulator", "emulator/", "emulator:port", "emulator:65536", "emulator:-1"),
+    *(
+        "me@emulator",
+        "emulator\n",
+        " emulator",
+        "emu lator",
+        "fd00::5",
+        "[fd00::5",
+        "emulator#",
+        "\u00e4",
+        7,
+        None,
+        b"emulator",
+    ),
 )
-def test_host_for_plain_http_that_is_none_is_refused(entry):
-    assert refusal(parse_http_hosts, {entry}) == f"{entry!r} is no host, or host and port, such as 'emulator:8000'"
 
 
-@pytest.mark.parametrize(
-    ("host", "port", "expected"),
-    [
+def test_host_for_plain_http_that_is_none_is_refused():
+    for entry in HOST_FOR_PLAIN_HTTP_ROWS:
+        assert refusal(parse_http_hosts, {entry}) == f"{entry!r} is no host, or host and port, such as 'emulator:8000'"
+
+
+def test_host_is_named_with_all_its_ports_or_one():
+    for host, port, expected in (
         ("emulator", 8000, True),
         ("EMULATOR", 8000, True),
         ("minio", 9000, True),
@@ -254,10 +241,8 @@ def test_host_for_plain_http_that_is_none_is_refused(entry):
         ("fd00::5", 80, True),
         ("fd00::5", 81, False),
         ("other", 8000, False),
-    ],
-)
-def test_host_is_named_with_all_its_ports_or_one(host, port, expected):
-    assert is_http_host(host, port, frozenset({"emulator", "minio:9000", "[fd00::5]:80"})) is expected
+    ):
+        assert is_http_host(host, port, frozenset({"emulator", "minio:9000", "[fd00::5]:80"})) is expected
 
 
 host_like = st.text("ab.-_:@/\\[]%?#0159xé \t\n{}", max_size=12)
@@ -281,33 +266,33 @@ def test_base_url_that_is_accepted_means_one_place_to_all_parsers(scheme, host, 
     assert URL(f"{base_url}/v1").raw_path == URL(f"{base_url}/v1", encoded=True).raw_path
 
 
-@pytest.mark.parametrize(
-    ("origin", "poll_url", "path"),
-    [
-        (ORIGIN, "/v1/tasks/ldtask_1", "/v1/tasks/ldtask_1"),
-        (ORIGIN, "/v1/images/generations/ldtask_1", "/v1/images/generations/ldtask_1"),
-        (ORIGIN, "/v1/tasks/1?token=a%2Fb&c=d?e/f", "/v1/tasks/1?token=a%2Fb&c=d?e/f"),
-        (ORIGIN, "/v1/tasks/1?", "/v1/tasks/1?"),
-        (ORIGIN, "/v1/tasks/a:b@c;d=e,f(g)!$&'*+~", "/v1/tasks/a:b@c;d=e,f(g)!$&'*+~"),
-        (ORIGIN, "/v1/tasks/a..b/...", "/v1/tasks/a..b/..."),
-        (ORIGIN, "/v1//tasks/1/", "/v1//tasks/1/"),
-        (ORIGIN, "/v1/tasks/%C3%A9%20", "/v1/tasks/%C3%A9%20"),
-        (ORIGIN, "https://api.lemondata.cc/v1/tasks/1?a=/b", "/v1/tasks/1?a=/b"),
-        (ORIGIN, "HTTPS://API.LEMONDATA.CC:443/v1/tasks/1", "/v1/tasks/1"),
-        (ORIGIN, "https://api.lemondata.cc:/v1/tasks/1", "/v1/tasks/1"),
-        (LOCAL, "/v1/tasks/1", "/v1/tasks/1"),
-        (LOCAL, "http://127.0.0.1:8080/v1/tasks/1", "/v1/tasks/1"),
-        (SIX, "https://[2606:4700::1111]:8443/v1/tasks/1", "/v1/tasks/1"),
-    ],
+POLL_URL_IS_CALLED_ROWS = (
+    (ORIGIN, "/v1/tasks/ldtask_1", "/v1/tasks/ldtask_1"),
+    (ORIGIN, "/v1/images/generations/ldtask_1", "/v1/images/generations/ldtask_1"),
+    (ORIGIN, "/v1/tasks/1?token=a%2Fb&c=d?e/f", "/v1/tasks/1?token=a%2Fb&c=d?e/f"),
+    (ORIGIN, "/v1/tasks/1?", "/v1/tasks/1?"),
+    (ORIGIN, "/v1/tasks/a:b@c;d=e,f(g)!$&'*+~", "/v1/tasks/a:b@c;d=e,f(g)!$&'*+~"),
+    (ORIGIN, "/v1/tasks/a..b/...", "/v1/tasks/a..b/..."),
+    (ORIGIN, "/v1//tasks/1/", "/v1//tasks/1/"),
+    (ORIGIN, "/v1/tasks/%C3%A9%20", "/v1/tasks/%C3%A9%20"),
+    (ORIGIN, "https://api.lemondata.cc/v1/tasks/1?a=/b", "/v1/tasks/1?a=/b"),
+    (ORIGIN, "HTTPS://API.LEMONDATA.CC:443/v1/tasks/1", "/v1/tasks/1"),
+    (ORIGIN, "https://api.lemondata.cc:/v1/tasks/1", "/v1/tasks/1"),
+    (LOCAL, "/v1/tasks/1", "/v1/tasks/1"),
+    (LOCAL, "http://127.0.0.1:8080/v1/tasks/1", "/v1/tasks/1"),
+    (SIX, "https://[2606:4700::1111]:8443/v1/tasks/1", "/v1/tasks/1"),
 )
-def test_poll_url_is_called_exactly_as_sent(origin, poll_url, path):
+
+
+def test_poll_url_is_called_exactly_as_sent():
     """The page "Get image status" asks for "calling that exact URL", which is relative to the origin."""
-    assert resolve_poll_url(origin, poll_url) == path
+    for origin, poll_url, path in POLL_URL_IS_CALLED_ROWS:
+        assert resolve_poll_url(origin, poll_url) == path
 
 
-@pytest.mark.parametrize(
-    ("poll_url", "path"),
-    [
+def test_poll_url_behind_a_gateway_is_called_below_its_path():
+    """A poll_url that holds the path of the base URL is called exactly; one of the service behind it gets that path."""
+    for poll_url, path in (
         ("/lemon/v1/tasks/1", "/v1/tasks/1"),
         ("/lemon/v1/tasks/1?a=/b", "/v1/tasks/1?a=/b"),
         ("/lemon/status/1", "/status/1"),
@@ -319,11 +304,8 @@ def test_poll_url_is_called_exactly_as_sent(origin, poll_url, path):
         ("/lemonade/v1/tasks/1", "/lemonade/v1/tasks/1"),
         ("/Lemon/v1/tasks/1", "/Lemon/v1/tasks/1"),
         ("/lemon?task=1", "/lemon?task=1"),
-    ],
-)
-def test_poll_url_behind_a_gateway_is_called_below_its_path(poll_url, path):
-    """A poll_url that holds the path of the base URL is called exactly; one of the service behind it gets that path."""
-    assert resolve_poll_url(GATEWAY, poll_url) == path
+    ):
+        assert resolve_poll_url(GATEWAY, poll_url) == path
 
 
 ELSEWHERE = "it leaves the API's origin"
@@ -400,52 +382,52 @@ HOSTILE_POLL_URLS = [
 ]
 
 
-@pytest.mark.parametrize(("poll_url", "words"), HOSTILE_POLL_URLS)
-def test_poll_url_that_could_lead_elsewhere_is_refused(poll_url, words):
-    assert refusal(resolve_poll_url, ORIGIN, poll_url) == words
+def test_poll_url_that_could_lead_elsewhere_is_refused():
+    for poll_url, words in HOSTILE_POLL_URLS:
+        assert refusal(resolve_poll_url, ORIGIN, poll_url) == words
 
 
-@pytest.mark.parametrize(("poll_url", "words"), HOSTILE_POLL_URLS)
-def test_poll_url_that_could_lead_elsewhere_is_refused_behind_a_gateway(poll_url, words):
-    assert refusal(resolve_poll_url, f"{ORIGIN}/lemon", poll_url) == words
+def test_poll_url_that_could_lead_elsewhere_is_refused_behind_a_gateway():
+    for poll_url, words in HOSTILE_POLL_URLS:
+        assert refusal(resolve_poll_url, f"{ORIGIN}/lemon", poll_url) == words
 
 
-@pytest.mark.parametrize(
-    ("poll_url", "words"),
-    [
-        ("/lemon/../admin", NOT_PLAIN),
-        ("/lemon/..", NOT_PLAIN),
-        ("/lemon/v1/../../admin", NOT_PLAIN),
-        ("/lemon/%2e%2e/admin", NOT_PLAIN),
-        ("/lemon/%2E%2E%2Fadmin", NOT_PLAIN),
-        ("/lemon/..%2fadmin", NOT_PLAIN),
-        ("/lemon/..%5cadmin", NOT_PLAIN),
-        ("/lemon/%252e%252e%252fadmin", NOT_PLAIN),
-        ("/lemon/..;/admin", NOT_PLAIN),
-        ("/lemon%2f..%2fadmin", NOT_PLAIN),
-        ("/../lemon/v1/tasks/1", NOT_PLAIN),
-        ("/lemon//evil.example/v1/tasks/1", NOT_PLAIN),
-        ("/lemon/\\evil.example", NOT_PLAIN),
-        ("/lemon/", NOT_PLAIN),
-        ("/lemon/v1/tasks/1\r\nX: 1", NOT_PLAIN),
-        ("//gateway.example/lemon/v1/tasks/1", NOT_PLAIN),
-        ("https://gateway.example/lemon/../admin", NOT_PLAIN),
-        ("https://gateway.example/lemon", "/lemon"),
-        ("https://gateway.example/lemon@evil.example", "/lemon@evil.example"),
-        ("https://gateway.example.evil.example/lemon/v1/tasks/1", ELSEWHERE),
-        ("https://gateway.example@evil.example/lemon/v1/tasks/1", ELSEWHERE),
-        ("https://evil.example/lemon/v1/tasks/1", ELSEWHERE),
-        ("http://gateway.example/lemon/v1/tasks/1", ELSEWHERE),
-        ("https://gateway.example:8443/lemon/v1/tasks/1", ELSEWHERE),
-        ("https://api.lemondata.cc/v1/tasks/1", ELSEWHERE),
-    ],
+POLL_URL_LEADS_TO_ROWS = (
+    ("/lemon/../admin", NOT_PLAIN),
+    ("/lemon/..", NOT_PLAIN),
+    ("/lemon/v1/../../admin", NOT_PLAIN),
+    ("/lemon/%2e%2e/admin", NOT_PLAIN),
+    ("/lemon/%2E%2E%2Fadmin", NOT_PLAIN),
+    ("/lemon/..%2fadmin", NOT_PLAIN),
+    ("/lemon/..%5cadmin", NOT_PLAIN),
+    ("/lemon/%252e%252e%252fadmin", NOT_PLAIN),
+    ("/lemon/..;/admin", NOT_PLAIN),
+    ("/lemon%2f..%2fadmin", NOT_PLAIN),
+    ("/../lemon/v1/tasks/1", NOT_PLAIN),
+    ("/lemon//evil.example/v1/tasks/1", NOT_PLAIN),
+    ("/lemon/\\evil.example", NOT_PLAIN),
+    ("/lemon/", NOT_PLAIN),
+    ("/lemon/v1/tasks/1\r\nX: 1", NOT_PLAIN),
+    ("//gateway.example/lemon/v1/tasks/1", NOT_PLAIN),
+    ("https://gateway.example/lemon/../admin", NOT_PLAIN),
+    ("https://gateway.example/lemon", "/lemon"),
+    ("https://gateway.example/lemon@evil.example", "/lemon@evil.example"),
+    ("https://gateway.example.evil.example/lemon/v1/tasks/1", ELSEWHERE),
+    ("https://gateway.example@evil.example/lemon/v1/tasks/1", ELSEWHERE),
+    ("https://evil.example/lemon/v1/tasks/1", ELSEWHERE),
+    ("http://gateway.example/lemon/v1/tasks/1", ELSEWHERE),
+    ("https://gateway.example:8443/lemon/v1/tasks/1", ELSEWHERE),
+    ("https://api.lemondata.cc/v1/tasks/1", ELSEWHERE),
 )
-def test_poll_url_leads_to_nothing_beside_the_path_of_a_gateway(poll_url, words):
+
+
+def test_poll_url_leads_to_nothing_beside_the_path_of_a_gateway():
     """What is refused, or called below the path: the gateway may serve others beside it, for whom the key is not."""
-    if words.startswith("/"):
-        assert resolve_poll_url(GATEWAY, poll_url) == words
-    else:
-        assert refusal(resolve_poll_url, GATEWAY, poll_url) == words
+    for poll_url, words in POLL_URL_LEADS_TO_ROWS:
+        if words.startswith("/"):
+            assert resolve_poll_url(GATEWAY, poll_url) == words
+        else:
+            assert refusal(resolve_poll_url, GATEWAY, poll_url) == words
 
 
 PIECES = (
@@ -478,9 +460,8 @@ def test_poll_url_that_is_accepted_leads_to_the_base_url_for_all_parsers(origin,
     assert ".." not in unquote(urlsplit(origin + path).path).split("/")
 
 
-@pytest.mark.parametrize(
-    ("task_id", "path"),
-    [
+def test_task_path_holds_the_id_as_one_segment():
+    for task_id, path in (
         ("ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "/v1/tasks/ldtask_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
         ("a/b", "/v1/tasks/a%2Fb"),
         ("a?b#c", "/v1/tasks/a%3Fb%23c"),
@@ -489,22 +470,17 @@ def test_poll_url_that_is_accepted_leads_to_the_base_url_for_all_parsers(origin,
         ("@evil:80", "/v1/tasks/%40evil%3A80"),
         ("a..b", "/v1/tasks/a..b"),
         ("x" * 512, "/v1/tasks/" + "x" * 512),
-    ],
-)
-def test_task_path_holds_the_id_as_one_segment(task_id, path):
-    assert task_path(task_id) == path
+    ):
+        assert task_path(task_id) == path
 
 
-@pytest.mark.parametrize(
-    "task_id",
-    [
+def test_task_path_of_what_is_no_id_is_refused():
+    for task_id in (
         *("", " ", "a b", "a\r\nb", "a\0b", "a\tb", "猫", "a\\b", "x" * 513),
         *("..", ".", "../x", "a/../b", "..%2fx", "%2e%2e", "%252e%252e/x", "?/../..", "a?/..", "%00", "%0d%0a"),
         *("..;x", "..%3bx", "%25252e%25252e"),
-    ],
-)
-def test_task_path_of_what_is_no_id_is_refused(task_id):
-    assert refusal(task_path, task_id) == "a task id is one word of printable ASCII, like ldtask_0123abcd"
+    ):
+        assert refusal(task_path, task_id) == "a task id is one word of printable ASCII, like ldtask_0123abcd"
 
 
 @steady
@@ -527,17 +503,14 @@ def test_one_segment_is_an_id_quoted(word, segment):
     assert path_segment(word) == segment
 
 
-@pytest.mark.parametrize(
-    "word", ["", " ", "a b", "a\r\nb", "猫", "a\\b", "x" * 513, "..", ".", "../x", "..%2fx", "%00"]
-)
-def test_one_segment_of_what_is_no_id_is_refused(word):
+def test_one_segment_of_what_is_no_id_is_refused():
     """Files and models are asked for by ids that users type."""
-    assert refusal(path_segment, word) == "it is not one word of printable ASCII"
+    for word in ("", " ", "a b", "a\r\nb", "猫", "a\\b", "x" * 513, "..", ".", "../x", "..%2fx", "%00"):
+        assert refusal(path_segment, word) == "it is not one word of printable ASCII"
 
 
-@pytest.mark.parametrize(
-    ("task_id", "poll_url", "expected"),
-    [
+def test_poll_path_prefers_the_address_and_falls_back_to_the_id():
+    for task_id, poll_url, expected in (
         ("1", "/v1/images/generations/1", ("/v1/images/generations/1", None)),
         (None, "/v1/images/generations/1", ("/v1/images/generations/1", None)),
         ("..", "/v1/images/generations/1", ("/v1/images/generations/1", None)),
@@ -545,73 +518,66 @@ def test_one_segment_of_what_is_no_id_is_refused(word):
         ("1", "", ("/v1/tasks/1", None)),
         ("1", "https://evil.example/v1/tasks/1", ("/v1/tasks/1", ELSEWHERE)),
         ("1", "/v1/tasks/../admin", ("/v1/tasks/1", NOT_PLAIN)),
-    ],
-)
-def test_poll_path_prefers_the_address_and_falls_back_to_the_id(task_id, poll_url, expected):
-    assert poll_path(ORIGIN, task_id, poll_url) == expected
+    ):
+        assert poll_path(ORIGIN, task_id, poll_url) == expected
 
 
-@pytest.mark.parametrize(
-    ("task_id", "poll_url"), [(None, None), ("", ""), (None, "//evil"), ("..", "//evil"), ("..", None)]
-)
-def test_poll_path_without_anything_to_poll_is_refused(task_id, poll_url):
-    with pytest.raises(ValueError, match="a task id is one word"):
-        poll_path(ORIGIN, task_id, poll_url)
+def test_poll_path_without_anything_to_poll_is_refused():
+    for task_id, poll_url in ((None, None), ("", ""), (None, "//evil"), ("..", "//evil"), ("..", None)):
+        with pytest.raises(ValueError, match="a task id is one word"):
+            poll_path(ORIGIN, task_id, poll_url)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://cdn.example/1.png",
-        "https://cdn.example:8443/1.png?Expires=1&Signature=a~b_c-d",
-        "HTTPS://CDN.example/a//b",
-        "https://my_bucket.s3.amazonaws.com/1.png",
-        "https://8.8.8.8/1.png",
-        "https://[2606:4700::1111]/1.png",
-        "https://xn--bcher-kva.example/1.png",
-        "https://127.0.0.1.example/1.png",
-        "https://localhost.example/1.png",
-        "https://cdn.example./1.png",
-    ],
-)
-@pytest.mark.parametrize("allow_loopback", [True, False])
-def test_link_to_a_public_host_is_followed(url, allow_loopback):
-    assert find_link_fault(url, allow_loopback=allow_loopback) is None
+def test_link_to_a_public_host_is_followed():
+    for allow_loopback in (True, False):
+        for url in (
+            "https://cdn.example/1.png",
+            "https://cdn.example:8443/1.png?Expires=1&Signature=a~b_c-d",
+            "HTTPS://CDN.example/a//b",
+            "https://my_bucket.s3.amazonaws.com/1.png",
+            "https://8.8.8.8/1.png",
+            "https://[2606:4700::1111]/1.png",
+            "https://xn--bcher-kva.example/1.png",
+            "https://127.0.0.1.example/1.png",
+            "https://localhost.example/1.png",
+            "https://cdn.example./1.png",
+        ):
+            assert find_link_fault(url, allow_loopback=allow_loopback) is None
 
 
 NO_ADDRESS = "it is not a plain https address"
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("", NO_ADDRESS),
-        ("cdn.example/1.png", NO_ADDRESS),
-        ("//cdn.example/1.png", "it does not use https"),
-        ("/1.png", NO_ADDRESS),
-        ("https:///1.png", NO_ADDRESS),
-        ("https:cdn.example", NO_ADDRESS),
-        ("https://me:secret@cdn.example/1.png", NO_ADDRESS),
-        ("https://@cdn.example/1.png", NO_ADDRESS),
-        ("https://cdn.example\\@127.0.0.1/", NO_ADDRESS),
-        ("https://cdn.example/1.png\r\nX: 1", NO_ADDRESS),
-        ("https://cdn.example/猫.png", NO_ADDRESS),
-        ("https://cdn。example/1.png", NO_ADDRESS),
-        ("https://cdn.example:99999/1.png", NO_ADDRESS),
-        ("https://[::1/1.png", NO_ADDRESS),
-        ("https://[2606:4700::1111]cdn.example/1.png", NO_ADDRESS),
-        ("https://localhos%74/1.png", NO_ADDRESS),
-        ("https://127.0.0.%31/1.png", NO_ADDRESS),
-        ("https://[2606:4700::1111%25eth0]/1.png", NO_ADDRESS),
-        ("http://cdn.example/1.png", "it does not use https"),
-        ("http://127.0.0.1/1.png", "it does not use https"),
-        ("ftp://cdn.example/1.png", "it does not use https"),
-        ("file://localhost/etc/passwd", "it does not use https"),
-        ("data://cdn.example/png", "it does not use https"),
-    ],
+LINK_THAT_IS_NO_ROWS = (
+    ("", NO_ADDRESS),
+    ("cdn.example/1.png", NO_ADDRESS),
+    ("//cdn.example/1.png", "it does not use https"),
+    ("/1.png", NO_ADDRESS),
+    ("https:///1.png", NO_ADDRESS),
+    ("https:cdn.example", NO_ADDRESS),
+    ("https://me:secret@cdn.example/1.png", NO_ADDRESS),
+    ("https://@cdn.example/1.png", NO_ADDRESS),
+    ("https://cdn.example\\@127.0.0.1/", NO_ADDRESS),
+    ("https://cdn.example/1.png\r\nX: 1", NO_ADDRESS),
+    ("https://cdn.example/猫.png", NO_ADDRESS),
+    ("https://cdn。example/1.png", NO_ADDRESS),
+    ("https://cdn.example:99999/1.png", NO_ADDRESS),
+    ("https://[::1/1.png", NO_ADDRESS),
+    ("https://[2606:4700::1111]cdn.example/1.png", NO_ADDRESS),
+    ("https://localhos%74/1.png", NO_ADDRESS),
+    ("https://127.0.0.%31/1.png", NO_ADDRESS),
+    ("https://[2606:4700::1111%25eth0]/1.png", NO_ADDRESS),
+    ("http://cdn.example/1.png", "it does not use https"),
+    ("http://127.0.0.1/1.png", "it does not use https"),
+    ("ftp://cdn.example/1.png", "it does not use https"),
+    ("file://localhost/etc/passwd", "it does not use https"),
+    ("data://cdn.example/png", "it does not use https"),
 )
-def test_link_that_is_no_plain_https_address_is_refused(url, words):
-    assert find_link_fault(url, allow_loopback=False) == words
+
+
+def test_link_that_is_no_plain_https_address_is_refused():
+    for url, words in LINK_THAT_IS_NO_ROWS:
+        assert find_link_fault(url, allow_loopback=False) == words
 
 
 PRIVATE_HOSTS = [
@@ -686,21 +652,23 @@ PRIVATE_HOSTS = [
 ]
 
 
-@pytest.mark.parametrize("host", PRIVATE_HOSTS)
-@pytest.mark.parametrize("port", ["", ":8443"])
-def test_link_into_a_private_network_is_refused_in_every_spelling(host, port):
-    assert find_link_fault(f"https://{host}{port}/1.png", allow_loopback=False) == "it points into a private network"
+def test_link_into_a_private_network_is_refused_in_every_spelling():
+    for port in ("", ":8443"):
+        for host in PRIVATE_HOSTS:
+            assert (
+                find_link_fault(f"https://{host}{port}/1.png", allow_loopback=False)
+                == "it points into a private network"
+            )
 
 
-@pytest.mark.parametrize("host", [host for host in PRIVATE_HOSTS if not is_loopback(host.lower().strip("[]"))])
-def test_link_of_an_api_on_this_machine_may_lead_to_this_machine_only(host):
-    assert find_link_fault(f"https://{host}/1.png", allow_loopback=True) == "it points into a private network"
-    assert find_link_fault(f"http://{host}/1.png", allow_loopback=True) == "it does not use https"
+def test_link_of_an_api_on_this_machine_may_lead_to_this_machine_only():
+    for host in [host for host in PRIVATE_HOSTS if not is_loopback(host.lower().strip("[]"))]:
+        assert find_link_fault(f"https://{host}/1.png", allow_loopback=True) == "it points into a private network"
+        assert find_link_fault(f"http://{host}/1.png", allow_loopback=True) == "it does not use https"
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
+def test_link_to_loopback_needs_an_api_on_loopback():
+    for url, words in (
         ("http://127.0.0.1:8080/cdn/1.png", None),
         ("https://127.0.0.1/cdn/1.png", None),
         ("http://localhost/cdn/1.png", None),
@@ -709,39 +677,37 @@ def test_link_of_an_api_on_this_machine_may_lead_to_this_machine_only(host):
         ("http://me@127.0.0.1/cdn/1.png", NO_ADDRESS),
         ("http://cdn.example/1.png", "it does not use https"),
         ("http://127.1/cdn/1.png", "it does not use https"),
-    ],
-)
-def test_link_to_loopback_needs_an_api_on_loopback(url, words):
-    assert find_link_fault(url, allow_loopback=True) == words
+    ):
+        assert find_link_fault(url, allow_loopback=True) == words
 
 
 NAMED = frozenset({"emulator", "minio:9000", "10.0.0.5", "[fd00::5]:8000"})
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("http://emulator:8000/cdn/1.png", None),
-        ("http://EMULATOR/cdn/1.png", None),
-        ("https://emulator/cdn/1.png", None),
-        ("http://minio:9000/1.png", None),
-        ("http://10.0.0.5/1.png", None),
-        ("http://[fd00::5]:8000/1.png", None),
-        ("https://cdn.example/1.png", None),
-        ("http://minio:9001/1.png", "it does not use https"),
-        ("http://minio/1.png", "it does not use https"),
-        ("https://minio/1.png", "it points into a private network"),
-        ("http://10.0.0.6/1.png", "it does not use https"),
-        ("http://cdn.example/1.png", "it does not use https"),
-        ("http://emulator.evil.example/1.png", "it does not use https"),
-        ("http://localhost/1.png", "it does not use https"),
-        ("http://127.0.0.1:8000/1.png", "it does not use https"),
-        ("http://me@emulator/1.png", NO_ADDRESS),
-        ("ftp://emulator/1.png", "it is not a web address"),
-    ],
+LINK_WITH_PLAIN_HTTP_ROWS = (
+    ("http://emulator:8000/cdn/1.png", None),
+    ("http://EMULATOR/cdn/1.png", None),
+    ("https://emulator/cdn/1.png", None),
+    ("http://minio:9000/1.png", None),
+    ("http://10.0.0.5/1.png", None),
+    ("http://[fd00::5]:8000/1.png", None),
+    ("https://cdn.example/1.png", None),
+    ("http://minio:9001/1.png", "it does not use https"),
+    ("http://minio/1.png", "it does not use https"),
+    ("https://minio/1.png", "it points into a private network"),
+    ("http://10.0.0.6/1.png", "it does not use https"),
+    ("http://cdn.example/1.png", "it does not use https"),
+    ("http://emulator.evil.example/1.png", "it does not use https"),
+    ("http://localhost/1.png", "it does not use https"),
+    ("http://127.0.0.1:8000/1.png", "it does not use https"),
+    ("http://me@emulator/1.png", NO_ADDRESS),
+    ("ftp://emulator/1.png", "it is not a web address"),
 )
-def test_link_with_plain_http_leads_to_a_host_that_is_named(url, words):
-    assert find_link_fault(url, allow_loopback=False, http_hosts=NAMED) == words
+
+
+def test_link_with_plain_http_leads_to_a_host_that_is_named():
+    for url, words in LINK_WITH_PLAIN_HTTP_ROWS:
+        assert find_link_fault(url, allow_loopback=False, http_hosts=NAMED) == words
 
 
 @pytest.mark.parametrize(
@@ -791,71 +757,68 @@ def test_remote_picture_that_is_told_to_the_service_means_one_place_to_all_parse
         assert fault.isprintable()
 
 
-@pytest.mark.parametrize(
-    ("url", "beginning"),
-    [
+def test_remote_picture_has_a_public_address_without_credentials_and_fragment():
+    for url, beginning in (
         ("http://cdn.example:8080/1.png?a=@", None),
         ("/1.png", "is no plain web address"),
         ("ftp://cdn.example/1.png", "is no http or https address"),
         ("https://me:secret@cdn.example/1.png", "holds credentials"),
         ("https://cdn.example/1.png#", "has a fragment"),
         ("https://me@localhost/1.png#", "holds credentials"),
-    ],
+    ):
+        fault = find_remote_fault(url)
+        assert fault == beginning or fault.startswith(beginning)
+
+
+def test_remote_picture_in_a_private_network_is_refused_as_a_link_there_is():
+    for host in PRIVATE_HOSTS:
+        words = "points into a private network, where the service does not fetch: upload the picture instead"
+        assert find_remote_fault(f"http://{host}/1.png") == words
+
+
+LOOPBACK_IS_THIS_MACHINE_ROWS = (
+    ("localhost", True),
+    ("127.0.0.1", True),
+    ("127.255.0.3", True),
+    ("::1", True),
+    ("0.0.0.0", False),
+    ("192.168.0.1", False),
+    ("::", False),
+    ("fe80::1", False),
+    ("127.1", False),
+    ("localhost.", False),
+    ("api.localhost", False),
+    ("", False),
+    ("[::1]", False),
 )
-def test_remote_picture_has_a_public_address_without_credentials_and_fragment(url, beginning):
-    fault = find_remote_fault(url)
-    assert fault == beginning or fault.startswith(beginning)
 
 
-@pytest.mark.parametrize("host", PRIVATE_HOSTS)
-def test_remote_picture_in_a_private_network_is_refused_as_a_link_there_is(host):
-    words = "points into a private network, where the service does not fetch: upload the picture instead"
-    assert find_remote_fault(f"http://{host}/1.png") == words
+def test_loopback_is_this_machine_by_its_literal_address_or_its_one_name():
+    for host, is_ours in LOOPBACK_IS_THIS_MACHINE_ROWS:
+        assert is_loopback(host) is is_ours
 
 
-@pytest.mark.parametrize(
-    ("host", "is_ours"),
-    [
-        ("localhost", True),
-        ("127.0.0.1", True),
-        ("127.255.0.3", True),
-        ("::1", True),
-        ("0.0.0.0", False),
-        ("192.168.0.1", False),
-        ("::", False),
-        ("fe80::1", False),
-        ("127.1", False),
-        ("localhost.", False),
-        ("api.localhost", False),
-        ("", False),
-        ("[::1]", False),
-    ],
+REDACTED_ADDRESS_IS_FIT_ROWS = (
+    ("https://cdn.example/a/1.png", "https://cdn.example/a/1.png"),
+    ("https://cdn.example/1.png?Signature=secret#part", "https://cdn.example/1.png"),
+    ("https://cdn.example/1.png#part?x", "https://cdn.example/1.png"),
+    ("https://me:secret@cdn.example/1.png", "https://cdn.example/1.png"),
+    ("https://me@secret@cdn.example/1.png", "https://cdn.example/1.png"),
+    ("https://me:sec/ret@cdn.example/1.png", "https://?"),
+    ("https://me:sec?ret@cdn.example/1.png", "https://?"),
+    ("https://me:sec#ret@cdn.example/1.png", "https://?"),
+    ("https://cdn.example:8443/1.png", "https://cdn.example:8443/1.png"),
+    ("https://[::1]:8443/a:b", "https://[::1]:8443/a:b"),
+    ("https://cdn.example/a:b@c", "https://cdn.example/a:b@c"),
+    ("https://cdn.example/\x1b[2J\r\n猫", "https://cdn.example/?[2J???"),
+    ("", ""),
+    ("https://cdn.example/" + "a" * 500, "https://cdn.example/" + "a" * 180),
 )
-def test_loopback_is_this_machine_by_its_literal_address_or_its_one_name(host, is_ours):
-    assert is_loopback(host) is is_ours
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("https://cdn.example/a/1.png", "https://cdn.example/a/1.png"),
-        ("https://cdn.example/1.png?Signature=secret#part", "https://cdn.example/1.png"),
-        ("https://cdn.example/1.png#part?x", "https://cdn.example/1.png"),
-        ("https://me:secret@cdn.example/1.png", "https://cdn.example/1.png"),
-        ("https://me@secret@cdn.example/1.png", "https://cdn.example/1.png"),
-        ("https://me:sec/ret@cdn.example/1.png", "https://?"),
-        ("https://me:sec?ret@cdn.example/1.png", "https://?"),
-        ("https://me:sec#ret@cdn.example/1.png", "https://?"),
-        ("https://cdn.example:8443/1.png", "https://cdn.example:8443/1.png"),
-        ("https://[::1]:8443/a:b", "https://[::1]:8443/a:b"),
-        ("https://cdn.example/a:b@c", "https://cdn.example/a:b@c"),
-        ("https://cdn.example/\x1b[2J\r\n猫", "https://cdn.example/?[2J???"),
-        ("", ""),
-        ("https://cdn.example/" + "a" * 500, "https://cdn.example/" + "a" * 180),
-    ],
-)
-def test_redacted_address_is_fit_for_a_message(url, words):
-    assert redact(url) == words
+def test_redacted_address_is_fit_for_a_message():
+    for url, words in REDACTED_ADDRESS_IS_FIT_ROWS:
+        assert redact(url) == words
 
 
 @steady

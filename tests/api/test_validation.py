@@ -52,32 +52,31 @@ def shadowing(name, keyword):
     return Problem("extra", f"{name!r} is a field of its own; {keyword}")
 
 
-@pytest.mark.parametrize("model", IDS)
-def test_check_of_a_bare_prompt_is_content(model):
-    assert ask(model=model) == ()
+def test_check_of_a_bare_prompt_is_content():
+    for model in IDS:
+        assert ask(model=model) == ()
 
 
-@pytest.mark.parametrize("field", [*SAMPLE, "compression"])
-@pytest.mark.parametrize("model", IDS)
-def test_check_refuses_exactly_the_fields_a_family_does_not_have(model, field):
-    family = family_of(model)
-    value = "high" if (model, field) == ("gpt-image-2", "quality") else SAMPLE.get(field, 50)
-    problems = ask(model=model, **{field: value})
-    if field in family.fields:
-        assert problems == ()
-    else:
-        assert problems == (Problem(wire(field), f"{family.name} does not have this field; leave it out"),)
+def test_check_refuses_exactly_the_fields_a_family_does_not_have():
+    for model in IDS:
+        for field in (*SAMPLE, "compression"):
+            family = family_of(model)
+            value = "high" if (model, field) == ("gpt-image-2", "quality") else SAMPLE.get(field, 50)
+            problems = ask(model=model, **{field: value})
+            if field in family.fields:
+                assert problems == ()
+            else:
+                assert problems == (Problem(wire(field), f"{family.name} does not have this field; leave it out"),)
 
 
-@pytest.mark.parametrize("model", IDS)
-def test_check_lets_async_off_pass_everywhere(model):
+def test_check_lets_async_off_pass_everywhere():
     """`async` off is what every family does; programs that pass their flag on need no exception."""
-    assert ask(model=model, async_=False) == ()
+    for model in IDS:
+        assert ask(model=model, async_=False) == ()
 
 
-@pytest.mark.parametrize(
-    ("model", "field", "accepted", "refused"),
-    [
+def test_check_takes_only_the_values_of_a_closed_list():
+    for model, field, accepted, refused in (
         ("dall-e-3", "size", ["1024x1024", "1792x1024", "1024x1792"], ["auto", "512x512", "1024x1023", "1792x1792"]),
         ("dall-e-3", "quality", ["standard", "hd"], ["auto", "high", "HD"]),
         ("dall-e-3", "style", ["vivid", "natural"], ["dull", "Vivid"]),
@@ -89,15 +88,13 @@ def test_check_lets_async_off_pass_everywhere(model):
         ("gpt-image-2", "moderation", ["auto", "low"], ["off"]),
         ("nano-banana-pro", "resolution", ["1k", "2k", "4k"], []),
         ("grok-imagine-image", "resolution", ["1k", "2k"], ["4k"]),
-    ],
-)
-def test_check_takes_only_the_values_of_a_closed_list(model, field, accepted, refused):
-    name = family_of(model).name
-    for value in accepted:
-        assert ask(model=model, **{field: value}) == ()
-    for value in refused:
-        advice = f"{name} takes {', '.join(accepted)}, not {value!r}"
-        assert ask(model=model, **{field: value}) == (Problem(field, advice),)
+    ):
+        name = family_of(model).name
+        for value in accepted:
+            assert ask(model=model, **{field: value}) == ()
+        for value in refused:
+            advice = f"{name} takes {', '.join(accepted)}, not {value!r}"
+            assert ask(model=model, **{field: value}) == (Problem(field, advice),)
 
 
 @pytest.mark.parametrize(
@@ -133,19 +130,16 @@ def test_check_of_no_model_applies_the_servers_default(request_, message):
     assert only_message(check(request_)) == message
 
 
-@pytest.mark.parametrize("model", IDS)
-@pytest.mark.parametrize(
-    ("operation", "plural", "make"),
-    [
+def test_check_refuses_exactly_the_operations_a_family_does_not_do():
+    for operation, plural, make in (
         ("generate", "generations", lambda model: GenerateRequest("a cat", model=model)),
         ("edit", "edits", lambda model: EditRequest("a cat", image=PICTURE, model=model)),
         ("variation", "variations", lambda model: VariationRequest(image=PICTURE, model=model)),
-    ],
-)
-def test_check_refuses_exactly_the_operations_a_family_does_not_do(model, operation, plural, make):
-    family = family_of(model)
-    problem = Problem("model", f"{family.name} does not do {plural}")
-    assert check(make(model)) == (() if operation in family.operations else (problem,))
+    ):
+        for model in IDS:
+            family = family_of(model)
+            problem = Problem("model", f"{family.name} does not do {plural}")
+            assert check(make(model)) == (() if operation in family.operations else (problem,))
 
 
 def test_check_of_a_value_with_two_faults_tells_the_generic_one():
@@ -181,19 +175,19 @@ def test_check_reports_every_problem_in_the_order_of_the_fields():
     )
 
 
-@pytest.mark.parametrize("field", ["prompt", "model", *SAMPLE, "compression", "image", "mask"])
-def test_extra_cannot_shadow_a_field(field):
+def test_extra_cannot_shadow_a_field():
     """The message names the keyword to use, which for `async` is not the name on the wire."""
-    name = wire(field)
-    assert ask(extra={name: SAMPLE.get(field)}) == (shadowing(name, f"pass it as {field}="),)
+    for field in ("prompt", "model", *SAMPLE, "compression", "image", "mask"):
+        name = wire(field)
+        assert ask(extra={name: SAMPLE.get(field)}) == (shadowing(name, f"pass it as {field}="),)
 
 
-@pytest.mark.parametrize("name", ["image", "image_url", "image_urls", "images", "mask"])
-def test_extra_of_an_edit_cannot_shadow_its_pictures(name):
+def test_extra_of_an_edit_cannot_shadow_its_pictures():
     """Each spelling of "Edit image" would stand beside, or be replaced by, the one that is chosen for `image`."""
-    keyword = "mask" if name == "mask" else "image"
-    request = EditRequest("a cat", image="a.png", extra={name: "b.png"})
-    assert check(request) == (shadowing(name, f"pass it as {keyword}="),)
+    for name in ("image", "image_url", "image_urls", "images", "mask"):
+        keyword = "mask" if name == "mask" else "image"
+        request = EditRequest("a cat", image="a.png", extra={name: "b.png"})
+        assert check(request) == (shadowing(name, f"pass it as {keyword}="),)
 
 
 def test_extra_of_a_variation_cannot_shadow_its_picture():
@@ -228,9 +222,9 @@ def test_extra_takes_fields_that_this_kind_of_request_does_not_have(request_):
     assert check(request_) == ()
 
 
-@pytest.mark.parametrize("extra", [None, [], "seed", 5, {1: "one"}, {"seed": 1, None: 2}, [("seed", 1)]])
-def test_extra_must_be_a_mapping_with_names(extra):
-    assert ask(extra=extra) == (Problem("extra", "must be a mapping from field names to values"),)
+def test_extra_must_be_a_mapping_with_names():
+    for extra in (None, [], "seed", 5, {1: "one"}, {"seed": 1, None: 2}, [("seed", 1)]):
+        assert ask(extra=extra) == (Problem("extra", "must be a mapping from field names to values"),)
 
 
 class Hostile(UserDict):
@@ -288,13 +282,13 @@ def test_long_value_is_quoted_in_part():
     assert len(message) < 150
 
 
-@pytest.mark.parametrize("model", [*IDS, None])
-def test_stream_is_what_gpt_image_alone_does(model):
-    name = family_of(model or "dall-e-3").name
-    problem = Problem("model", f"{name} does not stream; gpt-image-2 does")
-    assert check(GenerateRequest("a cat", model=model), is_stream=True) == (
-        () if model == "gpt-image-2" else (problem,)
-    )
+def test_stream_is_what_gpt_image_alone_does():
+    for model in (*IDS, None):
+        name = family_of(model or "dall-e-3").name
+        problem = Problem("model", f"{name} does not stream; gpt-image-2 does")
+        assert check(GenerateRequest("a cat", model=model), is_stream=True) == (
+            () if model == "gpt-image-2" else (problem,)
+        )
 
 
 def test_stream_of_a_stranger_is_left_to_the_service():

@@ -77,17 +77,17 @@ def content_of(text):
         return None
 
 
-@pytest.mark.parametrize("text", [text for _, text in ODD], ids=[name for name, _ in ODD])
-def test_document_in_pieces_of_any_size_reads_as_it_does_whole(text):
-    document = f'{{"created": 1, "data": [{{"b64_json": "{text}"}}, {{"url": "u"}}], "x": "\\\\"}}'.encode()
-    expected = content_of(orjson.loads(document)["data"][0]["b64_json"])
-    for size in (1, 2, 3, 5, 64, LONG, LONG + 1, 500, 10_000):
-        result = lifted(*pieces_of(document, size))
-        (_, (content, fault), _), other = entries(result.skeleton, result.pictures)
-        assert (content, fault is None, other) == (expected, expected is not None, ("u", None, None))
-        assert len(result.pictures) == 1
-        assert orjson.loads(result.skeleton)["x"] == "\\"
-    assert entries(document)[0][1][0] == expected
+def test_document_in_pieces_of_any_size_reads_as_it_does_whole():
+    for text in [text for _, text in ODD]:
+        document = f'{{"created": 1, "data": [{{"b64_json": "{text}"}}, {{"url": "u"}}], "x": "\\\\"}}'.encode()
+        expected = content_of(orjson.loads(document)["data"][0]["b64_json"])
+        for size in (1, 2, 3, 5, 64, LONG, LONG + 1, 500, 10_000):
+            result = lifted(*pieces_of(document, size))
+            (_, (content, fault), _), other = entries(result.skeleton, result.pictures)
+            assert (content, fault is None, other) == (expected, expected is not None, ("u", None, None))
+            assert len(result.pictures) == 1
+            assert orjson.loads(result.skeleton)["x"] == "\\"
+        assert entries(document)[0][1][0] == expected
 
 
 def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
@@ -100,9 +100,8 @@ def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
     orjson.loads(result.skeleton)
 
 
-@pytest.mark.parametrize(
-    ("text", "is_lifted"),
-    [
+def test_link_is_lifted_if_it_is_base64():
+    for text, is_lifted in (
         (PICTURE, True),
         (PHP, True),
         (f"data:image/png;base64,{PICTURE}", True),
@@ -114,24 +113,22 @@ def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
         ("a_b-c" * 200, True),
         ("a b:c" * 200, False),
         ("\\\\" * 400, False),
-    ],
-)
-def test_link_is_lifted_if_it_is_base64(text, is_lifted):
-    document = f'{{"url": "{text}", "b": {{"url" :\n"{text}"}}}}'.encode()
-    for size in (1, 7, 500, 10_000):
-        result = lifted(*pieces_of(document, size))
-        assert len(result.pictures) == 2 * is_lifted
-        assert is_lifted or result.skeleton == document
-        orjson.loads(result.skeleton)
+    ):
+        document = f'{{"url": "{text}", "b": {{"url" :\n"{text}"}}}}'.encode()
+        for size in (1, 7, 500, 10_000):
+            result = lifted(*pieces_of(document, size))
+            assert len(result.pictures) == 2 * is_lifted
+            assert is_lifted or result.skeleton == document
+            orjson.loads(result.skeleton)
 
 
-@pytest.mark.parametrize("name", ["revised_prompt", "message", "curl", "b64\\u005fjson"])
-@pytest.mark.parametrize("text", ["a white cat " * 90, PICTURE, PHP])
-def test_text_of_another_name_stays_whatever_it_looks_like(name, text):
+def test_text_of_another_name_stays_whatever_it_looks_like():
     """Words without a comma are base64, to who looks for nothing else."""
-    document = f'{{"{name}": "{text}", "data": ["b64_json", "{text}", "url", "{text}"]}}'.encode()
-    for size in (1, 7, 500, 10_000):
-        assert lifted(*pieces_of(document, size)) == Extracted(document, {})
+    for text in ("a white cat " * 90, PICTURE, PHP):
+        for name in ("revised_prompt", "message", "curl", "b64\\u005fjson"):
+            document = f'{{"{name}": "{text}", "data": ["b64_json", "{text}", "url", "{text}"]}}'.encode()
+            for size in (1, 7, 500, 10_000):
+                assert lifted(*pieces_of(document, size)) == Extracted(document, {})
 
 
 @pytest.mark.parametrize("name", ["revised_prompt", "message"])
@@ -148,14 +145,14 @@ def test_document_without_base64_stays_as_it_came(document):
     assert lifted(document).skeleton == document
 
 
-@pytest.mark.parametrize("cut", [1, 30, 200, 700, 1000, 1600])
-def test_document_that_is_cut_is_no_json_and_reads_as_it_came(cut):
-    document = f'{{"data": [{{"b64_json": "{PICTURE}"}}]}}'.encode()[:cut]
-    for size in (1, 50, 1000):
-        skeleton = lifted(*pieces_of(document, size)).skeleton
-        assert skeleton[:60] == document[:60]
-        with pytest.raises(orjson.JSONDecodeError):
-            orjson.loads(skeleton)
+def test_document_that_is_cut_is_no_json_and_reads_as_it_came():
+    for cut in (1, 30, 200, 700, 1000, 1600):
+        document = f'{{"data": [{{"b64_json": "{PICTURE}"}}]}}'.encode()[:cut]
+        for size in (1, 50, 1000):
+            skeleton = lifted(*pieces_of(document, size)).skeleton
+            assert skeleton[:60] == document[:60]
+            with pytest.raises(orjson.JSONDecodeError):
+                orjson.loads(skeleton)
 
 
 def test_short_document_is_its_own_skeleton():
@@ -249,7 +246,7 @@ def test_text_beside_pictures_is_bounded():
     assert lifted(*[b"[" * PIECE_BYTES] * 8, long_bytes=LONG_BYTES).fault is None
 
 
-@pytest.mark.parametrize("flood", [b'"",', b'"\\n",', b'"' + b"\\n" * 20 + b'",', b"[", b'"' + b"a" * 3000 + b'",'])
-def test_flood_of_small_things_is_walked_through_once(flood):
-    document = b"[" + flood * (1_000_000 // len(flood))
-    assert lifted(*pieces_of(document, PIECE_BYTES), long_bytes=LONG_BYTES).skeleton == document
+def test_flood_of_small_things_is_walked_through_once():
+    for flood in (b'"",', b'"\\n",', b'"' + b"\\n" * 20 + b'",', b"[", b'"' + b"a" * 3000 + b'",'):
+        document = b"[" + flood * (1_000_000 // len(flood))
+        assert lifted(*pieces_of(document, PIECE_BYTES), long_bytes=LONG_BYTES).skeleton == document
