@@ -1,4 +1,4 @@
-"""The emulator under test, a way to ask it, and a raw socket for what no HTTP client can see."""
+"""The emulator under test, a plain HTTP client for it, raw sockets, and makers of pictures and fonts."""
 
 import asyncio
 import functools
@@ -18,13 +18,13 @@ from lemon_async.emulator import Emulator
 
 EDITS = "/v1/images/edits"
 
-# What a test may take when all goes wrong: a wait that never ends becomes a failure with a traceback.
+# Timeouts turn a wait that never ends into a failure with a traceback.
 WHOLE_TEST_S, ONE_ANSWER_S = 60, 20
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """Bound every async test of this room."""
+    """Limit the time of every async test in this folder."""
     test = pyfuncitem.obj
     if inspect.iscoroutinefunction(test):
 
@@ -39,7 +39,7 @@ def pytest_pyfunc_call(pyfuncitem):
 
 @frozen
 class Seen:
-    """What a client saw of one answer."""
+    """A response as a client sees it."""
 
     status: int
     headers: Any
@@ -55,7 +55,7 @@ class Client:
         self._http = http
 
     async def ask(self, method, path, *, key=None, headers=None, **options):
-        """Send one request; `key=""` sends none at all."""
+        """Send one request; `key=""` sends no key."""
         key = self.emu.api_key if key is None else key
         auth = {"Authorization": f"Bearer {key}"} if key else {}
         url = path if path.startswith("http") else self.emu.base_url + path
@@ -70,30 +70,30 @@ class Client:
             return Seen(answer.status, answer.headers, raw, value)
 
     async def submit(self, prompt="a cat", *, key=None, **fields):
-        """Ask for an image."""
+        """Request an image."""
         body = {"prompt": prompt, **fields}
         return await self.ask("POST", "/v1/images/generations", key=key, json=body)
 
     async def edit(self, prompt="a hat", *images, mask=None, path=EDITS, key=None, **fields):
-        """Ask for an edit of files, as a browser or an OpenAI client sends them."""
+        """Request an edit of files, in the form that browsers and OpenAI clients send."""
         files = [("image" if len(images) == 1 else "image[]", image) for image in images]
         return await self.send_form(path, [*files, ("mask", mask)], key=key, prompt=prompt, **fields)
 
     async def send_form(self, path, files, *, key=None, **fields):
-        """Post a multipart form; what is None stays away."""
+        """Post a multipart form; fields and files that are None are left out."""
         form = aiohttp.FormData(default_to_multipart=True)
         for name, value in fields.items():
             if value is not None:
                 form.add_field(name, value if isinstance(value, str) else json.dumps(value))
         for name, file in files:
             if file is not None:
-                # Large bytes would be sent in one piece, and warned about.
+                # aiohttp warns about large bytes, which it sends in one piece.
                 body = io.BytesIO(file) if isinstance(file, bytes) else file
                 form.add_field(name, body, filename="picture.png", content_type="image/png")
         return await self.ask("POST", path, key=key, data=form)
 
     async def edit_json(self, *, key=None, **fields):
-        """Ask for an edit of pictures that are elsewhere."""
+        """Request an edit of pictures named by URL or file id."""
         return await self.ask("POST", EDITS, key=key, json={"prompt": "a hat", "model": "gpt-image-2", **fields})
 
     async def upload(self, file, *, key=None, purpose="vision", **fields):
@@ -101,7 +101,7 @@ class Client:
         return await self.send_form("/v1/files", [("file", file)], key=key, purpose=purpose, **fields)
 
     async def poll(self, task, *, key=None):
-        """Look at a task, given its id or its submit answer."""
+        """Poll a task, given its id or the response to its submit."""
         task_id = task if isinstance(task, str) else task.json["task_id"]
         return await self.ask("GET", f"/v1/tasks/{task_id}", key=key)
 
@@ -112,7 +112,7 @@ class Client:
 
 @frozen
 class Raw:
-    """What came over a raw socket, and whether it ended in a reset."""
+    """The bytes received on a raw socket, and whether it ended in a reset."""
 
     data: bytes
     is_reset: bool
@@ -146,7 +146,7 @@ async def talk(emu, *parts: bytes) -> Raw:
 
 
 def request_bytes(emu, body=b"", *, path="/v1/images/generations", method="POST", **headers):
-    """A request as it goes over the wire, ending the connection after the answer."""
+    """Return a request as bytes; it asks for the connection to be closed after the response."""
     host = emu.base_url.removeprefix("http://")
     head = {
         "Host": host,
@@ -160,7 +160,7 @@ def request_bytes(emu, body=b"", *, path="/v1/images/generations", method="POST"
 
 
 def picture_bytes(size=(16, 16), mode="RGB", *, colour=None, kind="PNG", pad_to=None, **options):
-    """A picture file; a PNG can be padded to any length with a chunk that nobody reads."""
+    """Return a picture file; a PNG can be padded to any length with a private chunk."""
     file = io.BytesIO()
     Image.new(mode, size, colour or 0).save(file, kind, **options)
     raw = file.getvalue()
@@ -173,13 +173,13 @@ def picture_bytes(size=(16, 16), mode="RGB", *, colour=None, kind="PNG", pad_to=
 
 @pytest.fixture
 def picture():
-    """How to make the file of a picture."""
+    """How to make a picture file."""
     return picture_bytes
 
 
 @pytest.fixture
 def pixels():
-    """How to read the pixels of a file."""
+    """How to decode a file."""
 
     def read(raw):
         image = Image.open(io.BytesIO(raw))
@@ -213,7 +213,7 @@ def client(emu, client_of):
 
 @pytest.fixture
 def until():
-    """How to wait for something that another coroutine does, and fail when it never does."""
+    """How to wait until another coroutine has made a condition true; fails after 5 s."""
 
     async def wait(is_true):
         async with asyncio.timeout(5):
@@ -236,7 +236,7 @@ def submit_bytes(emu):
 
 
 def new_font(characters, *, has_outlines=True):
-    """Begin a font in which every character is a square, 0.8 em high and 1 em wide; without outlines, nothing."""
+    """Start a font in which every character is a square, 0.8 em high and 1 em wide, or empty without outlines."""
     builder = pytest.importorskip("fontTools.fontBuilder").FontBuilder(1000)
     from fontTools.pens.ttGlyphPen import TTGlyphPen  # noqa: PLC0415 - skipped without fontTools
 
@@ -261,7 +261,7 @@ def new_font(characters, *, has_outlines=True):
 
 @pytest.fixture
 def make_font(tmp_path):
-    """Make a font with some characters, and return its path."""
+    """How to make a font with some characters; returns its path."""
 
     def make(name, characters):
         new_font(characters).save(tmp_path / name)
@@ -272,7 +272,7 @@ def make_font(tmp_path):
 
 @pytest.fixture
 def make_bitmap_font(tmp_path):
-    """Make a font of red squares, 109 pixels high, as fonts of emoji are made; return its path."""
+    """How to make a bitmap font of red squares, 109 pixels high, as for emoji; returns its path."""
 
     def make(name, characters):
         builder = new_font(characters, has_outlines=False)
@@ -284,7 +284,7 @@ def make_bitmap_font(tmp_path):
 
 
 def add_bitmaps(font, png):
-    """Give every glyph of a font the same picture."""
+    """Give every glyph of a font the same bitmap."""
     from fontTools.ttLib import newTable  # noqa: PLC0415 - skipped without fontTools
     from fontTools.ttLib.tables import C_B_D_T_, E_B_L_C_, BitmapGlyphMetrics  # noqa: PLC0415
 
@@ -292,7 +292,7 @@ def add_bitmaps(font, png):
     bitmaps = {}
     for name in names:
         glyph = bitmaps[name] = C_B_D_T_.cbdt_bitmap_format_17(b"", font)
-        del glyph.data  # which it would be read from
+        del glyph.data  # it would be parsed
         glyph.metrics = BitmapGlyphMetrics.SmallGlyphMetrics()
         vars(glyph.metrics).update(height=109, width=109, BearingX=0, BearingY=88, Advance=109)
         glyph.imageData = png
