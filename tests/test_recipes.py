@@ -19,7 +19,7 @@ PROMPTS = [f"boat {number}" for number in range(6)]
 
 @pytest.fixture
 async def service(monkeypatch):
-    """An emulator whose jobs take a tenth of a second, where the environment points to."""
+    """An emulator whose jobs take a tenth of a second; the environment variables point to it."""
     async with Emulator(speed=600, durations=60.0) as running:
         monkeypatch.setenv("LEMONDATA_BASE_URL", running.base_url)
         monkeypatch.setenv("LEMONDATA_API_KEY", running.api_key)
@@ -44,7 +44,7 @@ def recipe(service, monkeypatch, tmp_path):
 
 
 async def until(condition):
-    """Wait for what other coroutines bring about."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
@@ -84,11 +84,11 @@ async def order(browser, prompt="a cat"):
         return answer.headers["Location"] if "Location" in answer.headers else f"/pictures/{await answer.json()}"
 
 
-# FastAPI
+# with_fastapi
 
 
-async def test_fastapi_tells_the_progress_and_streams_the_picture(recipe, service):
-    """A browser orders, watches and gets its picture, which is bought once; the session ends with the application."""
+async def test_fastapi_reports_the_progress_and_streams_the_picture(recipe, service):
+    """A picture is ordered, followed and fetched, and bought once; the session ends with the application."""
     app = recipe("with_fastapi")["app"]
     async with run_fastapi(app) as browser:
         address = await order(browser)
@@ -106,8 +106,8 @@ async def test_fastapi_tells_the_progress_and_streams_the_picture(recipe, servic
         await app.state.lemon.generate("another cat")
 
 
-async def test_fastapi_says_what_is_wrong(recipe, service):
-    """What cannot work, what the service refuses, and a picture that nobody ordered have their statuses."""
+async def test_fastapi_reports_what_is_wrong(recipe, service):
+    """Invalid requests, refusals of the service and unknown pictures have a status each."""
     service.fault("submit", Status(402))
     async with run_fastapi(recipe("with_fastapi")["app"]) as browser:
         async with browser.post("/pictures", params={"prompt": ""}) as answer:
@@ -120,8 +120,8 @@ async def test_fastapi_says_what_is_wrong(recipe, service):
     assert not service.ledger.sold
 
 
-async def test_fastapi_tells_whose_fault_it_is(recipe, service):
-    """What the service finds wrong with a request is the browser's fault; a picture that was not made is not."""
+async def test_fastapi_separates_bad_requests_from_failures(recipe, service):
+    """A request that the service rejects is the browser's fault (422); a job that fails is not (502)."""
     service.fault("submit", Status(400), prompt="odd")
     service.fault("submit", Fail("no boats today"), prompt="boat")
     async with run_fastapi(recipe("with_fastapi")["app"]) as browser:
@@ -131,8 +131,8 @@ async def test_fastapi_tells_whose_fault_it_is(recipe, service):
             assert (answer.status, "no boats today" in (await answer.json())["detail"]) == (502, True)
 
 
-async def test_fastapi_says_that_a_picture_cannot_be_fetched(recipe, service):
-    """A download that fails at once has a status of its own, and no broken body; the next one works."""
+async def test_fastapi_reports_that_a_picture_cannot_be_fetched(recipe, service):
+    """A download that fails before its first byte has a status instead of a broken body; the next one works."""
     app = recipe("with_fastapi")["app"]
     async with run_fastapi(app) as browser:
         address = await order(browser)
@@ -145,8 +145,8 @@ async def test_fastapi_says_that_a_picture_cannot_be_fetched(recipe, service):
     assert service.ledger.sold == {"a cat": 1}
 
 
-async def test_fastapi_tells_the_page_that_a_job_is_lost(recipe, service):
-    """A page that hears of the end can stop listening, whatever the end is."""
+async def test_fastapi_reports_a_lost_job_to_the_page(recipe, service):
+    """The stream of events ends with a final status, whatever the outcome."""
     service.fault("submit", Vanish())
     async with run_fastapi(recipe("with_fastapi")["app"]) as browser:
         address = await order(browser)
@@ -158,9 +158,9 @@ async def test_fastapi_tells_the_page_that_a_job_is_lost(recipe, service):
 
 
 async def test_fastapi_browser_that_leaves_ends_the_progress_and_not_the_job(recipe, service):
-    """Nothing watches for a page that was closed; its picture is made all the same, and can be fetched."""
+    """The watching stops when a page is closed; its picture is made anyway, and can be fetched."""
     names = recipe("with_fastapi")
-    service.fault("poll", Status(502, body="html"))  # so that nothing is heard of the job yet
+    service.fault("poll", Status(502, body="html"))  # so that the job stays pending
     async with run_fastapi(names["app"]) as browser:
         address = await order(browser)
         (task,) = names["jobs"].values()
@@ -175,7 +175,7 @@ async def test_fastapi_browser_that_leaves_ends_the_progress_and_not_the_job(rec
 
 
 async def test_fastapi_browser_that_leaves_ends_the_download(recipe, service):
-    """A picture that nobody wants any more is not fetched to its end; the next one who wants it gets it."""
+    """A download stops when its browser disconnects; the next browser gets the picture."""
     app = recipe("with_fastapi")["app"]
     service.fault("cdn", Drip(1000), times=1)
     async with run_fastapi(app) as browser:
@@ -189,11 +189,11 @@ async def test_fastapi_browser_that_leaves_ends_the_download(recipe, service):
     assert service.ledger.sold == {"a cat": 1}
 
 
-# aiohttp.web
+# with_aiohttp
 
 
 async def test_aiohttp_serves_the_picture_from_its_folder(recipe, service, tmp_path):
-    """A picture is fetched from the service once, and served with its type and length as often as somebody asks."""
+    """A picture is fetched from the service once, and served with its type and length any number of times."""
     async with run_aiohttp(recipe("with_aiohttp")["app"]) as browser:
         address = await order(browser)
         for _ in range(2):
@@ -205,10 +205,10 @@ async def test_aiohttp_serves_the_picture_from_its_folder(recipe, service, tmp_p
     assert len([seen for seen in service.requests if seen.route == "cdn"]) == 1
 
 
-async def test_aiohttp_asks_a_browser_to_come_again(recipe, service):
-    """Who asks too early is told when to ask again; asking costs nothing."""
+async def test_aiohttp_asks_a_browser_to_retry_later(recipe, service):
+    """A request before the end of the job gets a `Retry-After`, and costs nothing."""
     async with run_aiohttp(recipe("with_aiohttp", **{"timeout=20": "timeout=0.01"})["app"]) as browser:
-        service.fault("poll", Status(502, body="html"))  # so that nothing is heard of the job yet
+        service.fault("poll", Status(502, body="html"))  # so that the job stays pending
         address = await order(browser)
         async with browser.get(address) as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (202, "5")
@@ -221,8 +221,8 @@ async def test_aiohttp_asks_a_browser_to_come_again(recipe, service):
     assert service.ledger.sold == {"a cat": 1}
 
 
-async def test_aiohttp_says_what_is_wrong(recipe, service):
-    """A request that cannot work, one that is refused, and a picture that nobody ordered have their statuses."""
+async def test_aiohttp_reports_what_is_wrong(recipe, service):
+    """Invalid requests, refusals of the service and unknown pictures have a status each."""
     service.fault("submit", Status(400), prompt="odd")
     service.fault("submit", Status(402), prompt="dear")
     async with run_aiohttp(recipe("with_aiohttp")["app"]) as browser:
@@ -237,8 +237,8 @@ async def test_aiohttp_says_what_is_wrong(recipe, service):
     assert not service.ledger.sold
 
 
-async def test_aiohttp_says_why_there_is_no_picture(recipe, service):
-    """A job that failed and a download that fails are told; the download can be tried again."""
+async def test_aiohttp_reports_why_there_is_no_picture(recipe, service):
+    """Failed jobs and failed downloads are reported; a download can be retried."""
     service.fault("submit", Fail("no boats today"), prompt="boat")
     service.fault("cdn", Status(404))
     async with run_aiohttp(recipe("with_aiohttp")["app"]) as browser:
@@ -254,7 +254,7 @@ async def test_aiohttp_says_why_there_is_no_picture(recipe, service):
 
 
 async def test_aiohttp_browser_that_leaves_does_not_end_its_order(recipe, service):
-    """An order whose browser is gone before the answer is known all the same: nothing is in doubt."""
+    """A submit whose browser disconnects is completed, so its outcome is known."""
     names = recipe("with_aiohttp")
     service.fault("submit", Latency(100))
     async with run_aiohttp(names["app"]) as browser:
@@ -267,18 +267,18 @@ async def test_aiohttp_browser_that_leaves_does_not_end_its_order(recipe, servic
     assert service.ledger.sold == {"a cat": 1}
 
 
-# A file of prompts
+# prompts_file
 
 
 class Batch:
-    """The batch over a file of prompts, and what it leaves in its folder."""
+    """The batch over a file of prompts, and the contents of its folder."""
 
     def __init__(self, names, place):
         self._run, self._name_of = names["batch"], names["name_of"]
         self.source, self.folder = place / "prompts.txt", place / "out"
 
     async def run(self, prompts):
-        """Have the pictures made; return the prompts that have one, what is noted as sold, and what failed."""
+        """Make the pictures; return the prompts that have one, `sold.json` and `failed.json`."""
         self.source.write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
         await self._run(self.source, self.folder)
         return self.left(prompts)
@@ -307,7 +307,7 @@ def batch(load_batch):
 
 
 async def test_batch_that_runs_again_orders_only_what_was_not_sold(batch, service):
-    """Pictures are kept, tokens picked up, refusals and failures ordered anew; what is in doubt is left to the user."""
+    """Pictures are kept, tokens resumed, refusals and failures ordered again; unknown outcomes are left to the user."""
     service.fault("submit", Fail("no boats today"), prompt="boat 1")
     service.fault("submit", Status(502, body="html"), prompt="boat 2", bill=True)
     service.fault("submit", Status(402), prompt="boat 3")
@@ -335,15 +335,15 @@ async def test_batch_keeps_pictures_with_their_prompts(batch, service):
 
 
 async def test_batch_writes_a_sheet_of_each_run_that_ordered(batch):
-    """A later run leaves the sheets of earlier ones alone, and one without orders makes none."""
+    """A run does not touch the sheets of earlier ones, and writes none if it ordered nothing."""
     for prompts in (["a cat"], ["a cat"], ["a cat", "a dog"]):
         await batch.run(prompts)
     first, second = batch.sheets
     assert ("a cat" in first, "a dog" in first, "a cat" in second, "a dog" in second) == (True, False, False, True)
 
 
-async def test_batch_tells_what_came_at_once_and_was_not_saved(load_batch, service):
-    """A picture that was sold without a task is noted as that, not as in doubt, and is not bought again by itself."""
+async def test_batch_notes_an_inline_picture_that_was_not_saved(load_batch, service):
+    """A picture that was sold without a task is noted as sold, not as unknown, and is not bought again."""
     batch = load_batch(**{'model="flux-pro"': 'model="gpt-image-2", response_format="url", async_=False'})
     service.fault("cdn", Status(404), prompt="a cat")
     made, sold, failed = await batch.run(["a cat", "a dog"])
@@ -354,8 +354,8 @@ async def test_batch_tells_what_came_at_once_and_was_not_saved(load_batch, servi
     assert service.ledger.sold == {"a cat": 1, "a dog": 1}
 
 
-async def test_batch_that_is_interrupted_goes_on(batch, service):
-    """Nothing is bought twice when a run is interrupted while jobs are out, whatever each of them was just doing."""
+async def test_batch_that_is_interrupted_continues(batch, service):
+    """Nothing is bought twice when a run is interrupted, whatever state each job is in."""
     for latency_ms in (20, 60):
         service.fault("poll", Latency(latency_ms), probability=0.5)
         run = asyncio.create_task(batch.run(PROMPTS))
