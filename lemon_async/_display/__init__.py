@@ -1,1 +1,4 @@
-"""Markup for notebooks and pages, and thumbnails. Pure: no asyncio and no clock."""
+"""Markup for notebooks and contact sheets, and thumbnails. Pure: no asyncio and no clock.
+
+Begin with `bundle.py` for notebooks and `page.py` for the sheet; its template is `sheet.html.jinja`.
+"""

@@ -359,7 +359,7 @@ def test_draft_that_was_abandoned_while_it_was_written_gets_no_name(draft, tmp_p
 
 # Killed
 
-KILLS = 200
+KILLS = 80
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -400,12 +400,12 @@ print(json.dumps(seen))
 
 
 def test_killed_at_any_moment_the_file_is_old_new_or_not_there(tmp_path):
-    """Two hundred processes that write it over and over are killed in the middle of that."""
+    """Processes that write it over and over are killed at random times."""
     run = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path, str(KILLS)], capture_output=True, text=True, check=True
     )
     seen = json.loads(run.stdout)
     assert seen["part"] == 0
     assert seen["none"] + seen["old"] + seen["new"] == KILLS
-    assert seen["left"] > KILLS / 20  # at least so many were hit while they wrote
+    assert seen["left"] > KILLS / 20  # many were killed while they wrote
     assert seen["new"]

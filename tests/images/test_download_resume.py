@@ -160,14 +160,14 @@ async def test_large_picture_comes_byte_for_byte(get, cdn, picture):
 async def test_server_that_always_breaks_off_at_the_same_byte_is_given_up(get, cdn):
     """Whatever it allows: no attempt brings anything new."""
     server = await cdn(cuts=[30_000, *[0] * 99])
-    with pytest.raises(DownloadError, match="the answer broke off before its end"):
+    with pytest.raises(DownloadError, match="the response broke off before its end"):
         await get(server.url)
     assert len(server.asked) == 4
 
 
 async def test_server_that_sends_byte_by_byte_is_given_up_at_last(downloads, cdn):
     server = await cdn(cuts=[1] * 1000)
-    with pytest.raises(DownloadError, match="the answer broke off before its end"):
+    with pytest.raises(DownloadError, match="the response broke off before its end"):
         await downloads.fetch(server.url)
     assert len(server.asked) == 100
 
