@@ -6,6 +6,7 @@ several megapixels, whose encoder copies all pixels under the lock.
 """
 
 import io
+from colorsys import hsv_to_rgb
 from random import Random
 from typing import Any
 
@@ -68,18 +69,8 @@ def _palette(random: Random) -> list[Colour]:
     hue = random.random()
     hues = [hue, hue + 0.06, hue + 0.12, hue + 0.5]
     tones = [(0.55, 0.95), (0.65, 0.8), (0.75, 0.55), (0.5, 0.98)]
-    return [_rgb(hue % 1.0, *tone) for hue, tone in zip(hues, tones, strict=True)]
-
-
-def _rgb(hue: float, saturation: float, value: float) -> Colour:
-    """Convert hue, saturation and value, each from 0 to 1."""
-
-    def channel(offset: float) -> int:
-        distance = (offset + hue * 6) % 6
-        dip = max(0.0, min(distance, 4 - distance, 1.0))
-        return round(255 * value * (1 - saturation * dip))
-
-    return channel(5), channel(3), channel(1)
+    channels = [hsv_to_rgb(hue, *tone) for hue, tone in zip(hues, tones, strict=True)]
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in channels]
 
 
 def _scatter(image: Image.Image, palette: list[Colour], random: Random) -> None:

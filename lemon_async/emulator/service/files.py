@@ -14,9 +14,8 @@ from lemon_async.emulator.pictures.blob_store import BlobStore
 from lemon_async.emulator.pictures.picture import CONTENT_TYPES, InvalidImage, SourceImage
 from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.field_checks import Check, integer, one_of
-from lemon_async.emulator.service.job_spec import unknown_model
+from lemon_async.emulator.service.job_spec import known_family
 from lemon_async.emulator.service.messages import Call, Reply, json_reply
-from lemon_async.emulator.service.model_families import family_of
 from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
 
 DEFAULT_FILE_MODEL = "gpt-image-2"
@@ -106,14 +105,11 @@ class Files:
     async def create(self, call: Call) -> Reply:
         """Store an uploaded file."""
         upload = next((upload for upload in call.uploads if upload.name == "file"), None)
-        purpose, model = call.body.get("purpose"), call.body.get("model", DEFAULT_FILE_MODEL)
-        errors = []
+        model = call.body.get("model", DEFAULT_FILE_MODEL)
+        errors = list(_field_errors(call.body))
         if upload is None:
-            errors.append(FieldError("file", "is required, as a file", "missing"))
-        if purpose not in PURPOSES:
-            errors.append(FieldError("purpose", f"must be one of {', '.join(PURPOSES)}"))
-        errors.extend(_expiry_errors(call.body))
-        if upload is None or errors:
+            raise ServiceError.invalid(FieldError("file", "is required, as a file", "missing"), *errors)
+        if errors:
             raise ServiceError.invalid(*errors)
         _check_model(model)
         lifetime_s = call.body.get(_EXPIRY_SECONDS)
@@ -121,7 +117,7 @@ class Files:
             id=f"file-{self._random.getrandbits(96):024x}",
             key=call.key,
             model=model,
-            purpose=str(purpose),
+            purpose=call.body["purpose"],
             filename=upload.filename,
             created=int(self._clock.unix()),
             source=await self.store(upload.file, "file"),
@@ -134,7 +130,7 @@ class Files:
 
     async def list(self, call: Call) -> Reply:
         """Return the files of a key, by default newest first."""
-        limit, order = _limit(call.query.get("limit")), call.query.get("order", "desc")
+        limit, order = _limit(call.query.get("limit", str(MAX_PAGE))), call.query.get("order", "desc")
         if order not in SORT_ORDERS:
             raise ServiceError.invalid(FieldError("order", f"must be one of {', '.join(SORT_ORDERS)}"))
         purpose = call.query.get("purpose")
@@ -184,25 +180,19 @@ class Files:
 
 
 def _check_model(model: str) -> None:
-    family = family_of(model)
-    if family is None:
-        raise unknown_model(model, status=400)
-    if "edit" not in family.operations:
+    if "edit" not in known_family(model).operations:
         raise ServiceError.invalid(FieldError("model", f"{excerpt(model)} takes no files"))
 
 
-def _expiry_errors(body: Mapping[str, Any]) -> Iterator[FieldError]:
-    if not any(name in body for name in EXPIRY):
-        return
-    for name, check in EXPIRY.items():
+def _field_errors(body: Mapping[str, Any]) -> Iterator[FieldError]:
+    checks = {"purpose": one_of(*PURPOSES), **(EXPIRY if any(name in body for name in EXPIRY) else {})}
+    for name, check in checks.items():
         message = check(body.get(name))
         if message:
             yield FieldError(name, message)
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return MAX_PAGE
+def _limit(text: str) -> int:
     # int() would accept digits of other scripts, and is slow with thousands of them.
     if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= MAX_PAGE:
         return int(text)

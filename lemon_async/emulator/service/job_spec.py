@@ -73,7 +73,7 @@ def parse_job(
         ServiceError: 400, naming every bad field in `validation_errors` and the first one in `param`.
     """
     model = body.get("model", default_model)
-    family = _family(model)
+    family = known_family(model)
     if operation not in family.operations:
         message = f"{excerpt(model)} does not support the operation '{operation}'"
         raise ServiceError.invalid(FieldError("model", message))
@@ -106,24 +106,23 @@ def checks_of(family: Family) -> dict[str, Check]:
     return {**COMMON_FIELDS, "n": integer(1, MAX_IMAGES), **family.fields}
 
 
-def _family(model: Any) -> Family:
-    """Return the family of a model id that may be misspelt or not a string."""
+def known_family(model: Any, *, status: int = 400) -> Family:
+    """Return the family of a model.
+
+    Raises:
+        ServiceError: `status`, with ids that look similar, if the model is unknown; 400 if it is not a string.
+    """
     if not isinstance(model, str):
         raise ServiceError.invalid(FieldError("model", "must be a string", "invalid_type"))
     family = family_of(model)
-    if family is None:
-        raise unknown_model(model, status=400)
-    return family
-
-
-def unknown_model(model: str, *, status: int) -> ServiceError:
-    """Return the error for an unknown model, with the ids that look similar."""
+    if family is not None:
+        return family
     name = excerpt(model)
     similar = get_close_matches(name, MODEL_IDS, n=3, cutoff=0.6)
     extras: dict[str, Any] = {"hint": "GET /v1/models lists the models of this service."}
     if similar:
         extras |= {"did_you_mean": similar[0], "suggestions": [{"id": id_} for id_ in similar]}
-    return ServiceError(status, "model_not_found", f"The model '{name}' does not exist.", "model", extras=extras)
+    raise ServiceError(status, "model_not_found", f"The model '{name}' does not exist.", "model", extras=extras)
 
 
 def _prompt_errors(given: Mapping[str, Any]) -> Iterator[FieldError]:

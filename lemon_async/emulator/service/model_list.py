@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lemon_async.emulator.service.job_spec import MAX_IMAGES, unknown_model
-from lemon_async.emulator.service.model_families import FAMILIES, Family, family_of
+from lemon_async.emulator.service.job_spec import MAX_IMAGES, known_family
+from lemon_async.emulator.service.model_families import MODEL_IDS
 
 _CREATED = 1_706_000_000
 CATEGORY = "image"
@@ -23,7 +23,8 @@ _SAMPLES = 2_400
 def list_models(query: Mapping[str, str], unix: float) -> dict[str, Any]:
     """Return the models that match all filters; none is recommended for anything but images."""
     is_ranked = "recommended_for" in query
-    cards = [_card(model, family, unix, is_ranked=is_ranked) for model, family in _models(is_ranked=is_ranked)]
+    models = _RECOMMENDED if is_ranked else MODEL_IDS
+    cards = [_card(model, unix, is_ranked=is_ranked) for model in models]
     return {"object": "list", "data": [card for card in cards if _matches(card, query)]}
 
 
@@ -33,23 +34,9 @@ def show_model(model: str, unix: float) -> dict[str, Any]:
     Raises:
         ServiceError: 404, the model is unknown.
     """
-    family = family_of(model)
-    if family is None:
-        raise unknown_model(model, status=404)
-    card = _card(model, family, unix, is_ranked=model in _RECOMMENDED)
-    card["lemondata"] |= {"description": f"{family.name} on the emulator", "max_n": MAX_IMAGES}
+    card = _card(model, unix, is_ranked=model in _RECOMMENDED)
+    card["lemondata"] |= {"description": f"{known_family(model, status=404).name} on the emulator", "max_n": MAX_IMAGES}
     return card
-
-
-def _models(*, is_ranked: bool) -> list[tuple[str, Family]]:
-    pairs = [(model, family) for family in FAMILIES for model in family.ids]
-    if not is_ranked:
-        return pairs
-    ranks = list(_RECOMMENDED)
-    return sorted(
-        (pair for pair in pairs if pair[0] in _RECOMMENDED),
-        key=lambda pair: ranks.index(pair[0]),
-    )
 
 
 def _matches(card: Mapping[str, Any], query: Mapping[str, str]) -> bool:
@@ -62,7 +49,8 @@ def _matches(card: Mapping[str, Any], query: Mapping[str, str]) -> bool:
     )
 
 
-def _card(model: str, family: Family, unix: float, *, is_ranked: bool) -> dict[str, Any]:
+def _card(model: str, unix: float, *, is_ranked: bool) -> dict[str, Any]:
+    family = known_family(model, status=404)
     about: dict[str, Any] = {
         "category": CATEGORY,
         "tags": [CATEGORY, *family.operations, *(["async"] if family.is_async_allowed else [])],
@@ -76,21 +64,12 @@ def _card(model: str, family: Family, unix: float, *, is_ranked: bool) -> dict[s
         "public_contract": {"parameters": ["model", "prompt", "n", *sorted(family.fields)]},
     }
     if is_ranked:
-        about["agent_preferences"] = {CATEGORY: _preference(model, unix)}
-    return {
-        "id": model,
-        "object": "model",
-        "created": _CREATED,
-        "owned_by": family.provider,
-        "lemondata": about,
-    }
-
-
-def _preference(model: str, unix: float) -> dict[str, Any]:
-    return {
-        "preferred_rank": 1 + list(_RECOMMENDED).index(model),
-        "success_rate_24h": _RECOMMENDED[model],
-        "sample_count_24h": _SAMPLES,
-        "status": "ready",
-        "updated_at": int(unix),
-    }
+        preference = {
+            "preferred_rank": 1 + list(_RECOMMENDED).index(model),
+            "success_rate_24h": _RECOMMENDED[model],
+            "sample_count_24h": _SAMPLES,
+            "status": "ready",
+            "updated_at": int(unix),
+        }
+        about["agent_preferences"] = {CATEGORY: preference}
+    return {"id": model, "object": "model", "created": _CREATED, "owned_by": family.provider, "lemondata": about}
