@@ -1,7 +1,9 @@
+"""Endpoints that are not in `service`, and the facts that faults match."""
+
 from lemon_async.emulator import Latency
 
 
-async def test_models_are_listed_filtered_and_shown(client):
+async def test_models_are_listed_filtered_and_retrieved(client):
     listed = await client.ask("GET", "/v1/models?recommended_for=image&provider=bfl")
     assert [card["id"] for card in listed.json["data"]] == ["flux-pro"]
     assert (await client.ask("GET", "/v1/models/flux-pro")).json["owned_by"] == "bfl"
@@ -14,7 +16,7 @@ async def test_unknown_route_is_json(client):
     assert (await client.get("/favicon.ico")).status == 404
 
 
-async def test_faults_match_what_stands_behind_a_request(emu, client):
+async def test_faults_match_the_job_behind_a_request(emu, client):
     """Polls and downloads are matched by the model and prompt of their task."""
     polls = emu.fault("poll", Latency(0), model="flux-pro", prompt="cat")
     files = emu.fault("cdn", Latency(0), prompt="cat")

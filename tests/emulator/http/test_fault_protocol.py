@@ -1,3 +1,5 @@
+"""Faults on the wire: what a raw socket sees of them."""
+
 import asyncio
 
 import pytest
@@ -60,7 +62,7 @@ async def test_response_body_break_shows_half_a_body(emu, wire, submit_bytes, ki
 
 @pytest.mark.parametrize("at_byte", [0, 1, 150_000])
 async def test_cut_ends_at_exactly_that_byte(emu, wire, submit_bytes, at_byte):
-    """Every byte before the cut arrives, although a reset throws away what is under way."""
+    """Every byte before the cut arrives, although a reset discards bytes in transit."""
     emu.fault("submit", Cut(at_byte))
     seen = await wire(submit_bytes(BODY))
     assert len(seen.body) == at_byte
@@ -74,7 +76,7 @@ async def read_slowly(reader, into):
 
 
 async def test_cut_waits_for_a_slow_reader(emu, submit_bytes):
-    """The reset comes only after everything before it has been taken."""
+    """The reset follows when the client has read everything before it."""
     emu.fault("submit", Status(500, "huge"), Cut(6_000_000))
     address = emu.base_url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(*address, limit=1024)
@@ -109,21 +111,21 @@ async def test_garbage_is_followed_by_an_orderly_end(emu, wire, submit_bytes):
     assert not seen.is_reset
 
 
-async def test_request_in_single_bytes_is_understood(wire, submit_bytes):
+async def test_request_may_arrive_byte_by_byte(wire, submit_bytes):
     seen = await wire(*(bytes([byte]) for byte in b"\r\n" + submit_bytes()))
     assert seen.data.startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("length", ["5", "500"])
 async def test_wrong_length_is_sent_and_ends_the_connection(emu, wire, submit_bytes, length):
-    """What is left over must not be taken for the next answer."""
+    """Bytes that are left over must not look like the next response."""
     emu.fault("cdn", Body(b"x" * 50, headers={"Content-Length": length}))
     seen = await wire(submit_bytes(b"", method="GET", path="/cdn/0.png", Connection="keep-alive"))
     assert f"Content-Length: {length}".encode() in seen.head
     assert (seen.body, seen.is_reset) == (b"x" * 50, False)
 
 
-async def test_body_that_looks_like_a_request_line_is_no_request(emu, wire, submit_bytes):
+async def test_body_that_looks_like_a_request_line_is_not_looked_up(emu, wire, submit_bytes):
     emu.fault("models", Reset("request_head"))
     body = b"GET /v1/models HTTP/1.1\r\n"
     head = submit_bytes(Content_Length=str(len(body))).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
@@ -137,7 +139,7 @@ async def test_junk_is_left_to_the_http_parser(emu, wire, junk):
 
 
 @pytest.mark.parametrize("at", ["accept", "request_head"])
-async def test_half_closed_connection_hears_no_more(emu, at, submit_bytes):
+async def test_half_closed_connection_ignores_further_bytes(emu, at, submit_bytes):
     emu.fault("submit", HalfClose(at))
     reader, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"))
     request = submit_bytes()
@@ -152,8 +154,8 @@ async def test_half_closed_connection_hears_no_more(emu, at, submit_bytes):
     assert emu.connections == 0
 
 
-async def test_connection_that_comes_too_late_is_broken():
-    """The listening socket may hand over a connection while the house closes."""
+async def test_connection_after_closing_is_reset():
+    """The listening socket may hand over a connection while the emulator closes."""
     connections = Connections(lambda: None, lambda _method, _path: None)
     connections.is_closed = True
     loop = asyncio.get_running_loop()
@@ -169,7 +171,7 @@ async def test_connection_that_comes_too_late_is_broken():
 
 @pytest.fixture
 async def unread(emu, submit_bytes, until):
-    """A connection whose client reads nothing of an answer that is on its way."""
+    """A connection whose client does not read the response."""
     emu.fault("models", Drip(10**12), Body(b"x" * 30_000_000))
     _, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"), limit=1024)
     writer.write(submit_bytes(b"", method="GET", path="/v1/models"))
@@ -179,12 +181,12 @@ async def unread(emu, submit_bytes, until):
 
 
 def is_waiting(transport):
-    """Whether bytes wait to leave this process."""
+    """Whether bytes are waiting to leave this process."""
     return transport.get_write_buffer_size() > 0
 
 
-async def test_connection_that_closes_in_order_can_still_be_broken(emu, unread):
-    """Closing waits for a client to take what is under way, and this one never does."""
+async def test_connection_that_is_closing_can_be_aborted(emu, unread):
+    """Closing waits for the client to read, and this one never does."""
     unread.close()
     unread.abort()
     async with asyncio.timeout(5):
@@ -193,14 +195,14 @@ async def test_connection_that_closes_in_order_can_still_be_broken(emu, unread):
     assert emu.connections == 0
 
 
-async def test_emulator_ends_though_a_client_does_not_read(emu, unread):
+async def test_emulator_closes_although_a_client_does_not_read(emu, unread):
     unread.close()
     async with asyncio.timeout(5):
         await emu.aclose()
     assert emu.connections == 0
 
 
-async def test_door_that_was_never_entered_does_nothing():
+async def test_protocol_without_a_connection_does_nothing():
     protocol = FaultProtocol(Connections(lambda: None, lambda _method, _path: None), asyncio.Protocol)
     protocol.abort()
     protocol.end()

@@ -1,3 +1,5 @@
+"""Which requests a fault acts on, and whether they are billed."""
+
 import pytest
 
 from lemon_async.emulator import (
@@ -5,7 +7,6 @@ from lemon_async.emulator import (
     Body,
     Cut,
     Drip,
-    Expire,
     Fail,
     Fault,
     Garbage,
@@ -19,6 +20,7 @@ from lemon_async.emulator import (
 )
 from lemon_async.emulator.http.faults import RequestFacts, take_fault
 
+NO_NUMBERS = ({"nth": "2"}, {"nth": ["x"]}, {"nth": 2.5}, {"times": "x"})
 CAT = RequestFacts("submit", "flux-pro", "a white cat", "sk-1")
 
 
@@ -26,9 +28,8 @@ def hits(fault, count, facts=CAT, now=0.0):
     return [take_fault([fault], fault.stage, facts, now) is fault for _ in range(count)]
 
 
-@pytest.mark.parametrize(
-    ("match", "is_hit"),
-    [
+def test_fault_hits_only_requests_that_match():
+    rows = [
         ({}, True),
         ({"model": "flux-pro"}, True),
         ({"model": "midjourney"}, False),
@@ -40,19 +41,15 @@ def hits(fault, count, facts=CAT, now=0.0):
         ({"window_s": (1, 2)}, False),
         ({"probability": 0.0}, False),
         ({"times": 0}, False),
-    ],
-)
-def test_fault_hits_only_what_matches(match, is_hit):
-    assert hits(Fault("submit", Status(500), **match), 1) == [is_hit]
-
-
-def test_fault_of_another_route_is_not_asked():
+    ]
+    for match, is_hit in rows:
+        assert hits(Fault("submit", Status(500), **match), 1) == [is_hit], match
     assert hits(Fault("poll", Status(500)), 1) == [False]
 
 
-@pytest.mark.parametrize("route", ["submit", "edit"])
-def test_routes_that_sell_take_task_actions(route):
-    assert Fault(route, Stuck()).task_script == (Stuck(),)
+def test_task_actions_belong_to_submits_and_edits():
+    for route in ("submit", "edit"):
+        assert Fault(route, Stuck()).task_script == (Stuck(),)
     with pytest.raises(ValueError, match="'submit' and 'edit'"):
         Fault("files", Stuck())
 
@@ -68,11 +65,11 @@ def test_nth_counts_matching_requests_from_one():
     assert fault.hits == 2
 
 
-def test_times_bounds_the_hits():
+def test_times_limits_the_hits():
     assert hits(Fault("submit", Status(500), times=2), 4) == [True, True, False, False]
 
 
-def test_probability_is_the_same_in_every_run():
+def test_coin_falls_the_same_way_in_every_run():
     def run(seed):
         return hits(Fault("submit", Status(500), probability=0.5, seed=seed), 50)
 
@@ -81,14 +78,14 @@ def test_probability_is_the_same_in_every_run():
 
 
 def test_latency_draws_do_not_disturb_the_coin():
-    """Who is hit does not depend on how often a delay was drawn."""
+    """The number of delays drawn does not decide which requests are hit."""
     plain = Fault("submit", Latency(1, 1), probability=0.5)
     other = Fault("submit", Latency(1, 1), probability=0.5)
     other.latency_s()
     assert hits(plain, 50) == hits(other, 50)
 
 
-def test_first_registered_fault_acts_and_all_count():
+def test_first_fault_that_is_due_acts_and_all_count():
     first = Fault("submit", Status(429), times=1)
     second = Fault("submit", Status(500), nth=[2])
     faults = [first, second]
@@ -96,8 +93,8 @@ def test_first_registered_fault_acts_and_all_count():
     assert (first.hits, second.hits) == (1, 1)
 
 
-def test_fault_that_had_to_wait_keeps_its_hits():
-    """A refusal first and a break next: two faults with `times=1` act one after the other."""
+def test_fault_keeps_its_hits_while_another_one_acts():
+    """Two faults with `times=1` act one after the other."""
     faults = [Fault("submit", Status(429), times=1), Fault("submit", Status(500), times=1)]
     assert [take_fault(faults, "request", CAT, 0) for _ in range(3)] == [*faults, None]
 
@@ -115,9 +112,8 @@ def test_latency_stays_within_its_jitter_and_above_zero():
     assert Fault("submit", Status(500)).latency_s() == 0.0
 
 
-@pytest.mark.parametrize(
-    ("do", "is_billed"),
-    [
+def test_billing_follows_from_the_action():
+    rows = [
         (Reset("accept"), False),
         (Reset("request_head"), False),
         (HalfClose("request_body"), False),
@@ -134,20 +130,15 @@ def test_latency_stays_within_its_jitter_and_above_zero():
         (Garbage(), True),
         (Fail(), True),
         (Body(b"x"), True),
-    ],
-)
-def test_sale_follows_from_where_the_fault_strikes(do, is_billed):
-    assert Fault("submit", do).is_billed == is_billed
-
-
-def test_bill_overrides_the_sale():
+    ]
+    for action, is_billed in rows:
+        assert Fault("submit", action).is_billed == is_billed, action
     assert Fault("submit", Status(502), bill=True).is_billed
     assert not Fault("submit", Reset("response_head"), bill=False).is_billed
 
 
-@pytest.mark.parametrize(
-    ("route", "do", "match", "words"),
-    [
+def test_parts_that_cannot_work_together_are_refused():
+    rows = [
         ("nowhere", Status(500), {}, "route must be one of"),
         ("submit", (), {}, "at least one action"),
         ("poll", Script(["pending"]), {}, "task actions belong"),
@@ -157,27 +148,17 @@ def test_bill_overrides_the_sale():
         ("submit", Reset("accept"), {"model": "m", "key": "k"}, ": model, key"),
         ("submit", HalfClose("request_head"), {"key": "k"}, ": key"),
         ("submit", Reset("request_body"), {"prompt": "p"}, ": prompt"),
-    ],
-)
-def test_parts_that_cannot_work_together_are_refused(route, do, match, words):
-    with pytest.raises(ValueError, match=words):
-        Fault(route, do, **match)
+        *(("cdn", Status(404), match, "must be a") for match in NO_NUMBERS),
+    ]
+    for route, actions, match, words in rows:
+        with pytest.raises(ValueError, match=words):
+            Fault(route, actions, **match)
 
 
 def test_request_body_fault_may_match_the_key():
     assert Fault("submit", Reset("request_body"), key="k").stage == "request_body"
 
 
-def test_expire_is_for_links():
-    assert Fault("cdn", Expire()).replacement == Expire()
-
-
 def test_nth_may_be_one_number():
     fault = Fault("cdn", Status(404), nth=2)
     assert [fault.register(RequestFacts(route="cdn"), 0.0) for _ in range(3)] == [False, True, False]
-
-
-@pytest.mark.parametrize("match", [{"nth": "2"}, {"nth": ["x"]}, {"nth": 2.5}, {"times": "x"}])
-def test_number_that_is_none_is_refused(match):
-    with pytest.raises(ValueError, match="must be a"):
-        Fault("cdn", Status(404), **match)

@@ -1,3 +1,5 @@
+"""One request from its head to its response: keys, hosts, limits, bodies and faults."""
+
 import asyncio
 import gzip
 import io
@@ -11,6 +13,7 @@ from lemon_async.emulator import (
     Blackhole,
     Body,
     Cut,
+    Drip,
     Emulator,
     Expire,
     Garbage,
@@ -25,57 +28,65 @@ GENERATIONS = "/v1/images/generations"
 TINY = ClientTimeout(total=0.03)
 
 
-# Who asks?
+# Keys, hosts and records
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [None, "", "sk-wrong", "Bearer", "Bearer ", "Bearer sk-wrong", "Basic {key}", "Bearer  {key}"],
-)
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing"])
-async def test_bad_key_is_refused_before_anything_else(emu, client, authorization, path):
-    headers = {}
-    if authorization is not None:
-        headers["Authorization"] = authorization.format(key=emu.api_key)
-    answer = await client.get(emu.base_url + path, headers=headers)
-    assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
-    assert not emu.requests[-1].is_authorized
+async def test_wrong_key_is_refused_before_anything_else(emu, client):
+    key = emu.api_key
+    wrong = ("", "sk-wrong", "Bearer", "Bearer ", "Bearer sk-wrong", f"Basic {key}", f"Bearer  {key}")
+    for headers in ({}, *({"Authorization": value} for value in wrong)):
+        for path in ("/v1/models", "/v1/nothing"):
+            answer = await client.get(emu.base_url + path, headers=headers)
+            assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key"), headers
+            assert not emu.requests[-1].is_authorized
 
 
-async def test_bearer_is_a_word_in_any_case(emu, client):
+async def test_bearer_scheme_is_case_insensitive(emu, client):
     headers = {"Authorization": f"bearer {emu.api_key}"}
     assert (await client.get(emu.base_url + "/v1/models", headers=headers)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/openapi.json", "/cdn/0.png"])
-async def test_foreign_host_header_is_refused(emu, client, path):
-    """A page in a browser cannot talk to the emulator by rebinding its own name."""
-    answer = await client.ask("GET", path, headers={"Host": "evil.example"})
-    assert (answer.status, answer.json["error"]["code"]) == (421, "misdirected_request")
-    assert answer.json["error"]["message"] == (
-        "This host is not served here: evil.example. Emulator(allowed_hosts=...) names the hosts that are."
-    )
+async def test_foreign_host_header_is_refused(client):
+    """A web page cannot reach the emulator by rebinding its own name."""
+    for path in ("/v1/models", "/openapi.json", "/cdn/0.png"):
+        answer = await client.ask("GET", path, headers={"Host": "evil.example"})
+        assert (answer.status, answer.json["error"]["code"]) == (421, "misdirected_request")
+        assert answer.json["error"]["message"] == (
+            "This host is not served here: evil.example. Emulator(allowed_hosts=...) names the hosts that are."
+        )
 
 
-@pytest.mark.parametrize("host", ["localhost:9000", "LOCALHOST", "127.0.0.1", "127.0.0.1:1", "[::1]:9000"])
-async def test_forwarded_port_is_served_and_named_in_links(client, host):
+async def test_forwarded_ports_are_served_and_part_of_links(client):
     """`ssh -L` and `docker -p` change the port that clients see."""
-    answer = await client.ask("POST", GENERATIONS, headers={"Host": host}, json={"prompt": "p"})
-    assert answer.json["data"][0]["url"].startswith(f"http://{host}/cdn/")
+    for host in ("localhost:9000", "LOCALHOST", "127.0.0.1", "127.0.0.1:1", "[::1]:9000"):
+        answer = await client.ask("POST", GENERATIONS, headers={"Host": host}, json={"prompt": "p"})
+        assert answer.json["data"][0]["url"].startswith(f"http://{host}/cdn/")
 
 
-async def test_every_answer_has_a_request_id_of_its_own(client):
-    answers = [await client.ask("GET", "/v1/models"), await client.submit(model="nope")]
-    ids = {answer.headers["x-request-id"] for answer in answers}
-    assert len(ids) == 2
+async def test_every_response_has_a_request_id_and_the_speed(client_of):
+    """Successes and errors, downloads, replaced and raw responses alike."""
+    async with Emulator(speed=12.5, durations=0) as emu:
+        client = client_of(emu)
+        emu.fault("models", Status(502, "html"))
+        emu.fault("poll", Drip(10_000))
+        responses = [
+            await client.submit(model="nope"),
+            await client.poll(await client.submit(model="flux-pro")),
+            await client.ask("GET", "/v1/models"),
+            await client.get(emu.base_url + "/cdn/0.png"),
+            await client.get(emu.base_url + "/v1/files"),
+        ]
+    assert [response.status for response in responses] == [400, 200, 502, 404, 401]
+    assert {response.headers["X-Emulator-Speed"] for response in responses} == {"12.5"}
+    assert len({response.headers["x-request-id"] for response in responses}) == 5
 
 
-async def test_requests_are_logged_with_what_became_of_them(emu, client):
+async def test_requests_are_recorded_with_their_outcome(emu, client):
     await client.ask("GET", "/v1/models?tag=x")
     await client.get(emu.base_url + "/v1/models")
     await client.get(emu.base_url + "/cdn/0.png")
-    log = [(s.route, s.method, s.path, s.status, s.is_authorized) for s in emu.requests]
-    assert log == [
+    records = [(r.route, r.method, r.path, r.status, r.is_authorized) for r in emu.requests]
+    assert records == [
         ("models", "GET", "/v1/models", 200, True),
         ("models", "GET", "/v1/models", 401, False),
         ("cdn", "GET", "/cdn/0.png", 404, False),
@@ -83,7 +94,8 @@ async def test_requests_are_logged_with_what_became_of_them(emu, client):
     assert emu.requests[0].at_s <= emu.requests[1].at_s <= emu.now()
 
 
-async def test_log_of_a_long_life_keeps_the_last_requests(emu, client):
+async def test_last_requests_are_kept(emu, client):
+    assert emu._handler.requests.maxlen == 100_000
     emu._handler.requests = deque(maxlen=3)
     for number in range(5):
         last = await client.ask("GET", f"/v1/models/{number}")
@@ -118,7 +130,7 @@ async def test_rate_limit_counts_polls_but_no_downloads(client_of):
         assert refused.headers["X-RateLimit-Limit"] == "2"
 
 
-async def test_unlimited_service_sends_no_limit_headers(client):
+async def test_unlimited_emulator_sends_no_rate_limit_headers(client):
     answer = await client.ask("GET", "/v1/models")
     assert not [name for name in answer.headers if name.lower().startswith("x-ratelimit")]
 
@@ -132,27 +144,26 @@ async def test_balance_runs_out(client_of):
 # Bodies
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b'{"a": NaN}', b"\xff", b"[" * 9999])
-async def test_body_that_is_no_json_object_is_refused(client, body):
-    answer = await client.ask("POST", GENERATIONS, data=body)
-    assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_request_error")
+async def test_body_that_is_no_json_object_is_refused(client):
+    for body in (b"", b"{", b"[]", b"null", b'"x"', b'{"a": NaN}', b"\xff", b"[" * 9999):
+        answer = await client.ask("POST", GENERATIONS, data=body)
+        assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_request_error"), body
 
 
-async def test_body_above_a_mebibyte_is_refused(client):
+async def test_body_above_one_mib_is_refused(client):
     body = b'{"prompt": "' + b"x" * 2**20 + b'"}'
     answer = await client.ask("POST", GENERATIONS, data=io.BytesIO(body))
     assert (answer.status, answer.json["error"]["code"]) == (413, "payload_too_large")
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b'{"prompt": "p"}', mtime=0), b"no gzip at all"])
-async def test_compressed_body_is_not_unpacked(client, body):
-    headers = {"Content-Encoding": "gzip"}
-    answer = await client.ask("POST", GENERATIONS, data=body, headers=headers)
-    assert answer.status == 400
+async def test_compressed_body_is_not_decompressed(client):
+    for body in (gzip.compress(b'{"prompt": "p"}', mtime=0), b"no gzip at all"):
+        answer = await client.ask("POST", GENERATIONS, data=body, headers={"Content-Encoding": "gzip"})
+        assert answer.status == 400
 
 
-async def test_chunked_body_above_a_mebibyte_is_refused(client):
-    """A body of unannounced length is counted while it comes in."""
+async def test_chunked_body_above_one_mib_is_refused(client):
+    """A body of unannounced length is counted while it arrives."""
 
     async def chunks():
         for _ in range(17):
@@ -162,7 +173,7 @@ async def test_chunked_body_above_a_mebibyte_is_refused(client):
     assert answer.status == 413
 
 
-async def test_waiting_client_is_told_to_continue(wire, submit_bytes):
+async def test_expect_header_is_answered_with_100_continue(wire, submit_bytes):
     seen = await wire(submit_bytes(Expect="100-continue"))
     assert seen.data.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
@@ -176,7 +187,7 @@ async def test_connection_is_reused_after_refusals(emu, client):
 # Faults, as HTTP clients see them
 
 
-async def test_status_fault_replaces_the_answer_and_sells_nothing(emu, client):
+async def test_status_fault_replaces_the_response_and_bills_nothing(emu, client):
     emu.fault("submit", Status(502, "html"), times=1)
     answer = await client.submit()
     assert (answer.status, answer.headers["Content-Type"]) == (502, "text/html; charset=utf-8")
@@ -185,13 +196,13 @@ async def test_status_fault_replaces_the_answer_and_sells_nothing(emu, client):
     assert (await client.submit()).status == 200
 
 
-async def test_billed_status_fault_sells_and_hides_it(emu, client):
+async def test_billed_status_fault_hides_a_job_that_was_accepted(emu, client):
     emu.fault("submit", Status(502), bill=True)
     assert (await client.submit(user="row 1")).status == 502
     assert emu.ledger.sold == {"row 1": 1}
 
 
-async def test_bad_request_is_not_sold_under_a_billed_fault(emu, client):
+async def test_invalid_request_is_not_billed_under_a_billed_fault(emu, client):
     emu.fault("submit", Status(502), bill=True)
     assert (await client.submit("")).status == 502
     assert not emu.ledger.sold
@@ -210,20 +221,20 @@ async def test_latency_and_status_combine(emu, client):
     assert answer.json["error"]["retryable"] is True
 
 
-async def test_latency_alone_delays_the_real_answer(emu, client):
+async def test_latency_alone_delays_the_real_response(emu, client):
     emu.fault("submit", Latency(1))
     assert (await client.submit()).status == 200
     assert (await client.submit("")).status == 400
     assert emu.ledger.sold == {"a cat": 1}
 
 
-async def test_unbilled_transport_fault_carries_a_refusal(emu, client):
+async def test_transport_fault_that_must_not_bill_responds_with_a_502(emu, client):
     emu.fault("submit", Latency(0), bill=False)
     assert (await client.submit()).status == 502
     assert not emu.ledger.sold
 
 
-async def test_redirect_goes_where_it_is_told(emu, client):
+async def test_redirect_fault_sends_its_location(emu, client):
     emu.fault("poll", Redirect("http://evil.example/", 302))
     answer = await client.poll("x")
     assert (answer.status, answer.headers["Location"]) == (302, "http://evil.example/")
@@ -246,12 +257,12 @@ async def test_expired_link_is_renewed_by_the_next_poll(emu, client):
     assert (await client.get(second)).status == 200
 
 
-async def test_odd_headers_are_sent_as_they_are(emu, client):
+async def test_headers_of_a_fault_are_sent_as_they_are(emu, client):
     emu.fault("poll", Status(429, headers={"Retry-After": "1e400"}))
     assert (await client.poll("x")).headers["Retry-After"] == "1e400"
 
 
-async def test_blackhole_sells_and_says_nothing(emu, client):
+async def test_blackhole_accepts_the_job_and_sends_nothing(emu, client):
     emu.fault("submit", Blackhole())
     with pytest.raises(TimeoutError):
         await client.ask("POST", GENERATIONS, json={"prompt": "p"}, timeout=TINY)
@@ -259,7 +270,7 @@ async def test_blackhole_sells_and_says_nothing(emu, client):
     assert emu.requests[-1].status is None
 
 
-async def test_garbage_is_no_http(emu, client):
+async def test_garbage_is_not_http(emu, client):
     emu.fault("submit", Garbage())
     with pytest.raises(aiohttp.ClientError):
         await client.submit()
@@ -278,7 +289,7 @@ async def test_garbage_is_no_http(emu, client):
         ("response_body", 1),
     ],
 )
-async def test_broken_exchange_is_an_error_for_the_client_and_sold_by_where(emu, client, kind, at, sold):
+async def test_broken_connection_is_billed_once_the_request_was_read(emu, client, kind, at, sold):
     fault = emu.fault("submit", kind(at), times=1)
     with pytest.raises(aiohttp.ClientError):
         await client.submit()
@@ -297,8 +308,8 @@ async def test_cut_download_is_short(emu, client):
     assert emu.requests[-1].status == 200
 
 
-async def test_request_head_fault_strikes_a_reused_connection(emu, client):
-    """The protocol sees each request line of a connection, not only the first."""
+async def test_request_head_fault_acts_on_a_reused_connection(emu, client):
+    """Each request line of a connection is looked up, not only the first."""
     await client.ask("GET", "/v1/models")
     emu.fault("submit", Reset("request_head"))
     assert (await client.ask("GET", "/v1/models")).status == 200

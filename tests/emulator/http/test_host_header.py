@@ -1,3 +1,5 @@
+"""Which Host headers are served."""
+
 import pytest
 
 from lemon_async.emulator import Emulator
@@ -6,9 +8,8 @@ from lemon_async.emulator.http.host_header import AllowedHosts
 HOSTS = AllowedHosts("192.168.1.2", ["Emulator", "studio.example."])
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_own_names_allowed_names_and_addresses_are_served_at_any_port():
+    headers = [
         "localhost",
         "LocalHost:1",
         "127.0.0.1",
@@ -23,15 +24,12 @@ HOSTS = AllowedHosts("192.168.1.2", ["Emulator", "studio.example."])
         # An address is no name, so it cannot be rebound.
         "10.0.0.7:8000",
         "[2001:db8::7]:8000",
-    ],
-)
-def test_own_names_allowed_names_and_addresses_are_served_at_any_port(header):
-    assert HOSTS.accept(header)
+    ]
+    assert [header for header in headers if not HOSTS.accept(header)] == []
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_other_names_and_malformed_headers_are_refused():
+    headers = [
         "",
         ":80",
         "evil.example",
@@ -55,24 +53,19 @@ def test_own_names_allowed_names_and_addresses_are_served_at_any_port(header):
         "localhost ",
         "localhost,evil.example",
         "[fe80::1%eth0]",
-    ],
-)
-def test_other_names_and_malformed_headers_are_refused(header):
-    assert not HOSTS.accept(header)
+    ]
+    assert [header for header in headers if HOSTS.accept(header)] == []
 
 
-def test_name_that_is_listened_at_is_served():
+def test_name_of_the_listener_is_served():
     assert AllowedHosts("studio", ()).accept("studio:8000")
     assert not AllowedHosts("127.0.0.1", ()).accept("studio:8000")
 
 
-@pytest.mark.parametrize("name", ["emulator:8000", "http://emulator", "*", "*.example", "", "a b", 7])
-def test_allowed_hosts_are_plain_names(name):
-    with pytest.raises(ValueError, match="allowed_hosts"):
-        Emulator(allowed_hosts=[name])
-
-
-def test_allowed_hosts_are_not_the_letters_of_one():
+def test_allowed_hosts_are_plain_names():
+    for name in ("emulator:8000", "http://emulator", "*", "*.example", "", "a b", 7):
+        with pytest.raises(ValueError, match="allowed_hosts"):
+            Emulator(allowed_hosts=[name])
     with pytest.raises(ValueError, match=r"several names, e\.g\. \{'emulator'\}"):
         Emulator(allowed_hosts="emulator")
 

@@ -26,7 +26,7 @@ OPERATIONS = [
     for method, operation in operations.items()
 ]
 GENERATIONS, EDITS, VARIATIONS = (f"/v1/images/{name}" for name in ("generations", "edits", "variations"))
-FEW = {"DALL-E 2", "DALL-E 3", "GPT Image 2", "FLUX"}
+FEW = {"GPT Image 2", "FLUX"}
 ERRORS = ((400, "invalid_request_error"), (401, "invalid_api_key"), (502, "upstream_error"))
 
 

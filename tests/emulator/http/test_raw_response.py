@@ -1,6 +1,4 @@
-from typing import get_args
-
-import pytest
+"""What is written past aiohttp; `test_fault_protocol` sees it on the wire."""
 
 from lemon_async.emulator import (
     Blackhole,
@@ -13,7 +11,7 @@ from lemon_async.emulator import (
     Reset,
     Status,
 )
-from lemon_async.emulator.http.raw_response import Ending, RawResponse, plan_raw_response
+from lemon_async.emulator.http.raw_response import RawResponse, plan_raw_response
 from lemon_async.emulator.http.replies import raw_head
 from lemon_async.emulator.service.messages import Reply
 
@@ -21,9 +19,8 @@ REPLY = Reply(200, b"0123456789")
 HEAD = raw_head(REPLY)
 
 
-@pytest.mark.parametrize(
-    ("do", "delivery"),
-    [
+def test_plan_follows_from_the_actions():
+    plans = [
         ((Latency(1),), None),
         ((Status(500),), None),
         ((Blackhole(), Drip(1)), RawResponse("hold")),
@@ -35,23 +32,18 @@ HEAD = raw_head(REPLY)
         ((Cut(99),), RawResponse("abort", HEAD, b"0123456789", status=200)),
         ((Drip(5),), RawResponse("close", HEAD, b"0123456789", 5, 200)),
         ((Drip(5), Cut(0)), RawResponse("abort", HEAD, b"", 5, 200)),
-    ],
-)
-def test_fault_decides_how_an_answer_travels(do, delivery):
-    assert plan_raw_response(REPLY, Fault("submit", do)) == delivery
+    ]
+    for actions, raw in plans:
+        assert plan_raw_response(REPLY, Fault("submit", actions)) == raw
 
 
-def test_own_length_is_not_left_to_aiohttp():
+def test_reply_with_a_content_length_of_its_own_is_sent_past_aiohttp():
     reply = Reply(200, b"abc", headers={"content-length": "9"})
-    delivery = plan_raw_response(reply, Fault("submit", Latency(0)))
-    assert (delivery.ending, delivery.body) == ("close", b"abc")
+    raw = plan_raw_response(reply, Fault("submit", Latency(0)))
+    assert (raw.ending, raw.body) == ("close", b"abc")
 
 
 def test_garbage_does_not_look_like_http():
-    delivery = plan_raw_response(REPLY, Fault("submit", Garbage()))
-    assert delivery.ending == "end"
-    assert not delivery.head.startswith(b"HTTP")
-
-
-def test_endings_are_these_four():
-    assert set(get_args(Ending)) == {"close", "end", "abort", "hold"}
+    raw = plan_raw_response(REPLY, Fault("submit", Garbage()))
+    assert raw.ending == "end"
+    assert not raw.head.startswith(b"HTTP")

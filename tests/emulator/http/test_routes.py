@@ -1,11 +1,10 @@
-import pytest
+"""Request lines and their endpoints."""
 
 from lemon_async.emulator.http.routes import match_request, methods_of
 
 
-@pytest.mark.parametrize(
-    ("line", "route", "endpoint"),
-    [
+def test_request_lines_find_their_endpoint():
+    lines = [
         ("POST /v1/images/generations", "submit", "submit"),
         ("POST /v1/images/edits", "edit", "edit"),
         ("POST /v1/images/variations", "edit", "vary"),
@@ -28,22 +27,24 @@ from lemon_async.emulator.http.routes import match_request, methods_of
         ("GET /v1/tasks/", "unknown", "unknown"),
         ("GET /v1/tasks/a/b", "unknown", "unknown"),
         ("PUT /v1/models", "unknown", "unknown"),
-    ],
-)
-def test_request_lines_find_their_endpoint(line, route, endpoint):
-    call = match_request(*line.split())
-    assert (call.route, call.endpoint) == (route, endpoint)
+        ("GET /openapiXjson", "unknown", "unknown"),
+        ("GET /cdn/0aXpng", "unknown", "unknown"),
+    ]
+    calls = [match_request(*line.split()) for line, *_ in lines]
+    assert [(call.route, call.endpoint) for call in calls] == [(route, endpoint) for _, route, endpoint in lines]
 
 
-@pytest.mark.parametrize("path", ["generations", "edits", "variations"])
-def test_requests_that_cost_money_are_known_as_such(path):
-    assert match_request("POST", f"/v1/images/{path}").is_paid
-    assert not match_request("GET", f"/v1/images/{path}").is_paid
+def test_parameters_of_a_path_are_the_arguments_of_its_call():
+    assert match_request("GET", "/v1/images/generations/x").args == {"id": "x"}
+    assert match_request("GET", "/cdn/0a.png").args == {"token": "0a", "ext": "png"}
 
 
-@pytest.mark.parametrize(
-    ("path", "methods"),
-    [("/v1/files", ["POST", "GET"]), ("/v1/images/generations", ["POST"]), ("/v1/images/x", ["GET"]), ("/v1/x", [])],
-)
-def test_methods_are_those_that_lead_somewhere(path, methods):
-    assert methods_of(path) == methods
+def test_submits_edits_and_variations_are_paid():
+    for path in ("generations", "edits", "variations"):
+        assert match_request("POST", f"/v1/images/{path}").is_paid
+        assert not match_request("GET", f"/v1/images/{path}").is_paid
+
+
+def test_methods_of_a_path():
+    methods = {"/v1/files": ["POST", "GET"], "/v1/images/generations": ["POST"], "/v1/images/x": ["GET"], "/v1/x": []}
+    assert {path: methods_of(path) for path in methods} == methods

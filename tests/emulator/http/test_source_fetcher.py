@@ -1,3 +1,5 @@
+"""Fetching source pictures from other servers."""
+
 import asyncio
 
 import pytest
@@ -20,7 +22,7 @@ HOST = "pictures.example"
 
 
 class Gallery:
-    """A server of pictures on this machine, which remembers who came."""
+    """A server of pictures on this machine, which records its requests."""
 
     def __init__(self):
         self.answers = {}
@@ -54,7 +56,7 @@ async def emu(gallery):
 
 @pytest.fixture
 def shown(gallery, picture):
-    """Let the gallery show a picture; returns its URL."""
+    """Add a picture to the gallery; return its URL."""
 
     def show(path="/a.png", body=None, **options):
         gallery.answers[path] = web.Response(body=picture() if body is None else body, **options)
@@ -72,7 +74,7 @@ def refused(answer):
 
 
 def resolving(*addresses):
-    """A remote on which every name has these addresses."""
+    """Return a fetcher for which every name resolves to these addresses."""
 
     async def resolve(_host, _port):
         return addresses
@@ -81,7 +83,7 @@ def resolving(*addresses):
 
 
 async def words_of(fetching):
-    """What a refused fetch says."""
+    """Return the message of a refused fetch."""
     with pytest.raises(ServiceError) as refused:
         await fetching
     return refused.value.message
@@ -97,8 +99,7 @@ async def test_source_in_an_images_list_is_fetched_too(client, shown):
     assert (await client.edit_json(images=[{"image_url": shown()}])).status == 200
 
 
-async def test_nothing_personal_is_sent_along(client, gallery, shown, monkeypatch):
-    """Not the key, no cookie, and nothing through a proxy of the environment."""
+async def test_request_carries_no_key_and_no_cookie_and_uses_no_proxy(client, gallery, shown, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     gallery.answers["/c"] = redirect("/a.png")
     gallery.answers["/c"].set_cookie("a", "b")
@@ -110,20 +111,20 @@ async def test_nothing_personal_is_sent_along(client, gallery, shown, monkeypatc
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"GIF89a" + bytes(100)])
-async def test_what_is_no_picture_is_refused_whatever_it_is_called(emu, client, shown, body):
+async def test_response_that_is_no_picture_is_refused_whatever_its_type(emu, client, shown, body):
     url = shown(body=body, content_type="image/png")
     assert refused(await client.edit_json(image_url=url)) == (400, "image_url")
     assert not emu.ledger.sold
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
-async def test_picture_that_is_not_there_is_an_input_error(client, shown, status):
+async def test_error_of_the_picture_s_server_is_an_input_error(client, shown, status):
     answer = await client.edit_json(image_urls=[shown(), shown("/b", status=status)])
     assert refused(answer) == (400, "image_urls[1]")
     assert str(status) in answer.json["error"]["message"]
 
 
-async def test_server_that_is_not_there_is_an_input_error(client_of):
+async def test_refused_connection_is_an_input_error(client_of):
     async with Emulator(fetch_remote=True, remote_hosts={HOST: "127.0.0.1:1"}) as emu:
         assert refused(await client_of(emu).edit_json(image_url=f"http://{HOST}/")) == (400, "image_url")
 
@@ -141,7 +142,7 @@ async def test_three_redirects_are_followed(client, gallery, shown, hops, status
     "location",
     ["http://127.0.0.1/", "//localhost/", "http://u@pictures.example/", "/a.png#x", "file:///a.png", "http://0x7f.1/"],
 )
-async def test_each_redirect_is_checked_again(client, gallery, shown, location):
+async def test_each_redirect_is_checked(client, gallery, shown, location):
     shown()
     gallery.answers["/r"] = redirect(location)
     assert refused(await client.edit_json(image_url=f"http://{HOST}/r")) == (400, "image_url")
@@ -158,13 +159,13 @@ async def test_redirect_to_the_gallery_by_its_address_is_refused(client, gallery
 
 @pytest.mark.parametrize("addresses", [("10.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("::1",), ("fe80::1%eth0",)])
 async def test_name_that_resolves_to_a_private_address_is_refused(addresses):
-    """One bad address among good ones is enough."""
+    """One private address among public ones is enough."""
     words = await words_of(resolving(*addresses).fetch("http://evil.example/", "image_url", MAX_FETCHED_BYTES))
     assert "which is not public" in words
 
 
-async def test_connection_goes_to_the_addresses_that_were_checked():
-    """A name that changes its mind is asked once only: whoever connects gets what was checked."""
+async def test_connection_is_made_to_the_addresses_that_were_checked():
+    """A name is resolved once; what it resolves to later makes no difference."""
     answers = iter([["8.8.8.8", "2606:4700::1111"], ["127.0.0.1"]])
 
     async def resolve(_host, _port):
@@ -184,13 +185,13 @@ async def test_name_that_does_not_resolve_is_an_input_error():
     async def resolve(_host, _port):
         raise OSError("no such name")
 
-    remote = SourceFetcher(is_on=True, resolve=resolve)
-    words = await words_of(remote.fetch("http://nowhere.example/", "image_url", MAX_FETCHED_BYTES))
+    fetcher = SourceFetcher(is_on=True, resolve=resolve)
+    words = await words_of(fetcher.fetch("http://nowhere.example/", "image_url", MAX_FETCHED_BYTES))
     assert words == "image_url: cannot be fetched: no such name"
 
 
-async def test_fetch_that_takes_too_long_ends(gallery):
-    """A server that drips would never run into a timeout between two bytes."""
+async def test_fetch_is_bounded_by_a_total_timeout(gallery):
+    """A server that drips would never hit a timeout between two bytes."""
 
     async def drip(request):
         response = web.StreamResponse()
@@ -200,8 +201,8 @@ async def test_fetch_that_takes_too_long_ends(gallery):
             await asyncio.sleep(0.002)
 
     gallery.answers["/"] = drip
-    remote = SourceFetcher(is_on=True, hosts={HOST: gallery.address}, timeout_s=0.03)
-    words = await words_of(remote.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES))
+    fetcher = SourceFetcher(is_on=True, hosts={HOST: gallery.address}, timeout_s=0.03)
+    words = await words_of(fetcher.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES))
     assert words == "image_url: was not fetched within 0.03 s"
 
 
@@ -214,7 +215,7 @@ async def test_fetch_that_takes_too_long_ends(gallery):
         (11, 10, False),
     ],
 )
-def test_bytes_are_bounded_per_source_and_per_request(size, left, is_allowed):
+def test_bytes_are_limited_per_source_and_per_request(size, left, is_allowed):
     if is_allowed:
         _check_room(size, left)
     else:
@@ -222,7 +223,7 @@ def test_bytes_are_bounded_per_source_and_per_request(size, left, is_allowed):
             _check_room(size, left)
 
 
-async def test_announced_length_above_the_bound_is_refused_unread(client, gallery):
+async def test_announced_length_above_the_limit_is_refused_unread(client, gallery):
     async def announce(request):
         response = web.StreamResponse(headers={"Content-Length": str(MAX_FILE_BYTES + 1)})
         await response.prepare(request)
@@ -241,42 +242,42 @@ async def test_unannounced_length_is_counted_over_all_sources(gallery):
         return response
 
     gallery.answers["/"] = chunks
-    remote = SourceFetcher(is_on=True, hosts={HOST: gallery.address})
-    with await remote.fetch(f"http://{HOST}/", "image_urls[0]", 1000) as file:
+    fetcher = SourceFetcher(is_on=True, hosts={HOST: gallery.address})
+    with await fetcher.fetch(f"http://{HOST}/", "image_urls[0]", 1000) as file:
         assert file.tell() == 600
     with pytest.raises(ServiceError) as refused:
-        await remote.fetch(f"http://{HOST}/", "image_urls[1]", 400)
+        await fetcher.fetch(f"http://{HOST}/", "image_urls[1]", 400)
     assert (refused.value.status, refused.value.param) == (413, "image_urls[1]")
 
 
-async def test_compressed_answer_is_not_unpacked(client, shown):
-    """A bomb stays small: its bytes are no picture."""
+async def test_compressed_response_is_not_decompressed(client, shown):
+    """A decompression bomb stays small: its bytes are no picture."""
     url = shown(body=b"\x1f\x8b" + bytes(100), headers={"Content-Encoding": "gzip"})
     assert refused(await client.edit_json(image_url=url)) == (400, "image_url")
 
 
-async def test_client_that_leaves_ends_the_fetch(gallery):
+async def test_cancelling_ends_the_fetch(gallery):
     async def never(_request):
         await asyncio.get_running_loop().create_future()
 
     gallery.answers["/"] = never
-    remote = SourceFetcher(is_on=True, hosts={HOST: gallery.address})
+    fetcher = SourceFetcher(is_on=True, hosts={HOST: gallery.address})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
-            await remote.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES)
+            await fetcher.fetch(f"http://{HOST}/", "image_url", MAX_FETCHED_BYTES)
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1", "example.com:80", "127.0.0.1:x", ""])
-def test_hosts_of_ones_own_have_an_address_and_a_port(where):
+def test_remote_hosts_have_an_address_and_a_port(where):
     with pytest.raises(ValueError, match="must look like"):
         Emulator(fetch_remote=True, remote_hosts={HOST: where})
 
 
-def test_hosts_of_ones_own_need_fetching():
+def test_remote_hosts_need_fetch_remote():
     with pytest.raises(ValueError, match="fetch_remote=True"):
         Emulator(remote_hosts={HOST: "127.0.0.1:80"})
 
 
-async def test_address_in_brackets_is_an_endpoint():
-    remote = SourceFetcher(is_on=True, hosts={"Six.Example.": "[::1]:80"})
-    assert remote.hosts == {"six.example": ("::1", 80)}
+async def test_remote_host_may_have_an_ipv6_address():
+    fetcher = SourceFetcher(is_on=True, hosts={"Six.Example.": "[::1]:80"})
+    assert fetcher.hosts == {"six.example": ("::1", 80)}
