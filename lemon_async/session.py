@@ -1,31 +1,31 @@
-"""`LemonSession`: the object users hold, and the owner of everything that runs for them."""
+"""`LemonSession`: every endpoint of the API as a method; `_tasks.engine` holds and wires its parts."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from types import TracebackType
 from typing import Any, Self, Unpack
 
+from lemon_async._api.models_and_files import read_model, read_models
+from lemon_async._display.dashboard import session_line, session_table
+from lemon_async._http.calls import path_of
 from lemon_async._http.key import ApiKey
 from lemon_async._http.transport import Timeouts
 from lemon_async._images.images import Images
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
-from lemon_async._tasks.completion import as_completed
+from lemon_async._tasks.completion import as_completed, complete
 from lemon_async._tasks.engine import Engine
-from lemon_async._tasks.leaving import SESSION_CLOSED, leaving
-from lemon_async._tasks.lookups import Lookups
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.map_input import Items
 from lemon_async._tasks.progress import make_display
 from lemon_async._tasks.settings import Settings
-from lemon_async._tasks.single import finish
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.task import ImageTask
+from lemon_async._tasks.unfinished import SESSION_CLOSED, report_unfinished
 from lemon_async._uploads.preparation import build_request, find_problems, glance_at_sources, request_from
 from lemon_async._uploads.stored_files import Files
-from lemon_async.errors import Problem
+from lemon_async.errors import Problem, SubmissionUnknown
 from lemon_async.requests import (
     EditFields,
     EditRequest,
@@ -36,44 +36,40 @@ from lemon_async.requests import (
     VariationFields,
     VariationRequest,
 )
-from lemon_async.types import ProgressOption
+from lemon_async.types import Model, ProgressOption, SubmissionCounts
 
 __all__ = ["LemonSession"]
 
 
-class LemonSession(Lookups):
-    """The LemonData image API as awaitable Python; use it as `async with LemonSession() as lemon`.
+class LemonSession:
+    """A client of the LemonData image API; use it as `async with LemonSession() as lemon`.
 
-    One session serves any number of coroutines of one event loop: it shares connections, the request budget and one
-    poller among them. It may be opened, used and closed in different asyncio tasks, as notebook cells are.
+    One session serves any number of coroutines of one event loop, which share its connections, its rate limit and one
+    poller. It may be opened, used and closed in different asyncio tasks, as in notebook cells.
 
     Args:
         api_key: The key; by default the environment variable `LEMONDATA_API_KEY`.
-        base_url: Where the API is: requests go to `<base_url>/v1/...`, a trailing slash or `/v1` is ignored. By
-            default the environment variable `LEMONDATA_BASE_URL`, or else `https://api.lemondata.cc`. A gateway's may
-            have a path. A gateway that repeats requests by itself can pay twice: turn its retries off.
-        allow_http: Hosts, as `host` or `host:port`, that may be talked to without encryption, in `base_url` and in
-            result links, such as `{"emulator"}`; they may be in a private network. The key, prompts and pictures can
-            be read on the way. Loopback is always allowed.
-        headers: Extra headers of every request to the API, such as the key of a gateway. They go where the key goes:
-            not to result links, and after no redirect. Their values are shown nowhere. Those that the library or HTTP
-            depends on are refused.
-        polling: How pending tasks are looked after.
-        retry: When a request is sent again: a paid one only if it was provably not sold.
-        timeouts: Bounds of each exchange with the network.
-        requests_per_minute: What the account allows, for submits, polls and all the rest together. It is never
-            exceeded, so no request is wasted on a 429; leave room for other programs on the same account. By default
-            it is learned from the answers, which costs some dozen 429s if their headers do not tell it.
-        max_submits: Number of paid requests under way at once; more wait their turn.
-        max_polls: Number of polls under way at once: more of them find out sooner when many jobs end together, and
-            take more connections.
-        max_downloads: Number of downloads under way at once.
-        check_contracts: Check requests against the documented rules before any money is spent.
-        learned_durations: The `learned_durations` of an earlier session, so that polling is well timed from the first
-            job.
+        base_url: The URL of the API; requests go to `<base_url>/v1/...`, a trailing slash or `/v1` is ignored. By
+            default the environment variable `LEMONDATA_BASE_URL`, or else `https://api.lemondata.cc`. It may have a
+            path, as gateways do. A gateway that retries requests by itself can pay twice: turn its retries off.
+        allow_http: Hosts (`host` or `host:port`) that `base_url` and result links may name without `https`, and in a
+            private network. The key, prompts and images can be read in transit. Loopback is always allowed.
+        headers: Extra headers of every API request, such as the key of a gateway; never sent elsewhere, and never
+            shown. Those that HTTP or the library sets itself are rejected.
+        polling: How pending tasks are polled.
+        retry: When a request is sent again; a paid one only if it was provably not sold.
+        timeouts: Time limits of requests and downloads.
+        requests_per_minute: The account's rate limit for submits, polls and everything else together, less what other
+            programs need; it is never exceeded. By default it is learned from responses, which costs some dozen 429s
+            if their headers do not report it.
+        max_submits: Maximum number of concurrent paid requests; more are queued.
+        max_polls: Maximum number of concurrent polls. More bring results sooner when many jobs end together.
+        max_downloads: Maximum number of concurrent downloads.
+        check_contracts: Validate requests against the documented rules before spending money.
+        learned_durations: The `learned_durations` of an earlier session: polling is then well timed from the start.
 
     Raises:
-        ContractError: A setting cannot work; nothing was connected.
+        ContractError: A setting is invalid; nothing was connected.
     """
 
     def __init__(
@@ -111,43 +107,66 @@ class LemonSession(Lookups):
         )
         self._engine = Engine(settings)
         self.base_url: str = self._engine.base_url
-        self.files: Files = Files(self._engine.calls, self._check_usable, download_s=timeouts.download_s)
+        self.files: Files = Files(self._engine.calls, self._engine.check_usable, download_s=timeouts.download_s)
+
+    @property
+    def pending(self) -> tuple[ImageTask, ...]:
+        """The tasks that are not over, oldest first; of a closed session, those that were not over then."""
+        return self._engine.poller.pending
+
+    @property
+    def unknown_submissions(self) -> tuple[SubmissionUnknown, ...]:
+        """The last 1,000 paid requests whose outcome is unknown, cancelled ones included."""
+        return tuple(self._engine.submissions.unknown)
+
+    @property
+    def submission_counts(self) -> SubmissionCounts:
+        """The numbers of paid requests so far: sold, settled, released, unknown."""
+        return self._engine.submissions.counts
+
+    @property
+    def learned_durations(self) -> Mapping[str, Any]:
+        """What the session has learned about how long jobs take, as JSON-serialisable data for the next session."""
+        return self._engine.durations.export()
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """The rate limit, as given or as learned so far; `None` while unknown."""
+        return self._engine.rate_limiter.budget.requests_per_minute
 
     async def generate(
         self,
         prompt: str | Request,
-        /,
         *,
         check_contracts: bool | None = None,
         progress: ProgressOption = False,
         **fields: Unpack[GenerateFields],
     ) -> Images:
-        """Return the images for a prompt, however the service delivers them. Spends money, once.
+        """Return the images for a prompt, whether the service answers inline or with a task. Spends money, once.
 
-        The same as `await (await session.submit(...))`. Cancelling before the service has accepted is told under
-        `submit`; afterwards it stops the waiting only: the job runs on, is billed, and stands in `pending`.
+        Cancelling while the request is in flight is described under `submit`. Once the service has accepted the job,
+        cancelling stops the waiting only: the job continues, is billed, and stays in `pending`.
 
         Args:
-            prompt: The description of the image, or a whole request.
+            prompt: A description of the image, or a complete request.
             check_contracts: Overrides the session's setting for this request.
-            progress: `True` shows the status and the seconds: by tqdm (an extra), in the notebook or on the terminal's
-                stderr, and nowhere else. A function is called with a `Progress` at every change, from the event loop:
-                it must be quick. One that fails is logged and called no more; the job goes on.
+            progress: `True` shows status and elapsed seconds with tqdm (an extra), in a notebook or on a terminal's
+                stderr. A function is called with a `Progress` at every change, from the event loop: it must not block;
+                if it raises, that is logged, it is not called again, and the job continues.
             **fields: See `GenerateFields`.
 
         Raises:
-            ContractError: The request breaks documented rules; nothing was sent.
+            ContractError: The request violates documented rules; nothing was sent.
             TransportError: It could not be sent; nothing was sold.
             ApiError: The service refused it; nothing was sold.
-            SubmissionUnknown: It was sent and its fate is unknown; it is not sent again.
-            TaskError: It was sold and did not end in images; the error can be resumed from.
+            SubmissionUnknown: It was sent, but the outcome is unknown; it is not sent again.
+            TaskError: It was sold and did not end in images. Resume it with the error's `resume_token`.
         """
         return await self._finish(request_from(prompt, fields), check_contracts, progress)
 
     async def edit(
         self,
         prompt: str | EditRequest,
-        /,
         *,
         image: Source | Sequence[Source] | None = None,
         mask: Source | None = None,
@@ -155,17 +174,14 @@ class LemonSession(Lookups):
         progress: ProgressOption = False,
         **fields: Unpack[EditFields],
     ) -> Images:
-        """Return pictures made from pictures. Spends money, once; cancelling and errors are those of `generate`.
-
-        Uploads are streamed from where they are, and read once before anything is sent: their type and size come from
-        their bytes. For a task instead of its images, `submit(prompt, image=...)`.
+        """Return images made from images. Spends money, once; cancelling and errors as for `generate`.
 
         Args:
-            prompt: The description of the edit, or a whole request.
-            image: One `Source` or several, at most 16 (xAI: 3) of 50 MB each: paths, bytes, binary files, async
-                iterables of bytes and `Image`s are uploaded; addresses and stored files are told to the service. One
-                request holds uploads or addresses, not both.
-            mask: A PNG as large as the first image; its fully transparent areas are edited. For uploads only.
+            prompt: A description of the edit, or a complete request.
+            image: One `Source` or several, at most 16 (xAI: 3) of 50 MB each. Paths, bytes, binary files, async
+                iterables of bytes and `Image`s are uploaded; the service fetches URLs and stored files itself. One
+                request cannot mix uploads with the latter.
+            mask: A PNG of the first image's size; fully transparent areas are edited. For uploads only.
             check_contracts: Overrides the session's setting for this request.
             progress: As for `generate`.
             **fields: See `EditFields`; the server's default model is `dall-e-2`.
@@ -176,100 +192,85 @@ class LemonSession(Lookups):
     async def create_variation(
         self,
         image: Source | VariationRequest,
-        /,
         *,
         check_contracts: bool | None = None,
         progress: ProgressOption = False,
         **fields: Unpack[VariationFields],
     ) -> Images:
-        """Return variations of a picture (dall-e-2). Spends money, once; cancelling and errors as for `generate`.
+        """Return variations of an image (dall-e-2). Spends money, once; cancelling and errors as for `generate`.
 
         Args:
-            image: A square PNG of less than 4 MB, as for `edit`, to be uploaded; or a whole request.
+            image: A square PNG of less than 4 MB to upload, in any form that `edit` uploads; or a complete request.
             check_contracts: Overrides the session's setting for this request.
             progress: As for `generate`.
             **fields: See `VariationFields`.
         """
-        request = build_request(VariationRequest, fields, image)
-        return await self._finish(request, check_contracts, progress)
+        return await self._finish(build_request(VariationRequest, fields, image), check_contracts, progress)
 
     async def submit(
-        self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
+        self, prompt: str | Request, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
     ) -> ImageTask:
-        """Return a task as soon as the service has accepted the job. Spends money, once.
+        """Return a task as soon as the service has accepted the job. Spends money, once; errors as for `generate`.
 
-        An inline answer is a task that is over already. Cancelling while the request is on its way leaves open
-        whether it was sold: the `CancelledError` then has a `SubmissionUnknown` as its cause, which is also kept
-        in `unknown_submissions`.
+        If the service answers inline, the task is already done. Cancelling while the request is in flight leaves open
+        whether it was sold: the `CancelledError` then has a `SubmissionUnknown` as its cause, which is also kept in
+        `unknown_submissions`.
 
         Args:
-            prompt: The description of the image, or a whole request: `EditRequest` and `VariationRequest`, too.
+            prompt: A description of the image, or a complete request, of any kind.
             check_contracts: Overrides the session's setting for this request.
-            **fields: See `GenerateFields`; they take precedence over those of a request. With `image`, and perhaps
-                `mask`, it is an edit, as in `edit`.
-
-        Raises:
-            ContractError, TransportError, ApiError, SubmissionUnknown: As for `generate`.
+            **fields: See `GenerateFields`; they override those of a request. With `image`, and possibly `mask`, the
+                job is an edit, as in `edit`.
         """
         return await self._engine.submit(request_from(prompt, fields), check_contracts)
 
-    @asynccontextmanager
-    async def stream(
-        self, prompt: str | Request, /, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
-    ) -> AsyncGenerator[ImageStream, None]:
-        """Have pictures made and watch them come: `async with session.stream(...) as stream`. Spends money, once.
+    def stream(
+        self, prompt: str | Request, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
+    ) -> AbstractAsyncContextManager[ImageStream]:
+        """Stream images while they are made: `async with session.stream(...) as stream`. Spends money, once.
 
-        `async for picture in stream` yields `PartialImage`s, as many as `partial_images` asks for, and the finished
-        `Image`s; then `stream.images` has what `generate` would have returned. For families with `partial_images`
-        (gpt-image-2). Cancelling, or leaving the block before the end, stops the stream, not the sale: the
-        `SubmissionUnknown` is kept in `unknown_submissions`. The whole exchange ends after `Timeouts.submit_s`, which
-        counts the time that you take between two pictures. A service that answers with a task is waited for as usual.
+        `async for image in stream` yields `PartialImage`s, as many as `partial_images` requests, and the finished
+        `Image`s; then `stream.images` holds what `generate` would have returned. For families with `partial_images`
+        (gpt-image-2). If the service answers with a task, the stream waits for that.
+
+        Cancelling, or leaving the block early, ends the stream but not the job, which may be billed: the
+        `SubmissionUnknown` is kept in `unknown_submissions`. All of it takes at most `Timeouts.submit_s`.
 
         Raises:
             ContractError, TransportError, ApiError: As for `generate`, on entering.
             SubmissionUnknown: On entering or reading; `partial_images` holds what had arrived.
-            TaskFailed: While reading: the service gave up.
+            TaskFailed: While reading: the job failed.
         """
-        request = request_from(prompt, fields)
-        async with self._engine.stream(request, check_contracts) as stream:
-            yield stream
+        return self._engine.stream(request_from(prompt, fields), check_contracts)
 
     @staticmethod
     def validate(
-        prompt: str | Request,
-        /,
-        *,
-        check_contracts: bool = True,
-        is_stream: bool = False,
-        **fields: Unpack[JobFields],
+        prompt: str | Request, *, check_contracts: bool = True, is_stream: bool = False, **fields: Unpack[JobFields]
     ) -> tuple[Problem, ...]:
         """Return the problems of a request without sending it; empty if none is known. Spends nothing.
 
-        Needs no session: `LemonSession.validate(...)` works, too. Reads the beginning and the end of files, and blocks
-        meanwhile; sources that can be read only once are examined when they are sent.
+        Needs no session: `LemonSession.validate(...)`. Reads files, blocking; not sources that can be read only once.
 
         Args:
-            prompt: The description of the image, or a whole request.
-            check_contracts: Whether the documented rules are checked; otherwise only what makes sending impossible.
+            prompt: A description of the image, or a complete request.
+            check_contracts: Check the documented rules; otherwise only what makes sending impossible.
             is_stream: Whether the request is meant for `stream`.
-            **fields: As for `submit`.
-
-        Raises:
-            ContractError: A field that this kind of request does not have.
+            **fields: As for `submit`; unknown ones raise `ContractError`.
         """
         request = request_from(prompt, fields)
         return find_problems(request, glance_at_sources(request), is_checked=check_contracts, is_stream=is_stream)
 
     def task(self, reference: str) -> ImageTask:
-        """Return a handle on a task of this account, from its id or a `resume_token()`. Spends nothing.
+        """Return a handle on a task of this account, and poll it; the same handle while it does. Spends nothing.
 
-        Polling starts at once; a task that this session is already waiting for is returned as it is.
+        Args:
+            reference: An id, or a token from `ImageTask.resume_token`.
 
         Raises:
             ContractError: `reference` is neither an id nor a token.
         """
-        self._check_usable()
-        return self._engine.tasks.resume(reference)
+        self._engine.check_usable()
+        return self._engine.resume(reference)
 
     def map(
         self,
@@ -284,36 +285,31 @@ class LemonSession(Lookups):
         progress: ProgressOption = False,
         **fields: Unpack[JobFields],
     ) -> Outcomes:
-        """Have many pictures made: `async with session.map(prompts, ...) as outcomes: async for outcome in outcomes`.
+        """Submit many requests: `async with session.map(prompts, ...) as outcomes: async for outcome in outcomes`.
 
-        Spends money, once for each request. Each ends in an `Outcome` with its images or its error; one failure never
-        ends the rest. Leaving the block, by cancelling or otherwise, submits nothing more, and waits at most
-        `Timeouts.close_s` for answers that are on their way; what was sold runs on, is billed, and stands in
-        `outcomes.pending`. When an exception leaves the block, a warning and a note on it list what was not read.
+        Spends money, once for each request. Each ends in an `Outcome` with its images or its error; none affects the
+        others. Leaving the block, by cancelling or otherwise, submits nothing more, and waits at most
+        `Timeouts.close_s` for responses that are due; accepted jobs continue, are billed, and stay in
+        `outcomes.pending`. If an exception leaves it, a warning and a note list the jobs whose outcome was not read.
 
         Args:
-            requests: Prompts or requests, from any iterable or async iterable; read one by one, as room comes, in one
-                asyncio task. A slow synchronous one holds the event loop; a generator is not closed when the block is
-                left.
-            in_flight: Number of jobs that are out at once. One counts from its submit until its outcome is taken, so
-                a slow reader slows the spending down. A job is two requests: 1,000 requests a minute and jobs of 45 s
-                are kept busy by 375 of them.
-            ordered: Hand outcomes out in the order of the input, not as they end.
-            fail_fast: Raise the first error of a job instead of handing it out, and submit nothing more.
+            requests: Prompts or requests, from any iterable or async iterable; read item by item, as capacity becomes
+                free, in one asyncio task. A slow synchronous one blocks the event loop. Generators are not closed.
+            in_flight: Maximum number of jobs from their submit until you take the outcome: a slow reader slows the
+                spending down. With jobs of 45 s, 375 of them use 1,000 requests a minute.
+            ordered: Yield outcomes in the order of the input, not of completion.
+            fail_fast: Raise the first error of a job instead of yielding it, and submit nothing more.
             check_contracts: Overrides the session's setting for these requests.
-            on_submitted: Called with the place of each request in the input and its task, as soon as the service has
-                accepted it, for instance to store its `resume_token()`; from the event loop, so it must be quick. If it
-                raises, nothing more is submitted, and the loop over the outcomes raises that error in the end.
-            progress: As for `generate`: a bar of all jobs, or a function, until the block is left. `outcomes.progress`
-                tells the same at any time.
-            **fields: See `GenerateFields`; they hold for every request and take precedence over its own.
+            on_submitted: Called with the input index and the task of each accepted request; must not block. If it
+                raises, nothing more is submitted, and the loop over the outcomes raises that error at the end.
+            progress: As for `generate`, for all jobs together. `outcomes.progress` gives the current counts.
+            **fields: See `GenerateFields`; they override those of each request.
 
         Raises:
-            ContractError: `requests`, `in_flight` or `progress` make no sense, or there is no such field; nothing
-                was sent.
+            ContractError: An argument is invalid, or there is no such field; nothing was sent.
         """
-        self._check_usable()
-        return self._engine.fan_outs.open(
+        self._engine.check_usable()
+        return self._engine.maps.open(
             requests,
             fields,
             check_contracts=check_contracts,
@@ -327,41 +323,78 @@ class LemonSession(Lookups):
     def as_completed(
         self, tasks: Iterable[ImageTask], *, progress: ProgressOption = False
     ) -> AsyncGenerator[ImageTask, None]:
-        """Iterate over tasks in the order in which they end, well or badly; awaiting each then takes no time.
+        """Yield tasks in the order in which they end, successful or not; awaiting each then takes no time.
 
-        Leaving the loop or cancelling ends the watching only. Spends nothing.
+        Cancelling, or leaving the loop, ends the watching only. Spends nothing.
 
         Args:
-            tasks: The tasks; one that is given twice comes once.
-            progress: As for `generate`: a bar of all tasks, or a function, until the loop is left.
+            tasks: The tasks; duplicates are yielded once.
+            progress: As for `generate`: a bar or function for all tasks, until the loop is left.
 
         Raises:
-            ContractError: Something among `tasks` is none, or `progress` makes no sense.
+            ContractError: `tasks` contains anything else, or `progress` is invalid.
         """
-        self._check_usable()
+        self._engine.check_usable()
         return as_completed(tasks, progress=progress)
 
-    async def aclose(self) -> None:
-        """Close connections and stop polling, within `Timeouts.close_s`; may be called again, from any task.
+    async def models(
+        self,
+        *,
+        recommended_for: str | None = None,
+        category: str | None = None,
+        provider: str | None = None,
+        tag: str | None = None,
+    ) -> tuple[Model, ...]:
+        """Return the models that match all filters, in the service's order. Spends nothing.
 
-        Pending tasks end with `SessionError` and can be resumed by their token; a warning lists their ids, `pending`
-        keeps them, and an exception that leaves the `async with` block has a note about them. Paid requests under way
-        become `SubmissionUnknown`. Cancelling stops the waiting, the closing goes on. Spends nothing.
+        Retried after network faults and 5xx within `RetryPolicy.max_elapsed_s`. Cancelling stops the request.
+
+        Args:
+            recommended_for: `image` for the current shortlist, best first; see `Model.preference`.
+            category: Only models of this category, such as `image`.
+            provider: Only models of this provider.
+            tag: Only models with this tag.
+
+        Raises:
+            TransportError: No response came.
+            ApiError: The service refused, or its list exceeds 1 MiB or 65,536 names and values.
         """
-        await self._engine.life.end()
+        self._engine.check_usable()
+        filters = {"recommended_for": recommended_for, "category": category, "provider": provider, "tag": tag}
+        query = {name: value for name, value in filters.items() if value is not None}
+        return await self._engine.calls.read("/v1/models", read_models, query=query)
+
+    async def model(self, model: str, /) -> Model:
+        """Return one model, or raise `NotFound`; otherwise as `models`. Spends nothing; cancelling ends the request."""
+        self._engine.check_usable()
+        return await self._engine.calls.read(path_of("/v1/models", model=model), read_model)
+
+    async def aclose(self) -> None:
+        """Stop polling and close all connections, within `Timeouts.close_s`; may be called again. Spends nothing.
+
+        Pending tasks end with `SessionError` here, but continue at the service: they stay in `pending`, can be resumed
+        by their token, and are listed by a warning and by a note on an exception that leaves the `async with` block.
+        Paid requests in flight become `SubmissionUnknown`. Cancelling stops the waiting; the closing continues.
+        """
+        await self._engine.lifetime.end()
 
     async def __aenter__(self) -> Self:
-        self._check_usable()
+        self._engine.check_usable()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with leaving(lambda: self.pending, SESSION_CLOSED, error):
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        with report_unfinished(lambda: self.pending, SESSION_CLOSED, error):
             await self.aclose()
 
     async def _finish(self, request: Request, check_contracts: bool | None, progress: ProgressOption) -> Images:
-        return await finish(partial(self._engine.submit, request, check_contracts), progress)
+        if progress is False:
+            return await (await self._engine.submit(request, check_contracts))
+        return await complete(partial(self._engine.submit, request, check_contracts), progress)
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_engine"):
+            return "<LemonSession, not initialised>"  # in tracebacks of `__init__`
+        return session_line(self._engine.state())
+
+    def _repr_html_(self) -> str:
+        return session_table(self._engine.state())

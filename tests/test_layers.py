@@ -29,9 +29,6 @@ IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in MODULES})
 
-# Crowded folders that are left; these only shrink.
-CROWDED = {"_tasks": 21}
-
 
 def name_of(path):
     """Return the dotted name of a module below the package; that of a folder for its `__init__`."""
@@ -168,8 +165,7 @@ def modules_after(statement):
 def test_folders_stay_small():
     """A folder holds at most 15 files, `__init__.py` included."""
     for folder in FOLDERS:
-        most = CROWDED.get(str(folder.relative_to(PACKAGE)), 15)
-        assert len(list(folder.glob("*.py"))) <= most, folder
+        assert len(list(folder.glob("*.py"))) <= 15, folder
 
 
 def test_files_stay_readable():

@@ -166,7 +166,7 @@ def test_traceback_of_refused_settings_shows_no_key():
     with pytest.raises(ContractError) as caught:
         LemonSession(read_key(), max_polls=0)
     shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    assert "self = <LemonSession refused>" in shown
+    assert "self = <LemonSession, not initialised>" in shown
     assert "key = ApiKey('***')" in shown
     assert "sk-canary-0123456789" not in shown
 

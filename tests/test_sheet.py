@@ -20,7 +20,7 @@ from lemon_async.errors import TaskCancelled, TaskFailed, TaskLost
 from lemon_async.sheet import contact_sheet
 from lemon_async.types import ImageData, Inline, TaskSnapshot
 
-NO_LINKS = SimpleNamespace(download_s=5.0)
+NO_LINKS = SimpleNamespace(downloads=SimpleNamespace(total_s=5.0))
 ATTACK = '"><img src=x onerror=alert(1)>'
 
 
@@ -218,7 +218,7 @@ async def test_pictures_are_not_kept(connect):
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", size="256x256")
         await contact_sheet(images)
-        assert images[0]._held() is None
+        assert images[0]._bytes_in_memory() is None
 
 
 async def test_sheet_shows_no_link(connect):

@@ -27,6 +27,7 @@ __all__ = [
     "UnknownOutcome",
     "billing_of",
     "read_poll",
+    "read_snapshot",
     "read_submission",
 ]
 
@@ -173,6 +174,18 @@ def read_poll(response: Response, asked: str | None) -> PollSuccess | PollFailur
         case 404 if error.code == "async_task_not_found":
             failure = Failure.NOT_FOUND
     return PollFailure(failure, reason, error, error.retry_after)
+
+
+def read_snapshot(response: Response, asked: str | None) -> TaskSnapshot:
+    """Return the state of a task, or raise.
+
+    Raises:
+        ApiError: The response says nothing about the task.
+    """
+    reading = read_poll(response, asked)
+    if isinstance(reading, PollSuccess):
+        return reading.snapshot
+    raise api_error(response)
 
 
 def _find_misfit(answer: Mapping[str, Any], snapshot: TaskSnapshot, asked: str | None) -> str | None:

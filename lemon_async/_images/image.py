@@ -1,21 +1,22 @@
-"""A picture of a result: where its bytes are, and how they get to whoever wants them.
+"""One image of a result: read, stream, save and show it, wherever its bytes are.
 
-    what came                 read()                      save(path)
-    base64 in the answer      from memory                 from memory, which then lets go of it
-    a link                    fetched, and kept           fetched straight into the file
-    either, after read()      from memory                 from memory, which keeps it
+    received as               read()                      save(path)
+    base64 in the response    from memory                 from memory, which is then freed
+    a link                    downloaded, and kept        downloaded straight into the file
+    either, after read()      from memory                 from memory, which is kept
     either, after save()      from that file              from that file
 
-A picture that came as both is taken from memory, and from its link if what is in memory is damaged.
+An image that came as both is taken from memory, or from its link if the bytes in memory are damaged.
 """
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, Self, TypeVar
 
 import anyio
 import attrs
@@ -27,8 +28,7 @@ from lemon_async._formats.safe_text import safe_str
 from lemon_async._formats.stream_validator import find_picture_fault
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
-from lemon_async._images.renewable_urls import RenewableUrls, Results, TaskRef
-from lemon_async._images.saved import Saved
+from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, TaskRef
 from lemon_async._images.threads import NotFinished, run_within, start_thread
 from lemon_async.errors import DownloadError, SaveError, SessionError
 from lemon_async.types import ImageData, ResumableTask
@@ -36,117 +36,151 @@ from lemon_async.types import ImageData, ResumableTask
 __all__ = ["Image"]
 
 _INLINE = "the base64 text of the answer"
-_PIECE_BYTES = 256 * 1024
-_LONGEST_CLEANING_S = 5.0
+_CHUNK_BYTES = 256 * 1024
+_CLEANUP_S = 5.0
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Image:
-    """One picture of a result: a link that expires, or bytes that came with the answer.
+@attrs.frozen
+class _SavedFile:
+    """A file that an image was written to, and how to recognise it unchanged."""
 
-    A notebook shows it; one that is only a link yet, as long as the link is good.
+    path: Path
+    size_bytes: int
+    _stamp: tuple[int, ...]
+
+    @classmethod
+    def at(cls, path: Path) -> Self | None:
+        """Return the file just written to `path`; `None` if it is gone already. Blocks."""
+        absolute = path.absolute()  # the working directory may change
+        try:
+            status = absolute.stat()
+        except OSError:
+            return None
+        return cls(absolute, status.st_size, _stamp_of(status))
+
+    def read(self) -> bytes | None:
+        """Return its bytes, or `None` if it is gone or was changed; blocks."""
+        try:
+            descriptor = os.open(self.path, _OPEN_FLAGS)
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - opening a pipe by its path would block for ever
+                return file.read() if _stamp_of(os.fstat(descriptor)) == self._stamp else None
+        except OSError:
+            return None
+
+
+def _stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Image:
+    """One image of a result: a link that expires, or bytes that came with the response.
+
+    Notebooks display it; one that is still only a link, as long as the link is valid.
 
     Attributes:
-        data: The entry of the answer, as the service sent it.
-        index: Its place in the answer, from 0.
-        prompt: What was asked for; `None` for a task that was resumed from a token without it.
-        path: Where it was last saved.
+        data: The entry of the response, as the service sent it.
+        index: Its position in the response, from 0.
+        prompt: The prompt it was made from; `None` for a task resumed from a token without it.
     """
 
     __slots__ = (
-        "_content", "_facts", "_links", "_maker", "_place", "_results", "_saved", "_turn", "data", "index", "prompt",
+        "_access", "_content", "_facts", "_lock", "_position", "_ref", "_saved", "_urls", "data", "index", "prompt",
     )  # fmt: skip
 
     def __init__(
         self,
         data: ImageData,
-        results: Results,
+        access: ResultAccess,
         *,
         index: int = 0,
-        links: RenewableUrls | None = None,
-        maker: TaskRef | None = None,
+        urls: RenewableUrls | None = None,
+        ref: TaskRef | None = None,
         prompt: str | None = None,
     ) -> None:
         self.data: ImageData = data
         self.index: int = index
         self.prompt: str | None = prompt
-        self._results = results
-        self._links = links or RenewableUrls(results, maker, [data])
-        self._place = index if links else 0
-        self._maker = maker
-        self._turn = asyncio.Lock()
+        self._access = access
+        self._urls = urls or RenewableUrls(access, [data], ref)
+        self._position = index if urls else 0
+        self._ref = ref
+        self._lock = asyncio.Lock()
         self._content: bytes | None = None
-        self._saved: Saved | None = None
+        self._saved: _SavedFile | None = None
         self._facts: PictureFacts | None = None
 
     @property
     def url(self) -> str | None:
-        """The link, good for some hours; `None` when the bytes came with the answer."""
-        return self._links.link(self._place)
+        """The link, valid for some hours; `None` if the bytes came with the response."""
+        return self._urls.link(self._position)
 
     @property
     def path(self) -> Path | None:
-        """Where it was last saved; `None` before."""
+        """The absolute path of the file it was last saved to; `None` before."""
         return self._saved.path if self._saved else None
 
     @property
     def revised_prompt(self) -> str | None:
-        """The prompt that was really used. A stranger's text: escape it before you show it."""
+        """The prompt that the model really used. The service's text: escape it before you display it."""
         return self.data.revised_prompt
 
     @property
     def format(self) -> str | None:
-        """`png`, `jpeg`, `webp`, `gif` or `avif`, from the bytes; `None` until they have been here."""
-        facts = self._told()
+        """`png`, `jpeg`, `webp`, `gif` or `avif`, read from the bytes; `None` until they have arrived."""
+        facts = self._known_facts()
         return facts.format if facts else None
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height in pixels, from the bytes; `None` until they have been here."""
-        facts = self._told()
+        """Width and height in pixels, read from the bytes; `None` until they have arrived."""
+        facts = self._known_facts()
         return facts.size if facts else None
 
     async def read(self) -> bytes:
-        """Return the bytes of the picture, and keep them for the next call.
+        """Return the bytes of the image, and keep them for the next call.
 
-        A link that has expired is renewed by asking its task once. Costs nothing; cancelling stops the download,
-        and a later call starts it anew.
+        An expired link is renewed once, by asking its task. Spends nothing. Cancelling stops the download; a later
+        call starts it again.
 
         Raises:
-            DownloadError: When the link is refused, expired or broken, or when what arrives is not a whole
-                picture. It carries the task.
+            DownloadError: The link is refused, expired or broken, or the bytes are not a complete image. It carries
+                the task.
+            SessionError: The image is still only a link, and the session is closed.
         """
-        async with self._turn:  # who reads at the same time gets what the first one fetched
+        async with self._lock:  # concurrent readers share one download
             if self._content is None:
                 self._content = await self._bytes()
                 self._facts = sniff(self._content)
             return self._content
 
     async def save(self, path: str | PathLike[str], *, replace: bool = True) -> Path:
-        """Write the picture to `path` and return where it is; the file appears whole or not at all.
+        """Write the image to `path` and return the file's path. Saves are atomic.
 
-        Missing folders are made, and a name without a suffix gets that of the bytes (`.png .jpg .webp .gif .avif`).
-        The bytes go straight into the file: they are kept in memory only if `read` was called, and from now on `read`
-        takes them from there, as long as nobody changes that file. The download with its writing takes at most
-        `Timeouts.download_s`, and so does bringing the file to the disk afterwards. Costs nothing; cancelling leaves no
-        file behind, except when the bytes were here already and their writing had begun: then it is finished first, if
-        that takes no longer than 5 s.
+        Missing folders are created; a name without a suffix gets that of the format (`.png .jpg .webp .gif .avif`).
+        The bytes go straight to the file: they stay in memory only if `read` was called, and later calls of `read`
+        take them from the file as long as it is unchanged. Download and writing take at most `Timeouts.download_s`
+        together, and so does flushing the file to the disk.
+
+        Spends nothing. Cancelling leaves no file, unless the bytes were already here and writing had begun: then the
+        file is completed first if that takes at most 5 s.
 
         Args:
-            path: A file's name. A symbolic link of that name is neither followed nor replaced.
-            replace: Whether a file of that name is replaced; otherwise the picture goes to `NAME-2`, or `NAME-3`.
+            path: The name of a file. A symbolic link of that name is neither followed nor replaced.
+            replace: Replace a file of that name; otherwise the image goes to `NAME-2`, `NAME-3` and so on.
 
         Raises:
-            DownloadError: As for `read`.
-            ContractError: `path` names no file.
-            SaveError: The folder is full or not writable, the disk hangs (`errno.ETIMEDOUT`), or a folder or a symbolic
-                link has that name; the picture can still be read, or saved elsewhere.
+            DownloadError, SessionError: As for `read`.
+            ContractError: `path` does not name a file.
+            SaveError: The disk is full, read-only or hangs (`errno.ETIMEDOUT`), or a folder or symbolic link has that
+                name. The image can still be read, or saved elsewhere.
         """
         target = checked_target(path, f"of picture {self.index + 1} ")
-        if not has_suffix(target) and await self._is(Path.is_dir, target):
-            raise self._not_saved(target, IsADirectoryError(errno.EISDIR, "is a folder: name a file in it"))
+        if not has_suffix(target) and await self._check_path(Path.is_dir, target):
+            raise self._save_error(target, IsADirectoryError(errno.EISDIR, "is a folder: name a file in it"))
 
         def names(facts: PictureFacts) -> Iterable[Path]:
             named = target if has_suffix(target) else target.with_name(target.name + suffix_of(facts.format))
@@ -155,87 +189,87 @@ class Image:
         return await self._save(target, names, replace=replace)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of the picture as they come, for instance into a web response; nothing is kept.
+        """Yield the bytes of the image as they arrive, for instance into a web response; nothing is kept.
 
-        A connection that breaks is resumed. `format` is known from the first piece on, whether the picture is whole at
-        the end only: what was yielded before a `DownloadError` is no picture. All of it takes at most
-        `Timeouts.download_s`, the time between two pieces included. Costs nothing; cancelling, or leaving the loop,
+        A broken connection is resumed. `format` is known from the first chunk on, but only the end shows that the
+        image is complete: discard what was yielded before a `DownloadError`. Everything takes at most
+        `Timeouts.download_s`, including the time between two chunks. Spends nothing. Cancelling, or leaving the loop,
         stops the download.
 
         Raises:
-            DownloadError: As for `read`.
+            DownloadError, SessionError: As for `read`.
         """
-        content = await self._here()
+        content = await self._local_bytes()
         if content is not None:
-            for start in range(0, len(content), _PIECE_BYTES):
-                yield content[start : start + _PIECE_BYTES]
+            for start in range(0, len(content), _CHUNK_BYTES):
+                yield content[start : start + _CHUNK_BYTES]
             return
         try:
-            first, rest = await self._links.use(self._place, self._begin)
+            first, rest = await self._urls.use(self._position, self._begin_stream)
             self._facts = self._facts or sniff(first)
             async with aclosing(rest):
                 yield first
-                async for piece in rest:
-                    yield piece
+                async for chunk in rest:
+                    yield chunk
         except (DownloadError, SessionError) as failure:
-            raise self._named(failure) from failure.__cause__
+            raise self._with_task(failure) from failure.__cause__
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Image belongs to its session: pickle what `read()` returns, or its `data`")
 
     async def _save(self, target: Path, names: Callable[[PictureFacts], Iterable[Path]], *, replace: bool) -> Path:
-        """Write the picture into the folder of `target`, under the first of the names that can be had."""
-        async with self._turn:
+        """Write the image into the folder of `target`, under the first of `names` that is free."""
+        async with self._lock:
             draft = AtomicFile(target.parent, makes_folder=True)
 
-            def finish(content: bytes | None, facts: PictureFacts) -> tuple[Path, Saved | None]:
+            def publish(content: bytes | None, facts: PictureFacts) -> tuple[Path, _SavedFile | None]:
                 if content is not None:
                     draft.write(content)
                 path = draft.publish(names(facts), replace=replace)
-                return path, Saved.at(path)
+                return path, _SavedFile.at(path)
 
             try:
-                content = await self._here()
+                content = await self._local_bytes()
                 facts = sniff(content) if content else None
                 if facts is None:
-                    facts = await self._linked(lambda url: self._results.save(url, draft))
-                # Written and published in one go: of a thousand saves that wait for a thread, none has a file open.
-                path, saved = await self._in_time(finish, content, facts)
+                    facts = await self._download(lambda url: self._access.downloads.save(url, draft))
+                # Written and published by one thread call: a thousand saves that wait for a thread open no file.
+                path, saved = await self._run_within(publish, content, facts)
             except BaseException as failure:
                 await _discard(draft)
-                if isinstance(failure, OSError | ValueError):  # a name that the system cannot even be asked about
-                    raise self._not_saved(target, failure) from failure
+                if isinstance(failure, OSError | ValueError):  # ValueError: the system cannot even look up the name
+                    raise self._save_error(target, failure) from failure
                 raise
             self._facts, self._saved = facts, saved
             if self.data.inline is not None and self._saved is not None:
                 self.data.inline.drop()
             return path
 
-    async def _is(self, kind: Callable[[Path], bool], path: Path) -> bool:
-        """Return whether a path is of a kind.
+    async def _check_path(self, check: Callable[[Path], bool], path: Path) -> bool:
+        """Return what a check such as `Path.is_dir` returns.
 
         Raises:
-            SaveError: The disk does not answer in time.
+            SaveError: The disk does not respond in time.
         """
         try:
-            return await self._in_time(kind, path)
+            return await self._run_within(check, path)
         except OSError as failure:
-            raise self._not_saved(path, failure) from failure
+            raise self._save_error(path, failure) from failure
 
-    async def _in_time(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what blocking work returns; it has as much time as a download."""
-        return await run_within(self._results.download_s, work, *args, **kwargs)
+    async def _run_within(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work, within the time that a download may take."""
+        return await run_within(self._access.downloads.total_s, work, *args, **kwargs)
 
     async def _bytes(self) -> bytes:
-        """Return the bytes, and keep them only if they were kept before."""
-        content = await self._here()
-        return await self._linked(self._results.fetch) if content is None else content
+        """Return the bytes without keeping them, unless they were kept before."""
+        content = await self._local_bytes()
+        return await self._download(self._access.downloads.fetch) if content is None else content
 
-    async def _here(self) -> bytes | None:
-        """Return the bytes if they are in memory or in a file of ours; `None` when they have to be fetched.
+    async def _local_bytes(self) -> bytes | None:
+        """Return the bytes from memory or from the saved file; `None` if they must be downloaded.
 
         Raises:
-            DownloadError: They are nowhere: damaged, or in a file that was changed since.
+            DownloadError: They are damaged, or the saved file was changed, and there is no link.
         """
         if self._content is not None:
             return self._content
@@ -243,7 +277,7 @@ class Image:
         if self._saved is not None:
             place, fault = str(self._saved.path), "it was saved there, and the file is gone or was changed since"
             try:
-                content = await self._in_time(self._saved.read)
+                content = await self._run_within(self._saved.read)
             except NotFinished as late:
                 content, fault = None, f"it was saved there, and {late.strerror}"
             if content is not None:
@@ -259,54 +293,53 @@ class Image:
             fault = f"it is not base64 ({inline.fault})"
         if self.url:
             return None
-        raise self._named(DownloadError(url=place, reason=fault))
+        raise self._with_task(DownloadError(url=place, reason=fault))
 
-    async def _linked(self, act: Callable[[str], Awaitable[T]]) -> T:
+    async def _download(self, act: Callable[[str], Awaitable[T]]) -> T:
         try:
-            return await self._links.use(self._place, act)
+            return await self._urls.use(self._position, act)
         except (DownloadError, SessionError) as failure:
-            raise self._named(failure) from failure.__cause__
+            raise self._with_task(failure) from failure.__cause__
 
-    async def _begin(self, url: str) -> tuple[bytes, AsyncGenerator[bytes, None]]:
-        pieces = self._results.stream(url)
-        return await anext(pieces, b""), pieces
+    async def _begin_stream(self, url: str) -> tuple[bytes, AsyncGenerator[bytes, None]]:
+        chunks = self._access.downloads.stream(url)
+        return await anext(chunks, b""), chunks
 
-    def _named(self, failure: DownloadError | SessionError) -> DownloadError | SessionError:
-        """Return a failure that tells which picture it is about."""
+    def _with_task(self, failure: DownloadError | SessionError) -> DownloadError | SessionError:
+        """Return the failure with the task and the index of this image."""
         if isinstance(failure, DownloadError):
             return attrs.evolve(failure, task=self._task(), index=self.index)
         return attrs.evolve(failure, task=self._task())
 
     def _task(self) -> ResumableTask | None:
-        return self._maker.task if self._maker else None
+        return self._ref.task if self._ref else None
 
-    def _not_saved(self, target: Path, failure: OSError | ValueError) -> SaveError:
+    def _save_error(self, target: Path, failure: OSError | ValueError) -> SaveError:
         number = failure.errno if isinstance(failure, OSError) else None
         reason = (failure.strerror if isinstance(failure, OSError) else None) or safe_str(failure)
         if number == errno.ENAMETOOLONG:
-            reason += ": name a shorter path"
+            reason += ": choose a shorter path"
         elif isinstance(failure, NotFinished):
             reason += ": `read()` still returns the picture, and it can be saved elsewhere"
         return SaveError(path=str(target), reason=reason, errno=number, index=self.index, task=self._task())
 
-    def _told(self) -> PictureFacts | None:
+    def _known_facts(self) -> PictureFacts | None:
         if self._facts is None:
-            held = self._held()
-            self._facts = sniff(held) if held else None
+            content = self._bytes_in_memory()
+            self._facts = sniff(content) if content else None
         return self._facts
 
-    def _held(self) -> bytes | None:
-        """Return the bytes if they are in memory."""
+    def _bytes_in_memory(self) -> bytes | None:
         if self._content is not None or self.data.inline is None:
             return self._content
         return self.data.inline.content
 
-    def _shown(self, most_bytes: int = MAX_EMBEDDED_BYTES) -> Shown:
-        """Return what there is to be shown, without fetching anything, or reading more than is shown."""
-        saved = self._saved if self._saved and self._saved.size_bytes <= most_bytes else None
+    def _shown(self, max_bytes: int = MAX_EMBEDDED_BYTES) -> Shown:
+        """Return what to display, without downloading anything or reading a file that is too large to embed."""
+        saved = self._saved if self._saved and self._saved.size_bytes <= max_bytes else None
         return Shown(
-            content=self._held() or (saved.read() if saved else None),
-            url=self.url if self.url and self._results.can_follow(self.url) else None,
+            content=self._bytes_in_memory() or (saved.read() if saved else None),
+            url=self.url if self.url and self._access.downloads.can_follow(self.url) else None,
             format=self.format,
             size=self.size,
             prompt=self.prompt,
@@ -318,19 +351,19 @@ class Image:
         return picture_bundle(self._shown())
 
     def __repr__(self) -> str:
-        facts = self._told()
+        facts = self._known_facts()
         size = f" {facts.size[0]}x{facts.size[1]}" if facts and facts.size else ""
         place = str(self.path) if self.path else redact(self.url) if self.url else _INLINE
         return f"<Image {facts.format if facts else 'not read yet'}{size} from {place}>"
 
 
 async def _discard(draft: AtomicFile) -> None:
-    """Remove what there is of a file, and wait for that, unless the disk is busy with it: then it may hang."""
+    """Remove a draft and wait for that, unless the disk is busy with it: then it may hang."""
     if not draft.abandon():
         return
     may_hang = draft.is_busy
-    discarding = start_thread(draft.discard)  # of its own: neither a busy pool nor a second cancel drops that
+    discarding = start_thread(draft.discard)  # a thread of its own: a busy pool or a second cancel must not prevent it
     if not may_hang:
         # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
-        with anyio.move_on_after(_LONGEST_CLEANING_S, shield=True):
+        with anyio.move_on_after(_CLEANUP_S, shield=True):
             await asyncio.wrap_future(discarding)

@@ -13,7 +13,7 @@ from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, pictures_bun
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.image import Image
 from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
-from lemon_async._images.renewable_urls import RenewableUrls, Results, TaskRef
+from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, TaskRef
 from lemon_async.errors import (
     ContractError,
     LemonError,
@@ -44,12 +44,12 @@ class Images(Sequence[Image]):
         seconds: From the submit to the end, as this session saw it; `None` if it did not see both.
     """
 
-    __slots__ = ("_images", "_maker", "billing", "created", "model", "prompt", "seconds", "task_id", "usage")
+    __slots__ = ("_images", "_ref", "billing", "created", "model", "prompt", "seconds", "task_id", "usage")
 
     def __init__(
         self,
         snapshot: TaskSnapshot,
-        results: Results,
+        access: ResultAccess,
         *,
         task: ResumableTask | None = None,
         request: Request | None = None,
@@ -57,19 +57,19 @@ class Images(Sequence[Image]):
         seconds: float | None = None,
         images: Sequence[Image] = (),
     ) -> None:
-        maker = TaskRef(task) if task is not None and task.id is not None else None
+        ref = TaskRef(task) if task is not None and task.id is not None else None
         prompt = prompt or getattr(request, "prompt", None)
-        links = RenewableUrls(results, maker, snapshot.images)
+        urls = RenewableUrls(access, snapshot.images, ref)
         self._images = tuple(images) or tuple(
-            Image(data, results, index=index, links=links, maker=maker, prompt=prompt)
+            Image(data, access, index=index, urls=urls, ref=ref, prompt=prompt)
             for index, data in enumerate(snapshot.images)
         )
-        self._maker = maker
+        self._ref = ref
         self.seconds: float | None = seconds
         self.created: int | None = snapshot.created
         self.usage: Mapping[str, Any] | None = snapshot.billing.usage
         self.billing: Billing = snapshot.billing
-        self.task_id: str | None = maker.id if maker else snapshot.task_id
+        self.task_id: str | None = ref.id if ref else snapshot.task_id
         self.prompt: str | None = prompt
         self.model: str | None = snapshot.model or getattr(request, "model", None)
 
@@ -129,7 +129,7 @@ class Images(Sequence[Image]):
             PartialSaveError: With the error of each picture that could not be fetched or written. All others are saved.
         """
         template, place = Template(name), checked_folder(folder)
-        if await self._images[0]._is(Path.is_file, place):
+        if await self._images[0]._check_path(Path.is_file, place):
             raise SaveError(path=str(place), reason="is a file, not a folder", errno=errno.ENOTDIR)
 
         async def save(image: Image) -> Path:
@@ -146,7 +146,7 @@ class Images(Sequence[Image]):
         saved = {index: path for index, path in enumerate(ends) if isinstance(path, Path)}
         errors = {index: error for index, error in enumerate(ends) if isinstance(error, LemonError)}
         if errors:
-            raise PartialSaveError(saved=saved, errors=errors, task=self._maker.task if self._maker else None)
+            raise PartialSaveError(saved=saved, errors=errors, task=self._ref.task if self._ref else None)
         return tuple(saved.values())
 
     def _values(self, image: Image, facts: PictureFacts, given: Mapping[str, Any] = _NO_VALUES) -> dict[str, Any]:

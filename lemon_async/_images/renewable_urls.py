@@ -1,54 +1,37 @@
-"""What a session does for its pictures: fetch them, and ask a task for fresh links when those it gave have expired."""
+"""Fetch images by their result links, and ask their task for fresh links when those have expired."""
 
 import asyncio
+import logging
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
-from lemon_async._api.urls import redact
-from lemon_async._formats.pictures import PictureFacts
-from lemon_async._images.atomic_file import AtomicFile
-from lemon_async.errors import DownloadError
+import attrs
+
+from lemon_async._api.job_responses import read_snapshot
+from lemon_async._api.urls import poll_path, redact
+from lemon_async._http.calls import Calls
+from lemon_async._images.downloads import Downloads
+from lemon_async.errors import ApiError, DownloadError, TransportError
 from lemon_async.types import ImageData, ResumableTask
 
-__all__ = ["RenewableUrls", "Results", "TaskRef"]
+__all__ = ["RenewableUrls", "ResultAccess", "TaskRef"]
 
+logger: logging.Logger = logging.getLogger("lemon_async")
 _EXPIRED = frozenset({403, 404, 410})
-_QUIET_S = 10.0
+_RENEWAL_GAP_S = 10.0
 
 T = TypeVar("T")
 
 
-class Results(Protocol):
-    """The session, as its pictures see it; every method raises `SessionError` once that is closed."""
-
-    @property
-    def download_s(self) -> float:
-        """The longest that a download may take, or a step of the disk."""
-
-    async def fetch(self, url: str) -> bytes:
-        """Return the picture behind a link."""
-
-    async def save(self, url: str, draft: AtomicFile) -> PictureFacts:
-        """Write the picture behind a link into a file."""
-
-    def stream(self, url: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of the picture behind a link."""
-
-    def can_follow(self, url: str) -> bool:
-        """Tell whether a link may be followed; a browser is not to be sent where we do not go."""
-
-    async def ask(self, maker: "TaskRef") -> Sequence[ImageData]:
-        """Return what a finished task answers now; nothing if it does not."""
-
-
 class TaskRef:
-    """The task that made some pictures, which they do not keep: it holds them.
+    """A weak reference to the task of some images; the task itself holds the images.
 
     Attributes:
         id: The service's id of the task.
-        name: What answers call it; `None` when only its address is known.
-        label: What the caller calls it.
+        name: The id by which responses name it; `None` when only its address is known.
+        label: The caller's label.
         poll_url: Where the service said to poll.
     """
 
@@ -64,40 +47,68 @@ class TaskRef:
 
     @property
     def task(self) -> ResumableTask:
-        """The handle on the task, or what is known of it once that is gone."""
+        """The task, or this reference once the task is gone."""
         return self._task() or self
 
     def resume_token(self) -> str:
-        """Return a word that `LemonSession.task` turns into the task."""
+        """Return a token that `LemonSession.task` turns into the task."""
         return self._token
 
 
-class RenewableUrls:
-    """The links of one answer, as last heard; its pictures share them, so that its task is asked once for all.
+@attrs.frozen(kw_only=True)
+class ResultAccess:
+    """What the images of one session need to fetch themselves.
 
-    Args:
-        results: The session.
-        maker: Whose they are; without one they cannot be renewed.
-        data: The entries of the answer.
+    Attributes:
+        downloads: Fetches result links.
+        check_usable: Raises `SessionError` once the session is closed, or in another event loop.
     """
 
-    def __init__(self, results: Results, maker: TaskRef | None, data: Sequence[ImageData]) -> None:
-        self._results = results
-        self._maker = maker
-        self._quiet_until = 0.0
+    downloads: Downloads
+    check_usable: Callable[[], None]
+    _calls: Calls
+    _base_url: str
+
+    async def ask(self, ref: TaskRef) -> Sequence[ImageData]:
+        """Return the images of a finished task as the service reports them now; none if it does not."""
+        self.check_usable()
+        try:
+            path, _ = poll_path(self._base_url, ref.id, ref.poll_url)
+            snapshot = await self._calls.read(path, partial(read_snapshot, asked=ref.name))
+        except (ValueError, ApiError, TransportError) as failure:
+            logger.warning("could not ask task %s for fresh links: %s", ref.id, failure)
+            return ()
+        return snapshot.images
+
+
+class RenewableUrls:
+    """The links of one response; its images share them, so that one request renews all.
+
+    Args:
+        access: How the session fetches links and asks tasks.
+        data: The entries of the response.
+        ref: The task to ask for fresh links; `None` if there is none to ask.
+    """
+
+    def __init__(self, access: ResultAccess, data: Sequence[ImageData], ref: TaskRef | None) -> None:
+        self._access = access
+        self._ref = ref
+        self._renewable_from = 0.0
         self._links = [entry.url for entry in data]
-        self._turn = asyncio.Lock()
+        self._renewal = asyncio.Lock()
 
     def link(self, index: int) -> str | None:
-        """Return the link of a picture, as last heard."""
+        """Return the current link of an image."""
         return self._links[index]
 
     async def use(self, index: int, act: Callable[[str], Awaitable[T]]) -> T:
-        """Do something with a link; if it has expired, once more with the one that the task tells now.
+        """Call `act` with a link; if that has expired, once more with a fresh one.
 
         Raises:
-            DownloadError: What the first attempt met, if there is no other link.
+            DownloadError: As the first attempt raised it, if there is no fresh link.
+            SessionError: The session is closed.
         """
+        self._access.check_usable()
         link = self._links[index] or ""
         try:
             return await act(link)
@@ -107,18 +118,18 @@ class RenewableUrls:
         return await act(self._links[index] or "")
 
     async def _is_renewed(self, index: int, stale: str) -> bool:
-        """Ask the task, unless it was just asked for another picture of it; tell whether there is a new link."""
-        async with self._turn:
+        """Return whether there is a new link, asking the task unless another image just has."""
+        async with self._renewal:
             now = asyncio.get_running_loop().time()
-            if self._maker is not None and self._links[index] == stale and now >= self._quiet_until:
-                data = await self._results.ask(self._maker)
+            if self._ref is not None and self._links[index] == stale and now >= self._renewable_from:
+                data = await self._access.ask(self._ref)
                 self._links = _renewed(self._links, [entry.url for entry in data])
-                self._quiet_until = asyncio.get_running_loop().time() + _QUIET_S
+                self._renewable_from = asyncio.get_running_loop().time() + _RENEWAL_GAP_S
         return self._links[index] != stale
 
 
 def _renewed(known: Sequence[str | None], fresh: Sequence[str | None]) -> list[str | None]:
-    """Return the links of the same pictures: by their paths, which renewing mostly keeps, or else by their places."""
+    """Return the new links of the same images, matched by path, which renewal usually keeps, or else by position."""
     by_path = {redact(link): link for link in fresh if link}
-    places = fresh if len(fresh) == len(known) else known
-    return [by_path.get(redact(link or "")) or other or link for link, other in zip(known, places, strict=True)]
+    by_position = fresh if len(fresh) == len(known) else known
+    return [by_path.get(redact(link or "")) or other or link for link, other in zip(known, by_position, strict=True)]

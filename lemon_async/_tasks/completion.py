@@ -1,24 +1,61 @@
-"""Tasks in the order in which they end."""
+"""Wait for jobs and report their progress: for one, or for many in the order in which they end."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any
 
+from lemon_async._images.images import Images
 from lemon_async._tasks.progress import Display, Reporter, Tally, make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import ContractError
 from lemon_async.types import ProgressOption
 
-__all__ = ["as_completed"]
+__all__ = ["as_completed", "complete"]
+
+
+async def complete(submit: Callable[[], Awaitable[ImageTask]], progress: ProgressOption) -> Images:
+    """Submit one job and wait for its images; see `LemonSession.generate`.
+
+    Raises:
+        ContractError: `progress` is invalid; nothing was submitted.
+    """
+    display = make_display(progress, is_single=True)
+    task: ImageTask | None = None
+    tally = Tally()
+    tally.start()
+    tally.begun()
+    reporter = Reporter(display, lambda: tally.progress(1, status=task.status if task else None))
+    reporter.changed()
+    try:
+        task = await submit()
+        tally.accepted()
+        async for _ in task.updates():
+            reporter.changed()
+        images = task.result()
+    except Exception:
+        if task is None:
+            tally.refused()
+        else:
+            tally.ended(is_failed=True)
+        raise
+    except BaseException:  # cancelled: a task that was accepted goes on
+        if task is None:
+            tally.withdrawn()
+        raise
+    else:
+        tally.ended(is_failed=False)
+        return images
+    finally:
+        reporter.close()
 
 
 def as_completed(tasks: Iterable[Any], *, progress: ProgressOption = False) -> AsyncGenerator[ImageTask, None]:
     """Yield each task once it is over; see `LemonSession.as_completed`.
 
     Raises:
-        ContractError: Something among them is no task, such as a coroutine that was not awaited; or `progress` makes
-            no sense.
+        ContractError: `tasks` contains anything else, such as a coroutine that was not awaited, or `progress` is
+            invalid.
     """
     display = make_display(progress)
     handles = tuple(tasks)
@@ -26,39 +63,38 @@ def as_completed(tasks: Iterable[Any], *, progress: ProgressOption = False) -> A
         if not isinstance(handle, ImageTask):
             advice = f"must be tasks, as `await session.submit(...)` returns them, not {type(handle).__name__}"
             raise ContractError.of("tasks", advice)
-    return _as_completed(handles, display)
+    return _as_completed(tuple(dict.fromkeys(handles)), display)
 
 
-async def _as_completed(tasks: Iterable[ImageTask], display: Display | None) -> AsyncGenerator[ImageTask, None]:
-    """Yield each task once it is over, successful or not, in the order in which they end.
+async def _as_completed(tasks: tuple[ImageTask, ...], display: Display | None) -> AsyncGenerator[ImageTask, None]:
+    """Yield each task once it is over, successful or not.
 
-    Callbacks fill a queue; the generator owns no asyncio task and no cancel scope, so it may be left at any point.
+    Callbacks fill a queue; no asyncio task or cancel scope belongs to the generator, so it may be left at any point.
     """
     ended: deque[ImageTask] = deque()
     news = asyncio.Event()
-    watched = tuple(dict.fromkeys(tasks))
     tally = Tally()
-    reporter = Reporter(display, lambda: tally.progress(len(watched)))
+    reporter = Reporter(display, lambda: tally.progress(len(tasks)))
 
     def take(task: ImageTask) -> None:
         ended.append(task)
         news.set()
-        tally.ended(is_failed=task._failure is not None)
+        tally.ended(is_failed=task.exception() is not None)
         reporter.changed()
 
     tally.start()
-    for _ in watched:
+    for task in tasks:
         tally.begun()
         tally.accepted()
-    unwatch = [task._when_done(take) for task in watched]
+        task.add_done_callback(take)
     reporter.changed()
     try:
-        for _ in range(len(unwatch)):
+        for _ in tasks:
             while not ended:
                 news.clear()
                 await news.wait()
             yield ended.popleft()
     finally:
-        for call_off in unwatch:
-            call_off()
+        for task in tasks:
+            task.remove_done_callback(take)
         reporter.close()

@@ -1,54 +1,74 @@
-"""What runs for one session, put together: `LemonSession` is its face."""
+"""The parts of one session, wired together, and the path of a paid request through them."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
-from lemon_async._api.urls import is_loopback
+import attrs
+
+from lemon_async._api.job_responses import read_snapshot
+from lemon_async._api.urls import is_loopback, poll_path, task_path
+from lemon_async._display.dashboard import SessionState
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._images.downloads import Downloads
+from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._tasks.lifetime import Lifetime
-from lemon_async._tasks.map import FanOuts
+from lemon_async._tasks.map import Maps
 from lemon_async._tasks.poller import Poller
-from lemon_async._tasks.registry import TaskRegistry
+from lemon_async._tasks.resume_token import parse_reference
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.stream import ImageStream
-from lemon_async._tasks.submission import PreparedRequest, Submissions
+from lemon_async._tasks.submission import AcceptedJob, PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import prepare
+from lemon_async.errors import ApiError, ContractError, SessionError, TransportError
 from lemon_async.requests import Request
+from lemon_async.types import TaskSnapshot
 
 __all__ = ["Engine"]
 
+logger: logging.Logger = logging.getLogger("lemon_async")
+_CLOSED = "the session is closed; open a new one"
+_CLOSED_FOR_IMAGES = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
+_NOT_CANCELLED = "it was not cancelled: the task goes on and is billed, unless it is over; awaiting it tells"
+
 
 class Engine:
-    """The parts of one session, and the way of a paid request through them.
+    """The parts of one session, and the tasks that they share.
 
     Raises:
-        ContractError: A setting cannot work; nothing was connected.
+        ContractError: A setting is invalid; nothing was connected.
     """
 
     def __init__(self, settings: Settings) -> None:
-        base_url, http_hosts, durations = settings.checked()
-        self.base_url: str = base_url
-        self.durations: LearnedDurations = durations
+        self.base_url: str
+        self.durations: LearnedDurations
+        self.base_url, http_hosts, self.durations = settings.checked()
         timeouts = settings.timeouts
+        host = urlsplit(self.base_url).hostname or ""
         self.rate_limiter: RateLimiter = RateLimiter(RequestBudget(settings.requests_per_minute))
         self.transport: Transport = Transport(
             self.base_url, settings.key, timeouts=timeouts, rate_limiter=self.rate_limiter
         )
+        self.calls: Calls = Calls(self.transport, settings.retry)
         self.submissions: Submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
         self.poller: Poller = Poller(
-            self.transport, settings.polling, self.rate_limiter, durations=self.durations, limit=settings.max_polls
+            self.transport,
+            settings.polling,
+            self.rate_limiter,
+            durations=self.durations,
+            limit=settings.max_polls,
+            count_ended=self.submissions.count_ended,
         )
-        host = urlsplit(self.base_url).hostname or ""
-        downloads = Downloads(
+        self.downloads: Downloads = Downloads(
             total_s=timeouts.download_s,
             connect_s=timeouts.connect_s,
             limit=settings.max_downloads,
@@ -57,18 +77,41 @@ class Engine:
             http_hosts=http_hosts,
             mask=settings.key.mask,
         )
-        self.calls: Calls = Calls(self.transport, settings.retry)
-        self.fan_outs: FanOuts = FanOuts(
+        self.maps: Maps = Maps(
             self.submit,
             is_sending=self.transport.is_sending,
             workers=settings.max_submits,
             close_s=timeouts.close_s,
         )
-        self.life: Lifetime = Lifetime(
-            (self.fan_outs, self.transport, downloads, self.poller), close_s=timeouts.close_s
+        # The poller first: its tasks end before the readers of maps, which then still get those outcomes.
+        parts = (self.poller, self.maps, self.transport, self.downloads)
+        self.lifetime: Lifetime = Lifetime(parts, close_s=timeouts.close_s)
+        self.access: ResultAccess = ResultAccess(
+            downloads=self.downloads,
+            check_usable=partial(self.check_usable, closed=_CLOSED_FOR_IMAGES),
+            calls=self.calls,
+            base_url=self.base_url,
         )
-        self.tasks: TaskRegistry = TaskRegistry(self.life, self.base_url, self.calls, self.poller, downloads)
+        self._is_limit_given = settings.requests_per_minute is not None
         self._check_contracts = settings.check_contracts
+
+    def check_usable(self, task: ImageTask | None = None, *, closed: str = _CLOSED) -> None:
+        """Raise `SessionError` if the session is closed, or called outside its own event loop."""
+        self.lifetime.check(task, closed=closed)
+
+    def state(self) -> SessionState:
+        """Return what there is to show of the session."""
+        return SessionState(
+            base_url=self.base_url,
+            is_closed=self.lifetime.is_closed,
+            tasks=[(task.status, task.id, task.label) for task in self.poller.pending],
+            submits=self.submissions.under_way,
+            polls=self.poller.under_way,
+            downloads=self.downloads.under_way,
+            counts=self.submissions.counts,
+            requests_per_minute=self.rate_limiter.budget.requests_per_minute,
+            is_limit_given=self._is_limit_given,
+        )
 
     async def submit(
         self,
@@ -76,31 +119,86 @@ class Engine:
         check_contracts: bool | None,
         *,
         is_wanted: Callable[[], bool] = lambda: True,
-        line: asyncio.Lock | None = None,
+        queue: asyncio.Lock | None = None,
     ) -> ImageTask:
-        """Have a request accepted; see `LemonSession.submit` and, for `is_wanted` and `line`, `Submissions.submit`."""
-        self.life.check()
+        """Submit a request; see `LemonSession.submit` and, for `is_wanted` and `queue`, `Submissions.submit`."""
+        self.check_usable()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self._is_checked(check_contracts))
-            sale = await self.submissions.submit(PreparedRequest(request, payload), is_wanted=is_wanted, line=line)
-        return self.tasks.adopt(sale, request)
+            prepared = PreparedRequest(request, payload)
+            accepted = await self.submissions.submit(prepared, is_wanted=is_wanted, queue=queue)
+        return self._track(accepted, request)
 
     @asynccontextmanager
     async def stream(self, request: Request, check_contracts: bool | None) -> AsyncGenerator[ImageStream, None]:
-        """Have a request accepted, and its pictures come one by one; see `LemonSession.stream`."""
-        self.life.check()
+        """Submit a request, and return its images as they arrive; see `LemonSession.stream`."""
+        self.check_usable()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self._is_checked(check_contracts), is_stream=True)
-            order = PreparedRequest(request, payload)
-            async with self.submissions.stream(order) as answer:
-                source = answer if isinstance(answer, StreamedResponse) else self.tasks.adopt(answer, request)
-                stream = ImageStream(
-                    order, source, self.submissions, results=self.tasks, conclude=self.tasks.account.sold
-                )
+            prepared = PreparedRequest(request, payload)
+            async with self.submissions.stream(prepared) as response:
+                source = response if isinstance(response, StreamedResponse) else self._track(response, request)
+                stream = ImageStream(prepared, source, self.submissions, self.access)
                 try:
                     yield stream
                 finally:
                     await stream._leave()
+
+    def resume(self, token: str) -> ImageTask:
+        """Return a handle on a task of this account; see `LemonSession.task`.
+
+        Raises:
+            ContractError: `token` is neither an id nor a resume token.
+        """
+        reference = parse_reference(token)
+        try:
+            path, fault = poll_path(self.base_url, reference.task_id, reference.poll_url)
+        except ValueError as refusal:
+            raise ContractError.of("task", f"cannot be polled: {refusal}") from None
+        if fault:
+            logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
+        key = path if reference.is_id_guessed else reference.task_id
+        task = self.poller.find(key)
+        if task is None:
+            snapshot = TaskSnapshot(
+                status="pending",
+                task_id=reference.task_id,
+                is_id_guessed=reference.is_id_guessed,
+                poll_url=reference.poll_url,
+                model=reference.model,
+                created=reference.created,
+            )
+            task = ImageTask(self, snapshot, path=path, reference=reference)
+            self.poller.add(task, is_fresh=False)
+        return task
+
+    async def request_cancel(self, task: ImageTask) -> None:
+        """Ask the service to cancel a task; see `ImageTask.request_cancel`."""
+        try:
+            path = task_path(task.id or "")
+        except ValueError:
+            raise SessionError(message="a task with such an id cannot be cancelled", task=task) from None
+        try:
+            snapshot = await self.calls.change("DELETE", path, partial(read_snapshot, asked=task._name))
+        except TransportError as failure:
+            raise attrs.evolve(failure, task=task) from failure.__cause__
+        except ApiError as refusal:
+            raise attrs.evolve(refusal, task=task, hint=refusal.hint or _NOT_CANCELLED) from None
+        handles = [task]
+        if snapshot.is_done and (newer := self.poller.find(task._key)) not in {None, task}:
+            handles.append(newer)  # `task` has ended meanwhile, and was resumed
+        for handle in handles:
+            handle._update(snapshot)
+            if handle.done():
+                self.poller.end(handle)
+
+    def _track(self, accepted: AcceptedJob, request: Request) -> ImageTask:
+        """Return a handle on a job that was just accepted, and poll it until it ends."""
+        task = ImageTask(self, accepted.snapshot, path=accepted.path, request=request, began_at=accepted.began_at)
+        self.submissions.count_accepted(accepted.snapshot)
+        if not task.done():
+            self.poller.add(task, is_fresh=True)
+        return task
 
     def _is_checked(self, check_contracts: bool | None) -> bool:
         return self._check_contracts if check_contracts is None else check_contracts

@@ -39,15 +39,18 @@ class Lifetime:
         self._closing: asyncio.Task[None] | None = None
         self.is_closed: bool = False
 
-    def check(self, task: ResumableTask | None = None) -> None:
+    def check(self, task: ResumableTask | None = None, *, closed: str = "the session is closed") -> None:
         """Bind to the running event loop at first use; an error carries `task`.
+
+        Args:
+            task: The task that the session is used for.
+            closed: The error's message if the session is closed.
 
         Raises:
             SessionError: The session is closed, or used outside a coroutine, from another loop or after a fork.
         """
         if self.is_closed:
-            message = "the session is closed; open a new one"
-            raise SessionError(message=message, task=task)
+            raise SessionError(message=closed, task=task)
         if os.getpid() != self._process:
             raise SessionError(message="the session was made before a fork; make one in each process")
         try:

@@ -17,7 +17,6 @@ Invariants:
 """
 
 import asyncio
-import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
@@ -30,16 +29,16 @@ import attrs
 from lemon_async._display.bundle import Bundle, failure_bundle
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images
-from lemon_async._tasks.leaving import MAP_LEFT, leaving
 from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, puller
 from lemon_async._tasks.progress import Display, Reporter, Tally
 from lemon_async._tasks.task import ImageTask
+from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
 from lemon_async._uploads.preparation import request_from
 from lemon_async.errors import SessionError
 from lemon_async.requests import Request
 from lemon_async.types import Progress
 
-__all__ = ["FanOuts", "Outcome", "Outcomes"]
+__all__ = ["Maps", "Outcome", "Outcomes"]
 
 _LONGEST_STATE = 90
 
@@ -98,7 +97,7 @@ class Outcomes:
     coroutines may read, each outcome goes to one of them.
     """
 
-    def __init__(self, items: Items, plan: Plan, owner: "FanOuts") -> None:
+    def __init__(self, items: Items, plan: Plan, owner: "Maps") -> None:
         self._items = items
         self._pull_item = puller(items)
         self._plan = plan
@@ -106,7 +105,7 @@ class Outcomes:
         self._ready = _InOrder() if plan.ordered else _AsTheyEnd()
         self._tasks: set[asyncio.Task[None]] = set()
         self._feeder: asyncio.Task[None] | None = None
-        self._line = asyncio.Lock()
+        self._queue = asyncio.Lock()
         self._tally = Tally()
         self._reporter = Reporter(plan.display, lambda: self.progress)
         self._pulled = 0
@@ -147,7 +146,7 @@ class Outcomes:
     ) -> None:
         # In a cancelled scope of anyio every await is cancelled: without the shield, what is on its way is not known.
         try:
-            with leaving(lambda: self.pending, MAP_LEFT, error), anyio.CancelScope(shield=True):
+            with report_unfinished(lambda: self.pending, MAP_LEFT, error), anyio.CancelScope(shield=True):
                 await self.aclose()
         finally:
             self._tally.stop()
@@ -268,7 +267,7 @@ class Outcomes:
         try:
             request = request_from(checked_item(item, index), self._plan.fields)
             task = await self._owner.submit(
-                request, self._plan.check_contracts, is_wanted=self._is_wanted, line=self._line
+                request, self._plan.check_contracts, is_wanted=self._is_wanted, queue=self._queue
             )
         except asyncio.CancelledError:
             self._open -= 1
@@ -282,13 +281,15 @@ class Outcomes:
         self._sold[index] = task
         self._tally.accepted()
         self._reporter.changed()
-        task._when_done(lambda ended: self._ended(index, request, ended))
+        task.add_done_callback(lambda ended: self._ended(index, request, ended))
         if self._plan.on_submitted is not None:
             self._plan.on_submitted(index, task)
 
     def _ended(self, index: int, request: Request | None, task: ImageTask) -> None:
-        self._tally.ended(is_failed=task._failure is not None)
-        self._deliver(Outcome(index, request, task, images=task._images, error=copy.copy(task._failure)))
+        error = task.exception()
+        self._tally.ended(is_failed=error is not None)
+        images = task.result() if error is None else None
+        self._deliver(Outcome(index, request, task, images=images, error=error))
 
     def _is_wanted(self) -> bool:
         return not self._is_left
@@ -319,7 +320,7 @@ class Outcomes:
         return f"<Outcomes {state} | {counts}>"
 
 
-class FanOuts:
+class Maps:
     """The maps of one session; those that run end with it.
 
     Args:

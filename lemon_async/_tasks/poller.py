@@ -23,6 +23,7 @@ import asyncio
 import contextvars
 import logging
 import time
+from collections.abc import Callable
 
 import anyio
 import attrs
@@ -35,8 +36,8 @@ from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.priority import Priority
 from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async._pace.schedule import PollPolicy, Schedule
-from lemon_async._tasks.leaving import SESSION_CLOSED, log_left
 from lemon_async._tasks.task import ImageTask
+from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished
 from lemon_async.errors import (
     LemonError,
     SessionError,
@@ -45,6 +46,7 @@ from lemon_async.errors import (
     TaskTimeout,
     TransportError,
 )
+from lemon_async.types import TaskSnapshot
 
 __all__ = ["Poller"]
 
@@ -63,6 +65,7 @@ class Poller:
         rate_limiter: Where polls wait for the rate limit, after paid requests.
         durations: What is known of how long jobs last.
         limit: Number of polls under way at once.
+        count_ended: Called with the last snapshot of each task that it stops polling.
     """
 
     def __init__(
@@ -73,10 +76,12 @@ class Poller:
         *,
         durations: LearnedDurations,
         limit: int,
+        count_ended: Callable[[TaskSnapshot], None] = lambda _: None,
     ) -> None:
         self._transport = transport
         self._policy = policy
         self._rate_limiter = rate_limiter
+        self._count_ended = count_ended
         self._ticket: asyncio.Future[bool] | None = None
         self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
         self._tasks: dict[ImageTask, None] = {}
@@ -115,7 +120,7 @@ class Poller:
         self._tasks[task] = None
         if self._is_closed:
             task._fail(SessionError(message="the session was closed while the task was submitted", task=task))
-            log_left([task], SESSION_CLOSED)
+            log_unfinished([task], SESSION_CLOSED)
             return
         self._by_key[task._key] = task
         age_s = None if is_fresh else _age_s(task)
@@ -138,6 +143,7 @@ class Poller:
             self._ticket.cancel()
             self._ticket = None
         self._news.set()
+        self._count_ended(task.snapshot)
         if failure is not None:
             task._fail(failure)
 
@@ -147,7 +153,7 @@ class Poller:
             return
         self._is_closed = True
         message = "the session was closed while the task was pending"
-        log_left(self.pending, SESSION_CLOSED)
+        log_unfinished(self.pending, SESSION_CLOSED)
         for task in self.pending:
             self.end(task, SessionError(message=message, task=task))
         if self._runner is not None:

@@ -19,7 +19,7 @@ from lemon_async._api.stream_events import Event, EventSplitter, Failed, Final, 
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
-from lemon_async._images.renewable_urls import Results
+from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._tasks.submission import Delivered, PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import LemonError, SessionError, SubmissionUnknown, TaskFailed
@@ -53,22 +53,19 @@ class ImageStream:
 
     def __init__(
         self,
-        order: PreparedRequest,
+        prepared: PreparedRequest,
         source: StreamedResponse | ImageTask,
         submissions: Submissions,
-        *,
-        results: Results,
-        conclude: Callable[[TaskSnapshot], None],
+        access: ResultAccess,
     ) -> None:
-        self.request: Request = order.request
-        self._order = order
+        self.request: Request = prepared.request
+        self._prepared = prepared
         self._submissions = submissions
-        self._results = results
-        self._conclude = conclude
+        self._access = access
         self._mask: Callable[[str], str] = source.mask if isinstance(source, StreamedResponse) else str
         self._headers = source.headers if isinstance(source, StreamedResponse) else {}
-        self._wanted = getattr(order.request, "n", None) or 1
-        self._prompt: str | None = getattr(order.request, "prompt", None)
+        self._wanted = getattr(prepared.request, "n", None) or 1
+        self._prompt: str | None = getattr(prepared.request, "prompt", None)
         self._delivered = Delivered()
         self._error: LemonError | None = None
         self._finals: list[Final] = []
@@ -130,13 +127,13 @@ class ImageStream:
                     return
             if not piece and not self._is_over:
                 if not self._finals:
-                    raise self._doubt("the stream ended without a finished picture")
+                    raise self._unknown_outcome("the stream ended without a finished picture")
                 self._finish()
 
     async def _piece(self, answer: StreamedResponse) -> bytes:
         """Return the next bytes; none at the end."""
         try:
-            with self._submissions.unknown_if_sent(self._order, self._delivered):
+            with self._submissions.unknown_if_sent(self._prepared, self._delivered):
                 return await answer.read_piece()
         except (SubmissionUnknown, asyncio.CancelledError):
             self._is_over = True
@@ -146,7 +143,7 @@ class ImageStream:
         try:
             yield from splitter.feed(piece) if piece else splitter.end()
         except Unreadable as fault:
-            raise self._doubt(str(fault)) from None
+            raise self._unknown_outcome(str(fault)) from None
 
     def _deliver(self, event: Event) -> Partial | Final | Failed | Unclear | None:
         reading = read_event(event)
@@ -160,7 +157,7 @@ class ImageStream:
     def _take_in(self, reading: Partial | Final | Failed | Unclear | None) -> Image | None:
         match reading:
             case Partial(image, index):
-                return PartialImage(_own(image), self._results, index=index, prompt=self._prompt)
+                return PartialImage(_own(image), self._access, index=index, prompt=self._prompt)
             case Final():
                 if len(self._finals) == self._wanted:
                     self._finish()
@@ -171,13 +168,13 @@ class ImageStream:
             case Failed(fault):
                 raise self._failure(fault)
             case Unclear(reason):
-                raise self._doubt(self._mask(reason))
+                raise self._unknown_outcome(self._mask(reason))
         return None
 
     def _finished(self) -> list[Image]:
         """Return the finished pictures, each the same at every call: one that was saved knows where."""
         for index, final in enumerate(self._finals[len(self._made) :], len(self._made)):
-            self._made.append(Image(_own(final.image), self._results, index=index, prompt=self._prompt))
+            self._made.append(Image(_own(final.image), self._access, index=index, prompt=self._prompt))
         return self._made
 
     def _finish(self) -> None:
@@ -191,15 +188,15 @@ class ImageStream:
             billing=attrs.evolve(last.billing, usage=usage, headers=headers),
         )
         self._is_over = True
-        self._conclude(snapshot)
-        self._images = Images(snapshot, self._results, request=self.request, images=self._finished())
+        self._submissions.count_accepted(snapshot)
+        self._images = Images(snapshot, self._access, request=self.request, images=self._finished())
         for image in (*self._delivered.partial, *self._delivered.finished):
             if image.inline is not None:  # no error will want them any more
                 image.inline.drop()
 
     def _failure(self, fault: TaskFault) -> TaskFailed:
         self._is_over = True
-        self._conclude(TaskSnapshot(status="failed", fault=fault))
+        self._submissions.count_accepted(TaskSnapshot(status="failed", fault=fault))
         return TaskFailed(
             reason=self._mask(fault.message),
             code=self._mask(fault.code) if fault.code else None,
@@ -216,13 +213,13 @@ class ImageStream:
         if len(self._finals) == self._wanted and not self._is_over:  # the last picture came as its reader was cancelled
             self._finish()
         if not self._is_over:
-            logger.warning("%s", self._doubt("the stream was left before its end"))
+            logger.warning("%s", self._unknown_outcome("the stream was left before its end"))
 
-    def _doubt(self, reason: str) -> SubmissionUnknown:
+    def _unknown_outcome(self, reason: str) -> SubmissionUnknown:
         self._is_over = True
-        doubt = self._submissions.doubt(self._order, reason, delivered=self._delivered)
-        self._error = copy.copy(doubt)
-        return doubt
+        error = self._submissions.unknown_outcome(self._prepared, reason, delivered=self._delivered)
+        self._error = copy.copy(error)
+        return error
 
     def __repr__(self) -> str:
         state = "over" if self._is_over else "open"

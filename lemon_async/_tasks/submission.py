@@ -1,10 +1,10 @@
-"""One paid request, from the caller's wish to a job that was sold exactly once.
+"""Submit paid requests, each at most once.
 
-    outcome    told by                                               then
-    not sent   no connection: DNS, connect, TLS, our own budget      again, while the policy has time
-    refused    a JSON error of the service: 429, retryable 503       again, after the wait it asks for
-    refused    any other JSON error of the service                   raised at once
-    accepted   a readable inline or task answer                      returned, never sent again
+    outcome    recognised by                                         then
+    not sent   no connection: DNS, connect, TLS, our rate limit      sent again, while the retry policy allows
+    refused    a JSON error of the service: 429, retryable 503       sent again, after the wait it asks for
+    refused    any other JSON error of the service                   raised
+    accepted   a readable response with images or a task             returned, never sent again
     unknown    anything else after the first byte, cancelling too    `SubmissionUnknown`, not sent again
 
 The rejected alternative is an idempotency key: none is documented, so a second POST is a second sale.
@@ -14,7 +14,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TypeVar
@@ -32,20 +32,20 @@ from lemon_async._http.transport import Payload, Transport
 from lemon_async._pace.retry import RequestKind, RetryPolicy
 from lemon_async.errors import ApiError, SubmissionUnknown, TransportError
 from lemon_async.requests import Request
-from lemon_async.types import ImageData, TaskSnapshot
+from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot
 
 __all__ = ["AcceptedJob", "Delivered", "PreparedRequest", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_MOST_REMEMBERED = 1000
-_MOST_WITH_PICTURES = 16
+_MAX_KEPT = 1000
+_MAX_KEPT_WITH_IMAGES = 16
 
 T = TypeVar("T")
 
 
 @attrs.frozen
 class PreparedRequest:
-    """A request and the body it goes out as."""
+    """A request and its body."""
 
     request: Request
     payload: Payload
@@ -53,7 +53,7 @@ class PreparedRequest:
 
 @attrs.frozen
 class Delivered:
-    """What a stream has brought so far, as the service sent it."""
+    """The images that a stream has delivered so far."""
 
     partial: list[ImageData] = attrs.field(factory=list[ImageData])
     finished: list[ImageData] = attrs.field(factory=list[ImageData])
@@ -61,7 +61,13 @@ class Delivered:
 
 @attrs.frozen
 class AcceptedJob:
-    """A job that was sold: what the service said of it, where to poll (empty when there is nothing to), since when."""
+    """A job that the service has accepted.
+
+    Attributes:
+        snapshot: The response.
+        path: Where to poll; empty when the job is over already.
+        began_at: When it was sent, on the monotonic clock.
+    """
 
     snapshot: TaskSnapshot
     path: str
@@ -69,12 +75,12 @@ class AcceptedJob:
 
 
 class Submissions:
-    """The paid requests of one session.
+    """The paid requests of one session, and how many there were.
 
     Args:
-        transport: What sends them.
+        transport: Sends them.
         policy: When one is sent again.
-        limit: Number of paid requests under way at once; more wait without a clock running.
+        limit: Number of paid requests in flight; more wait, without a time limit.
     """
 
     def __init__(self, transport: Transport, policy: RetryPolicy, *, limit: int) -> None:
@@ -82,93 +88,121 @@ class Submissions:
         self._policy = policy
         self._limit = limit
         self._slots = anyio.Semaphore(limit, fast_acquire=True)
-        self.unknown_count: int = 0
-        self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MOST_REMEMBERED)
+        self._sold = self._settled = self._released = self._unknown = 0
+        self._open: Counter[str | None] = Counter()
+        self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MAX_KEPT)
 
     @property
     def under_way(self) -> int:
-        """Number of paid requests under way."""
+        """Number of paid requests in flight."""
         return self._limit - self._slots.value
 
+    @property
+    def counts(self) -> SubmissionCounts:
+        """How many requests were sold, and how those ended."""
+        return SubmissionCounts(self._sold, self._settled, self._released, self._unknown)
+
+    def count_accepted(self, snapshot: TaskSnapshot) -> None:
+        """Count an accepted request."""
+        self._sold += 1
+        self._open[snapshot.task_id] += 1
+        self.count_ended(snapshot)
+
+    def count_ended(self, snapshot: TaskSnapshot) -> None:
+        """Count the end of a task that was accepted in this session, unless it has not ended or was counted."""
+        if not snapshot.is_done or not self._open[snapshot.task_id]:
+            return
+        self._open[snapshot.task_id] -= 1
+        if not self._open[snapshot.task_id]:
+            del self._open[snapshot.task_id]
+        if snapshot.status == "completed":
+            self._settled += 1
+        else:
+            self._released += 1
+
     async def submit(
-        self, order: PreparedRequest, *, is_wanted: Callable[[], bool] = lambda: True, line: asyncio.Lock | None = None
+        self,
+        prepared: PreparedRequest,
+        *,
+        is_wanted: Callable[[], bool] = lambda: True,
+        queue: asyncio.Lock | None = None,
     ) -> AcceptedJob:
-        """Have a job sold, once. May spend money.
+        """Submit one job, at most once. May spend money.
 
         Args:
-            order: The job.
-            is_wanted: Tells whether it may still be sent again.
-            line: Held while it waits for its turn, so that those who share a line take up one place before others.
+            prepared: The job.
+            is_wanted: Returns whether it may still be sent again.
+            queue: A lock to hold while waiting for the rate limit, so that those who share it take one place there.
 
         Raises:
-            TransportError: It was never sent, and there is no time left to try.
+            TransportError: It was never sent, and there is no time left to try again.
             ApiError: The service refused it.
-            SubmissionUnknown: It was sent, and nobody knows what became of it.
+            SubmissionUnknown: It was sent, and its outcome is unknown.
         """
         began_at = 0.0
 
-        async def attempt(patience_s: float | None) -> TaskSnapshot:
+        async def attempt(max_wait_s: float | None) -> TaskSnapshot:
             nonlocal began_at
-            with self.unknown_if_sent(order):
-                await self._admit(patience_s, line)
+            with self.unknown_if_sent(prepared):
+                await self._admit(max_wait_s, queue)
                 began_at = time.monotonic()
                 try:
-                    response = await self._transport.submit(order.payload)
+                    response = await self._transport.submit(prepared.payload)
                 finally:
                     self._slots.release()
-            return self._accepted(order, response)
+            return self._accepted(prepared, response)
 
         snapshot = await self._with_retries(attempt, is_wanted)
-        return self._sale(order, snapshot, began_at)
+        return self._accept(prepared, snapshot, began_at)
 
     @asynccontextmanager
-    async def stream(self, order: PreparedRequest) -> AsyncGenerator[StreamedResponse | AcceptedJob, None]:
-        """Have a job sold, once, and return its events; or the sale, when the service answers in one piece.
+    async def stream(self, prepared: PreparedRequest) -> AsyncGenerator[StreamedResponse | AcceptedJob, None]:
+        """Submit one job, at most once, and return its event stream, or the job if the service does not stream.
 
-        May spend money. Reading the events is done under `doubting`.
+        May spend money. Read the events under `unknown_if_sent`.
 
         Raises:
             TransportError, ApiError, SubmissionUnknown: As for `submit`.
         """
         began_at = 0.0
 
-        async def attempt(patience_s: float | None) -> StreamedResponse | TaskSnapshot:
+        async def attempt(max_wait_s: float | None) -> StreamedResponse | TaskSnapshot:
             nonlocal began_at
-            held.close()  # what another attempt has left
-            with self.unknown_if_sent(order):
-                await self._admit(patience_s)
+            held.close()  # releases what the previous attempt held
+            with self.unknown_if_sent(prepared):
+                await self._admit(max_wait_s)
                 began_at = time.monotonic()
                 held.callback(self._slots.release)
-                answer = await self._transport.stream(order.payload, held)
-                if answer.is_event_stream:
-                    return answer
-                response = await answer.read(MAX_BODY_BYTES)
-            return self._accepted(order, response)
+                response = await self._transport.stream(prepared.payload, held)
+                if response.is_event_stream:
+                    return response
+                body = await response.read(MAX_BODY_BYTES)
+            return self._accepted(prepared, body)
 
         with ExitStack() as held:
-            answer = await self._with_retries(attempt)
-            if isinstance(answer, StreamedResponse):
-                yield answer
+            response = await self._with_retries(attempt)
+            if isinstance(response, StreamedResponse):
+                yield response
                 return
-        yield self._sale(order, answer, began_at)
+        yield self._accept(prepared, response, began_at)
 
-    async def _admit(self, patience_s: float | None, line: asyncio.Lock | None = None) -> None:
-        """Wait for a slot, and then for the turn: nothing is between the turn and the sending."""
-        async with line or nullcontext():
+    async def _admit(self, max_wait_s: float | None, queue: asyncio.Lock | None = None) -> None:
+        """Wait for a slot, and then for the rate limit: nothing comes between that and sending."""
+        async with queue or nullcontext():
             await self._slots.acquire()
             try:
-                await self._transport.acquire(patience_s)
+                await self._transport.acquire(max_wait_s)
             except BaseException:
                 self._slots.release()
                 raise
 
     @contextmanager
-    def unknown_if_sent(self, order: PreparedRequest, delivered: Delivered = Delivered()) -> Iterator[None]:
-        """Turn an answer that broke off into what it means for a request that costs money.
+    def unknown_if_sent(self, prepared: PreparedRequest, delivered: Delivered = Delivered()) -> Iterator[None]:
+        """Turn a missing response into what it means for a paid request.
 
         Raises:
-            TransportError: The request never went out.
-            SubmissionUnknown: It did.
+            TransportError: The request was not sent.
+            SubmissionUnknown: It was.
         """
         try:
             yield
@@ -176,49 +210,47 @@ class Submissions:
             if not failure.was_sent:
                 message = f"not sent, nothing was sold: {failure.reason}"
                 raise TransportError(message=message, retry_after=failure.retry_after_s) from failure
-            raise self.doubt(order, failure.reason, status=failure.status, delivered=delivered) from failure
+            raise self.unknown_outcome(
+                prepared, failure.reason, status=failure.status, delivered=delivered
+            ) from failure
         except asyncio.CancelledError as cancelled:
             if isinstance(cancelled.__cause__, NoResponse) and cancelled.__cause__.was_sent:
-                doubt = self.doubt(order, cancelled.__cause__.reason, delivered=delivered)
-                cancelled.__cause__ = doubt
-                logger.warning("%s", doubt)  # who cancels rarely looks at causes
+                unknown = self.unknown_outcome(prepared, cancelled.__cause__.reason, delivered=delivered)
+                cancelled.__cause__ = unknown
+                logger.warning("%s", unknown)  # code that cancels rarely looks at causes
             raise
 
-    def doubt(
+    def unknown_outcome(
         self,
-        order: PreparedRequest,
+        prepared: PreparedRequest,
         reason: str,
         *,
         status: int | None = None,
         delivered: Delivered = Delivered(),
-        answer: ApiError | None = None,
+        refusal: ApiError | None = None,
     ) -> SubmissionUnknown:
-        """Return the error for a request whose fate is unknown, and remember it."""
-        doubt = SubmissionUnknown(
-            request=order.request,
-            fingerprint=order.payload.fingerprint,
+        """Return the error for a request whose outcome is unknown, and keep a copy in `unknown`."""
+        error = SubmissionUnknown(
+            request=prepared.request,
+            fingerprint=prepared.payload.fingerprint,
             reason=reason,
-            status=answer.status if answer else status,
+            status=refusal.status if refusal else status,
             partial_images=tuple(delivered.partial),
             images=tuple(delivered.finished),
-            request_id=answer.request_id if answer else None,
-            headers=answer.headers if answer else {},
+            request_id=refusal.request_id if refusal else None,
+            headers=refusal.headers if refusal else {},
         )
-        self.unknown_count += 1
-        self._remember(copy.copy(doubt))  # the one that is raised will hold the frames of its caller
-        return doubt
-
-    def _remember(self, doubt: SubmissionUnknown) -> None:
-        """Keep a doubt, and the megabytes of pictures of the latest ones only."""
-        self.unknown.append(doubt)
-        if len(self.unknown) > _MOST_WITH_PICTURES:
-            older = self.unknown[-_MOST_WITH_PICTURES - 1]
-            self.unknown[-_MOST_WITH_PICTURES - 1] = attrs.evolve(older, partial_images=(), images=())
+        self._unknown += 1
+        self.unknown.append(copy.copy(error))  # the one that is raised will hold the frames of its caller
+        if len(self.unknown) > _MAX_KEPT_WITH_IMAGES:  # megabytes each
+            older = self.unknown[-_MAX_KEPT_WITH_IMAGES - 1]
+            self.unknown[-_MAX_KEPT_WITH_IMAGES - 1] = attrs.evolve(older, partial_images=(), images=())
+        return error
 
     async def _with_retries(
         self, attempt: Callable[[float | None], Awaitable[T]], is_wanted: Callable[[], bool] = lambda: True
     ) -> T:
-        """Attempt until it succeeds, must not be repeated, or is not wanted any more."""
+        """Call `attempt` until it succeeds, must not be repeated, or is not wanted any more."""
         return await retrying(
             attempt,
             RequestKind.SUBMIT,
@@ -228,30 +260,30 @@ class Submissions:
             is_wanted=is_wanted,
         )
 
-    def _accepted(self, order: PreparedRequest, response: Response) -> TaskSnapshot:
-        """Return what an answer sells, or raise what it is instead."""
+    def _accepted(self, prepared: PreparedRequest, response: Response) -> TaskSnapshot:
+        """Return the state of the accepted job, or raise."""
         reading = read_submission(response)
         if isinstance(reading, Accepted):
             return reading.snapshot
         if isinstance(reading, UnknownOutcome):
-            raise self.doubt(order, reading.reason, answer=reading.error) from reading.error
+            raise self.unknown_outcome(prepared, reading.reason, refusal=reading.error) from reading.error
         raise reading.error
 
-    def _sale(self, order: PreparedRequest, snapshot: TaskSnapshot, began_at: float) -> AcceptedJob:
-        """Return the sale of an accepted job; outside the retries, because what cannot be polled was sold, too."""
-        return AcceptedJob(snapshot, self._where_to_poll(order, snapshot), began_at)
+    def _accept(self, prepared: PreparedRequest, snapshot: TaskSnapshot, began_at: float) -> AcceptedJob:
+        """Find where to poll; outside the retries, because a job that cannot be polled was sold, too.
 
-    def _where_to_poll(self, order: PreparedRequest, snapshot: TaskSnapshot) -> str:
-        """Return the path to poll; an address that would take the key elsewhere is not used, the id is."""
+        An address that would take the key elsewhere is replaced by that of the id.
+        """
         if snapshot.task_id is None or snapshot.is_done:
-            return ""
+            return AcceptedJob(snapshot, "", began_at)
         try:
             path, fault = poll_path(self._transport.base_url, snapshot.task_id, snapshot.poll_url)
         except ValueError:
             name = snapshot.task_id[:80]
             reason = f"it was accepted as task {name!r}, but neither that nor its poll_url can be polled"
             headers = snapshot.billing.headers
-            raise attrs.evolve(self.doubt(order, reason), request_id=request_id_of(headers), headers=headers) from None
+            error = self.unknown_outcome(prepared, reason)
+            raise attrs.evolve(error, request_id=request_id_of(headers), headers=headers) from None
         if fault:
             logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault)
-        return path
+        return AcceptedJob(snapshot, path, began_at)

@@ -1,13 +1,16 @@
-"""Our handle on a task of the service: one poll serves any number of waiters.
+"""`ImageTask`: a handle on a job of the service that any number of coroutines can await.
 
-A task's outcome is set once, by the poller or by the answer that created it; the first terminal answer wins. Waiters
-are plain futures, woken at every change and gone when their coroutine is; nothing here owns an asyncio task or a
-cancel scope, so a handle may be awaited in one cell of a notebook, cancelled, and awaited again in the next.
+The first terminal response, or the error that the poller gives up with, sets the outcome, once. Waiters are plain
+futures, woken at every change and dropped with their coroutine. No asyncio task or cancel scope belongs to a handle, so
+a wait that is cancelled in one cell of a notebook can be repeated in the next.
+
+It has the methods of `asyncio.Future` but is none: `asyncio.wait_for`, a task group or a scope of anyio would cancel a
+future, and cancelling a wait must never look like cancelling a job that was paid for.
 """
 
 import asyncio
+import contextvars
 import copy
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol
@@ -18,7 +21,7 @@ from lemon_async._api.error_responses import request_id_of
 from lemon_async._display.html import facts_table
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images
-from lemon_async._images.renewable_urls import Results
+from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.validators import is_duration
 from lemon_async._tasks.resume_token import TaskReference
 from lemon_async.errors import (
@@ -34,34 +37,41 @@ from lemon_async.types import Billing, TaskFault, TaskSnapshot
 
 __all__ = ["ImageTask"]
 
-logger: logging.Logger = logging.getLogger("lemon_async")
-_LONGEST_SHOWN = 1000
+_MAX_SHOWN_CHARS = 1000
 
 
 class TaskOwner(Protocol):
-    """What a handle asks of its session."""
+    """The session of a task, as the task sees it."""
+
+    @property
+    def access(self) -> ResultAccess:
+        """How images are fetched."""
 
     def check_usable(self, task: "ImageTask") -> None:
-        """Raise `SessionError` unless called on the session's own event loop, before it is closed."""
+        """Raise `SessionError` if the session is closed, or called outside its own event loop."""
 
-    async def cancel(self, task: "ImageTask") -> None:
+    async def request_cancel(self, task: "ImageTask") -> None:
         """Ask the service to cancel a task."""
 
 
 class ImageTask:
-    """A job of the service that can be awaited by many coroutines, and picked up again by another process.
+    """A job of the service; `await task` returns its `Images`.
 
-    `await task` returns its `Images`. Made by `LemonSession.submit` and `LemonSession.task`.
+    Any number of coroutines may await it; cancelling them, or a timeout around them, never cancels the job. It has
+    the methods of an `asyncio.Future`. Where asyncio accepts awaitables (`gather`, `shield`, `wait_for`,
+    `as_completed`) it accepts a task; `asyncio.wait` takes `asyncio.ensure_future(task)`, `TaskGroup.create_task`
+    takes `task.wait()`. Made by `LemonSession.submit` and `LemonSession.task`; `resume_token` lets another process
+    continue.
 
     Attributes:
-        id: The service's id; `None` when it answered inline, and nothing is left to wait for.
-        request: What was asked for; `None` for a resumed task.
-        snapshot: The last answer of the service about the task.
+        id: The service's id; `None` when it answered inline: then the task is done from the start.
+        request: The request; `None` for a resumed task.
+        snapshot: The service's last response about the task.
     """
 
     __slots__ = (
         "__weakref__", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_is_reported", "_owner", "_path",
-        "_reference", "_results", "_waiters", "id", "request", "snapshot",
+        "_reference", "_waiters", "id", "request", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +79,6 @@ class ImageTask:
         owner: TaskOwner,
         snapshot: TaskSnapshot,
         *,
-        results: Results,
         path: str = "",
         request: Request | None = None,
         reference: TaskReference | None = None,
@@ -80,10 +89,9 @@ class ImageTask:
         self.snapshot: TaskSnapshot = snapshot
         self._owner = owner
         self._path = path
-        # On the monotonic clock; a task that was submitted by somebody else has no beginning here.
-        self._began_at: float | None = began_at
+        self._began_at: float | None = began_at  # on the monotonic clock; unknown for a resumed task
         self._ended_at: float | None = None
-        # From the first answer: later ones need not repeat what they said of themselves.
+        # From the first response: later ones may leave these fields out.
         self._reference = reference or TaskReference(
             snapshot.task_id or "",
             snapshot.poll_url,
@@ -92,63 +100,110 @@ class ImageTask:
             getattr(request, "label", None),
             is_id_guessed=snapshot.is_id_guessed,
         )
-        self._results = results
         self._images: Images | None = None
         self._failure: LemonError | None = None
-        self._is_reported = False  # whether a warning has listed it as left behind
+        self._is_reported = False  # whether a warning has listed it as unfinished
         self._waiters: set[asyncio.Future[None]] = set()
-        self._callbacks: list[Callable[[ImageTask], None]] = []
+        self._callbacks: list[tuple[Callable[[ImageTask], object], contextvars.Context]] = []
         if snapshot.is_done:
             self._conclude()
 
     @property
     def poll_url(self) -> str | None:
-        """Where the service said to poll, in its own words; `None` when it did not."""
+        """The URL that the service named for polling, verbatim; `None` if it named none."""
         return self._reference.poll_url
 
     @property
     def _name(self) -> str | None:
-        """What answers call it; `None` when only its address is known, and any name there is its own."""
+        """The id by which responses name it; `None` when only its address is known, and any name there is its own."""
         return None if self._reference.is_id_guessed else self.id
 
     @property
     def _key(self) -> str:
-        """What identifies it in its session."""
+        """Its key among the tasks of a session."""
         return self._name or self._path
 
     @property
     def label(self) -> str | None:
-        """What the caller calls it: the `label` of its request, or of the token that it was resumed from."""
+        """The `label` of its request, or of the token that it was resumed from."""
         return self._reference.label
 
     @property
     def prompt(self) -> str | None:
-        """What was asked for; of a resumed task, what its token says, which may be a beginning or nothing."""
+        """The prompt; for a resumed task, as far as its token contains it."""
         return self._reference.prompt if self.request is None else getattr(self.request, "prompt", None)
 
     @property
     def status(self) -> str:
-        """`pending`, `processing`, `completed` or `failed`, as last heard."""
+        """`pending`, `processing`, `completed` or `failed`, as last reported."""
         return self.snapshot.status
 
     @property
     def progress(self) -> float | None:
-        """As last heard, on the service's own scale; `None` when it did not say."""
+        """As last reported, on the service's own scale; `None` if it was not."""
         return self.snapshot.progress
 
     @property
     def seconds(self) -> float | None:
-        """From its submit to its end, as this session saw them; `None` while it runs, and for a resumed task."""
+        """Seconds from its submit to its end; `None` while it runs, and for a resumed task."""
         return None if self._began_at is None or self._ended_at is None else self._ended_at - self._began_at
 
     @property
     def billing(self) -> Billing:
-        """What the service last said about money: transaction, usage, every `x-*` header."""
+        """What the service last reported about money: transaction, usage, every `x-*` header."""
         return self.snapshot.billing
 
     def done(self) -> bool:
-        """Whether awaiting returns or raises at once."""
+        """Return whether the task is over: awaiting it then returns or raises immediately."""
         return self._images is not None or self._failure is not None
+
+    def cancelled(self) -> bool:
+        """Return whether the task was cancelled at the service: awaiting it then raises `TaskCancelled`."""
+        return isinstance(self._failure, TaskCancelled)
+
+    def result(self) -> Images:
+        """Return the images, or raise as `wait` does.
+
+        Raises:
+            asyncio.InvalidStateError: The task is not over.
+        """
+        error = self.exception()
+        if error is not None:
+            raise error
+        assert self._images is not None  # noqa: S101 - `exception` has checked it
+        return self._images
+
+    def exception(self) -> LemonError | None:
+        """Return the error that the task ended with, `None` if it ended with images.
+
+        Raises:
+            asyncio.InvalidStateError: The task is not over.
+        """
+        if not self.done():
+            raise asyncio.InvalidStateError("the task is not over yet: await it")
+        return copy.copy(self._failure)  # each caller raises its own: a shared one would collect all tracebacks
+
+    def add_done_callback(
+        self, callback: "Callable[[ImageTask], object]", *, context: contextvars.Context | None = None
+    ) -> None:
+        """Call `callback(task)` soon after the task is over, or soon if it is; as `asyncio.Future` does.
+
+        The event loop calls it, in `context` or a copy of the current one; what it raises goes to the loop's exception
+        handler. Call this inside a coroutine.
+        """
+        context = contextvars.copy_context() if context is None else context
+        loop = asyncio.get_running_loop()
+        if self.done():
+            loop.call_soon(callback, self, context=context)
+        else:
+            self._callbacks.append((callback, context))
+
+    def remove_done_callback(self, callback: "Callable[[ImageTask], object]") -> int:
+        """Remove every registration of a callback, and return how many there were."""
+        kept = [entry for entry in self._callbacks if entry[0] != callback]
+        removed = len(self._callbacks) - len(kept)
+        self._callbacks = kept
+        return removed
 
     def __await__(self) -> Generator[Any, None, Images]:
         """Wait for the images; see `wait`."""
@@ -157,37 +212,36 @@ class ImageTask:
     async def wait(self, timeout: float | None = None) -> Images:  # noqa: ASYNC109 - as in asyncio.wait
         """Wait for the images.
 
-        Spends nothing beyond what the submit has. Cancelling, or running out of `timeout` seconds, ends this wait
-        only: the job goes on at the service and may be billed, other waiters stay, and the task can be awaited again.
-        The session itself stops asking after `PollPolicy.deadline_s`: then every wait ends, and
-        `LemonSession.task` with the error's `resume_token` starts anew.
+        Spends nothing more. Cancelling, or reaching `timeout` seconds, ends this wait only: the job continues at the
+        service and may be billed, other waiters stay, and the task can be awaited again. The session itself stops
+        polling after `PollPolicy.deadline_s`, which ends every wait; `LemonSession.task` with the error's
+        `resume_token` then continues.
 
         Raises:
-            TaskFailed: The service gave up, or completed without a usable image.
-            TaskCancelled: The task was cancelled at the service.
-            TaskTimeout: The time is over; the task is not.
+            TaskFailed: The job failed, or completed without a usable image.
+            TaskCancelled: The job was cancelled at the service.
+            TaskTimeout: The time is over; the job is not.
             TaskLost: The service does not know the task any more.
-            AuthenticationError, AccessDenied: The key may not ask for the task.
+            AuthenticationError, AccessDenied: The key may not poll the task.
             SessionError: The session was closed, or belongs to another event loop.
+            ContractError: `timeout` is not a finite, non-negative number.
         """
         if timeout is not None and not is_duration(timeout):
             raise ContractError.of("timeout", f"must be seconds, finite and not negative, not {timeout!r}")
-        if self.done():
-            return self._result()
         try:
             async with asyncio.timeout(timeout):
                 while not self.done():
                     await self._change()
         except TimeoutError:
-            if not self.done():  # it may have ended in the same turn of the loop
+            if not self.done():  # it may have ended in the same iteration of the loop
                 raise TaskTimeout(task=self, reason=f"{timeout:g} s were not enough") from None
-        return self._result()
+        return self.result()
 
     async def updates(self) -> AsyncGenerator[TaskSnapshot, None]:
-        """Yield the last snapshot, and then each that differs, until the task is over.
+        """Yield the current snapshot, and then each that differs, until the task is over.
 
-        The last one is terminal; a task that ends without one raises as `wait` does. Leaving the loop or
-        cancelling ends the watching only. Spends nothing.
+        The last one is terminal; a task that ends without one raises as `wait` does. Cancelling, or leaving the loop,
+        ends the watching only. Spends nothing.
         """
         seen: TaskSnapshot | None = None
         while True:
@@ -199,48 +253,47 @@ class ImageTask:
             else:
                 await self._change()
         if not seen.is_done:
-            self._result()
+            self.result()
 
     async def request_cancel(self) -> None:
-        """Ask the service to cancel the task; when this returns, the service has accepted that.
+        """Ask the service to cancel the task, and return once the service has accepted that.
 
-        Awaiting the task tells how it ended. Most image models cannot be cancelled: then the error says so, and
-        the task runs on and is billed. A task that the service has ended is left alone; one whose handle has only
-        timed out can still be cancelled. Cancelling this coroutine leaves open whether the request arrived. Spends
-        nothing.
+        Await the task for its outcome. Most image models cannot be cancelled: then this raises, and the job continues
+        and is billed. Does nothing if the service has ended the task; a task that has only timed out here can still be
+        cancelled. Cancelling this coroutine leaves open whether the request arrived. Spends nothing.
 
         Raises:
-            BadRequest, Conflict: The service cannot cancel this task (any more).
-            AccessDenied, NotFound: It is not this key's task.
-            TransportError: No answer came; ask again.
+            BadRequest, Conflict: The service cannot cancel this task, or not any more.
+            AccessDenied, NotFound: The task belongs to another key.
+            TransportError: No response came; try again.
         """
         if not self.snapshot.is_done:
             self._owner.check_usable(self)
-            await self._owner.cancel(self)
+            await self._owner.request_cancel(self)
 
     def resume_token(self, *, with_prompt: bool = False) -> str:
-        """Return a word that `LemonSession.task` turns into this task, here or in another process.
+        """Return a token that `LemonSession.task` turns into this task, here or in another process.
 
-        It holds no secret; using it takes the key that the task was submitted with. A `label` is part of it, in
-        readable form (base64 hides nothing).
+        It contains no secret; using it requires the key that submitted the task. It contains the `label`, in readable
+        form (base64 hides nothing).
 
         Args:
-            with_prompt: Put the prompt into it, too, so that the resumed task shows what it is: up to 1,000
-                characters, in readable form. A task that was resumed with its prompt always passes it on.
+            with_prompt: Include up to 1,000 characters of the prompt, readable as well. A task that was resumed with
+                its prompt always includes it.
 
         Raises:
-            SessionError: The service answered inline, so that there is nothing to resume.
+            SessionError: The service answered inline, so there is nothing to resume.
         """
         if self.id is None:
             raise SessionError(message="the service answered inline: there is no task to resume")
         reference = self._reference
-        if reference.poll_url and self._path:  # relative to the base URL, which may be another where it is used
+        if reference.poll_url and self._path:  # relative to the base URL, which may differ where the token is used
             reference = attrs.evolve(reference, poll_url=self._path)
         return (attrs.evolve(reference, prompt=self.prompt) if with_prompt else reference).token()
 
     def _update(self, snapshot: TaskSnapshot) -> None:
-        """Take in an answer of the service; a task that is over stays as it is."""
-        if self.done() or _facts(snapshot) == _facts(self.snapshot):
+        """Take a response of the service; ignored once the task is over."""
+        if self.done() or _news(snapshot) == _news(self.snapshot):
             return
         self.snapshot = snapshot
         if snapshot.is_done:
@@ -248,46 +301,38 @@ class ImageTask:
         self._wake()
 
     def _fail(self, failure: LemonError) -> None:
-        """End the task without images; the first outcome stays."""
+        """End the task without images; ignored once the task is over."""
         if not self.done():
             self._failure = failure
             self._ended_at = time.monotonic()
             self._wake()
 
-    def _when_done(self, callback: Callable[["ImageTask"], None]) -> Callable[[], None]:
-        """Have `callback` called with the task once it is over, at once if it is; return how to call that off."""
-        if self.done():
-            callback(self)
-            return lambda: None
-        self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
-
     def _conclude(self) -> None:
+        """Set the outcome from a terminal snapshot."""
         snapshot = self.snapshot
         self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
             self._images = Images(
-                snapshot, self._results, task=self, request=self.request, prompt=self.prompt, seconds=self.seconds
+                snapshot,
+                self._owner.access,
+                task=self,
+                request=self.request,
+                prompt=self.prompt,
+                seconds=self.seconds,
             )
             return
         fault = snapshot.fault or TaskFault("the service gave no reason")
         headers = snapshot.billing.headers
-        said: dict[str, Any] = {"task": self, "headers": headers, "request_id": request_id_of(headers)}
+        context: dict[str, Any] = {"task": self, "headers": headers, "request_id": request_id_of(headers)}
         if snapshot.status == "completed":
-            self._failure = TaskFailed(reason="it completed without a usable image", **said)
+            self._failure = TaskFailed(reason="it completed without a usable image", **context)
         elif snapshot.is_cancelled:
-            self._failure = TaskCancelled(reason=fault.message, **said)
+            self._failure = TaskCancelled(reason=fault.message, **context)
         else:
-            self._failure = TaskFailed(reason=fault.message, code=fault.code, **said)
-
-    def _result(self) -> Images:
-        if self._images is not None:
-            return self._images
-        # Each waiter gets its own copy: a shared exception would collect everybody's tracebacks.
-        raise copy.copy(self._failure or SessionError(message="the task is not over yet"))
+            self._failure = TaskFailed(reason=fault.message, code=fault.code, **context)
 
     async def _change(self) -> None:
-        """Wait until the snapshot or the outcome has changed."""
+        """Wait until the snapshot or the outcome changes."""
         self._owner.check_usable(self)
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
@@ -297,17 +342,13 @@ class ImageTask:
             self._waiters.discard(waiter)
 
     def _wake(self) -> None:
+        if self.done():
+            callbacks, self._callbacks = self._callbacks, []
+            for callback, context in callbacks:
+                asyncio.get_running_loop().call_soon(callback, self, context=context)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if self.done():
-            callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                try:
-                    callback(self)
-                except Exception:
-                    # Raised here it would end the poller, and with it the tasks of everybody else.
-                    logger.exception("a callback of %r failed", self)
 
     def __repr__(self) -> str:
         state = type(self._failure).__name__ if self._failure else self.status
@@ -316,7 +357,7 @@ class ImageTask:
         return f"<ImageTask {self.id or 'answered inline'} {state}{label}{prompt}>"
 
     def _repr_html_(self) -> str:
-        """Return the same for a notebook, with what is known of the job."""
+        """Return a table for notebooks."""
         age_s = None if self._began_at is None else time.monotonic() - self._began_at
         facts = {
             "id": self.id or "answered inline",
@@ -333,12 +374,12 @@ class ImageTask:
 
 
 def _cut(text: object) -> str | None:
-    """Return so much of a text as a table has room for."""
+    """Return as much of a text as a table has room for."""
     if not isinstance(text, str):
         return None
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
 
 
-def _facts(snapshot: TaskSnapshot) -> tuple[object, ...]:
-    """What makes two answers different news."""
+def _news(snapshot: TaskSnapshot) -> tuple[object, ...]:
+    """Return the fields whose change is worth waking waiters."""
     return snapshot.status, snapshot.progress, snapshot.images, snapshot.fault

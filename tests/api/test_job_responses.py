@@ -17,10 +17,11 @@ from lemon_async._api.job_responses import (
     Refused,
     UnknownOutcome,
     read_poll,
+    read_snapshot,
     read_submission,
 )
 from lemon_async._api.response import Response
-from lemon_async.errors import BadRequest, NotFound, RateLimited, ServerError
+from lemon_async.errors import ApiError, BadRequest, NotFound, RateLimited, ServerError
 from lemon_async.types import Billing, ImageData, Inline, TaskFault, TaskSnapshot
 
 steady = settings(derandomize=True, deadline=None)
@@ -95,6 +96,13 @@ def snapshot(value, **headers):
     bare = [attrs.evolve(each, images=tuple(map(told, each.images))) for each in (poll.snapshot, submission.snapshot)]
     assert bare[0] == bare[1]
     return submission.snapshot
+
+
+def test_snapshot_is_what_a_poll_read_and_anything_else_raises():
+    assert read_snapshot(answer(DONE), "t1") == polled(answer(DONE), "t1").snapshot
+    for response in (answer(LOST, 404), answer(REFUSAL, 403), answer(b"<html>", 502), answer(DONE | {"task_id": "t2"})):
+        with pytest.raises(ApiError):
+            read_snapshot(response, "t1")
 
 
 def test_inline_answer_of_the_documentation_is_a_job_that_is_complete():

@@ -96,7 +96,7 @@ async def test_session_of_the_real_service_follows_no_link_to_this_machine(serve
     server = await serve(http_ok(png, "image/png"))
     async with LemonSession("sk-x", base_url="https://api.test", polling=PollPolicy()) as session:
         with pytest.raises(DownloadError, match="not followed"):
-            await session._engine.tasks._downloads.fetch(f"{server.origin}/1.png")
+            await session._engine.downloads.fetch(f"{server.origin}/1.png")
     assert server.heads == []
 
 

@@ -237,7 +237,7 @@ async def test_key_in_an_event_is_in_no_error_and_no_log(quoting, records, case)
 
 
 async def fetch(session):
-    session._engine.tasks._downloads._pause_s = 0.001  # retry without waiting
+    session._engine.downloads._pause_s = 0.001  # retry without waiting
     images = await session.generate("a cat", model="flux-pro")
     await images[0].read()
 

@@ -466,13 +466,13 @@ async def test_cancelled_at_any_step_it_ends_so_and_forgets_no_sale(laboratory, 
         if answers.pop():
             assert task.cancelled(), f"{moment}: {task}"
         engine = case.session._engine
-        if engine.life.is_closed:
+        if engine.lifetime.is_closed:
             continue
         requests = [known.request for known in (*case.session.unknown_submissions, *case.session.pending)]
         known = {getattr(request, "prompt", request.user) for request in requests}
         assert {job for job in laboratory.emulator.ledger.open if job.startswith(case.prompt)} <= known, moment
         assert await case.session.files.list() is not None
-        assert (engine.submissions.under_way, engine.tasks._downloads.under_way) == (0, 0), moment
+        assert (engine.submissions.under_way, engine.downloads.under_way) == (0, 0), moment
 
 
 @pytest.mark.parametrize("name", SUBJECTS)

@@ -153,11 +153,11 @@ def test_session_used_from_another_loop_is_told_what_to_do():
 
     async def use():
         async with asyncio.timeout(5):
-            session._check_usable()
+            session._engine.check_usable()
             await session.submit("x")
 
     async def bind():
-        session._check_usable()
+        session._engine.check_usable()
 
     asyncio.run(bind())
     with pytest.raises(SessionError, match="belongs to another event loop; make one in each loop"):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lemon_async import ContractError, GenerateRequest, Timeouts
-from lemon_async._tasks.map import FanOuts
+from lemon_async._tasks.map import Maps
 from lemon_async._tasks.progress import make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.emulator import Blackhole, Fail, Reset, Status, Stuck
@@ -251,14 +251,16 @@ async def test_no_timer_is_left_by_the_bar_of_tasks(connect, emulator, monkeypat
 
 
 class Sold:
-    """A session whose jobs are over when they are sold."""
+    """A session whose jobs are over when they are accepted."""
+
+    access = None
 
     def __init__(self, snapshot):
         self.snapshot = snapshot
-        self.owner = FanOuts(self.submit, is_sending=lambda _: False, workers=100, close_s=1)
+        self.owner = Maps(self.submit, is_sending=lambda _: False, workers=100, close_s=1)
 
     async def submit(self, request, _check, **_):
-        return ImageTask(self, self.snapshot, results=None, request=request)
+        return ImageTask(self, self.snapshot, request=request)
 
     def check_usable(self, task):
         pass

@@ -73,7 +73,9 @@ class ScriptedTransport:
 
 
 class Owner:
-    """A session that is always fit for use."""
+    """A session that can always be used."""
+
+    access = None
 
     def check_usable(self, task):
         pass
@@ -81,7 +83,7 @@ class Owner:
 
 def make(name):
     snapshot = TaskSnapshot(status="pending", task_id=name)
-    return ImageTask(Owner(), snapshot, results=None, path=f"/v1/tasks/{name}")
+    return ImageTask(Owner(), snapshot, path=f"/v1/tasks/{name}")
 
 
 def unpaced():
@@ -137,7 +139,7 @@ async def test_resumed_task_teaches_if_its_age_is_known(poll, ago_s, is_taught):
     _, poller = poll(a=[PENDING, COMPLETED])
     created = None if ago_s is None else int(time.time()) - ago_s
     snapshot = TaskSnapshot(status="pending", task_id="a", model="m", created=created)
-    task = ImageTask(Owner(), snapshot, results=None, path="/v1/tasks/a")
+    task = ImageTask(Owner(), snapshot, path="/v1/tasks/a")
     before = poller._schedule.durations.median_s("m")
     poller.add(task, is_fresh=False)
     await task

@@ -15,7 +15,7 @@ from lemon_async import (
     SubmissionUnknown,
     TaskTimeout,
 )
-from lemon_async._tasks.submission_counts import Account
+from lemon_async._tasks.submission import Submissions
 from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
 from lemon_async.errors import ServerError
 from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot
@@ -28,11 +28,15 @@ def counts(session):
     return spent.sold, spent.settled, spent.released, spent.unknown
 
 
-# The account
+# The counter
+
+
+def counter():
+    return Submissions(None, RetryPolicy(), limit=1)
 
 
 def test_fresh_account_has_bought_nothing():
-    assert Account().spent(0) == SubmissionCounts() == SubmissionCounts(sold=0, settled=0, released=0, unknown=0)
+    assert counter().counts == SubmissionCounts() == SubmissionCounts(sold=0, settled=0, released=0, unknown=0)
 
 
 def test_what_is_sold_and_has_not_ended_is_open():
@@ -40,25 +44,25 @@ def test_what_is_sold_and_has_not_ended_is_open():
 
 
 def test_task_that_ends_twice_counts_once():
-    account = Account()
-    account.sold(TaskSnapshot(status="pending", task_id="a"))
-    assert account.spent(0).open == 1
+    account = counter()
+    account.count_accepted(TaskSnapshot(status="pending", task_id="a"))
+    assert account.counts.open == 1
     for status in ("pending", "completed", "failed"):
-        account.ended(TaskSnapshot(status=status, task_id="a"))
-    assert account.spent(2) == SubmissionCounts(sold=1, settled=1, released=0, unknown=2)
+        account.count_ended(TaskSnapshot(status=status, task_id="a"))
+    assert account.counts == SubmissionCounts(sold=1, settled=1)
 
 
 def test_task_that_was_bought_elsewhere_does_not_count():
-    account = Account()
-    account.ended(TaskSnapshot(status="completed", task_id="b"))
-    assert account.spent(0) == SubmissionCounts()
+    account = counter()
+    account.count_ended(TaskSnapshot(status="completed", task_id="b"))
+    assert account.counts == SubmissionCounts()
 
 
 @pytest.mark.parametrize(("status", "expected"), [("completed", (1, 1, 0)), ("failed", (1, 0, 1))])
 def test_answer_that_is_over_at_once_is_closed_at_once(status, expected):
-    account = Account()
-    account.sold(TaskSnapshot(status=status, images=(ImageData(url="https://x.test"),)))
-    spent = account.spent(0)
+    account = counter()
+    account.count_accepted(TaskSnapshot(status=status, images=(ImageData(url="https://x.test"),)))
+    spent = account.counts
     assert (spent.sold, spent.settled, spent.released) == expected
 
 
@@ -169,7 +173,7 @@ async def test_cancelled_request_counts_as_unknown_and_more_than_a_thousand_of_t
         submitting.cancel()
         await asyncio.gather(submitting, return_exceptions=True)
         assert counts(session) == (0, 0, 0, 1)
-        session._engine.submissions.unknown_count += 1000
+        session._engine.submissions._unknown += 1000
         assert session.submission_counts.unknown == 1001
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import contextvars
 import gc
-import logging
 import pickle
 import re
 import time
 import weakref
 
+import anyio
 import attrs
 import pytest
 
@@ -31,18 +32,19 @@ class Owner:
 
     cancelled: list = attrs.field(factory=list)
     misuse: SessionError | None = None
+    access = None
 
     def check_usable(self, task):
         if self.misuse is not None:
             raise self.misuse
 
-    async def cancel(self, task):
+    async def request_cancel(self, task):
         self.cancelled.append(task)
         task._update(attrs.evolve(FAILED, is_cancelled=True))
 
 
 def make(snapshot=PENDING, owner=None, **options):
-    return ImageTask(owner or Owner(), snapshot, results=None, **options)
+    return ImageTask(owner or Owner(), snapshot, **options)
 
 
 async def start(*coroutines):
@@ -348,47 +350,152 @@ async def test_updates_can_be_left_at_any_point():
     assert not task._waiters
 
 
-# Callbacks
+# As asyncio's future
 
 
-def test_callback_is_called_once_with_the_task_when_it_is_over():
+async def test_outcome_of_a_completed_task_is_its_images():
+    task = make(COMPLETED)
+    assert task.result() is await task
+    assert (task.exception(), task.done(), task.cancelled()) == (None, True, False)
+
+
+def test_outcome_of_a_failed_task_is_raised_anew_for_each_caller():
+    task = make(FAILED)
+    with pytest.raises(TaskFailed, match="Blocked") as first:
+        task.result()
+    assert type(task.exception()) is TaskFailed
+    assert task.exception() is not first.value
+    assert (task.done(), task.cancelled()) == (True, False)
+
+
+def test_task_that_was_cancelled_at_the_service_is_cancelled():
+    task = make(attrs.evolve(FAILED, is_cancelled=True))
+    assert (task.done(), task.cancelled(), type(task.exception())) == (True, True, TaskCancelled)
+
+
+@pytest.mark.parametrize("ask", [ImageTask.result, ImageTask.exception])
+def test_pending_task_has_no_outcome_yet(ask):
+    with pytest.raises(asyncio.InvalidStateError, match="not over yet"):
+        ask(make())
+    assert not make().cancelled()
+
+
+async def test_callback_is_called_soon_and_once():
     task, called = make(), []
-    task._when_done(called.append)
+    task.add_done_callback(called.append)
     task._update(WORKING)
-    assert called == []
     task._update(COMPLETED)
     task._update(FAILED)
-    assert called == [task]
-
-
-def test_callback_for_what_is_over_is_called_at_once():
-    called = []
-    call_off = make(COMPLETED)._when_done(called.append)
-    assert len(called) == 1
-    call_off()
-
-
-def test_callback_that_was_called_off_is_not_called():
-    task, called = make(), []
-    call_off = task._when_done(called.append)
-    call_off()
-    call_off()
-    task._update(COMPLETED)
     assert called == []
-    call_off()
-
-
-def test_callback_that_fails_keeps_nobody_else_from_being_called(caplog):
-    """It is the bug of whoever registered it: told to the log, and not to the poller of everybody's tasks."""
-    caplog.set_level(logging.ERROR, logger="lemon_async")
-    task, called = make(), []
-    task._when_done(lambda _: 1 / 0)
-    task._when_done(called.append)
-    task._update(COMPLETED)
+    await asyncio.sleep(0)
     assert called == [task]
-    (record,) = caplog.records
-    assert "<ImageTask ldtask_1 completed>" in record.getMessage()
-    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_callback_of_a_task_that_is_over_is_called_soon():
+    task, called = make(COMPLETED), []
+    task.add_done_callback(called.append)
+    assert called == []
+    await asyncio.sleep(0)
+    assert called == [task]
+
+
+async def test_callback_has_run_when_a_waiter_resumes():
+    task, called = make(), []
+    (waiter,) = await start(task.wait())
+    task.add_done_callback(called.append)
+    waiter.add_done_callback(lambda _: called.append("waiter"))
+    task._update(COMPLETED)
+    await waiter
+    await asyncio.sleep(0)
+    assert called == [task, "waiter"]
+
+
+async def test_removed_callback_is_not_called():
+    task, called = make(), []
+    for _ in range(2):
+        task.add_done_callback(called.append)
+    assert (task.remove_done_callback(called.append), task.remove_done_callback(called.append)) == (2, 0)
+    task._update(COMPLETED)
+    await asyncio.sleep(0)
+    assert called == []
+
+
+async def test_callback_that_raises_goes_to_the_handler_of_the_loop_and_harms_no_other():
+    reports, called, task = [], [], make()
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report["exception"]))
+    task.add_done_callback(lambda _: 1 / 0)
+    task.add_done_callback(called.append)
+    task._update(COMPLETED)
+    await asyncio.sleep(0)
+    assert called == [task]
+    assert [type(error) for error in reports] == [ZeroDivisionError]
+
+
+async def test_callback_runs_in_the_context_in_which_it_was_added():
+    """The poller, which ends the task, has an empty one."""
+    user, seen, task = contextvars.ContextVar("user"), [], make()
+    user.set("caller")
+    task.add_done_callback(lambda _: seen.append(user.get()))
+    other = contextvars.copy_context()
+    other.run(user.set, "other")
+    task.add_done_callback(lambda _: seen.append(user.get()), context=other)
+    contextvars.Context().run(task._update, COMPLETED)
+    await asyncio.sleep(0)
+    assert seen == ["caller", "other"]
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        pytest.param(lambda task: asyncio.wait_for(task, 0.01), id="wait_for"),
+        pytest.param(lambda task: asyncio.wait_for(asyncio.gather(task, task), 0.01), id="gather"),
+        pytest.param(lambda task: asyncio.wait_for(asyncio.shield(task), 0.01), id="shield"),
+        pytest.param(lambda task: next(asyncio.as_completed([task], timeout=0.01)), id="as_completed"),
+        pytest.param(lambda task: task.wait(0.01), id="wait"),
+    ],
+)
+async def test_timeout_around_a_task_ends_the_waiting_only(wait):
+    task = make()
+    with pytest.raises((TimeoutError, TaskTimeout)):
+        await wait(task)
+    assert not task.done()
+    task._update(COMPLETED)
+    assert await task is task.result()
+
+
+async def test_scope_of_anyio_cancels_the_waiting_only():
+    task = make()
+    with anyio.move_on_after(0.01) as scope:
+        await task
+    assert scope.cancelled_caught
+    task._update(COMPLETED)
+    assert await task is task.result()
+
+
+async def test_cancelled_task_group_leaves_the_job_running():
+    task = make()
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the block is what is left
+        async with asyncio.TaskGroup() as group:
+            group.create_task(task.wait())
+            raise ZeroDivisionError
+    assert type(caught.value.exceptions[0]) is ZeroDivisionError
+    assert not task.done()
+
+
+async def test_functions_of_asyncio_take_a_task_as_an_awaitable():
+    """`asyncio.wait` takes `asyncio.ensure_future(task)`, a task group `task.wait()`."""
+    task = make()
+    asyncio.get_running_loop().call_soon(task._update, COMPLETED)
+    done, pending = await asyncio.wait([asyncio.ensure_future(task)])
+    images = task.result()
+    assert ([future.result() for future in done], pending) == ([images], set())
+    assert await asyncio.gather(task, task) == [images, images]
+    assert await asyncio.shield(task) is images
+    assert await asyncio.wait_for(task, 1) is images
+    assert [await future for future in asyncio.as_completed([task])] == [images]
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(task.wait())
+    assert waiting.result() is images
 
 
 # Cancelling and resuming

@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from lemon_async import GenerateRequest, TaskTimeout
-from lemon_async._tasks.leaving import SESSION_CLOSED, leaving, log_left
 from lemon_async._tasks.resume_token import TaskReference
 from lemon_async._tasks.task import ImageTask
+from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished, report_unfinished
 from lemon_async.emulator import Fail, Stuck
 from lemon_async.errors import SessionError
 from lemon_async.types import TaskSnapshot
@@ -43,11 +43,11 @@ async def until(condition):
 
 def make(task_id="ldtask_1", status="pending", label=None, **fields):
     snapshot = TaskSnapshot(status=status, task_id=task_id, **fields)
-    return ImageTask(None, snapshot, results=None, reference=TaskReference(task_id or "", label=label))
+    return ImageTask(None, snapshot, reference=TaskReference(task_id or "", label=label))
 
 
 def left_by(error, *tasks):
-    with leaving(lambda: tasks, SESSION_CLOSED, error):
+    with report_unfinished(lambda: tasks, SESSION_CLOSED, error):
         pass
     return notes(error)
 
@@ -330,7 +330,7 @@ def test_name_is_what_resumes_the_task():
 
 def test_name_of_a_task_with_a_guessed_id_is_its_token():
     reference = TaskReference("status", "/v1/tasks/t1/status", label="x" * 200, is_id_guessed=True)
-    task = ImageTask(None, TaskSnapshot(status="pending", task_id="status"), results=None, reference=reference)
+    task = ImageTask(None, TaskSnapshot(status="pending", task_id="status"), reference=reference)
     (note,) = left_by(ValueError(), task)
     assert task.resume_token() in note
 
@@ -372,9 +372,9 @@ def test_exception_whose_task_cannot_be_read_goes_on_as_it_is(log):
 
 def test_task_is_warned_of_once(log):
     tasks = [make("a"), make("b")]
-    log_left(tasks[:1], "first")
-    log_left(tasks, "second")
-    log_left(tasks, "third")
+    log_unfinished(tasks[:1], "first")
+    log_unfinished(tasks, "second")
+    log_unfinished(tasks, "third")
     assert warnings(log) == ["first. 1 task: a", "second. 1 task: b"]
 
 
@@ -391,7 +391,6 @@ def test_request_may_have_no_label():
     task = ImageTask(
         None,
         attrs.evolve(TaskSnapshot(status="pending"), task_id="a"),
-        results=None,
         request=GenerateRequest("a cat"),
     )
     assert left_by(ValueError(), task)[0].endswith("1 task: a")

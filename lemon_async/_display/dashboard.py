@@ -1,0 +1,71 @@
+"""Show the state of a session: one line of text, and a table for notebooks."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import attrs
+
+from lemon_async._display.html import Markup, facts_table
+from lemon_async.types import SubmissionCounts
+
+__all__ = ["SessionState", "session_line", "session_table"]
+
+_MAX_LISTED = 6
+
+
+@attrs.frozen(kw_only=True)
+class SessionState:
+    """What there is to show of a session; it has no field for the key.
+
+    Attributes:
+        tasks: Status, id and label of each pending task, oldest first.
+        requests_per_minute: The rate limit, if it is known.
+        is_limit_given: Whether the user set it; otherwise it was learned.
+    """
+
+    base_url: str
+    is_closed: bool
+    tasks: Sequence[tuple[str, str | None, str | None]]
+    submits: int
+    polls: int
+    downloads: int
+    counts: SubmissionCounts
+    requests_per_minute: int | None
+    is_limit_given: bool
+
+    @property
+    def word(self) -> str:
+        """`open` or `closed`."""
+        return "closed" if self.is_closed else "open"
+
+
+def session_line(state: SessionState) -> str:
+    """Return the `repr` of a session."""
+    return (
+        f"<LemonSession {state.base_url} [{state.word} | {state.submits} submits | {len(state.tasks)} tasks pending, "
+        f"{state.polls} polls]>"
+    )
+
+
+def session_table(state: SessionState) -> Markup:
+    """Return a session as an HTML table."""
+    statuses = Counter(status for status, _, _ in state.tasks).most_common()
+    # Equal requests differ by their ids and labels only.
+    names = [f"{name or '':.80}{f' ({label})' if label else ''}" for _, name, label in state.tasks[: _MAX_LISTED + 1]]
+    counts = state.counts
+    limit = f"{state.requests_per_minute} ({'given' if state.is_limit_given else 'learned'})"
+    rows = (
+        ("base URL", state.base_url),
+        ("state", state.word),
+        ("requests per minute", "not known yet" if state.requests_per_minute is None else limit),
+        ("pending tasks", _first([f"{number} {status:.40}" for status, number in statuses]) or "none"),
+        *((("oldest of them", _first(names)),) if names else ()),
+        ("in flight", f"{state.submits} submits, {state.polls} polls, {state.downloads} downloads"),
+        ("sold", f"{counts.sold} ({counts.settled} settled, {counts.released} released, {counts.open} open)"),
+        ("unknown submissions", counts.unknown),
+    )
+    return facts_table(rows, title="LemonSession")
+
+
+def _first(words: Sequence[str]) -> str:
+    return ", ".join([*words[:_MAX_LISTED], "…"] if len(words) > _MAX_LISTED else words)

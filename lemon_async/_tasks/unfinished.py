@@ -1,0 +1,116 @@
+"""Report the accepted tasks that are unfinished or unread when a session is closed or a map is left.
+
+The logger `lemon_async.pending` lists each task once; a program that lists them itself can turn it off. An exception
+that leaves the block gets a note (PEP 678). Both are bounded; the `pending` of the session or map is complete.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from lemon_async._tasks.resume_token import parse_reference
+from lemon_async._tasks.task import ImageTask
+from lemon_async.errors import ContractError
+
+__all__ = ["MAP_LEFT", "SESSION_CLOSED", "log_unfinished", "report_unfinished"]
+
+logger: logging.Logger = logging.getLogger("lemon_async.pending")
+_MAX_LISTED = 20
+_MAX_NAME_CHARS = 1000  # enough for an id of 512 characters and most tokens; a token that is cut is useless
+SESSION_CLOSED = (
+    "the session was closed before all sold tasks had ended. They go on and are billed, are listed in session.pending, "
+    "and can be resumed in another session with session.task(id)"
+)
+MAP_LEFT = (
+    "the map was left before the outcomes of all sold tasks had been read. The tasks are listed in outcomes.pending, "
+    "and can be resumed with session.task(id)"
+)
+
+
+@contextmanager
+def report_unfinished(
+    find: Callable[[], Sequence[ImageTask]], event: str, error: BaseException | None
+) -> Iterator[None]:
+    """Run the clean-up in the block, and then report the tasks that are unfinished.
+
+    Args:
+        find: Returns them, after the clean-up.
+        event: What happened, as a sentence without its full stop.
+        error: The exception that leaves the block of the session or map, if any. One that the clean-up raises, such as
+            a second cancellation, replaces it.
+    """
+    try:
+        yield
+    except BaseException as failure:
+        error = failure
+        raise
+    finally:
+        tasks = [task for task in find() if task.snapshot.status != "failed"]  # failed jobs are refunded
+        is_accident = error is not None and not isinstance(error, GeneratorExit)
+        log_unfinished(tasks, event, level=logging.WARNING if is_accident else logging.INFO)
+        if error is not None:
+            _add_note(error, tasks, event)
+
+
+def log_unfinished(tasks: Iterable[ImageTask], event: str, *, level: int = logging.WARNING) -> None:
+    """Log the tasks that no warning has listed yet."""
+    fresh = [task for task in tasks if not task._is_reported]
+    if fresh:
+        logger.log(level, "%s", _text(fresh, event))
+    if level >= logging.WARNING:
+        for task in fresh:
+            task._is_reported = True
+
+
+class _Note(str):
+    """A note that refers to its tasks, so that the note of an outer block does not repeat them."""
+
+    __slots__ = ("tasks",)
+    tasks: "weakref.WeakSet[ImageTask]"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+def _add_note(error: BaseException, tasks: Sequence[ImageTask], event: str) -> None:
+    with suppress(Exception):  # frozen exceptions take no notes, and must be raised unchanged
+        known = _noted(error)
+        fresh = [task for task in tasks if task not in known]
+        if fresh:
+            note = _Note(_text(fresh, event))
+            note.tasks = weakref.WeakSet(fresh)
+            error.add_note(note)
+
+
+def _noted(error: BaseException) -> set[ImageTask]:
+    """Return the tasks that an exception, or one in its group, names already."""
+    notes = getattr(error, "__notes__", ())
+    tasks = {task for note in notes if isinstance(note, _Note) for task in note.tasks}
+    own = getattr(error, "task", None)
+    if isinstance(own, ImageTask):  # a caller's exception may have any attribute of that name
+        tasks.add(own)
+    if isinstance(error, BaseExceptionGroup):
+        tasks.update(*map(_noted, error.exceptions))
+    return tasks
+
+
+def _text(tasks: Sequence[ImageTask], event: str) -> str:
+    named = [task for task in tasks if task.id is not None]
+    listed = [_name(task) for task in named[:_MAX_LISTED]]
+    if len(named) > _MAX_LISTED:
+        listed.append(f"and {len(named) - _MAX_LISTED:,} more")
+    if len(named) < len(tasks):
+        listed.append(f"{len(tasks) - len(named):,} answered inline, without an id")
+    return f"{event}. {len(tasks):,} task{'s' * (len(tasks) != 1)}: {', '.join(listed)}"
+
+
+def _name(task: ImageTask) -> str:
+    """Return an id, or where `LemonSession.task` would not accept that a token, with the label."""
+    word = task._name or ""
+    try:
+        parse_reference(word)
+    except ContractError:  # as for a task of which only the address is known
+        word = task.resume_token()
+    return f"{word[:_MAX_NAME_CHARS]}{f' ({task.label})' if task.label else ''}"
