@@ -1,19 +1,23 @@
-"""What `from lemon_async import LemonSession` costs beside importing its core dependencies.
+"""What starting costs: `from lemon_async import LemonSession` beside its dependencies, the command beside click.
 
-Each figure is the sum of `python -X importtime` of a fresh process. The two are taken in turn, and the ratio is
-taken pair by pair, because machines drift.
+The imports are the sum of `python -X importtime` of a fresh process, the command is the time of its whole process. The
+members of a pair are taken in turn, and ratios and differences pair by pair, because machines drift.
 """
 
 import re
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from typing import Any
 
 RUNS = 15
 OURS = "from lemon_async import LemonSession"
 DEPENDENCIES = "import aiohttp, anyio, attrs, cattrs, orjson, pybase64"
 BAR = 1.25
+COMMANDS = ("--version", "--help")
+COMMAND_BAR_MS = 150
 
 
 def import_ms(statement: str) -> float:
@@ -26,8 +30,15 @@ def import_ms(statement: str) -> float:
     return sum(map(int, lines)) / 1000
 
 
+def process_ms(words: Sequence[str]) -> float:
+    """Return the milliseconds that a Python process takes from its start to its end."""
+    began_at = time.perf_counter()
+    subprocess.run([sys.executable, *words], capture_output=True, check=True)  # noqa: S603 - likewise
+    return (time.perf_counter() - began_at) * 1000
+
+
 def run() -> dict[str, Any]:
-    """Return medians in milliseconds and the median ratio."""
+    """Return medians in milliseconds and the median ratio; for the command, the median difference."""
     import_ms(DEPENDENCIES), import_ms(OURS)  # warm the byte code caches
     pairs = [(import_ms(OURS), import_ms(DEPENDENCIES)) for _ in range(RUNS)]
     ratios = [ours / theirs for ours, theirs in pairs]
@@ -41,4 +52,18 @@ def run() -> dict[str, Any]:
             "max": round(max(ratios), 3),
         },
         "bar": BAR,
+        "command": {option: compare_with_click(option) for option in COMMANDS},
+    }
+
+
+def compare_with_click(option: str) -> dict[str, float]:
+    """Return what `lemon-async OPTION` takes beside `python -c "import click"`."""
+    command, click = ("-m", "lemon_async", option), ("-c", "import click")
+    process_ms(command), process_ms(click)  # warm the byte code caches
+    pairs = [(process_ms(command), process_ms(click)) for _ in range(RUNS)]
+    return {
+        "command_ms": round(statistics.median(ours for ours, _ in pairs), 1),
+        "import_click_ms": round(statistics.median(theirs for _, theirs in pairs), 1),
+        "difference_ms": round(statistics.median(ours - theirs for ours, theirs in pairs), 1),
+        "bar_ms": COMMAND_BAR_MS,
     }

@@ -1,75 +1,61 @@
-"""The command as a whole, and the emulator as a server."""
+"""The start of the command: names, help, missing extras, and how little is loaded before a command runs."""
 
-import signal
-import socket
-import threading
-import time
-import urllib.error
-import urllib.request
+import subprocess
+import sys
+from importlib.metadata import version
 
 import pytest
-from click.testing import CliRunner
 
+from lemon_async.cli import main
 from lemon_async.cli.commands import cli
-from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
+
+DECLARATIONS = ("commands", "fields", "options")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def run(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-W", "error", *words], capture_output=True, text=True, timeout=20, check=False, **options
+    )
 
 
-def wait_for_models(port, key):
-    """Ask the emulator for its models until it is there; tell whether it came."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"})
-    for _ in range(1000):
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.005)
-    return False
+def test_module_is_the_command():
+    """`python -m lemon_async` is `lemon-async`, under that name."""
+    done = run("-m", "lemon_async", "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"lemon-async, version {version('lemon-async')}\n"
 
 
-@pytest.mark.parametrize("place", ["file", "environment"])
-def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place):
-    """Interrupted from a thread, as Ctrl-C does it. A key of the user's own is accepted and never printed."""
-    port = free_port()
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_the_commands(flag, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["anything", flag])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert shown.startswith("Usage: lemon-async [OPTIONS] COMMAND")
+    assert all(name in shown for name in ("generate", "edit", "task", "models", "files", "emulator"))
 
-    def use_and_interrupt():
-        if wait_for_models(port, "sk-mine"):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    user = threading.Thread(target=use_and_interrupt)
-    user.start()
-    (tmp_path / "key").write_text("sk-mine\n")
-    words = ["--api-key-file", "key"] if place == "file" else []
-    environment = {KEY_VARIABLE: "sk-other" if place == "file" else "sk-mine"}
-    result = CliRunner().invoke(cli, ["emulator", "--port", str(port), *words], env=environment)
-    user.join()
-    assert result.exit_code == 130
-    assert result.stdout == f"{BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n"
-    assert result.stderr == "serving the emulated API; Ctrl-C ends it and drops its tasks\n"
+@pytest.mark.parametrize(("name", "words"), [("click", ["--help"]), ("tqdm", ["models", "--emulator"])])
+def test_missing_extra_is_named_with_the_command_that_installs_it(tmp_path, name, words):
+    """Installed without the extra, the script is there and its packages are not."""
+    (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('not here', name={name!r})")
+    done = run("-m", "lemon_async", *words, env={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"lemon-async: {name} is not installed: pip install 'lemon-async[cli]'\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "--api-key-file: cannot read 'key': [Errno 2] No such file or directory"),
-        (b"\xff\xfe", "--api-key-file: cannot read 'key': 'utf-8' codec"),
-        (b"\n", "--api-key-file: 'key' holds no key (nothing was sent)"),
-        (b"sk-two words", "--api-key-file: contains a character that no key has"),
-    ],
-    ids=["none", "binary", "blank", "two words"],
+    "words",
+    [["emulator"], ["generate", "a cat", "--emulator"], ["models", "--emulator"]],
+    ids=["emulator", "generate", "models"],
 )
-def test_emulator_without_a_key_in_the_file_is_a_wrong_command_that_quotes_no_key(tmp_path, content, words):
-    if content is not None:
-        (tmp_path / "key").write_bytes(content)
-    result = CliRunner().invoke(cli, ["emulator", "--api-key-file", "key"])
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: {words}")
-    assert "sk-two" not in result.stderr
+def test_missing_pillow_is_told_with_the_command_that_installs_it(tmp_path, words):
+    """The emulator draws, and drawing is another extra."""
+    (tmp_path / "PIL.py").write_text("raise ModuleNotFoundError('not here', name='PIL')")
+    done = run("-m", "lemon_async", *words, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: the emulator needs Pillow: pip install 'lemon-async[emulator]'\n"
 
 
 def test_no_secret_is_taken_from_a_command_line():
@@ -84,18 +70,20 @@ def test_no_secret_is_taken_from_a_command_line():
     assert options == [(["--api-key-file"], "FILE")]
 
 
-def test_emulator_on_a_port_that_is_taken_says_so():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        result = CliRunner().invoke(cli, ["emulator", "--port", str(taken.getsockname()[1])])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
-    assert "address already in use" in result.stderr
-
-
-@pytest.mark.parametrize("speed", ["0", "-1", "nan"])
-def test_emulator_with_a_speed_that_is_none_is_refused_as_a_wrong_command(speed):
-    result = CliRunner().invoke(cli, ["emulator", "--speed", speed])
-    assert result.exit_code == 2
-    assert result.stderr == f"error: --speed: must be above 0, not {float(speed)} (nothing was sent)\n"
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["generate", "--help"], ["files", "upload", "--help"]])
+def test_help_and_version_load_nothing_that_takes_a_moment(words):
+    """Neither the library nor an event loop, and nothing of the package but the declarations of commands."""
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        f"sys.argv = ['lemon-async', *{words!r}]\n"
+        "from lemon_async.cli import main\n"
+        "main()"
+    )
+    done = run("-c", code)
+    loaded = set(done.stderr.split())
+    assert done.returncode == 0
+    assert not loaded & {"aiohttp", "asyncio", "attr", "attrs", "cattrs", "logging", "orjson", "tqdm", "yarl"}
+    assert {name for name in loaded if name.startswith("lemon_async.")} == {
+        "lemon_async._version", "lemon_async.cli", *(f"lemon_async.cli.{name}" for name in DECLARATIONS)
+    }  # fmt: skip
