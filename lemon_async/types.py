@@ -1,4 +1,7 @@
-"""What the service says of its jobs, files and models, as frozen data; `wire` makes it from what came in."""
+"""Data that users meet in annotations: the service's jobs, files and models, and the progress of calls.
+
+`lemon_async._api` makes most of it from responses.
+"""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -25,12 +28,12 @@ _NOTHING: Mapping[str, Any] = {}
 
 @attrs.define(eq=False, init=False, repr=False)
 class Inline:
-    """The bytes of a picture that came as base64 in an answer, until they are dropped.
+    """The bytes of a picture that came as base64 in a response, until they are dropped.
 
     Attributes:
-        content: The bytes; `None` when they were dropped, or when the text is not base64.
-        fault: Why the text is not base64, in one line.
-        size_bytes: How many bytes there are, or were.
+        content: The bytes; `None` if they were dropped, or if the text was not base64.
+        fault: Why the text was not base64, in one line.
+        size_bytes: The number of bytes, also after they were dropped.
     """
 
     content: bytes | None
@@ -43,7 +46,7 @@ class Inline:
         self.size_bytes = len(content or b"")
 
     def drop(self) -> None:
-        """Forget the bytes."""
+        """Release the bytes."""
         self.content = None
 
     def __repr__(self) -> str:
@@ -53,7 +56,7 @@ class Inline:
 
 @attrs.frozen
 class ImageData:
-    """One entry of `data`: a link, or the bytes that came as base64, and the prompt that was really used."""
+    """One entry of `data`: a link or the bytes that came as base64, and the prompt as the service revised it."""
 
     url: str | None = None
     inline: Inline | None = None
@@ -61,16 +64,16 @@ class ImageData:
 
     @property
     def b64_json(self) -> str | None:
-        """The bytes as base64 text, encoded anew at each call, which costs time; `None` when there are none."""
+        """The bytes as base64 text, encoded at each call; `None` if there are none."""
         if self.inline is None or self.inline.content is None:
             return None
         return base64.b64encode(self.inline.content).decode()
 
     def content(self) -> bytes:
-        """Return the bytes that came with the answer, none where there is only a link; what they are is not checked.
+        """Return the bytes that came in the response, unchecked; none if there is only a link.
 
         Raises:
-            ValueError: What came is not base64, or was dropped.
+            ValueError: The text was not base64, or the bytes were dropped.
         """
         if self.inline is None:
             return b""
@@ -80,18 +83,18 @@ class ImageData:
 
     @property
     def is_usable(self) -> bool:
-        """Whether there is an image behind it, even a damaged one; a placeholder has an empty `url`."""
+        """Whether this is an image, even a damaged one, and not a placeholder with an empty `url`."""
         return bool(self.url) or self.inline is not None
 
 
 def is_final(status: str) -> bool:
-    """Tell whether the service will not change its mind about a task with this status."""
+    """Return whether a task with this status has ended."""
     return status in {"completed", "failed"}
 
 
 @attrs.frozen
 class TaskFault:
-    """Why a task failed; the service sends a string or an object, and both read the same."""
+    """The reason of a failed task, which the service sends as a string or as an object."""
 
     message: str
     code: str | None = None
@@ -99,12 +102,12 @@ class TaskFault:
 
 @attrs.frozen
 class Billing:
-    """What the service said about money.
+    """The billing facts in a response.
 
     Attributes:
         transaction_id: `billing_transaction_id` of a completed task.
-        usage: Token counts of token-priced models, as they came.
-        headers: Every `x-*` header of the answer, names in lower case; their names are not documented.
+        usage: Token counts of token-priced models, as received.
+        headers: Every `x-*` header of the response, names in lower case, because billing headers are not documented.
     """
 
     transaction_id: str | None = None
@@ -125,16 +128,16 @@ class ResumableTask(Protocol):
 
 @attrs.frozen(kw_only=True)
 class TaskSnapshot:
-    """One answer about a job: from "Create image" or from "Get image status".
+    """The state of a job in one response of "Create image" or "Get image status".
 
-    An inline answer is the snapshot of a job that completed at once and has no `task_id`.
+    An inline response is the snapshot of a completed job without a `task_id`.
 
     Attributes:
-        status: `pending`, `processing`, `completed` or `failed`; any other word counts as still pending.
+        status: `pending`, `processing`, `completed` or `failed`; any other word counts as pending.
         images: The usable entries of `data`.
-        is_id_guessed: Whether `task_id` may not be the task's name, because the service named only an address to poll.
-        created: Unix seconds, as the service tells them.
-        progress: As the service tells it; the scale is not documented.
+        is_id_guessed: Whether `task_id` was derived from `poll_url`, because the response had no id.
+        created: Unix seconds.
+        progress: The service's own figure; its scale is not documented.
     """
 
     status: str = ""
@@ -151,23 +154,23 @@ class TaskSnapshot:
 
     @property
     def is_done(self) -> bool:
-        """Whether the service will not change its mind."""
+        """Whether the job has ended."""
         return is_final(self.status)
 
 
 @attrs.frozen
 class StoredFile:
-    """A file that the service keeps for a key ("Files": OpenAI's file object); goes wherever a source picture goes.
+    """A file that the service stores ("Files": OpenAI's file object); accepted wherever a source picture is.
 
     Attributes:
-        id: What edits refer to; `StoredFile("file-abc123")` is enough for that.
-        filename: As it was uploaded.
-        size_bytes: The service calls it `bytes`.
+        id: The id that edits refer to; `StoredFile("file-abc123")` is enough for that.
+        filename: The name it was uploaded with.
+        size_bytes: The service's field `bytes`.
         purpose: `vision` or `user_data`.
         created_at: Unix seconds.
         status: `processed` when it can be used.
-        model: Whose channel it was uploaded to, as far as this side knows: edits need the same model.
-        raw: The whole answer, fields included that this version does not know.
+        model: The model it was uploaded for, if known: edits need the same model.
+        raw: The whole object, with fields that this version does not know.
     """
 
     id: str
@@ -185,11 +188,11 @@ class Model:
     """A model of the catalogue ("List models").
 
     Attributes:
-        id: What goes into `model=`.
+        id: The value for `model=`.
         created: Unix seconds.
         owned_by: The provider.
-        lemondata: What LemonData adds, as it came: what is named below, and whatever else there is.
-        raw: The whole answer, fields included that this version does not know.
+        lemondata: LemonData's own fields, as received; the properties read some of them.
+        raw: The whole object, with fields that this version does not know.
     """
 
     id: str
@@ -200,25 +203,25 @@ class Model:
 
     @property
     def category(self) -> str | None:
-        """What it makes, such as `image`."""
+        """The kind of output, such as `image`."""
         value = self.lemondata.get("category")
         return value if isinstance(value, str) else None
 
     @property
     def pricing_unit(self) -> str | None:
-        """What is billed, such as `per_image`."""
+        """The unit of billing, such as `per_image`."""
         value = self.lemondata.get("pricing_unit")
         return value if isinstance(value, str) else None
 
     @property
     def supported_operations(self) -> tuple[str, ...]:
-        """What it can do, in the service's words; empty when not told."""
+        """The operations it supports, in the service's words; empty if the service does not say."""
         value = self.lemondata.get("supported_operations")
         return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()
 
     @property
     def preference(self) -> Mapping[str, Any]:
-        """Its place in the shortlist of `recommended_for="image"`: rank, success rate, samples; else empty."""
+        """Its rank, success rate and samples in the shortlist of `recommended_for="image"`; empty if it has none."""
         preferences = self.lemondata.get("agent_preferences")
         image = preferences.get("image") if isinstance(preferences, Mapping) else None
         return image if isinstance(image, Mapping) else _NOTHING
@@ -229,10 +232,10 @@ class SubmissionCounts:
     """The paid requests of a session so far.
 
     Attributes:
-        sold: Accepted by the service, with an id or with pictures at once.
-        settled: Of those, completed: billed by actual usage.
-        released: Of those, failed or cancelled: the service releases or refunds what it had reserved.
-        unknown: Sent, and nobody knows whether they were sold (`SubmissionUnknown`); not counted as sold.
+        sold: Accepted by the service, as a task or with pictures.
+        settled: Of those, completed, and billed by actual usage.
+        released: Of those, failed or cancelled; the service releases or refunds the reserved amount.
+        unknown: Sent with an unknown outcome (`SubmissionUnknown`); not counted as sold.
     """
 
     sold: int = 0
@@ -242,22 +245,22 @@ class SubmissionCounts:
 
     @property
     def open(self) -> int:
-        """Sold, and not known to have ended: still running, or given up waiting for."""
+        """Sold and not known to have ended."""
         return self.sold - self.settled - self.released
 
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """How far one call has come, as its option `progress` tells it.
+    """The state of one call, as passed to its option `progress`.
 
     Attributes:
-        total: Number of jobs; `None` while it is not known, as for a generator.
-        done: Jobs that have ended, well or badly.
+        total: Number of jobs; `None` while it is unknown, as for a generator.
+        done: Jobs that have ended.
         failed: Of those, the ones that ended in an error.
-        in_flight: Jobs that were sold and are not over.
-        submitting: Jobs that wait for their turn, or for the answer to their submit: not known to be sold.
-        seconds: Since the start, to the end.
-        status: Of a single job, as last heard; `None` before the service has accepted it, and for many jobs.
+        in_flight: Jobs that were sold and have not ended.
+        submitting: Jobs that wait to be submitted, or for the response to their submit.
+        seconds: Time since the start of the call, until its end.
+        status: The last known status of a single job; `None` before it was accepted, and for many jobs.
     """
 
     total: int | None = None
@@ -270,4 +273,4 @@ class Progress:
 
 
 ProgressOption = bool | Callable[[Progress], object]
-"""`True` for a bar, a function to be called with each `Progress`, or `False` for nothing."""
+"""`True` for a progress bar, a function that is called with each `Progress`, or `False` for neither."""

@@ -489,7 +489,7 @@ async def test_cancel_with_an_answer_that_cannot_be_read_is_an_api_error(connect
     emulator.fault("cancel", Status(200, "html"))
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="flux-pro")
-        with pytest.raises(ApiError, match="HTTP 200: the answer is an HTML page"):
+        with pytest.raises(ApiError, match="HTTP 200: the response is an HTML page"):
             await task.request_cancel()
         assert not task.done()
 

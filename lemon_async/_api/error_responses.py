@@ -1,12 +1,12 @@
-"""From a refusing answer to the error that a caller catches ("Errors" page of the documentation).
+"""Map error responses to exceptions ("Errors" page of the documentation).
 
-What proves that a paid request was not sold is stricter than what makes an error:
+Any response makes an exception; the proof that a paid request was not sold needs more:
 
     status     proof
-    400-499    the service's error object, unless the status says that something in front gave up waiting
-    500-599    the service's error object with a code that is documented for a 5xx: gateways and frameworks in front
-               answer in JSON as well, and do not know what became of the request
-    any        none, if the answer names a task or has data: then something was sold
+    400-499    the service's error object, unless the status says that a gateway stopped waiting
+    500-599    the service's error object with a code that is documented for a 5xx: gateways answer in JSON, too, and
+               do not know the outcome of the request
+    any        none, if the response names a task or has data, because then something was sold
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ _CLASSES: Mapping[int, type[ApiError]] = {
     429: RateLimited,
 }
 _FIRST_SERVER_ERROR = 500
-# Request timeout, client closed request: gateways answer so when they have passed a request on and wait no longer.
+# Request timeout, client closed request: gateways that have passed a request on and stopped waiting send these.
 _GIVEN_UP = frozenset({408, 460, 499})
 _SERVER_CODES = frozenset({"server_error", "upstream_error", "all_channels_failed", "timeout_error"})
 _MAX_HINTS = 20
@@ -62,7 +62,7 @@ _LONGEST_HINT = 500
 
 
 class Failure(Enum):
-    """What became of a request that failed; `_pace.retry` says what may follow."""
+    """How a request failed; `_pace.retry` says what may follow."""
 
     NOT_SENT = auto()  # no connection, or no slot in the rate limit
     TRY_LATER = auto()  # refused; the service expects the same request again
@@ -73,7 +73,7 @@ class Failure(Enum):
 
 
 def classify(error: LemonError) -> Failure:
-    """Return what became of a request that ended in an error."""
+    """Return how a request failed that ended in an error."""
     match error:
         case SubmissionUnknown():
             return Failure.UNKNOWN
@@ -88,14 +88,14 @@ def classify(error: LemonError) -> Failure:
 
 
 def classify_status(status: int) -> Failure:
-    """Return what the HTTP status of a refusal says on its own."""
+    """Return how a request failed, by its HTTP status alone."""
     if status == 429:
         return Failure.TRY_LATER
     return Failure.TRANSIENT if status >= _FIRST_SERVER_ERROR or status == 408 else Failure.REFUSED
 
 
 def error_object(parsed: object) -> Mapping[str, Any] | None:
-    """Return the service's own error object out of a parsed body, or `None` when this is not one."""
+    """Return the service's error object in a parsed body, or `None` if there is none."""
     error = parsed.get("error") if isinstance(parsed, Mapping) else None
     if isinstance(error, Mapping) and isinstance(error.get("message", error.get("code")), str):
         return error
@@ -103,11 +103,11 @@ def error_object(parsed: object) -> Mapping[str, Any] | None:
 
 
 def api_error(response: Response) -> ApiError:
-    """Return the error for an answer that is not a success, readable or not."""
+    """Return the exception for a response that is not a success, readable or not."""
     try:
         parsed = response.json()
     except Unreadable as fault:
-        parsed, words = None, f"the answer is {fault}"
+        parsed, words = None, f"the response is {fault}"
     else:
         words = response.summary()
     error = error_object(parsed) or {}
@@ -125,7 +125,7 @@ def api_error(response: Response) -> ApiError:
 
 
 def is_proof_of_refusal(status: int, parsed: object) -> bool:
-    """Return whether an answer to a paid request proves that it was not sold, by its status and its error object."""
+    """Return whether the status and the error object of a response prove that a paid request was not sold."""
     error = error_object(parsed)
     if status < 400 or status in _GIVEN_UP or error is None:
         return False
@@ -137,12 +137,12 @@ def _is_server_code(code: object) -> bool:
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
-    """Return the id that the service's support asks for."""
+    """Return the id to quote to the service's support."""
     return one_line(headers.get("x-request-id"))
 
 
 def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the optional hints; one of an unexpected type is left out, not an error of its own."""
+    """Return the optional hints, except those of an unexpected type."""
     suggestions = _mappings(error.get("suggestions"))
     return {
         **{name: one_line(error.get(name)) for name in ("code", "type", "param", "hint", "did_you_mean")},
@@ -155,7 +155,7 @@ def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _retry_after(response: Response, error: Mapping[str, Any]) -> float | None:
-    """The header decides; the body speaks when the header is missing or makes no sense."""
+    """Return the seconds in the header, or those in the body if the header has none that make sense."""
     for value in (response.headers.get("retry-after"), error.get("retry_after")):
         seconds = retry_after_s(value, received_at=response.received_at)
         if seconds is not None:
@@ -174,7 +174,7 @@ def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:
 
 
 def _lines(value: Any) -> Any:
-    """Return the beginning of a hint as it came, but for its text: that ends up in terminals and logs."""
+    """Return the beginning of a hint, its texts as printable lines for terminals and logs."""
     if isinstance(value, Mapping):
         entries = islice(value.items(), _MAX_ENTRIES_OF_A_HINT)
         return {name: _line(item) or "" if isinstance(item, str) else item for name, item in entries}

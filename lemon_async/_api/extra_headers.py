@@ -1,6 +1,6 @@
 """Check the extra headers of a session, which go to the API's origin with every request.
 
-They may hold the key of a gateway: no message quotes a value, or what was given in place of a name.
+They may hold the key of a gateway, so no message quotes a value, or an object given in place of a name.
 """
 
 import re
@@ -13,8 +13,8 @@ _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 _OURS = "is set by the library"
 _CONNECTION = "belongs to the connection"
 _COOKIE = "is never sent: a session has no cookies"
-_MEANING = "would change what an answer means"
-_REPEAT = "would be the same for all requests, and different ones could be taken for one"
+_MEANING = "would change the meaning of a response"
+_REPEAT = "would be the same for all requests, so that the service could take different ones for one"
 _RESERVED: Mapping[str, str] = {
     "authorization": "carries the key, which is passed as api_key",
     **dict.fromkeys(("accept", "accept-encoding", "user-agent"), _OURS),
@@ -28,7 +28,7 @@ _RESERVED_PREFIXES: Mapping[str, str] = {"content-": _OURS, "if-": _MEANING}
 
 
 def find_header_faults(headers: object) -> list[str]:
-    """Return everything that is wrong with extra headers."""
+    """Return every fault of extra headers."""
     if not isinstance(headers, Mapping):
         return ["must be a mapping of names to values, such as {'X-Team': 'pictures'}"]
     faults: list[str] = []
@@ -50,6 +50,6 @@ def find_header_faults(headers: object) -> list[str]:
 
 
 def _reserved(name: str) -> str | None:
-    """Return why a header cannot be set, if it is one of ours."""
+    """Return why a header cannot be set, if it is reserved."""
     by_prefix = (reason for prefix, reason in _RESERVED_PREFIXES.items() if name.startswith(prefix))
     return _RESERVED.get(name) or next(by_prefix, None)

@@ -1,7 +1,7 @@
-"""What each model family accepts, as data.
+"""The documented contract of each model family, as data.
 
 Sources: "Create image" (fields, "Model behavior notes"), "Edit image", and the per-family tables of the same
-documentation. A model that no family claims is legal: the catalogue moves.
+documentation. A model of no family is legal, because the catalogue changes.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -15,14 +15,14 @@ _COMMON = frozenset({"prompt", "model", "n", "response_format", "user"})
 _GPT_ONLY = frozenset(
     {"background", "output_format", "output_compression", "compression", "moderation", "partial_images"},
 )
-# Families whose pages name no selector contract: everything that no other family owns.
+# For families without documented selectors: every field that no other family has for itself.
 _UNSPECIFIED = _COMMON | {"size", "aspect_ratio", "resolution"}
 _GENERATE = frozenset({"generate"})
 _GENERATE_AND_EDIT = _GENERATE | {"edit"}
 
 
 def _gpt_image_size(width: int, height: int) -> str | None:
-    """Return what is wrong with a size for gpt-image-2 ("Create image", `size`)."""
+    """Return the faults of a size for gpt-image-2 ("Create image", `size`)."""
     long, short = max(width, height), min(width, height)
     faults = [
         fault
@@ -42,14 +42,14 @@ class Family:
     """Models that share a contract.
 
     Attributes:
-        ids: Model ids; one that ends in `*` claims every id with that beginning.
-        fields: Names of the request fields the family has.
-        values: Accepted values per field, where they are a closed list.
-        size_fault: Tells what is wrong with a `WIDTHxHEIGHT`, where a rule decides.
-        operations: What it can do: `generate`, `edit`, `variation`.
-        max_sources: How many pictures an edit may start from.
-        source_formats: Formats of those pictures.
-        has_masked_sources: Whether the one picture of an edit without a mask must itself have transparent areas.
+        ids: Model ids; one that ends in `*` matches every id with that prefix.
+        fields: Names of the request fields that the family has.
+        values: Accepted values of fields with a closed list.
+        size_fault: Returns the fault of a `WIDTHxHEIGHT`, for a family with a rule instead of a list.
+        operations: The operations it supports: `generate`, `edit`, `variation`.
+        max_sources: Maximum number of pictures that an edit starts from.
+        source_formats: Accepted formats of those pictures.
+        has_masked_sources: Whether the picture of an edit without a mask must have transparent areas.
     """
 
     name: str
@@ -131,7 +131,7 @@ _BY_PREFIX = tuple((id_[:-1], family) for family in FAMILIES for id_ in family.i
 
 
 def family_of(model: object) -> Family | None:
-    """Return the family of a model id, or `None` for an unknown id and for what is none."""
+    """Return the family of a model id, or `None` if it has none."""
     return _family_of(model) if isinstance(model, str) else None
 
 
@@ -141,5 +141,5 @@ def _family_of(model: str) -> Family | None:
 
 
 def families_with(field: str) -> tuple[Family, ...]:
-    """Return the families that have a field; those without a selector contract of their own are among them."""
+    """Return the families that have a field, including those without documented selectors."""
     return tuple(family for family in FAMILIES if field in family.fields)

@@ -1,4 +1,4 @@
-"""The rules that a field of a request obeys whatever the model ("Create image", "Edit image")."""
+"""The rules for fields of requests that hold for every model ("Create image", "Edit image")."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ _RATIO = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")
 
 @attrs.frozen
 class Rule:
-    """What a value must be, in words that follow "must be", and in deed; `values` if they are a closed list."""
+    """A rule for values: `words` follow "must be" in messages, `values` is the closed list, if there is one."""
 
     words: str
     accepts: Callable[[object], bool]
@@ -30,11 +30,11 @@ def _whole(low: int, high: int) -> Rule:
 
 
 _TEXT = Rule("text and not empty", lambda value: isinstance(value, str) and bool(value.strip()))
-# Names end up in logs and headers of others: no CR, LF, NUL or other control character.
+# Names end up in logs and headers: no CR, LF, NUL or other control character.
 LINE: Rule = Rule(
     "one line of text and not empty", lambda value: isinstance(value, str) and value != "" and value.isprintable()
 )
-# The caller's own, which the service never sees: it goes into resume tokens, reprs and logs.
+# Not sent to the service; goes into resume tokens, reprs and logs.
 LABEL: Rule = Rule(
     f"one line of text, not empty, of at most {_LONGEST_LABEL} characters",
     lambda value: LINE.accepts(value) and len(str(value)) <= _LONGEST_LABEL,

@@ -1,7 +1,7 @@
-"""Answers to facts: what the service says of a job, in one of a few possible readings.
+"""Read responses to submissions and polls as one of a few outcomes.
 
-`read_submission` and `read_poll` say what an answer is; which deed follows is the business of `client`. What decides
-about money (accepted, refused, garbled) is strict, and so is what ends a task.
+Callers decide what to do about an outcome. The reading is strict where money is at stake (accepted, refused or unknown)
+and where a task would end.
 """
 
 import re
@@ -40,28 +40,28 @@ _POLL_URL = re.compile(r"/v1/(?:tasks|images/generations|images)/([^/?#]+)/?\Z")
 
 @attrs.frozen
 class Accepted:
-    """The service took the job: it is sold, and never to be submitted again."""
+    """The service accepted the job: it is sold, and must not be submitted again."""
 
     snapshot: TaskSnapshot
 
 
 @attrs.frozen
 class Refused:
-    """The service said in its own words that it did not take the job."""
+    """The service refused the job, which was not sold."""
 
     error: ApiError
 
 
 @attrs.frozen
 class UnknownOutcome:
-    """The answer to a paid request cannot be read: nobody knows whether the job is sold."""
+    """The response to a paid request does not say whether the job was sold."""
 
     reason: str
     error: ApiError
 
 
 def read_submission(response: Response) -> Accepted | Refused | UnknownOutcome:
-    """Say what became of a paid request ("Create image", "Response")."""
+    """Return the outcome of a paid request ("Create image", "Response")."""
     try:
         parsed = response.json()
     except Unreadable as fault:
@@ -69,7 +69,7 @@ def read_submission(response: Response) -> Accepted | Refused | UnknownOutcome:
     if response.is_success:
         snapshot = _snapshot(parsed, response)
         if snapshot is not None and snapshot.images and not (snapshot.task_id or snapshot.is_done):
-            # Images that no task will repeat are the result, whatever word stands beside them.
+            # Images without a task are the result, whatever the status says.
             snapshot = attrs.evolve(snapshot, status="completed")
         if snapshot is not None and (snapshot.task_id or snapshot.images):
             return Accepted(snapshot)
@@ -84,9 +84,9 @@ def read_submission(response: Response) -> Accepted | Refused | UnknownOutcome:
 
 
 def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
-    """Return what an answer that is no success has of something sold, in words; `None` if there is nothing.
+    """Describe the sign of a sale in an error response; `None` if there is none.
 
-    A `task_id` or a `poll_url` counts wherever it stands, a status only in the outer parts: others have one, too.
+    A `task_id` or a `poll_url` counts anywhere, a status only in the outer objects, because inner ones have one, too.
     """
     outer = (answer, answer.get("error"), answer.get("data"))
     for part in _mappings_in(answer):
@@ -96,14 +96,14 @@ def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
         if task_id is None and is_task:
             task_id = _stated_id(part.get("id")) or _tail_of(poll_url)
         if task_id is not None:
-            return f"task {task_id[:_LONGEST_ID]!r}: `session.task` picks it up by this id"
+            return f"task {task_id[:_LONGEST_ID]!r}: `session.task` resumes it by this id"
         if is_task:
             return "a task without an id"
     return "data" if answer.get("data") else None
 
 
 def _mappings_in(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield an answer and the mappings in it, outer ones first, up to a bound."""
+    """Yield an answer and the mappings in it, the outer ones first, up to a bound."""
     values: deque[object] = deque([answer])
     for _ in range(_MAX_PARTS):
         match values.popleft() if values else None:
@@ -116,7 +116,7 @@ def _mappings_in(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 @attrs.frozen
 class PollSuccess:
-    """The service knows the task and tells how it is; it may be done, or say how long to leave it alone."""
+    """A poll that returned the state of its task, perhaps with the time to wait before the next one."""
 
     snapshot: TaskSnapshot
     retry_after_s: float | None = None
@@ -124,14 +124,14 @@ class PollSuccess:
 
 @attrs.frozen
 class PollFailure:
-    """A poll that brought no status of its task.
+    """A poll that did not return the state of its task.
 
     Attributes:
-        failure: `REFUSED` when the key may not ask for the task, `NOT_FOUND` when the service does not know it;
-            anything else says nothing about the task.
-        reason: In one line.
-        error: The answer as an error, or the lack of one.
-        retry_after_s: How long the service wants to be left alone, if it says so.
+        failure: `REFUSED` if the key may not read the task, `NOT_FOUND` if the service does not know it; any other
+            failure says nothing about the task.
+        reason: The failure in one line.
+        error: The response, or the lack of one, as an error.
+        retry_after_s: Seconds to wait before the next poll, if the service says so.
     """
 
     failure: Failure
@@ -141,17 +141,16 @@ class PollFailure:
 
 
 def read_poll(response: Response, asked: str | None) -> PollSuccess | PollFailure:
-    """Say what a poll tells about its task ("Get image status").
+    """Return the outcome of a poll ("Get image status").
 
-    An answer names its task by `task_id`, or by `id` where there is no `task_id`, or by a `poll_url` that ends in the
-    id. One that names another task is noise. `failed`, and `completed` without a picture, end the task only if the
-    answer names it, or has the service's `cancelled: true`: a gateway's `{"status": "failed", "message": ...}` does
-    not. Why it failed may stand in `error` as text or as an object, or not at all. A picture, and any other status,
-    counts without a name.
+    A response names its task by `task_id`, else by `id`, else by a `poll_url` that ends in the id. A response that
+    names another task is a transient failure. `failed`, and `completed` without a picture, end the task only if the
+    response names it or has the service's `cancelled: true`; a gateway's `{"status": "failed", "message": ...}` does
+    not. A picture, and any other status, counts without a name.
 
     Args:
-        response: The answer.
-        asked: Id of the task; `None` if only its address is known: then any name will do.
+        response: The response.
+        asked: Id of the task; `None` if only its address is known, so that any name will do.
     """
     try:
         parsed = response.json()
@@ -189,7 +188,7 @@ def read_snapshot(response: Response, asked: str | None) -> TaskSnapshot:
 
 
 def _find_misfit(answer: Mapping[str, Any], snapshot: TaskSnapshot, asked: str | None) -> str | None:
-    """Return why an answer says nothing about the task that was asked for, or `None` if it does."""
+    """Return why an answer is not about the task that was asked for, or `None` if it is."""
     name = _stated_id(answer.get("task_id"), answer.get("id"))
     if asked and name and _plain(name) != _plain(asked):
         return f"about another task, {name[:_LONGEST_ID]!r}"
@@ -202,21 +201,21 @@ def _find_misfit(answer: Mapping[str, Any], snapshot: TaskSnapshot, asked: str |
 
 
 def _stated_id(*values: object) -> str | None:
-    """Return the first of these that can be an id; of numbers, which are odd, only if no text is among them."""
+    """Return the first text that can be an id, else the first number."""
     numbers = (str(value) for value in values if type(value) is int)
     return next((found for value in values if (found := id_of(value))), None) or next(numbers, None)
 
 
 def _plain(task_id: str) -> str:
-    """Return an id without what gateways change in it: percent-encoding, white space, case."""
+    """Return an id in a form that gateways do not change: without percent-encoding, white space and case."""
     return unquote(task_id).strip().casefold()
 
 
 def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
-    """Read a task or inline answer, or return `None` when it is neither.
+    """Read a task or an inline answer; `None` if it is neither.
 
-    "Create image" and "Get image status" answer in one shape. A task is told by any of `status`, `task_id`
-    and `poll_url`; without them, usable images make it the inline answer, a job that is complete already.
+    "Create image" and "Get image status" answer in one shape. Any of `status`, `task_id` and `poll_url` makes it a
+    task; without them, usable images make it an inline answer, which is a completed job.
     """
     if not isinstance(parsed, Mapping):
         return None
@@ -232,7 +231,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
 
 
 def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing:
-    """Return what an answer says about money."""
+    """Return the billing facts of an answer."""
     usage = answer.get("usage")
     return Billing(
         transaction_id=text_of(answer.get("billing_transaction_id")),
@@ -242,13 +241,13 @@ def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing
 
 
 def _other_id(poll_url: str | None, parsed: Mapping[str, Any]) -> str | None:
-    """`task_id` is documented; `id` stands beside it on newer pages; else the address ends in it, or it is a number."""
+    """Return the id of an answer without a `task_id`: from `id`, from the end of its address, or from a number."""
     found = id_of(parsed.get("id")) or _tail_of(poll_url)
     return found or _stated_id(parsed.get("task_id"), parsed.get("id"))
 
 
 def _documented_id(poll_url: str) -> str | None:
-    """Return the id in a `poll_url` that has one of the documented forms."""
+    """Return the id in a `poll_url` of a documented form."""
     found = _POLL_URL.search(poll_url.partition("?")[0])
     return found[1] if found else None
 

@@ -1,7 +1,6 @@
-"""What the `X-RateLimit-*` headers of an answer say about the account.
+"""Read the `X-RateLimit-*` headers of a response.
 
-No page documents them; some versions of the service send them. Nothing here trusts the sender: what makes no
-sense is left out, as if it had not been sent.
+No page documents them, but some versions of the service send them. Values that make no sense count as missing.
 """
 
 import re
@@ -22,12 +21,12 @@ _COUNT = re.compile(r"[0-9]{1,7}(\.0*)?", re.ASCII)
 
 @attrs.frozen(kw_only=True)
 class RateReport:
-    """What an answer said of the rate limit; `None` for what it did not say.
+    """The state of the account's rate limit in one response; `None` for a missing value.
 
     Attributes:
         limit: Requests per minute, at least 1.
-        remaining: Requests left until the reset, those of other clients of the account deducted.
-        reset_s: Seconds from the answer to the reset.
+        remaining: Requests left until the reset, for all clients of the account.
+        reset_s: Seconds from the response to the reset.
     """
 
     limit: int | None = None
@@ -36,11 +35,11 @@ class RateReport:
 
 
 def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> RateReport | None:
-    """Return what the headers say of the rate limit, or `None` when that is nothing.
+    """Return the rate limit in the headers, or `None` if there is none.
 
     Args:
         headers: Names in lower case.
-        received_at: Unix seconds, the reference of a reset that is told as a time.
+        received_at: Unix seconds, the reference for a reset that is a time.
     """
     if not any(name in headers for name in _NAMES):
         return None
@@ -61,7 +60,7 @@ def _count(text: str | None) -> int | None:
 
 
 def _reset_s(text: str | None, received_at: float) -> float | None:
-    """Read seconds, Unix seconds or an HTTP date; a reset in the past is none."""
+    """Return the seconds to a reset given in seconds, Unix seconds or as an HTTP date; `None` if it is past."""
     seconds = retry_after_s(text, received_at=received_at)
     if seconds is not None and seconds >= _EARLIEST_UNIX_S:
         seconds -= received_at

@@ -22,12 +22,12 @@ from lemon_async.types import Inline
 __all__ = ["MAX_BODY_BYTES", "MAX_CALL_BYTES", "Response", "Unreadable", "retry_after_s"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
-"""Ten 4k pictures as base64 are 330 MB; anything beyond this bound is no answer of this service."""
+"""Bound of any response: ten 4k pictures as base64 are 330 MB."""
 MAX_CALL_BYTES = 32 * 1024 * 1024
-"""Bound of an answer to anything but a paid request: most of those hold links. Pictures may be in it, and are lifted;
-what is left and parsed has a bound of its own, `MAX_TEXT_BYTES`, whatever was asked for."""
+"""Bound of a response to a free request, which usually holds links. The text that is left after pictures are taken out
+has a bound of its own, `MAX_TEXT_BYTES`."""
 
-# Whatever is not closed goes on to the end, as in a browser: no text is searched twice.
+# An element that is not closed goes on to the end, as in a browser, so that no text is searched twice.
 _TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
@@ -61,15 +61,15 @@ class Response:
 
     @property
     def is_whole_json(self) -> bool:
-        """Whether the body is a JSON document that shows by itself that it is complete: an object or a list."""
+        """Whether the body is a JSON object or list, which is complete by itself: a cut one cannot be parsed."""
         parsed, fault = self._reading
         return fault is None and isinstance(parsed, dict | list)
 
     def json(self) -> Any:
-        """Return the parsed body, masked; the work is done once.
+        """Return the parsed and masked body, which is parsed once.
 
         Raises:
-            Unreadable: When there is no JSON in it.
+            Unreadable: It is not JSON.
         """
         parsed, fault = self._reading
         if fault is not None:
@@ -77,7 +77,7 @@ class Response:
         return parsed
 
     def summary(self) -> str:
-        """Return one printable line that tells what the body is, without markup."""
+        """Return one printable line that describes the body, without markup."""
         try:
             return _summary(self._content, self.mask)
         except Unreadable as fault:
@@ -85,7 +85,7 @@ class Response:
 
     @cached_property
     def _reading(self) -> tuple[Any, str | None]:
-        """What is in the body, and why it cannot be told."""
+        """The parsed body, or why it cannot be read."""
         try:
             return read_json(self._content, self.mask), None
         except Unreadable as fault:
@@ -106,8 +106,8 @@ def _summary(content: bytes, mask: Mask) -> str:
         return "an empty body"
     title = _TITLE.search(text)
     is_html = title is not None or re.match(r"\s*<(!doctype|html|head|body|!--)", text, re.IGNORECASE)
-    bare = mask(html.unescape(_TAGS.sub(" ", title[1] if title else text)))  # again: "&#115;k-" is "sk-" by now
-    words = one_line(re.sub(r"[<>]", " ", bare)) or ""  # "&lt;script&gt;" is a tag again by now
+    bare = mask(html.unescape(_TAGS.sub(" ", title[1] if title else text)))  # again: "&#115;k-" has become "sk-"
+    words = one_line(re.sub(r"[<>]", " ", bare)) or ""  # "&lt;script&gt;" has become a tag
     if len(words) > _LONGEST_SUMMARY:
         words = words[:_LONGEST_SUMMARY] + "…"
     kind = "an HTML page" if is_html else "the text"
@@ -115,10 +115,9 @@ def _summary(content: bytes, mask: Mask) -> str:
 
 
 def retry_after_s(value: object, *, received_at: float) -> float | None:
-    """Return the seconds that a `Retry-After` value asks for, or `None` when it makes no sense.
+    """Return the seconds in a `Retry-After` value, or `None` if it makes no sense.
 
-    Accepts a number of seconds or an HTTP date; what comes out is finite and not negative. Bounding it is the
-    caller's business.
+    Accepts a number of seconds or an HTTP date. The result is finite and not negative; callers bound it.
     """
     if isinstance(value, bool):
         return None
@@ -138,7 +137,7 @@ def _seconds_of(text: str, received_at: float) -> float:
         pass
     try:
         date = parsedate_to_datetime(text)
-        # Without a zone it is UTC too (RFC 9110, 5.6.7), not the local time that Python takes it for.
+        # Without a zone it is UTC (RFC 9110, 5.6.7), and not local time, as Python assumes.
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - received_at
     except (ValueError, OverflowError):
         return math.nan

@@ -1,7 +1,6 @@
-"""The rules for pictures that an edit or a variation starts from ("Edit image", "Remote image URLs").
+"""Check the pictures that an edit or a variation starts from ("Edit image", "Remote image URLs").
 
-What a picture is was found out by others, from its first and last bytes; here it is judged. Every problem names its
-picture by position.
+`_uploads` examines the pictures; this module judges the facts. Every problem names its picture by position.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,17 +29,17 @@ _ANYTHING = attrs.evolve(_ANY, source_formats=tuple(_NAMES))
 
 @attrs.frozen(kw_only=True)
 class SourceFacts:
-    """What was found out about one picture without sending it.
+    """The facts about one picture, found without sending it.
 
     Attributes:
         place: `image[0]`, `image[1]` … or `mask`.
-        kind: Whether its bytes are sent, or the service is told where it is.
-        fault: Why it cannot be used, whatever the model.
-        is_readable: Whether there is something to send at all, be it a picture or not.
-        size_bytes: `None` for what has not been read yet.
-        picture: What its header tells; `None` likewise.
-        url: The address, of kind `url`.
-        model: The model whose channel a stored file belongs to, as far as known.
+        kind: Whether its bytes are uploaded, or the service fetches it by its address or id.
+        fault: Why no model can use it.
+        is_readable: Whether there are bytes or a reference to send.
+        size_bytes: `None` if it has not been read yet.
+        picture: The facts in its header; `None` likewise.
+        url: The address, for the kind `url`.
+        model: The model that a stored file was uploaded for, if known.
     """
 
     place: str
@@ -71,7 +70,7 @@ def check_sources(
 
 
 def check_upload(facts: SourceFacts, *, purpose: str, model: str | None, filename: str) -> list[Problem]:
-    """Return every problem of a file that is to be kept by the service ("Files")."""
+    """Return every problem of a file to be stored by the service ("Files")."""
     problems = []
     is_seen = purpose == "vision"
     if facts.fault and (is_seen or not facts.is_readable or not facts.size_bytes):
@@ -88,7 +87,7 @@ def check_upload(facts: SourceFacts, *, purpose: str, model: str | None, filenam
 
 
 def unreadable(sources: Sequence[SourceFacts]) -> tuple[Problem, ...]:
-    """Return the pictures of which there is nothing to send: no switch makes them go."""
+    """Return the problems of pictures without anything to send, which is never left unchecked."""
     return tuple(Problem(source.place, source.fault or "") for source in sources if not source.is_readable)
 
 
@@ -109,8 +108,8 @@ def _image_problems(request: EditRequest, images: Sequence[SourceFacts], family:
     kinds = {image.kind for image in images}
     if "upload" in kinds and len(kinds) > 1:
         places = ", ".join(image.place for image in images if image.kind != "upload")
-        advice = "a request holds uploads or addresses, not both: give the bytes of all, or upload the rest beforehand"
-        yield Problem("image", f"{advice} (told by address or id: {places})")
+        advice = "a request holds uploads or addresses, not both: give the bytes of all, or upload the others first"
+        yield Problem("image", f"{advice} (addresses or ids: {places})")
 
 
 def _upload_fault(image: SourceFacts, family: Family) -> str | None:

@@ -1,8 +1,7 @@
-"""Server-sent events, and what they say of pictures in the making.
+"""Read server-sent events of image streams.
 
-The framing is that of the HTML standard ("Interpreting an event stream"), the names of events are those of OpenAI's
-image streaming: `image_generation.partial_image`, `image_generation.completed`, the same with `image_edit`, and
-`error`.
+The framing is that of the HTML standard ("Interpreting an event stream"). The events are those of OpenAI's image
+streaming: `image_generation.partial_image`, `image_generation.completed`, the same with `image_edit`, and `error`.
 """
 
 import re
@@ -36,10 +35,10 @@ class Event:
     """One event.
 
     Attributes:
-        name: Empty when it has none.
-        data: As they came; without the pictures that were lifted out of them.
-        mask: What masks all text made of them.
-        pictures: Those pictures, by the text that stands for each.
+        name: Empty if it has none.
+        data: The data without the pictures in them.
+        mask: Masks the key in any text made of the data.
+        pictures: The pictures taken out of the data, by the text that replaces each.
     """
 
     name: str
@@ -49,9 +48,9 @@ class Event:
 
 
 class EventSplitter:
-    """Cuts a stream of bytes into events, wherever its pieces begin and end.
+    """Split a stream of bytes into events, wherever its pieces begin and end.
 
-    A picture is one line of megabytes that comes in many pieces: each is searched once, and decoded as it comes.
+    A picture is one line of megabytes that arrives in many pieces: each is searched once, and decoded on arrival.
     """
 
     def __init__(self, max_bytes: int = MAX_BODY_BYTES, *, mask: Mask = str) -> None:
@@ -66,10 +65,10 @@ class EventSplitter:
         self._data: Base64Extractor | None = None
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """Take the next bytes, and yield the events that they complete; to be read to its end.
+        """Take the next bytes, and yield the events that they complete; iterate to the end.
 
         Raises:
-            Unreadable: When the stream is longer than any that makes sense, or an event is.
+            Unreadable: The stream or an event is too long.
         """
         self._seen_bytes += len(piece)
         if self._seen_bytes > self._max_bytes:
@@ -83,17 +82,16 @@ class EventSplitter:
         yield from self._events(piece)
 
     def end(self) -> Iterator[Event]:
-        """Yield what a stream that has ended still holds: a last event needs no blank line after it to count."""
+        """Yield the last event of a stream that has ended, which needs no blank line after it."""
         rest, self._beginning = self._beginning or b"", None
         yield from self._events(rest + b"\n\n")
 
     def _events(self, piece: bytes) -> Iterator[Event]:
-        # "\r\n" is one end of a line, even if its halves come apart.
+        # "\r\n" ends one line, even if its halves are in two pieces.
         start = 1 if self._is_after_return and piece.startswith(b"\n") else 0
         self._is_after_return = piece.endswith(b"\r") or (self._is_after_return and not piece)
-        has_ends = (
-            b"\n" in piece or b"\r" in piece
-        )  # far quicker than the search, and most pieces of pictures have none
+        # Much faster than the search, and most pieces of pictures have no line end.
+        has_ends = b"\n" in piece or b"\r" in piece
         for ends in _LINE_ENDS.finditer(piece, start) if has_ends else ():
             self._take(piece[start : ends.start()])
             start = ends.end()
@@ -103,7 +101,7 @@ class EventSplitter:
         self._take(piece[start:])
 
     def _take(self, part: bytes) -> None:
-        """Take a part of a line; data go where their pictures are lifted out."""
+        """Take a part of a line; data go to the extractor of pictures."""
         missing = len(_DATA) + 1 - len(self._line)
         if missing > 0 and part:
             self._line += part[:missing]
@@ -124,7 +122,7 @@ class EventSplitter:
         self._data.feed(value)
 
     def _end_line(self) -> bool:
-        """End a line, and tell whether there was anything in it."""
+        """End a line, and return whether it was not blank."""
         line = bytes(self._line)
         self._line.clear()
         if self._is_in_data:
@@ -155,7 +153,7 @@ class Partial:
 
 @attrs.frozen
 class Final:
-    """A finished picture, and what the service says about money beside it."""
+    """A finished picture and the billing facts beside it."""
 
     image: ImageData
     created: int | None
@@ -164,29 +162,28 @@ class Final:
 
 @attrs.frozen
 class Failed:
-    """The service gave the job up after it had accepted it."""
+    """The service accepted the job, and it failed."""
 
     fault: TaskFault
 
 
 @attrs.frozen
 class Unclear:
-    """A gateway reported an error: whether the job was sold, or is still under way, is unknown."""
+    """A gateway reported an error, so that the outcome of the job is unknown."""
 
     reason: str
 
 
 def read_event(event: Event) -> Partial | Final | Failed | Unclear | None:
-    """Say what an event tells, or return `None` when that is nothing about pictures.
+    """Return the meaning of an event, or `None` if it is not about pictures.
 
-    An error is the service's own if it has a message and a code that is a word; the code of a gateway is a number, or
-    there is none.
+    An error is the service's own if it has a message and a code that is a word; gateways send a number or no code.
     """
     parsed = _parsed(event)
     name = parsed.get("type")
     name = name if isinstance(name, str) else event.name
     image = read_image(parsed, event.pictures)
-    if image.is_usable and name.endswith(".completed"):  # whatever else stands there: it is paid for
+    if image.is_usable and name.endswith(".completed"):  # even beside an error: it is paid for
         return Final(image, _whole(parsed.get("created_at")), billing_of(parsed, {}))
     if image.is_usable and name.endswith(".partial_image"):
         index = _whole(parsed.get("partial_image_index")) or 0

@@ -1,8 +1,8 @@
-"""The check of a request against the documented rules, before any money is spent.
+"""Check a request against the documented rules before any money is spent.
 
-Generic rules hold for every model, a family's for its models; a model that no family claims meets the generic ones
-alone. Every check can be switched off by the caller, and the service has the last word. What is found is data: one
-`Problem` for each thing that is wrong, all of them at once.
+Generic rules hold for every model, and a family's rules for its models; a model of no family is checked by the generic
+ones alone. Callers can switch the check off, and the service decides in the end. The result is data: a `Problem` for
+each fault, all of them together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ _RULES_OF: Mapping[str, tuple[tuple[str, Rule], ...]] = {
 _VALUES_OF = {operation: attrgetter(*(name for name, _ in rules)) for operation, rules in _RULES_OF.items()}
 _SPELLINGS = dict.fromkeys(("image", "image_url", "image_urls", "images"), "image") | {"mask": "mask"}
 _PICTURES: Mapping[str, Mapping[str, str]] = {
-    "generate": {"image": "image", "mask": "mask"},  # with pictures to start from it is an edit
+    "generate": {"image": "image", "mask": "mask"},  # with pictures it is an edit
     "edit": _SPELLINGS,
     "variation": {"image": "image"},
 }
@@ -36,7 +36,7 @@ _ADVICE: Mapping[str, Mapping[str, str]] = {
     operation: {
         **{name.rstrip("_"): f"pass it as {name}=" for name, _ in rules},
         **{name: f"pass it as {keyword}=" for name, keyword in _PICTURES[operation].items()},
-        "stream": "use session.stream(...)",  # nobody else could read the answer, which is paid for
+        "stream": "use session.stream(...)",  # other calls could not read the response, which is paid for
     }
     for operation, rules in _RULES_OF.items()
 }
@@ -50,9 +50,9 @@ def check(
 
     Args:
         request: The request.
-        sources: What was found out about its pictures, in their order, a mask last.
-        is_stream: Whether it is to be answered event by event.
-        is_written: Whether it has been written as it is to be sent, so that nothing can be wrong with that any more.
+        sources: The facts about its pictures, in their order, a mask last.
+        is_stream: Whether the response is to be a stream of events.
+        is_written: Whether it has been encoded already, so that the encoding has no problems.
     """
     family = _family(request)
     problems = [*_field_problems(request, family), *_mode_problems(request, family, is_stream=is_stream)]
@@ -67,7 +67,7 @@ def check(
 
 
 def check_label(request: Request) -> tuple[Problem, ...]:
-    """Return what is wrong with the caller's label, which is never sent: a rule of this library, not of the service."""
+    """Return the problem of a label, which is not sent: a rule of this library, not of the service."""
     if request.label is None or LABEL.accepts(request.label):
         return ()
     return (Problem("label", f"must be {LABEL.words}"),)
@@ -87,7 +87,7 @@ def _field_problems(request: Request, family: Family | None) -> Iterator[Problem
 
 
 def _mode_problems(request: Request, family: Family | None, *, is_stream: bool) -> Iterator[Problem]:
-    """Say what does not go together."""
+    """Yield the problems of fields that exclude each other."""
     if family is not None and request.operation not in family.operations:
         yield Problem("model", f"{family.name} does not do {_PLURALS[request.operation]}")
     if is_stream and family is not None and "partial_images" not in family.fields:
@@ -104,7 +104,7 @@ def _family_fault(family: Family | None, name: str, value: str | int) -> str | N
     if family is None:
         return None
     if name not in family.fields:
-        if value is False:  # `async` off is what every family does
+        if value is False:  # every family supports `async` off
             return None
         return f"{family.name} does not have this field; leave it out"
     accepted = family.values.get(name)
@@ -125,9 +125,9 @@ def _extra_problems(request: Request) -> list[Problem]:
 
 
 def _names_of(extra: object) -> list[str] | None:
-    """Return the names in a mapping; `None` if it is none, or others are in it."""
+    """Return the names in a mapping; `None` if it is not a mapping from names."""
     try:
         names: list[Any] = list(extra) if isinstance(extra, Mapping) else [None]
-    except Exception:  # noqa: BLE001 - one of the caller's own making
+    except Exception:  # noqa: BLE001 - a mapping of the caller's may raise anything
         return None
     return names if all(isinstance(name, str) for name in names) else None

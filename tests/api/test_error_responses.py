@@ -144,9 +144,9 @@ def test_api_error_message_is_one_line_in_the_services_words(error, message):
 
 def test_api_error_without_the_services_words_tells_what_stands_in_their_place():
     for body, message in (
-        (b"", "the answer is an empty body"),
-        (b"<html><title>502 Bad Gateway</title></html>", "the answer is an HTML page '502 Bad Gateway'"),
-        (b'{"error": {"message": "cut', 'the answer is the text \'{"error": {"message": "cut\''),
+        (b"", "the response is an empty body"),
+        (b"<html><title>502 Bad Gateway</title></html>", "the response is an HTML page '502 Bad Gateway'"),
+        (b'{"error": {"message": "cut', 'the response is the text \'{"error": {"message": "cut\''),
         (b'{"error": "Invalid API key"}', 'the text \'{"error": "Invalid API key"}\''),
         (b'{"detail": "Not Found"}', 'the text \'{"detail": "Not Found"}\''),
         (b"[]", "the text '[]'"),

@@ -45,11 +45,11 @@ HEADER_OF_OURS_IS_ROWS = (
     ("Cookie", "is never sent: a session has no cookies"),
     ("Cookie2", "is never sent: a session has no cookies"),
     ("Set-Cookie", "is never sent: a session has no cookies"),
-    ("Range", "would change what an answer means"),
-    ("If-None-Match", "would change what an answer means"),
-    ("if-modified-since", "would change what an answer means"),
-    ("Idempotency-Key", "would be the same for all requests, and different ones could be taken for one"),
-    ("X-Idempotency-Key", "would be the same for all requests, and different ones could be taken for one"),
+    ("Range", "would change the meaning of a response"),
+    ("If-None-Match", "would change the meaning of a response"),
+    ("if-modified-since", "would change the meaning of a response"),
+    ("Idempotency-Key", "would be the same for all requests, so that the service could take different ones for one"),
+    ("X-Idempotency-Key", "would be the same for all requests, so that the service could take different ones for one"),
 )
 
 

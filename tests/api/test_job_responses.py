@@ -274,15 +274,15 @@ def test_refusal_that_carries_a_task_or_data_is_garbled_and_names_it():
     """Something was sold, whatever the status says: the id is in the reason, so that it can be resumed."""
     for status in (302, 400, 408, 429, 500, 503):
         for extra, words in (
-            ({"task_id": "t1"}, "task 't1': `session.task` picks it up by this id"),
-            ({"task_id": "t1", "id": "x", "status": "failed"}, "task 't1': `session.task` picks it up by this id"),
-            ({"task_id": 51}, "task '51': `session.task` picks it up by this id"),
-            ({"id": "t1", "status": "pending"}, "task 't1': `session.task` picks it up by this id"),
-            ({"poll_url": "/v1/tasks/t1"}, "task 't1': `session.task` picks it up by this id"),
-            ({"data": {"task_id": "t1"}}, "task 't1': `session.task` picks it up by this id"),
+            ({"task_id": "t1"}, "task 't1': `session.task` resumes it by this id"),
+            ({"task_id": "t1", "id": "x", "status": "failed"}, "task 't1': `session.task` resumes it by this id"),
+            ({"task_id": 51}, "task '51': `session.task` resumes it by this id"),
+            ({"id": "t1", "status": "pending"}, "task 't1': `session.task` resumes it by this id"),
+            ({"poll_url": "/v1/tasks/t1"}, "task 't1': `session.task` resumes it by this id"),
+            ({"data": {"task_id": "t1"}}, "task 't1': `session.task` resumes it by this id"),
             ({"error": {"message": "no", "code": "server_error", "task_id": "t1"}}, "task 't1'"),
-            ({"details": [1, {"job": {"task_id": "t1"}}]}, "task 't1': `session.task` picks it up by this id"),
-            ({"upstream": {"poll_url": "/v1/tasks/t1"}}, "task 't1': `session.task` picks it up by this id"),
+            ({"details": [1, {"job": {"task_id": "t1"}}]}, "task 't1': `session.task` resumes it by this id"),
+            ({"upstream": {"poll_url": "/v1/tasks/t1"}}, "task 't1': `session.task` resumes it by this id"),
             ({"status": "completed"}, "a task without an id"),
             ({"data": [{"url": LINK}]}, "data"),
             ({"data": [{"url": ""}]}, "data"),

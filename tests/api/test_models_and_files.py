@@ -109,7 +109,7 @@ def test_success_of_another_shape_is_an_error_that_shows_it():
 def test_success_that_cannot_be_read_is_an_error_that_shows_it():
     for body in (b"", b"<html>busy</html>", b'{"data": ['):
         for read in (read_model, read_models, read_file, read_files):
-            with pytest.raises(ApiError, match="HTTP 200: the answer is ") as caught:
+            with pytest.raises(ApiError, match="HTTP 200: the response is ") as caught:
                 read(answer(body))
             assert caught.value.__suppress_context__
 

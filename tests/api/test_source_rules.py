@@ -112,7 +112,7 @@ def test_source_that_cannot_be_used_has_its_fault_and_no_other():
     assert problems_of(source, link(1, "ftp://x/")) == (
         Problem("image[0]", "the picture is cut off"),
         Problem("image[1]", "is no http or https address"),
-        Problem("image", f"{MIXED} (told by address or id: image[1])"),
+        Problem("image", f"{MIXED} (addresses or ids: image[1])"),
     )
 
 
@@ -124,7 +124,7 @@ def test_source_that_nobody_has_looked_at_has_no_problem():
 
 # "Edit image": JSON with `image_url`, `image_urls`, `images`
 
-MIXED = "a request holds uploads or addresses, not both: give the bytes of all, or upload the rest beforehand"
+MIXED = "a request holds uploads or addresses, not both: give the bytes of all, or upload the others first"
 
 
 def test_row_images_takes_addresses_and_stored_files_together():
@@ -133,7 +133,7 @@ def test_row_images_takes_addresses_and_stored_files_together():
 
 def test_row_images_takes_no_uploads_beside_addresses():
     assert problems_of(upload(), link(1), stored(2), upload(3)) == (
-        Problem("image", f"{MIXED} (told by address or id: image[1], image[2])"),
+        Problem("image", f"{MIXED} (addresses or ids: image[1], image[2])"),
     )
 
 

@@ -272,7 +272,7 @@ async def test_mix_of_uploads_and_addresses_is_refused_with_their_positions(conn
         (problem,) = caught.value.problems
         assert problem.field == "image"
         assert "uploads or addresses, not both" in problem.message
-        assert problem.message.endswith("(told by address or id: image[1], image[3])")
+        assert problem.message.endswith("(addresses or ids: image[1], image[3])")
         with pytest.raises(ContractError, match="mask: goes with uploads only"):
             await session.edit("a hat", image="https://a.test/1.png", mask=picture(), model="gpt-image-2")
     assert len(emulator.requests) == seen
