@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
 
-from lemon_async import ImageTask, LemonSession, Outcome
+from lemon_async import ImageTask, LemonSession, Outcome, Outcomes, Timeouts
 from lemon_async.cli.arguments import Reference, slug_of
 from lemon_async.cli.console import print_pending, print_status
 from lemon_async.cli.json_lines import Request
@@ -65,12 +65,13 @@ async def submit_requests(
             on_submitted=submitted,
             progress=has_bar,
         ) as outcomes:
-            while True:
-                async for outcome in outcomes:
+            try:
+                async for outcome in _all_outcomes(outcomes):
                     deliveries.create_task(deliver(outcome))
-                if not outcomes.progress.submitting:
-                    break
-                await asyncio.sleep(_SUBMITTING_CHECK_S)  # a closed map still waits for responses to paid requests
+            except asyncio.CancelledError:
+                if outcomes.progress.submitting:
+                    print_status(f"interrupted; waiting up to {Timeouts().close_s:g} s for responses to paid requests")
+                raise
         async for task in lemon.as_completed(outcomes.pending):
             deliveries.create_task(deliver(await _outcome(places[task], task)))
     return jobs.exit_code
@@ -93,6 +94,16 @@ async def resume_tasks(
             outcome = await _outcome(place, task)
             deliveries.create_task(jobs.deliver(outcome, None, label=reference.name, index=index))
     return jobs.exit_code
+
+
+async def _all_outcomes(outcomes: Outcomes) -> AsyncIterator[Outcome]:
+    """Yield the outcomes of a map; when it is closed, also those of paid requests that were on their way."""
+    while True:
+        async for outcome in outcomes:
+            yield outcome
+        if not outcomes.progress.submitting:
+            return
+        await asyncio.sleep(_SUBMITTING_CHECK_S)
 
 
 class _Gated:

@@ -29,7 +29,7 @@ from lemon_async.cli.runner import (
     run_command,
     worst,
 )
-from lemon_async.emulator import Blackhole, Script, Stuck
+from lemon_async.emulator import Blackhole, Latency, Script, Stuck
 from lemon_async.errors import Problem, SessionError, TaskFailed
 
 BROKEN = Problem("n", "is odd")
@@ -179,16 +179,16 @@ class Command:
         return self.process.returncode, out.decode()
 
 
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-
-
-@pytest.mark.parametrize(("sign", "code"), SIGNALS, ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize(
-    ("output", "names"),
-    [("out/", ["a-cat.png", "a-dog.png"]), ("out/{index:03}-{slug}", ["000-a-cat.png", "001-a-dog.png"])],
-    ids=["folder", "template"],
+    ("sign", "code", "output", "names"),
+    [
+        (signal.SIGINT, 130, "out/", ["a-cat.png", "a-dog.png"]),
+        (signal.SIGTERM, 143, "out/{index:03}-{slug}", ["000-a-cat.png", "001-a-dog.png"]),
+        (signal.SIGHUP, 129, "out/", ["a-cat.png", "a-dog.png"]),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP"],
 )
-async def test_signal_while_waiting_tells_how_to_pick_the_tasks_up(
+async def test_signal_while_waiting_prints_how_to_resume_the_tasks(
     emulator, interruptible, tmp_path, sign, code, output, names, pictures, all_settled
 ):
     """One command gives their pictures the names that they were to have, and nothing is paid twice."""
@@ -207,16 +207,19 @@ async def test_signal_while_waiting_tells_how_to_pick_the_tasks_up(
     assert emulator.ledger.sold == {"a cat": 1, "a dog": 1}
 
 
-@pytest.mark.parametrize(("sign", "code"), SIGNALS, ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
-async def test_signal_while_a_paid_request_is_on_its_way_tells_of_the_doubt(emulator, interruptible, sign, code):
-    emulator.fault("submit", Blackhole())
-    words = ["generate", "a cat", "--base-url", emulator.base_url]
+async def test_signal_while_a_paid_request_is_on_its_way_waits_for_its_response(emulator, interruptible):
+    """For some seconds; without a response, it is reported that the request may have been sold."""
+    emulator.fault("submit", Latency(500), prompt="slow")
+    emulator.fault("submit", Blackhole(), prompt="lost")
+    words = ["generate", "slow", "lost", "-m", "flux-pro", "--base-url", emulator.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
     async with asyncio.timeout(20):
-        while not emulator.ledger.sold:
+        while sum(seen.route == "submit" for seen in emulator.requests) < 2:
             await asyncio.sleep(0.005)
-    assert await command.interrupt(sign) == (code, "")
-    assert command.stderr.startswith("note: the paid request was sent, but its outcome is unknown")
+    assert await command.interrupt() == (130, "")
+    assert command.stderr.startswith("interrupted; waiting up to 5 s for responses to paid requests\naccepted as ")
+    assert "note: the paid request was sent, but its outcome is unknown" in command.stderr
+    assert ":0:slow\n" in command.stderr
     assert "Traceback" not in command.stderr
 
 

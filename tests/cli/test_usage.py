@@ -21,7 +21,7 @@ NEED_WORDS = ["", *(words for words in COMMANDS if words not in {"models", "emul
 # Imports once, then forks for every line: an interpreter for each would take the tests half a minute.
 DRIVER = """
 import gc, json, os, signal, sys, tempfile
-import lemon_async.cli.commands
+import lemon_async.cli.catalog, lemon_async.cli.commands, lemon_async.cli.emulator, lemon_async.cli.generate
 from lemon_async.cli import main
 gc.freeze()  # a child then ends sooner
 for line in sys.stdin:
