@@ -1,4 +1,4 @@
-"""Contact sheets of what a session made."""
+"""Contact sheets of the results of a session."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ def images_of(*contents, created=0, **facts):
 
 @pytest.fixture
 def hide_pillow(monkeypatch):
-    """Have Pillow missing from here on."""
+    """Hide Pillow from now on."""
     return lambda: monkeypatch.setitem(sys.modules, "PIL", None)
 
 
@@ -40,7 +40,7 @@ def sources(html):
     return re.findall(r'<img src="([^"]*)"', html)
 
 
-async def test_sheet_tells_all_about_a_batch(connect, emulator, tmp_path):
+async def test_sheet_shows_everything_about_a_batch(connect, emulator, tmp_path):
     """Pictures, prompts, models, times, files, and failures with their reasons, in the order they were given."""
     emulator.fault("submit", Fail("no luck today"), prompt="^p2$")
     outcomes = []
@@ -90,14 +90,14 @@ def numbers(shown):
 
 
 async def test_outcomes_stand_in_the_order_of_the_input(png):
-    """However they ended, each has the number that its files have."""
+    """In any order of completion, each has the number of its files."""
     requests = {index: GenerateRequest(model="flux-pro", prompt=f"p{index}") for index in (4, 0, 2)}
     outcomes = [Outcome(index, request, images=images_of(png)) for index, request in requests.items()]
     assert numbers(await contact_sheet(outcomes)) == [(0, "p0"), (2, "p2"), (4, "p4")]
 
 
 async def test_outcomes_of_several_maps_stand_as_they_are_given(png):
-    """Numbers that mean two jobs order nothing: the sheet counts by itself."""
+    """Ambiguous numbers are not used: the sheet counts by itself."""
     requests = [GenerateRequest(model="flux-pro", prompt=f"p{place}") for place in range(3)]
     outcomes = [Outcome(index, requests[place], images=images_of(png)) for place, index in enumerate((1, 0, 1))]
     assert numbers(await contact_sheet(outcomes)) == [(0, "p0"), (1, "p1"), (2, "p2")]
@@ -105,7 +105,7 @@ async def test_outcomes_of_several_maps_stand_as_they_are_given(png):
 
 
 async def test_task_that_is_over_has_no_token(connect):
-    """There is nothing to pick up; one that was not finished has some."""
+    """A task that is over cannot be resumed; an unfinished one can."""
     async with connect() as session:
         task = await session.submit("a cat", model="midjourney")
         for kind, count in {TaskFailed: 0, TaskCancelled: 0, TaskTimeout: 1, TaskLost: 1}.items():
@@ -152,7 +152,7 @@ async def test_sheet_of_an_async_iterable_is_refused_with_advice():
 
 @pytest.mark.parametrize("title", [None, 3, b"x"])
 async def test_title_that_is_no_text_is_refused(title):
-    """The caller is told which option it is."""
+    """The error names the option."""
     with pytest.raises(ContractError, match="title: must be text"):
         await contact_sheet([], title=title)
 
@@ -171,7 +171,7 @@ async def test_path_of_a_folder_is_refused(tmp_path):
 
 
 async def test_path_that_cannot_be_written_is_a_typed_error(tmp_path):
-    """It says which and why."""
+    """It has the path and the reason."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SaveError) as caught:
         await contact_sheet([], tmp_path / "file" / "s.html")
@@ -180,7 +180,7 @@ async def test_path_that_cannot_be_written_is_a_typed_error(tmp_path):
 
 
 async def test_sheet_makes_missing_folders_and_replaces_its_file(tmp_path):
-    """The second sheet of a batch stands where the first stood."""
+    """The second sheet replaces the first."""
     for title in ("First", "Second"):
         await contact_sheet([], tmp_path / "a" / "b" / "s.html", title=title)
     assert "Second" in (tmp_path / "a" / "b" / "s.html").read_text()
@@ -200,21 +200,21 @@ async def test_picture_that_cannot_be_fetched_leaves_its_reason(connect, emulato
 
 
 async def test_picture_that_is_damaged_leaves_its_reason(png):
-    """A picture that is none has no thumbnail; the next one has."""
+    """A damaged picture has no thumbnail; the next one has."""
     html = (await contact_sheet(images_of(b"<html>", png))).html
     assert "This picture could not be fetched: the bytes are no known picture" in html
     assert len(sources(html)) == 1
 
 
 async def test_bomb_leaves_its_reason(picture, monkeypatch):
-    """What would fill the memory is not decoded."""
+    """A decompression bomb is not decoded."""
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 100)
     html = (await contact_sheet(images_of(picture((16, 16))))).html
     assert "No thumbnail: 16 x 16 pixels are too many" in html
 
 
 async def test_pictures_are_not_kept(connect):
-    """What was only looked at is not held."""
+    """Pictures that were fetched for the sheet are not held."""
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", size="256x256")
         await contact_sheet(images)
@@ -222,7 +222,7 @@ async def test_pictures_are_not_kept(connect):
 
 
 async def test_sheet_shows_no_link(connect):
-    """Links expire, and are as good as the picture."""
+    """Links expire, and give access to the picture."""
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", size="256x256")
         assert images[0].url not in (await contact_sheet(images)).html
@@ -236,7 +236,7 @@ async def test_thumbnails_are_small(picture):
 
 
 async def test_sheet_of_a_thousand_holds_a_few_at_a_time(picture):
-    """No more pictures are in memory at once than are being drawn."""
+    """At most four pictures are in memory."""
     content, held, most = picture((64, 64)), 0, 0
     images = images_of(*[content] * 100)
 
@@ -264,14 +264,14 @@ async def test_saved_picture_is_shown_from_its_file_without_pillow(png, tmp_path
 
 
 async def test_other_pictures_are_embedded_whole_without_pillow(picture, hide_pillow):
-    """As far as there is room."""
+    """Up to the size limit."""
     content = picture(pad_to=1000)
     hide_pillow()
     html = (await contact_sheet(images_of(content))).html
     assert sources(html)[0].startswith("data:image/png;base64,")
 
 
-async def test_pictures_without_room_are_told_of_without_pillow(picture, hide_pillow):
+async def test_pictures_over_the_limit_leave_a_note_without_pillow(picture, hide_pillow):
     """Beyond 24 MB there is a note."""
     large = picture(pad_to=9 * 2**20)
     hide_pillow()
@@ -280,8 +280,8 @@ async def test_pictures_without_room_are_told_of_without_pillow(picture, hide_pi
     assert "thumbnails need Pillow" in html
 
 
-async def test_strangers_words_are_text(png):
-    """A revised prompt makes no tag."""
+async def test_untrusted_text_is_escaped(png):
+    """A revised prompt is escaped."""
     html = (await contact_sheet(images_of(png), title=ATTACK)).html
     assert html.count("<img") == 1
     assert html.count("&quot;&gt;&lt;img src=x onerror=alert(1)&gt;") >= 3
@@ -289,13 +289,13 @@ async def test_strangers_words_are_text(png):
 
 @pytest.mark.parametrize("created", [0, 10**18, -(10**18)])
 async def test_time_that_is_none_is_shown_as_it_came(png, created):
-    """A number that is no time of ours is no crash."""
+    """A number out of range does not raise."""
     told = str(created) if created else "1970-01-01 00:00 UTC"
     assert f'<dt>Made</dt><dd dir="auto">{told}</dd>' in (await contact_sheet(images_of(png, created=created))).html
 
 
 async def test_failures_of_all_kinds_are_shown(connect, emulator):
-    """Whatever a job ended with has its class and its words."""
+    """Every error is shown with its class and message."""
     async with connect() as session:
         task = await session.submit("a cat", model="midjourney")
         errors = [
@@ -313,7 +313,7 @@ async def test_failures_of_all_kinds_are_shown(connect, emulator):
 
 
 async def test_cancelling_leaves_no_file(connect, emulator, tmp_path):
-    """Nothing is written before everything is drawn, and nobody is left working."""
+    """Nothing is written before everything is drawn, and no task is left."""
     emulator.fault("cdn", Blackhole())
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", n=2, size="256x256")
@@ -328,7 +328,7 @@ async def test_cancelling_leaves_no_file(connect, emulator, tmp_path):
 
 
 async def test_sheet_is_shown_in_a_frame(png):
-    """A notebook's own style and the sheet's do not mix, and nothing runs."""
+    """The styles of the notebook and the sheet do not mix, and nothing runs."""
     shown = await contact_sheet(images_of(png))
     html = shown._repr_html_()
     assert html.startswith("<iframe ")
@@ -346,7 +346,7 @@ async def test_sheet_that_is_too_large_for_a_notebook_says_so(tmp_path):
 
 
 async def test_thumbnails_are_pictures(picture):
-    """What is embedded can be opened, and looks like the original."""
+    """A thumbnail can be opened, and looks like the original."""
     html = (await contact_sheet(images_of(picture((800, 400), "RGB", colour=(250, 10, 10))))).html
     small = Pillow.open(io.BytesIO(base64.b64decode(sources(html)[0].partition(",")[2])))
     assert small.size == (384, 192)

@@ -1,4 +1,4 @@
-"""What notebooks are told to show."""
+"""MIME bundles for notebooks."""
 
 import base64
 import json
@@ -39,13 +39,13 @@ def test_small_picture_is_not_blown_up():
         ({"prompt": "a \ud800\u202e<b>"}, "a \ufffd[U+202E]<b>"),
     ],
 )
-def test_picture_has_words_for_those_who_do_not_see_it(words, alt):
-    """They are where converters of notebooks look for them, as plain text that every notebook can hold."""
+def test_picture_has_alternative_text(words, alt):
+    """It is where notebook converters look for it, as plain text that every notebook can hold."""
     assert picture_bundle(Shown(content=b"x", format="png", **words))[1] == {"image/png": {"alt": alt}}
 
 
 def test_picture_has_its_words_in_a_converted_notebook():
-    """The converter's classic template writes them; its other one knows no such words."""
+    """The converter's classic template writes it; its default template does not."""
     nbconvert, nbformat = pytest.importorskip("nbconvert"), pytest.importorskip("nbformat")
     data, metadata = picture_bundle(Shown(content=b"x", format="png", prompt='a "cat"'))
     output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
@@ -57,14 +57,14 @@ def test_picture_has_its_words_in_a_converted_notebook():
 
 @pytest.mark.parametrize("kind", ["webp", "avif"])
 def test_picture_of_another_format_stands_in_a_figure(kind):
-    """What is no output type of notebooks is embedded in HTML."""
+    """A format that is no output type of notebooks is embedded in HTML."""
     data, _ = picture_bundle(Shown(content=b"bytes", format=kind, prompt="a cat"))
     assert f'src="data:image/{kind};base64,Ynl0ZXM="' in data["text/html"]
     assert set(data) == {"text/html", "text/plain"}
 
 
 def test_picture_that_is_a_link_says_that_it_expires():
-    """The link is shown, and how to keep what is behind it."""
+    """The link is shown, with advice on keeping the picture."""
     html = picture_bundle(Shown(url="https://cdn.test/a.png?x=1&y=2", prompt="a cat"))[0]["text/html"]
     assert 'src="https://cdn.test/a.png?x=1&amp;y=2"' in html
     assert "expires" in html
@@ -72,15 +72,15 @@ def test_picture_that_is_a_link_says_that_it_expires():
 
 
 @pytest.mark.parametrize("url", [None, "javascript:alert(1)", "data:text/html,x"])
-def test_picture_that_is_not_here_is_told(url):
-    """Without bytes and without a good link there is a note in its place."""
+def test_missing_picture_leaves_a_note(url):
+    """Without bytes and a usable link there is a note in its place."""
     html = picture_bundle(Shown(url=url))[0]["text/html"]
     assert "<img" not in html
     assert "not read yet" in html
 
 
-def test_several_pictures_that_are_not_here_are_told_of_together():
-    """The advice is about what the cell shows: the `Images`."""
+def test_several_missing_pictures_get_advice_for_all():
+    """The advice is about the object in the cell, the `Images`."""
     html = pictures_bundle([Shown(), Shown(url="https://cdn.test/a.png")])[0]["text/html"]
     assert "await images.read() fetches them" in html
     assert "await images.read() or images.save(...) keeps the pictures" in html
@@ -88,7 +88,7 @@ def test_several_pictures_that_are_not_here_are_told_of_together():
 
 
 def test_failure_is_text():
-    """Whatever an error says makes no tag, and is never endless."""
+    """The message of an error is escaped and cut."""
     data, metadata = failure_bundle(ATTACK * 999, label="<Outcome>")
     assert "<img" not in data["text/html"]
     assert "&lt;img" in data["text/html"]
@@ -96,14 +96,14 @@ def test_failure_is_text():
     assert (data["text/plain"], metadata) == ("<Outcome>", {})
 
 
-def test_bytes_that_are_no_picture_are_told():
-    """What no frontend can draw is not sent to it."""
+def test_bytes_that_are_no_picture_leave_a_note():
+    """Bytes that no frontend can draw are not sent."""
     html = picture_bundle(Shown(content=b"<html>"))[0]["text/html"]
     assert "not a known picture format" in html
     assert "<img" not in html
 
 
-def test_picture_that_is_too_large_is_told_instead():
+def test_picture_that_is_too_large_leaves_a_note():
     """A notebook does not grow by a hundred megabytes."""
     data, _ = picture_bundle(Shown(content=bytes(MAX_EMBEDDED_BYTES + 1), format="png"))
     assert set(data) == {"text/html", "text/plain"}
@@ -111,7 +111,7 @@ def test_picture_that_is_too_large_is_told_instead():
 
 
 def test_pictures_are_embedded_until_there_is_no_room():
-    """The bound is one of the whole bundle; what comes after it is linked if it can be."""
+    """The limit holds for the whole bundle; later pictures are linked if possible."""
     half = bytes(MAX_EMBEDDED_BYTES // 2)
     shown = [Shown(content=half, format="png", url="https://cdn.test/x") for _ in range(3)]
     html = pictures_bundle(shown)[0]["text/html"]
@@ -120,7 +120,7 @@ def test_pictures_are_embedded_until_there_is_no_room():
 
 
 def test_pictures_beyond_many_are_counted():
-    """Thousands of pictures make no notebook of thousands of cells."""
+    """Thousands of pictures do not fill the notebook."""
     html = pictures_bundle([Shown(content=b"x", format="png")] * 203)[0]["text/html"]
     assert html.count("<figure") == 200
     assert "3 more" in html
@@ -136,7 +136,7 @@ def test_caption_has_prompt_and_revision_as_text():
 
 
 def test_caption_leaves_out_a_revision_that_is_none():
-    """The same words are not told twice, and endless ones are cut."""
+    """The same text is not repeated, and long text is cut."""
     assert "Revised" not in picture_bundle(Shown(prompt="a", revised_prompt="a"))[0]["text/html"]
     assert len(picture_bundle(Shown(prompt="a" * 10**6))[0]["text/html"]) < 10**4
 
@@ -148,6 +148,6 @@ def test_pictures_have_a_plain_text():
 
 
 def test_bundle_of_nothing_is_empty():
-    """No pictures make no figures."""
+    """Without pictures there are no figures."""
     assert "<figure" not in pictures_bundle([])[0]["text/html"]
     assert bundle.data_address(b"", "png") == "data:image/png;base64,"

@@ -1,4 +1,4 @@
-"""Text of strangers in pieces of HTML."""
+"""Untrusted text in pieces of HTML."""
 
 from html.parser import HTMLParser
 
@@ -21,7 +21,7 @@ ATTACKS = [
 
 
 class Reader(HTMLParser):
-    """Notes the tags, attributes and text of a piece of HTML, as a browser would see them."""
+    """Records the tags, attributes and text of a piece of HTML, as a browser reads them."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -38,7 +38,7 @@ class Reader(HTMLParser):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_escaped_text_stays_text(attack):
-    """Between tags a stranger's text reads as it was written, and makes no tag."""
+    """Between tags, untrusted text reads as written and makes no tag."""
     seen = Reader(f"<p>{escaped(attack)}</p>")
     assert [tag for tag, _ in seen.tags] == ["p"]
     assert seen.text == attack
@@ -47,7 +47,7 @@ def test_escaped_text_stays_text(attack):
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_escaped_text_stays_in_its_attribute(attack, quote):
-    """Within quotes of either kind a stranger's text ends neither the value nor the tag."""
+    """Within quotes of either kind, untrusted text ends neither the value nor the tag."""
     assert Reader(f"<p title={quote}{escaped(attack)}{quote}>").tags == [("p", {"title": attack})]
 
 
@@ -75,12 +75,12 @@ def test_escaped_text_makes_no_tag_whatever_it_is(text):
     ],
 )
 def test_characters_that_hide_or_reorder_are_visible(text, seen):
-    """What changes the order of the letters or is not seen is shown by symbol or number; real words are left alone."""
+    """Characters that reorder text or are invisible are shown by symbol or number; words are unchanged."""
     assert escaped(text) == seen
 
 
 def test_facts_table_escapes_names_values_and_title():
-    """Everything in a table is text, but for markup of our own."""
+    """Everything in a table is escaped, except `Markup`."""
     attack = ATTACKS[1]
     seen = Reader(facts_table([(attack, attack), ("n", 3), ("link", Markup("<b>x</b>"))], title=attack))
     assert [tag for tag, _ in seen.tags] == [
@@ -101,7 +101,7 @@ def test_facts_table_escapes_names_values_and_title():
 
 
 def test_facts_table_names_its_rows():
-    """A screen reader is told which cells are names."""
+    """A screen reader can tell which cells are headers."""
     assert Reader(facts_table([("a", 1)], title="t")).tags[3][1]["scope"] == "row"
 
 
@@ -123,8 +123,8 @@ def test_web_address_is_http_or_https(url, is_web):
     assert is_web_address(url) is is_web
 
 
-def test_image_tells_its_shape_and_gives_nothing_away():
-    """A picture keeps its place free, has a text, and its server is not told where it stands."""
+def test_image_has_its_size_and_sends_no_referrer():
+    """A picture reserves its space, has an alternative text, and sends no referrer."""
     tag, attributes = Reader(image("https://a.b/c", alt=ATTACKS[0], width=3, height=2)).tags[0]
     assert (tag, attributes["alt"], attributes["width"], attributes["height"]) == ("img", ATTACKS[0], "3", "2")
     assert attributes["referrerpolicy"] == "no-referrer"
@@ -132,6 +132,6 @@ def test_image_tells_its_shape_and_gives_nothing_away():
 
 
 def test_figure_has_a_caption_only_if_there_are_words():
-    """An empty caption is none."""
+    """An empty caption is left out."""
     assert "figcaption" not in figure(Markup("<i></i>"))
     assert Reader(figure(Markup("<i></i>"), caption=["a", "b"])).text == "ab"

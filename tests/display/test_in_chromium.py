@@ -1,4 +1,4 @@
-"""Contact sheets in a browser: the pictures are seen, and nothing that a stranger wrote runs."""
+"""Contact sheets in a browser: pictures are visible, and untrusted text never runs."""
 
 import io
 import re
@@ -23,7 +23,7 @@ def title_of(dom):
 
 
 def seen_pictures(photograph, path, **options):
-    """Return a screenshot, and of it what changes when there are pictures: the part of the page that they take."""
+    """Return a screenshot, and the part of it that the pictures take: what differs from a page without them."""
     html = path.read_text()
     blank = path.with_name("blank.html")
     blank.write_text(re.sub(r'src="[^"]*"', f'src="{NOTHING}"', html).replace("img-src", "img-src data:", 1))
@@ -32,7 +32,7 @@ def seen_pictures(photograph, path, **options):
 
 
 def are_alike(seen, content):
-    """Tell whether a part of the screen shows a picture: the pixels differ by little."""
+    """Return whether a part of the screen shows a picture, with almost the same pixels."""
     with Image.open(io.BytesIO(content)) as image:
         expected = image.convert("RGB").resize(seen.size)
     return max(ImageStat.Stat(ImageChops.difference(seen, expected)).mean) < 6
@@ -40,7 +40,7 @@ def are_alike(seen, content):
 
 @pytest.fixture
 async def drawn(connect, tmp_path):
-    """A sheet of one picture of the emulator, and the bytes of that."""
+    """A sheet of one picture, and the bytes of the picture."""
     async with connect() as session:
         images = await session.generate("A white cat on a windowsill", model="flux-pro")
         await images[0].save(tmp_path / "out" / "a white cat.png")
@@ -50,7 +50,7 @@ async def drawn(connect, tmp_path):
 
 @pytest.mark.parametrize("scheme", GROUNDS)
 async def test_sheet_shows_the_picture_by_day_and_by_night(drawn, photograph, scheme):
-    """Opened from the disk, the picture that was drawn is on the screen, on a ground as bright as the user likes it."""
+    """Opened from the disk, the picture is visible, on a background that follows the user's colour scheme."""
     path, content = drawn
     screen, seen = seen_pictures(photograph, path, scheme=scheme)
     assert screen.getpixel((2, 2)) == GROUNDS[scheme]
@@ -88,7 +88,7 @@ def attacked():
 
 
 def test_attacks_are_text_and_run_nothing(browse, tmp_path):
-    """What strangers wrote is to be read, and changes nothing."""
+    """Untrusted text is shown as text and changes nothing."""
     (tmp_path / "sheet.html").write_text(attacked())
     dom = browse(tmp_path / "sheet.html", "--dump-dom")
     assert title_of(dom) == "Safe"
@@ -99,13 +99,13 @@ def test_attacks_are_text_and_run_nothing(browse, tmp_path):
 
 
 def test_attacks_would_run_elsewhere(browse, tmp_path):
-    """The browser of these tests does run scripts, so that the others prove something."""
+    """The browser of these tests runs scripts, so that the other tests prove something."""
     (tmp_path / "page.html").write_text(f"<title>Safe</title><p>{' '.join(ATTACKS)}</p>")
     assert title_of(browse(tmp_path / "page.html", "--dump-dom")) == f"Safe{'!' * len(ATTACKS)}"
 
 
 def test_policy_holds_what_would_slip_through(browse, tmp_path):
-    """Markup that found its way onto the page would still run nothing."""
+    """Injected markup still runs nothing."""
     html = attacked().replace("</main>", f"{''.join(ATTACKS)}</main>")
     (tmp_path / "sheet.html").write_text(html)
     dom = browse(tmp_path / "sheet.html", "--dump-dom")
@@ -114,7 +114,7 @@ def test_policy_holds_what_would_slip_through(browse, tmp_path):
 
 
 async def test_sheet_in_a_notebook_s_frame_runs_nothing(browse, tmp_path, connect):
-    """The frame shows the page, and keeps it in."""
+    """The frame shows the page and isolates it."""
     async with connect() as session:
         shown = await contact_sheet(await session.generate(ATTACKS[0], model="flux-pro"), title=ATTACKS[1])
     (tmp_path / "notebook.html").write_text(f"<title>Safe</title>{shown._repr_html_()}")

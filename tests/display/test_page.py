@@ -25,7 +25,7 @@ def numbers(*entries):
 
 
 def test_page_is_a_whole_document():
-    """It has a language, a title, landmarks, headings and a way past the summary."""
+    """It has a language, a title, landmarks, headings and a skip link."""
     html = render_page([Entry(prompt="a cat", tiles=(TILE,))], title="My <cats>")
     assert html.startswith('<!DOCTYPE html>\n<html lang="en">')
     assert "<title>My &lt;cats&gt;</title>" in html
@@ -34,7 +34,7 @@ def test_page_is_a_whole_document():
 
 
 def test_page_has_a_policy_that_lets_nothing_in():
-    """Neither scripts nor anything from elsewhere, nor any style but its own."""
+    """It admits no scripts, nothing from elsewhere, and no other style."""
     policy = re.search(r'Content-Security-Policy" content="(.*?)"', render_page([Entry(tiles=(TILE,))], title="t"))[1]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert "unsafe" not in policy
@@ -45,8 +45,8 @@ def test_page_lets_in_files_only_if_it_shows_some():
     assert "img-src data: 'self' file:;" in render_page([Entry(tiles=(Tile(source="out/a.png"),))], title="t")
 
 
-def test_page_has_every_stranger_s_word_as_text():
-    """Wherever a word stands, it makes no tag."""
+def test_page_escapes_untrusted_text():
+    """In no position does it make a tag."""
     tile = Tile(source="data:,", note=ATTACK, file="a.png", name=ATTACK, facts=ATTACK)
     entry = Entry(
         prompt=ATTACK,
@@ -62,8 +62,8 @@ def test_page_has_every_stranger_s_word_as_text():
     assert not re.search(r"<[^>]*\sonerror", re.sub(r"\"[^\"]*\"", "", html))
 
 
-def test_picture_has_the_prompt_for_those_who_do_not_see_it():
-    """Its text says which of several it is, and is never endless."""
+def test_picture_has_the_prompt_as_alternative_text():
+    """The text has the number of the picture, and is cut."""
     assert 'alt="a cat"' in render_page([Entry(prompt="a cat", tiles=(TILE,))], title="t")
     assert 'alt="a cat (picture 2 of 2)"' in render_page([Entry(prompt="a cat", tiles=(TILE, TILE))], title="t")
     assert 'alt="a dog"' in render_page([Entry(revised=("a dog",), tiles=(TILE,))], title="t")
@@ -86,7 +86,7 @@ def test_picture_that_cannot_be_shown_says_why():
 
 
 def test_long_words_are_folded():
-    """A prompt of a page is all there, and does not take the page."""
+    """A long prompt is complete, and folded."""
     html = render_page([Entry(prompt="long " * 100, revised=("longer " * 100, "short"))], title="t")
     assert re.search(r"<h2[^>]*>(long )+long&#8230;</h2>", html)
     assert f'<summary>Whole prompt</summary><p dir="auto" lang="">{"long " * 100}</p>' in html
@@ -94,8 +94,8 @@ def test_long_words_are_folded():
     assert 'Revised: <bdi lang="">short</bdi>' in html
 
 
-def test_failure_tells_reason_class_and_token():
-    """What went wrong, and how to pick the task up again; the summary leads there, by the number of the job."""
+def test_failure_has_reason_class_and_token():
+    """The reason and the resume token are shown; the summary links to the job by its number."""
     fault = Fault(kind="TaskTimeout", reason="is not finished", resume_token="token")
     html = render_page([Entry(), Entry(fault=fault)], title="t")
     assert "<strong>TaskTimeout</strong>" in html
@@ -108,7 +108,7 @@ def test_failure_tells_reason_class_and_token():
 
 
 def test_jobs_have_the_numbers_that_they_are_given():
-    """Otherwise they count from 0, as files do; one alone has none."""
+    """The default counts from 0, as files do; a single job has no number."""
     assert numbers(Entry(number=7), Entry(number=30)) == ["7", "30"]
     assert numbers(Entry(), Entry()) == ["0", "1"]
     assert numbers(Entry(number=7)) == ["7"]
@@ -116,14 +116,14 @@ def test_jobs_have_the_numbers_that_they_are_given():
 
 
 def test_places_on_the_page_are_its_own():
-    """Two jobs of one number have two addresses."""
+    """Two jobs with the same number have different anchors."""
     html = render_page([Entry(number=7), Entry(number=7)], title="t")
     assert re.findall(r'<li id="(.*?)"', html) == ["job-1", "job-2"]
 
 
 @pytest.mark.parametrize(("count", "is_dense"), [(24, False), (25, True)])
 def test_many_jobs_make_small_cards(count, is_dense):
-    """A sheet of many is there to be looked over: what else is known of each is folded."""
+    """On a large sheet, the facts are folded."""
     html = render_page([Entry(prompt="long " * 30, model="flux-pro", tiles=(TILE,))] * count, title="t")
     assert ('<ol class="grid dense"' in html) == is_dense
     assert html.count("<summary>Whole prompt</summary>") == count * is_dense
@@ -132,14 +132,14 @@ def test_many_jobs_make_small_cards(count, is_dense):
 
 
 def test_failures_beyond_many_are_counted():
-    """A thousand failures make no thousand links."""
+    """A thousand failures do not make a thousand links."""
     html = render_page([Entry(fault=Fault(kind="E", reason="r"))] * 103, title="t")
     assert html.count('href="#job-') == 100
     assert "and 3 more" in html
 
 
 def test_page_is_ascii():
-    """A letter of another script does not make all the pictures take more memory."""
+    """One letter of another script must not double the memory of all pictures."""
     html = render_page([Entry(prompt="猫 👩\u200d🚀 \ud800", model="é", tiles=(TILE,))], title="ספר")
     assert html.isascii()
     assert "&#29483; &#128105;&#8205;&#128640; &#65533;" in html
@@ -160,8 +160,8 @@ def test_summary_counts():
     }
 
 
-def test_summary_tells_jobs_from_pictures():
-    """As many of both is no reason to hide that they are not the same."""
+def test_summary_counts_jobs_and_pictures_separately():
+    """Both are shown even if their numbers are equal by chance."""
     assert totals(Entry(tiles=(TILE, TILE)), Entry())["Jobs"] == "2"
 
 
@@ -172,12 +172,12 @@ def test_summary_of_one_picture_is_short():
 
 
 def test_summary_lists_some_models():
-    """A catalogue of models is cut."""
+    """A long list of models is cut."""
     assert totals(*(Entry(model=f"m{n}") for n in range(9)))["Models"] == "m0, m1, m2, m3, m4, m5 and 3 more"
 
 
 def test_page_of_nothing_says_so():
-    """No jobs are no error."""
+    """An empty sheet is no error."""
     html = render_page([], title="t")
     assert "nothing to show" in html
     assert "<ol" not in html

@@ -12,13 +12,13 @@ from lemon_async._formats.pictures import sniff
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "AVIF"])
 def test_thumbnail_keeps_the_shape(picture, kind):
-    """Whatever the format, the longer edge is the one that was asked for."""
+    """In any format, the longer edge has the requested length."""
     facts = sniff(thumbnail(picture((300, 150), "RGB", kind=kind), 64))
     assert (facts.format, facts.size) == ("webp", (64, 32))
 
 
 def test_thumbnail_of_a_small_picture_is_as_large():
-    """Nothing is blown up."""
+    """Small pictures are not enlarged."""
     assert sniff(thumbnail(make("RGB", (10, 5)), 64)).size == (10, 5)
 
 
@@ -39,28 +39,28 @@ def test_thumbnail_is_made_of_every_mode(content):
 
 
 def test_thumbnail_keeps_what_is_transparent():
-    """Nothing stays nothing."""
+    """Transparent pixels stay transparent."""
     small = Image.open(io.BytesIO(thumbnail(make("RGBA", colour=(255, 0, 0, 0)), 16)))
     assert small.mode == "RGBA"
     assert small.getpixel((3, 3))[3] == 0
 
 
 def test_thumbnail_stands_upright():
-    """What a camera turned is turned back."""
+    """The orientation in the EXIF data is applied."""
     exif = Image.Exif()
     exif[0x0112] = 6
     assert sniff(thumbnail(make("RGB", kind="JPEG", exif=exif), 16)).size == (8, 16)
 
 
 def test_thumbnail_of_a_bomb_is_refused(monkeypatch):
-    """A header that claims more pixels than fit is not believed, and not decoded."""
+    """A picture whose header claims too many pixels is not decoded."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 799)
     with pytest.raises(ValueError, match="40 x 20 pixels are too many"):
         thumbnail(make("RGB"), 16)
 
 
 def test_thumbnail_of_a_bomb_that_hides_its_size_is_refused(monkeypatch):
-    """Where the header tells us nothing, Pillow looks for itself."""
+    """Pillow checks the sizes that we cannot read."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match="cannot be decoded"):
         thumbnail(make("RGB", kind="AVIF"), 16)
@@ -68,14 +68,14 @@ def test_thumbnail_of_a_bomb_that_hides_its_size_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("edit", [lambda raw: raw[:60], lambda raw: raw[:40] + b"?" * 20 + raw[60:]])
 def test_thumbnail_of_a_damaged_picture_is_refused(edit):
-    """A picture that is not whole has no thumbnail."""
+    """A damaged picture has no thumbnail."""
     with pytest.raises(ValueError, match="cannot be decoded"):
         thumbnail(edit(make("RGB", (64, 64), colour="red")), 16)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>"])
 def test_thumbnail_of_no_picture_is_refused(content):
-    """Pillow is not asked about what we do not know."""
+    """Pillow is not given unknown formats."""
     with pytest.raises(ValueError, match="not a known picture"):
         thumbnail(content, 16)
 

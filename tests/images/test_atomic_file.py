@@ -1,4 +1,4 @@
-"""A file appears whole or not at all."""
+"""Files are written atomically."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def test_content_is_written(tmp_path):
 
 
 def test_old_file_is_replaced_as_a_whole(tmp_path):
-    """Who has the old file open keeps reading the old bytes."""
+    """A reader of the old file keeps reading the old bytes."""
     target = tmp_path / "cat.png"
     target.write_bytes(b"old and long")
     with target.open("rb") as reader:
@@ -42,7 +42,7 @@ def test_old_file_stays_when_it_must_not_be_replaced(tmp_path):
 
 @pytest.mark.parametrize("content", ["text instead of bytes", None])
 def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, content):
-    """What stood there stands there still, and no half of a file lies beside it."""
+    """The old file is unchanged, and there is no partial file beside it."""
     target = tmp_path / "cat.png"
     target.write_bytes(b"old")
     with pytest.raises(TypeError):
@@ -63,7 +63,7 @@ except OSError as failure:
 
 
 def test_full_disk_leaves_the_old_file_and_no_other(tmp_path):
-    """Here the room ends in the middle of a write."""
+    """The disk is full in the middle of a write."""
     target = tmp_path / "cat.png"
     target.write_bytes(b"old")
     run = subprocess.run([sys.executable, "-c", FULL, target], capture_output=True, text=True, check=True)
@@ -78,7 +78,7 @@ def test_missing_folder_is_created(tmp_path):
 
 @pytest.mark.parametrize("replace", [True, False])
 def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
-    """A link that somebody planted leads the bytes nowhere, and one of the user's stays."""
+    """A planted link does not redirect the bytes, and the user's own link stays."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     link = tmp_path / "cat.png"
@@ -94,7 +94,7 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
 def test_mode_is_what_the_umask_makes_of_it(tmp_path, umask, mode):
-    """Not the 0600 of temporary files, and not the mode of what was there before."""
+    """Not the 0600 of temporary files, and not the mode of the old file."""
     target = tmp_path / "cat.png"
     target.touch(mode=0o400)
     before = os.umask(umask)
@@ -107,7 +107,7 @@ def test_mode_is_what_the_umask_makes_of_it(tmp_path, umask, mode):
 
 @pytest.mark.parametrize("name", ["a" * 255, "猫" * 85, "\U0001f408" * 63], ids=["ascii", "three bytes", "four bytes"])
 def test_name_as_long_as_a_file_system_takes_is_written(tmp_path, name):
-    """The name of the file on its way is never longer than the final one may be."""
+    """The hidden name is never longer than a final name may be."""
     write_file(tmp_path / name, b"meow")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -122,7 +122,7 @@ def test_name_that_is_too_long_leaves_nothing(tmp_path, replace):
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
 @pytest.mark.parametrize("replace", [True, False])
 def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
-    """A device, a pipe or a folder under the name stays what it is."""
+    """A device, a pipe or a folder is left alone."""
     target = tmp_path / "cat.png"
     make(target)
     before = target.lstat().st_mode
@@ -164,7 +164,7 @@ def test_draft_is_written_in_any_number_of_steps(draft, tmp_path):
 
 
 def test_draft_takes_any_number_of_pieces(draft, tmp_path):
-    """More than the system takes at once, and more than it takes in one write."""
+    """More than the system accepts in one call."""
     pieces = [bytes([number % 251]) * (number % 5) for number in range(3000)]
     draft.write(*pieces)
     assert draft.size_bytes == sum(map(len, pieces))
@@ -173,7 +173,7 @@ def test_draft_takes_any_number_of_pieces(draft, tmp_path):
 
 
 def test_draft_goes_on_after_half_a_write(draft, tmp_path, monkeypatch):
-    """As disks that are nearly full, and systems without `writev`, make it."""
+    """As on disks that are nearly full, and on systems without `writev`."""
     monkeypatch.setattr(publishing, "_write", lambda number, pieces: os.write(number, pieces[0][:3]))
     draft.write(b"0123456", b"", b"789")
     draft.publish([tmp_path / "cat.png"], replace=True)
@@ -188,8 +188,8 @@ def test_draft_makes_its_folder_only_when_asked_and_only_when_needed(tmp_path):
     assert (tmp_path / "a" / "b" / "cat.png").read_bytes() == b"new"
 
 
-def test_draft_that_was_abandoned_tells_whether_there_is_a_file(draft, tmp_path):
-    """Who is cancelled before the first write waits for no thread."""
+def test_abandon_returns_whether_there_is_a_file(draft, tmp_path):
+    """Cancelling before the first write waits for no thread."""
     assert draft.abandon() is False
     with pytest.raises(OSError, match="was discarded"):
         draft.write(b"late")
@@ -201,14 +201,14 @@ def test_draft_that_was_abandoned_tells_whether_there_is_a_file(draft, tmp_path)
 
 
 def test_draft_that_was_discarded_takes_nothing_more(draft, tmp_path):
-    """A write that comes late makes no file."""
+    """A late write creates no file."""
     draft.discard()
     with pytest.raises(OSError, match="was discarded"):
         draft.write(b"late")
     assert files(tmp_path) == {}
 
 
-def test_draft_can_begin_anew(draft, tmp_path):
+def test_file_can_be_restarted(draft, tmp_path):
     draft.write(b"long and wrong")
     draft.restart()
     assert draft.size_bytes == 0
@@ -218,7 +218,7 @@ def test_draft_can_begin_anew(draft, tmp_path):
 
 
 def test_draft_takes_the_first_name_that_is_free(draft, tmp_path):
-    """Whatever has a name keeps it: a file, a folder, a link that leads nowhere."""
+    """Whatever has the name keeps it: a file, a folder, a dangling link."""
     names = [tmp_path / name for name in ("file", "folder", "link", "free", "also free")]
     names[0].write_bytes(b"old")
     names[1].mkdir()
@@ -240,7 +240,7 @@ def test_draft_that_finds_no_name_can_be_given_another(draft, tmp_path):
 
 
 def test_folder_without_hard_links_is_no_obstacle(draft, tmp_path, monkeypatch):
-    """Memory cards and some network drives have none; nothing is clobbered there either."""
+    """Memory cards and some network drives have none; nothing is overwritten there either."""
 
     def refuse(*_args, **_options):
         raise PermissionError(1, "Operation not permitted")
@@ -253,7 +253,7 @@ def test_folder_without_hard_links_is_no_obstacle(draft, tmp_path, monkeypatch):
 
 
 def test_name_that_was_taken_without_hard_links_is_given_back_on_failure(draft, tmp_path, monkeypatch):
-    """No empty file is left under the name of a picture."""
+    """No empty file is left."""
 
     def refuse(*_args, **_options):
         raise PermissionError(1, "Operation not permitted")
@@ -267,7 +267,7 @@ def test_name_that_was_taken_without_hard_links_is_given_back_on_failure(draft, 
 
 
 class Hanging:
-    """A step of the disk that hangs until it is let go on."""
+    """A disk operation that hangs until it is released."""
 
     def __init__(self, step):
         self.step = step
@@ -281,7 +281,7 @@ class Hanging:
 
 @pytest.fixture
 def hang():
-    """Begin work in a thread that hangs in a step of it; return what lets it end, and tells how it failed."""
+    """Start work in a thread that hangs; return a function that releases it and returns its error."""
     steps = []
 
     def start(step, work, *args, **options):
@@ -319,8 +319,8 @@ def discard_in_time(draft):
 
 
 @pytest.mark.parametrize("work", ["write", "publish"])
-def test_draft_is_discarded_at_once_while_the_disk_hangs(draft, tmp_path, monkeypatch, hang, work):
-    """Whoever hangs there closes the file as it comes back, and gives it no name."""
+def test_file_is_discarded_immediately_while_the_disk_hangs(draft, tmp_path, monkeypatch, hang, work):
+    """The hanging call closes the file when it returns, and gives it no name."""
     draft.write(b"half")
     place, name = {"write": (publishing, "_write"), "publish": (os, "fsync")}[work]
     step = Hanging(getattr(place, name))
@@ -335,7 +335,7 @@ def test_draft_is_discarded_at_once_while_the_disk_hangs(draft, tmp_path, monkey
 
 
 def test_file_that_is_made_after_it_was_discarded_goes(draft, tmp_path, monkeypatch, hang):
-    """The folder hung, not the write."""
+    """Opening the folder hung, not the write."""
     step = Hanging(os.open)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", step)
@@ -347,7 +347,7 @@ def test_file_that_is_made_after_it_was_discarded_goes(draft, tmp_path, monkeypa
 
 
 def test_draft_that_was_abandoned_while_it_was_written_gets_no_name(draft, tmp_path, monkeypatch, hang):
-    """What is called off does not appear later."""
+    """An abandoned file does not appear later."""
     draft.write(b"whole")
     step = Hanging(os.fsync)
     monkeypatch.setattr(os, "fsync", step)

@@ -28,7 +28,7 @@ def with_length(content, at):
 
 
 def chunked(content, at):
-    """The chunk is whole and the last one missing, or the chunk itself breaks off."""
+    """The last chunk is missing, or the first one breaks off."""
     sent = b"%x\r\n%s\r\n" % (at, content[:at]) if at % 2 and at else b"%x\r\n%s" % (len(content), content[:at])
     return b"Transfer-Encoding: chunked\r\n\r\n" + sent
 
@@ -69,7 +69,7 @@ async def test_picture_that_is_cut_is_never_saved(open_downloads, serve, tmp_pat
     downloads = open_downloads(pause_s=0)
 
     async def answer(reader, writer):
-        """Each connection serves one cut after another: only what breaks ends it."""
+        """Each connection serves one cut after another, until it breaks."""
         at = int(server.heads[-1].split()[1][1:])
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n" + frame(content, at))
 

@@ -1,4 +1,4 @@
-"""What broke off is asked for again from there, and joined only to what it belongs to."""
+"""Downloads that break off are resumed, and parts are joined only if they belong together."""
 
 import asyncio
 import re
@@ -81,7 +81,7 @@ def whole(picture):
 
 @pytest.fixture(params=["fetch", "save", "stream"])
 def get(request, downloads, tmp_path):
-    """Each of the ways to a picture."""
+    """Each way to download."""
 
     async def save(url):
         draft = AtomicFile(tmp_path)
@@ -99,7 +99,7 @@ def get(request, downloads, tmp_path):
 
 
 async def test_what_broke_off_is_asked_for_from_there(get, cdn, whole):
-    """More often than three times, since each attempt brings something."""
+    """More than three times, because each attempt brings bytes."""
     server = await cdn(cuts=[40_000, 10_000, 0, 0, 20_000, 1, 0])
     assert await get(server.url) == whole
     starts = [None, 40_000, 50_000, 50_000, 50_000, 70_000, 70_001, 70_001]
@@ -118,7 +118,7 @@ async def test_what_broke_off_is_asked_for_from_there(get, cdn, whole):
 async def test_server_is_asked_for_a_part_on_condition_that_it_is_of_the_same_picture(
     downloads, cdn, whole, marks, condition
 ):
-    """A weak tag is no such condition (RFC 9110, 13.1.5)."""
+    """A weak tag is no condition for ranges (RFC 9110, 13.1.5)."""
     server = await cdn(cuts=[30_000], marks=marks)
     assert await downloads.fetch(server.url) == whole
     assert server.asked == [(None, None), ("bytes=30000-", condition)]
@@ -126,7 +126,7 @@ async def test_server_is_asked_for_a_part_on_condition_that_it_is_of_the_same_pi
 
 @pytest.mark.parametrize("marks", [{"Accept-Ranges": "bytes"}, {"Accept-Ranges": "bytes", "ETag": 'W/"v1"'}])
 async def test_server_that_marks_nothing_is_asked_for_all_of_it(downloads, cdn, whole, marks):
-    """Two pictures of the same length would be joined."""
+    """Two pictures of the same length could be joined."""
     server = await cdn(cuts=[30_000], marks=marks)
     assert await downloads.fetch(server.url) == whole
     assert server.asked == [(None, None), (None, None)]
@@ -143,14 +143,14 @@ async def test_server_that_allows_no_parts_is_asked_for_all_again(downloads, cdn
 
 
 async def test_server_that_sends_all_instead_of_a_part_is_listened_to(get, cdn, whole):
-    """Its answer is used as it is; what was handed over before is not handed over twice."""
+    """Its complete response is used; bytes that were passed on before are not repeated."""
     server = await cdn(cuts=[30_000, 60_000, 10], honours=False)
     assert await get(server.url) == whole
     assert [asked for asked, _ in server.asked] == [None, "bytes=30000-", "bytes=60000-", "bytes=10-"]
 
 
 async def test_large_picture_comes_byte_for_byte(get, cdn, picture):
-    """Over many pieces and several writes, from the beginning and once more."""
+    """Over many pieces and several writes, twice from the beginning."""
     large = picture(pad_to=5_000_000)
     assert await get((await cdn(content=large, cuts=[1_700_000, 2_000_000])).url) == large
     anew = await cdn(content=large, cuts=[1_700_000, 2_000_000], honours=False)
@@ -158,7 +158,7 @@ async def test_large_picture_comes_byte_for_byte(get, cdn, picture):
 
 
 async def test_server_that_always_breaks_off_at_the_same_byte_is_given_up(get, cdn):
-    """Whatever it allows: no attempt brings anything new."""
+    """With or without ranges: no attempt brings anything new."""
     server = await cdn(cuts=[30_000, *[0] * 99])
     with pytest.raises(DownloadError, match="the response broke off before its end"):
         await get(server.url)
@@ -173,7 +173,7 @@ async def test_server_that_sends_byte_by_byte_is_given_up_at_last(downloads, cdn
 
 
 async def test_range_of_parts_is_put_together(downloads, cdn, whole):
-    """Some servers send no more than so much at a time."""
+    """Some servers limit the size of a part."""
 
     def small(status, headers, body):
         first, total = re.search(r"(\d+)-\d+/(\d+)", headers["Content-Range"]).groups()
@@ -210,7 +210,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 async def test_part_that_does_not_fit_is_not_joined(get, cdn, whole, lie):
-    """The picture is asked for anew, and not in parts any more."""
+    """The picture is requested again as a whole."""
 
     def twist(status, headers, body):
         changed = {**headers, **LIES[lie]}
@@ -232,7 +232,7 @@ async def test_part_that_is_longer_than_it_says_is_not_joined(get, cdn, whole):
 
 
 async def test_part_that_is_shorter_than_it_says_is_gone_on_with(get, cdn, whole):
-    """It is a break like any other."""
+    """It is handled like any break."""
 
     def shorter(status, headers, body):
         return status, {name: value for name, value in headers.items() if name != "Content-Length"}, body[:20_000]
@@ -242,7 +242,7 @@ async def test_part_that_is_shorter_than_it_says_is_gone_on_with(get, cdn, whole
     assert len(server.asked) == 5
 
 
-async def test_part_that_is_refused_as_beyond_the_end_is_asked_for_anew(get, cdn, whole):
+async def test_part_that_is_refused_with_416_is_requested_again(get, cdn, whole):
     def beyond(_status, _headers, _body):
         return "416 Range Not Satisfiable", {"Content-Range": "bytes */30000", "Content-Length": "0"}, b""
 
@@ -267,7 +267,7 @@ async def test_part_that_is_packed_is_refused(downloads, cdn):
 
 
 async def test_link_that_is_refused_in_the_middle_is_refused(downloads, cdn):
-    """Its time was up: a fresh link is needed, not another attempt."""
+    """It has expired: a fresh link is needed, not another attempt."""
     server = await cdn(cuts=[30_000], twist=lambda *_: ("410 Gone", {"Content-Length": "0"}, b""))
     with pytest.raises(DownloadError, match="HTTP 410") as caught:
         await downloads.fetch(server.url)
@@ -286,8 +286,8 @@ async def test_picture_that_changes_while_it_is_fetched_is_the_new_one(downloads
 
 
 @pytest.mark.parametrize("pad_to", [90_000, 100])
-async def test_picture_that_changes_while_it_is_handed_over_is_an_error(downloads, cdn, picture, pad_to):
-    """Half of one and half of the other would be neither."""
+async def test_picture_that_changes_during_a_stream_is_an_error(downloads, cdn, picture, pad_to):
+    """Halves of two pictures are no picture."""
     other = picture((8, 8), pad_to=pad_to) if pad_to > 1000 else picture((8, 8))
 
     def change(*_):
@@ -316,7 +316,7 @@ async def test_emulator_lets_downloads_go_on(get, link, emulator):
 
 
 async def test_traceback_with_local_variables_shows_no_byte_of_a_picture(get, cdn, whole):
-    """It may be megabytes long, and hold what nobody should read in a log."""
+    """It may be megabytes long, and private."""
     server = await cdn(content=whole.replace(b"paDd" + bytes(6), b"paDdCANARY"), cuts=[60_000, *[0] * 9])
     with pytest.raises(DownloadError) as caught:
         await get(server.url)
@@ -330,7 +330,7 @@ async def test_traceback_with_local_variables_shows_no_byte_of_a_picture(get, cd
 
 
 async def test_stream_that_is_left_gives_its_place_back(open_downloads, cdn):
-    """Whoever takes three pieces and goes away does not stop the others."""
+    """A consumer that stops after three pieces does not block the others."""
     server = await cdn()
     downloads = open_downloads(limit=1)
     for _ in range(3):
@@ -342,15 +342,15 @@ async def test_stream_that_is_left_gives_its_place_back(open_downloads, cdn):
 
 
 async def test_stream_that_drips_ends_at_the_total_deadline(open_downloads, link, emulator):
-    """However often it breaks off and goes on."""
+    """However often it is resumed."""
     emulator.fault("cdn", Drip(bytes_per_s=2000))
     with pytest.raises(DownloadError, match=r"not finished within 0\.2 s"):
         async for _ in open_downloads(total_s=0.2).stream(link):
             pass
 
 
-async def test_stream_that_nobody_reads_gives_its_place_back_at_the_total_deadline(open_downloads, cdn):
-    """Its connection is closed, its place is free once and no more, and who comes back is told."""
+async def test_unread_stream_releases_its_slot_at_the_deadline(open_downloads, cdn):
+    """Its connection is closed, its slot is released once, and reading on raises."""
     server = await cdn()
     downloads = open_downloads(total_s=0.2, limit=1)
     stream = downloads.stream(server.url)
@@ -366,7 +366,7 @@ async def test_stream_that_nobody_reads_gives_its_place_back_at_the_total_deadli
 
 
 async def test_stream_that_was_read_to_its_end_leaves_no_alarm(open_downloads, cdn, whole, timers):
-    """Nothing rings later."""
+    """No timer is left."""
     server = await cdn()
     downloads = open_downloads(total_s=0.2, limit=1)
     before = timers()
@@ -375,7 +375,7 @@ async def test_stream_that_was_read_to_its_end_leaves_no_alarm(open_downloads, c
 
 
 async def test_stream_can_be_taken_by_several_asyncio_tasks(downloads, cdn, whole):
-    """As notebook cells do: no scope of one is open in the other."""
+    """As notebook cells do: no timeout of one task is open in the other."""
     server = await cdn(cuts=[40_000])
     stream = downloads.stream(server.url)
     pieces = []
@@ -385,7 +385,7 @@ async def test_stream_can_be_taken_by_several_asyncio_tasks(downloads, cdn, whol
 
 
 async def test_failing_draft_is_an_os_error(downloads, cdn, tmp_path):
-    """A full disk is no broken link."""
+    """A full disk is not reported as a broken link."""
     if not Path("/dev/full").exists():
         pytest.fail("this test needs a device that is full")
     draft = AtomicFile(tmp_path)

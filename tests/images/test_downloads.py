@@ -1,4 +1,4 @@
-"""Pictures are fetched from whatever host the service names: without the key, within bounds, and whole."""
+"""Pictures are downloaded from any host that the service names: without the key, within limits, and whole."""
 
 import asyncio
 import gzip
@@ -24,7 +24,7 @@ async def test_picture_comes_as_it_is(downloads, link, emulator):
 
 
 async def test_neither_key_nor_cookies_are_sent(downloads, serve, http_ok, png):
-    """Not even the cookies that the host itself has set."""
+    """Not even cookies that the host itself has set."""
     server = await serve(http_ok(png, "image/png", Set_Cookie="track=1; Path=/"))
     for _ in range(2):
         await downloads.fetch(f"{server.origin}/1.png")
@@ -43,8 +43,8 @@ async def test_emulator_sees_no_key_on_its_links(connect, emulator):
     assert emulator.key_leaks == 0
 
 
-async def test_signed_link_is_sent_as_it_was_told(downloads, serve, http_ok, png):
-    """A signature covers the bytes of the address; tidying them up breaks it."""
+async def test_signed_link_is_sent_unchanged(downloads, serve, http_ok, png):
+    """A signature covers the bytes of the address; normalizing them breaks it."""
     server = await serve(http_ok(png, "image/png"))
     await downloads.fetch(f"{server.origin}/a%2Fb+c/%7e.png?sig=a%2Bb%3D&x=1+2&empty=")
     assert server.heads[0].startswith("GET /a%2Fb+c/%7e.png?sig=a%2Bb%3D&x=1+2&empty= HTTP/1.1\r\n")
@@ -86,7 +86,7 @@ async def test_link_that_is_refused_is_not_asked_for_again(downloads, link, emul
 
 
 async def test_error_names_the_link_without_its_query(downloads, link, emulator):
-    """A signed query opens the picture for whoever reads the log."""
+    """A signed query gives every reader of the log access to the picture."""
     emulator.fault("cdn", Status(403))
     with pytest.raises(DownloadError) as caught:
         await downloads.fetch(f"{link}?signature=secret")
@@ -105,7 +105,7 @@ def spoiled(png):
 
 
 async def test_what_is_no_whole_picture_is_fetched_again(downloads, serve, http_ok, png):
-    """The label does not count, the bytes do."""
+    """The bytes count, not the Content-Type."""
     servers = [
         await serve(http_ok(content, "image/png"), http_ok(png, "image/png")) for content, _ in spoiled(png).values()
     ]
@@ -119,8 +119,8 @@ async def test_what_stays_no_whole_picture_is_refused(downloads, serve, http_ok,
     assert [outcome.reason for outcome in outcomes] == [reason for _, reason in spoiled(png).values()]
 
 
-async def test_picture_without_end_is_refused_at_once(downloads, serve, png):
-    """The bound is far above any picture of the service; another attempt would only waste another 128 MB."""
+async def test_endless_picture_is_refused_without_a_retry(downloads, serve, png):
+    """The limit is far above any picture; another attempt would waste another 128 MB."""
 
     async def endless(_reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + png[:33] + b"\xff\xff\xff\xffIDAT")
@@ -134,8 +134,8 @@ async def test_picture_without_end_is_refused_at_once(downloads, serve, png):
     assert len(server.heads) == 1
 
 
-async def test_packed_picture_is_refused_at_once(downloads, link, emulator):
-    """Half a megabyte that becomes half a gigabyte is never unpacked."""
+async def test_compressed_picture_is_refused_without_a_retry(downloads, link, emulator):
+    """A response that expands to half a gigabyte is never decompressed."""
     bomb = gzip.compress(b"\x89PNG\r\n\x1a\n" + bytes(10**6))
     emulator.fault("cdn", Body(bomb, headers={"Content-Encoding": "gzip"}))
     with pytest.raises(DownloadError, match="Content-Encoding that was not requested"):
@@ -165,7 +165,7 @@ async def test_retries_share_the_total_deadline(open_downloads, link, emulator):
 
 
 async def test_deadline_of_the_caller_is_the_callers(open_downloads, link, emulator):
-    """A `TimeoutError` of the code around is not turned into ours."""
+    """A `TimeoutError` of the surrounding code is not converted."""
     emulator.fault("cdn", Drip(bytes_per_s=100))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
@@ -211,7 +211,7 @@ async def test_closing_ends_a_download_under_way(downloads, serve):
 
 
 async def test_closing_ends_a_download_that_drips(downloads, serve):
-    """Its head was there: who reads on hears of the close at once."""
+    """Its head had arrived: reading on raises immediately."""
 
     async def drip(reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n\x89")
@@ -229,7 +229,7 @@ async def test_closing_ends_a_download_that_drips(downloads, serve):
 
 
 async def test_closing_ends_a_download_between_two_attempts(open_downloads, serve, http_ok):
-    """It ends with `DownloadError` as any other, and nothing is opened again."""
+    """It ends with `DownloadError`, and nothing is opened again."""
     pausing, gate = asyncio.Event(), asyncio.Event()
 
     async def pause(_seconds):

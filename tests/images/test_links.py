@@ -1,4 +1,4 @@
-"""Links are followed as far as they may lead: publicly, three redirects, and no address of ours behind a name."""
+"""Links are followed to public addresses only, and over at most three redirects."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ async def test_link_that_must_not_be_followed_is_refused_before_a_connection(dow
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::1]"])
 async def test_links_to_this_machine_are_refused_when_the_api_is_elsewhere(open_downloads, serve, http_ok, png, host):
-    """A result link of the real service never leads into the user's own machine."""
+    """A result link of the real service never leads to the user's machine."""
     server = await serve(http_ok(png, "image/png"))
     with pytest.raises(DownloadError, match=r"not followed, because it (does not use https|points into a private)"):
         await open_downloads(allow_loopback=False).fetch(f"http://{host}:{server.port}/1.png")
@@ -65,7 +65,7 @@ async def test_three_redirects_are_enough(downloads, serve, http_ok, png):
 
 
 async def test_redirect_to_nowhere_ends(downloads, serve, http_ok):
-    """Without a `Location` there is nothing to follow but the address itself."""
+    """Without a `Location`, the redirect leads to the same address."""
     server = await serve(http_ok(b"", status="302 Found"))
     with pytest.raises(DownloadError, match="more than 3 redirects"):
         await downloads.fetch(server.origin)
@@ -101,7 +101,7 @@ async def test_session_of_the_real_service_follows_no_link_to_this_machine(serve
 
 
 async def test_redirect_that_no_parser_reads_is_refused(downloads, emulator, link):
-    """Whatever a `Location` holds, the caller meets a `DownloadError`."""
+    """Any bad `Location` raises `DownloadError`."""
     emulator.fault("cdn", Redirect("https://x@2H&\u00ff:\u00fe][9.@", 302))
     with pytest.raises(DownloadError):
         await downloads.fetch(link)
@@ -111,21 +111,21 @@ async def test_redirect_that_no_parser_reads_is_refused(downloads, emulator, lin
 
 
 async def test_silent_connection_is_bounded_by_connect_s(open_downloads, greet):
-    """Name look-up, TCP and TLS have a time of their own."""
+    """Name look-up, TCP and TLS have a timeout of their own."""
     port = await greet(b"")
     with pytest.raises(DownloadError, match=r"no response within 0\.01 s"):
         await open_downloads(connect_s=0.01).fetch(f"https://127.0.0.1:{port}/1.png")
 
 
 class LoopOfSlowNames(asyncio.SelectorEventLoop):
-    """A loop whose name look-ups never come back."""
+    """An event loop whose name look-ups never return."""
 
     async def getaddrinfo(self, *_args, **_options):
         await asyncio.Event().wait()
 
 
 def test_name_look_up_is_bounded_by_connect_s():
-    """A resolver that hangs is a failure to connect, told as such, and another attempt follows."""
+    """A resolver that hangs is a failure to connect, and another attempt follows."""
 
     async def fetch():
         downloads = Downloads(total_s=5, connect_s=0.01, limit=1, allow_loopback=False)

@@ -1,4 +1,4 @@
-"""Names of files: the user's are checked, those made of strangers' words are harmless."""
+"""File names: the user's are checked, and untrusted values in templates are harmless."""
 
 import ntpath
 import posixpath
@@ -49,7 +49,7 @@ def test_slug_is_part_of_a_name_on_any_system(text, slug):
 
 @given(st.text())
 def test_slug_is_a_name_by_itself(text):
-    """Whatever a prompt holds, the slug passes the check of names."""
+    """The slug of any prompt is a valid name."""
     slug = slug_of(text)
     assert checked_target(slug).name == slug
     assert len(slug.encode()) <= 126
@@ -88,7 +88,7 @@ def test_name_that_no_file_should_have_is_refused(name):
 
 
 class Odd:
-    """A path that raises when it is asked what it is."""
+    """A path whose `__fspath__` raises."""
 
     def __fspath__(self):
         raise RuntimeError("odd")
@@ -126,7 +126,7 @@ def test_alternatives_count_up(tmp_path):
 
 
 def test_alternatives_that_are_many_are_made_by_chance(tmp_path):
-    """A folder with thousands of the same name is not asked about each of them."""
+    """A folder with thousands of the same name is not searched one by one."""
     names = [path.name for path in alternatives(tmp_path / "cat.png")]
     assert len(set(names)) == len(names) == 100
     assert re.fullmatch(r"cat-[0-9a-f]{8}\.png", names[-1])
@@ -164,8 +164,8 @@ def test_template_is_filled(text, name):
     assert Template(text).fill(**VALUES) == name
 
 
-def test_values_of_strangers_are_only_words():
-    """A server that names a task or a model writes nowhere else."""
+def test_untrusted_values_are_only_words():
+    """Ids and model names from the server cannot change the folder."""
     hostile = {"task_id": "../../evil\0", "model": "a/b\\c", "slug": None, "index": "x", "width": 1.5}
     assert Template("{task_id}-{model}-{slug}-{index}-{width}").fill(**hostile) == "evil-a-b-c-none-0-0"
     assert Template("{created}").fill(created=10**5000) == "0"
@@ -206,7 +206,7 @@ values = st.fixed_dictionaries(
 @example("{format:.2}:{slug}", {**VALUES, "format": "c"})
 @example("::", VALUES)
 def test_filled_template_is_inside_its_folder_with_the_parts_that_it_shows(template, filled):
-    """Only the separators in the text of a template make folders; no field makes one, leaves one or names the root."""
+    """Only the separators in the text of a template make folders; fields never do."""
     try:
         name = Template(template).fill(**filled) + ".png"
     except ContractError:

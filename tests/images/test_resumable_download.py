@@ -1,4 +1,4 @@
-"""What is asked for next, given what arrived and what the servers said."""
+"""The next request of a download, given its bytes and headers so far."""
 
 import pytest
 
@@ -54,8 +54,8 @@ def test_server_that_was_caught_lying_is_asked_for_all(png):
     assert download.range_headers() == {}
 
 
-def test_nothing_is_handed_on_before_it_is_a_picture(png):
-    """Who takes the pieces never sees an error page; what is begun anew before that needs no mention."""
+def test_nothing_is_passed_on_before_it_is_a_picture(png):
+    """The consumer never sees an error page, and need not know of a restart before that."""
     download = arrived(png[:20], TAGGED)
     assert download.pop_checked() == b""
     assert not download.start(TAGGED, None)
@@ -67,14 +67,14 @@ def test_nothing_is_handed_on_before_it_is_a_picture(png):
 
 
 def test_part_that_would_make_the_picture_too_large_is_refused(png):
-    """Even if nobody has told its length before."""
+    """Even if its length was unknown before."""
     download = arrived(png[:20], TAGGED)
     with pytest.raises(TooLarge, match="the response is larger than 134,217,728 bytes"):
         download.resume(206, {"Content-Range": f"bytes 20-{MAX_BYTES}/*"} | TAGGED, None)
 
 
 def test_part_without_the_tag_of_the_whole_is_no_part_of_it(png):
-    """A server that overlooks the condition sends the rest of whatever is there now."""
+    """A server that ignores the condition sends the rest of another picture."""
     with pytest.raises(RangeMismatch):
         arrived(png[:20], TAGGED).resume(206, {"Content-Range": "bytes 20-29/*"}, 10)
 
@@ -98,8 +98,8 @@ def test_traceback_with_local_variables_shows_no_bytes(png):
     assert "PNG" not in repr(arrived(png, TAGGED))
 
 
-def test_repeat_leaves_out_what_was_handed_over():
-    """Piece by piece, however they are cut."""
+def test_prefix_that_was_passed_on_is_skipped():
+    """For pieces of any size."""
     repeat = PrefixSkipper()
     repeat.restart()
     assert [repeat.skip(piece) for piece in (b"ab", b"cd")] == [b"ab", b"cd"]

@@ -1,4 +1,4 @@
-"""Work in a thread is finished before anybody hears of its cancellation."""
+"""Blocking calls finish before cancellation returns, unless they may be abandoned."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ async def test_result_and_error_come_through():
 
 
 async def test_cancelled_scope_of_anyio_waits_too():
-    """It cancels every await again and again."""
+    """Such a scope cancels every await again and again."""
     begun, go_on = threading.Event(), threading.Event()
 
     def work():
@@ -38,7 +38,7 @@ async def test_cancelled_scope_of_anyio_waits_too():
 
 @pytest.mark.parametrize("ends_well", [True, False])
 async def test_cancelling_waits_for_the_end_and_goes_on(ends_well):
-    """What the thread opens is open, or closed, when the caller goes on; its failure is no second error."""
+    """The thread is done when the caller goes on; its failure is no second error."""
     begun, go_on, ended = threading.Event(), threading.Event(), []
 
     def work():
@@ -61,7 +61,7 @@ async def test_cancelling_waits_for_the_end_and_goes_on(ends_well):
 
 
 async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
-    """It never begins, however long the pool is busy with the work of others."""
+    """It never begins, however long the pool is busy."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     begun, go_on, ran = threading.Event(), threading.Event(), []
 
@@ -86,7 +86,7 @@ async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
 
 @pytest.mark.parametrize("ends_well", [True, False])
 async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monkeypatch, ends_well):
-    """A failure that comes later is not reported."""
+    """A later failure is not logged."""
     monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 0.01)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -107,7 +107,7 @@ async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monk
 
 @pytest.mark.parametrize("ends_well", [True, False])
 async def test_work_that_takes_too_long_is_left(ends_well):
-    """A failure that comes later is not reported."""
+    """A later failure is not logged."""
     go_on, ended = threading.Event(), threading.Event()
 
     def work():
@@ -136,7 +136,7 @@ async def test_work_that_has_not_begun_in_time_never_begins():
 
 
 async def test_work_that_waits_for_a_pool_that_gets_on_is_not_given_up():
-    """Together they take longer than each of them may."""
+    """Together they take longer than the limit of each."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     works = [run_within(0.5, time.sleep, 0.03) for _ in range(25)]
     assert await asyncio.gather(*works) == [None] * 25

@@ -1,4 +1,4 @@
-"""Law 7. The loop stays free: whatever the size of the pictures, everybody else has a turn while they arrive."""
+"""Law 7. The loop stays free: other tasks run while pictures of any size arrive."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ EVENTS_PIECE_BYTES = 4 * 1024
 
 @pytest.fixture
 def fed(monkeypatch):
-    """Sizes of what is fed to lifters, each with the number of turns that the loop has taken until then."""
+    """Sizes of the pieces that extractors are fed, each with the number of loop turns until then."""
     return noted(monkeypatch, Base64Extractor)
 
 
@@ -56,7 +56,7 @@ def responding(body, *head):
 
 
 async def most_per_turn(fed, body, *head, answers, is_stream=False):
-    """Return the most that was fed at once, the most in one turn of the loop, and how many bytes of pictures came."""
+    """Return the largest piece, the most bytes in one turn of the loop, and the bytes of all pictures."""
     sizes, turns = fed
     ticking = asyncio.create_task(counting(turns))
     once = RetryPolicy(max_elapsed_s=0)
@@ -79,8 +79,8 @@ async def most_per_turn(fed, body, *head, answers, is_stream=False):
 
 @pytest.mark.parametrize("answers", [1, 6])
 @pytest.mark.parametrize("is_packed", [False, True])
-async def test_pictures_that_arrive_leave_a_turn_to_everybody_else(fed, answers, is_packed):
-    """Few pieces in each turn of the loop, however many answers there are, packed or not."""
+async def test_arriving_pictures_let_other_tasks_run(fed, answers, is_packed):
+    """Few pieces per turn of the loop, for any number of responses, compressed or not."""
     body = gzip.compress(ANSWER, 1) if is_packed else ANSWER
     head = ["Content-Type: application/json", *(["Content-Encoding: gzip"] if is_packed else [])]
     at_once, in_a_turn, came = await most_per_turn(fed, body, *head, answers=answers)
@@ -93,8 +93,8 @@ async def test_pictures_that_arrive_leave_a_turn_to_everybody_else(fed, answers,
 @pytest.mark.parametrize(
     "before", [b"", b"\n" * 250_000 + b"data:x\n\n" * 12_000], ids=["a picture", "much of nothing before it"]
 )
-async def test_stream_leaves_a_turn_to_everybody_else(monkeypatch, before, is_packed):
-    """Few kilobytes in each turn of the loop, although far more of them have come already."""
+async def test_stream_lets_other_tasks_run(monkeypatch, before, is_packed):
+    """Few kilobytes per turn of the loop, although far more have arrived."""
     fed = noted(monkeypatch, EventSplitter)
     body = gzip.compress(before + EVENT, 1) if is_packed else before + EVENT
     head = ["Content-Type: text/event-stream", *(["Content-Encoding: gzip"] if is_packed else [])]

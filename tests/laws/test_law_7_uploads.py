@@ -30,7 +30,7 @@ LONG_TEXT = "x/" * MIB
 
 
 class Beside:
-    """Another coroutine of the program; counts the turns that it gets."""
+    """Another coroutine of the program, which counts its turns."""
 
     def __init__(self):
         self.turns = 0
@@ -43,7 +43,7 @@ class Beside:
 
 @pytest.fixture
 async def beside():
-    """Something else that the loop has to do, all the time."""
+    """Other work for the loop, all the time."""
     other = Beside()
     running = asyncio.create_task(other.run())
     await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def beside():
 
 @asynccontextmanager
 async def memory():
-    """Tell in a list how much was taken at most, beyond what there was before."""
+    """Append the peak of allocated memory, less that from before, to a list."""
     peak = []
     tracemalloc.start()
     try:
@@ -76,7 +76,7 @@ def large(picture):
 
 
 class OwnFile(io.RawIOBase):
-    """A file of the caller's own making, which gives all it has at once, in a buffer that it uses again."""
+    """A custom file that returns everything in one piece, in a buffer that it reuses."""
 
     def __init__(self, content):
         self._content, self._is_read = bytearray(content), False
@@ -106,7 +106,7 @@ MUTABLE = {
 
 @pytest.mark.parametrize("kind", MUTABLE)
 async def test_large_picture_is_never_copied_as_a_whole(large, kind):
-    """Not even in a thread: copying holds the interpreter, and so the loop."""
+    """Not even in a thread: copying holds the interpreter's lock, and so the loop."""
     source = MUTABLE[kind](large)
     with ExitStack() as held:
         async with memory() as peak:
@@ -128,7 +128,7 @@ async def test_look_at_a_large_picture_copies_only_its_ends(large, kind):
 
 
 async def test_large_bytes_are_shared(large):
-    """What cannot change needs no copy, neither now nor for any attempt."""
+    """Immutable bytes are never copied."""
     with ExitStack() as held:
         async with memory() as peak:
             picked = await read_source("image[0]", large, held, None)
@@ -145,7 +145,7 @@ async def test_memory_that_is_too_large_is_refused_without_reading_it(large):
 
 
 class Noting:
-    """A file that notes how much is written to it at once."""
+    """A file that records the size of each write."""
 
     def __init__(self, file):
         self._file, self.sizes = file, []
@@ -160,7 +160,7 @@ class Noting:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_spool_takes_a_large_piece_in_small_steps(large, kind):
-    """Up to a bound it writes to memory, where a large piece would be copied in one step."""
+    """Up to a limit it writes to memory, where a large piece would be copied in one step."""
     spool = SpooledUpload(None)
     spool._file = noting = Noting(spool._file)
     spool.write(kind(large))
@@ -187,7 +187,7 @@ async def byte_by_byte(content, beside, turns):
 
 @pytest.mark.parametrize("pieces", [empty_then, byte_by_byte])
 async def test_stream_of_tiny_pieces_that_never_waits_lets_others_have_their_turns(beside, picture, pieces):
-    """Nothing in such a generator gives way, so the reading does."""
+    """Such a generator never yields to the loop, so the reader does."""
     content, turns = picture(pad_to=50_000), []
     spool = SpooledUpload(None)
     await drain(pieces(content, beside, turns), spool)
@@ -197,7 +197,7 @@ async def test_stream_of_tiny_pieces_that_never_waits_lets_others_have_their_tur
 
 
 async def test_stream_of_nothing_can_be_cancelled(beside):
-    """It would go on for ever."""
+    """It would never end."""
 
     async def endless():
         while True:
@@ -215,7 +215,7 @@ async def test_stream_of_nothing_can_be_cancelled(beside):
 
 
 class Connection:
-    """One that takes everything at once; notes each write, and the turn in which it came."""
+    """A connection that never blocks; it records each write and its turn."""
 
     def __init__(self, beside):
         self._beside, self.writes = beside, []
@@ -225,7 +225,7 @@ class Connection:
 
 
 async def test_large_json_is_sent_in_small_steps_and_hashed_before(beside):
-    """Nor is it copied, as aiohttp would copy a file in memory."""
+    """And it is not copied, as aiohttp copies a file in memory."""
     payload = Json("/v1/x", b"x" * LARGE_BYTES)
     connection = Connection(beside)
     with ExitStack() as held:
@@ -290,7 +290,7 @@ TEXTS = {
 @pytest.mark.parametrize("is_checked", [True, False])
 @pytest.mark.parametrize("kind", TEXTS)
 async def test_picture_as_a_long_text_is_refused_before_anything_is_made_of_it(connect, emulator, kind, is_checked):
-    """Each look at it, as an address, a path or JSON, would take the longer the longer it is."""
+    """Checks for an address, a path or JSON would take longer for longer text."""
     async with connect(check_contracts=is_checked) as session:
         with pytest.raises(ContractError, match=r"image\[0\]: .* characters, longer than any address or file name"):
             await session.edit("a hat", image=TEXTS[kind], model=MODEL)
@@ -309,7 +309,7 @@ async def test_upload_of_a_long_text_is_refused_likewise(connect, emulator, kind
 
 
 class OddPath(os.PathLike):
-    """A path that tells where it is as often as it is allowed to."""
+    """A path whose `__fspath__` works a limited number of times."""
 
     def __init__(self, path, times):
         self._path, self._times = path, times
@@ -351,8 +351,8 @@ ODD = {
 
 @pytest.mark.parametrize("use", ["edit", "upload"])
 @pytest.mark.parametrize("kind", ODD)
-async def test_object_that_misbehaves_is_a_problem_of_the_contract(connect, emulator, kind, use):
-    """Nothing raw escapes, and the position is told."""
+async def test_faulty_object_is_a_contract_error(connect, emulator, kind, use):
+    """No foreign exception escapes, and the position is reported."""
     async with connect() as session:
         with pytest.raises(ContractError, match=r"^(image\[0\]|file): "):
             await (
@@ -364,7 +364,7 @@ async def test_object_that_misbehaves_is_a_problem_of_the_contract(connect, emul
 
 
 @pytest.mark.parametrize("times", range(4))
-async def test_path_that_changes_its_mind_is_uploaded_or_told(connect, picture, tmp_path, times):
+async def test_inconsistent_path_is_uploaded_or_refused(connect, picture, tmp_path, times):
     (tmp_path / "cat.png").write_bytes(picture())
     async with connect() as session:
         try:
@@ -381,7 +381,7 @@ async def test_file_that_does_not_tell_its_name_is_named_after_its_bytes(connect
 
 
 @pytest.mark.parametrize("other", ["edit", "upload"])
-async def test_generator_in_two_uses_at_once_serves_the_first_alone(connect, emulator, picture, other):
+async def test_generator_in_two_concurrent_uses_serves_the_first_only(connect, emulator, picture, other):
     """Each would get a part of the picture."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 

@@ -22,7 +22,7 @@ from lemon_async.types import Progress
 
 @attrs.define
 class Screen:
-    """A display that remembers what it was told, and wants to be told again after some seconds."""
+    """A display that records the states, and asks to be refreshed after some seconds."""
 
     again_s: float | None = None
     failure: BaseException | None = None
@@ -42,12 +42,12 @@ class Screen:
 
 
 def numbers(*states):
-    """Return a look that finds one state after the other."""
+    """Return a function that returns one state after another."""
     rest = iter(states)
     return lambda: Progress(done=next(rest))
 
 
-async def test_changes_of_one_turn_are_told_once():
+async def test_changes_of_one_turn_are_shown_once():
     screen = Screen()
     reporter = Reporter(screen, numbers(7, 8))
     for _ in range(1000):
@@ -59,7 +59,7 @@ async def test_changes_of_one_turn_are_told_once():
     assert [progress.done for progress in screen.shown] == [7, 8]
 
 
-async def test_last_state_is_told_once_and_nothing_after_it():
+async def test_last_state_is_shown_once_and_nothing_after_it():
     screen = Screen()
     reporter = Reporter(screen, numbers(1))
     reporter.changed()
@@ -70,7 +70,7 @@ async def test_last_state_is_told_once_and_nothing_after_it():
     assert (screen.shown, screen.last) == ([], [Progress(done=1)])
 
 
-async def test_display_is_told_again_when_it_is_out_of_date_and_no_timer_is_left(timers):
+async def test_display_is_refreshed_when_it_is_out_of_date_and_no_timer_is_left(timers):
     before = timers()
     screen = Screen(again_s=0.001)
     reporter = Reporter(screen, Progress)
@@ -82,7 +82,7 @@ async def test_display_is_told_again_when_it_is_out_of_date_and_no_timer_is_left
     assert timers() == before
 
 
-async def test_news_take_the_place_of_the_timer(timers):
+async def test_a_change_replaces_the_timer(timers):
     """There is never more than one."""
     before = len(timers())
     screen = Screen(again_s=100)
@@ -106,7 +106,7 @@ async def test_closed_reporter_keeps_nothing_of_what_it_looked_at():
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError("oh"), asyncio.CancelledError(), StopIteration()], ids=repr)
-async def test_display_that_fails_is_logged_once_and_told_nothing_more(caplog, failure):
+async def test_display_that_fails_is_logged_once_and_not_called_again(caplog, failure):
     caplog.set_level(logging.ERROR, logger="lemon_async")
     screen = Screen(failure=failure)
     reporter = Reporter(screen, Progress)
@@ -125,15 +125,15 @@ async def test_display_that_fails_at_the_end_is_logged(caplog):
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
-async def test_nobody_is_told_without_a_display():
+async def test_nothing_is_scheduled_without_a_display():
     reporter = Reporter(None, numbers())
     reporter.changed()
     reporter.close()
     assert reporter._soon is None
 
 
-async def test_display_is_told_in_the_context_of_who_asked_for_it():
-    """The poller serves everybody; what a notebook prints belongs to the cell that asked."""
+async def test_display_runs_in_the_context_of_its_caller():
+    """The poller serves all callers; the output of a notebook belongs to the calling cell."""
     cell = contextvars.ContextVar("cell", default="nobody's")
     seen = []
 
@@ -178,7 +178,7 @@ def test_clock_of_a_tally_runs_from_start_to_stop():
 
 
 class Terminal(io.StringIO):
-    """A file that says it is a terminal, and perhaps cannot be written."""
+    """A file that claims to be a terminal, and may be broken."""
 
     is_broken = False
 
@@ -200,7 +200,7 @@ class Eager(tqdm.tqdm):
 
 @pytest.fixture
 def show_on(monkeypatch):
-    """Have bars shown on another file than stderr, which pytest exchanges between fixtures and tests."""
+    """Show bars on a file other than stderr, which pytest replaces between fixtures and tests."""
 
     def choose(file):
         monkeypatch.setattr(module, "sys", types.SimpleNamespace(stderr=file))
@@ -234,7 +234,7 @@ def test_function_is_called_with_each_state_and_not_twice_with_the_last():
 
 
 @pytest.mark.parametrize("told", [[], [Progress(done=1)]], ids=["nothing", "less"])
-def test_function_hears_the_end_that_it_has_not_heard(told):
+def test_function_is_called_with_the_last_state(told):
     seen = []
     display = make_display(seen.append)
     for progress in told:
@@ -266,8 +266,8 @@ def test_coroutine_function_is_refused(function):
         make_display(function)
 
 
-def test_coroutine_that_comes_back_is_closed_and_told():
-    """Nobody awaits it: that would be a warning somewhere else."""
+def test_returned_coroutine_is_closed_and_refused():
+    """Otherwise Python would warn that it was never awaited."""
     with pytest.raises(TypeError, match="returned a coroutine"):
         make_display(lambda progress: [queue_up(progress)][0]).show(Progress())
     gc.collect()
@@ -333,7 +333,7 @@ def test_bar_of_one_job_that_failed_says_so(terminal):
     assert lines(terminal)[-1] == "failed [00:00]"
 
 
-def test_status_of_a_stranger_does_not_drive_the_terminal(terminal):
+def test_untrusted_status_does_not_control_the_terminal(terminal):
     display = make_display(True, is_single=True)
     display.show(Progress(total=1, status="\x1b[2J\u202e{bar}" + "x" * 1000))
     display.close(Progress(total=1, status="\n\r\0"))
@@ -366,7 +366,7 @@ def test_bar_that_waits_for_nothing_needs_no_tick(terminal):
 
 
 @pytest.mark.parametrize("stderr", [io.StringIO(), None], ids=["a file", "nothing"])
-def test_bar_prints_nothing_where_nobody_sees_it(show_on, stderr):
+def test_bar_prints_nothing_without_a_terminal(show_on, stderr):
     show_on(stderr)
     display = make_display(True)
     assert display.show(Progress(total=2, in_flight=2)) is None

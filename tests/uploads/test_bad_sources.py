@@ -1,4 +1,4 @@
-"""What cannot be edited is told before anything is sent: where it stands, and why."""
+"""Sources that cannot be sent are refused before anything is sent, with their position and the reason."""
 
 import asyncio
 import io
@@ -24,7 +24,7 @@ async def in_pieces(content):
 
 
 def header_of(width, height):
-    """A PNG that claims a size, and has an end."""
+    """Return a PNG that claims a size, and has an end."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     end = b"\0\0\0\0IEND\xaeB`\x82"
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + end
@@ -127,10 +127,10 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.filterwarnings("error")
-async def test_source_that_cannot_work_is_told_with_its_position_and_nothing_is_sent(
+async def test_bad_source_is_refused_with_its_position_and_nothing_is_sent(
     connect, emulator, picture, tmp_path, open_files, name
 ):
-    """Nothing is sold either, and nothing stays open."""
+    """Nothing is sold, and nothing stays open."""
     make, advice = BAD[name]
     async with connect() as session:
         good = picture()
@@ -150,7 +150,7 @@ async def test_source_that_cannot_work_is_told_with_its_position_and_nothing_is_
 
 
 @NOT_AS_ROOT
-async def test_file_that_may_not_be_read_is_told(connect, emulator, picture, tmp_path):
+async def test_unreadable_file_is_refused(connect, emulator, picture, tmp_path):
     async with connect() as session:
         with pytest.raises(ContractError, match=r"image\[0\]: cannot read .*Permission denied"):
             await session.edit("a hat", image=no_permission(picture(), tmp_path), model=MODEL)
@@ -170,7 +170,7 @@ async def test_exhausted_generator_and_read_file_have_no_bytes_left(connect, emu
     assert emulator.requests == []
 
 
-async def test_problems_of_all_sources_and_fields_are_told_together(connect, emulator, picture, tmp_path):
+async def test_problems_of_all_sources_and_fields_are_reported_together(connect, emulator, picture, tmp_path):
     async with connect() as session:
         with pytest.raises(ContractError) as caught:
             await session.edit(
@@ -186,7 +186,7 @@ async def test_problems_of_all_sources_and_fields_are_told_together(connect, emu
 
 
 async def test_generator_is_closed_whatever_becomes_of_it(connect, emulator):
-    """Its own clean-up runs at once, not when the garbage is collected."""
+    """Its clean-up runs immediately, not when garbage is collected."""
     ended = []
 
     async def pieces():
@@ -195,7 +195,7 @@ async def test_generator_is_closed_whatever_becomes_of_it(connect, emulator):
         finally:
             ended.append(True)
 
-    generator = pieces()  # held, so that nobody but us can close it
+    generator = pieces()  # held, so that only the library can close it
     async with connect() as session:
         with pytest.raises(ContractError):
             await session.edit("a hat", image=generator, model=MODEL)
@@ -223,7 +223,7 @@ async def test_source_without_end_is_left_when_it_is_too_large(connect, emulator
     assert emulator.requests == []
 
 
-async def test_picture_that_cannot_be_fetched_is_told_with_its_position(connect, emulator):
+async def test_picture_that_cannot_be_fetched_is_refused_with_its_position(connect, emulator):
     emulator.fault("cdn", Status(410))
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-3")
@@ -233,7 +233,7 @@ async def test_picture_that_cannot_be_fetched_is_told_with_its_position(connect,
 
 
 async def test_what_cannot_be_read_is_refused_also_without_checks(connect, emulator, tmp_path):
-    """Checks are about the service's rules; a file that is not there is missing for everybody."""
+    """`check_contracts` is about the service's rules; a missing file is always an error."""
     async with connect(check_contracts=False) as session:
         with pytest.raises(ContractError) as caught:
             await session.edit("a hat", image=[b"not a picture", tmp_path / "missing"], model=MODEL)
@@ -244,8 +244,8 @@ async def test_what_cannot_be_read_is_refused_also_without_checks(connect, emula
 # Looking
 
 
-def test_check_looks_at_files_without_consuming_anything(picture, tmp_path):
-    """What can be read only once is not looked at."""
+def test_validate_consumes_nothing(picture, tmp_path):
+    """A source that can be read only once is not examined."""
     photo = unwritten(picture(), tmp_path)
     session = LemonSession("sk-x")
     file = io.BytesIO(b"before" + picture())
@@ -269,13 +269,13 @@ def test_check_looks_at_files_without_consuming_anything(picture, tmp_path):
         (lambda folder: "http://localhost/a.png", "points into a private network"),
     ],
 )
-def test_check_tells_what_an_attempt_would(tmp_path, make, advice):
+def test_validate_reports_the_same_as_sending(tmp_path, make, advice):
     (problem,) = LemonSession("sk-x").validate("a hat", image=make(tmp_path), model=MODEL)
     assert problem.field == "image[0]"
     assert advice in problem.message
 
 
-async def test_session_whose_picture_belongs_to_another_loop_is_told(connect, emulator):
+async def test_picture_of_another_event_loop_is_refused(connect, emulator):
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-3")
 
@@ -287,7 +287,7 @@ async def test_session_whose_picture_belongs_to_another_loop_is_told(connect, em
             await asyncio.to_thread(asyncio.run, elsewhere())
 
 
-async def test_edit_without_a_picture_is_told_what_is_missing(connect, emulator):
+async def test_edit_without_a_picture_is_refused(connect, emulator):
     async with connect() as session:
         with pytest.raises(ContractError, match="image: give at least one picture to start from"):
             await session.edit("a hat", model=MODEL)

@@ -1,4 +1,4 @@
-"""Bodies are made anew for every attempt, so that the second one is as whole as the first."""
+"""Bodies are opened again for every attempt, and are complete each time."""
 
 import asyncio
 import errno
@@ -79,7 +79,7 @@ async def test_whole_file_is_uploaded_again_after_a_refusal(connect, emulator, p
         assert [file.id for file in await session.files.list()] == [stored.id]
 
 
-async def test_form_is_sent_again_for_who_opted_into_a_second_sale(connect, emulator, arrived, photo):
+async def test_form_is_sent_again_if_the_caller_opted_in(connect, emulator, arrived, photo):
     emulator.fault("edit", Reset("request_end"), times=1)
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
@@ -89,7 +89,7 @@ async def test_form_is_sent_again_for_who_opted_into_a_second_sale(connect, emul
 
 
 async def test_refusal_that_comes_before_the_body_was_read_does_not_spoil_the_second_attempt(tmp_path, picture):
-    """Half of the file was on its way: the rest of it is dropped, and the whole begins anew."""
+    """Half of the file was sent: the next attempt sends all of it."""
     path = tmp_path / "photo.png"
     path.write_bytes(picture(pad_to=12 * 1024 * 1024))
     refusal = b'{"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}'
@@ -120,9 +120,7 @@ async def test_refusal_that_comes_before_the_body_was_read_does_not_spoil_the_se
 
 
 @pytest.mark.parametrize("change", ["deleted", "replaced", "longer", "folder"])
-async def test_file_that_is_another_one_at_the_second_attempt_is_told_and_not_sent(
-    connect, emulator, photo, picture, change
-):
+async def test_file_that_changed_before_the_second_attempt_is_not_sent(connect, emulator, photo, picture, change):
     """The first attempt was refused, so nothing is sold."""
 
     def meddle():
@@ -149,8 +147,8 @@ async def test_file_that_is_another_one_at_the_second_attempt_is_told_and_not_se
     assert emulator.ledger.sold == {}
 
 
-async def test_doubt_is_told_although_the_file_is_gone_at_the_second_attempt(connect, emulator, photo):
-    """Who opted in hears that the first attempt may have been sold, not that nothing was sent."""
+async def test_unknown_outcome_is_reported_although_the_file_is_gone_at_the_second_attempt(connect, emulator, photo):
+    """The error says that the first attempt may have been sold, not that nothing was sent."""
     emulator.fault("edit", Reset("request_end"))
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.03, resubmit_unknown=True)
     async with connect(retry=retry) as session:
@@ -188,7 +186,7 @@ async def test_nothing_stays_open_after_attempts_of_any_outcome(connect, emulato
 
 
 class Written:
-    """A connection that notes what is written to it, piece by piece."""
+    """A connection that records each write."""
 
     def __init__(self):
         self.pieces = []
@@ -199,7 +197,7 @@ class Written:
 
 @pytest.mark.parametrize("size", [10, 100_000])
 async def test_json_is_opened_as_often_as_wanted(size):
-    """Long ones are sent piece by piece: aiohttp warns of long bytes."""
+    """Long bodies are sent in chunks: aiohttp warns about long bytes."""
     payload = Json("/v1/x", b"x" * size)
     for _ in range(2):
         with ExitStack() as held:
@@ -269,7 +267,7 @@ async def test_file_that_is_opened_after_everybody_has_left_is_closed(monkeypatc
 
 
 def short_of_files(times):
-    """Return an opener that this machine has no room for, so many times."""
+    """Return a function that fails for lack of file descriptors a number of times."""
     left = iter(range(times))
 
     def opener(path):
@@ -281,7 +279,7 @@ def short_of_files(times):
 
 
 async def test_form_is_sent_when_there_is_room_for_its_files_again(connect, emulator, arrived, photo, monkeypatch):
-    """To run out of open files is no fault of the request."""
+    """Running out of file descriptors is no fault of the request."""
     request = EditRequest("a hat", image=[photo] * 2, model=MODEL)
     async with connect(retry=PATIENT) as session:
         with ExitStack() as held:
@@ -295,7 +293,7 @@ async def test_form_is_sent_when_there_is_room_for_its_files_again(connect, emul
 
 @pytest.mark.parametrize("kind", ["path", "big spool"])
 async def test_shortage_that_lasts_is_a_request_that_was_not_sent(connect, emulator, photo, monkeypatch, kind):
-    """Also when there is no room to examine or copy a source."""
+    """Also while a source is examined or copied."""
 
     def full(*_args, **_options):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -313,7 +311,7 @@ async def test_shortage_that_lasts_is_a_request_that_was_not_sent(connect, emula
 
 
 async def test_paid_form_has_the_time_of_a_paid_request(connect, emulator, photo):
-    """Uploads take long: what bounds a poll does not bound them."""
+    """Uploads take long: the timeout of polls does not apply."""
     async with connect(timeouts=Timeouts(request_s=1e-4, submit_s=5)) as session:
         stored = await session.files.upload(photo)
     assert stored.size_bytes == photo.stat().st_size

@@ -45,7 +45,7 @@ def test_request_of_another_kind_is_refused(kind, given, words):
         build_request(kind, {}, given)
 
 
-def test_fields_that_a_kind_does_not_have_are_told():
+def test_unknown_fields_are_refused():
     with pytest.raises(ContractError) as caught:
         request_from("a hat", {"image": b"x", "style": "vivid", "async": True})
     assert [str(problem) for problem in caught.value.problems] == [
@@ -55,7 +55,7 @@ def test_fields_that_a_kind_does_not_have_are_told():
 
 
 async def test_same_wish_has_the_same_fingerprint_and_another_has_another(picture, tmp_path):
-    """Of the fields and of every byte that is uploaded, wherever it lies."""
+    """It covers the fields and every uploaded byte."""
     path = tmp_path / "a.png"
     path.write_bytes(picture())
 
@@ -115,7 +115,7 @@ EXTRAS = [
 
 @pytest.mark.parametrize("extra", EXTRAS, ids=str)
 @pytest.mark.parametrize("is_checked", [True, False])
-async def test_check_of_an_edit_tells_what_sending_it_would(connect, emulator, picture, extra, is_checked):
+async def test_validate_reports_the_same_as_sending_an_edit(connect, emulator, picture, extra, is_checked):
     """With the checks switched off as well: it could not be read as it is meant."""
     async with connect(check_contracts=is_checked) as session:
         (problem,) = session.validate("a hat", image=picture(), model="flux-pro", extra=extra)
@@ -139,7 +139,7 @@ async def test_label_that_no_token_could_hold_is_refused_before_it_is_sent(conne
 
 
 @pytest.mark.parametrize("image", [{"file_id": "file-\ud800"}, {"file_id": ""}, StoredFile("file-1\r\nx")], ids=repr)
-async def test_id_that_is_none_is_told_by_check_and_by_sending(connect, emulator, image):
+async def test_bad_id_is_refused_by_validate_and_by_sending(connect, emulator, image):
     words = "has an id that is not one line of text and not empty"
     async with connect(check_contracts=False) as session:
         (problem,) = session.validate("a hat", image=image, model="flux-pro")

@@ -1,4 +1,4 @@
-"""Pictures to start from: every kind of them reaches the service whole, or is told to it in its own words."""
+"""Every kind of source reaches the service: uploaded whole, or as a reference."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ def sha256(content):
 
 
 class Pieces:
-    """An async iterable that is no generator."""
+    """An async iterable that is not a generator."""
 
     def __init__(self, content, piece_bytes=1000):
         self.pieces = [content[at : at + piece_bytes] for at in range(0, len(content), piece_bytes)]
@@ -34,7 +34,7 @@ class Pieces:
 
 
 class Pipe(io.RawIOBase):
-    """A file that cannot be read at any place but the next."""
+    """A file that cannot seek."""
 
     def __init__(self, content):
         self.rest = content
@@ -59,7 +59,7 @@ class Named:
 
 
 class Received:
-    """What a web framework hands over: a file whose `read` is a coroutine."""
+    """An upload of a web framework: a file whose `read` is a coroutine function."""
 
     def __init__(self, content):
         self.file = io.BytesIO(content)
@@ -116,7 +116,7 @@ def big_photo(tmp_path, picture):
 
 @asynccontextmanager
 async def recording(serve, http_ok):
-    """Open a session on a server that answers every job with a public link, and notes what it is sent."""
+    """Open a session on a server that records requests and answers every job with a public link."""
     answer = http_ok(b'{"created": 1, "data": [{"url": "https://cdn.test/1.png"}]}')
     server = await serve(answer)
     async with LemonSession("sk-x", base_url=server.origin) as session:
@@ -155,7 +155,7 @@ async def test_sources_of_many_kinds_go_together_in_their_order(connect, arrived
 async def test_upload_is_named_after_its_bytes_and_not_after_the_callers_disk(
     serve, http_ok, picture, tmp_path, kind, suffix
 ):
-    """A name is a claim, and tells about the caller."""
+    """A file name is only a claim, and private to the caller."""
     path = tmp_path / "my secret project.txt"
     path.write_bytes(picture(mode="RGB", kind=kind))
     async with recording(serve, http_ok) as (session, server):
@@ -182,7 +182,7 @@ async def test_mask_goes_beside_the_pictures_and_what_it_covers_stays(connect, e
 
 
 async def test_pictures_of_an_earlier_result_are_edited_by_link_and_by_base64(connect, arrived):
-    """A link that the service could not follow itself is fetched and uploaded."""
+    """A link that the service cannot follow is fetched and uploaded."""
     async with connect() as session:
         linked = await session.generate("a cat", model="dall-e-3")
         inline = await session.generate("a cat", model="dall-e-3", response_format="b64_json")
@@ -247,14 +247,14 @@ async def test_stored_file_is_named_in_any_of_three_ways(connect, arrived, pictu
     ],
     ids=str,
 )
-async def test_addresses_and_stored_files_are_told_in_the_words_of_the_service(serve, http_ok, image, fields):
+async def test_addresses_and_stored_files_become_the_fields_of_the_service(serve, http_ok, image, fields):
     async with recording(serve, http_ok) as (session, server):
         await session.edit("a hat", image=image, model=MODEL)
     assert orjson.loads(server.bodies[0]) == {"model": MODEL, "prompt": "a hat"} | fields
 
 
 async def test_public_link_of_an_earlier_result_goes_as_it_is_among_addresses(serve, http_ok):
-    """It is not downloaded to be uploaded: the service can fetch it itself."""
+    """It is not downloaded and uploaded: the service can fetch it."""
     async with recording(serve, http_ok) as (session, server):
         images = await session.generate("a cat", model="dall-e-3")
         await session.edit("a hat", image=[images[0], "https://a.test/2.png"], model=MODEL)
@@ -281,8 +281,8 @@ async def test_mix_of_uploads_and_addresses_is_refused_with_their_positions(conn
 # Without checks, and without a service
 
 
-async def test_what_is_no_picture_is_sent_to_who_has_switched_the_checks_off(serve, http_ok):
-    """The service has the last word about formats of tomorrow."""
+async def test_unknown_format_is_sent_without_checks(serve, http_ok):
+    """The service decides about future formats."""
     async with recording(serve, http_ok) as (session, server):
         await session.edit("a hat", image=b"JPEG XXL", model=MODEL, check_contracts=False)
     assert b'filename="image-0"\r\n' in server.bodies[0]
@@ -291,7 +291,7 @@ async def test_what_is_no_picture_is_sent_to_who_has_switched_the_checks_off(ser
 
 
 async def test_unreachable_service_leaves_nothing_open(picture, photo, open_files):
-    """What was opened for an attempt is closed after it."""
+    """Files that were opened for an attempt are closed after it."""
     async with LemonSession("sk-x", base_url="http://127.0.0.1:9", retry=RetryPolicy(max_elapsed_s=0)) as session:
         await asyncio.to_thread(lambda: None)
         before = open_files()

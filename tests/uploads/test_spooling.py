@@ -1,4 +1,4 @@
-"""What can be read only once is read by one request at a time, and a read that never ends holds up nobody."""
+"""Sources that can be read only once: one request at a time, and a read that hangs blocks no other request."""
 
 import asyncio
 import io
@@ -24,7 +24,7 @@ async def in_pieces(content, go_on=None):
 
 
 class Slow(io.BytesIO):
-    """A file that begins to be read, and goes on when it is told to."""
+    """A file whose read blocks until it is released."""
 
     def __init__(self, content):
         super().__init__(content)
@@ -37,7 +37,7 @@ class Slow(io.BytesIO):
 
 
 class Stream:
-    """Is iterated by whoever asks, from the beginning."""
+    """Starts from the beginning for each iteration."""
 
     def __init__(self, content, go_on):
         self.content, self.go_on = content, go_on
@@ -47,7 +47,7 @@ class Stream:
 
 
 class OddFile:
-    """A file that returns what it is told to."""
+    """A file whose read returns or raises a given object."""
 
     def __init__(self, outcome):
         self.outcome = outcome
@@ -60,7 +60,7 @@ class OddFile:
 
 @pytest.fixture
 def pipes():
-    """Open pipes to which nobody writes; in the end nobody can."""
+    """Open pipes without a writer; they are closed in the end."""
     opened = []
 
     def make():
@@ -86,7 +86,7 @@ async def has_begun(event):
 
 
 async def test_file_that_another_request_is_reading_is_refused_with_its_position(connect, emulator, picture):
-    """Each would get a part of the picture, and both be paid for."""
+    """Each would get a part of the picture, and both would be paid for."""
     file = Slow(picture())
     async with connect() as session:
         first = asyncio.create_task(session.edit("a hat", image=file, model=MODEL))
@@ -100,7 +100,7 @@ async def test_file_that_another_request_is_reading_is_refused_with_its_position
     assert emulator.ledger.sold == {"a hat": 1, "a scarf": 1}
 
 
-async def test_generator_in_two_edits_at_once_is_refused_and_left_to_the_first(connect, emulator, picture):
+async def test_generator_in_two_concurrent_edits_is_refused_to_the_second(connect, emulator, picture):
     go_on = asyncio.Event()
     generator = in_pieces(picture(), go_on)
     async with connect() as session:
@@ -114,7 +114,7 @@ async def test_generator_in_two_edits_at_once_is_refused_and_left_to_the_first(c
     assert emulator.ledger.sold == {"a hat": 1}
 
 
-async def test_iterable_that_begins_anew_serves_two_edits_at_once(connect, emulator, picture):
+async def test_restartable_iterable_serves_two_concurrent_edits(connect, emulator, picture):
     go_on = asyncio.Event()
     stream = Stream(picture(), go_on)
     async with connect() as session:
@@ -136,7 +136,7 @@ async def test_file_is_free_again_after_an_edit_that_failed(connect, picture):
 
 
 async def test_file_is_free_again_when_the_read_of_a_cancelled_edit_has_ended(picture):
-    """Until then that read would take a piece of the picture away."""
+    """Until then, that read would take a part of the picture."""
     file, spool = Slow(picture()), SpooledUpload(None)
     reading = asyncio.create_task(drain(file, spool))
     await has_begun(file.begun)
@@ -175,7 +175,7 @@ def test_files_and_iterators_are_read_once(make, expected):
 
 
 @pytest.mark.parametrize("make", [io.BytesIO, in_pieces], ids=["file", "generator"])
-async def test_same_source_twice_in_one_request_is_told_by_check_and_by_sending(connect, emulator, picture, make):
+async def test_same_source_twice_in_one_request_is_refused_by_validate_and_by_sending(connect, emulator, picture, make):
     """The second time, it has no bytes left."""
     source, again = make(picture()), make(picture())
     words = "is the same object as image[0], and that can be read only once: give each its own, or its bytes"
@@ -267,7 +267,10 @@ ODD = {
     "path of bytes": (lambda folder: OddPath(b"/x"), "cannot be a file name: "),
     "path of a number": (lambda folder: OddPath(5), "cannot be a file name: "),
     "released view": (released_view, "reading it failed: operation forbidden on released memoryview"),
-    "bytes that raise": (lambda folder: OddBytes(b"x"), "the bytes are no known picture"),  # they are not asked
+    "bytes that raise": (
+        lambda folder: OddBytes(b"x"),
+        "the bytes are no known picture",
+    ),  # their methods are not called
     "mapping that raises": (lambda folder: OddMapping(file_id="file-1"), "reading it failed: boom"),
     "attribute that raises": (lambda folder: OddAttribute(), "reading it failed: boom"),
     "text file": (text_file, "must give bytes, not str (a file is opened with mode 'rb')"),
@@ -283,7 +286,7 @@ ODD_WHEN_READ = {
 
 
 @pytest.mark.parametrize("name", [*ODD, *ODD_WHEN_READ])
-async def test_object_that_misbehaves_is_told_with_its_position(connect, emulator, picture, tmp_path, name):
+async def test_faulty_object_is_refused_with_its_position(connect, emulator, picture, tmp_path, name):
     make, words = (ODD | ODD_WHEN_READ)[name]
     source = make(tmp_path)
     async with connect() as session, asyncio.timeout(5):
@@ -298,7 +301,7 @@ async def test_object_that_misbehaves_is_told_with_its_position(connect, emulato
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_check_tells_of_an_object_that_misbehaves(tmp_path, name):
+def test_validate_reports_a_faulty_object(tmp_path, name):
     make, words = ODD[name]
     source = make(tmp_path)
     (problem,) = LemonSession("sk-x").validate("a hat", image=source, model=MODEL)
@@ -320,7 +323,7 @@ async def test_view_of_numbers_counts_in_bytes(picture):
     spool.close()
 
 
-def test_path_of_any_length_is_told_in_short():
+def test_message_about_a_long_path_is_short():
     (problem,) = LemonSession("sk-x").validate("a hat", image="a" * 100_000, model=MODEL)
     assert problem.message.startswith("cannot read 'aaaa")
     assert "…" in problem.message

@@ -1,4 +1,4 @@
-"""Files and models: what the service keeps and knows, told as it is."""
+"""Stored files and models."""
 
 import io
 
@@ -49,7 +49,7 @@ async def test_upload_of_the_session_is_that_of_its_files(connect, emulator, pic
 
 
 async def test_file_is_named_after_the_last_part_of_its_path_or_after_its_bytes(connect, picture, tmp_path):
-    """Folders tell about the caller."""
+    """Folders are private to the caller."""
     path = tmp_path / "cat.png"
     path.write_bytes(picture(mode="RGB", kind="JPEG"))
     anonymous = io.BytesIO(picture(mode="RGB", kind="WEBP"))
@@ -101,7 +101,7 @@ async def test_image_of_a_result_is_uploaded(connect):
         ),
     ],
 )
-async def test_what_cannot_be_uploaded_is_told_and_nothing_is_sent(connect, emulator, file, options, problems):
+async def test_bad_upload_is_refused_and_nothing_is_sent(connect, emulator, file, options, problems):
     async with connect() as session:
         with pytest.raises(ContractError) as caught:
             await session.files.upload(file, **options)
@@ -110,7 +110,7 @@ async def test_what_cannot_be_uploaded_is_told_and_nothing_is_sent(connect, emul
 
 
 def test_file_is_validated_without_a_session(tmp_path, picture):
-    """As `upload` would judge it."""
+    """With the same checks as `upload`."""
     (tmp_path / "cat.png").write_bytes(picture())
     (tmp_path / "cat.txt").write_text("meow")
     assert Files.validate(tmp_path / "cat.png") == Files.validate(tmp_path / "cat.txt", purpose="user_data") == ()
@@ -177,7 +177,7 @@ async def test_files_come_page_by_page_and_each_once(serve, http_ok):
     "page", [{"data": [{"id": "file-1"}], "has_more": True}, {"data": [], "has_more": True}], ids=str
 )
 async def test_list_that_never_ends_ends(serve, http_ok, page):
-    """A page that brings nothing new is the last one."""
+    """A page without new files is the last one."""
     server = await serve(http_ok(orjson.dumps(page)))
     async with LemonSession("sk-x", base_url=server.origin) as session:
         assert len(await session.files.list()) == len(page["data"])
@@ -185,7 +185,7 @@ async def test_list_that_never_ends_ends(serve, http_ok, page):
 
 
 async def test_page_that_is_too_long_goes_on_with_the_next_one(serve, http_ok):
-    """Entries that were not read are asked for, even if the service says that these were all."""
+    """Entries over the limit of a page are requested, even if the service says that there are no more."""
     names = [{"id": f"file-{number}"} for number in range(MAX_ENTRIES + 5)]
     pages = [http_ok(orjson.dumps({"data": page, "has_more": False})) for page in (names, names[MAX_ENTRIES:])]
     server = await serve(*pages)
@@ -227,7 +227,7 @@ async def test_file_of_another_key_is_not_found(connect, emulator, picture):
 
 @pytest.mark.parametrize("word", [*ODD_IDS, None, 5], ids=repr)
 async def test_id_that_cannot_be_one_is_refused_before_it_is_sent(connect, emulator, word):
-    """No id becomes a path of its own."""
+    """An id never changes the path of the request."""
     async with connect() as session:
         for use in (session.files.get, session.files.content, session.files.delete, session.model):
             with pytest.raises(ContractError, match="cannot be an id"):
@@ -247,7 +247,7 @@ async def test_odd_id_is_one_segment_of_the_path(serve, http_ok, word):
     assert not set("?#&;") & set(path)
 
 
-async def test_content_is_told_as_it_is_and_a_refusal_is_not_content(connect, emulator, picture):
+async def test_content_is_returned_unchanged_and_a_refusal_is_not_content(connect, emulator, picture):
     async with connect() as session:
         stored = await session.files.upload(picture())
         emulator.fault("files", Body(b"\0\1\2", "application/octet-stream"), times=1)
@@ -291,7 +291,7 @@ async def test_models_are_filtered_by_the_service(connect, emulator):
     assert emulator.requests[0].path == "/v1/models"
 
 
-async def test_one_model_tells_what_it_can_do_and_an_unknown_one_what_was_meant(connect):
+async def test_model_has_its_operations_and_an_unknown_one_suggests_others(connect):
     async with connect() as session:
         model = await session.model("gpt-image-2")
         assert "edit" in model.supported_operations

@@ -1,4 +1,4 @@
-"""Bytes to be uploaded: looked at once, opened anew each time, held only as far as needed."""
+"""Bytes to be uploaded: examined once, opened for every attempt, held in memory only if small."""
 
 import errno
 import hashlib
@@ -51,7 +51,7 @@ def test_file_is_hashed_and_opened_as_often_as_needed(tmp_path, size):
 
 
 def examined(content, tmp_path):
-    """Return the upload of some bytes as a path, as bytes and out of a spool."""
+    """Yield the upload of some bytes from a path, from bytes and from a spool."""
     path, spool = tmp_path / "file", SpooledUpload(max_bytes=None)
     path.write_bytes(content)
     for at in range(0, len(content), 10_000):
@@ -124,7 +124,7 @@ def test_file_is_looked_at_from_where_it_stands_and_left_there(start):
 
 @pytest.mark.parametrize("change", ["content", "time", "file"])
 def test_file_that_has_changed_is_not_sent(tmp_path, change):
-    """Neither its size nor its type would be what was checked."""
+    """Its size and format may differ from those that were checked."""
     path = tmp_path / "file"
     path.write_bytes(b"before")
     upload = examine_path(path, is_hashed=True)
@@ -140,7 +140,7 @@ def test_file_that_has_changed_is_not_sent(tmp_path, change):
         open_upload("mask", upload)
 
 
-def test_link_to_a_file_is_followed_and_a_dangling_one_is_told(tmp_path):
+def test_link_to_a_file_is_followed_and_a_dangling_one_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
     assert examine_path(tmp_path / "link", is_hashed=False).size_bytes == len(b"content")
@@ -155,7 +155,7 @@ def test_piece_of_bytes_is_bytes(piece):
 
 
 @pytest.mark.parametrize("piece", ["x", 5, None, [1]])
-def test_piece_of_something_else_is_told(piece):
+def test_piece_of_another_type_is_refused(piece):
     with pytest.raises(UnusableSource, match=f"must give bytes, not {type(piece).__name__}"):
         as_view(piece)
 
@@ -169,7 +169,7 @@ def failing(number):
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_shortage_while_opening_is_no_fault_of_the_request(number):
-    """Another attempt may fare better, and nothing was sent."""
+    """Another attempt may succeed, and nothing was sent."""
     with pytest.raises(NoResponse, match=r"^mask cannot be opened: ") as caught:
         open_upload("mask", failing(number))
     assert not caught.value.was_sent
@@ -181,7 +181,7 @@ def test_any_other_error_while_opening_is_the_callers():
 
 
 def test_spool_that_is_closed_while_a_thread_writes_is_closed_by_that_thread(open_files):
-    """Closing waits for nobody, and nothing stays open."""
+    """Closing does not wait, and nothing stays open."""
     before = open_files()
     spool = SpooledUpload(max_bytes=None)
     spool.write(content_of(2 * HEAD_BYTES))
