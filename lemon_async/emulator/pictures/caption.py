@@ -5,6 +5,8 @@ font that has them. If there is none, the caption names the missing script.
 """
 
 import io
+import re
+import string
 import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +26,7 @@ _MAX_LINES = 8
 _MAX_LINE_CHARS = 240
 _ELLIPSIS = "…"
 _LINE_HEIGHT = 1.4
+_PUNCTUATION = " " + re.escape(string.punctuation)
 _ASCENT = 1.05
 _MAX_SCRIPTS = 3
 # Bitmap fonts, such as those of colour emoji, exist in few sizes: these are used by Noto, Apple and Android.
@@ -69,17 +72,15 @@ class FallbackFont:
 
     def drawable(self, prompt: str) -> str:
         """Return the prompt as one line that can be drawn, with notes in place of missing scripts."""
-        line, missing, between = "", "", ""
-        for character in unicodedata.normalize("NFC", " ".join(prompt.split())):
-            part = self._drawable(character)
-            if part is None:  # one note for a whole sentence
-                missing, between = missing + character, ""
-            elif missing and not part.isalnum() and self.is_plain(part):
-                between += part
-            else:
-                line += _note(missing) + between + part
-                missing, between = "", ""
-        return " ".join((line + _note(missing) + between).split())
+        line = unicodedata.normalize("NFC", " ".join(prompt.split()))
+        parts = {character: self._drawable(character) for character in line}
+        missing = "".join(character for character, part in parts.items() if part is None)
+        line = line.translate(str.maketrans({character: part for character, part in parts.items() if part is not None}))
+        if missing:
+            one = f"[{re.escape(missing)}]"
+            # One note for a whole sentence: spaces and ASCII punctuation between missing characters go.
+            line = re.sub(f"{one}(?:[{_PUNCTUATION}]*{one})*", lambda found: _note(found[0]), line)
+        return " ".join(line.split())
 
     def getlength(self, text: str) -> float:
         """Return the width of a line in pixels."""
@@ -227,10 +228,9 @@ def _load(path: Path, size: float) -> _Face:
         raise
 
 
-def _note(missing: str) -> str:
-    """Return the note that replaces characters which no font has."""
-    if not missing:
-        return ""
+def _note(text: str) -> str:
+    """Return the note that replaces characters which no font has, and punctuation between them."""
+    missing = [character for character in text if character not in " " + string.punctuation]
     scripts = dict.fromkeys(script for script in map(_script_of, missing) if script)
     names = ", ".join(list(scripts)[:_MAX_SCRIPTS]) or "other"
     return f" [{len(missing)} {names} character{'s' if len(missing) > 1 else ''}: no font installed] "

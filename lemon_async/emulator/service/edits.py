@@ -25,30 +25,13 @@ _JSON_FIELDS = ("image_url", "image_urls", "images")
 
 
 @frozen
-class UploadRef:
-    """A source in the form itself."""
+class SourceRef:
+    """Where a source picture is: in the form, at a URL, or in a file uploaded to `/v1/files`."""
 
     param: str
-    upload: Upload
-
-
-@frozen
-class UrlRef:
-    """A source at a URL."""
-
-    param: str
-    url: str
-
-
-@frozen
-class FileRef:
-    """A source that was uploaded to `/v1/files`."""
-
-    param: str
-    file_id: str
-
-
-SourceRef = UploadRef | UrlRef | FileRef
+    upload: Upload | None = None
+    url: str | None = None
+    file_id: str = ""
 
 
 @frozen
@@ -57,7 +40,7 @@ class UnresolvedEdit:
 
     spec: JobSpec
     source_refs: tuple[SourceRef, ...]
-    mask: UploadRef | None = None
+    mask: Upload | None = None
     is_size_given: bool = False
 
 
@@ -76,7 +59,7 @@ def parse_edit(call: Call) -> UnresolvedEdit:
     masks = _upload_refs(call.uploads, "mask")
     if len(masks) > 1:
         errors.append(FieldError("mask", "must be a single file"))
-    return _unresolved(call, "edit", refs, errors, masks[0] if masks else None)
+    return _unresolved(call, "edit", refs, errors, masks[0].upload if masks else None)
 
 
 def parse_variation(call: Call) -> UnresolvedEdit:
@@ -95,7 +78,7 @@ def _unresolved(
     operation: str,
     refs: Sequence[SourceRef],
     errors: Sequence[FieldError],
-    mask: UploadRef | None = None,
+    mask: Upload | None = None,
 ) -> UnresolvedEdit:
     spec = parse_job(call.body, operation=operation, default_model=DEFAULT_EDIT_MODEL, other_errors=errors)
     is_size_given = call.body.get("size") not in {None, "auto"}
@@ -126,12 +109,12 @@ def resolve_edit(edit: UnresolvedEdit, sources: Sequence[SourceImage], mask: Sou
 # References
 
 
-def _upload_refs(uploads: Sequence[Upload], name: str) -> list[UploadRef]:
+def _upload_refs(uploads: Sequence[Upload], name: str) -> list[SourceRef]:
     """Return the files of a field, which some clients number as `image[]`."""
     files = [upload for upload in uploads if upload.name.partition("[")[0] == name]
     if len(files) == 1:
-        return [UploadRef(name, files[0])]
-    return [UploadRef(f"{name}[{index}]", file) for index, file in enumerate(files)]
+        return [SourceRef(name, upload=files[0])]
+    return [SourceRef(f"{name}[{index}]", upload=file) for index, file in enumerate(files)]
 
 
 def _form_refs(call: Call) -> Sequence[SourceRef]:
@@ -168,16 +151,18 @@ def _parse_field(name: str, value: Any) -> Iterator[SourceRef | FieldError]:
 
 
 def _parse_url(param: str, value: Any) -> SourceRef | FieldError:
-    return UrlRef(param, value) if isinstance(value, str) else FieldError(param, "must be a string", "invalid_type")
+    return (
+        SourceRef(param, url=value) if isinstance(value, str) else FieldError(param, "must be a string", "invalid_type")
+    )
 
 
 def _parse_image(param: str, entry: Any) -> SourceRef | FieldError:
     given = {name: entry.get(name) for name in ("image_url", "file_id")} if isinstance(entry, dict) else {}
     match [(name, value) for name, value in given.items() if value is not None]:
         case [("image_url", str(url))]:
-            return UrlRef(f"{param}.image_url", url)
+            return SourceRef(f"{param}.image_url", url=url)
         case [("file_id", str(file_id))]:
-            return FileRef(f"{param}.file_id", file_id)
+            return SourceRef(f"{param}.file_id", file_id=file_id)
         case _:
             return FieldError(param, "must hold either an image_url or a file_id, as a string")
 

@@ -7,14 +7,7 @@ from lemon_async.emulator.actions import Answer, Result
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.pictures.picture import EXTENSIONS, Picture, SourceImage
 from lemon_async.emulator.pictures.renderer import Renderer
-from lemon_async.emulator.service.edits import (
-    FileRef,
-    UnresolvedEdit,
-    UploadRef,
-    parse_edit,
-    parse_variation,
-    resolve_edit,
-)
+from lemon_async.emulator.service.edits import UnresolvedEdit, parse_edit, parse_variation, resolve_edit
 from lemon_async.emulator.service.files import Files
 from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES, JobSpec, parse_job
 from lemon_async.emulator.service.messages import Call, Reply, json_reply
@@ -76,21 +69,21 @@ class ImageJobs:
             return parse_job(call.body)
         edit = parse_variation(call) if call.endpoint == "vary" else parse_edit(call)
         sources = await self._load_sources(edit, call.key)
-        mask = None if edit.mask is None else await self._files.store(edit.mask.upload.file, edit.mask.param)
+        mask = None if edit.mask is None else await self._files.store(edit.mask.file, "mask")
         return resolve_edit(edit, sources, mask)
 
     async def _load_sources(self, edit: UnresolvedEdit, key: str) -> list[SourceImage]:
         sources: list[SourceImage] = []
         left_bytes = MAX_FETCHED_BYTES
         for ref in edit.source_refs:
-            if isinstance(ref, UploadRef):
+            if ref.upload is not None:
                 source = await self._files.store(ref.upload.file, ref.param)
-            elif isinstance(ref, FileRef):
-                source = self._files.find_source(ref.file_id, key=key, model=edit.spec.model, param=ref.param)
-            else:
+            elif ref.url is not None:
                 with await self._fetch(ref.url, ref.param, left_bytes) as file:
                     left_bytes -= file.tell()
                     source = await self._files.store(file, ref.param)
+            else:
+                source = self._files.find_source(ref.file_id, key=key, model=edit.spec.model, param=ref.param)
             sources.append(source)
         return sources
 

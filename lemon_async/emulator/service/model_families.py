@@ -64,145 +64,52 @@ COMMON_FIELDS = _fields(
     **{"response_format": one_of("url", "b64_json"), "async": boolean, "stream": boolean, "user": text},
 )
 
-_ANY_SHAPE = _fields(size=plain_size, aspect_ratio=ratio, resolution=one_of("1k", "2k", "4k"))
-_COMPRESSION = integer(0, 100)
-
-FAMILIES: tuple[Family, ...] = (
-    Family(
-        name="DALL-E 3",
-        provider="openai",
-        ids=("dall-e-3",),
-        price_usd=0.04,
-        median_s=9.0,
-        operations=("generate",),
-        fields=_fields(
-            size=one_of("1024x1024", "1792x1024", "1024x1792"),
-            quality=one_of("standard", "hd"),
-            style=one_of("vivid", "natural"),
-        ),
-    ),
-    Family(
-        name="DALL-E 2",
-        provider="openai",
-        ids=("dall-e-2",),
-        price_usd=0.018,
-        median_s=5.0,
-        operations=("generate", "edit", "variation"),
-        source_formats=("png",),
-        needs_transparency=True,
-        fields=_fields(
-            size=one_of("256x256", "512x512", "1024x1024"),
-            quality=one_of("standard", "hd"),
-        ),
-    ),
-    Family(
-        name="GPT Image 2",
-        provider="openai",
-        ids=("gpt-image-2",),
-        price_usd=0.0,
-        median_s=25.0,
-        is_async_allowed=True,
-        is_token_priced=True,
-        fields=_fields(
-            size=gpt_image_size,
-            quality=one_of("auto", "low", "medium", "high"),
-            background=one_of("auto", "transparent", "opaque"),
-            output_format=one_of("png", "jpeg", "webp"),
-            output_compression=_COMPRESSION,
-            compression=_COMPRESSION,
-            moderation=one_of("auto", "low"),
-            partial_images=integer(0, 3),
-            input_fidelity=anything,
-        ),
-    ),
-    Family(
-        name="Gemini with resolution",
-        provider="google",
-        ids=("gemini-3-pro-image-preview", "nano-banana-pro", "nano-banana-2"),
-        price_usd=0.12,
-        median_s=15.0,
-        fields=_ANY_SHAPE,
-    ),
-    Family(
-        name="Gemini Flash",
-        provider="google",
-        ids=(
-            "gemini-2.5-flash-image",
-            "gemini-3.1-flash-image-preview",
-            "nano-banana",
-            "nano-banana-edit",
-        ),
-        price_usd=0.035,
-        median_s=6.0,
-        fields=_fields(size=plain_size, aspect_ratio=ratio),
-    ),
-    Family(
-        name="Gemini 2.0 Flash",
-        provider="google",
-        ids=("gemini-2.0-flash-preview-image-generation",),
-        price_usd=0.03,
-        median_s=5.0,
-        operations=("generate",),
-    ),
-    Family(
-        name="FLUX Schnell",
-        provider="bfl",
-        ids=("flux-schnell",),
-        price_usd=0.003,
-        median_s=2.5,
-        is_async_allowed=True,
-        fields=_ANY_SHAPE,
-    ),
-    Family(
-        name="FLUX",
-        provider="bfl",
-        ids=("flux-pro", "flux-dev"),
-        patterns=("flux-*",),
-        price_usd=0.05,
-        median_s=40.0,
-        is_task_based=True,
-        is_async_allowed=True,
-        fields=_ANY_SHAPE,
-    ),
-    Family(
-        name="Midjourney",
-        provider="midjourney",
-        ids=("midjourney",),
-        patterns=("mj-*",),
-        price_usd=0.08,
-        median_s=60.0,
-        is_task_based=True,
-        poll_path=IMAGES_PATH,
-        fields=_ANY_SHAPE,
-    ),
-    Family(
-        name="Ideogram",
-        provider="ideogram",
-        ids=("ideogram-v3",),
-        patterns=("ideogram-*",),
-        price_usd=0.06,
-        median_s=45.0,
-        is_task_based=True,
-        fields=_ANY_SHAPE,
-    ),
-    Family(
-        name="Stable Diffusion",
-        provider="stability",
-        ids=("stable-diffusion-3",),
-        price_usd=0.035,
-        median_s=6.0,
-        fields=_ANY_SHAPE,
-    ),
-    Family(
-        name="Grok Imagine",
-        provider="xai",
-        ids=("grok-imagine-image", "grok-imagine-image-quality", "grok-imagine-image-pro"),
-        price_usd=0.07,
-        median_s=8.0,
-        max_sources=3,
-        fields=_fields(aspect_ratio=ratio, resolution=one_of("1k", "2k")),
-    ),
+_SHAPE = _fields(size=plain_size, aspect_ratio=ratio)
+_ANY_SHAPE = _fields(**_SHAPE, resolution=one_of("1k", "2k", "4k"))
+_GROK = _fields(aspect_ratio=ratio, resolution=one_of("1k", "2k"))
+_DALL_E_2 = _fields(size=one_of("256x256", "512x512", "1024x1024"), quality=one_of("standard", "hd"))
+_DALL_E_3 = _fields(
+    size=one_of("1024x1024", "1792x1024", "1024x1792"),
+    quality=one_of("standard", "hd"),
+    style=one_of("vivid", "natural"),
 )
+_GPT_IMAGE_2 = _fields(
+    size=gpt_image_size,
+    quality=one_of("auto", "low", "medium", "high"),
+    background=one_of("auto", "transparent", "opaque"),
+    output_format=one_of("png", "jpeg", "webp"),
+    output_compression=integer(0, 100),
+    compression=integer(0, 100),
+    moderation=one_of("auto", "low"),
+    partial_images=integer(0, 3),
+    input_fidelity=anything,
+)
+
+# The columns: name, provider, ids, price in US dollars, median seconds, fields.
+FAMILIES: tuple[Family, ...] = (
+    Family("DALL-E 3", "openai", ("dall-e-3",), 0.04, 9.0, _DALL_E_3, operations=("generate",)),
+    Family("DALL-E 2", "openai", ("dall-e-2",), 0.018, 5.0, _DALL_E_2,
+           operations=("generate", "edit", "variation"), source_formats=("png",), needs_transparency=True),
+    Family("GPT Image 2", "openai", ("gpt-image-2",), 0.0, 25.0, _GPT_IMAGE_2,
+           is_async_allowed=True, is_token_priced=True),
+    Family("Gemini with resolution", "google", ("gemini-3-pro-image-preview", "nano-banana-pro", "nano-banana-2"),
+           0.12, 15.0, _ANY_SHAPE),
+    Family("Gemini Flash", "google",
+           ("gemini-2.5-flash-image", "gemini-3.1-flash-image-preview", "nano-banana", "nano-banana-edit"),
+           0.035, 6.0, _SHAPE),
+    Family("Gemini 2.0 Flash", "google", ("gemini-2.0-flash-preview-image-generation",), 0.03, 5.0,
+           operations=("generate",)),
+    Family("FLUX Schnell", "bfl", ("flux-schnell",), 0.003, 2.5, _ANY_SHAPE, is_async_allowed=True),
+    Family("FLUX", "bfl", ("flux-pro", "flux-dev"), 0.05, 40.0, _ANY_SHAPE,
+           patterns=("flux-*",), is_task_based=True, is_async_allowed=True),
+    Family("Midjourney", "midjourney", ("midjourney",), 0.08, 60.0, _ANY_SHAPE,
+           patterns=("mj-*",), is_task_based=True, poll_path=IMAGES_PATH),
+    Family("Ideogram", "ideogram", ("ideogram-v3",), 0.06, 45.0, _ANY_SHAPE,
+           patterns=("ideogram-*",), is_task_based=True),
+    Family("Stable Diffusion", "stability", ("stable-diffusion-3",), 0.035, 6.0, _ANY_SHAPE),
+    Family("Grok Imagine", "xai", ("grok-imagine-image", "grok-imagine-image-quality", "grok-imagine-image-pro"),
+           0.07, 8.0, _GROK, max_sources=3),
+)  # fmt: skip
 
 MODEL_IDS: tuple[str, ...] = tuple(id_ for family in FAMILIES for id_ in family.ids)
 _BY_ID = {id_: family for family in FAMILIES for id_ in family.ids}
