@@ -75,7 +75,7 @@ class FallbackFont:
         line = unicodedata.normalize("NFC", " ".join(prompt.split()))
         parts = {character: self._drawable(character) for character in line}
         missing = "".join(character for character, part in parts.items() if part is None)
-        line = line.translate(str.maketrans({character: part for character, part in parts.items() if part is not None}))
+        line = "".join(part if (part := parts[character]) is not None else character for character in line)
         if missing:
             one = f"[{re.escape(missing)}]"
             # One note for a whole sentence: spaces and ASCII punctuation between missing characters go.
