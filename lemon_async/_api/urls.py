@@ -1,8 +1,7 @@
-"""Which addresses the library may talk to.
+"""Decide which addresses may be used.
 
-The key goes to one origin, and there only below the path of the base URL. Everything the service sends as an address
-is hostile until it has passed here: `resolve_poll_url` for what is called with the key, `find_link_fault` for what is
-fetched without it.
+The key goes to one origin, and there only below the path of the base URL. Any address that the service sends is hostile
+until it has passed `resolve_poll_url`, for requests with the key, or `find_link_fault`, for downloads without it.
 """
 
 import ipaddress
@@ -45,17 +44,17 @@ _LONGEST_ID = 512
 
 
 def parse_base_url(value: str, http_hosts: AbstractSet[str] = frozenset()) -> str:
-    """Return the base of all requests, `scheme://host[:port][/path]`: each adds a path that begins with `/v1`.
+    """Return the base of all requests, `scheme://host[:port][/path]`, to which each adds a path beginning with `/v1`.
 
-    A trailing slash is removed, and so is a trailing `/v1`, which OpenAI clients expect.
+    Removes a trailing slash, and a trailing `/v1`, which OpenAI clients expect.
 
     Args:
         value: The URL.
         http_hosts: From `parse_http_hosts`; these hosts need no https.
 
     Raises:
-        ValueError: With what to change, for anything but https (or http to a loopback address or a named host) with a
-            plain path or none, without credentials, query and fragment.
+        ValueError: It is not https (or http to a loopback address or a host in `http_hosts`) with a plain path or none,
+            or it has credentials, a query or a fragment. The message says what to change.
     """
     parts = _split(value)
     if parts is None or not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
@@ -78,10 +77,10 @@ def parse_base_url(value: str, http_hosts: AbstractSet[str] = frozenset()) -> st
 
 
 def parse_http_hosts(value: object) -> frozenset[str]:
-    """Return the hosts that plain http may be used for, as `host` or `host:port` in lower case.
+    """Return the hosts that plain http is allowed for, as `host` or `host:port` in lower case.
 
     Raises:
-        TypeError: It is no set.
+        TypeError: `value` is not a set.
         ValueError: An entry is neither a host nor a host and port.
     """
     if not isinstance(value, AbstractSet):
@@ -90,7 +89,7 @@ def parse_http_hosts(value: object) -> frozenset[str]:
 
 
 def is_http_host(host: str, port: int | None, http_hosts: AbstractSet[str]) -> bool:
-    """Return whether plain http is permitted to a host at a port."""
+    """Return whether plain http is allowed to a host at a port."""
     name = _bracketed(host.lower())
     return not http_hosts.isdisjoint({name, f"{name}:{port}"})
 
@@ -98,12 +97,11 @@ def is_http_host(host: str, port: int | None, http_hosts: AbstractSet[str]) -> b
 def resolve_poll_url(base_url: str, poll_url: str) -> str:
     """Return the path and query to poll, relative to `base_url` ("Get image status": "prefer calling that exact URL").
 
-    A `poll_url` is relative to the origin. Behind a gateway the base URL has a path. A `poll_url` that begins with that
-    path is called exactly; any other comes from a service that does not know the path, and is called below it. Nothing
-    beside the path is ever called.
+    A `poll_url` is relative to the origin. Behind a gateway the base URL has a path: a `poll_url` that begins with that
+    path is used as it is, and any other comes from a service that does not know the path, and is used below it.
 
     Raises:
-        ValueError: When it leads, or could be read as leading, anywhere but to the origin and path of `base_url`.
+        ValueError: It leads, or could be read as leading, anywhere but below the origin and path of `base_url`.
     """
     prefix = urlsplit(base_url).path
     path = poll_url
@@ -123,7 +121,7 @@ def task_path(task_id: str) -> str:
     """Return the path that polls `task_id` ("Get image status").
 
     Raises:
-        ValueError: When the id cannot be one segment of a path.
+        ValueError: The id cannot be one segment of a path.
     """
     try:
         return f"/v1/tasks/{path_segment(task_id)}"
@@ -135,7 +133,7 @@ def path_segment(word: str) -> str:
     """Return an id as one segment of a path.
 
     Raises:
-        ValueError: When it cannot be one.
+        ValueError: It cannot be one.
     """
     if not word or len(word) > _LONGEST_ID or not _PLAIN.fullmatch(word) or _climbs(word):
         raise ValueError("it is not one word of printable ASCII")
@@ -143,10 +141,10 @@ def path_segment(word: str) -> str:
 
 
 def poll_path(base_url: str, task_id: str | None, poll_url: str | None) -> tuple[str, str | None]:
-    """Return where to poll a task below `base_url`, and why its `poll_url` is not used, if it has one that must not be.
+    """Return the path to poll a task below `base_url`, and why its `poll_url` was rejected, if it was.
 
     Raises:
-        ValueError: When neither the address nor the id can be polled.
+        ValueError: Neither the address nor the id can be polled.
     """
     fault = None
     if poll_url:
@@ -160,10 +158,10 @@ def poll_path(base_url: str, task_id: str | None, poll_url: str | None) -> tuple
 def find_link_fault(
     url: str, *, allow_loopback: bool, own_host: str | None = None, http_hosts: AbstractSet[str] = frozenset()
 ) -> str | None:
-    """Return why `url` must not be fetched, or `None` when it may.
+    """Return why `url` must not be fetched, or `None` if it may.
 
     Args:
-        url: A result link, or where it redirects to.
+        url: A result link, or the target of its redirect.
         allow_loopback: Whether the API itself is on loopback, so that its links may be.
         own_host: Host of the API, which may be in a private network.
         http_hosts: From `parse_http_hosts`; these may be in a private network, too, and need no https.
@@ -183,7 +181,7 @@ def find_link_fault(
 def find_remote_fault(url: str) -> str | None:
     """Return why the service would not fetch a source picture from `url` ("Remote image URLs"), or `None`.
 
-    Whatever a name resolves to is the service's to check.
+    The service checks the address that a name resolves to.
     """
     parts = _split(url)
     if parts is None or not parts.hostname:
@@ -200,7 +198,7 @@ def find_remote_fault(url: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether `host` is this machine, by its literal address or the name `localhost`."""
+    """Return whether `host` is a loopback address or the name `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -208,14 +206,14 @@ def is_loopback(host: str) -> bool:
 
 
 def redact(url: str) -> str:
-    """Return `url` without credentials, query and fragment, cut to a length that fits a message."""
+    """Return `url` without credentials, query and fragment, at most 200 characters."""
     bare = re.sub(r"//[^/]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0])
     bare = _BROKEN_PORT.sub(r"\1?", bare)
     return re.sub(r"[^\x21-\x7e]", "?", bare)[:200]
 
 
 def _split(url: str) -> SplitResult | None:
-    """Split `url`, or return `None` for what two parsers could read in two ways."""
+    """Split `url`, or return `None` if two parsers could read it in two ways."""
     if not _PLAIN.fullmatch(url):
         return None
     try:
@@ -253,9 +251,9 @@ def _http_host(entry: object) -> str:
 
 
 def _climbs(path: str) -> bool:
-    """Return whether a path holds `.` or `..` segments, in plain or percent-encoded up to three times.
+    """Return whether a path has `.` or `..` segments, plain or percent-encoded up to three times.
 
-    Some servers cut a segment at ";" before they look at it.
+    Some servers cut a segment at ";" first.
     """
     decoded = unquote(unquote(unquote(path)))
     segments = re.split(r"[/\\]", decoded)

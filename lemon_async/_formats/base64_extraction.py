@@ -1,16 +1,16 @@
-"""Taking the pictures out of a document of JSON while its pieces arrive.
+"""Take the pictures out of a JSON document while it arrives.
 
-Four pictures of 6 MiB in one answer are 33 MB of text. To parse that, and to decode it, holds the event loop, in
-threads as well, because both hold the interpreter's lock. So long strings of base64 are decoded piece by piece, and
-what is parsed in the end is the rest, the *skeleton*, where a short text stands for each. A document that is short is
-its own skeleton: nothing is looked for in it.
+Four pictures of 6 MiB in one response are 33 MB of text. Parsing and decoding them in one step would hold up the event
+loop, from a thread, too, because both hold the interpreter's lock. So long base64 strings are decoded piece by piece
+and replaced by short names, and only the rest, the *skeleton*, is parsed in the end. A short document is its own
+skeleton.
 
-    string that is long, and                              then
-    named `b64_json`, or a `data:` address with base64    lifted; what is no base64 is the fault of that picture alone
-    named `url`, and base64 as far as it has come         likewise: some gateways put it there
-    anything else, a prompt that reads like base64 too    stays in the skeleton
+    a long string that is                                 then
+    named `b64_json`, or a `data:` URL with base64        extracted; if it is not base64, that picture has a fault
+    named `url`, and base64 as far as it has arrived      extracted: some gateways put base64 there
+    anything else, such as a prompt that looks the same   stays in the skeleton
 
-Rejected: a streaming parser of JSON, which walks through megabytes of text character by character.
+Rejected: a streaming JSON parser, which walks through megabytes of text character by character.
 """
 
 import io
@@ -28,26 +28,26 @@ from lemon_async.types import Inline
 __all__ = ["MAX_TEXT_BYTES", "PIECE_BYTES", "Base64Extractor", "Extracted"]
 
 PIECE_BYTES = 128 * 1024
-"""The most that is taken in at once."""
+"""The recommended size of the pieces to feed."""
 LONG_BYTES = 16 * 1024
-"""Strings up to this length stay where they are, and so does everything in a document that is no longer."""
+"""Strings up to this length stay in the skeleton."""
 MAX_TEXT_BYTES = 1024 * 1024
-"""Bound of what is parsed of an answer: it holds the event loop for as long as that takes."""
+"""Bound of the skeleton, which is parsed in one step."""
 _HEAD_BYTES = 120
 
-# Text between strings, and whole strings that are neither long nor full of escapes: thousands of them in one step.
+# Text between strings, and complete strings that are neither long nor full of escapes: thousands in one step.
 _SHORT_ONES = re.compile(
     rb'[^"]*+(?:"[^"\\]{0,127}+(?:\\.[^"\\]{0,31}+){0,63}+"[^"]*+)*+',
     re.DOTALL,
 )
-# The inside of a string, up to its end or to half an escape at the end of what has come.
+# The inside of a string, up to its end, or to half an escape where the data end.
 _INSIDE = re.compile(rb'[^"\\]*+(?:\\(?:[^u]|u(?![0-9A-Fa-f]{0,3}\Z))[^"\\]*+)*+', re.DOTALL)
 _NAME = re.compile(rb'(?<!\\)"(b64_json|url)"\s*:\s*\Z')
 
 
 @attrs.frozen
 class Extracted:
-    """What is left of a document, and the pictures by the text that stands for each in it."""
+    """The skeleton of a document, and its pictures by the names that replace them."""
 
     skeleton: bytes = attrs.field(repr=False)
     pictures: Mapping[str, Inline] = MappingProxyType({})
@@ -55,7 +55,7 @@ class Extracted:
 
 
 class Base64Extractor:
-    """Takes a document of JSON in, in pieces of any size, and lifts long base64 out of it."""
+    """Takes a JSON document in pieces of any size, and extracts long base64 from it."""
 
     __slots__ = (
         "_fault",
@@ -83,7 +83,7 @@ class Base64Extractor:
         self._fault: str | None = None
 
     def feed(self, piece: bytes) -> None:
-        """Take the next piece; small ones are gathered first, so that their number does not matter."""
+        """Take the next piece; small ones are joined first, so that their number does not matter."""
         if self._fault:
             return
         self._held.append(piece)
@@ -92,11 +92,11 @@ class Base64Extractor:
             self._take_held()
 
     def end(self) -> Extracted:
-        """Return what has become of the document."""
+        """Return the skeleton and the pictures."""
         if self._skeleton.tell() or self._pictures or self._text or self._is_kept:
             self._take_held()
         rest = b"".join(self._held)
-        if self._text is not None:  # it is cut, and reads as it came
+        if self._text is not None:  # a cut picture stays in the skeleton
             rest = self._start + rest
         if self._skeleton.tell():
             self._skeleton.write(rest)
@@ -108,7 +108,7 @@ class Base64Extractor:
         self._held.clear()
         at = 0
         while at < len(whole) and not self._fault:
-            after = self._lift(whole, at) if self._text is not None else self._keep(whole, at)
+            after = self._decode(whole, at) if self._text is not None else self._keep(whole, at)
             if after == at:
                 break
             at = after
@@ -117,12 +117,12 @@ class Base64Extractor:
             self._held.append(whole[at:])
 
     def _keep(self, whole: bytes, at: int) -> int:
-        """Keep what is no long base64, and return where that ends."""
+        """Write text that is not long base64 to the skeleton, and return where it ends."""
         start = at
         while at < len(whole):
             if self._is_kept:
                 at = self._past_string(whole, at)
-                if self._is_kept:  # it goes on in the next piece
+                if self._is_kept:  # it continues in the next piece
                     break
             at = _end_of(_SHORT_ONES, whole, at)
             if at == len(whole):
@@ -130,7 +130,7 @@ class Base64Extractor:
             end = _end_of(_INSIDE, whole, at + 1)
             is_open = end == len(whole) or whole[end] != _QUOTE
             if end - at - 1 <= self._long_bytes:
-                if is_open:  # nobody knows yet how long it becomes
+                if is_open:  # its length is not known yet
                     break
                 at = end + 1
                 continue
@@ -149,9 +149,9 @@ class Base64Extractor:
         return end if self._is_kept else end + 1
 
     def _begins(self, whole: bytes, at: int, end: int, *, is_url: bool) -> bool:
-        """Begin to lift a string if that is what it is for."""
+        """Begin to decode a string if it is a picture, and return whether it is."""
         name = b"b64_json" if is_url else self._name()
-        if name == b"url":  # most of these are links
+        if name == b"url":  # most are links
             attempt = Base64Text()
             _take(attempt, whole, at, _end_of(_INSIDE, whole, at, min(end, at + self._long_bytes)))
             name = None if attempt.fault else name
@@ -161,18 +161,18 @@ class Base64Extractor:
         return True
 
     def _name(self) -> bytes | None:
-        """Return the name of a string that begins here, if pictures have it."""
+        """Return the name of the string that begins here, if it is one for pictures."""
         with self._skeleton.getbuffer() as view:
             found = _NAME.search(bytes(view[-_HEAD_BYTES:]))
         return found[1] if found else None
 
-    def _lift(self, whole: bytes, at: int) -> int:
-        """Decode as much of the open string as is here, and return where that ends."""
+    def _decode(self, whole: bytes, at: int) -> int:
+        """Decode the open string as far as it has arrived, and return where that ends."""
         text = self._text
-        assert text is not None  # noqa: S101 - who calls has looked
+        assert text is not None  # noqa: S101 - checked by the caller
         quote = whole.find(b'"', at)
         end = len(whole) if quote < 0 else quote
-        if not text.take_plain(memoryview(whole)[at:end]):  # escapes, white space, padding, or no base64 at all
+        if not text.take_plain(memoryview(whole)[at:end]):  # escapes, white space, padding, or not base64
             end = _end_of(_INSIDE, whole, at)
             _take(text, whole, at, end)
         if end < len(whole) and whole[end] == _QUOTE:
@@ -181,7 +181,7 @@ class Base64Extractor:
         return end
 
     def _close(self, inline: Inline) -> None:
-        self._token = self._token or secrets.token_hex(8)  # no server can quote what it cannot guess
+        self._token = self._token or secrets.token_hex(8)  # a server cannot guess it, and so cannot send it
         name = f"base64, left out ({self._token}-{len(self._pictures)})"
         self._pictures[name] = inline
         self._text = None
@@ -203,7 +203,7 @@ def _end_of(pattern: re.Pattern[bytes], whole: bytes, at: int, stop: int | None 
 
 
 def _take(text: Base64Text, whole: bytes, start: int, end: int) -> None:
-    """Undo the escapes of JSON in a part of a string, and take what they stand for."""
+    """Undo the JSON escapes in a part of a string, and take the result."""
     raw = whole[start:end]
     plain = raw.replace(b"\\/", b"/")
     if b"\\" in plain:

@@ -1,7 +1,7 @@
-"""Base64 text to bytes: whole, or as it comes.
+"""Decode base64 text, whole or in pieces.
 
-What gateways do to it is harmless: line breaks as in MIME, the alphabet for addresses, a lost or a doubled padding.
-Anything else is a fault of that picture, and no byte of it is kept.
+Accepts the changes that gateways make: MIME line breaks, the URL-safe alphabet, missing or doubled padding. Anything
+else is a fault, and no byte of that text is kept.
 """
 
 import io
@@ -15,29 +15,29 @@ from lemon_async.types import Inline
 __all__ = ["RESERVE_BYTES", "Base64Text", "decode_base64", "decode_data_url", "reserve_buffer", "url_prefix_bytes"]
 
 RESERVE_BYTES = 40 * 1024 * 1024
-"""More than the largest picture; allocators hand out what is larger than 32 MiB as untouched pages of its own."""
+"""More than the largest picture; allocators serve more than 32 MiB with untouched pages of its own."""
 
 _ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
 _WHITE_SPACE = b" \t\r\n\v\f"
-_FROM_URLS = bytes.maketrans(b"-_", b"+/")  # the alphabet for addresses (RFC 4648, section 5)
+_FROM_URLS = bytes.maketrans(b"-_", b"+/")  # the URL-safe alphabet (RFC 4648, section 5)
 _PAD = b"="
 _URL = re.compile(rb"data:[^,]{0,90};base64,")
 _SHORTEST_PLAIN_BYTES = 8
 _LONGEST_PREFIX = 110
 
-_ODD_CHARACTER = "it holds a character that base64 does not have"
-_GOES_ON = "it goes on after its padding"
+_ODD_CHARACTER = "it has a character that is not base64"
+_GOES_ON = "it continues after its padding"
 _ODD_LENGTH = "it is cut: one character is left over"
 
 
 class Base64Text:
-    """Base64 text that comes in segments.
+    """Decodes base64 text that arrives in segments.
 
     Args:
-        reserve_bytes: Room to begin with; see `reserve_buffer`.
+        reserve_bytes: Memory to begin with; see `reserve_buffer`.
 
     Attributes:
-        fault: Why it is none.
+        fault: Why the text is not base64.
     """
 
     __slots__ = ("_carry", "_content", "_is_padded", "fault")
@@ -49,7 +49,7 @@ class Base64Text:
         self._is_padded = False
 
     def take_plain(self, segment: memoryview) -> bool:
-        """Take a segment without white space or padding; tell whether it was one, else nothing was taken."""
+        """Take a segment and return `True` if it has no white space or padding; else take nothing."""
         if self.fault or self._is_padded or len(segment) < _SHORTEST_PLAIN_BYTES:
             return False
         lead = -len(self._carry) % 4
@@ -68,7 +68,7 @@ class Base64Text:
         return True
 
     def take(self, text: bytes) -> None:
-        """Take a segment of any kind."""
+        """Take any segment."""
         if self.fault:
             return
         text = self._carry + text.translate(_FROM_URLS, _WHITE_SPACE)
@@ -82,12 +82,12 @@ class Base64Text:
         self._write(body[:stop])
 
     def fail(self, fault: str = _ODD_CHARACTER) -> None:
-        """Keep nothing of it."""
+        """Set the fault, and release the bytes."""
         self.fault = fault
         self._content = io.BytesIO()
 
     def end(self) -> Inline:
-        """Return what it stands for."""
+        """Return the bytes of the whole text."""
         if not self.fault and len(self._carry) == 1:
             self.fail(_ODD_LENGTH)
         self._write(self._carry + _PAD * (-len(self._carry) % 4))
@@ -106,20 +106,20 @@ class Base64Text:
 
 
 def reserve_buffer(size_bytes: int) -> io.BytesIO:
-    """Return memory that is filled piece by piece and cut to what was written, and then gives that away uncopied.
+    """Return a buffer to be filled piece by piece, whose content can be taken without a copy.
 
-    The system gives pages of so large a room only when they are written to, and takes back the rest in the end. A small
-    one that grows is copied again and again, and joining pieces in the end touches megabytes of new memory at once, and
-    lets go of as many: both hold the event loop, even from another thread.
+    The system provides pages of a large buffer only when they are written to. A buffer that grows would be copied again
+    and again, and joining pieces at the end would touch megabytes of new memory in one step: both hold up the event
+    loop, even from another thread.
     """
     try:
         return io.BytesIO(bytes(size_bytes))
-    except MemoryError:  # a system that promises no more than it has
+    except MemoryError:  # a system without overcommit
         return io.BytesIO()
 
 
 def decode_base64(text: str) -> Inline:
-    """Return the bytes that base64 text stands for."""
+    """Return the bytes of base64 text."""
     try:
         return Inline(pybase64.b64decode(text, validate=True))
     except ValueError:
@@ -130,12 +130,12 @@ def decode_base64(text: str) -> Inline:
 
 
 def decode_data_url(text: str) -> Inline | None:
-    """Return the bytes in a `data:` address with base64; `None` when it is something else."""
+    """Return the bytes of a `data:` URL with base64, or `None` if it is something else."""
     prefix_bytes = url_prefix_bytes(text[:_LONGEST_PREFIX].encode("utf-8", "replace")) if text[:5] == "data:" else 0
     return decode_base64(text[prefix_bytes:]) if prefix_bytes and text[:prefix_bytes].isascii() else None
 
 
 def url_prefix_bytes(head: bytes) -> int:
-    """Return where the base64 begins in a `data:` address; 0 when it is something else."""
+    """Return where the base64 begins in a `data:` URL, or 0 if it is something else."""
     prefix = _URL.match(head)
     return prefix.end() if prefix else 0

@@ -1,23 +1,20 @@
-r"""Parse JSON from an untrusted sender: bounded, leniently where the strict parser refuses, and masked.
+r"""Parse JSON from an untrusted sender: within bounds, with the key masked, and leniently if need be.
 
-Parsing holds the event loop, in a thread as well, because it holds the interpreter's lock. So the size of a document
+Parsing holds up the event loop, from a thread, too, because it holds the interpreter's lock. So the size of a document
 and the number of its values are bounded before it is parsed; 65,536 marks (`,` `:` `[` `{`) are a list of 500 models
 with 60 fields each.
 
-    the strict parser           then
-    accepts it                  that is the document
-    refuses it                  a second, lenient reading, because a paid result must not be lost to half an emoji
+A document that the strict parser refuses is parsed leniently, because a paid result must not be lost to half an emoji.
+The lenient parser reads:
 
-What the lenient reading repairs, and what comes of it:
+    bytes that are not UTF-8, half a surrogate pair        as U+FFFD
+    a byte order mark                                      as nothing
+    raw control characters in a string                     as themselves
+    an escape that JSON does not have, such as `\x`         as a backslash and the character
+    NaN, Infinity, 1e400                                   as null
+    an integer of more than 64 bits                        as a float
 
-    bytes that are not UTF-8, half a surrogate pair        U+FFFD
-    a byte order mark                                      nothing
-    raw control characters in a string                     themselves
-    an escape that JSON does not have, such as `\x`         a backslash and what follows it
-    NaN, Infinity, 1e400                                   null
-    an integer of more than 64 bits                        a float
-
-A document that is cut off, or has anything after its end, stays unreadable.
+A document that is cut off, or has data after its end, is unreadable.
 """
 
 import json
@@ -37,27 +34,27 @@ MAX_MARKS = 64 * 1024
 """Bound of the commas, colons and opening brackets in a document: there are no more values and names than these."""
 MAX_LENIENT_BYTES = 192 * 1024
 MAX_LENIENT_MARKS = 8 * 1024
-"""The lenient reading takes several times as long."""
+"""The lenient parser takes several times as long."""
 
 _MARKS = (b",", b":", b"[", b"{")
 _MAX_REPAIRS = 1000
 _LONGEST_INTEGER = 20
 _SMALLEST_INTEGER, _LARGEST_INTEGER = -(2**63), 2**64 - 1
-# The last of an odd number of backslashes; the lookbehind comes second, so that the search is one for a literal.
+# The last of an odd number of backslashes; with the lookbehind second, the search is one for a literal.
 _BROKEN_ESCAPE = re.compile(r"\\(?<!\\\\)(?:\\\\)*+(?![\"\\/bfnrt]|u[0-9A-Fa-f]{4})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 class Unreadable(ValueError):
-    """The body is not what its headers promise; the message says what it is instead."""
+    """The body is not what its headers promise; the message describes it."""
 
 
 def read_json(content: bytes, mask: Mask) -> Any:
-    """Return what a document of JSON holds, without lone surrogates and with the secret masked.
+    """Return a parsed document without lone surrogates and with the key masked.
 
     Raises:
-        Unreadable: It is larger than what is parsed, or nested too deeply.
+        Unreadable: It is too large, or nested too deeply.
         ValueError: It is not JSON.
     """
     _check_bounds(content, MAX_TEXT_BYTES, MAX_MARKS)
@@ -77,7 +74,7 @@ def _check_bounds(content: bytes, max_bytes: int, max_marks: int) -> None:
 
 
 def _strict(content: bytes) -> tuple[Any, str] | None:
-    """Return a document, and its text without escapes of printable characters; `None` if it is refused."""
+    """Return a document and its text without escapes of printable characters; `None` if it is not strict JSON."""
     try:
         parsed = orjson.loads(content)
         plain = orjson.dumps(parsed) if b"\\" in content else content
@@ -87,7 +84,7 @@ def _strict(content: bytes) -> tuple[Any, str] | None:
 
 
 def _lenient(content: bytes) -> tuple[Any, str] | None:
-    """Return a document that the strict parser refuses, and its text; `None` if it is nested too deeply.
+    """Return a document and its text after repairs; `None` if it is nested too deeply.
 
     Raises:
         ValueError: It is not JSON.
@@ -119,7 +116,7 @@ def _integer(digits: str) -> int | float | None:
 
 
 def _masked(text: str, shown: str, mask: Mask) -> Any:
-    """Parse a text that quotes the secret; a secret of digits may also stand in a number, which is left as it is."""
+    """Parse a masked text; a key of digits may be part of a number, which is left as it is."""
     try:
         return orjson.loads(shown)
     except orjson.JSONDecodeError:
