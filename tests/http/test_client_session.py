@@ -20,9 +20,8 @@ def broken_head(how):
     return failure
 
 
-@pytest.mark.parametrize(
-    ("failure", "reason"),
-    [
+def test_reason_is_one_printable_line_without_a_word_of_the_server():
+    for failure, reason in [
         (TimeoutError(), "no response within 2.5 s"),
         (aiohttp.ServerTimeoutError("Connection timeout to host http://x"), "no response within 2.5 s"),
         (aiohttp.ServerDisconnectedError(), "Server disconnected"),
@@ -41,11 +40,8 @@ def broken_head(how):
         (broken_head(LineTooLong("odd")), "the head of the response has a line that is too long"),
         (broken_head(BadHttpMessage("odd")), "the head of the response is not HTTP"),
         (socket.gaierror(-2, "Name or service not known"), "[Errno -2] Name or service not known"),
-    ],
-    ids=repr,
-)
-def test_reason_is_one_printable_line_without_a_word_of_the_server(failure, reason):
-    assert failure_reason(failure, 2.5) == reason
+    ]:
+        assert failure_reason(failure, 2.5) == reason
 
 
 async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks_for_plain_bytes():
@@ -74,11 +70,13 @@ def test_cause_is_what_the_system_says_without_frames_and_without_what_led_to_it
     assert reset.args == (104, "Connection reset by peer")
 
 
-@pytest.mark.parametrize(
-    "failure", [aiohttp.ServerDisconnectedError("half a head"), broken_head(BadStatusLine("odd")), ValueError("odd")]
-)
-def test_failure_that_may_quote_the_server_is_the_cause_of_nothing(failure):
-    assert safe_cause(failure) is None
+def test_failure_that_may_quote_the_server_is_the_cause_of_nothing():
+    for failure in [
+        aiohttp.ServerDisconnectedError("half a head"),
+        broken_head(BadStatusLine("odd")),
+        ValueError("odd"),
+    ]:
+        assert safe_cause(failure) is None
 
 
 async def test_answer_shows_neither_its_reason_nor_its_headers(serve):

@@ -59,16 +59,16 @@ PRIVATE = [
 ]
 
 
-@pytest.mark.parametrize("address", PRIVATE)
-def test_name_that_leads_inside_has_no_address(address):
-    with pytest.raises(PrivateAddress, match="leads to a private address"):
-        resolve(address)
+def test_name_that_leads_inside_has_no_address():
+    for address in PRIVATE:
+        with pytest.raises(PrivateAddress, match="leads to a private address"):
+            resolve(address)
 
 
-@pytest.mark.parametrize("address", ["64:ff9b::5db8:d822", "198.18.0.5", "2606:4700::1111%eth0"])
-def test_address_that_stands_for_a_public_one_is_kept(address):
+def test_address_that_stands_for_a_public_one_is_kept():
     """Networks without IPv4 translate it, and tunnels answer for every name with addresses that nobody has."""
-    assert resolve(address) == [address]
+    for address in ["64:ff9b::5db8:d822", "198.18.0.5", "2606:4700::1111%eth0"]:
+        assert resolve(address) == [address]
 
 
 def test_public_addresses_are_kept_and_private_ones_left_out():

@@ -85,11 +85,11 @@ class BudgetOnPaper:
 # Settings
 
 
-@pytest.mark.parametrize("name", [field.name for field in attrs.fields(Timeouts)])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), None, "5", True], ids=repr)
-def test_timeout_that_cannot_work_is_refused_where_it_is_written(name, value):
-    with pytest.raises(ContractError, match=f"{name}: must be a finite number above 0, not "):
-        Timeouts(**{name: value})
+def test_timeout_that_cannot_work_is_refused_where_it_is_written():
+    for value in [0, -1, float("nan"), float("inf"), None, "5", True]:
+        for name in [field.name for field in attrs.fields(Timeouts)]:
+            with pytest.raises(ContractError, match=f"{name}: must be a finite number above 0, not "):
+                Timeouts(**{name: value})
 
 
 def test_paid_requests_get_more_than_the_documented_two_minutes():

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import io
 import random
+from itertools import product
 
 import attrs
 import orjson
@@ -114,19 +115,18 @@ async def make(session, number):
     return images[0].size[0]
 
 
-@pytest.mark.parametrize("timing", TIMINGS)
-@pytest.mark.parametrize("stale", STALE)
 @pytest.mark.parametrize("path", ["/v1/images", "/v1/tasks", "/picture"])
-async def test_answer_that_is_older_than_the_request_is_never_read(service, session, path, stale, timing):
-    """A surplus answer on any connection neither sells a job twice nor gives one job the picture of another."""
-    service.is_apart = timing == "apart"
-    if not timing.startswith("idle"):
-        service.beside = {path: STALE[stale]}
-    for number in range(4):
-        assert await make(session, number) == number + 1
-        if timing.startswith("idle"):
-            await service.send_on_idle(STALE[stale], is_read=timing == "idle, read")
-    assert service.sold == {str(number): 1 for number in range(4)}
+async def test_response_that_is_older_than_the_request_is_never_read(service, session, path):
+    """A surplus response on any connection neither sells a job twice nor gives one job the picture of another."""
+    for round_number, (timing, stale) in enumerate(product(TIMINGS, STALE.values())):
+        service.is_apart = timing == "apart"
+        service.beside = {} if timing.startswith("idle") else {path: stale}
+        for number in range(4 * round_number, 4 * round_number + 4):
+            assert await make(session, number) == number + 1, timing
+            if timing.startswith("idle"):
+                await service.send_on_idle(stale, is_read=timing == "idle, read")
+    assert set(service.sold.values()) == {1}
+    assert len(service.sold) == 4 * len(TIMINGS) * len(STALE)
 
 
 async def test_200_cut_and_stale_answers_at_random_change_nothing(service, session):
@@ -155,25 +155,25 @@ async def test_server_that_closes_soon_after_its_answer_leaves_no_unknown_outcom
     assert set(service.sold.values()) == {1}
 
 
-@pytest.mark.parametrize("greeting", [STALE["429"], STALE["a task"], b"HTTP/1.1 4", b"220 mail.example ESMTP\r\n"])
-async def test_server_that_speaks_before_it_is_asked_is_sent_nothing(greeting):
-    """Bytes on a new connection are no answer to a request that has not been sent: nothing is sold."""
-    requests = []
+async def test_server_that_speaks_before_it_is_asked_is_sent_nothing():
+    """Bytes on a new connection are no response to a request that has not been sent: nothing is sold."""
+    for greeting in STALE["429"], STALE["a task"], b"HTTP/1.1 4", b"220 mail.example ESMTP\r\n":
+        requests = []
 
-    class Greeter(asyncio.Protocol):
-        def connection_made(self, transport):
-            transport.write(greeting)
+        class Greeter(asyncio.Protocol):
+            def connection_made(self, transport, greeting=greeting):
+                transport.write(greeting)
 
-        def data_received(self, data):
-            requests.append(data)
+            def data_received(self, data, requests=requests):
+                requests.append(data)
 
-    server = await asyncio.get_running_loop().create_server(Greeter, "127.0.0.1", 0)
-    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, LemonSession("sk-x", base_url=origin, retry=RetryPolicy(max_elapsed_s=0)) as session:
-        with pytest.raises(TransportError, match="sent data before the request") as caught:
-            await session.submit("a cat")
-    assert not caught.value.was_sent
-    assert requests == []
+        server = await asyncio.get_running_loop().create_server(Greeter, "127.0.0.1", 0)
+        origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, LemonSession("sk-x", base_url=origin, retry=RetryPolicy(max_elapsed_s=0)) as session:
+            with pytest.raises(TransportError, match="sent data before the request") as caught:
+                await session.submit("a cat")
+        assert not caught.value.was_sent
+        assert requests == []
 
 
 # Answers that stop

@@ -49,12 +49,12 @@ def test_first_poll_of_an_unknown_model_comes_before_most_of_its_jobs_end():
     assert 10 < LearnedDurations().due_s(None, 0.0, 0.5) < 30
 
 
-@pytest.mark.parametrize(("median_s", "sigma"), [(45, 0.15), (45, 0.35), (12, 0.2), (90, 0.25), (300, 0.3)])
-def test_distribution_is_learned_from_thirty_jobs(median_s, sigma):
-    durations = teach(LearnedDurations(), lognormal(median_s, sigma, 30))
-    spread = math.exp(0.674 * sigma)
-    for told, true in zip(quartiles(durations), (median_s / spread, median_s, median_s * spread), strict=True):
-        assert told == pytest.approx(true, rel=0.17)
+def test_distribution_is_learned_from_thirty_jobs():
+    for median_s, sigma in [(45, 0.15), (45, 0.35), (12, 0.2), (90, 0.25), (300, 0.3)]:
+        durations = teach(LearnedDurations(), lognormal(median_s, sigma, 30))
+        spread = math.exp(0.674 * sigma)
+        for told, true in zip(quartiles(durations), (median_s / spread, median_s, median_s * spread), strict=True):
+            assert told == pytest.approx(true, rel=0.17)
 
 
 def test_shape_of_the_data_is_learned_when_there_are_many():
@@ -92,12 +92,12 @@ def test_jobs_that_failed_count_for_as_long_as_they_lived():
     assert durations.curve("m").outlasts(60) > before + 0.3
 
 
-@pytest.mark.parametrize(("before_s", "after_s"), [(20, 90), (90, 20)])
-def test_model_that_changes_is_learned_anew(before_s, after_s):
-    durations = teach(LearnedDurations(), lognormal(before_s, 0.2, 300))
-    assert durations.median_s("m") == pytest.approx(before_s, rel=0.1)
-    teach(durations, lognormal(after_s, 0.2, 25, seed=1))
-    assert durations.median_s("m") == pytest.approx(after_s, rel=0.25)
+def test_model_that_changes_is_learned_anew():
+    for before_s, after_s in [(20, 90), (90, 20)]:
+        durations = teach(LearnedDurations(), lognormal(before_s, 0.2, 300))
+        assert durations.median_s("m") == pytest.approx(before_s, rel=0.1)
+        teach(durations, lognormal(after_s, 0.2, 25, seed=1))
+        assert durations.median_s("m") == pytest.approx(after_s, rel=0.25)
 
 
 def test_end_that_nothing_came_before_teaches_little_when_it_was_found_late():
@@ -173,9 +173,8 @@ def damaged(**fields):
     return {"version": 1, "models": {"m": {"reached": [2.0], "ended": [1.0], "forecast_error": [1.0, 0.5], **fields}}}
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
+def test_damaged_state_is_refused_with_a_reason():
+    for state in [
         None,
         [],
         {"version": 1},
@@ -196,13 +195,10 @@ def damaged(**fields):
         damaged(forecast_error=[0.0, 1.0]),
         damaged(forecast_error=[1.0, math.inf]),
         damaged(forecast_error=[1e9, 1.0]),
-    ],
-    ids=repr,
-)
-def test_damaged_state_is_refused_with_a_reason(state):
-    with pytest.raises(ContractError, match="learned_durations: is no export of"):
-        LearnedDurations.restore(state)
-    assert len(LearnedDurations.restore(damaged())) == 1
+    ]:
+        with pytest.raises(ContractError, match="learned_durations: is no export of"):
+            LearnedDurations.restore(state)
+        assert len(LearnedDurations.restore(damaged())) == 1
 
 
 def test_of_too_many_models_that_are_given_back_the_last_are_kept():

@@ -52,16 +52,16 @@ def test_policy_is_gentle_by_default():
     assert (policy.poll_cost_s, policy.min_gap_s, policy.max_gap_s, policy.deadline_s) == (0.5, 1, 90, 900)
 
 
-@pytest.mark.parametrize("poll_cost_s", [0.2, 0.5, 3.0])
-def test_task_is_due_when_its_lag_has_reached_the_price(poll_cost_s):
-    schedule = Schedule(PollPolicy(poll_cost_s=poll_cost_s))
-    schedule.add("a", 1000.0, model="m")
-    due = schedule.decide(1000.0, slots=0).wake_at
-    assert schedule.durations.lag_s("m", 0.0, due - 1000.0) == pytest.approx(poll_cost_s)
-    schedule.decide(due, slots=1)
-    schedule.seen("a", due)
-    later = schedule.decide(due, slots=0).wake_at
-    assert schedule.durations.lag_s("m", due - 1000.0, later - 1000.0) == pytest.approx(poll_cost_s)
+def test_task_is_due_when_its_lag_has_reached_the_price():
+    for poll_cost_s in [0.2, 0.5, 3.0]:
+        schedule = Schedule(PollPolicy(poll_cost_s=poll_cost_s))
+        schedule.add("a", 1000.0, model="m")
+        due = schedule.decide(1000.0, slots=0).wake_at
+        assert schedule.durations.lag_s("m", 0.0, due - 1000.0) == pytest.approx(poll_cost_s)
+        schedule.decide(due, slots=1)
+        schedule.seen("a", due)
+        later = schedule.decide(due, slots=0).wake_at
+        assert schedule.durations.lag_s("m", due - 1000.0, later - 1000.0) == pytest.approx(poll_cost_s)
 
 
 def test_higher_price_means_fewer_polls():
@@ -141,13 +141,13 @@ def test_task_handed_over_with_its_age_is_polled_as_if_watched_from_its_birth():
     assert schedule.decide(new, slots=9).polls == ("older", "new")
 
 
-@pytest.mark.parametrize(("retry_after_s", "gap_s"), [(None, 1), (0.5, 1), (7.0, 7), (31.0, 30), (1e9, 30)])
-def test_pending_task_waits_as_long_as_the_service_asks_within_bounds(retry_after_s, gap_s):
-    schedule = Schedule(PollPolicy(poll_cost_s=1e-9, max_gap_s=30))
-    schedule.add("a", 0.0)
-    schedule.decide(40.0, slots=1)
-    schedule.seen("a", 40.0, retry_after_s=retry_after_s)
-    assert schedule.decide(40.0, slots=0).wake_at == 40.0 + gap_s
+def test_pending_task_waits_as_long_as_the_service_asks_within_bounds():
+    for retry_after_s, gap_s in [(None, 1), (0.5, 1), (7.0, 7), (31.0, 30), (1e9, 30)]:
+        schedule = Schedule(PollPolicy(poll_cost_s=1e-9, max_gap_s=30))
+        schedule.add("a", 0.0)
+        schedule.decide(40.0, slots=1)
+        schedule.seen("a", 40.0, retry_after_s=retry_after_s)
+        assert schedule.decide(40.0, slots=0).wake_at == 40.0 + gap_s
 
 
 # Progress
@@ -169,9 +169,8 @@ def test_true_progress_saves_polls():
     assert cost(jobs, lambda age_s, job_s: 100 * age_s / job_s) < 0.8 * cost(jobs, None)
 
 
-@pytest.mark.parametrize(
-    "progress",
-    [
+def test_nonsense_of_progress_does_no_harm():
+    for progress in [
         lambda age_s, job_s: 0.99,
         lambda age_s, job_s: 50,
         lambda age_s, job_s: math.nan,
@@ -181,12 +180,9 @@ def test_true_progress_saves_polls():
         lambda age_s, job_s: 99 * (1 - math.exp(-age_s / 10)),
         lambda age_s, job_s: 2 + age_s / 20,
         lambda age_s, job_s: random.Random(age_s).uniform(0, 100),
-    ],
-    ids=["done soon", "stuck", "nan", "negative", "huge", "falling", "hopeful", "gloomy", "random"],
-)
-def test_nonsense_of_progress_does_no_harm(progress):
-    jobs = jobs_around(60, 120, sigma=0.4)
-    assert cost(jobs, progress) < 1.08 * cost(jobs, None)
+    ]:
+        jobs = jobs_around(60, 120, sigma=0.4)
+        assert cost(jobs, progress) < 1.08 * cost(jobs, None)
 
 
 # Scarcity

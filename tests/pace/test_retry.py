@@ -28,14 +28,14 @@ RETRIED = {
 }
 
 
-@pytest.mark.parametrize("kind", RequestKind, ids=lambda kind: kind.name)
-def test_table_has_the_next_step_after_every_failure(kind):
+def test_table_has_the_next_step_after_every_failure():
     """What has an effect is sent again only if it was not executed; a poll ends its task only on the service's word."""
-    for failure in Failure:
-        expected = NextStep.RETRY if failure in RETRIED[kind] else NextStep.RAISE
-        if kind is RequestKind.POLL and failure is Failure.NOT_FOUND:
-            expected = NextStep.CONFIRM
-        assert next_step(kind, failure) is expected, failure
+    for kind in RequestKind:
+        for failure in Failure:
+            expected = NextStep.RETRY if failure in RETRIED[kind] else NextStep.RAISE
+            if kind is RequestKind.POLL and failure is Failure.NOT_FOUND:
+                expected = NextStep.CONFIRM
+            assert next_step(kind, failure) is expected, failure
 
 
 def test_unknown_submission_alone_is_retried_because_the_caller_opted_in():
@@ -56,64 +56,71 @@ def test_policy_is_written_with_names():
         RetryPolicy(120)
 
 
-@pytest.mark.parametrize(
-    ("attempt", "ceiling"),
-    [(1, 0.5), (2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 20), (8, 20), (65, 20), (66, 20), (10**9, 20)],
-)
-def test_backoff_doubles_up_to_its_longest(attempt, ceiling):
+def test_backoff_doubles_up_to_its_longest():
     """A wait lies between half of the backoff and the backoff."""
-    assert wait(attempt=attempt, jitter=0.0) == ceiling / 2
-    assert wait(attempt=attempt, jitter=0.5) == ceiling * 0.75
-    assert wait(attempt=attempt, jitter=math.nextafter(1, 0)) == pytest.approx(ceiling)
+    for attempt, ceiling in [
+        (1, 0.5),
+        (2, 1),
+        (3, 2),
+        (4, 4),
+        (5, 8),
+        (6, 16),
+        (7, 20),
+        (8, 20),
+        (65, 20),
+        (66, 20),
+        (10**9, 20),
+    ]:
+        assert wait(attempt=attempt, jitter=0.0) == ceiling / 2
+        assert wait(attempt=attempt, jitter=0.5) == ceiling * 0.75
+        assert wait(attempt=attempt, jitter=math.nextafter(1, 0)) == pytest.approx(ceiling)
 
 
-@pytest.mark.parametrize(
-    ("retry_after_s", "jitter", "seconds"),
-    [(7, 0.0, 7), (7, 0.5, 7.25), (0.1, 0.0, 0.1), (60, 0.0, 60), (61, 0.0, 60), (86400, 0.5, 60.25)],
-)
-def test_wait_is_what_the_service_asked_for_within_bounds(retry_after_s, jitter, seconds):
+def test_wait_is_what_the_service_asked_for_within_bounds():
     """Never sooner; a little later, so that clients who failed together do not return together."""
-    assert wait(attempt=9, retry_after_s=retry_after_s, jitter=jitter) == seconds
+    for retry_after_s, jitter, seconds in [
+        (7, 0.0, 7),
+        (7, 0.5, 7.25),
+        (0.1, 0.0, 0.1),
+        (60, 0.0, 60),
+        (61, 0.0, 60),
+        (86400, 0.5, 60.25),
+    ]:
+        assert wait(attempt=9, retry_after_s=retry_after_s, jitter=jitter) == seconds
 
 
-@pytest.mark.parametrize("attempt", [1, 2, 5])
-def test_wait_of_nothing_is_answered_with_the_backoff(attempt):
+def test_wait_of_nothing_is_answered_with_the_backoff():
     """`Retry-After: 0`, or a date that has passed, is no invitation to ask without pause."""
-    assert wait(attempt=attempt, retry_after_s=0.0, jitter=0.5) == wait(attempt=attempt, jitter=0.5)
+    for attempt in [1, 2, 5]:
+        assert wait(attempt=attempt, retry_after_s=0.0, jitter=0.5) == wait(attempt=attempt, jitter=0.5)
 
 
-@pytest.mark.parametrize(
-    ("elapsed_s", "retry_after_s", "seconds"),
-    [
+def test_wait_that_does_not_fit_is_none():
+    for elapsed_s, retry_after_s, seconds in [
         (119.75, None, 0.25),
         (119.76, None, None),
         (120, None, None),
         (60, 60, 60),
         (60.01, 60, None),
         (500, 0.001, None),
-    ],
-)
-def test_wait_that_does_not_fit_is_none(elapsed_s, retry_after_s, seconds):
-    assert wait(elapsed_s=elapsed_s, retry_after_s=retry_after_s) == seconds
+    ]:
+        assert wait(elapsed_s=elapsed_s, retry_after_s=retry_after_s) == seconds
 
 
 def test_policy_without_time_makes_one_attempt():
     assert wait(RetryPolicy(max_elapsed_s=0)) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_policy_refuses_settings_that_cannot_work():
+    for name, value in [
         ("max_elapsed_s", -1),
         ("first_backoff_s", 0),
         ("max_backoff_s", 0),
         ("max_retry_after_s", 0),
         ("max_retry_after_s", math.inf),
-    ],
-)
-def test_policy_refuses_settings_that_cannot_work(name, value):
-    with pytest.raises(ContractError, match=name):
-        RetryPolicy(**{name: value})
+    ]:
+        with pytest.raises(ContractError, match=name):
+            RetryPolicy(**{name: value})
 
 
 amounts = st.floats(min_value=0, exclude_min=True, allow_infinity=False)

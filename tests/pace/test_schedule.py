@@ -34,9 +34,8 @@ def next_poll(schedule, now):
     return due
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_policy_refuses_settings_that_cannot_work():
+    for name, value in [
         ("poll_cost_s", 0),
         ("poll_cost_s", math.inf),
         ("min_gap_s", 0),
@@ -45,11 +44,9 @@ def next_poll(schedule, now):
         ("lost_after_s", -1),
         ("lost_after_polls", 0),
         ("max_gap_s", 0.9),
-    ],
-)
-def test_policy_refuses_settings_that_cannot_work(name, value):
-    with pytest.raises(ContractError, match=name):
-        PollPolicy(**{name: value})
+    ]:
+        with pytest.raises(ContractError, match=name):
+            PollPolicy(**{name: value})
 
 
 def test_policy_is_written_with_names():
@@ -119,9 +116,9 @@ def test_tasks_that_are_due_together_are_polled_in_the_order_of_their_arrival_wi
     assert plan(*keys).decide(2.0, slots=99).polls == tuple(keys)
 
 
-@pytest.mark.parametrize(("slots", "polls"), [(0, ()), (-1, ()), (1, ("a",)), (2, ("a", "b")), (9, ("a", "b", "c"))])
-def test_no_more_polls_than_there_are_slots(slots, polls):
-    assert plan("a", "b", "c").decide(5.0, slots=slots).polls == polls
+def test_no_more_polls_than_there_are_slots():
+    for slots, polls in [(0, ()), (-1, ()), (1, ("a",)), (2, ("a", "b")), (9, ("a", "b", "c"))]:
+        assert plan("a", "b", "c").decide(5.0, slots=slots).polls == polls
 
 
 def test_tasks_that_found_no_slot_go_first_when_there_is_one():
@@ -218,16 +215,13 @@ def test_answer_to_an_earlier_life_of_a_task_does_not_double_its_polls():
     assert schedule.decide(60.0, slots=9).polls == ("a",)
 
 
-@pytest.mark.parametrize(
-    ("faults", "gap"),
-    [(1, 2), (2, 4), (3, 8), (4, 10), (5, 10), (20, 10), (2000, 10)],
-)
-def test_gap_doubles_from_fault_to_fault_up_to_the_longest(faults, gap):
-    schedule = plan("a")
-    for _ in range(faults):
-        schedule.decide(2.0, slots=1)
-        schedule.faulted("a", 2.0)
-    assert next_poll(schedule, 2.0) == 2.0 + gap
+def test_gap_doubles_from_fault_to_fault_up_to_the_longest():
+    for faults, gap in [(1, 2), (2, 4), (3, 8), (4, 10), (5, 10), (20, 10), (2000, 10)]:
+        schedule = plan("a")
+        for _ in range(faults):
+            schedule.decide(2.0, slots=1)
+            schedule.faulted("a", 2.0)
+        assert next_poll(schedule, 2.0) == 2.0 + gap
 
 
 def test_answer_ends_a_series_of_faults():
@@ -240,15 +234,12 @@ def test_answer_ends_a_series_of_faults():
     assert next_poll(schedule, 4.0) == 6.0
 
 
-@pytest.mark.parametrize(
-    ("retry_after_s", "gap"),
-    [(None, 2), (0.0, 2), (1.0, 2), (2.5, 2.5), (10.0, 10), (10.1, 10), (86400.0, 10)],
-)
-def test_fault_waits_as_long_as_the_service_asks_within_bounds(retry_after_s, gap):
-    schedule = plan("a")
-    schedule.decide(2.0, slots=1)
-    schedule.faulted("a", 2.0, retry_after_s=retry_after_s)
-    assert next_poll(schedule, 2.0) == 2.0 + gap
+def test_fault_waits_as_long_as_the_service_asks_within_bounds():
+    for retry_after_s, gap in [(None, 2), (0.0, 2), (1.0, 2), (2.5, 2.5), (10.0, 10), (10.1, 10), (86400.0, 10)]:
+        schedule = plan("a")
+        schedule.decide(2.0, slots=1)
+        schedule.faulted("a", 2.0, retry_after_s=retry_after_s)
+        assert next_poll(schedule, 2.0) == 2.0 + gap
 
 
 def test_task_survives_any_number_of_faults():
@@ -260,9 +251,9 @@ def test_task_survives_any_number_of_faults():
     assert "a" in schedule
 
 
-@pytest.mark.parametrize(
-    ("misses_at", "is_lost"),
-    [
+def test_missing_task_is_lost_after_enough_polls_over_enough_time():
+    """Right after its creation a task may be unknown to the server that is asked."""
+    for misses_at, is_lost in [
         ([2], False),
         ([2, 30], False),
         ([2, 4, 6], False),
@@ -271,14 +262,11 @@ def test_task_survives_any_number_of_faults():
         ([2, 16, 17], True),
         ([2, 4, 6, 8, 17], True),
         ([100, 101, 115], True),
-    ],
-)
-def test_missing_task_is_lost_after_enough_polls_over_enough_time(misses_at, is_lost):
-    """Right after its creation a task may be unknown to the server that is asked."""
-    schedule = plan("a")
-    *before, last = misses_at
-    assert not any(schedule.missing("a", now) for now in before)
-    assert schedule.missing("a", last) is is_lost
+    ]:
+        schedule = plan("a")
+        *before, last = misses_at
+        assert not any(schedule.missing("a", now) for now in before)
+        assert schedule.missing("a", last) is is_lost
 
 
 def test_missing_task_is_polled_again_until_it_is_lost():
@@ -302,11 +290,11 @@ def test_answer_ends_a_series_of_misses_and_a_fault_does_not():
     assert schedule.missing("a", 40.0) is False
 
 
-@pytest.mark.parametrize("polls", [1, 2])
-def test_policy_may_believe_the_first_miss(polls):
-    policy = attrs.evolve(POLICY, lost_after_s=0, lost_after_polls=polls)
-    schedule = plan("a", policy=policy)
-    assert [schedule.missing("a", 2.0) for _ in range(2)] == [polls == 1, True]
+def test_policy_may_believe_the_first_miss():
+    for polls in [1, 2]:
+        policy = attrs.evolve(POLICY, lost_after_s=0, lost_after_polls=polls)
+        schedule = plan("a", policy=policy)
+        assert [schedule.missing("a", 2.0) for _ in range(2)] == [polls == 1, True]
 
 
 def test_strangers_are_ignored():
@@ -472,19 +460,19 @@ def test_many_deadlines_at_once_are_told_a_hundred_at_a_time():
     assert told[0].wake_at == 10.0
 
 
-@pytest.mark.parametrize("deadline_s", [3.0, 10.0, 20.0, 60.0, 900.0])
-def test_task_is_looked_at_shortly_before_it_is_given_up(deadline_s):
+def test_task_is_looked_at_shortly_before_it_is_given_up():
     """What ended before its deadline is found, whatever is expected of it."""
-    schedule = Schedule(PollPolicy(deadline_s=deadline_s))
-    schedule.add("a", 0.0)
-    now, last = 0.0, None
-    while not (decision := schedule.decide(now, slots=1)).expired:
-        if decision.polls:
-            last = now
-            schedule.seen("a", now)
-            decision = schedule.decide(now, slots=1)
-        now = decision.wake_at
-    assert last >= deadline_s - 2.0
+    for deadline_s in [3.0, 10.0, 20.0, 60.0, 900.0]:
+        schedule = Schedule(PollPolicy(deadline_s=deadline_s))
+        schedule.add("a", 0.0)
+        now, last = 0.0, None
+        while not (decision := schedule.decide(now, slots=1)).expired:
+            if decision.polls:
+                last = now
+                schedule.seen("a", now)
+                decision = schedule.decide(now, slots=1)
+            now = decision.wake_at
+        assert last >= deadline_s - 2.0
 
 
 def test_what_was_discarded_is_not_kept_until_it_would_have_been_due():
@@ -520,26 +508,24 @@ def life_of_a_task(speed, *, is_fresh=True, age_s=None):
     return polled, schedule.durations.median_s("m")
 
 
-@pytest.mark.parametrize("start", [{}, {"is_fresh": False, "age_s": 0.0}, {"is_fresh": False}])
-def test_speed_of_an_emulator_divides_all_times_of_the_policy(start):
+def test_speed_of_an_emulator_divides_all_times_of_the_policy():
     """What is learned is the same, too: ages count service seconds."""
-    polled, median_s = life_of_a_task(1.0, **start)
-    fast, fast_median_s = life_of_a_task(64.0, **start)
-    assert [now * 64 for now in fast] == pytest.approx(polled)
-    assert fast_median_s == pytest.approx(median_s)
+    for start in [{}, {"is_fresh": False, "age_s": 0.0}, {"is_fresh": False}]:
+        polled, median_s = life_of_a_task(1.0, **start)
+        fast, fast_median_s = life_of_a_task(64.0, **start)
+        assert [now * 64 for now in fast] == pytest.approx(polled)
+        assert fast_median_s == pytest.approx(median_s)
 
 
-@pytest.mark.parametrize(
-    ("min_gap_s", "max_gap_s", "shortest_s"), [(1, 90, 0.01), (0.004, 90, 0.004), (0.004, 0.005, 0.004)]
-)
-def test_no_speed_makes_gaps_shorter_than_ten_milliseconds(min_gap_s, max_gap_s, shortest_s):
+def test_no_speed_makes_gaps_shorter_than_ten_milliseconds():
     """Unless the policy itself allows shorter ones; a header must not turn a session into a flood."""
-    schedule = plan(policy=attrs.evolve(POLICY, min_gap_s=min_gap_s, max_gap_s=max_gap_s))
-    schedule.speed = 1e5
-    schedule.add("a", 0.0)
-    assert next_poll(schedule, 0.0) == shortest_s
-    schedule.seen("a", 1.0)
-    assert next_poll(schedule, 1.0) == 1.0 + shortest_s
+    for min_gap_s, max_gap_s, shortest_s in [(1, 90, 0.01), (0.004, 90, 0.004), (0.004, 0.005, 0.004)]:
+        schedule = plan(policy=attrs.evolve(POLICY, min_gap_s=min_gap_s, max_gap_s=max_gap_s))
+        schedule.speed = 1e5
+        schedule.add("a", 0.0)
+        assert next_poll(schedule, 0.0) == shortest_s
+        schedule.seen("a", 1.0)
+        assert next_poll(schedule, 1.0) == 1.0 + shortest_s
 
 
 def test_deadline_is_real_time_at_any_speed():

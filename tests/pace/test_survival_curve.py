@@ -43,21 +43,21 @@ def test_bin_holds_its_age(age_s):
     assert age_s < EDGES[number + 1] or number == BINS - 1
 
 
-@pytest.mark.parametrize("number", range(BINS))
-def test_bin_begins_with_its_edge(number):
+def test_bin_begins_with_its_edge():
     """However the logarithm is rounded."""
-    assert bin_of(EDGES[number]) == number
-    assert bin_of(math.nextafter(EDGES[number + 1], 0)) == number
+    for number in range(BINS):
+        assert bin_of(EDGES[number]) == number
+        assert bin_of(math.nextafter(EDGES[number + 1], 0)) == number
 
 
-@pytest.mark.parametrize("freedom", [3.0, 30.0])
-def test_student_is_centred_and_its_tails_are_those_of_the_distribution(freedom):
+def test_student_is_centred_and_its_tails_are_those_of_the_distribution():
     """Two-sided 95 % points of Student's t, from tables: 3.182 for 3 degrees of freedom, 2.042 for 30."""
-    point = {3.0: 3.182, 30.0: 2.042}[freedom]
-    curve = SurvivalCurve(student(math.log(45), 0.4, freedom))
-    assert curve.outlasts(45) == pytest.approx(0.5, abs=0.002)
-    assert curve.outlasts(45 * math.exp(0.4 * point)) == pytest.approx(0.025, abs=0.001)
-    assert curve.outlasts(45 * math.exp(-0.4 * point)) == pytest.approx(0.975, abs=0.001)
+    for freedom in [3.0, 30.0]:
+        point = {3.0: 3.182, 30.0: 2.042}[freedom]
+        curve = SurvivalCurve(student(math.log(45), 0.4, freedom))
+        assert curve.outlasts(45) == pytest.approx(0.5, abs=0.002)
+        assert curve.outlasts(45 * math.exp(0.4 * point)) == pytest.approx(0.025, abs=0.001)
+        assert curve.outlasts(45 * math.exp(-0.4 * point)) == pytest.approx(0.975, abs=0.001)
 
 
 def test_tail_beyond_the_grid_is_counted():
@@ -65,9 +65,9 @@ def test_tail_beyond_the_grid_is_counted():
     assert SurvivalCurve(student(math.log(EDGES[-1]), 0.5, 30)).survival[-1] == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize(("curve", "median_s"), [(WIDE, 45), (NARROW, 90), (ALL_AT_A_MINUTE, 60), (NEVER, EDGES[-1])])
-def test_median_is_told_to_the_precision_of_the_grid(curve, median_s):
-    assert curve.median_s == pytest.approx(median_s, rel=0.05)
+def test_median_is_told_to_the_precision_of_the_grid():
+    for curve, median_s in [(WIDE, 45), (NARROW, 90), (ALL_AT_A_MINUTE, 60), (NEVER, EDGES[-1])]:
+        assert curve.median_s == pytest.approx(median_s, rel=0.05)
 
 
 def test_moments_are_those_of_the_logarithm():
@@ -76,12 +76,10 @@ def test_moments_are_those_of_the_logarithm():
     assert math.sqrt(variance) == pytest.approx(0.3, rel=0.01)
 
 
-@pytest.mark.parametrize("curve", [WIDE, NARROW])
-@pytest.mark.parametrize(
-    ("alive_s", "age_s"), [(0, 20), (0, 100), (30, 31), (44, 46), (60, 90), (90, 90.5), (200, 300)]
-)
-def test_lag_is_the_integral(curve, alive_s, age_s):
-    assert curve.lag_s(alive_s, age_s) == pytest.approx(lag_by_sums(curve, alive_s, age_s), rel=1e-3, abs=1e-9)
+def test_lag_is_the_integral():
+    for alive_s, age_s in [(0, 20), (0, 100), (30, 31), (44, 46), (60, 90), (90, 90.5), (200, 300)]:
+        for curve in [WIDE, NARROW]:
+            assert curve.lag_s(alive_s, age_s) == pytest.approx(lag_by_sums(curve, alive_s, age_s), rel=1e-3, abs=1e-9)
 
 
 @given(curves, ages, st.floats(0, 1000), st.floats(0, 1000))
@@ -129,9 +127,9 @@ def test_certain_end_is_polled_for_one_price_later():
     assert ALL_AT_A_MINUTE.age_of_lag(0, 1.0) == pytest.approx(61, abs=2.5)
 
 
-@pytest.mark.parametrize("poll_cost_s", [0.1, 0.5, 3.0])
-def test_constant_hazard_follows_the_square_root_law(poll_cost_s):
+def test_constant_hazard_follows_the_square_root_law():
     """At a small price a job that ends at any time is polled every `sqrt(2 * price / hazard)` seconds."""
-    curve = SurvivalCurve([math.exp(-edge / 400) for edge in EDGES])
-    gap_s = math.sqrt(2 * poll_cost_s * 400)
-    assert curve.age_of_lag(50, poll_cost_s) - 50 == pytest.approx(gap_s, rel=0.08)
+    for poll_cost_s in [0.1, 0.5, 3.0]:
+        curve = SurvivalCurve([math.exp(-edge / 400) for edge in EDGES])
+        gap_s = math.sqrt(2 * poll_cost_s * 400)
+        assert curve.age_of_lag(50, poll_cost_s) - 50 == pytest.approx(gap_s, rel=0.08)
