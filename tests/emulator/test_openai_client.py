@@ -1,4 +1,4 @@
-"""The official OpenAI SDK works against the emulator unchanged, but for its address and key."""
+"""The official OpenAI SDK works with the emulator; only its base URL and key are set."""
 
 import base64
 import io
@@ -26,14 +26,14 @@ async def openai(emu):
 
 
 def decoded(image):
-    """The picture of an image or an event."""
+    """Decode the picture of an image or an event."""
     picture = Image.open(io.BytesIO(base64.b64decode(image.b64_json)))
     picture.load()
     return picture
 
 
 def png(*, colour=(200, 30, 30, 255), size=(64, 64)):
-    """A file as a program holds it: bytes with a name."""
+    """Return a picture file as the SDK takes it: name, bytes, type."""
     file = io.BytesIO()
     Image.new("RGBA", size, colour).save(file, "png")
     return ("picture.png", file.getvalue(), "image/png")
@@ -42,13 +42,13 @@ def png(*, colour=(200, 30, 30, 255), size=(64, 64)):
 # Generations
 
 
-async def test_generate_answers_with_links(client, openai):
+async def test_generate_returns_links(client, openai):
     answer = await openai.images.generate(model="dall-e-3", prompt="a cat", size="1024x1024", quality="hd")
     assert answer.data[0].revised_prompt == "a cat"
     assert (await client.get(answer.data[0].url)).status == 200
 
 
-async def test_generate_answers_with_base64_and_usage(openai):
+async def test_generate_returns_base64_and_usage(openai):
     answer = await openai.images.generate(
         model="gpt-image-2", prompt="a cat", n=2, size="1024x640", response_format="b64_json"
     )
@@ -77,8 +77,8 @@ async def test_stream_that_fails_raises(emu, openai):
     assert caught.value.code == "content_policy"
 
 
-async def test_task_answer_is_readable_and_pollable(openai):
-    """The SDK knows no tasks; its models keep unknown fields, and `get` reaches unknown addresses."""
+async def test_task_can_be_read_and_polled(openai):
+    """The SDK does not know tasks, but its models keep unknown fields, and `get` takes any path."""
     task = await openai.images.generate(model="flux-pro", prompt="a cat", extra_body={"aspect_ratio": "16:9"})
     assert (task.status, task.data[0].url) == ("pending", "")
     snapshot = await openai.get(task.poll_url.removeprefix("/v1"), cast_to=dict)
@@ -139,7 +139,7 @@ async def test_variation(openai):
 # Files and models
 
 
-async def test_files_live_and_die(openai):
+async def test_files_are_created_read_and_deleted(openai):
     sent = [
         await openai.files.create(file=png(colour=(n, 0, 0, 255)), purpose=purpose)
         for n, purpose in enumerate(["vision", "user_data", "vision"])
@@ -164,7 +164,7 @@ async def test_files_are_listed_page_by_page(openai):
     assert [file async for file in openai.files.list(purpose="user_data")] == []
 
 
-async def test_models_are_listed_and_shown(openai):
+async def test_models_are_listed_and_retrieved(openai):
     assert {model.id async for model in openai.models.list()} == set(MODEL_IDS)
     model = await openai.models.retrieve("gpt-image-2")
     assert (model.object, model.owned_by) == ("model", "openai")
@@ -181,9 +181,9 @@ async def test_file_with_an_expiry(openai):
 
 
 async def test_wrong_key_is_an_authentication_error(emu):
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=9) as stranger:
+    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=9) as other:
         with pytest.raises(AuthenticationError, match="Invalid API key") as caught:
-            await stranger.models.list()
+            await other.models.list()
     assert (caught.value.code, caught.value.type, caught.value.param) == ("invalid_api_key", "invalid_api_key", None)
 
 
@@ -196,7 +196,7 @@ async def test_bad_request_names_the_field(emu, openai):
     assert not emu.ledger.sold
 
 
-async def test_unknown_things_are_not_found(openai):
+async def test_unknown_model_and_file_are_not_found(openai):
     with pytest.raises(NotFoundError) as caught:
         await openai.models.retrieve("no-such-model")
     assert caught.value.code == "model_not_found"
@@ -223,7 +223,7 @@ async def test_failed_job_is_a_server_error(emu, openai):
     assert caught.value.status_code == 502
 
 
-async def test_refusal_is_retried_by_the_sdk_and_sold_once(emu):
+async def test_rate_limited_request_is_retried_by_the_sdk_and_sold_once(emu):
     emu.fault("submit", Status(429, headers={"retry-after-ms": "1"}), times=1)
     async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=9, max_retries=1) as openai:
         await openai.images.generate(model="dall-e-3", prompt="a cat")

@@ -1,3 +1,5 @@
+"""The pytest fixtures that come with the package."""
+
 import os
 import subprocess
 import sys
@@ -36,7 +38,7 @@ async def test_lemon_emulator_fixture_is_a_fast_running_emulator(lemon_emulator,
 
 @pytest.fixture
 def run_user_tests(tmp_path):
-    """Run the tests of a user in a process of their own, with these plugins and settings; return what pytest prints."""
+    """Run a user's tests in another process, with these plugins and settings; return what pytest prints."""
     (tmp_path / "test_user.py").write_text(textwrap.dedent(USER_TESTS))
 
     def run(*options):
@@ -53,7 +55,7 @@ def run_user_tests(tmp_path):
         environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "400"}
         environment.pop("PYTEST_ADDOPTS", None)
         where = {"cwd": tmp_path, "env": environment}
-        # A hang would last for minutes: the session waits for an answer.
+        # A hang would last for minutes: the session waits for a response.
         return subprocess.run(
             [*command, *options], **where, capture_output=True, text=True, timeout=30, check=False
         ).stdout
@@ -97,7 +99,7 @@ def test_fixtures_work_in_the_loop_of_the_test(run_user_tests, scope):
     ids=["fixture loop of the session", "two plugins in auto mode"],
 )
 def test_fixture_of_another_loop_is_an_immediate_error_that_says_what_to_change(run_user_tests, options):
-    """Nothing in the loop of the fixture answers while the loop of the test runs."""
+    """The fixture's loop does not run while the test's does."""
     printed = run_user_tests(*options)
     assert "2 failed" in printed
     assert "SessionError: the session belongs to another event loop" in printed

@@ -1,3 +1,5 @@
+"""Request bodies: types, fields, files and their limits."""
+
 import asyncio
 import io
 
@@ -28,26 +30,25 @@ def code(answer):
     return answer.status, answer.json["error"]["code"], answer.json["error"].get("param")
 
 
-# Which kind of body
+# Types
 
 
-@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/mixed"])
-async def test_edit_that_is_neither_json_nor_a_form_is_refused(client, content_type):
-    headers = {"Content-Type": content_type} if content_type else {}
-    answer = await client.ask("POST", EDITS, data=b"{}", headers=headers)
-    assert code(answer) == (400, "invalid_request_error", None)
+async def test_edit_that_is_neither_json_nor_a_form_is_refused(client):
+    types = ("text/plain", "application/x-www-form-urlencoded", "multipart/mixed")
+    for headers in ({}, *({"Content-Type": content_type} for content_type in types)):
+        answer = await client.ask("POST", EDITS, data=b"{}", headers=headers)
+        assert code(answer) == (400, "invalid_request_error", None)
 
 
-@pytest.mark.parametrize("path", ["/v1/images/variations", "/v1/files"])
-async def test_variations_and_files_take_forms_only(client, path):
-    answer = await client.ask("POST", path, json={})
-    assert answer.status == 400
-    assert answer.json["error"]["message"] == "The body must be multipart/form-data."
+async def test_variations_and_files_take_forms_only(client):
+    for path in ("/v1/images/variations", "/v1/files"):
+        answer = await client.ask("POST", path, json={})
+        assert answer.status == 400
+        assert answer.json["error"]["message"] == "The body must be multipart/form-data."
 
 
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
+async def test_malformed_form_is_refused(client):
+    rows = [
         ("multipart/form-data", b"--b--\r\n"),
         (BOUNDARY, b""),
         (BOUNDARY, b"no boundary at all"),
@@ -60,14 +61,13 @@ async def test_variations_and_files_take_forms_only(client, path):
         (BOUNDARY, PART.format("prompt", "\udcff").encode("utf-8", "surrogateescape") + b"--b--\r\n"),
         (BOUNDARY, b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c--\r\n--b--\r\n"),
         (BOUNDARY, b"--b\r\nX: " + b"x" * 20_000 + b"\r\n\r\nx\r\n--b--\r\n"),
-    ],
-)
-async def test_malformed_form_is_refused(client, content_type, body):
-    answer = await client.ask("POST", EDITS, data=body, headers={"Content-Type": content_type})
-    assert code(answer) == (400, "invalid_request_error", None)
+    ]
+    for content_type, body in rows:
+        answer = await client.ask("POST", EDITS, data=body, headers={"Content-Type": content_type})
+        assert code(answer) == (400, "invalid_request_error", None), body
 
 
-async def test_large_json_is_refused_here_too(client):
+async def test_json_of_an_edit_has_the_same_limit(client):
     answer = await client.ask("POST", EDITS, data=io.BytesIO(b" " * (2**20 + 1)), headers=JSON)
     assert answer.status == 413
 
@@ -75,9 +75,8 @@ async def test_large_json_is_refused_here_too(client):
 # Fields
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
+def test_text_is_converted_by_the_name_of_its_field():
+    rows = [
         ("n", "3", 3),
         ("n", "-1", -1),
         ("n", "3.0", "3.0"),
@@ -88,13 +87,12 @@ async def test_large_json_is_refused_here_too(client):
         ("async", "1", "1"),
         ("user", "3", "3"),
         ("prompt", "true", "true"),
-    ],
-)
-def test_text_of_a_form_means_what_its_field_says(name, text, value):
-    assert _parse_text(name, text) == value
+    ]
+    for name, text, value in rows:
+        assert (type(_parse_text(name, text)), _parse_text(name, text)) == (type(value), value)
 
 
-async def test_bad_numbers_and_booleans_of_a_form_are_complained_about(client, picture):
+async def test_text_that_cannot_be_converted_is_refused_by_validation(client, picture):
     answer = await client.edit("p", picture(), model="gpt-image-2", n="many", **{"async": "perhaps"})
     rows = [(row["field"], row["message"]) for row in answer.json["validation_errors"]]
     assert rows == [("n", "must be an integer from 1 to 10"), ("async", "must be a boolean")]
@@ -105,9 +103,9 @@ async def test_unknown_fields_of_a_form_are_ignored(client, picture):
 
 
 async def test_long_text_field_is_refused_and_named(client, picture):
-    fits, bursts = "x" * MAX_TEXT_BYTES, "x" * (MAX_TEXT_BYTES + 1)
+    fits, exceeds = "x" * MAX_TEXT_BYTES, "x" * (MAX_TEXT_BYTES + 1)
     assert (await client.edit("p", picture(), model="gpt-image-2", user=fits)).status == 200
-    answer = await client.edit("p", picture(), model="gpt-image-2", user=bursts)
+    answer = await client.edit("p", picture(), model="gpt-image-2", user=exceeds)
     assert code(answer) == (413, "payload_too_large", "user")
 
 
@@ -117,39 +115,37 @@ async def test_flood_of_text_fields_is_refused(client, picture):
 
 
 async def send_parts(client, *parts, path=EDITS):
-    """Post a form that is written by hand."""
+    """Post a form from its raw parts."""
     body = b"".join(part if isinstance(part, bytes) else part.encode() for part in (*parts, b"--b--\r\n"))
     return await client.ask("POST", path, data=io.BytesIO(body), headers={"Content-Type": BOUNDARY})
 
 
 async def test_flood_of_fields_of_one_name_is_refused(client):
-    """Parts are counted, whether or not a later one takes the place of an earlier one."""
+    """Parts are counted, not names."""
     most = await send_parts(client, *[PART.format("user", "x")] * MAX_TEXT_FIELDS)
     assert code(most) == (400, "invalid_request_error", "prompt")
     flood = await send_parts(client, *[PART.format("user", "x")] * (MAX_TEXT_FIELDS + 1))
     assert code(flood) == (413, "payload_too_large", "user")
 
 
-@pytest.mark.parametrize(
-    ("length", "complaint"), [(MAX_HEAD_BYTES // 2, "prompt: is required"), (MAX_HEAD_BYTES, "The body is not a valid")]
-)
-async def test_long_preamble_is_refused(client, length, complaint):
-    answer = await send_parts(client, "\r\n" * (length // 2), PART.format("user", "x"))
-    assert answer.status == 400
-    assert answer.json["error"]["message"].startswith(complaint)
+async def test_long_preamble_is_refused(client):
+    for length, message in ((MAX_HEAD_BYTES // 2, "prompt: is required"), (MAX_HEAD_BYTES, "The body is not a valid")):
+        answer = await send_parts(client, "\r\n" * (length // 2), PART.format("user", "x"))
+        assert answer.status == 400
+        assert answer.json["error"]["message"].startswith(message)
 
 
-@pytest.mark.parametrize(("count", "complaint"), [(1, "prompt: is required"), (3, "The body is not a valid form")])
-async def test_long_header_block_of_any_part_is_refused(client, count, complaint):
-    """Each line is within the bounds of a line."""
-    head = ("X: " + "x" * 7_000 + "\r\n") * count
-    answer = await send_parts(client, PART.format("a", "x"), PART.format("b", "x").replace("\r\n", f"\r\n{head}", 1))
-    assert answer.status == 400
-    assert answer.json["error"]["message"].startswith(complaint)
+async def test_long_header_block_of_any_part_is_refused(client):
+    """Each line is within the limit of a line."""
+    for count, message in ((1, "prompt: is required"), (3, "The body is not a valid form")):
+        second = PART.format("b", "x").replace("\r\n", "\r\n" + ("X: " + "x" * 7_000 + "\r\n") * count, 1)
+        answer = await send_parts(client, PART.format("a", "x"), second)
+        assert answer.status == 400
+        assert answer.json["error"]["message"].startswith(message)
 
 
 class Blank:
-    """A body of empty lines without end; counts those that were read."""
+    """An endless body of empty lines; counts those that were read."""
 
     def __init__(self):
         self.lines = 0
@@ -159,7 +155,7 @@ class Blank:
         return b"\r\n"
 
 
-async def test_endless_preamble_is_read_no_further_than_its_bound():
+async def test_endless_preamble_is_read_up_to_its_limit():
     body = Blank()
     with pytest.raises(ValueError, match=f"more than {MAX_HEAD_BYTES} bytes"):
         await aiohttp.MultipartReader({"Content-Type": BOUNDARY}, _BoundedLines(body)).next()
@@ -183,7 +179,7 @@ async def test_long_line_in_place_of_a_boundary_is_quoted_in_part(client):
     assert len(answer.raw) < 300
 
 
-async def test_unreadable_name_of_a_file_is_made_readable(client, picture):
+async def test_undecodable_name_of_a_file_is_replaced(client, picture):
     file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="\xff.png"\r\n\r\n' + picture() + b"\r\n"
     answer = await send_parts(client, PART.format("purpose", "vision"), file, path="/v1/files")
     assert (answer.status, answer.json["filename"]) == (200, "?.png")
@@ -199,7 +195,7 @@ def test_file_is_refused_above_50_mebibytes_only():
     assert (refused.value.status, refused.value.param) == (413, "image")
 
 
-async def test_file_above_50_mebibytes_is_refused_while_it_comes_in(client):
+async def test_file_above_50_mebibytes_is_refused_while_it_arrives(client):
     answer = await client.edit("p", io.BytesIO(bytes(MAX_FILE_BYTES + 1)))
     assert code(answer) == (413, "payload_too_large", "image")
 
@@ -209,8 +205,8 @@ async def test_eighteenth_file_is_refused(client, picture):
     assert code(answer) == (400, "too_many_images", "image")
 
 
-async def test_announced_body_above_all_bounds_is_refused_unread(emu, until):
-    """The answer comes although not one byte of the body was sent."""
+async def test_announced_length_above_the_limit_is_refused_unread(emu, until):
+    """The response arrives although no byte of the body was sent."""
     reader, writer = await asyncio.open_connection(*emu.base_url.removeprefix("http://").split(":"))
     lines = (
         f"POST {EDITS} HTTP/1.1",
@@ -227,7 +223,7 @@ async def test_announced_body_above_all_bounds_is_refused_unread(emu, until):
 
 
 class Endless:
-    """A request whose body has been coming in for very long."""
+    """A request of which more bytes have arrived than a form may have."""
 
     def __init__(self):
         self.headers = {"Content-Type": BOUNDARY}
@@ -241,19 +237,19 @@ class Endless:
         yield b"x"
 
 
-async def test_body_of_unannounced_length_is_counted_to_its_very_end():
+async def test_body_of_unannounced_length_is_counted_to_its_end():
     with pytest.raises(ServiceError) as refused:
         await _FormReader(Endless()).read()
     assert refused.value.status == 413
 
 
 async def test_connection_is_reused_after_a_form(emu, client, picture):
-    """The protocol sees the request line behind a form, so that faults can strike there."""
+    """The next request line is looked up, although bytes follow the last boundary of the form."""
 
     async def chunks():
         yield PART.format("prompt", "p").encode() + PART.format("model", "gpt-image-2").encode()
         yield b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + picture() + b"\r\n--b--\r\n"
-        yield b"what follows is nothing to anybody"
+        yield b"bytes after the last boundary"
 
     assert (await client.ask("POST", EDITS, data=chunks(), headers={"Content-Type": BOUNDARY})).status == 200
     emu.fault("models", Reset("request_head"))
@@ -262,16 +258,16 @@ async def test_connection_is_reused_after_a_form(emu, client, picture):
     assert [seen.route for seen in emu.requests] == ["edit"]
 
 
-@pytest.mark.parametrize("names", [("image", "image"), ("image[]", "image[]"), ("image[0]", "image[1]")])
-async def test_repeated_images_are_understood_under_each_usual_name(client, picture, names):
-    files = [(name, picture()) for name in names]
-    answer = await client.send_form(EDITS, files, prompt="p", model="grok-imagine-image", n="1")
-    assert answer.status == 200
-    too_many = await client.send_form(EDITS, files * 2, prompt="p", model="grok-imagine-image")
-    assert code(too_many) == (400, "too_many_images", "image")
+async def test_several_images_are_accepted_under_each_usual_name(client, picture):
+    for names in (("image", "image"), ("image[]", "image[]"), ("image[0]", "image[1]")):
+        files = [(name, picture()) for name in names]
+        answer = await client.send_form(EDITS, files, prompt="p", model="grok-imagine-image", n="1")
+        assert answer.status == 200
+        too_many = await client.send_form(EDITS, files * 2, prompt="p", model="grok-imagine-image")
+        assert code(too_many) == (400, "too_many_images", "image")
 
 
-async def test_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing_behind(emu, client, until):
+async def test_client_that_disconnects_during_an_upload_leaves_no_open_file(emu, client, until):
     """Temporary files are closed with the handler; a warning about an open one would fail this test."""
 
     async def never_ending():
