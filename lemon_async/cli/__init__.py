@@ -15,7 +15,7 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
-_EXTRAS = {"click": "cli", "tqdm": "cli", "PIL": "emulator"}
+_EXTRAS = {"click": "cli", "jinja2": "cli", "tqdm": "cli", "PIL": "emulator"}
 
 
 def main() -> NoReturn:
