@@ -376,7 +376,7 @@ class LemonSession:
         by their token, and are listed by a warning and by a note on an exception that leaves the `async with` block.
         Paid requests in flight become `SubmissionUnknown`. Cancelling stops the waiting; the closing continues.
         """
-        await self._engine.lifetime.end()
+        await self._engine.lifetime.close()
 
     async def __aenter__(self) -> Self:
         self._engine.check_usable()

@@ -1,4 +1,4 @@
-"""The pictures of one job, together."""
+"""`Images`: read, save and show the images of one job together."""
 
 import asyncio
 import errno
@@ -32,16 +32,16 @@ _NO_VALUES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Images(Sequence[Image]):
-    """The pictures of one job, in the service's order; at least one. A notebook shows them.
+    """The images of one job, in the service's order; at least one. Notebooks display them.
 
     Attributes:
-        created: Unix seconds, as the service tells them.
-        usage: Token counts of token-priced models, as they came.
-        billing: What the service said about money.
-        task_id: `None` when the service answered inline.
-        prompt: What was asked for; `None` for a task that was resumed from a token without it.
-        model: What made them, as far as it was told.
-        seconds: From the submit to the end, as this session saw it; `None` if it did not see both.
+        created: Unix seconds, as the service reports them.
+        usage: Token counts of token-priced models, as received.
+        billing: What the service reported about money.
+        task_id: `None` if the service answered inline.
+        prompt: The prompt; `None` for a task that was resumed from a token without it.
+        model: The model, if it is known.
+        seconds: Seconds from the submit to the end; `None` for a resumed task.
     """
 
     __slots__ = ("_images", "_ref", "billing", "created", "model", "prompt", "seconds", "task_id", "usage")
@@ -74,12 +74,13 @@ class Images(Sequence[Image]):
         self.model: str | None = snapshot.model or getattr(request, "model", None)
 
     async def read(self) -> tuple[bytes, ...]:
-        """Return the bytes of all pictures, and keep them; see `Image.read`.
+        """Return the bytes of all images, and keep them; see `Image.read`.
 
-        Costs nothing; cancelling keeps those that have arrived.
+        Spends nothing. Cancelling keeps those that have arrived.
 
         Raises:
-            DownloadError: Of the first that could not be fetched; the others are kept.
+            DownloadError: Of the first image that could not be downloaded; the others are kept.
+            SessionError: The session is closed.
         """
         contents = await _each(image.read() for image in self._images)
         for content in contents:
@@ -89,9 +90,9 @@ class Images(Sequence[Image]):
 
     @staticmethod
     def validate(folder: str | PathLike[str], name: str) -> tuple[Problem, ...]:
-        """Return the problems of a `folder` and `name` for `save`, to be checked before anything is paid for.
+        """Return the problems of a `folder` and `name` for `save`, for a check before money is spent.
 
-        Looks at the words only, not at the disk.
+        Checks the syntax only, not the disk.
         """
         problems: list[Problem] = []
         for check in (partial(checked_folder, folder), partial(Template, name)):
@@ -109,31 +110,30 @@ class Images(Sequence[Image]):
         replace: bool = False,
         values: Mapping[str, Any] = _NO_VALUES,
     ) -> tuple[Path, ...]:
-        """Write all pictures into a folder, and return where they are, in their order; see `Image.save`.
+        """Write all images into a folder, and return their paths, in their order; see `Image.save`.
 
-        Costs nothing; cancelling keeps the files that are complete.
+        Spends nothing. Cancelling keeps the files that are complete.
 
         Args:
-            folder: Where to; made if it is missing.
-            name: What to call them: text with the fields `index` (from 0), `slug` (of the prompt, or else the revised
+            folder: The folder; created if it is missing.
+            name: The file name: text with the fields `index` (from 0), `slug` (of the prompt, or else the revised
                 one), `model`, `task_id`, `created`, `format`, `width` and `height` in braces, such as
-                `{index:03}-{model}`. A `/` in it makes a folder, as in `{model}/{index}`; no field ever does. The
-                suffix comes from the bytes.
-            replace: Whether files of these names are replaced; otherwise the pictures go to `NAME-2`, or `NAME-3`.
-            values: Values that replace those of these fields, such as `{"index": 8, "slug": "cat"}`; `index` is that of
-                the first picture, and the others count on.
+                `{index:03}-{model}`. A `/` in it creates a folder, as in `{model}/{index}`, but not one in a field. The
+                suffix is that of the format.
+            replace: Replace files of these names; otherwise the images go to `NAME-2`, `NAME-3` and so on.
+            values: Overrides fields, such as `{"index": 8, "slug": "cat"}`; `index` is that of the first image.
 
         Raises:
-            ContractError: `folder` or `name` cannot be; nothing was written.
+            ContractError: `folder` or `name` is invalid; nothing was written.
             SaveError: `folder` is a file, or the disk hangs (`errno.ETIMEDOUT`); nothing was written.
-            PartialSaveError: With the error of each picture that could not be fetched or written. All others are saved.
+            PartialSaveError: Some images could not be downloaded or written, each with its error; the others are saved.
         """
         template, place = Template(name), checked_folder(folder)
         if await self._images[0]._check_path(Path.is_file, place):
             raise SaveError(path=str(place), reason="is a file, not a folder", errno=errno.ENOTDIR)
 
         async def save(image: Image) -> Path:
-            # Two pictures of one answer never take turns by chance, nor replace each other.
+            # Two images of one job must neither swap names by chance nor replace each other.
             first = 1 if template.is_numbered else image.index + 1
 
             def names(facts: PictureFacts) -> Iterable[Path]:
@@ -188,26 +188,26 @@ class Images(Sequence[Image]):
 
 
 async def _each(works: Iterable[Awaitable[T]]) -> list[T | LemonError]:
-    """Do all of it side by side, and return what each came to: none is ended by another's failure.
+    """Run all concurrently, and return their results or errors: a failure does not end the others.
 
     Raises:
-        SessionError: Nothing can be done any more.
+        SessionError: The session is closed.
     """
 
     async def end(work: Awaitable[T]) -> T | Exception:
         try:
             return await work
-        except Exception as error:  # noqa: BLE001 - told once the others are done
+        except Exception as error:  # noqa: BLE001 - raised or returned once the others are done
             return error
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(end(work), name="lemon_async pictures") for work in works]
     ends: list[T | LemonError] = []
     for task in tasks:
-        came_to = task.result()
-        if isinstance(came_to, SessionError) or (
-            isinstance(came_to, Exception) and not isinstance(came_to, LemonError)
+        outcome = task.result()
+        if isinstance(outcome, SessionError) or (
+            isinstance(outcome, Exception) and not isinstance(outcome, LemonError)
         ):
-            raise came_to
-        ends.append(came_to)
+            raise outcome
+        ends.append(outcome)
     return ends

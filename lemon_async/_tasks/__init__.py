@@ -1,1 +1,4 @@
-"""Doing it: every socket and every asyncio task of the library is owned here."""
+"""Paid jobs: submit, poll and await them. Begin with `engine.py`, then `submission.py`, `task.py` and `poller.py`.
+
+A setting of a session goes into `settings.py` and `lemon_async.session`; a span per request into `_http/transport.py`.
+"""

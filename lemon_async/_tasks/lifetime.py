@@ -1,4 +1,4 @@
-"""When a session may be used, and how it ends: by one event loop, of one process, until it is closed."""
+"""Restrict a session to one event loop of one process, and close it within bounds."""
 
 import asyncio
 import os
@@ -14,21 +14,21 @@ __all__ = ["Lifetime"]
 
 
 class Part(Protocol):
-    """Something of a session that has connections or asyncio tasks."""
+    """A part of a session that owns connections or asyncio tasks."""
 
     def close(self) -> None:
-        """Begin nothing from now on."""
+        """Start nothing more."""
 
     async def aclose(self) -> None:
-        """Wait until all has ended."""
+        """Wait until everything has ended."""
 
 
 class Lifetime:
-    """The life of one session; bound to the event loop in which it is first used.
+    """The lifetime of one session, which is bound to the event loop in which it is first used.
 
     Args:
-        parts: What ends with it, in this order.
-        close_s: Bound of the end, in seconds.
+        parts: The parts to close, in this order.
+        close_s: Time limit of closing, in seconds.
     """
 
     def __init__(self, parts: Sequence[Part], *, close_s: float) -> None:
@@ -67,8 +67,8 @@ class Lifetime:
                 task=task,
             )
 
-    async def end(self) -> None:
-        """Close every part, within bounds; may be called again. Cancelling stops the waiting, the closing goes on."""
+    async def close(self) -> None:
+        """Close all parts; may be called again. Cancelling stops the waiting; the closing continues."""
         if self._loop is None:
             self.is_closed = True
         if self._closing is None:
@@ -84,7 +84,7 @@ class Lifetime:
             await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        """Wait for what has been told to end; side by side, so that a slow part leaves none open."""
+        """Wait for all parts concurrently, so that a slow one leaves none open."""
         closings = [asyncio.ensure_future(part.aclose()) for part in self._parts]
         done, late = await asyncio.wait(closings, timeout=self._close_s)
         for closing in late:

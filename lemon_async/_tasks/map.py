@@ -1,23 +1,23 @@
-"""Many jobs at once: `LemonSession.map` has them made and hands them out as they end.
+"""`LemonSession.map`: submit many requests, and yield their outcomes.
 
-Problem: thousands of requests come from an iterable that may be endless; each costs money, lasts a minute and ends in
+Problem: thousands of requests come from an iterable that may be endless. Each costs money, takes a minute and ends in
 its own way.
 
-Shape: one asyncio task pulls the requests, because an iterable may have scopes of its own that belong to the task in
-which they were entered. Each request is submitted by a short-lived task. A job that was accepted costs none: a callback
-of its `ImageTask` turns it into an `Outcome`.
+Design: one asyncio task reads the iterable, because an iterable may hold cancel scopes that belong to the task in which
+they were entered. A short-lived task submits each request. An accepted job needs no task: a done callback of its
+`ImageTask` turns it into an `Outcome`.
 
 Invariants:
-* A request is pulled only when fewer than `in_flight` jobs are out; one counts until its outcome is taken, so a slow
-  reader slows the spending down.
-* What was sold is never lost: its outcome is handed out, or it stands in `pending`.
-* One request of a map stands in line for the rate limit: who submits beside it waits for one other, not for all.
-* A request that may be on its way is not cancelled by leaving: its answer is waited for, within bounds.
-* Nothing here holds a cancel scope; the tasks belong to the session, and end with it.
+* The next request is read only while fewer than `in_flight` jobs are open. A job is open until its outcome is taken, so
+  a slow reader slows the spending down.
+* No accepted job is lost: its outcome is yielded, or it is in `pending`.
+* At most one request of a map waits for the rate limit, so that another request of the session waits for one, not all.
+* Leaving the map does not cancel a request that may have been sent: it waits for the response, within bounds.
+* No cancel scope is held, and all tasks end with the session.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
 from types import TracebackType
@@ -29,7 +29,7 @@ import attrs
 from lemon_async._display.bundle import Bundle, failure_bundle
 from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.images import Images
-from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, puller
+from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, pull_function
 from lemon_async._tasks.progress import Display, Reporter, Tally
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
@@ -40,7 +40,7 @@ from lemon_async.types import Progress
 
 __all__ = ["Maps", "Outcome", "Outcomes"]
 
-_LONGEST_STATE = 90
+_MAX_STATE_CHARS = 90
 
 
 @attrs.frozen(eq=False)
@@ -48,11 +48,11 @@ class Outcome:
     """How one job of `LemonSession.map` ended.
 
     Attributes:
-        index: Place of its request in the input, from 0.
-        request: What was asked for; `None` when none could be made of the item.
-        task: Its task; `None` when it was not accepted.
-        images: The pictures; `None` when there is an error.
-        error: What it ended with instead of pictures: as `generate` raises it.
+        index: The position of its request in the input, from 0.
+        request: The request; `None` if the item was not a valid one.
+        task: The task; `None` if the request was not accepted.
+        images: The images; `None` if there is an error.
+        error: The error, as `generate` would raise it; `None` if there are images.
     """
 
     index: int
@@ -74,12 +74,12 @@ class Outcome:
 
     def __repr__(self) -> str:
         prompt = getattr(self.request, "prompt", None)
-        return f"<Outcome {self.index}{f' {safe_repr(prompt)}' if prompt else ''} {self._state()[:_LONGEST_STATE]}>"
+        return f"<Outcome {self.index}{f' {safe_repr(prompt)}' if prompt else ''} {self._state()[:_MAX_STATE_CHARS]}>"
 
 
 @attrs.frozen(kw_only=True)
-class Plan:
-    """What a map was asked for; see `LemonSession.map`."""
+class _Options:
+    """The options of a map; see `LemonSession.map`."""
 
     fields: Mapping[str, Any]
     check_contracts: bool | None
@@ -93,39 +93,39 @@ class Plan:
 class Outcomes:
     """The jobs of one `LemonSession.map`: `async with session.map(...) as outcomes: async for outcome in outcomes`.
 
-    Leaving the block submits nothing more; what was sold and not handed out stands in `pending`. Any number of
-    coroutines may read, each outcome goes to one of them.
+    Leaving the block submits nothing more; accepted jobs whose outcome was not yielded are in `pending`. Any number of
+    coroutines may read; each outcome goes to one of them.
     """
 
-    def __init__(self, items: Items, plan: Plan, owner: "Maps") -> None:
+    def __init__(self, items: Items, options: _Options, owner: "Maps") -> None:
         self._items = items
-        self._pull_item = puller(items)
-        self._plan = plan
+        self._next_item = pull_function(items)
+        self._options = options
         self._owner = owner
-        self._ready = _InOrder() if plan.ordered else _AsTheyEnd()
+        self._ready = _OutcomeQueue(ordered=options.ordered)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._feeder: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
         self._queue = asyncio.Lock()
         self._tally = Tally()
-        self._reporter = Reporter(plan.display, lambda: self.progress)
-        self._pulled = 0
+        self._reporter = Reporter(options.display, lambda: self.progress)
+        self._read = 0
         self._open = 0
-        self._sold: dict[int, ImageTask] = {}
+        self._accepted: dict[int, ImageTask] = {}
         self._failure: BaseException | None = None
-        self._is_entered = self._is_read_out = self._is_fed = self._is_left = False
-        self._room = asyncio.Event()
+        self._is_entered = self._has_read_all = self._has_input_ended = self._is_left = False
+        self._capacity = asyncio.Event()
         self._news = asyncio.Event()
 
     @property
     def pending(self) -> tuple[ImageTask, ...]:
-        """The tasks that were sold and whose outcome was not handed out, oldest first; some may be over."""
-        return tuple(self._sold[index] for index in sorted(self._sold))
+        """The accepted tasks whose outcome was not yielded, oldest first; some may be over."""
+        return tuple(self._accepted[index] for index in sorted(self._accepted))
 
     @property
     def progress(self) -> Progress:
-        """How far it has come, since the block was entered and until it was left.
+        """The current counts; the clock runs from entering the block until leaving it.
 
-        `total` is what `len()` says of the iterable, if it can, or what was pulled once that is all.
+        `total` is the `len()` of the iterable if it has one, or the number of requests once all have been read.
         """
         return self._tally.progress(self._total())
 
@@ -138,13 +138,13 @@ class Outcomes:
         self._owner.running.add(self)
         self._tally.start()
         self._reporter.changed()
-        self._feeder = self._start(self._feed())
+        self._reader = self._start(self._read_requests())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # In a cancelled scope of anyio every await is cancelled: without the shield, what is on its way is not known.
+        # In a cancelled scope of anyio every await is cancelled: without the shield, responses due would be lost.
         try:
             with report_unfinished(lambda: self.pending, MAP_LEFT, error), anyio.CancelScope(shield=True):
                 await self.aclose()
@@ -158,33 +158,33 @@ class Outcomes:
     async def __anext__(self) -> Outcome:
         """Wait for the next outcome.
 
-        Spends nothing by itself, but makes room for the next request. Cancelling ends this wait only; nothing is lost.
+        Spends nothing itself, but lets the next request be submitted. Cancelling ends this wait only; nothing is lost.
 
         Raises:
-            Exception: What the iterable raised, once every job before it has been handed out; with `fail_fast`, the
-                first error of a job.
+            Exception: What the iterable raised, after every outcome before that; with `fail_fast`, the first error of a
+                job.
             SessionError: The block was not entered, or the session was closed.
         """
         while (outcome := self._ready.take()) is None:
             if not self._is_entered:
                 raise SessionError(message="enter the map first: async with session.map(...) as outcomes")
-            if self._is_left or (self._is_fed and not self._open):
-                raise self._failure or StopAsyncIteration  # every reader hears of it
+            if self._is_left or (self._has_input_ended and not self._open):
+                raise self._failure or StopAsyncIteration  # in every reader
             self._news.clear()
             await self._news.wait()
         self._open -= 1
-        self._sold.pop(outcome.index, None)
-        self._room.set()
+        self._accepted.pop(outcome.index, None)
+        self._capacity.set()
         if not self._open:
-            self._news.set()  # the end is news for other readers
+            self._news.set()  # wakes other readers, who are done
         return outcome
 
     def close(self, failure: BaseException | None = None) -> None:
-        """Pull nothing more, cancel what has not been sent, and end the reading, with `failure` if there is one."""
+        """Read no more requests, cancel those not sent, and end the loop over the outcomes, with `failure` if given."""
         if self._is_left:
-            return  # a second cancel would break off how others clean up after the first
+            return  # a second cancel would interrupt the clean-up after the first
         self._is_left = True
-        self._end_feed(failure)
+        self._end_input(failure)
         if not self._tasks:
             self._owner.running.discard(self)
         for task in self._tasks:
@@ -192,39 +192,41 @@ class Outcomes:
                 task.cancel()
 
     async def aclose(self) -> None:
-        """Submit nothing more, and wait for the answers to what is on its way; after `close_s` they are in doubt.
+        """Submit nothing more, and wait for responses that are due; after `close_s` their outcome is unknown.
 
-        Cancelling stops the waiting; those answers are taken in all the same. Spends nothing more.
+        Cancelling stops the waiting; the responses are processed all the same. Spends nothing more.
         """
         self.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._owner.close_s)
         for task in self._tasks:
             task.cancel()
-        if self._tasks:  # bounded: an iterable of the caller may take its cancelling lightly
+        if self._tasks:  # bounded: the caller's iterable may suppress its cancellation
             await asyncio.wait(self._tasks, timeout=self._owner.close_s)
 
-    async def _feed(self) -> None:
-        """Pull one item after the other, as room comes, and have each submitted by an asyncio task of its own."""
+    async def _read_requests(self) -> None:
+        """Read the requests one by one, as capacity becomes free, and start a task to submit each."""
         try:
-            while await self._has_room():
-                item = await self._pull_item()
+            while await self._has_capacity():
+                item = await self._next_item()
                 self._open += 1
-                self._start(self._submit(self._pulled, item))
-                self._pulled += 1
+                self._start(self._submit(self._read, item))
+                self._read += 1
         except StopAsyncIteration:
-            self._is_read_out = True
+            self._has_read_all = True
             self._reporter.changed()
-            self._end_feed()
-        except Exception as failure:  # noqa: BLE001 - the caller's own code: the reader hears of it in its turn
-            self._end_feed(failure)
+            self._end_input()
+        except Exception as failure:  # noqa: BLE001 - raised by the caller's iterable, for the reader
+            self._end_input(failure)
 
-    async def _has_room(self) -> bool:
-        """Wait until one more job may be under way; tell whether that is still wanted."""
-        while not self._is_fed and (self._open >= self._plan.in_flight or len(self._tasks) > self._owner.workers):
-            self._room.clear()
-            await self._room.wait()
-        return not self._is_fed
+    async def _has_capacity(self) -> bool:
+        """Wait until one more job may be opened; return whether that is still wanted."""
+        while not self._has_input_ended and (
+            self._open >= self._options.in_flight or len(self._tasks) > self._owner.workers
+        ):
+            self._capacity.clear()
+            await self._capacity.wait()
+        return not self._has_input_ended
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work, name="lemon_async map")
@@ -234,7 +236,7 @@ class Outcomes:
 
     def _task_ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        self._room.set()
+        self._capacity.set()
         if task.cancelled():
             if not self._is_left:  # otherwise we did
                 self._cancelled(task)
@@ -244,30 +246,30 @@ class Outcomes:
             self._owner.running.discard(self)
 
     def _cancelled(self, task: "asyncio.Task[None]") -> None:
-        """Let nobody wait for what somebody else has cancelled."""
-        if task is self._feeder:
+        """End the map when the program has cancelled one of its tasks: otherwise readers would wait for ever."""
+        if task is self._reader:
             reason = (
                 "reading the requests was cancelled: by the program, or by a timeout around a yield of the iterable"
             )
-            self._end_feed(SessionError(message=reason))
+            self._end_input(SessionError(message=reason))
         else:
             self.close(SessionError(message="a request of the map was cancelled by the program"))
 
-    def _end_feed(self, failure: BaseException | None = None) -> None:
-        self._is_fed = True
+    def _end_input(self, failure: BaseException | None = None) -> None:
+        self._has_input_ended = True
         self._failure = self._failure or failure
-        self._room.set()
+        self._capacity.set()
         self._news.set()
 
     async def _submit(self, index: int, item: str | Request) -> None:
-        """Have a job accepted; its outcome follows when it ends."""
+        """Submit a request; its outcome follows when the job ends."""
         request: Request | None = None
         self._tally.begun()
         self._reporter.changed()
         try:
-            request = request_from(checked_item(item, index), self._plan.fields)
+            request = request_from(checked_item(item, index), self._options.fields)
             task = await self._owner.submit(
-                request, self._plan.check_contracts, is_wanted=self._is_wanted, queue=self._queue
+                request, self._options.check_contracts, is_wanted=self._is_wanted, queue=self._queue
             )
         except asyncio.CancelledError:
             self._open -= 1
@@ -278,12 +280,12 @@ class Outcomes:
             self._tally.refused()
             self._deliver(Outcome(index, request, error=error))
             return
-        self._sold[index] = task
+        self._accepted[index] = task
         self._tally.accepted()
         self._reporter.changed()
         task.add_done_callback(lambda ended: self._ended(index, request, ended))
-        if self._plan.on_submitted is not None:
-            self._plan.on_submitted(index, task)
+        if self._options.on_submitted is not None:
+            self._options.on_submitted(index, task)
 
     def _ended(self, index: int, request: Request | None, task: ImageTask) -> None:
         error = task.exception()
@@ -296,26 +298,26 @@ class Outcomes:
 
     def _deliver(self, outcome: Outcome) -> None:
         self._reporter.changed()
-        if self._plan.fail_fast and outcome.error is not None and not self._is_left:
-            self._sold.pop(outcome.index, None)
+        if self._options.fail_fast and outcome.error is not None and not self._is_left:
+            self._accepted.pop(outcome.index, None)
             self.close(outcome.error)
             return
         self._ready.put(outcome)
         self._news.set()
 
     def _total(self) -> int | None:
-        if self._is_read_out:
-            return self._pulled
-        return None if self._length is None else max(self._length, self._pulled)
+        if self._has_read_all:
+            return self._read
+        return None if self._length is None else max(self._length, self._read)
 
     @cached_property
     def _length(self) -> int | None:
         return length_of(self._items)
 
     def __repr__(self) -> str:
-        state = "left" if self._is_left else "ended" if self._is_fed else "open"
+        state = "left" if self._is_left else "ended" if self._has_input_ended else "open"
         counts = (
-            f"{self._open} in flight, {len(self._ready)} ready, {len(self._sold)} pending, {len(self._tasks)} tasks"
+            f"{self._open} in flight, {len(self._ready)} ready, {len(self._accepted)} pending, {len(self._tasks)} tasks"
         )
         return f"<Outcomes {state} | {counts}>"
 
@@ -324,10 +326,10 @@ class Maps:
     """The maps of one session; those that run end with it.
 
     Args:
-        submit: Has a request accepted; see `Engine.submit`.
-        is_sending: Tells whether an asyncio task has a paid request that may be on its way.
-        workers: Number of requests that are being submitted at once.
-        close_s: How long leaving a map waits for answers.
+        submit: `Engine.submit`.
+        is_sending: Returns whether an asyncio task has a paid request that may have been sent.
+        workers: Maximum number of requests that are being submitted.
+        close_s: How long leaving a map waits for responses.
     """
 
     def __init__(
@@ -349,10 +351,10 @@ class Maps:
         """Return a map that has not begun.
 
         Raises:
-            ContractError: It cannot work.
+            ContractError: An argument is invalid.
         """
         check_map(items, options["in_flight"], fields)
-        return Outcomes(items, Plan(fields=fields, **options), self)
+        return Outcomes(items, _Options(fields=fields, **options), self)
 
     def close(self) -> None:
         """End every map."""
@@ -365,28 +367,12 @@ class Maps:
         await asyncio.gather(*(outcomes.aclose() for outcomes in tuple(self.running)))
 
 
-class _AsTheyEnd:
-    """Outcomes in the order in which they came."""
+class _OutcomeQueue:
+    """Outcomes that wait for a reader, in the order of completion or of the input."""
 
-    def __init__(self) -> None:
-        self._outcomes: deque[Outcome] = deque()
-
-    def __len__(self) -> int:
-        return len(self._outcomes)
-
-    def put(self, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
-
-    def take(self) -> Outcome | None:
-        return self._outcomes.popleft() if self._outcomes else None
-
-
-class _InOrder:
-    """Outcomes in the order of the input: each waits for those before it."""
-
-    def __init__(self) -> None:
-        self._outcomes: dict[int, Outcome] = {}
-        self._next = 0
+    def __init__(self, *, ordered: bool) -> None:
+        self._outcomes: OrderedDict[int, Outcome] = OrderedDict()
+        self._next = 0 if ordered else None
 
     def __len__(self) -> int:
         return len(self._outcomes)
@@ -395,6 +381,9 @@ class _InOrder:
         self._outcomes[outcome.index] = outcome
 
     def take(self) -> Outcome | None:
+        """Return the next outcome; `None` if there is none yet."""
+        if self._next is None:
+            return self._outcomes.popitem(last=False)[1] if self._outcomes else None
         outcome = self._outcomes.pop(self._next, None)
         self._next += outcome is not None
         return outcome

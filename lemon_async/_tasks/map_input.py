@@ -1,4 +1,4 @@
-"""Where the requests of a map come from: any iterable, read one item at a time."""
+"""Read the requests of a map from any iterable, one at a time."""
 
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
@@ -8,16 +8,16 @@ from lemon_async._uploads.preparation import request_from
 from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import Request
 
-__all__ = ["Items", "check_map", "checked_item", "length_of", "puller"]
+__all__ = ["Items", "check_map", "checked_item", "length_of", "pull_function"]
 
 Items = Iterable[str | Request] | AsyncIterable[str | Request]
 
 
 def check_map(items: object, in_flight: object, fields: Mapping[str, Any]) -> None:
-    """Refuse what cannot be mapped over, and fields that would be refused a thousand times.
+    """Check the arguments of a map, and the fields that would otherwise be refused with every request.
 
     Raises:
-        ContractError: With all that is wrong.
+        ContractError: With all problems.
     """
     problems = []
     if isinstance(items, str | bytes | Mapping | Request):
@@ -27,21 +27,21 @@ def check_map(items: object, in_flight: object, fields: Mapping[str, Any]) -> No
         advice = f"must be an iterable or async iterable of prompts or requests, not {type(items).__name__}"
         problems.append(Problem("requests", advice))
     elif _is_spent(items):
-        problems.append(Problem("requests", "is a generator that has been read to its end; make a new one"))
+        problems.append(Problem("requests", "is an exhausted generator; make a new one"))
     if type(in_flight) is not int or in_flight < 1:
         problems.append(Problem("in_flight", f"must be a whole number from 1, not {in_flight!r:.80}"))
     if "prompt" in fields:
-        problems.append(Problem("prompt", "would be that of every request; prompts come from the iterable"))
+        problems.append(Problem("prompt", "would apply to every request; prompts come from the iterable"))
     if problems:
         raise ContractError(problems=tuple(problems))
     request_from("", fields)
 
 
 def checked_item(item: object, index: int) -> str | Request:
-    """Return an item that can be asked for.
+    """Return the item.
 
     Raises:
-        ContractError: It is something else.
+        ContractError: It is neither a prompt nor a request.
     """
     if isinstance(item, str | Request):
         return item
@@ -50,10 +50,10 @@ def checked_item(item: object, index: int) -> str | Request:
 
 
 def length_of(items: object) -> int | None:
-    """Return how many items there are, as far as that can be told without pulling them."""
+    """Return the number of items, if the iterable reports it."""
     try:
         return len(items) if isinstance(items, Sized) else None
-    except Exception:  # noqa: BLE001 - the caller's own code: what it is good for is only shown
+    except Exception:  # noqa: BLE001 - raised by the caller's `__len__`, which is only displayed
         return None
 
 
@@ -63,8 +63,8 @@ def _is_spent(items: object) -> bool:
     return inspect.isasyncgen(items) and items.ag_frame is None
 
 
-def puller(items: Items) -> Callable[[], Awaitable[str | Request]]:
-    """Return how to get the next item."""
+def pull_function(items: Items) -> Callable[[], Awaitable[str | Request]]:
+    """Return a coroutine function that returns the next item, or raises `StopAsyncIteration`."""
     if isinstance(items, AsyncIterable):
         return aiter(items).__anext__
     iterator = iter(items)

@@ -1,22 +1,22 @@
-"""The one poller of a session.
+"""Poll the pending tasks of a session.
 
-Problem: thousands of handles wait for tasks that only answer when asked, on an account with a request budget.
+Problem: thousands of tasks answer only when they are asked, on an account with a rate limit.
 
-Shape: `Schedule` decides (pure, time passed in), this shell does. One asyncio task runs the decisions; each poll is
-a short-lived child of it, and a semaphore bounds how many there are, so that an answer that drips in delays no other
-poll. No asyncio task belongs to a waiting job.
+Design: `Schedule` decides, and is pure; this module acts. One asyncio task, the runner, asks for decisions. Each poll
+is a short-lived child of it, and a semaphore bounds their number, so that a slow response delays no other poll.
+Waiting jobs have no asyncio tasks.
 
 Invariants:
-* A poll never ends a job. Only the service's word about the task does (completed, failed, repeatedly unknown, key
+* A poll never ends a job. Only the service's report about the task does (completed, failed, unknown twice, access
   denied), or the deadline.
-* Everything is kept by handle, not by id: a task that was resumed has a new handle, and what arrives late for the old
-  one must not touch it.
+* Everything is keyed by handle, not by id: a task that was resumed has a new handle, and late responses for the old one
+  must not affect it.
 * The runner starts with the first pending task and ends after the last poll. It starts in an empty context, because it
-  serves whoever comes later too. It is a child of nobody's cancel scope: the session cancels it when it closes.
-* Whatever happens to the runner, nobody waits for ever: one that crashes or is cancelled by somebody else ends every
-  pending task, each with an error that can be resumed from.
+  also serves later callers, and outside of any cancel scope; the session cancels it when it is closed.
+* No wait is endless: if the runner crashes or the program cancels it, every pending task ends with an error that can be
+  resumed from.
 
-Rejected: polling only while somebody waits. A handle must tell the truth about `task.done()` to who only looks.
+Rejected: polling only while somebody waits. `task.done()` must be right without a wait.
 """
 
 import asyncio
@@ -51,20 +51,20 @@ from lemon_async.types import TaskSnapshot
 __all__ = ["Poller"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_KNOWN_WORDS = frozenset({"pending", "processing", "completed", "failed"})
-_MOST_ODD_WORDS = 100
-_LONGEST_AGE_S = 86_400.0
+_KNOWN_STATUSES = frozenset({"pending", "processing", "completed", "failed"})
+_MAX_UNKNOWN_STATUSES = 100
+_MAX_AGE_S = 86_400.0
 
 
 class Poller:
-    """Looks after the pending tasks of one session.
+    """Polls the pending tasks of one session.
 
     Args:
-        transport: What sends the polls.
+        transport: Sends the polls.
         policy: When a task is polled, and for how long.
-        rate_limiter: Where polls wait for the rate limit, after paid requests.
-        durations: What is known of how long jobs last.
-        limit: Number of polls under way at once.
+        rate_limiter: Admits polls, after paid requests.
+        durations: How long jobs take, as far as it is known.
+        limit: Maximum number of concurrent polls.
         count_ended: Called with the last snapshot of each task that it stops polling.
     """
 
@@ -82,12 +82,12 @@ class Poller:
         self._policy = policy
         self._rate_limiter = rate_limiter
         self._count_ended = count_ended
-        self._ticket: asyncio.Future[bool] | None = None
+        self._queued: asyncio.Future[bool] | None = None
         self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
         self._tasks: dict[ImageTask, None] = {}
         self._by_key: dict[str, ImageTask] = {}
-        self._last_noise: dict[ImageTask, str] = {}
-        self._odd_words: set[str] = set()
+        self._last_failure: dict[ImageTask, str] = {}
+        self._unknown_statuses: set[str] = set()
         self._slots = anyio.Semaphore(limit, max_value=limit)
         self._limit = limit
         self._is_closed = False
@@ -104,17 +104,17 @@ class Poller:
 
     @property
     def under_way(self) -> int:
-        """Number of polls under way."""
+        """Number of concurrent polls."""
         return self._limit - self._slots.value
 
     def find(self, key: str) -> ImageTask | None:
-        """Return the newest pending handle on the task of this name or, if it has none, of this path."""
+        """Return the newest pending handle with this key; see `ImageTask._key`."""
         return self._by_key.get(key)
 
     def add(self, task: ImageTask, *, is_fresh: bool) -> None:
-        """Take a pending task in, and start running if idle; needs the running event loop.
+        """Begin to poll a task; call this in the event loop.
 
-        One that comes when the poller is closed ends like those that were pending then.
+        If the poller is closed, the task ends as those that were pending then.
         """
         loop = asyncio.get_running_loop()
         self._tasks[task] = None
@@ -132,16 +132,16 @@ class Poller:
             self._runner.add_done_callback(self._runner_ended)
 
     def end(self, task: ImageTask, failure: LemonError | None = None) -> None:
-        """Stop looking after a task, and tell its waiters if it ends without an answer of the service."""
+        """Stop polling a task, and end it with `failure` if it is not over."""
         self._schedule.discard(task)
         if not self._is_closed:
             self._tasks.pop(task, None)
-        self._last_noise.pop(task, None)
+        self._last_failure.pop(task, None)
         if self._by_key.get(task._key) is task:
             del self._by_key[task._key]
-        if self._ticket is not None and (self._is_closed or not self._tasks):
-            self._ticket.cancel()
-            self._ticket = None
+        if self._queued is not None and (self._is_closed or not self._tasks):
+            self._queued.cancel()
+            self._queued = None
         self._news.set()
         self._count_ended(task.snapshot)
         if failure is not None:
@@ -167,13 +167,13 @@ class Poller:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as polls:
-            # Polls of tasks that are over by now keep it, so that there is never more than one runner to end. An eager
-            # one can be closed in its first step, before there is a task to cancel: it ends with its polls.
+            # It outlives the polls of ended tasks, so that there is never more than one runner. An eager runner can be
+            # closed in its first step, before there is a task to cancel: then it ends with its polls.
             while (self._tasks and not self._is_closed) or self.under_way:
                 self._news.clear()
                 wake_at = self._decide(polls)
                 await self._sleep_until(wake_at)
-            # No await between finding nothing to do and this line: whoever comes later starts a new runner.
+            # No await between the last check and this line: a later task starts a new runner.
             self._runner = None
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
@@ -191,8 +191,8 @@ class Poller:
 
     def _decide(self, polls: asyncio.TaskGroup) -> float | None:
         now = asyncio.get_running_loop().time()
-        granted = self._turns_granted()
-        slots = min(self._slots.value, granted + self._rate_limiter.available())
+        admitted = self._admitted_from_queue()
+        slots = min(self._slots.value, admitted + self._rate_limiter.available())
         decision = self._schedule.decide(now, slots=slots)
         for task in decision.expired:
             self._expire(task)
@@ -200,17 +200,17 @@ class Poller:
             self._slots.acquire_nowait()
             poll = polls.create_task(self._poll(task, self._schedule.deadline(task) - now))
             poll.add_done_callback(self._poll_ended)
-        self._rate_limiter.consume(max(len(decision.polls) - granted, 0))
-        if decision.waiting and self._slots.value and self._ticket is None:
-            self._ticket = self._rate_limiter.enqueue(Priority.POLL)
-            self._ticket.add_done_callback(lambda _: self._news.set())
+        self._rate_limiter.consume(max(len(decision.polls) - admitted, 0))
+        if decision.waiting and self._slots.value and self._queued is None:
+            self._queued = self._rate_limiter.enqueue(Priority.POLL)
+            self._queued.add_done_callback(lambda _: self._news.set())
         return decision.wake_at
 
-    def _turns_granted(self) -> int:
-        """Return the number of polls that the gate has let through since it was asked: one, or none."""
-        if self._ticket is None or not self._ticket.done():
+    def _admitted_from_queue(self) -> int:
+        """Return 1 if the rate limiter has admitted the poll in its queue, or 0."""
+        if self._queued is None or not self._queued.done():
             return 0
-        ticket, self._ticket = self._ticket, None
+        ticket, self._queued = self._queued, None
         return int(ticket.result())
 
     async def _sleep_until(self, wake_at: float | None) -> None:
@@ -226,10 +226,10 @@ class Poller:
     async def _poll(self, task: ImageTask, time_left_s: float) -> None:
         reading = await self._ask(task, time_left_s)
         if not task.done():
-            self._take_in(task, reading)
+            self._handle_reading(task, reading)
 
     def _poll_ended(self, _: "asyncio.Task[None]") -> None:
-        """Give the slot back; in a callback, because a poll that is cancelled before it begins runs no `finally`."""
+        """Release the slot; in a callback, because a poll that is cancelled before it begins runs no `finally`."""
         self._slots.release()
         self._news.set()
 
@@ -241,15 +241,15 @@ class Poller:
         except TransportError as failure:
             return PollFailure(classify(failure), failure.message, failure)
 
-    def _take_in(self, task: ImageTask, reading: PollSuccess | PollFailure) -> None:
+    def _handle_reading(self, task: ImageTask, reading: PollSuccess | PollFailure) -> None:
         now = asyncio.get_running_loop().time()
         self._schedule.speed = self._transport.server_speed
         if isinstance(reading, PollFailure):
-            self._take_failure_in(task, reading, now)
+            self._handle_failure(task, reading, now)
             return
         snapshot = reading.snapshot
-        self._warn_of_odd_word(snapshot.status)
-        self._last_noise.pop(task, None)
+        self._warn_of_unknown_status(snapshot.status)
+        self._last_failure.pop(task, None)
         task._update(snapshot)
         if task.done():
             self._schedule.ended(task, now, is_success=snapshot.status == "completed")
@@ -257,7 +257,7 @@ class Poller:
         else:
             self._schedule.seen(task, now, progress=snapshot.progress, retry_after_s=reading.retry_after_s)
 
-    def _take_failure_in(self, task: ImageTask, reading: PollFailure, now: float) -> None:
+    def _handle_failure(self, task: ImageTask, reading: PollFailure, now: float) -> None:
         match next_step(RequestKind.POLL, reading.failure):
             case NextStep.RAISE:
                 self.end(task, attrs.evolve(reading.error, task=task))
@@ -265,29 +265,32 @@ class Poller:
                 if self._schedule.missing(task, now):
                     self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {reading.error.message}"))
             case NextStep.RETRY:
-                self._last_noise[task] = reading.reason
-                logger.debug("poll of task %s told nothing: %s", task.id, reading.reason)
+                self._last_failure[task] = reading.reason
+                logger.debug("poll of task %s failed: %s", task.id, reading.reason)
                 self._schedule.faulted(task, now, retry_after_s=reading.retry_after_s)
 
     def _expire(self, task: ImageTask) -> None:
-        noise = self._last_noise.get(task)
-        heard = f"last heard: {noise}" if noise else f"last status: {task.status}"
+        failure = self._last_failure.get(task)
+        heard = f"last failure: {failure}" if failure else f"last status: {task.status}"
         self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {heard}"))
 
-    def _warn_of_odd_word(self, status: str) -> None:
-        if status not in _KNOWN_WORDS | self._odd_words and len(self._odd_words) < _MOST_ODD_WORDS:
-            self._odd_words.add(status)
+    def _warn_of_unknown_status(self, status: str) -> None:
+        if (
+            status not in _KNOWN_STATUSES | self._unknown_statuses
+            and len(self._unknown_statuses) < _MAX_UNKNOWN_STATUSES
+        ):
+            self._unknown_statuses.add(status)
             logger.warning("the service sent the unknown task status %.40r; it counts as pending", status)
 
 
 def _age_s(task: ImageTask) -> float | None:
-    """Return for how long a task has been at work; `None` if that is not known, or makes no sense."""
+    """Return how long ago a task was created; `None` if that is unknown or implausible."""
     created = task._reference.created
     age_s = None if created is None else time.time() - created
-    return age_s if age_s is not None and 0 <= age_s <= _LONGEST_AGE_S else None
+    return age_s if age_s is not None and 0 <= age_s <= _MAX_AGE_S else None
 
 
 def _model_of(task: ImageTask) -> str | None:
-    """Return the name under which a task's duration is learned: as it was asked for, else as the service has it."""
+    """Return the model whose durations a task belongs to: that of the request, or else of the service."""
     asked = None if task.request is None else task.request.model
     return asked or task._reference.model

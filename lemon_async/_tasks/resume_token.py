@@ -1,7 +1,7 @@
-"""Resume tokens: what another process needs to know of a task to pick it up, and nothing secret.
+"""Resume tokens: what another process needs to continue with a task, and nothing secret.
 
-A token is `lemon1.` and the base64 of a JSON object. Fields that a version does not know are ignored, so fields can be
-added without a new prefix. Nothing in a token is trusted, and everything in it is readable to whoever has it.
+A token is `lemon1.` and the base64 of a JSON object. Unknown fields are ignored, so that fields can be added without a
+new prefix. Nothing in a token is trusted, and everyone who has it can read it.
 """
 
 import base64
@@ -17,27 +17,27 @@ from lemon_async.errors import ContractError
 __all__ = ["TaskReference", "parse_reference"]
 
 _PREFIX = "lemon1."
-_LONGEST_PROMPT = 1000
+_MAX_PROMPT_CHARS = 1000
 
 
 def _cut(prompt: str | None) -> str | None:
-    if prompt is None or len(prompt) <= _LONGEST_PROMPT:
+    if prompt is None or len(prompt) <= _MAX_PROMPT_CHARS:
         return prompt
-    return f"{prompt[: _LONGEST_PROMPT - 1]}…"
+    return f"{prompt[: _MAX_PROMPT_CHARS - 1]}…"
 
 
 @attrs.frozen
 class TaskReference:
-    """Where a task is found, and what helps to poll it well.
+    """The address of a task, and what helps to poll it well.
 
     Attributes:
         task_id: Its id.
-        poll_url: The address that the service told to poll.
-        model: What makes its pictures.
-        created: When the service took it, in Unix seconds.
-        label: What the caller calls it.
-        prompt: What was asked for, or its beginning.
-        is_id_guessed: Whether the service may call it otherwise, so that only `poll_url` identifies it.
+        poll_url: The URL that the service named for polling.
+        model: Its model.
+        created: When the service accepted it, in Unix seconds.
+        label: The caller's label.
+        prompt: The prompt, or its beginning.
+        is_id_guessed: Whether the service may use another id, so that only `poll_url` identifies the task.
     """
 
     task_id: str
@@ -49,7 +49,7 @@ class TaskReference:
     is_id_guessed: bool = False
 
     def token(self) -> str:
-        """Return the reference as one word of ASCII."""
+        """Return the reference as an ASCII string without spaces."""
         packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value is not None and value is not False))
         return _PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -58,11 +58,11 @@ def parse_reference(text: str) -> TaskReference:
     """Read a resume token, or a plain task id.
 
     Raises:
-        ContractError: When it is neither. Nothing in it is trusted: the address is checked again when used.
+        ContractError: It is neither. The address in a token is checked again when it is used.
     """
     try:
         if not isinstance(text, str):
-            raise TypeError("it must be text")  # noqa: TRY301 - one place words the refusal
+            raise TypeError("it must be text")  # noqa: TRY301 - reported below
         if text.startswith(_PREFIX):
             return _unpack(text.removeprefix(_PREFIX))
         if text.startswith(("/", "http:", "https:")):
@@ -90,8 +90,8 @@ def _unpack(word: str) -> TaskReference:
         raise ValueError("the token names no task")
     if values["label"] is not None and not LABEL.accepts(values["label"]):
         raise ValueError(f"its label is not {LABEL.words}")
-    if len(values["prompt"] or "") > _LONGEST_PROMPT:
-        raise ValueError(f"its prompt is longer than {_LONGEST_PROMPT:,} characters")
+    if len(values["prompt"] or "") > _MAX_PROMPT_CHARS:
+        raise ValueError(f"its prompt is longer than {_MAX_PROMPT_CHARS:,} characters")
     created = fields.get("created")
     if type(created) is not int:
         created = None

@@ -1,4 +1,4 @@
-"""The settings of a session, and their check: every problem at once, before anything is connected."""
+"""Check the settings of a session, and report all problems together."""
 
 import os
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _POLICIES: Mapping[str, type[object]] = {"polling": PollPolicy, "retry": RetryPo
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What `LemonSession` was given; see there."""
+    """The arguments of `LemonSession`; see there."""
 
     base_url: str | None
     allow_http: AbstractSet[str]
@@ -40,10 +40,10 @@ class Settings:
     learned_durations: Mapping[str, Any] | None
 
     def checked(self) -> tuple[str, frozenset[str], LearnedDurations]:
-        """Return the base of all requests, the hosts that need no https, and what is known of how long jobs last.
+        """Return the base URL, the hosts that may be used without encryption, and the learned durations.
 
         Raises:
-            ContractError: With all that is wrong.
+            ContractError: With all problems.
         """
         base_url, http_hosts, durations = "", frozenset[str](), LearnedDurations()
         problems: list[Problem] = []
@@ -72,10 +72,10 @@ class Settings:
 def find_base_url(
     base_url: str | None, key: ApiKey, allow_http: AbstractSet[str] = frozenset()
 ) -> tuple[str, frozenset[str]]:
-    """Return where a key is sent to, and the hosts that need no https.
+    """Return the base URL, which the key is sent to, and the hosts that may be used without encryption.
 
     Raises:
-        ContractError: The key, the URL or a host cannot work.
+        ContractError: The key, the URL or a host is invalid.
     """
     problems, http_hosts, found = key.problems(), frozenset[str](), ""
     try:

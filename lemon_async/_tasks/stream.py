@@ -1,7 +1,7 @@
-"""A paid request whose pictures come one by one: previews while it is made, and then the result.
+"""`LemonSession.stream`: a paid request whose images arrive one by one, previews first.
 
-The laws hold as for any other: once the service has begun to answer, a stream that breaks off, ends without a picture
-or is left before its end is a `SubmissionUnknown`, with what had arrived.
+It obeys the rules of every submission: once the response has begun, a stream that breaks off, ends without an image or
+is left early is a `SubmissionUnknown`, with the images that had arrived.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ logger: logging.Logger = logging.getLogger("lemon_async")
 
 
 class PartialImage(Image):
-    """A preview of a picture in the making.
+    """A preview of an image that is being generated.
 
     Attributes:
         index: Number of the preview, from 0.
@@ -42,13 +42,13 @@ class PartialImage(Image):
 
 
 class ImageStream:
-    """The pictures of one streamed request; made by `LemonSession.stream`.
+    """The images of one streamed request; made by `LemonSession.stream`.
 
-    `async for picture in stream` yields each `PartialImage` as it comes, and each finished `Image`. A service that does
-    not stream after all answers with the finished ones alone.
+    `async for image in stream` yields each `PartialImage` and each finished `Image` as it arrives; only the latter if
+    the service does not stream.
 
     Attributes:
-        request: What was asked for.
+        request: The request.
     """
 
     def __init__(
@@ -71,37 +71,37 @@ class ImageStream:
         self._finals: list[Final] = []
         self._made: list[Image] = []
         self._images: Images | None = None
-        self._is_over = isinstance(source, ImageTask)  # whatever comes, the task knows
-        self._pictures = self._streamed(source) if isinstance(source, StreamedResponse) else self._waited_for(source)
+        self._is_over = isinstance(source, ImageTask)  # the task has its own outcome
+        self._source = self._streamed(source) if isinstance(source, StreamedResponse) else self._from_task(source)
 
     @property
     def images(self) -> Images:
-        """The finished pictures, once the stream has been read to its end.
+        """The finished images, once the stream has been read to its end.
 
         Raises:
-            SessionError: It has not.
-            SubmissionUnknown, TaskFailed: As reading it did.
+            SessionError: It has not been.
+            SubmissionUnknown, TaskFailed: As reading raised it.
         """
         if self._error is not None:
             raise copy.copy(self._error)
         if self._images is None:
-            raise SessionError(message="the stream has not been read to its end: `async for picture in stream` first")
+            raise SessionError(message="the stream has not been read to its end: `async for image in stream` first")
         return self._images
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Image:
-        """Wait for the next picture.
+        """Wait for the next image.
 
-        Spends nothing beyond what entering has. Cancelling breaks the stream off as leaving it does.
+        Spends nothing more. Cancelling ends the stream, as leaving it early does.
 
         Raises:
-            SubmissionUnknown: The stream broke off; the previews so far are in `partial_images`.
-            TaskFailed: The service gave the job up, and releases or refunds it.
+            SubmissionUnknown: The stream broke off; `partial_images` holds the previews so far.
+            TaskFailed: The job failed, and is not billed.
         """
         try:
-            return await anext(self._pictures)
+            return await anext(self._source)
         except LemonError as error:
             self._error = copy.copy(error)
             raise
@@ -110,7 +110,7 @@ class ImageStream:
                 raise copy.copy(self._error) from None
             raise
 
-    async def _waited_for(self, task: ImageTask) -> AsyncGenerator[Image, None]:
+    async def _from_task(self, task: ImageTask) -> AsyncGenerator[Image, None]:
         self._images = await task
         for image in self._images:
             yield image
@@ -123,7 +123,7 @@ class ImageStream:
                 image = self._take_in(self._deliver(event))
                 if image is not None:
                     yield image
-                if self._is_over:  # what follows the last picture in the same piece changes nothing any more
+                if self._is_over:  # later events in the same chunk change nothing
                     return
             if not piece and not self._is_over:
                 if not self._finals:
@@ -162,7 +162,7 @@ class ImageStream:
                 if len(self._finals) == self._wanted:
                     self._finish()
                 return self._finished()[-1]
-            case Failed(TaskFault(reason)) | Unclear(reason) if self._finals:  # what is finished is paid for
+            case Failed(TaskFault(reason)) | Unclear(reason) if self._finals:  # finished images are paid for
                 logger.warning("pictures of a stream are missing: %s", self._mask(reason))
                 self._finish()
             case Failed(fault):
@@ -172,7 +172,7 @@ class ImageStream:
         return None
 
     def _finished(self) -> list[Image]:
-        """Return the finished pictures, each the same at every call: one that was saved knows where."""
+        """Return the finished images, the same objects at every call: a saved one knows its path."""
         for index, final in enumerate(self._finals[len(self._made) :], len(self._made)):
             self._made.append(Image(_own(final.image), self._access, index=index, prompt=self._prompt))
         return self._made
@@ -191,7 +191,7 @@ class ImageStream:
         self._submissions.count_accepted(snapshot)
         self._images = Images(snapshot, self._access, request=self.request, images=self._finished())
         for image in (*self._delivered.partial, *self._delivered.finished):
-            if image.inline is not None:  # no error will want them any more
+            if image.inline is not None:  # no error will carry them any more
                 image.inline.drop()
 
     def _failure(self, fault: TaskFault) -> TaskFailed:
@@ -205,12 +205,14 @@ class ImageStream:
         )
 
     async def _leave(self) -> None:
-        """End the reading; a stream that was not read to its end leaves a doubt."""
+        """End the reading; the outcome of a stream that was left early is unknown."""
         try:
-            await self._pictures.aclose()
-        except RuntimeError:  # another coroutine is still reading: it meets the end, and keeps the doubt
+            await self._source.aclose()
+        except RuntimeError:  # another coroutine is still reading, and will raise
             return
-        if len(self._finals) == self._wanted and not self._is_over:  # the last picture came as its reader was cancelled
+        if (
+            len(self._finals) == self._wanted and not self._is_over
+        ):  # the last image arrived as its reader was cancelled
             self._finish()
         if not self._is_over:
             logger.warning("%s", self._unknown_outcome("the stream was left before its end"))
@@ -227,12 +229,12 @@ class ImageStream:
 
 
 def _own(image: ImageData) -> ImageData:
-    """Return a picture whose bytes may leave memory, while those that were delivered stay for an error."""
+    """Return a copy of an entry: its bytes can be dropped while an error still carries the original."""
     return attrs.evolve(image, inline=copy.copy(image.inline))
 
 
 def _sum(usages: Sequence[Mapping[str, Any] | None], depth: int = 2) -> Mapping[str, Any] | None:
-    """Return the usage of all pictures: each finished one comes with its own, and with details one level deeper."""
+    """Return the total usage: each finished image reports its own, with details one level deeper."""
     total: dict[str, Any] = {}
     for name, value in chain.from_iterable(usage.items() for usage in usages if usage):
         known = total.get(name)

@@ -323,7 +323,7 @@ async def test_generator_that_was_read_to_its_end_is_refused(connect):
     assert [*spent, *[item async for item in spent_later]] == ["p", "p"]
     async with connect() as session:
         for items in (spent, spent_later):
-            with pytest.raises(ContractError, match="has been read to its end"):
+            with pytest.raises(ContractError, match="is an exhausted generator"):
                 session.map(items)
 
 
@@ -456,7 +456,7 @@ async def test_request_beside_a_map_waits_for_few_of_its_own(connect, emulator):
         await until(lambda: emulator.ledger.sold.total() >= 60)  # the burst is spent: all wait for their turn
         before = emulator.ledger.sold.total()
         await session.submit("me first", model=MODEL)
-        assert emulator.ledger.sold.total() - before <= 5
+        assert list(emulator.ledger.sold).index("me first") - before <= 5
 
 
 async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(connect, emulator):

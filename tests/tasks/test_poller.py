@@ -302,8 +302,11 @@ async def test_task_that_somebody_else_has_ended_is_not_asked_for_again(poll):
     ("outcome", "heard"),
     [
         (told("processing"), "last status: processing"),
-        (NO_ANSWER, "last heard: GET /v1/tasks/a: no answer within 1 s"),
-        (answer(502, text=b"<html><title>Bad Gateway</title>"), "last heard: HTTP 502 with an HTML page 'Bad Gateway'"),
+        (NO_ANSWER, "last failure: GET /v1/tasks/a: no answer within 1 s"),
+        (
+            answer(502, text=b"<html><title>Bad Gateway</title>"),
+            "last failure: HTTP 502 with an HTML page 'Bad Gateway'",
+        ),
     ],
     ids=["a status", "no answer", "a proxy"],
 )
@@ -349,7 +352,7 @@ async def test_answer_after_the_deadline_changes_nothing_and_keeps_nothing(poll,
         await asyncio.sleep(0)
     with pytest.raises(TaskTimeout):
         await task
-    assert not poller._last_noise
+    assert not poller._last_failure
     watcher = weakref.ref(task)
     del task
     gc.collect()
@@ -563,7 +566,7 @@ async def test_statuses_of_tomorrow_are_remembered_up_to_a_hundred(poll):
     task = make("a")
     poller.add(task, is_fresh=False)
     await task
-    assert len(poller._odd_words) == 100
+    assert len(poller._unknown_statuses) == 100
 
 
 # The rate limit
