@@ -22,7 +22,7 @@ from lemon_async._formats.base64_text import reserve_buffer
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._formats.safe_text import Mask, one_line
 from lemon_async._images.atomic_file import AtomicFile
-from lemon_async._images.links import Deadline, FetchFailed, Links
+from lemon_async._images.links import Deadline, FetchFailed, LinkClient
 from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooLarge
 from lemon_async._images.threads import run_within
 from lemon_async._pace.retry import NextStep, RequestKind, next_step
@@ -68,7 +68,7 @@ class Downloads:
         self._pause_s = pause_s
         self._pause = pause
         self._slots = anyio.Semaphore(limit)
-        self._links = Links(
+        self._links = LinkClient(
             connect_s=connect_s, allow_loopback=allow_loopback, own_host=own_host, http_hosts=http_hosts, mask=mask
         )
 
@@ -121,7 +121,7 @@ class Downloads:
                     batch = _WriteBatch()
                 del piece
             await run_within(deadline.left_s(), batch.write, file)
-        facts = download.validator.facts
+        facts = download.picture.facts
         assert facts is not None  # noqa: S101 - known once a picture is whole
         return facts
 
@@ -229,7 +229,7 @@ class Downloads:
                 return download.start(response.headers, response.content_length)
             download.resume(response.status, response.headers, response.content_length)
         except (RangeMismatch, TooLarge) as mismatch:
-            failure = _mismatch(mismatch, download, link)
+            failure = _error_for(mismatch, download, link)
         else:
             return False
         raise failure
@@ -240,7 +240,7 @@ def _feed(download: ResumableDownload, piece: bytes, link: str) -> Exception | N
     try:
         fault = download.feed(piece)
     except (RangeMismatch, TooLarge) as mismatch:
-        return _mismatch(mismatch, download, link)
+        return _error_for(mismatch, download, link)
     if fault is None:
         return None
     download.restart()
@@ -255,13 +255,13 @@ def _check_end(download: ResumableDownload, link: str) -> None:
     """
     if download.is_short:
         raise FetchFailed(DownloadError(url=redact(link), reason="the response broke off before its end"))
-    fault = download.validator.end()
+    fault = download.picture.end()
     if fault is not None:
         download.restart()
         raise FetchFailed(DownloadError(url=redact(link), reason=fault))
 
 
-def _mismatch(mismatch: RangeMismatch | TooLarge, download: ResumableDownload, link: str) -> Exception:
+def _error_for(mismatch: RangeMismatch | TooLarge, download: ResumableDownload, link: str) -> Exception:
     error = DownloadError(url=redact(link), reason=str(mismatch))
     if isinstance(mismatch, TooLarge):
         return error

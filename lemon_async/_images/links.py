@@ -18,7 +18,7 @@ from lemon_async._http.fairness import checkpoint
 from lemon_async._http.resolver import PrivateAddress, PublicResolver
 from lemon_async.errors import DownloadError
 
-__all__ = ["Deadline", "FetchFailed", "Links"]
+__all__ = ["Deadline", "FetchFailed", "LinkClient"]
 
 _MAX_REDIRECTS = 3
 _IDLE_S = 15.0
@@ -106,7 +106,7 @@ class Deadline:
         return DownloadError(url=redact(self._url), reason=f"not finished within {self._total_s:g} s")
 
 
-class Links:
+class LinkClient:
     """Follows links, on connections of its own.
 
     Args:

@@ -37,28 +37,28 @@ class ResumableDownload:
     """The part of one picture that has arrived.
 
     Attributes:
-        validator: Checks the bytes so far.
+        picture: Checks the bytes so far.
         total_bytes: Size of the picture, if known.
     """
 
-    validator: StreamValidator = attrs.field(factory=StreamValidator)
+    picture: StreamValidator = attrs.field(factory=StreamValidator)
     total_bytes: int | None = None
     _end_bytes: int | None = None  # of the part in the current response
     _validators: Mapping[str, str] = attrs.field(factory=dict)
-    _takes_ranges: bool = False
-    _allows_ranges: bool = True
+    _has_ranges: bool = False
+    _uses_ranges: bool = True
     _held: bytes = b""
     _is_passed_on: bool = False
 
     @property
     def kept_bytes(self) -> int:
         """Number of bytes that need not be requested again."""
-        return self.validator.size_bytes if self._takes_ranges and self._allows_ranges else 0
+        return self.picture.size_bytes if self._has_ranges and self._uses_ranges else 0
 
     @property
     def is_short(self) -> bool:
         """Whether bytes are missing at the end of a response."""
-        return self.total_bytes is not None and self.validator.size_bytes < self.total_bytes
+        return self.total_bytes is not None and self.picture.size_bytes < self.total_bytes
 
     @property
     def _condition(self) -> str | None:
@@ -84,7 +84,7 @@ class ResumableDownload:
         self.total_bytes = self._end_bytes = length
         self._validators = _validators_of(headers)
         # Without a validator, the rest of another picture could be joined to this one.
-        self._takes_ranges = headers.get("Accept-Ranges", "").strip().lower() != "none" and self._condition is not None
+        self._has_ranges = headers.get("Accept-Ranges", "").strip().lower() != "none" and self._condition is not None
         return was_passed_on
 
     def resume(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
@@ -104,7 +104,7 @@ class ResumableDownload:
         has_etag = not self._validators.get("ETag", "").startswith('"') or "ETag" in validators
         is_same = has_etag and all(self._validators.get(name, value) == value for name, value in validators.items())
         is_as_long = self.total_bytes in {None, total} and length in {None, end - first}
-        if not (is_same and is_as_long and self.validator.size_bytes == first < end <= (total or end)):
+        if not (is_same and is_as_long and self.picture.size_bytes == first < end <= (total or end)):
             raise RangeMismatch("the rest was requested, and something else was sent")
         if end > MAX_BYTES:
             raise TooLarge
@@ -117,17 +117,17 @@ class ResumableDownload:
             RangeMismatch: There are more bytes than announced.
             TooLarge: There are more than `MAX_BYTES`.
         """
-        size_bytes = self.validator.size_bytes + len(piece)
+        size_bytes = self.picture.size_bytes + len(piece)
         if self._end_bytes is not None and size_bytes > self._end_bytes:
             raise RangeMismatch("more was sent than was announced")
         if size_bytes > MAX_BYTES:
             raise TooLarge
         self._held = self._held + piece if self._held else piece
-        return self.validator.feed(piece)
+        return self.picture.feed(piece)
 
     def pop_checked(self, *, is_end: bool = False) -> bytes:
         """Return the bytes since the last call; none until they are known to begin a picture."""
-        if not (is_end or self.validator.is_picture):
+        if not (is_end or self.picture.is_picture):
             return b""
         held, self._held = self._held, b""
         self._is_passed_on = self._is_passed_on or bool(held)
@@ -135,13 +135,13 @@ class ResumableDownload:
 
     def restart(self) -> None:
         """Drop the bytes, to request them again."""
-        self.validator = StreamValidator()
+        self.picture = StreamValidator()
         self._held = b""
 
     def disable_ranges(self) -> None:
         """Drop the bytes, and request no ranges any more."""
         self.restart()
-        self._allows_ranges = False
+        self._uses_ranges = False
 
 
 @attrs.define(eq=False, repr=False)

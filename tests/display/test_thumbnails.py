@@ -10,11 +10,11 @@ from lemon_async._display.thumbnails import thumbnail
 from lemon_async._formats.pictures import sniff
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "AVIF"])
-def test_thumbnail_keeps_the_shape(picture, kind):
+def test_thumbnail_keeps_the_shape(picture):
     """In any format, the longer edge has the requested length."""
-    facts = sniff(thumbnail(picture((300, 150), "RGB", kind=kind), 64))
-    assert (facts.format, facts.size) == ("webp", (64, 32))
+    for kind in ["PNG", "JPEG", "WEBP", "GIF", "AVIF"]:
+        facts = sniff(thumbnail(picture((300, 150), "RGB", kind=kind), 64))
+        assert (facts.format, facts.size) == ("webp", (64, 32))
 
 
 def test_thumbnail_of_a_small_picture_is_as_large():
@@ -28,14 +28,21 @@ def make(mode, size=(40, 20), *, kind="PNG", colour=0, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [make("P"), make("1"), make("L"), make("LA"), make("I;16"), make("CMYK", kind="JPEG"), make("P", transparency=0)],
-    ids=["palette", "bits", "grey", "grey-alpha", "deep", "cmyk", "clear-colour"],
-)
-def test_thumbnail_is_made_of_every_mode(content):
+MODES = [
+    make("P"),
+    make("1"),
+    make("L"),
+    make("LA"),
+    make("I;16"),
+    make("CMYK", kind="JPEG"),
+    make("P", transparency=0),
+]
+
+
+def test_thumbnail_is_made_of_every_mode():
     """Palettes, greys and inks are turned into what a browser shows."""
-    assert sniff(thumbnail(content, 16)).size == (16, 8)
+    for content in MODES:
+        assert sniff(thumbnail(content, 16)).size == (16, 8)
 
 
 def test_thumbnail_keeps_what_is_transparent():
@@ -66,18 +73,18 @@ def test_thumbnail_of_a_bomb_that_hides_its_size_is_refused(monkeypatch):
         thumbnail(make("RGB", kind="AVIF"), 16)
 
 
-@pytest.mark.parametrize("edit", [lambda raw: raw[:60], lambda raw: raw[:40] + b"?" * 20 + raw[60:]])
-def test_thumbnail_of_a_damaged_picture_is_refused(edit):
+def test_thumbnail_of_a_damaged_picture_is_refused():
     """A damaged picture has no thumbnail."""
-    with pytest.raises(ValueError, match="cannot be decoded"):
-        thumbnail(edit(make("RGB", (64, 64), colour="red")), 16)
+    for edit in [lambda raw: raw[:60], lambda raw: raw[:40] + b"?" * 20 + raw[60:]]:
+        with pytest.raises(ValueError, match="cannot be decoded"):
+            thumbnail(edit(make("RGB", (64, 64), colour="red")), 16)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>"])
-def test_thumbnail_of_no_picture_is_refused(content):
+def test_thumbnail_of_no_picture_is_refused():
     """Pillow is not given unknown formats."""
-    with pytest.raises(ValueError, match="not a known picture"):
-        thumbnail(content, 16)
+    for content in [b"", b"<html>"]:
+        with pytest.raises(ValueError, match="not a known picture"):
+            thumbnail(content, 16)
 
 
 def test_nothing_is_drawn_without_pillow(monkeypatch):

@@ -40,14 +40,14 @@ def read_twice(upload):
     return contents[0]
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_file_is_hashed_and_opened_as_often_as_needed(tmp_path, size):
-    path, content = tmp_path / "file", content_of(size)
-    path.write_bytes(content)
-    upload = examine_path(path, is_hashed=True)
-    assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
-    assert read_twice(upload) == content
-    assert examine_path(path, is_hashed=False).digest == ""
+def test_file_is_hashed_and_opened_as_often_as_needed(tmp_path):
+    for size in SIZES:
+        path, content = tmp_path / "file", content_of(size)
+        path.write_bytes(content)
+        upload = examine_path(path, is_hashed=True)
+        assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
+        assert read_twice(upload) == content
+        assert examine_path(path, is_hashed=False).digest == ""
 
 
 def examined(content, tmp_path):
@@ -81,17 +81,17 @@ def test_glance_at_all_of_a_small_picture_finds_its_end_missing():
     assert examine_file(io.BytesIO(buffer.getvalue()[:-1])).fault == "the picture is cut off"
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_spool_gives_back_what_was_written(size):
+def test_spool_gives_back_what_was_written():
     """Small contents stay in memory, large ones go to a file without a name."""
-    content = content_of(size)
-    spool = SpooledUpload(max_bytes=None)
-    for at in range(0, size, 100_000):
-        spool.write(content[at : at + 100_000])
-    upload = spool.finish()
-    assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
-    assert read_twice(upload) == content
-    spool.close()
+    for size in SIZES:
+        content = content_of(size)
+        spool = SpooledUpload(max_bytes=None)
+        for at in range(0, size, 100_000):
+            spool.write(content[at : at + 100_000])
+        upload = spool.finish()
+        assert (upload.size_bytes, upload.digest) == (size, hashlib.sha256(content).hexdigest())
+        assert read_twice(upload) == content
+        spool.close()
 
 
 def test_spool_that_is_closed_cannot_be_sent():
@@ -111,15 +111,15 @@ def test_spool_takes_as_much_as_is_allowed_and_no_byte_more():
     spool.close()
 
 
-@pytest.mark.parametrize("start", [0, 5, HEAD_BYTES])
-def test_file_is_looked_at_from_where_it_stands_and_left_there(start):
-    content = content_of(2 * HEAD_BYTES)
-    file = io.BytesIO(content)
-    file.seek(start)
-    upload = examine_file(file)
-    assert file.tell() == start
-    assert upload.size_bytes == len(content) - start
-    assert upload.open() is file
+def test_file_is_looked_at_from_where_it_stands_and_left_there():
+    for start in [0, 5, HEAD_BYTES]:
+        content = content_of(2 * HEAD_BYTES)
+        file = io.BytesIO(content)
+        file.seek(start)
+        upload = examine_file(file)
+        assert file.tell() == start
+        assert upload.size_bytes == len(content) - start
+        assert upload.open() is file
 
 
 @pytest.mark.parametrize("change", ["content", "time", "file"])
@@ -149,15 +149,15 @@ def test_link_to_a_file_is_followed_and_a_dangling_one_is_refused(tmp_path):
         examine_path(tmp_path / "link", is_hashed=False)
 
 
-@pytest.mark.parametrize("piece", [b"x", bytearray(b"x"), memoryview(b"x")])
-def test_piece_of_bytes_is_bytes(piece):
-    assert as_view(piece) == b"x"
+def test_piece_of_bytes_is_bytes():
+    for piece in [b"x", bytearray(b"x"), memoryview(b"x")]:
+        assert as_view(piece) == b"x"
 
 
-@pytest.mark.parametrize("piece", ["x", 5, None, [1]])
-def test_piece_of_another_type_is_refused(piece):
-    with pytest.raises(UnusableSource, match=f"must give bytes, not {type(piece).__name__}"):
-        as_view(piece)
+def test_piece_of_another_type_is_refused():
+    for piece in ["x", 5, None, [1]]:
+        with pytest.raises(UnusableSource, match=f"must give bytes, not {type(piece).__name__}"):
+            as_view(piece)
 
 
 def failing(number):
@@ -167,12 +167,12 @@ def failing(number):
     return Upload(size_bytes=0, open=fail)
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-def test_shortage_while_opening_is_no_fault_of_the_request(number):
+def test_shortage_while_opening_is_no_fault_of_the_request():
     """Another attempt may succeed, and nothing was sent."""
-    with pytest.raises(NoResponse, match=r"^mask cannot be opened: ") as caught:
-        open_upload("mask", failing(number))
-    assert not caught.value.was_sent
+    for number in [errno.EMFILE, errno.ENFILE, errno.ENOMEM]:
+        with pytest.raises(NoResponse, match=r"^mask cannot be opened: ") as caught:
+            open_upload("mask", failing(number))
+        assert not caught.value.was_sent
 
 
 def test_any_other_error_while_opening_is_the_callers():
