@@ -66,7 +66,7 @@ class Store:
     _links: dict[str, Link] = field(factory=dict, init=False)
     _open: dict[str, Task] = field(factory=dict, init=False)
     _job_count: int = field(default=0, init=False)
-    _linked: int = field(default=0, init=False)
+    _link_count: int = field(default=0, init=False)
 
     # Accepting
 
@@ -204,12 +204,12 @@ class Store:
         known = self._links.get(task.links.get(index, ""))
         if known is not None and now < known.expires_at:
             return known
-        name = f"{self.seed}:{task.key}:{task.id}:{index}:{self._linked}"
+        name = f"{self.seed}:{task.key}:{task.id}:{index}:{self._link_count}"
         token = hashlib.sha256(name.encode()).hexdigest()
         link = Link(token, task, index, now + self.link_ttl_s)
         task.links[index] = token
         self._links[token] = link
-        self._linked += 1
+        self._link_count += 1
         _evict_oldest(self._links, self.kept)
         return link
 

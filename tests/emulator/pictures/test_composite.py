@@ -92,10 +92,18 @@ def test_pixel_that_the_drawing_would_not_change_is_changed(edit):
 
 
 def test_inside_of_the_mask_shows_the_drawing_of_the_prompt(edit):
-    """With its caption, where the hole is large enough."""
+    """A small hole shows a part of a drawing of the whole size."""
     drawing = draw(Picture("a hat", *SIZE))
     after = edit(photo(), mask=stencil())
     assert after.crop(LEFT).tobytes() == drawing.crop(LEFT).tobytes()
+
+
+def test_large_hole_shows_a_whole_drawing(edit):
+    """It has the size of the hole, so that its caption can be read."""
+    box = (10, 20, 110, 120)
+    after = edit(photo(size=(160, 160)), mask=stencil(box, (160, 160)), size=(160, 160))
+    drawing = draw(Picture("a hat", 100, 100))
+    assert differing(after.crop(box), drawing) < 100  # pixels in which the source happens to equal the drawing
 
 
 def test_transparent_areas_of_the_source_are_the_mask_when_there_is_none(edit):

@@ -8,13 +8,20 @@ from aiohttp import ClientTimeout
 from PIL import Image
 
 from lemon_async.emulator import Answer, Emulator, Fail, Result, Script, Stuck
-from lemon_async.emulator.service.image_jobs import COST_HEADER, ESTIMATE_HEADER
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.pictures.blob_store import BlobStore
+from lemon_async.emulator.pictures.renderer import Renderer
+from lemon_async.emulator.service.files import Files
+from lemon_async.emulator.service.image_jobs import COST_HEADER, ESTIMATE_HEADER, ImageJobs
+from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
+from lemon_async.emulator.service.messages import Call
+from lemon_async.emulator.service.store import Store
 
 GENERATIONS = "/v1/images/generations"
 TINY = ClientTimeout(total=0.03)
 
 
-def picture(raw):
+def decoded(raw):
     """Decode a picture."""
     image = Image.open(io.BytesIO(raw))
     image.load()
@@ -31,7 +38,7 @@ async def test_inline_response_holds_links_that_download(client):
     assert set(answer.json) == {"created", "data"}
     files = [await client.get(image["url"]) for image in answer.json["data"]]
     assert {(file.status, file.headers["Content-Type"]) for file in files} == {(200, "image/png")}
-    assert {picture(file.raw).size for file in files} == {(256, 256)}
+    assert {decoded(file.raw).size for file in files} == {(256, 256)}
     assert len({file.raw for file in files}) == 3
     assert int(files[0].headers["Content-Length"]) == len(files[0].raw)
 
@@ -41,7 +48,7 @@ async def test_inline_base64_is_the_file_itself(client):
     answer = await client.submit(model="dall-e-3", response_format="b64_json", size="1792x1024")
     (image,) = answer.json["data"]
     assert set(image) == {"b64_json", "revised_prompt"}
-    assert picture(base64.b64decode(image["b64_json"])).size == (1792, 1024)
+    assert decoded(base64.b64decode(image["b64_json"])).size == (1792, 1024)
 
 
 async def test_output_format_is_that_of_the_file(client):
@@ -52,7 +59,7 @@ async def test_output_format_is_that_of_the_file(client):
         assert url.endswith(f".{extension}")
         file = await client.get(url)
         assert file.headers["Content-Type"] == f"image/{format_}"
-        assert picture(file.raw).format.lower() == format_
+        assert decoded(file.raw).format.lower() == format_
 
 
 async def test_token_priced_response_has_usage_and_cost(client):
@@ -188,3 +195,33 @@ async def test_refused_request_is_not_reserved(emu, client):
     assert answer.status == 400
     assert [row["field"] for row in answer.json["validation_errors"]] == ["size", "n"]
     assert not emu.ledger.sold
+
+
+# Sources
+
+
+@pytest.fixture
+async def renderer():
+    renderer = Renderer()
+    await renderer.open()
+    yield renderer
+    renderer.close()
+
+
+async def test_remote_sources_share_one_limit_of_bytes(picture, renderer):
+    """Each fetch may read what the ones before have left."""
+    raw, clock, fetched = picture(), Clock(), []
+
+    async def fetch(url, param, left_bytes):
+        fetched.append((url, param, left_bytes))
+        file = io.BytesIO()
+        file.write(raw)
+        return file
+
+    jobs = ImageJobs(Store(durations=0), renderer, clock, Files(BlobStore(), renderer, clock, 0), fetch)
+    body = {"model": "gpt-image-2", "prompt": "p", "image_urls": ["a", "b"]}
+    task = await jobs.accept(Call("edit", "edit", body=body))
+    assert [source.size for source in task.spec.sources] == [(16, 16)] * 2
+    first, second = fetched
+    assert first == ("a", "image_urls[0]", MAX_FETCHED_BYTES)
+    assert second == ("b", "image_urls[1]", MAX_FETCHED_BYTES - len(raw))
