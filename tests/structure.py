@@ -100,6 +100,7 @@ class Walk:
     def __init__(self, caller, port):
         self.caller, self.port = caller, port
         self.entered, self.prompt, self.poll = set(), set(), set()
+        self.entered_by_generate = set()
         self._last_pop = set()
 
     def on_event(self, frame, event, argument):
@@ -187,6 +188,7 @@ async def walk():
                 sys.setprofile(seen.on_event)
                 try:
                     images = await session.generate("a white cat", model="flux-pro")
+                    seen.entered_by_generate = set(seen.entered)
                     await images[0].save(Path(folder, "cat.png"))
                 finally:
                     sys.setprofile(None)
@@ -221,6 +223,7 @@ def main():
         "modules without a test file": modules_without_tests(),
         "spine of a prompt": sorted(seen.prompt),
         "entered by a prompt": sorted(seen.entered),
+        "of these, by generate": sorted(seen.entered_by_generate),
         "spine of a poll": sorted(seen.poll),
     }
     if "--json" in sys.argv:
