@@ -1,11 +1,25 @@
-"""asyncio-native client for the LemonData image API.
+"""asyncio client for the LemonData image API.
 
     async with LemonSession() as lemon:
         images = await lemon.generate("a white cat", model="flux-pro")
         await images[0].save("cat.png")
 
-A paid request is never sent twice unless it was provably not sold; polling never loses a job; the key stays with the
-API. `lemon_async.emulator` is the service on this machine, for trying, developing and testing without money.
+A paid request is never sent twice unless it was provably not sold; polling never loses a job; the key goes to the API
+only. `lemon_async.emulator` is the service on this machine, for development and tests without money.
+
+To read the code, begin with `session.py`, whose methods are what users call, and `_tasks/submission.py` and
+`_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says where to go on. Imports point
+down: session, `_tasks`, `_uploads`, `_images`, `_http`, then the pure rooms `_display`, `_pace`, `_api` and `_formats`.
+The command and the emulator stand beside: one uses only what users have, the other nothing.
+
+Files to touch for
+
+* a model family: `_api/families.py`, `cli/fields.py`, `emulator/service/model_families.py`;
+* a request field: `requests.py`, `_api/field_rules.py`, and the three files of a model family;
+* a retry rule: `_pace/retry.py`, and `_api/error_responses.py` if the failure is new;
+* a span for each request: `_http/attempt.py`;
+* a check of results: `_formats/stream_validator.py` for bytes, `_api/job_responses.py` for JSON;
+* an option of the command: `cli/options.py` and where its value goes, `cli/runner.py` or `cli/outputs.py`.
 """
 
 from importlib import import_module
@@ -16,11 +30,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when the first one is used.
-
-    The emulator's server, pytest and the start of the command need none of them, and aiohttp takes a moment: a command
-    that is interrupted in that moment must already be able to end without a traceback.
-    """
+    """Import the public names when the first one is used: pytest and `lemon-async --help` start without them."""
     if name == "__all__" or not name.startswith("_"):
         public = import_module("lemon_async._public")
         if name == "__all__" or name in public.__all__:

@@ -1,6 +1,8 @@
 """The names users type."""
 
+import re
 from importlib.metadata import version
+from pathlib import Path
 
 import lemon_async
 from lemon_async import emulator, errors
@@ -32,6 +34,16 @@ ROOT = [
     "VariationRequest",
     "__version__",
 ]
+
+
+def test_files_named_for_typical_changes_exist():
+    """A model family touches at most four files, a request field at most six."""
+    root = Path(lemon_async.__file__).parent
+    lines = [line for line in lemon_async.__doc__.splitlines() if line.startswith("* ")]
+    files = {line[2:].partition(":")[0]: re.findall(r"`([\w/]+\.py)`", line) for line in lines}
+    assert all((root / name).is_file() for names in files.values() for name in names)
+    assert len(files) == 6
+    assert all(1 <= len(names) <= 4 for names in files.values())
 
 
 def test_root_exports_these_names_and_little_else():
