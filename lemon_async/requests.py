@@ -9,6 +9,7 @@ counts, because mutable values may equal immutable ones.
 
 import re
 from collections.abc import AsyncIterable, Mapping, Sequence
+from functools import partial
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol, Self, TypedDict, runtime_checkable
 
 import attrs
@@ -196,7 +197,7 @@ class _Common:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), _portable_fields(self))
+        return partial(type(self), **_portable_fields(self)), ()
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -306,7 +307,3 @@ def _portable(source: object) -> object:
 def _plain(mapping: object) -> Any:
     """Return a mapping as a dict, because views cannot be pickled; validation reports anything else."""
     return dict(mapping) if isinstance(mapping, Mapping) else mapping
-
-
-def _restore(cls: Any, fields: dict[str, Any]) -> Any:
-    return cls(**fields)

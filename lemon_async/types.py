@@ -3,7 +3,6 @@
 `lemon_async._api` makes most of it from responses.
 """
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -61,13 +60,6 @@ class ImageData:
     url: str | None = None
     inline: Inline | None = None
     revised_prompt: str | None = None
-
-    @property
-    def b64_json(self) -> str | None:
-        """The bytes as base64 text, encoded at each call; `None` if there are none."""
-        if self.inline is None or self.inline.content is None:
-            return None
-        return base64.b64encode(self.inline.content).decode()
 
     def content(self) -> bytes:
         """Return the bytes that came in the response, unchecked; none if there is only a link.

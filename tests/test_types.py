@@ -24,9 +24,7 @@ def test_image_data_is_usable_with_a_link_or_with_bytes():
 def test_image_data_gives_its_bytes():
     """A preview out of an error can be looked at."""
     assert ImageData(inline=Inline(b"hat")).content() == b"hat"
-    assert ImageData(inline=Inline(b"hat")).b64_json == "aGF0"
     assert ImageData(url="u").content() == b""
-    assert ImageData(url="u").b64_json is None
 
 
 def test_bytes_that_were_dropped_are_gone():
@@ -34,7 +32,7 @@ def test_bytes_that_were_dropped_are_gone():
     inline = Inline(b"hat")
     image = ImageData(inline=inline)
     inline.drop()
-    assert (image.is_usable, image.b64_json, inline.size_bytes, inline.fault) == (True, None, 3, None)
+    assert (image.is_usable, inline.size_bytes, inline.fault) == (True, 3, None)
     with pytest.raises(ValueError, match="the bytes were dropped"):
         image.content()
     with pytest.raises(ValueError, match="odd"):

@@ -12,7 +12,7 @@ from lemon_async._formats.pictures import sniff
 from lemon_async._formats.safe_text import one_line
 from lemon_async.types import ImageData, Inline, TaskFault
 
-__all__ = ["fault_of", "id_of", "read_image", "snapshot_fields", "text_of", "whole_of"]
+__all__ = ["fault_of", "id_of", "number_of", "read_image", "snapshot_fields", "text_of", "whole_of"]
 
 _MAX_IMAGES = 100  # ten can be requested
 _LONGEST_STATUS = 64
@@ -32,11 +32,11 @@ def id_of(value: object) -> str | None:
 
 def whole_of(value: object) -> int | None:
     """Return a number, or text that is one, without its fraction."""
-    number = _number(value)
+    number = number_of(value)
     return None if number is None else int(number)
 
 
-def _number(value: object) -> float | None:
+def number_of(value: object) -> float | None:
     """Return a number, or text that is one, also with a per cent sign."""
     if isinstance(value, str):
         try:
@@ -90,7 +90,7 @@ def snapshot_fields(answer: Mapping[str, Any], pictures: Mapping[str, Inline] = 
         "images": _images(answer.get("data"), pictures),
         "created": whole_of(answer.get("created")),
         "model": text_of(answer.get("model")),
-        "progress": _number(answer.get("progress")),
+        "progress": number_of(answer.get("progress")),
         "fault": fault_of(answer.get("error")),
         "is_cancelled": answer.get("cancelled") is True,
     }

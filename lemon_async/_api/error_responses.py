@@ -14,6 +14,7 @@ from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
+from lemon_async._api.decoding import number_of
 from lemon_async._api.response import Response, Unreadable, retry_after_s
 from lemon_async._formats.safe_text import one_line
 from lemon_async.errors import (
@@ -146,7 +147,7 @@ def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
     suggestions = _mappings(error.get("suggestions"))
     return {
         **{name: one_line(error.get(name)) for name in ("code", "type", "param", "hint", "did_you_mean")},
-        **{name: _number(error.get(name)) for name in ("balance_usd", "estimated_cost_usd")},
+        **{name: number_of(error.get(name)) for name in ("balance_usd", "estimated_cost_usd")},
         "retryable": error["retryable"] if isinstance(error.get("retryable"), bool) else None,
         "suggestions": tuple(s["id"] for s in suggestions if isinstance(s.get("id"), str)),
         "alternatives": _mappings(error.get("alternatives")),
@@ -161,10 +162,6 @@ def _retry_after(response: Response, error: Mapping[str, Any]) -> float | None:
         if seconds is not None:
             return seconds
     return None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import attrs
 
-__all__ = ["FAMILIES", "Family", "families_with", "family_of"]
+__all__ = ["FAMILIES", "Family", "family_of"]
 
 _COMMON = frozenset({"prompt", "model", "n", "response_format", "user"})
 _GPT_ONLY = frozenset(
@@ -138,8 +138,3 @@ def family_of(model: object) -> Family | None:
 @lru_cache(maxsize=256)
 def _family_of(model: str) -> Family | None:
     return _BY_ID.get(model) or next((family for start, family in _BY_PREFIX if model.startswith(start)), None)
-
-
-def families_with(field: str) -> tuple[Family, ...]:
-    """Return the families that have a field, including those without documented selectors."""
-    return tuple(family for family in FAMILIES if field in family.fields)

@@ -14,15 +14,14 @@ _RATIO = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")
 
 @attrs.frozen
 class Rule:
-    """A rule for values: `words` follow "must be" in messages, `values` is the closed list, if there is one."""
+    """A rule for values; `words` follow "must be" in messages."""
 
     words: str
     accepts: Callable[[object], bool]
-    values: tuple[str, ...] = ()
 
 
 def _one_of(*values: str) -> Rule:
-    return Rule(f"one of {', '.join(values)}", lambda value: value in values, values)
+    return Rule(f"one of {', '.join(values)}", lambda value: value in values)
 
 
 def _whole(low: int, high: int) -> Rule:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from lemon_async._api.decoding import fault_of, read_image
+from lemon_async._api.decoding import fault_of, read_image, whole_of
 from lemon_async._api.job_responses import billing_of
 from lemon_async._api.response import MAX_BODY_BYTES
 from lemon_async._formats.base64_extraction import Base64Extractor, Extracted
@@ -184,9 +184,9 @@ def read_event(event: Event) -> Partial | Final | Failed | Unclear | None:
     name = name if isinstance(name, str) else event.name
     image = read_image(parsed, event.pictures)
     if image.is_usable and name.endswith(".completed"):  # even beside an error: it is paid for
-        return Final(image, _whole(parsed.get("created_at")), billing_of(parsed, {}))
+        return Final(image, whole_of(parsed.get("created_at")), billing_of(parsed, {}))
     if image.is_usable and name.endswith(".partial_image"):
-        index = _whole(parsed.get("partial_image_index")) or 0
+        index = whole_of(parsed.get("partial_image_index")) or 0
         return Partial(image, index if 0 <= index <= _MAX_PREVIEWS else 0)
     error = parsed.get("error") or (parsed if name == "error" else None)
     fault = fault_of(error)
@@ -204,7 +204,3 @@ def _parsed(event: Event) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return parsed if isinstance(parsed, Mapping) else {}
-
-
-def _whole(value: object) -> int | None:
-    return value if type(value) is int else None

@@ -57,19 +57,6 @@ class Extracted:
 class Base64Extractor:
     """Takes a JSON document in pieces of any size, and extracts long base64 from it."""
 
-    __slots__ = (
-        "_fault",
-        "_held",
-        "_held_bytes",
-        "_is_kept",
-        "_long_bytes",
-        "_pictures",
-        "_skeleton",
-        "_start",
-        "_text",
-        "_token",
-    )
-
     def __init__(self, long_bytes: int = LONG_BYTES) -> None:
         self._long_bytes = long_bytes
         self._held: list[bytes] = []

@@ -4,7 +4,7 @@ Begin with `commands.py`, which declares every command and imports its work only
 completion are quick. `generate.py`, `catalog.py` and `emulator.py` do the work, in a loop that `runner.py` starts and
 ends. The command uses the public API of the package and nothing else. README.md beside this file is its reference.
 
-A new option is declared in `options.py` (an option of a request: a row in `field_rules.py`) and used where its value
+A new option is declared in `options.py` (an option of a request: a row in `fields.py`) and used where its value
 goes.
 """
 

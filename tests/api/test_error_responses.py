@@ -119,7 +119,8 @@ def test_api_error_leaves_out_hints_of_unexpected_types():
 
 
 def test_api_error_takes_amounts_as_numbers_only():
-    for odd in (None, "1.5", True, False, [], {}):
+    assert api_error(answer(402, {"message": "no", "balance_usd": "1.5"})).balance_usd == 1.5
+    for odd in (None, "much", "nan", True, False, [], {}):
         error = api_error(answer(402, {"message": "no", "balance_usd": odd, "estimated_cost_usd": odd}))
         assert (error.balance_usd, error.estimated_cost_usd) == (None, None)
 

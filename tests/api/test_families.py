@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.families import FAMILIES, families_with, family_of
+from lemon_async._api.families import FAMILIES, family_of
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -129,17 +129,6 @@ def test_family_of_a_stranger_is_none():
         *("ideogram", "stable-diffusion-3.5", "grok-imagine-image-max", "nano-banana-3", None, 5, [], {}, b"flux-pro"),
     ):
         assert family_of(model) is None
-
-
-def test_families_with_a_field_are_told_in_order():
-    for field, names in (
-        ("style", ["DALL-E 3"]),
-        ("async_", ["GPT Image 2", "FLUX"]),
-        ("prompt", list(ROWS)),
-        ("partial_images", ["GPT Image 2"]),
-        ("seed", []),
-    ):
-        assert [family.name for family in families_with(field)] == names
 
 
 MULTIPLE = "both sides must be multiples of 16"

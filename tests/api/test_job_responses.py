@@ -84,16 +84,19 @@ def polled(response, asked=None):
     return read_poll(response, asked)
 
 
-def told(image):
-    """What an entry tells, its bytes as bytes."""
-    return image.url, image.b64_json, image.revised_prompt
+def comparable(image):
+    """Return the values of an entry, with its bytes as bytes."""
+    content = image.inline.content if image.inline else None
+    return image.url, content, image.revised_prompt
 
 
 def snapshot(value, **headers):
     """Return what a submit and a poll both read in an answer."""
     submission, poll = read_submission(answer(value, **headers)), polled(answer(value, **headers))
     assert isinstance(submission, Accepted)
-    bare = [attrs.evolve(each, images=tuple(map(told, each.images))) for each in (poll.snapshot, submission.snapshot)]
+    bare = [
+        attrs.evolve(each, images=tuple(map(comparable, each.images))) for each in (poll.snapshot, submission.snapshot)
+    ]
     assert bare[0] == bare[1]
     return submission.snapshot
 
