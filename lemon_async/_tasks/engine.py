@@ -38,7 +38,7 @@ __all__ = ["Engine"]
 logger: logging.Logger = logging.getLogger("lemon_async")
 _CLOSED = "the session is closed; open a new one"
 _CLOSED_FOR_IMAGES = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
-_NOT_CANCELLED = "it was not cancelled: the task goes on and is billed, unless it is over; awaiting it tells"
+_NOT_CANCELLED = "it was not cancelled: the task continues and is billed, unless it is over; await it for its outcome"
 
 
 class Engine:

@@ -1,5 +1,6 @@
 """The public API as type checkers see it; checked, never run."""
 
+import asyncio
 import io
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -57,6 +58,12 @@ async def sessions() -> None:
         LemonSession(allow_http="emulator")  # type: ignore[arg-type]
         LemonSession(headers=[("X-Team", "pictures")])  # type: ignore[arg-type]
         assert_type(await lemon.generate("a cat", model="flux-pro", n=2, async_=True, extra={"seed": 7}), Images)
+        assert_type(await lemon.generate(prompt="a cat"), Images)
+        assert_type(await lemon.edit(prompt="a hat", image="cat.png"), Images)
+        assert_type(await lemon.create_variation(image="cat.png"), Images)
+        assert_type(await lemon.submit(prompt="a cat"), ImageTask)
+        assert_type(lemon.validate(prompt="a cat"), tuple[Problem, ...])
+        await lemon.generate()  # type: ignore[call-arg]
         task = await lemon.submit(GenerateRequest("a cat", size="1024x1024"), quality="hd", check_contracts=False)
         assert_type(task, ImageTask)
         assert_type(lemon.task(task.resume_token(with_prompt=True)), ImageTask)
@@ -161,6 +168,15 @@ async def tasks(task: ImageTask) -> None:
         assert_type(snapshot, TaskSnapshot)
     assert_type(task.id, str | None)
     assert_type(task.done(), bool)
+    assert_type(task.cancelled(), bool)
+    assert_type(task.result(), Images)
+    assert_type(task.exception(), LemonError | None)
+    assert_type(task.remove_done_callback(print), int)
+    task.add_done_callback(lambda ended: assert_type(ended, ImageTask))
+    assert_type(await asyncio.wait_for(task, 1), Images)
+    assert_type(await asyncio.gather(task, task), tuple[Images, Images])
+    assert_type(await asyncio.shield(task), Images)
+    assert_type(asyncio.ensure_future(task).result(), Images)
     assert_type(task.progress, float | None)
     assert_type(task.request, GenerateRequest | EditRequest | VariationRequest | None)
     assert_type(task.billing, Billing)
