@@ -187,50 +187,12 @@ async def test_failures_stand_in_their_own_outcomes_only(connect, emulator):
     assert set(emulator.ledger.sold.values()) == {1}
 
 
-@pytest.mark.parametrize("item", [None, 7, b"a cat", {"prompt": "a cat"}, ["a cat"], ...], ids=repr)
-async def test_item_that_is_no_request_has_an_outcome_with_an_error(connect, emulator, item):
-    async with connect() as session:
-        first, second = await outcomes_of(session, [item, "fine"], ordered=True)
-    assert isinstance(first.error, ContractError)
-    assert (first.task, first.images) == (None, None)
-    assert second.error is None
-    assert emulator.ledger.sold == {"fine": 1}
-
-
 async def test_unchecked_requests_are_refused_by_the_service(connect, emulator):
     """`check_contracts=False` holds for a map, too."""
     async with connect() as session:
         (outcome,) = await outcomes_of(session, [GenerateRequest("p", n=99)], check_contracts=False)
     assert isinstance(outcome.error, ApiError)
     assert len(emulator.requests) == 1
-
-
-@pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
-@pytest.mark.parametrize("is_ordered", [False, True], ids=["as they end", "ordered"])
-async def test_iterable_that_breaks_is_told_after_the_outcomes_before_it(connect, emulator, is_async, is_ordered):
-    bug = RuntimeError("row 3 is odd")
-
-    async def later():
-        for prompt in prompts(3):
-            yield prompt
-        raise bug
-
-    def now():
-        yield from prompts(3)
-        raise bug
-
-    seen = []
-    async with (
-        connect() as session,
-        session.map(later() if is_async else now(), model=MODEL, ordered=is_ordered) as all_,
-    ):
-        with pytest.raises(RuntimeError, match="row 3") as caught:
-            await collect(all_, seen)
-        assert caught.value is bug
-        with pytest.raises(RuntimeError, match="row 3"):  # as every other reader hears it
-            await anext(all_)
-    assert sorted(outcome.index for outcome in seen) == [0, 1, 2]
-    assert emulator.ledger.settled.total() == 3
 
 
 async def test_thousands_of_refusals_do_not_hold_the_loop(connect):
@@ -293,38 +255,6 @@ async def test_no_more_workers_than_there_is_work_for(connect, emulator):
 
 
 # Refused at once
-
-
-@pytest.mark.parametrize("items", ["a cat", b"a cat", {"prompt": "a cat"}, 7, None, GenerateRequest("a cat")], ids=repr)
-async def test_what_is_no_iterable_of_requests_is_refused(connect, items):
-    async with connect() as session:
-        with pytest.raises(ContractError, match=r"requests: must be an (async )?iterable"):
-            session.map(items)
-
-
-@pytest.mark.parametrize("in_flight", [0, -1, True, 1.5, "3", None], ids=repr)
-async def test_in_flight_that_cannot_work_is_refused(connect, in_flight):
-    async with connect() as session:
-        with pytest.raises(ContractError, match="in_flight: must be a whole number from 1, not "):
-            session.map([], in_flight=in_flight)
-
-
-async def test_field_that_does_not_exist_is_refused_once(connect):
-    async with connect() as session:
-        with pytest.raises(ContractError, match=r"sizes: is not a field .*did you mean size="):
-            session.map(prompts(1000), sizes="big")
-
-
-async def test_generator_that_was_read_to_its_end_is_refused(connect):
-    async def later():
-        yield "p"
-
-    spent, spent_later = iter_of(["p"]), later()
-    assert [*spent, *[item async for item in spent_later]] == ["p", "p"]
-    async with connect() as session:
-        for items in (spent, spent_later):
-            with pytest.raises(ContractError, match="is an exhausted generator"):
-                session.map(items)
 
 
 def iter_of(items):
@@ -457,33 +387,3 @@ async def test_request_beside_a_map_waits_for_few_of_its_own(connect, emulator):
         before = emulator.ledger.sold.total()
         await session.submit("me first", model=MODEL)
         assert list(emulator.ledger.sold).index("me first") - before <= 5
-
-
-async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(connect, emulator):
-    """It belongs to the asyncio task that pulls, and nothing else is done there."""
-    emulator.fault("submit", Latency(ms=80))
-
-    async def impatient():
-        async with asyncio.timeout(0.03):
-            for prompt in prompts(2):
-                yield prompt
-            await asyncio.Event().wait()
-
-    seen = []
-    async with connect() as session, session.map(impatient(), model=MODEL) as outcomes:
-        with pytest.raises(TimeoutError):
-            await collect(outcomes, seen)
-        assert session.unknown_submissions == ()
-    assert [outcome.error for outcome in seen] == [None, None]
-
-
-@pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
-async def test_generator_of_two_maps_loses_and_doubles_nothing(connect, emulator, is_async):
-    """Each item goes to one of them; an async one that is busy is told to whom it refuses."""
-    items = Source(20, is_async).items()
-    async with connect() as session, asyncio.timeout(5):
-        results = await asyncio.gather(*(outcomes_of(session, items) for _ in range(2)), return_exceptions=True)
-    assert all(isinstance(result, list | RuntimeError) for result in results)
-    assert set(emulator.ledger.sold.values()) == {1}
-    if not is_async:
-        assert sum(map(len, results)) == 20

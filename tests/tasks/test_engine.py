@@ -1,0 +1,189 @@
+"""Tasks are resumed, found again and cancelled by the session that polls them."""
+
+import asyncio
+
+import pytest
+
+from lemon_async import (
+    ApiError,
+    ContractError,
+    LemonSession,
+    PollPolicy,
+    TransportError,
+)
+from lemon_async._http.key import KEY_VARIABLE
+from lemon_async._tasks.resume_token import TaskReference
+from lemon_async._tasks.settings import BASE_URL_VARIABLE
+from lemon_async.emulator import Answer, Emulator, Reset, Status, Stuck
+from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound, SessionError, TaskCancelled
+
+SLOW = PollPolicy(min_gap_s=120_000, max_gap_s=120_000)  # 20 s at the speed of the emulator
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """No key and no address come from the machine that runs the tests."""
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(BASE_URL_VARIABLE, raising=False)
+
+
+def routes(emulator):
+    return [request.route for request in emulator.requests]
+
+
+async def test_task_is_picked_up_by_id_and_by_token(connect, emulator):
+    """By another session, for instance in another process; polling starts at once."""
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="midjourney")
+    while emulator.ledger.open:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5), connect(polling=SLOW) as session:
+        by_token = session.task(task.resume_token())
+        assert (by_token.id, by_token.poll_url, by_token.request) == (task.id, task.poll_url, None)
+        assert len(await by_token) == 1
+        assert len(await session.task(task.id)) == 1
+    assert emulator.ledger.sold == {"a cat": 1}
+
+
+async def test_task_that_is_waited_for_already_is_returned_as_it_is(connect, emulator):
+    emulator.fault("submit", Stuck())
+    async with connect(polling=SLOW) as session:
+        other = await session.submit("a dog", model="flux-pro")
+        task = await session.submit("a cat", model="flux-pro")
+        assert session.task(task.id) is task
+        assert session.task(task.resume_token()) is task
+        assert session.pending == (other, task)
+
+
+async def test_reference_that_is_none_is_refused(connect, emulator):
+    async with connect() as session:
+        with pytest.raises(ContractError, match="task: is neither a task id nor a resume token"):
+            session.task("../models")
+        assert session.pending == ()
+    assert emulator.requests == []
+
+
+async def test_token_with_neither_an_address_nor_an_id_to_poll_is_refused(connect, emulator):
+    async with connect() as session:
+        with pytest.raises(ContractError, match="task: cannot be polled: a task id is one word of printable ASCII"):
+            session.task(TaskReference("two words", "//evil.test").token())
+    assert emulator.requests == []
+
+
+async def test_task_with_an_address_and_an_odd_id_is_polled_there_and_cannot_be_cancelled(serve, http_ok):
+    """The service's address is enough to wait; cancelling has no address of its own."""
+    server = await serve(http_ok(b'{"status": "pending"}'))
+    async with LemonSession("sk-x", base_url=server.origin, polling=QUICK) as session:
+        task = session.task(TaskReference("two words", "/v1/jobs/7").token())
+        await server.arrived.wait()
+        with pytest.raises(SessionError, match="a task with such an id cannot be cancelled") as caught:
+            await task.request_cancel()
+        assert caught.value.task is task
+    assert {head.split(" HTTP")[0] for head in server.heads} == {"GET /v1/jobs/7"}
+
+
+async def test_token_with_a_hostile_address_polls_the_id(connect, emulator, serve, http_ok, caplog):
+    """A token is a stranger's text: the key goes nowhere else for it."""
+    stranger = await serve(http_ok(b"{}"))
+    async with connect() as session:
+        task = await session.submit("a cat", model="flux-pro")
+        await task
+        forged = TaskReference(task.id, f"{stranger.origin}/v1/tasks/{task.id}").token()
+        with caplog.at_level("WARNING", logger="lemon_async"):
+            assert len(await session.task(forged)) == 1
+    assert stranger.heads == []
+    assert "poll_url of the resume token refused (it leaves the API's origin)" in caplog.text
+
+
+async def test_cancel_that_is_refused_says_why_and_the_task_goes_on(connect, emulator):
+    """Most image models cannot be cancelled."""
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(BadRequest, match="unsupported_task_cancel: flux-pro tasks cannot be cancelled") as caught:
+            await task.request_cancel()
+        assert caught.value.task is task
+        assert caught.value.resume_token == task.resume_token()
+        assert not task.done()
+        assert session.pending == (task,)
+
+
+async def test_cancel_that_is_granted_ends_the_task_and_gives_the_money_back():
+    async with (
+        Emulator(cancellable=True) as emulator,
+        LemonSession(emulator.api_key, base_url=emulator.base_url, polling=SLOW) as session,
+    ):
+        task = await session.submit("a cat", model="flux-pro")
+        waiting = asyncio.create_task(task.wait())
+        await task.request_cancel()
+        assert repr(task) == f"<ImageTask {task.id} TaskCancelled prompt='a cat'>"
+        with pytest.raises(TaskCancelled, match="was cancelled: Task was cancelled"):
+            await waiting
+        assert session.pending == ()
+        await task.request_cancel()
+        assert routes(emulator) == ["submit", "cancel"]
+        assert emulator.ledger.released == {"a cat": 1}
+
+
+async def test_cancel_that_comes_too_late_is_a_conflict():
+    async with (
+        Emulator(cancellable=True, durations=0) as emulator,
+        LemonSession(emulator.api_key, base_url=emulator.base_url, polling=SLOW) as session,
+    ):
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(Conflict, match="task_not_cancellable"):
+            await task.request_cancel()
+        assert not task.done()
+
+
+async def test_cancel_of_what_is_not_ours_is_refused():
+    async with (
+        Emulator(cancellable=True) as emulator,
+        LemonSession(emulator.api_key, base_url=emulator.base_url, polling=SLOW) as owner,
+        LemonSession(emulator.add_key("sk-other"), base_url=emulator.base_url, polling=SLOW) as other,
+    ):
+        task = await owner.submit("a cat", model="flux-pro")
+        with pytest.raises(AccessDenied, match="another account"):
+            await other.task(task.id).request_cancel()
+        with pytest.raises(NotFound, match="async_task_not_found"):
+            await other.task("ldtask_unknown").request_cancel()
+
+
+async def test_cancel_that_the_service_only_takes_note_of_leaves_the_task_pending(connect, emulator, serve, http_ok):
+    """Its word counts: a task that is still said to be pending is polled on."""
+    pending = http_ok(b'{"task_id": "ldtask_1", "status": "pending", "data": []}')
+    server = await serve(pending)
+    async with LemonSession("sk-x", base_url=server.origin, polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        await task.request_cancel()
+        assert session.pending == (task,)
+    assert server.heads[1].startswith("DELETE /v1/tasks/ldtask_1 ")
+
+
+async def test_cancel_without_an_answer_can_be_asked_again_and_carries_the_task(connect, emulator):
+    emulator.fault("cancel", Reset("request_end"))
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(TransportError, match="DELETE /v1/tasks/ldtask_") as caught:
+            await task.request_cancel()
+        assert caught.value.task is task
+        assert caught.value.__cause__ is not None
+
+
+async def test_cancel_with_an_answer_that_cannot_be_read_is_an_api_error(connect, emulator):
+    emulator.fault("cancel", Status(200, "html"))
+    async with connect(polling=SLOW) as session:
+        task = await session.submit("a cat", model="flux-pro")
+        with pytest.raises(ApiError, match="HTTP 200: the response is an HTML page"):
+            await task.request_cancel()
+        assert not task.done()
+
+
+async def test_two_sales_under_one_id_keep_their_own_requests(connect, emulator):
+    """A service that answers two submits with one id has one task; each caller has a handle of its own."""
+    emulator.fault("submit", Answer(task_id="ldtask_same", id="ldtask_same", poll_url=None), Stuck())
+    async with connect() as session:
+        handles = [await session.submit(prompt, model="flux-pro") for prompt in ("one", "two")]
+        assert [handle.request.prompt for handle in handles] == ["one", "two"]
+        assert session.pending == tuple(handles)
+        assert session.task("ldtask_same") is handles[1]
