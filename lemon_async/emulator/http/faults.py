@@ -189,7 +189,7 @@ class Fault:
         return next((action for action in self.actions if isinstance(action, kind)), None)
 
     def matches(self, facts: RequestFacts) -> bool:
-        """Whether the fault counts requests with these facts."""
+        """Return whether the fault counts requests with these facts."""
         return (
             (self.stage == "accept" or self.route == facts.route)
             and self.model in (None, facts.model)

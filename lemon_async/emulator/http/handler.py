@@ -238,6 +238,6 @@ def _bearer_key(request: web.BaseRequest) -> str:
 
 
 def _suppresses_reply(fault: Fault) -> bool:
-    """Whether not a byte of the endpoint's reply is sent."""
+    """Return whether a fault sends no byte of the endpoint's reply."""
     is_at_end = fault.connection_break is not None and fault.connection_break.at == "request_end"
     return is_at_end or any(isinstance(action, Blackhole | Garbage) for action in fault.actions)

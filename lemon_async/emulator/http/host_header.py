@@ -30,7 +30,7 @@ class AllowedHosts:
         self._names = frozenset({"localhost", _normalize(host), *_read_names(allowed)})
 
     def accept(self, header: str) -> bool:
-        """Whether a request with this Host header is served."""
+        """Return whether a request with this Host header is served."""
         match = _HEADER.fullmatch(header)
         if match is None:
             return False
@@ -40,7 +40,7 @@ class AllowedHosts:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to a listener at `host`."""
+    """Return whether only this machine can connect to a listener at `host`."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -38,22 +38,18 @@ _EVERYWHERE = (421,)
 
 
 @frozen
-class Body:
-    """A request body: a schema for each media type, and an example of the first one."""
-
-    content: Mapping[str, Schema]
-    example: Any = None
-
-
-@frozen
 class Operation:
-    """The description of an endpoint, with one operation id for each of its paths."""
+    """The description of an endpoint, with one operation id for each of its paths.
+
+    `success` and `body` hold a schema for each media type; `example` is a JSON body.
+    """
 
     ids: tuple[str, ...]
     summary: str
     success: Mapping[str, Schema]
     statuses: tuple[int, ...] = ()
-    body: Body | None = None
+    body: Mapping[str, Schema] | None = None
+    example: Any = None
     query: Mapping[str, Schema] = field(factory=dict)
     headers: tuple[str, ...] = ()
 
@@ -84,10 +80,8 @@ _OPERATIONS: Mapping[str, Operation] = {
         summary="Create images from a prompt",
         success=_images("image_generation"),
         statuses=_PAID_STATUSES,
-        body=Body(
-            {JSON_TYPE: job_in_json("generate")},
-            {"model": "gpt-image-2", "prompt": "A white cat on a windowsill", "size": "1024x640", "quality": "low"},
-        ),
+        body={JSON_TYPE: job_in_json("generate")},
+        example={"model": "gpt-image-2", "prompt": "A white cat on a windowsill", "size": "1024x640", "quality": "low"},
         headers=_PAID_HEADERS,
     ),
     "edit": Operation(
@@ -95,10 +89,8 @@ _OPERATIONS: Mapping[str, Operation] = {
         summary="Edit images",
         success=_images("image_edit"),
         statuses=(*_PAID_STATUSES, 404),
-        body=Body(
-            {JSON_TYPE: job_in_json("edit"), _FORM_TYPE: job_in_form("edit")},
-            {"model": "gpt-image-2", "prompt": "Add a red hat", "images": [{"image_url": _LINK}]},
-        ),
+        body={JSON_TYPE: job_in_json("edit"), _FORM_TYPE: job_in_form("edit")},
+        example={"model": "gpt-image-2", "prompt": "Add a red hat", "images": [{"image_url": _LINK}]},
         headers=_PAID_HEADERS,
     ),
     "vary": Operation(
@@ -106,7 +98,7 @@ _OPERATIONS: Mapping[str, Operation] = {
         summary="Vary a square image",
         success=_images(None),
         statuses=_PAID_STATUSES,
-        body=Body({_FORM_TYPE: job_in_form("variation")}),
+        body={_FORM_TYPE: job_in_form("variation")},
         headers=_PAID_HEADERS,
     ),
     "poll": Operation(
@@ -144,7 +136,7 @@ _OPERATIONS: Mapping[str, Operation] = {
         summary="Upload an image for later edits",
         success=_json("File"),
         statuses=(400, 413),
-        body=Body({_FORM_TYPE: new_file()}),
+        body={_FORM_TYPE: new_file()},
     ),
     "list_files": Operation(
         ids=("listFiles",),
@@ -224,11 +216,16 @@ def _operation(known: RoutePattern, operation: Operation, id_: str) -> dict[str,
     described: dict[str, Any] = {
         "operationId": id_,
         "summary": operation.summary,
-        "parameters": [*_path_parameters(known.template), *_query_parameters(operation)],
+        "parameters": [
+            *_path_parameters(known.template),
+            *({"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()),
+        ],
         "responses": {"200": _success(operation), **{str(status): _error(status) for status in sorted(statuses)}},
     }
     if operation.body is not None:
-        described["requestBody"] = _body(operation.body)
+        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+    if operation.example is not None:
+        described["requestBody"]["content"][JSON_TYPE]["example"] = operation.example
     return described | ({"security": []} if is_public else {})
 
 
@@ -238,22 +235,14 @@ def _path_parameters(template: str) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
-    for name, schema in operation.query.items():
-        yield {"name": name, "in": "query", "schema": schema}
-
-
-def _body(body: Body) -> dict[str, Any]:
-    content = {media_type: {"schema": schema} for media_type, schema in body.content.items()}
-    if body.example is not None:
-        content[JSON_TYPE]["example"] = body.example
-    return {"required": True, "content": content}
+def _content(schemas: Mapping[str, Schema]) -> dict[str, Any]:
+    return {media_type: {"schema": schema} for media_type, schema in schemas.items()}
 
 
 def _success(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "description": "Success.",
-        "content": {media_type: {"schema": schema} for media_type, schema in operation.success.items()},
+        "content": _content(operation.success),
     }
     if operation.headers:
         described["headers"] = {name: {"schema": _TEXT} for name in operation.headers}

@@ -109,7 +109,7 @@ def check_address(address: Address) -> None:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is public unicast; addresses that embed another one are not."""
+    """Return whether an address is public unicast; addresses that embed another one are not."""
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not address.is_multicast and not any(address in net for net in _SPECIAL_V4)
     return (

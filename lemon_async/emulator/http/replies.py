@@ -58,7 +58,7 @@ def raw_head(reply: Reply) -> bytes:
 
 
 def has_own_length(reply: Reply) -> bool:
-    """Whether the reply sets Content-Length itself, correctly or not."""
+    """Return whether the reply sets Content-Length itself, correctly or not."""
     return _has(reply.headers, "content-length")
 
 
