@@ -75,9 +75,9 @@ def phrase(status: int) -> str:
         return "Unknown"
 
 
-def error_reply(problem: ServiceError) -> Reply:
+def error_reply(error: ServiceError) -> Reply:
     """Return a reply with an error object."""
-    return json_reply(problem.as_json(), problem.status, problem.headers)
+    return json_reply(error.as_json(), error.status, error.headers)
 
 
 def replacement_reply(fault: Fault) -> Reply | None:

@@ -116,10 +116,10 @@ class SourceFetcher:
                 await self._follow(url, file, left_bytes)
         except BaseException as error:
             file.close()
-            problem = _problem(error, param, self.timeout_s)
-            if problem is None:
+            service_error = _service_error(error, param, self.timeout_s)
+            if service_error is None:
                 raise
-            raise problem from error
+            raise service_error from error
         return file
 
     async def _follow(self, text: str, file: IO[bytes], left_bytes: int) -> None:
@@ -185,17 +185,17 @@ def _check_room(size: int, left_bytes: int) -> None:
         raise TooLarge(f"makes more than {MAX_FETCHED_BYTES // 2**20} MiB in one request")
 
 
-def _problem(error: BaseException, param: str, timeout_s: float) -> ServiceError | None:
+def _service_error(error: BaseException, param: str, timeout_s: float) -> ServiceError | None:
     """Return the error response for a failed fetch; None for an exception that is not about fetching."""
     match error:
         case TooLarge():
             return ServiceError(413, message=f"{param}: {error}", param=param)
         case ForbiddenUrl():
-            words = str(error)
+            message = str(error)
         case TimeoutError():
-            words = f"was not fetched within {timeout_s:g} s"
+            message = f"was not fetched within {timeout_s:g} s"
         case aiohttp.ClientError() | OSError() | ValueError():
-            words = f"cannot be fetched: {excerpt(str(error), _MAX_ERROR_CHARS)}"
+            message = f"cannot be fetched: {excerpt(str(error), _MAX_ERROR_CHARS)}"
         case _:
             return None
-    return ServiceError.invalid(FieldError(param, words, "image_fetch_failed"))
+    return ServiceError.invalid(FieldError(param, message, "image_fetch_failed"))
