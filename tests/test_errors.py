@@ -1,4 +1,4 @@
-"""The errors: their tree, their words, and that they survive a trip to another process."""
+"""Errors form a tree, have plain messages, and survive pickling."""
 
 import copy
 import inspect
@@ -225,12 +225,12 @@ def test_every_error_has_an_example_here():
     }
 
 
-def test_error_says_exactly_this():
+def test_error_has_this_message():
     for cls, values, words in EXAMPLES:
         assert str(cls(**values)) == words
 
 
-def test_error_has_its_words_for_whoever_reads_args():
+def test_error_has_its_message_in_args():
     for cls, values, words in EXAMPLES:
         assert cls(**values).args == (words,)
 
@@ -271,7 +271,7 @@ def test_error_survives_pickle_without_its_task():
 
 
 def test_error_of_any_class_keeps_the_request_id_and_the_headers():
-    """Whatever the trip, support can be asked, and a bill be found."""
+    """For the service's support, and to find the bill."""
     for trip in (copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))):
         for cls, values, _words in EXAMPLES:
             headers = {"x-request-id": "req_7", "x-billing": "0.04"}
@@ -280,33 +280,33 @@ def test_error_of_any_class_keeps_the_request_id_and_the_headers():
             assert twin.resume_token == cls(**values).resume_token
 
 
-def test_error_has_neither_request_id_nor_headers_unless_told():
+def test_error_has_neither_request_id_nor_headers_by_default():
     for cls, values, _words in EXAMPLES:
         error = cls(**{name: value for name, value in values.items() if name not in {"request_id", "headers"}})
         assert (error.request_id, error.headers) == (None, {})
         assert error.headers is not cls(**values).headers
 
 
-def doubt_about(request):
+def unknown_outcome_of(request):
     return SubmissionUnknown(request=request, fingerprint="0123", reason="reset")
 
 
-def test_doubt_about_a_live_source_survives_pickle_without_it(tmp_path):
-    """A journal must be able to keep every doubt, whatever the request started from."""
+def test_submission_unknown_survives_pickle_without_a_live_source(tmp_path):
+    """A journal must be able to store it, whatever the request started from."""
     path = tmp_path / "cat.png"
     path.write_bytes(b"\x89PNG")
     with path.open("rb") as file:
-        error = doubt_about(EditRequest("a hat", image=[file, memoryview(b"\x89PNG")], mask="hat.png"))
+        error = unknown_outcome_of(EditRequest("a hat", image=[file, memoryview(b"\x89PNG")], mask="hat.png"))
         gone = GoneSource(repr(file))
         twins = [pickle.loads(pickle.dumps(error)), copy.deepcopy(error)]
         assert [twin.request for twin in twins] == [EditRequest("a hat", image=[gone, b"\x89PNG"], mask="hat.png")] * 2
         assert copy.copy(error).request.image[0] is file
 
 
-def test_doubt_shows_no_picture_in_its_repr():
-    """Neither those it started from nor those that had come."""
+def test_submission_unknown_shows_no_picture_in_its_repr():
+    """Neither sources nor previews."""
     pictures = (ImageData(inline=Inline(bytes(1_000_000))),)
-    error = doubt_about(VariationRequest(image=bytes(1_000_000)))
+    error = unknown_outcome_of(VariationRequest(image=bytes(1_000_000)))
     error.partial_images = pictures
     assert len(repr(error)) < 1000
     assert "<1000000 bytes>" in repr(error)
@@ -342,7 +342,7 @@ def test_error_copies_are_independent():
     assert error.message == "no route"
 
 
-def test_errors_are_told_apart_by_identity():
+def test_errors_are_compared_by_identity():
     for cls, values, _words in EXAMPLES:
         error = cls(**values)
         assert error != cls(**values)
@@ -350,7 +350,7 @@ def test_errors_are_told_apart_by_identity():
 
 
 @pytest.mark.parametrize("name", ["resume_token", "task_id"])
-def test_error_asks_its_task_and_nobody_else_for_the_way_back(name):
+def test_error_takes_token_and_id_from_its_task_only(name):
     with pytest.raises(TypeError):
         TaskFailed(reason="no image", **{name: "another"})
 
@@ -390,7 +390,7 @@ def test_errors_can_be_inherited_from_together_with_others():
     assert str(error) == str(TaskTimeout(task=TASK, reason="slow"))
 
 
-def test_api_error_says_only_what_it_was_told():
+def test_api_error_has_no_hints_by_default():
     error = ApiError(status=500, message="broken")
     unset = {name: getattr(error, name) for name in HINTS if name not in {"status", "message"}}
     assert {name: value for name, value in unset.items() if value is not None} == {
@@ -414,7 +414,7 @@ class Labelled(Task):
 
 
 def test_error_calls_a_task_by_its_label_or_a_resumed_one_by_its_prompt():
-    """Whoever reads it elsewhere, after pickling, knows which one it was."""
+    """The message names it after pickling, too."""
     for facts, name in (
         ({}, "task ldtask_1 ('a cat')"),
         ({"label": "sku-17"}, "task ldtask_1 (sku-17)"),
@@ -431,7 +431,7 @@ def test_error_calls_a_task_by_its_label_or_a_resumed_one_by_its_prompt():
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_misuse_names_the_task_that_can_be_resumed():
+def test_session_error_names_the_task_that_can_be_resumed():
     error = SessionError(message="the session was closed while the task was pending", task=TASK)
     assert str(error) == (
         "the session was closed while the task was pending; task ldtask_1 can be resumed by its resume_token()"

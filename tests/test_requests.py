@@ -66,7 +66,7 @@ def test_fields_that_editors_complete_are_those_of_the_request(kind, fields):
 
 @every_kind
 def test_fields_that_editors_complete_have_the_types_of_the_request(kind, fields):
-    """A request says `None` for what is not sent."""
+    """A request has `None` for a field that is not sent."""
     hints, typed = get_type_hints(kind), get_type_hints(fields)
     assert typed.pop("extra") == hints["extra"] == Mapping[str, Any]
     assert {name: hint | None for name, hint in typed.items()} == {name: hints[name] for name in typed}
@@ -157,7 +157,7 @@ def test_request_with_changes_keeps_its_sources():
     assert (request.image, request.mask, request.n) == ((FILE, "cat.png"), STREAM, 2)
 
 
-def test_path_is_what_has_the_protocol_of_one():
+def test_path_is_recognized_by_its_protocol():
     assert isinstance(Path("cat.png"), FilePath)
     assert not isinstance("cat.png", FilePath)
 
@@ -243,7 +243,7 @@ REPR_SHOWS_WHAT_IS_ROWS = (
 )
 
 
-def test_repr_shows_what_is_set():
+def test_repr_shows_the_fields_that_are_set():
     for request_, words in REPR_SHOWS_WHAT_IS_ROWS:
         assert repr(request_) == words
 
@@ -341,7 +341,7 @@ def test_file_that_is_open_leaves_its_name(tmp_path):
         assert file.tell() == 0
 
 
-def test_request_that_was_pickled_twice_says_no_less():
+def test_request_that_was_pickled_twice_loses_no_more():
     once = repickled(VariationRequest(image=Picture()))
     assert repickled(once) == once
 

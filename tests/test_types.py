@@ -1,4 +1,4 @@
-"""The nouns: what a snapshot, a file and a model tell by themselves."""
+"""Snapshots, files, models and counts as data."""
 
 import pickle
 
@@ -77,7 +77,7 @@ def test_snapshot_is_written_with_names():
         TaskSnapshot("pending")
 
 
-def test_snapshot_says_nothing_it_was_not_told():
+def test_snapshot_is_empty_by_default():
     assert TaskSnapshot() == TaskSnapshot(
         status="",
         task_id=None,
@@ -92,11 +92,11 @@ def test_snapshot_says_nothing_it_was_not_told():
     )
 
 
-def test_fault_has_no_code_unless_told():
+def test_fault_has_no_code_by_default():
     assert TaskFault("out of paint") == TaskFault("out of paint", code=None)
 
 
-def test_billing_says_nothing_it_was_not_told():
+def test_billing_is_empty_by_default():
     assert Billing() == Billing(transaction_id=None, usage=None, headers={})
     assert Billing().headers is not Billing().headers
 
@@ -130,7 +130,7 @@ DETAILS = {
 }
 
 
-def test_model_tells_what_lemondata_says_of_it():
+def test_model_reads_its_details():
     model = Model("flux-pro", lemondata=DETAILS)
     assert model.category == "image"
     assert model.pricing_unit == "per_image"
@@ -138,14 +138,14 @@ def test_model_tells_what_lemondata_says_of_it():
     assert model.preference == {"preferred_rank": 1, "success_rate_24h": 0.99}
 
 
-def test_model_tells_nothing_of_odd_details():
+def test_model_ignores_odd_details():
     for odd in (None, 5, True, {}, {"image": None}, {"image": [1]}, {"image": "first"}):
         model = Model("flux-pro", lemondata=dict.fromkeys(DETAILS, odd))
         assert (model.category, model.pricing_unit, model.supported_operations) == (None, None, ())
         assert model.preference == {}
 
 
-def test_model_without_details_tells_nothing():
+def test_model_without_details_is_empty():
     model = Model("flux-pro")
     assert (model.category, model.pricing_unit, model.supported_operations) == (None, None, ())
     assert model.preference == {}

@@ -32,7 +32,7 @@ def read(value):
     return TaskSnapshot(**snapshot_fields(value))
 
 
-def test_text_is_what_is_not_empty():
+def test_text_is_not_empty():
     for value, text in (("a\nb", "a\nb"), ("", None), (None, None), (5, None), (b"a", None)):
         assert text_of(value) == text
 
@@ -46,7 +46,7 @@ def test_id_is_text_on_one_line():
         assert id_of(value) == id_
 
 
-def test_snapshot_of_nothing_says_nothing():
+def test_snapshot_of_nothing_is_empty():
     assert read({}) == TaskSnapshot()
 
 
@@ -101,7 +101,7 @@ def test_failed_task_gives_its_reason_as_text_or_object_alike():
         assert found.is_done
 
 
-def test_cancelled_task_is_told_by_a_true_flag():
+def test_cancelled_task_has_a_true_flag():
     for cancelled, is_cancelled in ((True, True), (False, False), (None, False), ("true", False), (1, False)):
         value = {"status": "failed", "cancelled": cancelled, "cancellation_status": "cancelled"}
         assert read(value).is_cancelled is is_cancelled

@@ -1,4 +1,4 @@
-"""Requests to JSON and to forms: what was set, under its documented name, and nothing else."""
+"""Requests are written as JSON and as forms, with the fields that were set, under their documented names."""
 
 import hashlib
 from collections import UserDict
@@ -71,8 +71,8 @@ def test_encode_gives_every_field_its_documented_name():
     assert sent(GenerateRequest("a cat", **FIELDS)) == {"prompt": "a cat", **NAMED}
 
 
-def test_encode_of_an_edit_says_the_same_names_and_no_picture():
-    """Where the pictures are is told apart; their bytes never get into JSON."""
+def test_encode_of_an_edit_writes_the_same_names_and_no_picture():
+    """References are a separate argument, and bytes never get into JSON."""
     fields = {name: value for name, value in FIELDS.items() if name != "style"}
     named = {name: value for name, value in NAMED.items() if name != "style"}
     assert sent(EditRequest("a hat", image=b"\x89PNG", mask=b"\x89PNG", **fields)) == {"prompt": "a hat", **named}
@@ -98,7 +98,7 @@ def test_encode_refers_to_pictures_in_the_simplest_of_three_spellings():
         assert orjson.loads(encode(request, references)) == {"prompt": "a hat", **fields}
 
 
-def test_encode_asks_for_a_stream_when_told_to():
+def test_encode_requests_a_stream():
     assert encode(GenerateRequest("a cat"), is_stream=True) == b'{"prompt":"a cat","stream":true}'
     assert encode_form(EditRequest("a hat", image="cat.png"), is_stream=True) == {"prompt": "a hat", "stream": "true"}
 
@@ -140,7 +140,7 @@ def test_form_has_no_field_whose_name_would_end_its_header():
 
 
 def test_form_has_no_field_that_could_be_taken_for_a_file():
-    """In JSON, an unchecked extra has the last word; beside a file, nobody knows who has it."""
+    """In JSON, an unchecked extra wins; beside a file it is undefined which one does."""
     for kind in ("edit", "variation"):
         for name in ("image", "image[]", "image[0]", "Image", "MASK", "mask", " image ", "image []"):
             extra = {"seed": 7, name: "x"}
@@ -217,7 +217,7 @@ UNWRITABLE = [
 
 
 def test_request_that_json_cannot_say_is_a_contract_error():
-    """In a form as well, although some of it would pass for text there; and told without sending."""
+    """In a form as well, although some of it is text; and it is reported without sending."""
     for fields, words in UNWRITABLE:
         generate = GenerateRequest(**{"prompt": "a cat", **fields})
         edit = EditRequest(**{"prompt": "a cat", "image": "cat.png", **fields})
@@ -230,12 +230,12 @@ def test_request_that_json_cannot_say_is_a_contract_error():
             assert find_encoding_problems(request, is_form=is_form) == (problem,)
 
 
-def test_every_value_that_json_cannot_say_is_told():
+def test_every_value_that_is_not_json_is_reported():
     request = GenerateRequest(b"a cat", n=2, extra={"seed": 2**70, "steps": 5, "when": object()})
     assert [problem.field for problem in find_encoding_problems(request, is_form=False)] == ["prompt", "extra", "extra"]
 
 
-def test_body_that_is_too_deep_only_as_a_whole_is_told():
+def test_body_that_is_too_deep_only_as_a_whole_is_reported():
     """Its fields alone can be written."""
     for depth in range(240, 260):
         request = GenerateRequest("a cat", extra={"z": reduce(lambda inner, _: [inner], range(depth), [])})

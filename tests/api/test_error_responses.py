@@ -1,4 +1,4 @@
-"""Refusing answers as errors ("Errors" page): one status, one class; odd hints are left out."""
+"""Error responses become exceptions ("Errors" page): one class for each status, odd hints left out."""
 
 import math
 
@@ -56,7 +56,7 @@ API_ERROR_CLASS_IS_ROWS = (
 )
 
 
-def test_api_error_class_is_told_by_the_status_alone():
+def test_api_error_class_follows_from_the_status_alone():
     for body in (b'{"error": {"message": "no"}}', b"<html>no</html>", b""):
         for status, cls in API_ERROR_CLASS_IS_ROWS:
             error = api_error(answer(status, body=body))
@@ -143,7 +143,7 @@ def test_api_error_message_is_one_line_in_the_services_words(error, message):
     assert api_error(answer(403, error)).message == message
 
 
-def test_api_error_without_the_services_words_tells_what_stands_in_their_place():
+def test_api_error_without_a_message_describes_the_body():
     for body, message in (
         (b"", "the response is an empty body"),
         (b"<html><title>502 Bad Gateway</title></html>", "the response is an HTML page '502 Bad Gateway'"),
@@ -203,7 +203,7 @@ def test_request_id_is_one_line_of_a_header(headers, request_id):
 
 
 def test_api_error_upstream_is_kept_as_it_came_but_for_control_characters():
-    """The documentation does not tell its shape."""
+    """Its shape is not documented."""
     for upstream, kept in (
         ("bfl\x1b[2J", "bfl [2J"),
         ({"name": "bfl\n", "status": 502, "body": None}, {"name": "bfl", "status": 502, "body": None}),
@@ -350,7 +350,7 @@ ERROR_SAYS_WHAT_BECAME_ROWS = (
 )
 
 
-def test_error_says_what_became_of_its_request():
+def test_error_classifies_the_failure_of_its_request():
     """Only a 429, and a 503 that the service itself calls retryable, ask for the same request again."""
     for error, failure in ERROR_SAYS_WHAT_BECAME_ROWS:
         assert classify(error) is failure

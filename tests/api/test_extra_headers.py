@@ -1,4 +1,4 @@
-"""Extra headers: what a caller may add to every request, and what stays ours."""
+"""Extra headers are plain lines under names that the library does not reserve."""
 
 from types import MappingProxyType
 
@@ -53,7 +53,7 @@ HEADER_OF_OURS_IS_ROWS = (
 )
 
 
-def test_header_of_ours_is_refused_by_its_name():
+def test_reserved_header_is_refused_by_its_name():
     for name, reason in HEADER_OF_OURS_IS_ROWS:
         (fault,) = find_header_faults({name: SECRET})
         assert fault == f"{name} cannot be set: it {reason}"
@@ -119,6 +119,6 @@ def test_same_name_in_two_cases_is_refused():
     assert find_header_faults({"X-Team": "a", "x-team": "b"}) == ["x-team is given twice"]
 
 
-def test_what_is_no_mapping_is_refused_without_being_quoted():
+def test_anything_but_a_mapping_is_refused_without_being_quoted():
     for headers in ("X-Key: a", [("X-Key", "a")], {"X-Key"}, 7, b""):
         assert find_header_faults(headers) == ["must be a mapping of names to values, such as {'X-Team': 'pictures'}"]

@@ -122,7 +122,7 @@ def test_family_whose_sources_are_masks_of_themselves_is_dall_e_2():
     assert [family.name for family in FAMILIES if family.has_masked_sources] == ["DALL-E 2"]
 
 
-def test_family_of_a_stranger_is_none():
+def test_family_of_an_unknown_model_is_none():
     """Any other id is legal: the catalogue moves."""
     for model in (
         *("acme-paint-9", "", "dall-e-4", "GPT-Image-2", "gpt-image-2 ", "flux", "mj", "midjourney-v9", "xflux-pro"),

@@ -1,4 +1,4 @@
-"""The rows of the field tables ("Create image", "Edit image"): what each field takes whatever the model."""
+"""The rows of the field tables ("Create image", "Edit image"), for every model."""
 
 import attrs
 import pytest
@@ -59,7 +59,7 @@ ROWS = {
     "user": WORDS,
 }
 every_row = pytest.mark.parametrize("field", ROWS)
-STRANGER = {"prompt": "a cat", "model": "acme-paint-9"}
+UNKNOWN_MODEL = {"prompt": "a cat", "model": "acme-paint-9"}
 
 
 def test_every_field_has_its_row():
@@ -69,12 +69,12 @@ def test_every_field_has_its_row():
     assert names == {*ROWS, "image", "mask", "label", "extra"}
 
 
-def test_row_of_a_field_takes_what_is_documented():
+def test_row_of_a_field_accepts_documented_values():
     for field, (_, accepted, _) in ROWS.items():
         assert all(RULES[field].accepts(value) for value in accepted)
 
 
-def test_row_of_a_field_refuses_what_is_not():
+def test_row_of_a_field_refuses_other_values():
     for field, (fault, _, refused) in ROWS.items():
         assert not any(RULES[field].accepts(value) for value in refused)
         assert f"must be {RULES[field].words}" == fault
@@ -88,7 +88,7 @@ def test_row_of_a_field_holds_in_every_request_that_has_it(kind, field):
     if field not in names:
         return
     fault, accepted, refused = ROWS[field]
-    basis = {name: value for name, value in {**STRANGER, "image": b"\x89PNG"}.items() if name in names}
+    basis = {name: value for name, value in {**UNKNOWN_MODEL, "image": b"\x89PNG"}.items() if name in names}
     for value in accepted:
         assert check(kind(**basis | {field: value})) == ()
     for value in refused:

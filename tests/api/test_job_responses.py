@@ -1,4 +1,4 @@
-"""Answers to readings: nothing the service can send raises, and nothing it has sold is lost."""
+"""Responses about jobs: nothing the service can send raises, and nothing it has sold is lost."""
 
 import base64
 import math
@@ -133,7 +133,7 @@ def test_task_answer_of_the_documentation_is_pending_without_images():
     )
 
 
-def test_completed_answer_tells_everything_it_holds():
+def test_completed_answer_is_read_whole():
     value = {
         **DONE,
         "id": "other",
@@ -191,7 +191,7 @@ TASK_ANSWER_IS_TOLD_ROWS = (
 )
 
 
-def test_task_answer_is_told_by_any_of_its_marks_and_inline_by_their_absence():
+def test_any_mark_makes_a_task_answer_and_none_an_inline_one():
     """The page "Create image" names three: `status: "pending"`, `task_id` and `poll_url`."""
     for value, status, task_id in TASK_ANSWER_IS_TOLD_ROWS:
         found = snapshot(value)
@@ -320,7 +320,7 @@ def test_refusal_with_odd_fields_and_nothing_sold_is_a_refusal():
 
 
 def test_submission_refused_in_other_words_is_garbled():
-    """A proxy's answer does not tell whether the job was sold before."""
+    """A proxy does not know whether the job was sold."""
     for status in (400, 401, 429, 500, 503):
         for body in ({"error": "no"}, {"detail": "no"}, [], None, {"error": {}}):
             reading = read_submission(answer(body, status))
@@ -432,7 +432,7 @@ POLL_REPORTS_ITS_TASK_ROWS = (
 )
 
 
-def test_poll_reports_its_task_or_says_nothing_about_it():
+def test_poll_returns_its_task_or_a_failure():
     """Only the service's own words refuse a task or do not know it."""
     for status, body, failure in POLL_REPORTS_ITS_TASK_ROWS:
         assert getattr(polled(answer(body, status)), "failure", None) is failure
@@ -536,7 +536,7 @@ def test_poll_denied_keeps_the_services_words():
         (200, "7", noise("HTTP 200 without a task", retry_after_s=7.0)),
     ],
 )
-def test_noise_tells_how_long_to_wait(status, retry_after, expected):
+def test_poll_failure_has_the_seconds_to_wait(status, retry_after, expected):
     assert polled(answer(REFUSAL, status, retry_after=retry_after)) == expected
 
 

@@ -1,4 +1,4 @@
-"""Models and files as the service lists them; whatever is no list is an error."""
+"""Models and files are read from lists and objects; anything else is an error."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""What the headers say of the rate limit, and what they cannot be taken for."""
+"""Rate-limit headers are read where they make sense."""
 
 import math
 
@@ -19,7 +19,7 @@ def read(**values):
     return read_rate_headers(headers, received_at=UNIX)
 
 
-def test_headers_tell_limit_and_rest_and_reset():
+def test_headers_have_limit_and_rest_and_reset():
     assert read(limit="60", remaining="59", reset="12") == RateReport(limit=60, remaining=59, reset_s=12.0)
 
 

@@ -31,7 +31,7 @@ def mask(picture=PNG, size_bytes=1000, kind="upload", **facts):
 
 
 def problems_of(*sources, model="gpt-image-2"):
-    """Return what is wrong with an edit that starts from these."""
+    """Return the problems of an edit that starts from these sources."""
     images = [source.place for source in sources if source.place != "mask"]
     return check(EditRequest("a hat", image=images, model=model), sources)
 
@@ -102,12 +102,12 @@ def test_row_image_of_dall_e_2_has_transparent_areas_or_a_mask():
 @pytest.mark.parametrize(
     "source", [upload(picture=PictureFacts("png", (64, 64))), upload(picture=None, size_bytes=None), link(), stored()]
 )
-def test_row_image_of_dall_e_2_is_trusted_when_nobody_has_looked(source):
+def test_row_image_of_dall_e_2_is_trusted_before_it_is_examined(source):
     assert problems_of(source, model="dall-e-2") == ()
 
 
 def test_source_that_cannot_be_used_has_its_fault_and_no_other():
-    """A picture that is cut off and of the wrong format is told once."""
+    """A picture that is cut off and of the wrong format is reported once."""
     source = upload(picture=PictureFacts("gif", (9, 9)), fault="the picture is cut off")
     assert problems_of(source, link(1, "ftp://x/")) == (
         Problem("image[0]", "the picture is cut off"),
@@ -116,7 +116,7 @@ def test_source_that_cannot_be_used_has_its_fault_and_no_other():
     )
 
 
-def test_source_that_nobody_has_looked_at_has_no_problem():
+def test_source_has_no_problem_before_it_is_examined():
     """Streams are looked at as they are read; a check before that has only the request."""
     assert check(EditRequest("a hat", image=["a.png", "b.png"], model="gpt-image-2")) == ()
     assert check(VariationRequest(image="a.png")) == ()
@@ -137,16 +137,16 @@ def test_row_images_takes_no_uploads_beside_addresses():
     )
 
 
-@pytest.mark.parametrize(("model", "told"), [("gpt-image-2", "gpt-image-2"), (None, "dall-e-2")])
-def test_row_file_id_is_bound_to_the_model_it_was_uploaded_for(model, told):
+@pytest.mark.parametrize(("model", "shown"), [("gpt-image-2", "gpt-image-2"), (None, "dall-e-2")])
+def test_row_file_id_is_bound_to_the_model_it_was_uploaded_for(model, shown):
     """As "Files" puts it: bound to that model's channel."""
-    advice = f"was uploaded for flux-pro, and a file is bound to its model; this request is for {told}"
+    advice = f"was uploaded for flux-pro, and a file is bound to its model; this request is for {shown}"
     assert problems_of(stored(model="flux-pro"), model=model) == (Problem("image[0]", advice),)
-    assert problems_of(stored(model=told), model=model) == ()
+    assert problems_of(stored(model=shown), model=model) == ()
     assert problems_of(stored(model=None), model=model) == ()
 
 
-def test_long_names_are_told_in_part():
+def test_long_names_are_cut():
     (problem,) = problems_of(stored(model="a" * 100_000), model="b" * 100_000)
     assert len(problem.message) < 300
     (problem,) = check_upload(upload(), purpose="a" * 100_000, model=None, filename="a.png")
@@ -175,9 +175,7 @@ def test_row_mask_has_the_dimensions_of_the_first_image(size):
     assert problems_of(upload(picture=small), upload(1), mask(small)) == ()
 
 
-@pytest.mark.parametrize(
-    "picture", [None, PictureFacts("webp", None)], ids=["nobody has looked", "its header does not tell"]
-)
+@pytest.mark.parametrize("picture", [None, PictureFacts("webp", None)], ids=["not examined", "no size in the header"])
 def test_row_mask_is_not_compared_with_an_image_of_unknown_dimensions(picture):
     assert problems_of(upload(picture=picture), mask()) == ()
 
@@ -418,6 +416,6 @@ def test_row_file_is_a_picture_of_50_mb_for_a_known_purpose():
         assert list(map(str, check_upload(file_facts(**facts), **given))) == problems
 
 
-def test_what_cannot_be_read_is_told_whatever_is_switched_off():
+def test_unreadable_source_is_reported_even_with_the_check_off():
     gone = SourceFacts(place="image[1]", kind="upload", fault="is gone", is_readable=False)
     assert unreadable([file_facts(fault="is text"), gone]) == (Problem("image[1]", "is gone"),)

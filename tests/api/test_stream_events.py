@@ -1,4 +1,4 @@
-"""Server-sent events: wherever a stream is cut, the same events; and whatever they hold, a reading."""
+"""Streams of events read the same wherever they are cut, and any event has a defined meaning."""
 
 import base64
 import itertools
@@ -126,7 +126,7 @@ def test_stream_without_its_last_blank_line_has_its_last_event():
         assert split(b"event: a\ndata: 1\n\nevent: b\ndata: 2x" + tail) == [Event("a", b"1"), Event("b", b"2x")]
 
 
-def test_stream_that_has_ended_says_so_once():
+def test_stream_ends_once():
     splitter = EventSplitter()
     assert list(splitter.feed(b"data: 1")) == []
     assert list(splitter.end()) == [Event("", b"1")]
@@ -241,7 +241,7 @@ def test_stream_of_many_events_is_let_go_as_it_is_read():
     assert peak < 2_000_000
 
 
-# What events tell
+# Meanings of events
 
 
 def event(value, name=""):
@@ -249,27 +249,27 @@ def event(value, name=""):
 
 
 @pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
-@pytest.mark.parametrize("is_http_host", [True, False])
-def test_preview_is_told_by_its_name(kind, is_http_host):
+@pytest.mark.parametrize("is_named", [True, False])
+def test_preview_is_recognized_by_its_name(kind, is_named):
     """In `type`, as the documentation of the format has it, or in the name of the event alone."""
     name = f"{kind}.partial_image"
-    value = {"b64_json": PIXEL, "partial_image_index": 2, **({"type": name} if is_http_host else {})}
-    assert read_event(event(value, "" if is_http_host else name)) == Partial(ImageData(inline=Same(PIXEL)), 2)
+    value = {"b64_json": PIXEL, "partial_image_index": 2, **({"type": name} if is_named else {})}
+    assert read_event(event(value, "" if is_named else name)) == Partial(ImageData(inline=Same(PIXEL)), 2)
 
 
 @pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
-@pytest.mark.parametrize("is_http_host", [True, False])
-def test_result_is_told_by_its_name(kind, is_http_host):
+@pytest.mark.parametrize("is_named", [True, False])
+def test_result_is_recognized_by_its_name(kind, is_named):
     name = f"{kind}.completed"
     value = {
         "b64_json": PIXEL,
         "created_at": 1706000000,
         "usage": {"total_tokens": 7},
         "billing_transaction_id": "tx_1",
-        **({"type": name} if is_http_host else {}),
+        **({"type": name} if is_named else {}),
     }
     billing = Billing("tx_1", {"total_tokens": 7})
-    assert read_event(event(value, "" if is_http_host else name)) == Final(
+    assert read_event(event(value, "" if is_named else name)) == Final(
         ImageData(inline=Same(PIXEL)), 1706000000, billing
     )
 
@@ -301,15 +301,15 @@ def test_odd_numbers_of_an_event_are_left_out():
 
 def test_number_of_a_preview_is_one_that_makes_sense():
     """It ends up in names of files, and in counts."""
-    for told, index in ((0, 0), (3, 3), (1000, 1000), (1001, 0), (2**63, 0), (-5, 0)):
-        preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": told}
+    for given_index, index in ((0, 0), (3, 3), (1000, 1000), (1001, 0), (2**63, 0), (-5, 0)):
+        preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": given_index}
         assert read_event(event(preview)).index == index
 
 
 NO_PAINT = TaskFault("out of paint", "no_paint")
 
 
-def test_failure_is_told_by_an_error_in_the_services_own_shape():
+def test_error_in_the_services_own_shape_is_a_failure():
     """A message, and a code that is a word."""
     for value, name, fault in (
         ({"type": "error", "message": "out of paint", "code": "no_paint"}, "", NO_PAINT),
@@ -345,13 +345,13 @@ ERROR_IN_ANOTHER_SHAPE_ROWS = (
 )
 
 
-def test_error_in_another_shape_says_nothing_of_the_job():
+def test_error_in_another_shape_leaves_the_outcome_unknown():
     """A gateway's number, a framework's `detail`, text: whether the job was sold is unknown."""
     for value, name, words in ERROR_IN_ANOTHER_SHAPE_ROWS:
         assert read_event(event(value, name)) == Unclear(f"{ODD_ERROR}: {words}")
 
 
-def test_error_that_says_nothing_ends_no_job():
+def test_error_without_a_message_ends_no_job():
     """A job that is called failed counts as released, and its caller orders again."""
     for error in (False, 0, "", {}, [], None):
         assert read_event(event({"error": error, "message": "still painting"}, "")) is None
@@ -379,7 +379,7 @@ EVENT_ABOUT_SOMETHING_ELSE_ROWS = (
 )
 
 
-def test_event_about_something_else_tells_nothing():
+def test_event_about_something_else_is_ignored():
     for value, name in EVENT_ABOUT_SOMETHING_ELSE_ROWS:
         assert read_event(event(value, name)) is None
 

@@ -1,4 +1,4 @@
-"""Which addresses may be talked to: with the key, and without it. What the service sends is hostile until proven."""
+"""Addresses from callers and from the service are used only where they are safe, with the key and without it."""
 
 from urllib.parse import unquote, urlsplit
 
@@ -422,7 +422,7 @@ POLL_URL_LEADS_TO_ROWS = (
 
 
 def test_poll_url_leads_to_nothing_beside_the_path_of_a_gateway():
-    """What is refused, or called below the path: the gateway may serve others beside it, for whom the key is not."""
+    """It is refused, or used below the path: the gateway may serve others beside it, who must not get the key."""
     for poll_url, words in POLL_URL_LEADS_TO_ROWS:
         if words.startswith("/"):
             assert resolve_poll_url(GATEWAY, poll_url) == words
@@ -474,7 +474,7 @@ def test_task_path_holds_the_id_as_one_segment():
         assert task_path(task_id) == path
 
 
-def test_task_path_of_what_is_no_id_is_refused():
+def test_task_path_of_no_id_is_refused():
     for task_id in (
         *("", " ", "a b", "a\r\nb", "a\0b", "a\tb", "猫", "a\\b", "x" * 513),
         *("..", ".", "../x", "a/../b", "..%2fx", "%2e%2e", "%252e%252e/x", "?/../..", "a?/..", "%00", "%0d%0a"),
@@ -503,7 +503,7 @@ def test_one_segment_is_an_id_quoted(word, segment):
     assert path_segment(word) == segment
 
 
-def test_one_segment_of_what_is_no_id_is_refused():
+def test_path_segment_of_no_id_is_refused():
     """Files and models are asked for by ids that users type."""
     for word in ("", " ", "a b", "a\r\nb", "猫", "a\\b", "x" * 513, "..", ".", "../x", "..%2fx", "%00"):
         assert refusal(path_segment, word) == "it is not one word of printable ASCII"
@@ -743,7 +743,7 @@ def test_link_that_is_followed_means_one_place_to_all_parsers(scheme, host, rest
 
 @steady
 @given(st.sampled_from(["https://", "http://", "ftp://", "https:", "//"]), hosts, url_like | st.text(max_size=20))
-def test_remote_picture_that_is_told_to_the_service_means_one_place_to_all_parsers(scheme, host, rest):
+def test_remote_picture_means_one_place_to_all_parsers(scheme, host, rest):
     """A gateway has a parser of its own: what two of them read in two ways is not sent."""
     url = f"{scheme}{host}/{rest}"
     fault = find_remote_fault(url)

@@ -1,4 +1,4 @@
-"""The check of a whole request: generic rules, a family's rules, and every problem at once."""
+"""Requests are checked by the generic rules and those of their family, and all problems are reported."""
 
 from collections import UserDict
 
@@ -108,7 +108,7 @@ def test_check_of_a_gpt_image_size_asks_the_rule(kind):
 
 
 def test_check_of_an_unknown_model_applies_no_family():
-    """Every field at once, with values that no single family takes, passes for a model of tomorrow."""
+    """All fields together, with values that no single family takes, pass for an unknown model."""
     fields = {**SAMPLE, "model": "acme-paint-9"}
     assert ask(**fields) == ()
     del fields["style"]
@@ -142,7 +142,7 @@ def test_check_refuses_exactly_the_operations_a_family_does_not_do():
             assert check(make(model)) == (() if operation in family.operations else (problem,))
 
 
-def test_check_of_a_value_with_two_faults_tells_the_generic_one():
+def test_check_of_a_value_with_two_faults_reports_the_generic_one():
     assert only_message(ask(model="midjourney", quality="\n")) == "must be one line of text and not empty"
 
 
@@ -150,7 +150,7 @@ def test_check_of_a_value_with_two_faults_tells_the_generic_one():
     "make", [GenerateRequest, lambda prompt, **fields: EditRequest(prompt, image="a.png", **fields)]
 )
 def test_check_takes_one_of_the_two_names_of_compression(make):
-    """`compression` is an alias: with both the service would choose, and nobody knows which."""
+    """`compression` is an alias, and it is undocumented which of the two wins."""
     assert check(make("a cat", model="gpt-image-2", compression=0)) == ()
     assert check(make("a cat", model="gpt-image-2", output_compression=0)) == ()
     assert check(make("a cat", model="gpt-image-2", compression=5, output_compression=5)) == (
@@ -234,7 +234,7 @@ class Hostile(UserDict):
         raise RuntimeError("boom")
 
 
-def test_extra_that_raises_is_told():
+def test_extra_that_raises_is_reported():
     assert ask(extra=Hostile(seed=1)) == (Problem("extra", "must be a mapping from field names to values"),)
 
 
@@ -250,7 +250,7 @@ UPLOADED = SourceFacts(place="image[0]", kind="upload")
         ({"extra": {"words": "\ud800"}}, "extra: 'words' cannot be sent as JSON: "),
     ],
 )
-def test_check_tells_what_encoding_would_refuse(fields, words):
+def test_check_reports_values_that_encoding_would_refuse(fields, words):
     for request in (
         GenerateRequest(**{"prompt": "a cat", **fields}, model="flux-pro"),
         EditRequest(**{"prompt": "a cat", **fields}, model="flux-pro", image="cat.png"),
@@ -260,7 +260,7 @@ def test_check_tells_what_encoding_would_refuse(fields, words):
 
 
 @pytest.mark.parametrize("name", ["a\r\nb", "", "image[]", "Image"])
-def test_check_of_an_upload_tells_of_names_that_no_form_has(name):
+def test_check_of_an_upload_reports_names_that_no_form_has(name):
     """JSON can hold them."""
     request = EditRequest("a hat", image="cat.png", model="flux-pro", extra={name: 1})
     (problem,) = check(request, [UPLOADED])
@@ -268,8 +268,8 @@ def test_check_of_an_upload_tells_of_names_that_no_form_has(name):
     assert check(request, [SourceFacts(place="image[0]", kind="file_id")]) == ()
 
 
-def test_check_tells_a_field_once():
-    """A value of the wrong type is not also told to be none for JSON."""
+def test_check_reports_a_field_once():
+    """A value of the wrong type is not reported again as not being JSON."""
     assert ask(prompt=object(), n=2**70) == (
         Problem("prompt", "must be text and not empty"),
         Problem("n", "must be a whole number from 1 to 10"),
@@ -291,7 +291,7 @@ def test_stream_is_what_gpt_image_alone_does():
         )
 
 
-def test_stream_of_a_stranger_is_left_to_the_service():
+def test_stream_of_an_unknown_model_is_left_to_the_service():
     assert check(GenerateRequest("a cat", model="acme-paint-9", async_=False), is_stream=True) == ()
 
 

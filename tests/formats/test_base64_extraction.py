@@ -1,4 +1,4 @@
-"""Pictures are lifted out of a document wherever its pieces begin and end, and it reads as it would as a whole."""
+"""Pictures are extracted wherever the pieces of a document begin, and the rest reads as it does whole."""
 
 import base64
 import itertools
@@ -15,10 +15,10 @@ from lemon_async._formats.base64_extraction import LONG_BYTES, PIECE_BYTES, Base
 from lemon_async._formats.base64_text import RESERVE_BYTES
 
 steady = settings(derandomize=True, deadline=None)
-LONG = 400  # in these tests: longer than what is passed over in one step
+LONG = 400  # in these tests: longer than the strings that are skipped in one step
 
 
-def lifted(*pieces, long_bytes=LONG):
+def extracted(*pieces, long_bytes=LONG):
     lifter = Base64Extractor(long_bytes)
     for piece in pieces:
         lifter.feed(piece)
@@ -26,7 +26,7 @@ def lifted(*pieces, long_bytes=LONG):
 
 
 def entries(document, pictures=()):
-    """Read the entries of `data`, as bytes or as what is wrong."""
+    """Return the entries of `data`, as bytes or faults."""
     read = [read_image(entry, pictures or {}) for entry in orjson.loads(document)["data"]]
     return [
         (image.url, image.inline and (image.inline.content, image.inline.fault), image.revised_prompt) for image in read
@@ -82,7 +82,7 @@ def test_document_in_pieces_of_any_size_reads_as_it_does_whole():
         document = f'{{"created": 1, "data": [{{"b64_json": "{text}"}}, {{"url": "u"}}], "x": "\\\\"}}'.encode()
         expected = content_of(orjson.loads(document)["data"][0]["b64_json"])
         for size in (1, 2, 3, 5, 64, LONG, LONG + 1, 500, 10_000):
-            result = lifted(*pieces_of(document, size))
+            result = extracted(*pieces_of(document, size))
             (_, (content, fault), _), other = entries(result.skeleton, result.pictures)
             assert (content, fault is None, other) == (expected, expected is not None, ("u", None, None))
             assert len(result.pictures) == 1
@@ -93,7 +93,7 @@ def test_document_in_pieces_of_any_size_reads_as_it_does_whole():
 def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
     """Alone, it would make the whole document unreadable."""
     document = f'{{"data": [{{"b64_json": "{PICTURE}\\q{PICTURE}"}}, {{"b64_json": "{PICTURE}"}}]}}'.encode()
-    result = lifted(document)
+    result = extracted(document)
     bad, good = result.pictures.values()
     assert (bad.content, bad.fault is None) == (None, False)
     assert good.content == content_of(PICTURE)
@@ -101,7 +101,7 @@ def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
 
 
 def test_link_is_lifted_if_it_is_base64():
-    for text, is_lifted in (
+    for text, is_extracted in (
         (PICTURE, True),
         (PHP, True),
         (f"data:image/png;base64,{PICTURE}", True),
@@ -116,9 +116,9 @@ def test_link_is_lifted_if_it_is_base64():
     ):
         document = f'{{"url": "{text}", "b": {{"url" :\n"{text}"}}}}'.encode()
         for size in (1, 7, 500, 10_000):
-            result = lifted(*pieces_of(document, size))
-            assert len(result.pictures) == 2 * is_lifted
-            assert is_lifted or result.skeleton == document
+            result = extracted(*pieces_of(document, size))
+            assert len(result.pictures) == 2 * is_extracted
+            assert is_extracted or result.skeleton == document
             orjson.loads(result.skeleton)
 
 
@@ -128,13 +128,13 @@ def test_text_of_another_name_stays_whatever_it_looks_like():
         for name in ("revised_prompt", "message", "curl", "b64\\u005fjson"):
             document = f'{{"{name}": "{text}", "data": ["b64_json", "{text}", "url", "{text}"]}}'.encode()
             for size in (1, 7, 500, 10_000):
-                assert lifted(*pieces_of(document, size)) == Extracted(document, {})
+                assert extracted(*pieces_of(document, size)) == Extracted(document, {})
 
 
 @pytest.mark.parametrize("name", ["revised_prompt", "message"])
 def test_address_that_holds_base64_is_lifted_under_any_name(name):
     document = f'{{"{name}": "data:image/png;base64,{PICTURE}"}}'.encode()
-    assert len(lifted(document).pictures) == 1
+    assert len(extracted(document).pictures) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ def test_address_that_holds_base64_is_lifted_under_any_name(name):
 )
 def test_document_without_base64_stays_as_it_came(document):
     """What no parser takes, a string of middle length at the end of a piece, a long one that is cut."""
-    assert lifted(document).skeleton == document
+    assert extracted(document).skeleton == document
 
 
 def test_document_that_is_cut_is_no_json_and_reads_as_it_came():
     for cut in (1, 30, 200, 700, 1000, 1600):
         document = f'{{"data": [{{"b64_json": "{PICTURE}"}}]}}'.encode()[:cut]
         for size in (1, 50, 1000):
-            skeleton = lifted(*pieces_of(document, size)).skeleton
+            skeleton = extracted(*pieces_of(document, size)).skeleton
             assert skeleton[:60] == document[:60]
             with pytest.raises(orjson.JSONDecodeError):
                 orjson.loads(skeleton)
@@ -157,16 +157,16 @@ def test_document_that_is_cut_is_no_json_and_reads_as_it_came():
 
 def test_short_document_is_its_own_skeleton():
     document = f'{{"data": [{{"b64_json": "{PICTURE}"}}]}}'.encode()
-    assert lifted(*pieces_of(document, 9), long_bytes=LONG_BYTES).skeleton == document
-    assert lifted().skeleton == b""
+    assert extracted(*pieces_of(document, 9), long_bytes=LONG_BYTES).skeleton == document
+    assert extracted().skeleton == b""
 
 
 def test_text_that_stands_for_a_picture_cannot_be_quoted():
-    """Each answer has its own, and nobody can guess it."""
+    """Each response has its own, which cannot be guessed."""
     document = f'{{"b64_json": "{PICTURE}"}}'.encode()
-    (one,), (other,) = lifted(document).pictures, lifted(document).pictures
+    (one,), (other,) = extracted(document).pictures, extracted(document).pictures
     assert one != other
-    assert orjson.loads(lifted(document).skeleton)["b64_json"].startswith("base64, left out (")
+    assert orjson.loads(extracted(document).skeleton)["b64_json"].startswith("base64, left out (")
 
 
 texts = st.sampled_from([text for _, text in ODD] + ["", "a", "\\n", "\\u00e9", "\\\\"])
@@ -183,7 +183,7 @@ documents = st.lists(objects, max_size=4).map(lambda inner: f'{{"data": [{", ".j
 def test_document_cut_anywhere_holds_the_same_pictures(document, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(document)), max_size=6)))
     pieces = [document[start:stop] for start, stop in itertools.pairwise([0, *cuts, len(document)])]
-    whole, result = lifted(document), lifted(*pieces)
+    whole, result = extracted(document), extracted(*pieces)
     assert len(whole.pictures) == len(result.pictures)
     for one, other in zip(whole.pictures.values(), result.pictures.values(), strict=True):
         assert (one.content, one.fault is None) == (other.content, other.fault is None)
@@ -212,7 +212,7 @@ def test_document_cut_anywhere_holds_the_same_pictures(document, data):
 def test_anything_is_taken_in_without_raising(parts, size):
     """And what no parser reads as a whole is read by none without its pictures, damaged strings apart."""
     document = b"".join(parts)
-    result = lifted(*pieces_of(document, size))
+    result = extracted(*pieces_of(document, size))
     if not result.pictures:
         assert result.skeleton[:100] == document[:100]
         assert len(result.skeleton) <= len(document)
@@ -228,7 +228,7 @@ def test_large_answer_is_lifted_without_a_copy_of_its_text():
     pieces = pieces_of(b'{"data":[%b]}' % data, PIECE_BYTES)
     tracemalloc.start()
     try:
-        result = lifted(*pieces, long_bytes=LONG_BYTES)
+        result = extracted(*pieces, long_bytes=LONG_BYTES)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -239,14 +239,14 @@ def test_large_answer_is_lifted_without_a_copy_of_its_text():
 def test_text_beside_pictures_is_bounded():
     """Parsing megabytes holds the loop, whether there is a picture among them or not."""
     picture = b'{"b64_json":"%b","x":"' % (b"QUJD" * 30_000)
-    result = lifted(picture, *[b"?" * PIECE_BYTES] * 9, b'"}', long_bytes=LONG_BYTES)
+    result = extracted(picture, *[b"?" * PIECE_BYTES] * 9, b'"}', long_bytes=LONG_BYTES)
     assert (result.skeleton, result.pictures) == (b"", {})
     assert result.fault == "more than 1,048,576 bytes of text beside its pictures"
-    assert lifted(*[b"[" * PIECE_BYTES] * 9, long_bytes=LONG_BYTES).fault == result.fault
-    assert lifted(*[b"[" * PIECE_BYTES] * 8, long_bytes=LONG_BYTES).fault is None
+    assert extracted(*[b"[" * PIECE_BYTES] * 9, long_bytes=LONG_BYTES).fault == result.fault
+    assert extracted(*[b"[" * PIECE_BYTES] * 8, long_bytes=LONG_BYTES).fault is None
 
 
 def test_flood_of_small_things_is_walked_through_once():
     for flood in (b'"",', b'"\\n",', b'"' + b"\\n" * 20 + b'",', b"[", b'"' + b"a" * 3000 + b'",'):
         document = b"[" + flood * (1_000_000 // len(flood))
-        assert lifted(*pieces_of(document, PIECE_BYTES), long_bytes=LONG_BYTES).skeleton == document
+        assert extracted(*pieces_of(document, PIECE_BYTES), long_bytes=LONG_BYTES).skeleton == document

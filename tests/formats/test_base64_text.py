@@ -1,4 +1,4 @@
-"""Room for what arrives piece by piece; how base64 is read is told in `test_lifting`."""
+"""Decoding base64 text; `test_base64_extraction` covers base64 in JSON."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""JSON from an untrusted sender: bounded, read leniently where the strict parser refuses, and masked."""
+"""JSON from an untrusted sender is bounded, read leniently if need be, and masked."""
 
 import json
 import math

@@ -68,7 +68,7 @@ PICTURES = {
 }
 
 
-def test_sniff_tells_format_and_size():
+def test_sniff_returns_format_and_size():
     for name, picture in PICTURES.items():
         kind = name.partition(" ")[0]
         size = (1, 1) if "one pixel" in name else SIZE
@@ -76,20 +76,20 @@ def test_sniff_tells_format_and_size():
         assert (facts.format, facts.size) == (kind, None if kind == "avif" else size)
 
 
-def test_sniff_tells_of_a_png_whether_it_can_have_transparent_areas():
-    """An alpha channel, or a colour that is marked as transparent; of other formats nothing is told."""
+def test_sniff_returns_whether_a_png_can_have_transparent_areas():
+    """An alpha channel, or a colour that is marked as transparent; for other formats it is unknown."""
     for name, picture in PICTURES.items():
         is_transparent = "alpha" in name or "transparent" in name
         assert sniff(picture).has_transparency is (is_transparent if name.startswith("png") else None)
 
 
 def with_long_metadata(png):
-    """Chunks of text and profiles may stand between the header and what tells of transparency (PNG, 5.6)."""
+    """Chunks of text and profiles may stand between the header and `tRNS` (PNG, 5.6)."""
     text = b"Comment\0" + b"tEXt" * 300
     return png[:33] + struct.pack(">I", len(text)) + b"tEXt" + text + bytes(4) + png[33:]
 
 
-def test_sniff_tells_nothing_of_transparency_before_it_has_seen_the_whole_header():
+def test_transparency_is_unknown_before_the_end_of_the_header():
     """A "no" would refuse a good mask."""
     opaque, marked = PICTURES["png"], PICTURES["png with a transparent colour"]
     for png, is_transparent in ((opaque, False), (marked, True)):
@@ -113,7 +113,7 @@ def test_sniff_of_an_old_gif_knows_it():
     assert sniff(b"GIF87a" + PICTURES["gif"][6:]) == PictureFacts("gif", SIZE)
 
 
-def test_sniff_of_a_cut_picture_tells_the_true_size_or_none():
+def test_sniff_of_a_cut_picture_returns_the_true_size_or_none():
     for whole in PICTURES.values():
         facts = sniff(whole)
         for found in filter(None, (sniff(whole[:at]) for at in range(len(whole)))):
@@ -180,7 +180,7 @@ def test_sniff_of_anything_never_raises(content):
     assert facts is None or facts.format in {"png", "jpeg", "webp", "gif", "avif"}
 
 
-def test_transparency_of_a_png_of_endless_chunks_is_not_told():
+def test_transparency_of_a_png_of_endless_chunks_is_unknown():
     """A header that never comes to its pixels must not hold the event loop."""
     begin = PICTURES["png"][:33]
     assert sniff(begin + b"\0\0\0\0teXt\0\0\0\0" * 2000).has_transparency is None
