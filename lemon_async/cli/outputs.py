@@ -77,7 +77,7 @@ class Outputs:
                 if images.task_id is None and image.path is None and image.url:  # there is no task to resume
                     print_link(image.url)
             raise
-        except Exception as error:  # noqa: BLE001 - a bug of ours costs one job, not all that is paid for
+        except Exception as error:  # noqa: BLE001 - a bug costs one job, not all that are paid for
             ends = [error] * len(images)
         is_saved = True
         for image, end in zip(images, ends, strict=True):

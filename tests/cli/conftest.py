@@ -26,7 +26,7 @@ def clean_environment(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def library_logger():
-    """The command takes the library's logger over for its process; the next test needs it as it was."""
+    """Restore the library's logger, which the command takes over for its process."""
     logger = logging.getLogger("lemon_async")
     before = logger.handlers, logger.propagate
     yield logger
@@ -79,7 +79,7 @@ def all_settled():
 
 @pytest.fixture
 def draw(tmp_path):
-    """Make a picture in the current folder and return its name; transparent all over, as dall-e-2 and masks need it."""
+    """Make a fully transparent picture in the current folder, as dall-e-2 and masks need it, and return its name."""
 
     def make(name, *, size=(64, 64), mode="RGBA"):
         Image.new(mode, size).save(tmp_path / name)
@@ -100,7 +100,7 @@ def interruptible():
 
 @pytest.fixture
 def in_terminal():
-    """Run the command as a process whose stdout and stderr are a terminal; return its exit code and what that shows."""
+    """Run the command as a process whose stdout and stderr are a terminal; return its exit code and output."""
     import fcntl  # noqa: PLC0415 - not on Windows
     import struct  # noqa: PLC0415
     import termios  # noqa: PLC0415

@@ -74,7 +74,7 @@ async def test_model_list_as_json_is_what_the_service_sent(lemon):
 
 
 @pytest.mark.parametrize(("words", "lines"), [([], 10), (["--json"], 1)], ids=["people", "programs"])
-async def test_model_is_told_with_everything_as_json(lemon, words, lines):
+async def test_model_is_shown_as_json(lemon, words, lines):
     result = await lemon("models", "gpt-image-2", *words)
     assert orjson.loads(result.stdout)["lemondata"]["description"] == "GPT Image 2 on the emulator"
     assert (len(lines_of(result)) >= lines) is True
@@ -154,7 +154,7 @@ async def test_upload_is_for_a_purpose(lemon, draw):
     assert lines_of(await lemon("files", "list", "--purpose", "vision")) == []
 
 
-async def test_everything_wrong_with_uploads_is_told_at_once_and_nothing_is_sent(lemon, emulator, tmp_path, draw):
+async def test_all_problems_of_uploads_are_reported_and_nothing_is_sent(lemon, emulator, tmp_path, draw):
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "cat.gif").write_bytes(b"GIF89a\x02\0\x03\0\0\0\0;")
     with (tmp_path / "large").open("wb") as file:
@@ -162,8 +162,8 @@ async def test_everything_wrong_with_uploads_is_told_at_once_and_nothing_is_sent
     words = [draw("fine.png"), "none.png", "notes.txt", "cat.gif"]
     result = await lemon("files", "upload", *words, "--model", "\n")
     assert result.exit_code == 2
-    told = [line.removeprefix("  - ").split(": ")[0] for line in result.stderr.splitlines()[1:]]
-    assert told == ["--model", "none.png", "notes.txt", "cat.gif"]
+    shown = [line.removeprefix("  - ").split(": ")[0] for line in result.stderr.splitlines()[1:]]
+    assert shown == ["--model", "none.png", "notes.txt", "cat.gif"]
     result = await lemon("files", "upload", "large", "--purpose", "user_data")
     assert result.exit_code == 2
     assert "error: large: has 52,428,801 bytes; at most 52,428,800 are taken" in result.stderr
@@ -207,7 +207,7 @@ async def test_files_of_a_hostile_service_drive_no_terminal_and_keep_their_colum
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]], ids=["people", "programs"])
-async def test_file_is_told_with_everything_as_json(lemon, kept, words):
+async def test_file_is_shown_as_json(lemon, kept, words):
     (file,) = await kept("a.png")
     result = await lemon("files", "get", file, *words)
     assert orjson.loads(result.stdout)["filename"] == "a.png"
@@ -222,7 +222,7 @@ async def test_file_is_saved_under_the_name_that_is_given(lemon, kept, tmp_path)
 
 
 async def test_file_in_a_folder_is_called_by_its_id_and_replaces_nothing(lemon, kept, tmp_path):
-    """Whatever the service calls it is no path."""
+    """The service's name for it is never a path."""
     (file,) = await kept("a.png")
     (tmp_path / "out").mkdir()
     for name in (f"out/{file}.png", f"out/{file}-2.png"):
@@ -237,7 +237,7 @@ async def test_file_that_is_refused_leaves_nothing_behind(lemon, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_everything_wrong_with_a_download_is_told_at_once(lemon, emulator, tmp_path):
+async def test_all_problems_of_a_download_are_reported_together(lemon, emulator, tmp_path):
     (tmp_path / "file").touch()
     result = await lemon("files", "download", "../x y", "-o", "file/a.png")
     assert result.exit_code == 2

@@ -50,7 +50,7 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(tmp_path, name
     [["emulator"], ["generate", "a cat", "--emulator"], ["models", "--emulator"]],
     ids=["emulator", "generate", "models"],
 )
-def test_missing_pillow_is_told_with_the_command_that_installs_it(tmp_path, words):
+def test_missing_pillow_is_named_with_the_command_that_installs_it(tmp_path, words):
     """The emulator draws, and drawing is another extra."""
     (tmp_path / "PIL.py").write_text("raise ModuleNotFoundError('not here', name='PIL')")
     done = run("-m", "lemon_async", *words, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)

@@ -60,12 +60,12 @@ def test_line_goes_to_stdout(capsys):
         ),
     ],
 )
-def test_failure_is_told_with_what_a_shell_can_do(capsys, error, words):
+def test_failure_is_printed_with_what_a_shell_can_do(capsys, error, words):
     print_failure(error, "a cat", "lemon-async task", index=3)
     assert capsys.readouterr().err == words
 
 
-def test_task_whose_id_looks_like_an_option_is_none_when_it_is_picked_up(capsys):
+def test_id_that_looks_like_an_option_is_printed_after_two_dashes(capsys):
     print_pending([Reference("ldtask_1"), Reference("-o/etc/passwd", 1)], "lemon-async task")
     assert capsys.readouterr().err.splitlines()[1] == "  lemon-async task -- ldtask_1 -o/etc/passwd:1"
 
@@ -84,7 +84,7 @@ def test_nothing_open_is_nothing_to_tell(capsys, pick_up):
 
 
 class Broken(io.StringIO):
-    """A stream that nobody reads any more."""
+    """A stream whose reader has gone."""
 
     def __init__(self, error):
         super().__init__()
@@ -107,7 +107,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("stderr", BROKEN.values(), ids=BROKEN)
-def test_telling_that_nobody_can_hear_harms_nothing(capsys, stderr):
+def test_broken_stderr_is_ignored(capsys, stderr):
     """Nor does it go to stdout instead, where only results belong."""
     with contextlib.redirect_stderr(stderr):
         print_note("a cat")
@@ -126,7 +126,7 @@ def test_reader_of_stdout_that_has_gone_is_the_business_of_the_caller(capsys):
 
 
 @pytest.mark.parametrize("stdout", [BROKEN[name] for name in BROKEN if name != "closed pipe"])
-def test_line_that_nobody_can_read_is_told_on_stderr(capsys, stdout):
+def test_line_that_stdout_does_not_take_is_reported_on_stderr(capsys, stdout):
     with contextlib.redirect_stdout(stdout):
         assert not print_result("out/cat.png", about="cat.png")
     assert capsys.readouterr().err.startswith("error: cat.png: ")

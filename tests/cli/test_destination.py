@@ -78,7 +78,7 @@ def test_place_under_a_file_is_refused(tmp_path, output):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the folder of processes takes no files, not even root's")
 def test_folder_that_takes_no_files_is_refused():
-    """It is there, and only trying tells that nothing can be written to it."""
+    """It exists, and only an attempt shows that nothing can be written to it."""
     with pytest.raises(ContractError, match="-o: cannot write to '/proc': No such file or directory"):
         Destination.prepare("/proc/", jobs=1)
 
@@ -117,7 +117,7 @@ def test_name_that_cannot_be_is_refused(tmp_path, output, words):
 
 @pytest.mark.parametrize("target", ["cat.png", "nowhere.png"])
 def test_symbolic_link_is_refused(tmp_path, target):
-    """It is neither followed nor replaced; told before anything is paid."""
+    """It is neither followed nor replaced; the command says so before anything is paid."""
     (tmp_path / "cat.png").touch()
     (tmp_path / "link.png").symlink_to(target)
     with pytest.raises(ContractError, match=r"-o: 'link\.png' is a symbolic link"):
@@ -210,7 +210,7 @@ async def test_folder_that_went_away_is_made_again_or_is_an_error_of_each_pictur
 # Templates
 
 
-async def test_template_names_pictures_and_the_bytes_tell_the_suffix(tmp_path, pictures_of):
+async def test_template_names_pictures_and_the_suffix_comes_from_the_bytes(tmp_path, pictures_of):
     expected = {
         "{index:03}-{slug}": "007-a-white-cat.png",
         "{index}.jpg": "7.png",

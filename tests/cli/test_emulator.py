@@ -21,7 +21,7 @@ def free_port():
 
 
 def wait_for_models(port, key):
-    """Ask the emulator for its models until it is there; tell whether it came."""
+    """Ask the emulator for its models until it answers; return whether it did."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"})
     for _ in range(1000):
         try:
@@ -34,7 +34,7 @@ def wait_for_models(port, key):
 
 @pytest.mark.parametrize("place", ["file", "environment"])
 def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place):
-    """Interrupted from a thread, as Ctrl-C does it. A key of the user's own is accepted and never printed."""
+    """A thread sends the signal of Ctrl-C. A key that the user chose is accepted and never printed."""
     port = free_port()
 
     def use_and_interrupt():
@@ -83,7 +83,7 @@ def test_emulator_on_a_port_that_is_taken_says_so():
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan"])
-def test_emulator_with_a_speed_that_is_none_is_refused_as_a_wrong_command(speed):
+def test_speed_that_is_not_above_zero_is_a_wrong_command(speed):
     result = CliRunner().invoke(cli, ["emulator", "--speed", speed])
     assert result.exit_code == 2
     assert result.stderr == f"error: --speed: must be above 0, not {float(speed)} (nothing was sent)\n"

@@ -67,7 +67,7 @@ async def test_command_with_wrong_arguments_shows_how_it_is_used(lemon, emulator
     assert emulator.requests == []
 
 
-async def test_broken_rules_of_all_prompts_are_told_once_and_nothing_is_sent(lemon, emulator, tmp_path):
+async def test_problems_of_all_prompts_are_reported_once_and_nothing_is_sent(lemon, emulator, tmp_path):
     words = ["-m", "dall-e-3", "--n", "11", "--style", "loud", "-o", "new/"]
     result = await lemon("generate", "a cat", "a dog", "", *words)
     assert result.exit_code == 2
@@ -123,7 +123,7 @@ async def test_options_are_fields_and_nothing_else_is_sent(bodies):
     ]
 
 
-async def test_everything_wrong_with_a_command_is_told_at_once():
+async def test_all_problems_of_a_command_are_reported_together():
     """Key, address and deadline stand beside what is wrong with the request."""
     words = ["generate", "", "--base-url", "http://api.test", "--deadline", "0", "--extra", "=5"]
     result = await asyncio.to_thread(CliRunner().invoke, cli, words)
@@ -182,7 +182,7 @@ async def test_one_file_for_several_prompts_is_refused_before_anything_is_paid(l
 @pytest.mark.parametrize("command", ["generate", "task"])
 @pytest.mark.parametrize("environment", [{}, {KEY_VARIABLE: ""}], ids=["unset", "empty"])
 async def test_missing_key_is_one_clear_line_and_never_the_emulator(lemon, emulator, command, environment):
-    """Drawn pictures are for who asks for them."""
+    """Emulated pictures have to be asked for."""
     result = await lemon(command, "ldtask_1", **{KEY_VARIABLE: None, **environment})
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -192,7 +192,7 @@ async def test_missing_key_is_one_clear_line_and_never_the_emulator(lemon, emula
 
 
 async def test_advice_for_a_missing_key_works():
-    """Whatever the command was, the one that is told needs no key."""
+    """The suggested command needs no key."""
     result = await asyncio.to_thread(CliRunner().invoke, cli, ["task", "ldtask_1"])
     advice = result.stderr.split("`")[1]
     result = await asyncio.to_thread(CliRunner().invoke, cli, [*shlex.split(advice)[1:], "a cat"])
@@ -228,7 +228,7 @@ async def test_deadline_that_cannot_work_is_refused(lemon, emulator):
     assert emulator.requests == []
 
 
-async def test_refusal_of_the_service_is_told_without_its_control_characters(lemon, emulator):
+async def test_refusal_of_the_service_is_printed_without_control_characters(lemon, emulator):
     emulator.fault("submit", Status(402, message="\x1b[31mBroke\x07\u202e", error={"hint": "Top\rup\x1b[0m."}))
     result = await lemon("generate", "a cat")
     assert result.exit_code == 1
@@ -243,7 +243,7 @@ async def test_wrong_key_is_refused_by_the_service_and_not_shown(lemon):
     assert "sk-wrong" not in result.output
 
 
-async def test_paid_request_in_doubt_has_a_code_of_its_own(lemon, emulator):
+async def test_unknown_outcome_has_an_exit_code_of_its_own(lemon, emulator):
     emulator.fault("submit", Reset("request_end"))
     result = await lemon("generate", "a cat")
     assert result.exit_code == 3
@@ -251,8 +251,8 @@ async def test_paid_request_in_doubt_has_a_code_of_its_own(lemon, emulator):
     assert emulator.ledger.sold == {"a cat": 1}
 
 
-async def test_unfinished_task_is_picked_up_by_the_command_that_is_told(lemon, emulator, tmp_path, pictures):
-    """Paid once, saved in the end, and under the name that was wanted."""
+async def test_unfinished_task_is_resumed_by_the_printed_command(lemon, emulator, tmp_path, pictures):
+    """It is paid for once, and saved under the name of the first command."""
     emulator.fault("poll", Status(502, "html"))
     result = await lemon("generate", "a cat", "-m", "flux-pro", "-o", "my cats/cat.png", "--deadline", "0.05")
     assert result.exit_code == 4
@@ -266,7 +266,7 @@ async def test_unfinished_task_is_picked_up_by_the_command_that_is_told(lemon, e
 
 
 async def test_address_of_the_environment_is_not_repeated_in_the_advice(emulator):
-    """It is still there when the advice is followed."""
+    """The environment is the same when the command is run."""
     emulator.fault("submit", Stuck())
     words = ["generate", "a cat", "-m", "flux-pro", "--deadline", "0.05"]
     environment = {KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url}
@@ -282,8 +282,8 @@ def test_emulator_needs_no_key_and_no_network(tmp_path, model, pictures):
     assert pictures(tmp_path) == ["a-cat.png", "a-dog.png"]
 
 
-def test_unfinished_task_of_an_emulator_cannot_be_picked_up_and_no_command_says_so():
-    """It ends with the command."""
+def test_unfinished_task_of_an_emulator_is_printed_without_a_command():
+    """The emulator ends with the command, and so does the task."""
     words = ["generate", "a cat", "--emulator", "-m", "flux-pro", "--deadline", "0.05"]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 4
@@ -317,7 +317,7 @@ async def test_edit_starts_from_an_uploaded_file(lemon, emulator, draw):
 
 
 async def test_options_of_an_edit_are_fields_and_nothing_else_is_sent(bodies):
-    """Addresses are told to the service, in the order given."""
+    """URLs are sent as they are, in the order given."""
     options = ["--quality", "low", "--compression", "80", "--partial-images", "0", "--extra", "seed=5"]
     addresses = ["-i", "https://example.com/a.png", "-i", "https://example.com/b.png"]
     words = ["edit", "a hat", "--base-url", bodies.pop(), "-m", "gpt-image-2", "--async", *options, *addresses]
@@ -337,7 +337,7 @@ async def test_options_of_an_edit_are_fields_and_nothing_else_is_sent(bodies):
     ]
 
 
-async def test_everything_wrong_with_an_edit_is_told_at_once_and_nothing_is_sent(emulator, tmp_path, draw):
+async def test_all_problems_of_an_edit_are_reported_and_nothing_is_sent(emulator, tmp_path, draw):
     """Pictures, mask, fields, place, key and settings; of several prompts each problem once."""
     words = ["-i", "none.png", "-i", "http://localhost/a.png", "--mask", draw("mask.jpg", mode="RGB")]
     words += ["-m", "gpt-image-2", "--n", "0", "--extra", "seed", "-o", "cat.png", "--deadline", "-1"]
@@ -361,7 +361,7 @@ async def test_edit_without_a_picture_shows_how_it_is_used(lemon, emulator):
     assert emulator.requests == []
 
 
-async def test_picture_that_cannot_be_read_is_told_once_even_without_checks(lemon, emulator):
+async def test_picture_that_cannot_be_read_is_reported_once_even_without_checks(lemon, emulator):
     result = await lemon("edit", "a hat", "a scarf", "-i", "none.png", "--no-check", "-o", "out/")
     assert result.exit_code == 2
     assert result.stderr == ("error: --image 1: cannot read 'none.png': No such file or directory (nothing was sent)\n")
@@ -375,14 +375,14 @@ async def test_edit_without_checks_is_refused_by_the_service(lemon, emulator, dr
     assert [seen.route for seen in emulator.requests] == ["edit"]
 
 
-async def test_edit_in_doubt_has_a_code_of_its_own(lemon, emulator, draw):
+async def test_unknown_outcome_of_an_edit_has_an_exit_code_of_its_own(lemon, emulator, draw):
     emulator.fault("edit", Reset("request_end"))
     result = await lemon("edit", "a hat", "-i", draw("cat.png"))
     assert result.exit_code == 3
     assert emulator.ledger.sold == {"a hat": 1}
 
 
-async def test_unfinished_edit_is_picked_up_by_the_command_that_is_told(lemon, emulator, draw):
+async def test_unfinished_edit_is_resumed_by_the_printed_command(lemon, emulator, draw):
     emulator.fault("poll", Status(502, "html"))
     words = ["-i", draw("cat.png"), "-m", "gpt-image-2", "--async", "-o", "hat.png"]
     result = await lemon("edit", "a hat", *words, "--deadline", "0.02")
@@ -403,7 +403,7 @@ def test_edit_on_the_emulator_needs_no_key_and_no_network(draw):
 
 
 @pytest.mark.parametrize("reference", [lambda task: task.id, lambda task: task.resume_token()], ids=["id", "token"])
-async def test_task_is_picked_up_by_id_or_token_and_paid_once(
+async def test_task_is_resumed_by_id_or_token_and_paid_once(
     lemon, emulator, tmp_path, reference, pictures, all_settled
 ):
     async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
@@ -416,7 +416,7 @@ async def test_task_is_picked_up_by_id_or_token_and_paid_once(
     assert emulator.ledger.sold == {"the old prompt": 1}
 
 
-async def test_reference_that_is_none_is_refused(lemon, emulator):
+async def test_malformed_reference_is_refused(lemon, emulator):
     result = await lemon("task", "two words")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: task 'two words': is neither a task id nor a resume token")

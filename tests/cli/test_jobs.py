@@ -89,7 +89,7 @@ async def test_resumed_task_is_saved_under_the_prompt_that_the_service_remembers
 
 @pytest.mark.parametrize("resume_command", [RESUME, ""], ids=["service", "emulator"])
 async def test_unfinished_task_is_reported_with_the_command_that_resumes_it(emulator, outputs, capsys, resume_command):
-    """Where there is one: the emulator of a command ends with it."""
+    """There is none for an emulator, which ends with the command."""
     emulator.fault("submit", Stuck())
     polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=0.03)
     async with LemonSession(emulator.api_key, base_url=emulator.base_url, polling=polling) as session:
@@ -112,7 +112,7 @@ async def test_picture_that_cannot_be_fetched_is_reported_with_its_link(session,
 
 
 async def test_picture_that_cannot_be_saved_is_reported_with_its_link(session, outputs, folder, emulator, capsys):
-    """The disk's fault leaves the way to the paid picture."""
+    """A full disk does not hide the picture that is paid for."""
     folder.rmdir()
     folder.touch()
     assert await submit_requests(session, requests("a cat"), outputs()) == 1
@@ -142,7 +142,7 @@ class Odd:
 
 
 async def test_job_that_meets_a_bug_ends_no_other(session, outputs, folder, capsys):
-    """A mistake of ours costs one job, not all that is paid for."""
+    """It costs one job, not all that are paid for."""
     odd = Odd(outputs().destination)
     assert await submit_requests(session, requests("odd", "a cat"), outputs(destination=odd)) == 1
     assert names(folder) == ["a-cat.png"]
@@ -177,7 +177,7 @@ async def test_bar_counts_jobs_on_a_terminal_unless_it_is_not_wanted(session, ou
 
 
 async def test_json_is_a_line_for_each_picture_and_failure(session, outputs, folder, emulator, capsys):
-    """Errors are told on stderr, too."""
+    """Errors are printed to stderr, too."""
     emulator.fault("submit", Fail("mo\x1bderated"), prompt="refused")
     assert await submit_requests(session, requests("a cat", "refused"), outputs(as_json=True)) == 1
     out, err = capsys.readouterr()
@@ -200,7 +200,7 @@ async def test_json_of_a_picture_that_was_not_saved_has_its_link(session, output
 
 
 async def test_usage_that_no_json_can_hold_is_left_out(session, outputs, monkeypatch, capsys):
-    """The service may say anything; the path is worth more."""
+    """The service's data can be anything; the path is still printed."""
     deep = []
     for _ in range(300):
         deep = [deep]
@@ -210,7 +210,7 @@ async def test_usage_that_no_json_can_hold_is_left_out(session, outputs, monkeyp
 
 
 async def test_sheet_shows_what_became_of_every_job(session, outputs, folder, emulator, capsys):
-    """In the order of the jobs, failures included; its path is told on stderr."""
+    """In the order of the jobs, failures included; its path goes to stderr."""
     emulator.fault("submit", Status(402), prompt="refused")
     sheet = folder / "sheet.html"
     assert await submit_requests(session, requests("refused", "a cat"), outputs(sheet=sheet)) == 1
@@ -291,7 +291,7 @@ async def test_failure_that_cannot_be_printed_ends_the_submitting_too(session, o
 
 
 async def test_closed_stdout_waits_for_requests_that_are_on_their_way(session, outputs, folder, emulator):
-    """It may have been sold: cancelled, it would be a doubt instead of a picture."""
+    """They may have been sold: cancelled, their outcome would be unknown."""
     emulator.fault("submit", Latency(100), prompt="slow")
     with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
         assert (
@@ -303,7 +303,7 @@ async def test_closed_stdout_waits_for_requests_that_are_on_their_way(session, o
 
 
 async def test_closed_stdout_withdraws_requests_that_wait_for_the_rate_limit(outputs, emulator, folder, capsys):
-    """All are out at once, and the account allows one a second; only what was sent is bought."""
+    """The account allows one a minute; only what was sent is bought."""
     polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
     async with LemonSession(
         emulator.api_key, base_url=emulator.base_url, polling=polling, requests_per_minute=1
@@ -348,14 +348,14 @@ async def test_interrupted_tasks_are_listed_with_the_command_that_resumes_them(
     )
     await interrupt(running, until=lambda: len(session.pending) == 2)
     ids = [task.id for task in session.pending]
-    told = capsys.readouterr().err.partition("interrupted; ")[2]
+    shown = capsys.readouterr().err.partition("interrupted; ")[2]
     if resume_command:
-        assert told.splitlines() == [
+        assert shown.splitlines() == [
             "these tasks go on and are billed. To resume them:",
             f"  lemon-async task -o . {ids[0]}:0:a-cat {ids[1]}:1:a-dog",
         ]
     else:
-        assert told == f"these tasks end with the emulator of this command: {' '.join(ids)}\n"
+        assert shown == f"these tasks end with the emulator of this command: {' '.join(ids)}\n"
     await session.aclose()
     for record in caplog.records:
         LogPrinter().emit(record)
@@ -384,7 +384,7 @@ async def test_interrupted_jobs_that_have_ended_nowhere_leave_no_sheet(session, 
 async def test_interrupted_download_is_listed_with_the_command_that_resumes_its_task(
     session, outputs, folder, emulator, capsys
 ):
-    """The task is over, and its picture is not saved yet."""
+    """The task is over, but its picture is not saved."""
     emulator.fault("cdn", Blackhole())
     running = asyncio.create_task(submit_requests(session, requests("a cat"), outputs()))
     await interrupt(running, until=lambda: any(seen.route == "cdn" for seen in emulator.requests))

@@ -19,7 +19,7 @@ class Task:
         return "token"
 
 
-async def test_picture_is_told_with_all_that_is_known(connect, tmp_path):
+async def test_picture_has_all_known_facts(connect, tmp_path):
     async with connect() as session:
         images = await session.generate(REQUEST)
         path = await images[0].save(tmp_path / "cat.png")
@@ -40,7 +40,7 @@ async def test_picture_is_told_with_all_that_is_known(connect, tmp_path):
     }
 
 
-async def test_picture_of_a_task_that_was_picked_up_has_no_prompt(connect, tmp_path):
+async def test_picture_of_a_resumed_task_has_no_prompt(connect, tmp_path):
     async with connect() as session:
         token = (await session.submit(REQUEST)).resume_token()
     async with connect() as session:
@@ -51,7 +51,7 @@ async def test_picture_of_a_task_that_was_picked_up_has_no_prompt(connect, tmp_p
 
 
 async def test_path_that_is_no_text_is_printable_all_the_same(connect, tmp_path):
-    """A name of a file is any bytes; what is not UTF-8 of it is replaced."""
+    """A file name can hold any bytes; those that are not UTF-8 are replaced."""
     async with connect() as session:
         images = await session.generate("a cat")
         record = picture_record(images[0], images, REQUEST, index=0, path=Path("a\udcff.png"))
@@ -60,7 +60,7 @@ async def test_path_that_is_no_text_is_printable_all_the_same(connect, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("error", "told", "token"),
+    ("error", "facts", "token"),
     [
         (
             TaskFailed(reason="moderated", code="moderation", task=Task()),
@@ -85,25 +85,25 @@ async def test_path_that_is_no_text_is_printable_all_the_same(connect, tmp_path)
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_failure_is_told_with_what_it_takes_to_go_on(error, told, token):
+def test_failure_has_what_it_takes_to_resume(error, facts, token):
     assert failure_record(error, REQUEST, index=3) == {
         "index": 3,
         "prompt": "a cat",
         "model": "flux-pro",
-        "error": {"code": None, **told},
+        "error": {"code": None, **facts},
         "task_id": token and "ldtask_1",
         "resume_token": token,
         "url": None,
     }
 
 
-def test_failure_tells_the_code_of_the_service_and_the_default_model():
+def test_failure_has_the_code_of_the_service_and_the_default_model():
     error = BadRequest(status=400, message="no", code="bad_size")
     record = failure_record(error, EditRequest("a hat", image="cat.png"), index=0)
     assert (record["error"]["code"], record["model"]) == ("bad_size", "dall-e-2")
 
 
-def test_picture_that_was_not_saved_is_told_with_its_link():
+def test_picture_that_was_not_saved_has_its_link():
     error = DownloadError(url="https://cdn.test/1", reason="cut", task=Task(), index=1)
     record = failure_record(error, None, index=4, url="https://cdn.test/1?key")
     assert (record["url"], record["task_id"], record["resume_token"]) == ("https://cdn.test/1?key", "ldtask_1", "token")

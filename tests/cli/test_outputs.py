@@ -24,7 +24,7 @@ def records(result):
 
 @pytest.fixture
 def old_task(emulator, all_settled):
-    """Have a task made that is over when the command asks for it."""
+    """Submit a task that is over when the command asks for it."""
 
     async def make():
         async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
@@ -62,7 +62,7 @@ async def test_file_that_is_downloaded_has_no_fields_for_a_template(lemon, emula
     assert emulator.requests == []
 
 
-async def test_template_that_cannot_be_is_told_with_everything_else_and_nothing_is_sent(lemon, emulator, tmp_path):
+async def test_invalid_template_is_reported_with_everything_else_and_nothing_is_sent(lemon, emulator, tmp_path):
     result = await lemon("generate", "a cat", "a dog", "--n", "11", "-o", "out/{nope}", "--sheet", "out")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: 3 problems, nothing was sent:\n")
@@ -84,7 +84,7 @@ async def test_picture_that_cannot_be_fetched_keeps_no_other_from_being_saved(le
 # JSON
 
 
-async def test_json_tells_all_about_each_picture(lemon, emulator):
+async def test_json_has_the_facts_of_each_picture(lemon, emulator):
     result = await lemon("generate", "a cat", "a dog", "-o", "{index}", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     found = records(result)
@@ -95,7 +95,7 @@ async def test_json_tells_all_about_each_picture(lemon, emulator):
     assert found[0]["url"].startswith(emulator.base_url)
 
 
-async def test_json_tells_failures_and_stderr_does_too(lemon, emulator):
+async def test_json_has_failures_and_so_has_stderr(lemon, emulator):
     emulator.fault("submit", Status(402, message="br\x1boke"), prompt="broke")
     result = await lemon("generate", "broke", "fine", "-o", "out/", "--json")
     assert result.exit_code == 1
@@ -115,7 +115,7 @@ async def test_json_tells_failures_and_stderr_does_too(lemon, emulator):
     assert result.stderr.startswith("error: broke: HTTP 402")
 
 
-async def test_json_of_a_task_that_is_picked_up(lemon, old_task):
+async def test_json_of_a_resumed_task(lemon, old_task):
     task = await old_task()
     record = records(await lemon("task", task.id, "--json"))[0]
     assert (record["prompt"], record["task_id"], record["path"]) == (None, task.id, "the-old-prompt.png")
@@ -132,7 +132,7 @@ async def test_json_of_a_task_that_failed_says_how_to_resume_it(lemon, emulator,
         assert session.task(record["resume_token"]).id == task.id
 
 
-async def test_nothing_but_problems_is_told_of_a_wrong_command(lemon):
+async def test_wrong_command_prints_no_json(lemon):
     result = await lemon("generate", "", "--json")
     assert (result.exit_code, result.stdout) == (2, "")
 
@@ -176,7 +176,7 @@ async def test_prompts_of_an_edit_come_from_stdin(emulator, tmp_path, draw, pict
     assert pictures(tmp_path / "out") == ["a-hat.png", "a-scarf.png"]
 
 
-async def test_prompts_that_cannot_be_read_are_told_with_everything_else(lemon, emulator):
+async def test_prompts_that_cannot_be_read_are_reported_with_everything_else(lemon, emulator):
     result = await lemon("generate", "--prompts", "none.txt", "--n", "11", "-o", "{nope}")
     assert result.exit_code == 2
     fields = [line.split(": ")[0] for line in result.stderr.splitlines()]

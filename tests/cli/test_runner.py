@@ -44,7 +44,7 @@ def test_problems_of_an_attempt_are_those_it_is_refused_for():
     assert problems_of(lambda: None) == ()
 
 
-def test_stopping_tells_each_problem_once():
+def test_each_problem_is_raised_once():
     raise_problems([])
     with pytest.raises(ContractError) as caught:
         raise_problems([BROKEN, Problem("size", "is odd"), BROKEN])
@@ -68,7 +68,7 @@ def test_problems_name_the_option_or_the_variable_that_has_them(monkeypatch):
     assert fields(deadline_s=0) == ["deadline_s", KEY_VARIABLE, BASE_URL_VARIABLE]
 
 
-def test_exit_code_tells_a_script_what_kind_of_failure_it_was():
+def test_exit_code_shows_the_kind_of_failure():
     errors = {
         ContractError(problems=()): 2,
         ValueError("speed must be above 0"): 2,
@@ -102,7 +102,7 @@ def test_worst_exit_code_is_the_gravest():
     ],
     ids=["limit", "service", "address", "plain http", "emulator"],
 )
-def test_task_is_picked_up_where_it_was_left(access, words):
+def test_resume_command_has_the_options_of_the_session(access, words):
     assert access.resume_command("my cats/") == words
 
 
@@ -160,7 +160,7 @@ class Command:
         return cls(process)
 
     async def says(self, words, times=1):
-        """Read stderr until the words have come so often."""
+        """Read stderr until the words have come that many times."""
         async with asyncio.timeout(20):
             while self.stderr.count(words) < times:
                 line = await self.process.stderr.readline()
@@ -191,7 +191,7 @@ class Command:
 async def test_signal_while_waiting_prints_how_to_resume_the_tasks(
     emulator, interruptible, tmp_path, sign, code, output, names, pictures, all_settled
 ):
-    """One command gives their pictures the names that they were to have, and nothing is paid twice."""
+    """One command saves their pictures under the intended names, and nothing is paid twice."""
     words = ["generate", "a cat", "a dog", "-m", "flux-pro", "-o", output, "--base-url", emulator.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
     await command.says("accepted as ldtask_", times=2)
@@ -224,7 +224,7 @@ async def test_signal_while_a_paid_request_is_on_its_way_waits_for_its_response(
 
 
 async def test_command_under_nohup_goes_on_without_its_terminal(emulator, tmp_path, pictures):
-    """Whoever has SIGHUP ignored means it."""
+    """A signal that is ignored stays ignored."""
     emulator.fault("submit", Script(("pending",) * 50 + ("completed",)))
     ignoring = "import runpy, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); runpy.run_module('lemon_async')"
     words = ["generate", "a cat", "-m", "flux-pro", "--base-url", emulator.base_url]
@@ -236,7 +236,7 @@ async def test_command_under_nohup_goes_on_without_its_terminal(emulator, tmp_pa
 
 @pytest.mark.parametrize("module", ["aiohttp", "click", "lemon_async.emulator"])
 async def test_ctrl_c_during_the_imports_shows_no_traceback(interruptible, tmp_path, module):
-    """The module says that it is being imported, and then takes its time."""
+    """The module prints that it is being imported, and then takes 20 s."""
     code = (
         "import sys, time\n"
         "class Slow:\n"
@@ -266,7 +266,7 @@ async def test_ctrl_c_after_the_imports_is_met_as_ever(emulator, interruptible):
 
 
 async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp_path):
-    """Nothing was sent, and nobody waits for the end of the pipe."""
+    """Nothing was sent, and the end of the pipe is not awaited."""
     os.mkfifo(tmp_path / "pipe")
     command = await Command.start("generate", "--prompts", "pipe", "--emulator")
     # The command has opened the pipe once this succeeds.
@@ -275,7 +275,7 @@ async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp
     assert "KeyboardInterrupt" not in command.stderr
 
 
-async def test_emulator_tells_first_what_clients_need(interruptible):
+async def test_emulator_prints_first_what_clients_need(interruptible):
     """The first two lines go into an environment; a session then works with them, and they say nothing else."""
     command = await Command.start("emulator", "--speed", "6000")
     async with asyncio.timeout(20):

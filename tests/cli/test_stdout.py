@@ -23,7 +23,7 @@ from lemon_async.cli.stdout import aligned, json_text, plain, print_line
     ],
     ids=repr,
 )
-def test_text_of_strangers_drives_no_terminal(text, shown):
+def test_text_of_a_server_controls_no_terminal(text, shown):
     assert plain(text) == shown
 
 
@@ -33,7 +33,7 @@ def test_line_is_said_as_plain_text(capsys):
 
 
 def test_line_is_said_in_the_encoding_of_the_output():
-    """A terminal that cannot show a character gets its number, and the command goes on."""
+    """A character that the encoding lacks is escaped, and the command goes on."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with contextlib.redirect_stdout(output):
         print_line("猫")
@@ -55,7 +55,7 @@ def test_json_is_printable_and_says_the_same(text, is_indented):
 
 @pytest.mark.parametrize("text", ["größer", "猫", "\U0001f600"], ids=ascii)
 def test_json_is_in_ascii_where_the_output_lacks_a_character(text):
-    """An escape of Python's would be no JSON."""
+    """Python's own escapes are not JSON."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with contextlib.redirect_stdout(output):
         print_line(json_text({"id": text}))
@@ -72,7 +72,7 @@ def test_json_that_is_nested_too_deeply_is_refused_in_words():
 
 
 def test_table_is_aligned_and_its_columns_can_be_counted():
-    """A cell with white space stays one word of `awk`, and a missing one is there as a dash."""
+    """A cell with white space stays one word for `awk`, and a missing one becomes a dash."""
     rows = [("dall-e-3", None, "generate", ""), ("a b\nc", "open\x1bai", 5, "a  name")]
     assert list(aligned(rows)) == ["dall-e-3  -        generate", "a_b_c     open_ai  5         a name"]
     assert list(aligned([])) == []

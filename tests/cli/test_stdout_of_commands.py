@@ -85,7 +85,7 @@ async def test_stdout_takes_one_picture(lemon, emulator, words):
 
 
 async def test_second_picture_of_a_task_is_saved_as_a_file(typed, emulator, all_settled, pictures, tmp_path):
-    """How many there are is not known before."""
+    """The number of pictures is not known before."""
     async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
         task = await session.submit("a cat", model="flux-pro", n=2)
     await all_settled(emulator)
@@ -109,7 +109,7 @@ async def test_picture_that_cannot_be_had_leaves_stdout_empty(typed, emulator):
 
 @pytest.mark.parametrize("form", ["b64_json", "url"])
 async def test_picture_that_stdout_does_not_take_is_saved_as_a_file(emulator, pictures, tmp_path, form):
-    """As with `lemon-async generate ... -o - | true`: what is paid for is not lost, least of all if it came inline."""
+    """As with `lemon-async generate ... -o - | true`: a picture that is paid for is not lost."""
     reader, writer = os.pipe()
     os.close(reader)
     options = ["-m", "dall-e-3", "--response-format", form]
@@ -129,7 +129,7 @@ async def test_picture_that_stdout_does_not_take_is_saved_as_a_file(emulator, pi
 
 
 def test_picture_does_not_go_to_a_terminal(monkeypatch):
-    """What a server sends drives no terminal."""
+    """Bytes from a server must not control a terminal."""
 
     class Terminal:
         def isatty(self):
@@ -170,7 +170,7 @@ async def test_failure_that_the_output_cannot_encode_is_told(typed, emulator):
 # Tasks
 
 
-async def test_tasks_are_picked_up_together_under_their_numbers_and_names(
+async def test_tasks_are_resumed_together_under_their_numbers_and_names(
     lemon, emulator, tmp_path, pictures, all_settled
 ):
     """As ids and tokens, in the order given or with the numbers and names that they bring."""
@@ -195,7 +195,7 @@ async def test_tasks_come_from_stdin(typed, emulator, tmp_path, pictures, all_se
     assert pictures(tmp_path) == ["1-two.png", "4-uno.png"]
 
 
-async def test_everything_wrong_with_tasks_is_told_at_once(typed, emulator):
+async def test_all_problems_of_tasks_are_reported_together(typed, emulator):
     code, out, err = await typed("task", "two words", "-", "-o", "none.txt/cat.png", "--sheet", "cat.png")
     assert (code, out) == (2, b"")
     assert [line.split(":")[0] for line in err.splitlines()[1:]] == ["  - ID", "  - --sheet", "  - task 'two words'"]
@@ -215,7 +215,7 @@ async def test_name_of_a_task_that_is_still_not_finished_is_kept(lemon, emulator
 
 
 async def test_requests_per_minute_and_gaps_hold_for_the_command(lemon, emulator, all_settled):
-    """By itself, the command would first look after some 15 s."""
+    """Without them, the first poll would come after some seconds."""
     words = ["a cat", "-m", "flux-pro", "--requests-per-minute", "6000", "--poll-min-gap", "0.01"]
     async with asyncio.timeout(8):
         result = await lemon("generate", *words, "--poll-max-gap", "0.02")

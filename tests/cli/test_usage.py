@@ -84,7 +84,7 @@ def typed(typed_with):
 
 @pytest.fixture
 def completed(typed_with):
-    """Press the tabulator at the end of command lines; returns what is offered for each."""
+    """Press Tab at the end of command lines; returns the completions of each."""
 
     def run(*lines):
         environments = [
@@ -202,7 +202,7 @@ def test_options_that_take_files_complete_files(completed):
 
 
 def test_closed_values_complete(completed):
-    """Those of the model that stands before, or else those of every family."""
+    """Those of the model that is named before, or else those of every model."""
     lines = {
         "generate --quality ": ["standard", "hd", "auto", "low", "medium", "high"],
         "generate -m dall-e-3 --quality ": ["standard", "hd"],
