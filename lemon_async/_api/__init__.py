@@ -1,7 +1,9 @@
 """The service's contract: which requests are valid, how they are written, and how responses are read.
 
-Pure: no I/O, no clock, no asyncio. Begin with `validation` for requests and `job_responses` for responses. A new model
-family is an entry in `families`; a new request field goes into `lemon_async/requests.py` (twice: the data class and the
-fields that editors complete), `field_rules` and the `families` that have it; a new check of results into
-`job_responses`.
+Pure: no I/O, no clock, no asyncio. Begin with `validation` for requests and `job_responses` for responses.
+
+* A new model family: an entry in `families`, and its models in `cli/fields`.
+* A new request field: `lemon_async/requests.py` (in the data class and in the fields that editors complete), its rule in
+  `field_rules`, the `families` that have it, and a row of `cli/fields`.
+* A new check of results: `job_responses` for what the service says, `_formats/stream_validator` for the bytes.
 """

@@ -1,11 +1,12 @@
 """Stored files and models."""
 
+import gzip
 import io
 
 import orjson
 import pytest
 
-from lemon_async import ContractError, LemonSession, RetryPolicy, SaveError
+from lemon_async import ApiError, ContractError, LemonSession, RetryPolicy, SaveError
 from lemon_async._api.models_and_files import MAX_ENTRIES
 from lemon_async._uploads.stored_files import Files
 from lemon_async.emulator import Body, Status
@@ -255,6 +256,18 @@ async def test_content_is_returned_unchanged_and_a_refusal_is_not_content(connec
         emulator.fault("files", Status(404, "html"))
         with pytest.raises(NotFound):
             await session.files.content(stored)
+
+
+async def test_content_that_a_gateway_packs_is_unpacked_or_an_error(serve, http_ok):
+    packed = gzip.compress(b"\0\1\2" * 100)
+    for body, content in ((packed, b"\0\1\2" * 100), (packed[:-9], None)):
+        server = await serve(http_ok(body, Content_Encoding="gzip"))
+        async with LemonSession("sk-x", base_url=server.origin) as session:
+            if content is not None:
+                assert await session.files.content("file-1") == content
+            else:
+                with pytest.raises(ApiError, match="a compressed body that is cut off"):
+                    await session.files.content("file-1")
 
 
 # Models
