@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
@@ -17,31 +17,34 @@ from lemon_async.cli.stdout import STDOUT, aligned, json_text, print_line, stdou
 from lemon_async.errors import Problem
 from lemon_async.types import Model, StoredFile
 
-__all__ = [
-    "delete_files", "download_file", "list_files", "list_models", "show_file", "show_model", "upload_files",
-]  # fmt: skip
+__all__ = ["delete_files", "download_file", "show", "upload_files"]
 
-Entry = TypeVar("Entry", Model, StoredFile)
 Work = Callable[[LemonSession], Awaitable[int]]
 _ID = re.compile(r"(?!.*\.\.)[!-~]+")
 
 
-def list_models(*, as_json: bool, filters: Mapping[str, str | None], **session: Any) -> None:
-    """Run `models`."""
+def show(
+    fetch: Callable[[LemonSession], Awaitable[Any]], *, as_json: bool, ids: Sequence[str] = (), **session: Any
+) -> None:
+    """Run a command that lists or shows models or files: fetch them, and print them.
+
+    Args:
+        fetch: Returns a sequence of models or files, or one of them.
+        as_json: Print a line of JSON for each; one that is not in a list is always printed as JSON.
+        ids: The ids that `fetch` asks for.
+        **session: The options of the session.
+    """
 
     async def work(lemon: LemonSession) -> int:
-        return _print_list(await lemon.models(**filters), _model_row, as_json=as_json)
+        found = await fetch(lemon)
+        if not isinstance(found, tuple):
+            print_line(json_text(found.raw, is_indented=not as_json))
+            return 0
+        for line in (json_text(entry.raw) for entry in found) if as_json else aligned([_row(entry) for entry in found]):
+            print_line(line)
+        return 0
 
-    _run(session, work)
-
-
-def show_model(model: str, *, as_json: bool, **session: Any) -> None:
-    """Run `models ID`."""
-
-    async def work(lemon: LemonSession) -> int:
-        return _print_entry(await lemon.model(model), as_json=as_json)
-
-    _run(session, work, problems=_id_problems([model]))
+    _run(session, work, problems=_id_problems(ids))
 
 
 def upload_files(paths: Sequence[str], *, purpose: str, model: str | None, as_json: bool, **session: Any) -> None:
@@ -57,24 +60,6 @@ def upload_files(paths: Sequence[str], *, purpose: str, model: str | None, as_js
                 yield attrs.evolve(problem, field=path) if problem.field in {"file", "filename"} else problem
 
     _run(session, partial(_each, paths, upload), check=problems)
-
-
-def list_files(*, purpose: str | None, as_json: bool, **session: Any) -> None:
-    """Run `files list`."""
-
-    async def work(lemon: LemonSession) -> int:
-        return _print_list(await lemon.files.list(purpose=purpose), _file_row, as_json=as_json)
-
-    _run(session, work)
-
-
-def show_file(file: str, *, as_json: bool, **session: Any) -> None:
-    """Run `files get`."""
-
-    async def work(lemon: LemonSession) -> int:
-        return _print_entry(await lemon.files.get(file), as_json=as_json)
-
-    _run(session, work, problems=_id_problems([file]))
 
 
 def download_file(file: str, *, output: str, **session: Any) -> None:
@@ -149,19 +134,13 @@ def _folder_problems(output: str) -> tuple[Problem, ...]:
     return found
 
 
-def _model_row(model: Model) -> tuple[object, ...]:
-    rank = model.preference.get("preferred_rank")
-    return (
-        model.id,
-        model.owned_by,
-        model.pricing_unit,
-        ",".join(model.supported_operations),
-        f"#{rank}" if isinstance(rank, int | str) else "",
-    )
-
-
-def _file_row(file: StoredFile) -> tuple[object, ...]:
-    return file.id, file.size_bytes, file.purpose, _time(file.created_at), file.status, file.filename or ""
+def _row(entry: Model | StoredFile) -> tuple[object, ...]:
+    if isinstance(entry, StoredFile):
+        time = _time(entry.created_at)
+        return entry.id, entry.size_bytes, entry.purpose, time, entry.status, entry.filename or ""
+    rank = entry.preference.get("preferred_rank")
+    shown_rank = f"#{rank}" if isinstance(rank, int | str) else ""
+    return entry.id, entry.owned_by, entry.pricing_unit, ",".join(entry.supported_operations), shown_rank
 
 
 def _time(unix_s: int | None) -> str | None:
@@ -169,15 +148,3 @@ def _time(unix_s: int | None) -> str | None:
         return None if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):  # a year that no calendar has
         return None
-
-
-def _print_list(entries: Sequence[Entry], row: Callable[[Entry], Sequence[object]], *, as_json: bool) -> int:
-    lines = (json_text(entry.raw) for entry in entries) if as_json else aligned([row(entry) for entry in entries])
-    for line in lines:
-        print_line(line)
-    return 0
-
-
-def _print_entry(entry: Model | StoredFile, *, as_json: bool) -> int:
-    print_line(json_text(entry.raw, is_indented=not as_json))
-    return 0

@@ -65,8 +65,7 @@ def edit(**given: Any) -> None:
 @cli.command(short_help="Wait for tasks and save their pictures.")
 @click.argument("words", nargs=-1, required=True, metavar="ID...")
 @options.results
-@options.base_url
-@options.allow_http
+@options.connection
 @options.pacing
 def task(**given: Any) -> None:
     """Wait for each task ID (or resume token) and save its pictures; - reads IDs from stdin.
@@ -87,19 +86,18 @@ def task(**given: Any) -> None:
 @click.option("--tag", help="Only models with this tag.")
 @options.as_json
 @options.emulator
-@options.base_url
-@options.allow_http
-def models(*, model: str | None, as_json: bool, **given: Any) -> None:
+@options.connection
+def models(*, model: str | None, **given: Any) -> None:
     """List the models: id, owner, price unit, operations, rank. With an ID, show one model as JSON."""
-    from lemon_async.cli.catalog import list_models, show_model
+    from lemon_async.cli.catalog import show
 
     filters = {name: given.pop(name) for name in ("recommended_for", "category", "provider", "tag")}
     if model is None:
-        list_models(as_json=as_json, filters=filters, **given)
+        show(lambda lemon: lemon.models(**filters), **given)
     elif any(value is not None for value in filters.values()):
         raise click.UsageError("filters are for the list: leave out the ID or the filters")
     else:
-        show_model(model, as_json=as_json, **given)
+        show(lambda lemon: lemon.model(model), ids=[model], **given)
 
 
 @cli.group()
@@ -117,8 +115,7 @@ def files() -> None:
     help="Model that will edit the files; the service's default is gpt-image-2.",
 )
 @options.as_json
-@options.base_url
-@options.allow_http
+@options.connection
 def upload(paths: Sequence[str], **given: Any) -> None:
     """Upload each PATH and print its id, in the order given."""
     from lemon_async.cli.catalog import upload_files
@@ -129,25 +126,23 @@ def upload(paths: Sequence[str], **given: Any) -> None:
 @files.command("list")
 @click.option("--purpose", help="Only files of this purpose.")
 @options.as_json
-@options.base_url
-@options.allow_http
-def list_(**given: Any) -> None:
+@options.connection
+def list_(purpose: str | None, **given: Any) -> None:
     """List the files: id, bytes, purpose, time (UTC), status, name."""
-    from lemon_async.cli.catalog import list_files
+    from lemon_async.cli.catalog import show
 
-    list_files(**given)
+    show(lambda lemon: lemon.files.list(purpose=purpose), **given)
 
 
 @files.command()
 @click.argument("file", metavar="ID")
 @options.as_json
-@options.base_url
-@options.allow_http
+@options.connection
 def get(file: str, **given: Any) -> None:
     """Show what the service knows of the file ID, as JSON."""
-    from lemon_async.cli.catalog import show_file
+    from lemon_async.cli.catalog import show
 
-    show_file(file, **given)
+    show(lambda lemon: lemon.files.get(file), ids=[file], **given)
 
 
 @files.command()
@@ -161,8 +156,7 @@ def get(file: str, **given: Any) -> None:
     shell_complete=options.complete_files,
     help="A file, which is replaced, or a folder. - writes to stdout.",
 )
-@options.base_url
-@options.allow_http
+@options.connection
 def download(file: str, **given: Any) -> None:
     """Save the file ID and print its path.
 
@@ -175,8 +169,7 @@ def download(file: str, **given: Any) -> None:
 
 @files.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@options.base_url
-@options.allow_http
+@options.connection
 def delete(ids: Sequence[str], **given: Any) -> None:
     """Delete each file ID, and print those that are gone."""
     from lemon_async.cli.catalog import delete_files

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from lemon_async.cli.fields import Field, complete_value, fields_of, models_for
 
 __all__ = [
-    "allow_http", "as_json", "base_url", "complete_files", "complete_models", "emulator", "output", "pacing",
+    "as_json", "complete_files", "complete_models", "connection", "emulator", "output", "pacing",
     "request_options", "results",
 ]  # fmt: skip
 
@@ -40,15 +40,17 @@ output: Decorator = click.option(
     help="A file, a folder, or a template of names such as 'out/{index:03}-{slug}' (also model, task_id, created, "
     "format, width, height; the suffix comes from the bytes). Only a file is replaced. - writes one picture to stdout.",
 )
-base_url: Decorator = click.option(
-    "--base-url", metavar="URL", help="The API's URL, without /v1; by default LEMONDATA_BASE_URL, or the service."
-)
-allow_http: Decorator = click.option(
-    "--allow-http",
-    metavar="HOST",
-    multiple=True,
-    callback=lambda _context, _option, hosts: frozenset(hosts),
-    help="Allow unencrypted http to this host, or host:port, in --base-url and in links; repeatable.",
+_CONNECTION: tuple[Decorator, ...] = (
+    click.option(
+        "--base-url", metavar="URL", help="The API's URL, without /v1; by default LEMONDATA_BASE_URL, or the service."
+    ),
+    click.option(
+        "--allow-http",
+        metavar="HOST",
+        multiple=True,
+        callback=lambda _context, _option, hosts: frozenset(hosts),
+        help="Allow unencrypted http to this host, or host:port, in --base-url and in links; repeatable.",
+    ),
 )
 emulator: Decorator = click.option(
     "--emulator", "is_emulated", is_flag=True, help="Use a built-in emulator: no key, no network, no money."
@@ -90,6 +92,11 @@ _RESULTS: tuple[Decorator, ...] = (
 )
 
 
+def connection(command: Command) -> Command:
+    """Give a command the options for the address of the API."""
+    return _decorated(command, _CONNECTION)
+
+
 def results(command: Command) -> Command:
     """Give a command the options for its results."""
     return _decorated(command, _RESULTS)
@@ -124,8 +131,7 @@ def request_options(operation: str, default_model: str) -> Callable[[Command], C
         ),
         click.option("--no-check", is_flag=True, help="Send requests that break the documented rules, too."),
         emulator,
-        base_url,
-        allow_http,
+        *_CONNECTION,
         *_PACING,
         click.option(
             "--in-flight",
