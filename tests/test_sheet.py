@@ -134,8 +134,8 @@ NOT_SHOWABLE = [
 
 async def test_sheet_of_something_else_is_refused(tmp_path):
     """Nothing is fetched or written."""
-    for outcomes, told in NOT_SHOWABLE:
-        with pytest.raises(ContractError, match=told):
+    for outcomes, expected in NOT_SHOWABLE:
+        with pytest.raises(ContractError, match=expected):
             await contact_sheet(outcomes, tmp_path / "s.html")
         assert not list(tmp_path.iterdir())
 
@@ -290,8 +290,8 @@ async def test_untrusted_text_is_escaped(png):
 async def test_time_that_is_none_is_shown_as_it_came(png):
     """A number out of range does not raise."""
     for created in [0, 10**18, -(10**18)]:
-        told = str(created) if created else "1970-01-01 00:00 UTC"
-        assert f'<dt>Made</dt><dd dir="auto">{told}</dd>' in (await contact_sheet(images_of(png, created=created))).html
+        made = str(created) if created else "1970-01-01 00:00 UTC"
+        assert f'<dt>Made</dt><dd dir="auto">{made}</dd>' in (await contact_sheet(images_of(png, created=created))).html
 
 
 async def test_failures_of_all_kinds_are_shown(connect, emulator):

@@ -123,7 +123,7 @@ class AtomicFile:
             with self._lock:
                 yield
         finally:
-            if self._is_discarded:  # read without the lock: who sets it from now on finds the lock free
+            if self._is_discarded:  # read without the lock: if it is set later, the lock is free by then
                 self._clear()
 
     def _clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Request bodies: JSON and forms, opened anew for every attempt, at the moment of sending.
+"""Request bodies: JSON and forms, opened again for every attempt, at the moment of sending.
 
 A request may wait minutes for its rate-limit slot, together with a thousand others, so it holds no open file while it
 waits. And a form cannot be sent twice.

@@ -67,8 +67,8 @@ def test_notebook_runs_without_an_error(notebook, outputs):
     """Every cell has run, in its order, and none of them failed or complained."""
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    told = [output for cell in outputs.values() for output in cell]
-    assert not [output for output in told if output["output_type"] == "error" or output.get("name") == "stderr"]
+    kept = [output for cell in outputs.values() for output in cell]
+    assert not [output for output in kept if output["output_type"] == "error" or output.get("name") == "stderr"]
 
 
 def test_notebook_shows_pictures(outputs):

@@ -93,7 +93,7 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
-def test_mode_is_what_the_umask_makes_of_it(tmp_path, umask, mode):
+def test_mode_follows_the_umask(tmp_path, umask, mode):
     """Not the 0600 of temporary files, and not the mode of the old file."""
     target = tmp_path / "cat.png"
     target.touch(mode=0o400)
@@ -121,7 +121,7 @@ def test_name_that_is_too_long_leaves_nothing(tmp_path, replace):
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
 @pytest.mark.parametrize("replace", [True, False])
-def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
+def test_only_regular_files_are_replaced(tmp_path, make, replace):
     """A device, a pipe or a folder is left alone."""
     target = tmp_path / "cat.png"
     make(target)
@@ -136,63 +136,63 @@ def test_what_is_no_file_is_never_replaced(tmp_path, make, replace):
 
 
 @pytest.fixture
-def draft(tmp_path):
-    draft = AtomicFile(tmp_path)
-    yield draft
-    draft.discard()
+def file(tmp_path):
+    file = AtomicFile(tmp_path)
+    yield file
+    file.discard()
 
 
-def test_draft_is_hidden_and_goes_when_it_is_discarded(draft, tmp_path):
-    draft.write(b"half a picture")
+def test_file_is_hidden_and_goes_when_it_is_discarded(file, tmp_path):
+    file.write(b"half a picture")
     assert [path.name.startswith(".") for path in tmp_path.iterdir()] == [True]
-    draft.discard()
-    draft.discard()
+    file.discard()
+    file.discard()
     assert files(tmp_path) == {}
 
 
-def test_draft_in_no_folder_is_an_os_error(tmp_path):
+def test_file_in_no_folder_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         AtomicFile(tmp_path / "nowhere").write(b"")
 
 
-def test_draft_is_written_in_any_number_of_steps(draft, tmp_path):
-    draft.write(b"0123")
-    draft.write(memoryview(b"4567"))
-    assert draft.size_bytes == 8
-    draft.publish([tmp_path / "cat.png"], replace=False)
+def test_file_is_written_in_any_number_of_steps(file, tmp_path):
+    file.write(b"0123")
+    file.write(memoryview(b"4567"))
+    assert file.size_bytes == 8
+    file.publish([tmp_path / "cat.png"], replace=False)
     assert files(tmp_path) == {"cat.png": b"01234567"}
 
 
-def test_draft_takes_any_number_of_pieces(draft, tmp_path):
+def test_file_takes_any_number_of_pieces(file, tmp_path):
     """More than the system accepts in one call."""
     pieces = [bytes([number % 251]) * (number % 5) for number in range(3000)]
-    draft.write(*pieces)
-    assert draft.size_bytes == sum(map(len, pieces))
-    draft.publish([tmp_path / "cat.png"], replace=True)
+    file.write(*pieces)
+    assert file.size_bytes == sum(map(len, pieces))
+    file.publish([tmp_path / "cat.png"], replace=True)
     assert files(tmp_path) == {"cat.png": b"".join(pieces)}
 
 
-def test_draft_goes_on_after_half_a_write(draft, tmp_path, monkeypatch):
+def test_partial_write_is_continued(file, tmp_path, monkeypatch):
     """As on disks that are nearly full, and on systems without `writev`."""
     monkeypatch.setattr(publishing, "_write", lambda number, pieces: os.write(number, pieces[0][:3]))
-    draft.write(b"0123456", b"", b"789")
-    draft.publish([tmp_path / "cat.png"], replace=True)
+    file.write(b"0123456", b"", b"789")
+    file.publish([tmp_path / "cat.png"], replace=True)
     assert files(tmp_path) == {"cat.png": b"0123456789"}
 
 
-def test_draft_makes_its_folder_only_when_asked_and_only_when_needed(tmp_path):
-    draft = AtomicFile(tmp_path / "a" / "b", makes_folder=True)
+def test_file_makes_its_folder_only_when_asked_and_only_when_needed(tmp_path):
+    file = AtomicFile(tmp_path / "a" / "b", makes_folder=True)
     assert list(tmp_path.iterdir()) == []
-    draft.write(b"new")
-    draft.publish([tmp_path / "a" / "b" / "cat.png"], replace=True)
+    file.write(b"new")
+    file.publish([tmp_path / "a" / "b" / "cat.png"], replace=True)
     assert (tmp_path / "a" / "b" / "cat.png").read_bytes() == b"new"
 
 
-def test_abandon_returns_whether_there_is_a_file(draft, tmp_path):
+def test_abandon_returns_whether_there_is_a_file(file, tmp_path):
     """Cancelling before the first write waits for no thread."""
-    assert draft.abandon() is False
+    assert file.abandon() is False
     with pytest.raises(OSError, match="was discarded"):
-        draft.write(b"late")
+        file.write(b"late")
     other = AtomicFile(tmp_path)
     other.write(b"new")
     assert other.abandon() is True
@@ -200,46 +200,46 @@ def test_abandon_returns_whether_there_is_a_file(draft, tmp_path):
     assert files(tmp_path) == {}
 
 
-def test_draft_that_was_discarded_takes_nothing_more(draft, tmp_path):
+def test_discarded_file_refuses_writes(file, tmp_path):
     """A late write creates no file."""
-    draft.discard()
+    file.discard()
     with pytest.raises(OSError, match="was discarded"):
-        draft.write(b"late")
+        file.write(b"late")
     assert files(tmp_path) == {}
 
 
-def test_file_can_be_restarted(draft, tmp_path):
-    draft.write(b"long and wrong")
-    draft.restart()
-    assert draft.size_bytes == 0
-    draft.write(b"right")
-    assert draft.publish([tmp_path / "cat.png"], replace=True) == tmp_path / "cat.png"
+def test_file_can_be_restarted(file, tmp_path):
+    file.write(b"long and wrong")
+    file.restart()
+    assert file.size_bytes == 0
+    file.write(b"right")
+    assert file.publish([tmp_path / "cat.png"], replace=True) == tmp_path / "cat.png"
     assert files(tmp_path) == {"cat.png": b"right"}
 
 
-def test_draft_takes_the_first_name_that_is_free(draft, tmp_path):
+def test_file_takes_the_first_name_that_is_free(file, tmp_path):
     """Whatever has the name keeps it: a file, a folder, a dangling link."""
     names = [tmp_path / name for name in ("file", "folder", "link", "free", "also free")]
     names[0].write_bytes(b"old")
     names[1].mkdir()
     names[2].symlink_to("nowhere")
-    draft.write(b"new")
-    assert draft.publish(iter(names), replace=False) == tmp_path / "free"
-    draft.discard()
+    file.write(b"new")
+    assert file.publish(iter(names), replace=False) == tmp_path / "free"
+    file.discard()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "free", "link"]
     assert (names[0].read_bytes(), names[3].read_bytes()) == (b"old", b"new")
 
 
-def test_draft_that_finds_no_name_can_be_given_another(draft, tmp_path):
+def test_file_that_finds_no_name_can_be_given_another(file, tmp_path):
     (tmp_path / "cat.png").write_bytes(b"old")
-    draft.write(b"new")
+    file.write(b"new")
     with pytest.raises(FileExistsError):
-        draft.publish([tmp_path / "cat.png"], replace=False)
-    draft.publish([tmp_path / "cat-2.png"], replace=False)
+        file.publish([tmp_path / "cat.png"], replace=False)
+    file.publish([tmp_path / "cat-2.png"], replace=False)
     assert files(tmp_path) == {"cat.png": b"old", "cat-2.png": b"new"}
 
 
-def test_folder_without_hard_links_is_no_obstacle(draft, tmp_path, monkeypatch):
+def test_folder_without_hard_links_is_no_obstacle(file, tmp_path, monkeypatch):
     """Memory cards and some network drives have none; nothing is overwritten there either."""
 
     def refuse(*_args, **_options):
@@ -247,22 +247,22 @@ def test_folder_without_hard_links_is_no_obstacle(draft, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     (tmp_path / "cat.png").write_bytes(b"old")
-    draft.write(b"new")
-    draft.publish([tmp_path / "cat.png", tmp_path / "cat-2.png"], replace=False)
+    file.write(b"new")
+    file.publish([tmp_path / "cat.png", tmp_path / "cat-2.png"], replace=False)
     assert files(tmp_path) == {"cat.png": b"old", "cat-2.png": b"new"}
 
 
-def test_name_that_was_taken_without_hard_links_is_given_back_on_failure(draft, tmp_path, monkeypatch):
+def test_name_that_was_taken_without_hard_links_is_given_back_on_failure(file, tmp_path, monkeypatch):
     """No empty file is left."""
 
     def refuse(*_args, **_options):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    draft.write(b"new")
-    draft._path.unlink()
+    file.write(b"new")
+    file._path.unlink()
     with pytest.raises(FileNotFoundError, match=r"cat\.png"):
-        draft.publish([tmp_path / "cat.png"], replace=False)
+        file.publish([tmp_path / "cat.png"], replace=False)
     assert files(tmp_path) == {}
 
 
@@ -311,48 +311,48 @@ def hang():
         step.gate.set()
 
 
-def discard_in_time(draft):
-    discarding = threading.Thread(target=draft.discard, daemon=True)
+def discard_in_time(file):
+    discarding = threading.Thread(target=file.discard, daemon=True)
     discarding.start()
     discarding.join(2)
     return not discarding.is_alive()
 
 
 @pytest.mark.parametrize("work", ["write", "publish"])
-def test_file_is_discarded_immediately_while_the_disk_hangs(draft, tmp_path, monkeypatch, hang, work):
+def test_file_is_discarded_immediately_while_the_disk_hangs(file, tmp_path, monkeypatch, hang, work):
     """The hanging call closes the file when it returns, and gives it no name."""
-    draft.write(b"half")
+    file.write(b"half")
     place, name = {"write": (publishing, "_write"), "publish": (os, "fsync")}[work]
     step = Hanging(getattr(place, name))
     monkeypatch.setattr(place, name, step)
-    jobs = {"write": (draft.write, b"late"), "publish": (draft.publish, [tmp_path / "cat.png"])}
+    jobs = {"write": (file.write, b"late"), "publish": (file.publish, [tmp_path / "cat.png"])}
     end = hang(step, *jobs[work], **({"replace": True} if work == "publish" else {}))
-    assert discard_in_time(draft)
+    assert discard_in_time(file)
     assert files(tmp_path) == {}
     end()
-    assert draft._file.closed
+    assert file._file.closed
     assert files(tmp_path) == {}
 
 
-def test_file_that_is_made_after_it_was_discarded_goes(draft, tmp_path, monkeypatch, hang):
+def test_file_that_is_made_after_it_was_discarded_goes(file, tmp_path, monkeypatch, hang):
     """Opening the folder hung, not the write."""
     step = Hanging(os.open)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", step)
-        end = hang(step, draft.write, b"late")
-        assert discard_in_time(draft)
+        end = hang(step, file.write, b"late")
+        assert discard_in_time(file)
         end()
-    assert draft._file.closed
+    assert file._file.closed
     assert files(tmp_path) == {}
 
 
-def test_draft_that_was_abandoned_while_it_was_written_gets_no_name(draft, tmp_path, monkeypatch, hang):
+def test_file_that_was_abandoned_while_it_was_written_gets_no_name(file, tmp_path, monkeypatch, hang):
     """An abandoned file does not appear later."""
-    draft.write(b"whole")
+    file.write(b"whole")
     step = Hanging(os.fsync)
     monkeypatch.setattr(os, "fsync", step)
-    end = hang(step, draft.publish, [tmp_path / "cat.png"], replace=False)
-    assert draft.abandon() is True
+    end = hang(step, file.publish, [tmp_path / "cat.png"], replace=False)
+    assert file.abandon() is True
     assert [str(failure).split("] ")[1][:13] for failure in end()] == ["was discarded"]
     assert files(tmp_path) == {}
 

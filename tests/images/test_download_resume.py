@@ -84,12 +84,12 @@ def get(request, downloads, tmp_path):
     """Each way to download."""
 
     async def save(url):
-        draft = AtomicFile(tmp_path)
+        file = AtomicFile(tmp_path)
         try:
-            await downloads.save(url, draft)
-            draft.publish([tmp_path / "cat.png"], replace=True)
+            await downloads.save(url, file)
+            file.publish([tmp_path / "cat.png"], replace=True)
         finally:
-            draft.discard()
+            file.discard()
         return (tmp_path / "cat.png").read_bytes()
 
     async def stream(url):
@@ -98,7 +98,7 @@ def get(request, downloads, tmp_path):
     return {"fetch": downloads.fetch, "save": save, "stream": stream}[request.param]
 
 
-async def test_what_broke_off_is_asked_for_from_there(get, cdn, whole):
+async def test_download_is_resumed_where_it_broke_off(get, cdn, whole):
     """More than three times, because each attempt brings bytes."""
     server = await cdn(cuts=[40_000, 10_000, 0, 0, 20_000, 1, 0])
     assert await get(server.url) == whole
@@ -115,9 +115,7 @@ async def test_what_broke_off_is_asked_for_from_there(get, cdn, whole):
         ({"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, "Mon, 01 Jan 2024 00:00:00 GMT"),
     ],
 )
-async def test_server_is_asked_for_a_part_on_condition_that_it_is_of_the_same_picture(
-    downloads, cdn, whole, marks, condition
-):
+async def test_range_request_is_conditional(downloads, cdn, whole, marks, condition):
     """A weak tag is no condition for ranges (RFC 9110, 13.1.5)."""
     server = await cdn(cuts=[30_000], marks=marks)
     assert await downloads.fetch(server.url) == whole
@@ -125,7 +123,7 @@ async def test_server_is_asked_for_a_part_on_condition_that_it_is_of_the_same_pi
 
 
 @pytest.mark.parametrize("marks", [{"Accept-Ranges": "bytes"}, {"Accept-Ranges": "bytes", "ETag": 'W/"v1"'}])
-async def test_server_that_marks_nothing_is_asked_for_all_of_it(downloads, cdn, whole, marks):
+async def test_server_without_validators_gets_no_range_request(downloads, cdn, whole, marks):
     """Two pictures of the same length could be joined."""
     server = await cdn(cuts=[30_000], marks=marks)
     assert await downloads.fetch(server.url) == whole
@@ -136,13 +134,13 @@ async def test_server_that_marks_nothing_is_asked_for_all_of_it(downloads, cdn, 
     ("marks", "has_length"),
     [({}, True), ({"Accept-Ranges": "none", "ETag": '"v1"'}, True), ({"Accept-Ranges": "bytes"}, False)],
 )
-async def test_server_that_allows_no_parts_is_asked_for_all_again(downloads, cdn, whole, marks, has_length):
+async def test_server_without_ranges_gets_no_range_request(downloads, cdn, whole, marks, has_length):
     server = await cdn(cuts=[30_000], marks=marks, has_length=has_length)
     assert await downloads.fetch(server.url) == whole
     assert server.asked == [(None, None), (None, None)]
 
 
-async def test_server_that_sends_all_instead_of_a_part_is_listened_to(get, cdn, whole):
+async def test_complete_response_to_a_range_request_is_used(get, cdn, whole):
     """Its complete response is used; bytes that were passed on before are not repeated."""
     server = await cdn(cuts=[30_000, 60_000, 10], honours=False)
     assert await get(server.url) == whole
@@ -153,8 +151,8 @@ async def test_large_picture_comes_byte_for_byte(get, cdn, picture):
     """Over many pieces and several writes, twice from the beginning."""
     large = picture(pad_to=5_000_000)
     assert await get((await cdn(content=large, cuts=[1_700_000, 2_000_000])).url) == large
-    anew = await cdn(content=large, cuts=[1_700_000, 2_000_000], honours=False)
-    assert await get(anew.url) == large
+    restarting = await cdn(content=large, cuts=[1_700_000, 2_000_000], honours=False)
+    assert await get(restarting.url) == large
 
 
 async def test_server_that_always_breaks_off_at_the_same_byte_is_given_up(get, cdn):
@@ -172,21 +170,21 @@ async def test_server_that_sends_byte_by_byte_is_given_up_at_last(downloads, cdn
     assert len(server.asked) == 100
 
 
-async def test_range_of_parts_is_put_together(downloads, cdn, whole):
+async def test_parts_are_joined(downloads, cdn, whole):
     """Some servers limit the size of a part."""
 
     def small(status, headers, body):
         first, total = re.search(r"(\d+)-\d+/(\d+)", headers["Content-Range"]).groups()
         body = body[:25_000]
-        told = f"bytes {first}-{int(first) + len(body) - 1}/{total}"
-        return status, {**headers, "Content-Range": told, "Content-Length": str(len(body))}, body
+        content_range = f"bytes {first}-{int(first) + len(body) - 1}/{total}"
+        return status, {**headers, "Content-Range": content_range, "Content-Length": str(len(body))}, body
 
     server = await cdn(cuts=[25_000], twist=small)
     assert await downloads.fetch(server.url) == whole
     assert len(server.asked) == 4
 
 
-async def test_part_that_does_not_tell_the_whole_length_is_taken(downloads, cdn, whole):
+async def test_part_without_the_total_length_is_accepted(downloads, cdn, whole):
     def starred(status, headers, body):
         return status, {**headers, "Content-Range": headers["Content-Range"].replace("/100000", "/*")}, body
 
@@ -222,7 +220,7 @@ async def test_part_that_does_not_fit_is_not_joined(get, cdn, whole, lie):
     assert [asked for asked, _ in server.asked] == [None, "bytes=30000-", None]
 
 
-async def test_part_that_is_longer_than_it_says_is_not_joined(get, cdn, whole):
+async def test_part_that_is_longer_than_announced_is_not_joined(get, cdn, whole):
     def longer(status, headers, body):
         return status, {name: value for name, value in headers.items() if name != "Content-Length"}, body + b"more"
 
@@ -231,7 +229,7 @@ async def test_part_that_is_longer_than_it_says_is_not_joined(get, cdn, whole):
     assert [asked for asked, _ in server.asked] == [None, "bytes=30000-", None]
 
 
-async def test_part_that_is_shorter_than_it_says_is_gone_on_with(get, cdn, whole):
+async def test_part_that_is_shorter_than_announced_is_resumed(get, cdn, whole):
     """It is handled like any break."""
 
     def shorter(status, headers, body):
@@ -258,7 +256,7 @@ async def test_picture_that_says_it_is_too_large_is_refused_by_its_head(download
     assert len(server.heads) == 1
 
 
-async def test_part_that_is_packed_is_refused(downloads, cdn):
+async def test_compressed_part_is_refused(downloads, cdn):
     server = await cdn(
         cuts=[30_000], twist=lambda status, headers, body: (status, headers | {"Content-Encoding": "br"}, body)
     )
@@ -305,7 +303,7 @@ async def test_picture_that_changes_during_a_stream_is_an_error(downloads, cdn, 
     assert len(handed) == 30_000
 
 
-async def test_emulator_lets_downloads_go_on(get, link, emulator):
+async def test_emulator_supports_resuming(get, link, emulator):
     """Its links behave as those of a CDN."""
     emulator.fault("cdn", Cut(500), times=3)
     emulator.fault("cdn", HalfClose("response_body"), times=1)
@@ -329,7 +327,7 @@ async def test_traceback_with_local_variables_shows_no_byte_of_a_picture(get, cd
 # The place, and the deadline
 
 
-async def test_stream_that_is_left_gives_its_place_back(open_downloads, cdn):
+async def test_stream_that_is_left_releases_its_slot(open_downloads, cdn):
     """A consumer that stops after three pieces does not block the others."""
     server = await cdn()
     downloads = open_downloads(limit=1)
@@ -365,7 +363,7 @@ async def test_unread_stream_releases_its_slot_at_the_deadline(open_downloads, c
     assert downloads._slots.value == 0
 
 
-async def test_stream_that_was_read_to_its_end_leaves_no_alarm(open_downloads, cdn, whole, timers):
+async def test_stream_that_was_read_to_its_end_leaves_no_timer(open_downloads, cdn, whole, timers):
     """No timer is left."""
     server = await cdn()
     downloads = open_downloads(total_s=0.2, limit=1)
@@ -384,18 +382,18 @@ async def test_stream_can_be_taken_by_several_asyncio_tasks(downloads, cdn, whol
     assert b"".join(pieces) == whole
 
 
-async def test_failing_draft_is_an_os_error(downloads, cdn, tmp_path):
+async def test_failing_write_is_an_os_error(downloads, cdn, tmp_path):
     """A full disk is not reported as a broken link."""
     if not Path("/dev/full").exists():
         pytest.fail("this test needs a device that is full")
-    draft = AtomicFile(tmp_path)
-    draft.write(b"")
-    draft._file.close()
-    draft._file = FileIO("/dev/full", "r+")
+    file = AtomicFile(tmp_path)
+    file.write(b"")
+    file._file.close()
+    file._file = FileIO("/dev/full", "r+")
     server = await cdn()
     with pytest.raises(OSError, match="No space left on device"):
-        await downloads.save(server.url, draft)
-    draft.discard()
+        await downloads.save(server.url, file)
+    file.discard()
     assert downloads.under_way == 0
 
 

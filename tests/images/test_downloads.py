@@ -58,7 +58,7 @@ async def test_signed_link_is_sent_unchanged(downloads, serve, http_ok, png):
     [Status(503), Status(408), Status(429, headers={"Retry-After": "9"}), Cut(100), Reset("response_head"), Garbage()],
     ids=str,
 )
-async def test_what_breaks_on_the_way_is_fetched_again(downloads, link, emulator, action):
+async def test_broken_download_is_retried(downloads, link, emulator, action):
     emulator.fault("cdn", action, times=1)
     assert (await downloads.fetch(link)).startswith(b"\x89PNG")
     assert tries(emulator) <= 2
@@ -77,7 +77,7 @@ async def test_three_attempts_are_enough(downloads, link, emulator):
     [(Status(403), 403), (Status(404, "empty"), 404), (Expire(), 410), (Status(206), 206)],
     ids=str,
 )
-async def test_link_that_is_refused_is_not_asked_for_again(downloads, link, emulator, action, status):
+async def test_link_that_is_refused_is_not_retried(downloads, link, emulator, action, status):
     emulator.fault("cdn", action)
     with pytest.raises(DownloadError, match=f"HTTP {status}") as caught:
         await downloads.fetch(link)
@@ -104,7 +104,7 @@ def spoiled(png):
     }
 
 
-async def test_what_is_no_whole_picture_is_fetched_again(downloads, serve, http_ok, png):
+async def test_damaged_picture_is_fetched_again(downloads, serve, http_ok, png):
     """The bytes count, not the Content-Type."""
     servers = [
         await serve(http_ok(content, "image/png"), http_ok(png, "image/png")) for content, _ in spoiled(png).values()
@@ -112,7 +112,7 @@ async def test_what_is_no_whole_picture_is_fetched_again(downloads, serve, http_
     assert await asyncio.gather(*(downloads.fetch(server.origin) for server in servers)) == [png] * len(servers)
 
 
-async def test_what_stays_no_whole_picture_is_refused(downloads, serve, http_ok, png):
+async def test_picture_that_stays_damaged_is_refused(downloads, serve, http_ok, png):
     servers = [await serve(http_ok(content, "image/png")) for content, _ in spoiled(png).values()]
     outcomes = await asyncio.gather(*(downloads.fetch(server.origin) for server in servers), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {DownloadError}
@@ -172,7 +172,7 @@ async def test_deadline_of_the_caller_is_the_callers(open_downloads, link, emula
             await open_downloads().fetch(link)
 
 
-async def test_no_more_downloads_than_allowed_are_under_way(open_downloads, serve, http_ok, png):
+async def test_concurrent_downloads_are_limited(open_downloads, serve, http_ok, png):
     gate, waiting, most = asyncio.Event(), set(), 0
 
     async def wait(_reader, writer):
@@ -254,7 +254,7 @@ async def test_closed_downloads_open_nothing(downloads, link, emulator):
     assert tries(emulator) == 0
 
 
-async def test_download_that_waited_for_its_turn_when_the_session_closed_is_not_begun(open_downloads, serve):
+async def test_download_that_waited_for_a_slot_when_the_session_closed_is_not_started(open_downloads, serve):
     async def never(reader, _writer):
         await reader.read()
 

@@ -84,7 +84,7 @@ async def test_redirect_to_nowhere_ends(downloads, serve, http_ok):
         "//user@cdn.test/1.png",
     ],
 )
-async def test_redirect_to_where_no_link_may_lead_is_refused(downloads, link, emulator, location):
+async def test_redirect_to_a_forbidden_address_is_refused(downloads, link, emulator, location):
     emulator.fault("cdn", Redirect(location))
     with pytest.raises(DownloadError, match="not followed, because it"):
         await downloads.fetch(link)
@@ -100,7 +100,7 @@ async def test_session_of_the_real_service_follows_no_link_to_this_machine(serve
     assert server.heads == []
 
 
-async def test_redirect_that_no_parser_reads_is_refused(downloads, emulator, link):
+async def test_malformed_redirect_is_refused(downloads, emulator, link):
     """Any bad `Location` raises `DownloadError`."""
     emulator.fault("cdn", Redirect("https://x@2H&\u00ff:\u00fe][9.@", 302))
     with pytest.raises(DownloadError):

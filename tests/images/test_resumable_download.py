@@ -109,7 +109,7 @@ def test_prefix_that_was_passed_on_is_skipped():
     assert (repeat.is_short, repeat.is_different) == (False, False)
 
 
-def test_repeat_of_something_else_is_noticed():
+def test_different_prefix_is_detected():
     repeat = PrefixSkipper()
     repeat.skip(b"abcd")
     repeat.restart()

@@ -106,7 +106,7 @@ async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monk
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-async def test_work_that_takes_too_long_is_left(ends_well):
+async def test_work_that_takes_too_long_is_abandoned(ends_well):
     """A later failure is not logged."""
     go_on, ended = threading.Event(), threading.Event()
 
@@ -135,14 +135,14 @@ async def test_work_that_has_not_begun_in_time_never_begins():
     assert ran == []
 
 
-async def test_work_that_waits_for_a_pool_that_gets_on_is_not_given_up():
+async def test_work_that_waits_for_a_busy_pool_is_not_given_up():
     """Together they take longer than the limit of each."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     works = [run_within(0.5, time.sleep, 0.03) for _ in range(25)]
     assert await asyncio.gather(*works) == [None] * 25
 
 
-async def test_work_in_a_thread_of_its_own_has_a_result_an_error_and_the_callers_context():
+async def test_abandonable_work_has_a_result_an_error_and_the_callers_context():
     word = ContextVar("word")
     word.set("hello")
     assert await run_abandonable(word.get) == "hello"
@@ -153,7 +153,7 @@ async def test_work_in_a_thread_of_its_own_has_a_result_an_error_and_the_callers
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-async def test_cancelling_leaves_work_in_a_thread_of_its_own(ends_well):
+async def test_cancelling_abandons_work_in_its_own_thread(ends_well):
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work():

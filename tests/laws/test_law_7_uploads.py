@@ -1,7 +1,7 @@
-"""Law 7, on the way in: no picture that is given to us holds the event loop, however large, or in however many parts.
+"""Law 7 for uploads: no source holds the event loop, of any size or in any number of pieces.
 
-There is no clock in here. What holds the loop is a long step: so the steps are measured (bytes that are copied or
-written at once, memory that a copy would take) and the turns that others get in between are counted.
+There is no clock in here. Only a long step can hold the loop, so the tests measure the steps (bytes per copy or write,
+memory of a copy) and count the turns of other tasks in between.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ MUTABLE = {
     "memoryview": lambda content: memoryview(bytearray(content)),
     "memoryview of numbers": lambda content: memoryview(array("q", content)),
     "BytesIO": lambda content: io.BytesIO(bytearray(content)),
-    "file that gives all at once": OwnFile,
+    "file that returns all in one piece": OwnFile,
     "generator of one piece": lambda content: giving(memoryview(bytearray(content))),
     "generator of a large piece among small ones": lambda content: giving(
         content[:1000], bytearray(content[1000:-1000]), content[-1000:]
@@ -119,7 +119,7 @@ async def test_large_picture_is_never_copied_as_a_whole(large, kind):
 
 
 @pytest.mark.parametrize("kind", ["bytearray", "memoryview", "memoryview of numbers"])
-async def test_look_at_a_large_picture_copies_only_its_ends(large, kind):
+async def test_glance_at_a_large_picture_copies_only_its_beginning(large, kind):
     source = MUTABLE[kind](large)
     async with memory() as peak:
         facts = glance_at("image[0]", source)
@@ -186,7 +186,7 @@ async def byte_by_byte(content, beside, turns):
 
 
 @pytest.mark.parametrize("pieces", [empty_then, byte_by_byte])
-async def test_stream_of_tiny_pieces_that_never_waits_lets_others_have_their_turns(beside, picture, pieces):
+async def test_stream_of_tiny_pieces_that_never_waits_lets_other_tasks_run(beside, picture, pieces):
     """Such a generator never yields to the loop, so the reader does."""
     content, turns = picture(pad_to=50_000), []
     spool = SpooledUpload(None)
@@ -375,7 +375,7 @@ async def test_inconsistent_path_is_uploaded_or_refused(connect, picture, tmp_pa
             assert stored.size_bytes == len(picture())
 
 
-async def test_file_that_does_not_tell_its_name_is_named_after_its_bytes(connect, picture):
+async def test_file_without_a_usable_name_is_named_after_its_bytes(connect, picture):
     async with connect() as session:
         assert (await session.files.upload(OddName(picture()))).filename == "file.png"
 
@@ -406,7 +406,7 @@ async def test_generator_in_two_concurrent_uses_serves_the_first_only(connect, e
     assert emulator.ledger.sold == {"a hat": 1}
 
 
-async def test_spool_refuses_what_is_no_bytes():
+async def test_spool_refuses_other_types():
     spool = SpooledUpload(None)
     with pytest.raises(UnusableSource, match="must give bytes, not str"):
         spool.write("text")

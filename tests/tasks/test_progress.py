@@ -134,7 +134,7 @@ async def test_nothing_is_scheduled_without_a_display():
 
 async def test_display_runs_in_the_context_of_its_caller():
     """The poller serves all callers; the output of a notebook belongs to the calling cell."""
-    cell = contextvars.ContextVar("cell", default="nobody's")
+    cell = contextvars.ContextVar("cell", default="none")
     seen = []
 
     class Cell(Screen):
@@ -233,14 +233,14 @@ def test_function_is_called_with_each_state_and_not_twice_with_the_last():
     assert seen == states[:2]
 
 
-@pytest.mark.parametrize("told", [[], [Progress(done=1)]], ids=["nothing", "less"])
-def test_function_is_called_with_the_last_state(told):
+@pytest.mark.parametrize("shown", [[], [Progress(done=1)]], ids=["nothing", "less"])
+def test_function_is_called_with_the_last_state(shown):
     seen = []
     display = make_display(seen.append)
-    for progress in told:
+    for progress in shown:
         display.show(progress)
     display.close(Progress(done=2))
-    assert seen == [*told, Progress(done=2)]
+    assert seen == [*shown, Progress(done=2)]
 
 
 async def queue_up(progress):

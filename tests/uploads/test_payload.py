@@ -196,7 +196,7 @@ class Written:
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-async def test_json_is_opened_as_often_as_wanted(size):
+async def test_json_is_opened_any_number_of_times(size):
     """Long bodies are sent in chunks: aiohttp warns about long bytes."""
     payload = Json("/v1/x", b"x" * size)
     for _ in range(2):
@@ -211,7 +211,7 @@ async def test_json_is_opened_as_often_as_wanted(size):
             assert body.headers == {"Content-Type": "application/json"}
 
 
-async def test_form_is_opened_as_often_as_wanted_and_closes_its_files():
+async def test_form_is_opened_any_number_of_times_and_closes_its_files():
     opened = []
 
     def open_file():
@@ -236,13 +236,13 @@ async def test_form_whose_second_file_is_gone_closes_the_first():
 
     uploads = [Upload(size_bytes=0, open=make) for make in (lambda: first, gone)]
     files = tuple(File("image", f"image[{at}]", "a.png", "image/png", upload) for at, upload in enumerate(uploads))
-    told = r"image\[1\]: cannot be opened again: No such file or directory"
-    with pytest.raises(ContractError, match=told), ExitStack() as held:
+    reason = r"image\[1\]: cannot be opened again: No such file or directory"
+    with pytest.raises(ContractError, match=reason), ExitStack() as held:
         await Form("/v1/x", "", {}, files).open(held)
     assert first.closed
 
 
-async def test_file_that_is_opened_after_everybody_has_left_is_closed(monkeypatch):
+async def test_file_that_is_opened_too_late_is_closed(monkeypatch):
     monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 0.01)
     begun, go_on, file = threading.Event(), threading.Event(), io.BytesIO()
 

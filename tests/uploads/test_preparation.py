@@ -54,7 +54,7 @@ def test_unknown_fields_are_refused():
     ]
 
 
-async def test_same_wish_has_the_same_fingerprint_and_another_has_another(picture, tmp_path):
+async def test_equal_requests_have_equal_fingerprints_and_others_do_not(picture, tmp_path):
     """It covers the fields and every uploaded byte."""
     path = tmp_path / "a.png"
     path.write_bytes(picture())
@@ -94,7 +94,7 @@ async def test_input_fidelity_is_refused_with_a_reason_and_passes_in_extra(serve
 
 @pytest.mark.parametrize("extra", [{"when": object()}, {"x": {1, 2}}], ids=["object", "set"])
 @pytest.mark.parametrize("image", [None, b"x"], ids=["json", "form"])
-async def test_value_that_cannot_be_written_is_refused_before_it_is_sent(connect, emulator, extra, image):
+async def test_value_that_json_cannot_hold_is_refused_before_it_is_sent(connect, emulator, extra, image):
     request = GenerateRequest("a cat", extra=extra) if image is None else EditRequest("a hat", image=image, extra=extra)
     async with connect(check_contracts=False) as session:
         with pytest.raises(ContractError, match=r"extra: '(when|x)' cannot be sent as JSON"):
@@ -127,7 +127,7 @@ async def test_validate_reports_the_same_as_sending_an_edit(connect, emulator, p
 
 
 @pytest.mark.parametrize("is_checked", [True, False])
-async def test_label_that_no_token_could_hold_is_refused_before_it_is_sent(connect, emulator, is_checked):
+async def test_invalid_label_is_refused_before_it_is_sent(connect, emulator, is_checked):
     """With the checks of the service's rules switched off as well: this rule is ours."""
     async with connect(check_contracts=is_checked) as session:
         (problem,) = session.validate("a cat", label="x" * 201)

@@ -194,7 +194,7 @@ async def test_same_source_twice_in_one_request_is_refused_by_validate_and_by_se
 # Reads that never end
 
 
-async def test_blocked_pipes_hold_up_no_other_upload(connect, emulator, picture, tmp_path, pipes):
+async def test_blocked_pipes_block_no_other_upload(connect, emulator, picture, tmp_path, pipes):
     path = tmp_path / "a.png"
     path.write_bytes(picture())
     async with connect() as session:
@@ -292,9 +292,9 @@ async def test_faulty_object_is_refused_with_its_position(connect, emulator, pic
     async with connect() as session, asyncio.timeout(5):
         with pytest.raises(ContractError) as caught:
             await session.edit("a hat", image=[picture(), source], model=MODEL)
-    told = {problem.field: problem.message for problem in caught.value.problems}
-    assert words in told["image[1]"]
-    assert len(told["image[1]"]) < 300
+    problems = {problem.field: problem.message for problem in caught.value.problems}
+    assert words in problems["image[1]"]
+    assert len(problems["image[1]"]) < 300
     assert emulator.requests == []
     if isinstance(source, io.IOBase):
         source.close()

@@ -200,7 +200,7 @@ async def test_variation_starts_from_an_upload(connect, emulator, picture):
     assert emulator.ledger.sold.total() == 2
 
 
-# What the service is told
+# References
 
 
 async def test_address_is_fetched_by_the_service(serve, http_ok, picture):

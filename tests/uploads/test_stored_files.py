@@ -19,7 +19,7 @@ ODD_IDS = ["", "..", ".", "a b", "a\r\nb", "é", "a/../b", "%2e%2e", "x" * 600]
 # Files
 
 
-async def test_file_makes_the_whole_round(connect, picture, tmp_path):
+async def test_file_is_uploaded_listed_read_and_deleted(connect, picture, tmp_path):
     path = tmp_path / "cat.png"
     path.write_bytes(picture())
     async with connect() as session:
@@ -37,7 +37,7 @@ async def test_file_makes_the_whole_round(connect, picture, tmp_path):
                 await gone
 
 
-async def test_upload_of_the_session_is_that_of_its_files(connect, emulator, picture):
+async def test_stored_file_belongs_to_its_model(connect, emulator, picture):
     async with connect() as session:
         stored = await session.files.upload(picture(), purpose="user_data", model="flux-pro")
         assert (stored.purpose, stored.model) == ("user_data", "flux-pro")
@@ -151,7 +151,7 @@ async def test_file_that_is_too_large_is_not_sent(connect, emulator, monkeypatch
     assert emulator.requests == []
 
 
-async def test_service_has_the_last_word_about_a_file(connect, picture):
+async def test_refusal_of_the_service_is_raised(connect, picture):
     async with connect() as session:
         with pytest.raises(BadRequest, match="model_not_found"):
             await session.files.upload(picture(), model="no-such-model")
@@ -203,7 +203,7 @@ async def test_list_of_always_new_files_is_bounded(serve, http_ok, monkeypatch):
         assert len(await session.files.list()) == 3
 
 
-async def test_page_is_asked_for_again_after_a_fault(connect, emulator, picture):
+async def test_page_is_requested_again_after_a_fault(connect, emulator, picture):
     async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001)) as session:
         await session.files.upload(picture())
         emulator.fault("files", Status(502, "html"), times=2)
@@ -215,13 +215,13 @@ async def test_file_of_another_key_is_not_found(connect, emulator, picture):
     async with connect() as session:
         stored = await session.files.upload(picture())
     other = emulator.add_key("sk-other")
-    async with LemonSession(other, base_url=emulator.base_url) as stranger:
-        for use in (stranger.files.get, stranger.files.content, stranger.files.delete):
+    async with LemonSession(other, base_url=emulator.base_url) as other_session:
+        for use in (other_session.files.get, other_session.files.content, other_session.files.delete):
             with pytest.raises(NotFound):
                 await use(stored)
         with pytest.raises(NotFound):
-            await stranger.edit("a hat", image=stored, model="gpt-image-2")
-        assert stranger.submission_counts.sold == 0
+            await other_session.edit("a hat", image=stored, model="gpt-image-2")
+        assert other_session.submission_counts.sold == 0
     async with connect() as session:
         assert await session.files.content(stored) == picture()
 
