@@ -92,6 +92,7 @@ async def pictures_from_pictures(lemon: LemonSession, image: Image, images: Imag
     assert_type(await lemon.create_variation("cat.png", n=2), Images)
     assert_type(await lemon.create_variation(VariationRequest(image=b"")), Images)
     assert_type(lemon.validate("a cat", n=11), tuple[Problem, ...])
+    assert_type(LemonSession.validate("a cat", check_contracts=False), tuple[Problem, ...])
     await lemon.edit("a hat", image=7)  # type: ignore[arg-type]
     await lemon.edit("a hat", image="cat.png", style="vivid")  # type: ignore[call-arg]
     await lemon.create_variation("cat.png", quality="hd")  # type: ignore[call-arg]
@@ -110,6 +111,7 @@ async def maps(lemon: LemonSession, image: Image) -> None:
     assert_type(outcomes.pending, tuple[ImageTask, ...])
     assert_type(lemon.map((prompt for prompt in "ab"), image=image, fail_fast=True, check_contracts=False), Outcomes)
     lemon.map([VariationRequest(image=b""), EditRequest("a hat", image=image)])
+    lemon.map(["a cat"], on_submitted=lambda place, task: (place + 1, task.resume_token()))
     lemon.map([7])  # type: ignore[list-item]
     lemon.map(["a cat"], sizes="big")  # type: ignore[call-arg]
     assert_type(lemon.requests_per_minute, int | None)
@@ -155,6 +157,8 @@ async def files_and_models(lemon: LemonSession) -> None:
     assert_type(await lemon.files.list(), tuple[StoredFile, ...])
     assert_type(await lemon.files.get("file-1"), StoredFile)
     assert_type(await lemon.files.content(stored), bytes)
+    assert_type(await lemon.files.save(stored, "cat", replace=False), Path)
+    assert_type(lemon.files.validate("cat.png", model="gpt-image-2"), tuple[Problem, ...])
     await lemon.files.delete(stored)
     assert_type(await lemon.models(recommended_for="image"), tuple[Model, ...])
     assert_type(await lemon.model("flux-pro"), Model)
@@ -187,6 +191,8 @@ async def images(result: Images) -> None:
     assert_type([image for image in result], list[Image])
     assert_type(await result[0].read(), bytes)
     assert_type(await result[0].save("cat.png"), Path)
+    assert_type(await result.save("out", "{index}", values={"index": 3}), tuple[Path, ...])
+    assert_type(Images.validate("out", "{index}"), tuple[Problem, ...])
     assert_type(result.usage, Mapping[str, Any] | None)
 
 
