@@ -3,7 +3,7 @@
 Pure: no I/O, no clock, no asyncio. Begin with `validation` for requests and `job_responses` for responses.
 
 * A new model family: an entry in `families`, and its models in `cli/fields`.
-* A new request field: `lemon_async/requests.py` (in the data class and in the fields that editors complete), its rule in
+* A new request field: `lemon_async/requests.py` (data class and fields that editors complete), its rule in
   `field_rules`, the `families` that have it, and a row of `cli/fields`.
 * A new check of results: `job_responses` for what the service says, `_formats/stream_validator` for the bytes.
 """
