@@ -82,7 +82,7 @@ class LemonError(Exception):
 
     def __attrs_post_init__(self) -> None:
         self._task_name = _name_of(self)
-        self.args = (str(self),)
+        super().__init__(str(self))  # sets `args`
 
     @resume_token.default
     def _find_token(self) -> str | None:
