@@ -1,4 +1,4 @@
-"""The session: one object for every call, and the owner of everything that runs for them."""
+"""`LemonSession`: its calls, from the arguments to the result."""
 
 import asyncio
 import pickle
@@ -209,7 +209,7 @@ async def test_repr_is_a_dashboard(connect, emulator):
 
 
 async def test_what_is_no_task_is_not_waited_for(connect):
-    """The usual slip is a coroutine that nobody awaited."""
+    """The usual mistake is a coroutine that was not awaited."""
     async with connect() as session:
         with pytest.raises(ContractError, match=r"tasks: must be tasks, as `await session.submit\(...\)`.*not str"):
             session.as_completed(["ldtask_1"])
@@ -224,7 +224,7 @@ async def test_prompt_of_a_megabyte_is_sent_without_a_warning(connect, emulator)
 
 @pytest.mark.parametrize("model", [123, ["a"], True], ids=repr)
 async def test_job_of_a_model_that_is_no_text_is_polled_like_any_other(serve, http_ok, model):
-    """Nobody checked it, and the service took it: it is paid for."""
+    """It was not checked, and the service accepted it: it is paid for."""
     sold = http_ok(b'{"task_id": "ldtask_1", "status": "pending"}')
     done = http_ok(b'{"task_id": "ldtask_1", "status": "completed", "data": [{"url": "https://cdn.test/1.png"}]}')
     server = await serve(sold, done)

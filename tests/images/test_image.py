@@ -1,4 +1,4 @@
-"""Results can be read, streamed, saved and looked at, however the service sent them."""
+"""Images are read, streamed, saved and displayed, however the service sent them."""
 
 import asyncio
 import base64
@@ -286,7 +286,7 @@ async def test_saving_returns_the_path_and_keeps_no_bytes(png, tmp_path):
 
 
 async def test_bytes_of_the_answer_leave_memory_once_they_are_saved(png, tmp_path, monkeypatch):
-    """A batch that keeps its outcomes and saves as it goes runs flat; what is on the disk is read from there."""
+    """Memory stays flat when outcomes are kept and images are saved: saved ones are read from the disk."""
     image = inline(png)
     monkeypatch.chdir(tmp_path)
     await image.save("cat.png")
@@ -332,7 +332,7 @@ async def test_name_without_a_suffix_gets_that_of_the_bytes(png, picture, tmp_pa
 
 
 async def test_suffix_of_the_users_own_is_kept(png, tmp_path):
-    """The path is a promise to whoever opens it; the bytes say what they are."""
+    """The suffix must agree with the bytes."""
     assert (await linked(png)[0].save(tmp_path / "cat.webp")).read_bytes() == png
 
 

@@ -1,4 +1,4 @@
-"""The pictures of one job: a sequence that is read, saved and shown together."""
+"""`Images` are a sequence, and are read, saved and displayed together."""
 
 from types import SimpleNamespace
 
@@ -59,7 +59,7 @@ async def test_nothing_that_was_paid_for_is_replaced_unless_asked(connect, tmp_p
             "0-a-cat.png", "0-a-cat-2.png", "1-a-cat.png", "1-a-cat-2.png",
         }  # fmt: skip
         paths = await images.save(tmp_path / "same", "{width}-{format}", replace=True)
-        assert [path.name for path in paths] == ["256-png.png", "256-png-2.png"]  # in their order, whoever is first
+        assert [path.name for path in paths] == ["256-png.png", "256-png-2.png"]  # in their order
         assert await images.save(tmp_path / "same", "{width}-{format}", replace=True) == paths
 
 

@@ -131,7 +131,7 @@ async def test_renewed_links_are_those_of_the_same_pictures(known, fresh, renewe
 
 
 async def test_picture_does_not_keep_its_task_alive(png):
-    """They hold each other no more than one way: what is dropped is gone at once."""
+    """They do not hold each other: without a garbage collection, a dropped task is gone."""
     task = Task()
     image = Image(ImageData(url=URL), Cdn(DownloadError(url=URL, reason="odd")).access, ref=TaskRef(task))
     with pytest.raises(DownloadError) as caught:

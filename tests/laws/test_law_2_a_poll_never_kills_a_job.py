@@ -175,7 +175,7 @@ async def test_every_error_after_the_sale_carries_the_task_and_resumes(connect, 
 
 
 async def test_deadline_ends_the_wait_and_says_what_was_heard_last(connect, emulator):
-    """`TaskTimeout` tells that the job may go on, and what stood in the way."""
+    """`TaskTimeout` says that the job may continue, and which failure came last."""
     emulator.fault("poll", Status(502, "html"))
     async with connect(polling=SHORT) as session:
         with pytest.raises(TaskTimeout, match="may still finish and be billed") as caught:
@@ -201,7 +201,7 @@ async def test_images_in_the_answer_are_the_result_whatever_word_stands_beside_t
 
 
 async def test_task_with_a_status_of_tomorrow_is_picked_up_from_its_id(connect, emulator):
-    """`queued` is no doubt: the task is polled."""
+    """`queued` counts as pending: the task is polled."""
     emulator.fault("submit", Answer(status="queued", task_id=None, poll_url=None))
     async with connect() as session:
         assert len(await session.generate("queue", model="flux-pro")) == 1

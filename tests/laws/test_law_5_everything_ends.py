@@ -227,7 +227,7 @@ async def test_upload_that_never_ends_is_bounded(connect, emulator, picture, act
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=20), Blackhole()], ids=str)
 async def test_free_request_that_never_ends_is_bounded(connect, emulator, action):
-    """Nobody waits for the catalogue for ever."""
+    """Listing models is bounded, too."""
     emulator.fault("models", action)
     async with connect(timeouts=Timeouts(request_s=0.05)) as session:
         seconds, outcome = await elapsed_s(session.models())
@@ -236,7 +236,7 @@ async def test_free_request_that_never_ends_is_bounded(connect, emulator, action
 
 
 async def test_closing_ends_answers_that_drip(connect, emulator, paid):
-    """Their heads are there; whoever reads on hears of the close at once, not when the time of the request is over."""
+    """Their heads are there; reading on raises immediately, not when the time of the request is over."""
     emulator.fault(paid.route, Drip(bytes_per_s=20))
     async with connect() as session:
         waiting = asyncio.create_task(paid.send(session, paid.request("drip")))
@@ -335,7 +335,7 @@ async def test_leaving_a_map_of_jobs_that_hang_is_bounded(connect, emulator, cas
 
 
 async def test_closing_ends_maps_of_jobs_that_hang(connect, emulator):
-    """Whoever reads hears of it at once."""
+    """Readers get the error immediately."""
     emulator.fault("submit", Blackhole(), prompt="[0-4]")
     emulator.fault("submit", Stuck())
     async with connect() as session:

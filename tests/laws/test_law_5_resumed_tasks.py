@@ -89,7 +89,7 @@ async def outcome_of(task):
 
 
 async def resumed_while_it_is_cancelled(session, service):
-    """Return the ended handle, its `cancel()` under way, and the handle that its token has led to.
+    """Return the ended handle, its `request_cancel()` in progress, and the handle that its token was resumed as.
 
     The handle ends without the task: by a poll that is refused, or by its deadline.
     """
@@ -223,7 +223,7 @@ async def test_closing_while_a_resumed_task_is_cancelled_ends_every_wait(service
 
 
 async def test_late_poll_that_outlives_its_handle_ends_with_the_session(service, connect):
-    """No asyncio task of ours is left behind."""
+    """The library leaves no asyncio task behind."""
     service.may_poll.clear()
     async with asyncio.timeout(2), connect(SHORT) as session:
         old = session.task("job")

@@ -429,7 +429,7 @@ async def laboratory(request, picture, tmp_path):
             yield Laboratory(emulator, steps, (picture(mode="RGB"), picture(mode="RGB", pad_to=1_200_000)), tmp_path)
         finally:
             loop.set_task_factory(None)
-            gc.collect()  # what was never retrieved, awaited or closed is told now
+            gc.collect()  # reports what was never retrieved, awaited or closed
             loop.set_exception_handler(None)
     assert mishaps == []
     assert open_files() <= before
@@ -455,7 +455,7 @@ async def outcomes_of(laboratory, name, act):
 
 @pytest.mark.parametrize("name", SUBJECTS)
 async def test_cancelled_at_any_step_it_ends_so_and_forgets_no_sale(laboratory, name):
-    """The `CancelledError` arrives, what was sold is pending or in doubt, and the session goes on."""
+    """The `CancelledError` arrives, each sold job is pending or unknown, and the session continues."""
     answers = []
 
     def cancel(case):
@@ -477,7 +477,7 @@ async def test_cancelled_at_any_step_it_ends_so_and_forgets_no_sale(laboratory, 
 
 @pytest.mark.parametrize("name", SUBJECTS)
 async def test_session_that_is_closed_at_any_step_is_told_by_an_error_of_the_library(laboratory, name):
-    """Whatever was under way ends soon, and nothing but a `LemonError` leaves it."""
+    """Every call ends soon, and raises nothing but a `LemonError`."""
     closing = []
 
     def close(case):

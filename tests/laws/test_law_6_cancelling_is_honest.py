@@ -66,7 +66,7 @@ async def test_cancelled_waiter_leaves_the_job_and_the_other_waiters(connect, em
 
 
 async def test_cancelled_generate_leaves_its_task_in_pending(connect, emulator):
-    """Whoever gives up on `generate` can find the job that was sold."""
+    """After a cancelled `generate`, the job can be found."""
     emulator.fault("submit", Stuck())
     async with connect() as session:
         generating = asyncio.create_task(session.generate("kept", model="flux-pro"))
@@ -102,7 +102,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_edit_cancelled_in_any_moment_tells_the_truth(connect, emulator, picture, moment):
-    """Before it is sent nothing is in doubt; after that it is, sold or not; no file stays open."""
+    """Before it is sent nothing is unknown; after that it is, sold or not; no file stays open."""
     emulator.fault("edit", *((Stuck(),) if moment == "sold" else (Blackhole(),)), bill=moment == "sold")
     read, go_on = [], asyncio.Event()
 
@@ -129,7 +129,7 @@ async def test_edit_cancelled_in_any_moment_tells_the_truth(connect, emulator, p
 
 
 async def test_cancel_that_meets_an_early_answer_loses_no_sale(picture, listen):
-    """A service may answer before it has read all of an upload; from then on the job is known or in doubt."""
+    """A service may respond before it has read the upload; from then on the job is known, or its outcome unknown."""
     content = picture(pad_to=4_000_000)
     answer = b'{"task_id": "ldtask_1", "status": "pending"}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
@@ -176,7 +176,7 @@ async def test_edit_cancelled_while_a_stranger_reads_closes_what_it_was_given(co
 
 
 async def test_cancelled_stream_says_what_it_has_broken_off(connect, emulator, picture):
-    """The `CancelledError` goes on, with the doubt and the previews as its cause."""
+    """The `CancelledError` is raised; its cause is a `SubmissionUnknown` with the previews."""
     emulator.fault("edit", Stuck())
     got = asyncio.Event()
 
@@ -302,7 +302,7 @@ async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, 
 
 
 async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, emulator, tmp_path):
-    """Who is told that a save was cancelled meets no file that appears later."""
+    """After a save was cancelled, no file appears later."""
     go_on = threading.Event()
     async with connect() as session:
         images = await session.generate("slow disk", model="dall-e-3")

@@ -83,7 +83,7 @@ def open_files():
 FATES = {"done": Latency(0), "reset": Reset("request_end"), "refused": Status(400), "cancelled": Blackhole()}
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not tell")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list open files")
 @pytest.mark.parametrize("fate", FATES)
 async def test_no_task_file_or_connection_is_left_by_paid_requests(connect, emulator, picture, tmp_path, fate):
     """Edits and streams of files, spooled generators and pictures, however they end."""
@@ -114,7 +114,7 @@ async def test_no_task_file_or_connection_is_left_by_paid_requests(connect, emul
 
 
 async def test_map_is_entered_read_and_left_in_three_asyncio_tasks(connect):
-    """It holds no cancel scope of whoever entered it, so that each cell of a notebook may do its part."""
+    """It holds no cancel scope of the task that entered it, so that each cell of a notebook may do its part."""
 
     async def cell(coroutine):
         return await asyncio.create_task(coroutine)
@@ -184,7 +184,7 @@ def test_session_used_outside_a_coroutine_is_told_what_to_do():
 
 
 async def test_closed_session_refuses_work_and_fails_who_waits(connect, emulator):
-    """Whoever waits when the session closes hears of it, with the token to go on."""
+    """Waits end when the session closes, with the token to continue."""
     emulator.fault("submit", Stuck())
     async with connect() as session:
         task = await session.submit("stuck", model="flux-pro")

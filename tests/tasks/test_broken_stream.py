@@ -98,7 +98,7 @@ async def test_stream_cut_at_any_point_hands_out_what_had_arrived(streaming, pre
         assert contents(error.partial_images) == contents(previews)
         assert contents(error.images) == contents(picture.data for picture in pictures[len(previews) :])
         assert error.request == GenerateRequest("a cat", model=MODEL, n=2)
-        assert [doubt.partial_images for doubt in session.unknown_submissions] == [error.partial_images]
+        assert [kept.partial_images for kept in session.unknown_submissions] == [error.partial_images]
         with pytest.raises(SubmissionUnknown) as caught:
             _ = stream.images
         assert caught.value.images == error.images
@@ -173,7 +173,7 @@ async def test_stream_that_never_ends_ends_in_time(connect, emulator, tiny, acti
     ],
 )
 async def test_job_that_the_service_gives_up_is_a_failed_task(connect, emulator, tiny, error, words):
-    """The status 200 has long been sent; the event tells, and the money comes back."""
+    """The status 200 was sent long ago; the event reports the failure, and the job is refunded."""
     emulator.fault("edit", Fail(error))
     async with connect() as session:
         async with session.stream(tiny, partial_images=2) as stream:
@@ -205,14 +205,14 @@ async def test_error_after_a_finished_picture_leaves_that_picture(streaming, fin
 
 
 async def test_stream_that_is_left_early_leaves_a_doubt(connect, emulator, tiny, caplog):
-    """Who leaves is not told by an error, so the session keeps it and the log says it."""
+    """No error is raised, so the session keeps it and a warning is logged."""
     emulator.fault("edit", Stuck())
     async with connect() as session:
         async with session.stream(tiny, partial_images=2) as stream:
             picture = await anext(stream)
-        (doubt,) = session.unknown_submissions
-        assert doubt.reason == "the stream was left before its end"
-        assert contents(doubt.partial_images) == contents([picture.data])
+        (kept,) = session.unknown_submissions
+        assert kept.reason == "the stream was left before its end"
+        assert contents(kept.partial_images) == contents([picture.data])
         assert repr(stream) == "<ImageStream over, 1 previews, 0 pictures>"
         assert (session.submission_counts.sold, session.submission_counts.unknown) == (0, 1)
     assert "the stream was left before its end" in caplog.text
@@ -253,9 +253,9 @@ async def test_stream_that_is_cancelled_in_the_middle_leaves_a_doubt_with_what_h
         consuming.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await consuming
-        (doubt,) = session.unknown_submissions
+        (kept,) = session.unknown_submissions
         assert isinstance(caught.value.__cause__, SubmissionUnknown)
-        assert len(doubt.partial_images) == len(caught.value.__cause__.partial_images) == 1
+        assert len(kept.partial_images) == len(caught.value.__cause__.partial_images) == 1
         assert session.submission_counts.unknown == 1
     assert "its outcome is unknown" in caplog.text
 
@@ -272,7 +272,7 @@ async def test_picture_whose_reader_is_cancelled_as_its_last_bytes_come_is_kept(
         piece = await read(self, size)
         left_bytes[0] -= len(piece)
         if not left_bytes[0]:
-            fairness._by_loop[asyncio.get_running_loop()]._left = 0  # somebody else has had this round
+            fairness._by_loop[asyncio.get_running_loop()]._left = 0  # another coroutine has used up this round
             asyncio.current_task().cancel()
         return piece
 
@@ -297,7 +297,7 @@ async def test_timeout_of_the_caller_around_one_picture_breaks_the_stream_off(co
 
 
 async def test_stream_that_another_coroutine_still_reads_can_be_left(connect, emulator, tiny):
-    """The reader hears of the end, and the doubt is kept once."""
+    """The reader gets the error, which is kept once."""
     emulator.fault("edit", Stuck())
     async with connect() as session:
         async with session.stream(tiny) as stream:

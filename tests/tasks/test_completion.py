@@ -1,4 +1,4 @@
-"""Many tasks are watched at once, in the order in which they end."""
+"""Tasks are yielded in the order in which they end, and progress is reported until the last one has."""
 
 import asyncio
 import contextlib
@@ -198,7 +198,7 @@ async def test_generator_that_was_not_begun_tells_nothing(tasks):
 
 
 def stages(seen):
-    """Return what was told, without the time."""
+    """Return the reports without their times."""
     return [(part.status, part.done, part.failed, part.in_flight, part.submitting) for part in seen]
 
 

@@ -33,7 +33,7 @@ def routes(emulator):
 
 
 async def test_task_is_picked_up_by_id_and_by_token(connect, emulator):
-    """By another session, for instance in another process; polling starts at once."""
+    """Another session, for instance in another process, starts to poll it."""
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="midjourney")
     while emulator.ledger.open:
@@ -84,15 +84,15 @@ async def test_task_with_an_address_and_an_odd_id_is_polled_there_and_cannot_be_
 
 
 async def test_token_with_a_hostile_address_polls_the_id(connect, emulator, serve, http_ok, caplog):
-    """A token is a stranger's text: the key goes nowhere else for it."""
-    stranger = await serve(http_ok(b"{}"))
+    """A token is untrusted: the key is not sent to the address in it."""
+    other = await serve(http_ok(b"{}"))
     async with connect() as session:
         task = await session.submit("a cat", model="flux-pro")
         await task
-        forged = TaskReference(task.id, f"{stranger.origin}/v1/tasks/{task.id}").token()
+        forged = TaskReference(task.id, f"{other.origin}/v1/tasks/{task.id}").token()
         with caplog.at_level("WARNING", logger="lemon_async"):
             assert len(await session.task(forged)) == 1
-    assert stranger.heads == []
+    assert other.heads == []
     assert "poll_url of the resume token refused (it leaves the API's origin)" in caplog.text
 
 

@@ -68,7 +68,7 @@ async def test_closed_session_refuses_every_use(connect, emulator):
 
 
 async def test_pictures_of_a_closed_session_can_be_read_when_they_came_with_the_answer(connect, emulator, png):
-    """Links need connections, and nobody would close those."""
+    """Links need connections, which nothing would close."""
     emulator.fault("submit", Result([{"b64_json": base64.b64encode(png).decode()}]), prompt="inline")
     async with connect() as session:
         inline = await session.generate("inline", model="flux-pro")
@@ -103,7 +103,7 @@ async def test_session_that_was_never_used_is_closed_without_a_trace(emulator):
 
 
 async def test_session_is_closed_once_by_whoever_asks(connect, emulator):
-    """From several asyncio tasks at once, and again afterwards."""
+    """From several asyncio tasks, and again afterwards."""
     emulator.fault("poll", Blackhole())
     async with connect() as session:
         task = await session.submit("a cat", model="flux-pro")
@@ -114,7 +114,7 @@ async def test_session_is_closed_once_by_whoever_asks(connect, emulator):
 
 
 async def test_cancelled_close_goes_on(connect, emulator):
-    """Whoever gives up waiting does not leave half a session behind."""
+    """The waiting ends; the closing is completed."""
     emulator.fault("poll", Blackhole())
     async with connect() as session:
         task = await session.submit("a cat", model="flux-pro")
@@ -142,7 +142,7 @@ async def test_paid_request_under_way_when_the_session_closes_is_in_doubt(connec
 
 
 async def test_paid_request_that_waits_for_its_turn_when_the_session_closes_is_not_sent(connect, emulator):
-    """Nothing is sold behind the back of who has closed the session."""
+    """A closed session spends nothing."""
     emulator.fault("submit", Blackhole())
     async with connect(max_submits=1) as session:
         submitting = [asyncio.create_task(session.submit(prompt, model="flux-pro")) for prompt in ("first", "second")]
@@ -155,7 +155,7 @@ async def test_paid_request_that_waits_for_its_turn_when_the_session_closes_is_n
 
 @pytest.mark.parametrize("turns", range(12))
 async def test_session_closed_in_any_moment_of_a_submit_loses_no_sale(connect, emulator, turns):
-    """The outcome is a task that can be resumed, or a doubt; in no case an error that looks harmless."""
+    """The outcome is a task that can be resumed, or unknown; never an error that claims that nothing was sold."""
     async with connect(polling=SLOW) as session:
         session.task("ldtask_other")  # keeps the poller busy, so that closing takes a few turns of the loop
         submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
@@ -186,7 +186,7 @@ async def test_close_in_a_cancelled_scope_is_finished_all_the_same(connect, emul
 
 
 async def test_request_that_waits_to_be_sent_again_hears_of_the_close(connect, emulator, caplog):
-    """Not when its wait is over: at once."""
+    """Immediately, not when its wait is over."""
     caplog.set_level("WARNING", logger="lemon_async")
     emulator.fault("submit", Status(503, error={"retryable": True}))
     retry = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)

@@ -142,7 +142,7 @@ async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(co
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
 async def test_generator_of_two_maps_loses_and_doubles_nothing(connect, emulator, is_async):
-    """Each item goes to one of them; an async one that is busy is told to whom it refuses."""
+    """Each item goes to one of them; the map that finds an async generator busy reports its error."""
     items = Source(20, is_async).items()
     async with connect() as session, asyncio.timeout(5):
         results = await asyncio.gather(*(outcomes_of(session, items) for _ in range(2)), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Leaving a map, in any way and at any point: whoever leaves knows what was sold."""
+"""Leaving a map, in any way and at any time, reports what was sold."""
 
 import asyncio
 import gc
@@ -147,12 +147,12 @@ async def test_answer_that_does_not_come_in_time_is_in_doubt(connect, emulator):
             left_at = loop.time()
         assert 0.02 < loop.time() - left_at < 1
         assert outcomes.pending == ()
-        assert {doubt.request.prompt for doubt in session.unknown_submissions} == set(prompts(3))
-        assert all(isinstance(doubt, SubmissionUnknown) for doubt in session.unknown_submissions)
+        assert {error.request.prompt for error in session.unknown_submissions} == set(prompts(3))
+        assert all(isinstance(error, SubmissionUnknown) for error in session.unknown_submissions)
 
 
 async def test_second_cancel_ends_the_wait_and_loses_nothing(connect, emulator):
-    """Whoever cannot wait gets away; the answer is taken in when it comes."""
+    """The caller need not wait; the response is processed when it comes."""
     emulator.fault("submit", Latency(40), Stuck())
     left = []
 
@@ -249,7 +249,7 @@ async def test_iterable_that_is_awaited_for_ends_with_the_map(connect):
 
 
 async def test_reader_that_is_left_behind_ends_as_if_all_had_been_read(connect):
-    """Somebody else has left the block: that is no error of the reader's."""
+    """Another coroutine has left the block, which is no error for the reader."""
     async with connect() as session:
         async with session.map(Source(10**9).items(), model=MODEL, in_flight=3) as outcomes:
             await anext(outcomes)
@@ -263,7 +263,7 @@ async def test_reader_that_is_left_behind_ends_as_if_all_had_been_read(connect):
 
 
 async def test_session_closed_during_a_map_ends_the_reading(connect, emulator):
-    """Nothing hangs: what was pending is told with its error, and then that the session was closed."""
+    """Nothing hangs: pending jobs are yielded with their error, and then the session's end is raised."""
     emulator.fault("submit", Stuck())
     async with connect() as session, session.map(prompts(3), model=MODEL) as outcomes:
         await until(lambda: len(outcomes.pending) == 3)
@@ -290,7 +290,7 @@ async def read_all(outcomes):
 
 
 async def test_session_closed_while_somebody_leaves_ends_both(connect, emulator):
-    """What was on its way is in doubt then."""
+    """The outcome of requests in flight is then unknown."""
     emulator.fault("submit", Blackhole())
     async with connect() as session:
 
@@ -326,7 +326,7 @@ async def test_ended_map_is_not_kept(connect):
 
 @pytest.mark.parametrize("first", range(0, 150, 50))
 async def test_map_cancelled_at_any_step_knows_what_was_sold(connect, emulator, first):
-    """Sold jobs are handed out, pending or in doubt, wherever the cancelling hits."""
+    """Each sold job is yielded, pending or unknown, wherever the cancellation hits."""
     for step in range(first, first + 50):
         before = emulator.ledger.sold
         handed, left = [], []
@@ -346,10 +346,10 @@ async def test_map_cancelled_at_any_step_knows_what_was_sold(connect, emulator, 
             await asyncio.gather(running, return_exceptions=True)
             assert workers() == []
             pending = [task.request.prompt for outcomes in left for task in outcomes.pending]
-            unknown_count = [doubt.request.prompt for doubt in session.unknown_submissions]
+            unknown = [error.request.prompt for error in session.unknown_submissions]
         sold = emulator.ledger.sold - before
         assert set(sold.values()) <= {1}
-        assert set(sold) <= {*handed, *pending, *unknown_count}, step
+        assert set(sold) <= {*handed, *pending, *unknown}, step
         assert not set(handed) & set(pending)
 
 

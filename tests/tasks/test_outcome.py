@@ -19,7 +19,7 @@ def images_of(*contents):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "told"),
+    ("outcome", "line"),
     [
         (Outcome(3, request(), images=images_of(b"x")), "<Outcome 3 'a cat' 1 image>"),
         (Outcome(3, request(), images=images_of(b"x", b"y")), "<Outcome 3 'a cat' 2 images>"),
@@ -30,16 +30,16 @@ def images_of(*contents):
         ),
     ],
 )
-def test_outcome_is_told_in_a_line(outcome, told):
+def test_repr_is_one_line(outcome, line):
     """Which job it was and what it came to."""
-    assert repr(outcome) == told
+    assert repr(outcome) == line
 
 
-def test_outcome_of_long_words_is_told_in_a_line():
+def test_repr_is_short():
     """A page of a prompt and of an error is no page of a console."""
-    told = repr(Outcome(3, request("long " * 999), error=ValueError("longer " * 999)))
-    assert len(told) < 200
-    assert "\n" not in told
+    line = repr(Outcome(3, request("long " * 999), error=ValueError("longer " * 999)))
+    assert len(line) < 200
+    assert "\n" not in line
 
 
 def test_outcome_shows_its_pictures(picture):

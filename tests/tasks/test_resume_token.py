@@ -49,7 +49,7 @@ def test_plain_id_is_a_reference(task_id):
 
 
 def test_reference_without_address_makes_a_short_token():
-    """What is not known is not written."""
+    """Unknown fields are left out."""
     assert orjson.loads(base64.urlsafe_b64decode(TaskReference("ldtask_1").token()[7:] + "==")) == {
         "task_id": "ldtask_1"
     }

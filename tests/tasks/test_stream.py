@@ -139,7 +139,7 @@ async def test_picture_of_megabytes_is_decoded_as_it_comes(streaming, size):
 
 @pytest.mark.parametrize("piece_bytes", [7, 10_000])
 async def test_packed_stream_is_unpacked(streaming, preview, final, piece_bytes):
-    """Nobody asked for it, but it is paid for."""
+    """It was not requested, but it is paid for."""
     content = gzip.compress(preview() + final())
     pieces = [content[at : at + piece_bytes] for at in range(0, len(content), piece_bytes)]
     async with await streaming(*pieces, coding="gzip") as session, session.stream("a cat", model=MODEL) as stream:
@@ -150,7 +150,7 @@ async def test_packed_stream_is_unpacked(streaming, preview, final, piece_bytes)
 
 
 async def test_answer_in_one_piece_that_is_not_read_leaves_no_doubt(connect, emulator, tiny):
-    """It is a task like any other: sold, and awaited by whoever wants it."""
+    """It is a task like any other."""
     emulator.fault("edit", Body(b'{"task_id": "ldtask_1", "status": "pending"}', "application/json"))
     async with connect() as session:
         async with session.stream(tiny):
@@ -190,7 +190,7 @@ async def test_service_that_answers_with_a_task_is_polled(connect, emulator):
 
 
 async def test_task_of_a_stream_that_is_left_stays_in_pending(connect, emulator):
-    """It is known by its id, so nothing is in doubt."""
+    """Its id is known, so nothing is unknown."""
     emulator.fault("submit", Body(b'{"task_id": "ldtask_1", "status": "pending"}', "application/json"))
     emulator.fault("poll", Body(b'{"task_id": "ldtask_1", "status": "processing"}', "application/json"))
     async with connect(check_contracts=False) as session:

@@ -1,4 +1,4 @@
-"""A paid request ends in a job that was sold exactly once, or in an error that tells whether it was."""
+"""A paid request ends in a job that was sold exactly once, or in an error that says whether it was."""
 
 import asyncio
 import hashlib
@@ -123,7 +123,7 @@ async def test_poll_url_that_leads_astray_is_not_used_and_the_id_is(poll_url, ca
 
 
 async def test_task_without_an_address_that_can_be_polled_is_in_doubt_and_not_submitted_again():
-    """It was sold for certain: even who opted into repeating doubtful requests does not buy it twice."""
+    """It was certainly sold: not even `resubmit_unknown` sends it again."""
     policy = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     transport, submissions = submissions_of(
         answer(body={"task_id": "a b", "status": "pending", "poll_url": "//evil.test"}), policy=policy
@@ -137,7 +137,7 @@ async def test_task_without_an_address_that_can_be_polled_is_in_doubt_and_not_su
 
 
 async def test_images_that_are_there_are_not_lost_to_an_id_that_cannot_be_polled():
-    """What is over needs no polling."""
+    """A job that is over needs no polling."""
     images = [{"url": "https://cdn.test/1.png"}]
     _, submissions = submissions_of(answer(body={"task_id": "a b", "status": "completed", "data": images}))
     sale = await submissions.submit(ORDER)
@@ -222,7 +222,7 @@ async def test_any_other_refusal_of_the_service_is_raised_at_once(outcome, error
 
 
 async def test_session_that_is_closed_ends_the_retries():
-    """Nobody is left to send for."""
+    """No caller is left."""
     transport, submissions = submissions_of(NoResponse("the session is closed", was_sent=False))
     transport.is_closed = True
     with pytest.raises(TransportError, match="nothing was sold: the session is closed"):
@@ -249,21 +249,21 @@ DOUBTFUL = {
 
 @pytest.mark.parametrize("outcome", DOUBTFUL.values(), ids=DOUBTFUL)
 async def test_anything_else_is_in_doubt_and_not_sent_again(outcome, caplog):
-    """The doubt carries what it takes to look for the sale, and the session keeps it."""
+    """The error carries what helps to look for the job, and the session keeps a copy."""
     caplog.set_level(logging.WARNING, logger="lemon_async")
     transport, submissions = submissions_of(outcome)
     with pytest.raises(SubmissionUnknown) as caught:
         await submissions.submit(ORDER)
-    doubt = caught.value
-    assert doubt.request is REQUEST
-    assert doubt.fingerprint == hashlib.sha256(b'{"model":"flux-pro","prompt":"a cat"}').hexdigest()
-    assert doubt.status == outcome.status
-    assert isinstance(doubt.__cause__, NoResponse | ApiError)
+    error = caught.value
+    assert error.request is REQUEST
+    assert error.fingerprint == hashlib.sha256(b'{"model":"flux-pro","prompt":"a cat"}').hexdigest()
+    assert error.status == outcome.status
+    assert isinstance(error.__cause__, NoResponse | ApiError)
     assert len(transport.sent) == 1
     (kept,) = submissions.unknown
-    assert str(kept) == str(doubt)
+    assert str(kept) == str(error)
     assert kept.__traceback__ is None
-    assert caplog.records == []  # who is handed the error needs no log
+    assert caplog.records == []  # the caller gets the error
 
 
 async def test_who_opted_in_has_doubtful_requests_sent_again():
@@ -273,7 +273,7 @@ async def test_who_opted_in_has_doubtful_requests_sent_again():
     sale = await submissions.submit(ORDER)
     assert sale.snapshot.task_id == "ldtask_1"
     assert len(transport.sent) == 3
-    assert [doubt.reason for doubt in submissions.unknown] == [
+    assert [error.reason for error in submissions.unknown] == [
         "Server disconnected",
         "HTTP 502 with an HTML page '502 Bad Gateway'",
     ]
@@ -283,7 +283,7 @@ async def test_the_last_thousand_doubts_are_remembered():
     _, submissions = submissions_of(SENT, limit=2000)
     requests = [GenerateRequest(str(number)) for number in range(1001)]
     await asyncio.gather(*map(submissions.submit, map(order_of, requests)), return_exceptions=True)
-    assert [doubt.request for doubt in submissions.unknown] == requests[1:]
+    assert [error.request for error in submissions.unknown] == requests[1:]
 
 
 # Cancelled
@@ -315,10 +315,10 @@ async def cancel_under_way(submissions, transport):
 async def test_cancelled_request_that_was_sent_leaves_its_doubt_as_the_cause():
     transport, submissions = submissions_of(cancelled_as_a_transport_does(was_sent=True))
     cancelled = await cancel_under_way(submissions, transport)
-    doubt = cancelled.__cause__
-    assert isinstance(doubt, SubmissionUnknown)
-    assert doubt.reason == "cancelled while waiting for the response"
-    assert [str(kept) for kept in submissions.unknown] == [str(doubt)]
+    error = cancelled.__cause__
+    assert isinstance(error, SubmissionUnknown)
+    assert error.reason == "cancelled while waiting for the response"
+    assert [str(kept) for kept in submissions.unknown] == [str(error)]
     assert submissions.under_way == 0
 
 
@@ -489,7 +489,7 @@ async def test_doubt_is_counted_apart(connect, emulator, picture, route):
 
 
 async def test_every_attempt_in_doubt_counts(connect, emulator):
-    """Who opted in sees what it may have cost."""
+    """It shows what `resubmit_unknown` may have cost."""
     emulator.fault("submit", Reset("request_end"), times=2)
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:

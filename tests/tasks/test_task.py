@@ -1,4 +1,4 @@
-"""A handle: many waiters, one outcome, and the first word of the service that ends it stays."""
+"""A task has many waiters, and one outcome: that of the first terminal response."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ async def start(*coroutines):
     return running
 
 
-# What it tells
+# Attributes
 
 
 def test_handle_tells_what_was_last_heard():
@@ -91,7 +91,7 @@ def test_repr_names_the_failure_that_ended_it():
 
 
 def test_handle_can_be_watched_without_being_kept():
-    """Nothing else holds a task that nobody waits for."""
+    """Nothing else holds a task without waiters."""
     task = make(FAILED)
     watcher = weakref.ref(task)
     del task
@@ -155,7 +155,7 @@ async def test_error_survives_pickling_with_the_token_and_without_the_task():
 
 
 async def test_every_waiter_gets_an_exception_of_its_own():
-    """A shared one would collect the tracebacks of everybody; the cause is the same for all."""
+    """A shared one would collect the tracebacks of all; the cause is shared."""
     task = make()
     cause = ValueError("underneath")
     failure = TaskLost(task=task, reason="gone")
@@ -271,7 +271,7 @@ async def test_wait_for_what_is_over_takes_no_time():
 
 
 async def test_task_that_ends_in_the_turn_in_which_the_time_is_over_is_a_result():
-    """Both are told to the waiter at once; what was paid for counts."""
+    """If both happen in one iteration of the loop, the images win: they are paid for."""
     task = make()
     waiting = asyncio.create_task(task.wait(0.01))
     await asyncio.sleep(0)
@@ -336,7 +336,7 @@ async def test_updates_of_a_task_that_ends_without_a_word_raise():
 
 
 async def test_updates_can_be_left_at_any_point():
-    """Whoever looks away leaves nothing behind."""
+    """A watcher that stops leaves nothing behind."""
     task = make()
     async with contextlib.aclosing(task.updates()) as updates:
         async for _ in updates:

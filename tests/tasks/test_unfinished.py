@@ -1,4 +1,4 @@
-"""Sold tasks that a closed session or a left map leaves behind are listed, once, wherever a program can see them."""
+"""Tasks that are unfinished when a session is closed or a map is left are listed once, in the log and in a note."""
 
 import asyncio
 import logging
@@ -130,7 +130,7 @@ async def test_task_of_the_exception_itself_needs_no_note(connect, emulator):
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_task_that_is_sold_while_the_session_closes_is_listed(connect, emulator, log, turns):
-    """Whenever the answer comes, it is a doubt or a task in `pending` and in the log."""
+    """Whenever the response comes, it becomes a `SubmissionUnknown`, or a task in `pending` and in the log."""
     async with connect() as session:
         submitting = asyncio.create_task(session.submit("a cat", model=MODEL))
         await until(lambda: emulator.ledger.sold)
@@ -208,7 +208,7 @@ async def test_map_that_was_read_to_its_end_says_nothing(connect, log):
 
 
 async def test_leaving_a_map_early_on_purpose_is_no_warning(connect, emulator, log):
-    """`break` is a way to use it; what is still open when the session closes is warned of then."""
+    """`break` is normal use; closing the session warns of what is still open then."""
     emulator.fault("submit", Stuck())
     async with connect() as session:
         outcomes = await leave(session, None)
