@@ -45,7 +45,10 @@ class Field(NamedTuple):
         for model, values in self.values.items():
             if operation == "generate" or model not in _GENERATE_ONLY:
                 models.setdefault(", ".join(values), []).append(model)
-        lists = [f"{values} ({', '.join(names)})" if "*" not in names else values for values, names in models.items()]
+        if list(models.values()) == [["*"]]:
+            lists = [*models]
+        else:
+            lists = [f"{values} ({', '.join(names)})".replace("(*)", "(others)") for values, names in models.items()]
         return f"{': '.join(filter(None, [self.help, '; '.join(lists)]))}."
 
 
