@@ -1,4 +1,4 @@
-"""Imports point down only, pure rooms stay pure, files stay short, and the emulator shares nothing with the client."""
+"""Imports point down only, pure rooms do no I/O, files stay short, and the emulator shares nothing with the client."""
 
 import ast
 import subprocess
@@ -9,12 +9,12 @@ from pathlib import Path
 import lemon_async
 
 PACKAGE = Path(lemon_async.__file__).parent
-# From the ground up: a room imports itself and the rooms above its own line in this list.
+# From the bottom up: a room may import itself and the rooms that come before it in this list.
 LAYERS = (
     "_version", "types", "requests", "errors", "_formats", "_api", "_pace", "_display", "_http", "_images", "_uploads",
     "_tasks", "session", "sheet", "_public", "",
 )  # fmt: skip
-# The same inside the emulator; modules of one line may import each other.
+# The same inside the emulator; modules of one set may import each other.
 EMULATOR = (
     {"emulator.actions", "emulator.clock", "emulator.service_errors"},
     {"emulator.pictures"},
@@ -22,7 +22,7 @@ EMULATOR = (
     {"emulator.http"},
     {"emulator.app", "emulator._public", "emulator", "emulator.plugin"},
 )
-# What the command may import beside itself: names that every user has.
+# The public modules, which are all that the command may import besides itself.
 PUBLIC = {"", "_version", "errors", "types", "requests", "sheet", "emulator"}
 PURE = {"types", "requests", "errors", "_formats", "_api", "_pace", "_display"}
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random", "os", "logging"}

@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 
 # Bounds that only shrink; the aim is 30 files.
-ENTERED_AT_MOST = 52
-ENTERED_BY_GENERATE_AT_MOST = 42
+ENTERED_AT_MOST = 51
+ENTERED_BY_GENERATE_AT_MOST = 41
 PENDING_TESTS = {
     "_http/attempt.py",
     "_http/retrying.py",
-    "_images/renewable_urls.py",
     "_pace/survival_estimator.py",
-    "_tasks/engine.py",
-    "_tasks/lifetime.py",
-    "_tasks/map_input.py",
-    "_tasks/settings.py",
-    "emulator/http/openapi_schemas.py",
-    "emulator/http/server.py",
 }
 
 
