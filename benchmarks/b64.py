@@ -1,10 +1,10 @@
 """Four pictures of 6 MiB as base64 in one answer: how long the event loop stands still, what it costs, what it takes.
 
 Every measurement has a fresh process, and the server one of its own. The stall is the longest time that a coroutine
-waited for its turn beyond the millisecond that it sleeps, while 40 such answers arrive at once. CPU is that of one
+waited for its turn beyond the millisecond that it sleeps, while 40 such answers arrive together. CPU is that of one
 picture: of taking a document in as its pieces arrive, beside `orjson.loads` and `pybase64.b64decode` of the same
 pieces; and of whole clients. Memory is the high-water mark of the resident set while one answer arrived, and was
-decoded, in a fresh process. Of the longest stalls of all rounds, the median counts, and the worst is told: on a small
+decoded, in a fresh process. Of the longest stalls of all rounds, the median counts; the worst is reported: on a small
 machine that others use as well, an idle loop now and then waits as long.
 """
 
@@ -134,7 +134,7 @@ def lifted(pieces: list[bytes]) -> list[bytes]:
 
 
 async def longest_stall_ms(job: Job, answers: int) -> float:
-    """Return how long a coroutine waited for its turn at most, while so many answers arrived at once."""
+    """Return the longest wait of a coroutine for its turn while that many answers arrived together."""
     longest = 0.0
 
     async def beat() -> None:

@@ -1,12 +1,12 @@
-"""What 64 downloads of 6 MiB at once take, from another process of this machine: stalls, CPU and memory.
+"""Measure 64 concurrent downloads of 6 MiB from another process: stalls of the event loop, CPU and memory.
 
 Beside `Image.save` and `Image.read` stands what one writes by hand: with aiohttp in pieces to a file, with aiohttp into
 memory, and with httpx (that of the OpenAI SDK, which has no download of its own). None of these checks anything, syncs
-a file or goes on after a break. All 64 are asked for at once, and all are under way at once: the library is told
+a file or goes on after a break. All 64 are started together, and all run concurrently: the library is configured
 `max_downloads=64`, and the bar is for that. What its own limit makes of them stands in rows of its own. Every
 measurement has a fresh process. A stall is how much later than asked for a coroutine gets its turn; of that, what the
-loop's own thread was computing is told apart from what the system gave to others. Of the longest stalls of all rounds,
-the median counts, and the worst is told. Linux only.
+loop's own thread was computing is separated from what the system gave to others. Of the longest stalls of all rounds,
+the median counts, and the worst is reported. Linux only.
 """
 
 import asyncio
@@ -51,28 +51,28 @@ async def images_of(base_url: str, **settings: Any) -> AsyncGenerator[Iterator[I
 
 @asynccontextmanager
 async def save(base_url: str) -> AsyncGenerator[Fetch, None]:
-    """`Image.save`, all at once."""
+    """`Image.save`, all concurrently."""
     async with images_of(base_url, max_downloads=PICTURES) as images:
         yield lambda path: next(images).save(path)
 
 
 @asynccontextmanager
 async def read(base_url: str) -> AsyncGenerator[Fetch, None]:
-    """`Image.read`, all at once."""
+    """`Image.read`, all concurrently."""
     async with images_of(base_url, max_downloads=PICTURES) as images:
         yield lambda _path: next(images).read()
 
 
 @asynccontextmanager
 async def save_limited(base_url: str) -> AsyncGenerator[Fetch, None]:
-    """`Image.save`, as many at once as the library lets."""
+    """`Image.save`, with the default limit of concurrent downloads."""
     async with images_of(base_url) as images:
         yield lambda path: next(images).save(path)
 
 
 @asynccontextmanager
 async def read_limited(base_url: str) -> AsyncGenerator[Fetch, None]:
-    """`Image.read`, as many at once as the library lets."""
+    """`Image.read`, with the default limit of concurrent downloads."""
     async with images_of(base_url) as images:
         yield lambda _path: next(images).read()
 

@@ -1,7 +1,7 @@
 """What ten thousand waiting tasks take: memory while they wait, and patience of the event loop while they end.
 
 The client has a process of its own. Before the first reading it has done some jobs, so that its connections are open
-and its code is warm; every task has a prompt of its own. All end at once, and while they are polled and handed out, a
+and its code is warm; every task has a prompt of its own. All end together, and while they are polled and handed out, a
 coroutine that sleeps for a millisecond notes by how much it wakes too late. Reads `/proc`, so Linux only.
 """
 
@@ -47,7 +47,7 @@ async def submitted(session: LemonSession, prompts: Iterable[str], model: str) -
 
 
 def resident_bytes() -> float:
-    """Return the resident size without what nobody holds."""
+    """Return the resident size after a garbage collection."""
     gc.collect()
     return resident_mb("VmRSS") * 2**20
 

@@ -125,7 +125,7 @@ def compare(distribution: Distribution, poll_cost_s: float) -> dict[str, dict[st
         note("optimum", warm, warm)
         note("ours, warm", ours.part(COLD_JOBS), warm)
         note("ours, cold", ours.part(0, COLD_JOBS), cold)
-        note("ours, cold, all at once", charge_schedule(policy, jobs[:COLD_JOBS], apart_s=0.1), cold)
+        note("ours, cold, all together", charge_schedule(policy, jobs[:COLD_JOBS], apart_s=0.1), cold)
         for name, ages in fixed_ages().items():
             note(name, charge_at(ages, jobs[COLD_JOBS:]), warm)
     return {name: _median_figures(figures) for name, figures in rows.items()}

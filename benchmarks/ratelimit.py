@@ -5,7 +5,7 @@ the figures, both clairvoyant: they know every duration and need one submit and 
 
 * `paced` sends evenly at the limit, as a client does that must not bet on what the account did before. Bars are
   shares of it.
-* `greedy` knows the server's window as well and empties it at once, the full one at the start included: that is
+* `greedy` knows the server's window as well and empties it immediately, the full one at the start included: that is
   worth a minute, of 33 at 60 rpm, of less than three at 1,000.
 
 A thousand jobs at 1,000 rpm are over before the last one has been awaited; `sustained` has five thousand.

@@ -176,7 +176,7 @@ class Clairvoyant:
     Args:
         world: Where it plays.
         in_flight: Most jobs at a time.
-        gap_s: Seconds between two requests; 0 takes whatever the window gives at once.
+        gap_s: Seconds between two requests; 0 sends as many as the window allows.
     """
 
     def __init__(self, world: World, *, in_flight: int, gap_s: float = 0.0) -> None:

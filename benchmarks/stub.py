@@ -2,7 +2,7 @@
 
 `POST /v1/images/generations` answers inline; for `flux-pro` and `midjourney` it answers with a task. Those of
 `flux-pro` are completed as soon as anybody asks; those of `midjourney` are pending until `POST /release`. `GET /counts`
-tells how many submits and polls there were. `python -m benchmarks.stub` prints its port, and serves until it is killed.
+reports the number of submits and polls. `python -m benchmarks.stub` prints its port, and serves until it is killed.
 """
 
 import asyncio

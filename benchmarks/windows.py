@@ -1,4 +1,4 @@
-"""How servers count requests in a minute: three ways, each on a virtual clock, each with what it tells the client."""
+"""Three ways in which servers limit requests per minute, on a virtual clock, with the headers that each sends."""
 
 import math
 from collections import deque
@@ -22,8 +22,8 @@ class Verdict:
 
     def headers(self) -> dict[str, str]:
         """The headers of the answer, whole seconds as servers send them."""
-        told = {"limit": self.limit, "remaining": self.remaining, "reset": math.ceil(self.reset_s)}
-        return {f"x-ratelimit-{name}": str(value) for name, value in told.items()}
+        headers = {"limit": self.limit, "remaining": self.remaining, "reset": math.ceil(self.reset_s)}
+        return {f"x-ratelimit-{name}": str(value) for name, value in headers.items()}
 
     def retry_after_s(self) -> float:
         """Whole seconds, at least one."""

@@ -1,4 +1,4 @@
-"""Servers on the loopback interface for tests: raw ones that misbehave as told, and a gateway before the API."""
+"""Servers on the loopback interface for tests: raw ones that misbehave on purpose, and a gateway to the API."""
 
 import asyncio
 import re
