@@ -11,9 +11,6 @@ import pytest
 ENTERED_AT_MOST = 51
 ENTERED_BY_GENERATE_AT_MOST = 41
 PENDING_TESTS = {
-    "_http/attempt.py",
-    "_http/retrying.py",
-    "_pace/survival_estimator.py",
 }
 
 
