@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lemon_async._pace.survival_curve import EDGES
 from lemon_async._pace.survival_estimator import SurvivalEstimator
 
-steady = settings(derandomize=True, deadline=None)
+steady = settings(derandomize=True, deadline=None, max_examples=50)
 
 
 def lognormal(median_s, sigma, number, seed=0):
@@ -124,7 +124,7 @@ def test_any_observations_leave_a_valid_distribution(observed, alive_s, poll_cos
 
 
 @given(st.lists(st.tuples(st.floats(0, 200), st.floats(0.01, 5), st.floats(0.01, 5)), max_size=30))
-@settings(derandomize=True, deadline=None)
+@steady
 def test_any_state_survives_export_and_restore(jobs):
     """Jobs that are observed in the middle of a bin count in parts, which fade one after the other.
 
@@ -136,4 +136,5 @@ def test_any_state_survives_export_and_restore(jobs):
         estimator.observe_completed(start + seen, start + seen + over)
     again = SurvivalEstimator.restore(estimator.export())
     assert again.export() == estimator.export()
-    assert again.curve().median_s == pytest.approx(estimator._estimate().median_s, rel=0.001)
+    if jobs:
+        assert again.curve().survival == pytest.approx(estimator._estimate().survival, abs=0.01)
