@@ -28,8 +28,8 @@ import pybase64
 from benchmarks.charts import panels
 from benchmarks.processes import measured, served
 from lemon_async import LemonSession
-from lemon_async._api.decoding import read_image
-from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor
+from lemon_async._api.response import read_image
+from lemon_async._formats.base64_json import PIECE_BYTES, Base64Extractor
 
 ROUNDS = 5
 ANSWERS = 40

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 
 from benchmarks.windows import MINUTE_S, Verdict, Window
-from lemon_async._api.rate_headers import read_rate_headers
+from lemon_async._api.response import read_rate_headers
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.priority import Priority, PriorityPolicy
 from lemon_async._pace.schedule import PollPolicy, Schedule

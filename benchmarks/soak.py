@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.edit_memory import resident_mb
 from benchmarks.processes import measured
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
-from lemon_async._api.rate_headers import RateReport
+from lemon_async._api.response import RateReport
 from lemon_async._http import transport
 from lemon_async._pace.budget import RequestBudget
 from lemon_async.emulator import (

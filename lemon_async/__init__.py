@@ -15,10 +15,10 @@ The command and the emulator stand beside: one uses only what users have, the ot
 Files to touch for
 
 * a model family: `_api/families.py`, `cli/fields.py`, `emulator/service/model_families.py`;
-* a request field: `requests.py`, `_api/field_rules.py`, and the three files of a model family;
+* a request field: `requests.py`, its rule in `_api/families.py`, and the other two files of a model family;
 * a retry rule: `_pace/retry.py`, and `_api/error_responses.py` if the failure is new;
 * a span for each request: `_http/attempt.py`;
-* a check of results: `_formats/stream_validator.py` for bytes, `_api/job_responses.py` for JSON;
+* a check of results: `_formats/pictures.py` for bytes, `_api/job_responses.py` for JSON;
 * an option of the command: `cli/options.py` and where its value goes, `cli/runner.py` or `cli/outputs.py`.
 """
 

@@ -19,8 +19,8 @@ from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, data_address
 from lemon_async._display.html import escaped
 from lemon_async._display.page import Entry, Fault, Tile, load_template, render_page
 from lemon_async._display.thumbnails import thumbnail
+from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._formats.pictures import sniff
-from lemon_async._formats.safe_text import safe_repr, safe_str
 from lemon_async._images.atomic_file import write_file
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images

@@ -13,9 +13,8 @@ import PIL.Image
 import pytest
 
 from lemon_async import EditRequest, GenerateRequest, LemonSession, VariationRequest
-from lemon_async._api.encoding import encode
 from lemon_async._api.families import FAMILIES
-from lemon_async._api.validation import check
+from lemon_async._api.validation import check, encode
 from lemon_async._uploads.preparation import glance_at_sources
 from lemon_async.emulator import Emulator
 from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_url

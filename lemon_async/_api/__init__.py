@@ -4,6 +4,6 @@ Pure: no I/O, no clock, no asyncio. Begin with `validation` for requests and `jo
 
 * A new model family: an entry in `families`, and its models in `cli/fields`.
 * A new request field: `lemon_async/requests.py` (data class and fields that editors complete), its rule in
-  `field_rules`, the `families` that have it, and a row of `cli/fields`.
-* A new check of results: `job_responses` for what the service says, `_formats/stream_validator` for the bytes.
+  `families`, with the families that have it, and a row of `cli/fields`.
+* A new check of results: `job_responses` for what the service says, `_formats/pictures` for the bytes.
 """

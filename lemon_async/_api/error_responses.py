@@ -14,9 +14,8 @@ from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
-from lemon_async._api.decoding import number_of
-from lemon_async._api.response import Response, Unreadable, retry_after_s
-from lemon_async._formats.safe_text import one_line
+from lemon_async._api.response import Response, Unreadable, number_of, retry_after_s
+from lemon_async._formats.json_documents import one_line
 from lemon_async.errors import (
     AccessDenied,
     ApiError,

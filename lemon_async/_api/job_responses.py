@@ -13,9 +13,8 @@ from urllib.parse import unquote
 
 import attrs
 
-from lemon_async._api.decoding import id_of, snapshot_fields, text_of
 from lemon_async._api.error_responses import Failure, api_error, error_object, is_proof_of_refusal
-from lemon_async._api.response import Response, Unreadable, retry_after_s
+from lemon_async._api.response import Response, Unreadable, id_of, retry_after_s, snapshot_fields, text_of
 from lemon_async.errors import ApiError, TransportError
 from lemon_async.types import Billing, TaskSnapshot, is_final
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lemon_async._api.decoding import id_of, text_of, whole_of
 from lemon_async._api.error_responses import api_error
-from lemon_async._api.response import Response, Unreadable
+from lemon_async._api.response import Response, Unreadable, id_of, text_of, whole_of
 from lemon_async.types import Model, StoredFile
 
 __all__ = ["MAX_ENTRIES", "read_file", "read_files", "read_model", "read_models"]

@@ -1,7 +1,9 @@
-"""An HTTP response as plain data: its JSON, or one printable line that describes what came instead.
+"""An HTTP response as plain data, and its JSON and headers as typed values.
 
 The sender is not trusted. Text made of a body is masked, so that it never quotes the key, and exceptions raised here
-have no frames or causes that hold the bytes.
+have no frames or causes that hold the bytes. Reading is lenient, because a paid result must not be lost to an odd
+optional field: a value of an unexpected type counts as missing. The fields and their types are those of "Create image"
+and "Get image status"; no page documents the `X-RateLimit-*` headers, but some versions of the service send them.
 """
 
 import html
@@ -15,11 +17,27 @@ from typing import Any
 
 import attrs
 
-from lemon_async._formats.json_documents import Unreadable, read_json
-from lemon_async._formats.safe_text import Mask, masked_text, one_line
-from lemon_async.types import Inline
+from lemon_async._formats.base64_json import decode_base64, decode_data_url
+from lemon_async._formats.json_documents import Mask, Unreadable, masked_text, one_line, read_json
+from lemon_async._formats.pictures import sniff
+from lemon_async.types import ImageData, Inline, TaskFault
 
-__all__ = ["MAX_BODY_BYTES", "MAX_CALL_BYTES", "Response", "Unreadable", "retry_after_s"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_CALL_BYTES",
+    "RateReport",
+    "Response",
+    "Unreadable",
+    "fault_of",
+    "id_of",
+    "number_of",
+    "read_image",
+    "read_rate_headers",
+    "retry_after_s",
+    "snapshot_fields",
+    "text_of",
+    "whole_of",
+]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Bound of any response: ten 4k pictures as base64 are 330 MB."""
@@ -141,3 +159,150 @@ def _seconds_of(text: str, received_at: float) -> float:
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - received_at
     except (ValueError, OverflowError):
         return math.nan
+
+
+_NAMES = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+_MOST = 1_000_000
+_LONGEST_RESET_S = 86_400.0
+_EARLIEST_UNIX_S = 1e8
+_COUNT = re.compile(r"[0-9]{1,7}(\.0*)?", re.ASCII)
+
+
+@attrs.frozen(kw_only=True)
+class RateReport:
+    """The state of the account's rate limit in one response; `None` for a missing value.
+
+    Attributes:
+        limit: Requests per minute, at least 1.
+        remaining: Requests left until the reset, for all clients of the account.
+        reset_s: Seconds from the response to the reset.
+    """
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_s: float | None = None
+
+
+def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> RateReport | None:
+    """Return the rate limit in the headers, or `None` if there is none.
+
+    Args:
+        headers: Names in lower case.
+        received_at: Unix seconds, the reference for a reset that is a time.
+    """
+    if not any(name in headers for name in _NAMES):
+        return None
+    reported = RateReport(
+        limit=_count(headers.get("x-ratelimit-limit")) or None,
+        remaining=_count(headers.get("x-ratelimit-remaining")),
+        reset_s=_reset_s(headers.get("x-ratelimit-reset"), received_at),
+    )
+    return None if reported == RateReport() else reported
+
+
+def _count(text: str | None) -> int | None:
+    found = None if text is None else _COUNT.fullmatch(text.strip())
+    if found is None:
+        return None
+    number = int(float(found[0]))
+    return number if number <= _MOST else None
+
+
+def _reset_s(text: str | None, received_at: float) -> float | None:
+    """Return the seconds to a reset given in seconds, Unix seconds or as an HTTP date; `None` if it is past."""
+    seconds = retry_after_s(text, received_at=received_at)
+    if seconds is not None and seconds >= _EARLIEST_UNIX_S:
+        seconds -= received_at
+    return seconds if seconds is not None and 0.0 < seconds <= _LONGEST_RESET_S else None
+
+
+_MAX_IMAGES = 100  # ten can be requested
+_LONGEST_STATUS = 64
+_LONGEST_SCHEME = 16
+_NOTHING: Mapping[str, Inline] = {}
+
+
+def text_of(value: object) -> str | None:
+    """Return text that is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def id_of(value: object) -> str | None:
+    """Return text that can be an id: not empty, on one line."""
+    return value if isinstance(value, str) and value and value.isprintable() else None
+
+
+def whole_of(value: object) -> int | None:
+    """Return a number, or text that is one, without its fraction."""
+    number = number_of(value)
+    return None if number is None else int(number)
+
+
+def number_of(value: object) -> float | None:
+    """Return a number, or text that is one, also with a per cent sign."""
+    if isinstance(value, str):
+        try:
+            value = float(value.strip().rstrip("%"))
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**12:
+        return None
+    return float(value)
+
+
+def _images(value: object, pictures: Mapping[str, Inline]) -> tuple[ImageData, ...]:
+    if not isinstance(value, list):
+        return ()
+    images = (read_image(entry, pictures) for entry in value[:_MAX_IMAGES] if isinstance(entry, Mapping))
+    return tuple(image for image in images if image.is_usable)
+
+
+def read_image(entry: Mapping[str, Any], pictures: Mapping[str, Inline] = _NOTHING) -> ImageData:
+    """Read an entry of `data`, usable or not; `pictures` holds those that were taken out of the JSON.
+
+    Some gateways put base64 into `url`, bare or as a `data:` URL, or put a `data:` URL into `b64_json`. An entry with a
+    link and base64 keeps both.
+    """
+    link, text = text_of(entry.get("url")), text_of(entry.get("b64_json"))
+    inline = None if text is None else pictures.get(text) or decode_data_url(text) or decode_base64(text)
+    if link is not None and (held := pictures.get(link) or decode_data_url(link) or _bare_picture(link)):
+        link, inline = None, inline or held
+    if inline is not None and inline.content == b"":
+        inline = None
+    return ImageData(link, inline, text_of(entry.get("revised_prompt")))
+
+
+def _bare_picture(link: str) -> Inline | None:
+    """Return the picture in a "link" that is really base64."""
+    if ":" in link[:_LONGEST_SCHEME]:
+        return None
+    inline = decode_base64(link)
+    return inline if inline.content is not None and sniff(inline.content) is not None else None
+
+
+def snapshot_fields(answer: Mapping[str, Any], pictures: Mapping[str, Inline] = _NOTHING) -> dict[str, Any]:
+    """Return the fields of a `TaskSnapshot` except `billing`.
+
+    Written by hand, because every answer about a job passes here, and generated code takes twice as long.
+    """
+    return {
+        "status": (one_line(answer.get("status")) or "")[:_LONGEST_STATUS],
+        "task_id": id_of(answer.get("task_id")),
+        "poll_url": text_of(answer.get("poll_url")),
+        "images": _images(answer.get("data"), pictures),
+        "created": whole_of(answer.get("created")),
+        "model": text_of(answer.get("model")),
+        "progress": number_of(answer.get("progress")),
+        "fault": fault_of(answer.get("error")),
+        "is_cancelled": answer.get("cancelled") is True,
+    }
+
+
+def fault_of(value: object) -> TaskFault | None:
+    """Read a failed task's `error`, which is a string on one page and an object on another."""
+    if isinstance(value, Mapping):
+        code = one_line(value.get("code"))
+        message = one_line(value.get("message")) or code
+    else:
+        code, message = None, one_line(value)
+    return TaskFault(message, code) if message else None

@@ -8,11 +8,10 @@ from typing import Literal
 
 import attrs
 
-from lemon_async._api.families import Family
-from lemon_async._api.field_rules import LINE
+from lemon_async._api.families import LINE, Family
 from lemon_async._api.urls import find_remote_fault
+from lemon_async._formats.json_documents import safe_repr
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async._formats.safe_text import safe_repr
 from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, VariationRequest
 

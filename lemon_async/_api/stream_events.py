@@ -10,12 +10,10 @@ from typing import Any
 
 import attrs
 
-from lemon_async._api.decoding import fault_of, read_image, whole_of
 from lemon_async._api.job_responses import billing_of
-from lemon_async._api.response import MAX_BODY_BYTES
-from lemon_async._formats.base64_extraction import Base64Extractor, Extracted
-from lemon_async._formats.json_documents import Unreadable, read_json
-from lemon_async._formats.safe_text import Mask, masked_text, one_line
+from lemon_async._api.response import MAX_BODY_BYTES, fault_of, read_image, whole_of
+from lemon_async._formats.base64_json import Base64Extractor, Extracted
+from lemon_async._formats.json_documents import Mask, Unreadable, masked_text, one_line, read_json
 from lemon_async.types import Billing, ImageData, Inline, TaskFault
 
 __all__ = ["Event", "EventSplitter", "Failed", "Final", "Partial", "Unclear", "read_event"]

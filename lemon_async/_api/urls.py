@@ -9,7 +9,7 @@ import re
 from collections.abc import Set as AbstractSet
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from lemon_async._formats.safe_text import safe_repr
+from lemon_async._formats.json_documents import safe_repr
 
 __all__ = [
     "DEFAULT_ORIGIN",

@@ -3,8 +3,8 @@
 import io
 from typing import TYPE_CHECKING
 
+from lemon_async._formats.json_documents import safe_str
 from lemon_async._formats.pictures import sniff
-from lemon_async._formats.safe_text import safe_str
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,5 +1,5 @@
 """Formats of bytes and text: pictures, base64 in JSON, lenient JSON, safe text for messages.
 
-Pure, and knows nothing of the service. Begin with `stream_validator`, which checks every picture, and
-`base64_extraction`, which takes pictures out of JSON while it arrives.
+Pure, and knows nothing of the service. Begin with `pictures`, which checks every picture, and
+`base64_json`, which takes pictures out of JSON while it arrives.
 """

@@ -1,14 +1,22 @@
-"""Recognize pictures by their first bytes: format, size in pixels, transparency.
+"""Recognize pictures by their first bytes, and check that they are whole.
 
 File names and `Content-Type` headers are claims; an HTML error page labelled `image/png` is the usual one.
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import attrs
 
-__all__ = ["HEAD_BYTES", "PictureFacts", "find_size_fault", "is_jpeg_frame", "sniff"]
+__all__ = [
+    "HEAD_BYTES",
+    "PictureFacts",
+    "StreamValidator",
+    "find_picture_fault",
+    "find_size_fault",
+    "is_jpeg_frame",
+    "sniff",
+]
 
 HEAD_BYTES = 64 * 1024
 """Enough to recognize a picture; the size of a photograph may stand behind longer metadata."""
@@ -130,3 +138,165 @@ _FORMATS: Mapping[bytes, tuple[str, Callable[[bytes], tuple[int, int] | None]]] 
     b"GIF89a": ("gif", _gif_size),
     b"????ftypavif": ("avif", _no_size),
 }
+
+
+_Walk = Generator[tuple[int, int], bytes, str | None]
+
+_SIGNATURE_BYTES = 32  # with the size, where that has a fixed place
+_TAIL_BYTES = 8192  # some writers pad to whole blocks
+_END = -1  # as a length: the last bytes of all, at most `_TAIL_BYTES`, and none before the offset
+_CUT = "the picture is cut off"
+
+_IEND_CRC = b"\xaeB`\x82"
+_JPEG_END = b"\xff\xd9"
+_JPEG_END_DISTANCE_BYTES = 64
+_FILL, _START_OF_SCAN = 0xFF, 0xDA
+_JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a segment (ITU T.81, table B.1)
+_JPEG_BOUNDS = frozenset({0xD8, 0xD9})
+_SHORTEST_WEBP_BYTES = 12  # its name and the head of one chunk
+
+
+@attrs.define(eq=False, repr=False)
+class StreamValidator:
+    """Check one picture whose bytes are seen once and in order.
+
+    The signature and the size in the header come first. A PNG, JPEG or WebP is then walked part by part to its end,
+    because an end marker proves nothing by itself: the thumbnail in a photograph has one of its own. Other formats are
+    only recognized. Nothing is kept but the beginning, the end and the part being looked at, so the same walk checks a
+    file in memory, an upload that is being hashed and a download of any size.
+
+    A walk is a generator that yields the `(offset, length)` it wants to see, offsets never falling, is sent those
+    bytes (fewer at the end of the picture), and returns the fault, if any.
+
+    Attributes:
+        head_bytes: How much of the beginning is kept for `facts`.
+        size_bytes: How much has passed.
+    """
+
+    head_bytes: int = HEAD_BYTES
+    size_bytes: int = attrs.field(default=0, init=False)
+    _head: bytearray = attrs.field(factory=bytearray, init=False)
+    _tail: bytearray = attrs.field(factory=bytearray, init=False)
+    _rest: bytes | memoryview = attrs.field(default=b"", init=False)
+    _walk: _Walk = attrs.field(init=False)
+    _wanted: tuple[int, int] | None = attrs.field(init=False)
+    _fault: str | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._walk = _walk_picture()
+        self._wanted = next(self._walk)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the beginning is that of a picture; false until enough has passed to know."""
+        return self.size_bytes >= _SIGNATURE_BYTES and (self._wanted is not None or self._fault is None)
+
+    @property
+    def facts(self) -> PictureFacts | None:
+        """The facts in the header, as far as it has passed."""
+        return sniff(bytes(self._head))
+
+    def feed(self, piece: bytes | memoryview) -> str | None:
+        """Take the next bytes, and return the fault of the picture as soon as it is certain."""
+        self.size_bytes += len(piece)
+        self._head += piece[: self.head_bytes - len(self._head)]
+        self._tail += piece[-_TAIL_BYTES:]
+        if len(self._tail) > 2 * _TAIL_BYTES:
+            del self._tail[:-_TAIL_BYTES]
+        self._follow(bytes(self._rest) + piece if self._rest else piece, is_end=False)
+        return self._fault
+
+    def end(self) -> str | None:
+        """Return the fault of the picture, now that all of it has passed; `None` if it has none."""
+        self._follow(self._rest, is_end=True)
+        return self._fault
+
+    def _follow(self, data: bytes | memoryview, *, is_end: bool) -> None:
+        """Walk as far as `data` allows; it ends with the last byte that has passed."""
+        start = self.size_bytes - len(data)
+        while self._wanted is not None:
+            at, length = self._wanted
+            if not is_end and (length == _END or at + length > self.size_bytes):
+                self._rest = b"" if length == _END else bytes(data[max(at - start, 0) :])
+                return
+            self._step(self._last(at) if length == _END else bytes(data[at - start : at - start + length]))
+        self._rest = b""
+
+    def _last(self, at: int) -> bytes:
+        """Return the end of the picture, but nothing before `at`."""
+        length = min(max(self.size_bytes - at, 0), _TAIL_BYTES, len(self._tail))
+        return bytes(self._tail[len(self._tail) - length :])
+
+    def _step(self, found: bytes) -> None:
+        try:
+            self._wanted = self._walk.send(found)
+        except StopIteration as end:
+            self._wanted, self._fault = None, end.value
+
+
+def find_picture_fault(content: bytes) -> str | None:
+    """Return why `content` is not a whole picture that is safe to open, or `None` if it is."""
+    validator = StreamValidator()
+    return validator.feed(content) or validator.end()
+
+
+def _walk_picture() -> _Walk:
+    head = yield 0, _SIGNATURE_BYTES
+    facts = sniff(head)
+    if facts is None:
+        return "the bytes are no known picture" if head else "there are no bytes"
+    fault = find_size_fault(facts.size)
+    walk = _WALKS.get(facts.format)
+    return fault if fault is not None or walk is None else (yield from walk())
+
+
+def _is_sane(step: int, at: int) -> bool:
+    """Return whether `step` parts may end at `at`: encoders write 8 KiB a chunk, attackers empty ones."""
+    return step <= 1000 + at // 1024
+
+
+def _walk_png() -> _Walk:
+    """Go from chunk to chunk to IEND; anything behind it is harmless."""
+    at, step = 8, 0
+    while _is_sane(step, at):
+        head = yield at, 8
+        if len(head) < 8:
+            break
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            return None if length == 0 and (yield at + 8, 4) == _IEND_CRC else _CUT
+        at, step = at + 12 + length, step + 1
+    return _CUT
+
+
+def _walk_jpeg() -> _Walk:
+    """Go from segment to segment to the pixels; an end marker counts only behind their beginning."""
+    at, step = 2, 0
+    while _is_sane(step, at):
+        head = yield at, 9
+        if len(head) < 4 or head[0] != _FILL or head[1] in _JPEG_BOUNDS:
+            break
+        marker, length = struct.unpack_from(">xBH", head)
+        step += 1
+        if marker == _FILL or marker in _JPEG_ALONE:  # any number of FF may stand before a marker
+            at += 1 if marker == _FILL else 2
+            continue
+        if is_jpeg_frame(marker) and len(head) == 9:
+            height, width = struct.unpack_from(">HH", head, 5)
+            if fault := find_size_fault((width, height)):
+                return fault
+        at += 2 + length
+        if marker == _START_OF_SCAN:
+            tail = yield at, _END
+            return None if _JPEG_END in tail.rstrip(b"\0")[-_JPEG_END_DISTANCE_BYTES:] else _CUT
+    return _CUT
+
+
+def _walk_webp() -> _Walk:
+    """Trust the length in the RIFF header."""
+    head = yield 0, 8
+    size_bytes = int.from_bytes(head[4:8], "little")
+    return None if size_bytes >= _SHORTEST_WEBP_BYTES and (yield 7 + size_bytes, 1) else _CUT
+
+
+_WALKS: Mapping[str, Callable[[], _Walk]] = {"png": _walk_png, "jpeg": _walk_jpeg, "webp": _walk_webp}

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from lemon_async._api.response import Response
-from lemon_async._formats.base64_extraction import PIECE_BYTES
+from lemon_async._formats.base64_json import PIECE_BYTES
 from lemon_async._http.body_reader import BodyReader, Unpacker
 from lemon_async._http.client_session import TooLarge, failure_reason, safe_cause
 from lemon_async._http.connections import on_connected, take_buffered

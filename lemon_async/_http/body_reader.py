@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lemon_async._api.response import MAX_BODY_BYTES, Unreadable
-from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor, Extracted
+from lemon_async._formats.base64_json import PIECE_BYTES, Base64Extractor, Extracted
 
 __all__ = ["BodyReader", "Unpacker"]
 

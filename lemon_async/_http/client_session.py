@@ -9,7 +9,7 @@ from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, LineTooLong
 from yarl import URL
 
 from lemon_async._api.response import Unreadable
-from lemon_async._formats.safe_text import one_line
+from lemon_async._formats.json_documents import one_line
 from lemon_async._http.connections import CheckedConnector, UnusableConnection
 from lemon_async._version import __version__
 

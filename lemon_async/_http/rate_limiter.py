@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections import deque
 
-from lemon_async._api.rate_headers import RateReport
+from lemon_async._api.response import RateReport
 from lemon_async._http.attempt import NoResponse
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.priority import Priority, PriorityPolicy

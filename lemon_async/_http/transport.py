@@ -19,8 +19,7 @@ import attrs
 from yarl import URL
 
 from lemon_async._api.error_responses import api_error
-from lemon_async._api.rate_headers import read_rate_headers
-from lemon_async._api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response
+from lemon_async._api.response import MAX_BODY_BYTES, MAX_CALL_BYTES, Response, read_rate_headers
 from lemon_async._api.urls import is_loopback
 from lemon_async._http.attempt import NoResponse, RequestAttempt, StreamedResponse
 from lemon_async._http.client_session import open_session

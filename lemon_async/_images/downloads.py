@@ -18,9 +18,9 @@ import anyio
 
 from lemon_async._api.error_responses import classify_status
 from lemon_async._api.urls import redact
-from lemon_async._formats.base64_text import reserve_buffer
+from lemon_async._formats.base64_json import reserve_buffer
+from lemon_async._formats.json_documents import Mask, one_line
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async._formats.safe_text import Mask, one_line
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.links import Deadline, FetchFailed, LinkClient
 from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooLarge

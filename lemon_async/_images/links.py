@@ -11,7 +11,7 @@ from yarl import URL
 
 from lemon_async._api.error_responses import Failure
 from lemon_async._api.urls import find_link_fault, redact
-from lemon_async._formats.safe_text import Mask
+from lemon_async._formats.json_documents import Mask
 from lemon_async._http.client_session import failure_reason, open_session, safe_cause
 from lemon_async._http.connections import take_buffered
 from lemon_async._http.fairness import checkpoint

@@ -12,7 +12,7 @@ from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import Any
 
-from lemon_async._formats.safe_text import safe_repr
+from lemon_async._formats.json_documents import safe_repr
 from lemon_async.errors import ContractError
 
 __all__ = ["Template", "alternatives", "checked_folder", "checked_target", "has_suffix", "slug_of", "suffix_of"]

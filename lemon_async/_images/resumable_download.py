@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from lemon_async._formats.stream_validator import StreamValidator
+from lemon_async._formats.pictures import StreamValidator
 
 __all__ = ["MAX_BYTES", "PrefixSkipper", "RangeMismatch", "ResumableDownload", "TooLarge"]
 

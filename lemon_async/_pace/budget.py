@@ -22,7 +22,7 @@ import math
 
 import attrs
 
-from lemon_async._api.rate_headers import RateReport
+from lemon_async._api.response import RateReport
 from lemon_async._pace.gcra import Gcra, interval_s
 from lemon_async._pace.rate_estimator import RateEstimator
 from lemon_async._pace.validators import at_least_one

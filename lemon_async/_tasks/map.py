@@ -27,7 +27,7 @@ import anyio
 import attrs
 
 from lemon_async._display.bundle import Bundle, failure_bundle
-from lemon_async._formats.safe_text import safe_repr, safe_str
+from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, pull_function
 from lemon_async._tasks.progress import Display, Reporter, Tally

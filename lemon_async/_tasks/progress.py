@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from lemon_async._formats.safe_text import one_line, safe_repr
+from lemon_async._formats.json_documents import one_line, safe_repr
 from lemon_async.errors import ContractError
 from lemon_async.types import Progress
 

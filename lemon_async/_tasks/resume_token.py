@@ -10,7 +10,7 @@ import binascii
 import attrs
 import orjson
 
-from lemon_async._api.field_rules import LABEL, LINE
+from lemon_async._api.families import LABEL, LINE
 from lemon_async._api.urls import task_path
 from lemon_async.errors import ContractError
 

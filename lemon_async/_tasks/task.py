@@ -19,7 +19,7 @@ import attrs
 
 from lemon_async._api.error_responses import request_id_of
 from lemon_async._display.html import facts_table
-from lemon_async._formats.safe_text import safe_repr, safe_str
+from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.validators import is_duration

@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 import attrs
 
-from lemon_async._api.field_rules import LINE
+from lemon_async._api.families import LINE
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts
 from lemon_async._api.urls import find_remote_fault
-from lemon_async._formats.safe_text import safe_str
+from lemon_async._formats.json_documents import safe_str
 from lemon_async._images.image import Image
 from lemon_async._images.threads import run_uncancellable
 from lemon_async._uploads.upload import (

@@ -12,13 +12,13 @@ from lemon_async._api.error_responses import api_error
 from lemon_async._api.models_and_files import MAX_ENTRIES, read_file, read_files
 from lemon_async._api.response import Response
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
+from lemon_async._formats.json_documents import safe_str
 from lemon_async._formats.pictures import sniff
-from lemon_async._formats.safe_text import safe_str
 from lemon_async._http.calls import Calls, path_of
 from lemon_async._images.atomic_file import write_file
 from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
 from lemon_async._images.threads import run_within
-from lemon_async._uploads.payload import File, Form
+from lemon_async._uploads.preparation import File, Form
 from lemon_async._uploads.sources import ExaminedSource, glance_at, is_reference, read_source
 from lemon_async.errors import ContractError, Problem, SaveError
 from lemon_async.requests import Uploadable

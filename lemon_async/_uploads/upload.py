@@ -30,9 +30,8 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from lemon_async._formats.pictures import PictureFacts
-from lemon_async._formats.safe_text import safe_repr, safe_str
-from lemon_async._formats.stream_validator import StreamValidator
+from lemon_async._formats.json_documents import safe_repr, safe_str
+from lemon_async._formats.pictures import PictureFacts, StreamValidator
 from lemon_async._http.attempt import NoResponse
 from lemon_async._images.threads import run_abandonable, run_uncancellable
 from lemon_async.errors import ContractError

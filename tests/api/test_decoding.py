@@ -6,7 +6,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.decoding import fault_of, id_of, snapshot_fields, text_of
+from lemon_async._api.response import fault_of, id_of, snapshot_fields, text_of
 from lemon_async.types import Billing, ImageData, Inline, TaskFault, TaskSnapshot
 
 steady = settings(derandomize=True, deadline=None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.encoding import PATHS, encode, encode_form, find_encoding_problems, fingerprint
+from lemon_async._api.validation import PATHS, encode, encode_form, find_encoding_problems, fingerprint
 from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
 

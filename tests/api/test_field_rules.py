@@ -3,7 +3,7 @@
 import attrs
 import pytest
 
-from lemon_async._api.field_rules import LABEL, RULES
+from lemon_async._api.families import LABEL, RULES
 from lemon_async._api.validation import check
 from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest

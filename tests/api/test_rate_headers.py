@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.rate_headers import RateReport, read_rate_headers
+from lemon_async._api.response import RateReport, read_rate_headers
 
 UNIX = 1_790_000_000.0
 DATE = "Mon, 21 Sep 2026 14:13:50 GMT"  # half a minute after UNIX

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.families import FAMILIES, family_of
-from lemon_async._api.field_rules import RULES
+from lemon_async._api.families import FAMILIES, RULES, family_of
 from lemon_async._api.source_rules import SourceFacts
 from lemon_async._api.validation import check
 from lemon_async.errors import Problem

@@ -1,7 +1,6 @@
 """The table of request fields says what the rules of the library say."""
 
-from lemon_async._api.families import FAMILIES, family_of
-from lemon_async._api.field_rules import RULES
+from lemon_async._api.families import FAMILIES, RULES, family_of
 from lemon_async.cli.fields import FIELDS, complete_value, models_for
 
 

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from lemon_async._formats.base64_text import decode_base64, reserve_buffer
+from lemon_async._formats.base64_json import decode_base64, reserve_buffer
 
 
 @pytest.mark.parametrize("size_bytes", [0, 3, 1000, 2**62], ids=["none", "too little", "enough", "more than there is"])

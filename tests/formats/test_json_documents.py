@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._formats.base64_extraction import MAX_TEXT_BYTES
+from lemon_async._formats.base64_json import MAX_TEXT_BYTES
 from lemon_async._formats.json_documents import MAX_LENIENT_BYTES, MAX_LENIENT_MARKS, MAX_MARKS, Unreadable, read_json
 
 steady = settings(derandomize=True, deadline=None)

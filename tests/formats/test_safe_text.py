@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemon_async._formats.safe_text import masked_text, one_line, safe_repr, safe_str
+from lemon_async._formats.json_documents import masked_text, one_line, safe_repr, safe_str
 
 
 class Unprintable:

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lemon_async._formats.pictures import HEAD_BYTES, sniff
-from lemon_async._formats.stream_validator import StreamValidator, find_picture_fault
+from lemon_async._formats.pictures import HEAD_BYTES, StreamValidator, find_picture_fault, sniff
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -27,14 +27,11 @@ from lemon_async._api.job_responses import (
     read_submission,
 )
 from lemon_async._api.models_and_files import read_file, read_files, read_model, read_models
-from lemon_async._api.rate_headers import read_rate_headers
-from lemon_async._api.response import MAX_BODY_BYTES, Response, Unreadable, retry_after_s
+from lemon_async._api.response import MAX_BODY_BYTES, Response, Unreadable, read_rate_headers, retry_after_s
 from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
-from lemon_async._formats.base64_extraction import Base64Extractor
-from lemon_async._formats.base64_text import Base64Text, decode_base64
-from lemon_async._formats.pictures import sniff
-from lemon_async._formats.stream_validator import StreamValidator, find_picture_fault
+from lemon_async._formats.base64_json import Base64Extractor, Base64Text, decode_base64
+from lemon_async._formats.pictures import StreamValidator, find_picture_fault, sniff
 from lemon_async._http.body_reader import BodyReader
 from lemon_async._images.naming import Template
 from lemon_async._pace.learned_durations import LearnedDurations

@@ -15,7 +15,7 @@ from lemon_async._http.key import ApiKey
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._pace.budget import RequestBudget
-from lemon_async._uploads.payload import Json
+from lemon_async._uploads.preparation import Json
 from lemon_async.emulator import Drip, Garbage, HalfClose, Redirect, Reset, Status
 
 GENERATIONS = "/v1/images/generations"

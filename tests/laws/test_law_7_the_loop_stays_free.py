@@ -9,7 +9,7 @@ import pytest
 
 from lemon_async import LemonSession, RetryPolicy
 from lemon_async._api.stream_events import EventSplitter
-from lemon_async._formats.base64_extraction import PIECE_BYTES, Base64Extractor
+from lemon_async._formats.base64_json import PIECE_BYTES, Base64Extractor
 from servers import listening
 
 PICTURE = bytes(range(256)) * 8192  # 2 MiB

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from lemon_async import ContractError, LemonSession, RetryPolicy
-from lemon_async._uploads.payload import File, Form, Json
+from lemon_async._uploads.preparation import File, Form, Json
 from lemon_async._uploads.sources import glance_at, read_source
 from lemon_async._uploads.upload import CHUNK_BYTES, SpooledUpload, UnusableSource, drain
 from lemon_async.emulator import Status

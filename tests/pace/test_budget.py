@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.rate_headers import RateReport
+from lemon_async._api.response import RateReport
 from lemon_async._pace.budget import RequestBudget
 from lemon_async.errors import ContractError
 

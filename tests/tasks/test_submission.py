@@ -21,11 +21,11 @@ from lemon_async import (
     TaskTimeout,
     TransportError,
 )
-from lemon_async._api.encoding import encode
 from lemon_async._api.response import Response
+from lemon_async._api.validation import encode
 from lemon_async._http.attempt import NoResponse
 from lemon_async._tasks.submission import PreparedRequest, Submissions
-from lemon_async._uploads.payload import Json
+from lemon_async._uploads.preparation import Json
 from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
 from lemon_async.errors import InsufficientBalance, RateLimited, ServerError
 from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot

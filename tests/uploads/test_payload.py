@@ -21,8 +21,7 @@ from lemon_async import (
     TransportError,
 )
 from lemon_async._tasks.submission import PreparedRequest
-from lemon_async._uploads.payload import File, Form, Json
-from lemon_async._uploads.preparation import prepare
+from lemon_async._uploads.preparation import File, Form, Json, prepare
 from lemon_async._uploads.upload import Upload
 from lemon_async.emulator import Reset, Status
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._api.decoding import read_image
-from lemon_async._formats.base64_extraction import LONG_BYTES, PIECE_BYTES, Base64Extractor, Extracted
-from lemon_async._formats.base64_text import RESERVE_BYTES
+from lemon_async._api.response import read_image
+from lemon_async._formats.base64_json import LONG_BYTES, PIECE_BYTES, RESERVE_BYTES, Base64Extractor, Extracted
 
 steady = settings(derandomize=True, deadline=None)
 LONG = 400  # in these tests: longer than the strings that are skipped in one step
