@@ -143,14 +143,10 @@ def _source_in(name: str, family: Family) -> Schema:
 # Responses
 
 
+_TOKENS = object_schema({"text_tokens": _COUNT, "image_tokens": _COUNT})
 _USAGE = object_schema(
-    {
-        "total_tokens": _COUNT,
-        "input_tokens": _COUNT,
-        "output_tokens": _COUNT,
-        "input_tokens_details": object_schema({"text_tokens": _COUNT, "image_tokens": _COUNT}),
-        "output_tokens_details": object_schema({"text_tokens": _COUNT, "image_tokens": _COUNT}),
-    },
+    dict.fromkeys(("total_tokens", "input_tokens", "output_tokens"), _COUNT)
+    | dict.fromkeys(("input_tokens_details", "output_tokens_details"), _TOKENS),
 )
 _IMAGE = {
     "type": "object",
@@ -198,31 +194,20 @@ _STORED_FILE = object_schema(
 )
 
 
-def _event(kind: str) -> Schema:
-    """Return the schema of the `data` of an event."""
-    about = {
-        "created_at": _COUNT,
-        "size": _TEXT,
-        "quality": _TEXT,
-        "background": _one_of("transparent", "opaque"),
-        "output_format": _one_of(*CONTENT_TYPES),
-        "b64_json": _TEXT,
-    }
-    preview = {"type": {"const": f"{kind}.partial_image"}, **about, "partial_image_index": _COUNT}
-    picture = {"type": {"const": f"{kind}.completed"}, **about, "usage": ref("Usage")}
-    failure = {"type": {"const": "error"}, **_ERROR["properties"]}
-    return {
-        "oneOf": [
-            object_schema(preview),
-            object_schema(picture),
-            object_schema({"type": failure["type"], "error": failure["error"]}),
-        ]
-    }
-
-
 def stream_of(kind: str) -> Schema:
     """Return the schema of one event of a stream; OpenAPI 3.1 cannot describe a sequence of them."""
-    data = {**_TEXT, "contentMediaType": "application/json", "contentSchema": _event(kind)}
+    about = {
+        **dict.fromkeys(("size", "quality", "b64_json"), _TEXT),
+        "created_at": _COUNT,
+        "background": _one_of("transparent", "opaque"),
+        "output_format": _one_of(*CONTENT_TYPES),
+    }
+    events = [
+        object_schema({"type": {"const": f"{kind}.partial_image"}, **about, "partial_image_index": _COUNT}),
+        object_schema({"type": {"const": f"{kind}.completed"}, **about, "usage": ref("Usage")}),
+        object_schema({"type": {"const": "error"}, "error": _ERROR["properties"]["error"]}),
+    ]
+    data = {**_TEXT, "contentMediaType": "application/json", "contentSchema": {"oneOf": events}}
     return object_schema({"event": _TEXT, "data": data})
 
 

@@ -21,6 +21,7 @@ class RoutePattern:
     template: str
     route: str
     endpoint: str
+    operation_id: str
     body: BodyKind | None = None
     pattern: re.Pattern[str] = field(init=False)
 
@@ -31,23 +32,23 @@ class RoutePattern:
 
 
 PATTERNS = (
-    RoutePattern("POST", "/v1/images/generations", "submit", "submit", "json"),
-    RoutePattern("POST", "/v1/images/edits", "edit", "edit", "either"),
-    RoutePattern("POST", "/v1/images/variations", "edit", "vary", "form"),
+    RoutePattern("POST", "/v1/images/generations", "submit", "submit", "createImage", "json"),
+    RoutePattern("POST", "/v1/images/edits", "edit", "edit", "createImageEdit", "either"),
+    RoutePattern("POST", "/v1/images/variations", "edit", "vary", "createImageVariation", "form"),
     # Three paths, one response: see "Get image status".
-    RoutePattern("GET", "/v1/tasks/{id}", "poll", "poll"),
-    RoutePattern("GET", "/v1/images/generations/{id}", "poll", "poll"),
-    RoutePattern("GET", "/v1/images/{id}", "poll", "poll"),
-    RoutePattern("DELETE", "/v1/tasks/{id}", "cancel", "cancel"),
-    RoutePattern("GET", "/v1/models", "models", "list_models"),
-    RoutePattern("GET", "/v1/models/{id}", "models", "show_model"),
-    RoutePattern("POST", "/v1/files", "files", "create_file", "form"),
-    RoutePattern("GET", "/v1/files", "files", "list_files"),
-    RoutePattern("GET", "/v1/files/{id}", "files", "show_file"),
-    RoutePattern("GET", "/v1/files/{id}/content", "files", "read_file"),
-    RoutePattern("DELETE", "/v1/files/{id}", "files", "delete_file"),
-    RoutePattern("GET", "/openapi.json", "openapi", "describe"),
-    RoutePattern("GET", "/cdn/{token}.{ext}", "cdn", "download"),
+    RoutePattern("GET", "/v1/tasks/{id}", "poll", "poll", "retrieveTask"),
+    RoutePattern("GET", "/v1/images/generations/{id}", "poll", "poll", "retrieveImageGeneration"),
+    RoutePattern("GET", "/v1/images/{id}", "poll", "poll", "retrieveImage"),
+    RoutePattern("DELETE", "/v1/tasks/{id}", "cancel", "cancel", "cancelTask"),
+    RoutePattern("GET", "/v1/models", "models", "list_models", "listModels"),
+    RoutePattern("GET", "/v1/models/{id}", "models", "show_model", "retrieveModel"),
+    RoutePattern("POST", "/v1/files", "files", "create_file", "createFile", "form"),
+    RoutePattern("GET", "/v1/files", "files", "list_files", "listFiles"),
+    RoutePattern("GET", "/v1/files/{id}", "files", "show_file", "retrieveFile"),
+    RoutePattern("GET", "/v1/files/{id}/content", "files", "read_file", "downloadFile"),
+    RoutePattern("DELETE", "/v1/files/{id}", "files", "delete_file", "deleteFile"),
+    RoutePattern("GET", "/openapi.json", "openapi", "describe", "describe"),
+    RoutePattern("GET", "/cdn/{token}.{ext}", "cdn", "download", "downloadImage"),
 )
 
 
