@@ -1,4 +1,4 @@
-"""Every round of the event loop lets a few pass."""
+"""Each iteration of the event loop releases a few readers."""
 
 import asyncio
 
@@ -14,8 +14,8 @@ async def passed_in(rounds_of_loop, order):
     return sizes
 
 
-async def test_no_more_pass_in_a_round_than_may():
-    """In the order in which they came; a round without anybody costs nothing."""
+async def test_each_iteration_releases_a_bounded_number_of_readers():
+    """In order of arrival; an idle iteration costs nothing."""
     fairness, order = ReadFairness(per_iteration=2), []
 
     async def go(number):
@@ -30,7 +30,7 @@ async def test_no_more_pass_in_a_round_than_may():
     await asyncio.wait_for(fairness.checkpoint(), 1)
 
 
-async def test_who_gave_up_takes_nobodys_turn():
+async def test_cancelled_reader_takes_no_place():
     fairness, order = ReadFairness(per_iteration=1), []
 
     async def go(number):

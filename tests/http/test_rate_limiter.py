@@ -1,4 +1,4 @@
-"""The queue before the rate limit: who waits, whose turn it is, and what those who give up leave behind."""
+"""The queues before the rate limit: order, patience, cancellation and closing."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ PATIENT = 60.0
 
 @attrs.define
 class Allowance:
-    """A budget of so many requests, to be topped up; it says that more come in five milliseconds."""
+    """A budget of so many requests, to be topped up; it promises more in five milliseconds."""
 
     left: int = 0
     taken: int = 0
@@ -37,7 +37,7 @@ async def settle():
         await asyncio.sleep(0)
 
 
-async def test_request_with_room_starts_at_once():
+async def test_request_starts_immediately_if_the_budget_allows_it():
     budget = Allowance(left=2)
     limiter = RateLimiter(budget)
     assert limiter.available() == 2
@@ -45,7 +45,7 @@ async def test_request_with_room_starts_at_once():
     assert (budget.left, budget.taken) == (1, 1)
 
 
-async def test_those_who_wait_are_let_through_by_urgency_and_then_by_arrival():
+async def test_waiting_requests_start_by_priority_and_then_by_arrival():
     budget, gone = Allowance(), []
     limiter = RateLimiter(budget)
 
@@ -62,7 +62,7 @@ async def test_those_who_wait_are_let_through_by_urgency_and_then_by_arrival():
     assert gone == ["s1", "s2", "p1", "p2", "r1"]
 
 
-async def test_whoever_comes_while_others_wait_does_not_jump_the_queue():
+async def test_later_request_does_not_jump_the_queue():
     budget = Allowance()
     limiter = RateLimiter(budget)
     first = asyncio.create_task(limiter.acquire(Priority.POLL, PATIENT))
@@ -76,8 +76,8 @@ async def test_whoever_comes_while_others_wait_does_not_jump_the_queue():
     await second
 
 
-async def test_polls_are_let_through_although_submits_never_end():
-    """A class that waits is passed by a bounded number of times."""
+async def test_polls_start_although_submits_never_end():
+    """A priority that waits is passed over a bounded number of times."""
     budget = Allowance()
     limiter = RateLimiter(budget)
     submits = [asyncio.create_task(limiter.acquire(Priority.SUBMIT, PATIENT)) for _ in range(100)]
@@ -90,7 +90,7 @@ async def test_polls_are_let_through_although_submits_never_end():
     await asyncio.gather(*submits)
 
 
-async def test_cancelled_wait_gives_its_place_up_and_spends_nothing():
+async def test_cancelled_wait_leaves_the_queue_and_consumes_nothing():
     budget = Allowance()
     limiter = RateLimiter(budget)
     quitter = asyncio.create_task(limiter.acquire(Priority.SUBMIT, PATIENT))
@@ -113,7 +113,7 @@ async def test_impatient_request_is_not_sent():
     assert budget.taken == 0
 
 
-async def test_pause_that_is_longer_than_the_patience_is_told_at_once():
+async def test_pause_longer_than_the_patience_raises_immediately():
     loop = asyncio.get_running_loop()
     budget = RequestBudget()
     budget.observe_429(loop.time(), 30.0)
@@ -122,7 +122,7 @@ async def test_pause_that_is_longer_than_the_patience_is_told_at_once():
     assert not caught.value.was_sent
 
 
-async def test_closing_tells_everybody_who_waits_or_comes_later():
+async def test_closing_rejects_waiting_and_later_requests():
     limiter = RateLimiter(Allowance())
     waiting = asyncio.create_task(limiter.acquire(Priority.SUBMIT, PATIENT))
     ticket = limiter.enqueue(Priority.POLL)
@@ -136,7 +136,7 @@ async def test_closing_tells_everybody_who_waits_or_comes_later():
     assert limiter.enqueue(Priority.POLL).result() is False
 
 
-async def test_limited_budget_spaces_the_requests_out():
+async def test_requests_are_spaced_by_the_budget():
     """The real one: a burst, and then one each interval."""
     limiter = RateLimiter(RequestBudget(requests_per_minute=6000))
     loop = asyncio.get_running_loop()

@@ -26,7 +26,7 @@ def wait(budget, now):
 # The pause
 
 
-def test_budget_lets_requests_through_until_told_otherwise():
+def test_budget_is_generous_while_nothing_is_known():
     assert wait(RequestBudget(), 0.0) == 0.0
     assert wait(RequestBudget(), 1e9) == 0.0
 
@@ -45,7 +45,7 @@ def test_budget_pauses_for_a_minute_at_most():
         assert wait(budget, 100.0) == pause_s
 
 
-def test_budget_pauses_longer_from_429_to_429_when_not_told_how_long():
+def test_pause_grows_from_429_to_429_without_retry_after():
     budget, now, pauses = RequestBudget(), 100.0, []
     for _ in range(8):
         budget.observe_429(now, None)
@@ -54,7 +54,7 @@ def test_budget_pauses_longer_from_429_to_429_when_not_told_how_long():
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
-def test_budget_starts_anew_after_an_answer_of_another_kind():
+def test_another_response_ends_the_series_of_429s():
     budget = RequestBudget()
     budget.observe_429(100.0)
     budget.observe_429(101.0)
@@ -64,7 +64,7 @@ def test_budget_starts_anew_after_an_answer_of_another_kind():
     assert wait(budget, 103.0) == 1.0
 
 
-def test_budget_is_not_talked_into_a_busy_loop():
+def test_retry_after_of_zero_is_no_busy_loop():
     """`Retry-After: 0`, or a date that has passed, ends no series of 429s: its pauses grow all the same."""
     for nothing in [0.0, None]:
         budget, now = RequestBudget(), 100.0
@@ -93,14 +93,14 @@ def test_budget_pause_is_not_shortened_by_an_earlier_end():
     assert budget.paused_until == 130.0
 
 
-def test_budget_pause_is_not_shortened_by_an_answer_of_another_kind():
+def test_budget_pause_is_not_shortened_by_another_response():
     budget = RequestBudget()
     budget.observe_429(100.0, 30.0)
     budget.observe(100.0)
     assert wait(budget, 100.0) == 30.0
 
 
-def test_budget_pauses_until_the_reset_when_only_that_is_told():
+def test_budget_pauses_until_the_reset_without_retry_after():
     budget = RequestBudget()
     budget.observe_429(100.0, report=RateReport(reset_s=12.0))
     assert budget.paused_until == 112.0
@@ -108,7 +108,7 @@ def test_budget_pauses_until_the_reset_when_only_that_is_told():
     assert budget.paused_until == 115.0
 
 
-def test_budget_lets_one_go_after_a_pause_and_the_others_evenly():
+def test_one_request_starts_after_a_pause_and_the_others_evenly():
     budget = RequestBudget(1000)
     budget.observe_429(100.0, 5.0)
     assert budget.available(105.0) == 1
@@ -140,13 +140,13 @@ def test_budget_pause_is_bounded_and_never_moves_backwards(steps):
 # The limit that is given
 
 
-def test_budget_refuses_a_limit_that_is_none():
+def test_invalid_limit_is_refused():
     for limit in [0, -1, 1.5, True, "60", math.nan]:
         with pytest.raises(ContractError):
             RequestBudget(limit)
 
 
-def test_lone_request_does_not_wait_for_a_limit_that_is_given():
+def test_lone_request_does_not_wait():
     budget = RequestBudget(60)
     assert budget.requests_per_minute == 60
     assert wait(budget, 5.0) == 0.0
@@ -228,7 +228,7 @@ def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
 # The limit that is told
 
 
-def test_headers_tell_the_limit_at_once():
+def test_headers_set_the_limit_immediately():
     budget = RequestBudget()
     assert budget.requests_per_minute is None
     budget.consume(0.0)
@@ -249,7 +249,7 @@ def test_budget_sends_no_more_than_what_remains_until_the_reset():
     assert budget.available(now) == 0
 
 
-def test_what_is_under_way_has_not_been_deducted_from_what_remains():
+def test_requests_in_flight_are_deducted_from_what_remains():
     budget = RequestBudget(60_000)
     for _ in range(5):
         budget.consume(10.0)
@@ -257,7 +257,7 @@ def test_what_is_under_way_has_not_been_deducted_from_what_remains():
     assert budget.available(10.1) == 3
 
 
-def test_what_was_never_answered_is_not_under_way_for_ever():
+def test_unanswered_requests_are_not_in_flight_for_ever():
     budget = RequestBudget(60_000)
     for _ in range(5):
         budget.consume(10.0)
@@ -274,14 +274,14 @@ def test_nothing_that_remains_binds_for_a_minute_at_most():
         assert wait(budget, until) == 0.0
 
 
-def test_what_remains_until_nobody_knows_when_does_not_bind():
+def test_remaining_without_a_reset_does_not_bind():
     for reported in [RateReport(limit=60, remaining=0), RateReport(limit=60, reset_s=20.0)]:
         budget = RequestBudget()
         budget.observe(10.0, reported)
         assert wait(budget, 10.0) == 0.0
 
 
-def test_later_answer_corrects_what_remains():
+def test_later_response_corrects_what_remains():
     budget = RequestBudget()
     budget.observe(10.0, RateReport(remaining=0, reset_s=20.0))
     budget.observe(10.1, RateReport(remaining=50, reset_s=20.0))
@@ -364,7 +364,7 @@ def test_limit_that_is_lowered_is_found():
     assert granted >= 900
 
 
-def test_limit_that_others_use_up_for_a_while_comes_back():
+def test_limit_that_other_programs_use_up_for_a_while_comes_back():
     """A known limit is only lowered by 429s for as long as it takes to see that it holds again."""
     budget, server = RequestBudget(300), Server(300, "sliding")
     for number in range(300):
@@ -385,7 +385,7 @@ def test_idle_time_teaches_nothing():
     assert budget.requests_per_minute == evening
 
 
-def test_limit_that_no_answer_confirms_any_more_is_forgotten():
+def test_limit_that_no_response_confirms_is_forgotten():
     budget = RequestBudget()
     budget.observe(10.0, RateReport(limit=60))
     assert budget.requests_per_minute == 60

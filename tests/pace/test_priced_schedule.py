@@ -100,7 +100,7 @@ def test_knowledge_is_shared_between_schedules():
     assert 10 < heir.decide(0.0, slots=0).wake_at < 20
 
 
-def test_failed_job_teaches_only_that_it_had_lived():
+def test_failed_job_counts_only_while_it_was_alive():
     schedule = taught(*[45.0] * 10)
     before = schedule.durations.export()
     for number in range(20):
@@ -110,7 +110,7 @@ def test_failed_job_teaches_only_that_it_had_lived():
     assert len(schedule) == 0
 
 
-def test_resumed_task_teaches_when_its_age_is_known():
+def test_resumed_task_of_known_age_is_learned_from():
     """Of the time that it was watched: it says nothing of those that had ended sooner."""
     schedule = Schedule(POLICY)
     for number in range(20):
@@ -123,7 +123,7 @@ def test_resumed_task_teaches_when_its_age_is_known():
     assert curve.outlasts(110) < 0.4 * curve.outlasts(98)
 
 
-def test_resumed_task_of_unknown_age_teaches_nothing_and_is_polled_as_half_over():
+def test_resumed_task_of_unknown_age_is_not_learned_from_and_polled_as_half_over():
     schedule = Schedule(POLICY)
     schedule.add("a", 0.0, model="m", is_fresh=False)
     assert schedule.decide(0.0, slots=1).polls == ("a",)
@@ -169,7 +169,7 @@ def test_true_progress_saves_polls():
     assert cost(jobs, lambda age_s, job_s: 100 * age_s / job_s) < 0.8 * cost(jobs, None)
 
 
-def test_nonsense_of_progress_does_no_harm():
+def test_nonsensical_progress_does_no_harm():
     for progress in [
         lambda age_s, job_s: 0.99,
         lambda age_s, job_s: 50,
@@ -200,7 +200,7 @@ def test_scarce_slots_go_to_the_most_accumulated_lag_first():
     assert schedule.decide(31.0, slots=1).polls == ("early",)
 
 
-def test_every_fourth_scarce_slot_goes_to_whoever_has_been_due_for_the_longest():
+def test_every_fourth_scarce_slot_goes_to_the_task_due_for_the_longest():
     schedule = Schedule(POLICY)
     schedule.add("tail", 0.0, model="m", age_s=7200.0)
     schedule.seen("tail", 0.0)
@@ -232,7 +232,7 @@ def test_no_task_is_passed_over_for_ever(number, slots, rng):
     assert granted - min(waiting_since.values()) <= 4 * (number + 1) or number <= slots * 60
 
 
-def test_only_the_first_few_of_a_long_queue_are_weighed(monkeypatch):
+def test_only_the_first_few_of_a_long_queue_are_compared(monkeypatch):
     schedule, weighed = Schedule(POLICY), []
     for key in range(1000):
         schedule.add(key, 0.0)
@@ -280,7 +280,7 @@ def test_decision_compares_as_many_tasks_as_the_heap_is_deep(size, monkeypatch):
     assert Counted.comparisons / polls < 3 * math.log2(size) + 5
 
 
-def test_overruled_plans_do_not_pile_up():
+def test_replaced_plans_do_not_pile_up():
     """The heap keeps at most what is not due yet."""
     schedule = Schedule(POLICY)
     for step in range(10_000):

@@ -1,4 +1,4 @@
-"""A job's own progress: what it amounts to, and what it is worth."""
+"""The duration that progress implies, and how precise such forecasts are."""
 
 import math
 
@@ -11,8 +11,8 @@ from lemon_async._pace.progress_forecast import ForecastError, ProgressForecast,
 steady = settings(derandomize=True, deadline=None)
 
 
-def test_progress_amounts_to_a_duration_when_it_makes_sense():
-    """Per cent and parts of 1 are told apart; 1 may be either, and tells nothing."""
+def test_valid_progress_implies_a_duration():
+    """Per cent and fractions are distinguished; 1 may be either, and is ignored."""
     for progress, estimate_s in [
         (0.25, 80),
         (25, 80),
@@ -37,7 +37,7 @@ def test_progress_amounts_to_a_duration_when_it_makes_sense():
         assert forecast.first_s == forecast.estimate_s
 
 
-def test_progress_that_stands_still_or_falls_back_is_no_news():
+def test_progress_that_stands_still_or_falls_back_is_ignored():
     forecast, estimates = ProgressForecast(), []
     for age_s, progress in [(10, 0.2), (20, 0.2), (30, 0.1), (40, None), (50, 0.4), (60, 0.5)]:
         forecast.update(progress, age_s)
@@ -46,13 +46,13 @@ def test_progress_that_stands_still_or_falls_back_is_no_news():
     assert forecast.first_s == 50
 
 
-def test_progress_at_birth_amounts_to_nothing():
+def test_progress_at_age_zero_implies_nothing():
     forecast = ProgressForecast()
     forecast.update(0.5, 0.0)
     assert forecast.estimate_s is None
 
 
-def test_trust_is_earned_by_estimates_that_came_true_and_lost_by_others():
+def test_variance_falls_with_precise_forecasts_and_rises_with_others():
     honest, liar = ForecastError(), ForecastError()
     for _ in range(20):
         honest.observe(50.0, 48.0)
@@ -65,14 +65,14 @@ def test_trust_is_earned_by_estimates_that_came_true_and_lost_by_others():
     assert ForecastError().variance > honest.variance
 
 
-def test_trust_is_never_blind():
+def test_variance_has_a_floor():
     error = ForecastError()
     for _ in range(10_000):
         error.observe(50.0, 50.0)
     assert error.variance == 0.05**2
 
 
-def test_trust_survives_a_job_without_duration():
+def test_job_without_duration_is_accepted():
     error = ForecastError()
     error.observe(50.0, 0.0)
     assert math.isfinite(error.variance)

@@ -39,14 +39,14 @@ def test_start_is_generous_and_doubles_every_second_of_use():
     assert learner.rpm == MOST_RPM
 
 
-def test_start_learns_nothing_from_time_that_was_not_used():
+def test_unused_time_does_not_raise_the_first_rate():
     learner = RateEstimator()
     for now in range(1000):
         learner.consume(float(now), used_s=0.0)
     assert learner.rpm == 3000
 
 
-def test_first_refusal_tells_the_limit_from_what_was_let_through():
+def test_first_refusal_sets_the_mark_to_the_admitted_requests():
     """All 429s of the burst are deducted, in whatever order they come."""
     for accepted in [60, 250, 1000]:
         for refused in [1, 12]:
@@ -61,7 +61,7 @@ def test_first_refusal_says_little_when_another_program_was_there_before():
         assert taught(accepted=accepted).rpm == pytest.approx(0.95 * 60)
 
 
-def test_refusal_before_any_start_is_understood():
+def test_refusal_before_any_start_is_accepted():
     learner = RateEstimator()
     learner.refuse(5.0, is_new_burst=False, limit_rpm=None)
     assert learner.rpm == pytest.approx(57)
@@ -86,7 +86,7 @@ def test_refusal_beside_a_limit_lies_between_that_and_its_half():
         assert taught(accepted=accepted, limit_rpm=1000.0).rpm == pytest.approx(0.95 * mark)
 
 
-def test_refusals_of_one_burst_are_one_piece_of_news():
+def test_refusals_of_one_burst_count_once():
     learner = taught(accepted=600)
     for _ in range(50):
         learner.consume(101.0, used_s=0.0)
@@ -106,7 +106,7 @@ def test_rate_returns_to_the_mark_stays_there_and_goes_on():
     assert rates[5] == pytest.approx(1.1 * 2 ** ((90 - 67.8) / 60), abs=0.02)
 
 
-def test_rate_that_nothing_refuses_any_more_finds_a_limit_that_was_raised():
+def test_rate_finds_a_limit_that_was_raised():
     learner = taught(accepted=60)
     use(learner, 100.0, seconds=400.0)
     assert learner.rpm > 1000

@@ -46,7 +46,7 @@ def test_unknown_submission_alone_is_retried_because_the_caller_opted_in():
             assert next_step(kind, failure, resubmit_unknown=True) is expected
 
 
-def test_policy_never_pays_twice_unless_told_to():
+def test_policy_does_not_resubmit_by_default():
     assert RetryPolicy().resubmit_unknown is False
     assert RetryPolicy(max_elapsed_s=120) == POLICY
 

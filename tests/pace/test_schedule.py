@@ -78,7 +78,7 @@ def test_schedule_is_a_collection_of_its_tasks_oldest_first():
     assert ["unhashable"] not in list(schedule)
 
 
-def test_schedule_may_change_while_it_is_looked_through():
+def test_schedule_may_change_during_iteration():
     schedule = plan("a", "b")
     for key in schedule:
         schedule.discard(key)
@@ -92,13 +92,13 @@ def test_fresh_task_gets_the_minimum_gap_first():
     assert schedule.decide(102.0, slots=1) == Decision(("a",), (), 1000.0)
 
 
-def test_resumed_task_is_polled_at_once():
+def test_resumed_task_is_polled_immediately():
     schedule = Schedule(POLICY)
     schedule.add("a", 100.0, is_fresh=False)
     assert schedule.decide(100.0, slots=1) == Decision(("a",), (), 1000.0)
 
 
-def test_task_is_polled_once_until_it_is_heard_how_that_went():
+def test_task_is_not_polled_again_before_its_result_is_reported():
     schedule = plan("a")
     assert schedule.decide(2.0, slots=9).polls == ("a",)
     assert schedule.decide(500.0, slots=9) == Decision((), (), 900.0)
@@ -145,7 +145,7 @@ def test_deadline_passes_while_no_slot_is_free():
 
 
 @pytest.mark.parametrize("news", ["discard", "seen", "faulted", "missing", "add"])
-def test_task_that_waits_for_a_slot_leaves_the_queue_when_there_is_news(news):
+def test_task_that_waits_for_a_slot_leaves_the_queue_when_a_result_is_reported(news):
     schedule = plan("a")
     assert schedule.decide(5.0, slots=0).waiting == 1
     getattr(schedule, news)(*(("a",) if news == "discard" else ("a", 5.0)))
@@ -160,7 +160,7 @@ def test_task_expires_at_its_deadline_exactly():
     assert len(schedule) == 0
 
 
-def test_expired_task_is_not_polled_again_even_when_its_last_poll_answers():
+def test_expired_task_is_not_polled_again_even_if_its_last_poll_returns():
     schedule = plan("a", "b")
     schedule.decide(2.0, slots=1)
     assert schedule.decide(900.0, slots=9).expired == ("a", "b")
@@ -187,7 +187,7 @@ def test_discarded_task_is_no_reason_to_wake_up():
     assert schedule.decide(6.0, slots=1).wake_at is None
 
 
-def test_task_that_returns_starts_anew_and_is_polled_once():
+def test_task_that_is_added_again_starts_over_and_is_polled_once():
     schedule = plan("a")
     schedule.discard("a")
     schedule.add("a", 1.0)
@@ -196,7 +196,7 @@ def test_task_that_returns_starts_anew_and_is_polled_once():
     assert schedule.deadline("a") == 901.0
 
 
-def test_task_that_is_added_twice_starts_anew_behind_the_others():
+def test_task_that_is_added_twice_starts_over_behind_the_others():
     schedule = plan("a", "b")
     schedule.add("a", 1.0)
     assert list(schedule) == ["b", "a"]
@@ -297,7 +297,7 @@ def test_policy_may_believe_the_first_miss():
         assert [schedule.missing("a", 2.0) for _ in range(2)] == [polls == 1, True]
 
 
-def test_strangers_are_ignored():
+def test_unknown_tasks_are_ignored():
     schedule = plan("a")
     schedule.discard("x")
     schedule.seen("x", 1.0)
@@ -450,7 +450,7 @@ TestSchedule = ScheduleMachine.TestCase
 TestSchedule.settings = settings(derandomize=True, deadline=None, max_examples=100, stateful_step_count=40)
 
 
-def test_many_deadlines_at_once_are_told_a_hundred_at_a_time():
+def test_simultaneous_deadlines_are_reported_a_hundred_at_a_time():
     """Whoever ends ten thousand waits in one step holds the loop."""
     schedule = Schedule(PollPolicy(deadline_s=10))
     for key in range(250):
@@ -460,7 +460,7 @@ def test_many_deadlines_at_once_are_told_a_hundred_at_a_time():
     assert told[0].wake_at == 10.0
 
 
-def test_task_is_looked_at_shortly_before_it_is_given_up():
+def test_task_is_polled_shortly_before_its_deadline():
     """What ended before its deadline is found, whatever is expected of it."""
     for deadline_s in [3.0, 10.0, 20.0, 60.0, 900.0]:
         schedule = Schedule(PollPolicy(deadline_s=deadline_s))
@@ -475,7 +475,7 @@ def test_task_is_looked_at_shortly_before_it_is_given_up():
         assert last >= deadline_s - 2.0
 
 
-def test_what_was_discarded_is_not_kept_until_it_would_have_been_due():
+def test_discarded_task_is_not_kept_until_it_would_have_been_due():
     """Keys can be handles that hold pictures."""
 
     class Key:
