@@ -7,6 +7,7 @@ asyncio task each time. A consumer that never returns holds nothing beyond the d
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import anyio
+import attrs
 
 from lemon_async._api.error_responses import classify_status
 from lemon_async._api.urls import redact
@@ -22,13 +24,19 @@ from lemon_async._formats.base64_json import reserve_buffer
 from lemon_async._formats.json_documents import Mask, one_line
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.atomic_file import AtomicFile
-from lemon_async._images.links import Deadline, FetchFailed, LinkClient
-from lemon_async._images.resumable_download import PrefixSkipper, RangeMismatch, ResumableDownload, TooLarge
+from lemon_async._images.links import (
+    Deadline,
+    FetchFailed,
+    LinkClient,
+    RangeMismatch,
+    ResumableDownload,
+    TooLarge,
+)
 from lemon_async._images.threads import run_within
 from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async.errors import DownloadError
 
-__all__ = ["Downloads"]
+__all__ = ["Downloads", "PrefixSkipper"]
 
 _MAX_IDLE_ATTEMPTS = 3
 _MAX_ATTEMPTS = 100
@@ -267,6 +275,47 @@ def _error_for(mismatch: RangeMismatch | TooLarge, download: ResumableDownload, 
         return error
     download.disable_ranges()
     return FetchFailed(error)
+
+
+@attrs.define(eq=False, repr=False)
+class PrefixSkipper:
+    """Skips the bytes that were passed on already when a picture is fetched again.
+
+    Attributes:
+        is_different: Whether it is not the same picture.
+    """
+
+    is_different: bool = False
+    _passed_bytes: int = 0
+    _passed_crc: int = 0
+    _again_bytes: int | None = None  # number of bytes fetched again; `None` if none are needed
+    _again_crc: int = 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether fewer bytes were fetched again than passed on."""
+        return self._again_bytes is not None
+
+    def restart(self) -> None:
+        """Expect the picture from its first byte again."""
+        self._again_bytes, self._again_crc = (0, 0) if self._passed_bytes else (None, 0)
+
+    def skip(self, piece: bytes) -> bytes:
+        """Return the bytes that were not passed on before, and count them as passed on."""
+        if self._again_bytes is not None:
+            known = piece[: self._passed_bytes - self._again_bytes]
+            self._again_bytes += len(known)
+            self._again_crc = zlib.crc32(known, self._again_crc)
+            piece = piece[len(known) :]
+            if self._again_bytes < self._passed_bytes:
+                return b""
+            self._again_bytes = None
+            self.is_different = self._again_crc != self._passed_crc
+            if self.is_different:
+                return b""
+        self._passed_bytes += len(piece)
+        self._passed_crc = zlib.crc32(piece, self._passed_crc)
+        return piece
 
 
 class _WriteBatch:

@@ -1,28 +1,41 @@
-"""Follow links to results: without key or cookies, not into private networks, and with a deadline."""
+"""Follow links to results, and keep track of what has arrived.
+
+`LinkClient` sends neither key nor cookies, connects to no private network and keeps a deadline. `ResumableDownload` is
+the state of one download over several responses: after a break, only the missing bytes are requested, if the server
+supports ranges and sent an `ETag` or `Last-Modified` (RFC 9110, 13.1.5), by which it checks that the picture is still
+the same. A response that does not fit the request is rejected as a whole: none of its bytes are joined to earlier ones.
+"""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import aiohttp
+import attrs
 from yarl import URL
 
 from lemon_async._api.error_responses import Failure
 from lemon_async._api.urls import find_link_fault, redact
 from lemon_async._formats.json_documents import Mask
+from lemon_async._formats.pictures import StreamValidator
 from lemon_async._http.client_session import failure_reason, open_session, safe_cause
 from lemon_async._http.connections import take_buffered
 from lemon_async._http.fairness import checkpoint
 from lemon_async._http.resolver import PrivateAddress, PublicResolver
 from lemon_async.errors import DownloadError
 
-__all__ = ["Deadline", "FetchFailed", "LinkClient"]
+__all__ = ["MAX_BYTES", "Deadline", "FetchFailed", "LinkClient", "RangeMismatch", "ResumableDownload", "TooLarge"]
+
+MAX_BYTES = 128 * 1024 * 1024
 
 _MAX_REDIRECTS = 3
 _IDLE_S = 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
+_VALIDATORS = ("ETag", "Last-Modified")
 
 T = TypeVar("T")
 
@@ -238,3 +251,130 @@ class LinkClient:
             )
             self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, resolver=self._resolver, timeout=timeout)
         return self._http
+
+
+class RangeMismatch(Exception):
+    """A response is not the requested part."""
+
+
+class TooLarge(Exception):
+    """A picture is larger than `MAX_BYTES`."""
+
+    def __str__(self) -> str:
+        return f"the response is larger than {MAX_BYTES:,} bytes"
+
+
+@attrs.define(eq=False, repr=False)
+class ResumableDownload:
+    """The part of one picture that has arrived.
+
+    Attributes:
+        picture: Checks the bytes so far.
+        total_bytes: Size of the picture, if known.
+    """
+
+    picture: StreamValidator = attrs.field(factory=StreamValidator)
+    total_bytes: int | None = None
+    _end_bytes: int | None = None  # of the part in the current response
+    _validators: Mapping[str, str] = attrs.field(factory=dict)
+    _has_ranges: bool = False
+    _uses_ranges: bool = True
+    _held: bytes = b""
+    _is_passed_on: bool = False
+
+    @property
+    def kept_bytes(self) -> int:
+        """Number of bytes that need not be requested again."""
+        return self.picture.size_bytes if self._has_ranges and self._uses_ranges else 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether bytes are missing at the end of a response."""
+        return self.total_bytes is not None and self.picture.size_bytes < self.total_bytes
+
+    @property
+    def _condition(self) -> str | None:
+        etag = self._validators.get("ETag", "")
+        return etag if etag.startswith('"') else self._validators.get("Last-Modified")
+
+    def range_headers(self) -> dict[str, str]:
+        """Return the headers that request the missing bytes; none to request all."""
+        if not self.kept_bytes:
+            return {}
+        return {"Range": f"bytes={self.kept_bytes}-", "If-Range": self._condition or ""}
+
+    def start(self, headers: Mapping[str, str], length: int | None) -> bool:
+        """Start over with a complete response; return whether bytes of an earlier one were passed on.
+
+        Raises:
+            TooLarge: By its `length`.
+        """
+        if length is not None and length > MAX_BYTES:
+            raise TooLarge
+        was_passed_on, self._is_passed_on = self._is_passed_on, False
+        self.restart()
+        self.total_bytes = self._end_bytes = length
+        self._validators = _validators_of(headers)
+        # Without a validator, the rest of another picture could be joined to this one.
+        self._has_ranges = headers.get("Accept-Ranges", "").strip().lower() != "none" and self._condition is not None
+        return was_passed_on
+
+    def resume(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
+        """Continue with a partial response.
+
+        Raises:
+            RangeMismatch: It is not the requested part, or a part of another picture.
+            TooLarge: The picture is.
+        """
+        content_range = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+        if status == 416 or content_range is None:
+            raise RangeMismatch("the rest was requested, and the response does not say that it is the rest")
+        first, end = int(content_range[1]), int(content_range[2]) + 1
+        total = self.total_bytes if content_range[3] == "*" else int(content_range[3])
+        validators = _validators_of(headers)
+        # A partial response repeats the ETag of the complete one (RFC 9110, 15.3.7).
+        has_etag = not self._validators.get("ETag", "").startswith('"') or "ETag" in validators
+        is_same = has_etag and all(self._validators.get(name, value) == value for name, value in validators.items())
+        is_as_long = self.total_bytes in {None, total} and length in {None, end - first}
+        if not (is_same and is_as_long and self.picture.size_bytes == first < end <= (total or end)):
+            raise RangeMismatch("the rest was requested, and something else was sent")
+        if end > MAX_BYTES:
+            raise TooLarge
+        self.total_bytes, self._end_bytes = total, end
+
+    def feed(self, piece: bytes) -> str | None:
+        """Add the next bytes; return the fault of the picture as soon as it is certain.
+
+        Raises:
+            RangeMismatch: There are more bytes than announced.
+            TooLarge: There are more than `MAX_BYTES`.
+        """
+        size_bytes = self.picture.size_bytes + len(piece)
+        if self._end_bytes is not None and size_bytes > self._end_bytes:
+            raise RangeMismatch("more was sent than was announced")
+        if size_bytes > MAX_BYTES:
+            raise TooLarge
+        self._held = self._held + piece if self._held else piece
+        return self.picture.feed(piece)
+
+    def pop_checked(self, *, is_end: bool = False) -> bytes:
+        """Return the bytes since the last call; none until they are known to begin a picture."""
+        if not (is_end or self.picture.is_picture):
+            return b""
+        held, self._held = self._held, b""
+        self._is_passed_on = self._is_passed_on or bool(held)
+        return held
+
+    def restart(self) -> None:
+        """Drop the bytes, to request them again."""
+        self.picture = StreamValidator()
+        self._held = b""
+
+    def disable_ranges(self) -> None:
+        """Drop the bytes, and request no ranges any more."""
+        self.restart()
+        self._uses_ranges = False
+
+
+def _validators_of(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name].strip() for name in _VALIDATORS if name in headers}

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from lemon_async import DownloadError
+from lemon_async._images.downloads import PrefixSkipper
 from lemon_async.emulator import Body, Cut, Drip, Expire, Garbage, Reset, Status
 
 
@@ -266,3 +267,22 @@ async def test_download_that_waited_for_a_slot_when_the_session_closed_is_not_st
     outcomes = await asyncio.gather(*fetching, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {DownloadError}
     assert len(server.heads) == 1
+
+
+def test_prefix_that_was_passed_on_is_skipped():
+    """For pieces of any size."""
+    repeat = PrefixSkipper()
+    repeat.restart()
+    assert [repeat.skip(piece) for piece in (b"ab", b"cd")] == [b"ab", b"cd"]
+    repeat.restart()
+    assert repeat.is_short
+    assert [repeat.skip(piece) for piece in (b"a", b"bc", b"def", b"g")] == [b"", b"", b"ef", b"g"]
+    assert (repeat.is_short, repeat.is_different) == (False, False)
+
+
+def test_different_prefix_is_detected():
+    repeat = PrefixSkipper()
+    repeat.skip(b"abcd")
+    repeat.restart()
+    assert repeat.skip(b"abxdef") == b""
+    assert repeat.is_different
