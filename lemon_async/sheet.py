@@ -21,10 +21,9 @@ from lemon_async._display.page import Entry, Fault, Tile, load_template, render_
 from lemon_async._display.thumbnails import thumbnail
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._formats.pictures import sniff
-from lemon_async._images.atomic_file import write_file
+from lemon_async._images.atomic_file import checked_target, write_file
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
-from lemon_async._images.naming import checked_target
 from lemon_async._images.threads import run_uncancellable, run_within
 from lemon_async._tasks.map import Outcome
 from lemon_async.errors import (

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-# Bounds that only shrink; the aim is 30 files. Runs differ by one, as polls meet other states of the schedule.
-ENTERED_AT_MOST = 52
-ENTERED_BY_GENERATE_AT_MOST = 42
+# Bounds that only shrink; the aim is 30 files.
+ENTERED_AT_MOST = 49
+ENTERED_BY_GENERATE_AT_MOST = 41
+PENDING_TESTS = {
+    "_http/attempt.py",
+    "_http/retrying.py",
+    "_pace/survival_estimator.py",
+}
 
 
 @pytest.fixture(scope="module")

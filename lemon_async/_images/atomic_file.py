@@ -1,4 +1,4 @@
-"""Write files atomically: no reader ever sees half of one."""
+"""Check the names of files, and write files atomically: no reader ever sees half of one."""
 
 import contextlib
 import errno
@@ -6,22 +6,43 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator
 from io import FileIO
-from itertools import chain
+from itertools import chain, islice, takewhile
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 
-__all__ = ["AtomicFile", "make_folder", "write_file"]
+from lemon_async._formats.json_documents import safe_repr
+from lemon_async.errors import ContractError
 
-_MAX_PIECES = 512
+__all__ = [
+    "DEVICES",
+    "AtomicFile",
+    "alternatives",
+    "checked_path",
+    "checked_target",
+    "find_name_fault",
+    "has_suffix",
+    "name_error",
+    "suffix_of",
+    "write_file",
+]
+
 _MAX_NEW_FOLDERS = 64
+_MAX_NAME_BYTES = 255
+_MAX_NUMBERS = 50  # each costs one access to the disk
+_SUFFIXES = {"jpeg": ".jpg"}
+# Windows opens a device for these names, whatever follows the first dot.
+DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+    | {f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"}
+)
+# They display `exe.png` as `gnp.exe`.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # Errors of systems without hard links; EINVAL is that of Windows for the file systems of memory cards.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
-_NOT_REPLACEABLE = (
-    (stat.S_ISDIR, IsADirectoryError, errno.EISDIR, "is a folder: name a file in it"),
-    (stat.S_ISLNK, OSError, errno.ELOOP, "is a symbolic link, which is neither followed nor replaced"),
-)
 
 
 class AtomicFile:
@@ -53,15 +74,12 @@ class AtomicFile:
         """
         with self._exclusive():
             number = self._open().fileno()
-            rest = [view for piece in pieces if (view := memoryview(piece))]
+            rest = memoryview(b"".join(pieces))  # one call: after each, a thread waits for the interpreter's lock
             while rest:
                 self._check()
-                written = _write(number, rest[:_MAX_PIECES])
+                written = os.write(number, rest)
                 self.size_bytes += written
-                while rest and written >= len(rest[0]):
-                    written -= len(rest.pop(0))
-                if written:
-                    rest[0] = rest[0][written:]
+                rest = rest[written:]
 
     def restart(self) -> None:
         """Remove all bytes."""
@@ -88,13 +106,21 @@ class AtomicFile:
                 os.fsync(file.fileno())
                 file.close()
             self._check()
-            candidates = iter(candidates)
-            wanted = next(candidates)
-            if wanted.parent != self._folder:
-                self._make_subfolder(wanted.parent)
-            path = _replace(self._path, wanted) if replace else _add(self._path, chain([wanted], candidates))
-            _sync_folder(path.parent)
-        return path
+            path = self._folder
+            for path in candidates:
+                if path.parent != self._folder:
+                    self._make_subfolder(path.parent)
+                try:
+                    (_replace if replace else _rename_to_new)(self._path, path)
+                except FileExistsError:
+                    if replace:
+                        raise
+                except OSError as failure:
+                    raise _about(path, failure) from None
+                else:
+                    _sync_folder(path.parent)
+                    return path
+            raise FileExistsError(errno.EEXIST, "exists already", str(path))
 
     @property
     def is_busy(self) -> bool:
@@ -155,7 +181,7 @@ class AtomicFile:
             if place.is_symlink():
                 raise OSError(errno.ELOOP, "is a symbolic link, which is not followed", str(place))
         if self._makes_folder:
-            make_folder(folder)
+            _make_folder(folder)
 
     def _open(self) -> FileIO:
         """Return the open file.
@@ -167,38 +193,89 @@ class AtomicFile:
         if self._file is None:
             try:
                 if self._makes_folder:
-                    make_folder(self._folder)
+                    _make_folder(self._folder)
                 self._file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
             except OSError as failure:  # about a path that the caller knows
                 raise _about(self._folder, failure) from None
         return self._file
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents; blocks.
+def suffix_of(picture_format: str) -> str:
+    """Return the suffix for files of this format, including the dot."""
+    return _SUFFIXES.get(picture_format, f".{picture_format}")
+
+
+def has_suffix(path: Path) -> bool:
+    """Return whether a name has a suffix; the `.5` of `gpt-image-1.5` is none."""
+    return path.suffix[1:2].isalpha()
+
+
+def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
+    """Return the path of a file, if its name means a file on every system.
+
+    Args:
+        path: The user's path.
+        whose: Which picture it is for, for the message.
 
     Raises:
-        OSError: It cannot be created, or more than 64 folders are missing, which must be a mistake or an attack.
+        ContractError: It names no file.
     """
-    missing: list[Path] = []
-    place = folder
-    while True:
-        try:
-            place.mkdir()
-        except FileNotFoundError:
-            if len(missing) == _MAX_NEW_FOLDERS:
-                words = f"lies in more than {_MAX_NEW_FOLDERS} folders that do not exist"
-                raise OSError(errno.ENAMETOOLONG, words, str(folder)) from None
-            missing.append(place)
-            place = place.parent
-        except OSError:
-            if not place.is_dir():
-                raise
-            break
-        else:
-            break
-    for place in reversed(missing):
-        place.mkdir(exist_ok=True)
+    target = checked_path(path, "path", whose)
+    fault = find_name_fault(target.name)
+    if fault is not None:
+        raise name_error("path", f"{fault}: {safe_repr(str(target))}", whose)
+    return target
+
+
+def alternatives(path: Path, first: int = 1) -> Iterator[Path]:
+    """Yield `path`, `path-2` and so on, for names that may be taken; after 50 of these, random names.
+
+    Args:
+        path: The preferred name.
+        first: The number to begin with.
+    """
+    for number in range(first, first + _MAX_NUMBERS):
+        yield path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+    for _ in range(_MAX_NUMBERS):
+        yield path.with_name(f"{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+
+
+def checked_path(path: object, field: str, whose: str = "") -> Path:
+    """Return a path that can be passed to the system.
+
+    Raises:
+        ContractError: It cannot.
+    """
+    try:
+        text: object = fspath(path)  # type: ignore[call-overload]  # other types raise, which is the check
+    except Exception as odd:
+        raise name_error(field, f"must be a path, not {safe_repr(path)}", whose) from odd
+    if not isinstance(text, str):
+        raise name_error(field, f"must be a path, not {safe_repr(path)}", whose)
+    if "\0" in text:
+        raise name_error(field, f"must not hold a NUL character: {safe_repr(text)}", whose)
+    try:
+        fsencode(text)
+    except UnicodeEncodeError:
+        raise name_error(field, f"must not hold half a character: {safe_repr(text)}", whose) from None
+    return Path(text)
+
+
+def find_name_fault(name: str) -> str | None:
+    """Return why a name does not mean a file on every system."""
+    if not name.strip(". "):  # Windows drops those at the end
+        return "must name a file"
+    if any(c in _REORDERING or unicodedata.category(c) in {"Cc", "Cs"} for c in name):
+        return "must not hold control characters, nor any that change the direction of text"
+    if name.split(".", maxsplit=1)[0].rstrip().upper() in DEVICES:
+        return "is the name of a device on Windows"
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        return f"is longer than {_MAX_NAME_BYTES} bytes"
+    return None
+
+
+def name_error(field: str, advice: str, whose: str = "") -> ContractError:
+    return ContractError.of(field, f"{whose}{advice}", undone="written")
 
 
 def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives: Iterable[Path] = ()) -> Path:
@@ -214,8 +291,6 @@ def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives
         OSError: The folder is full or not writable, or a folder, symbolic link, device or pipe has that name, or
             without `replace` any file. The existing file is unchanged.
     """
-    if replace:
-        _check_replaceable(path)
     file = AtomicFile(path.parent, makes_folder=True)
     try:
         file.write(content)
@@ -226,31 +301,32 @@ def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives
         file.discard()
 
 
-def _write(number: int, pieces: Sequence[memoryview]) -> int:
-    """Write in as few calls as possible: after each, a thread waits for the interpreter's lock."""
-    return os.writev(number, pieces) if hasattr(os, "writev") else os.write(number, pieces[0])
+def _make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents.
+
+    Raises:
+        OSError: It cannot be created, or more than 64 folders are missing, which must be a mistake or an attack.
+    """
+    missing = takewhile(lambda place: not place.exists(), (folder, *folder.parents))
+    if len(list(islice(missing, _MAX_NEW_FOLDERS + 1))) > _MAX_NEW_FOLDERS:
+        words = f"lies in more than {_MAX_NEW_FOLDERS} folders that do not exist"
+        raise OSError(errno.ENAMETOOLONG, words, str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
 
 
-def _replace(hidden: Path, path: Path) -> Path:
-    _check_replaceable(path)
+def _replace(hidden: Path, path: Path) -> None:
+    """Rename, but replace nothing but a regular file."""
     try:
-        hidden.replace(path)
-    except OSError as failure:
-        raise _about(path, failure) from None
-    return path
-
-
-def _add(hidden: Path, candidates: Iterable[Path]) -> Path:
-    path = hidden
-    for path in candidates:
-        try:
-            _rename_to_new(hidden, path)
-        except FileExistsError:
-            continue
-        except OSError as failure:
-            raise _about(path, failure) from None
-        return path
-    raise FileExistsError(errno.EEXIST, "exists already", str(path))
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder: name a file in it", str(path))
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "is a symbolic link, which is neither followed nor replaced", str(path))
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "is not a regular file", str(path))
+    hidden.replace(path)
 
 
 def _rename_to_new(hidden: Path, path: Path) -> None:
@@ -285,19 +361,6 @@ def _remove_empty(path: Path) -> None:
     with contextlib.suppress(OSError):
         if not path.lstat().st_size:
             path.unlink()
-
-
-def _check_replaceable(path: Path) -> None:
-    """Raise an `OSError` if something other than a regular file has this name."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    for matches, kind, code, words in _NOT_REPLACEABLE:
-        if matches(mode):
-            raise kind(code, words, str(path))
-    if not stat.S_ISREG(mode):
-        raise FileExistsError(errno.EEXIST, "is not a regular file", str(path))
 
 
 def _sync_folder(folder: Path) -> None:

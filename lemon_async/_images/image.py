@@ -25,8 +25,7 @@ from lemon_async._api.urls import redact
 from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, Shown, picture_bundle
 from lemon_async._formats.json_documents import safe_str
 from lemon_async._formats.pictures import PictureFacts, find_picture_fault, sniff
-from lemon_async._images.atomic_file import AtomicFile
-from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
+from lemon_async._images.atomic_file import AtomicFile, alternatives, checked_target, has_suffix, suffix_of
 from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, TaskRef
 from lemon_async._images.threads import NotFinished, run_within, start_thread
 from lemon_async.errors import DownloadError, SaveError, SessionError

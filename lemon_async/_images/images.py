@@ -11,8 +11,9 @@ from typing import Any, TypeVar, overload
 
 from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, pictures_bundle
 from lemon_async._formats.pictures import PictureFacts
+from lemon_async._images.atomic_file import alternatives, suffix_of
 from lemon_async._images.image import Image
-from lemon_async._images.naming import Template, alternatives, checked_folder, slug_of, suffix_of
+from lemon_async._images.naming import Template, checked_folder, slug_of
 from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, TaskRef
 from lemon_async.errors import (
     ContractError,

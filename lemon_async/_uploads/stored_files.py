@@ -15,8 +15,7 @@ from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
 from lemon_async._formats.json_documents import safe_str
 from lemon_async._formats.pictures import sniff
 from lemon_async._http.calls import Calls, path_of
-from lemon_async._images.atomic_file import write_file
-from lemon_async._images.naming import alternatives, checked_target, has_suffix, suffix_of
+from lemon_async._images.atomic_file import alternatives, checked_target, has_suffix, suffix_of, write_file
 from lemon_async._images.threads import run_within
 from lemon_async._uploads.preparation import File, Form
 from lemon_async._uploads.sources import ExaminedSource, glance_at, is_reference, read_source

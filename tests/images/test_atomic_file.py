@@ -1,16 +1,20 @@
-"""Files are written atomically."""
+"""Names of files are checked, and files are written atomically."""
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from lemon_async._images import atomic_file as publishing
-from lemon_async._images.atomic_file import AtomicFile, write_file
+from lemon_async import ContractError
+from lemon_async._images.atomic_file import AtomicFile, alternatives, checked_target, has_suffix, suffix_of, write_file
+
+BIDI = "\u202e"
 
 
 def files(folder):
@@ -164,7 +168,6 @@ def test_file_is_written_in_any_number_of_steps(file, tmp_path):
 
 
 def test_file_takes_any_number_of_pieces(file, tmp_path):
-    """More than the system accepts in one call."""
     pieces = [bytes([number % 251]) * (number % 5) for number in range(3000)]
     file.write(*pieces)
     assert file.size_bytes == sum(map(len, pieces))
@@ -173,9 +176,11 @@ def test_file_takes_any_number_of_pieces(file, tmp_path):
 
 
 def test_partial_write_is_continued(file, tmp_path, monkeypatch):
-    """As on disks that are nearly full, and on systems without `writev`."""
-    monkeypatch.setattr(publishing, "_write", lambda number, pieces: os.write(number, pieces[0][:3]))
-    file.write(b"0123456", b"", b"789")
+    """As on disks that are nearly full."""
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda number, rest: write(number, rest[:3]))
+        file.write(b"0123456", b"", b"789")
     file.publish([tmp_path / "cat.png"], replace=True)
     assert files(tmp_path) == {"cat.png": b"0123456789"}
 
@@ -322,9 +327,9 @@ def discard_in_time(file):
 def test_file_is_discarded_immediately_while_the_disk_hangs(file, tmp_path, monkeypatch, hang, work):
     """The hanging call closes the file when it returns, and gives it no name."""
     file.write(b"half")
-    place, name = {"write": (publishing, "_write"), "publish": (os, "fsync")}[work]
-    step = Hanging(getattr(place, name))
-    monkeypatch.setattr(place, name, step)
+    name = {"write": "write", "publish": "fsync"}[work]
+    step = Hanging(getattr(os, name))
+    monkeypatch.setattr(os, name, step)
     jobs = {"write": (file.write, b"late"), "publish": (file.publish, [tmp_path / "cat.png"])}
     end = hang(step, *jobs[work], **({"replace": True} if work == "publish" else {}))
     assert discard_in_time(file)
@@ -355,6 +360,77 @@ def test_file_that_was_abandoned_while_it_was_written_gets_no_name(file, tmp_pat
     assert file.abandon() is True
     assert [str(failure).split("] ")[1][:13] for failure in end()] == ["was discarded"]
     assert files(tmp_path) == {}
+
+
+# Names
+
+
+def test_suffix_is_the_usual_one():
+    for kind, suffix in [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp"), ("avif", ".avif")]:
+        assert suffix_of(kind) == suffix
+
+
+BAD_NAMES = {
+    "": "must name a file",
+    ".": "must name a file",
+    "..": "must name a file",
+    "a/..": "must name a file",
+    "/": "must name a file",
+    "cat\0.png": "must not hold a NUL character",
+    "cat\n.png": "must not hold control characters",
+    f"cat{BIDI}gnp.exe": "nor any that change the direction of text",
+    "CON": "is the name of a device on Windows",
+    "nul.png": "is the name of a device on Windows",
+    "com7 .tar.gz": "is the name of a device on Windows",
+    "x" * 300: "is longer than 255 bytes",
+    "猫" * 86: "is longer than 255 bytes",
+    "\udcff": "must not hold control characters",
+    "\ud800/a.png": "must not hold half a character",
+}
+
+
+def test_name_that_no_file_should_have_is_refused():
+    for name, reason in BAD_NAMES.items():
+        with pytest.raises(ContractError, match="path: of picture 3 ") as caught:
+            checked_target(name, "of picture 3 ")
+        assert reason in str(caught.value)
+        assert len(str(caught.value)) < 250
+
+
+class Odd:
+    """A path whose `__fspath__` raises."""
+
+    def __fspath__(self):
+        raise RuntimeError("odd")
+
+
+def test_what_is_no_path_is_refused():
+    for path in [None, 5, b"cat.png", Odd()]:
+        with pytest.raises(ContractError, match="path: must be a path, not "):
+            checked_target(path)
+
+
+def test_name_of_the_users_own_is_kept():
+    for name in ["cat.png", "console.png", "a cat.png", "x" * 255, ".hidden", "кот.png"]:
+        assert checked_target(f"folder/{name}").name == name
+
+
+def test_alternatives_count_up(tmp_path):
+    names = alternatives(tmp_path / "cat.png")
+    assert [next(names).name for _ in range(3)] == ["cat.png", "cat-2.png", "cat-3.png"]
+    assert next(alternatives(tmp_path / "cat.png", 3)).name == "cat-3.png"
+
+
+def test_alternatives_that_are_many_are_made_by_chance(tmp_path):
+    """A folder with thousands of the same name is not searched one by one."""
+    names = [path.name for path in alternatives(tmp_path / "cat.png")]
+    assert len(set(names)) == len(names) == 100
+    assert re.fullmatch(r"cat-[0-9a-f]{8}\.png", names[-1])
+
+
+def test_suffix_begins_with_a_letter():
+    for name, has in [("a.png", True), ("a", False), ("gpt-image-1.5", False), (".hidden", False)]:
+        assert has_suffix(Path(name)) == has
 
 
 # Killed

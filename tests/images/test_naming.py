@@ -1,25 +1,16 @@
-"""File names: the user's are checked, and untrusted values in templates are harmless."""
+"""Names by templates: untrusted values in them are harmless."""
 
 import ntpath
 import posixpath
-import re
 import string
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lemon_async import ContractError
-from lemon_async._images.naming import (
-    Template,
-    alternatives,
-    checked_folder,
-    checked_target,
-    has_suffix,
-    slug_of,
-    suffix_of,
-)
+from lemon_async._images.atomic_file import checked_target
+from lemon_async._images.naming import Template, checked_folder, slug_of
 
 BIDI = "\u202e"
 
@@ -54,54 +45,11 @@ def test_slug_is_a_name_by_itself(text):
     assert len(slug.encode()) <= 126
 
 
-def test_suffix_is_the_usual_one():
-    for kind, suffix in [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp"), ("avif", ".avif")]:
-        assert suffix_of(kind) == suffix
-
-
-BAD_NAMES = {
-    "": "must name a file",
-    ".": "must name a file",
-    "..": "must name a file",
-    "a/..": "must name a file",
-    "/": "must name a file",
-    "cat\0.png": "must not hold a NUL character",
-    "cat\n.png": "must not hold control characters",
-    f"cat{BIDI}gnp.exe": "nor any that change the direction of text",
-    "CON": "is the name of a device on Windows",
-    "nul.png": "is the name of a device on Windows",
-    "com7 .tar.gz": "is the name of a device on Windows",
-    "x" * 300: "is longer than 255 bytes",
-    "猫" * 86: "is longer than 255 bytes",
-    "\udcff": "must not hold control characters",
-    "\ud800/a.png": "must not hold half a character",
-}
-
-
-def test_name_that_no_file_should_have_is_refused():
-    for name, reason in BAD_NAMES.items():
-        with pytest.raises(ContractError, match="path: of picture 3 ") as caught:
-            checked_target(name, "of picture 3 ")
-        assert reason in str(caught.value)
-        assert len(str(caught.value)) < 250
-
-
 class Odd:
     """A path whose `__fspath__` raises."""
 
     def __fspath__(self):
         raise RuntimeError("odd")
-
-
-def test_what_is_no_path_is_refused():
-    for path in [None, 5, b"cat.png", Odd()]:
-        with pytest.raises(ContractError, match="path: must be a path, not "):
-            checked_target(path)
-
-
-def test_name_of_the_users_own_is_kept():
-    for name in ["cat.png", "console.png", "a cat.png", "x" * 255, ".hidden", "кот.png"]:
-        assert checked_target(f"folder/{name}").name == name
 
 
 BAD_FOLDERS = [
@@ -116,24 +64,6 @@ def test_folder_that_cannot_be_is_refused():
     for folder, reason in BAD_FOLDERS:
         with pytest.raises(ContractError, match=f"folder: {reason}"):
             checked_folder(folder)
-
-
-def test_alternatives_count_up(tmp_path):
-    names = alternatives(tmp_path / "cat.png")
-    assert [next(names).name for _ in range(3)] == ["cat.png", "cat-2.png", "cat-3.png"]
-    assert next(alternatives(tmp_path / "cat.png", 3)).name == "cat-3.png"
-
-
-def test_alternatives_that_are_many_are_made_by_chance(tmp_path):
-    """A folder with thousands of the same name is not searched one by one."""
-    names = [path.name for path in alternatives(tmp_path / "cat.png")]
-    assert len(set(names)) == len(names) == 100
-    assert re.fullmatch(r"cat-[0-9a-f]{8}\.png", names[-1])
-
-
-def test_suffix_begins_with_a_letter():
-    for name, has in [("a.png", True), ("a", False), ("gpt-image-1.5", False), (".hidden", False)]:
-        assert has_suffix(Path(name)) == has
 
 
 VALUES = {"index": 7, "slug": "a-cat", "model": "flux-pro", "task_id": "t1", "created": 5, "format": "png", "width": 2}

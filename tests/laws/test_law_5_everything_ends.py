@@ -123,7 +123,7 @@ class HungDisk:
 @pytest.mark.parametrize(
     ("model", "call"),
     [("dall-e-3", call) for call in ("mkdir", "open", "fsync", "link")]
-    + [("flux-pro", "writev"), ("flux-pro", "fsync")],
+    + [("flux-pro", "write"), ("flux-pro", "fsync")],
 )
 async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch, model, call):
     """It says that the picture is still to be had, which it is; nothing half lies there once the disk is back."""
