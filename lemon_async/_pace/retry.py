@@ -66,13 +66,13 @@ def next_step(kind: RequestKind, failure: Failure, *, resubmit_unknown: bool = F
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """When a request is sent again: a paid one only if never sent, or refused with an invitation to retry.
+    """How long to wait before a request is sent again, and for how long to try.
 
-    What is free and changes nothing, such as `models`, is also asked again after faults of the way.
+    A paid request is retried only if it was never sent, or refused with a request to try later.
 
     Attributes:
-        max_elapsed_s: No further attempt is made later than this after the first one has failed, apart from its wait
-            in line. A `Retry-After` that does not fit raises at once: waiting for it would be in vain.
+        max_elapsed_s: No attempt starts later than this after the first failure, not counting its wait for the rate
+            limit. A `Retry-After` that does not fit raises immediately.
         first_backoff_s: Longest wait before the second attempt; it doubles from attempt to attempt.
         max_backoff_s: No backoff is longer.
         max_retry_after_s: A longer `Retry-After` is cut to this.
