@@ -68,7 +68,8 @@ def next_step(kind: RequestKind, failure: Failure, *, resubmit_unknown: bool = F
 class RetryPolicy:
     """How long to wait before a request is sent again, and for how long to try.
 
-    A paid request is retried only if it was never sent, or refused with a request to try later.
+    A paid request is retried only if it was never sent, or refused with a request to try later. Free requests without
+    an effect, such as `models`, are also retried after failed responses.
 
     Attributes:
         max_elapsed_s: No attempt starts later than this after the first failure, not counting its wait for the rate
