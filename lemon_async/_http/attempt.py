@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Token
+from itertools import chain
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 
@@ -15,12 +16,13 @@ from lemon_async._http.body_reader import BodyReader, Unpacker
 from lemon_async._http.client_session import TooLarge, failure_reason, safe_cause
 from lemon_async._http.connections import on_connected, take_buffered
 from lemon_async._http.fairness import checkpoint
-from lemon_async._http.key import Secrets
 
-__all__ = ["NoResponse", "RequestAttempt", "StreamedResponse"]
+__all__ = ["HiddenText", "NoResponse", "RequestAttempt", "Secrets", "StreamedResponse"]
 
 _EVENT_STREAM = "text/event-stream"
 _SMALL_BODY_BYTES = 64 * 1024
+_MASK = "***"
+_SHORTEST_SECRET = 8  # shorter ones are placeholders in tests, or words that occur in any text
 _EVENTS_PIECE_BYTES = 4 * 1024  # it may hold hundreds of events
 
 
@@ -101,6 +103,45 @@ class RequestAttempt:
         no_response = NoResponse(failure_reason(failure, timeout_s or 0.0), was_sent=self.was_sent, status=status)
         no_response.__cause__ = safe_cause(failure)
         return no_response
+
+
+class HiddenText(str):
+    """Text with a mask for a `repr`, which cannot be pickled; sent as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(_MASK)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key cannot be pickled; create the session in the process that uses it")
+
+
+class Secrets:
+    """Texts that are masked wherever a response quotes them."""
+
+    __slots__ = ("_secrets",)
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        found = {HiddenText(secret) for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        self._secrets: tuple[HiddenText, ...] = tuple(sorted(found, key=len, reverse=True))
+
+    def mask(self, text: str) -> str:
+        """Return text from a server with every secret in it masked."""
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return text
+
+    def mask_headers(self, headers: dict[str, str]) -> dict[str, str]:
+        """Return headers, names in lower case, with the secrets in names and values masked."""
+        for secret in self._secrets:
+            lower = secret.lower()
+            if lower in " ".join(chain(headers, headers.values())).lower():
+                headers = {name.replace(lower, _MASK): self.mask(value) for name, value in headers.items()}
+        return headers
+
+    def __repr__(self) -> str:
+        return f"Secrets({_MASK!r})"
 
 
 class StreamedResponse:

@@ -6,73 +6,39 @@ like the key: one may be the key of a gateway.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import chain
-from typing import NoReturn
 
 from lemon_async._api.extra_headers import find_header_faults
+from lemon_async._http.attempt import HiddenText, Secrets
 from lemon_async.errors import Problem
 
-__all__ = ["KEY_VARIABLE", "ApiKey", "Secrets"]
+__all__ = ["KEY_VARIABLE", "ApiKey"]
 
 KEY_VARIABLE = "LEMONDATA_API_KEY"
-_MASK = "***"
 _SCHEME = "Bearer "
-_SHORTEST_SECRET = 8  # shorter ones are placeholders in tests, or words that occur in any text
 
 
-class _Masked(str):
-    """Text with a mask for a `repr`; sent as it is."""
+class ApiKey:
+    """The key and the extra headers, hidden from every repr, traceback and pickle.
 
-    __slots__ = ()
+    Attributes:
+        in_success: What to mask in a success: the key.
+        in_refusal: What to mask in other responses: the values of the extra headers, too. Such a value may be the name
+            of a team or a host, and part of the links in a success: masking would break them.
+    """
 
-    def __repr__(self) -> str:
-        return repr(_MASK)
-
-
-class Secrets:
-    """Texts that are masked wherever a response quotes them; they cannot be printed or pickled."""
-
-    __slots__ = ("_secrets",)
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        found = {_Masked(secret) for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        self._secrets: tuple[_Masked, ...] = tuple(sorted(found, key=len, reverse=True))
-
-    def mask(self, text: str) -> str:
-        """Return text from a server with every secret in it masked."""
-        for secret in self._secrets:
-            text = text.replace(secret, _MASK)
-        return text
-
-    def mask_headers(self, headers: dict[str, str]) -> dict[str, str]:
-        """Return headers, names in lower case, with the secrets in names and values masked."""
-        for secret in self._secrets:
-            lower = secret.lower()
-            if lower in " ".join(chain(headers, headers.values())).lower():
-                headers = {name.replace(lower, _MASK): self.mask(value) for name, value in headers.items()}
-        return headers
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({_MASK!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key cannot be pickled; create the session in the process that uses it")
-
-
-class ApiKey(Secrets):
-    """The key and the extra headers, hidden from every repr, traceback and pickle."""
-
-    __slots__ = ("_all", "_extra", "_faults", "_header")
+    __slots__ = ("_extra", "_faults", "_header", "in_refusal", "in_success")
 
     def __init__(self, value: object, headers: object = None) -> None:
-        self._header = _Masked(f"{_SCHEME}{value}" if isinstance(value, str) else "")
-        super().__init__([self._header.removeprefix(_SCHEME)])
+        self._header = HiddenText(f"{_SCHEME}{value}" if isinstance(value, str) else "")
+        secret = HiddenText(self._header.removeprefix(_SCHEME))
         self._faults = find_header_faults({} if headers is None else headers)
-        self._extra: dict[str, _Masked] = {}
+        self._extra: dict[str, HiddenText] = {}
         if isinstance(headers, Mapping) and not self._faults:
-            self._extra = {name: _Masked(value) for name, value in headers.items()}
-        self._all = Secrets(chain(self._secrets, *map(_parts, self._extra.values())))
+            self._extra = {name: HiddenText(value) for name, value in headers.items()}
+        self.in_success: Secrets = Secrets([secret])
+        self.in_refusal: Secrets = Secrets([secret, *chain.from_iterable(map(_parts, self._extra.values()))])
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, headers: object = None) -> "ApiKey":
@@ -83,18 +49,14 @@ class ApiKey(Secrets):
         """Return the headers of every request to the API: the extra ones and `Authorization`."""
         return {**self._extra, "Authorization": self._header}
 
-    def secrets_for(self, status: int) -> Secrets:
-        """Return what to mask in a response: the key and, unless it is a success, the values of the extra headers.
-
-        Such a value may be the name of a team or a host, and part of the links in a success: masking would break them.
-        """
-        return self if 200 <= status < 300 else self._all
-
     def problems(self) -> list[Problem]:
         """Return the problems of the key and the extra headers, without quoting them."""
         fault = _find_fault(self._header)
         problems = [Problem("api_key", fault)] if fault else []
         return problems + [Problem("headers", fault) for fault in self._faults]
+
+    def __repr__(self) -> str:
+        return f"ApiKey({HiddenText()!r})"
 
 
 def _parts(value: str) -> tuple[str, ...]:
@@ -103,7 +65,7 @@ def _parts(value: str) -> tuple[str, ...]:
     return (value, words[1]) if len(words) == 2 else (value,)
 
 
-def _find_fault(header: _Masked) -> str | None:
+def _find_fault(header: HiddenText) -> str | None:
     if not header:
         return "must be a string"
     if header == _SCHEME:

@@ -103,7 +103,8 @@ class Transport:
         # Service seconds per real second, as an emulator on this machine announces it; 1 for all other servers.
         self.server_speed: float = 1.0
         self._may_be_emulator = is_loopback(urlsplit(base_url).hostname or "")
-        self._key = key
+        self._headers = {**key.headers(), "Accept": "application/json"}
+        self._in_success, self._in_refusal = key.in_success, key.in_refusal
         self._timeouts = timeouts
         self._rate_limiter = rate_limiter
         self._single_use: aiohttp.ClientSession | None = None
@@ -229,7 +230,8 @@ class Transport:
                 )
         if self.is_closed:  # it was closed while the head arrived, which does not wake a reader
             raise NoResponse(_CLOSED, was_sent=attempt.was_sent, status=response.status)
-        streamed = StreamedResponse(response, attempt, self._key.secrets_for(response.status), self._observe_429)
+        secrets = self._in_success if 200 <= response.status < 300 else self._in_refusal
+        streamed = StreamedResponse(response, attempt, secrets, self._observe_429)
         if self._may_be_emulator:
             self.server_speed = _read_speed(streamed.headers) or self.server_speed
         if response.status != 429:
@@ -257,7 +259,7 @@ class Transport:
         return self._keep_alive
 
     def _open(self, idle_s: float | None) -> aiohttp.ClientSession:
-        session = open_session({**self._key.headers(), "Accept": "application/json"}, idle_s=idle_s)
+        session = open_session(self._headers, idle_s=idle_s)
         never_resend(session)
         return session
 

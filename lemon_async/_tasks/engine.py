@@ -158,7 +158,7 @@ class Engine:
             allow_loopback=is_loopback(host),
             own_host=host,
             http_hosts=http_hosts,
-            mask=settings.key.mask,
+            mask=settings.key.in_success.mask,
         )
         self.maps: Maps = Maps(
             self.submit,

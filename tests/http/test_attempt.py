@@ -69,7 +69,7 @@ async def test_response_is_read_whole_or_in_pieces(serve, http_ok):
             seen, attempt = [], RequestAttempt(5.0, 5.0)
             with attempt:
                 attempt.response = await http.get(server.origin)
-            return StreamedResponse(attempt.response, attempt, KEY, seen.append), seen
+            return StreamedResponse(attempt.response, attempt, KEY.in_success, seen.append), seen
 
         response, seen = await start(b'{"a": 1}', "application/json")
         assert not response.is_event_stream
@@ -86,7 +86,7 @@ async def test_response_that_is_too_large_is_none(serve, http_ok):
     async with open_session({}, idle_s=None) as http:
         attempt = RequestAttempt(5.0, 5.0)
         attempt.response = await http.get(server.origin)
-        response = StreamedResponse(attempt.response, attempt, KEY, lambda _: None)
+        response = StreamedResponse(attempt.response, attempt, KEY.in_success, lambda _: None)
         with pytest.raises(NoResponse, match="the response is larger than 100 bytes"):
             await response.read(100)
 
