@@ -6,8 +6,7 @@ from urllib.parse import urlencode
 
 from lemon_async._api.response import MAX_CALL_BYTES, Response
 from lemon_async._api.urls import path_segment
-from lemon_async._http.retrying import retrying
-from lemon_async._http.transport import Payload, Transport
+from lemon_async._http.transport import Payload, Transport, retrying
 from lemon_async._pace.retry import RequestKind, RetryPolicy
 from lemon_async.errors import ContractError
 

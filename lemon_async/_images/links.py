@@ -21,10 +21,15 @@ from lemon_async._api.error_responses import Failure
 from lemon_async._api.urls import find_link_fault, redact
 from lemon_async._formats.json_documents import Mask
 from lemon_async._formats.pictures import StreamValidator
-from lemon_async._http.client_session import failure_reason, open_session, safe_cause
-from lemon_async._http.connections import take_buffered
-from lemon_async._http.fairness import checkpoint
-from lemon_async._http.resolver import PrivateAddress, PublicResolver
+from lemon_async._http.connections import (
+    PrivateAddress,
+    PublicResolver,
+    checkpoint,
+    failure_reason,
+    open_session,
+    safe_cause,
+    take_buffered,
+)
 from lemon_async.errors import DownloadError
 
 __all__ = ["MAX_BYTES", "Deadline", "FetchFailed", "LinkClient", "RangeMismatch", "ResumableDownload", "TooLarge"]

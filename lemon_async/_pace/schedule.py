@@ -5,8 +5,8 @@ and not polling costs waiting. Thousands of tasks share one poller.
 
 Rules:
 * A request has a price in seconds of waiting. A pending task is due when its expected lag, the waiting accumulated
-  since it was last seen alive, reaches that price (`survival_curve.py`), given what is known of its model
-  (`learned_durations.py`) and the progress that it reports (`progress_forecast.py`); never sooner than a minimum gap,
+  since it was last seen alive, reaches that price (`survival.py`), given what is known of its model
+  (`learned_durations.py`) and the progress that it reports; never sooner than a minimum gap,
   never later than a maximum gap.
 * When there are fewer slots than due tasks, those with the most lag go first: demand sets the price. Every fourth slot
   goes to the task that has been due for the longest, so that none starves.
@@ -32,7 +32,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from lemon_async._pace.learned_durations import LearnedDurations
-from lemon_async._pace.progress_forecast import ProgressForecast
+from lemon_async._pace.survival import ProgressForecast
 from lemon_async._pace.validators import at_least_one, at_least_zero, positive
 from lemon_async.errors import ContractError
 

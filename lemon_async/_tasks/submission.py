@@ -27,8 +27,7 @@ from lemon_async._api.job_responses import Accepted, UnknownOutcome, read_submis
 from lemon_async._api.response import MAX_BODY_BYTES, Response
 from lemon_async._api.urls import poll_path
 from lemon_async._http.attempt import NoResponse, StreamedResponse
-from lemon_async._http.retrying import retrying
-from lemon_async._http.transport import Payload, Transport
+from lemon_async._http.transport import Payload, Transport, retrying
 from lemon_async._pace.retry import RequestKind, RetryPolicy
 from lemon_async.errors import ApiError, SubmissionUnknown, TransportError
 from lemon_async.requests import Request

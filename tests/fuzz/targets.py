@@ -32,7 +32,7 @@ from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
 from lemon_async._formats.base64_json import Base64Extractor, Base64Text, decode_base64
 from lemon_async._formats.pictures import StreamValidator, find_picture_fault, sniff
-from lemon_async._http.body_reader import BodyReader
+from lemon_async._http.attempt import BodyReader
 from lemon_async._images.naming import Template
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._tasks.resume_token import parse_reference

@@ -7,8 +7,7 @@ import aiohttp
 import pytest
 
 from lemon_async._http.attempt import NoResponse, RequestAttempt, StreamedResponse, _HiddenBytes
-from lemon_async._http.client_session import open_session
-from lemon_async._http.connections import on_connected
+from lemon_async._http.connections import on_connected, open_session
 from lemon_async._http.key import ApiKey
 
 KEY = ApiKey("sk-canary-0123456789")

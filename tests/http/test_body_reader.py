@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async._api.response import MAX_BODY_BYTES, Response, Unreadable
-from lemon_async._http.body_reader import BodyReader, Unpacker
+from lemon_async._http.attempt import BodyReader, Unpacker
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, InvalidHeader, LineTooLong
 
 import lemon_async
-from lemon_async._http.client_session import TooLarge, failure_reason, open_session, safe_cause
+from lemon_async._http.connections import TooLarge, failure_reason, open_session, safe_cause
 
 
 def broken_head(how):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from lemon_async._http.fairness import ReadFairness
+from lemon_async._http.connections import ReadFairness
 
 
 async def passed_in(rounds_of_loop, order):

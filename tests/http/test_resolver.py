@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from lemon_async import DownloadError, LemonSession, PollPolicy
-from lemon_async._http.resolver import PrivateAddress, PublicResolver
+from lemon_async._http.connections import PrivateAddress, PublicResolver
 from lemon_async._images.downloads import Downloads
 from lemon_async.emulator import Emulator, Redirect, Result
 

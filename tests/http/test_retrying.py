@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from lemon_async import ApiError, RetryPolicy, SubmissionUnknown, TransportError
-from lemon_async._http.retrying import retrying
+from lemon_async._http.transport import retrying
 from lemon_async._pace.retry import RequestKind
 
 QUICK = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.002)

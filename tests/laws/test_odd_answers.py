@@ -14,7 +14,7 @@ import pytest
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown
 from lemon_async._formats.json_documents import read_json
-from lemon_async._http.body_reader import Unpacker
+from lemon_async._http.attempt import Unpacker
 from lemon_async.errors import BadRequest, ServerError, TaskCancelled, TaskFailed
 from servers import read_request
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.gcra import Gcra, interval_s
+from lemon_async._pace.budget import Gcra, interval_s
 
 WINDOW_S = 60.2  # a minute, and the jitter of the network
 LIMITS = [1, 2, 7, 59, 60, 99, 100, 171, 172, 250, 1000, 3000, 10_000]

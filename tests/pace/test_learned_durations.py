@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from lemon_async._pace.learned_durations import LearnedDurations
-from lemon_async._pace.progress_forecast import ProgressForecast
+from lemon_async._pace.survival import ProgressForecast
 from lemon_async.errors import ContractError
 
 steady = settings(derandomize=True, deadline=None)

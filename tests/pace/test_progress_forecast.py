@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.progress_forecast import ForecastError, ProgressForecast, normal_age_of_lag
+from lemon_async._pace.survival import ForecastError, ProgressForecast, normal_age_of_lag
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.rate_estimator import MOST_RPM, RateEstimator
+from lemon_async._pace.budget import MOST_RPM, RateEstimator
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.survival_curve import EDGES
-from lemon_async._pace.survival_estimator import SurvivalEstimator
+from lemon_async._pace.learned_durations import SurvivalEstimator
+from lemon_async._pace.survival import EDGES
 
 steady = settings(derandomize=True, deadline=None, max_examples=50)
 

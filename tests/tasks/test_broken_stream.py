@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from lemon_async import GenerateRequest, PartialImage, PollPolicy, SubmissionUnknown, Timeouts
-from lemon_async._http import fairness
+from lemon_async._http import connections
 from lemon_async.emulator import Blackhole, Body, Cut, Drip, Fail, Garbage, HalfClose, Reset, Status, Stuck
 from lemon_async.errors import TaskFailed
 
@@ -129,7 +129,7 @@ async def test_orderly_end_without_a_picture_is_in_doubt(streaming, preview, pre
     ],
 )
 async def test_stream_that_cannot_be_unpacked_is_in_doubt(streaming, coding, content, words, monkeypatch):
-    monkeypatch.setattr("lemon_async._http.body_reader.Unpacker.__init__.__defaults__", (500,))
+    monkeypatch.setattr("lemon_async._http.attempt.Unpacker.__init__.__defaults__", (500,))
     async with await streaming(content, coding=coding) as session, session.stream("a cat", model=MODEL) as stream:
         with pytest.raises(SubmissionUnknown, match=words):
             await read_all(stream)
@@ -272,7 +272,7 @@ async def test_picture_whose_reader_is_cancelled_as_its_last_bytes_come_is_kept(
         piece = await read(self, size)
         left_bytes[0] -= len(piece)
         if not left_bytes[0]:
-            fairness._by_loop[asyncio.get_running_loop()]._left = 0  # another coroutine has used up this round
+            connections._by_loop[asyncio.get_running_loop()]._left = 0  # another coroutine has used up this round
             asyncio.current_task().cancel()
         return piece
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lemon_async._pace.survival_curve import BINS, EDGES, SurvivalCurve, bin_of, student
+from lemon_async._pace.survival import BINS, EDGES, SurvivalCurve, bin_of, student
 
 steady = settings(derandomize=True, deadline=None)
 
