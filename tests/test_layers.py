@@ -135,7 +135,7 @@ def test_emulator_imports_pillow_only_to_draw_and_decode():
     """These modules are loaded when the emulator starts, so that importing it works without Pillow."""
     inside = [path for path in MODULES if name_of(path).startswith("emulator")]
     users = {name_of(path) for path in inside if "PIL" in top_level_imports(path)}
-    assert users == {f"emulator.pictures.{name}" for name in ("caption", "composite", "decode", "render")}
+    assert users == {f"emulator.pictures.{name}" for name in ("caption", "composite", "decode", "fonts", "render")}
 
 
 def top_level_imports(path):

@@ -250,7 +250,7 @@ def new_font(characters, *, has_outlines=True):
         for corner in ((0, 800), (1000, 800), (1000, 0)):
             pen.lineTo(corner)
         pen.closePath()
-        builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+        builder.setupGlyf(dict.fromkeys(names, pen.glyph()) | {".notdef": TTGlyphPen(None).glyph()})
     builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
     builder.setupHorizontalHeader(ascent=800, descent=-200)
     builder.setupNameTable({"familyName": "Test", "styleName": "Regular"})

@@ -4,23 +4,20 @@ Pillow's own font has Latin letters only; accents are dropped. Characters of oth
 font that has them. If there is none, the caption names the missing script.
 """
 
-import io
 import re
 import string
 import unicodedata
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
-from attrs import field, frozen
-from PIL import Image, ImageDraw, ImageFont
+from attrs import Factory, field, frozen
+from PIL import Image
 
-from lemon_async.emulator.pictures.fonts import INSTALLED_FONTS, Fonts, read_coverage
+from lemon_async.emulator.pictures.fonts import INSTALLED_FONTS, Face, Fonts, has_glyph, open_face, plain_face
 from lemon_async.emulator.pictures.picture import Picture
 
-_INK = (255, 255, 255)
 _MAX_LINES = 8
 # Bounds the time spent on measuring; no line of Pillow's font is longer.
 _MAX_LINE_CHARS = 240
@@ -29,30 +26,6 @@ _LINE_HEIGHT = 1.4
 _PUNCTUATION = " " + re.escape(string.punctuation)
 _ASCENT = 1.05
 _MAX_SCRIPTS = 3
-# Bitmap fonts, such as those of colour emoji, exist in few sizes: these are used by Noto, Apple and Android.
-_BITMAP_SIZES = (109, 136, 160, 128, 96, 64)
-
-
-@frozen
-class _Face:
-    """A font, and the factor by which its bitmaps are scaled."""
-
-    font: ImageFont.FreeTypeFont
-    scale: float = 1.0
-
-    def getlength(self, text: str) -> float:
-        return self.font.getlength(text) * self.scale
-
-    def write(self, image: Image.Image, place: tuple[float, float], text: str) -> None:
-        """Draw text; its baseline begins at `place`."""
-        if self.scale == 1.0:
-            ImageDraw.Draw(image).text(place, text, _INK, self.font, anchor="ls", embedded_color=True)
-            return
-        left, top, right, bottom = (round(edge) for edge in self.font.getbbox(text, anchor="ls"))
-        tile = Image.new("RGBA", (max(1, right - left), max(1, bottom - top)))
-        ImageDraw.Draw(tile).text((-left, -top), text, _INK, self.font, anchor="ls", embedded_color=True)
-        tile = tile.resize((max(1, round(tile.width * self.scale)), max(1, round(tile.height * self.scale))))
-        image.paste(tile, (round(place[0] + left * self.scale), round(place[1] + top * self.scale)), tile)
 
 
 @frozen
@@ -61,14 +34,7 @@ class FallbackFont:
 
     size: float
     fonts: Fonts = INSTALLED_FONTS
-    plain: ImageFont.FreeTypeFont = field(init=False)
-    _faces: dict[Path, _Face] = field(factory=dict, init=False)
-
-    @plain.default
-    def _load_plain(self) -> ImageFont.FreeTypeFont:
-        font = ImageFont.load_default(size=self.size)
-        assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - it is whenever a size is given
-        return font
+    _plain: Face = field(init=False, default=Factory(lambda self: plain_face(self.size), takes_self=True))
 
     def drawable(self, prompt: str) -> str:
         """Return the prompt as one line that can be drawn, with notes in place of missing scripts."""
@@ -84,85 +50,60 @@ class FallbackFont:
 
     def getlength(self, text: str) -> float:
         """Return the width of a line in pixels."""
-        if self.is_plain(text):
-            return self.plain.getlength(text)
-        return sum(self._face(path).getlength(part) for path, part in self.runs(text))
-
-    def is_plain(self, text: str) -> bool:
-        """Whether Pillow's own font has every character."""
-        return _plain_characters().issuperset(text)
-
-    def runs(self, text: str) -> Iterator[tuple[Path | None, str]]:
-        """Split a line into runs of one font each; None is Pillow's own."""
-        path: Path | None = None
-        chosen = []
-        for character in text:
-            path = self._font_of(character, path)
-            chosen.append((path, character))
-        for path, choices in groupby(chosen, key=lambda choice: choice[0]):
-            run = "".join(character for _, character in choices)
-            # A run is drawn in the direction of its script: the space at the end of an Arabic run would be on its left.
-            letters = run if path is None else run.rstrip(" ")
-            yield path, letters
-            if len(letters) < len(run):
-                yield None, run[len(letters) :]
+        return sum(self._face(path).getlength(part, self.size) for path, part in self.runs(text))
 
     def write(self, image: Image.Image, place: tuple[float, float], line: str) -> None:
         """Draw a line; its baseline begins at `place`."""
         left, baseline = place
         for path, part in self.runs(line):
-            self._face(path).write(image, (left, baseline), part)
-            left += self._face(path).getlength(part)
+            self._face(path).write(image, (left, baseline), part, self.size)
+            left += self._face(path).getlength(part, self.size)
+
+    def runs(self, text: str) -> Iterator[tuple[Path | None, str]]:
+        """Split a line into runs of one font each; None is Pillow's own."""
+        path, paths = None, []
+        for character in text:
+            path = self._next_font(path, character)
+            paths.append(path)
+        for path, run in groupby(zip(paths, text, strict=True), key=itemgetter(0)):
+            yield path, "".join(character for _, character in run)
+
+    def _next_font(self, before: Path | None, character: str) -> Path | None:
+        """Return the font of a character that follows one in the font `before`, which spaces and marks keep."""
+        is_plain = has_glyph(None, character)
+        if before is not None and has_glyph(before, character) and not (is_plain and character.isalnum()):
+            return before
+        return None if is_plain else self.fonts.find(character)
+
+    def _face(self, path: Path | None) -> Face:
+        return (path and open_face(path)) or self._plain
 
     def _drawable(self, character: str) -> str | None:
         """Return the text to draw for a character; None if no font has it."""
         plain = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+        is_plain = all(has_glyph(None, part) for part in plain)
         category = unicodedata.category(character)
-        if category in {"Cc", "Cs"} or (plain and self.is_plain(plain)):
-            return plain if self.is_plain(plain) else ""
+        if category in {"Cc", "Cs"} or (plain and is_plain):
+            return plain if is_plain else ""
         if self.fonts.find(character) is not None:
             return character
         return "" if category == "Cf" or category[0] in "MZ" else None
-
-    def _font_of(self, character: str, before: Path | None) -> Path | None:
-        """Return the font of a character that follows one in the font `before`, which spaces and marks keep."""
-        if before is not None and not character.isalnum() and self.fonts.has(before, character):
-            return before
-        if self.is_plain(character):
-            return None
-        if before is not None and self.fonts.has(before, character):
-            return before
-        return self.fonts.find(character)
-
-    def _face(self, path: Path | None) -> _Face:
-        if path is None:
-            return _Face(self.plain)
-        if path not in self._faces:
-            try:
-                self._faces[path] = _load(path, self.size)
-            except OSError:  # Pillow cannot read the font, although it lists characters
-                self._faces[path] = _Face(self.plain)
-        return self._faces[path]
 
 
 @frozen
 class Caption:
     """The wrapped prompt and its place."""
 
-    text: str
+    lines: Sequence[str]
     font: FallbackFont
     margin: int
     top: int
 
     def write(self, image: Image.Image) -> None:
         """Draw the caption."""
-        left, top = self.margin, self.top + self.margin
-        if self.font.is_plain(self.text):
-            ImageDraw.Draw(image).multiline_text((left, top), self.text, font=self.font.plain, fill=_INK)
-            return
-        for number, line in enumerate(self.text.split("\n")):
-            baseline = top + self.font.size * (_ASCENT + number * _LINE_HEIGHT)
-            self.font.write(image, (left, baseline), line)
+        for number, line in enumerate(self.lines):
+            baseline = self.top + self.margin + self.font.size * (_ASCENT + number * _LINE_HEIGHT)
+            self.font.write(image, (self.margin, baseline), line)
 
 
 def lay_out(picture: Picture, fonts: Fonts = INSTALLED_FONTS) -> Caption:
@@ -170,15 +111,9 @@ def lay_out(picture: Picture, fonts: Fonts = INSTALLED_FONTS) -> Caption:
     edge = min(picture.width, picture.height)
     font = FallbackFont(max(10.0, edge / 20), fonts)
     margin = max(4, edge // 30)
-    text = "\n".join(wrap(font.drawable(picture.prompt), picture.width - 2 * margin, font))
-    return Caption(text, font, margin, max(0, picture.height - _height(text, font) - 2 * margin))
-
-
-def _height(text: str, font: FallbackFont) -> int:
-    if font.is_plain(text):
-        measure = ImageDraw.Draw(Image.new("L", (1, 1)))
-        return round(measure.multiline_textbbox((0, 0), text, font=font.plain)[3])
-    return round(font.size * _LINE_HEIGHT * (1 + text.count("\n")))
+    lines = wrap(font.drawable(picture.prompt), picture.width - 2 * margin, font)
+    height = round(font.size * _LINE_HEIGHT * len(lines)) + 2 * margin
+    return Caption(lines, font, margin, max(0, picture.height - height))
 
 
 def wrap(text: str, width: int, font: FallbackFont) -> list[str]:
@@ -204,28 +139,6 @@ def _prefix_that_fits(text: str, width: int, font: FallbackFont) -> str:
         return text[:low]
     space = text.rfind(" ", 0, low)
     return text[: space + 1] if space > 0 else text[:low]
-
-
-@cache
-def _plain_characters() -> frozenset[str]:
-    """Return the characters of Pillow's own font, and the line break."""
-    coverage = read_coverage(io.BytesIO(FallbackFont(10).plain.font_bytes))
-    return frozenset(chr(point) for first, last in coverage.ranges for point in range(first, last + 1)) | {"\n"}
-
-
-def _load(path: Path, size: float) -> _Face:
-    """Open a font in this size, or its bitmaps in another one.
-
-    Raises:
-        OSError: Pillow cannot read the font.
-    """
-    try:
-        return _Face(ImageFont.truetype(path, size))
-    except OSError:
-        for bitmaps in _BITMAP_SIZES:
-            with suppress(OSError):
-                return _Face(ImageFont.truetype(path, bitmaps), size / bitmaps)
-        raise
 
 
 def _note(text: str) -> str:

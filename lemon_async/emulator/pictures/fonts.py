@@ -1,77 +1,78 @@
-"""Find an installed font that has a character.
+"""Find an installed font that has a character, and draw with it.
 
-Pillow's own font has Latin letters only. Of the installed fonts, only the tables that list their characters are read,
-and only when a prompt needs one, so that the emulator starts fast.
+Pillow's own font has Latin letters only. The installed fonts are opened only when a prompt needs one, so that the
+emulator starts fast.
 """
 
 import os
-import struct
+import re
 import sys
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from attrs import field, frozen
+from PIL import Image, ImageDraw, ImageFont
+
+INK = (255, 255, 255)
 
 _SUFFIXES = {".ttf", ".ttc", ".otf"}
-_MAX_FONTS = 5000
+_MAX_FONTS = 1000
 # A font of such a style is used only if no other one has the character.
-_UNUSUAL_STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed", "math", "emoji")
-_UNICODE_TABLES = {(0, 3), (0, 4), (0, 6), (3, 1), (3, 10)}  # platform and encoding
+_UNUSUAL = re.compile("bold|italic|oblique|light|thin|black|mono|serif|condensed|math|emoji")
+# Bitmap fonts, such as those of colour emoji, exist in few sizes: the further ones are used by Noto, Apple and Android.
+_SIZES = (72, 109, 136, 160, 128, 96, 64)
+_NO_CHARACTER = "\uffff"
 
 
-@frozen
-class Coverage:
-    """The characters of a font, as sorted ranges of code points."""
+@frozen(eq=False)
+class Face:
+    """A font opened in one size; text in other sizes is scaled."""
 
-    ranges: tuple[tuple[int, int], ...] = ()
+    font: ImageFont.FreeTypeFont
 
-    def __contains__(self, character: str) -> bool:
-        """Whether the font has a glyph for the character."""
-        found = bisect_right(self.ranges, (ord(character), sys.maxunicode)) - 1
-        return found >= 0 and ord(character) <= self.ranges[found][1]
+    def getlength(self, text: str, size: float) -> float:
+        """Return the width of a text in pixels."""
+        return self.font.getlength(text) * size / self.font.size
 
-
-def read_coverage(file: BinaryIO) -> Coverage:
-    """Read the characters of a TrueType or OpenType font, or of the first one in a collection; none if invalid."""
-    try:
-        start = _unpack(file, 12, ">I")[0] if _read(file, 0, 4) == b"ttcf" else 0
-        tables = struct.iter_unpack(">4s4xI4x", _read(file, start + 12, 16 * _unpack(file, start + 4, ">H")[0]))
-        cmap = next((offset for tag, offset in tables if tag == b"cmap"), None)
-        return Coverage() if cmap is None else Coverage(tuple(sorted(_ranges(file, cmap))))
-    except (OSError, struct.error):
-        return Coverage()
+    def write(self, image: Image.Image, place: tuple[float, float], text: str, size: float) -> None:
+        """Draw a text; its baseline begins at `place`."""
+        left, top, right, bottom = (round(edge) for edge in self.font.getbbox(text, anchor="ls"))
+        tile = Image.new("RGBA", (max(1, right - left), max(1, bottom - top)), (*INK, 0))
+        ImageDraw.Draw(tile).text((-left, -top), text, INK, self.font, anchor="ls", embedded_color=True)
+        scale = size / self.font.size
+        tile = tile.resize((max(1, round(tile.width * scale)), max(1, round(tile.height * scale))))
+        image.paste(tile, (round(place[0] + left * scale), round(place[1] + top * scale)), tile)
 
 
-def _ranges(file: BinaryIO, cmap: int) -> list[tuple[int, int]]:
-    """Return the ranges of the largest Unicode subtable; https://learn.microsoft.com/typography/opentype/spec/cmap."""
-    found: dict[int, int] = {}
-    for platform, encoding, offset in struct.iter_unpack(
-        ">HHI", _read(file, cmap + 4, 8 * _unpack(file, cmap + 2, ">H")[0])
-    ):
-        if (platform, encoding) in _UNICODE_TABLES:
-            found[_unpack(file, cmap + offset, ">H")[0]] = cmap + offset
-    if 12 in found:
-        (count,) = _unpack(file, found[12] + 12, ">I")
-        return list(struct.iter_unpack(">II4x", _read(file, found[12] + 16, 12 * count)))
-    if 4 in found:
-        (size,) = _unpack(file, found[4] + 6, ">H")
-        ends, starts = (_unpack(file, found[4] + at, f">{size // 2}H") for at in (14, 16 + size))
-        return list(zip(starts[:-1], ends[:-1], strict=True))  # the last range marks the end
-    return []
+def plain_face(size: float) -> Face:
+    """Return Pillow's own font."""
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - it is whenever a size is given
+    return Face(font)
 
 
-def _read(file: BinaryIO, at: int, size: int) -> bytes:
-    file.seek(at)
-    return file.read(size)
+@cache
+def open_face(path: Path) -> Face | None:
+    """Open a font file; None if Pillow cannot read it."""
+    for size in _SIZES:
+        with suppress(OSError):
+            return Face(ImageFont.truetype(path, size))
+    return None
 
 
-def _unpack(file: BinaryIO, at: int, form: str) -> tuple[int, ...]:
-    return struct.unpack(form, _read(file, at, struct.calcsize(form)))
+@cache
+def has_glyph(path: Path | None, character: str) -> bool:
+    """Whether a font, by default Pillow's own, draws the character otherwise than one that no font has."""
+    face = plain_face(_SIZES[0]) if path is None else open_face(path)
+    if face is None:
+        return False
+    tiles = [Image.new("RGBA", (2 * _SIZES[0], 2 * _SIZES[0])) for _ in range(2)]
+    for tile, text in zip(tiles, (character, _NO_CHARACTER), strict=True):
+        face.write(tile, (0, _SIZES[0]), text, _SIZES[0])
+    return tiles[0] != tiles[1]
 
 
 @frozen(slots=False)
@@ -79,7 +80,6 @@ class Fonts:
     """The fonts in and below some folders."""
 
     folders: tuple[Path, ...]
-    _coverages: dict[Path, Coverage] = field(factory=dict, init=False, eq=False, repr=False)
     _found: dict[str, Path | None] = field(factory=dict, init=False, eq=False, repr=False)
 
     @cached_property
@@ -90,16 +90,8 @@ class Fonts:
     def find(self, character: str) -> Path | None:
         """Return the first font that has the character."""
         if character not in self._found:
-            self._found[character] = next((path for path in self.paths if self.has(path, character)), None)
+            self._found[character] = next((path for path in self.paths if has_glyph(path, character)), None)
         return self._found[character]
-
-    def has(self, path: Path, character: str) -> bool:
-        """Whether a font has the character."""
-        if path not in self._coverages:
-            self._coverages[path] = Coverage()
-            with suppress(OSError), path.open("rb") as file:
-                self._coverages[path] = read_coverage(file)
-        return character in self._coverages[path]
 
 
 def _font_files(folders: Iterable[Path]) -> Iterator[Path]:
@@ -110,7 +102,7 @@ def _font_files(folders: Iterable[Path]) -> Iterator[Path]:
 
 def _preference(path: Path) -> tuple[int, str, Path]:
     name = path.name.lower()
-    return sum(style in name for style in _UNUSUAL_STYLES), name, path
+    return len(_UNUSUAL.findall(name)), name, path
 
 
 def _system_folders() -> tuple[Path, ...]:

@@ -1,57 +1,33 @@
-"""The characters of installed fonts are read from their tables, whatever the files hold."""
+"""Installed fonts are found by the characters that they can draw."""
 
-import io
 import sys
 from pathlib import Path
 
 import pytest
 
 from lemon_async.emulator.pictures import fonts
-from lemon_async.emulator.pictures.fonts import INSTALLED_FONTS, Coverage, Fonts, read_coverage
+from lemon_async.emulator.pictures.fonts import INSTALLED_FONTS, Fonts, has_glyph
 
 
-def test_characters_of_a_font_are_read_from_its_table(make_font):
-    """Only characters with a glyph count."""
-    with make_font("a.ttf", "abcéж猫").open("rb") as file:
-        coverage = read_coverage(file)
-    assert all(character in coverage for character in "abcéж猫")
-    assert not any(character in coverage for character in "dк犬😀\uffff")
+def test_font_has_the_characters_with_a_glyph(make_font):
+    """Beyond the basic plane, too."""
+    path = make_font("a.ttf", "abcéж猫😀")
+    assert all(has_glyph(path, character) for character in "abcéж猫😀")
+    assert not any(has_glyph(path, character) for character in "dк犬😁\uffff")
 
 
-def test_characters_beyond_the_basic_plane_are_read(make_font):
-    """The largest Unicode subtable is used."""
-    with make_font("a.ttf", "a😀😁").open("rb") as file:
-        coverage = read_coverage(file)
-    assert [character in coverage for character in "a😀😁b😂"] == [True, True, True, False, False]
+def test_pillows_own_font_has_latin_letters():
+    assert all(has_glyph(None, character) for character in "azAZ09 .,!")
+    assert not any(has_glyph(None, character) for character in "éж猫😀\uffff")
 
 
-def test_characters_of_a_collection_are_those_of_its_first_font(make_font):
-    """Pillow opens the first font of a collection, too."""
-    from fontTools.ttLib import TTCollection, TTFont  # noqa: PLC0415 - `make_font` skips without it
-
-    collection = TTCollection()
-    collection.fonts = [TTFont(make_font("a.ttf", "猫")), TTFont(make_font("b.ttf", "犬"))]
-    file = io.BytesIO()
-    collection.save(file)
-    assert ["猫" in read_coverage(file), "犬" in read_coverage(file)] == [True, False]
-
-
-def test_reading_a_broken_font_never_fails(make_font):
-    """Files that are truncated or not fonts at all have few characters or none."""
-    for raw in (b"", b"ttcf", b"\xff" * 100, bytes(100)):
-        assert "a" not in read_coverage(io.BytesIO(raw))
-    raw = make_font("a.ttf", "ab猫😀").read_bytes()
-    for end in range(len(raw)):
-        assert isinstance(read_coverage(io.BytesIO(raw[:end])), Coverage)
-
-
-def test_font_of_symbols_has_no_unicode_characters(make_font):
-    """Symbol tables do not map Unicode code points."""
-    raw = make_font("a.ttf", "a").read_bytes()
-    at = raw.index(b"cmap") + 8
-    cmap = int.from_bytes(raw[at : at + 4], "big")
-    records = raw[cmap + 4 : cmap + 20].replace(b"\0\3\0\1", b"\0\3\0\0").replace(b"\0\0\0\3", b"\0\1\0\0")
-    assert "a" not in read_coverage(io.BytesIO(raw[: cmap + 4] + records + raw[cmap + 20 :]))
+def test_broken_font_has_no_characters(tmp_path, make_font):
+    """Files that are truncated or not fonts at all are left alone."""
+    raw = make_font("a.ttf", "ab").read_bytes()
+    for number, content in enumerate((b"", b"ttcf", b"\xff" * 100, bytes(100), raw[: len(raw) // 2])):
+        path = tmp_path / f"broken-{number}.ttf"
+        path.write_bytes(content)
+        assert not has_glyph(path, "a"), number
 
 
 def test_plain_styles_are_preferred_and_files_of_other_kinds_left_alone(make_font, tmp_path):
@@ -87,4 +63,4 @@ def test_installed_font_has_cyrillic_letters():
     """The fonts of this machine are found."""
     path = INSTALLED_FONTS.find("ж")
     assert path.is_file()
-    assert INSTALLED_FONTS.has(path, "ж")
+    assert has_glyph(path, "ж")
