@@ -24,7 +24,7 @@ from lemon_async.errors import (
     SessionError,
 )
 from lemon_async.requests import Request
-from lemon_async.types import Billing, ResumableTask, TaskSnapshot
+from lemon_async.types import Billing, TaskSnapshot
 
 __all__ = ["Images"]
 
@@ -52,13 +52,12 @@ class Images(Sequence[Image]):
         snapshot: TaskSnapshot,
         access: ResultAccess,
         *,
-        task: ResumableTask | None = None,
+        ref: TaskRef | None = None,
         request: Request | None = None,
         prompt: str | None = None,
         seconds: float | None = None,
         images: Sequence[Image] = (),
     ) -> None:
-        ref = TaskRef(task) if task is not None and task.id is not None else None
         prompt = prompt or getattr(request, "prompt", None)
         urls = RenewableUrls(access, snapshot.images, ref)
         self._images = tuple(images) or tuple(

@@ -28,6 +28,10 @@ T = TypeVar("T")
 class TaskRef:
     """A weak reference to the task of some images; the task itself holds the images.
 
+    Args:
+        task: The task.
+        make_token: Returns its resume token, without the task.
+
     Attributes:
         id: The service's id of the task.
         name: The id by which responses name it; `None` when only its address is known.
@@ -35,15 +39,15 @@ class TaskRef:
         poll_url: Where the service said to poll.
     """
 
-    __slots__ = ("_task", "_token", "id", "label", "name", "poll_url")
+    __slots__ = ("_make_token", "_task", "id", "label", "name", "poll_url")
 
-    def __init__(self, task: ResumableTask) -> None:
+    def __init__(self, task: ResumableTask, make_token: Callable[[], str]) -> None:
         self.id: str | None = task.id
         self.name: str | None = getattr(task, "_name", task.id)
         self.label: str | None = getattr(task, "label", None)
         self.poll_url: str | None = getattr(task, "poll_url", None)
         self._task = weakref.ref(task)
-        self._token = task.resume_token()
+        self._make_token = make_token
 
     @property
     def task(self) -> ResumableTask:
@@ -52,7 +56,7 @@ class TaskRef:
 
     def resume_token(self) -> str:
         """Return a token that `LemonSession.task` turns into the task."""
-        return self._token
+        return self._make_token()
 
 
 @attrs.frozen(kw_only=True)

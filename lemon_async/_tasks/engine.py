@@ -251,7 +251,7 @@ class Engine:
                 model=reference.model,
                 created=reference.created,
             )
-            task = ImageTask(self, snapshot, path=path, reference=reference)
+            task = ImageTask(self, snapshot, path=path, label=reference.label, prompt=reference.prompt)
             self.poller.add(task, is_fresh=False)
         return task
 

@@ -285,7 +285,7 @@ class Poller:
 
 def _age_s(task: ImageTask) -> float | None:
     """Return how long ago a task was created; `None` if that is unknown or implausible."""
-    created = task._reference.created
+    created = task._accepted.created
     age_s = None if created is None else time.time() - created
     return age_s if age_s is not None and 0 <= age_s <= _MAX_AGE_S else None
 
@@ -293,4 +293,4 @@ def _age_s(task: ImageTask) -> float | None:
 def _model_of(task: ImageTask) -> str | None:
     """Return the model whose durations a task belongs to: that of the request, or else of the service."""
     asked = None if task.request is None else task.request.model
-    return asked or task._reference.model
+    return asked or task._accepted.model

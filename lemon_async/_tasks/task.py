@@ -13,15 +13,14 @@ import contextvars
 import copy
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial
 from typing import Any, Protocol
-
-import attrs
 
 from lemon_async._api.error_responses import request_id_of
 from lemon_async._display.html import facts_table
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
-from lemon_async._images.renewable_urls import ResultAccess
+from lemon_async._images.renewable_urls import ResultAccess, TaskRef
 from lemon_async._pace.validators import is_duration
 from lemon_async._tasks.resume_token import TaskReference
 from lemon_async.errors import (
@@ -70,8 +69,8 @@ class ImageTask:
     """
 
     __slots__ = (
-        "__weakref__", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_is_reported", "_owner", "_path",
-        "_reference", "_waiters", "id", "request", "snapshot",
+        "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_is_reported",
+        "_label", "_owner", "_path", "_token_prompt", "_waiters", "id", "request", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +80,8 @@ class ImageTask:
         *,
         path: str = "",
         request: Request | None = None,
-        reference: TaskReference | None = None,
+        label: str | None = None,
+        prompt: str | None = None,
         began_at: float | None = None,
     ) -> None:
         self.id: str | None = snapshot.task_id
@@ -91,15 +91,9 @@ class ImageTask:
         self._path = path
         self._began_at: float | None = began_at  # on the monotonic clock; unknown for a resumed task
         self._ended_at: float | None = None
-        # From the first response: later ones may leave these fields out.
-        self._reference = reference or TaskReference(
-            snapshot.task_id or "",
-            snapshot.poll_url,
-            snapshot.model,
-            snapshot.created,
-            getattr(request, "label", None),
-            is_id_guessed=snapshot.is_id_guessed,
-        )
+        self._label: str | None = label or getattr(request, "label", None)
+        self._token_prompt = prompt  # of the token that it was resumed from
+        self._accepted = snapshot  # the first response: later ones may leave fields out
         self._images: Images | None = None
         self._failure: LemonError | None = None
         self._is_reported = False  # whether a warning has listed it as unfinished
@@ -111,12 +105,12 @@ class ImageTask:
     @property
     def poll_url(self) -> str | None:
         """The URL that the service named for polling, verbatim; `None` if it named none."""
-        return self._reference.poll_url
+        return self._accepted.poll_url
 
     @property
     def _name(self) -> str | None:
         """The id by which responses name it; `None` when only its address is known, and any name there is its own."""
-        return None if self._reference.is_id_guessed else self.id
+        return None if self._accepted.is_id_guessed else self.id
 
     @property
     def _key(self) -> str:
@@ -126,12 +120,12 @@ class ImageTask:
     @property
     def label(self) -> str | None:
         """The `label` of its request, or of the token that it was resumed from."""
-        return self._reference.label
+        return self._label
 
     @property
     def prompt(self) -> str | None:
         """The prompt; for a resumed task, as far as its token contains it."""
-        return self._reference.prompt if self.request is None else getattr(self.request, "prompt", None)
+        return self._token_prompt if self.request is None else getattr(self.request, "prompt", None)
 
     @property
     def status(self) -> str:
@@ -286,10 +280,7 @@ class ImageTask:
         """
         if self.id is None:
             raise SessionError(message="the service answered inline: there is no task to resume")
-        reference = self._reference
-        if reference.poll_url and self._path:  # relative to the base URL, which may differ where the token is used
-            reference = attrs.evolve(reference, poll_url=self._path)
-        return (attrs.evolve(reference, prompt=self.prompt) if with_prompt else reference).token()
+        return _token(self._accepted, self._path, self._label, self.prompt if with_prompt else self._token_prompt)
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Take a response of the service; ignored once the task is over."""
@@ -312,10 +303,11 @@ class ImageTask:
         snapshot = self.snapshot
         self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
+            make_token = partial(_token, self._accepted, self._path, self._label, self._token_prompt)
             self._images = Images(
                 snapshot,
                 self._owner.access,
-                task=self,
+                ref=TaskRef(self, make_token) if self.id is not None else None,
                 request=self.request,
                 prompt=self.prompt,
                 seconds=self.seconds,
@@ -366,11 +358,26 @@ class ImageTask:
             "progress": None if self.done() else self.progress,
             "seconds": None if self.seconds is None else f"{self.seconds:.1f}",
             "age": None if self.done() or age_s is None else f"{age_s:.0f} s",
-            "model": getattr(self.request, "model", None) or self.snapshot.model or self._reference.model,
+            "model": getattr(self.request, "model", None) or self.snapshot.model or self._accepted.model,
             "prompt": _cut(self.prompt),
             "error": f"{type(self._failure).__name__}: {safe_str(self._failure)}" if self._failure else None,
         }
         return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")
+
+
+def _token(accepted: TaskSnapshot, path: str, label: str | None, prompt: str | None) -> str:
+    """Return the resume token of a task."""
+    # The path is relative to the base URL, which may differ where the token is used.
+    poll_url = path or accepted.poll_url if accepted.poll_url else None
+    return TaskReference(
+        accepted.task_id or "",
+        poll_url,
+        accepted.model,
+        accepted.created,
+        label,
+        prompt,
+        is_id_guessed=accepted.is_id_guessed,
+    ).token()
 
 
 def _cut(text: object) -> str | None:

@@ -68,13 +68,21 @@ class Task:
         return "lemon1.token"
 
 
+def ref_to(task):
+    return TaskRef(task, lambda: "lemon1.token")
+
+
 def linked(outcome):
     cdn = Cdn(outcome)
-    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn.access, ref=TaskRef(Task())), cdn
+    return Image(ImageData(url=URL, revised_prompt="a nice cat"), cdn.access, ref=ref_to(Task())), cdn
 
 
 def inline(content, *, fault=None, url=None, cdn=None):
-    return Image(ImageData(url=url, inline=Inline(content, fault)), (cdn or Cdn()).access, ref=TaskRef(Task()))
+    return Image(
+        ImageData(url=url, inline=Inline(content, fault)),
+        (cdn or Cdn()).access,
+        ref=ref_to(Task()),
+    )
 
 
 # Reading

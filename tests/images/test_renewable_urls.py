@@ -57,6 +57,10 @@ class Task:
         return "lemon1.token"
 
 
+def ref_to(task):
+    return TaskRef(task, lambda: "lemon1.token")
+
+
 @pytest.mark.parametrize("way", ["read", "save", "stream"])
 async def test_expired_link_is_renewed_by_asking_the_task_once(connect, emulator, tmp_path, way):
     """The task of a picture that was made yesterday still knows where it is today."""
@@ -124,7 +128,7 @@ async def test_renewed_links_are_those_of_the_same_pictures(known, fresh, renewe
             raise DownloadError(url=link, reason="HTTP 410", status=410)
 
     data = [ImageData(url=path and f"https://cdn.test{path}") for path in known]
-    links = RenewableUrls(Access(), data, TaskRef(Task()))
+    links = RenewableUrls(Access(), data, ref_to(Task()))
     with suppress(DownloadError):
         await links.use(0, act)
     assert [links.link(index) for index in range(2)] == [path and f"https://cdn.test{path}" for path in renewed]
@@ -133,7 +137,7 @@ async def test_renewed_links_are_those_of_the_same_pictures(known, fresh, renewe
 async def test_picture_does_not_keep_its_task_alive(png):
     """They do not hold each other: without a garbage collection, a dropped task is gone."""
     task = Task()
-    image = Image(ImageData(url=URL), Cdn(DownloadError(url=URL, reason="odd")).access, ref=TaskRef(task))
+    image = Image(ImageData(url=URL), Cdn(DownloadError(url=URL, reason="odd")).access, ref=ref_to(task))
     with pytest.raises(DownloadError) as caught:
         await image.read()
     assert caught.value.task is task

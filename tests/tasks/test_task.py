@@ -537,9 +537,9 @@ def test_label_is_part_of_the_token_and_a_prompt_when_it_is_asked_for():
 
 def test_resumed_task_passes_on_what_its_token_said():
     """Also in the tokens that errors make of it."""
-    reference = TaskReference("ldtask_1", label="sku-17", prompt="a cat")
-    task = make(reference=reference)
+    task = make(label="sku-17", prompt="a cat")
     assert (task.label, task.prompt, task.request) == ("sku-17", "a cat", None)
+    reference = TaskReference("ldtask_1", "/v1/tasks/ldtask_1", "flux-pro", label="sku-17", prompt="a cat")
     assert TaskLost(task=task, reason="gone").resume_token == reference.token()
 
 
@@ -554,7 +554,7 @@ def test_variation_has_no_prompt_to_put_into_a_token():
         ({"request": GenerateRequest("a cat", label="sku-17")}, " label='sku-17' prompt='a cat'"),
         ({"request": GenerateRequest("a\x1b[31m\ncat")}, r" prompt='a\x1b[31m\ncat'"),
         ({"request": GenerateRequest("x" * 500)}, f" prompt='{'x' * 79}…"),
-        ({"reference": TaskReference("ldtask_1", prompt="a cat")}, " prompt='a cat'"),
+        ({"prompt": "a cat"}, " prompt='a cat'"),
     ],
     ids=["label", "control characters", "long", "resumed"],
 )
@@ -564,7 +564,7 @@ def test_repr_tells_equal_tasks_apart(options, shown):
 
 async def test_images_of_a_resumed_task_know_the_prompt_of_its_token():
     """Files are called by it."""
-    task = make(reference=TaskReference("ldtask_1", prompt="a cat"))
+    task = make(prompt="a cat")
     task._update(COMPLETED)
     images = await task
     assert images.prompt == images[0].prompt == "a cat"
@@ -620,7 +620,7 @@ def test_notebook_shows_what_is_known_of_a_running_task():
 
 
 def test_notebook_shows_what_a_resumed_task_is():
-    task = make(reference=TaskReference("ldtask_1", label="<sku>", prompt="a cat"))
+    task = make(label="<sku>", prompt="a cat")
     assert shown(task) == {
         "id": "ldtask_1",
         "label": "&lt;sku&gt;",

@@ -9,7 +9,6 @@ import attrs
 import pytest
 
 from lemon_async import GenerateRequest, TaskTimeout
-from lemon_async._tasks.resume_token import TaskReference
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished, report_unfinished
 from lemon_async.emulator import Fail, Stuck
@@ -43,7 +42,7 @@ async def until(condition):
 
 def make(task_id="ldtask_1", status="pending", label=None, **fields):
     snapshot = TaskSnapshot(status=status, task_id=task_id, **fields)
-    return ImageTask(None, snapshot, reference=TaskReference(task_id or "", label=label))
+    return ImageTask(None, snapshot, label=label)
 
 
 def left_by(error, *tasks):
@@ -329,8 +328,7 @@ def test_name_is_what_resumes_the_task():
 
 
 def test_name_of_a_task_with_a_guessed_id_is_its_token():
-    reference = TaskReference("status", "/v1/tasks/t1/status", label="x" * 200, is_id_guessed=True)
-    task = ImageTask(None, TaskSnapshot(status="pending", task_id="status"), reference=reference)
+    task = make("status", label="x" * 200, poll_url="/v1/tasks/t1/status", is_id_guessed=True)
     (note,) = left_by(ValueError(), task)
     assert task.resume_token() in note
 
