@@ -21,6 +21,8 @@ from typing import Any, cast
 from attrs import define, field
 
 from lemon_async.emulator.actions import Break, Reset
+from lemon_async.emulator.http.faults import Stage
+from lemon_async.emulator.http.routes import match_request
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 _CHUNK_BYTES = 64 * 1024
@@ -47,20 +49,19 @@ class Connections:
     """The open connections of an emulator.
 
     Attributes:
-        find_accept_fault: Called for each new connection; returns how to break it, or None.
-        find_head_fault: Called with the method and path of each request line; likewise.
+        find_break: Called with `accept` for each new connection, and with `request_head` and the route for each request
+            line; returns how to break the connection, or None.
         max_unauthenticated: Limit of unauthenticated connections; one more resets the oldest of them.
         unauthenticated_s: Real seconds after which an unauthenticated connection is reset.
         is_closed: Whether new connections are reset.
     """
 
-    find_accept_fault: Callable[[], Break | None]
-    find_head_fault: Callable[[str, str], Break | None]
+    find_break: Callable[[Stage, str], Break | None]
     max_unauthenticated: int = 1000
     unauthenticated_s: float = 30.0
     is_closed: bool = False
-    _open: dict[asyncio.BaseTransport, "FaultProtocol"] = field(factory=dict, init=False)
-    _unauthenticated: dict[asyncio.BaseTransport, asyncio.TimerHandle] = field(factory=dict, init=False)
+    _open: dict[asyncio.BaseTransport | None, "FaultProtocol"] = field(factory=dict, init=False)
+    _unauthenticated: dict["FaultProtocol", asyncio.TimerHandle] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -73,26 +74,26 @@ class Connections:
     def add(self, transport: asyncio.BaseTransport, protocol: "FaultProtocol") -> None:
         """Add a new connection, as an unauthenticated one."""
         self._open[transport] = protocol
-        self._unauthenticated[transport] = asyncio.get_running_loop().call_later(self.unauthenticated_s, protocol.abort)
+        self._unauthenticated[protocol] = asyncio.get_running_loop().call_later(self.unauthenticated_s, protocol.abort)
         if len(self._unauthenticated) > self.max_unauthenticated:
             oldest = next(iter(self._unauthenticated))
             self.mark_authenticated(oldest)
-            self._open[oldest].abort()
+            oldest.abort()
 
-    def mark_authenticated(self, transport: asyncio.BaseTransport) -> None:
+    def mark_authenticated(self, protocol: "FaultProtocol") -> None:
         """Exempt a connection from the limits of unauthenticated ones."""
-        timer = self._unauthenticated.pop(transport, None)
+        timer = self._unauthenticated.pop(protocol, None)
         if timer is not None:
             timer.cancel()
 
-    def remove(self, transport: asyncio.BaseTransport) -> None:
+    def remove(self, transport: asyncio.BaseTransport, protocol: "FaultProtocol") -> None:
         """Remove a closed connection."""
-        self.mark_authenticated(transport)
-        self._open.pop(transport, None)
+        self.mark_authenticated(protocol)
+        del self._open[transport]
 
     def find(self, transport: asyncio.BaseTransport | None) -> "FaultProtocol | None":
         """Return the protocol of a connection, or None if it is closed."""
-        return None if transport is None else self._open.get(transport)
+        return self._open.get(transport)
 
     def abort_all(self) -> None:
         """Reset every connection."""
@@ -106,8 +107,8 @@ class FaultProtocol(asyncio.Protocol):
     def __init__(self, connections: Connections, make_inner: Callable[[], asyncio.Protocol]) -> None:
         self._connections = connections
         self._make_inner = make_inner
-        self._inner: asyncio.Protocol | None = None
-        self._transport: asyncio.Transport | None = None
+        self._inner = asyncio.Protocol()  # ignores everything; replaced unless a fault breaks the connection
+        self._transport: asyncio.Transport
         self._held = b""
         self._is_before_request = True
         self._ignores_input = False
@@ -126,17 +127,13 @@ class FaultProtocol(asyncio.Protocol):
         self._connections.add(transport, self)
         if self._connections.is_closed:
             self.abort()
-            return
-        fault = self._connections.find_accept_fault()
-        if fault is not None:
-            self.break_off(fault)
-            return
-        self._inner = self._make_inner()
-        self._inner.connection_made(transport)
+        elif not self._breaks_at("accept"):
+            self._inner = self._make_inner()
+            self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on; hold a request line back until it is complete and no fault breaks it."""
-        if self._ignores_input or self._inner is None:
+        if self._ignores_input:
             return
         if self._is_before_request:
             data = self._held = self._held + data
@@ -144,43 +141,41 @@ class FaultProtocol(asyncio.Protocol):
                 return
             self._held = b""
             self._is_before_request = False
-            fault = self._find_head_fault(data)
-            if fault is not None:
-                self.break_off(fault)
+            words = data.lstrip(b"\r\n").split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+            # Method, target, version; anything else is left to aiohttp.
+            if len(words) == 3 and self._breaks_at(
+                "request_head", match_request(words[0], words[1].partition("?")[0]).route
+            ):
                 return
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         """Pass the client's FIN on."""
-        return None if self._ignores_input or self._inner is None else self._inner.eof_received()
+        return None if self._ignores_input else self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake everything that waits for the connection."""
-        if self._transport is not None:
-            self._connections.remove(self._transport)
+        self._connections.remove(self._transport, self)
         self._closed.set()
         self._writable.set()
-        if self._inner is not None:
-            self._inner.connection_lost(exc)
+        self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Make `send` wait."""
         self._writable.clear()
-        if self._inner is not None:
-            self._inner.pause_writing()
+        self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """Let `send` continue."""
         self._writable.set()
-        if self._inner is not None:
-            self._inner.resume_writing()
+        self._inner.resume_writing()
 
-    def _find_head_fault(self, data: bytes) -> Break | None:
-        words = data.lstrip(b"\r\n").split(b"\r\n", 1)[0].split(b" ")
-        if len(words) != 3:  # method, target, version
-            return None
-        method, target = (word.decode("latin-1") for word in words[:2])
-        return self._connections.find_head_fault(method, target.partition("?")[0])
+    def _breaks_at(self, stage: Stage, route: str = "") -> bool:
+        """Break the connection if a fault does so at this stage."""
+        fault = self._connections.find_break(stage, route)
+        if fault is not None:
+            self.break_off(fault)
+        return fault is not None
 
     # Called by request handlers
 
@@ -198,8 +193,6 @@ class FaultProtocol(asyncio.Protocol):
     def abort(self) -> None:
         """Reset the connection: with a linger time of zero, closing sends RST instead of FIN."""
         self._ignores_input = True
-        if self._transport is None:
-            return
         # A transport that is closing may still wait without limit for a client that does not read.
         if self._transport.is_closing() and not self._transport.get_write_buffer_size():
             return
@@ -210,20 +203,19 @@ class FaultProtocol(asyncio.Protocol):
     def end(self) -> None:
         """Send FIN, and keep the connection until the client closes it."""
         self._ignores_input = True
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write_eof()
 
     def close(self) -> None:
         """Close the connection once all bytes have left."""
         self._ignores_input = True
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
     async def send(self, data: bytes) -> None:
         """Write past aiohttp; returns when all bytes have left this process."""
         view = memoryview(data)
         for start in range(0, len(view), _CHUNK_BYTES):
-            if self._transport is None or self._transport.is_closing():
+            if self._transport.is_closing():
                 return
             self._transport.write(view[start : start + _CHUNK_BYTES])
             await self._writable.wait()
@@ -231,10 +223,7 @@ class FaultProtocol(asyncio.Protocol):
     async def wait_acknowledged(self) -> None:
         """Wait until the client has acknowledged all bytes: a reset discards those in transit."""
         for _ in range(_ACKNOWLEDGE_CHECKS):
-            transport = self._transport
-            if transport is None or transport.is_closing():
-                return
-            if not _unacknowledged_bytes(transport.get_extra_info("socket")):
+            if self._transport.is_closing() or not _unacknowledged_bytes(self._transport.get_extra_info("socket")):
                 return
             await asyncio.sleep(_ACKNOWLEDGE_GAP_S)
 

@@ -82,19 +82,14 @@ class RequestHandler:
     _request_count: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.connections = Connections(self._find_accept_fault, self._find_head_fault)
-
-    # Faults that act before there is a request
+        self.connections = Connections(self._find_break)
 
     def _take_fault(self, stage: Stage, facts: RequestFacts) -> Fault | None:
         return take_fault(self.faults, stage, facts, self._clock.now())
 
-    def _find_accept_fault(self) -> Break | None:
-        fault = self._take_fault("accept", RequestFacts())
-        return fault.connection_break if fault else None
-
-    def _find_head_fault(self, method: str, path: str) -> Break | None:
-        fault = self._take_fault("request_head", RequestFacts(match_request(method, path).route))
+    def _find_break(self, stage: Stage, route: str, key: str | None = None) -> Break | None:
+        """Return how a fault breaks the connection at a stage at which the request is not known in full."""
+        fault = self._take_fault(stage, RequestFacts(route, key=key))
         return fault.connection_break if fault else None
 
     # One request
@@ -132,8 +127,8 @@ class RequestHandler:
         self.requests.append(record)
         self._request_count += 1
         is_download = call.route == "cdn" and self._store.find_link(call.args["token"]) is not None
-        if request.transport is not None and (record.is_authorized or is_download):
-            self.connections.mark_authenticated(request.transport)
+        if record.is_authorized or is_download:
+            self.connections.mark_authenticated(protocol)
         if call.route == "cdn":
             self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
         headers = {"x-request-id": f"req_{self._request_count:08x}", SPEED_HEADER: f"{self._clock.speed:g}"}
@@ -143,7 +138,11 @@ class RequestHandler:
         """Return the reply; if a fault breaks the connection, that has happened when this returns."""
         try:
             self._check(context)
-            await self._break_before_body(context)
+            break_ = self._find_break("request_body", context.call.route, context.call.key)
+            if break_ is not None:
+                context.protocol.break_off(break_)
+                # Never returns: aiohttp cancels the handler when the connection is lost.
+                await context.protocol.wait_closed()
             await self._read_body(context)
             fault = self._take_fault("request", self._endpoints.facts(context.call))
             if fault is not None:
@@ -175,13 +174,6 @@ class RequestHandler:
         context.headers |= status.headers(self._clock.unix())
         if not status.is_granted:
             raise ServiceError(429, extras={"retry_after": status.retry_after})
-
-    async def _break_before_body(self, context: RequestContext) -> None:
-        fault = self._take_fault("request_body", RequestFacts(context.call.route, key=context.call.key))
-        if fault is not None and fault.connection_break is not None:
-            context.protocol.break_off(fault.connection_break)
-            # Never returns: aiohttp cancels the handler when the connection is lost.
-            await context.protocol.wait_closed()
 
     async def _read_body(self, context: RequestContext) -> None:
         """Read the body, if the endpoint takes one.

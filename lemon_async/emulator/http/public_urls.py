@@ -63,17 +63,13 @@ def check_url(text: str) -> URL:
     return url
 
 
-def host_of(url: URL) -> str:
-    """Return the host in the normal form in which names are compared."""
-    return _normalize(url.raw_host or "")
-
-
-def _normalize(host: str) -> str:
+def normalize(host: str) -> str:
+    """Return a host in the form in which names are compared."""
     return unicodedata.normalize("NFKC", host).lower().rstrip(".")
 
 
 def _check_host(raw: str) -> None:
-    host = _normalize(raw)
+    host = normalize(raw)
     literal = parse_address(host)
     if literal is not None:
         check_address(literal)

@@ -1,7 +1,7 @@
 """Write responses that aiohttp cannot send: incomplete, dripping, malformed, or none at all."""
 
 import asyncio
-from typing import Literal, assert_never
+from typing import Literal
 
 from attrs import frozen
 
@@ -76,18 +76,11 @@ async def write_raw_response(protocol: FaultProtocol, raw: RawResponse) -> None:
         await protocol.send(raw.body)
     else:
         await _drip(protocol, raw.body, raw.bytes_per_s)
-    match raw.ending:
-        case "abort":
-            await protocol.wait_acknowledged()
-            protocol.abort()
-        case "end":
-            protocol.end()
-        case "close":
-            protocol.close()
-        case "hold":
-            pass
-        case _:
-            assert_never(raw.ending)
+    if raw.ending == "abort":
+        await protocol.wait_acknowledged()
+    endings = {"close": protocol.close, "end": protocol.end, "abort": protocol.abort}
+    if raw.ending != "hold":
+        endings[raw.ending]()
     await protocol.wait_closed()
 
 

@@ -3,7 +3,7 @@
 Off by default. When on, four rules keep callers from reaching this machine or its network:
 
 * the URL as written and every address that its name resolves to must be public (`public_urls`);
-* the connection is made to the addresses that were checked: names are resolved once;
+* the connection is made to the addresses that were checked: the resolver of the connection checks them;
 * each redirect is checked in the same way;
 * requests carry no key and no cookie, and use no proxy of the environment.
 
@@ -13,7 +13,7 @@ Off by default. When on, four rules keep callers from reaching this machine or i
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import IO
 
 import aiohttp
@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 from yarl import URL
 
 from lemon_async.emulator.http.bodies import spool
-from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_address, check_url, host_of, parse_address
+from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_address, check_url, normalize
 from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
 from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt
@@ -35,52 +35,44 @@ _CHUNK_BYTES = 64 * 2**10
 _MAX_ERROR_CHARS = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-# An address as text, and a port; 0 for the port of the URL.
+# An address as text, and a port.
 Endpoint = tuple[str, int]
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class TooLarge(ValueError):
     """The download exceeds a limit; the message completes "this source ..."."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Resolve a name with the system's resolver."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+@define(eq=False)
+class PublicResolver(AbstractResolver):
+    """A resolver that refuses names with a private address, except for those of `hosts`."""
 
-
-@define
-class PinnedResolver(AbstractResolver):
-    """A resolver that returns the addresses that were checked, whatever the name."""
-
-    endpoints: Sequence[Endpoint]
+    hosts: Mapping[str, Endpoint]
+    system: AbstractResolver
 
     async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 - the checked addresses have their own
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the checked addresses."""
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=own_port or port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address, own_port in self.endpoints
-        ]
+        """Return the addresses of a name.
+
+        Raises:
+            ForbiddenUrl: One of them is not public.
+        """
+        own = self.hosts.get(normalize(host))
+        found = await self.system.resolve(*(own or (host, port)), family)
+        for row in found:
+            row["hostname"] = host
+            if own is None:
+                check_address(ipaddress.ip_address(row["host"].partition("%")[0]))
+        return found
 
     async def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Close the system's resolver."""
+        await self.system.close()
 
 
 def _parse_hosts(hosts: Mapping[str, str]) -> dict[str, Endpoint]:
-    return {name.lower().rstrip("."): _parse_endpoint(name, where) for name, where in hosts.items()}
+    return {normalize(name): _parse_endpoint(name, where) for name, where in hosts.items()}
 
 
 def _parse_endpoint(name: str, where: str) -> Endpoint:
@@ -98,7 +90,7 @@ class SourceFetcher:
     is_on: bool = False
     hosts: Mapping[str, Endpoint] = field(factory=dict, converter=_parse_hosts)
     timeout_s: float = FETCH_TIMEOUT_S
-    resolve: Resolve = resolve
+    make_resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver
 
     def __attrs_post_init__(self) -> None:
         if self.hosts and not self.is_on:
@@ -134,11 +126,8 @@ class SourceFetcher:
 
     async def _get(self, url: URL, file: IO[bytes], left_bytes: int) -> str | None:
         """Download into `file`, or return the target of a redirect."""
-        connector = aiohttp.TCPConnector(
-            resolver=PinnedResolver(await self._endpoints(url)),
-            use_dns_cache=False,
-            force_close=True,
-        )
+        resolver = PublicResolver(self.hosts, self.make_resolver())
+        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
         async with (
             aiohttp.ClientSession(
                 connector=connector,
@@ -155,18 +144,6 @@ class SourceFetcher:
                 raise ForbiddenUrl(f"cannot be fetched: its server answers {answer.status}")
             await _download(answer, file, left_bytes)
             return None
-
-    async def _endpoints(self, url: URL) -> Sequence[Endpoint]:
-        """Return where to connect to; every address has been checked."""
-        host, port = host_of(url), url.port or 0
-        own = self.hosts.get(host)
-        if own is not None:
-            return [own]
-        literal = parse_address(host)
-        addresses = [str(literal)] if literal else await self.resolve(host, port)
-        for address in addresses:
-            check_address(ipaddress.ip_address(address.partition("%")[0]))
-        return [(address, 0) for address in addresses]
 
 
 async def _download(answer: aiohttp.ClientResponse, file: IO[bytes], left_bytes: int) -> None:

@@ -156,7 +156,7 @@ async def test_half_closed_connection_ignores_further_bytes(emu, at, submit_byte
 
 async def test_connection_after_closing_is_reset():
     """The listening socket may hand over a connection while the emulator closes."""
-    connections = Connections(lambda: None, lambda _method, _path: None)
+    connections = Connections(lambda _stage, _route: None)
     connections.is_closed = True
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(lambda: FaultProtocol(connections, asyncio.Protocol), "127.0.0.1", 0)
@@ -200,18 +200,3 @@ async def test_emulator_closes_although_a_client_does_not_read(emu, unread):
     async with asyncio.timeout(5):
         await emu.aclose()
     assert emu.connections == 0
-
-
-async def test_protocol_without_a_connection_does_nothing():
-    protocol = FaultProtocol(Connections(lambda: None, lambda _method, _path: None), asyncio.Protocol)
-    protocol.abort()
-    protocol.end()
-    protocol.close()
-    protocol.data_received(b"x")
-    protocol.pause_writing()
-    protocol.resume_writing()
-    await protocol.send(b"x")
-    await protocol.wait_acknowledged()
-    assert protocol.eof_received() is None
-    protocol.connection_lost(None)
-    await protocol.wait_closed()

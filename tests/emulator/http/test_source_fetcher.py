@@ -2,17 +2,17 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 from aiohttp import web
-from yarl import URL
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from lemon_async.emulator import Emulator
 from lemon_async.emulator.http.source_fetcher import (
-    PinnedResolver,
+    PublicResolver,
     SourceFetcher,
     TooLarge,
     _check_room,
-    resolve,
 )
 from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
@@ -73,13 +73,24 @@ def refused(answer):
     return answer.status, answer.json["error"]["param"]
 
 
+class Resolver(AbstractResolver):
+    """A resolver for which every name has these addresses."""
+
+    def __init__(self, *addresses):
+        self.addresses = addresses
+
+    async def resolve(self, host, port=0, family=0):
+        if not self.addresses:
+            raise OSError(8, "no such name")
+        return [ResolveResult(hostname=host, host=address, port=port) for address in self.addresses]
+
+    async def close(self):
+        pass
+
+
 def resolving(*addresses):
     """Return a fetcher for which every name resolves to these addresses."""
-
-    async def resolve(_host, _port):
-        return addresses
-
-    return SourceFetcher(is_on=True, resolve=resolve)
+    return SourceFetcher(is_on=True, make_resolver=lambda: Resolver(*addresses))
 
 
 async def words_of(fetching):
@@ -164,30 +175,19 @@ async def test_name_that_resolves_to_a_private_address_is_refused(addresses):
     assert "which is not public" in words
 
 
-async def test_connection_is_made_to_the_addresses_that_were_checked():
-    """A name is resolved once; what it resolves to later makes no difference."""
-    answers = iter([["8.8.8.8", "2606:4700::1111"], ["127.0.0.1"]])
-
-    async def resolve(_host, _port):
-        return next(answers)
-
-    pinned = PinnedResolver(await SourceFetcher(is_on=True, resolve=resolve)._endpoints(URL("http://evil.example:81/")))
-    for _ in range(2):
-        found = [(row["host"], row["port"]) for row in await pinned.resolve("evil.example", 81)]
-        assert found == [("8.8.8.8", 81), ("2606:4700::1111", 81)]
-
-
-async def test_name_is_resolved_by_the_system():
-    assert set(await resolve("127.0.0.1", 80)) == {"127.0.0.1"}
+async def test_resolver_returns_the_addresses_that_it_has_checked():
+    """TLS certificates are checked against the name, whatever the address."""
+    resolver = PublicResolver({HOST: ("127.0.0.1", 8001)}, Resolver("8.8.8.8", "2606:4700::1111"))
+    found = await resolver.resolve("good.example", 81)
+    assert [(row["host"], row["port"]) for row in found] == [("8.8.8.8", 81), ("2606:4700::1111", 81)]
+    own = await PublicResolver({HOST: ("127.0.0.1", 8001)}, aiohttp.ThreadedResolver()).resolve(f"{HOST}.", 443)
+    assert [(row["hostname"], row["host"], row["port"]) for row in own] == [(f"{HOST}.", "127.0.0.1", 8001)]
 
 
 async def test_name_that_does_not_resolve_is_an_input_error():
-    async def resolve(_host, _port):
-        raise OSError("no such name")
-
-    fetcher = SourceFetcher(is_on=True, resolve=resolve)
-    words = await words_of(fetcher.fetch("http://nowhere.example/", "image_url", MAX_FETCHED_BYTES))
-    assert words == "image_url: cannot be fetched: no such name"
+    words = await words_of(resolving().fetch("http://nowhere.example/", "image_url", MAX_FETCHED_BYTES))
+    assert words.startswith("image_url: cannot be fetched: ")
+    assert "no such name" in words
 
 
 async def test_fetch_is_bounded_by_a_total_timeout(gallery):
