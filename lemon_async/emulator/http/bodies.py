@@ -4,17 +4,16 @@ No upload is ever in memory as a whole: a part beyond one MiB is written to disk
 checked before or while reading, never afterwards.
 """
 
+import io
 import re
 import tempfile
-from collections.abc import Mapping
 from typing import IO, Any
 
 import orjson
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
-from attrs import frozen
 
-from lemon_async.emulator.service.messages import MAX_FILE_BYTES, BodyKind, Upload
+from lemon_async.emulator.service.messages import JSON_TYPE, MAX_FILE_BYTES, Call, Upload
 from lemon_async.emulator.service_errors import ServiceError, excerpt
 
 MAX_JSON_BYTES = 2**20
@@ -24,7 +23,7 @@ MAX_TEXT_FIELDS = 64
 MAX_HEAD_BYTES = 16 * 2**10  # of everything before the first part, and between two parts
 MAX_FORM_BYTES = MAX_FILES * MAX_FILE_BYTES + MAX_TEXT_FIELDS * MAX_TEXT_BYTES
 
-_JSON, _FORM = "application/json", "multipart/form-data"
+_FORM = "multipart/form-data"
 _SPOOL_BYTES = 2**20
 _CHUNK_BYTES = 64 * 2**10
 
@@ -43,36 +42,35 @@ def spool() -> IO[bytes]:
     return tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
 
 
-@frozen
-class Body:
-    """A parsed body; the caller closes the files of `uploads`."""
+async def read_body(request: web.BaseRequest, call: Call) -> None:
+    """Read the body into `call`; its kind `either` is JSON or a form, and `json` ignores the Content-Type.
 
-    fields: Mapping[str, Any]
-    uploads: tuple[Upload, ...] = ()
-    is_form: bool = False
-
-
-async def read_body(request: web.BaseRequest, kind: BodyKind) -> Body:
-    """Read a body; `either` is JSON or a form, as the Content-Type says, and `json` ignores the Content-Type.
+    The caller closes the files in `call.uploads`, whether or not this fails.
 
     Raises:
-        ServiceError: 413 if it is too large, 400 if it is malformed or of another type.
+        ServiceError: 413 if the body is too large, 400 if it is malformed or of another type.
     """
     is_form = request.content_type == _FORM
-    if kind == "form" and not is_form:
+    if call.body_kind == "form" and not is_form:
         raise ServiceError(400, message=f"The body must be {_FORM}.")
-    if kind == "either" and request.content_type not in {_FORM, _JSON}:
-        raise ServiceError(400, message=f"The body must be {_JSON} or {_FORM}.")
-    read, most = (_read_form, MAX_FORM_BYTES) if is_form and kind != "json" else (_read_json, MAX_JSON_BYTES)
-    if (request.content_length or 0) > most:
+    if call.body_kind == "either" and request.content_type not in {_FORM, JSON_TYPE}:
+        raise ServiceError(400, message=f"The body must be {JSON_TYPE} or {_FORM}.")
+    call.is_form = is_form and call.body_kind != "json"
+    if (request.content_length or 0) > (MAX_FORM_BYTES if call.is_form else MAX_JSON_BYTES):
         raise ServiceError(413)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    return await read(request)
+    if not call.is_form:
+        call.body = await _read_json(request)
+        return
+    try:
+        call.body = await _read_form(request, call.uploads)
+    except _MALFORMED as error:
+        raise ServiceError(400, message=f"The body is not a valid form: {excerpt(str(error))}") from error
 
 
-async def _read_json(request: web.BaseRequest) -> Body:
+async def _read_json(request: web.BaseRequest) -> dict[str, Any]:
     try:
         value = orjson.loads(await request.read())
     except web.HTTPRequestEntityTooLarge as error:
@@ -81,25 +79,13 @@ async def _read_json(request: web.BaseRequest) -> Body:
         raise ServiceError(400, message=f"The body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise ServiceError(400, message="The body must be a JSON object.")
-    return Body(value)
-
-
-async def _read_form(request: web.BaseRequest) -> Body:
-    form = _FormReader(request)
-    try:
-        return await form.read()
-    except _MALFORMED as error:
-        form.close()
-        raise ServiceError(400, message=f"The body is not a valid form: {excerpt(str(error))}") from error
-    except BaseException:
-        form.close()
-        raise
+    return value
 
 
 class _BoundedLines:
     """A stream that limits the bytes read by the line: boundaries, headers and what precedes the first part.
 
-    The contents of parts are not read by the line; `_FormReader` counts those.
+    The contents of parts are not read by the line; `_copy` counts those.
     """
 
     def __init__(self, content: Any) -> None:
@@ -126,80 +112,65 @@ class _BoundedLines:
         return line
 
 
-class _FormReader:
-    """Reads one form; `close` closes its files if reading fails."""
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
-        self._fields: dict[str, Any] = {}
-        self._uploads: list[Upload] = []
-        self._text_fields = 0
-
-    async def read(self) -> Body:
-        """Read to the end."""
-        content: Any = _BoundedLines(self._request.content)
-        parts = MultipartReader(self._request.headers, content)
-        while (part := await parts.next()) is not None:
-            await self._read_part(part)
-            self._check_total()
-            content.reset()
-        # Bytes may follow the last boundary; the next request on this connection begins after them.
-        async for _ in self._request.content.iter_any():
-            self._check_total()
-        return Body(self._fields, tuple(self._uploads), is_form=True)
-
-    def _check_total(self) -> None:
-        """Check the size of a body whose length was not announced."""
-        if self._request.content.total_bytes > MAX_FORM_BYTES:
-            raise ServiceError(413)
-
-    def close(self) -> None:
-        """Close the files."""
-        for upload in self._uploads:
-            upload.file.close()
-
-    async def _read_part(self, part: MultipartReader | BodyPartReader) -> None:
+async def _read_form(request: web.BaseRequest, uploads: list[Upload]) -> dict[str, Any]:
+    """Read a form to its end; add its files to `uploads` and return its other fields."""
+    fields: dict[str, Any] = {}
+    text_fields = 0
+    content: Any = _BoundedLines(request.content)
+    parts = MultipartReader(request.headers, content)
+    while (part := await parts.next()) is not None:
         if isinstance(part, MultipartReader) or not part.name:
             raise ValueError("every part needs a name of its own")
         if part.filename is not None or _FILE_FIELD.fullmatch(part.name):
-            await self._read_file(part, part.name)
+            await _read_file(part, part.name, uploads)
         else:
-            self._fields[part.name] = _parse_text(part.name, await self._read_text(part, part.name))
-
-    async def _read_file(self, part: BodyPartReader, name: str) -> None:
-        param = excerpt(name.partition("[")[0])
-        if len(self._uploads) == MAX_FILES:
-            raise ServiceError(400, "too_many_images", f"{param}: a request holds at most {MAX_FILES} files", param)
-        # Without characters that JSON cannot hold: the name is part of later responses.
-        filename = (part.filename or "upload").encode("utf-8", "replace").decode()
-        file, size = spool(), 0
-        self._uploads.append(Upload(name, filename, file, 0))
-        while not part.at_eof():
-            chunk = await part.read_chunk(_CHUNK_BYTES)
-            size += len(chunk)
-            _check_file_size(size, param)
-            file.write(chunk)
-        file.seek(0)
-        self._uploads[-1] = Upload(name, filename, file, size)
-
-    async def _read_text(self, part: BodyPartReader, name: str) -> str:
-        param = excerpt(name)
-        # Parts are counted, not names: all parts of a flood may have the same name.
-        self._text_fields += 1
-        if self._text_fields > MAX_TEXT_FIELDS:
-            raise ServiceError(413, message="The form has too many fields.", param=param)
-        value = bytearray()
-        while not part.at_eof():
-            value += await part.read_chunk(_CHUNK_BYTES)
-            if len(value) > MAX_TEXT_BYTES:
-                message = f"{param}: a text field holds at most {MAX_TEXT_BYTES} bytes"
-                raise ServiceError(413, message=message, param=param)
-        return value.decode()
+            # Parts are counted, not names: all parts of a flood may have the same name.
+            text_fields += 1
+            fields[part.name] = _parse_text(part.name, await _read_text(part, part.name, text_fields))
+        _check_total(request)
+        content.reset()
+    # Bytes may follow the last boundary; the next request on this connection begins after them.
+    async for _ in request.content.iter_any():
+        _check_total(request)
+    return fields
 
 
-def _check_file_size(size: int, param: str) -> None:
-    if size > MAX_FILE_BYTES:
-        raise ServiceError(413, message=f"{param}: a file holds at most {MAX_FILE_BYTES // 2**20} MiB", param=param)
+def _check_total(request: web.BaseRequest) -> None:
+    """Check the size of a body whose length was not announced."""
+    if request.content.total_bytes > MAX_FORM_BYTES:
+        raise ServiceError(413)
+
+
+async def _read_file(part: BodyPartReader, name: str, uploads: list[Upload]) -> None:
+    param = excerpt(name.partition("[")[0])
+    if len(uploads) == MAX_FILES:
+        raise ServiceError(400, "too_many_images", f"{param}: a request holds at most {MAX_FILES} files", param)
+    # Without characters that JSON cannot hold: the name is part of later responses.
+    filename = (part.filename or "upload").encode("utf-8", "replace").decode()
+    file = spool()
+    uploads.append(Upload(name, filename, file))
+    await _copy(part, file, MAX_FILE_BYTES, f"a file holds at most {MAX_FILE_BYTES // 2**20} MiB", param)
+    file.seek(0)
+
+
+async def _read_text(part: BodyPartReader, name: str, number: int) -> str:
+    param = excerpt(name)
+    if number > MAX_TEXT_FIELDS:
+        raise ServiceError(413, message="The form has too many fields.", param=param)
+    text = io.BytesIO()
+    await _copy(part, text, MAX_TEXT_BYTES, f"a text field holds at most {MAX_TEXT_BYTES} bytes", param)
+    return text.getvalue().decode()
+
+
+async def _copy(part: BodyPartReader, file: IO[bytes], most: int, rule: str, param: str) -> None:
+    """Copy a part of at most `most` bytes."""
+    size = 0
+    while not part.at_eof():
+        chunk = await part.read_chunk(_CHUNK_BYTES)
+        size += len(chunk)
+        if size > most:
+            raise ServiceError(413, message=f"{param}: {rule}", param=param)
+        file.write(chunk)
 
 
 def _parse_text(name: str, text: str) -> Any:

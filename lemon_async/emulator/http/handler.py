@@ -143,7 +143,8 @@ class RequestHandler:
                 context.protocol.break_off(break_)
                 # Never returns: aiohttp cancels the handler when the connection is lost.
                 await context.protocol.wait_closed()
-            await self._read_body(context)
+            if context.call.body_kind is not None:
+                await read_body(context.request, context.call)
             fault = self._take_fault("request", self._endpoints.facts(context.call))
             if fault is not None:
                 return await self._faulty_reply(context, fault)
@@ -170,21 +171,11 @@ class RequestHandler:
             raise ServiceError(401)
         if self._limit is None:
             return
-        status = self._limit.take(context.call.key, self._clock.real_s())
-        context.headers |= status.headers(self._clock.unix())
-        if not status.is_granted:
-            raise ServiceError(429, extras={"retry_after": status.retry_after})
-
-    async def _read_body(self, context: RequestContext) -> None:
-        """Read the body, if the endpoint takes one.
-
-        Raises:
-            ServiceError: 400, 413.
-        """
-        call = context.call
-        if call.body_kind is not None:
-            body = await read_body(context.request, call.body_kind)
-            call.body, call.uploads, call.is_form = body.fields, body.uploads, body.is_form
+        headers, retry_after = self._limit.take(context.call.key, self._clock.real_s(), self._clock.unix())
+        context.headers |= headers
+        if retry_after is not None:
+            hints = {"retry_after": retry_after}
+            raise ServiceError(429, extras=hints, headers={"Retry-After": str(retry_after)})
 
     async def _faulty_reply(self, context: RequestContext, fault: Fault) -> Reply:
         """Return the reply under a fault; one that aiohttp cannot send has been sent when this returns."""

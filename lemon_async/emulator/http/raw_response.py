@@ -8,7 +8,7 @@ from attrs import frozen
 from lemon_async.emulator.actions import Blackhole, Cut, Drip, Garbage, Reset
 from lemon_async.emulator.http.fault_protocol import FaultProtocol
 from lemon_async.emulator.http.faults import Fault
-from lemon_async.emulator.http.replies import has_own_length, raw_head
+from lemon_async.emulator.http.replies import raw_head
 from lemon_async.emulator.service.messages import Reply
 
 # What happens to the connection after the last byte: an orderly close, FIN from our side, RST, or nothing.
@@ -43,7 +43,7 @@ def plan_raw_response(reply: Reply, fault: Fault) -> RawResponse | None:
         return _broken(reply, fault)
     cut, drip = fault.find(Cut), fault.find(Drip)
     # aiohttp would correct a wrong length, or leave bytes behind for the next response.
-    if cut is None and drip is None and not has_own_length(reply):
+    if cut is None and drip is None and "Content-Length" not in reply.headers:
         return None
     return RawResponse(
         "close" if cut is None else "abort",

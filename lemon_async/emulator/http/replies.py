@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 from attrs import evolve
+from multidict import CIMultiDict
 
 from lemon_async.emulator.actions import Body, Expire, Redirect, Status
 from lemon_async.emulator.http.faults import Fault
@@ -24,7 +25,7 @@ _HTML = (
 )
 _SUCCESS = 299
 _RETRY_AFTER_S = 1
-_ONE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII | re.IGNORECASE)
+_ONE_RANGE = re.compile(r"bytes=(?!-$)(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 async def send(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:
@@ -57,14 +58,9 @@ def raw_head(reply: Reply) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
-def has_own_length(reply: Reply) -> bool:
-    """Return whether the reply sets Content-Length itself, correctly or not."""
-    return _has(reply.headers, "content-length")
-
-
-def _all_headers(reply: Reply) -> dict[str, str]:
+def _all_headers(reply: Reply) -> Mapping[str, str]:
     """Return the headers, with a `Content-Type` unless a fault has set one."""
-    return {**reply.with_headers({"Content-Type": reply.content_type} if reply.content_type else {}).headers}
+    return reply.with_headers({"Content-Type": reply.content_type} if reply.content_type else {}).headers
 
 
 def phrase(status: int) -> str:
@@ -107,10 +103,10 @@ def _status(action: Status) -> Reply:
 
 def _service_error(action: Status) -> Reply:
     """Return the JSON error of the service, with its usual hints unless the fault sets others."""
-    hints, headers = dict(action.error), dict(action.headers)
+    hints, headers = dict(action.error), CIMultiDict(action.headers)
     if action.status == 503:
         hints.setdefault("retryable", True)
-    if action.status == 429 and "retry_after" not in hints and not _has(headers, "retry-after"):
+    if action.status == 429 and "retry_after" not in hints and "Retry-After" not in headers:
         hints["retry_after"], headers["Retry-After"] = _RETRY_AFTER_S, str(_RETRY_AFTER_S)
     body = orjson.dumps(_body(action, {name: hint for name, hint in hints.items() if hint is not None}))
     if action.body == "truncated":
@@ -123,10 +119,6 @@ def _body(action: Status, hints: Mapping[str, Any]) -> dict[str, Any]:
     if action.status <= _SUCCESS:
         return {"object": "nothing", "message": message or "A success without a shape."}
     return error_json(action.status, code=action.code, message=message, extras=hints)
-
-
-def _has(headers: Mapping[str, str], name: str) -> bool:
-    return any(own.lower() == name for own in headers)
 
 
 # Ranges
@@ -144,17 +136,12 @@ def part_of(file: Reply, headers: Mapping[str, str]) -> Reply:
     if asked is None or headers.get("If-Range", tag).strip() != tag:
         return whole
     size = len(file.body)
-    first, end = _bounds(asked, size)
-    if asked[2] and int(asked[2]) < int(asked[1]):
+    first, last = asked.groups()
+    if first and last and int(last) < int(first):
         return whole
-    if first >= end:
+    start = int(first) if first else max(size - int(last), 0)
+    end = min(int(last) + 1, size) if first and last else size
+    if start >= end:
         return evolve(whole, status=416, body=b"").with_headers({"Content-Range": f"bytes */{size}"})
-    part = evolve(whole, status=206, body=file.body[first:end])
-    return part.with_headers({"Content-Range": f"bytes {first}-{end - 1}/{size}"})
-
-
-def _bounds(asked: re.Match[str], size: int) -> tuple[int, int]:
-    first, last, suffix = asked.groups()
-    if suffix is not None:
-        return max(size - int(suffix), 0), size
-    return int(first), min(int(last) + 1, size) if last else size
+    part = evolve(whole, status=206, body=file.body[start:end])
+    return part.with_headers({"Content-Range": f"bytes {start}-{end - 1}/{size}"})

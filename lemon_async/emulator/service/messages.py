@@ -5,6 +5,7 @@ from typing import IO, Any, Literal
 
 import orjson
 from attrs import define, evolve, field, frozen
+from multidict import CIMultiDict
 
 from lemon_async.emulator.actions import TaskAction
 
@@ -25,7 +26,6 @@ class Upload:
     name: str
     filename: str
     file: IO[bytes]
-    size_bytes: int
 
 
 @define
@@ -46,7 +46,7 @@ class Call:
     origin: str = ""
     headers: Mapping[str, str] = field(factory=dict)
     body: Mapping[str, Any] = field(factory=dict)
-    uploads: tuple[Upload, ...] = ()
+    uploads: list[Upload] = field(factory=list)
     is_form: bool = False
     script: tuple[TaskAction, ...] = ()
 
@@ -56,6 +56,10 @@ class Call:
         return self.route in PAID_ROUTES
 
 
+def _ignore_case(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    return CIMultiDict(headers)
+
+
 @frozen
 class Reply:
     """Status, headers and body of a response; `chunks` yields the body of a streamed one."""
@@ -63,14 +67,14 @@ class Reply:
     status: int
     body: bytes = b""
     content_type: str = JSON_TYPE
-    headers: Mapping[str, str] = field(factory=dict)
+    headers: Mapping[str, str] = field(factory=dict, converter=_ignore_case)
     chunks: AsyncGenerator[bytes] | None = None
 
     def with_headers(self, headers: Mapping[str, str]) -> "Reply":
         """Return a copy with these headers added; headers that the reply already has win."""
-        own = {name.lower() for name in self.headers}
-        added = {name: value for name, value in headers.items() if name.lower() not in own}
-        return evolve(self, headers={**added, **self.headers})
+        merged = _ignore_case(headers)
+        merged.update(self.headers)
+        return evolve(self, headers=merged)
 
 
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
