@@ -66,28 +66,24 @@ class AtomicFile:
         self._is_discarded = False
         self._lock = threading.Lock()
 
-    def write(self, *pieces: bytes) -> None:
-        """Append these bytes.
+    def write(self, content: bytes | memoryview, *, is_restart: bool = False) -> None:
+        """Append bytes, or with `is_restart` replace all by them.
 
         Raises:
             OSError: The folder is missing or not writable, or the disk is full or broken.
         """
         with self._exclusive():
-            number = self._open().fileno()
-            rest = memoryview(b"".join(pieces))  # one call: after each, a thread waits for the interpreter's lock
+            file = self._open()
+            if is_restart:
+                file.seek(0)
+                file.truncate()
+                self.size_bytes = 0
+            rest = memoryview(content)
             while rest:
                 self._check()
-                written = os.write(number, rest)
+                written = os.write(file.fileno(), rest)
                 self.size_bytes += written
                 rest = rest[written:]
-
-    def restart(self) -> None:
-        """Remove all bytes."""
-        with self._exclusive():
-            file = self._open()
-            file.seek(0)
-            file.truncate()
-            self.size_bytes = 0
 
     def publish(self, candidates: Iterable[Path], *, replace: bool) -> Path:
         """Sync the file to the disk, give it the first free name, and return that.

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -24,14 +25,7 @@ from lemon_async._formats.base64_json import reserve_buffer
 from lemon_async._formats.json_documents import Mask, one_line
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.atomic_file import AtomicFile
-from lemon_async._images.links import (
-    Deadline,
-    FetchFailed,
-    LinkClient,
-    RangeMismatch,
-    ResumableDownload,
-    TooLarge,
-)
+from lemon_async._images.links import Deadline, FetchFailed, LinkClient, ResumableDownload
 from lemon_async._images.threads import run_within
 from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async.errors import DownloadError
@@ -119,16 +113,18 @@ class Downloads:
             OSError: The file cannot be written, or not in time.
         """
         download, deadline = ResumableDownload(), Deadline(url, self.total_s)
-        batch = _WriteBatch()
+        batch, is_restart = BytesIO(), False
         async with aclosing(self._pieces(url, download, deadline)) as pieces:
             async for piece in pieces:
                 if piece is None:
-                    batch = _WriteBatch(is_restart=True)
-                elif batch.add(piece) >= _WRITE_BYTES:
-                    await run_within(deadline.left_s(), batch.write, file)
-                    batch = _WriteBatch()
+                    # Void pieces are removed with the next write: waiting for the disk before reading would give a
+                    # breaking connection time to discard its buffer.
+                    batch, is_restart = BytesIO(), True
+                elif batch.write(piece) and batch.tell() >= _WRITE_BYTES:
+                    await run_within(deadline.left_s(), file.write, batch.getbuffer(), is_restart=is_restart)
+                    batch, is_restart = BytesIO(), False
                 del piece
-            await run_within(deadline.left_s(), batch.write, file)
+            await run_within(deadline.left_s(), file.write, batch.getbuffer(), is_restart=is_restart)
         facts = download.picture.facts
         assert facts is not None  # noqa: S101 - known once a picture is whole
         return facts
@@ -197,27 +193,28 @@ class Downloads:
         self, url: str, download: ResumableDownload, deadline: Deadline
     ) -> AsyncGenerator[bytes | None, None]:
         """Yield the pieces that one request brings."""
-        response, link = await self._links.follow(url, download.range_headers(), deadline)
+        response, download.link = await self._links.follow(url, download.range_headers(), deadline)
         self._links.open_responses.add(response)
         deadline.own("response", partial(self._links.drop, response))
         try:
-            if self._check_head(response, link, download):
+            if self._check_head(response, download):
                 yield None
-            while piece := await self._links.read(response, link, deadline):
-                failure = _feed(download, piece, link)
+            while piece := await self._links.read(response, download.link, deadline):
+                failure = download.feed(piece)
                 del piece  # a traceback with local variables must not show a picture
                 if failure is not None:
                     raise failure
                 if held := download.pop_checked():
                     yield held
                     del held
-            _check_end(download, link)
+            if (failure := download.find_fault()) is not None:
+                raise failure
             if held := download.pop_checked(is_end=True):
                 yield held
         finally:
             deadline.release("response")
 
-    def _check_head(self, response: aiohttp.ClientResponse, link: str, download: ResumableDownload) -> bool:
+    def _check_head(self, response: aiohttp.ClientResponse, download: ResumableDownload) -> bool:
         """Check the head of a response; return whether the pieces so far are void.
 
         Raises:
@@ -227,54 +224,15 @@ class Downloads:
         is_part = bool(download.kept_bytes)
         if response.status != 200 and not (is_part and response.status in {206, 416}):
             reason = f"HTTP {response.status} {one_line(self._links.mask(response.reason or '')) or ''}".strip()
-            error = DownloadError(url=redact(link), reason=reason, status=response.status)
-            raise FetchFailed(error, classify_status(response.status))
+            raise FetchFailed(download.link, reason, classify_status(response.status), response.status)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             # We request no compression; half a megabyte could expand to half a gigabyte.
-            raise DownloadError(url=redact(link), reason="the response has a Content-Encoding that was not requested")
-        try:
-            if response.status == 200:
-                return download.start(response.headers, response.content_length)
-            download.resume(response.status, response.headers, response.content_length)
-        except (RangeMismatch, TooLarge) as mismatch:
-            failure = _error_for(mismatch, download, link)
-        else:
-            return False
-        raise failure
-
-
-def _feed(download: ResumableDownload, piece: bytes, link: str) -> Exception | None:
-    """Add the next bytes; return the error if they do not fit."""
-    try:
-        fault = download.feed(piece)
-    except (RangeMismatch, TooLarge) as mismatch:
-        return _error_for(mismatch, download, link)
-    if fault is None:
-        return None
-    download.restart()
-    return FetchFailed(DownloadError(url=redact(link), reason=fault))
-
-
-def _check_end(download: ResumableDownload, link: str) -> None:
-    """Check that the picture is whole, now that the response has ended.
-
-    Raises:
-        FetchFailed: It is not.
-    """
-    if download.is_short:
-        raise FetchFailed(DownloadError(url=redact(link), reason="the response broke off before its end"))
-    fault = download.picture.end()
-    if fault is not None:
-        download.restart()
-        raise FetchFailed(DownloadError(url=redact(link), reason=fault))
-
-
-def _error_for(mismatch: RangeMismatch | TooLarge, download: ResumableDownload, link: str) -> Exception:
-    error = DownloadError(url=redact(link), reason=str(mismatch))
-    if isinstance(mismatch, TooLarge):
-        return error
-    download.disable_ranges()
-    return FetchFailed(error)
+            reason = "the response has a Content-Encoding that was not requested"
+            raise DownloadError(url=redact(download.link), reason=reason)
+        if response.status == 200:
+            return download.start(response.headers, response.content_length)
+        download.resume(response.status, response.headers, response.content_length)
+        return False
 
 
 @attrs.define(eq=False, repr=False)
@@ -316,29 +274,3 @@ class PrefixSkipper:
         self._passed_bytes += len(piece)
         self._passed_crc = zlib.crc32(piece, self._passed_crc)
         return piece
-
-
-class _WriteBatch:
-    """Pieces that are written together.
-
-    Args:
-        is_restart: Whether the earlier pieces are void. They are removed with the next write: waiting for the disk
-            before reading would give a breaking connection time to discard its buffer.
-    """
-
-    def __init__(self, *, is_restart: bool = False) -> None:
-        self._is_restart = is_restart
-        self._pieces: list[bytes] = []
-        self._size_bytes = 0
-
-    def add(self, piece: bytes) -> int:
-        """Add a piece, and return the number of bytes."""
-        self._pieces.append(piece)
-        self._size_bytes += len(piece)
-        return self._size_bytes
-
-    def write(self, file: AtomicFile) -> None:
-        """Write all pieces; blocks."""
-        if self._is_restart:
-            file.restart()
-        file.write(*self._pieces)

@@ -32,7 +32,7 @@ from lemon_async._http.connections import (
 )
 from lemon_async.errors import DownloadError
 
-__all__ = ["MAX_BYTES", "Deadline", "FetchFailed", "LinkClient", "RangeMismatch", "ResumableDownload", "TooLarge"]
+__all__ = ["MAX_BYTES", "Deadline", "FetchFailed", "LinkClient", "ResumableDownload"]
 
 MAX_BYTES = 128 * 1024 * 1024
 
@@ -48,9 +48,9 @@ T = TypeVar("T")
 class FetchFailed(Exception):
     """An attempt failed; the retry table says whether another one may follow."""
 
-    def __init__(self, error: DownloadError, failure: Failure = Failure.TRANSIENT) -> None:
-        super().__init__(error)
-        self.error = error
+    def __init__(self, link: str, reason: str, failure: Failure = Failure.TRANSIENT, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.error = DownloadError(url=redact(link), reason=reason, status=status)
         self.failure = failure
 
 
@@ -243,7 +243,7 @@ class LinkClient:
                 url=redact(link), reason="not followed, because its host leads to a private address"
             )
         else:
-            raised = FetchFailed(DownloadError(url=redact(link), reason=failure_reason(broken, self._connect_s)))
+            raised = FetchFailed(link, failure_reason(broken, self._connect_s))
         cause = safe_cause(broken)
         del broken
         raise raised from cause
@@ -258,17 +258,6 @@ class LinkClient:
         return self._http
 
 
-class RangeMismatch(Exception):
-    """A response is not the requested part."""
-
-
-class TooLarge(Exception):
-    """A picture is larger than `MAX_BYTES`."""
-
-    def __str__(self) -> str:
-        return f"the response is larger than {MAX_BYTES:,} bytes"
-
-
 @attrs.define(eq=False, repr=False)
 class ResumableDownload:
     """The part of one picture that has arrived.
@@ -276,10 +265,12 @@ class ResumableDownload:
     Attributes:
         picture: Checks the bytes so far.
         total_bytes: Size of the picture, if known.
+        link: The address of the current response, for errors.
     """
 
     picture: StreamValidator = attrs.field(factory=StreamValidator)
     total_bytes: int | None = None
+    link: str = ""
     _end_bytes: int | None = None  # of the part in the current response
     _validators: Mapping[str, str] = attrs.field(factory=dict)
     _has_ranges: bool = False
@@ -291,11 +282,6 @@ class ResumableDownload:
     def kept_bytes(self) -> int:
         """Number of bytes that need not be requested again."""
         return self.picture.size_bytes if self._has_ranges and self._uses_ranges else 0
-
-    @property
-    def is_short(self) -> bool:
-        """Whether bytes are missing at the end of a response."""
-        return self.total_bytes is not None and self.picture.size_bytes < self.total_bytes
 
     @property
     def _condition(self) -> str | None:
@@ -312,10 +298,10 @@ class ResumableDownload:
         """Start over with a complete response; return whether bytes of an earlier one were passed on.
 
         Raises:
-            TooLarge: By its `length`.
+            DownloadError: It is too large.
         """
         if length is not None and length > MAX_BYTES:
-            raise TooLarge
+            raise self._too_large()
         was_passed_on, self._is_passed_on = self._is_passed_on, False
         self.restart()
         self.total_bytes = self._end_bytes = length
@@ -328,12 +314,12 @@ class ResumableDownload:
         """Continue with a partial response.
 
         Raises:
-            RangeMismatch: It is not the requested part, or a part of another picture.
-            TooLarge: The picture is.
+            FetchFailed: It is not the requested part, or a part of another picture.
+            DownloadError: The picture is too large.
         """
         content_range = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
         if status == 416 or content_range is None:
-            raise RangeMismatch("the rest was requested, and the response does not say that it is the rest")
+            raise self._mismatch("the rest was requested, and the response does not say that it is the rest")
         first, end = int(content_range[1]), int(content_range[2]) + 1
         total = self.total_bytes if content_range[3] == "*" else int(content_range[3])
         validators = _validators_of(headers)
@@ -342,25 +328,26 @@ class ResumableDownload:
         is_same = has_etag and all(self._validators.get(name, value) == value for name, value in validators.items())
         is_as_long = self.total_bytes in {None, total} and length in {None, end - first}
         if not (is_same and is_as_long and self.picture.size_bytes == first < end <= (total or end)):
-            raise RangeMismatch("the rest was requested, and something else was sent")
+            raise self._mismatch("the rest was requested, and something else was sent")
         if end > MAX_BYTES:
-            raise TooLarge
+            raise self._too_large()
         self.total_bytes, self._end_bytes = total, end
 
-    def feed(self, piece: bytes) -> str | None:
-        """Add the next bytes; return the fault of the picture as soon as it is certain.
-
-        Raises:
-            RangeMismatch: There are more bytes than announced.
-            TooLarge: There are more than `MAX_BYTES`.
-        """
+    def feed(self, piece: bytes) -> Exception | None:
+        """Add the next bytes; return the error as soon as it is certain. Raised here, it would show the bytes."""
         size_bytes = self.picture.size_bytes + len(piece)
         if self._end_bytes is not None and size_bytes > self._end_bytes:
-            raise RangeMismatch("more was sent than was announced")
+            return self._mismatch("more was sent than was announced")
         if size_bytes > MAX_BYTES:
-            raise TooLarge
+            return self._too_large()
         self._held = self._held + piece if self._held else piece
-        return self.picture.feed(piece)
+        return self._fault(self.picture.feed(piece))
+
+    def find_fault(self) -> Exception | None:
+        """Return the error if the response has ended, and the picture is not whole."""
+        if self.total_bytes is not None and self.picture.size_bytes < self.total_bytes:
+            return FetchFailed(self.link, "the response broke off before its end")
+        return self._fault(self.picture.end())
 
     def pop_checked(self, *, is_end: bool = False) -> bytes:
         """Return the bytes since the last call; none until they are known to begin a picture."""
@@ -375,10 +362,20 @@ class ResumableDownload:
         self.picture = StreamValidator()
         self._held = b""
 
-    def disable_ranges(self) -> None:
+    def _fault(self, fault: str | None) -> FetchFailed | None:
+        if fault is None:
+            return None
+        self.restart()
+        return FetchFailed(self.link, fault)
+
+    def _mismatch(self, reason: str) -> FetchFailed:
         """Drop the bytes, and request no ranges any more."""
         self.restart()
         self._uses_ranges = False
+        return FetchFailed(self.link, reason)
+
+    def _too_large(self) -> DownloadError:
+        return DownloadError(url=redact(self.link), reason=f"the response is larger than {MAX_BYTES:,} bytes")
 
 
 def _validators_of(headers: Mapping[str, str]) -> dict[str, str]:

@@ -167,20 +167,12 @@ def test_file_is_written_in_any_number_of_steps(file, tmp_path):
     assert files(tmp_path) == {"cat.png": b"01234567"}
 
 
-def test_file_takes_any_number_of_pieces(file, tmp_path):
-    pieces = [bytes([number % 251]) * (number % 5) for number in range(3000)]
-    file.write(*pieces)
-    assert file.size_bytes == sum(map(len, pieces))
-    file.publish([tmp_path / "cat.png"], replace=True)
-    assert files(tmp_path) == {"cat.png": b"".join(pieces)}
-
-
 def test_partial_write_is_continued(file, tmp_path, monkeypatch):
     """As on disks that are nearly full."""
     write = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda number, rest: write(number, rest[:3]))
-        file.write(b"0123456", b"", b"789")
+        file.write(b"0123456789")
     file.publish([tmp_path / "cat.png"], replace=True)
     assert files(tmp_path) == {"cat.png": b"0123456789"}
 
@@ -215,9 +207,8 @@ def test_discarded_file_refuses_writes(file, tmp_path):
 
 def test_file_can_be_restarted(file, tmp_path):
     file.write(b"long and wrong")
-    file.restart()
-    assert file.size_bytes == 0
-    file.write(b"right")
+    file.write(b"right", is_restart=True)
+    assert file.size_bytes == 5
     assert file.publish([tmp_path / "cat.png"], replace=True) == tmp_path / "cat.png"
     assert files(tmp_path) == {"cat.png": b"right"}
 
