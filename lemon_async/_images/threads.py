@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import errno
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -34,7 +35,7 @@ async def run_uncancellable(work: Callable[P, T], /, *args: P.args, **kwargs: P.
     Cancelling drops work that has not begun, and waits for work that has, so that nothing it opens is lost. After 5 s
     the work is abandoned, and must clean up after itself.
     """
-    return await _finish(partial(work, *args, **kwargs), None)
+    return await run_within(math.inf, work, *args, **kwargs)
 
 
 async def run_within(bound_s: float, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -46,7 +47,22 @@ async def run_within(bound_s: float, work: Callable[P, T], /, *args: P.args, **k
     Raises:
         NotFinished: It takes longer. Work that had not begun never begins.
     """
-    return await _finish(partial(work, *args, **kwargs), bound_s)
+    call = _Work(partial(work, *args, **kwargs))
+    working = asyncio.ensure_future(asyncio.to_thread(call.run))
+    try:
+        while not working.done():
+            await asyncio.wait([working], timeout=call.left_s(bound_s))
+    except (asyncio.CancelledError, NotFinished) as end:
+        if call.claim.acquire(blocking=False):
+            working.cancel()
+            raise
+        working.add_done_callback(_retrieve)
+        if isinstance(end, asyncio.CancelledError):
+            # A cancelled scope of anyio cancels every await, again and again.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([working], timeout=_MAX_WAIT_S)
+        raise
+    return cast("T", working.result())
 
 
 class _Work(Generic[T]):
@@ -74,35 +90,11 @@ class _Work(Generic[T]):
             _Work.last_end = time.monotonic()
 
     def left_s(self, bound_s: float) -> float:
-        """Return the remaining seconds."""
-        since = self._began_at or max(self._queued_at, _Work.last_end)
-        return since + bound_s - time.monotonic()
-
-
-async def _finish(work: Callable[[], T], bound_s: float | None) -> T:
-    call = _Work(work)
-    working = asyncio.ensure_future(asyncio.to_thread(call.run))
-    try:
-        if bound_s is None:
-            await asyncio.wait([working])
-        while bound_s is not None and not working.done() and (left_s := call.left_s(bound_s)) > 0:
-            await asyncio.wait([working], timeout=left_s)
-    except asyncio.CancelledError:
-        if call.claim.acquire(blocking=False):
-            working.cancel()
-            raise
-        working.add_done_callback(_retrieve)
-        # A cancelled scope of anyio cancels every await, again and again.
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([working], timeout=_MAX_WAIT_S)
-        raise
-    if bound_s is None or working.done():
-        return cast("T", working.result())
-    if call.claim.acquire(blocking=False):
-        working.cancel()
-    else:
-        working.add_done_callback(_retrieve)
-    raise NotFinished(bound_s)
+        """Return the remaining seconds, or raise `NotFinished`."""
+        left_s = (self._began_at or max(self._queued_at, _Work.last_end)) + bound_s - time.monotonic()
+        if left_s <= 0:
+            raise NotFinished(bound_s)
+        return left_s
 
 
 async def run_abandonable(work: Callable[[], T], /, *, is_daemon: bool = True) -> T:
