@@ -22,29 +22,25 @@ async def complete(submit: Callable[[], Awaitable[ImageTask]], progress: Progres
     """
     display = make_display(progress, is_single=True)
     task: ImageTask | None = None
-    tally = Tally()
-    tally.start()
-    tally.begun()
     reporter = Reporter(display, lambda: tally.progress(1, status=task.status if task else None))
-    reporter.changed()
+    tally = Tally(reporter.changed)
+    tally.start()
+    tally.move(None, "submitting")
     try:
         task = await submit()
-        tally.accepted()
+        tally.move("submitting", "in_flight")
         async for _ in task.updates():
             reporter.changed()
         images = task.result()
     except Exception:
-        if task is None:
-            tally.refused()
-        else:
-            tally.ended(is_failed=True)
+        tally.move("in_flight" if task else "submitting", "failed")
         raise
     except BaseException:  # cancelled: a task that was accepted goes on
         if task is None:
-            tally.withdrawn()
+            tally.move("submitting", None)
         raise
     else:
-        tally.ended(is_failed=False)
+        tally.move("in_flight", "succeeded")
         return images
     finally:
         reporter.close()
@@ -73,21 +69,18 @@ async def _as_completed(tasks: tuple[ImageTask, ...], display: Display | None) -
     """
     ended: deque[ImageTask] = deque()
     news = asyncio.Event()
-    tally = Tally()
     reporter = Reporter(display, lambda: tally.progress(len(tasks)))
+    tally = Tally(reporter.changed)
 
     def take(task: ImageTask) -> None:
         ended.append(task)
         news.set()
-        tally.ended(is_failed=task.exception() is not None)
-        reporter.changed()
+        tally.move("in_flight", "failed" if task.exception() else "succeeded")
 
-    tally.start()
     for task in tasks:
-        tally.begun()
-        tally.accepted()
         task.add_done_callback(take)
-    reporter.changed()
+        tally.move(None, "in_flight")
+    tally.start()
     try:
         for _ in tasks:
             while not ended:

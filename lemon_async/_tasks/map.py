@@ -102,12 +102,13 @@ class Outcomes:
         self._next_item = pull_function(items)
         self._options = options
         self._owner = owner
-        self._ready = _OutcomeQueue(ordered=options.ordered)
+        self._ready: OrderedDict[int, Outcome] = OrderedDict()
+        self._taken = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
         self._queue = asyncio.Lock()
-        self._tally = Tally()
         self._reporter = Reporter(options.display, lambda: self.progress)
+        self._tally = Tally(self._reporter.changed)
         self._read = 0
         self._open = 0
         self._accepted: dict[int, ImageTask] = {}
@@ -137,7 +138,6 @@ class Outcomes:
         self._is_entered = True
         self._owner.running.add(self)
         self._tally.start()
-        self._reporter.changed()
         self._reader = self._start(self._read_requests())
         return self
 
@@ -165,7 +165,7 @@ class Outcomes:
                 job.
             SessionError: The block was not entered, or the session was closed.
         """
-        while (outcome := self._ready.take()) is None:
+        while (outcome := self._take()) is None:
             if not self._is_entered:
                 raise SessionError(message="enter the map first: async with session.map(...) as outcomes")
             if self._is_left or (self._has_input_ended and not self._open):
@@ -177,6 +177,13 @@ class Outcomes:
         self._capacity.set()
         if not self._open:
             self._news.set()  # wakes other readers, who are done
+        return outcome
+
+    def _take(self) -> Outcome | None:
+        """Take the next outcome, in the order of the input or of completion; return `None` if there is none yet."""
+        index = self._taken if self._options.ordered else next(iter(self._ready), -1)
+        outcome = self._ready.pop(index, None)
+        self._taken += outcome is not None
         return outcome
 
     def close(self, failure: BaseException | None = None) -> None:
@@ -264,8 +271,7 @@ class Outcomes:
     async def _submit(self, index: int, item: str | Request) -> None:
         """Submit a request; its outcome follows when the job ends."""
         request: Request | None = None
-        self._tally.begun()
-        self._reporter.changed()
+        self._tally.move(None, "submitting")
         try:
             request = request_from(checked_item(item, index), self._options.fields)
             task = await self._owner.submit(
@@ -273,23 +279,21 @@ class Outcomes:
             )
         except asyncio.CancelledError:
             self._open -= 1
-            self._tally.withdrawn()
-            self._reporter.changed()
+            self._tally.move("submitting", None)
             raise
         except Exception as error:  # noqa: BLE001 - one failure never ends the rest
-            self._tally.refused()
+            self._tally.move("submitting", "failed")
             self._deliver(Outcome(index, request, error=error))
             return
         self._accepted[index] = task
-        self._tally.accepted()
-        self._reporter.changed()
+        self._tally.move("submitting", "in_flight")
         task.add_done_callback(lambda ended: self._ended(index, request, ended))
         if self._options.on_submitted is not None:
             self._options.on_submitted(index, task)
 
     def _ended(self, index: int, request: Request | None, task: ImageTask) -> None:
         error = task.exception()
-        self._tally.ended(is_failed=error is not None)
+        self._tally.move("in_flight", "failed" if error else "succeeded")
         images = task.result() if error is None else None
         self._deliver(Outcome(index, request, task, images=images, error=error))
 
@@ -297,12 +301,11 @@ class Outcomes:
         return not self._is_left
 
     def _deliver(self, outcome: Outcome) -> None:
-        self._reporter.changed()
         if self._options.fail_fast and outcome.error is not None and not self._is_left:
             self._accepted.pop(outcome.index, None)
             self.close(outcome.error)
             return
-        self._ready.put(outcome)
+        self._ready[outcome.index] = outcome
         self._news.set()
 
     def _total(self) -> int | None:
@@ -365,25 +368,3 @@ class Maps:
     async def aclose(self) -> None:
         """Wait until every map has ended."""
         await asyncio.gather(*(outcomes.aclose() for outcomes in tuple(self.running)))
-
-
-class _OutcomeQueue:
-    """Outcomes that wait for a reader, in the order of completion or of the input."""
-
-    def __init__(self, *, ordered: bool) -> None:
-        self._outcomes: OrderedDict[int, Outcome] = OrderedDict()
-        self._next = 0 if ordered else None
-
-    def __len__(self) -> int:
-        return len(self._outcomes)
-
-    def put(self, outcome: Outcome) -> None:
-        self._outcomes[outcome.index] = outcome
-
-    def take(self) -> Outcome | None:
-        """Return the next outcome; `None` if there is none yet."""
-        if self._next is None:
-            return self._outcomes.popitem(last=False)[1] if self._outcomes else None
-        outcome = self._outcomes.pop(self._next, None)
-        self._next += outcome is not None
-        return outcome

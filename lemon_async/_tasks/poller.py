@@ -38,21 +38,13 @@ from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async._pace.schedule import PollPolicy, Schedule
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished
-from lemon_async.errors import (
-    LemonError,
-    SessionError,
-    TaskError,
-    TaskLost,
-    TaskTimeout,
-    TransportError,
-)
+from lemon_async.errors import LemonError, SessionError, TaskError, TaskLost, TaskTimeout, TransportError
 from lemon_async.types import TaskSnapshot
 
 __all__ = ["Poller"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_KNOWN_STATUSES = frozenset({"pending", "processing", "completed", "failed"})
-_MAX_UNKNOWN_STATUSES = 100
+_MAX_STATUSES = 100
 _MAX_AGE_S = 86_400.0
 
 
@@ -87,7 +79,7 @@ class Poller:
         self._tasks: dict[ImageTask, None] = {}
         self._by_key: dict[str, ImageTask] = {}
         self._last_failure: dict[ImageTask, str] = {}
-        self._unknown_statuses: set[str] = set()
+        self._known_statuses = {"pending", "processing", "completed", "failed"}
         self._slots = anyio.Semaphore(limit, max_value=limit)
         self._limit = limit
         self._is_closed = False
@@ -224,7 +216,13 @@ class Poller:
                 timer.cancel()
 
     async def _poll(self, task: ImageTask, time_left_s: float) -> None:
-        reading = await self._ask(task, time_left_s)
+        reading: PollSuccess | PollFailure
+        try:
+            timeout_s = max(time_left_s, 0.001)
+            response = await self._transport.call("GET", task._path, priority=None, timeout_s=timeout_s)
+            reading = read_poll(response, task._name)
+        except TransportError as failure:
+            reading = PollFailure(classify(failure), failure.message, failure)
         if not task.done():
             self._handle_reading(task, reading)
 
@@ -232,14 +230,6 @@ class Poller:
         """Release the slot; in a callback, because a poll that is cancelled before it begins runs no `finally`."""
         self._slots.release()
         self._news.set()
-
-    async def _ask(self, task: ImageTask, time_left_s: float) -> PollSuccess | PollFailure:
-        try:
-            timeout_s = max(time_left_s, 0.001)
-            response = await self._transport.call("GET", task._path, priority=None, timeout_s=timeout_s)
-            return read_poll(response, task._name)
-        except TransportError as failure:
-            return PollFailure(classify(failure), failure.message, failure)
 
     def _handle_reading(self, task: ImageTask, reading: PollSuccess | PollFailure) -> None:
         now = asyncio.get_running_loop().time()
@@ -275,11 +265,8 @@ class Poller:
         self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {heard}"))
 
     def _warn_of_unknown_status(self, status: str) -> None:
-        if (
-            status not in _KNOWN_STATUSES | self._unknown_statuses
-            and len(self._unknown_statuses) < _MAX_UNKNOWN_STATUSES
-        ):
-            self._unknown_statuses.add(status)
+        if status not in self._known_statuses and len(self._known_statuses) < _MAX_STATUSES:
+            self._known_statuses.add(status)
             logger.warning("the service sent the unknown task status %.40r; it counts as pending", status)
 
 

@@ -10,9 +10,10 @@ import inspect
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -41,56 +42,46 @@ class Display(Protocol):
         """Show the last state."""
 
 
-class Tally:
-    """Counts the jobs of one call: each is `begun`, then perhaps `accepted`, and ends once."""
+State = Literal["submitting", "in_flight", "succeeded", "failed"]
 
-    def __init__(self) -> None:
-        self._submitting = self._in_flight = self._done = self._failed = 0
+
+class Tally:
+    """Counts the jobs of one call by their state.
+
+    Args:
+        on_change: Called after each change.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._jobs: Counter[State | None] = Counter()
         self._started_at: float | None = None
         self._stopped_at: float | None = None
 
     def start(self) -> None:
         """Start the clock."""
         self._started_at = time.monotonic()
+        self._on_change()
 
     def stop(self) -> None:
         """Stop the clock."""
         self._stopped_at = time.monotonic()
 
-    def begun(self) -> None:
-        """Count a job that is about to be submitted."""
-        self._submitting += 1
-
-    def withdrawn(self) -> None:
-        """Count a job as never begun: its submit was cancelled."""
-        self._submitting -= 1
-
-    def refused(self) -> None:
-        """Count a job whose submit ended in an error."""
-        self._submitting -= 1
-        self._done += 1
-        self._failed += 1
-
-    def accepted(self) -> None:
-        """Count a job that the service has accepted."""
-        self._submitting -= 1
-        self._in_flight += 1
-
-    def ended(self, *, is_failed: bool) -> None:
-        """Count an accepted job that is over."""
-        self._in_flight -= 1
-        self._done += 1
-        self._failed += is_failed
+    def move(self, before: State | None, after: State | None) -> None:
+        """Count a job in another state; `None` before its submit begins, and again if that is cancelled."""
+        self._jobs[before] -= 1
+        self._jobs[after] += 1
+        self._on_change()
 
     def progress(self, total: int | None, *, status: str | None = None) -> Progress:
         """Return the counts."""
         now = self._stopped_at or time.monotonic()
         return Progress(
             total=total,
-            done=self._done,
-            failed=self._failed,
-            in_flight=self._in_flight,
-            submitting=self._submitting,
+            done=self._jobs["succeeded"] + self._jobs["failed"],
+            failed=self._jobs["failed"],
+            in_flight=self._jobs["in_flight"],
+            submitting=self._jobs["submitting"],
             seconds=0.0 if self._started_at is None else now - self._started_at,
             status=status,
         )

@@ -566,7 +566,7 @@ async def test_statuses_of_tomorrow_are_remembered_up_to_a_hundred(poll):
     task = make("a")
     poller.add(task, is_fresh=False)
     await task
-    assert len(poller._unknown_statuses) == 100
+    assert len(poller._known_statuses) == 100
 
 
 # The rate limit

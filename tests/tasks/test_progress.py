@@ -149,23 +149,23 @@ async def test_display_runs_in_the_context_of_its_caller():
 
 
 def test_tally_follows_each_job_to_its_end():
-    tally = Tally()
+    changes = []
+    tally = Tally(lambda: changes.append(tally.progress(9)))
     assert tally.progress(None) == Progress()
     for _ in range(4):
-        tally.begun()
-    assert tally.progress(9) == Progress(total=9, submitting=4)
-    tally.withdrawn()
-    tally.refused()
-    tally.accepted()
-    tally.accepted()
-    assert tally.progress(9) == Progress(total=9, done=1, failed=1, in_flight=2)
-    tally.ended(is_failed=False)
-    tally.ended(is_failed=True)
+        tally.move(None, "submitting")
+    assert changes[-1] == tally.progress(9) == Progress(total=9, submitting=4)
+    for after in (None, "failed", "in_flight", "in_flight"):
+        tally.move("submitting", after)
+    assert changes[-1] == tally.progress(9) == Progress(total=9, done=1, failed=1, in_flight=2)
+    tally.move("in_flight", "succeeded")
+    tally.move("in_flight", "failed")
     assert tally.progress(3, status="failed") == Progress(total=3, done=3, failed=2, status="failed")
+    assert len(changes) == 10
 
 
 def test_clock_of_a_tally_runs_from_start_to_stop():
-    tally = Tally()
+    tally = Tally(lambda: None)
     assert tally.progress(None).seconds == 0
     tally.start()
     one, two = tally.progress(None).seconds, tally.progress(None).seconds
