@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat: `python -m benchmarks`, or `python -m benchmarks NAME`."""
+"""Reproducible benchmarks: `python -m benchmarks` runs all of them, `python -m benchmarks NAME` one."""

@@ -39,7 +39,7 @@ BENCHMARKS = {
 
 
 def machine() -> dict[str, str | int | None]:
-    """Return what figures depend on."""
+    """Return the hardware and versions that the figures depend on."""
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -51,7 +51,7 @@ def machine() -> dict[str, str | int | None]:
 
 
 def _version(package: str) -> str | None:
-    """Return the version of a package that not every benchmark needs."""
+    """Return the version of a package, or `None` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -59,7 +59,7 @@ def _version(package: str) -> str | None:
 
 
 def main() -> None:
-    """Print the machine, then each benchmark's figures; with `--charts`, draw those that can be drawn."""
+    """Print the machine and the figures of each benchmark; with `--charts`, also draw them."""
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     options.add_argument("--charts", type=Path, metavar="FOLDER", help="also draw NAME.png into this folder")

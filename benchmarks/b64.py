@@ -1,11 +1,11 @@
-"""Four pictures of 6 MiB as base64 in one answer: how long the event loop stands still, what it costs, what it takes.
+"""Measure responses with four pictures of 6 MiB as base64: stalls of the event loop, CPU and memory.
 
-Every measurement has a fresh process, and the server one of its own. The stall is the longest time that a coroutine
-waited for its turn beyond the millisecond that it sleeps, while 40 such answers arrive together. CPU is that of one
-picture: of taking a document in as its pieces arrive, beside `orjson.loads` and `pybase64.b64decode` of the same
-pieces; and of whole clients. Memory is the high-water mark of the resident set while one answer arrived, and was
-decoded, in a fresh process. Of the longest stalls of all rounds, the median counts; the worst is reported: on a small
-machine that others use as well, an idle loop now and then waits as long.
+Client and server run in separate processes, and every measurement in a new one. The stall is the longest delay of a
+coroutine that sleeps for a millisecond at a time while 40 such responses arrive together. CPU is given per picture: for
+extracting pictures from a document while it arrives, compared with `orjson.loads` and `pybase64.b64decode` of the same
+bytes, and for whole clients. Memory is the peak resident size while one response is received and decoded. The figure
+for stalls is the median of the longest stalls of all rounds; the worst is reported too, but on a small shared machine
+even an idle loop is sometimes delayed that long.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from lemon_async._api.response import read_image
 from lemon_async._formats.base64_json import PIECE_BYTES, Base64Extractor
 
 ROUNDS = 5
-ANSWERS = 40
+RESPONSES = 40
 PICTURES = 4
 PICTURE_BYTES = 6 * 1024 * 1024
 REPEATS = 7
@@ -48,24 +48,24 @@ Client = Callable[[str], AbstractAsyncContextManager[Job]]
 
 
 def document() -> bytes:
-    """Return an answer with pictures that begin as a PNG does."""
+    """Return a response whose pictures begin with the signature of a PNG."""
     content = b"\x89PNG\r\n\x1a\n" + os.urandom(PICTURE_BYTES - 8)
     entry = b'{"b64_json":"%b"}' % base64.b64encode(content)
     return b'{"created":1706000000,"data":[%b]}' % b",".join([entry] * PICTURES)
 
 
 async def serve() -> None:
-    """Print the port, and answer every request with the same pictures."""
+    """Print the port, and respond to every request with the same pictures."""
     body = document()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
-                for at in range(0, len(answer), PIECE_BYTES):
-                    writer.write(answer[at : at + PIECE_BYTES])
+                for at in range(0, len(response), PIECE_BYTES):
+                    writer.write(response[at : at + PIECE_BYTES])
                     await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -77,8 +77,8 @@ async def serve() -> None:
 
 @asynccontextmanager
 async def lemon(base_url: str) -> AsyncGenerator[Job, None]:
-    """`LemonSession.generate`; the bytes are here when it returns."""
-    async with LemonSession(KEY, base_url=base_url, requests_per_minute=1_000_000, max_submits=ANSWERS) as session:
+    """`LemonSession.generate`, which returns with the bytes in memory."""
+    async with LemonSession(KEY, base_url=base_url, requests_per_minute=1_000_000, max_submits=RESPONSES) as session:
 
         async def job() -> int:
             images = await session.generate(PROMPT, model=MODEL, n=PICTURES)
@@ -96,22 +96,22 @@ async def by_hand(base_url: str) -> AsyncGenerator[Job, None]:
 
         async def job() -> int:
             body = orjson.dumps({"prompt": PROMPT, "model": MODEL, "n": PICTURES})
-            async with session.post("/v1/images/generations", data=body) as answer:
-                return sum(map(len, decoded(await answer.read())))
+            async with session.post("/v1/images/generations", data=body) as response:
+                return sum(map(len, decoded(await response.read())))
 
         yield job
 
 
 @asynccontextmanager
 async def openai_sdk(base_url: str) -> AsyncGenerator[Job, None]:
-    """`images.generate` of the OpenAI SDK, and `base64.b64decode`, as its documentation has it."""
-    from openai import AsyncOpenAI  # noqa: PLC0415 - a large import that the others do without
+    """`images.generate` of the OpenAI SDK, and `base64.b64decode`, as its documentation shows."""
+    from openai import AsyncOpenAI  # noqa: PLC0415 - a large import that other clients must not pay for
 
     async with AsyncOpenAI(api_key=KEY, base_url=f"{base_url}/v1", max_retries=0) as client:
 
         async def job() -> int:
-            answer = await client.images.generate(prompt=PROMPT, model=MODEL, n=PICTURES)
-            return sum(len(base64.b64decode(image.b64_json or "")) for image in answer.data or ())
+            response = await client.images.generate(prompt=PROMPT, model=MODEL, n=PICTURES)
+            return sum(len(base64.b64decode(image.b64_json or "")) for image in response.data or ())
 
         yield job
 
@@ -120,21 +120,21 @@ CLIENTS: dict[str, Client] = {"lemon_async": lemon, "hand_written": by_hand, "op
 
 
 def decoded(body: bytes) -> list[bytes]:
-    """Return the pictures of an answer, in the way that costs least."""
+    """Return the pictures of a complete response, parsed and decoded in the cheapest way."""
     return [pybase64.b64decode(entry["b64_json"], validate=True) for entry in orjson.loads(body)["data"]]
 
 
-def lifted(pieces: list[bytes]) -> list[bytes]:
-    """Return the pictures of an answer as they arrive."""
-    lifter = Base64Extractor()
+def extracted(pieces: list[bytes]) -> list[bytes]:
+    """Return the pictures of a response, extracted while it arrives."""
+    extractor = Base64Extractor()
     for piece in pieces:
-        lifter.feed(piece)
-    whole = lifter.end()
+        extractor.feed(piece)
+    whole = extractor.end()
     return [read_image(entry, whole.pictures).content() for entry in orjson.loads(whole.skeleton)["data"]]
 
 
-async def longest_stall_ms(job: Job, answers: int) -> float:
-    """Return the longest wait of a coroutine for its turn while that many answers arrived together."""
+async def longest_stall_ms(job: Job, responses: int) -> float:
+    """Return the longest delay of a coroutine while that many responses arrive together."""
     longest = 0.0
 
     async def beat() -> None:
@@ -146,12 +146,12 @@ async def longest_stall_ms(job: Job, answers: int) -> float:
 
     beating = asyncio.create_task(beat())
     jobs = []
-    for _ in range(answers):  # forty requests that are made in one turn of the loop are not what is measured
+    for _ in range(responses):  # do not measure the start of forty requests in one iteration
         jobs.append(asyncio.ensure_future(job()))
         await asyncio.sleep(0)
     sizes = await asyncio.gather(*jobs)
     beating.cancel()
-    assert sizes == [PICTURES * PICTURE_BYTES] * answers  # noqa: S101 - a benchmark of nothing is none
+    assert sizes == [PICTURES * PICTURE_BYTES] * responses  # noqa: S101 - the clients must do the work
     return longest * 1e3
 
 
@@ -161,7 +161,7 @@ async def measure_client(name: str, base_url: str) -> None:
         before = _resident_bytes()
         await job()
         peak = (_resident_bytes() - before) / (PICTURES * PICTURE_BYTES)
-        stall_ms = await longest_stall_ms(job, ANSWERS)
+        stall_ms = await longest_stall_ms(job, RESPONSES)
         cpu_ms = []
         for _ in range(REPEATS):
             started = time.process_time()
@@ -176,15 +176,15 @@ def _resident_bytes() -> int:
 
 
 def measure_core() -> None:
-    """Compare lifting with parsing and decoding, on the same pieces in memory."""
+    """Compare extraction during arrival with parsing and decoding, on the same bytes in memory."""
     body = document()
     pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
-    assert lifted(pieces) == decoded(body)  # noqa: S101 - likewise
+    assert extracted(pieces) == decoded(body)  # noqa: S101 - likewise
     ours, others = [], []
     for _ in range(REPEATS * 3):
-        ours.append(_cpu_ms(lambda: lifted(pieces)))
+        ours.append(_cpu_ms(lambda: extracted(pieces)))
         others.append(_cpu_ms(lambda: decoded(body)))
-    print(json.dumps({"lifted_ms": statistics.median(ours), "orjson_and_pybase64_ms": statistics.median(others)}))
+    print(json.dumps({"extracted_ms": statistics.median(ours), "orjson_and_pybase64_ms": statistics.median(others)}))
 
 
 def _cpu_ms(work: Callable[[], object]) -> float:
@@ -194,7 +194,7 @@ def _cpu_ms(work: Callable[[], object]) -> float:
 
 
 async def play_round() -> dict[str, dict[str, float]]:
-    """Return the figures of every client, and of the core."""
+    """Return the figures of every client, and of the extraction alone."""
     async with served("benchmarks.b64", "serve") as base_url:
         figures = {name: await measured("benchmarks.b64", name, base_url) for name in CLIENTS}
     return {**figures, "core": await measured("benchmarks.b64", "core")}
@@ -210,7 +210,7 @@ def run() -> dict[str, Any]:
     for name in CLIENTS:
         figures[name]["worst_stall_ms"] = round(max(each[name]["stall_ms"] for each in rounds), 2)
     cores = [each["core"] for each in rounds]
-    cpu = statistics.median(each["lifted_ms"] / each["orjson_and_pybase64_ms"] for each in cores)
+    cpu = statistics.median(each["extracted_ms"] / each["orjson_and_pybase64_ms"] for each in cores)
     bars = {
         "stall_ms": (figures["lemon_async"]["stall_ms"], MOST_STALL_MS),
         "cpu_to_orjson_and_pybase64": (round(cpu, 3), MOST_CPU),
@@ -218,7 +218,7 @@ def run() -> dict[str, Any]:
     }
     return {
         "rounds": ROUNDS,
-        "answers": ANSWERS,
+        "responses": RESPONSES,
         **figures,
         "bars": {name: {"value": value, "most": most, "is_met": value <= most} for name, (value, most) in bars.items()},
         "missed": [name for name, (value, most) in bars.items() if value > most],
@@ -231,7 +231,7 @@ def chart(figures: dict[str, Any], path: Path) -> None:
     grey = ("by hand, aiohttp", "OpenAI SDK")
     with panels(path, 2) as (upper, lower):
         upper.bars(
-            "Longest stall of the event loop while 40 answers of 4 pictures arrive, ms",
+            "Longest stall of the event loop while 40 responses with 4 pictures arrive, ms",
             {label: figures[name]["stall_ms"] for label, name in labels.items()},
             grey=grey,
             bar=MOST_STALL_MS,
@@ -246,7 +246,7 @@ def chart(figures: dict[str, Any], path: Path) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["serve"]:
-            os.nice(19)  # it stands for another machine, and takes no processor from who is measured
+            os.nice(19)  # it stands for another machine, so the client has priority
             asyncio.run(serve())
         case ["core"]:
             measure_core()

@@ -1,8 +1,8 @@
-"""2,000 pictures of 2 MB through `LemonSession.map` and `Image.save`: memory that does not grow.
+"""Measure memory while `LemonSession.map` and `Image.save` process 2,000 pictures of 2 MB.
 
-Once with links, and once with base64 in the answers. Service and CDN run in a process of their own. A file is removed
-as soon as it is saved, to spare the disk; outcomes are kept, as a caller may who makes a contact sheet of them in the
-end. Reads `/proc`, so Linux only.
+One run uses links, the other base64 in the responses. Service and CDN run in a separate process. Each file is removed
+after it was saved, to limit disk use; outcomes are kept, as by a program that makes a contact sheet at the end. Reads
+`/proc`, so Linux only.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ IN_FLIGHT = 16
 SAMPLE_EVERY = 10
 BAR_MB = 32.0
 KEY = "sk-benchmark-0123456789"
-RPM = 1_000_000  # as many as there can be: pacing is not what is measured
+RPM = 1_000_000  # no limit in practice: this does not measure pacing
 
 
 async def save_all(base_url: str) -> dict[str, Any]:
-    """Save every picture, and return the sizes of this process on the way."""
+    """Save every picture, and return the resident sizes during the run."""
     resident: list[float] = []
     kept: list[Outcome] = []
     prompts = (f"cat {number}" for number in range(PICTURES))
@@ -51,10 +51,10 @@ async def save_all(base_url: str) -> dict[str, Any]:
 
 
 async def save(outcome: Outcome, path: Path) -> None:
-    """Save a picture, look at the file, and remove it.
+    """Save a picture, check the file, and remove it.
 
     Raises:
-        RuntimeError: It is not what the service has drawn.
+        RuntimeError: It is not the picture that the service sent.
     """
     if outcome.images is None:
         raise RuntimeError(f"no picture: {outcome.error}")
@@ -66,13 +66,13 @@ async def save(outcome: Outcome, path: Path) -> None:
 
 
 async def measure(kind: str) -> dict[str, Any]:
-    """Serve in one process, save in another."""
+    """Run the server and the client in separate processes."""
     async with linked(PICTURE_BYTES, kind) as base_url:
         return await measured("benchmarks.batch", base_url)
 
 
 def run() -> dict[str, Any]:
-    """Return the figures, and how far the resident size grew after the first pictures."""
+    """Return the figures, and the growth of the resident size after the first pictures."""
     kinds = {kind: _grown(asyncio.run(measure(kind))) for kind in KINDS}
     growth_mb = max(figures["growth_mb"] for figures in kinds.values())
     return {

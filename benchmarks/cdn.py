@@ -1,6 +1,6 @@
-"""A service whose jobs are answered with a link or with base64, and the host behind the links: one PNG of any size.
+"""A minimal service that responds with links or base64, and the host of its links: one PNG of a given size.
 
-`python -m benchmarks.cdn links 6291456` prints its port, and serves until it is killed; so does `base64`.
+`python -m benchmarks.cdn links 6291456` prints its port and serves until it is killed. The other kind is `base64`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _ANSWER = b'{"created":1706000000,"data":[{"url":"http://127.0.0.1:%d/%d.png"}]}
 
 
 class Links(Service):
-    """Answers a submit with a link, and everything else with the picture."""
+    """Responds to a submit with a link, and to all other requests with the picture."""
 
     def __init__(self, picture: bytes) -> None:
         super().__init__()
@@ -27,29 +27,29 @@ class Links(Service):
         self._numbers = count()
         self._picture = picture
 
-    def answer(self, line: bytes, body: bytes) -> bytes:  # noqa: ARG002
-        """Return what answers a request, given its first line."""
+    def respond(self, line: bytes, body: bytes) -> bytes:  # noqa: ARG002
+        """Return the response to a request, given its first line."""
         return _ANSWER % (self.port, next(self._numbers)) if line.startswith(b"POST ") else self._picture
 
 
 class Inline(Service):
-    """Answers a submit with the picture as base64."""
+    """Responds to a submit with the picture as base64."""
 
     def __init__(self, picture: bytes) -> None:
         super().__init__()
         self.port = 0
-        self._answer = _INLINE % base64.b64encode(picture)
+        self._response = _INLINE % base64.b64encode(picture)
 
-    def answer(self, line: bytes, body: bytes) -> bytes:  # noqa: ARG002
-        """Return what answers any request."""
-        return self._answer
+    def respond(self, line: bytes, body: bytes) -> bytes:  # noqa: ARG002
+        """Return the same response to any request."""
+        return self._response
 
 
 KINDS: dict[str, type[Links | Inline]] = {"links": Links, "base64": Inline}
 
 
 def linked(size_bytes: int, kind: str = "links") -> AbstractAsyncContextManager[str]:
-    """Run this module in a process of its own, and return its address."""
+    """Run this module in a separate process, and return its address."""
     return served("benchmarks.cdn", kind, str(size_bytes))
 
 
@@ -63,5 +63,5 @@ async def serve(kind: str, size_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(19)  # it stands for another machine, and takes no processor from who is measured
+    os.nice(19)  # it stands for another machine, so the client has priority
     asyncio.run(serve(sys.argv[1], int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""Charts of horizontal bars with their values; matplotlib is imported only where something is drawn."""
+"""Draw horizontal bar charts with matplotlib, which is imported on first use."""
 
 from collections.abc import Container, Generator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class Panel:
     def bars(
         self, title: str, values: Mapping[str, float], *, grey: Container[str] = (), bar: float | None = None
     ) -> None:
-        """Draw one bar for each value, the first one on top, and a dashed line where the bar to clear is."""
+        """Draw one bar for each value, the first at the top, and a dashed line at the limit to meet."""
         colours = [_GREY if name in grey else _COLOUR for name in values]
         height = min(0.15 * len(values), 0.75)
         drawn = self._axes.barh(list(values), list(values.values()), height=height, color=colours)
@@ -40,8 +40,8 @@ def _words(value: float) -> str:
 
 @contextmanager
 def panels(path: Path, number: int) -> Generator[list[Panel], None, None]:
-    """Return so many panels to draw on, and write them into a PNG at the end of the block."""
-    import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
+    """Return this many panels to draw on, and write them to a PNG at the end of the block."""
+    import matplotlib as mpl  # noqa: PLC0415 - only charts need it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415

@@ -1,7 +1,8 @@
-"""What a connection of its own costs a paid request, and what one that is used again costs.
+"""Compare new connections for each request with reused ones: CPU, time and failures.
 
-CPU and time per request, with TLS and without, one request after another on this machine: a link adds two round trips
-to a new connection. Then how many of 800 requests break, for a server that closes each connection 4 ms after an answer.
+CPU and time are per request, with and without TLS, one request after another on this machine; over a network, a new
+connection adds two round trips. Failures are counted in 800 requests to a server that closes each connection 4 ms after
+its response.
 """
 
 import asyncio
@@ -34,10 +35,10 @@ WAYS: dict[str, tuple[type[aiohttp.TCPConnector], dict[str, Any]]] = {
 
 
 class Closing(Connection):
-    """A connection that the server closes soon after an answer."""
+    """A connection that the server closes soon after a response."""
 
     def data_received(self, data: bytes) -> None:
-        """Answer, and close later."""
+        """Respond, and close after a delay."""
         super().data_received(data)
         asyncio.get_running_loop().call_later(CLOSES_AFTER_S, self._transport.close)
 
@@ -55,21 +56,21 @@ async def serve(kind: str, folder: str) -> None:
 
 
 async def cost(url: str, way: str, context: ssl.SSLContext | None) -> tuple[float, float]:
-    """Return the CPU and the time of a request, in microseconds."""
+    """Return the CPU time and the duration of a request, in microseconds."""
     connector, options = WAYS[way]
     async with aiohttp.ClientSession(connector=connector(ssl=context or True, **options)) as session:
         for is_counted in (False, True):
             cpu, wall = time.process_time(), time.perf_counter()
             for _ in range(REQUESTS if is_counted else REQUESTS // 10):
-                async with session.post(url, data=BODY) as answer:
-                    await answer.read()
+                async with session.post(url, data=BODY) as response:
+                    await response.read()
     return tuple(
         (now - then) / REQUESTS * 1e6 for now, then in ((time.process_time(), cpu), (time.perf_counter(), wall))
     )
 
 
 async def broken(url: str, way: str) -> int:
-    """Return how many requests end without an answer."""
+    """Return how many requests end without a response."""
     connector, options = WAYS[way]
     async with aiohttp.ClientSession(connector=connector(**options)) as session:
 
@@ -77,8 +78,8 @@ async def broken(url: str, way: str) -> int:
             failures = 0
             for _ in range(800 // WORKERS):
                 try:
-                    async with session.post(url, data=BODY) as answer:
-                        await answer.read()
+                    async with session.post(url, data=BODY) as response:
+                        await response.read()
                 except aiohttp.ClientError:
                     failures += 1
             return failures
@@ -106,7 +107,7 @@ async def play(folder: str) -> dict[str, Any]:
 
 
 def run() -> dict[str, Any]:
-    """Return the cost of a request by kind of connection; `openssl` makes the certificate."""
+    """Return the cost of a request by kind of connection; creates a certificate with `openssl`."""
     with TemporaryDirectory() as folder:
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem"
         command += " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"

@@ -1,12 +1,12 @@
 """Measure 64 concurrent downloads of 6 MiB from another process: stalls of the event loop, CPU and memory.
 
-Beside `Image.save` and `Image.read` stands what one writes by hand: with aiohttp in pieces to a file, with aiohttp into
-memory, and with httpx (that of the OpenAI SDK, which has no download of its own). None of these checks anything, syncs
-a file or goes on after a break. All 64 are started together, and all run concurrently: the library is configured
-`max_downloads=64`, and the bar is for that. What its own limit makes of them stands in rows of its own. Every
-measurement has a fresh process. A stall is how much later than asked for a coroutine gets its turn; of that, what the
-loop's own thread was computing is separated from what the system gave to others. Of the longest stalls of all rounds,
-the median counts, and the worst is reported. Linux only.
+`Image.save` and `Image.read` are compared with handwritten code: aiohttp to a file in pieces, aiohttp to memory, and
+httpx (which the OpenAI SDK uses; it has no download function of its own). None of these checks a picture, syncs a file
+or resumes after a break. All 64 downloads run concurrently, with `max_downloads=64`, and the limits to meet apply to
+that; separate rows show the default `max_downloads`. Every measurement runs in a new process. A stall is the delay of a
+coroutine beyond the time it asked to sleep; the part in which the loop's own thread was computing is separated from the
+part in which the system ran other threads. The figure for stalls is the median of the longest stalls of all rounds, and
+the worst is reported too. Linux only.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ WARM_UP_PICTURES = 4
 TICK_S = 0.001
 BAR_STALL_MS = 10.0
 KEY = "sk-benchmark-0123456789"
-RPM = 1_000_000  # as many as there can be: pacing is not what is measured
+RPM = 1_000_000  # no limit in practice: this does not measure pacing
 
 Fetch = Callable[[Path], Awaitable[object]]
 Client = Callable[[str], AbstractAsyncContextManager[Fetch]]
@@ -43,7 +43,7 @@ Client = Callable[[str], AbstractAsyncContextManager[Fetch]]
 
 @asynccontextmanager
 async def images_of(base_url: str, **settings: Any) -> AsyncGenerator[Iterator[Image], None]:
-    """Return pictures with a link each."""
+    """Return pictures, each with a link."""
     async with LemonSession(KEY, base_url=base_url, requests_per_minute=RPM, **settings) as session:
         made = [await session.generate("a cat", model="dall-e-3") for _ in range(WARM_UP_PICTURES + PICTURES)]
         yield iter([images[0] for images in made])
@@ -79,14 +79,14 @@ async def read_limited(base_url: str) -> AsyncGenerator[Fetch, None]:
 
 @asynccontextmanager
 async def aiohttp_file(base_url: str) -> AsyncGenerator[Fetch, None]:
-    """Write as one does by hand: pieces, as they come, to a file."""
+    """Write to a file in pieces as they arrive, by hand."""
     async with aiohttp.ClientSession() as session:
 
         async def fetch(path: Path) -> None:
-            async with session.get(f"{base_url}/1.png") as answer:
-                answer.raise_for_status()
+            async with session.get(f"{base_url}/1.png") as response:
+                response.raise_for_status()
                 with path.open("wb") as file:
-                    async for piece in answer.content.iter_chunked(65536):
+                    async for piece in response.content.iter_chunked(65536):
                         file.write(piece)
 
         yield fetch
@@ -94,29 +94,29 @@ async def aiohttp_file(base_url: str) -> AsyncGenerator[Fetch, None]:
 
 @asynccontextmanager
 async def aiohttp_memory(base_url: str) -> AsyncGenerator[Fetch, None]:
-    """Read the whole answer."""
+    """Read the whole response by hand."""
     async with aiohttp.ClientSession() as session:
 
         async def fetch(_path: Path) -> bytes:
-            async with session.get(f"{base_url}/1.png") as answer:
-                answer.raise_for_status()
-                return await answer.read()
+            async with session.get(f"{base_url}/1.png") as response:
+                response.raise_for_status()
+                return await response.read()
 
         yield fetch
 
 
 @asynccontextmanager
 async def httpx_file(base_url: str) -> AsyncGenerator[Fetch, None]:
-    """Read the whole answer, and write it."""
+    """Read the whole response and write it to a file, by hand."""
     import httpx2  # noqa: PLC0415 - it comes with the OpenAI SDK
 
     limits = httpx2.Limits(max_connections=PICTURES)
     async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
 
         async def fetch(path: Path) -> None:
-            answer = await client.get(f"{base_url}/1.png")
-            answer.raise_for_status()
-            path.write_bytes(answer.content)
+            response = await client.get(f"{base_url}/1.png")
+            response.raise_for_status()
+            path.write_bytes(response.content)
 
         yield fetch
 
@@ -135,14 +135,14 @@ OURS = ("save", "read")
 
 
 class Stalls:
-    """Measures how much too late a coroutine gets its turn."""
+    """Measures the delays of a coroutine."""
 
     def __init__(self) -> None:
         self.late_s: list[float] = []
         self.computed_s: list[float] = []
 
     async def watch(self) -> None:
-        """Go on until cancelled."""
+        """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due, cpu_s = loop.time() + TICK_S, time.thread_time()
@@ -163,7 +163,7 @@ async def measure(name: str, base_url: str) -> None:
 
 async def _measured(fetch: Fetch, folder: Path) -> dict[str, float]:
     idle_mb = resident_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     stalls = Stalls()
     watching = asyncio.create_task(stalls.watch())
     await asyncio.sleep(0.05)
@@ -183,7 +183,7 @@ async def _measured(fetch: Fetch, folder: Path) -> dict[str, float]:
 
 
 async def play_round(number: int) -> dict[str, dict[str, float]]:
-    """Return the figures of every client; who comes first changes from round to round."""
+    """Return the figures of every client; their order changes from round to round."""
     names = list(CLIENTS)
     names = names[number % len(names) :] + names[: number % len(names)]
     async with linked(PICTURE_BYTES) as base_url:

@@ -1,7 +1,7 @@
-"""How much memory an edit of 16 pictures of 50 MB takes: they are streamed from the disk, not held.
+"""Measure the memory of an edit with 16 pictures of 50 MB, which are streamed from the disk.
 
-Client and emulator run in processes of their own. What counts is the client's largest resident size during the edit,
-less what it had before, after an edit of the same kind with small pictures. Reads `/proc`, so Linux only.
+Client and emulator run in separate processes. The figure is the growth of the client's peak resident size during the
+edit, after an edit of the same kind with small pictures. Reads `/proc`, so Linux only.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ BAR_MB = 64.0
 
 
 def padded_png(size_bytes: int) -> bytes:
-    """Return a valid PNG of this many bytes: sixteen grey pixels, and a private chunk that every reader skips."""
+    """Return a valid PNG of this many bytes: sixteen grey pixels, and a private chunk that readers skip."""
     end = _chunk(b"IDAT", zlib.compress(b"\0\0\0\0\0" * 4)) + _chunk(b"IEND", b"")
     start = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0))
     return start + _chunk(b"paDd", bytes(size_bytes - len(start) - len(end) - 12)) + end
@@ -37,7 +37,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def resident_mb(field: str) -> float:
-    """Return the resident size of this process: `VmRSS` now, `VmHWM` at its largest."""
+    """Return the resident size of this process: `VmRSS` is the current one, `VmHWM` the peak."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if found is None:
         raise RuntimeError("this needs Linux")
@@ -50,13 +50,13 @@ async def edit(folder: Path, base_url: str, key: str) -> None:
     async with LemonSession(key, base_url=base_url) as lemon:
         await lemon.edit("put them on one table", image=small, model="gpt-image-2")
         idle_mb = resident_mb("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         await lemon.edit("put them on one table", image=large, model="gpt-image-2")
         print(json.dumps({"idle_mb": idle_mb, "peak_mb": resident_mb("VmHWM")}))
 
 
 async def measure() -> dict[str, Any]:
-    """Serve the emulator here, and run the client in a process of its own."""
+    """Run the emulator here, and the client in a separate process."""
     with tempfile.TemporaryDirectory() as name:
         for size, picture in (("small", padded_png(1000)), ("large", padded_png(PICTURE_BYTES))):
             for number in range(PICTURES):

@@ -1,7 +1,7 @@
-"""What starting costs: `from lemon_async import LemonSession` beside its dependencies, the command beside click.
+"""Measure start-up: `from lemon_async import LemonSession` against its dependencies, and the command against click.
 
-The imports are the sum of `python -X importtime` of a fresh process, the command is the time of its whole process. The
-members of a pair are taken in turn, and ratios and differences pair by pair, because machines drift.
+Import times are sums of `python -X importtime` in a new process; the command is timed from start to exit. The two sides
+of a comparison alternate, and ratios and differences are taken within each pair, because machine speed drifts.
 """
 
 import re
@@ -21,8 +21,8 @@ COMMAND_BAR_MS = 150
 
 
 def import_ms(statement: str) -> float:
-    """Return the milliseconds that a fresh interpreter spends on the imports of a statement."""
-    run = subprocess.run(  # noqa: S603 - our own interpreter, our own words
+    """Return the milliseconds that a new interpreter spends on the imports of a statement."""
+    run = subprocess.run(  # noqa: S603 - constant arguments
         [sys.executable, "-X", "importtime", "-c", statement], capture_output=True, text=True, check=True
     )
     # "import time: self [us] | cumulative | imported package": the self times add up to the whole.
@@ -57,7 +57,7 @@ def run() -> dict[str, Any]:
 
 
 def compare_with_click(option: str) -> dict[str, float]:
-    """Return what `lemon-async OPTION` takes beside `python -c "import click"`."""
+    """Return the time of `lemon-async OPTION` and of `python -c "import click"`."""
     command, click = ("-m", "lemon_async", option), ("-c", "import click")
     process_ms(command), process_ms(click)  # warm the byte code caches
     pairs = [(process_ms(command), process_ms(click)) for _ in range(RUNS)]

@@ -1,8 +1,8 @@
-"""What ten thousand waiting tasks take: memory while they wait, and patience of the event loop while they end.
+"""Measure 10,000 waiting tasks: memory while they wait, and lag of the event loop while they end.
 
-The client has a process of its own. Before the first reading it has done some jobs, so that its connections are open
-and its code is warm; every task has a prompt of its own. All end together, and while they are polled and handed out, a
-coroutine that sleeps for a millisecond notes by how much it wakes too late. Reads `/proc`, so Linux only.
+The client runs in a separate process and completes some jobs before the first reading, so that its connections are open
+and its code is warm. Every task has a different prompt. All tasks end together; while they are polled and awaited, a
+coroutine that sleeps for a millisecond at a time records how late it wakes. Reads `/proc`, so Linux only.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ RUNS = 3
 TASKS = 10_000
 WARM_UP_TASKS = 500
 SUBMITS = 50
-RPM = 1_000_000  # as many as there can be: pacing is not what is measured
+RPM = 1_000_000  # no limit in practice: this does not measure pacing
 KEY = "sk-benchmark-0123456789"
 TICK_S = 0.001
 BAR_BYTES = 3 * 1024
@@ -34,7 +34,7 @@ POLLING = PollPolicy(max_gap_s=10.0)
 
 
 async def submitted(session: LemonSession, prompts: Iterable[str], model: str) -> list[ImageTask]:
-    """Submit all, so many at a time."""
+    """Submit all prompts with bounded concurrency."""
     tasks: list[ImageTask] = []
     queue: Iterator[str] = iter(prompts)
 
@@ -53,7 +53,7 @@ def resident_bytes() -> float:
 
 
 async def note_lags(lags_s: list[float]) -> None:
-    """Sleep again and again, and note by how much each sleep is too long."""
+    """Sleep repeatedly, and record by how much each sleep is too long."""
     while True:
         started = time.perf_counter()
         await asyncio.sleep(TICK_S)
@@ -61,7 +61,7 @@ async def note_lags(lags_s: list[float]) -> None:
 
 
 async def finished(session: LemonSession, tasks: list[ImageTask], base_url: str) -> list[float]:
-    """Let all tasks end, take their images, and return the lags of the event loop meanwhile."""
+    """Let all tasks end, await their images, and return the lags of the event loop during that time."""
     lags_s: list[float] = []
     await asyncio.to_thread(release, base_url)
     ticker = asyncio.create_task(note_lags(lags_s))
@@ -95,13 +95,13 @@ async def measure(base_url: str) -> None:
 
 
 async def measure_apart() -> dict[str, Any]:
-    """Measure in a fresh process, with a fresh server."""
+    """Measure in a new process with a new server."""
     async with served() as base_url:
         return await measured("benchmarks.inflight", base_url)
 
 
 def run() -> dict[str, Any]:
-    """Return the medians, and what misses a bar."""
+    """Return the medians, and the figures that miss their limits."""
     runs = [asyncio.run(measure_apart()) for _ in range(RUNS)]
     medians = {name: round(statistics.median(each[name] for each in runs), 2) for name in runs[0]}
     bars = {"bytes_per_task": BAR_BYTES, "lag_p99_ms": BAR_LAG_MS}
@@ -110,7 +110,7 @@ def run() -> dict[str, Any]:
 
 
 def chart(figures: dict[str, Any], path: Path) -> None:
-    """Draw the memory of a waiting task and the lags beside their bars into a PNG."""
+    """Draw the memory of a waiting task and the lags, with their limits, as a PNG."""
     with panels(path, 2) as (upper, lower):
         upper.bars(
             f"Memory per waiting task, {figures['tasks']:,} of them, bytes",

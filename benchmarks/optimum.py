@@ -1,4 +1,4 @@
-"""Known distributions of durations, and the polls that are best for them, found by dynamic programming."""
+"""Distributions of job durations, and their optimal polling times, found by dynamic programming."""
 
 import math
 import random
@@ -16,7 +16,7 @@ _LONGEST_GAP_S = 250.0
 
 @attrs.frozen
 class Distribution:
-    """How long jobs last: by the formula, and as samples."""
+    """A distribution of durations: its survival function and a sampler."""
 
     survival: Callable[[float], float]
     sample: Callable[[random.Random], float]
@@ -55,7 +55,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 
 
 def best_ages(distribution: Distribution, poll_cost_s: float) -> list[float]:
-    """Return the ages at which to poll a job, so that polls at this price and the lag cost least in the mean.
+    """Return the ages at which to poll a job for the least mean cost of polls and lag.
 
     `cost(a) * S(a) = min over t of S(a) * (price + t - a) - integral of S from a to t + cost(t) * S(t)`, from the end.
     """
@@ -83,7 +83,7 @@ def best_ages(distribution: Distribution, poll_cost_s: float) -> list[float]:
 
 
 def expected_cost_s(distribution: Distribution, ages: list[float], poll_cost_s: float) -> float:
-    """Return what polls at these ages cost in the mean, by numerical integration."""
+    """Return the mean cost of polls at these ages, by numerical integration."""
     total, steps = 0.0, 200
     for start, stop in pairwise([0.0, *ages]):
         alive = distribution.survival(start)

@@ -1,8 +1,8 @@
-"""How much CPU a job takes the client, beside what one writes by hand with aiohttp and orjson, and the OpenAI SDK.
+"""Measure the client's CPU time per job, compared with handwritten aiohttp and orjson code and the OpenAI SDK.
 
-Every measurement has a fresh process, and the server one of its own, so that `time.process_time` is the client's
-alone. All have as many workers, and have opened their connections before the clock starts. In a round each client has
-its turn, and ratios are taken within a round, because the machine may be slower in the next; medians are reported.
+Client and server run in separate processes, every measurement in a new one, so that `time.process_time` counts the
+client only. All clients have the same number of workers and open their connections before the measurement. Every round
+runs each client once, and ratios are taken within a round, because the machine's speed varies; medians are reported.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ INLINE_MODEL = "dall-e-3"
 PROMPT = "A white cat on a windowsill"
 _OTHERS = ("by hand, aiohttp", "OpenAI SDK")
 KEY = "sk-benchmark-0123456789"
-RPM = 1_000_000  # as many as there can be: pacing is not what is measured
+RPM = 1_000_000  # no limit in practice: this does not measure pacing
 POLLS_AT_ONCE = PollPolicy(poll_cost_s=1e-3, min_gap_s=1e-4, max_gap_s=1e-3)
 
 Rounds = list[dict[str, dict[str, float]]]
@@ -44,7 +44,7 @@ Client = Callable[[str], AbstractAsyncContextManager[Batch]]
 
 
 def shared_out(job: Job) -> Batch:
-    """Return what does a number of jobs, shared out among the workers."""
+    """Return a function that runs a number of jobs, divided among the workers."""
 
     async def work(jobs: int) -> None:
         for _ in range(jobs):
@@ -57,7 +57,7 @@ def shared_out(job: Job) -> Batch:
 
 
 def lemon(base_url: str) -> LemonSession:
-    """Return a session with as much side by side as the others have."""
+    """Return a session with the same concurrency as the other clients."""
     return LemonSession(
         KEY,
         base_url=base_url,
@@ -70,21 +70,21 @@ def lemon(base_url: str) -> LemonSession:
 
 @asynccontextmanager
 async def generate(base_url: str) -> AsyncGenerator[Batch, None]:
-    """`LemonSession.generate` of a job that is answered inline."""
+    """`LemonSession.generate` of a job with an inline response."""
     async with lemon(base_url) as session:
         yield shared_out(lambda: session.generate(PROMPT, model=INLINE_MODEL))
 
 
 @asynccontextmanager
 async def generate_task(base_url: str) -> AsyncGenerator[Batch, None]:
-    """`LemonSession.generate` of a job that is answered with a task."""
+    """`LemonSession.generate` of a job that becomes a task."""
     async with lemon(base_url) as session:
         yield shared_out(lambda: session.generate(PROMPT, model=TASK_MODEL))
 
 
 @asynccontextmanager
 async def map_(base_url: str) -> AsyncGenerator[Batch, None]:
-    """`LemonSession.map` over jobs that are answered inline."""
+    """`LemonSession.map` over jobs with inline responses."""
     async with lemon(base_url) as session:
 
         async def batch(jobs: int) -> None:
@@ -98,23 +98,23 @@ async def map_(base_url: str) -> AsyncGenerator[Batch, None]:
 
 
 def by_hand(base_url: str) -> aiohttp.ClientSession:
-    """Return a session as one opens it by hand."""
+    """Return an aiohttp session as in handwritten code."""
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     return aiohttp.ClientSession(base_url, headers=headers)
 
 
 async def post(session: aiohttp.ClientSession, model: str) -> dict[str, Any]:
-    """Return the parsed answer to a submit."""
+    """Return the parsed response to a submit."""
     body = orjson.dumps({"prompt": PROMPT, "model": model})
-    async with session.post("/v1/images/generations", data=body) as answer:
-        answer.raise_for_status()
-        parsed: dict[str, Any] = orjson.loads(await answer.read())
+    async with session.post("/v1/images/generations", data=body) as response:
+        response.raise_for_status()
+        parsed: dict[str, Any] = orjson.loads(await response.read())
     return parsed
 
 
 @asynccontextmanager
 async def hand_written(base_url: str) -> AsyncGenerator[Batch, None]:
-    """Post, and take the link out of the answer."""
+    """POST, and take the link from the response."""
     async with by_hand(base_url) as session:
 
         async def job() -> str:
@@ -126,15 +126,15 @@ async def hand_written(base_url: str) -> AsyncGenerator[Batch, None]:
 
 @asynccontextmanager
 async def hand_written_task(base_url: str) -> AsyncGenerator[Batch, None]:
-    """Post, then get until it is over."""
+    """POST, then GET until the task is over."""
     async with by_hand(base_url) as session:
 
         async def job() -> str:
             task = await post(session, TASK_MODEL)
             while task["status"] not in {"completed", "failed"}:
-                async with session.get(f"/v1/tasks/{task['task_id']}") as answer:
-                    answer.raise_for_status()
-                    task = orjson.loads(await answer.read())
+                async with session.get(f"/v1/tasks/{task['task_id']}") as response:
+                    response.raise_for_status()
+                    task = orjson.loads(await response.read())
             url: str = task["data"][0]["url"]
             return url
 
@@ -144,7 +144,7 @@ async def hand_written_task(base_url: str) -> AsyncGenerator[Batch, None]:
 @asynccontextmanager
 async def openai_sdk(base_url: str) -> AsyncGenerator[Batch, None]:
     """`images.generate` of the OpenAI SDK."""
-    from openai import AsyncOpenAI  # noqa: PLC0415 - a large import that the others do without
+    from openai import AsyncOpenAI  # noqa: PLC0415 - a large import that other clients must not pay for
 
     async with AsyncOpenAI(api_key=KEY, base_url=f"{base_url}/v1", max_retries=0) as client:
         yield shared_out(lambda: client.images.generate(prompt=PROMPT, model=INLINE_MODEL))
@@ -162,7 +162,7 @@ CLIENTS: dict[str, Client] = {
 
 @attrs.frozen
 class Ratio:
-    """What is compared with what; the bar, if there is one, is the most or the least that the median may be."""
+    """Two clients to compare, and the highest or lowest acceptable median, if there is one."""
 
     dividend: str
     divisor: str
@@ -171,7 +171,7 @@ class Ratio:
     least: float = 0.0
 
     def of(self, rounds: Rounds) -> dict[str, Any]:
-        """Return the median of the ratios within each round, and how far they lie apart."""
+        """Return the median of the ratios within each round, and their range."""
         ratios = [each[self.dividend][self.unit] / each[self.divisor][self.unit] for each in rounds]
         median = statistics.median(ratios)
         figures = {"median": round(median, 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)}
@@ -206,7 +206,7 @@ async def _cpu_us(batch: Batch) -> float:
 
 
 async def play_round(number: int) -> dict[str, dict[str, float]]:
-    """Return the figures of every client; who comes first changes from round to round."""
+    """Return the figures of every client; their order changes from round to round."""
     names = list(CLIENTS)
     names = names[number % len(names) :] + names[: number % len(names)]
     async with served() as base_url:
@@ -234,7 +234,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def chart(figures: dict[str, Any], path: Path) -> None:
-    """Draw the CPU of a job by client, and of a request of a job that is polled, into a PNG."""
+    """Draw the CPU time per inline job, and per request of a polled job, by client, as a PNG."""
     inline = {"by hand, aiohttp": "hand_written", "generate": "generate", "map": "map", "OpenAI SDK": "openai_sdk"}
     polled = {"by hand, aiohttp": "hand_written_task", "generate": "generate_task"}
     with panels(path, 2) as (upper, lower):

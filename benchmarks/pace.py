@@ -1,10 +1,9 @@
-"""What it costs to find out that jobs are over: the poller's rule beside fixed paces, and the optimum.
+"""Compare the cost of polling in virtual time: the library's schedule, fixed intervals, and the optimum.
 
-Everything happens in virtual time. A job is polled until it is over; a poll costs `poll_cost_s` seconds of waiting,
-and so does each second between the job's end and the poll that finds it. The optimum knows the distribution of the
-durations, polls at the ages that dynamic programming finds, and is charged for the same jobs. The schedule starts
-knowing nothing (cold: its first 30 jobs) and goes on learning (warm: the jobs after them). Figures are medians over
-seeded runs.
+A job is polled until it is over. The cost is `poll_cost_s` per poll, plus the seconds between the job's end and the
+poll that finds it. The optimum knows the distribution of durations, polls at the ages that dynamic programming finds,
+and is charged for the same jobs. The schedule starts without knowledge (cold: its first 30 jobs) and continues to learn
+(warm: the jobs after them). Figures are medians over seeded runs.
 """
 
 import gc
@@ -23,7 +22,7 @@ from benchmarks.optimum import DISTRIBUTIONS, Distribution, best_ages
 from lemon_async._pace.schedule import PollPolicy, Schedule
 
 RUNS = 11
-RUNS_OF_EQUAL_LAG = 41  # the price that gives a lag is the root of a noisy line
+RUNS_OF_EQUAL_LAG = 41  # the search for the price that gives a lag is noisy
 COLD_JOBS, WARM_JOBS = 30, 70
 PRICES_S = (0.5, 3.0)
 FIXED_S = (0.1, 0.5, 1.0, 3.0, 5.0)
@@ -36,17 +35,17 @@ DECISIONS, ROUNDS = 3_000, 9
 
 @attrs.frozen
 class Charge:
-    """Polls and lag of some jobs, in order."""
+    """Number of polls and lag of each job, in order."""
 
     polls: list[int]
     lags_s: list[float]
 
     def cost_s(self, poll_cost_s: float) -> float:
-        """Return what all of it costs at a price per poll."""
+        """Return the total cost at a price per poll."""
         return sum(self.polls) * poll_cost_s + sum(self.lags_s)
 
     def figures(self, poll_cost_s: float) -> dict[str, float]:
-        """Return the means per job, and the lag that one job in twenty exceeds."""
+        """Return the means per job, and the 95th percentile of the lag."""
         return {
             "polls": statistics.mean(self.polls),
             "lag_mean_s": statistics.mean(self.lags_s),
@@ -91,7 +90,7 @@ def charge_schedule(policy: PollPolicy, jobs: Sequence[float], *, apart_s: float
 
 
 def fixed_ages() -> dict[str, list[float]]:
-    """Return the ages at which the usual loops poll."""
+    """Return the ages at which common polling loops poll."""
     paces = {f"every {gap_s:g} s": [gap_s] * int(LONGEST_S / gap_s) for gap_s in FIXED_S}
     paces["0.5 * 1.5^n up to 5 s"] = [min(0.5 * 1.5 ** min(number, 9), 5.0) for number in range(int(LONGEST_S / 5))]
     return {name: list(accumulate(gaps)) for name, gaps in paces.items()}
@@ -132,7 +131,7 @@ def compare(distribution: Distribution, poll_cost_s: float) -> dict[str, dict[st
 
 
 def polls_at_the_lag_of(gap_s: float, distribution: Distribution) -> dict[str, float]:
-    """Return how many polls it takes to have no more mean lag than a fixed gap, at the highest price that does."""
+    """Return the fewest polls with which the schedule has no more mean lag than a fixed gap."""
     ages = list(accumulate([gap_s] * int(LONGEST_S / gap_s)))
     low, high = 0.05, 0.5
     best = _beside(ages, distribution, low)
@@ -159,14 +158,14 @@ def _beside(ages: Sequence[float], distribution: Distribution, poll_cost_s: floa
 
 
 class Crowd:
-    """A schedule that always has so many pending tasks: for each that is over, another one starts."""
+    """A schedule with a constant number of pending tasks: each that ends is replaced."""
 
     def __init__(self, size: int) -> None:
         self.schedule: Schedule[int] = Schedule(PollPolicy(deadline_s=1e9))
         self._rng = random.Random(size)  # noqa: S311 - a simulation
         self._over = [0.0] * size
         for number in range(size):
-            # Half-way through, in the mean, so that they are due at all times.
+            # On average half over, so that some are always due.
             duration_s = self._draw()
             age_s = self._rng.uniform(0, duration_s)
             self._over[number] = duration_s - age_s
@@ -177,18 +176,18 @@ class Crowd:
         return DISTRIBUTIONS["lognormal 45 s, sigma 0.35"].sample(self._rng)
 
     def poll(self, polls: int, *, slots: int) -> float:
-        """Decide and answer until so many polls were made; return the microseconds for each."""
+        """Decide and respond until this many polls were made; return the microseconds per poll."""
         made, started = 0, time.perf_counter()
         while made < polls:
             decision = self.schedule.decide(self.now, slots=slots)
             for number in decision.polls:
-                self._answer(number)
+                self._respond(number)
             made += len(decision.polls)
             if not decision.waiting:
                 self.now = max(self.now, decision.wake_at or 0.0)
         return (time.perf_counter() - started) / made * 1e6
 
-    def _answer(self, number: int) -> None:
+    def _respond(self, number: int) -> None:
         if self._over[number] > self.now:
             self.schedule.seen(number, self.now)
         else:
@@ -198,9 +197,9 @@ class Crowd:
 
 
 def decision_us(size: int) -> dict[str, float]:
-    """Return the microseconds per poll with so many pending tasks, when slots are ample and when they are scarce.
+    """Return the microseconds per poll with this many pending tasks, with ample and with scarce slots.
 
-    A poll is its part of the decision, and the plan or the lesson that follows from its answer.
+    The time of a poll includes its share of the decision, and the update of the schedule after its response.
     """
     crowd = Crowd(size)
     crowd.poll(2 * size, slots=size)
@@ -208,7 +207,7 @@ def decision_us(size: int) -> dict[str, float]:
     gc.disable()
     try:
         ample = statistics.median(crowd.poll(DECISIONS, slots=size) for _ in range(ROUNDS))
-        # Half a minute later, half of them are due.
+        # After half a minute, half of them are due.
         crowd.now += 30
         scarce = statistics.median(crowd.poll(DECISIONS // 20, slots=1) for _ in range(ROUNDS))
     finally:
@@ -217,7 +216,7 @@ def decision_us(size: int) -> dict[str, float]:
 
 
 def run() -> dict[str, Any]:
-    """Return the figures of all policies, and the time that a decision takes."""
+    """Return the figures of all policies, and the time per decision."""
     costs = {
         f"price {poll_cost_s:g} s": {name: compare(each, poll_cost_s) for name, each in DISTRIBUTIONS.items()}
         for poll_cost_s in PRICES_S
@@ -236,8 +235,8 @@ def run() -> dict[str, Any]:
 
 
 def chart(figures: dict[str, Any], path: str | Path) -> None:
-    """Draw what each policy costs beside the optimum, as a PNG."""
-    import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
+    """Draw the cost of each policy relative to the optimum, as a PNG."""
+    import matplotlib as mpl  # noqa: PLC0415 - only charts need it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
@@ -265,7 +264,7 @@ def chart(figures: dict[str, Any], path: str | Path) -> None:
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(left=False)
         panel.set_title(f"a poll costs as much as {price.removeprefix('price ')} of waiting", loc="left", fontsize=10)
-    drawing.suptitle("Polls and waiting, beside the optimum for the known distribution", x=0.01, ha="left")
+    drawing.suptitle("Cost of polls and waiting, relative to the optimum for the known distribution", x=0.01, ha="left")
     drawing.supxlabel(
         "cost; one dot per distribution of durations, and a bar and a figure for their median", fontsize=9
     )

@@ -1,4 +1,4 @@
-"""Processes of their own: the server, and a client that has measured nothing before."""
+"""Run servers and clients in separate processes."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ async def served(module: str = "benchmarks.stub", *arguments: str) -> AsyncGener
     command = [sys.executable, "-m", module, *arguments]
     server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
-        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
+        assert server.stdout is not None  # noqa: S101 - it is a pipe
         yield f"http://127.0.0.1:{int(await server.stdout.readline())}"
     finally:
         server.kill()
@@ -22,10 +22,10 @@ async def served(module: str = "benchmarks.stub", *arguments: str) -> AsyncGener
 
 
 async def measured(module: str, *arguments: str) -> dict[str, Any]:
-    """Run a module in a fresh process, and return the JSON object that it prints.
+    """Run a module in a new process, and return the JSON object that it prints.
 
     Raises:
-        RuntimeError: It did not end well.
+        RuntimeError: Its exit code is not 0.
     """
     command = [sys.executable, "-m", module, *arguments]
     client = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

@@ -1,14 +1,15 @@
-"""A thousand jobs under a request limit, in virtual time: what the budget makes of limits it knows and does not know.
+"""Simulate 1,000 jobs under a request limit, known or unknown to the client, in virtual time.
 
-Durations are lognormal, median 45 s, sigma 0.35; every request travels 20-120 ms each way. Two bounds stand beside
-the figures, both clairvoyant: they know every duration and need one submit and one poll per job, without latency.
+Durations are lognormal, with a median of 45 s and a sigma of 0.35; a request takes 20-120 ms each way. The figures are
+compared with two clairvoyant bounds, which know every duration and need one submit and one poll per job, without
+latency.
 
-* `paced` sends evenly at the limit, as a client does that must not bet on what the account did before. Bars are
-  shares of it.
-* `greedy` knows the server's window as well and empties it immediately, the full one at the start included: that is
-  worth a minute, of 33 at 60 rpm, of less than three at 1,000.
+* `paced` sends evenly at the limit, as a client must that does not know how much of the limit is already used. The
+  limits to meet are shares of it.
+* `greedy` also knows the server's window and uses it up immediately, including the full one at the start. That saves a
+  minute: of 33 minutes at 60 rpm, of less than three at 1,000 rpm.
 
-A thousand jobs at 1,000 rpm are over before the last one has been awaited; `sustained` has five thousand.
+At 1,000 rpm, 1,000 jobs end within a few minutes; `sustained` runs 5,000.
 """
 
 import math
@@ -33,7 +34,7 @@ KNOWLEDGE: dict[str, dict[str, Any]] = {
     "known": {"reads_headers": False},
     "unknown": {"reads_headers": False},
     "unknown, headers": {"reads_headers": True},
-    "unknown, no Retry-After": {"reads_headers": False, "is_told_when": False},
+    "unknown, no Retry-After": {"reads_headers": False, "reads_retry_after": False},
 }
 BARS = {
     "known": {"share_of_bound": 0.97, "share_429": 0.0},
@@ -46,7 +47,7 @@ Player = Callable[[World], object]
 
 @attrs.frozen
 class Case:
-    """A limit, a way of counting, and a number of jobs."""
+    """A limit, a kind of window, and a number of jobs."""
 
     rpm: int
     window: str
@@ -54,7 +55,7 @@ class Case:
 
     def play(self, player: Player, seed: int) -> World:
         """Return the world after one run."""
-        chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(seed)  # noqa: S311 - a seeded simulation
         durations = [chance.lognormvariate(math.log(MEDIAN_S), SIGMA) for _ in range(self.jobs)]
         world = World(WINDOWS[self.window](self.rpm, chance.uniform(0.0, 60.0)), durations, seed)
         player(world)
@@ -63,7 +64,7 @@ class Case:
 
 
 def measure(case: Case, player: Player) -> Figures:
-    """Return the medians over some runs."""
+    """Return the medians over several runs."""
     runs = [_figures(case.play(player, seed)) for seed in range(SEEDS)]
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
@@ -104,7 +105,7 @@ def compare(case: Case, clients: dict[str, Player]) -> dict[str, Any]:
 
 
 def run() -> dict[str, Any]:
-    """Return the figures of all cases, and what misses a bar."""
+    """Return the figures of all cases, and those that miss their limits."""
     figures: dict[str, Any] = {}
     for rpm, in_flight in IN_FLIGHT.items():
         for window in WINDOWS:
@@ -119,7 +120,7 @@ def run() -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """Return what misses a bar, by name."""
+    """Return descriptions of the figures that miss their limits."""
     found = []
     for case, clients in figures.items():
         for client in clients.keys() & KNOWLEDGE.keys():
@@ -131,8 +132,8 @@ def missed(figures: dict[str, Any]) -> list[str]:
 
 
 def chart(figures: dict[str, Any], path: Path) -> None:
-    """Draw the shares of the bound and of the refusals, by case and client, into a PNG."""
-    import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
+    """Draw the share of the bound and of refusals, by case and client, as a PNG."""
+    import matplotlib as mpl  # noqa: PLC0415 - only charts need it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
@@ -142,8 +143,8 @@ def chart(figures: dict[str, Any], path: Path) -> None:
     colours = dict(zip(clients, ["#1b7837", "#2166ac", "#67a9cf", "#b2abd2", "#bdbdbd"], strict=True))
     drawing, panels = plt.subplots(2, 1, figsize=(11, 7.5), sharex=True)
     titles = {
-        "share_of_bound": "Pictures per minute, % of a clairvoyant that sends evenly (above 100: began with a burst)",
-        "share_429": "Refused with 429, % of all",
+        "share_of_bound": "Pictures per minute, % of an evenly sending clairvoyant (above 100: initial burst)",
+        "share_429": "Refused with 429, % of all requests",
     }
     for panel, (name, title) in zip(panels, titles.items(), strict=True):
         for offset, client in enumerate(clients):

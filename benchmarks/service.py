@@ -1,4 +1,4 @@
-"""A service and its clients in virtual time: one heap of events, one random generator, no clock."""
+"""Simulate a service and its clients in virtual time, with one heap of events and one random generator."""
 
 import heapq
 import random
@@ -17,7 +17,7 @@ NAIVE_GAP_S = 3.0
 
 
 class World:
-    """Events in the order of their times, jobs that last as long as they last, and one window in front of them."""
+    """A simulated service: jobs with fixed durations behind one rate-limit window, and a queue of events."""
 
     def __init__(self, window: Window, durations: list[float], seed: int) -> None:
         self.now = 0.0
@@ -26,22 +26,22 @@ class World:
         self.finished_at: dict[int, float] = {}
         self.seen_at: list[float] = []
         self.sent: Counter[str] = Counter()
-        self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self._random = random.Random(seed)  # noqa: S311 - a seeded simulation
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = count()
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """Do something later."""
+        """Schedule an action."""
         heapq.heappush(self._events, (time, next(self._serial), action))
 
     def run(self) -> None:
-        """Go on until every job's picture has been seen."""
+        """Process events until the picture of every job has been received."""
         while len(self.seen_at) < len(self.durations):
             self.now, _, action = heapq.heappop(self._events)
             action()
 
-    def exchange(self, job: int, kind: str, heard: Callable[[Verdict, bool], None]) -> None:
-        """Send a request; `heard` gets the verdict and whether the job was over, half a round trip after arrival."""
+    def exchange(self, job: int, kind: str, on_response: Callable[[Verdict, bool], None]) -> None:
+        """Send a request; `on_response` is called with the verdict and whether the job was over."""
 
         def arrive() -> None:
             verdict = self.window.request(self.now)
@@ -49,7 +49,7 @@ class World:
             if verdict.is_granted and kind == "submit":
                 self.finished_at[job] = self.now + self.durations[job]
             is_over = kind == "poll" and verdict.is_granted and self.now >= self.finished_at[job]
-            self.at(self.now + self._latency(), lambda: heard(verdict, is_over))
+            self.at(self.now + self._latency(), lambda: on_response(verdict, is_over))
 
         self.at(self.now + self._latency(), arrive)
 
@@ -66,20 +66,20 @@ class World:
 
 
 class PacedClient:
-    """The decisions of this library, with a shell of events instead of coroutines."""
+    """The library's scheduling decisions, driven by events instead of coroutines."""
 
     def __init__(
-        self, world: World, *, in_flight: int, limit: int | None, reads_headers: bool, is_told_when: bool = True
+        self, world: World, *, in_flight: int, limit: int | None, reads_headers: bool, reads_retry_after: bool = True
     ) -> None:
         self._world = world
         self._room = in_flight
         self._reads_headers = reads_headers
-        self._is_told_when = is_told_when
+        self._reads_retry_after = reads_retry_after
         self._queue = deque(range(len(world.durations)))
-        self._flying = 0
+        self._in_flight = 0
         self._timer_at = 0.0
         self.budget = RequestBudget(limit)
-        self._turns = PriorityPolicy()
+        self._priorities = PriorityPolicy()
         self._schedule: Schedule[int] = Schedule(PollPolicy())
         self._wake(0.0)
 
@@ -87,7 +87,7 @@ class PacedClient:
         now = self._world.now
         while True:
             decision = self._schedule.decide(now, slots=0)
-            waiting = [Priority.SUBMIT] if self._queue and self._flying < self._room else []
+            waiting = [Priority.SUBMIT] if self._queue and self._in_flight < self._room else []
             waiting += [Priority.POLL] if decision.waiting else []
             if not waiting or not self.budget.available(now):
                 times = [self.budget.next_at(now)] if waiting else []
@@ -95,23 +95,23 @@ class PacedClient:
                 if times:
                     self._wake(min(times))
                 return
-            self._grant(self._turns.next(waiting))
+            self._grant(self._priorities.next(waiting))
 
-    def _grant(self, turn: Priority) -> None:
+    def _grant(self, priority: Priority) -> None:
         now = self._world.now
         self.budget.consume(now)
-        if turn is Priority.SUBMIT:
-            self._flying += 1
+        if priority is Priority.SUBMIT:
+            self._in_flight += 1
             job, kind = self._queue.popleft(), "submit"
         else:
             (job,), kind = self._schedule.decide(now, slots=1).polls, "poll"
-        self._world.exchange(job, kind, lambda verdict, is_over: self._hear(job, kind, verdict, is_over))
+        self._world.exchange(job, kind, lambda verdict, is_over: self._on_response(job, kind, verdict, is_over))
 
-    def _hear(self, job: int, kind: str, verdict: Verdict, is_over: bool) -> None:
+    def _on_response(self, job: int, kind: str, verdict: Verdict, is_over: bool) -> None:
         now = self._world.now
         reported = read_rate_headers(verdict.headers(), received_at=now) if self._reads_headers else None
         if not verdict.is_granted:
-            wait_s = verdict.retry_after_s() if self._is_told_when else None
+            wait_s = verdict.retry_after_s() if self._reads_retry_after else None
             self.budget.observe_429(now, wait_s, report=reported)
             self._refused(job, kind, wait_s)
         else:
@@ -121,7 +121,7 @@ class PacedClient:
 
     def _refused(self, job: int, kind: str, wait_s: float | None) -> None:
         if kind == "submit":
-            self._flying -= 1
+            self._in_flight -= 1
             self._queue.appendleft(job)
         else:
             self._schedule.faulted(job, self._world.now, retry_after_s=wait_s)
@@ -131,20 +131,20 @@ class PacedClient:
         if kind == "submit":
             self._schedule.add(job, now)
         elif is_over:
-            self._flying -= 1
+            self._in_flight -= 1
             self._world.seen_at.append(now)
             self._schedule.ended(job, now, is_success=True)
         else:
             self._schedule.seen(job, now)
 
     def _wake(self, time: float) -> None:
-        """Keep one timer, the latest wish; those overruled do nothing."""
+        """Set the timer; earlier ones then do nothing."""
         self._timer_at = time
         self._world.at(time, lambda: self._pump() if self._timer_at == time else None)
 
 
 class NaiveClient:
-    """A coroutine per job: submit, poll every three seconds, and on a 429 sleep as long as it says."""
+    """A coroutine per job: submit, poll every three seconds, and sleep for `Retry-After` on a 429."""
 
     def __init__(self, world: World, *, in_flight: int) -> None:
         self._world = world
@@ -157,9 +157,9 @@ class NaiveClient:
             self._send(self._queue.popleft(), "submit")
 
     def _send(self, job: int, kind: str) -> None:
-        self._world.exchange(job, kind, lambda verdict, is_over: self._hear(job, kind, verdict, is_over))
+        self._world.exchange(job, kind, lambda verdict, is_over: self._on_response(job, kind, verdict, is_over))
 
-    def _hear(self, job: int, kind: str, verdict: Verdict, is_over: bool) -> None:
+    def _on_response(self, job: int, kind: str, verdict: Verdict, is_over: bool) -> None:
         now = self._world.now
         if is_over:
             self._world.seen_at.append(now)
@@ -171,11 +171,11 @@ class NaiveClient:
 
 
 class Clairvoyant:
-    """Knows window and durations: one submit and one poll per job, no latency, no refusal.
+    """A client that knows window and durations: one submit and one poll per job, no latency, no refusals.
 
     Args:
-        world: Where it plays.
-        in_flight: Most jobs at a time.
+        world: The simulated service.
+        in_flight: Maximum number of concurrent jobs.
         gap_s: Seconds between two requests; 0 sends as many as the window allows.
     """
 
@@ -184,22 +184,22 @@ class Clairvoyant:
         self._room = in_flight
         self._gap_s = gap_s
         self._queue = deque(range(len(world.durations)))
-        self._flying: list[float] = []
+        self._in_flight: list[float] = []
         world.at(0.0, self._step)
 
     def _step(self) -> None:
         world, now = self._world, self._world.now
-        can_submit = bool(self._queue) and len(self._flying) < self._room
-        if not can_submit and not self._flying:
+        can_submit = bool(self._queue) and len(self._in_flight) < self._room
+        if not can_submit and not self._in_flight:
             return
-        start = world.window.room_at(now if can_submit else max(now, self._flying[0]))
+        start = world.window.room_at(now if can_submit else max(now, self._in_flight[0]))
         if start > now:
             world.at(start, self._step)
             return
         world.window.request(now)
         if can_submit:
-            heapq.heappush(self._flying, now + world.durations[self._queue.popleft()])
+            heapq.heappush(self._in_flight, now + world.durations[self._queue.popleft()])
         else:
-            heapq.heappop(self._flying)
+            heapq.heappop(self._in_flight)
             world.seen_at.append(now)
         world.at(now + self._gap_s, self._step)

@@ -1,11 +1,12 @@
-"""Ten thousand jobs through `LemonSession.map`, five times over, while a third of all submits and polls break.
+"""Run five rounds of 10,000 jobs through `LemonSession.map` while a third of all submits and polls fail.
 
-They break in every way that a transport, a proxy and a service know: cut, stalled, garbled, refused, redirected,
-answered with nonsense, accepted and then lost. What must hold: every job ends in one outcome; none is sold twice; what
-was sold is known or in doubt; when a round is over nothing runs and no socket is open that was not; and memory stays.
+They fail in every way that the emulator can simulate: cut, stalled, garbled, refused, redirected, replaced by nonsense,
+accepted and then lost. Expected: every job ends in one outcome; none is accepted twice; every accepted job is known or
+reported as unknown; no asyncio task or additional socket is left after a round; memory does not grow.
 
-The emulator runs in a process of its own, so that the memory is the client's. A first round that does not count opens
-what is opened once. 429s pause here but teach nothing: these tell of no limit. Reads `/proc`, so Linux only.
+The emulator runs in a separate process, so that only the client's memory is measured. A warm-up round opens whatever is
+opened once. 429s pause the client without lowering its rate, because they are injected at random. Reads `/proc`, so
+Linux only.
 """
 
 import asyncio
@@ -97,17 +98,17 @@ FATES: list[Action] = [
 ]
 
 
-class Unhurried(RequestBudget):
-    """A budget that a 429 pauses and teaches nothing."""
+class PausingBudget(RequestBudget):
+    """A budget that pauses after a 429 but does not learn a limit from it."""
 
     def observe_429(self, now: float, retry_after_s: float | None = None, *, report: RateReport | None = None) -> None:  # noqa: ARG002
-        """Take note of a 429."""
+        """Pause."""
         wait_s = retry_after_s or 0.0
         self.paused_until = max(self.paused_until, now + (min(wait_s, 0.02) if math.isfinite(wait_s) else 0.0))
 
 
 async def serve() -> None:
-    """Run an emulator that breaks requests; answer each line of stdin with what its ledger says."""
+    """Run an emulator that breaks requests; respond to each line on stdin with figures from its ledger."""
     async with Emulator(speed=3000, durations=30.0) as service:
         for number, action in enumerate(actions := [*TRANSPORT, *HTTP, *REFUSALS, *FATES]):
             service.fault("submit", action, probability=1 - (1 - SHARE) ** (1 / len(actions)), seed=number)
@@ -123,9 +124,9 @@ async def serve() -> None:
 
 
 async def soak(base_url: str, key: str) -> dict[str, Any]:
-    """Map round after round through one session, and return what became of the jobs and of this process."""
+    """Run all rounds in one session, and return the outcomes of the jobs and the state of this process."""
     rounds = []
-    transport._IDLE_CALL_S = 1.0  # idle connections have buffers: they count as memory until they are closed
+    transport._IDLE_S = 1.0  # idle connections have buffers: they count as memory until they are closed
     session = LemonSession(
         key,
         base_url=base_url,
@@ -136,7 +137,7 @@ async def soak(base_url: str, key: str) -> dict[str, Any]:
         max_polls=100,
     )
     async with session:
-        session._engine.rate_limiter.budget = Unhurried(requests_per_minute=60_000)
+        session._engine.rate_limiter.budget = PausingBudget(requests_per_minute=60_000)
         for number in range(ROUNDS + 1):
             async with asyncio.timeout(BOUND_S):
                 rounds.append(await play(session, number))
@@ -144,7 +145,7 @@ async def soak(base_url: str, key: str) -> dict[str, Any]:
 
 
 async def play(session: LemonSession, number: int) -> dict[str, Any]:
-    """Return the figures of one round, taken when all has become quiet."""
+    """Return the figures of one round, taken after all activity has ended."""
     ends: Counter[str] = Counter()
     seen: set[int] = set()
     most_tasks = 0
@@ -173,18 +174,18 @@ async def play(session: LemonSession, number: int) -> dict[str, Any]:
 
 
 def settled_mb() -> float:
-    """Return the resident size without garbage and without what the allocator keeps for later."""
+    """Return the resident size after garbage collection and after the allocator has released free memory."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return resident_mb("VmRSS")
 
 
 async def measure() -> dict[str, Any]:
-    """Serve in one process, soak in another."""
+    """Run the emulator and the client in separate processes."""
     command = [sys.executable, "-m", "benchmarks.soak", "serve"]
     pipe = asyncio.subprocess.PIPE
     server = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-    assert server.stdin is not None and server.stdout is not None  # noqa: S101, PT018 - pipes were asked for
+    assert server.stdin is not None and server.stdout is not None  # noqa: S101, PT018 - they are pipes
     try:
         figures = await measured("benchmarks.soak", *json.loads(await server.stdout.readline()))
         server.stdin.write(b"\n")

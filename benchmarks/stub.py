@@ -1,8 +1,8 @@
-"""The leanest server that a client of the API can be measured with: it parses just enough, and knows two kinds of jobs.
+"""A minimal server for measuring clients: it parses as little as possible, and has inline jobs and tasks.
 
-`POST /v1/images/generations` answers inline; for `flux-pro` and `midjourney` it answers with a task. Those of
-`flux-pro` are completed as soon as anybody asks; those of `midjourney` are pending until `POST /release`. `GET /counts`
-reports the number of submits and polls. `python -m benchmarks.stub` prints its port, and serves until it is killed.
+`POST /v1/images/generations` responds inline, except for `flux-pro` and `midjourney`, whose jobs become tasks. Tasks of
+`flux-pro` are completed at the first poll, those of `midjourney` are pending until `POST /release`. `GET /counts`
+returns the number of submits and polls. `python -m benchmarks.stub` prints its port and serves until it is killed.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ _COMPLETED = b'{"created":1706000000,"id":"%b","task_id":"%b","status":"complete
 
 
 class Service:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self) -> None:
         self._serial = count()
         self._is_released = False
         self._counts: Counter[str] = Counter()
 
-    def answer(self, line: bytes, body: bytes) -> bytes:
-        """Return the JSON that answers a request, given its first line and its body."""
+    def respond(self, line: bytes, body: bytes) -> bytes:
+        """Return the JSON response to a request, given its first line and its body."""
         method, path, _ = line.split(b" ", 2)
         if path.startswith(b"/v1/tasks/"):
             self._counts["polls"] += 1
@@ -58,19 +58,19 @@ class Service:
 
 
 class Connection(asyncio.Protocol):
-    """One connection that is kept alive: requests come one after another, each with a `Content-Length` or no body."""
+    """One keep-alive connection; each request has a `Content-Length` or no body."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what to answer on."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - that of a stream server is one
+        """Store the transport."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - stream servers have such transports
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer every request that is here to its end."""
+        """Respond to every complete request."""
         self._received += data
         while (end := self._received.find(_END)) >= 0:
             head, body_at = self._received[:end], end + len(_END)
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
             if len(self._received) < body_end:
                 return
             body, self._received = self._received[body_at:body_end], self._received[body_end:]
-            content = self._service.answer(head[: head.index(b"\r\n")], body)
+            content = self._service.respond(head[: head.index(b"\r\n")], body)
             self._transport.write(_HEAD % len(content) + content)
 
 
@@ -91,18 +91,18 @@ def _content_length(head: bytes) -> int:
 
 
 def release(base_url: str) -> None:
-    """Let every held task be completed from now on."""
+    """Complete every held task, now and later."""
     _ask(urllib.request.Request(f"{base_url}/release", method="POST"))  # noqa: S310 - as in `_ask`
 
 
 def requests_so_far(base_url: str) -> int:
-    """Return how many submits and polls the server has answered."""
+    """Return how many submits and polls the server has served."""
     return sum(_ask(urllib.request.Request(f"{base_url}/counts")).values())  # noqa: S310 - as in `_ask`
 
 
 def _ask(request: urllib.request.Request) -> dict[str, int]:
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server, on this machine
-        counts: dict[str, int] = json.load(answer)
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - our own server, on this machine
+        counts: dict[str, int] = json.load(response)
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Three ways in which servers limit requests per minute, on a virtual clock, with the headers that each sends."""
+"""Three kinds of rate-limit windows on a virtual clock, with the response headers of each."""
 
 import math
 from collections import deque
@@ -12,7 +12,7 @@ MINUTE_S = 60.0
 
 @attrs.frozen
 class Verdict:
-    """What the server says about one request; times in seconds from now."""
+    """The decision about one request; times are in seconds from now."""
 
     is_granted: bool
     limit: int
@@ -21,7 +21,7 @@ class Verdict:
     wait_s: float = 0.0
 
     def headers(self) -> dict[str, str]:
-        """The headers of the answer, whole seconds as servers send them."""
+        """The headers of the response, in whole seconds as servers send them."""
         headers = {"limit": self.limit, "remaining": self.remaining, "reset": math.ceil(self.reset_s)}
         return {f"x-ratelimit-{name}": str(value) for name, value in headers.items()}
 
@@ -31,7 +31,7 @@ class Verdict:
 
 
 class Window(Protocol):
-    """A limit: counts what it grants, not what it refuses."""
+    """A rate limit that counts granted requests only."""
 
     limit: int
 
@@ -45,7 +45,7 @@ class Window(Protocol):
 
 
 class FixedWindow:
-    """So many in each minute of the server's clock."""
+    """A number of requests in each minute of the server's clock."""
 
     def __init__(self, limit: int, phase_s: float) -> None:
         self.limit = limit
@@ -73,7 +73,7 @@ class FixedWindow:
 
 
 class SlidingWindow:
-    """So many in any minute."""
+    """A number of requests in any minute."""
 
     def __init__(self, limit: int, _phase_s: float) -> None:
         self.limit = limit
@@ -95,7 +95,7 @@ class SlidingWindow:
 
 
 class Bucket:
-    """A minute's worth of tokens, full at first, refilled evenly."""
+    """A bucket with the tokens of one minute, full at first and refilled evenly."""
 
     def __init__(self, limit: int, _phase_s: float) -> None:
         self.limit = limit
@@ -106,7 +106,7 @@ class Bucket:
         """See `Window`."""
         self._tokens = min(self._tokens + (now - self._at) * self.limit / MINUTE_S, self.limit)
         self._at = now
-        # A token is whole when it is within rounding of that: a clairvoyant comes at the very instant.
+        # Rounding must not refuse a clairvoyant that arrives exactly when a token is complete.
         return now if self._tokens >= 1 - 1e-9 else now + (1 - self._tokens) * MINUTE_S / self.limit
 
     def request(self, now: float) -> Verdict:
