@@ -6,11 +6,11 @@ to results: they expire, and give access to the picture.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import attrs
@@ -19,19 +19,18 @@ from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, data_address
 from lemon_async._display.html import escaped
 from lemon_async._display.page import Entry, Fault, Tile, load_template, render_page
 from lemon_async._display.thumbnails import thumbnail
-from lemon_async._formats.json_documents import safe_repr, safe_str
+from lemon_async._formats.json_documents import safe_repr
 from lemon_async._formats.pictures import sniff
 from lemon_async._images.atomic_file import checked_target, write_file
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
-from lemon_async._images.threads import run_uncancellable, run_within
+from lemon_async._images.threads import on_disk, run_uncancellable, run_within
 from lemon_async._tasks.map import Outcome
 from lemon_async.errors import (
     ContractError,
     DownloadError,
     LemonError,
     Problem,
-    SaveError,
     TaskCancelled,
     TaskFailed,
 )
@@ -49,8 +48,6 @@ _FRAME = "width:100%;height:min(80vh,900px);border:1px solid rgba(127,127,127,.4
 _FRAME += ";box-sizing:border-box;display:block"  # or the border makes the cell scroll
 _TOO_LARGE = "Too large to be embedded as it is; thumbnails need Pillow: pip install pillow"
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Showable = Outcome | Images | Image
 
 
@@ -106,7 +103,7 @@ async def contact_sheet(
     items = _numbered(_checked(outcomes, title))
     target = None if path is None else checked_target(path)
     await asyncio.to_thread(load_template)  # a missing extra is reported before anything is fetched
-    if target is not None and await _on_disk(target, os.path.isdir, target):
+    if target is not None and await on_disk(_MAX_WORK_S, target, os.path.isdir, target):
         raise ContractError.of("path", f"must name a file, not a folder: {safe_repr(str(target))}")
     tiles = await _Tiles(None if target is None else target.parent.absolute()).draw(
         [_images(item) for _, item in items]
@@ -114,7 +111,7 @@ async def contact_sheet(
     entries = [_entry(item, drawn, number=number) for (number, item), drawn in zip(items, tiles, strict=True)]
     html = await asyncio.to_thread(render_page, entries, title=title)
     if target is not None:
-        await _on_disk(target, write_file, target, html.encode())
+        await on_disk(_MAX_WORK_S, target, write_file, target, html.encode())
     return Sheet(html, target)
 
 
@@ -190,23 +187,12 @@ def _embedded(content: bytes) -> str | None:
     return None if small is None else data_address(small, "webp")
 
 
-async def _on_disk(target: Path, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of blocking work on a file.
-
-    Raises:
-        SaveError: It failed, or took more than 180 s.
-    """
-    try:
-        return await run_within(_MAX_WORK_S, work, *args, **kwargs)
-    except OSError as failure:
-        reason = failure.strerror or safe_str(failure)
-        raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
-
-
 def _entry(item: Showable, tiles: tuple[Tile, ...], *, number: int | None) -> Entry:
     """Combine the facts about a job with its pictures."""
-    images = item.images if isinstance(item, Outcome) else item if isinstance(item, Images) else None
-    request = item.request if isinstance(item, Outcome) else None
+    outcome = item if isinstance(item, Outcome) else None
+    images = outcome.images if outcome else item if isinstance(item, Images) else None
+    timed = outcome.task if outcome else images
+    request = outcome.request if outcome else None
     pictures = _images(item)
     prompt = next((image.prompt for image in pictures if image.prompt), None) or getattr(request, "prompt", None)
     revised = dict.fromkeys(image.revised_prompt for image in pictures)
@@ -215,17 +201,11 @@ def _entry(item: Showable, tiles: tuple[Tile, ...], *, number: int | None) -> En
         prompt=prompt,
         revised=tuple(text for text in revised if text and text != prompt),
         model=(images.model if images is not None else None) or getattr(request, "model", None),
-        seconds=_seconds(item),
+        seconds=timed.seconds if timed else None,
         facts=tuple(_facts(images)) if images is not None else (),
         tiles=tiles,
-        fault=_fault(item) if isinstance(item, Outcome) else None,
+        fault=_fault(outcome) if outcome else None,
     )
-
-
-def _seconds(item: Showable) -> float | None:
-    if isinstance(item, Outcome):
-        return None if item.task is None else item.task.seconds
-    return item.seconds if isinstance(item, Images) else None
 
 
 def _facts(images: Images) -> Iterator[tuple[str, str]]:
@@ -245,14 +225,13 @@ def _facts(images: Images) -> Iterator[tuple[str, str]]:
 
 
 def _fault(outcome: Outcome) -> Fault | None:
-    error = outcome.error
+    error, token = outcome.error, None
     if error is None:
         return None
-    if isinstance(error, TaskFailed | TaskCancelled):  # there is nothing to resume
-        return Fault(kind=type(error).__name__, reason=str(error)[:_MAX_REASON])
-    token = error.resume_token if isinstance(error, LemonError) else None
-    if token is None and outcome.task is not None and outcome.task.id is not None:
-        token = outcome.task.resume_token()
+    if not isinstance(error, TaskFailed | TaskCancelled):  # they leave nothing to resume
+        token = error.resume_token if isinstance(error, LemonError) else None
+        if token is None and outcome.task is not None and outcome.task.id is not None:
+            token = outcome.task.resume_token()
     return Fault(kind=type(error).__name__, reason=str(error)[:_MAX_REASON], resume_token=token)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from lemon_async import EditRequest, LemonSession, PollPolicy, RetryPolicy
 from lemon_async._images.downloads import Downloads
+from lemon_async._images.links import LinkClient
 from lemon_async.emulator import Emulator
 from servers import ScriptedServer, gateway_to, listening
 
@@ -181,8 +182,9 @@ async def open_downloads():
     opened = []
 
     def make(**options):
-        settings = {"total_s": 5, "pause_s": 0, "connect_s": 5, "limit": 8, "allow_loopback": True, **options}
-        opened.append(Downloads(**settings))
+        own = {name: options.pop(name) for name in ("total_s", "pause_s", "pause", "limit") if name in options}
+        links = LinkClient(**{"connect_s": 5, "allow_loopback": True, **options})
+        opened.append(Downloads(links, **{"total_s": 5, "pause_s": 0, "limit": 8, **own}))
         return opened[-1]
 
     yield make

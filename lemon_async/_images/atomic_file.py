@@ -53,14 +53,11 @@ class AtomicFile:
     another call hangs: that call then cleans up when it returns.
 
     Args:
-        folder: The folder of its final name.
-        makes_folder: Whether to create missing folders.
+        folder: The folder of its final name; created if it is missing.
     """
 
-    def __init__(self, folder: Path, *, makes_folder: bool = False) -> None:
-        self.size_bytes: int = 0
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._makes_folder = makes_folder
         self._path = folder / f".lemon-async.{secrets.token_hex(8)}.part"
         self._file: FileIO | None = None
         self._is_discarded = False
@@ -70,20 +67,17 @@ class AtomicFile:
         """Append bytes, or with `is_restart` replace all by them.
 
         Raises:
-            OSError: The folder is missing or not writable, or the disk is full or broken.
+            OSError: The folder is not writable, or the disk is full or broken.
         """
         with self._exclusive():
             file = self._open()
             if is_restart:
                 file.seek(0)
                 file.truncate()
-                self.size_bytes = 0
             rest = memoryview(content)
             while rest:
                 self._check()
-                written = os.write(file.fileno(), rest)
-                self.size_bytes += written
-                rest = rest[written:]
+                rest = rest[os.write(file.fileno(), rest) :]
 
     def publish(self, candidates: Iterable[Path], *, replace: bool) -> Path:
         """Sync the file to the disk, give it the first free name, and return that.
@@ -176,8 +170,7 @@ class AtomicFile:
                 break
             if place.is_symlink():
                 raise OSError(errno.ELOOP, "is a symbolic link, which is not followed", str(place))
-        if self._makes_folder:
-            _make_folder(folder)
+        _make_folder(folder)
 
     def _open(self) -> FileIO:
         """Return the open file.
@@ -188,8 +181,7 @@ class AtomicFile:
         self._check()
         if self._file is None:
             try:
-                if self._makes_folder:
-                    _make_folder(self._folder)
+                _make_folder(self._folder)
                 self._file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
             except OSError as failure:  # about a path that the caller knows
                 raise _about(self._folder, failure) from None
@@ -287,7 +279,7 @@ def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives
         OSError: The folder is full or not writable, or a folder, symbolic link, device or pipe has that name, or
             without `replace` any file. The existing file is unchanged.
     """
-    file = AtomicFile(path.parent, makes_folder=True)
+    file = AtomicFile(path.parent)
     try:
         file.write(content)
         return file.publish(chain([path], alternatives), replace=replace)

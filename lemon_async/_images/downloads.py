@@ -9,7 +9,6 @@ asyncio task each time. A consumer that never returns holds nothing beyond the d
 import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from functools import partial
 from io import BytesIO
@@ -22,7 +21,7 @@ import attrs
 from lemon_async._api.error_responses import classify_status
 from lemon_async._api.urls import redact
 from lemon_async._formats.base64_json import reserve_buffer
-from lemon_async._formats.json_documents import Mask, one_line
+from lemon_async._formats.json_documents import one_line
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.links import Deadline, FetchFailed, LinkClient, ResumableDownload
@@ -42,27 +41,19 @@ class Downloads:
     """The downloads of one session, with a limit of their own.
 
     Args:
+        links: Follows links.
         total_s: Limit of one download in seconds, including redirects and retries.
-        connect_s: Limit of name look-up, TCP and TLS.
         limit: Maximum number of concurrent downloads.
-        allow_loopback: Whether links to this machine are followed, as an API on this machine needs.
-        own_host: Host of the API, which may be in a private network.
-        http_hosts: Hosts that need no https and may be in a private network; see `parse_http_hosts`.
-        mask: Removes the key from texts of a host, in case that is the API's.
         pause_s: Seconds before a retry; more after each attempt that brought no bytes.
         pause: Waits for that long.
     """
 
     def __init__(
         self,
+        links: LinkClient,
         *,
         total_s: float,
-        connect_s: float,
         limit: int,
-        allow_loopback: bool,
-        own_host: str | None = None,
-        http_hosts: AbstractSet[str] = frozenset(),
-        mask: Mask = str,
         pause_s: float = _PAUSE_S,
         pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
@@ -70,18 +61,13 @@ class Downloads:
         self._pause_s = pause_s
         self._pause = pause
         self._slots = anyio.Semaphore(limit)
-        self._links = LinkClient(
-            connect_s=connect_s, allow_loopback=allow_loopback, own_host=own_host, http_hosts=http_hosts, mask=mask
-        )
+        self._links = links
+        self.can_follow: Callable[[str], bool] = links.can_follow
 
     @property
     def under_way(self) -> int:
         """Number of responses that are being read."""
         return len(self._links.open_responses)
-
-    def can_follow(self, url: str) -> bool:
-        """Return whether a link may be followed, judging by the address alone."""
-        return self._links.find_fault(url) is None
 
     async def fetch(self, url: str) -> bytes:
         """Return the picture behind a link, with retries.

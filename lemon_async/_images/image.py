@@ -218,7 +218,7 @@ class Image:
     async def _save(self, target: Path, names: Callable[[PictureFacts], Iterable[Path]], *, replace: bool) -> Path:
         """Write the image into the folder of `target`, under the first of `names` that is free."""
         async with self._lock:
-            draft = AtomicFile(target.parent, makes_folder=True)
+            draft = AtomicFile(target.parent)
 
             def publish(content: bytes | None, facts: PictureFacts) -> tuple[Path, _SavedFile | None]:
                 if content is not None:

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 
@@ -129,10 +130,10 @@ class LinkClient:
 
     Args:
         connect_s: Limit of name look-up, TCP and TLS.
-        allow_loopback: Whether links to this machine are followed.
+        allow_loopback: Whether links to this machine are followed, as an API on this machine needs.
         own_host: Host of the API, which may be in a private network.
-        http_hosts: Hosts that need no https and may be in a private network.
-        mask: Removes the key from texts of a host.
+        http_hosts: Hosts that need no https and may be in a private network; see `parse_http_hosts`.
+        mask: Removes the key from texts of a host, in case that is the API's.
     """
 
     def __init__(
@@ -140,17 +141,20 @@ class LinkClient:
         *,
         connect_s: float,
         allow_loopback: bool,
-        own_host: str | None,
-        http_hosts: AbstractSet[str],
-        mask: Mask,
+        own_host: str | None = None,
+        http_hosts: AbstractSet[str] = frozenset(),
+        mask: Mask = str,
     ) -> None:
         self.is_closed: bool = False
         self.mask: Mask = mask
         self.open_responses: set[aiohttp.ClientResponse] = set()
         self._connect_s = connect_s
-        self._allow_loopback = allow_loopback
-        self._own_host = own_host
-        self._http_hosts = http_hosts
+        self._find_fault = partial(
+            find_link_fault, allow_loopback=allow_loopback, own_host=own_host, http_hosts=http_hosts
+        )
+        self._open_resolver = partial(
+            PublicResolver, allow_loopback=allow_loopback, own_host=own_host, http_hosts=http_hosts
+        )
         self._http: aiohttp.ClientSession | None = None
         self._resolver: PublicResolver | None = None
 
@@ -169,11 +173,9 @@ class LinkClient:
         self.open_responses.discard(response)
         response.close()
 
-    def find_fault(self, url: str) -> str | None:
-        """Return why a link must not be followed, or `None` if it may."""
-        return find_link_fault(
-            url, allow_loopback=self._allow_loopback, own_host=self._own_host, http_hosts=self._http_hosts
-        )
+    def can_follow(self, url: str) -> bool:
+        """Return whether a link may be followed, judging by the address alone."""
+        return self._find_fault(url) is None
 
     async def follow(
         self, url: str, headers: Mapping[str, str], deadline: Deadline
@@ -186,7 +188,7 @@ class LinkClient:
         """
         link = url
         for _ in range(_MAX_REDIRECTS + 1):
-            fault = self.find_fault(link)
+            fault = self._find_fault(link)
             if fault is not None:
                 raise DownloadError(url=redact(link), reason=f"not followed, because {fault}")
             response, target = await self._run(link, deadline, self._request(link, headers))
@@ -251,9 +253,7 @@ class LinkClient:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_s)
-            self._resolver = PublicResolver(
-                allow_loopback=self._allow_loopback, own_host=self._own_host, http_hosts=self._http_hosts
-            )
+            self._resolver = self._open_resolver()
             self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, resolver=self._resolver, timeout=timeout)
         return self._http
 

@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
-__all__ = ["NotFinished", "run_abandonable", "run_uncancellable", "run_within", "start_thread"]
+from lemon_async._formats.json_documents import safe_str
+from lemon_async.errors import SaveError
+
+__all__ = ["NotFinished", "on_disk", "run_abandonable", "run_uncancellable", "run_within", "start_thread"]
 
 _MAX_WAIT_S = 5.0
 _THREAD_NAME = "lemon_async reading"
@@ -63,6 +67,19 @@ async def run_within(bound_s: float, work: Callable[P, T], /, *args: P.args, **k
                 await asyncio.wait([working], timeout=_MAX_WAIT_S)
         raise
     return cast("T", working.result())
+
+
+async def on_disk(bound_s: float, target: Path, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of `work` on a file, as `run_within`.
+
+    Raises:
+        SaveError: It failed, or took longer.
+    """
+    try:
+        return await run_within(bound_s, work, *args, **kwargs)
+    except OSError as failure:
+        reason = failure.strerror or safe_str(failure)
+        raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
 
 
 class _Work(Generic[T]):

@@ -20,6 +20,7 @@ from lemon_async._http.calls import Calls
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._images.downloads import Downloads
+from lemon_async._images.links import LinkClient
 from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.learned_durations import LearnedDurations
@@ -151,15 +152,14 @@ class Engine:
             limit=settings.max_polls,
             count_ended=self.submissions.count_ended,
         )
-        self.downloads: Downloads = Downloads(
-            total_s=timeouts.download_s,
+        links = LinkClient(
             connect_s=timeouts.connect_s,
-            limit=settings.max_downloads,
             allow_loopback=is_loopback(host),
             own_host=host,
             http_hosts=http_hosts,
             mask=settings.key.in_success.mask,
         )
+        self.downloads: Downloads = Downloads(links, total_s=timeouts.download_s, limit=settings.max_downloads)
         self.maps: Maps = Maps(
             self.submit,
             is_sending=self.transport.is_sending,

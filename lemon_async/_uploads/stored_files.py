@@ -12,14 +12,13 @@ from lemon_async._api.error_responses import api_error
 from lemon_async._api.models_and_files import MAX_ENTRIES, read_file, read_files
 from lemon_async._api.response import Response
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, check_upload
-from lemon_async._formats.json_documents import safe_str
 from lemon_async._formats.pictures import sniff
 from lemon_async._http.calls import Calls, path_of
 from lemon_async._images.atomic_file import alternatives, checked_target, has_suffix, suffix_of, write_file
-from lemon_async._images.threads import run_within
+from lemon_async._images.threads import on_disk
 from lemon_async._uploads.preparation import File, Form
 from lemon_async._uploads.sources import ExaminedSource, glance_at, is_reference, read_source
-from lemon_async.errors import ContractError, Problem, SaveError
+from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import Uploadable
 from lemon_async.types import StoredFile
 
@@ -149,13 +148,10 @@ class Files:
         facts = sniff(content)
         if facts and not has_suffix(target):
             target = target.with_name(target.name + suffix_of(facts.format))
-        try:
-            return await run_within(
-                self._download_s, write_file, target, content, replace=replace, alternatives=alternatives(target, 2)
-            )
-        except OSError as failure:
-            reason = failure.strerror or safe_str(failure)
-            raise SaveError(path=str(target), reason=reason, errno=failure.errno) from failure
+        others = alternatives(target, 2)
+        return await on_disk(
+            self._download_s, target, write_file, target, content, replace=replace, alternatives=others
+        )
 
     async def delete(self, file: str | StoredFile) -> None:
         """Delete a file. Costs nothing; after cancelling it may have been deleted or not."""

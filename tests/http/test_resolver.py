@@ -8,6 +8,7 @@ import pytest
 from lemon_async import DownloadError, LemonSession, PollPolicy
 from lemon_async._http.connections import PrivateAddress, PublicResolver
 from lemon_async._images.downloads import Downloads
+from lemon_async._images.links import LinkClient
 from lemon_async.emulator import Emulator, Redirect, Result
 
 
@@ -102,7 +103,7 @@ def download(table, url, **options):
     """Return how the download of an https link ends, and the names that were looked up."""
 
     async def fetch():
-        downloads = Downloads(total_s=5, connect_s=5, limit=1, allow_loopback=False, pause_s=0, **options)
+        downloads = Downloads(LinkClient(connect_s=5, allow_loopback=False, **options), total_s=5, limit=1, pause_s=0)
         try:
             await downloads.fetch(url)
         except DownloadError as error:

@@ -6,7 +6,7 @@ import pytest
 
 from lemon_async import DownloadError, LemonSession, PollPolicy
 from lemon_async._images.downloads import Downloads
-from lemon_async._images.links import MAX_BYTES, FetchFailed, ResumableDownload
+from lemon_async._images.links import MAX_BYTES, FetchFailed, LinkClient, ResumableDownload
 from lemon_async.emulator import Redirect
 
 
@@ -129,7 +129,7 @@ def test_name_look_up_is_bounded_by_connect_s():
     """A resolver that hangs is a failure to connect, and another attempt follows."""
 
     async def fetch():
-        downloads = Downloads(total_s=5, connect_s=0.01, limit=1, allow_loopback=False)
+        downloads = Downloads(LinkClient(connect_s=0.01, allow_loopback=False), total_s=5, limit=1)
         try:
             await downloads.fetch("https://cdn.test/1.png")
         finally:
