@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 _INVALID = "invalid_request_error"
 # status: (type, code, message). A 4xx without a documented type is an invalid request.
@@ -34,8 +34,6 @@ _SERVER_ERRORS = 500
 _QUOTA_CODES = ("quota_exceeded", "insufficient_quota")
 _SERVER_TYPES: tuple[str, ...] = tuple(type_ for status, (type_, *_) in _DEFAULTS.items() if status >= _SERVER_ERRORS)
 
-_NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
-
 # An error reply must not cost more than the request that causes it.
 MAX_FIELD_ERRORS = 20
 MAX_QUOTED_CHARS = 80
@@ -56,10 +54,6 @@ class FieldError:
     field: str
     message: str
     code: str = "invalid_value"
-
-    def as_json(self) -> dict[str, str]:
-        """Return the row as the service sends it."""
-        return {"field": self.field, "message": self.message, "code": self.code}
 
 
 @frozen(eq=False)
@@ -85,7 +79,7 @@ class ServiceError(Exception):
         extras = {"param": self.param, **self.extras}
         body = error_json(self.status, code=self.code, message=self.message, extras=extras)
         if self.field_errors:
-            body["validation_errors"] = [error.as_json() for error in self._listed_errors()]
+            body["validation_errors"] = [asdict(error) for error in self._listed_errors()]
         return body
 
     def _listed_errors(self) -> Sequence[FieldError]:
@@ -102,7 +96,7 @@ def error_json(
     *,
     code: str | None = None,
     message: str | None = None,
-    extras: Mapping[str, Any] = _NO_EXTRAS,
+    extras: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return an error body for `status`; type, code and message default to those usual for the status."""
     fallback = _DEFAULTS[500 if status >= _SERVER_ERRORS else 400]
@@ -113,7 +107,7 @@ def error_json(
             "type": _type_of(status, code) or usual_type,
             "code": code or usual_code,
             "param": None,
-            **extras,
+            **(extras or {}),
         },
     }
 

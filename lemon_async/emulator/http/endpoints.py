@@ -57,7 +57,7 @@ class Endpoints:
         """Return what faults can match about a call."""
         spec = self._spec_of(call)
         if spec is not None:
-            return RequestFacts(call.route, spec.model, spec.prompt, call.key)
+            return RequestFacts(call.route, spec.model, spec.picture.prompt, call.key)
         if call.is_paid:
             model, prompt = call.body.get("model", _DEFAULT_MODELS[call.route]), call.body.get("prompt")
             return RequestFacts(call.route, _scalar(model), prompt and _scalar(prompt), call.key)

@@ -9,6 +9,8 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from lemon_async.emulator.http.public_urls import Address, normalize
+
 _HEADER = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 
@@ -27,7 +29,7 @@ class AllowedHosts:
     def __init__(self, host: str, allowed: Iterable[str]) -> None:
         if not host:
             raise ValueError("host must be an address or a name; 0.0.0.0 is every address of this machine")
-        self._names = frozenset({"localhost", _normalize(host), *_read_names(allowed)})
+        self._names = frozenset({"localhost", normalize(host), *_read_names(allowed)})
 
     def accept(self, header: str) -> bool:
         """Return whether a request with this Host header is served."""
@@ -35,16 +37,14 @@ class AllowedHosts:
         if match is None:
             return False
         if match["v6"]:
-            return _is_address(match["v6"], 6)
-        return _normalize(match["host"]) in self._names or _is_address(match["host"], 4)
+            return isinstance(_parse_address(match["v6"]), ipaddress.IPv6Address)
+        return normalize(match["host"]) in self._names or _parse_address(match["host"]) is not None
 
 
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can connect to a listener at `host`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _parse_address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _read_names(allowed: Iterable[object]) -> Iterable[str]:
@@ -53,15 +53,11 @@ def _read_names(allowed: Iterable[object]) -> Iterable[str]:
     for name in allowed:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"allowed_hosts takes names without scheme, port or wildcard; got {name!r}")
-        yield _normalize(name)
+        yield normalize(name)
 
 
-def _normalize(name: str) -> str:
-    return name.lower().rstrip(".")
-
-
-def _is_address(text: str, version: int) -> bool:
+def _parse_address(text: str) -> Address | None:
     try:
-        return ipaddress.ip_address(text).version == version
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
+        return None

@@ -35,20 +35,17 @@ class BlobStore:
 
     def add(self, file: IO[bytes]) -> Blob:
         """Copy a file into the store; blocks."""
-        path = self._new_path()
-        try:
-            digest, size = _copy(file, path)
-        except BaseException:
-            _delete(path)
-            raise
+        file.seek(0)
+        sha256 = hashlib.sha256()
+        while chunk := file.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+        digest = sha256.hexdigest()
         with self._lock:
             known = self._known.get(digest)
             if known is None:
-                known = self._known[digest] = Blob(digest, size, path)
-                weakref.finalize(known, _delete, path)
-                return known
-        _delete(path)
-        return known
+                file.seek(0)
+                known = self._known[digest] = self._copy(file, digest)
+            return known
 
     def close(self) -> None:
         """Delete everything."""
@@ -58,23 +55,16 @@ class BlobStore:
             if self._delete_folder is not None:
                 self._delete_folder()
 
-    def _new_path(self) -> str:
-        with self._lock:
-            if self._folder is None:
-                self._folder = tempfile.mkdtemp(prefix="lemon-emulator-")
-                self._delete_folder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            return os.path.join(self._folder, str(next(self._file_numbers)))  # noqa: PTH118 - finalizers want strings
-
-
-def _copy(file: IO[bytes], path: str) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    file.seek(0)
-    with open(path, "xb") as copy:  # noqa: PTH123 - blob paths are strings
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-            copy.write(chunk)
-    return digest.hexdigest(), size
+    def _copy(self, file: IO[bytes], digest: str) -> Blob:
+        if self._folder is None:
+            self._folder = tempfile.mkdtemp(prefix="lemon-emulator-")
+            self._delete_folder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        path = os.path.join(self._folder, str(next(self._file_numbers)))  # noqa: PTH118 - finalizers want strings
+        with open(path, "xb") as copy:  # noqa: PTH123 - likewise
+            shutil.copyfileobj(file, copy)
+            blob = Blob(digest, copy.tell(), path)
+        weakref.finalize(blob, _delete, path)
+        return blob
 
 
 def _delete(path: str) -> None:

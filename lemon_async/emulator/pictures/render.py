@@ -1,4 +1,4 @@
-"""Draw pictures from a seed: a soft gradient, a few shapes and the prompt.
+"""Draw pictures from a seed: a soft gradient, a few discs and the prompt.
 
 Runs in a worker thread. The background is drawn small and scaled up, because resizing releases the interpreter lock
 and drawing shapes on a 4k canvas does not. The rest holds the lock for less than 10 ms, except for WebP files of
@@ -17,7 +17,7 @@ from lemon_async.emulator.pictures.picture import Picture
 
 _BACKGROUND_EDGE = 512
 _PALETTE_GRID = 3
-_SHAPES = 9
+_DISCS = 9
 _BAND = (12, 14, 24, 150)
 _DEFAULT_COMPRESSION = 85
 
@@ -74,22 +74,16 @@ def _palette(random: Random) -> list[Colour]:
 
 
 def _scatter(image: Image.Image, palette: list[Colour], random: Random) -> None:
-    """Blend translucent discs, rings and boxes into the image."""
+    """Blend translucent discs into the image."""
     draw = ImageDraw.Draw(image, "RGBA")
     width, height = image.size
     unit = min(width, height)
-    for _ in range(_SHAPES):
+    for _ in range(_DISCS):
         radius = unit * random.uniform(0.06, 0.32)
         x, y = random.uniform(0, width), random.uniform(0, height)
         colour = (*random.choice(palette), random.randrange(50, 130))
         box = (x - radius, y - radius, x + radius, y + radius)
-        shape = random.choice(("disc", "ring", "box"))
-        if shape == "disc":
-            draw.ellipse(box, fill=colour)
-        elif shape == "ring":
-            draw.ellipse(box, outline=colour, width=max(1, round(radius / 5)))
-        else:
-            draw.rounded_rectangle(box, radius=radius / 4, fill=colour)
+        draw.ellipse(box, fill=colour)
 
 
 def _vignette(size: tuple[int, int]) -> Image.Image:

@@ -102,8 +102,11 @@ def resolve_edit(edit: UnresolvedEdit, sources: Sequence[SourceImage], mask: Sou
     elif spec.family.needs_transparency and not first.has_alpha:
         message = f"must have transparent areas for {excerpt(spec.model)}, unless there is a mask"
         raise _invalid(edit.source_refs[0].param, message)
-    size = spec.size if edit.is_size_given else _scaled_down(*first.size)
-    return evolve(spec, size=size, sources=tuple(sources), mask=mask)
+    picture = evolve(spec.picture, sources=tuple(sources), mask=mask)
+    if not edit.is_size_given:
+        width, height = _scaled_down(*first.size)
+        picture = evolve(picture, width=width, height=height)
+    return evolve(spec, picture=picture)
 
 
 # References

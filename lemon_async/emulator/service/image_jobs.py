@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import IO, Any
 
+from attrs import evolve
+
 from lemon_async.emulator.actions import Answer, Result
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.pictures.picture import EXTENSIONS, Picture, SourceImage
@@ -141,21 +143,10 @@ class ImageJobs:
             raise ServiceError(410, message=message) from error
 
     def _urls(self, task: Task, origin: str) -> list[str]:
-        extension = EXTENSIONS[task.spec.format]
+        extension = EXTENSIONS[task.spec.picture.format]
         links = self._store.links(task, self._clock.now())
         return [f"{origin}/cdn/{link.token}.{extension}" for link in links]
 
     def _picture(self, spec: JobSpec, index: int) -> Picture:
         """Return one of the pictures of a job."""
-        return Picture(
-            prompt=spec.prompt,
-            width=spec.size[0],
-            height=spec.size[1],
-            index=index,
-            seed=self._store.seed,
-            format=spec.format,
-            compression=spec.compression,
-            is_transparent=spec.is_transparent,
-            sources=spec.sources,
-            mask=spec.mask,
-        )
+        return evolve(spec.picture, index=index, seed=self._store.seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from lemon_async.emulator.pictures.picture import SourceImage
+from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.service.field_checks import Check, integer, parse_ratio, parse_size
 from lemon_async.emulator.service.model_families import (
     COMMON_FIELDS,
@@ -28,30 +28,24 @@ _EDGE_PX = {"1k": 1024, "2k": 2048, "4k": 4096}
 
 @frozen
 class JobSpec:
-    """A valid paid request: what to draw and how to respond."""
+    """A valid paid request: the first picture to draw, how many, and how to respond."""
 
     model: str
     family: Family
-    prompt: str
+    picture: Picture
     user: str | None = None
     n: int = 1
-    size: tuple[int, int] = (1024, 1024)
     quality: str = "auto"
-    format: str = "png"
-    compression: int | None = None
-    is_transparent: bool = False
     is_base64: bool = False
     is_task: bool = False
     is_stream: bool = False
     previews: int = 0
     operation: str = "generate"
-    sources: tuple[SourceImage, ...] = ()
-    mask: SourceImage | None = None
 
     @property
     def job(self) -> str:
         """The name of the job in the ledger: `user` if the client sent it, else the prompt."""
-        return self.user or self.prompt or self.operation
+        return self.user or self.picture.prompt or self.operation
 
 
 def parse_job(
@@ -86,14 +80,16 @@ def parse_job(
         model=model,
         family=family,
         operation=operation,
-        prompt=given["prompt"] if operation != "variation" else "",
+        picture=Picture(
+            given["prompt"] if operation != "variation" else "",
+            *pixels(given),
+            format=given.get("output_format", "png"),
+            compression=given.get("output_compression", given.get("compression")),
+            is_transparent=given.get("background") == "transparent",
+        ),
         user=given.get("user"),
         n=given.get("n", 1),
-        size=pixels(given),
         quality=given.get("quality", "auto"),
-        format=given.get("output_format", "png"),
-        compression=given.get("output_compression", given.get("compression")),
-        is_transparent=given.get("background") == "transparent",
         is_base64=given.get("response_format") == "b64_json",
         is_task=family.is_task_based or given.get("async", False),
         is_stream=given.get("stream", False),

@@ -23,10 +23,10 @@ def usage(spec: JobSpec) -> dict[str, Any] | None:
     """Return the token counts of a token-priced job as in OpenAI's API; None for all other models."""
     if not spec.family.is_token_priced:
         return None
-    width, height = spec.size
-    text = 1 + len(spec.prompt) // _CHARS_PER_TOKEN
-    source = sum(_source_tokens(image) for image in (*spec.sources, spec.mask) if image is not None)
-    output = spec.n * round(_TOKENS_PER_MEGAPIXEL[spec.quality] * width * height / 2**20)
+    picture = spec.picture
+    text = 1 + len(picture.prompt) // _CHARS_PER_TOKEN
+    source = sum(_source_tokens(image) for image in (*picture.sources, picture.mask) if image is not None)
+    output = spec.n * round(_TOKENS_PER_MEGAPIXEL[spec.quality] * picture.width * picture.height / 2**20)
     return {
         "total_tokens": text + source + output,
         "input_tokens": text + source,

@@ -80,15 +80,15 @@ class ImageStream:
 
     def _event(self, step: str, fields: Mapping[str, Any]) -> bytes:
         spec = self.task.spec
-        width, height = spec.size
+        picture = spec.picture
         name = f"{'image_generation' if spec.operation == 'generate' else 'image_edit'}.{step}"
         event = {
             "type": name,
             "created_at": int(self.clock.unix()),
-            "size": f"{width}x{height}",
+            "size": f"{picture.width}x{picture.height}",
             "quality": spec.quality,
-            "background": "transparent" if spec.is_transparent else "opaque",
-            "output_format": spec.format,
+            "background": "transparent" if picture.is_transparent else "opaque",
+            "output_format": picture.format,
             **fields,
         }
         return _encode(name, override(event, self.task.find(Answer) if step == "completed" else None))

@@ -128,7 +128,7 @@ class Task:
         return {"created": self.created, "id": self.id, "task_id": self.id, "poll_url": self.poll_url}
 
     def _image(self, url: str) -> dict[str, str]:
-        prompt = self.spec.prompt
+        prompt = self.spec.picture.prompt
         return {"url": url, "revised_prompt": prompt} if prompt else {"url": url}
 
     def _completed(self, urls: list[str]) -> dict[str, Any]:

@@ -40,7 +40,6 @@ def test_equal_files_are_stored_once(blobs):
 
 
 def test_file_that_cannot_be_read_leaves_nothing_behind(blobs):
-    """A failed copy deletes what it has written."""
     blob = add(blobs)
     closed = io.BytesIO()
     closed.close()

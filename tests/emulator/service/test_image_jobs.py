@@ -221,7 +221,7 @@ async def test_remote_sources_share_one_limit_of_bytes(picture, renderer):
     jobs = ImageJobs(Store(durations=0), renderer, clock, Files(BlobStore(), renderer, clock, 0), fetch)
     body = {"model": "gpt-image-2", "prompt": "p", "image_urls": ["a", "b"]}
     task = await jobs.accept(Call("edit", "edit", body=body))
-    assert [source.size for source in task.spec.sources] == [(16, 16)] * 2
+    assert [source.size for source in task.spec.picture.sources] == [(16, 16)] * 2
     first, second = fetched
     assert first == ("a", "image_urls[0]", MAX_FETCHED_BYTES)
     assert second == ("b", "image_urls[1]", MAX_FETCHED_BYTES - len(raw))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.service.job_spec import parse_job, pixels
 from lemon_async.emulator.service.model_families import COMMON_FIELDS, DOCUMENTED_FIELDS, MODEL_IDS
 from lemon_async.emulator.service_errors import ServiceError
@@ -19,7 +20,7 @@ def error_of(**body):
 def test_default_model_is_dall_e_3():
     """One PNG of 1024x1024, inline, as a link."""
     spec = parse_job({"prompt": "a cat"})
-    assert (spec.model, spec.n, spec.size, spec.format) == ("dall-e-3", 1, (1024, 1024), "png")
+    assert (spec.model, spec.n, spec.picture) == ("dall-e-3", 1, Picture("a cat", 1024, 1024))
     assert not spec.is_task
     assert not spec.is_base64
 
@@ -31,7 +32,7 @@ def test_prompt_is_required_text_of_at_most_4000_characters():
         error = error_of(prompt=prompt)
         assert (error.status, error.param) == (400, "prompt")
         assert [field_error.code for field_error in error.field_errors] == [code]
-    assert parse_job({"prompt": "x" * 4000}).prompt == "x" * 4000
+    assert parse_job({"prompt": "x" * 4000}).picture.prompt == "x" * 4000
 
 
 REFUSED = [
@@ -92,7 +93,7 @@ def test_stream_false_is_accepted_by_every_model():
 def test_unknown_and_null_fields_are_ignored():
     """So does `input_fidelity` of gpt-image-2, which the gateway removes, whatever its value."""
     body = {"prompt": "p", "watermark": 1, "size": None, "n": None, "style": None}
-    assert parse_job(body).size == (1024, 1024)
+    assert parse_job(body).picture == Picture("p", 1024, 1024)
     assert parse_job({"prompt": "p", "model": "gpt-image-2", "input_fidelity": ["?"]})
 
 
@@ -114,8 +115,8 @@ def test_model_must_be_a_string():
 def test_compression_is_an_alias():
     """`output_compression` takes precedence."""
     body = {"prompt": "p", "model": "gpt-image-2", "output_format": "webp"}
-    assert parse_job(body | {"compression": 30}).compression == 30
-    assert parse_job(body | {"compression": 30, "output_compression": 9}).compression == 9
+    assert parse_job(body | {"compression": 30}).picture.compression == 30
+    assert parse_job(body | {"compression": 30, "output_compression": 9}).picture.compression == 9
 
 
 def test_job_is_named_after_the_user_or_the_prompt():

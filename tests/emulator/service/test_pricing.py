@@ -40,7 +40,8 @@ def test_sources_and_mask_cost_input_tokens_up_to_a_limit():
 
     def tokens(*sources, mask=None):
         images = [SourceImage(Blob("", 1, ""), "png", *size, has_alpha=True) for size in sources]
-        spec = evolve(spec_of(), sources=tuple(images), mask=mask and images[0])
+        spec = spec_of()
+        spec = evolve(spec, picture=evolve(spec.picture, sources=tuple(images), mask=mask and images[0]))
         return usage(spec)["input_tokens_details"]["image_tokens"]
 
     one = tokens((512, 512))
