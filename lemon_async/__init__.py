@@ -4,13 +4,13 @@
         images = await lemon.generate("a white cat", model="flux-pro")
         await images[0].save("cat.png")
 
-A paid request is never sent twice unless it was provably not sold; polling never loses a job; the key goes to the API
-only. `lemon_async.emulator` is the service on this machine, for development and tests without money.
+A paid request is sent again only if the service provably did not accept it; polling never loses a job; the key goes to
+the API only. `lemon_async.emulator` emulates the service on this machine, for development and tests without a key.
 
 To read the code, begin with `session.py`, whose methods are what users call, and `_tasks/submission.py` and
 `_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says where to go on. Imports point
 down: session, `_tasks`, `_uploads`, `_images`, `_http`, then the pure rooms `_display`, `_pace`, `_api` and `_formats`.
-The command and the emulator stand beside: one uses only what users have, the other nothing.
+The command uses the public API only, and the emulator shares no code with the client.
 
 Files to touch for
 

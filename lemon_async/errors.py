@@ -68,7 +68,7 @@ class LemonError(Exception):
     """Base of all exceptions that this library raises on purpose.
 
     Attributes:
-        task: The task that the error is about; `None` before a sale and after unpickling.
+        task: The task that the error is about; `None` before the job is accepted and after unpickling.
         resume_token: A string that `LemonSession.task` accepts to resume that task.
         request_id: The id to quote to the service's support; `None` if no response had one.
         headers: Headers of the response, names in lower case: all of a refusal's, the `x-*` ones of a task's.
@@ -171,7 +171,7 @@ class SubmissionUnknown(LemonError):
 
     Attributes:
         request: The request, to submit again if you decide so.
-        fingerprint: SHA-256 of the request's body, to find the sale in the service's records.
+        fingerprint: SHA-256 of the request's body, to identify the request in the service's records.
         reason: What came instead of a readable response, in one line.
         status: HTTP status of the unreadable response; `None` if there was none.
         partial_images: Previews that a stream delivered before it broke.

@@ -1,4 +1,4 @@
-"""`LemonSession`: every endpoint of the API as a method; `_tasks.engine` holds and wires its parts."""
+"""`LemonSession`: the endpoints of the API as methods; `_tasks.engine` creates and connects its parts."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet

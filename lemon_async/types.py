@@ -1,4 +1,4 @@
-"""Data that users meet in annotations: the service's jobs, files and models, and the progress of calls.
+"""Public data classes: the service's jobs, files and models, and the progress of calls.
 
 `lemon_async._api` makes most of it from responses.
 """

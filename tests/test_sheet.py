@@ -202,7 +202,7 @@ async def test_picture_that_cannot_be_fetched_leaves_its_reason(connect, emulato
 async def test_picture_that_is_damaged_leaves_its_reason(png):
     """A damaged picture has no thumbnail; the next one has."""
     html = (await contact_sheet(images_of(b"<html>", png))).html
-    assert "This picture could not be fetched: the bytes are no known picture" in html
+    assert "This picture could not be fetched: the bytes are not a known picture" in html
     assert len(sources(html)) == 1
 
 

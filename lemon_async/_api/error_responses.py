@@ -1,12 +1,12 @@
 """Map error responses to exceptions ("Errors" page of the documentation).
 
-Any response makes an exception; the proof that a paid request was not sold needs more:
+Any response maps to an exception. The proof that a paid request was not accepted needs more:
 
     status     proof
     400-499    the service's error object, unless the status says that a gateway stopped waiting
     500-599    the service's error object with a code that is documented for a 5xx: gateways answer in JSON, too, and
                do not know the outcome of the request
-    any        none, if the response names a task or has data, because then something was sold
+    any        none, if the response names a task or has data, because then a job was accepted
 """
 
 from collections.abc import Mapping
@@ -125,7 +125,7 @@ def api_error(response: Response) -> ApiError:
 
 
 def is_proof_of_refusal(status: int, parsed: object) -> bool:
-    """Return whether the status and the error object of a response prove that a paid request was not sold."""
+    """Return whether the status and the error object of a response prove that a paid request was not accepted."""
     error = error_object(parsed)
     if status < 400 or status in _GIVEN_UP or error is None:
         return False
@@ -155,7 +155,7 @@ def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _retry_after(response: Response, error: Mapping[str, Any]) -> float | None:
-    """Return the seconds in the header, or those in the body if the header has none that make sense."""
+    """Return the seconds in the header, or those in the body if the header has no plausible ones."""
     for value in (response.headers.get("retry-after"), error.get("retry_after")):
         seconds = retry_after_s(value, received_at=response.received_at)
         if seconds is not None:

@@ -39,21 +39,21 @@ _POLL_URL = re.compile(r"/v1/(?:tasks|images/generations|images)/([^/?#]+)/?\Z")
 
 @attrs.frozen
 class Accepted:
-    """The service accepted the job: it is sold, and must not be submitted again."""
+    """The service accepted the job: it must not be submitted again."""
 
     snapshot: TaskSnapshot
 
 
 @attrs.frozen
 class Refused:
-    """The service refused the job, which was not sold."""
+    """The service refused the job, which costs nothing."""
 
     error: ApiError
 
 
 @attrs.frozen
 class UnknownOutcome:
-    """The response to a paid request does not say whether the job was sold."""
+    """The response to a paid request does not say whether the job was accepted."""
 
     reason: str
     error: ApiError
@@ -74,16 +74,16 @@ def read_submission(response: Response) -> Accepted | Refused | UnknownOutcome:
             return Accepted(snapshot)
         return UnknownOutcome(f"HTTP {response.status} with neither an image nor a task", api_error(response))
     error = api_error(response)
-    sold = _trace_of_sale(parsed) if isinstance(parsed, Mapping) else None
-    if sold is not None:
-        return UnknownOutcome(f"HTTP {response.status} with {sold}", error)
+    trace = _trace_of_job(parsed) if isinstance(parsed, Mapping) else None
+    if trace is not None:
+        return UnknownOutcome(f"HTTP {response.status} with {trace}", error)
     if is_proof_of_refusal(response.status, parsed):
         return Refused(error)
     return UnknownOutcome(f"HTTP {response.status} without an error of the service", error)
 
 
-def _trace_of_sale(answer: Mapping[str, Any]) -> str | None:
-    """Describe the sign of a sale in an error response; `None` if there is none.
+def _trace_of_job(answer: Mapping[str, Any]) -> str | None:
+    """Describe the trace of an accepted job in an error response; `None` if there is none.
 
     A `task_id` or a `poll_url` counts anywhere, a status only in the outer objects, because inner ones have one, too.
     """
@@ -139,7 +139,7 @@ class PollFailure:
     retry_after_s: float | None = None
 
 
-def read_poll(response: Response, asked: str | None) -> PollSuccess | PollFailure:
+def read_poll(response: Response, polled_id: str | None) -> PollSuccess | PollFailure:
     """Return the outcome of a poll ("Get image status").
 
     A response names its task by `task_id`, else by `id`, else by a `poll_url` that ends in the id. A response that
@@ -149,7 +149,7 @@ def read_poll(response: Response, asked: str | None) -> PollSuccess | PollFailur
 
     Args:
         response: The response.
-        asked: Id of the task; `None` if only its address is known, so that any name will do.
+        polled_id: Id of the task; `None` if only its address is known: then any id is accepted.
     """
     try:
         parsed = response.json()
@@ -161,10 +161,10 @@ def read_poll(response: Response, asked: str | None) -> PollSuccess | PollFailur
     if snapshot is not None:
         wait = response.headers.get("retry-after")
         wait_s = retry_after_s(wait, received_at=response.received_at) if wait else None
-        misfit = _find_misfit(parsed, snapshot, asked)
-        if misfit is None:
+        mismatch = _find_mismatch(parsed, snapshot, polled_id)
+        if mismatch is None:
             return PollSuccess(snapshot, wait_s)
-        return PollFailure(Failure.TRANSIENT, f"HTTP {response.status} {misfit}", api_error(response), wait_s)
+        return PollFailure(Failure.TRANSIENT, f"HTTP {response.status} {mismatch}", api_error(response), wait_s)
     error, failure = api_error(response), Failure.TRANSIENT
     match response.status:
         case 401 | 403 if error_object(parsed) is not None:
@@ -174,25 +174,25 @@ def read_poll(response: Response, asked: str | None) -> PollSuccess | PollFailur
     return PollFailure(failure, reason, error, error.retry_after)
 
 
-def read_snapshot(response: Response, asked: str | None) -> TaskSnapshot:
+def read_snapshot(response: Response, polled_id: str | None) -> TaskSnapshot:
     """Return the state of a task, or raise.
 
     Raises:
         ApiError: The response says nothing about the task.
     """
-    reading = read_poll(response, asked)
+    reading = read_poll(response, polled_id)
     if isinstance(reading, PollSuccess):
         return reading.snapshot
     raise api_error(response)
 
 
-def _find_misfit(answer: Mapping[str, Any], snapshot: TaskSnapshot, asked: str | None) -> str | None:
-    """Return why an answer is not about the task that was asked for, or `None` if it is."""
+def _find_mismatch(answer: Mapping[str, Any], snapshot: TaskSnapshot, polled_id: str | None) -> str | None:
+    """Return why a response is not about the polled task, or `None` if it is."""
     name = _stated_id(answer.get("task_id"), answer.get("id"))
-    if asked and name and _plain(name) != _plain(asked):
+    if polled_id and name and _plain(name) != _plain(polled_id):
         return f"about another task, {name[:_LONGEST_ID]!r}"
     name = name or _tail_of(snapshot.poll_url)
-    is_named = name is not None and (not asked or _plain(name) == _plain(asked))
+    is_named = name is not None and (not polled_id or _plain(name) == _plain(polled_id))
     has_result = snapshot.status == "completed" and snapshot.images
     if snapshot.is_done and not (is_named or has_result or snapshot.is_cancelled):
         return f"with status {snapshot.status!r} and without the task's id"

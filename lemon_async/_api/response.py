@@ -133,7 +133,7 @@ def _summary(content: bytes, mask: Mask) -> str:
 
 
 def retry_after_s(value: object, *, received_at: float) -> float | None:
-    """Return the seconds in a `Retry-After` value, or `None` if it makes no sense.
+    """Return the seconds in a `Retry-After` value, or `None` if it is implausible.
 
     Accepts a number of seconds or an HTTP date. The result is finite and not negative; callers bound it.
     """

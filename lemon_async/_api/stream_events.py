@@ -22,7 +22,7 @@ _LINE_ENDS = re.compile(rb"[\r\n]+")
 _ONE_END = {b"\n", b"\r", b"\r\n"}
 _DATA = b"data:"
 _LONGEST_LINE_BYTES = 64 * 1024  # of any but data
-_MAX_PREVIEWS = 1000  # three can be asked for
+_MAX_PREVIEWS = 1000  # three can be requested
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WORD = re.compile(r"[A-Za-z]")
 _LONGEST_REASON = 200
@@ -181,7 +181,7 @@ def read_event(event: Event) -> Partial | Final | Failed | Unclear | None:
     name = parsed.get("type")
     name = name if isinstance(name, str) else event.name
     image = read_image(parsed, event.pictures)
-    if image.is_usable and name.endswith(".completed"):  # even beside an error: it is paid for
+    if image.is_usable and name.endswith(".completed"):  # even with an error in the same event: it is paid for
         return Final(image, whole_of(parsed.get("created_at")), billing_of(parsed, {}))
     if image.is_usable and name.endswith(".partial_image"):
         index = whole_of(parsed.get("partial_image_index")) or 0

@@ -1,4 +1,4 @@
-"""Decide which addresses may be used.
+"""Check the URLs that the key may be sent to, and those that may be fetched without it.
 
 The key goes to one origin, and there only below the path of the base URL. Any address that the service sends is hostile
 until it has passed `resolve_poll_url`, for requests with the key, or `find_link_fault`, for downloads without it.
@@ -185,9 +185,9 @@ def find_remote_fault(url: str) -> str | None:
     """
     parts = _split(url)
     if parts is None or not parts.hostname:
-        return "is no plain web address such as https://example.com/cat.png (anything beyond ASCII percent-encoded)"
+        return "is not a plain web address such as https://example.com/cat.png (anything beyond ASCII percent-encoded)"
     if parts.scheme not in _DEFAULT_PORTS:
-        return "is no http or https address"
+        return "is not an http or https address"
     if "@" in parts.netloc:
         return "holds credentials, which the service refuses: upload the picture instead"
     if "#" in url:
@@ -245,7 +245,7 @@ def _is_http_host(parts: SplitResult, http_hosts: AbstractSet[str]) -> bool:
 def _http_host(entry: object) -> str:
     parts = _split(f"http://{entry}") if isinstance(entry, str) else None
     if parts is None or parts.netloc != entry or "@" in parts.netloc or not parts.hostname:
-        raise ValueError(f"{safe_repr(entry)} is no host, or host and port, such as 'emulator:8000'")
+        raise ValueError(f"{safe_repr(entry)} is not a host, or a host and port, such as 'emulator:8000'")
     host = _bracketed(parts.hostname)
     return host if parts.port is None else f"{host}:{parts.port}"
 

@@ -63,7 +63,7 @@ _OF_MANY = _Advice(
 
 @attrs.frozen(kw_only=True)
 class Shown:
-    """A picture, as far as it is known without fetching anything.
+    """What is known about a picture without fetching anything.
 
     Attributes:
         content: Its bytes, if they are here.

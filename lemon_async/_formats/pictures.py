@@ -1,6 +1,6 @@
 """Recognize pictures by their first bytes, and check that they are whole.
 
-File names and `Content-Type` headers are claims; an HTML error page labelled `image/png` is the usual one.
+File names and `Content-Type` headers are claims; a common false one is an HTML error page labelled `image/png`.
 """
 
 import struct
@@ -25,7 +25,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # Start-of-frame markers carry the size; C4, C8 and CC share their range and mean something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MAX_SEGMENTS = 1000  # real headers have dozens; megabytes of empty ones must not hold up the event loop
-_MAX_PIXELS = 200_000_000  # far above any size of the service, far below what would fill a memory when decoded
+_MAX_PIXELS = 200_000_000  # far above any size of the service, far below what would exhaust memory when decoded
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class PictureFacts:
 
 
 def sniff(content: bytes) -> PictureFacts | None:
-    """Return the facts in a picture's first bytes, or `None` if they are no picture."""
+    """Return the facts in a picture's first bytes, or `None` if they are not a picture."""
     for signature, (name, measure) in _FORMATS.items():
         if _matches(content, signature):
             transparency = _has_transparency(content) if name == "png" else None
@@ -244,7 +244,7 @@ def _walk_picture() -> _Walk:
     head = yield 0, _SIGNATURE_BYTES
     facts = sniff(head)
     if facts is None:
-        return "the bytes are no known picture" if head else "there are no bytes"
+        return "the bytes are not a known picture" if head else "there are no bytes"
     fault = find_size_fault(facts.size)
     walk = _WALKS.get(facts.format)
     return fault if fault is not None or walk is None else (yield from walk())

@@ -151,14 +151,14 @@ class BodyReader:
 def _is_deflated(headers: Mapping[str, str]) -> bool:
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-        raise Unreadable(f"a body in the content coding {coding[:20]!r}, which was not asked for")
+        raise Unreadable(f"a body in the content coding {coding[:20]!r}, which was not requested")
     return coding not in {"", "identity"}
 
 
 _EVENT_STREAM = "text/event-stream"
 _SMALL_BODY_BYTES = 64 * 1024
 _MASK = "***"
-_SHORTEST_SECRET = 8  # shorter ones are placeholders in tests, or words that occur in any text
+_SHORTEST_SECRET = 8  # shorter ones are placeholders in tests, or common words
 _EVENTS_PIECE_BYTES = 4 * 1024  # it may hold hundreds of events
 
 
@@ -185,7 +185,7 @@ class RequestAttempt:
     """One request under way; `with attempt:` turns whatever breaks into a `NoResponse`.
 
     Attributes:
-        was_sent: Set as soon as the request has a connection: from then on bytes may be on their way.
+        was_sent: Set as soon as the request has a connection: from then on bytes may have been sent.
         response: Set once the head of the response has arrived.
         sender: The asyncio task that sends the request.
         timeout: Bounds connecting. aiohttp's other timers are off: they belong to the parser of a connection, which

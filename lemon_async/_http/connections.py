@@ -5,7 +5,7 @@ response too many, the next request takes that for its own: the picture of a cat
 makes a client repeat a request that was accepted. `CheckedConnector` hands out only connections on which no byte waits.
 
 A request with an effect never gets a used connection. A server may close one at any moment after its response, and a
-request that is on its way then cannot be distinguished from one that was executed. Checking a kept connection is not
+request in flight at that moment cannot be distinguished from one that was executed. Checking a kept connection is not
 enough: `python -m benchmarks connections` counts the failures, and measures what a new connection costs.
 
 Every private part of aiohttp in use; a test in `tests/http/test_connections.py` fails when one is renamed:
@@ -183,7 +183,7 @@ def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 on_connected: ContextVar[Callable[[], None] | None] = ContextVar("lemon_async on_connected", default=None)
-"""Called when the request of this context gets its connection: from then on bytes may be on their way."""
+"""Called when the request of this context gets its connection: from then on bytes may have been sent."""
 
 
 class UnusableConnection(aiohttp.ClientConnectionError):
@@ -278,7 +278,7 @@ class TooLarge(Exception):
     """A response is larger than any plausible one."""
 
 
-_QUOTING_NOTHING = (OSError, TooLarge, Unreadable)  # messages of the operating system, and ours
+_SAFE_TO_QUOTE = (OSError, TooLarge, Unreadable)  # messages of the operating system, and ours
 
 
 class _Response(aiohttp.ClientResponse):
@@ -328,7 +328,7 @@ def failure_reason(failure: Exception, timeout_s: float) -> str:
         return f"no response within {round(timeout_s, 2):g} s"
     if isinstance(failure, aiohttp.ClientConnectorError):
         return f"cannot connect to {failure.host}:{failure.port}: {one_line(str(failure.os_error))}"[:_LONGEST_REASON]
-    if isinstance(failure, _QUOTING_NOTHING):
+    if isinstance(failure, _SAFE_TO_QUOTE):
         return (one_line(str(failure)) or type(failure).__name__)[:_LONGEST_REASON]
     for kind, reason in _REASONS:
         if isinstance(failure, kind) or isinstance(failure.__cause__, kind):
@@ -342,7 +342,7 @@ def safe_cause(failure: Exception) -> Exception | None:
     Its frames and its own causes are dropped: they can hold the bytes of the request, the key among them, and those of
     a response that quotes it.
     """
-    if not isinstance(failure, _QUOTING_NOTHING):
+    if not isinstance(failure, _SAFE_TO_QUOTE):
         return None
     failure.__traceback__ = failure.__cause__ = failure.__context__ = None
     return failure

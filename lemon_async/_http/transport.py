@@ -49,7 +49,7 @@ class Timeouts:
     Attributes:
         connect_s: Name look-up, TCP and TLS.
         submit_s: A whole paid request, the upload of its pictures included. Inline results can take a minute or
-            longer, and giving up early does not undo a sale: the documentation asks for at least 120.
+            longer, and giving up early does not cancel the job: the documentation asks for at least 120.
         request_s: A whole poll or other API request.
         download_s: A whole download, of a result with redirects and retries, or of a stored file; also the time for
             flushing a saved picture to disk.
@@ -72,7 +72,7 @@ class Body:
 
 
 class Payload(Protocol):
-    """A request body that can be opened again for every attempt; `_uploads.payload` has them."""
+    """A request body that can be opened again for every attempt; `_uploads.preparation` implements it."""
 
     @property
     def path(self) -> str:
@@ -268,7 +268,7 @@ class Transport:
 
 
 def _read_speed(headers: Mapping[str, str]) -> float | None:
-    """Return the speed that an emulator announces, or `None` if there is none that makes sense."""
+    """Return the speed that an emulator announces, or `None` if there is no plausible one."""
     try:
         speed = float(headers.get(_SPEED_HEADER, ""))
     except ValueError:
@@ -309,7 +309,7 @@ async def retrying(
         try:
             return await attempt(patience_s)
         except LemonError as error:
-            # From the first failure on: after waiting in line behind a thousand others there would be no time left.
+            # From the first failure on: behind a thousand queued requests there would be no time left.
             failed_at = failed_at or loop.time()
             wait_s = policy.wait_s(
                 attempt=number,
@@ -322,7 +322,7 @@ async def retrying(
             if wait_s is None or transport.is_closed or step is NextStep.RAISE or not is_wanted():
                 if unknown is None or unknown is error:
                     raise
-                raise unknown from error  # "nothing was sold" is true of the last attempt only
+                raise unknown from error  # the last attempt proves nothing about earlier ones
             logger.warning("sending %s again in %.1f s, because: %s", what, wait_s, error)
         await transport.pause(wait_s)
         patience_s = max(policy.max_elapsed_s - (loop.time() - failed_at), 0.0)

@@ -78,7 +78,7 @@ class ResultAccess:
         self.check_usable()
         try:
             path, _ = poll_path(self._base_url, ref.id, ref.poll_url)
-            snapshot = await self._calls.read(path, partial(read_snapshot, asked=ref.name))
+            snapshot = await self._calls.read(path, partial(read_snapshot, polled_id=ref.name))
         except (ValueError, ApiError, TransportError) as failure:
             logger.warning("could not ask task %s for fresh links: %s", ref.id, failure)
             return ()

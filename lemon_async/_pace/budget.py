@@ -105,7 +105,7 @@ _SAME_WITHIN = 0.25
 
 
 def _growth(grown_s: float, flat_s: float) -> float:
-    """Return the rate as a multiple of the mark, after so many seconds of use."""
+    """Return the rate as a multiple of the mark, after these seconds of use."""
     cubic = 1.0 + _STEP_BACK * (grown_s / flat_s - 1.0) ** 3
     if cubic <= _OUTDATED:
         return cubic
@@ -296,7 +296,7 @@ class RequestBudget:
         self._gcra.pause_until(self.paused_until, self._rpm)
 
     def observe(self, now: float, report: RateReport | None = None) -> None:
-        """Take note of any other response: it ends a series of 429s."""
+        """Observe any other response: it ends a series of 429s."""
         self._next_pause_s = _FIRST_PAUSE_S
         self._has_succeeded = self._has_succeeded or now >= self.paused_until
         self._take_report(now, report)

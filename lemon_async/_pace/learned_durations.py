@@ -1,4 +1,4 @@
-"""Learn how long jobs last, model by model."""
+"""Learn the distribution of job durations for each model."""
 
 import math
 from collections import OrderedDict
@@ -33,11 +33,11 @@ _KEEP = 1 - 1 / _MAX_JOBS
 _CONCENTRATION = 5.0  # jobs after which the shape of the data counts as much as that of the Student t
 _LEAST_PART = 0.1  # of the concentration, where the base has hardly any mass left
 _MOMENTS_PRIOR = 0.1  # jobs that the prior counts for in the mean and variance of the counts
-_PRIOR_SHARE = 0.01  # of the estimate, for ever
+_PRIOR_SHARE = 0.01  # of the estimate, however many jobs were observed
 _EXPECTED_SURPRISE = 1.5  # nats per job; chance brings 1
 _CHANGE_SURPRISE = 6.0  # beyond chance: the durations have changed ...
 _KEPT_AFTER_CHANGE = 0.1  # ... and this share of the counts is kept
-_LEAST_CHANCE = 0.01  # bounds the surprise, so that one odd job alone is no change
+_LEAST_CHANCE = 0.01  # bounds the surprise, so that one outlier does not count as a change
 # Computing the estimate takes a third of a millisecond: it is done after one completion at first, later after several.
 _LEAST_PENDING = 0.5
 _PENDING_PER_JOB = 0.1
@@ -256,7 +256,7 @@ class LearnedDurations:
                 durations._models[name[:_LONGEST_NAME]] = SurvivalEstimator.restore(exported)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             # One message, whatever is wrong with it.
-            advice = f"is no export of `session.learned_durations` ({str(fault)[:_LONGEST_NAME]})"
+            advice = f"is not an export of `session.learned_durations` ({str(fault)[:_LONGEST_NAME]})"
             raise ContractError.of("learned_durations", advice) from None
         return durations
 

@@ -1,14 +1,14 @@
-"""Whether a request that failed may be sent again, and how long to wait before.
+"""Decide whether a failed request may be sent again, and how long to wait first.
 
     kind       what it is                                       sent again after
     SUBMIT     a paid POST                                      NOT_SENT, TRY_LATER; UNKNOWN if the caller opted in
-    READ       a GET; asking twice is harmless                  everything but REFUSED
+    READ       a GET; repeating it is harmless                  everything but REFUSED
     CHANGE     a free request with an effect                    NOT_SENT, TRY_LATER
     POLL       a GET that must not end its task                 everything but REFUSED; NOT_FOUND must repeat to count
     DOWNLOAD   a GET of a result, from where it broke off       everything but REFUSED
 
-The callers classify what happened (`_api.error_responses.classify`, and `read_poll` for answers to polls), ask
-`next_step` and do what it returns. No other place decides about sending again.
+Callers classify what happened (`_api.error_responses.classify`, and `read_poll` for answers to polls), ask
+`next_step` and do what it returns. No other module decides about retries.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ __all__ = ["NextStep", "RequestKind", "RetryPolicy", "next_step"]
 
 
 class RequestKind(Enum):
-    """What a request may cause when it is sent twice."""
+    """What a request may cause if it is sent twice."""
 
     SUBMIT = auto()
     READ = auto()
@@ -36,7 +36,7 @@ class NextStep(Enum):
     """What follows a failure."""
 
     RETRY = auto()
-    CONFIRM = auto()  # ask again, and believe it when it repeats
+    CONFIRM = auto()  # repeat the request, and accept the answer if it repeats
     RAISE = auto()
 
 
@@ -77,7 +77,7 @@ class RetryPolicy:
         first_backoff_s: Longest wait before the second attempt; it doubles from attempt to attempt.
         max_backoff_s: No backoff is longer.
         max_retry_after_s: A longer `Retry-After` is cut to this.
-        resubmit_unknown: Send a request again although it may have been sold (`SubmissionUnknown`). You may
+        resubmit_unknown: Send a request again although it may have been accepted (`SubmissionUnknown`). You may
             pay twice; off by default.
     """
 
@@ -94,9 +94,9 @@ class RetryPolicy:
             attempt: Number of attempts made so far, from 1.
             elapsed_s: Seconds since the first attempt failed.
             retry_after_s: What the service asked for, if it did.
-            jitter: A number in [0, 1) that spreads clients who failed together.
+            jitter: A number in [0, 1) that spreads the retries of clients that failed together.
         """
-        if retry_after_s:  # 0, or a date that has passed, is no invitation to ask without pause
+        if retry_after_s:  # 0, or a date that has passed, does not invite a retry without a pause
             wait = min(retry_after_s, self.max_retry_after_s) + jitter * self.first_backoff_s
         else:
             ceiling = min(self.first_backoff_s * 2.0 ** min(attempt - 1, 64), self.max_backoff_s)

@@ -206,7 +206,7 @@ class Schedule(Generic[Key]):
         self._plan_by_price(key, entry, now, retry_after_s or 0.0)
 
     def faulted(self, key: Key, now: float, *, retry_after_s: float | None = None) -> None:
-        """Plan the next poll of a task whose last poll brought no status."""
+        """Plan the next poll of a task whose last poll returned no status."""
         entry = self._entries.get(key)
         if entry is not None:
             self._plan(key, now, max(self._backoff_s(entry.faults), retry_after_s or 0.0))

@@ -1,4 +1,4 @@
-"""Validators that the settings classes share; a bad setting is refused where it is written."""
+"""Validators that the settings classes share: an invalid value raises where it is set."""
 
 import sys
 from typing import Any
@@ -17,8 +17,8 @@ def _is_number(value: object) -> bool:
 
 
 def is_duration(value: object) -> bool:
-    """Tell whether `value` is a finite number of seconds that is not negative."""
-    return _is_number(value) and value >= 0  # type: ignore[operator]  # `_is_number` has seen to that
+    """Return whether `value` is a finite number of seconds that is not negative."""
+    return _is_number(value) and value >= 0  # type: ignore[operator]  # `_is_number` checked it
 
 
 def positive(_: object, attribute: Any, value: float) -> None:

@@ -262,7 +262,7 @@ class Engine:
         except ValueError:
             raise SessionError(message="a task with such an id cannot be cancelled", task=task) from None
         try:
-            snapshot = await self.calls.change("DELETE", path, partial(read_snapshot, asked=task._name))
+            snapshot = await self.calls.change("DELETE", path, partial(read_snapshot, polled_id=task._name))
         except TransportError as failure:
             raise attrs.evolve(failure, task=task) from failure.__cause__
         except ApiError as refusal:

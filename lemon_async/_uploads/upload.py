@@ -78,7 +78,7 @@ class Upload:
     """Bytes that were examined, and how to open them.
 
     Attributes:
-        picture: The facts in the header; `None` if the bytes are no known picture.
+        picture: The facts in the header; `None` if the bytes are not a known picture.
         fault: Why they are not a whole picture; after a `glance`, as far as their beginning shows it.
         digest: SHA-256 of all bytes; empty after a `glance`.
         open: Returns a file at its beginning; blocks, so call it in a thread.

@@ -111,7 +111,7 @@ def test_source_that_cannot_be_used_has_its_fault_and_no_other():
     source = upload(picture=PictureFacts("gif", (9, 9)), fault="the picture is cut off")
     assert problems_of(source, link(1, "ftp://x/")) == (
         Problem("image[0]", "the picture is cut off"),
-        Problem("image[1]", "is no http or https address"),
+        Problem("image[1]", "is not an http or https address"),
         Problem("image", f"{MIXED} (addresses or ids: image[1])"),
     )
 
@@ -265,8 +265,8 @@ def test_row_variation_that_cannot_be_used_has_its_fault():
 
 # "Remote image URLs"
 
-NO_ADDRESS = "is no plain web address such as https://example.com/cat.png (anything beyond ASCII percent-encoded)"
-NO_WEB = "is no http or https address"
+NO_ADDRESS = "is not a plain web address such as https://example.com/cat.png (anything beyond ASCII percent-encoded)"
+NO_WEB = "is not an http or https address"
 CREDENTIALS = "holds credentials, which the service refuses: upload the picture instead"
 FRAGMENT = "has a fragment (#…), which the service refuses: leave it out"
 PRIVATE = "points into a private network, where the service does not fetch: upload the picture instead"

@@ -229,7 +229,8 @@ HOST_FOR_PLAIN_HTTP_ROWS = (
 
 def test_host_for_plain_http_that_is_none_is_refused():
     for entry in HOST_FOR_PLAIN_HTTP_ROWS:
-        assert refusal(parse_http_hosts, {entry}) == f"{entry!r} is no host, or host and port, such as 'emulator:8000'"
+        message = f"{entry!r} is not a host, or a host and port, such as 'emulator:8000'"
+        assert refusal(parse_http_hosts, {entry}) == message
 
 
 def test_host_is_named_with_all_its_ports_or_one():
@@ -760,8 +761,8 @@ def test_remote_picture_means_one_place_to_all_parsers(scheme, host, rest):
 def test_remote_picture_has_a_public_address_without_credentials_and_fragment():
     for url, beginning in (
         ("http://cdn.example:8080/1.png?a=@", None),
-        ("/1.png", "is no plain web address"),
-        ("ftp://cdn.example/1.png", "is no http or https address"),
+        ("/1.png", "is not a plain web address"),
+        ("ftp://cdn.example/1.png", "is not an http or https address"),
         ("https://me:secret@cdn.example/1.png", "holds credentials"),
         ("https://cdn.example/1.png#", "has a fragment"),
         ("https://me@localhost/1.png#", "holds credentials"),

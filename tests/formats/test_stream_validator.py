@@ -15,7 +15,7 @@ from lemon_async._formats.pictures import HEAD_BYTES, StreamValidator, find_pict
 steady = settings(derandomize=True, deadline=None)
 
 CUT = "the picture is cut off"
-UNKNOWN = "the bytes are no known picture"
+UNKNOWN = "the bytes are not a known picture"
 TOO_LARGE = "the header claims 65535 x 65535 pixels"
 SIZE = (64, 48)
 

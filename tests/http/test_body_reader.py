@@ -63,8 +63,8 @@ def test_reader_does_not_care_where_pieces_begin(coding, is_kept):
 def test_reader_names_a_coding_that_was_not_asked_for():
     for coding in ("br", "zstd", "gzip, br", "x" * 1000, "\x1b[2J\r\n"):
         shown = coding.strip().lower()[:20]
-        assert complaint(read(PAYLOAD, coding)) == f"a body in the content coding {shown!r}, which was not asked for"
-        with pytest.raises(Unreadable, match="which was not asked for"):
+        assert complaint(read(PAYLOAD, coding)) == f"a body in the content coding {shown!r}, which was not requested"
+        with pytest.raises(Unreadable, match="which was not requested"):
             Unpacker({"content-encoding": coding})
 
 

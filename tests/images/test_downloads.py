@@ -98,7 +98,7 @@ async def test_error_names_the_link_without_its_query(downloads, link, emulator)
 def spoiled(png):
     wide = png[:16] + struct.pack(">II", 65_000, 65_000) + png[24:]
     return {
-        "HTML labelled image/png": (b"<html>Sorry</html>", "the bytes are no known picture"),
+        "HTML labelled image/png": (b"<html>Sorry</html>", "the bytes are not a known picture"),
         "nothing": (b"", "there are no bytes"),
         "cut before it was sent": (png[:-5], "the picture is cut off"),
         "header of 65,000 x 65,000": (wide, "the header claims 65000 x 65000 pixels"),

@@ -116,7 +116,7 @@ async def test_text_that_is_no_base64_is_refused_with_the_task():
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"<html>", "the bytes are no known picture"), (b"\x89PNG\r\n\x1a\n", "cut off")],
+    [(b"<html>", "the bytes are not a known picture"), (b"\x89PNG\r\n\x1a\n", "cut off")],
 )
 async def test_bytes_that_are_no_whole_picture_are_refused(content, reason):
     """Links are checked where they are fetched; what comes with the answer is checked here."""

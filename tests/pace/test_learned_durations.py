@@ -99,7 +99,7 @@ def test_damaged_state_is_refused_with_a_reason():
         damaged(forecast_error=[1.0, math.inf]),
         damaged(forecast_error=[1e9, 1.0]),
     ]:
-        with pytest.raises(ContractError, match="learned_durations: is no export of"):
+        with pytest.raises(ContractError, match="learned_durations: is not an export of"):
             LearnedDurations.restore(state)
         assert len(LearnedDurations.restore(damaged())) == 1
 

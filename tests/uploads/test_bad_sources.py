@@ -95,7 +95,7 @@ BAD = {
     "device": (lambda content, folder: "/dev/zero", "it is neither a file nor a link to one"),
     "text behind a good name": (
         lambda content, folder: unwritten(b"<html>", folder),
-        "the bytes are no known picture",
+        "the bytes are not a known picture",
     ),
     "gif": (lambda content, folder: b"GIF89a\1\0\1\0\0\0\0;", "is GIF; FLUX takes PNG"),
     "enormous": (lambda content, folder: header_of(65_000, 65_000), "the header claims 65000 x 65000 pixels"),

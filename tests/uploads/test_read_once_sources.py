@@ -129,7 +129,7 @@ async def test_restartable_iterable_serves_two_concurrent_edits(connect, emulato
 async def test_file_is_free_again_after_an_edit_that_failed(connect, picture):
     file = io.BytesIO(b"no picture")
     async with connect() as session:
-        with pytest.raises(ContractError, match="no known picture"):
+        with pytest.raises(ContractError, match="not a known picture"):
             await session.edit("a hat", image=file, model=MODEL)
         with pytest.raises(ContractError, match="no bytes left"):
             await session.edit("a hat", image=file, model=MODEL)
@@ -269,7 +269,7 @@ ODD = {
     "released view": (released_view, "reading it failed: operation forbidden on released memoryview"),
     "bytes that raise": (
         lambda folder: OddBytes(b"x"),
-        "the bytes are no known picture",
+        "the bytes are not a known picture",
     ),  # their methods are not called
     "mapping that raises": (lambda folder: OddMapping(file_id="file-1"), "reading it failed: boom"),
     "attribute that raises": (lambda folder: OddAttribute(), "reading it failed: boom"),

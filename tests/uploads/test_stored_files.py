@@ -76,7 +76,7 @@ async def test_image_of_a_result_is_uploaded(connect):
     ("file", "options", "problems"),
     [
         (b"", {}, ["file: there are no bytes"]),
-        (b"text", {}, ["file: the bytes are no known picture"]),
+        (b"text", {}, ["file: the bytes are not a known picture"]),
         (b"GIF89a\1\0\1\0\0\0\0;", {}, ["file: is GIF; the service takes PNG, JPEG or WebP"]),
         ("missing.png", {}, ["file: cannot read 'missing.png': No such file or directory"]),
         (b"", {"purpose": "user_data"}, ["file: there are no bytes"]),

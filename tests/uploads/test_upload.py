@@ -71,7 +71,7 @@ def test_picture_is_checked_while_it_is_hashed(tmp_path):
             assert (upload.picture, upload.fault) == (PictureFacts("png", (1500, 1000), has_transparency=False), fault)
         assert examine_file(io.BytesIO(content)).fault is None
     for upload in examined(b"<html>", tmp_path):
-        assert (upload.picture, upload.fault) == (None, "the bytes are no known picture")
+        assert (upload.picture, upload.fault) == (None, "the bytes are not a known picture")
 
 
 def test_glance_at_all_of_a_small_picture_finds_its_end_missing():
