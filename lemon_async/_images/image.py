@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, ParamSpec, Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 import anyio
 import attrs
@@ -38,7 +38,6 @@ _CHUNK_BYTES = 256 * 1024
 _CLEANUP_S = 5.0
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -232,7 +231,7 @@ class Image:
                 if facts is None:
                     facts = await self._download(lambda url: self._access.downloads.save(url, draft))
                 # Written and published by one thread call: a thousand saves that wait for a thread open no file.
-                path, saved = await self._run_within(publish, content, facts)
+                path, saved = await run_within(self._access.downloads.total_s, publish, content, facts)
             except BaseException as failure:
                 await _discard(draft)
                 if isinstance(failure, OSError | ValueError):  # ValueError: the system cannot even look up the name
@@ -250,13 +249,9 @@ class Image:
             SaveError: The disk does not respond in time.
         """
         try:
-            return await self._run_within(check, path)
+            return await run_within(self._access.downloads.total_s, check, path)
         except OSError as failure:
             raise self._save_error(path, failure) from failure
-
-    async def _run_within(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run blocking work, within the time that a download may take."""
-        return await run_within(self._access.downloads.total_s, work, *args, **kwargs)
 
     async def _bytes(self) -> bytes:
         """Return the bytes without keeping them, unless they were kept before."""
@@ -275,7 +270,7 @@ class Image:
         if self._saved is not None:
             place, fault = str(self._saved.path), "it was saved there, and the file is gone or was changed since"
             try:
-                content = await self._run_within(self._saved.read)
+                content = await run_within(self._access.downloads.total_s, self._saved.read)
             except NotFinished as late:
                 content, fault = None, f"it was saved there, and {late.strerror}"
             if content is not None:

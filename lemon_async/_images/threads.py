@@ -60,7 +60,7 @@ async def run_within(bound_s: float, work: Callable[P, T], /, *args: P.args, **k
         if call.claim.acquire(blocking=False):
             working.cancel()
             raise
-        working.add_done_callback(_retrieve)
+        working.add_done_callback(lambda work: work.cancelled() or work.exception())  # or asyncio would log it
         if isinstance(end, asyncio.CancelledError):
             # A cancelled scope of anyio cancels every await, again and again.
             with anyio.CancelScope(shield=True):
@@ -144,9 +144,3 @@ def _settle(outcome: Future[T], call: Callable[[], T]) -> None:
         outcome.set_result(result)
     finally:
         del outcome  # the failure's traceback holds this frame
-
-
-def _retrieve(working: asyncio.Future[T]) -> None:
-    """Retrieve the exception, so that asyncio does not log it."""
-    if not working.cancelled():
-        working.exception()

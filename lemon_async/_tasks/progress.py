@@ -111,31 +111,30 @@ class Reporter:
     def close(self) -> None:
         """Show the last state, and nothing more; may be called again. Never raises an error of the display."""
         display, self._display = self._display, None
-        for handle in (self._soon, self._tick):
-            if handle is not None:
-                handle.cancel()
+        self._cancel_timers()
         if display is not None:
-            try:
-                display.close(self._look())
-            except _FAILURES:
-                logger.exception(_FAILED)
+            self._pass_on(display.close)
         self._look = Progress  # the function may hold pictures
 
     def _show(self) -> None:
-        self._soon = None
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
-        if self._display is None:
-            return
+        self._cancel_timers()
+        again_s = None if self._display is None else self._pass_on(self._display.show)
+        if again_s is not None:
+            self._tick = asyncio.get_running_loop().call_later(again_s, self._show, context=self._context)
+
+    def _pass_on(self, show: Callable[[Progress], float | None]) -> float | None:
         try:
-            again_s = self._display.show(self._look())
+            return show(self._look())
         except _FAILURES:
             logger.exception(_FAILED)
             self._display = None
-            return
-        if again_s is not None:
-            self._tick = asyncio.get_running_loop().call_later(again_s, self._show, context=self._context)
+            return None
+
+    def _cancel_timers(self) -> None:
+        for handle in (self._soon, self._tick):
+            if handle is not None:
+                handle.cancel()
+        self._soon = self._tick = None
 
 
 def make_display(option: object, *, is_single: bool = False) -> Display | None:

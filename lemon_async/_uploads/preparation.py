@@ -59,8 +59,13 @@ class File:
     field: str
     place: str
     filename: str
-    content_type: str
     upload: Upload
+
+    @property
+    def content_type(self) -> str:
+        """Its media type."""
+        picture = self.upload.picture
+        return f"image/{picture.format}" if picture else "application/octet-stream"
 
 
 @attrs.frozen
@@ -132,8 +137,6 @@ class _Part(aiohttp.payload.Payload):
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
         raise TypeError("a picture has no text")
 
-
-_UNKNOWN_TYPE = "application/octet-stream"
 
 # A missing picture is a `ContractError`, not a `TypeError`.
 _STARTS: Mapping[Operation, Callable[[Any], dict[str, Any]]] = {
@@ -251,10 +254,8 @@ def _file(source: ExaminedSource) -> File:
     assert source.upload is not None  # noqa: S101 - checked by the caller
     place, picture = source.facts.place, source.facts.picture
     field = place.partition("[")[0]
-    name = place.replace("[", "-").rstrip("]")
-    if picture is None:
-        return File(field, place, name, _UNKNOWN_TYPE, source.upload)
-    return File(field, place, f"{name}.{picture.format}", f"image/{picture.format}", source.upload)
+    suffix = f".{picture.format}" if picture else ""
+    return File(field, place, place.replace("[", "-").rstrip("]") + suffix, source.upload)
 
 
 _ADVICE: Mapping[str, str] = {

@@ -68,18 +68,15 @@ class Files:
         """
         self._check_usable()
         if is_reference(file):
-            advice = "is an address or an id: give a file or bytes to upload"
-            raise ContractError.of("file", advice)
+            raise ContractError.of("file", "is an address or an id: give a file or bytes to upload")
         with ExitStack() as held:
             picked = await read_source("file", file, held, MAX_SOURCE_BYTES)
             name = _name_of(file, picked) if filename is None else filename
             problems = check_upload(picked.facts, purpose=purpose, model=model, filename=name)
             if problems or picked.upload is None:
                 raise ContractError(problems=tuple(problems))
-            kind = picked.facts.picture
-            content_type = f"image/{kind.format}" if kind else "application/octet-stream"
             fields = {"purpose": purpose, **({} if model is None else {"model": model})}
-            sent = File("file", "file", name, content_type, picked.upload)
+            sent = File("file", "file", name, picked.upload)
             form = Form(_FILES_PATH, picked.upload.digest, fields, (sent,))
             stored = await self._calls.change("POST", _FILES_PATH, read_file, payload=form)
         return attrs.evolve(stored, model=stored.model or model or _DEFAULT_MODEL)

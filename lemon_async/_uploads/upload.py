@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
+from contextlib import aclosing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -295,7 +295,7 @@ async def drain(source: Any, spool: SpooledUpload) -> None:
 
 async def _copy(stream: AsyncIterator[Any], spool: SpooledUpload) -> None:
     held, count = bytearray(), 0
-    async with _closing(stream) as iterator:
+    async with aclosing(stream) if isinstance(stream, AsyncGenerator) else nullcontext(stream) as iterator:
         async for piece in iterator:
             view = as_view(piece)
             if held and len(held) + len(view) >= CHUNK_BYTES:
@@ -321,10 +321,6 @@ def _exclusive(source: object) -> Iterator[None]:
         yield
     finally:
         del _readers[id(source)]
-
-
-def _closing(iterator: AsyncIterator[Any]) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-    return aclosing(iterator) if isinstance(iterator, AsyncGenerator) else nullcontext(iterator)
 
 
 async def _chunks(file: Any) -> AsyncGenerator[memoryview, None]:

@@ -218,7 +218,7 @@ async def test_form_is_opened_any_number_of_times_and_closes_its_files():
         return opened[-1]
 
     upload = Upload(size_bytes=7, open=open_file)
-    form = Form("/v1/x", "fingerprint", {"prompt": "a hat"}, (File("image", "image[0]", "a.png", "image/png", upload),))
+    form = Form("/v1/x", "fingerprint", {"prompt": "a hat"}, (File("image", "image[0]", "a.png", upload),))
     for _ in range(2):
         with ExitStack() as held:
             body = await form.open(held)
@@ -234,7 +234,7 @@ async def test_form_whose_second_file_is_gone_closes_the_first():
         raise FileNotFoundError(2, "No such file or directory")
 
     uploads = [Upload(size_bytes=0, open=make) for make in (lambda: first, gone)]
-    files = tuple(File("image", f"image[{at}]", "a.png", "image/png", upload) for at, upload in enumerate(uploads))
+    files = tuple(File("image", f"image[{at}]", "a.png", upload) for at, upload in enumerate(uploads))
     reason = r"image\[1\]: cannot be opened again: No such file or directory"
     with pytest.raises(ContractError, match=reason), ExitStack() as held:
         await Form("/v1/x", "", {}, files).open(held)
@@ -251,7 +251,7 @@ async def test_file_that_is_opened_too_late_is_closed(monkeypatch):
         return file
 
     upload = Upload(size_bytes=0, open=open_late)
-    form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", "image/png", upload),))
+    form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", upload),))
     held = ExitStack()
     opening = asyncio.create_task(form.open(held))
     await asyncio.to_thread(begun.wait, 5)
