@@ -65,7 +65,9 @@ class Renderer:
         Raises:
             InvalidImage: It is not a PNG, JPEG or WebP file that can be decoded, or it has too many pixels.
         """
-        return await self.run(_inspect, blob)
+        from lemon_async.emulator.pictures.decode import inspect  # noqa: PLC0415 - needs Pillow, an extra
+
+        return await self.run(inspect, blob)
 
     async def draw(self, picture: Picture) -> bytes:
         """Return the file of a picture. Cancelling one waiter does not cancel the drawing."""
@@ -77,13 +79,17 @@ class Renderer:
 
     async def preview(self, picture: Picture, *, coarseness: int) -> bytes:
         """Return a blurred file of the same size and format, with one pixel for `coarseness` along each edge."""
+        from lemon_async.emulator.pictures.render import preview  # noqa: PLC0415 - needs Pillow, an extra
+
         # Decoding WebP would hold the interpreter lock for all its pixels; drawing it again as PNG does not.
         file = await self.draw(evolve(picture, format="png") if picture.format == "webp" else picture)
-        return await self.run(partial(_preview, file, coarseness=coarseness), picture)
+        return await self.run(partial(preview, file, coarseness=coarseness), picture)
 
     def _start(self, picture: Picture) -> asyncio.Future[bytes]:
-        loop = asyncio.get_running_loop()
-        drawing = loop.run_in_executor(self._threads, _render, picture)
+        from lemon_async.emulator.pictures import composite, render  # noqa: PLC0415 - need Pillow, an extra
+
+        draw = composite.composite if picture.sources else render.render
+        drawing = asyncio.get_running_loop().run_in_executor(self._threads, draw, picture)
         self._drawings[picture] = drawing
         drawing.add_done_callback(partial(self._keep, picture))
         return drawing
@@ -98,24 +104,3 @@ class Renderer:
         self._kept_bytes += len(drawing.result())
         while self._kept_bytes > self._cache_bytes:
             self._kept_bytes -= len(self._files.popitem(last=False)[1])
-
-
-def _render(picture: Picture) -> bytes:
-    """Draw in the calling thread."""
-    from lemon_async.emulator.pictures import composite, render  # noqa: PLC0415 - needs Pillow, an extra
-
-    return composite.composite(picture) if picture.sources else render.render(picture)
-
-
-def _inspect(blob: Blob) -> SourceImage:
-    """Decode in the calling thread."""
-    from lemon_async.emulator.pictures.decode import inspect  # noqa: PLC0415 - needs Pillow, an extra
-
-    return inspect(blob)
-
-
-def _preview(file: bytes, picture: Picture, *, coarseness: int) -> bytes:
-    """Blur in the calling thread."""
-    from lemon_async.emulator.pictures.render import preview  # noqa: PLC0415 - needs Pillow, an extra
-
-    return preview(file, picture, coarseness)

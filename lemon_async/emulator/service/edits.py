@@ -4,7 +4,7 @@ First the fields and the references to source pictures, which costs nothing. The
 their formats and sizes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -127,36 +127,31 @@ def _form_refs(call: Call) -> Sequence[SourceRef]:
 
 
 def _json_refs(call: Call, errors: list[FieldError]) -> Sequence[SourceRef]:
-    given = [name for name in _JSON_FIELDS if call.body.get(name) is not None]
-    if len(given) > 1:
-        message = f"give exactly one of {', '.join(_JSON_FIELDS)}"
-        errors.extend(FieldError(name, message) for name in given[1:])
+    given = {name: call.body[name] for name in _JSON_FIELDS if call.body.get(name) is not None}
     if len(given) != 1:
+        message = f"give exactly one of {', '.join(_JSON_FIELDS)}"
+        errors.extend(FieldError(name, message) for name in list(given)[1:])
         return []
-    name, value = given[0], call.body[given[0]]
-    if name != "image_url" and isinstance(value, list):
-        _check_count(call, name, len(value))
-    found = list(_parse_field(name, value))
-    errors.extend(entry for entry in found if isinstance(entry, FieldError))
-    return [entry for entry in found if not isinstance(entry, FieldError)]
-
-
-def _parse_field(name: str, value: Any) -> Iterator[SourceRef | FieldError]:
+    ((name, value),) = given.items()
     if name == "image_url":
-        yield _parse_url(name, value)
-    elif not isinstance(value, list) or not value:
-        yield FieldError(name, "must be a list with at least one entry", "invalid_type")
-    else:
-        parse = _parse_url if name == "image_urls" else _parse_image
+        entries = {name: value}
+    elif isinstance(value, list) and value:
+        _check_count(call, name, len(value))
         # More are possible only for an unknown model, which is refused by its name.
-        for index, entry in enumerate(value[:MAX_SOURCES]):
-            yield parse(f"{name}[{index}]", entry)
+        entries = {f"{name}[{index}]": entry for index, entry in enumerate(value[:MAX_SOURCES])}
+    else:
+        errors.append(FieldError(name, "must be a list with at least one entry", "invalid_type"))
+        return []
+    parse = _parse_image if name == "images" else _parse_url
+    found = [parse(param, entry) for param, entry in entries.items()]
+    errors.extend(entry for entry in found if isinstance(entry, FieldError))
+    return [entry for entry in found if isinstance(entry, SourceRef)]
 
 
 def _parse_url(param: str, value: Any) -> SourceRef | FieldError:
-    return (
-        SourceRef(param, url=value) if isinstance(value, str) else FieldError(param, "must be a string", "invalid_type")
-    )
+    if isinstance(value, str):
+        return SourceRef(param, url=value)
+    return FieldError(param, "must be a string", "invalid_type")
 
 
 def _parse_image(param: str, entry: Any) -> SourceRef | FieldError:

@@ -111,7 +111,8 @@ class Files:
             raise ServiceError.invalid(FieldError("file", "is required, as a file", "missing"), *errors)
         if errors:
             raise ServiceError.invalid(*errors)
-        _check_model(model)
+        if "edit" not in known_family(model).operations:
+            raise ServiceError.invalid(FieldError("model", f"{excerpt(model)} takes no files"))
         lifetime_s = call.body.get(_EXPIRY_SECONDS)
         file = StoredFile(
             id=f"file-{self._random.getrandbits(96):024x}",
@@ -157,9 +158,8 @@ class Files:
     async def read(self, call: Call) -> Reply:
         """Return the bytes of a file."""
         source = self._find(call.args["id"], call.key).source
-        return Reply(
-            200, await self._renderer.run(Path.read_bytes, Path(source.blob.path)), CONTENT_TYPES[source.format]
-        )
+        content = await self._renderer.run(Path.read_bytes, Path(source.blob.path))
+        return Reply(200, content, CONTENT_TYPES[source.format])
 
     async def delete(self, call: Call) -> Reply:
         """Delete a file; accepted jobs keep their sources."""
@@ -177,11 +177,6 @@ class Files:
         if file is None or file.key != key or self._clock.now() >= file.expires_at_s:
             raise ServiceError(404, "file_not_found", f"No such File object: {excerpt(file_id)}", param)
         return file
-
-
-def _check_model(model: str) -> None:
-    if "edit" not in known_family(model).operations:
-        raise ServiceError.invalid(FieldError("model", f"{excerpt(model)} takes no files"))
 
 
 def _field_errors(body: Mapping[str, Any]) -> Iterator[FieldError]:
