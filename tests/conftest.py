@@ -158,7 +158,7 @@ def arrived(emulator):
 
     def digests():
         tasks = emulator._store.tasks.values()
-        return [[source.blob.digest for source in task.spec.sources] for task in tasks]
+        return [[source.blob.digest for source in task.spec.picture.sources] for task in tasks]
 
     return digests
 

@@ -215,7 +215,7 @@ async def test_address_is_fetched_by_the_service(serve, http_ok, picture):
         for image in (address, {"image_url": address}, [address, address]):
             await session.submit(EditRequest("a hat", image=image, model=MODEL))
         tasks = emulator._store.tasks.values()
-        assert [[one.blob.digest for one in task.spec.sources] for task in tasks] == [
+        assert [[one.blob.digest for one in task.spec.picture.sources] for task in tasks] == [
             [sha256(content)],
             [sha256(content)],
             [sha256(content)] * 2,
