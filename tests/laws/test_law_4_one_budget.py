@@ -1,6 +1,7 @@
 """Law 4. Submits, polls and all other requests to the API share one budget; downloads do not count."""
 
 import asyncio
+import math
 from collections import deque
 
 import attrs
@@ -8,7 +9,7 @@ import pytest
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async.emulator import Emulator, Status
-from lemon_async.emulator.service.rate_limit import FixedWindow, RateLimitStatus
+from lemon_async.emulator.service.rate_limit import FixedWindow
 
 RPM = 2400
 BURST_S = 0.35
@@ -18,6 +19,13 @@ QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
 PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
 
 
+def response(limit, remaining, reset_s, unix, is_granted):
+    """Return the headers, and the seconds to wait after a refusal."""
+    values = {"Limit": limit, "Remaining": remaining, "Reset": math.ceil(unix + reset_s)}
+    headers = {f"X-RateLimit-{name}": str(value) for name, value in values.items()}
+    return headers, None if is_granted else max(1, math.ceil(reset_s))
+
+
 @attrs.define
 class Sliding:
     """So many in any minute."""
@@ -25,13 +33,13 @@ class Sliding:
     limit: int
     _granted: deque = attrs.field(factory=deque, init=False)
 
-    def take(self, _key, real_s):
+    def take(self, _key, real_s, unix):
         while self._granted and self._granted[0] <= real_s - 60:
             self._granted.popleft()
         is_granted = len(self._granted) < self.limit
         if is_granted:
             self._granted.append(real_s)
-        return RateLimitStatus(self.limit, self.limit - len(self._granted), self._granted[0] + 60 - real_s, is_granted)
+        return response(self.limit, self.limit - len(self._granted), self._granted[0] + 60 - real_s, unix, is_granted)
 
 
 @attrs.define
@@ -50,12 +58,12 @@ class Bucket:
     def _full(self):
         return self._most
 
-    def take(self, _key, real_s):
+    def take(self, _key, real_s, unix):
         self._tokens = min(self._tokens + (real_s - self._at_s) * self.limit / 60, self._most)
         self._at_s = real_s
         is_granted = self._tokens >= 1
         self._tokens -= is_granted
-        return RateLimitStatus(self.limit, int(self._tokens), 1.0, is_granted)
+        return response(self.limit, int(self._tokens), 1.0, unix, is_granted)
 
 
 WINDOWS = {"fixed": FixedWindow, "sliding": Sliding, "bucket": Bucket}
