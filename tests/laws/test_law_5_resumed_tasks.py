@@ -10,7 +10,7 @@ from lemon_async.errors import AccessDenied, TaskCancelled
 from servers import read_request
 
 PATIENT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=20)
-SHORT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=0.03)
+SHORT = PollPolicy(min_gap_s=0.002, max_gap_s=0.005, deadline_s=0.2)
 CANCELLED = {"status": "failed", "error": "Task was cancelled", "cancelled": True, "cancellation_status": "cancelled"}
 COMPLETED = {"status": "completed", "data": [{"url": "https://cdn.test/1.png"}]}
 DENIED = 403, {"error": {"message": "Not now.", "type": "access_denied"}}
