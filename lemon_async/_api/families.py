@@ -6,7 +6,6 @@ documentation. A model of no family is legal, because the catalogue changes.
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
 
 import attrs
 
@@ -192,9 +191,6 @@ _BY_PREFIX = tuple((id_[:-1], family) for family in FAMILIES for id_ in family.i
 
 def family_of(model: object) -> Family | None:
     """Return the family of a model id, or `None` if it has none."""
-    return _family_of(model) if isinstance(model, str) else None
-
-
-@lru_cache(maxsize=256)
-def _family_of(model: str) -> Family | None:
+    if not isinstance(model, str):
+        return None
     return _BY_ID.get(model) or next((family for start, family in _BY_PREFIX if model.startswith(start)), None)

@@ -38,6 +38,8 @@ from lemon_async.types import ResumableTask, TaskSnapshot
 
 __all__ = ["Engine", "Lifetime"]
 
+_CLOSED = "the session is closed; open a new one"
+
 
 class Part(Protocol):
     """A part of a session that owns connections or asyncio tasks."""
@@ -65,7 +67,7 @@ class Lifetime:
         self._closing: asyncio.Task[None] | None = None
         self.is_closed: bool = False
 
-    def check(self, task: ResumableTask | None = None, *, closed: str = "the session is closed") -> None:
+    def check(self, task: ResumableTask | None = None, *, closed: str = _CLOSED) -> None:
         """Bind to the running event loop at first use; an error carries `task`.
 
         Args:
@@ -120,7 +122,6 @@ class Lifetime:
 
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_CLOSED = "the session is closed; open a new one"
 _CLOSED_FOR_IMAGES = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
 _NOT_CANCELLED = "it was not cancelled: the task continues and is billed, unless it is over; await it for its outcome"
 
@@ -161,7 +162,7 @@ class Engine:
         )
         self.downloads: Downloads = Downloads(links, total_s=timeouts.download_s, limit=settings.max_downloads)
         self.maps: Maps = Maps(
-            self.submit,
+            submit=self.submit,
             is_sending=self.transport.is_sending,
             workers=settings.max_submits,
             close_s=timeouts.close_s,
@@ -169,6 +170,7 @@ class Engine:
         # The poller first: its tasks end before the readers of maps, which then still get those outcomes.
         parts = (self.poller, self.maps, self.transport, self.downloads)
         self.lifetime: Lifetime = Lifetime(parts, close_s=timeouts.close_s)
+        self.check_usable = self.lifetime.check
         self.access: ResultAccess = ResultAccess(
             downloads=self.downloads,
             check_usable=partial(self.check_usable, closed=_CLOSED_FOR_IMAGES),
@@ -177,10 +179,6 @@ class Engine:
         )
         self._is_limit_given = settings.requests_per_minute is not None
         self._check_contracts = settings.check_contracts
-
-    def check_usable(self, task: ImageTask | None = None, *, closed: str = _CLOSED) -> None:
-        """Raise `SessionError` if the session is closed, or called outside its own event loop."""
-        self.lifetime.check(task, closed=closed)
 
     def state(self) -> SessionState:
         """Return what there is to show of the session."""

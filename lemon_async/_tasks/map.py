@@ -325,6 +325,7 @@ class Outcomes:
         return f"<Outcomes {state} | {counts}>"
 
 
+@attrs.define(eq=False, kw_only=True)
 class Maps:
     """The maps of one session; those that run end with it.
 
@@ -335,20 +336,12 @@ class Maps:
         close_s: How long leaving a map waits for responses.
     """
 
-    def __init__(
-        self,
-        submit: Callable[..., Awaitable[ImageTask]],
-        *,
-        is_sending: Callable[["asyncio.Task[Any]"], bool],
-        workers: int,
-        close_s: float,
-    ) -> None:
-        self.submit: Callable[..., Awaitable[ImageTask]] = submit
-        self.is_sending: Callable[[asyncio.Task[Any]], bool] = is_sending
-        self.workers: int = workers
-        self.close_s: float = close_s
-        self.running: set[Outcomes] = set()
-        self.is_closed: bool = False
+    submit: Callable[..., Awaitable[ImageTask]]
+    is_sending: Callable[[asyncio.Task[Any]], bool]
+    workers: int
+    close_s: float
+    running: set[Outcomes] = attrs.field(factory=set[Outcomes], init=False)
+    is_closed: bool = attrs.field(default=False, init=False)
 
     def open(self, items: Items, fields: Mapping[str, Any], **options: Any) -> Outcomes:
         """Return a map that has not begun.

@@ -64,13 +64,13 @@ class AcceptedJob:
 
     Attributes:
         snapshot: The response.
-        path: Where to poll; empty when the job is over already.
         began_at: When it was sent, on the monotonic clock.
+        path: Where to poll; empty when the job is over already.
     """
 
     snapshot: TaskSnapshot
-    path: str
     began_at: float
+    path: str = ""
 
 
 class Submissions:
@@ -138,10 +138,8 @@ class Submissions:
             ApiError: The service refused it.
             SubmissionUnknown: It was sent, and its outcome is unknown.
         """
-        began_at = 0.0
 
-        async def attempt(max_wait_s: float | None) -> TaskSnapshot:
-            nonlocal began_at
+        async def attempt(max_wait_s: float | None) -> AcceptedJob:
             with self.unknown_if_sent(prepared):
                 await self._admit(max_wait_s, queue)
                 began_at = time.monotonic()
@@ -149,10 +147,9 @@ class Submissions:
                     response = await self._transport.submit(prepared.payload)
                 finally:
                     self._slots.release()
-            return self._accepted(prepared, response)
+            return self._accepted(prepared, response, began_at)
 
-        snapshot = await self._with_retries(attempt, is_wanted)
-        return self._accept(prepared, snapshot, began_at)
+        return self._addressed(prepared, await self._with_retries(attempt, is_wanted))
 
     @asynccontextmanager
     async def stream(self, prepared: PreparedRequest) -> AsyncGenerator[StreamedResponse | AcceptedJob, None]:
@@ -163,10 +160,8 @@ class Submissions:
         Raises:
             TransportError, ApiError, SubmissionUnknown: As for `submit`.
         """
-        began_at = 0.0
 
-        async def attempt(max_wait_s: float | None) -> StreamedResponse | TaskSnapshot:
-            nonlocal began_at
+        async def attempt(max_wait_s: float | None) -> StreamedResponse | AcceptedJob:
             held.close()  # releases what the previous attempt held
             with self.unknown_if_sent(prepared):
                 await self._admit(max_wait_s)
@@ -176,14 +171,14 @@ class Submissions:
                 if response.is_event_stream:
                     return response
                 body = await response.read(MAX_BODY_BYTES)
-            return self._accepted(prepared, body)
+            return self._accepted(prepared, body, began_at)
 
         with ExitStack() as held:
             response = await self._with_retries(attempt)
             if isinstance(response, StreamedResponse):
                 yield response
                 return
-        yield self._accept(prepared, response, began_at)
+        yield self._addressed(prepared, response)
 
     async def _admit(self, max_wait_s: float | None, queue: asyncio.Lock | None = None) -> None:
         """Wait for a slot, and then for the rate limit: nothing comes between that and sending."""
@@ -259,22 +254,23 @@ class Submissions:
             is_wanted=is_wanted,
         )
 
-    def _accepted(self, prepared: PreparedRequest, response: Response) -> TaskSnapshot:
-        """Return the state of the accepted job, or raise."""
+    def _accepted(self, prepared: PreparedRequest, response: Response, began_at: float) -> AcceptedJob:
+        """Return the accepted job, or raise."""
         reading = read_submission(response)
         if isinstance(reading, Accepted):
-            return reading.snapshot
+            return AcceptedJob(reading.snapshot, began_at)
         if isinstance(reading, UnknownOutcome):
             raise self.unknown_outcome(prepared, reading.reason, refusal=reading.error) from reading.error
         raise reading.error
 
-    def _accept(self, prepared: PreparedRequest, snapshot: TaskSnapshot, began_at: float) -> AcceptedJob:
+    def _addressed(self, prepared: PreparedRequest, job: AcceptedJob) -> AcceptedJob:
         """Find where to poll; outside the retries, because a job that cannot be polled was sold, too.
 
         An address that would take the key elsewhere is replaced by that of the id.
         """
+        snapshot = job.snapshot
         if snapshot.task_id is None or snapshot.is_done:
-            return AcceptedJob(snapshot, "", began_at)
+            return job
         try:
             path, fault = poll_path(self._transport.base_url, snapshot.task_id, snapshot.poll_url)
         except ValueError:
@@ -285,4 +281,4 @@ class Submissions:
             raise attrs.evolve(error, request_id=request_id_of(headers), headers=headers) from None
         if fault:
             logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault)
-        return AcceptedJob(snapshot, path, began_at)
+        return attrs.evolve(job, path=path)

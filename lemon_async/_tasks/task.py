@@ -23,14 +23,7 @@ from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import ResultAccess, TaskRef
 from lemon_async._pace.validators import is_duration
 from lemon_async._tasks.resume_token import TaskReference
-from lemon_async.errors import (
-    ContractError,
-    LemonError,
-    SessionError,
-    TaskCancelled,
-    TaskFailed,
-    TaskTimeout,
-)
+from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskFailed, TaskTimeout
 from lemon_async.requests import Request
 from lemon_async.types import Billing, TaskFault, TaskSnapshot
 
@@ -65,12 +58,15 @@ class ImageTask:
     Attributes:
         id: The service's id; `None` when it answered inline: then the task is done from the start.
         request: The request; `None` for a resumed task.
+        label: The `label` of its request, or of the token that it was resumed from.
+        prompt: The prompt; for a resumed task, as far as its token contains it.
+        poll_url: The URL that the service named for polling, verbatim; `None` if it named none.
         snapshot: The service's last response about the task.
     """
 
     __slots__ = (
         "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_is_reported",
-        "_label", "_owner", "_path", "_token_prompt", "_waiters", "id", "request", "snapshot",
+        "_owner", "_path", "_token_prompt", "_waiters", "id", "label", "poll_url", "prompt", "request", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -86,12 +82,14 @@ class ImageTask:
     ) -> None:
         self.id: str | None = snapshot.task_id
         self.request: Request | None = request
+        self.label: str | None = label or getattr(request, "label", None)
+        self.prompt: str | None = prompt if request is None else getattr(request, "prompt", None)
+        self.poll_url: str | None = snapshot.poll_url
         self.snapshot: TaskSnapshot = snapshot
         self._owner = owner
         self._path = path
         self._began_at: float | None = began_at  # on the monotonic clock; unknown for a resumed task
         self._ended_at: float | None = None
-        self._label: str | None = label or getattr(request, "label", None)
         self._token_prompt = prompt  # of the token that it was resumed from
         self._accepted = snapshot  # the first response: later ones may leave fields out
         self._images: Images | None = None
@@ -103,11 +101,6 @@ class ImageTask:
             self._conclude()
 
     @property
-    def poll_url(self) -> str | None:
-        """The URL that the service named for polling, verbatim; `None` if it named none."""
-        return self._accepted.poll_url
-
-    @property
     def _name(self) -> str | None:
         """The id by which responses name it; `None` when only its address is known, and any name there is its own."""
         return None if self._accepted.is_id_guessed else self.id
@@ -116,16 +109,6 @@ class ImageTask:
     def _key(self) -> str:
         """Its key among the tasks of a session."""
         return self._name or self._path
-
-    @property
-    def label(self) -> str | None:
-        """The `label` of its request, or of the token that it was resumed from."""
-        return self._label
-
-    @property
-    def prompt(self) -> str | None:
-        """The prompt; for a resumed task, as far as its token contains it."""
-        return self._token_prompt if self.request is None else getattr(self.request, "prompt", None)
 
     @property
     def status(self) -> str:
@@ -280,7 +263,7 @@ class ImageTask:
         """
         if self.id is None:
             raise SessionError(message="the service answered inline: there is no task to resume")
-        return _token(self._accepted, self._path, self._label, self.prompt if with_prompt else self._token_prompt)
+        return _token(self._accepted, self._path, self.label, self.prompt if with_prompt else self._token_prompt)
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Take a response of the service; ignored once the task is over."""
@@ -303,7 +286,7 @@ class ImageTask:
         snapshot = self.snapshot
         self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
-            make_token = partial(_token, self._accepted, self._path, self._label, self._token_prompt)
+            make_token = partial(_token, self._accepted, self._path, self.label, self._token_prompt)
             self._images = Images(
                 snapshot,
                 self._owner.access,
