@@ -14,23 +14,9 @@ from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
+from lemon_async import errors
 from lemon_async._api.response import Response, Unreadable, number_of, retry_after_s
 from lemon_async._formats.json_documents import one_line
-from lemon_async.errors import (
-    AccessDenied,
-    ApiError,
-    AuthenticationError,
-    BadRequest,
-    Conflict,
-    InsufficientBalance,
-    LemonError,
-    NotFound,
-    PayloadTooLarge,
-    RateLimited,
-    ServerError,
-    SubmissionUnknown,
-    TransportError,
-)
 
 __all__ = [
     "Failure",
@@ -42,15 +28,15 @@ __all__ = [
     "request_id_of",
 ]
 
-_CLASSES: Mapping[int, type[ApiError]] = {
-    400: BadRequest,
-    401: AuthenticationError,
-    402: InsufficientBalance,
-    403: AccessDenied,
-    404: NotFound,
-    409: Conflict,
-    413: PayloadTooLarge,
-    429: RateLimited,
+_CLASSES: Mapping[int, type[errors.ApiError]] = {
+    400: errors.BadRequest,
+    401: errors.AuthenticationError,
+    402: errors.InsufficientBalance,
+    403: errors.AccessDenied,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.PayloadTooLarge,
+    429: errors.RateLimited,
 }
 _FIRST_SERVER_ERROR = 500
 # Request timeout, client closed request: gateways that have passed a request on and stopped waiting send these.
@@ -72,16 +58,16 @@ class Failure(Enum):
     UNKNOWN = auto()  # sent, and it may have been executed
 
 
-def classify(error: LemonError) -> Failure:
+def classify(error: errors.LemonError) -> Failure:
     """Return how a request failed that ended in an error."""
     match error:
-        case SubmissionUnknown():
+        case errors.SubmissionUnknown():
             return Failure.UNKNOWN
-        case TransportError():
+        case errors.TransportError():
             return Failure.UNKNOWN if error.was_sent else Failure.NOT_SENT
-        case ApiError(status=503, retryable=True) if _is_server_code(error.code):
+        case errors.ApiError(status=503, retryable=True) if _is_server_code(error.code):
             return Failure.TRY_LATER
-        case ApiError():
+        case errors.ApiError():
             return classify_status(error.status)
         case _:
             return Failure.REFUSED
@@ -102,7 +88,7 @@ def error_object(parsed: object) -> Mapping[str, Any] | None:
     return None
 
 
-def api_error(response: Response) -> ApiError:
+def api_error(response: Response) -> errors.ApiError:
     """Return the exception for a response that is not a success, readable or not."""
     try:
         parsed = response.json()
@@ -112,7 +98,7 @@ def api_error(response: Response) -> ApiError:
         words = response.summary()
     error = error_object(parsed) or {}
     status = response.status
-    cls = _CLASSES.get(status, ServerError if status >= _FIRST_SERVER_ERROR else ApiError)
+    cls = _CLASSES.get(status, errors.ServerError if status >= _FIRST_SERVER_ERROR else errors.ApiError)
     return cls(
         status=status,
         message=one_line(error.get("message")) or one_line(error.get("code")) or words,

@@ -131,11 +131,10 @@ def _unwritable(field: str, reason: str) -> ContractError:
 def _converter() -> cattrs.Converter:
     """Return the converter of requests, made at first use because generating its code would slow down the import."""
     converter = cattrs.Converter(detailed_validation=False)
-    for kind in (GenerateRequest, EditRequest, VariationRequest):
-        rules: dict[str, Any] = {name: override(omit=True) for name in ("image", "mask", "label", "extra")}
-        rules = {name: rule for name, rule in rules.items() if name in attrs.fields_dict(kind)}
-        if "async_" in attrs.fields_dict(kind):
-            rules["async_"] = override(rename="async")
+    overrides = dict.fromkeys(("image", "mask", "label", "extra"), override(omit=True))
+    overrides["async_"] = override(rename="async")
+    for kind in _KINDS:
+        rules: dict[str, Any] = {name: overrides[name] for name in attrs.fields_dict(kind) if name in overrides}
         hook = make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, **rules)
         converter.register_unstructure_hook(kind, hook)
     return converter

@@ -275,7 +275,7 @@ class Outcomes:
         try:
             request = request_from(checked_item(item, index), self._options.fields)
             task = await self._owner.submit(
-                request, self._options.check_contracts, is_wanted=self._is_wanted, queue=self._queue
+                request, self._options.check_contracts, is_wanted=lambda: not self._is_left, queue=self._queue
             )
         except asyncio.CancelledError:
             self._open -= 1
@@ -296,9 +296,6 @@ class Outcomes:
         self._tally.move("in_flight", "failed" if error else "succeeded")
         images = task.result() if error is None else None
         self._deliver(Outcome(index, request, task, images=images, error=error))
-
-    def _is_wanted(self) -> bool:
-        return not self._is_left
 
     def _deliver(self, outcome: Outcome) -> None:
         if self._options.fail_fast and outcome.error is not None and not self._is_left:

@@ -14,16 +14,17 @@ from lemon_async._api.families import LABEL, LINE
 from lemon_async._api.urls import task_path
 from lemon_async.errors import ContractError
 
-__all__ = ["TaskReference", "parse_reference"]
+__all__ = ["TaskReference", "cut_prompt", "parse_reference"]
 
 _PREFIX = "lemon1."
 _MAX_PROMPT_CHARS = 1000
 
 
-def _cut(prompt: str | None) -> str | None:
-    if prompt is None or len(prompt) <= _MAX_PROMPT_CHARS:
-        return prompt
-    return f"{prompt[: _MAX_PROMPT_CHARS - 1]}…"
+def cut_prompt(prompt: object) -> str | None:
+    """Return a prompt, or its beginning; `None` for anything but text."""
+    if not isinstance(prompt, str):
+        return None
+    return prompt if len(prompt) <= _MAX_PROMPT_CHARS else f"{prompt[: _MAX_PROMPT_CHARS - 1]}…"
 
 
 @attrs.frozen
@@ -45,7 +46,7 @@ class TaskReference:
     model: str | None = None
     created: int | None = None
     label: str | None = None
-    prompt: str | None = attrs.field(default=None, converter=_cut)
+    prompt: str | None = attrs.field(default=None, converter=cut_prompt)
     is_id_guessed: bool = False
 
     def token(self) -> str:
@@ -76,12 +77,8 @@ def parse_reference(text: str) -> TaskReference:
 
 def _unpack(word: str) -> TaskReference:
     try:
-        packed = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
-    except binascii.Error:
-        raise ValueError("the token is damaged") from None
-    try:
-        fields = orjson.loads(packed)
-    except orjson.JSONDecodeError:
+        fields = orjson.loads(base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, orjson.JSONDecodeError):
         raise ValueError("the token is damaged") from None
     values = {name: fields.get(name) for name in ("task_id", "poll_url", "model", "label", "prompt")}
     if not all(value is None or isinstance(value, str) for value in values.values()):

@@ -15,7 +15,7 @@ from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
 from lemon_async.errors import ContractError, Problem
 
-__all__ = ["BASE_URL_VARIABLE", "Settings", "find_base_url"]
+__all__ = ["BASE_URL_VARIABLE", "Settings"]
 
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 _LIMITS = ("requests_per_minute", "max_submits", "max_polls", "max_downloads")
@@ -46,11 +46,15 @@ class Settings:
             ContractError: With all problems.
         """
         base_url, http_hosts, durations = "", frozenset[str](), LearnedDurations()
-        problems: list[Problem] = []
+        problems = self.key.problems()
         try:
-            base_url, http_hosts = find_base_url(self.base_url, self.key, self.allow_http)
-        except ContractError as refusal:
-            problems += refusal.problems
+            http_hosts = parse_http_hosts(self.allow_http)
+        except (TypeError, ValueError) as fault:
+            problems.append(Problem("allow_http", str(fault)))
+        try:
+            base_url = parse_base_url(self.base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN, http_hosts)
+        except ValueError as fault:
+            problems.append(Problem("base_url", str(fault)))
         for name in _LIMITS:
             value = getattr(self, name)
             if (type(value) is not int or value < 1) and (name, value) != ("requests_per_minute", None):
@@ -67,25 +71,3 @@ class Settings:
         if problems:
             raise ContractError(problems=tuple(problems))
         return base_url, http_hosts, durations
-
-
-def find_base_url(
-    base_url: str | None, key: ApiKey, allow_http: AbstractSet[str] = frozenset()
-) -> tuple[str, frozenset[str]]:
-    """Return the base URL, which the key is sent to, and the hosts that may be used without encryption.
-
-    Raises:
-        ContractError: The key, the URL or a host is invalid.
-    """
-    problems, http_hosts, found = key.problems(), frozenset[str](), ""
-    try:
-        http_hosts = parse_http_hosts(allow_http)
-    except (TypeError, ValueError) as fault:
-        problems.append(Problem("allow_http", str(fault)))
-    try:
-        found = parse_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN, http_hosts)
-    except ValueError as fault:
-        problems.append(Problem("base_url", str(fault)))
-    if problems:
-        raise ContractError(problems=tuple(problems))
-    return found, http_hosts

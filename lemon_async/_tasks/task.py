@@ -22,14 +22,12 @@ from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import ResultAccess, TaskRef
 from lemon_async._pace.validators import is_duration
-from lemon_async._tasks.resume_token import TaskReference
+from lemon_async._tasks.resume_token import TaskReference, cut_prompt
 from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskFailed, TaskTimeout
 from lemon_async.requests import Request
 from lemon_async.types import Billing, TaskFault, TaskSnapshot
 
 __all__ = ["ImageTask"]
-
-_MAX_SHOWN_CHARS = 1000
 
 
 class TaskOwner(Protocol):
@@ -342,7 +340,7 @@ class ImageTask:
             "seconds": None if self.seconds is None else f"{self.seconds:.1f}",
             "age": None if self.done() or age_s is None else f"{age_s:.0f} s",
             "model": getattr(self.request, "model", None) or self.snapshot.model or self._accepted.model,
-            "prompt": _cut(self.prompt),
+            "prompt": cut_prompt(self.prompt),
             "error": f"{type(self._failure).__name__}: {safe_str(self._failure)}" if self._failure else None,
         }
         return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")
@@ -361,13 +359,6 @@ def _token(accepted: TaskSnapshot, path: str, label: str | None, prompt: str | N
         prompt,
         is_id_guessed=accepted.is_id_guessed,
     ).token()
-
-
-def _cut(text: object) -> str | None:
-    """Return as much of a text as a table has room for."""
-    if not isinstance(text, str):
-        return None
-    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
 
 
 def _news(snapshot: TaskSnapshot) -> tuple[object, ...]:

@@ -174,11 +174,10 @@ def _split(path: Path) -> tuple[Path, str]:
 def _make(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        fault = _fault_of_writing(folder)
+        _try_to_write(folder)
     except OSError as refusal:
-        fault = refusal.strerror or str(refusal)
-    if fault:
-        raise ContractError.of(option, f"cannot write to {str(folder)!r}: {fault}")
+        advice = f"cannot write to {str(folder)!r}: {refusal.strerror or refusal}"
+        raise ContractError.of(option, advice) from None
 
 
 def _fault_of_file(path: Path) -> str | None:
@@ -193,15 +192,14 @@ def _fault_of_place(folder: Path) -> str | None:
     places = enumerate((folder, *folder.parents))
     missing, nearest = next((n, place) for n, place in places if place.exists() or place == place.parent)
     if missing > _MAX_NEW_FOLDERS:
-        fault: str | None = f"lies in more than {_MAX_NEW_FOLDERS} folders that do not exist"
-    else:
-        fault = _fault_of_writing(nearest)
-    return f"cannot write to {str(folder)!r}: {fault}" if fault else None
-
-
-def _fault_of_writing(folder: Path) -> str | None:
+        return f"cannot write to {str(folder)!r}: lies in more than {_MAX_NEW_FOLDERS} folders that do not exist"
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return None
+        _try_to_write(nearest)
     except OSError as refusal:
-        return refusal.strerror or str(refusal)
+        return f"cannot write to {str(folder)!r}: {refusal.strerror or refusal}"
+    return None
+
+
+def _try_to_write(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder):
+        pass

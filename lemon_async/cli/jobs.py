@@ -73,7 +73,7 @@ async def submit_requests(
                     print_status(f"interrupted; waiting up to {Timeouts().close_s:g} s for responses to paid requests")
                 raise
         async for task in lemon.as_completed(outcomes.pending):
-            deliveries.create_task(deliver(await _outcome(places[task], task)))
+            deliveries.create_task(deliver(_outcome(places[task], task)))
     return jobs.exit_code
 
 
@@ -91,7 +91,7 @@ async def resume_tasks(
         async for task in lemon.as_completed(places, progress=has_bar):
             place, reference = places[task], jobs.references[task]
             index = place if reference.index is None else reference.index
-            outcome = await _outcome(place, task)
+            outcome = _outcome(place, task)
             deliveries.create_task(jobs.deliver(outcome, None, label=reference.name, index=index))
     return jobs.exit_code
 
@@ -176,9 +176,7 @@ def _index(place: int, requests: Sequence[Request]) -> int:
     return place * max(1, requests[place].n or 1)
 
 
-async def _outcome(place: int, task: ImageTask) -> Outcome:
+def _outcome(place: int, task: ImageTask) -> Outcome:
     """Return the outcome of a task that is over."""
-    try:
-        return Outcome(place, task.request, task, images=await task)
-    except Exception as error:  # noqa: BLE001 - printed with the others
-        return Outcome(place, task.request, task, error=error)
+    error = task.exception()
+    return Outcome(place, task.request, task, images=None if error else task.result(), error=error)

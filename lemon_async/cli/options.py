@@ -1,8 +1,8 @@
 """Options that commands share, and those that the fields of a request become."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,8 +14,12 @@ __all__ = [
     "request_options", "results",
 ]  # fmt: skip
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    """Return one decorator that gives a command several options, in this order."""
+    return lambda command: reduce(lambda given, decorate: decorate(given), reversed(decorators), command)
 
 
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -40,7 +44,7 @@ output: Decorator = click.option(
     help="A file, a folder, or a template of names such as 'out/{index:03}-{slug}' (also model, task_id, created, "
     "format, width, height; the suffix comes from the bytes). Only a file is replaced. - writes one picture to stdout.",
 )
-_CONNECTION: tuple[Decorator, ...] = (
+connection: Decorator = _together(
     click.option(
         "--base-url", metavar="URL", help="The API's URL, without /v1; by default LEMONDATA_BASE_URL, or the service."
     ),
@@ -57,7 +61,7 @@ emulator: Decorator = click.option(
 )
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print the service's JSON, one line each.")
 # They become `runner.SessionOptions`.
-_PACING: tuple[Decorator, ...] = (
+pacing: Decorator = _together(
     click.option(
         "--requests-per-minute",
         type=click.IntRange(1),
@@ -77,7 +81,7 @@ _PACING: tuple[Decorator, ...] = (
     ),
 )
 # They become `outputs.OutputOptions`.
-_RESULTS: tuple[Decorator, ...] = (
+results: Decorator = _together(
     output,
     click.option(
         "--sheet",
@@ -92,24 +96,9 @@ _RESULTS: tuple[Decorator, ...] = (
 )
 
 
-def connection(command: Command) -> Command:
-    """Give a command the options for the address of the API."""
-    return _decorated(command, _CONNECTION)
-
-
-def results(command: Command) -> Command:
-    """Give a command the options for its results."""
-    return _decorated(command, _RESULTS)
-
-
-def pacing(command: Command) -> Command:
-    """Give a command the options for the pace of requests and polls."""
-    return _decorated(command, _PACING)
-
-
-def request_options(operation: str, default_model: str) -> Callable[[Command], Command]:
+def request_options(operation: str, default_model: str) -> Decorator:
     """Return a decorator that gives a command the prompts, fields and options of a paid operation."""
-    shared = (
+    return _together(
         click.argument("prompts", nargs=-1, metavar="[PROMPT]..."),
         click.option(
             "-m",
@@ -124,15 +113,15 @@ def request_options(operation: str, default_model: str) -> Callable[[Command], C
             shell_complete=complete_files,
             help="Read more prompts from FILE, one on each line; - reads stdin.",
         ),
-        *_RESULTS,
+        results,
         *(_field_option(field, operation) for field in fields_of(operation)),
         click.option(
             "--extra", multiple=True, metavar="NAME=VALUE", help="A field not listed here, as JSON or text; repeatable."
         ),
         click.option("--no-check", is_flag=True, help="Send requests that break the documented rules, too."),
         emulator,
-        *_CONNECTION,
-        *_PACING,
+        connection,
+        pacing,
         click.option(
             "--in-flight",
             type=click.IntRange(1),
@@ -142,13 +131,6 @@ def request_options(operation: str, default_model: str) -> Callable[[Command], C
             help="Most jobs that run at a time.",
         ),
     )
-    return lambda command: _decorated(command, shared)
-
-
-def _decorated(command: Command, decorators: Sequence[Decorator]) -> Command:
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
 
 
 def _field_option(field: Field, operation: str) -> Decorator:

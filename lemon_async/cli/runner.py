@@ -28,10 +28,7 @@ BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 BROKEN_PIPE = 128 + 13  # what a shell shows of programs that SIGPIPE ends
 # From harmless to grave; a script gets the gravest.
 _GRAVITY = (0, BROKEN_PIPE, 2, 1, 4, 3)
-_MISSING_KEY = Problem(
-    "API key",
-    f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without",
-)
+_MISSING_KEY = Problem("API key", f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without")
 _EMULATED_SPEED = 60
 # By name: Windows has no SIGHUP.
 _ENDING = [number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"}]

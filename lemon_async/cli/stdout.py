@@ -124,13 +124,12 @@ async def write_stdout(content: bytes) -> None:
 
 def _write(descriptor: int, content: memoryview, outcome: Future[None]) -> None:
     """Write past `sys.stdout`, whose lock an abandoned thread would hold when the interpreter ends."""
+    result: OSError | None = None
     try:
         while content:
             content = content[os.write(descriptor, content) :]
     except OSError as failure:
-        result: OSError | None = failure
-    else:
-        result = None
+        result = failure
     if outcome.set_running_or_notify_cancel():
         outcome.set_exception(result) if result else outcome.set_result(None)
 
