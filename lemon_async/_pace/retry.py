@@ -17,7 +17,7 @@ from enum import Enum, auto
 import attrs
 
 from lemon_async._api.error_responses import Failure
-from lemon_async._pace.validators import at_least_zero, positive
+from lemon_async._pace.validators import at_least_zero, boolean, positive
 
 __all__ = ["NextStep", "RequestKind", "RetryPolicy", "next_step"]
 
@@ -85,7 +85,7 @@ class RetryPolicy:
     first_backoff_s: float = attrs.field(default=0.5, validator=positive)
     max_backoff_s: float = attrs.field(default=20.0, validator=positive)
     max_retry_after_s: float = attrs.field(default=60.0, validator=positive)
-    resubmit_unknown: bool = False
+    resubmit_unknown: bool = attrs.field(default=False, validator=boolean)
 
     def wait_s(self, *, attempt: int, elapsed_s: float, retry_after_s: float | None, jitter: float) -> float | None:
         """Return the seconds to wait before the next attempt, or `None` when there is no time for one.

@@ -346,7 +346,7 @@ class Maps:
         Raises:
             ContractError: An argument is invalid.
         """
-        check_map(items, options["in_flight"], fields)
+        check_map(items, options["in_flight"], options["on_submitted"], fields)
         return Outcomes(items, _Options(fields=fields, **options), self)
 
     def close(self) -> None:

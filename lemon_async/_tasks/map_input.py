@@ -4,6 +4,7 @@ import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
 from typing import Any
 
+from lemon_async._pace.validators import find_callback_fault
 from lemon_async._uploads.preparation import request_from
 from lemon_async.errors import ContractError, Problem
 from lemon_async.requests import Request
@@ -13,7 +14,7 @@ __all__ = ["Items", "check_map", "checked_item", "length_of", "pull_function"]
 Items = Iterable[str | Request] | AsyncIterable[str | Request]
 
 
-def check_map(items: object, in_flight: object, fields: Mapping[str, Any]) -> None:
+def check_map(items: object, in_flight: object, on_submitted: object, fields: Mapping[str, Any]) -> None:
     """Check the arguments of a map, and the fields that would otherwise be refused with every request.
 
     Raises:
@@ -30,6 +31,8 @@ def check_map(items: object, in_flight: object, fields: Mapping[str, Any]) -> No
         problems.append(Problem("requests", "is an exhausted generator; make a new one"))
     if type(in_flight) is not int or in_flight < 1:
         problems.append(Problem("in_flight", f"must be a whole number from 1, not {in_flight!r:.80}"))
+    if on_submitted is not None and (fault := find_callback_fault(on_submitted)):
+        problems.append(Problem("on_submitted", fault))
     if "prompt" in fields:
         problems.append(Problem("prompt", "would apply to every request; prompts come from the iterable"))
     if problems:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 import attrs
 
 from lemon_async._formats.json_documents import one_line, safe_repr
+from lemon_async._pace.validators import find_callback_fault
 from lemon_async.errors import ContractError
 from lemon_async.types import Progress
 
@@ -154,9 +155,8 @@ def make_display(option: object, *, is_single: bool = False) -> Display | None:
     if not callable(option):
         advice = f"must be True, False or a function that takes a Progress, not {safe_repr(option)}"
         raise ContractError.of("progress", advice)
-    if _is_async(option):
-        advice = "must be a plain function, which is called and not awaited; an asyncio.Queue's put_nowait is one"
-        raise ContractError.of("progress", advice)
+    if fault := find_callback_fault(option):
+        raise ContractError.of("progress", fault)
     return _CallbackDisplay(option)
 
 
@@ -230,9 +230,3 @@ def _tqdm() -> Any:
             raise
 
     return type("tqdm", (tqdm,), {"monitor_interval": 0, "refresh": refresh})  # 0: it starts no thread
-
-
-def _is_async(function: Callable[..., object]) -> bool:
-    """Return whether calling it would only create an awaitable; an object is called by its class."""
-    called = function if inspect.isroutine(function) or isinstance(function, partial) else type(function).__call__
-    return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)

@@ -21,7 +21,7 @@ from lemon_async._display.html import facts_table
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import ResultAccess, TaskRef
-from lemon_async._pace.validators import is_duration
+from lemon_async._pace.validators import find_callback_fault, is_duration
 from lemon_async._tasks.resume_token import TaskReference, cut_prompt
 from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskFailed, TaskTimeout
 from lemon_async.requests import Request
@@ -165,20 +165,23 @@ class ImageTask:
 
         The event loop calls it, in `context` or a copy of the current one; what it raises goes to the loop's exception
         handler. Call this inside a coroutine.
+
+        Raises:
+            ContractError: `callback` is not a plain function.
         """
-        context = contextvars.copy_context() if context is None else context
-        loop = asyncio.get_running_loop()
+        if fault := find_callback_fault(callback):
+            raise ContractError.of("callback", fault)
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context() if context is None else context
         if self.done():
-            loop.call_soon(callback, self, context=context)
+            loop.call_soon(_call, callback, self, context=context)
         else:
             self._callbacks.append((callback, context))
 
     def remove_done_callback(self, callback: "Callable[[ImageTask], object]") -> int:
         """Remove every registration of a callback, and return how many there were."""
-        kept = [entry for entry in self._callbacks if entry[0] != callback]
-        removed = len(self._callbacks) - len(kept)
-        self._callbacks = kept
-        return removed
+        before = len(self._callbacks)
+        self._callbacks = [entry for entry in self._callbacks if entry[0] != callback]
+        return before - len(self._callbacks)
 
     def __await__(self) -> Generator[Any, None, Images]:
         """Wait for the images; see `wait`."""
@@ -318,7 +321,7 @@ class ImageTask:
         if self.done():
             callbacks, self._callbacks = self._callbacks, []
             for callback, context in callbacks:
-                asyncio.get_running_loop().call_soon(callback, self, context=context)
+                asyncio.get_running_loop().call_soon(_call, callback, self, context=context)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -344,6 +347,11 @@ class ImageTask:
             "error": f"{type(self._failure).__name__}: {safe_str(self._failure)}" if self._failure else None,
         }
         return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")
+
+
+def _call(callback: Callable[[ImageTask], object], task: ImageTask) -> None:
+    """Call a callback: given some functions themselves, a loop in debug mode would raise in the poller."""
+    callback(task)
 
 
 def _token(accepted: TaskSnapshot, path: str, label: str | None, prompt: str | None) -> str:

@@ -51,6 +51,13 @@ def test_policy_does_not_resubmit_by_default():
     assert RetryPolicy(max_elapsed_s=120) == POLICY
 
 
+@pytest.mark.parametrize("value", ["false", "no", 1, 0, None, []], ids=repr)
+def test_resubmitting_needs_a_true_or_false(value):
+    """Text from a configuration file is true, whatever it says, and a second sale costs money."""
+    with pytest.raises(ContractError, match="resubmit_unknown: must be True or False, not "):
+        RetryPolicy(resubmit_unknown=value)
+
+
 def test_policy_is_written_with_names():
     with pytest.raises(TypeError):
         RetryPolicy(120)

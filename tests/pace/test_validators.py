@@ -1,11 +1,19 @@
 """A bad setting is refused where it is written."""
 
+import functools
 import math
 
 import attrs
 import pytest
 
-from lemon_async._pace.validators import at_least_one, at_least_zero, is_duration, positive
+from lemon_async._pace.validators import (
+    at_least_one,
+    at_least_zero,
+    boolean,
+    find_callback_fault,
+    is_duration,
+    positive,
+)
 from lemon_async.errors import ContractError
 
 
@@ -14,6 +22,7 @@ class Settings:
     length_s: float = attrs.field(default=1.0, validator=positive)
     pause_s: float = attrs.field(default=0.0, validator=at_least_zero)
     times: int = attrs.field(default=1, validator=at_least_one)
+    is_on: bool = attrs.field(default=False, validator=boolean)
 
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 10**400, -(10**400), True, False, None, "1", b"1", [1], 1j]
@@ -65,3 +74,45 @@ def test_at_least_one_refuses_the_rest():
         with pytest.raises(ContractError) as caught:
             Settings(times=value)
         assert str(caught.value) == f"times: must be a whole number from 1, not {value!r} (nothing was sent)"
+
+
+def test_boolean_accepts_true_and_false():
+    for value in [True, False]:
+        assert Settings(is_on=value).is_on is value
+
+
+def test_boolean_refuses_the_rest():
+    for value in [0, 1, None, "false", "", []]:
+        with pytest.raises(ContractError) as caught:
+            Settings(is_on=value)
+        assert str(caught.value) == f"is_on: must be True or False, not {value!r} (nothing was sent)"
+
+
+class Callback:
+    def __call__(self):
+        raise NotImplementedError
+
+
+class AsyncCallback:
+    async def __call__(self):
+        raise NotImplementedError
+
+
+async def later():
+    raise NotImplementedError
+
+
+async def several():
+    yield
+
+
+def test_functions_can_be_called_back():
+    for function in [print, [].append, lambda: None, Callback(), Callback, functools.partial(print)]:
+        assert find_callback_fault(function) is None
+
+
+def test_everything_else_cannot():
+    for value in [None, 5, "print", []]:
+        assert find_callback_fault(value) == f"must be a function, not {value!r}"
+    for function in [later, several, functools.partial(later), AsyncCallback(), AsyncCallback().__call__]:
+        assert find_callback_fault(function).startswith("must be a plain function")

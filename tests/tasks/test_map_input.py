@@ -150,3 +150,15 @@ async def test_generator_of_two_maps_loses_and_doubles_nothing(connect, emulator
     assert set(emulator.ledger.sold.values()) == {1}
     if not is_async:
         assert sum(map(len, results)) == 20
+
+
+async def later(index, task):
+    raise NotImplementedError
+
+
+async def test_callback_that_cannot_be_called_is_refused_before_anything_is_sold(connect, emulator):
+    async with connect() as session:
+        for callback in [5, "callback", [], later]:
+            with pytest.raises(ContractError, match="on_submitted: must be a "):
+                session.map(prompts(2), model=MODEL, on_submitted=callback)
+    assert not emulator.ledger.sold

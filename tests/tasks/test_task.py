@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import pickle
 import re
@@ -429,6 +430,35 @@ async def test_callback_that_raises_goes_to_the_handler_of_the_loop_and_harms_no
     await asyncio.sleep(0)
     assert called == [task]
     assert [type(error) for error in reports] == [ZeroDivisionError]
+
+
+async def test_callback_that_cannot_be_called_is_refused_when_it_is_added():
+    """A loop in debug mode would refuse it when the task ends, in the middle of the poller."""
+
+    async def later(task):
+        raise NotImplementedError
+
+    task = make()
+    for callback in (None, "callback", later, functools.partial(later)):
+        with pytest.raises(ContractError, match="callback: must be a "):
+            task.add_done_callback(callback)
+
+
+async def test_callback_that_only_the_loop_refuses_harms_no_waiter():
+    """Debug mode refuses whatever asyncio takes for a coroutine function."""
+    reports, task, loop = [], make(), asyncio.get_running_loop()
+    (waiter,) = await start(task.wait())
+    marked = lambda _: 1 / 0  # noqa: E731 - it gets an attribute
+    marked._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
+    task.add_done_callback(marked)
+    loop.set_exception_handler(lambda _, report: reports.append(type(report["exception"])))
+    loop.set_debug(True)
+    try:
+        task._update(COMPLETED)
+        assert await waiter is task.result()
+    finally:
+        loop.set_debug(False)
+    assert reports == [ZeroDivisionError]
 
 
 async def test_callback_runs_in_the_context_in_which_it_was_added():
