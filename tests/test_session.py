@@ -243,7 +243,7 @@ async def test_what_was_learned_is_taken_over_by_the_next_session(connect):
     async with connect(learned_durations=learned, requests_per_minute=600) as session:
         assert session.learned_durations == learned
         assert session.requests_per_minute == 600
-    with pytest.raises(ContractError, match="learned_durations: is no export"):
+    with pytest.raises(ContractError, match="learned_durations: is not an export"):
         LemonSession("sk-x", learned_durations={"version": 0})
 
 

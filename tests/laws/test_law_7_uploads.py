@@ -251,7 +251,7 @@ async def test_large_json_arrives_whole_at_every_attempt(connect, emulator):
 async def test_large_part_of_a_form_is_sent_in_small_steps(beside, large):
     with ExitStack() as held:
         picked = await read_source("image[0]", bytearray(large), held, None)
-        form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", "image/png", picked.upload),))
+        form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", picked.upload),))
         connection = Connection(beside)
         await (await form.open(held)).data().write(connection)
     turns, sizes = zip(*connection.writes, strict=True)
