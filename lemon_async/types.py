@@ -25,7 +25,7 @@ __all__ = [
 _NOTHING: Mapping[str, Any] = {}
 
 
-@attrs.define(eq=False, init=False, repr=False)
+@attrs.define(eq=False, repr=False)
 class Inline:
     """The bytes of a picture that came as base64 in a response, until they are dropped.
 
@@ -36,13 +36,11 @@ class Inline:
     """
 
     content: bytes | None
-    fault: str | None
-    size_bytes: int
+    fault: str | None = None
+    size_bytes: int = attrs.field(init=False)
 
-    def __init__(self, content: bytes | None, fault: str | None = None) -> None:
-        self.content = content
-        self.fault = fault
-        self.size_bytes = len(content or b"")
+    def __attrs_post_init__(self) -> None:
+        self.size_bytes = len(self.content or b"")
 
     def drop(self) -> None:
         """Release the bytes."""

@@ -11,6 +11,7 @@ Any response maps to an exception. The proof that a paid request was not accepte
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -44,7 +45,7 @@ _GIVEN_UP = frozenset({408, 460, 499})
 _SERVER_CODES = frozenset({"server_error", "upstream_error", "all_channels_failed", "timeout_error"})
 _MAX_HINTS = 20
 _MAX_ENTRIES_OF_A_HINT = 10
-_LONGEST_HINT = 500
+_line = partial(one_line, max_chars=500)  # of a hint
 
 
 class Failure(Enum):
@@ -161,7 +162,3 @@ def _lines(value: Any) -> Any:
         entries = islice(value.items(), _MAX_ENTRIES_OF_A_HINT)
         return {name: _line(item) or "" if isinstance(item, str) else item for name, item in entries}
     return _line(value) if isinstance(value, str) else value
-
-
-def _line(text: str) -> str | None:
-    return one_line(text, _LONGEST_HINT)

@@ -96,26 +96,19 @@ class Response:
 
     def summary(self) -> str:
         """Return one printable line that describes the body, without markup."""
-        try:
-            return _summary(self._content, self.mask)
-        except Unreadable as fault:
-            return str(fault)
+        return _summary(self.body, self.mask) if self.fault is None else self.fault
 
     @cached_property
     def _reading(self) -> tuple[Any, str | None]:
         """The parsed body, or why it cannot be read."""
+        if self.fault is not None:
+            return None, self.fault
         try:
-            return read_json(self._content, self.mask), None
+            return read_json(self.body, self.mask), None
         except Unreadable as fault:
             return None, str(fault)
         except ValueError:
-            return None, _summary(self._content, self.mask)
-
-    @property
-    def _content(self) -> bytes:
-        if self.fault is not None:
-            raise Unreadable(self.fault)
-        return self.body
+            return None, _summary(self.body, self.mask)
 
 
 def _summary(content: bytes, mask: Mask) -> str:

@@ -151,9 +151,7 @@ def _mask_fault(mask: SourceFacts, first: SourceFacts | None) -> str | None:
         return "has no alpha channel: make the areas to be edited fully transparent, and save it as RGBA"
     size = first.picture.size if first is not None and first.picture is not None else None
     if size is not None and picture.size is not None and size != picture.size:
-        return (
-            f"is {_extent(picture.size)}, and {first.place if first else 'image'} is {_extent(size)}: they must match"
-        )
+        return f"is {_extent(picture.size)}, and image[0] is {_extent(size)}: they must match"
     return None
 
 

@@ -86,9 +86,6 @@ class Poller:
         self._runner: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     @property
     def pending(self) -> tuple[ImageTask, ...]:
         """The tasks that are not over, oldest first; once closed, those that were not over then."""

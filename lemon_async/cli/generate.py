@@ -1,6 +1,6 @@
 """The work of `generate`, `edit` and `task`: check everything, then submit or resume and save."""
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -66,7 +66,7 @@ async def _make(
     raise_problems(
         [
             *problems,
-            *_pair_problems(extra),
+            *(Problem("--extra", f"must be NAME=VALUE, not {pair!r}") for pair in extra if pair.find("=") < 1),
             *(problem for each in requests for problem in LemonSession.validate(each, check_contracts=not no_check)),
             *output.problems(jobs=len(requests), pictures=sum(request.n or 1 for request in requests)),
             *session.problems(),
@@ -104,12 +104,6 @@ async def _resume(
 def _taken(kind: type[Options], given: dict[str, Any]) -> Options:
     """Take the options that a class has fields for."""
     return kind(**{name: given.pop(name) for name in attrs.fields_dict(kind) if name in given})
-
-
-def _pair_problems(extra: Sequence[str]) -> Iterator[Problem]:
-    for pair in extra:
-        if pair.find("=") < 1:
-            yield Problem("--extra", f"must be NAME=VALUE, not {pair!r}")
 
 
 def _value(text: str) -> Any:
