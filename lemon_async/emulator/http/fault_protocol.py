@@ -142,11 +142,10 @@ class FaultProtocol(asyncio.Protocol):
             self._held = b""
             self._is_before_request = False
             words = data.lstrip(b"\r\n").split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-            # Method, target, version; anything else is left to aiohttp.
-            if len(words) == 3 and self._breaks_at(
-                "request_head", match_request(words[0], words[1].partition("?")[0]).route
-            ):
-                return
+            if len(words) == 3:  # method, target, version; anything else is left to aiohttp
+                route = match_request(words[0], words[1].partition("?")[0]).route
+                if self._breaks_at("request_head", route):
+                    return
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:

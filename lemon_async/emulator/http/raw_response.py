@@ -78,9 +78,11 @@ async def write_raw_response(protocol: FaultProtocol, raw: RawResponse) -> None:
         await _drip(protocol, raw.body, raw.bytes_per_s)
     if raw.ending == "abort":
         await protocol.wait_acknowledged()
-    endings = {"close": protocol.close, "end": protocol.end, "abort": protocol.abort}
-    if raw.ending != "hold":
-        endings[raw.ending]()
+        protocol.abort()
+    elif raw.ending == "end":
+        protocol.end()
+    elif raw.ending == "close":
+        protocol.close()
     await protocol.wait_closed()
 
 
