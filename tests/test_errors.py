@@ -186,7 +186,7 @@ def raised(error, cause=None):
 
 
 def facts(error):
-    """Return what an error knows, the task apart; errors within it by their words: they equal themselves alone."""
+    """Return the values of an error except its task; nested errors as text, because they compare by identity."""
     known = {name: value for name, value in vars(error).items() if name != "task"}
     return {**known, "errors": {index: repr(inner) for index, inner in known.get("errors", {}).items()}}
 
@@ -406,7 +406,7 @@ def test_problem_reads_as_field_and_message():
 
 
 class Labelled(Task):
-    """What errors look at, if a task has it."""
+    """The attributes of a task that errors use."""
 
     label = None
     prompt = "a cat"

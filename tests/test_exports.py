@@ -1,4 +1,4 @@
-"""The names users type."""
+"""The public names."""
 
 import re
 from importlib.metadata import version
@@ -47,7 +47,7 @@ def test_files_named_for_typical_changes_exist():
 
 
 def test_root_exports_these_names_and_little_else():
-    """A new root name is a decision, made here."""
+    """A new root name has to be added here."""
     assert sorted(lemon_async.__all__, key=str.lower) == sorted(ROOT, key=str.lower)
     # A union of types of others, and text.
     own = [getattr(lemon_async, name) for name in ROOT if name not in {"Source", "__version__"}]
@@ -66,5 +66,5 @@ def test_every_error_is_exported():
 
 
 def test_emulator_exports_resolve():
-    """Every name that the emulator promises is there."""
+    """Every public name of the emulator exists."""
     assert all(hasattr(emulator, name) for name in emulator.__all__)

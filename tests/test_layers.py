@@ -103,7 +103,7 @@ def names_defined(tree):
 
 
 def test_imports_inside_the_emulator_point_down_only():
-    """Pictures know no service, the service knows no HTTP."""
+    """`pictures` does not import `service`, and `service` does not import `http`."""
     for name, targets in IMPORTS.items():
         if name.startswith("emulator"):
             inside = {target for target in targets if target.startswith("emulator")}
@@ -117,7 +117,7 @@ def test_no_import_circles():
 
 
 def test_the_emulator_shares_nothing_with_the_client():
-    """Only the pytest fixtures, which hand out a session as a user would make it, import the front door."""
+    """Only the pytest fixtures import the public package."""
     for path in (PACKAGE / "emulator").rglob("*.py"):
         if path.name != "plugin.py":
             assert all(name.startswith("emulator") for name in IMPORTS[name_of(path)]), path
@@ -144,7 +144,7 @@ def top_level_imports(path):
 
 
 def test_importing_the_package_loads_no_extra():
-    """Users who never draw or type commands do not pay for them."""
+    """Users without the extras do not pay for them."""
     loaded = modules_after("from lemon_async import LemonSession")
     assert not loaded & {"PIL", "click", "jinja2", "tqdm", "pytest"}
     assert "aiohttp" in loaded

@@ -343,7 +343,7 @@ async def test_batch_writes_a_sheet_of_each_run_that_ordered(batch):
 
 
 async def test_batch_notes_an_inline_picture_that_was_not_saved(load_batch, service):
-    """A picture that was sold without a task is noted as sold, not as unknown, and is not bought again."""
+    """An inline picture that could not be saved is recorded as paid, not as unknown, and not ordered again."""
     batch = load_batch(**{'model="flux-pro"': 'model="gpt-image-2", response_format="url", async_=False'})
     service.fault("cdn", Status(404), prompt="a cat")
     made, sold, failed = await batch.run(["a cat", "a dog"])

@@ -41,7 +41,7 @@ async def seen(emulator, route, times=1):
 
 
 async def test_default_pace_follows_the_speed_of_an_emulator():
-    """A job of 45 s takes less than a second there; at the pace of the service, the first poll would come later."""
+    """A job of 45 s takes less than a second there; the first poll at normal speed would come later."""
     async with Emulator(speed=60, durations=45.0) as fast:
         async with asyncio.timeout(5), LemonSession(fast.api_key, base_url=fast.base_url) as lemon:
             await lemon.generate("a cat", model="flux-pro")
@@ -80,8 +80,8 @@ def test_session_is_not_pickled():
 
 
 @pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"])
-async def test_generate_is_the_same_call_however_the_service_answers(connect, emulator, model):
-    """Inline or through a task, sold once either way."""
+async def test_generate_is_the_same_call_however_the_service_responds(connect, emulator, model):
+    """Inline or through a task, the job is accepted once."""
     async with connect() as session:
         images = await session.generate("a cat", model=model)
         assert (await images[0].read()).startswith(b"\x89PNG")
@@ -208,7 +208,7 @@ async def test_repr_is_a_dashboard(connect, emulator):
     assert repr(session) == f"<LemonSession {emulator.base_url} [closed | 0 submits | 1 tasks pending, 0 polls]>"
 
 
-async def test_what_is_no_task_is_not_waited_for(connect):
+async def test_anything_but_a_task_is_refused(connect):
     """The usual mistake is a coroutine that was not awaited."""
     async with connect() as session:
         with pytest.raises(ContractError, match=r"tasks: must be tasks, as `await session.submit\(...\)`.*not str"):
@@ -216,14 +216,14 @@ async def test_what_is_no_task_is_not_waited_for(connect):
 
 
 async def test_prompt_of_a_megabyte_is_sent_without_a_warning(connect, emulator):
-    """Long bodies go out piece by piece; the emulator, as strict as the service, refuses this one."""
+    """Long bodies are sent in pieces; the emulator, like the service, refuses this one."""
     async with connect() as session:
         with pytest.raises(BadRequest, match="at most 4000 characters"):
             await session.submit("a cat " * 170_000, model="flux-pro")
 
 
 @pytest.mark.parametrize("model", [123, ["a"], True], ids=repr)
-async def test_job_of_a_model_that_is_no_text_is_polled_like_any_other(serve, http_ok, model):
+async def test_job_of_a_model_that_is_not_text_is_polled_like_any_other(serve, http_ok, model):
     """It was not checked, and the service accepted it: it is paid for."""
     sold = http_ok(b'{"task_id": "ldtask_1", "status": "pending"}')
     done = http_ok(b'{"task_id": "ldtask_1", "status": "completed", "data": [{"url": "https://cdn.test/1.png"}]}')
@@ -234,8 +234,8 @@ async def test_job_of_a_model_that_is_no_text_is_polled_like_any_other(serve, ht
         assert session.submission_counts.settled == 1
 
 
-async def test_what_was_learned_is_taken_over_by_the_next_session(connect):
-    """Through JSON, as a file holds it; nothing learned yet is a state like any other."""
+async def test_learned_durations_are_passed_to_the_next_session(connect):
+    """Through JSON; an empty state is valid, too."""
     async with connect(learned_durations={}, requests_per_minute=None) as session:
         assert session.requests_per_minute is None
         await session.generate("a cat", model="flux-pro")

@@ -25,7 +25,7 @@ ATTACK = '"><img src=x onerror=alert(1)>'
 
 
 def images_of(*contents, created=0, **facts):
-    """Pictures that came with the answer."""
+    """Return inline pictures."""
     entries = tuple(ImageData(inline=Inline(content), revised_prompt=ATTACK) for content in contents)
     return Images(TaskSnapshot(status="completed", images=entries, created=created, **facts), NO_LINKS)
 
@@ -89,14 +89,14 @@ def numbers(shown):
     return [(int(number), words) for number, words in re.findall(cards, shown.html)]
 
 
-async def test_outcomes_stand_in_the_order_of_the_input(png):
+async def test_outcomes_are_in_the_order_of_the_input(png):
     """In any order of completion, each has the number of its files."""
     requests = {index: GenerateRequest(model="flux-pro", prompt=f"p{index}") for index in (4, 0, 2)}
     outcomes = [Outcome(index, request, images=images_of(png)) for index, request in requests.items()]
     assert numbers(await contact_sheet(outcomes)) == [(0, "p0"), (2, "p2"), (4, "p4")]
 
 
-async def test_outcomes_of_several_maps_stand_as_they_are_given(png):
+async def test_outcomes_of_several_maps_keep_their_order(png):
     """Ambiguous numbers are not used: the sheet counts by itself."""
     requests = [GenerateRequest(model="flux-pro", prompt=f"p{place}") for place in range(3)]
     outcomes = [Outcome(index, requests[place], images=images_of(png)) for place, index in enumerate((1, 0, 1))]
@@ -150,7 +150,7 @@ async def test_sheet_of_an_async_iterable_is_refused_with_advice():
         await contact_sheet(outcomes())
 
 
-async def test_title_that_is_no_text_is_refused():
+async def test_title_that_is_not_text_is_refused():
     """The error names the option."""
     for title in [None, 3, b"x"]:
         with pytest.raises(ContractError, match="title: must be text"):
@@ -165,7 +165,7 @@ async def test_path_that_names_no_file_is_refused(png):
 
 
 async def test_path_of_a_folder_is_refused(tmp_path):
-    """A folder is no file."""
+    """A folder is not a file."""
     with pytest.raises(ContractError, match="not a folder"):
         await contact_sheet([], tmp_path)
 
@@ -287,7 +287,7 @@ async def test_untrusted_text_is_escaped(png):
     assert html.count("&quot;&gt;&lt;img src=x onerror=alert(1)&gt;") >= 3
 
 
-async def test_time_that_is_none_is_shown_as_it_came(png):
+async def test_invalid_time_is_shown_as_received(png):
     """A number out of range does not raise."""
     for created in [0, 10**18, -(10**18)]:
         made = str(created) if created else "1970-01-01 00:00 UTC"

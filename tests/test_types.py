@@ -22,13 +22,13 @@ def test_image_data_is_usable_with_a_link_or_with_bytes():
 
 
 def test_image_data_gives_its_bytes():
-    """A preview out of an error can be looked at."""
+    """The previews in an error can be read."""
     assert ImageData(inline=Inline(b"hat")).content() == b"hat"
     assert ImageData(url="u").content() == b""
 
 
 def test_bytes_that_were_dropped_are_gone():
-    """From every copy of the entry; what they were is still known."""
+    """From every copy of the entry; their number is still known."""
     inline = Inline(b"hat")
     image = ImageData(inline=inline)
     inline.drop()
@@ -59,7 +59,7 @@ def test_image_data_keeps_megabytes_out_of_its_repr(inline, words):
     assert repr(ImageData(url="u", inline=inline)) == f"ImageData(url='u', inline={words}, revised_prompt=None)"
 
 
-def test_snapshot_is_done_with_a_documented_last_word():
+def test_snapshot_is_done_with_a_documented_final_status():
     """The page "Get image status" knows `pending`, `processing`, `completed` and `failed`."""
     for status, is_done in (
         ("pending", False),

@@ -1,4 +1,4 @@
-"""Free requests are repeated where that does no harm, and only there."""
+"""Free requests are repeated only where that is harmless."""
 
 import asyncio
 import time
@@ -109,7 +109,7 @@ async def test_close_ends_the_retries_of_a_question(connect, emulator):
     ids=str,
 )
 async def test_upload_that_may_have_arrived_is_not_repeated(connect, emulator, picture, action):
-    """`list` tells whether it did."""
+    """`list` shows whether it did."""
     emulator.fault("files", action, times=1)
     async with connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.3)) as session:
         with pytest.raises(TransportError, match="POST /v1/files: "):
@@ -133,7 +133,7 @@ async def test_upload_with_an_answer_that_does_not_invite_is_not_repeated(connec
 
 @pytest.mark.parametrize("action", [Reset("response_head"), Reset("request_head"), Status(502, "html")], ids=str)
 async def test_deletion_that_may_have_happened_is_not_repeated(connect, emulator, picture, action):
-    """Repeated, it would be told as a file that was never there."""
+    """Repeating it would report a file that never existed."""
     async with connect(retry=PATIENT) as session:
         stored = await session.files.upload(picture())
         before = tries(emulator, "files")
@@ -158,8 +158,8 @@ async def test_deed_that_was_refused_with_an_invitation_is_repeated(connect, emu
 
 
 @pytest.mark.parametrize("deed", ["upload", "delete"])
-async def test_deed_that_found_no_server_is_repeated(connect, emulator, picture, deed):
-    """What was never sent was never done."""
+async def test_request_with_an_effect_that_found_no_server_is_repeated(connect, emulator, picture, deed):
+    """A request that was not sent had no effect."""
     async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.01, max_backoff_s=0.02)) as session:
         down = asyncio.create_task(emulator.restart(down_s=0.04))
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What exchanges with the key and without have in common."""
+"""What HTTP sessions with and without the key have in common."""
 
 import shutil
 import socket
@@ -44,8 +44,8 @@ def test_reason_is_one_printable_line_without_a_word_of_the_server():
         assert failure_reason(failure, 2.5) == reason
 
 
-async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks_for_plain_bytes():
-    """No cookies, no proxy or netrc credentials, no unpacking; the library says who it is."""
+async def test_session_has_no_cookies_no_environment_and_no_compression():
+    """No cookies, no proxy or netrc credentials, no decompression; the user agent names the library."""
     async with open_session({"Accept": "image/*"}, idle_s=1.0) as http:
         assert isinstance(http.cookie_jar, aiohttp.DummyCookieJar)
         assert (http.trust_env, http.auto_decompress) == (False, False)
@@ -53,8 +53,8 @@ async def test_session_keeps_nothing_takes_nothing_from_the_environment_and_asks
         assert (http.headers["Accept-Encoding"], http.headers["Accept"]) == ("identity", "image/*")
 
 
-def test_cause_is_what_the_system_says_without_frames_and_without_what_led_to_it():
-    """Local variables of the frames below, and words of the server, are seen by nobody."""
+def test_cause_is_the_system_error_without_frames_and_causes():
+    """Local variables of inner frames, and text of the server, must not be visible."""
 
     def fail():
         try:
@@ -79,7 +79,7 @@ def test_failure_that_may_quote_the_server_is_the_cause_of_nothing():
         assert safe_cause(failure) is None
 
 
-async def test_answer_shows_neither_its_reason_nor_its_headers(serve):
+async def test_response_shows_neither_its_reason_nor_its_headers(serve):
     """A traceback with local variables prints it."""
     server = await serve(b"HTTP/1.1 200 what-a-server-sent\r\nX-Odd: what-a-server-sent\r\nContent-Length: 0\r\n\r\n")
     async with open_session({}, idle_s=1.0) as http, http.get(server.origin) as response:
@@ -94,8 +94,8 @@ async def test_odd_cookie_is_not_even_logged(serve, caplog):
     assert caplog.records == []
 
 
-def test_refused_connection_is_told_in_plain_words():
-    """Host, port and the system's reason; nothing of how the library connects."""
+def test_refused_connection_has_a_plain_message():
+    """The message has host, port and the system's reason."""
     key = aiohttp.client_reqrep.ConnectionKey("api.test", 443, True, True, None, None, None)
     failure = aiohttp.ClientConnectorError(key, OSError(111, "Connect call failed"))
     assert failure_reason(failure, 2.5) == "cannot connect to api.test:443: [Errno 111] Connect call failed"

@@ -24,7 +24,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 async def peer():
-    """A server that answers each request with `peer.answer`; `peer.connections` are those it has accepted."""
+    """A server that responds to each request with `peer.answer`; `peer.connections` are those it has accepted."""
 
     class Peer(asyncio.Protocol):
         answer, connections, url = OK, [], ""
@@ -164,8 +164,8 @@ async def test_connections_that_are_not_kept_are_closed_after_each_answer(peer):
     assert len(peer.connections) == 3
 
 
-async def test_bytes_before_a_break_can_still_be_taken(peer):
-    """`read` raises what broke the connection; what arrived before is behind it."""
+async def test_bytes_before_a_break_can_still_be_read(peer):
+    """`read` raises what broke the connection, and hides the bytes before."""
     peer.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it"
     async with open_http() as http, http.get(peer.url) as response:
         peer.connections[0].close()

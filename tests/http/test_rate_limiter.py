@@ -15,7 +15,7 @@ PATIENT = 60.0
 
 @attrs.define
 class Allowance:
-    """A budget of so many requests, to be topped up; it promises more in five milliseconds."""
+    """A budget of a fixed number of requests that can be topped up; it announces the next slot in five milliseconds."""
 
     left: int = 0
     taken: int = 0
@@ -137,7 +137,7 @@ async def test_closing_rejects_waiting_and_later_requests():
 
 
 async def test_requests_are_spaced_by_the_budget():
-    """The real one: a burst, and then one each interval."""
+    """With a real budget: a burst, and then one per interval."""
     limiter = RateLimiter(RequestBudget(requests_per_minute=6000))
     loop = asyncio.get_running_loop()
     burst = limiter.available()

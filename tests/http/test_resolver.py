@@ -1,4 +1,4 @@
-"""Names lead only where their addresses may."""
+"""Names are resolved to permitted addresses only."""
 
 import asyncio
 import socket
@@ -67,7 +67,7 @@ def test_name_that_leads_inside_has_no_address():
 
 
 def test_address_that_stands_for_a_public_one_is_kept():
-    """Networks without IPv4 translate it, and tunnels answer for every name with addresses that nobody has."""
+    """Networks without IPv4 translate it, and tunnels return placeholder addresses for every name."""
     for address in ["64:ff9b::5db8:d822", "198.18.0.5", "2606:4700::1111%eth0"]:
         assert resolve(address) == [address]
 
@@ -85,14 +85,14 @@ def test_names_lead_to_this_machine_where_that_is_allowed():
 
 
 def test_host_of_the_api_may_be_anywhere():
-    """Who runs a gateway of their own knows where it is; other names are none of its business."""
+    """A gateway may have a private address; this does not extend to other names."""
     assert resolve("10.0.0.1", own_host="cdn.test") == ["10.0.0.1"]
     with pytest.raises(PrivateAddress):
         resolve("10.0.0.1", own_host="api.test")
 
 
 def test_host_that_is_named_may_be_anywhere():
-    """With all of its ports, or the one that is named."""
+    """It may be named with one port, or without for all ports."""
     assert resolve("10.0.0.1", host="CDN.test", http_hosts={"cdn.test"}) == ["10.0.0.1"]
     assert resolve("10.0.0.1", host="cdn.test", http_hosts={"cdn.test:443"}) == ["10.0.0.1"]
     with pytest.raises(PrivateAddress):
@@ -116,8 +116,8 @@ def download(table, url, **options):
         return runner.run(fetch()), loop.asked
 
 
-def test_link_that_leads_inside_by_its_name_is_not_followed():
-    """It is refused for good, and nothing was connected to."""
+def test_link_to_a_name_with_a_private_address_is_not_followed():
+    """It is refused without a retry, and no connection is made."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         url = f"https://cdn.test:{server.getsockname()[1]}/1.png?sig=secret"
@@ -130,7 +130,7 @@ def test_link_that_leads_inside_by_its_name_is_not_followed():
 
 
 def test_host_of_the_api_is_connected_to_at_the_address_that_was_looked_up():
-    """Here nobody listens; no second look-up could be answered otherwise."""
+    """A second look-up could return another address."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     error, asked = download({"api.test": ["127.0.0.1"]}, f"https://api.test:{port}/1.png", own_host="api.test")
@@ -159,7 +159,7 @@ def with_named_emulator(work, named="emulator"):
 
 
 @pytest.mark.parametrize("named", ["emulator", "emulator:{port}"])
-def test_emulator_on_a_named_host_sells_is_polled_and_its_links_are_followed(named):
+def test_emulator_on_a_named_host_is_submitted_to_polled_and_downloaded_from(named):
     """Its address is in a private network, where no other link may lead."""
 
     async def work(_emulator, session):

@@ -1,4 +1,4 @@
-"""The shell around the retry table: it waits, asks the table, and raises what the caller has to know."""
+"""The shell around the retry table: it waits, asks the table, and raises the error that matters to the caller."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ REFUSED = ApiError(status=400, message="no")
 
 
 class FakeTransport:
-    """Pauses without waiting, and notes for how long it was asked to."""
+    """Pauses without waiting, and records for how long."""
 
     def __init__(self, *, is_closed=False):
         self.is_closed = is_closed
@@ -82,7 +82,7 @@ async def test_wait_is_what_the_service_asks_for():
 
 
 async def test_unknown_outcome_of_an_earlier_attempt_is_not_hidden_by_a_later_error():
-    """That nothing was sold is true of the last attempt only."""
+    """The last attempt proves nothing about earlier ones."""
     opted_in = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     first = unknown()
     with pytest.raises(SubmissionUnknown) as caught:

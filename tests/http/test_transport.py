@@ -1,4 +1,4 @@
-"""Requests with the key: to one origin, within a time, and with the truth about what may have been sent."""
+"""Requests with the key: to one origin, within a deadline, and with errors that say what may have been sent."""
 
 import asyncio
 import gzip
@@ -26,7 +26,7 @@ CANARY = "sk-canary-0123456789"
 
 @pytest.fixture
 async def open_transport():
-    """Make transports that are closed when the test is over."""
+    """Create transports that are closed after the test."""
     opened = []
 
     def make(origin, key="sk-canary", budget=None, **timeouts):
@@ -47,7 +47,7 @@ def transport(emulator, open_transport):
 
 @pytest.fixture
 def environment(monkeypatch, tmp_path, deaf_port):
-    """Proxies and credentials as they stand in the environment of many a company's machine."""
+    """Proxies and credentials in environment variables, as on many company machines."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login evil password evil\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -64,8 +64,8 @@ def deaf_port():
 
 
 @attrs.define
-class BudgetOnPaper:
-    """A budget that never makes anyone wait and notes what it was told."""
+class RecordingBudget:
+    """A budget that never delays a request and records its calls."""
 
     notes: list = attrs.field(factory=list)
 
@@ -108,7 +108,7 @@ async def test_answer_comes_with_status_headers_and_body(transport):
 
 
 async def test_request_carries_what_it_needs_and_no_more(open_transport, serve, http_ok):
-    """The key, who we are, no wish for compression; the type of a body only with a body."""
+    """The key, a user agent, no `Accept-Encoding`; a content type only with a body."""
     server = await serve(http_ok(b"{}"))
     transport = open_transport(server.origin)
     await transport.submit(PAYLOAD)
@@ -131,8 +131,8 @@ async def test_request_carries_what_it_needs_and_no_more(open_transport, serve, 
     assert server.bodies[0] == BODY
 
 
-async def test_redirect_is_an_answer_and_leads_nowhere(transport, emulator, serve, http_ok):
-    """Neither the key nor the body goes where a redirect points."""
+async def test_redirect_is_returned_and_not_followed(transport, emulator, serve, http_ok):
+    """Neither the key nor the body is sent to the target of a redirect."""
     elsewhere = await serve(http_ok(b"{}"))
     emulator.fault("submit", Redirect(f"{elsewhere.origin}{GENERATIONS}"))
     emulator.fault("poll", Redirect(f"{elsewhere.origin}/v1/tasks/x", 302))
@@ -156,14 +156,14 @@ async def test_proxies_and_credentials_of_the_environment_are_not_used(open_tran
     assert "Authorization: Bearer sk-canary" in server.heads[0]
 
 
-async def test_packed_body_is_unpacked_by_us(open_transport, serve, http_ok):
-    """What nobody asked to be packed is unpacked under a bound, not by aiohttp."""
+async def test_compressed_body_is_decompressed_by_the_library(open_transport, serve, http_ok):
+    """Unrequested compression is undone within bounds, not by aiohttp."""
     server = await serve(http_ok(gzip.compress(b"{}"), Content_Encoding="gzip"))
     assert (await open_transport(server.origin).call("GET", "/v1/models")).body == b"{}"
 
 
 async def test_paid_requests_have_connections_of_their_own(transport, emulator):
-    """Polls share a connection that is kept; each paid request has one that is closed after its answer."""
+    """Polls share a connection that is kept; each paid request has its own, closed after its response."""
     for _ in range(2):
         await transport.call("GET", "/v1/models")
         await transport.submit(PAYLOAD)
@@ -198,7 +198,7 @@ class LoopWithoutNames(asyncio.SelectorEventLoop):
 
 
 class LoopOfSlowNames(asyncio.SelectorEventLoop):
-    """A loop whose name look-ups never come back."""
+    """A loop whose name look-ups never return."""
 
     async def getaddrinfo(self, *_args, **_options):
         await asyncio.Event().wait()
@@ -308,7 +308,7 @@ async def test_connection_closed_before_a_byte_of_answer_may_have_been_sent(open
 
 
 async def test_request_that_breaks_on_a_connection_used_before_is_sent_once(open_transport, serve):
-    """Left to itself, aiohttp sends it again, past the budget."""
+    """By default, aiohttp would send it again without asking the budget."""
 
     async def answer_once(reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
@@ -322,8 +322,8 @@ async def test_request_that_breaks_on_a_connection_used_before_is_sent_once(open
     assert len(server.heads) == 1  # one connection, on which the server has read both
 
 
-async def test_answer_that_drips_ends_at_the_total_deadline(open_transport, emulator):
-    """Each byte in time does not make the whole in time."""
+async def test_response_that_drips_ends_at_the_total_deadline(open_transport, emulator):
+    """Frequent bytes do not extend the total deadline."""
     emulator.fault("submit", Drip(bytes_per_s=200))
     transport = open_transport(emulator.base_url, emulator.api_key, submit_s=0.3)
     with pytest.raises(NoResponse, match=r"^no response within 0\.3 s$") as caught:
@@ -332,8 +332,8 @@ async def test_answer_that_drips_ends_at_the_total_deadline(open_transport, emul
     assert caught.value.status == 200
 
 
-async def test_cancelled_while_waiting_for_the_answer_may_have_been_sent(open_transport, serve):
-    """The cancellation goes on, and says what it has broken off."""
+async def test_cancelled_while_waiting_for_the_response_may_have_been_sent(open_transport, serve):
+    """The `CancelledError` is raised, and its cause says what was interrupted."""
 
     async def never(reader, _writer):
         await reader.read()
@@ -352,7 +352,7 @@ async def test_cancelled_while_waiting_for_the_answer_may_have_been_sent(open_tr
 
 @pytest.mark.parametrize("size", [5, 900_000], ids=["short", "long"])
 @pytest.mark.parametrize("action", [Reset("request_body"), Reset("response_head"), Garbage(), Drip(100)], ids=str)
-async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_transport, emulator, action, size):
+async def test_failure_shows_no_key_even_with_local_variables(open_transport, emulator, action, size):
     """Frames of aiohttp hold headers and bytes of the request; the failure does not lead to them."""
     emulator.fault("submit", action)
     transport = open_transport(emulator.base_url, emulator.add_key(CANARY), submit_s=0.3)
@@ -366,7 +366,7 @@ async def test_failure_shows_no_key_even_to_who_prints_local_variables(open_tran
 
 
 async def test_429_pauses_every_other_request(transport, emulator):
-    """What one request heard of the limit holds for all of them."""
+    """A limit that one request meets applies to all of them."""
     emulator.fault("submit", Status(429, headers={"Retry-After": "0.04"}))
     loop = asyncio.get_running_loop()
     assert (await transport.submit(PAYLOAD)).status == 429
@@ -390,10 +390,10 @@ async def test_429_pauses_every_other_request(transport, emulator):
         ("0.0.0.0", "60", 1.0),
     ],
 )
-async def test_speed_is_heeded_within_bounds_and_of_a_loopback_server_only(
+async def test_announced_speed_is_used_within_bounds_and_from_loopback_servers_only(
     open_transport, serve, http_ok, host, announced, speed
 ):
-    """The emulator announces it; no server elsewhere can make a session poll faster."""
+    """The emulator announces it; no other server can make a session poll faster."""
     server = await serve(http_ok(b"{}", X_Emulator_Speed=announced))
     transport = open_transport(f"http://{host}:{server.port}")
     assert transport.server_speed == 1.0
@@ -401,8 +401,8 @@ async def test_speed_is_heeded_within_bounds_and_of_a_loopback_server_only(
     assert transport.server_speed == speed
 
 
-async def test_answer_that_announces_no_speed_leaves_the_last_one(open_transport, serve, http_ok):
-    """A scripted fault or a gateway may answer in the emulator's place."""
+async def test_response_without_a_speed_keeps_the_last_one(open_transport, serve, http_ok):
+    """A scripted fault or a gateway may respond instead of the emulator."""
     server = await serve(http_ok(b"{}", X_Emulator_Speed="60"), http_ok(b"{}"))
     transport = open_transport(server.origin)
     for _ in range(2):
@@ -410,9 +410,9 @@ async def test_answer_that_announces_no_speed_leaves_the_last_one(open_transport
         assert transport.server_speed == 60
 
 
-async def test_answers_are_told_to_the_budget(open_transport, emulator):
-    """A 429 with the wait it asks for, any other answer as such, no answer not at all."""
-    budget = BudgetOnPaper()
+async def test_budget_observes_responses(open_transport, emulator):
+    """A 429 with its `Retry-After`, other responses, and nothing if there is no response."""
+    budget = RecordingBudget()
     transport = open_transport(emulator.base_url, emulator.api_key, budget)
     emulator.fault("submit", Status(429, error={"retry_after": None}), nth=[1])
     emulator.fault("submit", Status(429, error={"retry_after": 7}), nth=[2])
@@ -426,10 +426,10 @@ async def test_answers_are_told_to_the_budget(open_transport, emulator):
     assert budget.notes == [None, 7.0, "answered", "answered"]
 
 
-async def test_429_that_breaks_off_pauses_all_the_same(open_transport, serve):
-    """Its head says enough."""
+async def test_429_that_breaks_off_still_pauses(open_transport, serve):
+    """Its head suffices."""
     server = await serve(b"HTTP/1.1 429 Slow down\r\nRetry-After: 9\r\nContent-Length: 100\r\n\r\n{")
-    budget = BudgetOnPaper()
+    budget = RecordingBudget()
     with pytest.raises(NoResponse):
         await open_transport(server.origin, budget=budget).submit(PAYLOAD)
     assert budget.notes == [9.0]
@@ -446,8 +446,8 @@ async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sen
     assert emulator.requests == []
 
 
-async def test_cancelled_in_a_pause_leaves_no_doubt(open_transport, emulator):
-    """Nothing was sent, so the cancellation has no cause to explain."""
+async def test_cancelled_in_a_pause_was_certainly_not_sent(open_transport, emulator):
+    """Nothing was sent, so the `CancelledError` has no cause."""
     budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60)
     submitting = asyncio.create_task(transport.acquire(None))
@@ -465,8 +465,8 @@ async def test_closing_what_was_never_opened_takes_nothing(open_transport):
     await open_transport("https://api.test").aclose()
 
 
-async def test_closing_ends_exchanges_under_way(open_transport, serve):
-    """A paid one may have been sold, a free one can be repeated."""
+async def test_closing_ends_requests_under_way(open_transport, serve):
+    """The outcome of a paid one is unknown, a free one can be repeated."""
 
     async def never(reader, _writer):
         await reader.read()
@@ -486,8 +486,8 @@ async def test_closing_ends_exchanges_under_way(open_transport, serve):
 
 
 @pytest.mark.parametrize("is_chunked", [True, False])
-async def test_closing_wakes_who_reads_an_answer_that_drips(open_transport, serve, is_chunked):
-    """The head was there: aiohttp closes the connection, and would leave the reader asleep until its time is over."""
+async def test_closing_wakes_the_reader_of_a_response_that_drips(open_transport, serve, is_chunked):
+    """After the head, aiohttp would close the connection but leave the reader waiting until its deadline."""
 
     async def drip(reader, writer):
         length = b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n" if is_chunked else b"Content-Length: 9\r\n\r\nx"
@@ -509,7 +509,7 @@ async def test_closing_wakes_who_reads_an_answer_that_drips(open_transport, serv
 
 
 async def test_closed_transport_sends_nothing(open_transport, emulator):
-    """Who was still waiting for a turn hears of it; no connection is opened that nobody would close."""
+    """Requests that wait for a slot raise; no connection is opened that would stay open."""
     transport = open_transport(emulator.base_url, emulator.api_key)
     await transport.aclose()
     with pytest.raises(NoResponse, match="the session is closed") as caught:
@@ -522,7 +522,7 @@ async def test_closed_transport_sends_nothing(open_transport, emulator):
 
 
 async def test_transport_closed_in_a_pause_sends_nothing_afterwards(open_transport, emulator):
-    """A request that the rate limit held back hears of the close at once, and does not go out."""
+    """A request that waits for the rate limit raises immediately and is not sent."""
     budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60, request_s=60)
     waiting = [

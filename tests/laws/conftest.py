@@ -10,7 +10,7 @@ from lemon_async import EditRequest, GenerateRequest
 
 
 @attrs.define
-class Stranger:
+class OtherServer:
     """A server that is not the API and records what it receives."""
 
     authority: str = ""
@@ -24,9 +24,9 @@ class Stranger:
 
 
 @pytest.fixture
-async def stranger(listen):
-    """A second server, beside the API."""
-    other = Stranger()
+async def other_server(listen):
+    """A second server that is not the API."""
+    other = OtherServer()
     other.authority = (await listen(other.serve)).removeprefix("http://")
     return other
 

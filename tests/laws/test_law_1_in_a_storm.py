@@ -74,8 +74,8 @@ FATES = [
 ]
 
 
-class Unhurried(RequestBudget):
-    """A budget that is paused by 429s but learns no limit from them: here they are faults and reflect none."""
+class PausingBudget(RequestBudget):
+    """A budget that pauses after 429s but learns no limit from them, because here they are injected at random."""
 
     def observe_429(self, now, retry_after_s=None, *, report=None):
         wait_s = retry_after_s or 0.0
@@ -122,7 +122,7 @@ async def test_jobs_in_a_storm_are_sold_at_most_once_and_end(stormy, emulator):
     faults = inject_faults(emulator)
     tasks_before, sockets_before = len(asyncio.all_tasks()), sockets()
     async with stormy() as session, asyncio.timeout(60):
-        session._engine.rate_limiter.budget = Unhurried(requests_per_minute=60_000)
+        session._engine.rate_limiter.budget = PausingBudget(requests_per_minute=60_000)
         async with session.map((f"p{n}" for n in range(JOBS)), model="flux-pro", in_flight=60) as outcomes:
             seen = [outcome async for outcome in outcomes]
         assert outcomes.pending == session.pending == ()

@@ -33,7 +33,7 @@ IS_SOLD = {"after the body", "in the answer's head", "in the answer's body"}
 
 
 async def outcomes_of(session, wishes, send=LemonSession.submit):
-    """Send all wishes, some at once, and return what each caller saw."""
+    """Send all requests, several concurrently, and return the outcome of each."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def attempt(wish):
@@ -65,7 +65,7 @@ async def test_post_cut_at_any_point_after_the_first_byte_is_unknown_and_never_s
 
 
 async def test_inline_post_cut_in_its_answer_is_unknown_and_never_sold_twice(connect, emulator):
-    """An answer that would have been the pictures themselves is no exception."""
+    """This also holds for responses that would have contained the pictures."""
     emulator.fault("submit", Reset("response_body"))
     prompts = [str(number) for number in range(ROUNDS)]
     async with connect(retry=PATIENT) as session:
@@ -74,8 +74,8 @@ async def test_inline_post_cut_in_its_answer_is_unknown_and_never_sold_twice(con
     assert set(emulator.ledger.sold.values()) == {1}
 
 
-async def test_post_cut_before_the_connection_stands_is_not_sent(paid):
-    """A paid request that finds no server is a `TransportError`: it is safe to try again."""
+async def test_post_cut_before_the_connection_is_established_is_not_sent(paid):
+    """A paid request that cannot connect raises `TransportError`: it is safe to try again."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         base_url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -140,7 +140,7 @@ async def test_post_with_an_unclear_response_is_unknown_and_not_repeated(connect
 
 
 async def test_post_without_a_response_in_time_is_unknown_and_not_repeated(connect, emulator, paid):
-    """A timed-out paid request is never sent again: this is how clients are billed twice."""
+    """A timed-out paid request is never sent again: otherwise clients would be billed twice."""
     for action in Blackhole(), Drip(bytes_per_s=1):
         emulator.fault(paid.route, action)
         async with asyncio.timeout(5), connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.2)) as session:
@@ -151,7 +151,7 @@ async def test_post_without_a_response_in_time_is_unknown_and_not_repeated(conne
 
 
 async def test_post_that_is_cancelled_under_way_is_unknown_and_the_cancellation_goes_on(connect, emulator, paid):
-    """Cancelling a paid request raises `CancelledError`, with the doubt as its cause and in the session."""
+    """`CancelledError` is raised; its cause is a `SubmissionUnknown`, which the session keeps."""
     emulator.fault(paid.route, Blackhole())
     async with connect() as session:
         submitting = asyncio.create_task(paid.send(session, paid.request("dropped")))
@@ -172,7 +172,7 @@ INVITATIONS = (
 
 
 async def test_post_that_the_service_asks_to_retry_is_sent_again_and_sold_once(connect, emulator, paid):
-    """A JSON 429, or a 503 that calls itself retryable, is no sale: it is repeated until it is one."""
+    """A JSON 429, or a 503 with `retryable: true`, is repeated until the job is accepted."""
     for action in INVITATIONS:
         before = tries(emulator)
         emulator.fault(paid.route, action, times=3)
@@ -206,8 +206,8 @@ async def test_post_that_was_refused_for_good_is_raised_and_not_repeated(connect
             assert tries(emulator) == number
 
 
-async def test_post_whose_retry_after_does_not_fit_is_raised_at_once(connect, emulator):
-    """Waiting in vain helps nobody: `RateLimited` is raised when the policy's time is shorter."""
+async def test_post_whose_retry_after_does_not_fit_is_raised_immediately(connect, emulator):
+    """`RateLimited` is raised without a wait if the policy's time is shorter than `Retry-After`."""
     emulator.fault("submit", Status(429, headers={"Retry-After": "30"}))
     async with connect(retry=PATIENT) as session:
         with pytest.raises(RateLimited) as caught:
@@ -216,8 +216,8 @@ async def test_post_whose_retry_after_does_not_fit_is_raised_at_once(connect, em
     assert len(emulator.requests) == 1
 
 
-async def test_post_in_doubt_is_repeated_only_for_who_opted_in(connect, emulator, paid):
-    """`resubmit_unknown` trades a second sale for an answer; the ledger shows the price."""
+async def test_post_with_an_unknown_outcome_is_repeated_only_after_opting_in(connect, emulator, paid):
+    """With `resubmit_unknown` the job may be accepted twice, as the ledger shows."""
     emulator.fault(paid.route, Reset("request_end"), times=1)
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
@@ -225,8 +225,8 @@ async def test_post_in_doubt_is_repeated_only_for_who_opted_in(connect, emulator
     assert emulator.ledger.sold == {"twice": 2}
 
 
-async def test_stream_that_broke_off_is_not_repeated_even_for_who_opted_in(connect, emulator, picture):
-    """What has begun to arrive was sold for certain: buying it again is the caller's decision."""
+async def test_stream_that_broke_off_is_not_repeated_even_after_opting_in(connect, emulator, picture):
+    """A stream that has begun was certainly accepted: paying for it again is the caller's decision."""
     emulator.fault("edit", Reset("response_body"), times=1)
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     wish = EditRequest("halfway", image=picture(), model="gpt-image-2", partial_images=3)
@@ -236,8 +236,8 @@ async def test_stream_that_broke_off_is_not_repeated_even_for_who_opted_in(conne
     assert emulator.ledger.sold == {"halfway": 1}
 
 
-async def test_job_that_was_accepted_and_cannot_be_polled_is_not_repeated_even_for_who_opted_in(connect, emulator):
-    """It was sold for certain, although nobody can ask for it."""
+async def test_job_that_was_accepted_and_cannot_be_polled_is_not_repeated_even_after_opting_in(connect, emulator):
+    """It was certainly accepted, although it cannot be polled."""
     emulator.fault("submit", Answer(task_id="a b", id=None, poll_url="//elsewhere.test"))
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
@@ -248,7 +248,7 @@ async def test_job_that_was_accepted_and_cannot_be_polled_is_not_repeated_even_f
 
 @pytest.mark.parametrize("how", ["left", "unread", "error", "cancelled", "closed"])
 async def test_stream_that_is_not_read_to_its_end_is_unknown(connect, emulator, picture, how):
-    """However it is given up, the session remembers that it may have been sold, once."""
+    """However reading ends early, the session lists the request once in `unknown_submissions`."""
     emulator.fault("edit", Stuck())
     wish = EditRequest("given up", image=picture(), model="gpt-image-2", partial_images=1)
     has_begun = asyncio.Event()
@@ -278,8 +278,8 @@ async def test_stream_that_is_not_read_to_its_end_is_unknown(connect, emulator, 
     assert emulator.ledger.sold == {"given up": 1}
 
 
-async def test_doubt_of_an_earlier_attempt_is_told_in_the_end(connect, emulator):
-    """Who opted in is not told "nothing was sold" because the last of several attempts was refused."""
+async def test_unknown_outcome_of_an_earlier_attempt_is_raised(connect, emulator):
+    """A refusal of the last attempt does not hide the unknown outcome of an earlier one."""
     emulator.fault("submit", Reset("request_end"), times=1)
     emulator.fault("submit", Status(400))
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
@@ -291,7 +291,7 @@ async def test_doubt_of_an_earlier_attempt_is_told_in_the_end(connect, emulator)
 
 
 async def test_paid_request_never_uses_a_connection_twice(connect, emulator):
-    """A request on a connection that the server is about to close cannot be distinguished from one that was sold."""
+    """On a connection that the server is about to close, failure cannot be distinguished from acceptance."""
     async with connect() as session:
         for number in range(3):
             await session.generate(str(number), model="dall-e-3", response_format="b64_json")
@@ -299,8 +299,8 @@ async def test_paid_request_never_uses_a_connection_twice(connect, emulator):
         assert session._engine.transport._single_use.connector.force_close
 
 
-async def test_connection_that_is_reset_before_the_request_sells_nothing(connect, emulator, paid):
-    """Whether the reset is seen before or after the request was written, it is not repeated without an end."""
+async def test_connection_that_is_reset_before_the_request_accepts_nothing(connect, emulator, paid):
+    """Whether the reset is seen before or after the request was written, it is not repeated indefinitely."""
     emulator.fault(paid.route, Reset("accept"))
     async with connect() as session:
         with pytest.raises((TransportError, SubmissionUnknown)):
@@ -309,7 +309,7 @@ async def test_connection_that_is_reset_before_the_request_sells_nothing(connect
 
 
 async def test_jobs_of_a_map_that_are_cut_are_never_sold_twice(connect, emulator):
-    """A map retries what a single request would, and nothing else."""
+    """A map retries in the same cases as a single request."""
     async with connect(retry=PATIENT) as session:
         for point, cut in CUTS.items():
             emulator.fault("submit", cut)

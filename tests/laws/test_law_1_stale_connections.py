@@ -1,7 +1,7 @@
-"""Laws 1, 2 and 5 on connections that a server keeps open, answers twice on, breaks, or closes.
+"""Laws 1, 2 and 5 on connections that a server keeps open, breaks or closes, or on which it responds twice.
 
-The server below speaks HTTP by hand. It keeps every connection open whatever the client asks for, and sends what a test
-wants it to send beside its answers.
+The server below writes HTTP by hand. It keeps every connection open, whatever the client requests, and sends additional
+bytes on request of a test.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ TIMINGS = ("joined", "apart", "idle, unread", "idle, read")
 
 
 def http(content, status="200 OK", kind="application/json", **headers):
-    """Build an answer with a length, which leaves the connection open."""
+    """Build a response with a length, which leaves the connection open."""
     body = content if isinstance(content, bytes) else orjson.dumps(content)
     extra = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
@@ -48,14 +48,14 @@ class Service:
 
     Attributes:
         picture: Makes the file of a picture.
-        beside: Bytes to send beside each answer to a path that begins so, by path.
-        is_apart: Whether they are sent in a segment of their own.
-        closes_after_s: Seconds after which the server closes a connection on which it has answered.
+        surplus: Bytes to send in addition to each response, by the beginning of the path.
+        is_apart: Whether they are sent in a separate segment.
+        closes_after_s: Seconds after which the server closes a connection on which it has responded.
         sold: Number of paid requests that arrived, by prompt.
     """
 
     picture: object
-    beside: dict = attrs.field(factory=dict)
+    surplus: dict = attrs.field(factory=dict)
     is_apart: bool = False
     closes_after_s: float | None = None
     sold: dict = attrs.field(factory=dict)
@@ -68,15 +68,16 @@ class Service:
             while True:
                 head, body = await read_request(reader)
                 path = head.split(" ")[1]
-                beside = next((extra for start, extra in self.beside.items() if path.startswith(start)), b"")
-                for part in (self.answer(path, body), beside) if self.is_apart else (self.answer(path, body) + beside,):
+                surplus = next((extra for start, extra in self.surplus.items() if path.startswith(start)), b"")
+                response = self.respond(path, body)
+                for part in (response, surplus) if self.is_apart else (response + surplus,):
                     writer.write(part)
                 if self.closes_after_s is not None:
                     asyncio.get_running_loop().call_later(self.closes_after_s, writer.close)
         finally:
             self._writers.discard(writer)
 
-    def answer(self, path, body):
+    def respond(self, path, body):
         if path == "/v1/images/generations":
             prompt = orjson.loads(body)["prompt"]
             self.sold[prompt] = self.sold.get(prompt, 0) + 1
@@ -87,7 +88,7 @@ class Service:
         return http(self.picture((int(number) + 1, 2)), kind="image/png")
 
     async def send_on_idle(self, extra, *, is_read):
-        """Send something on every open connection; `is_read` leaves the client's event loop the time to see it."""
+        """Send bytes on every open connection; with `is_read`, wait until the client's event loop has read them."""
         for writer in self._writers:
             writer.write(extra)
         for _ in range(5 if is_read else 0):
@@ -109,7 +110,7 @@ async def session(service):
 
 
 async def make(session, number):
-    """Have picture `number` made, and return its width."""
+    """Generate picture `number`, and return its width."""
     images = await session.generate(str(number), model="flux-pro")
     await images[0].read()
     return images[0].size[0]
@@ -120,7 +121,7 @@ async def test_response_that_is_older_than_the_request_is_never_read(service, se
     """A surplus response on any connection neither sells a job twice nor gives one job the picture of another."""
     for round_number, (timing, stale) in enumerate(product(TIMINGS, STALE.values())):
         service.is_apart = timing == "apart"
-        service.beside = {} if timing.startswith("idle") else {path: stale}
+        service.surplus = {} if timing.startswith("idle") else {path: stale}
         for number in range(4 * round_number, 4 * round_number + 4):
             assert await make(session, number) == number + 1, timing
             if timing.startswith("idle"):
@@ -129,15 +130,15 @@ async def test_response_that_is_older_than_the_request_is_never_read(service, se
     assert len(service.sold) == 4 * len(TIMINGS) * len(STALE)
 
 
-async def test_200_cut_and_stale_answers_at_random_change_nothing(service, session):
-    """Cut anywhere, sent at any time, beside any answer: each job is sold once, and its picture is its own."""
+async def test_200_cut_and_stale_responses_at_random_change_nothing(service, session):
+    """Responses are cut, stale bytes sent at any time: each job is accepted once and gets its own picture."""
     chance = random.Random(11)
     for number in range(200):
         stale = chance.choice(list(STALE.values()))
         extra = stale[: chance.randint(1, len(stale))]
         timing = chance.choice(TIMINGS)
         service.is_apart = timing == "apart"
-        service.beside = (
+        service.surplus = (
             {} if timing.startswith("idle") else {chance.choice(["/v1/images", "/v1/tasks", "/pic"]): extra}
         )
         assert await make(session, number) == number + 1
@@ -147,7 +148,7 @@ async def test_200_cut_and_stale_answers_at_random_change_nothing(service, sessi
     assert len(service.sold) == 200
 
 
-async def test_server_that_closes_soon_after_its_answer_leaves_no_unknown_outcome(service, session):
+async def test_server_that_closes_soon_after_its_response_leaves_no_unknown_outcome(service, session):
     """A paid request never meets a connection that the server is about to close."""
     service.closes_after_s = 0.004
     await asyncio.gather(*(session.submit(str(number), model="flux-pro") for number in range(400)))
@@ -155,8 +156,8 @@ async def test_server_that_closes_soon_after_its_answer_leaves_no_unknown_outcom
     assert set(service.sold.values()) == {1}
 
 
-async def test_server_that_speaks_before_it_is_asked_is_sent_nothing():
-    """Bytes on a new connection are no response to a request that has not been sent: nothing is sold."""
+async def test_server_that_sends_data_before_the_request_is_sent_nothing():
+    """Bytes on a new connection are not a response to a request that has not been sent."""
     for greeting in STALE["429"], STALE["a task"], b"HTTP/1.1 4", b"220 mail.example ESMTP\r\n":
         requests = []
 
@@ -181,7 +182,7 @@ async def test_server_that_speaks_before_it_is_asked_is_sent_nothing():
 
 @pytest.fixture
 def connect_to(listen):
-    """Open sessions on a server that answers every request with these bytes, and then does what is said."""
+    """Open sessions on a server that responds to every request with these bytes, followed by an action."""
 
     async def open_session(*pieces, then="hang", **timeouts):
         async def serve(reader, writer):
@@ -206,8 +207,8 @@ def chunk(content):
 
 
 @pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 200",), (CHUNKED % b"application/json", b'5\r\n{"cre')])
-async def test_answer_that_stops_ends_at_our_own_deadline(connect_to, pieces):
-    """Wherever an answer stops, `submit_s` ends a paid request and `request_s` any other."""
+async def test_response_that_stops_ends_at_the_deadline_of_its_request(connect_to, pieces):
+    """Wherever a response stops, `submit_s` ends a paid request and `request_s` any other."""
     async with asyncio.timeout(5), await connect_to(*pieces, submit_s=0.2, request_s=0.2) as session:
         with pytest.raises(SubmissionUnknown, match="no response within"):
             await session.submit("a cat")
@@ -216,23 +217,23 @@ async def test_answer_that_stops_ends_at_our_own_deadline(connect_to, pieces):
 
 
 @pytest.mark.parametrize("then", ["break", "hang"])
-async def test_answer_that_is_complete_but_for_its_end_mark_is_read(connect_to, then):
-    """JSON shows by itself that it is complete: a task that was sold is not lost with the last chunk."""
+async def test_response_that_is_complete_but_for_its_last_chunk_is_read(connect_to, then):
+    """JSON shows by itself that it is complete: an accepted task is not lost with the last chunk."""
     pieces = (CHUNKED % b"application/json", chunk(orjson.dumps(task("job-1"))))
     async with asyncio.timeout(5), await connect_to(*pieces, then=then, submit_s=0.2) as session:
         assert (await session.submit("a cat")).id == "job-1"
 
 
-async def test_answer_of_which_a_part_is_missing_is_still_unknown(connect_to):
-    """Half a document names no task that could be trusted."""
+async def test_response_of_which_a_part_is_missing_is_still_unknown(connect_to):
+    """A task id in half a document is not trusted."""
     whole = orjson.dumps(task("job-1"))
     async with await connect_to(CHUNKED % b"application/json", chunk(whole[:-1]), then="break") as session:
         with pytest.raises(SubmissionUnknown, match="broke off"):
             await session.submit("a cat")
 
 
-async def test_finished_picture_that_arrived_before_the_break_is_handed_out(connect_to, picture, tmp_path):
-    """A slow reader of a stream gets all that had arrived, although the connection broke meanwhile.
+async def test_finished_picture_that_arrived_before_the_break_is_yielded(connect_to, picture, tmp_path):
+    """A slow reader of a stream gets all that had arrived before the connection broke.
 
     The picture is too large for the read that brings the preview.
     """

@@ -68,7 +68,7 @@ async def test_poll_fault_twenty_times_in_a_row_is_survived(connect, emulator, a
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e400", "86400", "Wed, 21 Oct 2015 07:28:00 GMT", "x"])
 async def test_poll_with_a_senseless_retry_after_is_repeated_within_bounds(connect, emulator, value):
-    """A `Retry-After` of a 5xx neither stops the polling nor makes it busy."""
+    """An implausible `Retry-After` of a 5xx neither stops the polling nor causes a busy loop."""
     fault = emulator.fault("poll", Status(503, headers={"Retry-After": value}), times=3)
     async with connect() as session:
         await session.generate("patient", model="flux-pro")
@@ -76,7 +76,7 @@ async def test_poll_with_a_senseless_retry_after_is_repeated_within_bounds(conne
 
 
 async def test_unknown_status_counts_as_pending_and_is_warned_of_once(connect, emulator, caplog):
-    """A status of tomorrow does not end a job of today."""
+    """A status that this version does not know does not end the job."""
     emulator.fault("submit", Script(("pending", "dreaming", "dreaming", "dreaming", "completed")))
     async with connect() as session:
         await session.generate("novel", model="flux-pro")
@@ -84,7 +84,7 @@ async def test_unknown_status_counts_as_pending_and_is_warned_of_once(connect, e
 
 
 async def test_task_that_is_visible_late_is_not_lost(connect, emulator):
-    """A 404 right after creation is lag."""
+    """A 404 right after creation may be replication lag."""
     emulator.fault("submit", LateVisible(polls=2))
     async with connect() as session:
         assert len(await session.generate("shy", model="flux-pro")) == 1
@@ -105,15 +105,15 @@ async def test_task_that_stays_unknown_is_lost_and_never_submitted_again(connect
     "data", [[], [{"url": ""}], [{"revised_prompt": "only words"}], [{"url": None}, {}], ["http://x"]], ids=str
 )
 async def test_completed_without_a_usable_image_is_an_error(connect, emulator, data):
-    """A success with nothing in it is never returned as a result."""
+    """A success without an image is never returned as a result."""
     emulator.fault("submit", Result(data))
     async with connect() as session:
         with pytest.raises(TaskFailed, match="completed without a usable image"):
             await session.generate("empty", model="flux-pro")
 
 
-async def test_completed_with_fewer_images_than_asked_returns_those(connect, emulator):
-    """What arrived is paid for, and returned."""
+async def test_completed_with_fewer_images_than_requested_returns_those(connect, emulator):
+    """The images that arrived are paid for, and returned."""
     emulator.fault("submit", Result([{"url": "http://127.0.0.1:1/a.png"}, {"url": ""}]))
     async with connect() as session:
         assert len(await session.generate("some", model="flux-pro", n=2)) == 1
@@ -129,8 +129,8 @@ async def test_completed_with_fewer_images_than_asked_returns_those(connect, emu
     ],
     ids=str,
 )
-async def test_failed_task_tells_its_reason_however_it_is_spelt(connect, emulator, action, error, words):
-    """A string, an object and no error at all read the same."""
+async def test_failed_task_has_its_reason_in_every_documented_form(connect, emulator, action, error, words):
+    """The error may be a string, an object or missing."""
     emulator.fault("submit", action)
     async with connect() as session:
         with pytest.raises(error, match=words):
@@ -149,8 +149,8 @@ async def test_first_terminal_answer_wins(connect, emulator):
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AuthenticationError), (403, AccessDenied)])
-async def test_poll_that_is_denied_raises_at_once_and_carries_the_task(connect, emulator, status, error):
-    """A key that may not ask does not become better by asking again."""
+async def test_poll_that_is_denied_raises_immediately_and_carries_the_task(connect, emulator, status, error):
+    """A key without access does not gain it by repeating the poll."""
     fault = emulator.fault("poll", Status(status))
     async with connect() as session:
         with pytest.raises(error) as caught:
@@ -163,8 +163,8 @@ SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.04, lost_after_
 
 
 @pytest.mark.parametrize("action", [Stuck(), Fail("x"), Fail("x", cancelled=True), Vanish(), Result([])], ids=str)
-async def test_every_error_after_the_sale_carries_the_task_and_resumes(connect, emulator, action):
-    """Nothing that was sold is lost: the error's token picks the task up again."""
+async def test_every_error_after_acceptance_carries_the_task_and_resumes(connect, emulator, action):
+    """No accepted job is lost: the error's token resumes the task."""
     emulator.fault("submit", action)
     async with connect(polling=SHORT) as session:
         with pytest.raises(LemonError) as caught:
@@ -174,7 +174,7 @@ async def test_every_error_after_the_sale_carries_the_task_and_resumes(connect, 
         assert session.task(error.resume_token).id == error.task.id
 
 
-async def test_deadline_ends_the_wait_and_says_what_was_heard_last(connect, emulator):
+async def test_deadline_ends_the_wait_and_reports_the_last_status(connect, emulator):
     """`TaskTimeout` says that the job may continue, and which failure came last."""
     emulator.fault("poll", Status(502, "html"))
     async with connect(polling=SHORT) as session:
@@ -192,23 +192,23 @@ async def test_deadline_ends_the_wait_and_says_what_was_heard_last(connect, emul
     ],
     ids=str,
 )
-async def test_images_in_the_answer_are_the_result_whatever_word_stands_beside_them(connect, emulator, answer):
-    """What was paid for and has arrived is returned; nothing is polled."""
+async def test_images_in_the_response_are_the_result_whatever_the_status(connect, emulator, answer):
+    """Images that have arrived are returned; nothing is polled."""
     emulator.fault("submit", Body(orjson.dumps(answer), "application/json"))
     async with connect() as session:
         assert len(await session.generate("here", model="dall-e-3")) == 1
     assert not any(request.route == "poll" for request in emulator.requests)
 
 
-async def test_task_with_a_status_of_tomorrow_is_picked_up_from_its_id(connect, emulator):
+async def test_task_with_an_unknown_status_is_polled_by_its_id(connect, emulator):
     """`queued` counts as pending: the task is polled."""
     emulator.fault("submit", Answer(status="queued", task_id=None, poll_url=None))
     async with connect() as session:
         assert len(await session.generate("queue", model="flux-pro")) == 1
 
 
-async def test_task_keeps_the_address_that_its_creation_told(connect, emulator):
-    """A poll answer without `poll_url` and `model` does not change what the token says."""
+async def test_task_keeps_the_address_of_its_creation(connect, emulator):
+    """A poll response without `poll_url` and `model` does not change the token."""
     emulator.fault("poll", Body(b'{"status": "processing"}', "application/json"), times=1)
     async with connect() as session:
         task = await session.submit("address", model="midjourney")
@@ -220,8 +220,8 @@ async def test_task_keeps_the_address_that_its_creation_told(connect, emulator):
         assert (await task).task_id == task.id
 
 
-async def test_task_whose_id_is_no_word_is_resumed_by_its_address(connect, emulator):
-    """A token that the library made is one that it takes."""
+async def test_task_whose_id_is_not_one_word_is_resumed_by_its_address(connect, emulator):
+    """The library accepts every token that it creates."""
     emulator.fault("submit", Stuck(), Answer(task_id="job 1/é", id=None))
     async with connect() as session:
         task = await session.submit("odd id", model="flux-pro")
@@ -233,7 +233,7 @@ async def test_task_whose_id_is_no_word_is_resumed_by_its_address(connect, emula
         assert session.task(task.resume_token())._path == task._path
 
 
-async def test_whoever_meets_the_end_of_the_session_is_handed_the_task(connect, emulator):
+async def test_every_call_that_the_end_of_the_session_interrupts_carries_the_task(connect, emulator):
     """Waiting, cancelling and reading after the session has closed all raise with the token."""
     async with connect() as session:
         images = await session.generate("done", model="flux-pro")
@@ -245,8 +245,8 @@ async def test_whoever_meets_the_end_of_the_session_is_handed_the_task(connect, 
         assert caught.value.resume_token
 
 
-async def test_poller_that_the_program_cancels_leaves_nobody_waiting(connect, emulator):
-    """The usual shutdown idiom cancels every asyncio task: waiters hear of it, and later tasks are polled."""
+async def test_poller_that_the_program_cancels_leaves_no_waiter(connect, emulator):
+    """The usual shutdown idiom cancels every asyncio task: waiters raise, and later tasks are polled."""
     emulator.fault("submit", Stuck(), prompt="stuck")
     async with connect() as session:
         task = await session.submit("stuck", model="flux-pro")
@@ -260,8 +260,8 @@ async def test_poller_that_the_program_cancels_leaves_nobody_waiting(connect, em
         assert len(await session.generate("later", model="flux-pro")) == 1
 
 
-async def test_submit_answer_with_odd_fields_loses_nothing(connect, emulator):
-    """A paid task is picked up from whatever names it."""
+async def test_submit_response_with_odd_fields_loses_nothing(connect, emulator):
+    """A paid task is polled by whichever field identifies it."""
     emulator.fault("submit", Answer(status=None, poll_url=None, created="soon", data="none"))
     async with connect() as session:
         assert len(await session.generate("odd", model="flux-pro")) == 1

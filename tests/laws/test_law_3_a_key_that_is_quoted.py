@@ -283,7 +283,7 @@ async def test_key_in_a_response_that_takes_too_long_is_in_no_error(quoting, rec
     assert leaks([*shown(caught.value), *records()]) == []
 
 
-async def test_file_that_holds_the_key_comes_back_as_it_was_stored(quoting):
+async def test_file_that_contains_the_key_is_returned_as_it_was_stored(quoting):
     """It is the caller's own content, not text of the service, so nothing is masked."""
     quoting.answer = http(REFUSAL)
     async with LemonSession(CANARY, base_url=quoting.origin) as session:

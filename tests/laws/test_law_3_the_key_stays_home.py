@@ -20,88 +20,88 @@ GATEWAY_CANARY = "gw-canary-fedcba9876543210"
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20)
 
 HOSTILE = {
-    "other host": "//{stranger}/v1/tasks/x",
-    "backslash": "/\\{stranger}/v1/tasks/x",
-    "backslashes": "\\\\{stranger}\\v1",
-    "credentials": "{origin}@{stranger}/v1/tasks/x",
-    "prefix": "{origin}.{stranger}/v1/tasks/x",
-    "other port": "http://{stranger}/v1/tasks/x",
-    "https": "https://{stranger}/v1/tasks/x",
-    "encoded climb": "/v1/tasks/..%2f..%2f..%2f{stranger}",
+    "other host": "//{other_server}/v1/tasks/x",
+    "backslash": "/\\{other_server}/v1/tasks/x",
+    "backslashes": "\\\\{other_server}\\v1",
+    "credentials": "{origin}@{other_server}/v1/tasks/x",
+    "prefix": "{origin}.{other_server}/v1/tasks/x",
+    "other port": "http://{other_server}/v1/tasks/x",
+    "https": "https://{other_server}/v1/tasks/x",
+    "encoded climb": "/v1/tasks/..%2f..%2f..%2f{other_server}",
     "twice encoded climb": "/v1/tasks/%252e%252e/x",
-    "line break": "/v1/tasks/x\r\nHost: {stranger}\r\n\r\n",
-    "white space": " http://{stranger}/",
-    "tab": "/\t/{stranger}/",
-    "script": "javascript:fetch('http://{stranger}')",
+    "line break": "/v1/tasks/x\r\nHost: {other_server}\r\n\r\n",
+    "white space": " http://{other_server}/",
+    "tab": "/\t/{other_server}/",
+    "script": "javascript:fetch('http://{other_server}')",
     "file": "file:///etc/passwd",
-    "no scheme": "{stranger}/v1/tasks/x",
+    "no scheme": "{other_server}/v1/tasks/x",
 }
 
 
 @pytest.mark.parametrize("form", HOSTILE)
-async def test_hostile_poll_url_reaches_no_second_server_and_loses_no_job(connect, emulator, stranger, form):
+async def test_hostile_poll_url_reaches_no_second_server_and_loses_no_job(connect, emulator, other_server, form):
     """A poll URL that leads to another server is not requested; the task is polled by its id instead."""
-    poll_url = HOSTILE[form].format(stranger=stranger.authority, origin=emulator.base_url)
+    poll_url = HOSTILE[form].format(other_server=other_server.authority, origin=emulator.base_url)
     emulator.fault("submit", Answer(poll_url=poll_url))
     async with connect() as session:
         assert len(await session.generate("lured", model="flux-pro")) == 1
-    assert stranger.requests == []
+    assert other_server.requests == []
 
 
 HOSTILE_BEHIND_A_GATEWAY = {
     **HOSTILE,
-    "climb": "/lemon/../admin/{stranger}",
-    "encoded climb below the path": "/lemon/%2e%2e/admin/{stranger}",
-    "encoded slash": "/lemon/..%2fadmin/{stranger}",
-    "parameter": "/lemon/..;/admin/{stranger}",
+    "climb": "/lemon/../admin/{other_server}",
+    "encoded climb below the path": "/lemon/%2e%2e/admin/{other_server}",
+    "encoded slash": "/lemon/..%2fadmin/{other_server}",
+    "parameter": "/lemon/..;/admin/{other_server}",
     "absolute climb": "{gateway}/lemon/../admin",
-    "other host below the path": "/lemon//{stranger}/v1/tasks/x",
-    "host that begins alike": "{gateway}.{stranger}/lemon/v1/tasks/x",
-    "gateway as credentials": "{gateway}@{stranger}/lemon/v1/tasks/x",
+    "other host below the path": "/lemon//{other_server}/v1/tasks/x",
+    "host that begins alike": "{gateway}.{other_server}/lemon/v1/tasks/x",
+    "gateway as credentials": "{gateway}@{other_server}/lemon/v1/tasks/x",
     "service behind the gateway": "{origin}/v1/tasks/x",
 }
 
 
 @pytest.mark.parametrize("form", HOSTILE_BEHIND_A_GATEWAY)
-async def test_hostile_poll_url_reaches_nothing_beside_the_path_of_a_gateway(emulator, gateway, stranger, form):
+async def test_hostile_poll_url_reaches_nothing_outside_the_path_of_a_gateway(emulator, gateway, other_server, form):
     """Neither a second server nor another path of the gateway receives the key; the task is polled by its id."""
-    places = {"stranger": stranger.authority, "origin": emulator.base_url, "gateway": gateway.origin}
+    places = {"other_server": other_server.authority, "origin": emulator.base_url, "gateway": gateway.origin}
     emulator.fault("submit", Answer(poll_url=HOSTILE_BEHIND_A_GATEWAY[form].format(**places)))
     headers = {"X-Gateway-Key": GATEWAY_CANARY}
     async with LemonSession(emulator.api_key, base_url=gateway.base_url, headers=headers, polling=QUICK) as session:
         assert len(await session.generate("lured", model="flux-pro")) == 1
-    assert stranger.requests == []
+    assert other_server.requests == []
     assert all(path.startswith("/lemon/v1/tasks/ldtask_") for path in gateway.paths[1:])
 
 
 @pytest.mark.parametrize("task_id", ["../../x", "a b", "x\r\nHost: y", "", "..", "é"])
-async def test_hostile_task_id_without_an_address_is_reported_as_unknown(connect, emulator, stranger, task_id):
+async def test_hostile_task_id_without_an_address_is_reported_as_unknown(connect, emulator, other_server, task_id):
     """A task that cannot be polled is reported as accepted, not silently dropped."""
-    emulator.fault("submit", Answer(task_id=task_id, id=None, poll_url=f"//{stranger.authority}/.."))
+    emulator.fault("submit", Answer(task_id=task_id, id=None, poll_url=f"//{other_server.authority}/.."))
     async with connect() as session:
         with pytest.raises(SubmissionUnknown):
             await session.submit("lost", model="flux-pro")
-    assert stranger.requests == []
+    assert other_server.requests == []
 
 
 @pytest.mark.parametrize("route", ["submit", "poll"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirect_of_the_api_is_not_followed(connect, emulator, stranger, route, status):
+async def test_redirect_of_the_api_is_not_followed(connect, emulator, other_server, route, status):
     """Neither the body nor the key is sent to the target of a redirect."""
-    emulator.fault(route, Redirect(f"http://{stranger.authority}/v1/images/generations", status), times=1)
+    emulator.fault(route, Redirect(f"http://{other_server.authority}/v1/images/generations", status), times=1)
     async with connect(headers={"X-Gateway-Key": GATEWAY_CANARY}) as session:
         if route == "submit":
             with pytest.raises(SubmissionUnknown):
                 await session.generate("moved", model="flux-pro")
         else:
             await session.generate("moved", model="flux-pro")
-    assert stranger.requests == []
+    assert other_server.requests == []
 
 
-async def test_download_carries_neither_key_nor_cookie(connect, emulator, stranger):
+async def test_download_carries_neither_key_nor_cookie(connect, emulator, other_server):
     """Result links and their redirects are fetched without anything that identifies the account."""
-    emulator.fault("submit", Result([{"url": f"http://{stranger.authority}/a.png"}]), times=1)
-    emulator.fault("cdn", Redirect(f"http://{stranger.authority}/b.png"), times=1)
+    emulator.fault("submit", Result([{"url": f"http://{other_server.authority}/a.png"}]), times=1)
+    emulator.fault("cdn", Redirect(f"http://{other_server.authority}/b.png"), times=1)
     async with connect(headers={"X-Gateway-Key": GATEWAY_CANARY}) as session:
         for _ in range(2):
             images = await session.generate("mine", model="flux-pro")
@@ -109,8 +109,8 @@ async def test_download_carries_neither_key_nor_cookie(connect, emulator, strang
                 await images[0].read()
         await images[0].read()
     assert emulator.key_leaks == 0
-    assert len(stranger.requests) == 2
-    for head in stranger.requests:
+    assert len(other_server.requests) == 2
+    for head in other_server.requests:
         assert "authorization" not in head.lower()
         assert "cookie" not in head.lower()
         assert emulator.api_key not in head

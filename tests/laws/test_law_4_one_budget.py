@@ -28,7 +28,7 @@ def response(limit, remaining, reset_s, unix, is_granted):
 
 @attrs.define
 class Sliding:
-    """So many in any minute."""
+    """A number of requests in any minute."""
 
     limit: int
     _granted: deque = attrs.field(factory=deque, init=False)
@@ -44,7 +44,7 @@ class Sliding:
 
 @attrs.define
 class Bucket:
-    """Tokens that are refilled evenly, and of which few can be saved up."""
+    """A bucket with a small capacity, refilled evenly."""
 
     limit: int
     _tokens: float = attrs.field(init=False)
@@ -71,7 +71,7 @@ WINDOWS = {"fixed": FixedWindow, "sliding": Sliding, "bucket": Bucket}
 
 @pytest.fixture(params=WINDOWS)
 async def limited(request):
-    """An emulator that counts requests in each way in turn."""
+    """An emulator with each kind of rate-limit window."""
     async with Emulator(speed=6000, durations=30.0, requests_per_minute=RPM) as running:
         running._handler._limit = WINDOWS[request.param](RPM)
         yield running
@@ -92,7 +92,7 @@ async def read_all(outcomes):
 
 
 async def test_mixed_load_within_a_limit_that_is_given_meets_no_429(limited):
-    """Nor would it on an account that counts in shorter stretches than a minute."""
+    """This also holds for windows that are shorter than a minute."""
     options = {"polling": QUICK, "requests_per_minute": RPM}
     async with (
         LemonSession(limited.api_key, base_url=limited.base_url, **options) as session,
@@ -111,7 +111,7 @@ async def test_mixed_load_within_a_limit_that_is_given_meets_no_429(limited):
 
 @pytest.mark.parametrize("refused", ["submit", "poll", "models"])
 async def test_429_on_any_request_pauses_all_of_them(connect, emulator, refused):
-    """It tells of the account, not of the request that met it."""
+    """A 429 is about the account, not about the refused request."""
     async with connect(retry=PATIENT, requests_per_minute=60_000) as session:
         await session.generate("before", model="flux-pro")
         emulator.fault(refused, Status(429, headers={"Retry-After": f"{PAUSE_S}"}), times=1)
@@ -129,7 +129,7 @@ async def test_429_on_any_request_pauses_all_of_them(connect, emulator, refused)
 
 
 async def test_downloads_do_not_count(connect, emulator):
-    """They go elsewhere: the next request to the API has to wait its turn, pictures have not."""
+    """They go to another host: the next request to the API has to wait, downloads do not."""
     async with connect(requests_per_minute=60) as session:
         images = await session.generate("inline", model="dall-e-3")
         async with asyncio.timeout(0.9):

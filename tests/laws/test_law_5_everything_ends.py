@@ -27,7 +27,7 @@ SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
 
 
 async def elapsed_s(awaitable):
-    """Return how long it took to end, and how it ended; what does not end fails the test."""
+    """Return the duration and the outcome; a call that does not end fails the test."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     async with asyncio.timeout(5):
@@ -36,7 +36,7 @@ async def elapsed_s(awaitable):
 
 
 async def test_wait_for_a_stuck_task_ends_at_the_deadline(connect, emulator):
-    """A task that never ends is waited for as long as the policy says."""
+    """A task that never ends is awaited for as long as the policy allows."""
     emulator.fault("submit", Stuck())
     async with connect(polling=SHORT) as session:
         seconds, outcome = await elapsed_s(session.generate("stuck", model="flux-pro"))
@@ -46,7 +46,7 @@ async def test_wait_for_a_stuck_task_ends_at_the_deadline(connect, emulator):
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
 async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emulator, action):
-    """Bytes that trickle in do not extend the wait, even where one poll could take longer than the job."""
+    """A response that drips does not extend the wait, even if one poll may take longer than the job."""
     emulator.fault("poll", action)
     async with connect(polling=SHORT, timeouts=Timeouts(request_s=60)) as session:
         seconds, outcome = await elapsed_s(session.generate("drip", model="flux-pro"))
@@ -55,7 +55,7 @@ async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emula
 
 
 async def test_poll_that_drips_delays_no_other_task(connect, emulator):
-    """One slow answer leaves the other tasks their polls."""
+    """One slow response does not delay the polls of other tasks."""
     emulator.fault("poll", Drip(bytes_per_s=100), times=1)
     async with connect(timeouts=Timeouts(request_s=2)) as session:
         slow = await session.submit("slow", model="flux-pro")
@@ -69,7 +69,7 @@ async def test_poll_that_drips_delays_no_other_task(connect, emulator):
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
 async def test_submit_that_never_ends_is_bounded(connect, emulator, paid, action):
-    """A paid request has a total deadline: bytes that trickle in do not extend it, pictures of a stream neither."""
+    """A paid request has a total deadline, which neither dripping bytes nor the events of a stream extend."""
     emulator.fault(paid.route, action)
     async with connect(timeouts=Timeouts(submit_s=0.15)) as session:
         seconds, outcome = await elapsed_s(paid.send(session, paid.request("drip")))
@@ -89,7 +89,7 @@ async def test_download_that_never_ends_is_bounded(connect, emulator, action):
 
 
 class HungDisk:
-    """System calls that hang in a thread, on a pipe without a writer, until the disk is back."""
+    """Makes system calls hang in their thread until the disk is back."""
 
     def __init__(self, pipe):
         os.mkfifo(pipe)
@@ -97,7 +97,7 @@ class HungDisk:
         self.hanging = 0
 
     def hang(self, call):
-        """Return a call that hangs before it does what it did."""
+        """Return a call that hangs first."""
 
         def hanging(*args, **options):
             self.hanging += 1
@@ -109,7 +109,7 @@ class HungDisk:
 
     @asynccontextmanager
     async def until_left(self):
-        """Be back in the end, and wait until every call that hung has been made."""
+        """End the hang when the block ends, and wait for every call that hung."""
         try:
             yield
         finally:
@@ -126,7 +126,7 @@ class HungDisk:
     + [("flux-pro", "write"), ("flux-pro", "fsync")],
 )
 async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch, model, call):
-    """It says that the picture is still to be had, which it is; nothing half lies there once the disk is back."""
+    """The error says that the picture can still be read; no partial file appears once the disk is back."""
     disk = HungDisk(tmp_path / "pipe")
     options = {"response_format": "b64_json"} if model == "dall-e-3" else {}
     async with connect(timeouts=Timeouts(download_s=0.4)) as session, disk.until_left():
@@ -149,7 +149,7 @@ async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path,
 
 @pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"], ids=["bytes", "link"])
 async def test_cancelled_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch, model):
-    """It waits for the disk for a while, in case it is only slow, and then no longer."""
+    """It waits for a while, in case the disk is only slow."""
     monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 0.1)
     disk = HungDisk(tmp_path / "pipe")
     async with connect() as session, disk.until_left():
@@ -168,7 +168,7 @@ async def test_cancelled_save_on_a_disk_that_hangs_is_bounded(connect, emulator,
 
 
 async def test_reading_a_saved_picture_from_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path, monkeypatch):
-    """It is fetched again, if it came as a link."""
+    """It is downloaded again if it came as a link."""
     disk = HungDisk(tmp_path / "pipe")
     async with connect(timeouts=Timeouts(download_s=0.2)) as session, disk.until_left():
         linked = await session.generate("a cat", model="flux-pro")
@@ -200,7 +200,7 @@ async def test_sheet_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path
 
 
 async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
-    """Every preview in time does not make the whole in time."""
+    """Frequent events do not extend the deadline of the whole stream."""
     emulator.fault("edit", Drip(bytes_per_s=5000))
     wish = EditRequest("drip", image=picture(), model="gpt-image-2", partial_images=3, n=10)
 
@@ -235,8 +235,8 @@ async def test_free_request_that_never_ends_is_bounded(connect, emulator, action
     assert seconds < 1
 
 
-async def test_closing_ends_answers_that_drip(connect, emulator, paid):
-    """Their heads are there; reading on raises immediately, not when the time of the request is over."""
+async def test_closing_ends_responses_that_drip(connect, emulator, paid):
+    """Their heads have arrived; reading raises immediately, not at the deadline of the request."""
     emulator.fault(paid.route, Drip(bytes_per_s=20))
     async with connect() as session:
         waiting = asyncio.create_task(paid.send(session, paid.request("drip")))
@@ -273,7 +273,7 @@ async def test_closing_wakes_submits_that_wait_for_their_next_attempt(connect, e
 
 
 async def test_closing_is_bounded_while_everything_hangs(connect, emulator):
-    """`aclose` does not wait for answers that never come, and everyone who waited hears of it."""
+    """`aclose` does not wait for responses that never come, and every waiter is woken with an error."""
     emulator.fault("submit", Blackhole(), prompt="held")
     emulator.fault("poll", Blackhole())
     emulator.fault("cdn", Blackhole())
@@ -309,7 +309,7 @@ async def read_all(session, in_flight):
 
 @pytest.mark.parametrize("case", MAPS_THAT_HANG)
 async def test_map_of_jobs_that_hang_ends(connect, emulator, case):
-    """Every job has its own deadline, and the map no other."""
+    """Every job has its own deadline; the map has none."""
     emulator.fault(*MAPS_THAT_HANG[case])
     async with connect(polling=SHORT, timeouts=Timeouts(submit_s=0.4)) as session:
         seconds, errors = await elapsed_s(read_all(session, 5))

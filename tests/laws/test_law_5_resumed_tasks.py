@@ -1,4 +1,4 @@
-"""Laws 5 and 6. A task that is resumed has a handle of its own: late answers to older handles never silence it."""
+"""Laws 5 and 6. A task that is resumed has a handle of its own: late responses for older handles never end it."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ TOO_LATE = 409, {"error": {"message": "Too late.", "code": "task_not_cancellable
 
 
 class Service:
-    """A raw server with one task; each DELETE, and polls while they are held, are answered when the test says so."""
+    """A raw server with one task; DELETEs, and polls while they are held, are answered when the test allows it."""
 
     def __init__(self):
         self.state = 200, {"status": "pending", "data": []}
@@ -83,7 +83,7 @@ async def until(condition):
 
 
 async def outcome_of(task):
-    """Return how a task ends; one that is waited for for ever fails the test."""
+    """Return how a task ends; one that is awaited forever fails the test."""
     async with asyncio.timeout(2):
         return (await asyncio.gather(task.wait(), return_exceptions=True))[0]
 
@@ -102,8 +102,8 @@ async def resumed_while_it_is_cancelled(session, service):
     return old, cancelling, session.task(error.resume_token)
 
 
-async def test_cancel_answered_after_a_resume_ends_the_new_handle_with_the_truth(service, session):
-    """Both handles are of one task: what the service grants to one is true of the other."""
+async def test_cancel_confirmed_after_a_resume_ends_the_new_handle_as_cancelled(service, session):
+    """Both handles refer to one task, which the service has cancelled."""
     old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
     assert new is not old
     service.may_delete.set()
@@ -118,8 +118,8 @@ async def test_cancel_answered_after_a_resume_ends_the_new_handle_with_the_truth
     [(200, {"status": "processing"}), TOO_LATE, (502, {})],
     ids=["not over", "refused", "noise"],
 )
-async def test_cancel_answered_after_a_resume_leaves_the_new_handle_polled(service, session, deletion):
-    """An answer that ends nothing moves nothing: the new handle is polled to its own end."""
+async def test_cancel_refused_after_a_resume_leaves_the_new_handle_polled(service, session, deletion):
+    """A response that does not end the task changes nothing: the new handle is polled to its end."""
     service.deletion = deletion
     _, cancelling, new = await resumed_while_it_is_cancelled(session, service)
     service.may_delete.set()
@@ -130,7 +130,7 @@ async def test_cancel_answered_after_a_resume_leaves_the_new_handle_polled(servi
     assert len(await outcome_of(new)) == 1
 
 
-async def test_cancel_that_is_taken_note_of_leaves_the_task_polled(service, session):
+async def test_cancel_that_is_only_acknowledged_leaves_the_task_polled(service, session):
     """The service has accepted it; polls show how it ends."""
     service.deletion = 200, {"status": "processing"}
     service.may_delete.set()
@@ -145,7 +145,7 @@ async def test_cancel_that_is_taken_note_of_leaves_the_task_polled(service, sess
 async def test_task_that_was_resumed_after_its_deadline_ends_although_a_cancel_was_under_way(
     service, connect, deletion
 ):
-    """As the error says: its token leads to a handle with a deadline of its own."""
+    """The error's token gives a handle with a new deadline."""
     service.deletion = deletion
     async with connect(SHORT) as session:
         old = session.task("job")
@@ -160,8 +160,8 @@ async def test_task_that_was_resumed_after_its_deadline_ends_although_a_cancel_w
 
 
 @pytest.mark.parametrize("late", [COMPLETED, {"status": "failed"}, {"status": "processing"}], ids=str)
-async def test_poll_answered_after_a_resume_leaves_the_new_handle_polled(service, connect, late):
-    """A poll of the old handle that comes back late says nothing to the new one, which asks for itself."""
+async def test_late_poll_of_the_old_handle_leaves_the_new_handle_polled(service, connect, late):
+    """A late response to the old handle does not affect the new one, which is polled separately."""
     service.may_poll.clear()
     service.state = 200, late
     async with connect(SHORT) as session:
@@ -176,7 +176,7 @@ async def test_poll_answered_after_a_resume_leaves_the_new_handle_polled(service
         assert session.pending == ()
 
 
-async def test_two_resumes_in_one_moment_share_a_handle(service, session):
+async def test_two_concurrent_resumes_share_a_handle(service, session):
     """However the task is named, it is polled once."""
     first = session.task("job")
     await until(lambda: service.polls == 1)
@@ -186,8 +186,8 @@ async def test_two_resumes_in_one_moment_share_a_handle(service, session):
     assert one is other
 
 
-async def test_two_sales_under_one_id_have_handles_that_both_end(service, session):
-    """A service that answers two paid requests with one task leaves each caller its own request."""
+async def test_two_accepted_jobs_with_one_id_have_handles_that_both_end(service, session):
+    """If the service responds to two paid requests with one task, each handle has its own request."""
     tasks = [await session.submit(prompt, model="flux-pro") for prompt in ("a cat", "a dog")]
     assert [task.request.prompt for task in session.pending] == ["a cat", "a dog"]
     service.state = 200, COMPLETED
@@ -201,7 +201,7 @@ async def test_two_sales_under_one_id_have_handles_that_both_end(service, sessio
 
 
 async def test_cancels_of_both_handles_reach_the_service_and_end_the_task(service, session):
-    """A handle that has timed out can still cancel its task: nothing is over at the service."""
+    """A handle that has timed out can still cancel its task, which continues at the service."""
     old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
     second = asyncio.create_task(new.request_cancel())
     third = asyncio.create_task(old.request_cancel())
@@ -212,7 +212,7 @@ async def test_cancels_of_both_handles_reach_the_service_and_end_the_task(servic
 
 
 async def test_closing_while_a_resumed_task_is_cancelled_ends_every_wait(service, session):
-    """The cancel, the old handle and the new one all hear of it."""
+    """The cancel, the old handle and the new one all raise an error."""
     old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
     waiting = asyncio.create_task(new.wait())
     await asyncio.sleep(0)

@@ -54,17 +54,17 @@ class Steps:
     _is_on: bool = False
 
     def watch(self, act=None, moment="", at=-1):
-        """Begin to count."""
+        """Start counting."""
         self.taken, self.has_acted, self._is_on = 0, False, True
         self._act, self._moment, self._at = act, moment, at
 
     def stop(self):
-        """Count no more, and act no more; return how many steps there were."""
+        """Stop counting and acting; return the number of steps."""
         self._is_on = False
         return self.taken
 
     def take(self, step, *args):
-        """Have a task take one step."""
+        """Run one step of a task."""
         if not self._is_on:
             return step(*args)
         number, self.taken = self.taken, self.taken + 1
@@ -137,7 +137,7 @@ class Case:
 
     @property
     def small(self):
-        """What makes an edit that is quickly drawn."""
+        """Return the arguments of an edit that is drawn quickly."""
         return {"image": self.picture, "model": "flux-pro"}
 
 
@@ -145,7 +145,7 @@ SUBJECTS = {}
 
 
 def subject(*names, prepare=None, **options):
-    """Note a way to use public coroutines, by their names."""
+    """Register a way to use public coroutines, by their names."""
 
     def note(run):
         SUBJECTS[run.__name__] = (run, prepare, names, options)
@@ -155,7 +155,7 @@ def subject(*names, prepare=None, **options):
 
 
 async def with_images(case):
-    """Have links to pictures that are drawn once for all cases, and larger than what comes along with the head."""
+    """Serve links to pictures that are drawn once for all cases, and are larger than the first packet of a response."""
     case.images = await case.session.generate("prepared", model="flux-pro", n=2)
 
 
@@ -208,7 +208,7 @@ async def submit(case):
 
 @subject("LemonSession.submit")
 async def submit_of_a_stream(case):
-    """It is kept in a temporary file meanwhile."""
+    """The stream is spooled in a temporary file."""
 
     async def pieces():
         for start in range(0, len(case.large), 500_000):
@@ -367,7 +367,7 @@ class Laboratory:
 
     @asynccontextmanager
     async def case(self, prepare):
-        """Open a session, have it prepared, and look at it and at what it leaves behind in the end."""
+        """Open and prepare a session, and check afterwards what it leaves behind."""
         number, before = next(self._numbers), asyncio.all_tasks()
         folder = self._folder / f"{number}"
         folder.mkdir()
@@ -409,7 +409,7 @@ def moments_of(steps):
 
 
 def open_files():
-    """Count what this process has open, where the system says.
+    """Count the open files of this process, where the system reports them.
 
     uvloop exchanges its own sockets between two runs, and opens /dev/null when it listens.
     """
@@ -436,7 +436,7 @@ async def laboratory(request, picture, tmp_path):
 
 
 async def outcomes_of(laboratory, name, act):
-    """Yield each run of a subject in which there was an act: the case, the task and the moment."""
+    """Yield each run of a subject in which the act took place: the case, the task and the moment."""
     run, prepare, *_ = SUBJECTS[name]
     async with laboratory.case(prepare) as case:
         laboratory.steps.watch()
@@ -454,8 +454,8 @@ async def outcomes_of(laboratory, name, act):
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-async def test_cancelled_at_any_step_it_ends_so_and_forgets_no_sale(laboratory, name):
-    """The `CancelledError` arrives, each sold job is pending or unknown, and the session continues."""
+async def test_cancelled_at_any_step_it_raises_and_forgets_no_accepted_job(laboratory, name):
+    """`CancelledError` is raised, each accepted job is pending or unknown, and the session continues."""
     answers = []
 
     def cancel(case):
@@ -476,8 +476,8 @@ async def test_cancelled_at_any_step_it_ends_so_and_forgets_no_sale(laboratory, 
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-async def test_session_that_is_closed_at_any_step_is_told_by_an_error_of_the_library(laboratory, name):
-    """Every call ends soon, and raises nothing but a `LemonError`."""
+async def test_session_that_is_closed_at_any_step_raises_an_error_of_the_library(laboratory, name):
+    """Every call ends soon, and raises only `LemonError`s."""
     closing = []
 
     def close(case):

@@ -1,4 +1,4 @@
-"""Law 6. Cancelling a waiter stops waiting, not the job; every public coroutine says what it means."""
+"""Law 6. Cancelling a waiter stops waiting, not the job; every public coroutine documents it."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ def public_coroutines():
 
 
 @pytest.mark.parametrize("coroutine", list(public_coroutines()))
-def test_public_coroutine_says_what_cancelling_does_and_whether_it_spends(coroutine):
+def test_public_coroutine_documents_what_cancelling_does_and_whether_it_spends(coroutine):
     """The docstring of each answers both questions."""
     words = (coroutine.__doc__ or "").lower()
     assert "cancel" in words
@@ -52,7 +52,7 @@ def test_no_public_async_function_is_overlooked():
 
 
 async def test_cancelled_waiter_leaves_the_job_and_the_other_waiters(connect, emulator):
-    """One of two waiters is cancelled; the other gets the images of one and the same job."""
+    """One of two waiters is cancelled; the other gets the images of the same job."""
     async with connect() as session:
         task = await session.submit("shared", model="flux-pro")
         quitter, stayer = (asyncio.create_task(task.wait()) for _ in range(2))
@@ -80,7 +80,7 @@ async def test_cancelled_generate_leaves_its_task_in_pending(connect, emulator):
 
 
 async def test_cancelled_edit_leaves_its_task_in_pending(connect, emulator, picture):
-    """As `generate` does: the waiting ends, the job does not."""
+    """As with `generate`, the waiting ends and the job continues."""
     emulator.fault("edit", Stuck())
     async with connect() as session:
         editing = asyncio.create_task(session.edit("kept", image=picture(), model="flux-pro"))
@@ -101,8 +101,8 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_edit_cancelled_in_any_moment_tells_the_truth(connect, emulator, picture, moment):
-    """Before it is sent nothing is unknown; after that it is, sold or not; no file stays open."""
+async def test_edit_cancelled_at_any_moment_reports_what_may_have_been_sent(connect, emulator, picture, moment):
+    """Before it is sent nothing is unknown, afterwards the outcome is; no file stays open."""
     emulator.fault("edit", *((Stuck(),) if moment == "sold" else (Blackhole(),)), bill=moment == "sold")
     read, go_on = [], asyncio.Event()
 
@@ -128,7 +128,7 @@ async def test_edit_cancelled_in_any_moment_tells_the_truth(connect, emulator, p
     gc.collect()  # what was left open would warn, which is an error
 
 
-async def test_cancel_that_meets_an_early_answer_loses_no_sale(picture, listen):
+async def test_cancel_during_an_early_response_loses_no_accepted_job(picture, listen):
     """A service may respond before it has read the upload; from then on the job is known, or its outcome unknown."""
     content = picture(pad_to=4_000_000)
     answer = b'{"task_id": "ldtask_1", "status": "pending"}'
@@ -153,8 +153,8 @@ async def test_cancel_that_meets_an_early_answer_loses_no_sale(picture, listen):
             assert (session.submission_counts.sold, session.submission_counts.unknown) in {(1, 0), (0, 1)}, steps
 
 
-async def test_edit_cancelled_while_a_stranger_reads_closes_what_it_was_given(connect, emulator):
-    """A generator of the caller is ended with the edit, and nothing was sent."""
+async def test_edit_cancelled_while_it_reads_a_source_closes_the_source(connect, emulator):
+    """The caller's generator is closed with the edit, and nothing was sent."""
     ended = []
 
     async def slow():
@@ -175,7 +175,7 @@ async def test_edit_cancelled_while_a_stranger_reads_closes_what_it_was_given(co
     assert emulator.requests == []
 
 
-async def test_cancelled_stream_says_what_it_has_broken_off(connect, emulator, picture):
+async def test_cancelled_stream_reports_what_it_interrupted(connect, emulator, picture):
     """The `CancelledError` is raised; its cause is a `SubmissionUnknown` with the previews."""
     emulator.fault("edit", Stuck())
     got = asyncio.Event()
@@ -199,8 +199,8 @@ async def test_cancelled_stream_says_what_it_has_broken_off(connect, emulator, p
 
 
 @pytest.mark.parametrize("refusal", ["unsupported", "too late", "not ours", "unknown"])
-async def test_remote_cancel_that_is_refused_says_so_and_the_task_runs_on(picture, refusal):
-    """A typed error with the task in it; awaiting the task still returns its pictures."""
+async def test_remote_cancel_that_is_refused_raises_and_the_task_continues(picture, refusal):
+    """The error carries the task; awaiting the task still returns its pictures."""
     is_cancellable = refusal != "unsupported"
     async with Emulator(
         cancellable=is_cancellable, speed=6000, durations=0 if refusal == "too late" else 300
@@ -272,8 +272,8 @@ async def test_a_thousand_waiters_cancelled_at_random_leave_nothing_behind(conne
     assert [str(warning.message) for warning in caught] == []
 
 
-async def test_cancelled_close_goes_on(connect, emulator):
-    """Cancelling `aclose` stops the waiting; the connections are closed all the same."""
+async def test_cancelled_close_continues(connect, emulator):
+    """Cancelling `aclose` stops the waiting; the connections are still closed."""
     emulator.fault("poll", Blackhole())
     async with connect() as session:
         await session.submit("open", model="flux-pro")
@@ -287,7 +287,7 @@ async def test_cancelled_close_goes_on(connect, emulator):
             await asyncio.sleep(0)
 
 
-async def test_close_in_a_cancelled_scope_of_anyio_closes_all_the_same(connect, emulator):
+async def test_close_in_a_cancelled_scope_of_anyio_closes_everything(connect, emulator):
     """Every await in it is cancelled; the connections are closed before it is left."""
     emulator.fault("submit", Stuck())
     with anyio.CancelScope() as scope:

@@ -22,7 +22,7 @@ EVENTS_PIECE_BYTES = 4 * 1024
 
 @pytest.fixture
 def fed(monkeypatch):
-    """Sizes of the pieces that extractors are fed, each with the number of loop turns until then."""
+    """Record the size of each piece that extractors are fed, with the number of loop iterations until then."""
     return noted(monkeypatch, Base64Extractor)
 
 
@@ -80,7 +80,7 @@ async def most_per_turn(fed, body, *head, answers, is_stream=False):
 @pytest.mark.parametrize("answers", [1, 6])
 @pytest.mark.parametrize("is_packed", [False, True])
 async def test_arriving_pictures_let_other_tasks_run(fed, answers, is_packed):
-    """Few pieces per turn of the loop, for any number of responses, compressed or not."""
+    """Few pieces are processed per iteration of the loop, for any number of responses, compressed or not."""
     body = gzip.compress(ANSWER, 1) if is_packed else ANSWER
     head = ["Content-Type: application/json", *(["Content-Encoding: gzip"] if is_packed else [])]
     at_once, in_a_turn, came = await most_per_turn(fed, body, *head, answers=answers)
@@ -94,7 +94,7 @@ async def test_arriving_pictures_let_other_tasks_run(fed, answers, is_packed):
     "before", [b"", b"\n" * 250_000 + b"data:x\n\n" * 12_000], ids=["a picture", "much of nothing before it"]
 )
 async def test_stream_lets_other_tasks_run(monkeypatch, before, is_packed):
-    """Few kilobytes per turn of the loop, although far more have arrived."""
+    """Few kilobytes are processed per iteration of the loop, although far more have arrived."""
     fed = noted(monkeypatch, EventSplitter)
     body = gzip.compress(before + EVENT, 1) if is_packed else before + EVENT
     head = ["Content-Type: text/event-stream", *(["Content-Encoding: gzip"] if is_packed else [])]

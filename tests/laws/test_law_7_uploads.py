@@ -1,6 +1,6 @@
 """Law 7 for uploads: no source holds the event loop, of any size or in any number of pieces.
 
-There is no clock in here. Only a long step can hold the loop, so the tests measure the steps (bytes per copy or write,
+These tests use no clock. Only a long step can hold the loop, so the tests measure the steps (bytes per copy or write,
 memory of a copy) and count the turns of other tasks in between.
 """
 
@@ -29,8 +29,8 @@ SLACK_BYTES = 5 * MIB
 LONG_TEXT = "x/" * MIB
 
 
-class Beside:
-    """Another coroutine of the program, which counts its turns."""
+class OtherWork:
+    """Another coroutine of the program, which counts its iterations."""
 
     def __init__(self):
         self.turns = 0
@@ -42,9 +42,9 @@ class Beside:
 
 
 @pytest.fixture
-async def beside():
-    """Other work for the loop, all the time."""
-    other = Beside()
+async def other_work():
+    """Constant other work for the loop."""
+    other = OtherWork()
     running = asyncio.create_task(other.run())
     await asyncio.sleep(0)
     yield other
@@ -172,32 +172,32 @@ def test_spool_takes_a_large_piece_in_small_steps(large, kind):
 # Turns
 
 
-async def empty_then(content, beside, turns):
+async def empty_then(content, other_work, turns):
     for _ in range(50_000):
-        turns.append(beside.turns)
+        turns.append(other_work.turns)
         yield b""
     yield content
 
 
-async def byte_by_byte(content, beside, turns):
+async def byte_by_byte(content, other_work, turns):
     for at in range(len(content)):
-        turns.append(beside.turns)
+        turns.append(other_work.turns)
         yield content[at : at + 1]
 
 
 @pytest.mark.parametrize("pieces", [empty_then, byte_by_byte])
-async def test_stream_of_tiny_pieces_that_never_waits_lets_other_tasks_run(beside, picture, pieces):
+async def test_stream_of_tiny_pieces_that_never_waits_lets_other_tasks_run(other_work, picture, pieces):
     """Such a generator never yields to the loop, so the reader does."""
     content, turns = picture(pad_to=50_000), []
     spool = SpooledUpload(None)
-    await drain(pieces(content, beside, turns), spool)
+    await drain(pieces(content, other_work, turns), spool)
     assert spool.finish().digest == hashlib.sha256(content).hexdigest()
     spool.close()
     assert max(map(turns.count, set(turns))) <= 256
 
 
-async def test_stream_of_nothing_can_be_cancelled(beside):
-    """It would never end."""
+async def test_stream_of_nothing_can_be_cancelled(other_work):
+    """Otherwise it would never end."""
 
     async def endless():
         while True:
@@ -205,8 +205,8 @@ async def test_stream_of_nothing_can_be_cancelled(beside):
 
     spool = SpooledUpload(None)
     reading = asyncio.create_task(drain(endless(), spool))
-    seen = beside.turns
-    while beside.turns < seen + 10:
+    seen = other_work.turns
+    while other_work.turns < seen + 10:
         await asyncio.sleep(0)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -217,17 +217,17 @@ async def test_stream_of_nothing_can_be_cancelled(beside):
 class Connection:
     """A connection that never blocks; it records each write and its turn."""
 
-    def __init__(self, beside):
-        self._beside, self.writes = beside, []
+    def __init__(self, other_work):
+        self._other_work, self.writes = other_work, []
 
     async def write(self, piece):
-        self.writes.append((self._beside.turns, len(piece)))
+        self.writes.append((self._other_work.turns, len(piece)))
 
 
-async def test_large_json_is_sent_in_small_steps_and_hashed_before(beside):
+async def test_large_json_is_sent_in_small_steps_and_hashed_before(other_work):
     """And it is not copied, as aiohttp copies a file in memory."""
     payload = Json("/v1/x", b"x" * LARGE_BYTES)
-    connection = Connection(beside)
+    connection = Connection(other_work)
     with ExitStack() as held:
         async with memory() as peak:
             body = await payload.open(held)
@@ -248,11 +248,11 @@ async def test_large_json_arrives_whole_at_every_attempt(connect, emulator):
     assert emulator.ledger.sold == {"a cat": 1}
 
 
-async def test_large_part_of_a_form_is_sent_in_small_steps(beside, large):
+async def test_large_part_of_a_form_is_sent_in_small_steps(other_work, large):
     with ExitStack() as held:
         picked = await read_source("image[0]", bytearray(large), held, None)
         form = Form("/v1/x", "", {}, (File("image", "image[0]", "a.png", picked.upload),))
-        connection = Connection(beside)
+        connection = Connection(other_work)
         await (await form.open(held)).data().write(connection)
     turns, sizes = zip(*connection.writes, strict=True)
     assert max(sizes) <= CHUNK_BYTES
@@ -289,7 +289,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("is_checked", [True, False])
 @pytest.mark.parametrize("kind", TEXTS)
-async def test_picture_as_a_long_text_is_refused_before_anything_is_made_of_it(connect, emulator, kind, is_checked):
+async def test_picture_as_a_long_text_is_refused_before_it_is_parsed(connect, emulator, kind, is_checked):
     """Checks for an address, a path or JSON would take longer for longer text."""
     async with connect(check_contracts=is_checked) as session:
         with pytest.raises(ContractError, match=r"image\[0\]: .* characters, longer than any address or file name"):
@@ -352,7 +352,7 @@ ODD = {
 @pytest.mark.parametrize("use", ["edit", "upload"])
 @pytest.mark.parametrize("kind", ODD)
 async def test_faulty_object_is_a_contract_error(connect, emulator, kind, use):
-    """No foreign exception escapes, and the position is reported."""
+    """The exception is wrapped, and the position is reported."""
     async with connect() as session:
         with pytest.raises(ContractError, match=r"^(image\[0\]|file): "):
             await (

@@ -74,7 +74,7 @@ async def stream(session, path):
 
 
 def open_files():
-    """Return what this process has open beside connections; garbage is collected first."""
+    """Return the open files of this process except connections, after garbage collection."""
     gc.collect()
     names = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return sorted(name for name in names if not name.startswith("socket:"))
@@ -86,7 +86,7 @@ FATES = {"done": Latency(0), "reset": Reset("request_end"), "refused": Status(40
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list open files")
 @pytest.mark.parametrize("fate", FATES)
 async def test_no_task_file_or_connection_is_left_by_paid_requests(connect, emulator, picture, tmp_path, fate):
-    """Edits and streams of files, spooled generators and pictures, however they end."""
+    """Edits and streams of files, generators and pictures leave nothing open, however they end."""
     path = tmp_path / "big.png"
     path.write_bytes(picture(pad_to=2_000_000))
     emulator.fault("edit", FATES[fate])
@@ -114,7 +114,7 @@ async def test_no_task_file_or_connection_is_left_by_paid_requests(connect, emul
 
 
 async def test_map_is_entered_read_and_left_in_three_asyncio_tasks(connect):
-    """It holds no cancel scope of the task that entered it, so that each cell of a notebook may do its part."""
+    """It holds no cancel scope, so that each step can run in a different notebook cell."""
 
     async def cell(coroutine):
         return await asyncio.create_task(coroutine)
@@ -147,8 +147,8 @@ async def test_no_task_or_connection_is_left_by_maps(connect, emulator, fate):
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
 
 
-def test_session_used_from_another_loop_is_told_what_to_do():
-    """`SessionError` says where to make the session instead."""
+def test_session_used_from_another_loop_raises_with_advice():
+    """`SessionError` says where to create the session instead."""
     session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
 
     async def use():
@@ -164,7 +164,7 @@ def test_session_used_from_another_loop_is_told_what_to_do():
         asyncio.run(use())
 
 
-async def test_task_awaited_from_another_loop_is_told_what_to_do(connect, emulator):
+async def test_task_awaited_from_another_loop_raises_with_advice(connect, emulator):
     """A handle belongs to the loop of its session."""
     emulator.fault("submit", Stuck())
 
@@ -177,13 +177,13 @@ async def test_task_awaited_from_another_loop_is_told_what_to_do(connect, emulat
             await asyncio.to_thread(asyncio.run, wait_for(task))
 
 
-def test_session_used_outside_a_coroutine_is_told_what_to_do():
-    """Without a running loop there is nothing to belong to."""
+def test_session_used_outside_a_coroutine_raises_with_advice():
+    """There is no running loop to bind to."""
     with pytest.raises(SessionError, match="inside a coroutine"):
         LemonSession("sk-x").task("ldtask_1")
 
 
-async def test_closed_session_refuses_work_and_fails_who_waits(connect, emulator):
+async def test_closed_session_refuses_work_and_fails_all_waiters(connect, emulator):
     """Waits end when the session closes, with the token to continue."""
     emulator.fault("submit", Stuck())
     async with connect() as session:
@@ -197,7 +197,7 @@ async def test_closed_session_refuses_work_and_fails_who_waits(connect, emulator
         await session.submit("more")
 
 
-async def test_task_is_resumed_by_another_session_without_a_second_sale(connect, emulator):
+async def test_task_is_resumed_by_another_session_without_a_second_job(connect, emulator):
     """A token, or the bare id, is all that another process needs."""
     async with connect() as session:
         task = await session.submit("durable", model="midjourney")

@@ -44,7 +44,7 @@ class Scripted:
     origin: str = ""
 
     def play(self, *posts, gets=()):
-        """Start again with these responses."""
+        """Restart with these responses."""
         self.posts, self.gets, self.asked = posts, gets, []
 
     async def serve(self, reader, writer):
@@ -136,7 +136,7 @@ async def test_streamed_picture_with_an_odd_character_is_delivered(server, sessi
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_base64_picture_among_odd_characters_is_delivered(server, session, is_streamed):
-    """Its base64 is megabytes, and decoded as it arrives; the odd characters stand before and after it."""
+    """Megabytes of base64 are decoded as they arrive; the odd characters are before and after them."""
     content = bytes(range(256)) * 4096
     for case, odd in ODD_FIELDS.items():
         field = odd.replace(b"\n", b"\t")
@@ -147,7 +147,7 @@ async def test_base64_picture_among_odd_characters_is_delivered(server, session,
 
 
 async def test_response_that_is_cut_stays_unknown(server, session):
-    """The lenient reading adds nothing that did not arrive."""
+    """Lenient parsing adds nothing that did not arrive."""
     for cut in 1, 2, 30:
         server.play(http(DOCUMENTS["half an emoji"][:-cut]))
         with pytest.raises(SubmissionUnknown):
@@ -188,7 +188,7 @@ async def test_failure_of_the_task_ends_it(server, session):
                 await (await submit(session))
 
 
-async def test_cancellation_that_is_answered_without_an_id_counts(server, session):
+async def test_cancellation_that_is_confirmed_without_an_id_counts(server, session):
     """It comes from the task's own address, in a form that only the service has."""
     server.posts = [http({"task_id": "t1", "status": "pending"})]
     server.gets = [http({"task_id": "t1", "status": "pending"}), http({"status": "failed", "cancelled": True})]
@@ -338,7 +338,7 @@ async def test_503_with_a_documented_code_that_is_retryable_is_sent_again(server
 
 
 async def test_error_event_of_a_gateway_is_unknown(server, session):
-    """It does not know whether the job behind it goes on."""
+    """A gateway does not know whether the job continues."""
     gateways = {"error": {"message": "no", "code": 502}}, {"error": "no"}, {"detail": "no"}, b"upstream reset", {}
     for number, data in enumerate(gateways, 1):
         server.play(http(event(data, "error"), kind="text/event-stream"))
@@ -397,8 +397,8 @@ async def test_429_of_any_shape_pauses_every_request(server, send):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-async def test_junk_after_a_packed_answer_is_not_unpacked(server, session, coding, monkeypatch):
-    """It would be copied anew with every piece."""
+async def test_junk_after_a_compressed_response_is_not_decompressed(server, session, coding, monkeypatch):
+    """Otherwise it would be copied with every piece."""
     fed = []
     unpack = Unpacker._unpack
     monkeypatch.setattr(Unpacker, "_unpack", lambda self, *args: fed.append(len(args[1])) or unpack(self, *args))
@@ -424,7 +424,7 @@ async def test_response_with_too_many_values_is_not_parsed(server, session, send
 
 @pytest.mark.parametrize("is_quoted", [False, True])
 def test_document_is_masked_in_a_few_steps_whatever_its_size(is_quoted):
-    """A look at its text, not at each value."""
+    """The mask is applied to the text, not to each value."""
     asked = []
     body = b"[" + b'"a\\n",' * 10_000 + (b'"sk-0123456789"]' if is_quoted else b'""]')
 

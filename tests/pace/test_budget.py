@@ -1,4 +1,4 @@
-"""One budget for every request of a session: the pause, the limit that is given, told or learned, and what remains."""
+"""One budget for all requests of a session: pauses, given, reported and learned limits, and remaining requests."""
 
 import math
 import random
@@ -64,7 +64,7 @@ def test_another_response_ends_the_series_of_429s():
     assert wait(budget, 103.0) == 1.0
 
 
-def test_retry_after_of_zero_is_no_busy_loop():
+def test_retry_after_of_zero_causes_no_busy_loop():
     """`Retry-After: 0`, or a date that has passed, ends no series of 429s: its pauses grow all the same."""
     for nothing in [0.0, None]:
         budget, now = RequestBudget(), 100.0
@@ -161,15 +161,15 @@ def test_room_is_bounded_even_when_nothing_limits():
 
 def test_headers_lower_a_limit_that_is_given_and_never_raise_it():
     budget = RequestBudget(1000)
-    for told, assumed in ((60, 60), (500, 500), (3000, 1000)):
-        budget.observe(1.0, RateReport(limit=told))
+    for reported, assumed in ((60, 60), (500, 500), (3000, 1000)):
+        budget.observe(1.0, RateReport(limit=reported))
         assert budget.requests_per_minute == assumed
     budget.observe(1.0, RateReport(remaining=5))
     assert budget.requests_per_minute == 1000
 
 
 def test_429_lowers_a_limit_that_is_given_by_half_at_most():
-    """Another program may have used the minute up; that is no reason to crawl."""
+    """Another program may have used the minute up; the rate must not collapse."""
     budget = RequestBudget(1000)
     budget.consume(1.0)
     budget.observe_429(1.1)
@@ -200,7 +200,7 @@ actions = st.one_of(
     st.lists(st.tuples(st.floats(0, 2) | st.floats(0, 100), actions), max_size=60),
 )
 def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
-    """Whatever is asked for, told and refused: 60 s with the jitter of the network hold the limit at most."""
+    """Whatever is requested, reported and refused, 60 s and network jitter hold at most the limit."""
     budget, now, times = RequestBudget(limit), since, deque(maxlen=limit)
 
     def take():
@@ -225,7 +225,7 @@ def test_no_window_sees_more_than_the_limit_that_is_given(limit, since, steps):
         assert wait(budget, now) <= 130.0
 
 
-# The limit that is told
+# The limit that is reported
 
 
 def test_headers_set_the_limit_immediately():
@@ -266,7 +266,7 @@ def test_unanswered_requests_are_not_in_flight_for_ever():
 
 
 def test_nothing_that_remains_binds_for_a_minute_at_most():
-    """Without a request no answer comes that could tell otherwise; a reset tomorrow is that of another quota."""
+    """While nothing is sent, no response can correct it; a reset tomorrow belongs to another quota."""
     for reset_s, until in [(20.0, 30.0), (100.0, 70.0), (86_400.0, 10.0)]:
         budget = RequestBudget()
         budget.observe(10.0, RateReport(remaining=0, reset_s=reset_s))
@@ -292,7 +292,7 @@ def test_later_response_corrects_what_remains():
 
 
 class Server:
-    """Grants so many requests in a minute, in one of three ways; answers at once."""
+    """Grants a number of requests per minute, with one of three windows, without latency."""
 
     def __init__(self, limit, kind):
         self.limit, self.kind = limit, kind
@@ -318,14 +318,14 @@ class Server:
         return max(math.ceil(end - now), 1)
 
 
-def play(budget, server, *, since, seconds, tells=True):
+def play(budget, server, *, since, seconds, has_retry_after=True):
     """Make full use of a budget for a while; return how many were granted and refused."""
     now, granted, refused = budget.next_at(since), 0, 0
     while now < since + seconds:
         budget.consume(now)
         if wait_s := server.request(now):
             refused += 1
-            budget.observe_429(now, wait_s if tells else None)
+            budget.observe_429(now, wait_s if has_retry_after else None)
         else:
             granted += 1
             budget.observe(now)
@@ -333,14 +333,14 @@ def play(budget, server, *, since, seconds, tells=True):
     return granted, refused
 
 
-@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("has_retry_after", [True, False])
 @pytest.mark.parametrize("kind", ["fixed", "sliding", "bucket"])
 @pytest.mark.parametrize("limit", [60, 1000])
-def test_unknown_limit_is_found_and_kept_to(limit, kind, tells):
-    """After the first minute at most 2 % are refused, and at least 90 % of what there is gets used."""
+def test_unknown_limit_is_found_and_kept_to(limit, kind, has_retry_after):
+    """After the first minute, at most 2 % are refused and at least 90 % of the limit is used."""
     budget, server = RequestBudget(), Server(limit, kind)
-    play(budget, server, since=7.0, seconds=60.0, tells=tells)
-    granted, refused = play(budget, server, since=67.0, seconds=1200.0, tells=tells)
+    play(budget, server, since=7.0, seconds=60.0, has_retry_after=has_retry_after)
+    granted, refused = play(budget, server, since=67.0, seconds=1200.0, has_retry_after=has_retry_after)
     assert refused <= 0.02 * (granted + refused)
     assert granted >= 0.9 * limit * 20
     assert budget.requests_per_minute == pytest.approx(limit, rel=0.1)
@@ -375,7 +375,7 @@ def test_limit_that_other_programs_use_up_for_a_while_comes_back():
     assert budget.requests_per_minute == 300
 
 
-def test_idle_time_teaches_nothing():
+def test_idle_time_does_not_change_the_limit():
     """After a quiet night the limit is what it was in the evening."""
     budget, server = RequestBudget(), Server(60, "sliding")
     play(budget, server, since=0.0, seconds=600.0)
@@ -396,8 +396,8 @@ def test_limit_that_no_response_confirms_is_forgotten():
 
 
 @pytest.mark.parametrize("limit", [600, None])
-def test_stray_refusals_bring_nothing_to_a_standstill(limit):
-    """A busy model refuses one of twenty, whatever the rate: what it asks for is a pause, not another limit."""
+def test_stray_refusals_do_not_collapse_the_rate(limit):
+    """A busy model refuses one request of twenty at any rate: that calls for a pause, not for a lower limit."""
     budget, now, taken = RequestBudget(limit), 0.0, 0
     rng = random.Random(1)
     while now < 3600.0:

@@ -12,7 +12,7 @@ steady = settings(derandomize=True, deadline=None)
 
 
 def starts(meter, rpm, *, since, number):
-    """Return when requests start that start as soon as they may."""
+    """Return the start times of requests that start as early as possible."""
     times, now = [], since
     for _ in range(number):
         now = max(now, meter.next_at(rpm))

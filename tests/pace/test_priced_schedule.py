@@ -1,4 +1,4 @@
-"""A poll has a price: tasks are polled when waiting is expected to have cost as much, and learned from."""
+"""A task is polled when its expected lag reaches the price of a poll; its durations are learned."""
 
 import heapq
 import math
@@ -75,7 +75,7 @@ def test_gap_is_never_below_the_minimum():
 
 
 def test_gap_is_never_above_the_maximum_however_old_the_task():
-    """Beyond all tables, where nothing is known of a duration."""
+    """This also holds beyond the table of ages."""
     ages = play(Schedule(POLICY), 50_000.0)
     gaps = [later - earlier for earlier, later in pairwise(ages)]
     assert max(gaps) <= 30.000001
@@ -111,7 +111,7 @@ def test_failed_job_counts_only_while_it_was_alive():
 
 
 def test_resumed_task_of_known_age_is_learned_from():
-    """Of the time that it was watched: it says nothing of those that had ended sooner."""
+    """Only the time in which it was polled counts: it says nothing about jobs that had ended sooner."""
     schedule = Schedule(POLICY)
     for number in range(20):
         now = 1000.0 * number
@@ -154,7 +154,7 @@ def test_pending_task_waits_as_long_as_the_service_asks_within_bounds():
 
 
 def cost(jobs, progress):
-    """Return what it costs to find the ends of jobs, per job, after a third of them for learning."""
+    """Return the polling cost per job, without the first third, which is for learning."""
     schedule, now, costs = Schedule(PollPolicy()), 0.0, []
     for job_s in jobs:
         ages = play(schedule, job_s, start=now, progress=progress)
@@ -213,8 +213,8 @@ def test_every_fourth_scarce_slot_goes_to_the_task_due_for_the_longest():
 
 @steady
 @given(st.integers(1, 60), st.integers(1, 3), st.randoms(use_true_random=False))
-def test_no_task_is_passed_over_for_ever(number, slots, rng):
-    """Each gets its turn within four slots for every task that is before it in the queue, itself included."""
+def test_no_task_starves(number, slots, rng):
+    """Each is polled within four slots per task ahead of it in the queue, itself included."""
     schedule = Schedule(POLICY)
     for key in range(number):
         schedule.add(key, 0.0, model="m", age_s=rng.uniform(0, 4000))
@@ -256,7 +256,7 @@ class Counted(float):
 
 @pytest.mark.parametrize("size", [1_000, 100_000])
 def test_decision_compares_as_many_tasks_as_the_heap_is_deep(size, monkeypatch):
-    """A poll costs one way down the heap and one way up, however many tasks are pending."""
+    """A poll costs one push and one pop of the heap, however many tasks are pending."""
 
     def push(heap, item):
         due, *rest = item

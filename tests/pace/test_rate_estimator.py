@@ -1,4 +1,4 @@
-"""What 429s teach about a limit that nobody tells."""
+"""An unknown limit is learned from 429s."""
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ steady = settings(derandomize=True, deadline=None)
 
 
 def taught(*, accepted, refused=1, now=100.0, limit_rpm=None):
-    """Return who has started requests evenly over ten seconds until the first of some 429s arrived."""
+    """Return an estimator after requests spread over ten seconds and the first of several 429s."""
     learner = RateEstimator()
     for number in range(accepted + refused):
         learner.consume(now - 10.0 + 10.0 * number / (accepted + refused), used_s=0.0)
@@ -55,8 +55,8 @@ def test_first_refusal_sets_the_mark_to_the_admitted_requests():
             assert learner.rpm == pytest.approx(0.95 * accepted)
 
 
-def test_first_refusal_says_little_when_another_program_was_there_before():
-    """No documented account has less than sixty: somebody else has used it up."""
+def test_first_refusal_sets_no_mark_below_the_lowest_tier():
+    """No documented account has a limit below 60: another program must have used it up."""
     for accepted in [0, 1, 59]:
         assert taught(accepted=accepted).rpm == pytest.approx(0.95 * 60)
 
@@ -81,7 +81,7 @@ def test_starts_of_more_than_a_minute_ago_do_not_count():
 
 
 def test_refusal_beside_a_limit_lies_between_that_and_its_half():
-    """A quiet minute is no evidence against most of what was assumed until now."""
+    """A quiet minute is not evidence of a much lower limit."""
     for accepted, mark in [(900, 900), (1500, 1000), (300, 500)]:
         assert taught(accepted=accepted, limit_rpm=1000.0).rpm == pytest.approx(0.95 * mark)
 
@@ -124,7 +124,7 @@ def test_mark_that_proves_right_is_approached_more_slowly():
 
 
 def test_rate_does_not_grow_while_less_than_half_of_it_is_used():
-    """Whoever sends a tenth of what was learned learns nothing about ten times of it."""
+    """Sending a tenth of the learned rate proves nothing about a higher one."""
     learner = taught(accepted=600)
     for second in range(200, 1000):
         learner.consume(float(second), used_s=1.0)

@@ -29,7 +29,7 @@ RETRIED = {
 
 
 def test_table_has_the_next_step_after_every_failure():
-    """What has an effect is sent again only if it was not executed; a poll ends its task only on the service's word."""
+    """Requests with an effect are sent again only if they were not executed; failed polls never end a task."""
     for kind in RequestKind:
         for failure in Failure:
             expected = NextStep.RETRY if failure in RETRIED[kind] else NextStep.RAISE
@@ -84,7 +84,7 @@ def test_backoff_doubles_up_to_its_longest():
 
 
 def test_wait_is_what_the_service_asked_for_within_bounds():
-    """Never sooner; a little later, so that clients who failed together do not return together."""
+    """Never sooner; a little later, so that clients that failed together do not retry together."""
     for retry_after_s, jitter, seconds in [
         (7, 0.0, 7),
         (7, 0.5, 7.25),
@@ -97,7 +97,7 @@ def test_wait_is_what_the_service_asked_for_within_bounds():
 
 
 def test_wait_of_nothing_is_answered_with_the_backoff():
-    """`Retry-After: 0`, or a date that has passed, is no invitation to ask without pause."""
+    """`Retry-After: 0`, or a date that has passed, does not allow a retry without a pause."""
     for attempt in [1, 2, 5]:
         assert wait(attempt=attempt, retry_after_s=0.0, jitter=0.5) == wait(attempt=attempt, jitter=0.5)
 

@@ -1,4 +1,4 @@
-"""When a task is polled: tables for the rules, and a machine that tries to break them all at once."""
+"""When a task is polled: tables for the rules, and a state machine for their combinations."""
 
 import gc
 import math
@@ -128,7 +128,7 @@ def test_tasks_that_found_no_slot_go_first_when_there_is_one():
 
 
 def test_task_without_a_slot_waits_and_is_no_reason_to_wake_up():
-    """A slot that is free again is news of its own; what becomes due in the meantime is not held up."""
+    """A free slot triggers a decision by itself; tasks that become due in the meantime are not delayed."""
     schedule = plan("a")
     assert schedule.decide(0.0, slots=0) == Decision((), (), 2.0)
     assert schedule.decide(2.0, slots=0) == Decision((), (), 900.0, 1)
@@ -311,7 +311,7 @@ def test_unknown_tasks_are_ignored():
 
 @attrs.define
 class Known:
-    """What the outside knows of a task: never how its next poll is computed."""
+    """The model's view of a task, without the computation of its next poll."""
 
     deadline: float
     earliest: float = 0.0
@@ -323,7 +323,7 @@ class Known:
 
 
 class ScheduleMachine(RuleBasedStateMachine):
-    """Tasks come, answer, fail, vanish and return; whatever happens, the rules hold.
+    """The rules hold while tasks are added, respond, fail, vanish and return in any order.
 
     A small policy makes the bounds meet often. Times are quarters of a second, which floats hold exactly.
     """
@@ -346,7 +346,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.known[key].plan(self.now, max(self.policy.min_gap_s, asked), self.policy.max_gap_s)
 
     def pick(self, at):
-        """Take the answer of a poll that is under way; its task may have gone or returned in the meantime."""
+        """Deliver the result of a poll in progress; its task may have been removed or added again."""
         return self.under_way.pop(at % len(self.under_way))
 
     @rule(seconds=times)
@@ -451,17 +451,17 @@ TestSchedule.settings = settings(derandomize=True, deadline=None, max_examples=1
 
 
 def test_simultaneous_deadlines_are_reported_a_hundred_at_a_time():
-    """Whoever ends ten thousand waits in one step holds the loop."""
+    """Ending ten thousand waits in one step would hold the loop."""
     schedule = Schedule(PollPolicy(deadline_s=10))
     for key in range(250):
         schedule.add(key, 0.0)
-    told = [schedule.decide(10.0, slots=0) for _ in range(3)]
-    assert [len(decision.expired) for decision in told] == [100, 100, 50]
-    assert told[0].wake_at == 10.0
+    decisions = [schedule.decide(10.0, slots=0) for _ in range(3)]
+    assert [len(decision.expired) for decision in decisions] == [100, 100, 50]
+    assert decisions[0].wake_at == 10.0
 
 
 def test_task_is_polled_shortly_before_its_deadline():
-    """What ended before its deadline is found, whatever is expected of it."""
+    """A job that ends before its deadline is found, whatever its expected duration."""
     for deadline_s in [3.0, 10.0, 20.0, 60.0, 900.0]:
         schedule = Schedule(PollPolicy(deadline_s=deadline_s))
         schedule.add("a", 0.0)

@@ -1,4 +1,4 @@
-"""A table of survival answers as the integrals do."""
+"""The table agrees with numerical integrals."""
 
 import math
 from itertools import pairwise
@@ -21,7 +21,7 @@ ages = st.floats(0, 3 * EDGES[-1])
 
 
 def lag_by_sums(curve, alive_s, age_s, steps=20_000):
-    """Return the lag by adding up thin slices of what it is defined as."""
+    """Return the lag by numerical integration of its definition."""
     width = (age_s - alive_s) / steps
     at_first = 1 - curve.outlasts(alive_s)
     slices = (1 - curve.outlasts(alive_s + (number + 0.5) * width) - at_first for number in range(steps))
@@ -44,7 +44,7 @@ def test_bin_holds_its_age(age_s):
 
 
 def test_bin_begins_with_its_edge():
-    """However the logarithm is rounded."""
+    """This holds however the logarithm is rounded."""
     for number in range(BINS):
         assert bin_of(EDGES[number]) == number
         assert bin_of(math.nextafter(EDGES[number + 1], 0)) == number
@@ -108,8 +108,8 @@ def test_age_of_a_lag_is_infinite_when_the_table_does_not_tell(alive_s, lag_s):
     assert WIDE.age_of_lag(EDGES[-1] + alive_s, lag_s) == math.inf
 
 
-def test_what_outlives_the_impossible_counts_every_second():
-    """The table holds that nobody is alive: then waiting is waiting, and the next poll is somebody else's guess."""
+def test_lag_beyond_zero_survival_grows_by_every_second():
+    """Where survival is zero, every second counts as lag."""
     assert ALL_AT_A_MINUTE.outlasts(70) == 0
     assert ALL_AT_A_MINUTE.lag_s(70, 75) == 5
     assert ALL_AT_A_MINUTE.age_of_lag(70, 1) == math.inf
@@ -117,7 +117,7 @@ def test_what_outlives_the_impossible_counts_every_second():
 
 
 def test_lag_goes_on_beyond_the_end_of_the_table():
-    """As if nobody ended there; so it grows more slowly than time, and no less."""
+    """Survival stays constant there, so lag grows more slowly than time and never decreases."""
     at_the_end, later = (WIDE.lag_s(7000, age_s) for age_s in (EDGES[-1], EDGES[-1] + 900))
     assert 0 < at_the_end < later < at_the_end + 900
 

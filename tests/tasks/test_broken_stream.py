@@ -1,4 +1,4 @@
-"""A stream that breaks off, fails or is left: what had arrived is handed out, and the money is not forgotten."""
+"""A stream that breaks off, fails or is left early yields what had arrived, and reports what may be billed."""
 
 import asyncio
 import gzip
@@ -80,8 +80,8 @@ async def test_stream_of_the_emulator_that_breaks_off_is_in_doubt(connect, emula
 
 @pytest.mark.parametrize("complete", range(5))
 @pytest.mark.parametrize("half", [0, 0.5])
-async def test_stream_cut_at_any_point_hands_out_what_had_arrived(streaming, preview, final, complete, half):
-    """Two previews and two pictures, of which a part came; the last one is cut."""
+async def test_stream_cut_at_any_point_yields_what_had_arrived(streaming, preview, final, complete, half):
+    """Of two previews and two pictures, those before the cut are yielded."""
     events = [preview(0), preview(1), final(), final()]
     rest = events[complete][: int(len(events[complete]) * half)] if complete < 4 else b""
     pieces = [*events[:complete], *([rest] if rest else []), None]
@@ -173,7 +173,7 @@ async def test_stream_that_never_ends_ends_in_time(connect, emulator, tiny, acti
     ],
 )
 async def test_job_that_the_service_gives_up_is_a_failed_task(connect, emulator, tiny, error, words):
-    """The status 200 was sent long ago; the event reports the failure, and the job is refunded."""
+    """The status is 200; an event reports the failure, and the job is refunded."""
     emulator.fault("edit", Fail(error))
     async with connect() as session:
         async with session.stream(tiny, partial_images=2) as stream:
@@ -190,7 +190,7 @@ async def test_job_that_the_service_gives_up_is_a_failed_task(connect, emulator,
 
 
 async def test_error_after_a_finished_picture_leaves_that_picture(streaming, final, caplog):
-    """It is paid for: the result is shorter than asked, and the log says why."""
+    """The result has fewer pictures than requested, and the log says why."""
     pieces = [final(), event("error", error={"message": "out of paint"})]
     async with await streaming(*pieces) as session:
         async with session.stream("a cat", model=MODEL, n=2) as stream:
@@ -204,7 +204,7 @@ async def test_error_after_a_finished_picture_leaves_that_picture(streaming, fin
 # Left
 
 
-async def test_stream_that_is_left_early_leaves_a_doubt(connect, emulator, tiny, caplog):
+async def test_stream_that_is_left_early_is_kept_as_unknown(connect, emulator, tiny, caplog):
     """No error is raised, so the session keeps it and a warning is logged."""
     emulator.fault("edit", Stuck())
     async with connect() as session:
@@ -263,7 +263,7 @@ async def test_stream_that_is_cancelled_in_the_middle_leaves_a_doubt_with_what_h
 @pytest.mark.parametrize("coding", [None, "gzip"])
 @pytest.mark.parametrize("n", [1, 2])
 async def test_picture_whose_reader_is_cancelled_as_its_last_bytes_come_is_kept(streaming, monkeypatch, n, coding):
-    """Nothing waits between their arrival and its being kept, not even where others read in the same round."""
+    """There is no await between the arrival of its last bytes and storing it."""
     body = event("image_generation.completed", b64_json="QUJD" * 1000)
     body = gzip.compress(body) if coding else body
     read, left_bytes = aiohttp.StreamReader.read, [len(body)]
@@ -285,8 +285,8 @@ async def test_picture_whose_reader_is_cancelled_as_its_last_bytes_come_is_kept(
         assert (session.submission_counts.settled, session.submission_counts.unknown) == ((1, 0) if n == 1 else (0, 1))
 
 
-async def test_timeout_of_the_caller_around_one_picture_breaks_the_stream_off(connect, emulator, tiny):
-    """As its docstring says: there is no way back into a stream."""
+async def test_timeout_of_the_caller_around_one_picture_ends_the_stream(connect, emulator, tiny):
+    """As documented, a stream cannot be continued."""
     emulator.fault("edit", Stuck())
     async with connect() as session:
         async with session.stream(tiny) as stream:

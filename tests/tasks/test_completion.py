@@ -41,7 +41,7 @@ def tasks():
 
 
 async def watch(tasks):
-    """Start watching; return the ids as they come, and the asyncio task that collects them."""
+    """Start watching; return the list of ids, which grows, and the asyncio task that fills it."""
     seen = []
 
     async def collect():
@@ -70,8 +70,8 @@ async def test_tasks_that_end_in_one_moment_all_come(tasks):
     assert seen == ["c", "b", "a"]
 
 
-async def test_task_that_ends_badly_comes_too(tasks):
-    """Awaiting it then raises, and takes no time."""
+async def test_task_that_fails_is_yielded_too(tasks):
+    """Awaiting it then raises immediately."""
     tasks[1]._fail(TaskLost(task=tasks[1], reason="gone"))
     seen, watching = await watch(tasks)
     complete(tasks[0])
@@ -259,8 +259,8 @@ async def test_request_that_breaks_the_rules_is_told_as_failed(connect, emulator
     [(Stuck(), (0, 0, 1, 0)), (Blackhole(), (0, 0, 0, 0))],
     ids=["sold", "on its way"],
 )
-async def test_cancelled_job_is_told_as_it_stands(connect, emulator, fault, last):
-    """What was sold is in flight still; cancelling is not swallowed."""
+async def test_cancelled_job_is_reported_as_in_flight(connect, emulator, fault, last):
+    """An accepted job is still in flight; the cancellation is not swallowed."""
     emulator.fault("submit", fault)
     seen = []
     async with connect() as session:
@@ -301,7 +301,7 @@ async def test_option_that_means_nothing_is_refused_before_money_is_spent(connec
 
 
 async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch):
-    """The time is shown without any news; however the job ends, the ticking ends with it."""
+    """A timer updates the elapsed time; it ends with the job, however that ends."""
     monkeypatch.setattr("lemon_async._tasks.progress._TICK_S", 0.001)
     bars, ends = [], []
 

@@ -32,7 +32,7 @@ def routes(emulator):
     return [request.route for request in emulator.requests]
 
 
-async def test_task_is_picked_up_by_id_and_by_token(connect, emulator):
+async def test_task_is_resumed_by_id_and_by_token(connect, emulator):
     """Another session, for instance in another process, starts to poll it."""
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="midjourney")
@@ -72,7 +72,7 @@ async def test_token_with_neither_an_address_nor_an_id_to_poll_is_refused(connec
 
 
 async def test_task_with_an_address_and_an_odd_id_is_polled_there_and_cannot_be_cancelled(serve, http_ok):
-    """The service's address is enough to wait; cancelling has no address of its own."""
+    """The service's address suffices for polling, but not for cancelling."""
     server = await serve(http_ok(b'{"status": "pending"}'))
     async with LemonSession("sk-x", base_url=server.origin, polling=QUICK) as session:
         task = session.task(TaskReference("two words", "/v1/jobs/7").token())
@@ -96,7 +96,7 @@ async def test_token_with_a_hostile_address_polls_the_id(connect, emulator, serv
     assert "poll_url of the resume token refused (it leaves the API's origin)" in caplog.text
 
 
-async def test_cancel_that_is_refused_says_why_and_the_task_goes_on(connect, emulator):
+async def test_cancel_that_is_refused_raises_and_the_task_continues(connect, emulator):
     """Most image models cannot be cancelled."""
     async with connect(polling=SLOW) as session:
         task = await session.submit("a cat", model="flux-pro")
@@ -149,8 +149,8 @@ async def test_cancel_of_what_is_not_ours_is_refused():
             await other.task("ldtask_unknown").request_cancel()
 
 
-async def test_cancel_that_the_service_only_takes_note_of_leaves_the_task_pending(connect, emulator, serve, http_ok):
-    """Its word counts: a task that is still said to be pending is polled on."""
+async def test_cancel_that_the_service_only_acknowledges_leaves_the_task_pending(connect, emulator, serve, http_ok):
+    """A task that is still reported as pending is polled."""
     pending = http_ok(b'{"task_id": "ldtask_1", "status": "pending", "data": []}')
     server = await serve(pending)
     async with LemonSession("sk-x", base_url=server.origin, polling=SLOW) as session:
@@ -179,8 +179,8 @@ async def test_cancel_with_an_answer_that_cannot_be_read_is_an_api_error(connect
         assert not task.done()
 
 
-async def test_two_sales_under_one_id_keep_their_own_requests(connect, emulator):
-    """A service that answers two submits with one id has one task; each caller has a handle of its own."""
+async def test_two_accepted_jobs_with_one_id_keep_their_own_requests(connect, emulator):
+    """If the service responds to two submits with one id, each caller has a separate handle."""
     emulator.fault("submit", Answer(task_id="ldtask_same", id="ldtask_same", poll_url=None), Stuck())
     async with connect() as session:
         handles = [await session.submit(prompt, model="flux-pro") for prompt in ("one", "two")]

@@ -45,7 +45,7 @@ async def seen(emulator, route, times=1):
 
 
 def test_session_of_another_loop_or_none_can_be_made_anywhere():
-    """It is bound to an event loop when it is first used, not when it is made."""
+    """It is bound to an event loop when it is first used, not when it is created."""
     session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
     assert repr(session) == "<LemonSession http://127.0.0.1:1 [open | 0 submits | 0 tasks pending, 0 polls]>"
 
@@ -67,8 +67,8 @@ async def test_closed_session_refuses_every_use(connect, emulator):
     assert emulator.requests == []
 
 
-async def test_pictures_of_a_closed_session_can_be_read_when_they_came_with_the_answer(connect, emulator, png):
-    """Links need connections, which nothing would close."""
+async def test_inline_pictures_of_a_closed_session_can_be_read(connect, emulator, png):
+    """Links would need connections, which nothing would close."""
     emulator.fault("submit", Result([{"b64_json": base64.b64encode(png).decode()}]), prompt="inline")
     async with connect() as session:
         inline = await session.generate("inline", model="flux-pro")
@@ -113,7 +113,7 @@ async def test_session_is_closed_once_by_whoever_asks(connect, emulator):
         await session.aclose()
 
 
-async def test_cancelled_close_goes_on(connect, emulator):
+async def test_cancelled_close_continues(connect, emulator):
     """The waiting ends; the closing is completed."""
     emulator.fault("poll", Blackhole())
     async with connect() as session:
@@ -141,7 +141,7 @@ async def test_paid_request_under_way_when_the_session_closes_is_in_doubt(connec
         assert len(session.unknown_submissions) == 1
 
 
-async def test_paid_request_that_waits_for_its_turn_when_the_session_closes_is_not_sent(connect, emulator):
+async def test_queued_paid_request_is_not_sent_when_the_session_closes(connect, emulator):
     """A closed session spends nothing."""
     emulator.fault("submit", Blackhole())
     async with connect(max_submits=1) as session:
@@ -154,8 +154,8 @@ async def test_paid_request_that_waits_for_its_turn_when_the_session_closes_is_n
 
 
 @pytest.mark.parametrize("turns", range(12))
-async def test_session_closed_in_any_moment_of_a_submit_loses_no_sale(connect, emulator, turns):
-    """The outcome is a task that can be resumed, or unknown; never an error that claims that nothing was sold."""
+async def test_session_closed_at_any_moment_of_a_submit_loses_no_job(connect, emulator, turns):
+    """The outcome is a resumable task or unknown, never an error that claims that nothing was sent."""
     async with connect(polling=SLOW) as session:
         session.task("ldtask_other")  # keeps the poller busy, so that closing takes a few turns of the loop
         submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
@@ -172,7 +172,7 @@ async def test_session_closed_in_any_moment_of_a_submit_loses_no_sale(connect, e
     assert caught.value.resume_token == outcome.resume_token()
 
 
-async def test_close_in_a_cancelled_scope_is_finished_all_the_same(connect, emulator):
+async def test_close_in_a_cancelled_scope_is_completed(connect, emulator):
     """The block ends when everything is closed, also where every other `await` would be cancelled."""
     emulator.fault("poll", Blackhole())
     async with connect() as session:
@@ -185,8 +185,8 @@ async def test_close_in_a_cancelled_scope_is_finished_all_the_same(connect, emul
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lemon_async")]
 
 
-async def test_request_that_waits_to_be_sent_again_hears_of_the_close(connect, emulator, caplog):
-    """Immediately, not when its wait is over."""
+async def test_closing_ends_the_wait_before_a_retry(connect, emulator, caplog):
+    """It raises immediately, not when its wait is over."""
     caplog.set_level("WARNING", logger="lemon_async")
     emulator.fault("submit", Status(503, error={"retryable": True}))
     retry = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
@@ -200,7 +200,7 @@ async def test_request_that_waits_to_be_sent_again_hears_of_the_close(connect, e
 
 
 async def test_close_that_has_no_time_to_wait_still_closes_everything(connect, emulator):
-    """Connections of paid requests, of others and of downloads: none is left out because another took long."""
+    """All connections are closed: paid requests, others and downloads."""
     emulator.fault("poll", Blackhole())
     async with connect(timeouts=Timeouts(close_s=1e-6)) as session:
         images = await session.generate("a cat", model="dall-e-3")
@@ -258,7 +258,7 @@ async def test_pictures_are_read_in_the_loop_of_their_session(connect):
 
 
 def test_session_closed_in_its_loop_stays_closed_in_another():
-    """Closing again, anywhere, is no error."""
+    """Closing again, in any loop, is not an error."""
     session = LemonSession("sk-x", base_url="http://127.0.0.1:1")
 
     async def use():
@@ -270,8 +270,8 @@ def test_session_closed_in_its_loop_stays_closed_in_another():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_session_made_before_a_fork_is_told_what_to_do():
-    """Two processes on the connections of one would read each other's answers."""
+def test_session_created_before_a_fork_raises_with_advice():
+    """Two processes on the same connections would read each other's responses."""
     script = """
         import asyncio, os
         from lemon_async import LemonSession

@@ -1,4 +1,4 @@
-"""`LemonSession.map`: every request is sold once, and ends in one outcome."""
+"""`LemonSession.map`: every request is accepted at most once, and ends in one outcome."""
 
 import asyncio
 
@@ -101,8 +101,8 @@ async def test_each_task_is_reported_as_soon_as_it_is_accepted(connect, emulator
     assert sorted(submitted) == [0, 2]
 
 
-async def test_failing_report_of_a_task_ends_the_submitting_and_is_raised(connect, emulator):
-    """A program that cannot record what it buys must not buy more; what was sold is in `pending`."""
+async def test_error_in_on_submitted_ends_the_submitting_and_is_raised(connect, emulator):
+    """A program that cannot record its tasks must not submit more; accepted ones are in `pending`."""
 
     def fail(index, task):
         raise OSError("the disk is full")
@@ -160,7 +160,7 @@ async def test_edits_are_mapped_like_any_request(connect, emulator, picture):
 # What goes wrong with one is its own affair
 
 
-async def test_failures_stand_in_their_own_outcomes_only(connect, emulator):
+async def test_failures_are_in_their_own_outcomes_only(connect, emulator):
     """A violated contract, a refusal, a failed task, an unknown outcome: the others continue."""
     emulator.fault("submit", Status(400), prompt="^p1$")
     emulator.fault("submit", Fail("no luck"), prompt="^p2$")
@@ -196,7 +196,7 @@ async def test_unchecked_requests_are_refused_by_the_service(connect, emulator):
 
 
 async def test_thousands_of_refusals_do_not_hold_the_loop(connect):
-    """Others get their turn between them."""
+    """Other tasks run between them."""
     turns = 0
 
     async def count_turns():
@@ -218,8 +218,8 @@ async def test_thousands_of_refusals_do_not_hold_the_loop(connect):
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
-async def test_slow_reader_slows_the_spending(connect, emulator, is_async):
-    """Never are more pulled than have room, done or not; endless iterables are fine."""
+async def test_slow_reader_slows_the_submitting(connect, emulator, is_async):
+    """At most `in_flight` items are pulled ahead of the reader; iterables may be endless."""
     source = Source(10**9, is_async)
     async with connect() as session, session.map(source.items(), model=INLINE, in_flight=3) as outcomes:
         for taken in range(1, 6):
@@ -290,7 +290,7 @@ async def test_map_of_a_closed_session_is_refused_and_pulls_nothing(connect):
 
 
 async def test_fail_fast_raises_the_first_error_and_submits_nothing_more(connect, emulator):
-    """What was sold stands in `pending`; the request that failed does not."""
+    """Accepted jobs are in `pending`; the failed request is not."""
     emulator.fault("submit", Status(400), prompt="^p3$")
     emulator.fault("submit", Stuck(), prompt="^p(?!3$)")
     source = Source(10**9)
@@ -367,7 +367,7 @@ async def test_cancelled_reader_loses_nothing(connect):
 
 
 async def test_worker_cancelled_by_the_program_does_not_hang_the_reader(connect, emulator):
-    """`for task in asyncio.all_tasks(): task.cancel()` is a habit."""
+    """Some programs run `for task in asyncio.all_tasks(): task.cancel()`."""
     emulator.fault("submit", Blackhole())
     async with connect() as session, session.map(prompts(3), model=MODEL) as outcomes:
         await until(lambda: emulator.ledger.sold.total() == 3)
@@ -379,8 +379,8 @@ async def test_worker_cancelled_by_the_program_does_not_hang_the_reader(connect,
         await until(lambda: len(session.unknown_submissions) == 3)
 
 
-async def test_request_beside_a_map_waits_for_few_of_its_own(connect, emulator):
-    """A handler of a web app shares the session with a batch that would keep the account busy for hours."""
+async def test_other_requests_wait_for_few_requests_of_a_map(connect, emulator):
+    """A web handler shares the session with a batch that would use the whole rate limit for hours."""
     batch = Source(10**9).items()
     async with connect(requests_per_minute=6000) as session, session.map(batch, model=MODEL, in_flight=1000):
         await until(lambda: emulator.ledger.sold.total() >= 60)  # the burst is spent: all wait for their turn

@@ -123,7 +123,7 @@ async def test_generator_that_was_read_to_its_end_is_refused(connect):
 
 
 async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(connect, emulator):
-    """It belongs to the asyncio task that pulls, and nothing else is done there."""
+    """The asyncio task that reads the iterable does nothing else."""
     emulator.fault("submit", Latency(ms=80))
 
     async def impatient():
@@ -141,7 +141,7 @@ async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(co
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
-async def test_generator_of_two_maps_loses_and_doubles_nothing(connect, emulator, is_async):
+async def test_generator_of_two_maps_loses_and_duplicates_nothing(connect, emulator, is_async):
     """Each item goes to one of them; the map that finds an async generator busy reports its error."""
     items = Source(20, is_async).items()
     async with connect() as session, asyncio.timeout(5):

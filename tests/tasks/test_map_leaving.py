@@ -83,7 +83,7 @@ async def leave_by_cancelling(outcomes):
 
 @pytest.mark.parametrize("leave", [leave_by_break, leave_by_error, leave_by_cancelling])
 async def test_leaving_submits_nothing_more_and_lists_what_was_sold(connect, emulator, leave):
-    """The session goes on to poll what was left, and awaiting it works."""
+    """The session continues to poll accepted tasks, and they can be awaited."""
     emulator.fault("submit", Latency(5))
     left = []
 
@@ -114,8 +114,8 @@ async def test_pending_lists_what_is_done_and_was_not_handed_out(connect):
         assert all(task.done() for task in outcomes.pending)
 
 
-async def test_answer_on_its_way_is_waited_for_and_listed(connect, emulator):
-    """Leaving cannot call a paid request back."""
+async def test_response_in_flight_is_awaited_and_listed(connect, emulator):
+    """Leaving cannot revoke a paid request."""
     emulator.fault("submit", Latency(40), Stuck())
     async with connect() as session:
         async with session.map(prompts(3), model=MODEL) as outcomes:
@@ -125,8 +125,8 @@ async def test_answer_on_its_way_is_waited_for_and_listed(connect, emulator):
         assert workers() == []
 
 
-async def test_answer_on_its_way_is_waited_for_in_a_cancelled_scope_of_anyio(connect, emulator):
-    """Every await in it is cancelled, but for those of leaving."""
+async def test_response_in_flight_is_awaited_in_a_cancelled_scope_of_anyio(connect, emulator):
+    """Every await in it is cancelled, except those of leaving."""
     emulator.fault("submit", Latency(40), Stuck())
     async with connect() as session:
         with anyio.CancelScope() as scope:
@@ -230,7 +230,7 @@ async def test_iterable_that_takes_its_cancelling_lightly_does_not_hold_whoever_
         await until(lambda: not workers())
 
 
-async def test_iterable_that_is_awaited_for_ends_with_the_map(connect):
+async def test_iterable_that_the_map_awaits_ends_with_the_map(connect):
     """It is cancelled where it waits, and can clean up."""
     ended = []
 
@@ -249,7 +249,7 @@ async def test_iterable_that_is_awaited_for_ends_with_the_map(connect):
 
 
 async def test_reader_that_is_left_behind_ends_as_if_all_had_been_read(connect):
-    """Another coroutine has left the block, which is no error for the reader."""
+    """Another coroutine has left the block, which is not an error for the reader."""
     async with connect() as session:
         async with session.map(Source(10**9).items(), model=MODEL, in_flight=3) as outcomes:
             await anext(outcomes)
@@ -289,7 +289,7 @@ async def read_all(outcomes):
     return seen, None
 
 
-async def test_session_closed_while_somebody_leaves_ends_both(connect, emulator):
+async def test_session_closed_while_a_map_is_left_ends_both(connect, emulator):
     """The outcome of requests in flight is then unknown."""
     emulator.fault("submit", Blackhole())
     async with connect() as session:
@@ -354,7 +354,7 @@ async def test_map_cancelled_at_any_step_knows_what_was_sold(connect, emulator, 
 
 
 async def test_map_that_was_never_entered_leaves_nothing(emulator):
-    """It has not begun: dropping it warns of nothing."""
+    """It has not begun: dropping it causes no warning."""
     session = LemonSession(emulator.api_key, base_url=emulator.base_url)
     outcomes = session.map(prompts(2), model=INLINE)
     del outcomes

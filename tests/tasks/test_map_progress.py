@@ -1,4 +1,4 @@
-"""A map tells how far it has come: truly, cheaply, and to the end, however it ends."""
+"""A map reports its progress correctly, cheaply and to the end, however it ends."""
 
 import asyncio
 import contextlib
@@ -94,14 +94,14 @@ async def test_length_that_is_wrong_is_put_right_at_the_end(connect, says, first
         assert (outcomes.progress.total, outcomes.progress.done) == (3, 3)
 
 
-async def test_length_is_not_asked_for_unless_somebody_wants_to_know(connect):
-    """It may be a query to a database."""
+async def test_length_is_not_requested_without_a_progress_display(connect):
+    """`len()` may be a database query."""
     async with connect() as session, session.map(Odd(KeyboardInterrupt()), model=MODEL) as outcomes:
         assert len(await drain(outcomes)) == 3
 
 
-async def test_map_that_is_left_tells_what_is_still_in_flight(connect, emulator):
-    """Once, with the last numbers; what ends afterwards is nobody's news, and can be asked for."""
+async def test_map_that_is_left_reports_what_is_still_in_flight(connect, emulator):
+    """The last state is shown once; jobs that end afterwards are counted in `progress` only."""
     emulator.fault("submit", Stuck())
     seen = []
     async with connect() as session:
@@ -231,7 +231,7 @@ async def test_no_timer_is_left_by_the_bar_of_a_map(connect, emulator, monkeypat
 
 @pytest.mark.parametrize("way", ["dropped", "kept"])
 async def test_no_timer_is_left_by_the_bar_of_tasks(connect, emulator, monkeypatch, ticks, way):
-    """Neither by a loop that was left without closing it, nor by one that nobody goes on with."""
+    """Neither by a loop that was left without closing its generator, nor by one that is abandoned."""
     monkeypatch.setattr("tqdm.auto.tqdm", Ticking)
     emulator.fault("submit", Stuck(), prompt="^p[12]$")
     async with connect() as session:
@@ -266,8 +266,8 @@ class Sold:
         pass
 
 
-async def test_ten_thousand_jobs_are_told_at_the_same_price_each():
-    """What a change costs does not depend on how many there were: the last thousand is no dearer than the first."""
+async def test_progress_of_ten_thousand_jobs_has_a_constant_cost_per_job():
+    """The cost of a change does not depend on the number of earlier ones."""
     told, at = [], {}
 
     def note(progress):

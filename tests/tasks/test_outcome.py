@@ -31,19 +31,19 @@ def images_of(*contents):
     ],
 )
 def test_repr_is_one_line(outcome, line):
-    """Which job it was and what it came to."""
+    """It shows the job and its outcome."""
     assert repr(outcome) == line
 
 
 def test_repr_is_short():
-    """A page of a prompt and of an error is no page of a console."""
+    """Long prompts and errors are cut."""
     line = repr(Outcome(3, request("long " * 999), error=ValueError("longer " * 999)))
     assert len(line) < 200
     assert "\n" not in line
 
 
 def test_outcome_shows_its_pictures(picture):
-    """In a notebook it is what its images are."""
+    """Notebooks show its images."""
     outcome = Outcome(3, request(), images=images_of(picture()))
     data, _ = outcome._repr_mimebundle_()
     assert "data:image/png;base64," in data["text/html"]
@@ -51,7 +51,7 @@ def test_outcome_shows_its_pictures(picture):
 
 
 def test_outcome_without_pictures_shows_its_error():
-    """The error is text, whatever it says."""
+    """The error is escaped text."""
     data, _ = Outcome(3, request(ATTACK), error=ValueError(ATTACK))._repr_mimebundle_()
     assert "ValueError: &quot;&gt;&lt;img" in data["text/html"]
     assert "<img" not in data["text/html"]

@@ -43,7 +43,7 @@ NO_ANSWER = TransportError(message="GET /v1/tasks/a: no answer within 1 s")
 
 
 class ScriptedTransport:
-    """A transport whose answers to polls are written down by path; the last one is repeated."""
+    """A transport with scripted responses to polls, by path; the last one is repeated."""
 
     server_speed = 1.0
 
@@ -92,7 +92,7 @@ def unpaced():
 
 @pytest.fixture
 async def poll():
-    """Make pollers on a script, closed when the test is over."""
+    """Create pollers on a script; they are closed after the test."""
     pollers = []
 
     def start(policy=QUICK, limiter=None, limit=10, **scripts):
@@ -134,8 +134,8 @@ async def test_fresh_task_waits_its_gap_and_a_resumed_one_is_asked_for_at_once(p
 
 
 @pytest.mark.parametrize(("ago_s", "is_taught"), [(60, True), (-60, False), (10**9, False), (None, False)])
-async def test_resumed_task_teaches_if_its_age_is_known(poll, ago_s, is_taught):
-    """The token has the service's date; one that makes no sense is no age."""
+async def test_resumed_task_is_learned_from_if_its_age_is_known(poll, ago_s, is_taught):
+    """The token has the service's date; an implausible one is ignored."""
     _, poller = poll(a=[PENDING, COMPLETED])
     created = None if ago_s is None else int(time.time()) - ago_s
     snapshot = TaskSnapshot(status="pending", task_id="a", model="m", created=created)
@@ -168,8 +168,8 @@ async def test_each_poll_has_at_most_the_time_that_its_task_has_left(poll):
     assert 3 >= times[0] > times[1] > times[2] > 0
 
 
-async def test_tasks_are_looked_after_at_the_same_time(poll):
-    """A poll without an answer delays no other."""
+async def test_tasks_are_polled_concurrently(poll):
+    """A poll without a response delays no other."""
     never = asyncio.Event()
     transport, poller = poll(slow=[never.wait], quick=[COMPLETED])
     slow, quick = make("slow"), make("quick")
@@ -237,8 +237,8 @@ async def test_noise_ends_no_task(poll, noise):
     assert transport.polls_of("a") == 13
 
 
-async def test_status_of_tomorrow_counts_as_pending_and_is_warned_of_once(poll, caplog):
-    """Once for each word, not for each poll and not for each task."""
+async def test_unknown_status_counts_as_pending_and_is_logged_once(poll, caplog):
+    """Once for each status, not for each poll or task."""
     caplog.set_level(logging.WARNING, logger="lemon_async")
     words = [status("dreaming"), status("dreaming"), status("wak\x1b[31mking" * 20), COMPLETED]
     _, poller = poll(a=words, b=words)
@@ -333,8 +333,8 @@ async def test_noise_before_a_sign_of_life_is_forgotten(poll):
     [COMPLETED, PENDING, GONE, answer(401, body={"error": {"message": "No."}}), answer(502, text=b"")],
     ids=["completed", "pending", "gone", "denied", "noise"],
 )
-async def test_answer_after_the_deadline_changes_nothing_and_keeps_nothing(poll, late):
-    """The wait is over, the late answer is dropped, and with it the task."""
+async def test_response_after_the_deadline_changes_nothing_and_keeps_nothing(poll, late):
+    """The wait is over; the late response and the task are released."""
     gate = asyncio.Event()
 
     async def wait():
@@ -427,7 +427,7 @@ async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, capl
 
 
 async def test_program_that_cancels_the_poller_ends_every_task(poll):
-    """`for task in asyncio.all_tasks(): task.cancel()` is a habit; who waits in spite of it hears of it."""
+    """Some programs cancel all asyncio tasks; waiters that remain get an error."""
     _, poller = poll(PollPolicy(min_gap_s=20, max_gap_s=20), a=[PENDING])
     task = make("a")
     poller.add(task, is_fresh=True)
@@ -440,7 +440,7 @@ async def test_program_that_cancels_the_poller_ends_every_task(poll):
     assert poller.pending == ()
 
 
-async def test_runner_cancelled_in_the_moment_of_a_poll_takes_no_slot_with_it(poll):
+async def test_runner_cancelled_at_the_moment_of_a_poll_leaks_no_slot(poll):
     """A poll that never began releases its slot."""
     transport, poller = poll(limit=1, a=[PENDING], b=[COMPLETED])
     before = asyncio.all_tasks()
@@ -459,8 +459,8 @@ async def test_runner_cancelled_in_the_moment_of_a_poll_takes_no_slot_with_it(po
 # Handles
 
 
-async def test_two_handles_on_one_task_are_polled_and_end_each_for_itself(poll):
-    """Ending one of them leaves the other its polls."""
+async def test_two_handles_on_one_task_are_polled_and_end_separately(poll):
+    """Ending one of them does not stop the polls of the other."""
     transport, poller = poll(a=[PENDING, PENDING, PENDING, COMPLETED])
     one, other = make("a"), make("a")
     poller.add(one, is_fresh=False)
@@ -477,7 +477,7 @@ async def test_two_handles_on_one_task_are_polled_and_end_each_for_itself(poll):
 @pytest.mark.parametrize(
     "late", [COMPLETED, PENDING, GONE, answer(502, text=b"")], ids=["over", "alive", "gone", "noise"]
 )
-async def test_late_answer_to_an_ended_handle_leaves_a_newer_one_alone(poll, late):
+async def test_late_response_for_an_ended_handle_does_not_affect_a_newer_one(poll, late):
     """Neither its status nor its schedule changes; it is polled to its own end."""
     gate = asyncio.Event()
 
@@ -543,7 +543,7 @@ async def test_closing_before_the_first_poll_ends_what_is_pending(poll):
 
 
 async def test_closed_poller_lists_what_comes_too_late_and_runs_no_more(poll):
-    """A submit can be answered while the session closes."""
+    """The response to a submit can arrive while the session closes."""
     transport, poller = poll(a=[PENDING])
     await poller.aclose()
     task = make("a")
@@ -559,8 +559,8 @@ async def test_closing_an_idle_poller_takes_nothing(poll):
     await poller.aclose()
 
 
-async def test_statuses_of_tomorrow_are_remembered_up_to_a_hundred(poll):
-    """A service that makes up a word per poll fills no memory."""
+async def test_unknown_statuses_are_remembered_up_to_a_hundred(poll):
+    """A service that sends a new status with every poll does not fill memory."""
     words = [status(f"word {number}") for number in range(120)]
     _, poller = poll(policy=PollPolicy(min_gap_s=0.0001, max_gap_s=0.0001), a=[*words, COMPLETED])
     task = make("a")
@@ -573,7 +573,7 @@ async def test_statuses_of_tomorrow_are_remembered_up_to_a_hundred(poll):
 
 
 class Allowance:
-    """A budget that has room for as many as it is given."""
+    """A budget of a fixed number of requests."""
 
     requests_per_minute = None
 
@@ -630,8 +630,8 @@ async def test_polls_let_paid_requests_go_first(poll):
     await asyncio.wait_for(asyncio.gather(*tasks), 5)
 
 
-async def test_poller_waits_with_one_ticket_however_many_polls_are_due(poll):
-    """The schedule decides who goes when the turn has come, not who asked first."""
+async def test_poller_has_one_place_in_the_queue_however_many_polls_are_due(poll):
+    """When a slot is granted, the schedule decides which task is polled."""
     limiter = RateLimiter(Allowance())
     _, poller = poll(limiter=limiter, **{f"t{number}": [COMPLETED] for number in range(50)})
     for number in range(50):
@@ -640,8 +640,8 @@ async def test_poller_waits_with_one_ticket_however_many_polls_are_due(poll):
     assert [len(queue) for queue in limiter._queues.values()] == [0, 1, 0]
 
 
-async def test_turn_that_comes_when_nothing_is_due_any_more_is_used_by_the_next_poll(poll):
-    """A ticket is no promise to poll, and what it took of the budget is not lost."""
+async def test_slot_granted_when_nothing_is_due_is_used_by_the_next_poll(poll):
+    """The slot that it took from the budget is not lost."""
     budget = Allowance()
     limiter = RateLimiter(budget)
     transport, poller = poll(limiter=limiter, a=[COMPLETED], b=[COMPLETED])
@@ -671,7 +671,7 @@ async def test_ticket_of_a_poller_that_has_ended_takes_nothing(poll):
     assert budget.left == 1
 
 
-async def test_gate_that_is_closed_starts_no_poll(poll):
+async def test_closed_rate_limiter_starts_no_poll(poll):
     """The session closes it first, and then the poller."""
     limiter = RateLimiter(Allowance())
     transport, poller = poll(limiter=limiter, a=[COMPLETED])

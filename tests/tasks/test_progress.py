@@ -22,7 +22,7 @@ from lemon_async.types import Progress
 
 @attrs.define
 class Screen:
-    """A display that records the states, and asks to be refreshed after some seconds."""
+    """A display that records the states, and requests a refresh after some seconds."""
 
     again_s: float | None = None
     failure: BaseException | None = None
@@ -98,8 +98,8 @@ async def test_a_change_replaces_the_timer(timers):
     reporter.close()
 
 
-async def test_closed_reporter_keeps_nothing_of_what_it_looked_at():
-    """A cycle would hold the pictures of a job until the garbage is collected."""
+async def test_closed_reporter_keeps_no_reference_to_its_source():
+    """A reference cycle would hold the pictures of a job until the next garbage collection."""
     reporter = Reporter(Screen(), numbers(1))
     reporter.close()
     assert reporter._look is Progress
@@ -388,7 +388,7 @@ def test_bar_that_has_shown_nothing_ends_without_a_word(terminal):
 
 
 def test_bar_on_a_terminal_that_is_gone_fails_once(terminal):
-    """It is not written again, not even by a finalizer."""
+    """It is not written to again, not even by a finalizer."""
     display = make_display(True)
     display.show(Progress(total=2))
     terminal.is_broken = True
@@ -400,7 +400,7 @@ def test_bar_on_a_terminal_that_is_gone_fails_once(terminal):
     gc.collect()
 
 
-def test_bar_on_a_terminal_that_is_gone_leaves_the_bars_of_others_alone(terminal):
+def test_bar_on_a_closed_terminal_does_not_affect_other_bars(terminal):
     """All bars of tqdm share one lock, and its own `refresh` would keep it."""
     display = make_display(True)
     display.show(Progress(total=2))

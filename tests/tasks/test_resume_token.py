@@ -1,4 +1,4 @@
-"""Resume tokens say where a task is found, and nothing in them is trusted."""
+"""Resume tokens contain the address of a task, and nothing in them is trusted."""
 
 import base64
 import string
@@ -57,7 +57,7 @@ def test_reference_without_address_makes_a_short_token():
 
 @given(reference=st.builds(TaskReference, ids, st.none() | st.text(), st.none() | st.text()), data=st.data())
 def test_token_cut_anywhere_is_refused_or_another_token(reference, data):
-    """A pasted half of a token never crashes the reader."""
+    """A truncated token never crashes the parser."""
     word = reference.token()
     cut = word[: data.draw(st.integers(7, len(word) - 1))]
     try:
@@ -131,7 +131,7 @@ def test_fields_of_a_later_version_are_ignored():
     prompt=st.none() | st.text(max_size=1000),
 )
 def test_label_and_prompt_survive_in_one_word(task_id, label, prompt):
-    """Whatever is in them, line ends too: base64 has none."""
+    """They may contain line ends; base64 has none."""
     reference = TaskReference(task_id, label=label, prompt=prompt)
     word = reference.token()
     assert set(word) <= set(string.ascii_letters + string.digits + "-_.")
@@ -146,8 +146,8 @@ def test_long_prompt_is_cut_and_the_token_stays_readable():
     assert len(reference.token()) < 9000
 
 
-def test_token_of_the_version_before_is_read():
-    """It was made before there were labels and prompts."""
+def test_token_without_newer_fields_is_read():
+    """It has no label and no prompt."""
     word = "lemon1.eyJ0YXNrX2lkIjoibGR0YXNrXzEiLCJwb2xsX3VybCI6Ii92MS90YXNrcy9sZHRhc2tfMSIsImNyZWF0ZWQiOjV9"
     assert parse_reference(word) == TaskReference("ldtask_1", "/v1/tasks/ldtask_1", created=5)
     assert TaskReference("ldtask_1", "/v1/tasks/ldtask_1", created=5).token() == word
@@ -159,7 +159,7 @@ def test_token_tells_when_the_task_was_taken_and_nothing_odd_about_it():
 
 
 @pytest.mark.parametrize("text", ["http://x/", "https://api.lemondata.cc/v1/tasks/ldtask_1", "/v1/tasks/ldtask_1"])
-def test_address_is_no_reference(text):
-    """It would be polled to the deadline."""
+def test_address_is_not_a_reference(text):
+    """It would be polled until the deadline."""
     with pytest.raises(ContractError, match="an address is none: give the id that it ends in"):
         parse_reference(text)

@@ -114,7 +114,7 @@ async def test_session_works_from_the_environment_alone(emulator, monkeypatch):
 
 
 def test_traceback_of_refused_settings_shows_no_key():
-    """Not even to who prints the local variables of our frames."""
+    """Not even with the local variables of the library's frames."""
 
     def read_key():
         return "sk-canary-0123456789"
@@ -149,7 +149,7 @@ def test_extra_header_that_cannot_be_sent_is_refused_and_its_value_shown_nowhere
 @pytest.mark.parametrize(
     ("option", "kind"), [("polling", "PollPolicy"), ("retry", "RetryPolicy"), ("timeouts", "Timeouts")]
 )
-def test_setting_of_a_wrong_type_is_refused_before_anything_is_sold(option, kind):
-    """A dictionary that looks like a policy would otherwise fail after the sale."""
+def test_setting_of_a_wrong_type_is_refused_before_anything_is_sent(option, kind):
+    """A dictionary that looks like a policy would otherwise fail after the job was accepted."""
     with pytest.raises(ContractError, match=f"{option}: must be a {kind}, not"):
         LemonSession("sk-x", **{option: {"min_gap_s": 1}})

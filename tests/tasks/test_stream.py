@@ -1,4 +1,4 @@
-"""Pictures that come one by one: previews, then the result, and what a break in between means for the money."""
+"""Streams yield previews, then the result."""
 
 import asyncio
 import base64
@@ -88,8 +88,8 @@ async def test_stream_that_is_read_to_its_end_has_nothing_more(connect, tiny):
         assert await read_all(stream) == []
 
 
-async def test_fewer_pictures_than_asked_are_returned(streaming, final, preview):
-    """What arrived is paid for; the service's orderly end is its word that there is no more."""
+async def test_fewer_pictures_than_requested_are_returned(streaming, final, preview):
+    """A stream that ends in order is complete, even with fewer pictures."""
     async with await streaming(preview(), final()) as session, session.stream("a cat", model=MODEL, n=2) as stream:
         assert len(await read_all(stream)) == 2
         assert len(stream.images) == 1
@@ -138,8 +138,8 @@ async def test_picture_of_megabytes_is_decoded_as_it_comes(streaming, size):
 
 
 @pytest.mark.parametrize("piece_bytes", [7, 10_000])
-async def test_packed_stream_is_unpacked(streaming, preview, final, piece_bytes):
-    """It was not requested, but it is paid for."""
+async def test_compressed_stream_is_decompressed(streaming, preview, final, piece_bytes):
+    """Compression was not requested, but the pictures are paid for."""
     content = gzip.compress(preview() + final())
     pieces = [content[at : at + piece_bytes] for at in range(0, len(content), piece_bytes)]
     async with await streaming(*pieces, coding="gzip") as session, session.stream("a cat", model=MODEL) as stream:
@@ -149,7 +149,7 @@ async def test_packed_stream_is_unpacked(streaming, preview, final, piece_bytes)
 # In one piece after all
 
 
-async def test_answer_in_one_piece_that_is_not_read_leaves_no_doubt(connect, emulator, tiny):
+async def test_inline_response_that_is_not_read_is_not_unknown(connect, emulator, tiny):
     """It is a task like any other."""
     emulator.fault("edit", Body(b'{"task_id": "ldtask_1", "status": "pending"}', "application/json"))
     async with connect() as session:
@@ -175,7 +175,7 @@ async def test_service_that_answers_with_pictures_at_once_delivers_them(connect,
 
 
 async def test_service_that_answers_with_a_task_is_polled(connect, emulator):
-    """`async` in a model of tomorrow: the stream waits as `await task` does."""
+    """As for a future model that is always asynchronous: the stream waits as `await task` does."""
     async with connect(check_contracts=False) as session:
         emulator.fault("submit", Body(b'{"task_id": "ldtask_1", "status": "pending"}', "application/json"))
         answer = b'{"task_id": "ldtask_1", "status": "completed", "data": [{"url": "http://127.0.0.1:1/a.png"}]}'
@@ -256,7 +256,7 @@ async def test_service_that_is_not_there_sells_nothing(tiny):
 
 
 async def test_finished_picture_of_the_stream_is_the_one_in_images(connect, tmp_path):
-    """One that was saved as it came is read from its file; a preview stays what it was while an error may want it."""
+    """One that was saved on arrival is read from its file; previews stay in memory while an error may need them."""
     async with connect() as session:
         async with session.stream("a cat", model="gpt-image-2", partial_images=1) as stream:
             preview = await anext(stream)

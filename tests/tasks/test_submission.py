@@ -1,4 +1,4 @@
-"""A paid request ends in a job that was sold exactly once, or in an error that says whether it was."""
+"""A paid request ends in one accepted job, or in an error that says whether it was accepted."""
 
 import asyncio
 import hashlib
@@ -60,7 +60,7 @@ SENT = NoResponse("Server disconnected", was_sent=True)
 
 
 class ScriptedTransport:
-    """A transport whose answers are written down; the last one is repeated."""
+    """A transport with scripted responses; the last one is repeated."""
 
     base_url = "https://api.test"
     is_closed = False
@@ -112,8 +112,8 @@ async def test_inline_answer_is_a_snapshot_that_is_over_and_nothing_to_poll():
     "poll_url",
     ["https://evil.test/v1/tasks/1", "//evil.test/x", "http://api.test/x", "https://api.test@evil.test/", "/../x"],
 )
-async def test_poll_url_that_leads_astray_is_not_used_and_the_id_is(poll_url, caplog):
-    """The key stays home, and the job is not lost for it."""
+async def test_hostile_poll_url_is_replaced_by_the_id(poll_url, caplog):
+    """The key is not sent there, and the job is not lost."""
     caplog.set_level(logging.WARNING, logger="lemon_async")
     _, submissions = submissions_of(answer(body={"task_id": "ldtask_1", "status": "pending", "poll_url": poll_url}))
     sale = await submissions.submit(ORDER)
@@ -122,8 +122,8 @@ async def test_poll_url_that_leads_astray_is_not_used_and_the_id_is(poll_url, ca
     assert record.getMessage().startswith("poll_url of task ldtask_1 refused (")
 
 
-async def test_task_without_an_address_that_can_be_polled_is_in_doubt_and_not_submitted_again():
-    """It was certainly sold: not even `resubmit_unknown` sends it again."""
+async def test_task_that_cannot_be_polled_is_unknown_and_not_submitted_again():
+    """It was certainly accepted: not even `resubmit_unknown` sends it again."""
     policy = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     transport, submissions = submissions_of(
         answer(body={"task_id": "a b", "status": "pending", "poll_url": "//evil.test"}), policy=policy
@@ -136,7 +136,7 @@ async def test_task_without_an_address_that_can_be_polled_is_in_doubt_and_not_su
     assert len(submissions.unknown) == 1
 
 
-async def test_images_that_are_there_are_not_lost_to_an_id_that_cannot_be_polled():
+async def test_inline_images_are_not_lost_to_an_id_that_cannot_be_polled():
     """A job that is over needs no polling."""
     images = [{"url": "https://cdn.test/1.png"}]
     _, submissions = submissions_of(answer(body={"task_id": "a b", "status": "completed", "data": images}))
@@ -248,8 +248,8 @@ DOUBTFUL = {
 
 
 @pytest.mark.parametrize("outcome", DOUBTFUL.values(), ids=DOUBTFUL)
-async def test_anything_else_is_in_doubt_and_not_sent_again(outcome, caplog):
-    """The error carries what helps to look for the job, and the session keeps a copy."""
+async def test_any_other_outcome_is_unknown_and_not_sent_again(outcome, caplog):
+    """The error has what identifies the job, and the session keeps a copy."""
     caplog.set_level(logging.WARNING, logger="lemon_async")
     transport, submissions = submissions_of(outcome)
     with pytest.raises(SubmissionUnknown) as caught:
@@ -266,8 +266,8 @@ async def test_anything_else_is_in_doubt_and_not_sent_again(outcome, caplog):
     assert caplog.records == []  # the caller gets the error
 
 
-async def test_who_opted_in_has_doubtful_requests_sent_again():
-    """The doubts stay on record: each of them may have been sold."""
+async def test_requests_with_unknown_outcomes_are_sent_again_after_opting_in():
+    """Each unknown outcome is recorded, because each may have been accepted."""
     policy = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
     transport, submissions = submissions_of(SENT, DOUBTFUL["html"], TASK, policy=policy)
     sale = await submissions.submit(ORDER)
@@ -290,7 +290,7 @@ async def test_the_last_thousand_doubts_are_remembered():
 
 
 def cancelled_as_a_transport_does(*, was_sent):
-    """Wait for ever, and say on the way out what was broken off."""
+    """Wait forever; a cancellation gets the cause that a transport sets."""
 
     async def wait():
         try:
@@ -329,8 +329,8 @@ async def test_cancelled_request_that_was_not_sent_leaves_no_doubt():
     assert not submissions.unknown
 
 
-async def test_cancelled_between_two_attempts_leaves_no_doubt():
-    """Nothing of it is on its way."""
+async def test_cancelled_between_two_attempts_was_certainly_not_sent():
+    """No request is in flight."""
     policy = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
     transport, submissions = submissions_of(NOT_SENT, policy=policy)
     cancelled = await cancel_under_way(submissions, transport)
@@ -341,8 +341,8 @@ async def test_cancelled_between_two_attempts_leaves_no_doubt():
 # Many
 
 
-async def test_no_more_requests_than_allowed_are_under_way():
-    """The others wait their turn and are sent when a place is free."""
+async def test_no_more_requests_than_allowed_are_in_flight():
+    """The others wait and are sent when a slot is free."""
     gate = asyncio.Event()
 
     async def wait():
@@ -488,7 +488,7 @@ async def test_doubt_is_counted_apart(connect, emulator, picture, route):
         assert counts(session) == (0, 0, 0, 1)
 
 
-async def test_every_attempt_in_doubt_counts(connect, emulator):
+async def test_every_attempt_with_an_unknown_outcome_counts(connect, emulator):
     """It shows what `resubmit_unknown` may have cost."""
     emulator.fault("submit", Reset("request_end"), times=2)
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
@@ -499,7 +499,7 @@ async def test_every_attempt_in_doubt_counts(connect, emulator):
 
 
 async def test_cancelled_request_counts_as_unknown_and_more_than_a_thousand_of_them_do(connect, emulator):
-    """The list of doubts is bounded, the count is not."""
+    """The list of unknown submissions is bounded, the count is not."""
     emulator.fault("submit", Blackhole(), prompt="held")
     async with connect() as session:
         submitting = asyncio.create_task(session.submit("held", model="flux-pro"))

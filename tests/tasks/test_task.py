@@ -29,7 +29,7 @@ INLINE = TaskSnapshot(status="completed", images=(ImageData(inline=Inline(b"hi")
 
 @attrs.define
 class Owner:
-    """What a handle asks of its session, written down."""
+    """A session that records the calls of its handles."""
 
     cancelled: list = attrs.field(factory=list)
     misuse: SessionError | None = None
@@ -111,8 +111,8 @@ async def test_images_are_the_outcome_of_a_completed_task():
     assert await task is images
 
 
-async def test_inline_answer_is_over_when_it_is_made():
-    """Awaiting it takes no turn of the event loop."""
+async def test_inline_job_is_done_when_its_handle_is_created():
+    """Awaiting it takes no iteration of the event loop."""
     task = make(INLINE)
     assert task.done()
     coroutine = task.wait()
@@ -156,7 +156,7 @@ async def test_error_survives_pickling_with_the_token_and_without_the_task():
 
 
 async def test_every_waiter_gets_an_exception_of_its_own():
-    """A shared one would collect the tracebacks of all; the cause is shared."""
+    """A shared exception would collect the tracebacks of all waiters; the cause is shared."""
     task = make()
     cause = ValueError("underneath")
     failure = TaskLost(task=task, reason="gone")
@@ -233,8 +233,8 @@ async def test_cancelled_waiter_leaves_nothing_behind_and_the_task_can_be_awaite
     assert not task._waiters
 
 
-async def test_waiter_cancelled_in_the_moment_of_the_news_is_cancelled():
-    """Cancellation is not swallowed by an outcome that comes at the same time."""
+async def test_waiter_cancelled_at_the_moment_of_the_outcome_is_cancelled():
+    """Cancellation is not swallowed by a simultaneous outcome."""
     task = make()
     (waiter,) = await start(task.wait())
     waiter.cancel()
@@ -244,8 +244,8 @@ async def test_waiter_cancelled_in_the_moment_of_the_news_is_cancelled():
     assert task.done()
 
 
-async def test_news_for_a_waiter_that_has_its_news_already_are_no_error():
-    """Two answers before the event loop turns wake a waiter once."""
+async def test_second_change_before_a_waiter_runs_is_harmless():
+    """Two responses within one iteration of the loop wake a waiter once."""
     task = make()
     (waiter,) = await start(task.wait())
     task._update(WORKING)
@@ -266,12 +266,12 @@ async def test_wait_ends_after_its_time_and_the_task_does_not(timeout):
     assert len(await task.wait(timeout)) == 1
 
 
-async def test_wait_for_what_is_over_takes_no_time():
-    """Even no time at all is enough."""
+async def test_wait_for_a_finished_task_takes_no_time():
+    """Even a timeout of 0 suffices."""
     assert len(await make(COMPLETED).wait(timeout=0)) == 1
 
 
-async def test_task_that_ends_in_the_turn_in_which_the_time_is_over_is_a_result():
+async def test_task_that_ends_in_the_iteration_of_the_timeout_is_a_result():
     """If both happen in one iteration of the loop, the images win: they are paid for."""
     task = make()
     waiting = asyncio.create_task(task.wait(0.01))
@@ -299,8 +299,8 @@ async def test_handle_of_a_session_that_cannot_be_used_says_so_instead_of_waitin
 # Updates
 
 
-async def test_updates_tell_the_last_word_and_then_every_new_one_to_the_end():
-    """An answer that says what the last one said is no news."""
+async def test_updates_yield_the_current_state_and_every_change_to_the_end():
+    """A response without a change is not yielded."""
     task = make()
     seen = []
 
@@ -565,8 +565,8 @@ def test_label_is_part_of_the_token_and_a_prompt_when_it_is_asked_for():
     assert (full.label, full.prompt) == ("sku-17", "a cat\non a mat")
 
 
-def test_resumed_task_passes_on_what_its_token_said():
-    """Also in the tokens that errors make of it."""
+def test_resumed_task_keeps_the_fields_of_its_token():
+    """Also in the tokens of its errors."""
     task = make(label="sku-17", prompt="a cat")
     assert (task.label, task.prompt, task.request) == ("sku-17", "a cat", None)
     reference = TaskReference("ldtask_1", "/v1/tasks/ldtask_1", "flux-pro", label="sku-17", prompt="a cat")
@@ -593,7 +593,7 @@ def test_repr_tells_equal_tasks_apart(options, shown):
 
 
 async def test_images_of_a_resumed_task_know_the_prompt_of_its_token():
-    """Files are called by it."""
+    """File names contain it."""
     task = make(prompt="a cat")
     task._update(COMPLETED)
     images = await task
@@ -675,7 +675,7 @@ def test_notebook_shows_a_part_of_a_very_long_prompt():
 
 
 @pytest.mark.parametrize("attack", ["<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "a\u202eb\0"])
-def test_words_of_strangers_are_text_in_a_notebook(attack):
+def test_untrusted_text_is_escaped_in_a_notebook(attack):
     snapshot = attrs.evolve(FAILED, task_id=attack, model=attack, fault=TaskFault(attack, attack))
     for task in (make(snapshot), make(attrs.evolve(WORKING, status=attack), request=GenerateRequest(attack))):
         page = task._repr_html_()

@@ -147,7 +147,7 @@ async def test_task_that_is_sold_while_the_session_closes_is_listed(connect, emu
 
 
 async def leave(session, error, *, count=3, model=MODEL, read=0, is_done=False):
-    """Leave a map by an exception when all is sold."""
+    """Leave a map by an exception after all jobs were accepted."""
     async with session.map([f"p{index}" for index in range(count)], model=model) as outcomes:
         await until(lambda: len(outcomes.pending) == count)
         await until(lambda: not is_done or all(task.done() for task in outcomes.pending))
@@ -160,7 +160,7 @@ async def leave(session, error, *, count=3, model=MODEL, read=0, is_done=False):
 
 @pytest.mark.parametrize("error", [ValueError(), asyncio.CancelledError(), KeyboardInterrupt()], ids=repr)
 async def test_exception_that_leaves_a_map_has_a_note_and_the_log_a_warning(connect, emulator, log, error):
-    """The session goes on: it warns of nothing a second time."""
+    """The session continues and does not warn a second time."""
     emulator.fault("submit", Stuck())
     async with connect() as session:
         with pytest.raises(type(error)) as caught:
@@ -173,7 +173,7 @@ async def test_exception_that_leaves_a_map_has_a_note_and_the_log_a_warning(conn
 
 
 async def test_finished_outcomes_that_were_not_read_count(connect, log):
-    """Their pictures are paid for; those that were read are known."""
+    """Their pictures are paid for; outcomes that were read are not listed."""
     async with connect() as session:
         with pytest.raises(ValueError, match="oops") as caught:
             await leave(session, ValueError("oops"), read=1, is_done=True)
@@ -183,7 +183,7 @@ async def test_finished_outcomes_that_were_not_read_count(connect, log):
 
 
 async def test_inline_outcomes_that_were_not_read_are_counted(connect):
-    """They have no id to be resumed by."""
+    """They have no id to resume."""
     async with connect() as session:
         with pytest.raises(ValueError, match="oops") as caught:
             await leave(session, ValueError("oops"), model=INLINE, is_done=True)
@@ -206,7 +206,7 @@ async def test_map_that_was_read_to_its_end_says_nothing(connect, log):
     assert (notes(caught.value), log.messages) == ([], [])
 
 
-async def test_leaving_a_map_early_on_purpose_is_no_warning(connect, emulator, log):
+async def test_leaving_a_map_early_on_purpose_causes_no_warning(connect, emulator, log):
     """`break` is normal use; closing the session warns of what is still open then."""
     emulator.fault("submit", Stuck())
     async with connect() as session:
@@ -266,7 +266,7 @@ async def test_map_left_in_a_cancelled_scope_is_logged(connect, emulator, log):
 
 
 async def test_second_cancel_carries_the_note(connect, emulator):
-    """It is the exception that goes on."""
+    """It is the exception that propagates."""
     emulator.fault("submit", Stuck(), prompt="sold")
     gate = asyncio.Event()
 
@@ -293,8 +293,8 @@ async def test_second_cancel_carries_the_note(connect, emulator):
     assert " 1 task: " in notes(caught.value)[0]
 
 
-async def test_generator_that_is_closed_around_a_map_is_no_accident(connect, emulator, log):
-    """Its consumer has broken off."""
+async def test_generator_that_is_closed_around_a_map_causes_no_warning(connect, emulator, log):
+    """Its consumer has stopped reading."""
     emulator.fault("submit", Stuck())
 
     async def pictures(session):
@@ -320,7 +320,7 @@ def test_list_is_bounded():
 
 
 def test_name_is_what_resumes_the_task():
-    """An id that is no word is replaced by the token."""
+    """An id that is not one word is replaced by the token."""
     task = make("job 1/é", label="sku-17")
     (note,) = left_by(ValueError(), task)
     assert note.endswith(f" 1 task: {task.resume_token()} (sku-17)")
@@ -376,7 +376,7 @@ def test_task_is_warned_of_once(log):
     assert warnings(log) == ["first. 1 task: a", "second. 1 task: b"]
 
 
-def test_notes_of_strangers_are_left_alone():
+def test_other_notes_are_left_unchanged():
     error = ValueError()
     error.add_note("theirs")
     task = make()
