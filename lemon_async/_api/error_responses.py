@@ -143,11 +143,9 @@ def _hints(error: Mapping[str, Any]) -> dict[str, Any]:
 
 def _retry_after(response: Response, error: Mapping[str, Any]) -> float | None:
     """Return the seconds in the header, or those in the body if the header has no plausible ones."""
-    for value in (response.headers.get("retry-after"), error.get("retry_after")):
-        seconds = retry_after_s(value, received_at=response.received_at)
-        if seconds is not None:
-            return seconds
-    return None
+    values = (response.headers.get("retry-after"), error.get("retry_after"))
+    waits = (retry_after_s(value, received_at=response.received_at) for value in values)
+    return next((wait_s for wait_s in waits if wait_s is not None), None)
 
 
 def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:

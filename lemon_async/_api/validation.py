@@ -173,7 +173,7 @@ def check(
         is_stream: Whether the response is to be a stream of events.
         is_written: Whether it has been encoded already, so that the encoding has no problems.
     """
-    family = _family(request)
+    family = family_of(request.default_model if request.model is None else request.model)
     problems = [*_field_problems(request, family), *_mode_problems(request, family, is_stream=is_stream)]
     if not isinstance(request, GenerateRequest):
         problems += check_sources(request, family, sources)
@@ -190,10 +190,6 @@ def check_label(request: Request) -> tuple[Problem, ...]:
     if request.label is None or LABEL.accepts(request.label):
         return ()
     return (Problem("label", f"must be {LABEL.words}"),)
-
-
-def _family(request: Request) -> Family | None:
-    return family_of(request.default_model if request.model is None else request.model)
 
 
 def _field_problems(request: Request, family: Family | None) -> Iterator[Problem]:
