@@ -13,7 +13,6 @@ import contextvars
 import copy
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from functools import partial
 from typing import Any, Protocol
 
 from lemon_async._api.error_responses import request_id_of
@@ -264,7 +263,20 @@ class ImageTask:
         """
         if self.id is None:
             raise SessionError(message="the service answered inline: there is no task to resume")
-        return _token(self._accepted, self._path, self.label, self.prompt if with_prompt else self._token_prompt)
+        return self._reference(self.prompt if with_prompt else self._token_prompt).token()
+
+    def _reference(self, prompt: str | None) -> TaskReference:
+        accepted = self._accepted
+        return TaskReference(
+            self.id or "",
+            # The path is relative to the base URL, which may differ where the token is used.
+            self._path or accepted.poll_url if accepted.poll_url else None,
+            accepted.model,
+            accepted.created,
+            self.label,
+            prompt,
+            is_id_guessed=accepted.is_id_guessed,
+        )
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Take a response of the service; ignored once the task is over."""
@@ -287,11 +299,10 @@ class ImageTask:
         snapshot = self.snapshot
         self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
-            make_token = partial(_token, self._accepted, self._path, self.label, self._token_prompt)
             self._images = Images(
                 snapshot,
                 self._owner.access,
-                ref=TaskRef(self, make_token) if self.id is not None else None,
+                ref=TaskRef(self, self._reference(self._token_prompt).token) if self.id is not None else None,
                 request=self.request,
                 prompt=self.prompt,
                 seconds=self.seconds,
@@ -352,21 +363,6 @@ class ImageTask:
 def _call(callback: Callable[[ImageTask], object], task: ImageTask) -> None:
     """Call a callback: given some functions themselves, a loop in debug mode would raise in the poller."""
     callback(task)
-
-
-def _token(accepted: TaskSnapshot, path: str, label: str | None, prompt: str | None) -> str:
-    """Return the resume token of a task."""
-    # The path is relative to the base URL, which may differ where the token is used.
-    poll_url = path or accepted.poll_url if accepted.poll_url else None
-    return TaskReference(
-        accepted.task_id or "",
-        poll_url,
-        accepted.model,
-        accepted.created,
-        label,
-        prompt,
-        is_id_guessed=accepted.is_id_guessed,
-    ).token()
 
 
 def _news(snapshot: TaskSnapshot) -> tuple[object, ...]:
