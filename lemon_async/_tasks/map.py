@@ -346,8 +346,9 @@ class Maps:
         Raises:
             ContractError: An argument is invalid.
         """
-        check_map(items, options["in_flight"], options["on_submitted"], fields)
-        return Outcomes(items, _Options(fields=fields, **options), self)
+        chosen = _Options(fields=fields, **options)
+        check_map(items, chosen.in_flight, chosen.on_submitted, fields)
+        return Outcomes(items, chosen, self)
 
     def close(self) -> None:
         """End every map."""
