@@ -18,7 +18,7 @@ from lemon_async.emulator import Emulator
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
-    """No key and no address of the machine that runs the tests, and an empty current folder."""
+    """Remove the key and URL of this machine from the environment, and change to an empty folder."""
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     monkeypatch.delenv(BASE_URL_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -42,7 +42,7 @@ async def emulator():
 
 @pytest.fixture
 def lemon(emulator):
-    """Run the command with exactly these words, in a thread, because it brings an event loop of its own.
+    """Run the command with these arguments in a thread, because it starts its own event loop.
 
     Used as `result = await lemon("generate", "a cat")`; key and address come from the environment.
     """
@@ -67,7 +67,7 @@ def pictures():
 
 @pytest.fixture
 def all_settled():
-    """Wait until every job of an emulator is over, so that the first poll of the command finds it so."""
+    """Wait until every job of an emulator is over, so that the first poll of the command is the last."""
 
     async def wait(emulator):
         async with asyncio.timeout(5):

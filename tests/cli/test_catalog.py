@@ -1,4 +1,4 @@
-"""What the service keeps and knows, from a shell's point of view."""
+"""`files` and `models` in a shell."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ def lines_of(result):
 
 @pytest.fixture
 def kept(emulator, tmp_path, draw):
-    """Upload pictures as another program would; returns their ids."""
+    """Upload pictures from another program, and return their ids."""
 
     async def upload(*names):
         async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
@@ -221,7 +221,7 @@ async def test_file_is_saved_under_the_name_that_is_given(lemon, kept, tmp_path)
     assert (tmp_path / "new/copy.png").read_bytes() == (tmp_path / "a.png").read_bytes()
 
 
-async def test_file_in_a_folder_is_called_by_its_id_and_replaces_nothing(lemon, kept, tmp_path):
+async def test_file_in_a_folder_is_named_after_its_id_and_replaces_nothing(lemon, kept, tmp_path):
     """The service's name for it is never a path."""
     (file,) = await kept("a.png")
     (tmp_path / "out").mkdir()

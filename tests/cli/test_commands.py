@@ -38,7 +38,7 @@ def test_help_lists_the_commands(flag, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("name", "words"), [("click", ["--help"]), ("tqdm", ["models", "--emulator"])])
 def test_missing_extra_is_named_with_the_command_that_installs_it(tmp_path, name, words):
-    """Installed without the extra, the script is there and its packages are not."""
+    """Without the extra, the script is installed and its dependencies are not."""
     (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('not here', name={name!r})")
     done = run("-m", "lemon_async", *words, env={"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (1, "")
@@ -59,7 +59,7 @@ def test_missing_pillow_is_named_with_the_command_that_installs_it(tmp_path, wor
 
 
 def test_no_secret_is_taken_from_a_command_line():
-    """Other users of the machine see it there, and so does the history of the shell."""
+    """Other users of the machine could see it, and the shell's history stores it."""
     options = [
         (option.opts, option.metavar)
         for group in (cli, cli.commands["files"])
@@ -71,7 +71,7 @@ def test_no_secret_is_taken_from_a_command_line():
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["generate", "--help"], ["files", "upload", "--help"]])
-def test_help_and_version_load_nothing_that_takes_a_moment(words):
+def test_help_and_version_load_nothing_slow(words):
     """Neither the library nor an event loop, and nothing of the package but the declarations of commands."""
     code = (
         "import sys, atexit\n"

@@ -1,4 +1,4 @@
-"""What is said beside the results is plain text on stderr."""
+"""Messages are plain text on stderr."""
 
 import contextlib
 import errno
@@ -108,7 +108,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("stderr", BROKEN.values(), ids=BROKEN)
 def test_broken_stderr_is_ignored(capsys, stderr):
-    """Nor does it go to stdout instead, where only results belong."""
+    """The message does not go to stdout instead, where only results belong."""
     with contextlib.redirect_stderr(stderr):
         print_note("a cat")
         print_error(KeyError(), "a cat")

@@ -1,4 +1,4 @@
-"""Pictures get names of their own, in a place that was tried before anything was paid."""
+"""Pictures get distinct names in a folder that was checked before anything was paid."""
 
 import asyncio
 import os
@@ -78,7 +78,7 @@ def test_place_under_a_file_is_refused(tmp_path, output):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the folder of processes takes no files, not even root's")
 def test_folder_that_takes_no_files_is_refused():
-    """It exists, and only an attempt shows that nothing can be written to it."""
+    """It exists, and only an attempt to write shows that it cannot be written to."""
     with pytest.raises(ContractError, match="-o: cannot write to '/proc': No such file or directory"):
         Destination.prepare("/proc/", jobs=1)
 
@@ -89,8 +89,8 @@ def test_place_is_looked_at_without_making_folders(tmp_path, output, jobs):
     assert names(tmp_path) == []
 
 
-def test_folder_that_can_only_be_tried_is_refused_when_it_is_made(tmp_path):
-    """A link to nowhere looks like a name that is free."""
+def test_folder_that_cannot_be_created_is_refused_when_it_is_created(tmp_path):
+    """A dangling link looks like a free name."""
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(ContractError, match="-o: cannot write to 'link': File exists"):
         Destination.prepare("link/cat.png", jobs=1)
@@ -117,7 +117,7 @@ def test_name_that_cannot_be_is_refused(tmp_path, output, words):
 
 @pytest.mark.parametrize("target", ["cat.png", "nowhere.png"])
 def test_symbolic_link_is_refused(tmp_path, target):
-    """It is neither followed nor replaced; the command says so before anything is paid."""
+    """It is neither followed nor replaced, which is reported before anything is paid."""
     (tmp_path / "cat.png").touch()
     (tmp_path / "link.png").symlink_to(target)
     with pytest.raises(ContractError, match=r"-o: 'link\.png' is a symbolic link"):
@@ -130,8 +130,8 @@ def test_symbolic_link_to_a_folder_is_a_folder(tmp_path):
     assert Destination.prepare("link", jobs=3).name is None
 
 
-def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path):
-    """A pipe or a device is not to be replaced by a picture."""
+def test_anything_but_a_file_or_a_folder_is_refused(tmp_path):
+    """A picture must not replace a pipe or a device."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ContractError, match="-o: 'pipe' is neither a file nor a folder"):
         Destination.prepare("pipe", jobs=1)
@@ -163,7 +163,7 @@ async def test_name_in_a_folder_is_made_from_the_label_and_from_the_bytes(tmp_pa
 
 
 async def test_name_in_a_folder_is_a_free_one(tmp_path, pictures_of):
-    """Neither a file of yesterday nor a picture of this run is overwritten."""
+    """Neither an older file nor a picture of this run is overwritten."""
     (tmp_path / "cat.png").write_text("yesterday")
     (tmp_path / "cat-3.png").mkdir()
     destination, images = Destination.prepare(str(tmp_path), jobs=3), await pictures_of()
@@ -172,7 +172,7 @@ async def test_name_in_a_folder_is_a_free_one(tmp_path, pictures_of):
 
 
 async def test_names_that_collide_are_used_once(tmp_path, pictures_of):
-    """The second "cat" and the first "cat 2" are two pictures, even while neither of them is on the disk yet."""
+    """The second "cat" and the first "cat 2" get different names, even before either is on the disk."""
     destination = Destination.prepare(str(tmp_path), jobs=4)
     jobs = [(label, await pictures_of()) for label in ("cat", "cat", "cat 2", "cat-2")]
     found = await asyncio.gather(*(saved(destination, images, label) for label, images in jobs))
@@ -181,8 +181,8 @@ async def test_names_that_collide_are_used_once(tmp_path, pictures_of):
 
 
 @pytest.mark.parametrize("output", ["", "cat.png", "cat"], ids=["folder", "file", "file without a suffix"])
-async def test_pictures_of_a_job_are_numbered_in_the_order_of_the_answer(tmp_path, output, pictures_of):
-    """Though they are saved side by side."""
+async def test_pictures_of_a_job_are_numbered_in_the_order_of_the_response(tmp_path, output, pictures_of):
+    """Although they are saved concurrently."""
     destination = Destination.prepare(f"{tmp_path}/{output}", jobs=1)
     assert await saved(destination, await pictures_of(3)) == ["cat.png", "cat-2.png", "cat-3.png"]
 
@@ -231,8 +231,8 @@ async def test_template_takes_the_model_of_the_request_if_the_service_names_none
     assert await saved(Destination.prepare("{model}", jobs=1), images, model="../dall-e-3") == ["dall-e-3.png"]
 
 
-async def test_template_with_folders_makes_them_where_nothing_else_is(tmp_path, pictures_of):
-    """They are made by the separators that the user wrote, and only when there is a picture."""
+async def test_template_with_folders_creates_them_unless_the_name_is_taken(tmp_path, pictures_of):
+    """Only separators in the template create folders, and only when there is a picture."""
     destination = Destination.prepare("new/{slug}/{index}.png", jobs=9)
     assert names(tmp_path / "new") == []
     assert await saved(destination, await pictures_of(2), "../a cat") == ["0.png", "1.png"]
@@ -277,8 +277,8 @@ def test_folder_with_braces_in_its_name_is_taken_as_it_is(tmp_path):
     assert Destination.prepare("{model}/a/{slug}/{index}", jobs=2).folder == Path("{model}/a")
 
 
-def test_place_in_very_many_new_folders_is_refused_in_words(tmp_path):
-    """None of them is made."""
+def test_path_with_too_many_new_folders_is_refused(tmp_path):
+    """None of them is created."""
     with pytest.raises(ContractError, match=r"-o: cannot write to 'a/a/.*: lies in more than 64 folders that do not"):
         Destination.prepare("a/" * 1000, jobs=1)
     assert names(tmp_path) == []

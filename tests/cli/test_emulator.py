@@ -21,7 +21,7 @@ def free_port():
 
 
 def wait_for_models(port, key):
-    """Ask the emulator for its models until it answers; return whether it did."""
+    """Request the emulator's models until it responds; return whether it did."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"})
     for _ in range(1000):
         try:

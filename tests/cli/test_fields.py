@@ -1,4 +1,4 @@
-"""The table of request fields says what the rules of the library say."""
+"""The table of request fields agrees with the rules of the library."""
 
 from lemon_async._api.families import FAMILIES, RULES, family_of
 from lemon_async.cli.fields import FIELDS, complete_value, models_for

@@ -1,4 +1,4 @@
-"""Pictures from a shell: made, edited, picked up again."""
+"""`generate`, `edit` and `task` in a shell."""
 
 import asyncio
 import shlex
@@ -16,7 +16,7 @@ from lemon_async.emulator import Emulator, Reset, Status, Stuck
 
 @pytest.fixture
 async def bodies():
-    """A service that answers every paid request with a picture and notes the bodies."""
+    """A service that responds to every paid request with a picture and records the bodies."""
     seen = []
     answer = b'{"data": [{"b64_json": "R0lGODlhAgADAAAAADs="}]}'
 
@@ -124,7 +124,7 @@ async def test_options_are_fields_and_nothing_else_is_sent(bodies):
 
 
 async def test_all_problems_of_a_command_are_reported_together():
-    """Key, address and deadline stand beside what is wrong with the request."""
+    """Problems of key, URL and deadline are reported together with those of the request."""
     words = ["generate", "", "--base-url", "http://api.test", "--deadline", "0", "--extra", "=5"]
     result = await asyncio.to_thread(CliRunner().invoke, cli, words)
     assert result.exit_code == 2
@@ -182,7 +182,7 @@ async def test_one_file_for_several_prompts_is_refused_before_anything_is_paid(l
 @pytest.mark.parametrize("command", ["generate", "task"])
 @pytest.mark.parametrize("environment", [{}, {KEY_VARIABLE: ""}], ids=["unset", "empty"])
 async def test_missing_key_is_one_clear_line_and_never_the_emulator(lemon, emulator, command, environment):
-    """Emulated pictures have to be asked for."""
+    """The emulator has to be requested with `--emulator`."""
     result = await lemon(command, "ldtask_1", **{KEY_VARIABLE: None, **environment})
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -252,7 +252,7 @@ async def test_unknown_outcome_has_an_exit_code_of_its_own(lemon, emulator):
 
 
 async def test_unfinished_task_is_resumed_by_the_printed_command(lemon, emulator, tmp_path, pictures):
-    """It is paid for once, and saved under the name of the first command."""
+    """It is paid for once, and saved under the name from the first command."""
     emulator.fault("poll", Status(502, "html"))
     result = await lemon("generate", "a cat", "-m", "flux-pro", "-o", "my cats/cat.png", "--deadline", "0.05")
     assert result.exit_code == 4
@@ -266,7 +266,7 @@ async def test_unfinished_task_is_resumed_by_the_printed_command(lemon, emulator
 
 
 async def test_address_of_the_environment_is_not_repeated_in_the_advice(emulator):
-    """The environment is the same when the command is run."""
+    """The printed command runs in the same environment."""
     emulator.fault("submit", Stuck())
     words = ["generate", "a cat", "-m", "flux-pro", "--deadline", "0.05"]
     environment = {KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url}
@@ -338,7 +338,7 @@ async def test_options_of_an_edit_are_fields_and_nothing_else_is_sent(bodies):
 
 
 async def test_all_problems_of_an_edit_are_reported_and_nothing_is_sent(emulator, tmp_path, draw):
-    """Pictures, mask, fields, place, key and settings; of several prompts each problem once."""
+    """Pictures, mask, fields, output, key and settings; each problem once for several prompts."""
     words = ["-i", "none.png", "-i", "http://localhost/a.png", "--mask", draw("mask.jpg", mode="RGB")]
     words += ["-m", "gpt-image-2", "--n", "0", "--extra", "seed", "-o", "cat.png", "--deadline", "-1"]
     result = await asyncio.to_thread(CliRunner().invoke, cli, ["edit", "a hat", "a scarf", *words], env={})
@@ -423,8 +423,8 @@ async def test_malformed_reference_is_refused(lemon, emulator):
     assert emulator.requests == []
 
 
-async def test_task_that_is_unknown_is_waited_for_until_the_deadline(lemon):
-    """It may be lag; the code says "not finished" and not "lost"."""
+async def test_unknown_task_is_polled_until_the_deadline(lemon):
+    """It may be replication lag; the exit code means "not finished", not "lost"."""
     async with Emulator() as slow:  # a fast one soon knows for sure
         environment = {KEY_VARIABLE: slow.api_key, BASE_URL_VARIABLE: slow.base_url}
         result = await lemon("task", "ldtask_unknown", "--deadline", "0.05", **environment)

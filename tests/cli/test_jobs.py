@@ -29,13 +29,13 @@ async def session(emulator):
 
 
 def requests(*prompts, model="flux-pro", **fields):
-    """Return requests for a model that answers with a task, or for one that does not."""
+    """Return requests for a model with tasks, or for one with inline responses."""
     return [GenerateRequest(prompt, model=model, **fields) for prompt in prompts]
 
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Make outputs into a folder that is there."""
+    """Create outputs into an existing folder."""
     destination = Destination.prepare(f"{tmp_path}/out/", jobs=9)
 
     def make(**options):
@@ -89,7 +89,7 @@ async def test_resumed_task_is_saved_under_the_prompt_that_the_service_remembers
 
 @pytest.mark.parametrize("resume_command", [RESUME, ""], ids=["service", "emulator"])
 async def test_unfinished_task_is_reported_with_the_command_that_resumes_it(emulator, outputs, capsys, resume_command):
-    """There is none for an emulator, which ends with the command."""
+    """With an emulator, which ends with the command, there is none."""
     emulator.fault("submit", Stuck())
     polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=0.03)
     async with LemonSession(emulator.api_key, base_url=emulator.base_url, polling=polling) as session:
@@ -141,8 +141,8 @@ class Odd:
         return await self.destination.save(images, label=label, **options)
 
 
-async def test_job_that_meets_a_bug_ends_no_other(session, outputs, folder, capsys):
-    """It costs one job, not all that are paid for."""
+async def test_bug_in_one_job_ends_no_other(session, outputs, folder, capsys):
+    """A bug costs one job, not all that are paid for."""
     odd = Odd(outputs().destination)
     assert await submit_requests(session, requests("odd", "a cat"), outputs(destination=odd)) == 1
     assert names(folder) == ["a-cat.png"]
@@ -199,7 +199,7 @@ async def test_json_of_a_picture_that_was_not_saved_has_its_link(session, output
     assert record["resume_token"]
 
 
-async def test_usage_that_no_json_can_hold_is_left_out(session, outputs, monkeypatch, capsys):
+async def test_usage_that_json_cannot_hold_is_left_out(session, outputs, monkeypatch, capsys):
     """The service's data can be anything; the path is still printed."""
     deep = []
     for _ in range(300):
@@ -209,7 +209,7 @@ async def test_usage_that_no_json_can_hold_is_left_out(session, outputs, monkeyp
     assert capsys.readouterr().out == '{"path":"p","usage":null}\n'
 
 
-async def test_sheet_shows_what_became_of_every_job(session, outputs, folder, emulator, capsys):
+async def test_sheet_shows_the_outcome_of_every_job(session, outputs, folder, emulator, capsys):
     """In the order of the jobs, failures included; its path goes to stderr."""
     emulator.fault("submit", Status(402), prompt="refused")
     sheet = folder / "sheet.html"
@@ -231,7 +231,7 @@ async def test_sheet_that_cannot_be_written_is_a_failure_of_its_own(session, out
 
 
 class BrokenOutput(io.StringIO):
-    """An output that cannot take what is written to it: a closed pipe, a terminal without the characters."""
+    """An output that fails: a closed pipe, or an encoding without the characters."""
 
     def __init__(self, error):
         super().__init__()
@@ -255,7 +255,7 @@ async def test_path_that_cannot_be_printed_ends_no_other_job(session, outputs, f
     assert "paid for" not in err
 
 
-async def test_path_that_stdout_has_no_characters_for_is_escaped(session, outputs, folder, capsys):
+async def test_path_that_stdout_cannot_encode_is_escaped(session, outputs, folder, capsys):
     """Neither the picture nor its line is lost."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with contextlib.redirect_stdout(output):
@@ -281,8 +281,8 @@ async def test_closed_stdout_ends_the_submitting(session, outputs, folder, emula
     assert [line for line in err.splitlines(keepends=True) if "accepted" not in line] == [CLOSED]
 
 
-async def test_failure_that_cannot_be_printed_ends_the_submitting_too(session, outputs, emulator, capsys):
-    """The exit code is that of the failure, which is graver."""
+async def test_failure_that_cannot_be_printed_also_ends_the_submitting(session, outputs, emulator, capsys):
+    """The exit code is that of the failure, which is more severe."""
     emulator.fault("submit", Status(402))
     with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
         assert await submit_requests(session, requests("a", "b", "c"), outputs(as_json=True), in_flight=1) == 1
@@ -290,8 +290,8 @@ async def test_failure_that_cannot_be_printed_ends_the_submitting_too(session, o
     assert CLOSED in capsys.readouterr().err
 
 
-async def test_closed_stdout_waits_for_requests_that_are_on_their_way(session, outputs, folder, emulator):
-    """They may have been sold: cancelled, their outcome would be unknown."""
+async def test_closed_stdout_waits_for_requests_in_flight(session, outputs, folder, emulator):
+    """If they were cancelled, their outcome would be unknown."""
     emulator.fault("submit", Latency(100), prompt="slow")
     with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
         assert (
@@ -303,7 +303,7 @@ async def test_closed_stdout_waits_for_requests_that_are_on_their_way(session, o
 
 
 async def test_closed_stdout_withdraws_requests_that_wait_for_the_rate_limit(outputs, emulator, folder, capsys):
-    """The account allows one a minute; only what was sent is bought."""
+    """The account allows one a minute; requests that were not sent cost nothing."""
     polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
     async with LemonSession(
         emulator.api_key, base_url=emulator.base_url, polling=polling, requests_per_minute=1
@@ -318,7 +318,7 @@ async def test_closed_stdout_withdraws_requests_that_wait_for_the_rate_limit(out
 
 
 async def test_closed_stderr_costs_no_picture(session, outputs, folder, emulator, capsys):
-    """`lemon-async generate ... 2>&1 | head -1`: jobs that were sold are waited for, and only a failure is one."""
+    """`lemon-async generate ... 2>&1 | head -1`: accepted jobs are awaited and set the exit code."""
     emulator.fault("submit", Status(402), prompt="refused")
     with contextlib.redirect_stderr(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
         assert await submit_requests(session, requests("a cat", "a dog"), outputs()) == 0
@@ -341,7 +341,7 @@ async def interrupt(running, *, until):
 async def test_interrupted_tasks_are_listed_with_the_command_that_resumes_them(
     session, outputs, emulator, capsys, caplog, resume_command
 ):
-    """Once, by the command; tasks that end with the emulator are listed, too."""
+    """The command lists them once, also tasks that end with the emulator."""
     emulator.fault("submit", Stuck())
     running = asyncio.create_task(
         submit_requests(session, requests("a cat", "a dog"), outputs(resume_command=resume_command))
@@ -401,7 +401,7 @@ async def test_interrupted_download_of_an_inline_answer_is_reported_with_its_lin
 
 
 async def test_interrupted_paid_request_is_reported_as_unknown(session, outputs, emulator, capsys, caplog):
-    """The library warns of it, and the command prints what the library warns of."""
+    """The command prints the warnings of the library."""
     emulator.fault("submit", Blackhole())
     running = asyncio.create_task(submit_requests(session, requests("a cat"), outputs()))
     await interrupt(running, until=lambda: emulator.ledger.sold)

@@ -1,4 +1,4 @@
-"""What a script reads of pictures and failures."""
+"""The JSON lines for pictures and failures."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ async def test_picture_of_a_resumed_task_has_no_prompt(connect, tmp_path):
     assert (record["prompt"], record["seconds"], record["task_id"]) == (None, None, images.task_id)
 
 
-async def test_path_that_is_no_text_is_printable_all_the_same(connect, tmp_path):
+async def test_path_that_is_not_text_is_printable(connect, tmp_path):
     """A file name can hold any bytes; those that are not UTF-8 are replaced."""
     async with connect() as session:
         images = await session.generate("a cat")

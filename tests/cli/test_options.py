@@ -19,7 +19,7 @@ def option(command, name):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_field_of_a_request_is_an_option(command):
-    """With its type, and without a default: what is not given is not sent."""
+    """With its type and without a default: options that are not given are not sent."""
     fields = {field.name: field.type for field in attrs.fields(attrs.resolve_types(COMMANDS[command]))}
     shown = {parameter.name for parameter in cli.commands[command].params if isinstance(parameter, click.Option)}
     assert set(fields) - OTHERWISE <= shown

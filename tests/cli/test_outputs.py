@@ -1,4 +1,4 @@
-"""What the options of a command make of its results: names, lines for scripts, a page, a progress bar."""
+"""The output options: file names, JSON lines, a contact sheet, a progress bar."""
 
 import asyncio
 import sys
@@ -24,7 +24,7 @@ def records(result):
 
 @pytest.fixture
 def old_task(emulator, all_settled):
-    """Submit a task that is over when the command asks for it."""
+    """Submit a task that is over when the command polls it."""
 
     async def make():
         async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
@@ -39,7 +39,7 @@ def old_task(emulator, all_settled):
 
 
 async def test_template_numbers_pictures_in_the_order_of_the_prompts(lemon, tmp_path, pictures):
-    """Whichever ends first, and several for each prompt."""
+    """In whichever order they end, with several for each prompt."""
     words = ["-m", "dall-e-2", "--n", "2", "--size", "256x256", "-o", "out/{index:03}-{slug}"]
     result = await lemon("generate", "a cat", "a dog", *words)
     assert result.exit_code == 0, result.stderr

@@ -1,4 +1,4 @@
-"""How a command ends: with everything that is wrong with it, with a code, or by a signal."""
+"""How a command ends: with all problems, with an exit code, or by a signal."""
 
 import asyncio
 import os
@@ -138,7 +138,7 @@ def test_error_ends_the_command_with_words_and_a_code(error, code, words, capsys
 
 
 class Command:
-    """The command as a process of its own, with the lines of its stderr as they come."""
+    """The command in a separate process, with the lines of its stderr as they arrive."""
 
     def __init__(self, process):
         self.process = process
@@ -159,8 +159,8 @@ class Command:
         )
         return cls(process)
 
-    async def says(self, words, times=1):
-        """Read stderr until the words have come that many times."""
+    async def wait_for(self, words, times=1):
+        """Read stderr until the text has appeared this many times."""
         async with asyncio.timeout(20):
             while self.stderr.count(words) < times:
                 line = await self.process.stderr.readline()
@@ -168,7 +168,7 @@ class Command:
                 self.stderr += line.decode()
 
     async def interrupt(self, sign=signal.SIGINT):
-        """Press Ctrl-C, or send another signal, and wait for the end; returns exit code and stdout."""
+        """Send SIGINT or another signal, and wait for the end; return exit code and stdout."""
         self.process.send_signal(sign)
         return await self.end()
 
@@ -194,7 +194,7 @@ async def test_signal_while_waiting_prints_how_to_resume_the_tasks(
     """One command saves their pictures under the intended names, and nothing is paid twice."""
     words = ["generate", "a cat", "a dog", "-m", "flux-pro", "-o", output, "--base-url", emulator.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
-    await command.says("accepted as ldtask_", times=2)
+    await command.wait_for("accepted as ldtask_", times=2)
     assert await command.interrupt(sign) == (code, "")
     head, *commands = command.stderr.partition("interrupted; ")[2].splitlines()
     assert head == "these tasks go on and are billed. To resume them:"
@@ -207,8 +207,8 @@ async def test_signal_while_waiting_prints_how_to_resume_the_tasks(
     assert emulator.ledger.sold == {"a cat": 1, "a dog": 1}
 
 
-async def test_signal_while_a_paid_request_is_on_its_way_waits_for_its_response(emulator, interruptible):
-    """For some seconds; without a response, it is reported that the request may have been sold."""
+async def test_signal_during_a_paid_request_waits_for_its_response(emulator, interruptible):
+    """It waits for some seconds; without a response, the unknown outcome is reported."""
     emulator.fault("submit", Latency(500), prompt="slow")
     emulator.fault("submit", Blackhole(), prompt="lost")
     words = ["generate", "slow", "lost", "-m", "flux-pro", "--base-url", emulator.base_url]
@@ -223,20 +223,20 @@ async def test_signal_while_a_paid_request_is_on_its_way_waits_for_its_response(
     assert "Traceback" not in command.stderr
 
 
-async def test_command_under_nohup_goes_on_without_its_terminal(emulator, tmp_path, pictures):
+async def test_command_under_nohup_continues_without_its_terminal(emulator, tmp_path, pictures):
     """A signal that is ignored stays ignored."""
     emulator.fault("submit", Script(("pending",) * 50 + ("completed",)))
     ignoring = "import runpy, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); runpy.run_module('lemon_async')"
     words = ["generate", "a cat", "-m", "flux-pro", "--base-url", emulator.base_url]
     words += ["--poll-min-gap", "0.01", "--poll-max-gap", "0.01"]
     command = await Command.start_program("-c", ignoring, *words, **{KEY_VARIABLE: emulator.api_key})
-    await command.says("accepted as ldtask_")
+    await command.wait_for("accepted as ldtask_")
     assert await command.interrupt(signal.SIGHUP) == (0, "a-cat.png\n"), command.stderr
 
 
 @pytest.mark.parametrize("module", ["aiohttp", "click", "lemon_async.emulator"])
 async def test_ctrl_c_during_the_imports_shows_no_traceback(interruptible, tmp_path, module):
-    """The module prints that it is being imported, and then takes 20 s."""
+    """A module prints a line when it is imported, and then takes 20 s."""
     code = (
         "import sys, time\n"
         "class Slow:\n"
@@ -249,7 +249,7 @@ async def test_ctrl_c_during_the_imports_shows_no_traceback(interruptible, tmp_p
         "main()"
     )
     command = await Command.start_program("-c", code, "generate", "a cat", "--emulator")
-    await command.says("importing")
+    await command.wait_for("importing")
     assert await command.interrupt() == (130, "")
     assert command.stderr == "importing\n"
 
@@ -260,7 +260,7 @@ async def test_ctrl_c_after_the_imports_is_met_as_ever(emulator, interruptible):
     command = await Command.start_program(
         "-c", "from lemon_async.cli import main; main()", *words, **{KEY_VARIABLE: emulator.api_key}
     )
-    await command.says("accepted as ldtask_")
+    await command.wait_for("accepted as ldtask_")
     assert await command.interrupt() == (130, "")
     assert "To resume them:" in command.stderr
 
@@ -276,7 +276,7 @@ async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp
 
 
 async def test_emulator_prints_first_what_clients_need(interruptible):
-    """The first two lines go into an environment; a session then works with them, and they say nothing else."""
+    """The first two lines are environment variables with which a session works."""
     command = await Command.start("emulator", "--speed", "6000")
     async with asyncio.timeout(20):
         lines = [(await command.process.stdout.readline()).decode().strip() for _ in range(2)]
@@ -290,7 +290,7 @@ async def test_emulator_prints_first_what_clients_need(interruptible):
     assert command.stderr == "serving the emulated API; Ctrl-C ends it and drops its tasks\n"
 
 
-async def test_reader_that_has_enough_ends_the_list_without_a_word():
+async def test_reader_that_exits_ends_the_list_silently():
     """`lemon-async models | head -1`: the pipe is closed before the list is written."""
     command = await Command.start("models", "--emulator")
     command.process.stdout._transport.close()
@@ -299,8 +299,8 @@ async def test_reader_that_has_enough_ends_the_list_without_a_word():
         assert await command.process.wait() == 141
 
 
-async def test_reader_that_takes_one_line_ends_the_buying(emulator, tmp_path, pictures):
-    """`lemon-async generate ... --json | head -1`, one job after the other: at most one more was on its way."""
+async def test_reader_that_takes_one_line_ends_the_submitting(emulator, tmp_path, pictures):
+    """`lemon-async generate ... --json | head -1`, one job after the other: at most one more was in flight."""
     words = ["generate", *"abcdefgh", "-o", "out/", "--json", "--in-flight", "1", "--base-url", emulator.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
     async with asyncio.timeout(20):
@@ -314,8 +314,8 @@ async def test_reader_that_takes_one_line_ends_the_buying(emulator, tmp_path, pi
 
 
 @pytest.mark.parametrize(("closed", "code"), [(["stderr"], 0), (["stdout"], 141), (["stdout", "stderr"], 141)], ids=str)
-async def test_reader_that_has_enough_costs_no_picture(emulator, tmp_path, pictures, closed, code):
-    """`lemon-async generate ... 2>&1 | head -1`: what is sold is saved."""
+async def test_reader_that_exits_costs_no_picture(emulator, tmp_path, pictures, closed, code):
+    """`lemon-async generate ... 2>&1 | head -1`: pictures of accepted jobs are saved."""
     words = ["generate", "a cat", "a dog", "-m", "flux-pro", "-o", "out/", "--base-url", emulator.base_url]
     words += ["--poll-min-gap", "0.01", "--poll-max-gap", "0.02"]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})

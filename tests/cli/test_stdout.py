@@ -1,4 +1,4 @@
-"""What is printed drives no terminal, and says the same."""
+"""Printed text cannot control a terminal and loses no information."""
 
 import contextlib
 import io
@@ -32,8 +32,8 @@ def test_line_is_said_as_plain_text(capsys):
     assert capsys.readouterr().out == "a [2Jb\n"
 
 
-def test_line_is_said_in_the_encoding_of_the_output():
-    """A character that the encoding lacks is escaped, and the command goes on."""
+def test_line_is_printed_in_the_encoding_of_the_output():
+    """A character that the encoding lacks is escaped, and the command continues."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with contextlib.redirect_stdout(output):
         print_line("猫")

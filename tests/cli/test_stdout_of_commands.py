@@ -1,4 +1,4 @@
-"""What goes to stdout: the bytes of one picture, or lines in whatever encoding it has."""
+"""stdout gets the bytes of one picture, or lines in its encoding."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ PNG = b"\x89PNG\r\n"
 
 @pytest.fixture
 def typed(emulator):
-    """Run the command as a process of its own; returns exit code, stdout as bytes, and stderr."""
+    """Run the command in a separate process; return exit code, stdout as bytes, and stderr."""
 
     async def run(*words, stdin=b"", **environment):
         environment = {KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url, **environment}
@@ -85,7 +85,7 @@ async def test_stdout_takes_one_picture(lemon, emulator, words):
 
 
 async def test_second_picture_of_a_task_is_saved_as_a_file(typed, emulator, all_settled, pictures, tmp_path):
-    """The number of pictures is not known before."""
+    """The number of pictures is not known in advance."""
     async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
         task = await session.submit("a cat", model="flux-pro", n=2)
     await all_settled(emulator)
@@ -173,7 +173,7 @@ async def test_failure_that_the_output_cannot_encode_is_told(typed, emulator):
 async def test_tasks_are_resumed_together_under_their_numbers_and_names(
     lemon, emulator, tmp_path, pictures, all_settled
 ):
-    """As ids and tokens, in the order given or with the numbers and names that they bring."""
+    """As ids and tokens, in the order given or with explicit numbers and names."""
     async with LemonSession(emulator.api_key, base_url=emulator.base_url) as session:
         tasks = [await session.submit(prompt, model="flux-pro") for prompt in ("one", "two", "three")]
     await all_settled(emulator)
@@ -214,7 +214,7 @@ async def test_name_of_a_task_that_is_still_not_finished_is_kept(lemon, emulator
 # Pace
 
 
-async def test_requests_per_minute_and_gaps_hold_for_the_command(lemon, emulator, all_settled):
+async def test_requests_per_minute_and_gaps_apply_to_the_command(lemon, emulator, all_settled):
     """Without them, the first poll would come after some seconds."""
     words = ["a cat", "-m", "flux-pro", "--requests-per-minute", "6000", "--poll-min-gap", "0.01"]
     async with asyncio.timeout(8):

@@ -1,4 +1,4 @@
-"""The command as a user types it: each line runs as a process of its own, with these words and no others."""
+"""The command as a user types it: each line runs in a separate process."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def driver():
 
 @pytest.fixture
 def typed_with(driver):
-    """Type command lines, each with an environment; returns exit code, stdout and stderr of each."""
+    """Run command lines, each with an environment; return exit code, stdout and stderr of each."""
 
     def run(*lines):
         found = []
@@ -78,13 +78,13 @@ def typed_with(driver):
 
 @pytest.fixture
 def typed(typed_with):
-    """Type command lines in one environment."""
+    """Run command lines in one environment."""
     return lambda *lines, **environment: typed_with(*((line, environment) for line in lines))
 
 
 @pytest.fixture
 def completed(typed_with):
-    """Press Tab at the end of command lines; returns the completions of each."""
+    """Complete command lines; return the completions of each."""
 
     def run(*lines):
         environments = [
@@ -100,7 +100,7 @@ def completed(typed_with):
 COMPLETE = {"_LEMON_ASYNC_COMPLETE": "bash_complete"}
 
 
-def test_bare_command_shows_how_it_is_used(typed):
+def test_command_without_arguments_shows_its_usage(typed):
     """Exit code 2, no traceback, and nothing on stdout that a script could take for a result."""
     for words, (code, out, err) in zip(NEED_WORDS, typed(*map(str.split, NEED_WORDS)), strict=True):
         assert (code, out) == (2, ""), err
@@ -202,7 +202,7 @@ def test_options_that_take_files_complete_files(completed):
 
 
 def test_closed_values_complete(completed):
-    """Those of the model that is named before, or else those of every model."""
+    """The values of the model given before, or else of all models."""
     lines = {
         "generate --quality ": ["standard", "hd", "auto", "low", "medium", "high"],
         "generate -m dall-e-3 --quality ": ["standard", "hd"],

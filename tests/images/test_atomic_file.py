@@ -1,4 +1,4 @@
-"""Names of files are checked, and files are written atomically."""
+"""File names are checked, and files are written atomically."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_old_file_stays_when_it_must_not_be_replaced(tmp_path):
 
 @pytest.mark.parametrize("content", ["text instead of bytes", None])
 def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, content):
-    """The old file is unchanged, and there is no partial file beside it."""
+    """The old file is unchanged, and there is no partial file in its folder."""
     target = tmp_path / "cat.png"
     target.write_bytes(b"old")
     with pytest.raises(TypeError):
@@ -98,7 +98,7 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
 def test_mode_follows_the_umask(tmp_path, umask, mode):
-    """Not the 0600 of temporary files, and not the mode of the old file."""
+    """The mode is neither the 0600 of temporary files nor that of the old file."""
     target = tmp_path / "cat.png"
     target.touch(mode=0o400)
     before = os.umask(umask)
@@ -186,7 +186,7 @@ def test_file_makes_its_folder_only_when_needed(tmp_path):
 
 
 def test_abandon_returns_whether_there_is_a_file(file, tmp_path):
-    """Cancelling before the first write waits for no thread."""
+    """Cancelling before the first write needs no thread."""
     assert file.abandon() is False
     with pytest.raises(OSError, match="was discarded"):
         file.write(b"late")
@@ -235,7 +235,7 @@ def test_file_that_finds_no_name_can_be_given_another(file, tmp_path):
 
 
 def test_folder_without_hard_links_is_no_obstacle(file, tmp_path, monkeypatch):
-    """Memory cards and some network drives have none; nothing is overwritten there either."""
+    """Memory cards and some network drives have none; nothing is overwritten there."""
 
     def refuse(*_args, **_options):
         raise PermissionError(1, "Operation not permitted")
@@ -315,7 +315,7 @@ def discard_in_time(file):
 
 @pytest.mark.parametrize("work", ["write", "publish"])
 def test_file_is_discarded_immediately_while_the_disk_hangs(file, tmp_path, monkeypatch, hang, work):
-    """The hanging call closes the file when it returns, and gives it no name."""
+    """The hanging call closes the file when it returns, and does not publish it."""
     file.write(b"half")
     name = {"write": "write", "publish": "fsync"}[work]
     step = Hanging(getattr(os, name))
@@ -329,7 +329,7 @@ def test_file_is_discarded_immediately_while_the_disk_hangs(file, tmp_path, monk
     assert files(tmp_path) == {}
 
 
-def test_file_that_is_made_after_it_was_discarded_goes(file, tmp_path, monkeypatch, hang):
+def test_file_that_is_created_after_it_was_discarded_is_removed(file, tmp_path, monkeypatch, hang):
     """Opening the folder hung, not the write."""
     step = Hanging(os.open)
     with monkeypatch.context() as patch:
@@ -411,7 +411,7 @@ def test_alternatives_count_up(tmp_path):
     assert next(alternatives(tmp_path / "cat.png", 3)).name == "cat-3.png"
 
 
-def test_alternatives_that_are_many_are_made_by_chance(tmp_path):
+def test_many_alternatives_end_in_random_names(tmp_path):
     """A folder with thousands of the same name is not searched one by one."""
     names = [path.name for path in alternatives(tmp_path / "cat.png")]
     assert len(set(names)) == len(names) == 100
@@ -466,7 +466,7 @@ print(json.dumps(seen))
 
 
 def test_killed_at_any_moment_the_file_is_old_new_or_not_there(tmp_path):
-    """Processes that write it over and over are killed at random times."""
+    """Processes that repeatedly write it are killed at random times."""
     run = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path, str(KILLS)], capture_output=True, text=True, check=True
     )

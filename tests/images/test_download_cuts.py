@@ -62,7 +62,7 @@ FRAMINGS = [with_length, chunked, up_to_the_close, packed]
 @pytest.mark.parametrize("kind", PICTURES)
 @pytest.mark.parametrize("frame", FRAMINGS)
 async def test_picture_that_is_cut_is_never_saved(open_downloads, serve, tmp_path, frame, kind):
-    """Sixty cuts at random bytes, by a server that repeats each for every attempt."""
+    """Sixty cuts at random bytes; the server repeats each for every attempt."""
     content = PICTURES[kind]
     chance = random.Random(f"{frame.__name__} {kind}")
     cuts = [0, 1, len(content) - 1, *(chance.randrange(len(content)) for _ in range(CUTS - 3))]

@@ -19,7 +19,7 @@ HEAD = "HTTP/1.1 {status}\r\nContent-Type: image/png\r\nConnection: close\r\n{li
 
 @attrs.define
 class Cdn:
-    """A server of one file that breaks off after so many bytes of each answer, and notes what it was asked for.
+    """A server of one file that breaks off after a number of bytes in each response, and records requests.
 
     Attributes:
         content: The file.
@@ -116,7 +116,7 @@ async def test_download_is_resumed_where_it_broke_off(get, cdn, whole):
     ],
 )
 async def test_range_request_is_conditional(downloads, cdn, whole, marks, condition):
-    """A weak tag is no condition for ranges (RFC 9110, 13.1.5)."""
+    """A weak tag cannot be a condition for ranges (RFC 9110, 13.1.5)."""
     server = await cdn(cuts=[30_000], marks=marks)
     assert await downloads.fetch(server.url) == whole
     assert server.asked == [(None, None), ("bytes=30000-", condition)]
@@ -147,15 +147,15 @@ async def test_complete_response_to_a_range_request_is_used(get, cdn, whole):
     assert [asked for asked, _ in server.asked] == [None, "bytes=30000-", "bytes=60000-", "bytes=10-"]
 
 
-async def test_large_picture_comes_byte_for_byte(get, cdn, picture):
-    """Over many pieces and several writes, twice from the beginning."""
+async def test_large_picture_arrives_byte_for_byte(get, cdn, picture):
+    """In many pieces and several writes, twice from the beginning."""
     large = picture(pad_to=5_000_000)
     assert await get((await cdn(content=large, cuts=[1_700_000, 2_000_000])).url) == large
     restarting = await cdn(content=large, cuts=[1_700_000, 2_000_000], honours=False)
     assert await get(restarting.url) == large
 
 
-async def test_server_that_always_breaks_off_at_the_same_byte_is_given_up(get, cdn):
+async def test_download_without_progress_is_given_up(get, cdn):
     """With or without ranges: no attempt brings anything new."""
     server = await cdn(cuts=[30_000, *[0] * 99])
     with pytest.raises(DownloadError, match="the response broke off before its end"):
@@ -265,7 +265,7 @@ async def test_compressed_part_is_refused(downloads, cdn):
 
 
 async def test_link_that_is_refused_in_the_middle_is_refused(downloads, cdn):
-    """It has expired: a fresh link is needed, not another attempt."""
+    """It has expired: a new link is needed, not another attempt."""
     server = await cdn(cuts=[30_000], twist=lambda *_: ("410 Gone", {"Content-Length": "0"}, b""))
     with pytest.raises(DownloadError, match="HTTP 410") as caught:
         await downloads.fetch(server.url)
@@ -285,7 +285,7 @@ async def test_picture_that_changes_while_it_is_fetched_is_the_new_one(downloads
 
 @pytest.mark.parametrize("pad_to", [90_000, 100])
 async def test_picture_that_changes_during_a_stream_is_an_error(downloads, cdn, picture, pad_to):
-    """Halves of two pictures are no picture."""
+    """Halves of two pictures must not be joined."""
     other = picture((8, 8), pad_to=pad_to) if pad_to > 1000 else picture((8, 8))
 
     def change(*_):

@@ -106,7 +106,7 @@ def spoiled(png):
 
 
 async def test_damaged_picture_is_fetched_again(downloads, serve, http_ok, png):
-    """The bytes count, not the Content-Type."""
+    """The check is of the bytes, not of the Content-Type."""
     servers = [
         await serve(http_ok(content, "image/png"), http_ok(png, "image/png")) for content, _ in spoiled(png).values()
     ]

@@ -28,7 +28,7 @@ URL = "https://cdn.test/1.png?signature=secret"
 
 @attrs.define
 class Cdn:
-    """Downloads that are written down."""
+    """Scripted downloads that are recorded."""
 
     outcome: object = b""
     asked: list = attrs.field(factory=list)
@@ -60,7 +60,7 @@ class Cdn:
 
 @attrs.define
 class Task:
-    """What an error keeps of a task."""
+    """A task for errors."""
 
     id: str = "ldtask_1"
 
@@ -118,15 +118,15 @@ async def test_text_that_is_no_base64_is_refused_with_the_task():
     ("content", "reason"),
     [(b"<html>", "the bytes are not a known picture"), (b"\x89PNG\r\n\x1a\n", "cut off")],
 )
-async def test_bytes_that_are_no_whole_picture_are_refused(content, reason):
-    """Links are checked where they are fetched; what comes with the answer is checked here."""
+async def test_bytes_that_are_not_a_whole_picture_are_refused(content, reason):
+    """Inline bytes are checked, like those of links."""
     with pytest.raises(DownloadError, match=f"could not fetch the base64 text of the answer: .*{reason}") as caught:
         await inline(content).read()
     assert caught.value.resume_token == "lemon1.token"
 
 
 @pytest.mark.parametrize(("content", "fault"), [(b"<html>", None), (None, "odd")], ids=["no picture", "no base64"])
-async def test_damaged_bytes_beside_a_link_are_fetched_from_there(png, content, fault):
+async def test_damaged_inline_bytes_are_fetched_from_the_link(png, content, fault):
     """A result with both is lost only if both are."""
     cdn = Cdn(png)
     image = inline(content, fault=fault, url=URL, cdn=cdn)
@@ -163,8 +163,8 @@ def test_image_is_not_pickled():
 
 
 @pytest.mark.parametrize("model", ["flux-pro", "dall-e-3"])
-async def test_dropped_result_leaves_memory_at_once(connect, model):
-    """Not when the garbage collector comes by: pictures are megabytes."""
+async def test_dropped_result_leaves_memory_immediately(connect, model):
+    """It does not wait for the garbage collector: pictures are megabytes."""
     gc.disable()
     try:
         async with connect() as session:
@@ -189,8 +189,8 @@ async def test_dropped_result_leaves_memory_at_once(connect, model):
     ids=["base64", "base64 as data URL", "data URL in url", "MIME beside a placeholder"],
 )
 @pytest.mark.parametrize("model", ["dall-e-3", "flux-pro"])
-async def test_bytes_in_the_answer_need_no_download(connect, emulator, png, entry, model):
-    """Inline or in a task, and in each place where gateways have been seen to put them."""
+async def test_inline_bytes_need_no_download(connect, emulator, png, entry, model):
+    """Inline or in a task, and in each field where gateways put them."""
     emulator.fault("submit", Result([entry(base64.b64encode(png).decode())]))
     async with connect() as session:
         images = await session.generate("a cat", model=model)
@@ -272,7 +272,7 @@ def test_notebook_sends_no_browser_where_we_do_not_go():
     assert "10.0.0.1/reboot" not in image._repr_mimebundle_()[0].get("text/html", "")
 
 
-async def test_notebook_is_not_shown_more_than_it_takes(png, tmp_path):
+async def test_notebook_does_not_embed_large_pictures(png, tmp_path):
     """A file that is larger is not even read: that would hold the event loop."""
     image, _ = linked(png)
     await image.save(tmp_path / "cat.png")
@@ -293,7 +293,7 @@ async def test_saving_returns_the_path_and_keeps_no_bytes(png, tmp_path):
     assert len(cdn.asked) == 1
 
 
-async def test_bytes_of_the_answer_leave_memory_once_they_are_saved(png, tmp_path, monkeypatch):
+async def test_inline_bytes_leave_memory_once_they_are_saved(png, tmp_path, monkeypatch):
     """Memory stays flat when outcomes are kept and images are saved: saved ones are read from the disk."""
     image = inline(png)
     monkeypatch.chdir(tmp_path)
@@ -349,8 +349,8 @@ async def test_number_at_the_end_of_a_name_is_no_suffix(png, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["out", "out/"])
-async def test_folder_is_no_name_for_a_file(png, tmp_path, path):
-    """Nor is the picture put beside it."""
+async def test_path_of_a_folder_is_refused_as_a_file_name(png, tmp_path, path):
+    """The picture is not saved next to it."""
     (tmp_path / "out").mkdir()
     image, cdn = linked(png)
     with pytest.raises(SaveError, match="is a folder: name a file in it"):
@@ -367,8 +367,8 @@ async def test_save_is_found_again_after_a_change_of_the_working_folder(png, tmp
     assert image.path == tmp_path / "cat.png"
 
 
-async def test_many_saves_at_once_hold_few_files_open(png, tmp_path):
-    """Those that wait for a thread have none."""
+async def test_many_concurrent_saves_hold_few_files_open(png, tmp_path):
+    """Saves that wait for a thread have no open file."""
     most = 0
     write = AtomicFile.write
 
@@ -397,8 +397,8 @@ async def test_missing_folders_are_made(png, tmp_path):
 
 
 @pytest.mark.parametrize("is_absolute", [True, False])
-async def test_very_deep_path_is_refused_with_what_to_do(png, tmp_path, monkeypatch, is_absolute):
-    """No folder is made on the way, and the picture can still be read."""
+async def test_very_deep_path_is_refused_with_advice(png, tmp_path, monkeypatch, is_absolute):
+    """No folder is created, and the picture can still be read."""
     monkeypatch.chdir(tmp_path)
     image = inline(png)
     with pytest.raises(SaveError, match="choose a shorter path") as caught:
@@ -439,8 +439,8 @@ async def test_folder_that_cannot_be_made_is_told_and_the_picture_can_still_be_r
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "pipe"])
-async def test_name_that_something_else_has_is_refused(png, tmp_path, kind):
-    """Nothing is followed, and nothing is replaced that is no file."""
+async def test_name_of_anything_but_a_file_is_refused(png, tmp_path, kind):
+    """Links are not followed, and only regular files are replaced."""
     target, other = tmp_path / "cat.png", tmp_path / "other"
     other.write_bytes(b"old")
     make = {
@@ -470,7 +470,7 @@ async def test_path_that_names_no_file_is_refused_before_the_download(png, path)
 
 
 async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp_path, monkeypatch):
-    """The file is whole when the cancellation arrives, and nothing goes on behind the caller's back."""
+    """The file is complete when `CancelledError` is raised, and no work continues in the background."""
     image = inline(png)
     begun, gate = threading.Event(), threading.Event()
     write = AtomicFile.write
@@ -508,7 +508,7 @@ async def test_cancelled_save_leaves_no_file(connect, emulator, tmp_path):
 
 
 async def test_second_cancel_leaves_no_file_either(tmp_path):
-    """However busy the threads are: cleaning up has one of its own."""
+    """Cleaning up has its own thread, however busy the pool is."""
     go_on = threading.Event()
 
     class Slow(Cdn):

@@ -50,7 +50,7 @@ async def test_all_are_saved_under_names_of_their_own(connect, tmp_path):
 
 
 async def test_nothing_that_was_paid_for_is_replaced_unless_asked(connect, tmp_path):
-    """The same prompt twice is two pictures; the same template without an index, too."""
+    """The same prompt twice, or a template without an index, gives two pictures."""
     async with connect() as session:
         for _ in range(2):
             images = await session.generate("a cat", model="dall-e-2", n=2, size="256x256")
@@ -63,8 +63,8 @@ async def test_nothing_that_was_paid_for_is_replaced_unless_asked(connect, tmp_p
         assert await images.save(tmp_path / "same", "{width}-{format}", replace=True) == paths
 
 
-async def test_values_replace_those_of_fields_and_the_index_counts_on(connect, tmp_path):
-    """The pictures of many answers are numbered through."""
+async def test_values_override_fields_and_the_index_continues(connect, tmp_path):
+    """The pictures of several responses are numbered consecutively."""
     async with connect() as session:
         images = await session.generate("a cat", model="dall-e-2", n=2, size="256x256")
         paths = await images.save(tmp_path, "{index:03}-{slug}-{model}", values={"index": 7, "slug": "No. 1/2"})
@@ -93,8 +93,8 @@ async def test_names_that_cannot_be_are_refused_before_anything_is_fetched(conne
     assert not any(request.route == "cdn" for request in emulator.requests)
 
 
-async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png, tmp_path):
-    """Both, neither, malformed: every one that can be saved is."""
+async def test_picture_that_cannot_be_saved_does_not_affect_the_others(png, tmp_path):
+    """Every picture that can be saved is saved."""
     entries = (
         ImageData(inline=Inline(png)),
         ImageData(inline=Inline(None, "odd")),
@@ -109,7 +109,7 @@ async def test_picture_that_cannot_be_saved_does_not_keep_the_others_from_it(png
 
 
 async def test_separators_of_a_template_make_folders(png, tmp_path):
-    """All pictures are whole, and nothing else is left beside them."""
+    """All pictures are complete, and there are no other files."""
     images = Images(snapshot_of(*[ImageData(inline=Inline(png))] * 2, model="../up"), NO_LINKS)
     paths = await images.save(tmp_path / "new", "{model}/{index}/{format}")
     assert paths == tuple(tmp_path / f"new/up/{index}/png.png" for index in range(2))
@@ -152,7 +152,7 @@ async def test_read_returns_all_and_raises_the_first_error(connect, emulator):
 
 
 async def test_unexpected_failure_of_one_picture_waits_for_the_others(png, tmp_path, monkeypatch):
-    """Nothing that is being saved is cancelled by it."""
+    """It does not cancel other saves."""
     images = Images(snapshot_of(*(ImageData(inline=Inline(png)) for _ in range(3))), NO_LINKS)
     write = AtomicFile.write
 
@@ -169,7 +169,7 @@ async def test_unexpected_failure_of_one_picture_waits_for_the_others(png, tmp_p
     assert not list(tmp_path.glob(".lemon-async*"))
 
 
-async def test_closed_session_is_told_as_such(connect, tmp_path):
+async def test_closed_session_raises_one_session_error(connect, tmp_path):
     """Not as one error for each picture."""
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro", n=2)

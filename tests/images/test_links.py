@@ -50,7 +50,7 @@ async def test_links_to_this_machine_are_refused_when_the_api_is_elsewhere(open_
 
 
 async def test_redirects_are_followed_and_carry_nothing(downloads, serve, http_ok, png):
-    """To another host, with an absolute address, or on the same one with a relative address."""
+    """To another host with an absolute URL, or to the same host with a relative one."""
     there = await serve(http_ok(b"", status="302 Found", Location="/b.png"), http_ok(png, "image/png"))
     here = await serve(http_ok(b"", status="307 Temporary Redirect", Location=f"{there.origin}/a.png"))
     assert await downloads.fetch(f"{here.origin}/1.png?token=secret") == png
@@ -65,7 +65,7 @@ async def test_three_redirects_are_enough(downloads, serve, http_ok, png):
         await downloads.fetch((await serve(hop)).origin)
 
 
-async def test_redirect_to_nowhere_ends(downloads, serve, http_ok):
+async def test_redirect_without_a_location_ends(downloads, serve, http_ok):
     """Without a `Location`, the redirect leads to the same address."""
     server = await serve(http_ok(b"", status="302 Found"))
     with pytest.raises(DownloadError, match="more than 3 redirects"):
@@ -93,7 +93,7 @@ async def test_redirect_to_a_forbidden_address_is_refused(downloads, link, emula
 
 
 async def test_session_of_the_real_service_follows_no_link_to_this_machine(serve, http_ok, png):
-    """Whether loopback is allowed follows from where the API is."""
+    """Loopback is allowed only if the API is on loopback."""
     server = await serve(http_ok(png, "image/png"))
     async with LemonSession("sk-x", base_url="https://api.test", polling=PollPolicy()) as session:
         with pytest.raises(DownloadError, match="not followed"):
@@ -112,7 +112,7 @@ async def test_malformed_redirect_is_refused(downloads, emulator, link):
 
 
 async def test_silent_connection_is_bounded_by_connect_s(open_downloads, greet):
-    """Name look-up, TCP and TLS have a timeout of their own."""
+    """Name look-up, TCP and TLS have a separate timeout."""
     port = await greet(b"")
     with pytest.raises(DownloadError, match=r"no response within 0\.01 s"):
         await open_downloads(connect_s=0.01).fetch(f"https://127.0.0.1:{port}/1.png")
@@ -196,7 +196,7 @@ def test_all_is_requested_after_a_mismatch(png):
 
 
 def test_nothing_is_passed_on_before_it_is_a_picture(png):
-    """The consumer never sees an error page, and need not know of a restart before that."""
+    """The consumer never receives an error page, and restarts before that are invisible."""
     download = arrived(png[:20], TAGGED)
     assert download.pop_checked() == b""
     assert not download.start(TAGGED, None)

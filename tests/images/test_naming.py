@@ -93,7 +93,7 @@ def test_template_is_filled():
         assert Template(text).fill(**VALUES) == name
 
 
-def test_untrusted_values_are_only_words():
+def test_untrusted_values_become_slugs():
     """Ids and model names from the server cannot change the folder."""
     hostile = {"task_id": "../../evil\0", "model": "a/b\\c", "slug": None, "index": "x", "width": 1.5}
     assert Template("{task_id}-{model}-{slug}-{index}-{width}").fill(**hostile) == "evil-a-b-c-none-0-0"

@@ -17,7 +17,7 @@ URL = "https://cdn.test/1.png?signature=secret"
 
 @attrs.define
 class Cdn:
-    """Downloads that are written down."""
+    """Scripted downloads that are recorded."""
 
     outcome: object = b""
     asked: list = attrs.field(factory=list)
@@ -49,7 +49,7 @@ class Cdn:
 
 @attrs.define
 class Task:
-    """What an error keeps of a task."""
+    """A task for errors."""
 
     id: str = "ldtask_1"
 
@@ -63,7 +63,7 @@ def ref_to(task):
 
 @pytest.mark.parametrize("way", ["read", "save", "stream"])
 async def test_expired_link_is_renewed_by_asking_the_task_once(connect, emulator, tmp_path, way):
-    """The task of a picture that was made yesterday still knows where it is today."""
+    """The task of an older picture still returns a valid link."""
     async with connect() as session:
         images = await session.generate("a cat", model="flux-pro")
         first = images[0].url
@@ -114,7 +114,7 @@ async def test_task_that_has_nothing_new_is_asked_once_for_all_its_pictures(conn
     ids=["in another order", "all new", "fewer", "nothing", "one that had none"],
 )
 async def test_renewed_links_are_those_of_the_same_pictures(known, fresh, renewed):
-    """A gateway may answer in another order than before."""
+    """A gateway may return them in another order."""
 
     class Access:
         def check_usable(self):
@@ -148,7 +148,7 @@ async def test_picture_does_not_keep_its_task_alive(png):
 
 
 async def test_link_that_stays_expired_is_an_error_with_its_status_and_the_task(connect, emulator):
-    """It is asked for once more, not for ever."""
+    """It is renewed once, not repeatedly."""
     emulator.fault("cdn", Expire())
     async with connect() as session:
         task = await session.submit("a cat", model="flux-pro")

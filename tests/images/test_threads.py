@@ -20,7 +20,7 @@ async def test_result_and_error_come_through():
 
 
 async def test_cancelled_scope_of_anyio_waits_too():
-    """Such a scope cancels every await again and again."""
+    """Such a scope cancels every await repeatedly."""
     begun, go_on = threading.Event(), threading.Event()
 
     def work():
@@ -37,8 +37,8 @@ async def test_cancelled_scope_of_anyio_waits_too():
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-async def test_cancelling_waits_for_the_end_and_goes_on(ends_well):
-    """The thread is done when the caller goes on; its failure is no second error."""
+async def test_cancelling_waits_for_the_end_and_then_raises(ends_well):
+    """The thread has finished when `CancelledError` is raised; its own failure is dropped."""
     begun, go_on, ended = threading.Event(), threading.Event(), []
 
     def work():
@@ -85,7 +85,7 @@ async def test_cancelling_does_not_wait_for_work_that_has_not_begun():
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-async def test_cancelling_does_not_wait_for_ever_for_work_that_does_not_end(monkeypatch, ends_well):
+async def test_cancelling_abandons_work_that_does_not_end(monkeypatch, ends_well):
     """A later failure is not logged."""
     monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 0.01)
     begun, go_on = threading.Event(), threading.Event()

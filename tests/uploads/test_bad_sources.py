@@ -130,7 +130,7 @@ BAD = {
 async def test_bad_source_is_refused_with_its_position_and_nothing_is_sent(
     connect, emulator, picture, tmp_path, open_files, name
 ):
-    """Nothing is sold, and nothing stays open."""
+    """Nothing is sent, and nothing stays open."""
     make, advice = BAD[name]
     async with connect() as session:
         good = picture()

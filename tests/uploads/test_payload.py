@@ -88,7 +88,7 @@ async def test_form_is_sent_again_if_the_caller_opted_in(connect, emulator, arri
 
 
 async def test_refusal_that_comes_before_the_body_was_read_does_not_spoil_the_second_attempt(tmp_path, picture):
-    """Half of the file was sent: the next attempt sends all of it."""
+    """Half of the file was sent; the next attempt sends all of it."""
     path = tmp_path / "photo.png"
     path.write_bytes(picture(pad_to=12 * 1024 * 1024))
     refusal = b'{"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}'
@@ -120,7 +120,7 @@ async def test_refusal_that_comes_before_the_body_was_read_does_not_spoil_the_se
 
 @pytest.mark.parametrize("change", ["deleted", "replaced", "longer", "folder"])
 async def test_file_that_changed_before_the_second_attempt_is_not_sent(connect, emulator, photo, picture, change):
-    """The first attempt was refused, so nothing is sold."""
+    """The first attempt was refused, so nothing is billed."""
 
     def meddle():
         if change == "longer":
@@ -147,7 +147,7 @@ async def test_file_that_changed_before_the_second_attempt_is_not_sent(connect, 
 
 
 async def test_unknown_outcome_is_reported_although_the_file_is_gone_at_the_second_attempt(connect, emulator, photo):
-    """The error says that the first attempt may have been sold, not that nothing was sent."""
+    """The error says that the outcome of the first attempt is unknown, not that nothing was sent."""
     emulator.fault("edit", Reset("request_end"))
     retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.03, resubmit_unknown=True)
     async with connect(retry=retry) as session:
@@ -278,7 +278,7 @@ def short_of_files(times):
 
 
 async def test_form_is_sent_when_there_is_room_for_its_files_again(connect, emulator, arrived, photo, monkeypatch):
-    """Running out of file descriptors is no fault of the request."""
+    """Running out of file descriptors does not make the request invalid."""
     request = EditRequest("a hat", image=[photo] * 2, model=MODEL)
     async with connect(retry=PATIENT) as session:
         with ExitStack() as held:

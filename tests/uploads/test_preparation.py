@@ -116,7 +116,7 @@ EXTRAS = [
 @pytest.mark.parametrize("extra", EXTRAS, ids=str)
 @pytest.mark.parametrize("is_checked", [True, False])
 async def test_validate_reports_the_same_as_sending_an_edit(connect, emulator, picture, extra, is_checked):
-    """With the checks switched off as well: it could not be read as it is meant."""
+    """Also with the checks switched off, because the response could not be read."""
     async with connect(check_contracts=is_checked) as session:
         (problem,) = session.validate("a hat", image=picture(), model="flux-pro", extra=extra)
         with pytest.raises(ContractError) as caught:
@@ -128,7 +128,7 @@ async def test_validate_reports_the_same_as_sending_an_edit(connect, emulator, p
 
 @pytest.mark.parametrize("is_checked", [True, False])
 async def test_invalid_label_is_refused_before_it_is_sent(connect, emulator, is_checked):
-    """With the checks of the service's rules switched off as well: this rule is ours."""
+    """Also with the checks switched off, because this is a rule of the library."""
     async with connect(check_contracts=is_checked) as session:
         (problem,) = session.validate("a cat", label="x" * 201)
         with pytest.raises(ContractError) as caught:

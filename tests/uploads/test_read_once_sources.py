@@ -60,7 +60,7 @@ class OddFile:
 
 @pytest.fixture
 def pipes():
-    """Open pipes without a writer; they are closed in the end."""
+    """Open pipes without a writer; they are closed after the test."""
     opened = []
 
     def make():
@@ -86,7 +86,7 @@ async def has_begun(event):
 
 
 async def test_file_that_another_request_is_reading_is_refused_with_its_position(connect, emulator, picture):
-    """Each would get a part of the picture, and both would be paid for."""
+    """Each would send a part of the picture, and both would be billed."""
     file = Slow(picture())
     async with connect() as session:
         first = asyncio.create_task(session.edit("a hat", image=file, model=MODEL))

@@ -116,7 +116,7 @@ def big_photo(tmp_path, picture):
 
 @asynccontextmanager
 async def recording(serve, http_ok):
-    """Open a session on a server that records requests and answers every job with a public link."""
+    """Open a session on a server that records requests and responds to every job with a public link."""
     answer = http_ok(b'{"created": 1, "data": [{"url": "https://cdn.test/1.png"}]}')
     server = await serve(answer)
     async with LemonSession("sk-x", base_url=server.origin) as session:
@@ -166,7 +166,7 @@ async def test_upload_is_named_after_its_bytes_and_not_after_the_callers_disk(
     assert b"secret" not in body
 
 
-async def test_mask_goes_beside_the_pictures_and_what_it_covers_stays(connect, emulator, picture):
+async def test_mask_is_sent_with_the_pictures_and_protects_what_it_covers(connect, emulator, picture):
     """The composited result shows that both arrived: outside the mask, every pixel is the source's."""
     source = picture((32, 32), "RGB", colour=(10, 20, 30))
     mask = picture((32, 32), "RGBA", colour=(0, 0, 0, 255))
@@ -253,7 +253,7 @@ async def test_addresses_and_stored_files_become_the_fields_of_the_service(serve
     assert orjson.loads(server.bodies[0]) == {"model": MODEL, "prompt": "a hat"} | fields
 
 
-async def test_public_link_of_an_earlier_result_goes_as_it_is_among_addresses(serve, http_ok):
+async def test_public_link_of_an_earlier_result_is_sent_with_other_addresses(serve, http_ok):
     """It is not downloaded and uploaded: the service can fetch it."""
     async with recording(serve, http_ok) as (session, server):
         images = await session.generate("a cat", model="dall-e-3")

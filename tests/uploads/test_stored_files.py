@@ -185,7 +185,7 @@ async def test_list_that_never_ends_ends(serve, http_ok, page):
     assert len(server.heads) <= 2
 
 
-async def test_page_that_is_too_long_goes_on_with_the_next_one(serve, http_ok):
+async def test_page_that_is_too_long_continues_with_the_next_one(serve, http_ok):
     """Entries over the limit of a page are requested, even if the service says that there are no more."""
     names = [{"id": f"file-{number}"} for number in range(MAX_ENTRIES + 5)]
     pages = [http_ok(orjson.dumps({"data": page, "has_more": False})) for page in (names, names[MAX_ENTRIES:])]

@@ -61,7 +61,7 @@ def examined(content, tmp_path):
 
 
 def test_picture_is_checked_while_it_is_hashed(tmp_path):
-    """To its end, which a glance does not reach in a large one."""
+    """To its end, which `glance` does not reach in a large picture."""
     buffer = io.BytesIO()
     Image.effect_noise((1500, 1000), 80).save(buffer, "PNG")
     png = buffer.getvalue()
@@ -81,7 +81,7 @@ def test_glance_at_all_of_a_small_picture_finds_its_end_missing():
     assert examine_file(io.BytesIO(buffer.getvalue()[:-1])).fault == "the picture is cut off"
 
 
-def test_spool_gives_back_what_was_written():
+def test_spool_returns_what_was_written():
     """Small contents stay in memory, large ones go to a file without a name."""
     for size in SIZES:
         content = content_of(size)
@@ -167,7 +167,7 @@ def failing(number):
     return Upload(size_bytes=0, open=fail)
 
 
-def test_shortage_while_opening_is_no_fault_of_the_request():
+def test_shortage_while_opening_is_not_a_contract_error():
     """Another attempt may succeed, and nothing was sent."""
     for number in [errno.EMFILE, errno.ENFILE, errno.ENOMEM]:
         with pytest.raises(NoResponse, match=r"^mask cannot be opened: ") as caught:
