@@ -102,7 +102,7 @@ def _trace_of_job(answer: Mapping[str, Any]) -> str | None:
 
 
 def _mappings_in(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield an answer and the mappings in it, the outer ones first, up to a bound."""
+    """Yield a response and the mappings in it, the outer ones first, up to a bound."""
     values: deque[object] = deque([answer])
     for _ in range(_MAX_PARTS):
         match values.popleft() if values else None:
@@ -211,10 +211,10 @@ def _plain(task_id: str) -> str:
 
 
 def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
-    """Read a task or an inline answer; `None` if it is neither.
+    """Read a task or an inline response; `None` if it is neither.
 
     "Create image" and "Get image status" answer in one shape. Any of `status`, `task_id` and `poll_url` makes it a
-    task; without them, usable images make it an inline answer, which is a completed job.
+    task; without them, usable images make it an inline response, which is a completed job.
     """
     if not isinstance(parsed, Mapping):
         return None
@@ -230,7 +230,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
 
 
 def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing:
-    """Return the billing facts of an answer."""
+    """Return the billing facts of a response."""
     usage = answer.get("usage")
     return Billing(
         transaction_id=text_of(answer.get("billing_transaction_id")),
@@ -240,7 +240,7 @@ def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing
 
 
 def _other_id(poll_url: str | None, parsed: Mapping[str, Any]) -> str | None:
-    """Return the id of an answer without a `task_id`: from `id`, from the end of its address, or from a number."""
+    """Return the id in a response without a `task_id`: from `id`, from the end of its address, or from a number."""
     found = id_of(parsed.get("id")) or _tail_of(poll_url)
     return found or _stated_id(parsed.get("task_id"), parsed.get("id"))
 

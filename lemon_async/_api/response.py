@@ -276,7 +276,7 @@ def _bare_picture(link: str) -> Inline | None:
 def snapshot_fields(answer: Mapping[str, Any], pictures: Mapping[str, Inline] = _NOTHING) -> dict[str, Any]:
     """Return the fields of a `TaskSnapshot` except `billing`.
 
-    Written by hand, because every answer about a job passes here, and generated code takes twice as long.
+    Written by hand, because every response about a job passes here, and generated code takes twice as long.
     """
     return {
         "status": (one_line(answer.get("status")) or "")[:_LONGEST_STATUS],

@@ -150,8 +150,8 @@ def poll_path(base_url: str, task_id: str | None, poll_url: str | None) -> tuple
     if poll_url:
         try:
             return resolve_poll_url(base_url, poll_url), None
-        except ValueError as refusal:
-            fault = str(refusal)
+        except ValueError as error:
+            fault = str(error)
     return task_path(task_id or ""), fault
 
 

@@ -53,7 +53,7 @@ def encode_form(request: Request, *, is_stream: bool = False) -> dict[str, str]:
         ContractError: A value is neither text nor JSON, or a name would break its header or could be taken for a file.
     """
     fields = _fields(request, is_stream=is_stream)
-    _written(request, fields)  # forms cannot hold half a surrogate pair either
+    _written(request, fields)  # forms cannot hold a lone surrogate either
     problems = tuple(Problem("extra", fault) for fault in map(_name_fault, fields) if fault)
     if problems:
         raise ContractError(problems=problems)
@@ -64,8 +64,8 @@ def find_encoding_problems(request: Request, *, is_form: bool) -> tuple[Problem,
     """Return why a request cannot be written as JSON or as a form; empty if it can."""
     try:
         (encode_form if is_form else encode)(request)
-    except ContractError as refusal:
-        return refusal.problems
+    except ContractError as error:
+        return error.problems
     return ()
 
 
@@ -182,7 +182,7 @@ def check(
         return tuple(problems)
     named = {problem.field for problem in problems}
     refusals = find_encoding_problems(request, is_form=any(source.kind == "upload" for source in sources))
-    return (*problems, *(refusal for refusal in refusals if refusal.field not in named))
+    return (*problems, *(problem for problem in refusals if problem.field not in named))
 
 
 def check_label(request: Request) -> tuple[Problem, ...]:

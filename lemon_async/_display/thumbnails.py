@@ -34,8 +34,8 @@ def thumbnail(content: bytes, edge: int) -> bytes | None:
     file = io.BytesIO()
     try:
         _draw_small(content, edge).save(file, "WEBP", quality=_WEBP_QUALITY)
-    except Exception as damage:  # decoders raise anything
-        raise ValueError(f"it cannot be decoded ({safe_str(damage)})") from damage
+    except Exception as error:  # decoders raise anything
+        raise ValueError(f"it cannot be decoded ({safe_str(error)})") from error
     return file.getvalue()
 
 

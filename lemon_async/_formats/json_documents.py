@@ -7,7 +7,7 @@ with 60 fields each.
 A document that the strict parser refuses is parsed leniently, because a paid result must not be lost to half an emoji.
 The lenient parser reads:
 
-    bytes that are not UTF-8, half a surrogate pair        as U+FFFD
+    bytes that are not UTF-8, a lone surrogate             as U+FFFD
     a byte order mark                                      as nothing
     raw control characters in a string                     as themselves
     an escape that JSON does not have, such as `\x`         as a backslash and the character
@@ -153,7 +153,7 @@ def _lenient(content: bytes) -> tuple[Any, str] | None:
         parsed = json.loads(text, strict=False, parse_constant=_nothing, parse_float=_finite, parse_int=_integer)
         try:
             return parsed, orjson.dumps(parsed).decode()
-        except orjson.JSONEncodeError:  # half a surrogate pair
+        except orjson.JSONEncodeError:  # a lone surrogate
             return _strict(_SURROGATE.sub("\ufffd", json.dumps(parsed, ensure_ascii=False)).encode())
     return None
 

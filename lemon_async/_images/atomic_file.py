@@ -114,7 +114,7 @@ class AtomicFile:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is running; if the file is abandoned meanwhile, that call discards it when it ends."""
+        """Whether a call is running; if the file is abandoned before it returns, that call discards it."""
         return self._lock.locked()
 
     def abandon(self) -> bool:
@@ -134,7 +134,7 @@ class AtomicFile:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Exclude other calls, and clean up if the file was discarded meanwhile."""
+        """Exclude other calls, and clean up if the file was discarded during the call."""
         try:
             with self._lock:
                 yield
@@ -194,24 +194,24 @@ def suffix_of(picture_format: str) -> str:
 
 
 def has_suffix(path: Path) -> bool:
-    """Return whether a name has a suffix; the `.5` of `gpt-image-1.5` is none."""
+    """Return whether a name has a suffix; the `.5` of `gpt-image-1.5` is not one."""
     return path.suffix[1:2].isalpha()
 
 
-def checked_target(path: str | PathLike[str], whose: str = "") -> Path:
+def checked_target(path: str | PathLike[str], prefix: str = "") -> Path:
     """Return the path of a file, if its name means a file on every system.
 
     Args:
         path: The user's path.
-        whose: Which picture it is for, for the message.
+        prefix: Beginning of the message, which names the picture.
 
     Raises:
         ContractError: It names no file.
     """
-    target = checked_path(path, "path", whose)
+    target = checked_path(path, "path", prefix)
     fault = find_name_fault(target.name)
     if fault is not None:
-        raise name_error("path", f"{fault}: {safe_repr(str(target))}", whose)
+        raise name_error("path", f"{fault}: {safe_repr(str(target))}", prefix)
     return target
 
 
@@ -228,7 +228,7 @@ def alternatives(path: Path, first: int = 1) -> Iterator[Path]:
         yield path.with_name(f"{path.stem}-{secrets.token_hex(4)}{path.suffix}")
 
 
-def checked_path(path: object, field: str, whose: str = "") -> Path:
+def checked_path(path: object, field: str, prefix: str = "") -> Path:
     """Return a path that can be passed to the system.
 
     Raises:
@@ -236,16 +236,16 @@ def checked_path(path: object, field: str, whose: str = "") -> Path:
     """
     try:
         text: object = fspath(path)  # type: ignore[call-overload]  # other types raise, which is the check
-    except Exception as odd:
-        raise name_error(field, f"must be a path, not {safe_repr(path)}", whose) from odd
+    except Exception as error:
+        raise name_error(field, f"must be a path, not {safe_repr(path)}", prefix) from error
     if not isinstance(text, str):
-        raise name_error(field, f"must be a path, not {safe_repr(path)}", whose)
+        raise name_error(field, f"must be a path, not {safe_repr(path)}", prefix)
     if "\0" in text:
-        raise name_error(field, f"must not hold a NUL character: {safe_repr(text)}", whose)
+        raise name_error(field, f"must not hold a NUL character: {safe_repr(text)}", prefix)
     try:
         fsencode(text)
     except UnicodeEncodeError:
-        raise name_error(field, f"must not hold half a character: {safe_repr(text)}", whose) from None
+        raise name_error(field, f"must not hold a lone surrogate: {safe_repr(text)}", prefix) from None
     return Path(text)
 
 
@@ -262,8 +262,8 @@ def find_name_fault(name: str) -> str | None:
     return None
 
 
-def name_error(field: str, advice: str, whose: str = "") -> ContractError:
-    return ContractError.of(field, f"{whose}{advice}", undone="written")
+def name_error(field: str, advice: str, prefix: str = "") -> ContractError:
+    return ContractError.of(field, f"{prefix}{advice}", undone="written")
 
 
 def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives: Iterable[Path] = ()) -> Path:

@@ -33,7 +33,7 @@ from lemon_async.types import ImageData, ResumableTask
 
 __all__ = ["Image"]
 
-_INLINE = "the base64 text of the answer"
+_INLINE = "the base64 text of the response"
 _CHUNK_BYTES = 256 * 1024
 _CLEANUP_S = 5.0
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -63,7 +63,7 @@ class _SavedFile:
         """Return its bytes, or `None` if it is gone or was changed; blocks."""
         try:
             descriptor = os.open(self.path, _OPEN_FLAGS)
-            with open(descriptor, "rb") as file:  # noqa: PTH123 - opening a pipe by its path would block for ever
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - opening a pipe by its path would block forever
                 return file.read() if _stamp_of(os.fstat(descriptor)) == self._stamp else None
         except OSError:
             return None
@@ -217,23 +217,23 @@ class Image:
     async def _save(self, target: Path, names: Callable[[PictureFacts], Iterable[Path]], *, replace: bool) -> Path:
         """Write the image into the folder of `target`, under the first of `names` that is free."""
         async with self._lock:
-            draft = AtomicFile(target.parent)
+            file = AtomicFile(target.parent)
 
             def publish(content: bytes | None, facts: PictureFacts) -> tuple[Path, _SavedFile | None]:
                 if content is not None:
-                    draft.write(content)
-                path = draft.publish(names(facts), replace=replace)
+                    file.write(content)
+                path = file.publish(names(facts), replace=replace)
                 return path, _SavedFile.at(path)
 
             try:
                 content = await self._local_bytes()
                 facts = sniff(content) if content else None
                 if facts is None:
-                    facts = await self._download(lambda url: self._access.downloads.save(url, draft))
+                    facts = await self._download(lambda url: self._access.downloads.save(url, file))
                 # Written and published by one thread call: a thousand saves that wait for a thread open no file.
                 path, saved = await run_within(self._access.downloads.total_s, publish, content, facts)
             except BaseException as failure:
-                await _discard(draft)
+                await _discard(file)
                 if isinstance(failure, OSError | ValueError):  # ValueError: the system cannot even look up the name
                     raise self._save_error(target, failure) from failure
                 raise
@@ -266,13 +266,13 @@ class Image:
         """
         if self._content is not None:
             return self._content
-        place, fault = _INLINE, "there is none, and no link"
+        place, fault = _INLINE, "there is neither a picture nor a link"
         if self._saved is not None:
             place, fault = str(self._saved.path), "it was saved there, and the file is gone or was changed since"
             try:
                 content = await run_within(self._access.downloads.total_s, self._saved.read)
-            except NotFinished as late:
-                content, fault = None, f"it was saved there, and {late.strerror}"
+            except NotFinished as timeout:
+                content, fault = None, f"it was saved there, and {timeout.strerror}"
             if content is not None:
                 return content
         inline = self.data.inline
@@ -350,12 +350,12 @@ class Image:
         return f"<Image {facts.format if facts else 'not read yet'}{size} from {place}>"
 
 
-async def _discard(draft: AtomicFile) -> None:
-    """Remove a draft and wait for that, unless the disk is busy with it: then it may hang."""
-    if not draft.abandon():
+async def _discard(file: AtomicFile) -> None:
+    """Discard a file and wait for that, unless the disk is busy with it: then it may hang."""
+    if not file.abandon():
         return
-    may_hang = draft.is_busy
-    discarding = start_thread(draft.discard)  # a thread of its own: a busy pool or a second cancel must not prevent it
+    may_hang = file.is_busy
+    discarding = start_thread(file.discard)  # a thread of its own: a busy pool or a second cancel must not prevent it
     if not may_hang:
         # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
         with anyio.move_on_after(_CLEANUP_S, shield=True):

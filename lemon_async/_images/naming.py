@@ -73,8 +73,8 @@ class Template:
             fault = _find_piece_fault(pieces)
             parts = _OWN_SUFFIX.sub("", text).split("/")  # no accepted format contains a slash
             examples = [] if fault else [part.format_map(_EXAMPLES) for part in parts]
-        except (ValueError, TypeError) as odd:
-            raise name_error("name", f"is not a template: {odd}: {safe_repr(text)}") from None
+        except (ValueError, TypeError) as error:
+            raise name_error("name", f"is not a template: {error}: {safe_repr(text)}") from None
         if not fault and text.startswith("/"):
             fault = "must be relative to its folder"
         fault = fault or next(filter(None, map(_find_part_fault, examples)), None)

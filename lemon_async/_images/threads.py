@@ -30,7 +30,7 @@ class NotFinished(TimeoutError):
     """A blocking call has not returned in time."""
 
     def __init__(self, bound_s: float) -> None:
-        super().__init__(errno.ETIMEDOUT, f"the disk has not answered within {bound_s:.3g} s")
+        super().__init__(errno.ETIMEDOUT, f"the disk has not responded within {bound_s:.3g} s")
 
 
 async def run_uncancellable(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -13,7 +13,7 @@ Rules:
 * Without headers, 429s teach the limit (see `RateEstimator`). They also do so in addition to a reported one.
 * A 429 is about the account, not about the request that met it, so it pauses all requests. The pause is what the
   service asks for (`Retry-After`, or else the reset); without that, it grows from 429 to 429 until another response
-  ends the series. A 429 that arrives during a pause answers a request from before it: of a burst, the first counts.
+  ends the series. A 429 that arrives during a pause belongs to a request from before it: of a burst, the first counts.
 
 Result downloads are not counted here: they go to another host. `priority.py` decides which request starts next.
 """
@@ -130,7 +130,7 @@ class RateEstimator:
     * A quiet minute, or one that another program spoiled, says little about the limit: no mark is less than half of
       the rate before it, nor than half of a known limit or, without one, the lowest documented tier. Otherwise stray
       429s, of a busy model for example, would bring everything to a standstill; they ask for a pause, and get it.
-    * 429s that answer requests from before a pause belong to the same burst, and so do those of a series that no
+    * 429s of requests from before a pause belong to the same burst, and so do those of a series that no
       accepted request interrupts.
     * The rate grows only with use. An idle night proves nothing.
 

@@ -7,7 +7,7 @@
     POLL       a GET that must not end its task                 everything but REFUSED; NOT_FOUND must repeat to count
     DOWNLOAD   a GET of a result, from where it broke off       everything but REFUSED
 
-Callers classify what happened (`_api.error_responses.classify`, and `read_poll` for answers to polls), ask
+Callers classify what happened (`_api.error_responses.classify`, and `read_poll` for responses to polls), ask
 `next_step` and do what it returns. No other module decides about retries.
 """
 

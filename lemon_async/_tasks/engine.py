@@ -267,7 +267,7 @@ class Engine:
             raise attrs.evolve(refusal, task=task, hint=refusal.hint or _NOT_CANCELLED) from None
         handles = [task]
         if snapshot.is_done and (newer := self.poller.find(task._key)) not in {None, task}:
-            handles.append(newer)  # `task` has ended meanwhile, and was resumed
+            handles.append(newer)  # `task` has ended since, and was resumed
         for handle in handles:
             handle._update(snapshot)
             if handle.done():

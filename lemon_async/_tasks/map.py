@@ -253,7 +253,7 @@ class Outcomes:
             self._owner.running.discard(self)
 
     def _cancelled(self, task: "asyncio.Task[None]") -> None:
-        """End the map when the program has cancelled one of its tasks: otherwise readers would wait for ever."""
+        """End the map when the program has cancelled one of its tasks: otherwise readers would wait forever."""
         if task is self._reader:
             reason = (
                 "reading the requests was cancelled: by the program, or by a timeout around a yield of the iterable"

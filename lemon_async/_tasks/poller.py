@@ -1,6 +1,6 @@
 """Poll the pending tasks of a session.
 
-Problem: thousands of tasks answer only when they are asked, on an account with a rate limit.
+Problem: the state of thousands of tasks is only known by polling, on an account with a rate limit.
 
 Design: `Schedule` decides, and is pure; this module acts. One asyncio task, the runner, asks for decisions. Each poll
 is a short-lived child of it, and a semaphore bounds their number, so that a slow response delays no other poll.
@@ -16,7 +16,7 @@ Invariants:
 * No wait is endless: if the runner crashes or the program cancels it, every pending task ends with an error that can be
   resumed from.
 
-Rejected: polling only while somebody waits. `task.done()` must be right without a wait.
+Rejected: polling only while a caller waits. `task.done()` must be right without a wait.
 """
 
 import asyncio

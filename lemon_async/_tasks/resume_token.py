@@ -67,7 +67,7 @@ def parse_reference(text: str) -> TaskReference:
         if text.startswith(_PREFIX):
             return _unpack(text.removeprefix(_PREFIX))
         if text.startswith(("/", "http:", "https:")):
-            raise ValueError("an address is none: give the id that it ends in")  # noqa: TRY301 - likewise
+            raise ValueError("an address is not an id: give the id that it ends in")  # noqa: TRY301 - likewise
         task_path(text)
     except (ValueError, TypeError, KeyError, AttributeError) as fault:
         advice = f"is neither a task id nor a resume token ({fault})"

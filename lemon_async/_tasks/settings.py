@@ -66,8 +66,8 @@ class Settings:
         if self.learned_durations is not None:
             try:
                 durations = LearnedDurations.restore(self.learned_durations)
-            except ContractError as refusal:
-                problems += refusal.problems
+            except ContractError as error:
+                problems += error.problems
         if problems:
             raise ContractError(problems=tuple(problems))
         return base_url, http_hosts, durations

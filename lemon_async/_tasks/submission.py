@@ -7,7 +7,7 @@
     accepted   a readable response with images or a task             returned, never sent again
     unknown    anything else after the first byte, cancelling too    `SubmissionUnknown`, not sent again
 
-The rejected alternative is an idempotency key: none is documented, so a second POST is a second sale.
+The rejected alternative is an idempotency key: none is documented, so a second POST is a second job.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Submissions:
 
     @property
     def counts(self) -> SubmissionCounts:
-        """How many requests were sold, and how those ended."""
+        """How many requests were accepted, and how their jobs ended."""
         return SubmissionCounts(self._sold, self._settled, self._released, self._unknown)
 
     def count_accepted(self, snapshot: TaskSnapshot) -> None:
@@ -211,7 +211,7 @@ class Submissions:
             if isinstance(cancelled.__cause__, NoResponse) and cancelled.__cause__.was_sent:
                 unknown = self.unknown_outcome(prepared, cancelled.__cause__.reason, delivered=delivered)
                 cancelled.__cause__ = unknown
-                logger.warning("%s", unknown)  # code that cancels rarely looks at causes
+                logger.warning("%s", unknown)  # code that cancels rarely inspects causes
             raise
 
     def unknown_outcome(
@@ -264,7 +264,7 @@ class Submissions:
         raise reading.error
 
     def _addressed(self, prepared: PreparedRequest, job: AcceptedJob) -> AcceptedJob:
-        """Find where to poll; outside the retries, because a job that cannot be polled was sold, too.
+        """Find where to poll; outside the retries, because a job that cannot be polled was accepted, too.
 
         An address that would take the key elsewhere is replaced by that of the id.
         """

@@ -215,8 +215,8 @@ async def prepare(request: Request, held: ExitStack, *, is_checked: bool, is_str
     facts = [source.facts for source in sources]
     try:
         payload = _payload(request, sources, is_stream=is_stream)
-    except ContractError as refusal:
-        problems = find_problems(request, facts, is_checked=is_checked, is_stream=is_stream) or refusal.problems
+    except ContractError as error:
+        problems = find_problems(request, facts, is_checked=is_checked, is_stream=is_stream) or error.problems
         raise ContractError(problems=problems) from None
     problems = find_problems(request, facts, is_checked=is_checked, is_stream=is_stream, is_written=True)
     if problems:
@@ -260,9 +260,9 @@ def _file(source: ExaminedSource) -> File:
 
 _ADVICE: Mapping[str, str] = {
     "input_fidelity": "is removed by the service for gpt-image-2; for other models, pass it in extra={...}",
-    "stream": "is no field: use session.stream(...)",
-    "timeout": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
-    "timeout_s": "is no field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
+    "stream": "is not a field: use session.stream(...)",
+    "timeout": "is not a field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
+    "timeout_s": "is not a field: see Timeouts, PollPolicy and ImageTask.wait(timeout)",
 }
 
 

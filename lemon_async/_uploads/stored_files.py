@@ -63,7 +63,7 @@ class Files:
             filename: By default the name of the file, or `file` with the suffix of its format.
 
         Raises:
-            ContractError: It cannot be read, is empty, is too large or, for `vision`, is no complete PNG, JPEG or WebP.
+            ContractError: It cannot be read, is empty or too large or, for `vision`, not a complete PNG, JPEG or WebP.
             PayloadTooLarge, BadRequest: The service refused it.
         """
         self._check_usable()

@@ -216,7 +216,7 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
     """Read a file to its end if it is to be hashed and not larger than `max_bytes`, else its beginning; blocks.
 
     Raises:
-        UnusableSource: It cannot be read, or is no regular file.
+        UnusableSource: It cannot be read, or is not a regular file.
     """
     try:
         with _open_regular(path) as file:
@@ -341,8 +341,8 @@ def _read_on(file: Any) -> object:
     _reads.add(id(file))
     try:
         return file.read(CHUNK_BYTES)
-    except StopIteration as odd:  # a future does not accept it
-        raise UnusableSource("reading it failed: StopIteration") from odd
+    except StopIteration as error:  # a future does not accept it
+        raise UnusableSource("reading it failed: StopIteration") from error
     finally:
         _reads.discard(id(file))
 

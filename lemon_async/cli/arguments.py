@@ -63,12 +63,12 @@ def read_lines(source: str | None, *, option: str, noun: str) -> tuple[Sequence[
         return (), ()
     try:
         text = _read(source).decode("utf-8-sig")
-    except UnicodeDecodeError as damage:
-        fault = f"{source!r} is not UTF-8 text, from byte {damage.start} on"
-    except OSError as refusal:
-        fault = f"cannot read {source!r}: {refusal.strerror or refusal}"
-    except ValueError as refusal:  # too long, a NUL in the name, stdin is closed
-        fault = f"cannot read {source!r}: {refusal}"
+    except UnicodeDecodeError as error:
+        fault = f"{source!r} is not UTF-8 text, from byte {error.start} on"
+    except OSError as error:
+        fault = f"cannot read {source!r}: {error.strerror or error}"
+    except ValueError as error:  # too long, a NUL in the name, stdin is closed
+        fault = f"cannot read {source!r}: {error}"
     else:
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         if lines:

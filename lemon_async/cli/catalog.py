@@ -109,7 +109,7 @@ def _run(
 
 
 async def _each(names: Sequence[str], act: Callable[[LemonSession, str], Awaitable[None]], lemon: LemonSession) -> int:
-    """Do one after the other, whatever becomes of the others, and return the worst exit code."""
+    """Process all names in order, even after failures, and return the worst exit code."""
     codes = [0]
     for name in names:
         try:

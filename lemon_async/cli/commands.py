@@ -29,9 +29,9 @@ def generate(**given: Any) -> None:
 
     Spends money, unless --emulator is given.
     """
-    from lemon_async.cli.generate import make
+    from lemon_async.cli.generate import submit
 
-    make("generate", **given)
+    submit("generate", **given)
 
 
 @cli.command()
@@ -57,9 +57,9 @@ def edit(**given: Any) -> None:
 
     Every PROMPT starts from the same pictures. Spends money, unless --emulator is given.
     """
-    from lemon_async.cli.generate import make
+    from lemon_async.cli.generate import submit
 
-    make("edit", **given)
+    submit("edit", **given)
 
 
 @cli.command(short_help="Wait for tasks and save their pictures.")

@@ -25,7 +25,7 @@ __all__ = [
     "print_result", "print_status",
 ]  # fmt: skip
 
-# A closed pipe, a terminal that went away; a closed stream or an odd encoding.
+# A closed pipe or terminal; a closed stream, or characters that its encoding lacks.
 _UNPRINTABLE = (OSError, ValueError)
 _OPTIONS = {
     "prompt": "PROMPT",
@@ -39,7 +39,7 @@ _OPTIONS = {
     **{field.name: field.flag for field in FIELDS},
     "async": "--async",
 }
-# What is quoted stays as it is; a name without an underscore is a word of any text, unless it is assigned to.
+# Quoted text is unchanged; a name without an underscore is an ordinary word unless `=` follows.
 _NAME = re.compile(
     r"'[^']*'"
     r"|image\[(?P<place>\d+)\]"
@@ -117,7 +117,7 @@ def print_result(text: str, *, about: object) -> bool:
 
 
 def print_failure(error: Exception, label: str, resume_command: str, *, index: int = 0) -> None:
-    """Print why a job failed; for a task that is not finished, with the command that resumes it.
+    """Print why a job failed; for a task that is not finished, also the command that resumes it.
 
     Args:
         error: The failure.
@@ -138,7 +138,7 @@ def print_link(url: str) -> None:
 
 
 def print_pending(pending: Sequence[Reference], resume_command: str) -> None:
-    """Print the tasks that an interruption leaves behind, with the command that resumes them, if there is one."""
+    """Print the tasks that an interruption leaves unfinished, with the command that resumes them, if there is one."""
     if pending and resume_command:
         print_status("interrupted; these tasks go on and are billed. To resume them:")
         print_status(f"  {_command(resume_command, pending)}")

@@ -64,10 +64,10 @@ class Destination:
         try:
             place = cls.parse(output)
             fault = place._fault(output, jobs)
-        except ContractError as refusal:
-            return refusal.problems
-        except OSError as refusal:  # a name too long, a folder that may not be searched
-            fault = f"cannot write to {output!r}: {refusal.strerror or refusal}"
+        except ContractError as error:
+            return error.problems
+        except OSError as error:  # a name too long, a folder that may not be searched
+            fault = f"cannot write to {output!r}: {error.strerror or error}"
         return (Problem("-o", fault),) if fault else ()
 
     @classmethod
@@ -134,8 +134,8 @@ def sheet_problems(sheet: str | None, output: str) -> tuple[Problem, ...]:
         elif path.absolute() == Path(output).absolute():
             fault = "is where the picture goes"
         fault = f"{fault}: {sheet!r}" if fault else _fault_of_place(path.parent)
-    except OSError as refusal:
-        fault = f"cannot write to {sheet!r}: {refusal.strerror or refusal}"
+    except OSError as error:
+        fault = f"cannot write to {sheet!r}: {error.strerror or error}"
     return (Problem("--sheet", fault),) if fault else ()
 
 
@@ -175,8 +175,8 @@ def _make(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _try_to_write(folder)
-    except OSError as refusal:
-        advice = f"cannot write to {str(folder)!r}: {refusal.strerror or refusal}"
+    except OSError as error:
+        advice = f"cannot write to {str(folder)!r}: {error.strerror or error}"
         raise ContractError.of(option, advice) from None
 
 
@@ -195,8 +195,8 @@ def _fault_of_place(folder: Path) -> str | None:
         return f"cannot write to {str(folder)!r}: lies in more than {_MAX_NEW_FOLDERS} folders that do not exist"
     try:
         _try_to_write(nearest)
-    except OSError as refusal:
-        return f"cannot write to {str(folder)!r}: {refusal.strerror or refusal}"
+    except OSError as error:
+        return f"cannot write to {str(folder)!r}: {error.strerror or error}"
     return None
 
 

@@ -43,8 +43,8 @@ def _read_key(path: str | None) -> str | None:
     name = KEY_VARIABLE if path is None else "--api-key-file"
     try:
         key = environ[KEY_VARIABLE] if path is None else Path(path).read_text("utf-8").strip()
-    except (OSError, ValueError) as refusal:
-        raise ContractError.of(name, f"cannot read {path!r}: {refusal}") from None
+    except (OSError, ValueError) as error:
+        raise ContractError.of(name, f"cannot read {path!r}: {error}") from None
     if not key:  # the library's message says how to pass a key to a session
         raise ContractError.of(name, f"{path!r} holds no key")
     problems = problems_of(lambda: LemonSession(key, base_url="https://localhost"))

@@ -15,29 +15,29 @@ from lemon_async.cli.outputs import OutputOptions, Outputs
 from lemon_async.cli.runner import SessionOptions, problems_of, raise_problems, run_command
 from lemon_async.errors import Problem
 
-__all__ = ["make", "resume"]
+__all__ = ["resume", "submit"]
 
 Options = TypeVar("Options", SessionOptions, OutputOptions)
 _KINDS: dict[str, Callable[..., Request]] = {"generate": GenerateRequest, "edit": EditRequest}
 
 
-def make(operation: str, *, prompts: Sequence[str], prompts_file: str | None, **given: Any) -> None:
+def submit(operation: str, *, prompts: Sequence[str], prompts_file: str | None, **given: Any) -> None:
     """Run `generate` or `edit`: submit a request for each prompt, and save its pictures. Spends money."""
     if not prompts and prompts_file is None:
         raise click.UsageError("Missing argument 'PROMPT...', or --prompts FILE.")
-    session, output = _taken(SessionOptions, given), _taken(OutputOptions, given)
+    session, output = _options_from(SessionOptions, given), _options_from(OutputOptions, given)
 
     def work() -> Coroutine[Any, Any, int]:
         # Before there is an event loop, whose Ctrl-C would not end the reading.
         read, problems = read_lines(prompts_file, option="--prompts", noun="prompt")
-        return _make(_KINDS[operation], session, output, prompts=(*prompts, *read), problems=problems, **given)
+        return _submit(_KINDS[operation], session, output, prompts=(*prompts, *read), problems=problems, **given)
 
     run_command(work)
 
 
 def resume(*, words: Sequence[str], **given: Any) -> None:
     """Run `task`: wait for tasks, and save their pictures. Spends nothing."""
-    session, output = _taken(SessionOptions, given), _taken(OutputOptions, given)
+    session, output = _options_from(SessionOptions, given), _options_from(OutputOptions, given)
 
     def work() -> Coroutine[Any, Any, int]:
         read, problems = read_lines(STDIN if STDIN in words else None, option="ID", noun="task")
@@ -47,7 +47,7 @@ def resume(*, words: Sequence[str], **given: Any) -> None:
     run_command(work)
 
 
-async def _make(
+async def _submit(
     kind: Callable[..., Request],
     session: SessionOptions,
     output: OutputOptions,
@@ -61,7 +61,7 @@ async def _make(
 ) -> int:
     pairs = [pair.partition("=") for pair in extra]
     unknown = {name: _value(value) for name, equals, value in pairs if name and equals}
-    # Without a prompt there is a problem already; others are reported beside it.
+    # Without a prompt there is a problem already, which is reported with the others.
     requests = [kind(prompt, extra=unknown, **fields) for prompt in prompts or ("none",)]
     raise_problems(
         [
@@ -101,8 +101,8 @@ async def _resume(
         return await resume_tasks(tasks, lemon, outputs, has_bar=not output.is_quiet)
 
 
-def _taken(kind: type[Options], given: dict[str, Any]) -> Options:
-    """Take the options that a class has fields for."""
+def _options_from(kind: type[Options], given: dict[str, Any]) -> Options:
+    """Remove and return the options that a class has fields for."""
     return kind(**{name: given.pop(name) for name in attrs.fields_dict(kind) if name in given})
 
 

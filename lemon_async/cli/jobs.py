@@ -59,7 +59,7 @@ async def submit_requests(
 
     async with jobs.reported(), asyncio.TaskGroup() as deliveries:
         async with lemon.map(
-            _Gated(requests, room),
+            _BoundedRequests(requests, room),
             in_flight=in_flight,
             check_contracts=check_contracts,
             on_submitted=submitted,
@@ -97,7 +97,7 @@ async def resume_tasks(
 
 
 async def _all_outcomes(outcomes: Outcomes) -> AsyncIterator[Outcome]:
-    """Yield the outcomes of a map; when it is closed, also those of paid requests that were on their way."""
+    """Yield the outcomes of a map; when it is closed, also those of paid requests that were in flight."""
     while True:
         async for outcome in outcomes:
             yield outcome
@@ -106,8 +106,8 @@ async def _all_outcomes(outcomes: Outcomes) -> AsyncIterator[Outcome]:
         await asyncio.sleep(_SUBMITTING_CHECK_S)
 
 
-class _Gated:
-    """Requests for a map, each handed out when there is room for one more job."""
+class _BoundedRequests:
+    """The requests of a map, each yielded when there is room for one more job."""
 
     def __init__(self, requests: Sequence[Request], room: asyncio.Semaphore) -> None:
         self._requests = requests

@@ -62,5 +62,5 @@ def model_of(request: Request | None) -> str | None:
 
 
 def _text(value: object) -> str:
-    """File names can hold bytes that JSON cannot."""
+    """Return text for JSON, which cannot hold the undecodable bytes of file names."""
     return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -26,7 +26,7 @@ __all__ = [
 KEY_VARIABLE = "LEMONDATA_API_KEY"
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 BROKEN_PIPE = 128 + 13  # what a shell shows of programs that SIGPIPE ends
-# From harmless to grave; a script gets the gravest.
+# In order of severity: the exit code is the most severe one.
 _GRAVITY = (0, BROKEN_PIPE, 2, 1, 4, 3)
 _MISSING_KEY = Problem("API key", f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without")
 _EMULATED_SPEED = 60
@@ -136,7 +136,7 @@ def exit_code_of(error: Exception) -> int:
 
 
 def worst(codes: Iterable[int]) -> int:
-    """Return the gravest of several exit codes."""
+    """Return the most severe of several exit codes."""
     return max(codes, key=_GRAVITY.index)
 
 
@@ -185,6 +185,6 @@ async def _until_signalled(work: Coroutine[Any, Any, int], received: list[signal
 
 
 def _drop_stdout() -> None:
-    """Point stdout at a file that takes everything: an error in the interpreter's last flush would change the code."""
+    """Redirect stdout to the null device: an error in the interpreter's last flush would change the exit code."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

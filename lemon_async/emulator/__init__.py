@@ -1,10 +1,10 @@
 """The LemonData image API on this machine: a real HTTP server for tests, demos and offline work.
 
     async with Emulator(speed=60) as emu:
-        emu.fault("submit", Reset("response_head"), nth=[1])    # sold, but the answer is lost
+        emu.fault("submit", Reset("response_head"), nth=[1])    # accepted, but the response is lost
         emu.fault("poll", Status(502, "html"), times=3)
         ...                                                     # any client, at emu.base_url
-        assert emu.ledger.sold["my prompt"] == 1                # nobody paid twice
+        assert emu.ledger.sold["my prompt"] == 1                # not paid twice
 
 A minute of the service lasts a second here. Every response announces that in its `X-Emulator-Speed` header, so that a
 `LemonSession` on the same machine polls sixty times as often.

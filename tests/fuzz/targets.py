@@ -1,7 +1,7 @@
 """Fuzz targets: one for every parser of what a stranger sends. A target takes any bytes, and fails by an exception.
 
 What holds for all: nothing but the documented exceptions escapes, the result does not depend on where pieces begin, no
-text has half a surrogate pair, the key is in nothing that comes out, and the time is bounded.
+text has a lone surrogate, the key is in nothing that comes out, and the time is bounded.
 """
 
 import base64

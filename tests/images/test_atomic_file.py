@@ -375,7 +375,7 @@ BAD_NAMES = {
     "x" * 300: "is longer than 255 bytes",
     "猫" * 86: "is longer than 255 bytes",
     "\udcff": "must not hold control characters",
-    "\ud800/a.png": "must not hold half a character",
+    "\ud800/a.png": "must not hold a lone surrogate",
 }
 
 

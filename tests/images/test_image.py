@@ -108,7 +108,9 @@ async def test_bytes_of_the_answer_are_read_without_a_download(png):
 
 
 async def test_text_that_is_no_base64_is_refused_with_the_task():
-    with pytest.raises(DownloadError, match=r"fetch the base64 text of the answer: it is not base64 \(odd\)") as caught:
+    with pytest.raises(
+        DownloadError, match=r"fetch the base64 text of the response: it is not base64 \(odd\)"
+    ) as caught:
         await inline(None, fault="odd").read()
     assert (caught.value.task.id, caught.value.index) == ("ldtask_1", 0)
     assert str(caught.value).endswith("(picture 1 of the response)")
@@ -120,7 +122,7 @@ async def test_text_that_is_no_base64_is_refused_with_the_task():
 )
 async def test_bytes_that_are_not_a_whole_picture_are_refused(content, reason):
     """Inline bytes are checked, like those of links."""
-    with pytest.raises(DownloadError, match=f"could not fetch the base64 text of the answer: .*{reason}") as caught:
+    with pytest.raises(DownloadError, match=f"could not fetch the base64 text of the response: .*{reason}") as caught:
         await inline(content).read()
     assert caught.value.resume_token == "lemon1.token"
 
@@ -136,7 +138,7 @@ async def test_damaged_inline_bytes_are_fetched_from_the_link(png, content, faul
 
 async def test_picture_without_link_and_bytes_says_so():
     image = Image(ImageData(revised_prompt="a cat"), Cdn().access)
-    with pytest.raises(DownloadError, match="there is none, and no link"):
+    with pytest.raises(DownloadError, match="there is neither a picture nor a link"):
         await image.read()
 
 
@@ -242,7 +244,7 @@ async def test_picture_that_is_here_tells_format_and_size(png):
 def test_picture_in_the_answer_tells_format_and_size_at_once(png):
     image = inline(png)
     assert (image.format, image.size, image.url, image.revised_prompt) == ("png", (2, 3), None, None)
-    assert repr(image) == "<Image png 2x3 from the base64 text of the answer>"
+    assert repr(image) == "<Image png 2x3 from the base64 text of the response>"
 
 
 @pytest.mark.parametrize(("content", "fault"), [(b"<html>", None), (None, "odd"), (b"", None)])
@@ -254,7 +256,7 @@ def test_looking_at_a_damaged_picture_raises_nothing(content, fault):
 
 def test_picture_whose_header_has_no_size_is_shown_without():
     image = inline(b"\0\0\0\x1cftypavif")
-    assert repr(image) == "<Image avif from the base64 text of the answer>"
+    assert repr(image) == "<Image avif from the base64 text of the response>"
 
 
 async def test_notebook_shows_what_is_here_and_fetches_nothing(png, tmp_path):

@@ -116,7 +116,7 @@ async def test_work_that_takes_too_long_is_abandoned(ends_well):
         if not ends_well:
             raise OSError("disk full")
 
-    with pytest.raises(TimeoutError, match=r"the disk has not answered within 0\.01 s") as caught:
+    with pytest.raises(TimeoutError, match=r"the disk has not responded within 0\.01 s") as caught:
         await run_within(0.01, work)
     assert caught.value.errno == errno.ETIMEDOUT
     go_on.set()

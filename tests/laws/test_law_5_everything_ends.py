@@ -137,7 +137,7 @@ async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path,
         assert isinstance(outcome, SaveError)
         assert outcome.errno == errno.ETIMEDOUT
         assert re.search(
-            r"the disk has not answered within 0\.\d+ s: `read\(\)` still returns the picture", str(outcome)
+            r"the disk has not responded within 0\.\d+ s: `read\(\)` still returns the picture", str(outcome)
         )
         assert 0.2 < seconds < 2
         assert (await images[0].read())[:4] == b"\x89PNG"
@@ -180,7 +180,7 @@ async def test_reading_a_saved_picture_from_a_disk_that_hangs_is_bounded(connect
             assert (await linked[0].read())[:4] == b"\x89PNG"
             seconds, outcome = await elapsed_s(inline[0].read())
         assert isinstance(outcome, DownloadError)
-        assert "the disk has not answered within 0.2 s" in str(outcome)
+        assert "the disk has not responded within 0.2 s" in str(outcome)
         assert seconds < 1
         assert (await inline[0].read())[:4] == b"\x89PNG"
 

@@ -161,5 +161,5 @@ def test_token_tells_when_the_task_was_taken_and_nothing_odd_about_it():
 @pytest.mark.parametrize("text", ["http://x/", "https://api.lemondata.cc/v1/tasks/ldtask_1", "/v1/tasks/ldtask_1"])
 def test_address_is_not_a_reference(text):
     """It would be polled until the deadline."""
-    with pytest.raises(ContractError, match="an address is none: give the id that it ends in"):
+    with pytest.raises(ContractError, match="an address is not an id: give the id that it ends in"):
         parse_reference(text)

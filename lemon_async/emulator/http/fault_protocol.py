@@ -120,7 +120,7 @@ class FaultProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Hand the connection to aiohttp, unless a fault breaks it or the emulator is closed."""
-        # An `isinstance` check would fail: uvloop's transports are no subclasses of asyncio's.
+        # An `isinstance` check would fail: uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         # With this limit, "paused" means that not all bytes have left this process, which `send` waits for.
         self._transport.set_write_buffer_limits(high=0)

@@ -138,7 +138,7 @@ class Fault:
         try:
             re.compile(self.prompt or "")
         except re.error as error:
-            raise ValueError(f"prompt is no regular expression: {error}") from error
+            raise ValueError(f"prompt is not a regular expression: {error}") from error
         stage = self.stage
         if stage in _UNKNOWN_FACTS and (len(self.actions) > 1 or self.bill):
             raise ValueError(f"a break at {stage} is the only action of its fault, and is never billed")

@@ -52,7 +52,7 @@ def check_url(text: str) -> URL:
         parts, url = urlsplit(text), URL(text)
         host, _port = url.raw_host, url.port
     except ValueError as error:
-        raise ForbiddenUrl(f"is no URL: {excerpt(str(error))}") from error
+        raise ForbiddenUrl(f"is not a URL: {excerpt(str(error))}") from error
     if url.scheme not in {"http", "https"}:
         raise ForbiddenUrl("must be an http or https URL")
     if "@" in unicodedata.normalize("NFKC", parts.netloc):
@@ -75,7 +75,7 @@ def _check_host(raw: str) -> None:
         check_address(literal)
         return
     if not _NAME.fullmatch(host):
-        raise ForbiddenUrl("has a host that is no name")
+        raise ForbiddenUrl("has a host that is not a name")
     if "." not in host or any(f".{host}".endswith(f".{name}") for name in _PRIVATE_DOMAINS):
         raise ForbiddenUrl(f"leads to {excerpt(host)}, which is not public")
 
@@ -91,7 +91,7 @@ def parse_address(host: str) -> Address | None:
     try:
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except OSError as error:
-        raise ForbiddenUrl(f"has a host that is no address: {excerpt(host)}") from error
+        raise ForbiddenUrl(f"has a host that is not an address: {excerpt(host)}") from error
 
 
 def check_address(address: Address) -> None:

@@ -24,7 +24,7 @@ from lemon_async.emulator.service_errors import ServiceError
 
 STREAM_TYPE = "text/event-stream"
 
-# The first preview has one pixel for so many of the picture, along each edge; each further one is twice as sharp.
+# Along each edge, the first preview has one pixel for this many of the picture; each further one is twice as sharp.
 _COARSENESS = 32
 
 

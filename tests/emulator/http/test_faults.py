@@ -142,7 +142,7 @@ def test_parts_that_cannot_work_together_are_refused():
         ("nowhere", Status(500), {}, "route must be one of"),
         ("submit", (), {}, "at least one action"),
         ("poll", Script(["pending"]), {}, "task actions belong"),
-        ("submit", Status(500), {"prompt": "("}, "no regular expression"),
+        ("submit", Status(500), {"prompt": "("}, "not a regular expression"),
         ("submit", (Latency(1), Reset("accept")), {}, "only action"),
         ("submit", Reset("request_body"), {"bill": True}, "never billed"),
         ("submit", Reset("accept"), {"model": "m", "key": "k"}, ": model, key"),

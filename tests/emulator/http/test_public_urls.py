@@ -70,8 +70,8 @@ def test_malformed_url_is_refused():
         ("http://pictures.example/a b", "spaces"),
         ("http://pictures.example/\r\nX: y", "control"),
         ("http://pictures.example/\0", "control"),
-        ("http://pictures.example:99999/", "no URL"),
-        ("http://[::1/", "no URL"),
+        ("http://pictures.example:99999/", "not a URL"),
+        ("http://[::1/", "not a URL"),
         ("http:///cat.png", "no "),
         ("http://pictures.example/" + "x" * MAX_URL_CHARS, "longer than"),
     ]
