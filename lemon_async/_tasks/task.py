@@ -263,20 +263,19 @@ class ImageTask:
         """
         if self.id is None:
             raise SessionError(message="the service answered inline: there is no task to resume")
-        return self._reference(self.prompt if with_prompt else self._token_prompt).token()
+        return self._token_maker(self.prompt if with_prompt else self._token_prompt)()
 
-    def _reference(self, prompt: str | None) -> TaskReference:
-        accepted = self._accepted
-        return TaskReference(
-            self.id or "",
-            # The path is relative to the base URL, which may differ where the token is used.
-            self._path or accepted.poll_url if accepted.poll_url else None,
-            accepted.model,
-            accepted.created,
-            self.label,
-            prompt,
-            is_id_guessed=accepted.is_id_guessed,
-        )
+    def _token_maker(self, prompt: str | None) -> Callable[[], str]:
+        """Return what makes the token, and does not hold the task."""
+        task_id, label, accepted = self.id or "", self.label, self._accepted
+        # The path is relative to the base URL, which may differ where the token is used.
+        poll_url = self._path or accepted.poll_url if accepted.poll_url else None
+
+        def make_token() -> str:
+            model, created, is_id_guessed = accepted.model, accepted.created, accepted.is_id_guessed
+            return TaskReference(task_id, poll_url, model, created, label, prompt, is_id_guessed).token()
+
+        return make_token
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Take a response of the service; ignored once the task is over."""
@@ -302,7 +301,7 @@ class ImageTask:
             self._images = Images(
                 snapshot,
                 self._owner.access,
-                ref=TaskRef(self, self._reference(self._token_prompt).token) if self.id is not None else None,
+                ref=TaskRef(self, self._token_maker(self._token_prompt)) if self.id is not None else None,
                 request=self.request,
                 prompt=self.prompt,
                 seconds=self.seconds,
