@@ -19,7 +19,7 @@ from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, data_address
 from lemon_async._display.html import escaped
 from lemon_async._display.page import Entry, Fault, Tile, load_template, render_page
 from lemon_async._display.thumbnails import thumbnail
-from lemon_async._formats.json_documents import safe_repr
+from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._formats.pictures import sniff
 from lemon_async._images.atomic_file import checked_target, write_file
 from lemon_async._images.image import Image
@@ -225,7 +225,8 @@ def _fault(outcome: Outcome) -> Fault | None:
         token = error.resume_token if isinstance(error, LemonError) else None
         if token is None and outcome.task is not None and outcome.task.id is not None:
             token = outcome.task.resume_token()
-    return Fault(kind=type(error).__name__, reason=str(error)[:_MAX_REASON], resume_token=token)
+    reason = str(error)[:_MAX_REASON] if isinstance(error, LemonError) else safe_str(error)
+    return Fault(kind=type(error).__name__, reason=reason, resume_token=token)
 
 
 def _images(item: Showable) -> tuple[Image, ...]:

@@ -287,6 +287,19 @@ async def test_untrusted_text_is_escaped(png):
     assert html.count("&quot;&gt;&lt;img src=x onerror=alert(1)&gt;") >= 3
 
 
+async def test_job_that_is_not_described_by_text_is_shown(png):
+    """An unchecked request may have a number as its prompt, and an iterable of prompts may raise anything."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise NotImplementedError
+
+    outcomes = [Outcome(0, GenerateRequest(7), images=images_of(png)), Outcome(1, None, error=Mute())]
+    html = (await contact_sheet(outcomes)).html
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", html)[0] == "7"
+    assert "<strong>Mute</strong>" in html
+
+
 async def test_invalid_time_is_shown_as_received(png):
     """A number out of range does not raise."""
     for created in [0, 10**18, -(10**18)]:

@@ -212,9 +212,9 @@ def redact(url: str) -> str:
     return re.sub(r"[^\x21-\x7e]", "?", bare)[:200]
 
 
-def _split(url: str) -> SplitResult | None:
+def _split(url: object) -> SplitResult | None:
     """Split `url`, or return `None` if two parsers could read it in two ways."""
-    if not _PLAIN.fullmatch(url):
+    if not isinstance(url, str) or not _PLAIN.fullmatch(url):
         return None
     try:
         parts = urlsplit(url)

@@ -26,6 +26,11 @@ _MAX_MODELS_LISTED = 6
 _NO_PROMPT = "No prompt is known"
 
 
+def _plain(text: object) -> str | None:
+    """Return text that does not claim to be HTML, as that of template engines does: `str` may return it unchanged."""
+    return None if text is None else "".join([str(text)])
+
+
 @attrs.frozen(kw_only=True)
 class Tile:
     """One picture of a job.
@@ -75,9 +80,9 @@ class Entry:
     """
 
     number: int | None = None
-    prompt: str | None = None
+    prompt: str | None = attrs.field(default=None, converter=_plain)
     revised: tuple[str, ...] = ()
-    model: str | None = None
+    model: str | None = attrs.field(default=None, converter=_plain)
     seconds: float | None = None
     facts: tuple[tuple[str, str], ...] = ()
     tiles: tuple[Tile, ...] = ()
@@ -130,7 +135,7 @@ def render_page(entries: Sequence[Entry], *, title: str) -> str:
         numbered = enumerate(entries)
         entries = [attrs.evolve(entry, number=n) if entry.number is None else entry for n, entry in numbered]
     return load_template().render(
-        title=title,
+        title=_plain(title),
         entries=entries,
         totals=list(_totals(entries)),
         failed=[(place, entry.number) for place, entry in enumerate(entries, 1) if entry.fault],

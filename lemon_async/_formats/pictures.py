@@ -146,6 +146,7 @@ _SIGNATURE_BYTES = 32  # with the size, where that has a fixed place
 _TAIL_BYTES = 8192  # some writers pad to whole blocks
 _END = -1  # as a length: the last bytes of all, at most `_TAIL_BYTES`, and none before the offset
 _CUT = "the picture is cut off"
+_NO_PICTURE = "there is no picture behind the signature"
 
 _IEND_CRC = b"\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
@@ -256,13 +257,16 @@ def _is_sane(step: int, at: int) -> bool:
 
 
 def _walk_png() -> _Walk:
-    """Go from chunk to chunk to IEND; anything behind it is harmless."""
-    at, step = 8, 0
+    """Go from IHDR, which has the size, from chunk to chunk to IEND; anything behind it is harmless."""
+    at, step, has_pixels = 8, 0, False
     while _is_sane(step, at):
         head = yield at, 8
         if len(head) < 8:
             break
         length, kind = struct.unpack(">I4s", head)
+        has_pixels = has_pixels or kind == b"IDAT"
+        if (kind == b"IHDR") != (at == 8) or (kind == b"IEND" and not has_pixels):
+            return _NO_PICTURE
         if kind == b"IEND":
             return None if length == 0 and (yield at + 8, 4) == _IEND_CRC else _CUT
         at, step = at + 12 + length, step + 1
@@ -271,7 +275,7 @@ def _walk_png() -> _Walk:
 
 def _walk_jpeg() -> _Walk:
     """Go from segment to segment to the pixels; an end marker counts only behind their beginning."""
-    at, step = 2, 0
+    at, step, has_frame = 2, 0, False
     while _is_sane(step, at):
         head = yield at, 9
         if len(head) < 4 or head[0] != _FILL or head[1] in _JPEG_BOUNDS:
@@ -281,12 +285,15 @@ def _walk_jpeg() -> _Walk:
         if marker == _FILL or marker in _JPEG_ALONE:  # any number of FF may stand before a marker
             at += 1 if marker == _FILL else 2
             continue
+        has_frame = has_frame or is_jpeg_frame(marker)
         if is_jpeg_frame(marker) and len(head) == 9:
             height, width = struct.unpack_from(">HH", head, 5)
             if fault := find_size_fault((width, height)):
                 return fault
         at += 2 + length
         if marker == _START_OF_SCAN:
+            if not has_frame:
+                return _NO_PICTURE
             tail = yield at, _END
             return None if _JPEG_END in tail.rstrip(b"\0")[-_JPEG_END_DISTANCE_BYTES:] else _CUT
     return _CUT

@@ -62,6 +62,29 @@ def test_page_escapes_untrusted_text():
     assert not re.search(r"<[^>]*\sonerror", re.sub(r"\"[^\"]*\"", "", html))
 
 
+class SafeText(str):
+    """What template engines return: a claim to be HTML that slices, and `str` itself, pass on."""
+
+    __slots__ = ()
+
+    def __html__(self):
+        return self
+
+    def __str__(self):
+        return self
+
+    def __getitem__(self, place):
+        return SafeText(super().__getitem__(place))
+
+
+def test_page_escapes_text_that_claims_to_be_html():
+    """A prompt that an application made with its template engine is none of this page."""
+    text = SafeText(ATTACK)
+    html = render_page([Entry(prompt=text, model=text, tiles=(Tile(source="data:,"),))], title=text)
+    assert "<script" not in html
+    assert html.count("<img") == 1
+
+
 def test_picture_has_the_prompt_as_alternative_text():
     """The text has the number of the picture, and is cut."""
     assert 'alt="a cat"' in render_page([Entry(prompt="a cat", tiles=(TILE,))], title="t")

@@ -67,6 +67,19 @@ WALKED = {
 RECOGNIZED = {"gif": draw("GIF", "L"), "avif": draw("AVIF")}
 
 
+HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+HUGE_HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 65535, 65535, 8, 2, 0, 0, 0))
+PIXELS, END = chunk(b"IDAT", b"\0\0\0\1" * 2), chunk(b"IEND", b"")
+SIGNATURES_ALONE = {
+    "png of nothing": b"\x89PNG\r\n\x1a\n" + END,
+    "png without pixels": b"\x89PNG\r\n\x1a\n" + HEADER + END,
+    "png without a header": b"\x89PNG\r\n\x1a\n" + PIXELS + END,
+    "png with a late header": b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", b"\0\0\0\1" * 2) + HUGE_HEADER + PIXELS + END,
+    "png with a second header": b"\x89PNG\r\n\x1a\n" + HEADER + HUGE_HEADER + PIXELS + END,
+    "jpeg without a frame": b"\xff\xd8\xff\xda\x00\x02\xff\xd9",
+}
+
+
 def fault_in_pieces(content, of_bytes):
     validator = StreamValidator()
     for at in range(0, len(content), of_bytes):
@@ -80,6 +93,13 @@ def cuts_of(content):
     """Every place in the first and last bytes, and some between."""
     length = len(content)
     return sorted({*range(min(300, length)), *range(300, length, 97), *range(max(length - 200, 0), length)})
+
+
+def test_signature_and_end_without_a_picture_between_are_refused():
+    """Nor does a header hide behind the one whose size was checked."""
+    for name, content in SIGNATURES_ALONE.items():
+        for of_bytes in (1, 5, len(content)):
+            assert fault_in_pieces(content, of_bytes) == "there is no picture behind the signature", name
 
 
 def test_long_metadata_is_longer_than_the_head():

@@ -146,6 +146,12 @@ def test_extra_header_that_cannot_be_sent_is_refused_and_its_value_shown_nowhere
     assert "gw-canary" not in shown + str(error) + repr(error)
 
 
+def test_address_that_is_no_text_is_refused():
+    for base_url in [5, b"https://api.test", ["https://api.test"], True]:
+        with pytest.raises(ContractError, match="base_url: must look like https://api"):
+            LemonSession("sk-x", base_url=base_url)
+
+
 @pytest.mark.parametrize(
     ("option", "kind"), [("polling", "PollPolicy"), ("retry", "RetryPolicy"), ("timeouts", "Timeouts")]
 )
