@@ -51,7 +51,7 @@ def test_snapshot_of_nothing_is_empty():
 
 
 def test_snapshot_is_read_by_the_services_names_alone():
-    """`images`, `fault`, `is_cancelled` and `billing` are ours, and mean nothing out there."""
+    """`images`, `fault`, `is_cancelled` and `billing` are names of the library, not of the service."""
     ours = {"images": [{"url": LINK}], "fault": "no", "is_cancelled": True, "billing": {"transaction_id": "tx_1"}}
     assert read(ours) == TaskSnapshot()
     theirs = {"data": [{"url": LINK}], "error": "no", "cancelled": True, "task_id": "t1", "poll_url": "/v1/tasks/t1"}
@@ -94,7 +94,7 @@ FAILED_TASK_GIVES_ITS_ROWS = (
 
 
 def test_failed_task_gives_its_reason_as_text_or_object_alike():
-    """A string on the page "Get image status", an object `{code, message}` elsewhere; both end up in terminals."""
+    """A string on the page "Get image status", an object `{code, message}` elsewhere; both become printable text."""
     for error, fault in FAILED_TASK_GIVES_ITS_ROWS:
         found = read({"status": "failed", "error": error})
         assert found.fault == fault_of(error) == fault
@@ -199,7 +199,7 @@ def test_data_of_another_shape_holds_no_images():
 
 
 def test_data_is_read_up_to_a_hundred_entries():
-    """Ten images can be asked for; a million entries would hold the event loop for seconds."""
+    """Ten images can be requested; a million entries would hold the event loop for seconds."""
     assert len(read({"data": [{"url": LINK}] * 1000}).images) == 100
     assert read({"data": [None] * 100 + [{"url": LINK}]}).images == ()
 

@@ -84,7 +84,7 @@ def test_encode_of_a_variation_has_no_prompt():
     assert encode(VariationRequest(image="cat.png")) == b"{}"
 
 
-def test_encode_refers_to_pictures_in_the_simplest_of_three_spellings():
+def test_encode_refers_to_pictures_in_the_simplest_of_three_forms():
     """The page "Edit image": `image_url`, `image_urls`, or `images`, which alone can hold a `file_id`."""
     for references, fields in (
         ([], {}),
@@ -140,7 +140,7 @@ def test_form_has_no_field_whose_name_would_end_its_header():
 
 
 def test_form_has_no_field_that_could_be_taken_for_a_file():
-    """In JSON, an unchecked extra wins; beside a file it is undefined which one does."""
+    """In JSON, an unchecked extra wins; next to a file it is undefined which one does."""
     for kind in ("edit", "variation"):
         for name in ("image", "image[]", "image[0]", "Image", "MASK", "mask", " image ", "image []"):
             extra = {"seed": 7, name: "x"}
@@ -171,8 +171,8 @@ def test_encode_sends_extra_fields_beside_the_others():
     assert encode(request) == b'{"lora":{"a":null,"b":1},"model":"flux-pro","prompt":"a cat","seed":7}'
 
 
-def test_encode_lets_an_unchecked_extra_have_the_last_word():
-    """Checks refuse it; who has switched them off means it."""
+def test_encode_lets_an_unchecked_extra_win():
+    """Checks refuse it; without checks it is intended."""
     assert sent(GenerateRequest("a cat", n=1, extra={"n": 20})) == {"prompt": "a cat", "n": 20}
     edit = EditRequest("a hat", image="cat.png", extra=ANOTHER)
     assert orjson.loads(encode(edit, [LINK])) == {"prompt": "a hat", **ANOTHER}
@@ -216,8 +216,8 @@ UNWRITABLE = [
 ]
 
 
-def test_request_that_json_cannot_say_is_a_contract_error():
-    """In a form as well, although some of it is text; and it is reported without sending."""
+def test_request_that_json_cannot_hold_is_a_contract_error():
+    """In a form, too; it is reported without sending."""
     for fields, words in UNWRITABLE:
         generate = GenerateRequest(**{"prompt": "a cat", **fields})
         edit = EditRequest(**{"prompt": "a cat", "image": "cat.png", **fields})
@@ -303,7 +303,7 @@ def test_encode_of_anything_is_json_or_a_contract_error(fields):
 @steady
 @given(fields_of_anything)
 def test_form_of_anything_is_utf_8_or_a_contract_error(fields):
-    """What cannot be sent must not be found out while it is being sent."""
+    """Encoding problems must not surface during sending."""
     try:
         form = encode_form(EditRequest(image="cat.png", **fields))
     except ContractError:

@@ -202,7 +202,7 @@ def test_request_id_is_one_line_of_a_header(headers, request_id):
     assert request_id_of(headers) == request_id
 
 
-def test_api_error_upstream_is_kept_as_it_came_but_for_control_characters():
+def test_api_error_upstream_is_kept_except_for_control_characters():
     """Its shape is not documented."""
     for upstream, kept in (
         ("bfl\x1b[2J", "bfl [2J"),
@@ -240,7 +240,7 @@ ROWS = [
 
 
 def test_row_of_errors():
-    """The class is that of the status, and the code is kept: one code stands under two of them."""
+    """The class follows from the status, and the code is kept: one code occurs with two statuses."""
     for status, code, cls in ROWS:
         error = api_error(answer(status, {"message": "no", "code": code}))
         assert (type(error), error.status, error.code) == (cls, status, code)
@@ -248,7 +248,7 @@ def test_row_of_errors():
 
 
 def test_row_of_errors_of_remote_pictures_names_the_picture():
-    """As "Remote image URLs" says: 400 or 413, naming the one that could not be fetched."""
+    """As documented in "Remote image URLs": 400 or 413, naming the one that could not be fetched."""
     for status, cls in ((400, errors.BadRequest), (413, errors.PayloadTooLarge)):
         for param in ("image_url", "image_urls[2]", "images[0].image_url"):
             error = api_error(answer(status, {"message": "could not be fetched", "param": param}))
@@ -257,7 +257,7 @@ def test_row_of_errors_of_remote_pictures_names_the_picture():
 
 
 def test_hints_of_an_error_are_cut():
-    """Each entry and each character takes its time: megabytes of hints would hold the event loop."""
+    """Each entry and each character takes time: megabytes of hints would hold the event loop."""
     entry = {f"name_{n}": "x" * 600 for n in range(12)}
     hints = {"alternatives": [entry] * 30, "suggestions": [{"id": f"m{n}"} for n in range(100)], "upstream": entry}
     error = api_error(answer(400, {"message": "no", **hints}, validation_errors=[entry] * 30))
@@ -316,7 +316,7 @@ header_maps = st.dictionaries(
 @steady
 @given(st.integers(100, 599), header_maps, bodies)
 def test_api_error_of_anything_is_one_printable_line(status, headers, body):
-    """Nothing raises, no hint has a wrong type, and nothing drives a terminal."""
+    """Nothing raises, no hint has a wrong type, and no text can control a terminal."""
     error = api_error(Response(status, headers, body))
     assert str(error).isprintable()
     assert error.message
@@ -351,7 +351,7 @@ ERROR_SAYS_WHAT_BECAME_ROWS = (
 
 
 def test_error_classifies_the_failure_of_its_request():
-    """Only a 429, and a 503 that the service itself calls retryable, ask for the same request again."""
+    """Only a 429, and a 503 with `retryable: true`, invite a retry."""
     for error, failure in ERROR_SAYS_WHAT_BECAME_ROWS:
         assert classify(error) is failure
 

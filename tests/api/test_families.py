@@ -96,7 +96,7 @@ def test_row_of_a_family_has_exactly_its_fields():
 
 
 def test_row_of_a_family_has_exactly_its_closed_lists():
-    """Of fields that it has."""
+    """They are of fields that it has."""
     for name in ROWS:
         values = family_of(ROWS[name]["ids"][0]).values
         assert values == ROWS[name]["values"]
@@ -123,7 +123,7 @@ def test_family_whose_sources_are_masks_of_themselves_is_dall_e_2():
 
 
 def test_family_of_an_unknown_model_is_none():
-    """Any other id is legal: the catalogue moves."""
+    """Any other id is legal: the catalogue changes."""
     for model in (
         *("acme-paint-9", "", "dall-e-4", "GPT-Image-2", "gpt-image-2 ", "flux", "mj", "midjourney-v9", "xflux-pro"),
         *("ideogram", "stable-diffusion-3.5", "grok-imagine-image-max", "nano-banana-3", None, 5, [], {}, b"flux-pro"),
@@ -162,7 +162,7 @@ PIXELS = "the pixels must number 655,360 to 8,294,400"
     ],
 )
 def test_row_of_gpt_image_sizes(width, height, fault):
-    """The pages "Create image" and "Edit image", `size`: whichever side is the longer one."""
+    """The pages "Create image" and "Edit image", `size`: for both orientations."""
     size_fault = family_of("gpt-image-2").size_fault
     assert size_fault(width, height) == size_fault(height, width) == fault
 

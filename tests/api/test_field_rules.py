@@ -63,7 +63,7 @@ UNKNOWN_MODEL = {"prompt": "a cat", "model": "acme-paint-9"}
 
 
 def test_every_field_has_its_row():
-    """Beside the rows there are the pictures and the label, with rules of their own, and the unknown fields."""
+    """Except the pictures and the label, which have separate rules, and unknown fields."""
     assert list(RULES) == list(ROWS)
     names = {name for kind in (GenerateRequest, EditRequest, VariationRequest) for name in attrs.fields_dict(kind)}
     assert names == {*ROWS, "image", "mask", "label", "extra"}
@@ -83,7 +83,7 @@ def test_row_of_a_field_refuses_other_values():
 @every_row
 @pytest.mark.parametrize("kind", [GenerateRequest, EditRequest, VariationRequest])
 def test_row_of_a_field_holds_in_every_request_that_has_it(kind, field):
-    """For a model that no family claims, too; a problem has the name that goes over the wire."""
+    """For a model of no family, too; problems have the name on the wire."""
     names = attrs.fields_dict(kind)
     if field not in names:
         return
@@ -107,8 +107,8 @@ def test_label_is_one_line(label):
     assert check(GenerateRequest("a cat", label=label)) == ()
 
 
-def test_label_that_is_no_short_line_is_refused():
-    """It would stand in tokens, logs and error messages."""
+def test_label_that_is_not_a_short_line_is_refused():
+    """It would appear in tokens, logs and error messages."""
     for kind in (GenerateRequest, EditRequest, VariationRequest):
         for label in ("", "x" * 201, "a\nb", "a\rb", "\x00", "\x1b[31m", "\ud83d", "\u2028", 17, b"sku"):
             basis = {"prompt": "a cat", "image": b"\x89PNG"}
@@ -120,6 +120,6 @@ def test_label_that_is_no_short_line_is_refused():
             )
 
 
-def test_field_of_the_service_that_is_called_label_can_be_sent():
-    """Ours is never sent, so that nothing stands in the way of theirs."""
+def test_field_of_the_service_that_is_named_label_can_be_sent():
+    """The library's label is never sent, so there is no conflict."""
     assert check(GenerateRequest("a cat", extra={"label": "theirs"}, label="ours")) == ()

@@ -1,4 +1,4 @@
-"""Responses about jobs: nothing the service can send raises, and nothing it has sold is lost."""
+"""Responses about jobs: no response raises, and no accepted job is lost."""
 
 import base64
 import math
@@ -91,7 +91,7 @@ def comparable(image):
 
 
 def snapshot(value, **headers):
-    """Return what a submit and a poll both read in an answer."""
+    """Return the snapshot that a submit and a poll both read in a response."""
     submission, poll = read_submission(answer(value, **headers)), polled(answer(value, **headers))
     assert isinstance(submission, Accepted)
     bare = [
@@ -108,7 +108,7 @@ def test_snapshot_is_what_a_poll_read_and_anything_else_raises():
             read_snapshot(response, "t1")
 
 
-def test_inline_answer_of_the_documentation_is_a_job_that_is_complete():
+def test_documented_inline_response_is_a_completed_job():
     """The page "Create image", under "Inline Response"."""
     assert snapshot(INLINE_ANSWER) == TaskSnapshot(
         status="completed",
@@ -123,8 +123,8 @@ def test_inline_answer_of_the_documentation_is_a_job_that_is_complete():
     )
 
 
-def test_task_answer_of_the_documentation_is_pending_without_images():
-    """The page "Get image status"; a placeholder with an empty `url` is no image."""
+def test_documented_task_response_is_pending_without_images():
+    """The page "Get image status"; a placeholder with an empty `url` is not an image."""
     assert snapshot(TASK_ANSWER) == TaskSnapshot(
         status="pending",
         task_id=TASK_ID,
@@ -191,7 +191,7 @@ TASK_ANSWER_IS_TOLD_ROWS = (
 )
 
 
-def test_any_mark_makes_a_task_answer_and_none_an_inline_one():
+def test_any_mark_makes_a_task_and_none_an_inline_response():
     """The page "Create image" names three: `status: "pending"`, `task_id` and `poll_url`."""
     for value, status, task_id in TASK_ANSWER_IS_TOLD_ROWS:
         found = snapshot(value)
@@ -256,8 +256,8 @@ def test_submission_is_refused_with_a_5xx_by_a_documented_code():
             assert (type(reading.error), reading.error.code) == (ServerError, code)
 
 
-def test_submission_answered_with_a_5xx_of_a_gateway_is_garbled():
-    """It answers in JSON as well, and does not know what became of the request behind it."""
+def test_submission_with_a_5xx_of_a_gateway_is_unknown():
+    """Gateways respond in JSON, too, and do not know the outcome of the request."""
     for status in (500, 502, 503, 504, 520):
         for body in (
             REFUSAL,
@@ -273,8 +273,8 @@ def test_submission_answered_with_a_5xx_of_a_gateway_is_garbled():
             assert isinstance(read_submission(answer(body, status)), UnknownOutcome)
 
 
-def test_refusal_that_carries_a_task_or_data_is_garbled_and_names_it():
-    """Something was sold, whatever the status says: the id is in the reason, so that it can be resumed."""
+def test_refusal_that_carries_a_task_or_data_is_unknown_and_names_it():
+    """A job was accepted, whatever the status: its id is in the reason, so that it can be resumed."""
     for status in (302, 400, 408, 429, 500, 503):
         for extra, words in (
             ({"task_id": "t1"}, "task 't1': `session.task` resumes it by this id"),
@@ -319,8 +319,8 @@ def test_refusal_with_odd_fields_and_nothing_sold_is_a_refusal():
         assert isinstance(read_submission(answer({**REFUSAL, **extra}, 429)), Refused)
 
 
-def test_submission_refused_in_other_words_is_garbled():
-    """A proxy does not know whether the job was sold."""
+def test_submission_refused_in_another_form_is_unknown():
+    """A proxy does not know whether the job was accepted."""
     for status in (400, 401, 429, 500, 503):
         for body in ({"error": "no"}, {"detail": "no"}, [], None, {"error": {}}):
             reading = read_submission(answer(body, status))
@@ -329,8 +329,8 @@ def test_submission_refused_in_other_words_is_garbled():
 
 
 @pytest.mark.parametrize("status", [408, 460, 499])
-def test_submission_that_something_in_front_gave_up_is_garbled(status):
-    """It passed the request on, and does not know what became of it."""
+def test_submission_that_a_gateway_gave_up_is_unknown(status):
+    """The gateway forwarded the request, and does not know its outcome."""
     assert isinstance(read_submission(answer(REFUSAL, status)), UnknownOutcome)
 
 
@@ -433,7 +433,7 @@ POLL_REPORTS_ITS_TASK_ROWS = (
 
 
 def test_poll_returns_its_task_or_a_failure():
-    """Only the service's own words refuse a task or do not know it."""
+    """Only the service's own errors refuse a task or report it as unknown."""
     for status, body, failure in POLL_REPORTS_ITS_TASK_ROWS:
         assert getattr(polled(answer(body, status)), "failure", None) is failure
 
@@ -442,7 +442,7 @@ FAILED = {"created": 1706000000, "task_id": "t1", "status": "failed", "data": []
 
 
 def test_failure_that_names_the_task_ends_it():
-    """The page "Get image status" has the shape; why it failed stands in `error` as text or as an object, or not."""
+    """The page "Get image status" has the shape; `error` is text, an object or missing."""
     for name in (
         {"task_id": "t1"},
         {"task_id": None, "id": "t1"},
@@ -464,7 +464,7 @@ def test_failure_that_names_the_task_ends_it():
 
 
 def test_end_without_a_picture_that_does_not_name_the_task_is_noise():
-    """A gateway has jobs of its own, and they fail."""
+    """It may be about a job of the gateway."""
     for asked in ("t1", None):
         for value in (
             {"status": "failed"},
@@ -481,7 +481,7 @@ def test_end_without_a_picture_that_does_not_name_the_task_is_noise():
 
 
 def test_poll_answer_about_another_task_is_noise():
-    """The picture is of another task."""
+    """Its picture belongs to another task."""
     for value in (
         *({**FAILED, "status": status} for status in ("pending", "completed", "failed", "odd")),
         {**DONE, "task_id": "T2", "id": "t1"},
@@ -495,7 +495,7 @@ def test_poll_answer_about_another_task_is_noise():
 
 
 def test_picture_counts_without_a_name():
-    """It is the answer to the question that was asked, and it is paid for."""
+    """It is the response to this poll, and it is paid for."""
     for value in (
         {"status": "completed", "data": [{"url": LINK}]},
         {"data": [{"url": LINK}]},

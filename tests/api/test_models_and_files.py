@@ -40,7 +40,7 @@ def test_model_is_read_with_all_that_is_said_of_it():
     assert (model.lemondata, model.raw) == (MODEL["lemondata"], MODEL)
 
 
-def test_file_is_read_with_all_that_is_said_of_it():
+def test_file_is_read_with_all_its_fields():
     """OpenAI's file object; `bytes` is its size."""
     file = read_file(answer(FILE))
     assert file == StoredFile(
@@ -67,8 +67,8 @@ def test_list_holds_every_entry_that_has_an_id(read, entry, bare):
 
 
 @pytest.mark.parametrize("read", [read_models, read_files])
-def test_list_without_end_is_read_up_to_a_bound(read):
-    """Each entry takes its time, and the event loop waits."""
+def test_long_list_is_read_up_to_a_bound(read):
+    """Each entry takes time, for which the event loop is blocked."""
     found = read(answer({"data": [{"id": f"id-{number}"} for number in range(MAX_ENTRIES + 5)]}))
     assert len(found) == MAX_ENTRIES
     assert found[-1].id == f"id-{MAX_ENTRIES - 1}"

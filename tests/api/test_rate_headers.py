@@ -1,4 +1,4 @@
-"""Rate-limit headers are read where they make sense."""
+"""Rate-limit headers are read if they are plausible."""
 
 import math
 

@@ -49,7 +49,7 @@ def test_response_keeps_its_body_out_of_its_repr():
 
 
 def test_only_an_object_or_a_list_shows_that_it_is_complete():
-    """A cut number is another number; an object without its end cannot be parsed."""
+    """A truncated number is a valid number; a truncated object cannot be parsed."""
     for body in (b'{"a": 1}', b" [1] "):
         assert answer(body).is_whole_json, body
     for body in (b'{"a": 1', b"[1", b"12", b'"a"', b""):
@@ -122,7 +122,7 @@ def test_secret_in_an_unreadable_body_is_masked():
 
 
 def test_secret_in_json_is_masked_after_parsing():
-    """In any escape; the body stays as it came."""
+    """With any escapes; the body stays unchanged."""
     body = rb'{"s3cr3t": ["\u00733cr3t"]}'
     response = answer(body, mask=mask)
     assert response.json() == {"***": ["***"]}
@@ -159,7 +159,7 @@ def test_summary_of_anything_is_one_bounded_printable_line_without_brackets(body
 
 
 def test_summary_walks_through_the_text_once():
-    """An element that is not closed goes on to the end; a search from each start would take millions of steps."""
+    """An unclosed element extends to the end; a search from each start would take millions of steps."""
     for unit in ("<title>", "<title ", "<script>", "<script></style>", "<style", "<", "&lt;", "<!--"):
         body = (unit * 4096)[:4096].encode()
         started = time.process_time()
@@ -233,7 +233,7 @@ def test_retry_after_is_seconds_from_now():
         assert retry_after_s(value, received_at=NOW) == seconds, value
 
 
-def test_retry_after_date_without_a_zone_is_utc_wherever_we_are():
+def test_retry_after_date_without_a_zone_is_utc_in_any_time_zone():
     """HTTP dates are in UTC, and the oldest of their three forms does not say so (RFC 9110, 5.6.7)."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = "Asia/Tokyo"

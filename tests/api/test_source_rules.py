@@ -117,7 +117,7 @@ def test_source_that_cannot_be_used_has_its_fault_and_no_other():
 
 
 def test_source_has_no_problem_before_it_is_examined():
-    """Streams are looked at as they are read; a check before that has only the request."""
+    """Streams are examined when they are read; an earlier check has only the request."""
     assert check(EditRequest("a hat", image=["a.png", "b.png"], model="gpt-image-2")) == ()
     assert check(VariationRequest(image="a.png")) == ()
 
@@ -139,7 +139,7 @@ def test_row_images_takes_no_uploads_beside_addresses():
 
 @pytest.mark.parametrize(("model", "shown"), [("gpt-image-2", "gpt-image-2"), (None, "dall-e-2")])
 def test_row_file_id_is_bound_to_the_model_it_was_uploaded_for(model, shown):
-    """As "Files" puts it: bound to that model's channel."""
+    """From "Files": bound to that model's channel."""
     advice = f"was uploaded for flux-pro, and a file is bound to its model; this request is for {shown}"
     assert problems_of(stored(model="flux-pro"), model=model) == (Problem("image[0]", advice),)
     assert problems_of(stored(model=shown), model=model) == ()
@@ -197,7 +197,7 @@ def test_row_mask_has_less_than_50_mb():
     [(link(), mask()), (stored(), mask()), (upload(), mask(kind="url")), (link(), mask(kind="file_id"))],
     ids=["image by address", "image by id", "mask by address", "both by id"],
 )
-def test_row_mask_is_uploaded_beside_uploaded_images(sources):
+def test_row_mask_is_uploaded_with_uploaded_images(sources):
     """The JSON form of "Edit image" has no mask."""
     advice = "goes with uploads only: give both as files or bytes, not as addresses or ids"
     assert problems_of(*sources) == (Problem("mask", advice),)
@@ -383,7 +383,7 @@ def test_row_remote_leads_to_no_private_or_reserved_address_in_any_spelling():
 
 
 def test_row_remote_problem_names_the_place_and_not_the_address():
-    """An address can hold what must not get into a log."""
+    """An address may contain credentials, which must not be logged."""
     secret = "https://me:secret@cdn.example/?Signature=secret#secret"
     problems = problems_of(link(), link(1, secret))
     assert [problem.field for problem in problems] == ["image[1]"]

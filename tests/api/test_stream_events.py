@@ -71,7 +71,7 @@ def model(stream):
     ],
 )
 def test_secret_in_an_event_is_masked(data, words):
-    """In its name and in whatever text is made of its data; the data stay as they came."""
+    """In its name and in any text made of its data; the data are unchanged."""
     stream = b"event: s3cr3t\ndata: {}\n\nevent: error\ndata: " + data
     odd, error = split(stream, mask=lambda text: text.replace("s3cr3t", "***"))
     assert odd == Event("***", b"{}")
@@ -134,7 +134,7 @@ def test_stream_ends_once():
 
 
 def test_event_comes_as_soon_as_it_is_complete():
-    """A preview is worth something only before the next one."""
+    """A preview is useful only before the next one."""
     splitter = EventSplitter()
     assert list(splitter.feed(b"data: 1\n")) == []
     assert list(splitter.feed(b"\n")) == [Event("", b"1")]
@@ -171,7 +171,7 @@ streams = st.lists(chunks | st.binary(max_size=4), max_size=14).map(b"".join)
 @example(MARK + b"data: 1\r\n\r\n", None)
 @example(b"data: 1\r\rdata: 2\r\n\n", None)
 def test_stream_cut_anywhere_gives_the_same_events(stream, data):
-    """However many pieces there are, and however small, empty ones among them."""
+    """For any number and size of pieces, including empty ones."""
     whole = split(stream)
     assert whole == model(stream)
     assert split(*(stream[at : at + 1] for at in range(len(stream)))) == whole
@@ -183,8 +183,8 @@ def test_stream_cut_anywhere_gives_the_same_events(stream, data):
 
 @steady
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "b.c"]), st.binary(min_size=1, max_size=9)), max_size=5), st.data())
-def test_stream_of_events_gives_back_what_was_put_in(events, data):
-    """With any ends of lines, and comments between."""
+def test_stream_of_events_round_trips(events, data):
+    """With any line ends, and with comments."""
     events = [(name, re.sub(rb"[\r\n]", b"-", content)) for name, content in events]
     stream = data.draw(st.sampled_from([b"", MARK]))
     for name, content in events:
@@ -219,7 +219,7 @@ def test_stream_is_bound_as_any_other_body():
 
 
 def test_stream_of_one_large_line_is_searched_once():
-    """A picture is one line of megabytes, and comes in thousands of pieces."""
+    """A picture is one line of megabytes, and arrives in thousands of pieces."""
     piece = b"x" * 16_384
     started = time.process_time()
     (event,) = split(b'data: {"b64_json": "', *[piece] * 2_000, b'"}\n\n')
@@ -251,7 +251,7 @@ def event(value, name=""):
 @pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
 @pytest.mark.parametrize("is_named", [True, False])
 def test_preview_is_recognized_by_its_name(kind, is_named):
-    """In `type`, as the documentation of the format has it, or in the name of the event alone."""
+    """By `type`, as documented, or by the name of the event alone."""
     name = f"{kind}.partial_image"
     value = {"b64_json": PIXEL, "partial_image_index": 2, **({"type": name} if is_named else {})}
     assert read_event(event(value, "" if is_named else name)) == Partial(ImageData(inline=Same(PIXEL)), 2)
@@ -277,7 +277,7 @@ def test_result_is_recognized_by_its_name(kind, is_named):
 DONE = "image_generation.completed"
 
 
-def test_result_is_an_image_whatever_stands_beside_it():
+def test_result_is_an_image_whatever_else_the_event_has():
     """It is paid for."""
     for fields, image in (
         ({"url": LINK, "revised_prompt": "a cat"}, ImageData(url=LINK, revised_prompt="a cat")),
@@ -299,8 +299,8 @@ def test_odd_numbers_of_an_event_are_left_out():
         assert read_event(event(preview)).index == 0
 
 
-def test_number_of_a_preview_is_one_that_makes_sense():
-    """It ends up in names of files, and in counts."""
+def test_number_of_a_preview_is_plausible():
+    """It is used in file names and counts."""
     for given_index, index in ((0, 0), (3, 3), (1000, 1000), (1001, 0), (2**63, 0), (-5, 0)):
         preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": given_index}
         assert read_event(event(preview)).index == index
@@ -346,13 +346,13 @@ ERROR_IN_ANOTHER_SHAPE_ROWS = (
 
 
 def test_error_in_another_shape_leaves_the_outcome_unknown():
-    """A gateway's number, a framework's `detail`, text: whether the job was sold is unknown."""
+    """A gateway's number, a framework's `detail`, text: whether the job was accepted is unknown."""
     for value, name, words in ERROR_IN_ANOTHER_SHAPE_ROWS:
         assert read_event(event(value, name)) == Unclear(f"{ODD_ERROR}: {words}")
 
 
 def test_error_without_a_message_ends_no_job():
-    """A job that is called failed counts as released, and its caller orders again."""
+    """A job reported as failed counts as released, and its caller may submit it again."""
     for error in (False, 0, "", {}, [], None):
         assert read_event(event({"error": error, "message": "still painting"}, "")) is None
         partial = {"error": error, "b64_json": PIXEL, "type": "image_edit.partial_image"}

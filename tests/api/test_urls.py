@@ -422,8 +422,8 @@ POLL_URL_LEADS_TO_ROWS = (
 )
 
 
-def test_poll_url_leads_to_nothing_beside_the_path_of_a_gateway():
-    """It is refused, or used below the path: the gateway may serve others beside it, who must not get the key."""
+def test_poll_url_leads_to_nothing_outside_the_path_of_a_gateway():
+    """It is refused, or used below the path: other services of the gateway must not get the key."""
     for poll_url, words in POLL_URL_LEADS_TO_ROWS:
         if words.startswith("/"):
             assert resolve_poll_url(GATEWAY, poll_url) == words
@@ -505,7 +505,7 @@ def test_one_segment_is_an_id_quoted(word, segment):
 
 
 def test_path_segment_of_no_id_is_refused():
-    """Files and models are asked for by ids that users type."""
+    """Ids of files and models come from users."""
     for word in ("", " ", "a b", "a\r\nb", "猫", "a\\b", "x" * 513, "..", ".", "../x", "..%2fx", "%00"):
         assert refusal(path_segment, word) == "it is not one word of printable ASCII"
 
@@ -745,7 +745,7 @@ def test_link_that_is_followed_means_one_place_to_all_parsers(scheme, host, rest
 @steady
 @given(st.sampled_from(["https://", "http://", "ftp://", "https:", "//"]), hosts, url_like | st.text(max_size=20))
 def test_remote_picture_means_one_place_to_all_parsers(scheme, host, rest):
-    """A gateway has a parser of its own: what two of them read in two ways is not sent."""
+    """A gateway has its own parser: a URL that two parsers read differently is not sent."""
     url = f"{scheme}{host}/{rest}"
     fault = find_remote_fault(url)
     if fault is None:

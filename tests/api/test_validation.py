@@ -69,7 +69,7 @@ def test_check_refuses_exactly_the_fields_a_family_does_not_have():
 
 
 def test_check_lets_async_off_pass_everywhere():
-    """`async` off is what every family does; programs that pass their flag on need no exception."""
+    """`async=False` is what every family does; programs can always pass their flag."""
     for model in IDS:
         assert ask(model=model, async_=False) == ()
 
@@ -182,7 +182,7 @@ def test_extra_cannot_shadow_a_field():
 
 
 def test_extra_of_an_edit_cannot_shadow_its_pictures():
-    """Each spelling of "Edit image" would stand beside, or be replaced by, the one that is chosen for `image`."""
+    """Each field of "Edit image" for pictures would conflict with the one that is chosen for `image`."""
     for name in ("image", "image_url", "image_urls", "images", "mask"):
         keyword = "mask" if name == "mask" else "image"
         request = EditRequest("a cat", image="a.png", extra={name: "b.png"})
@@ -202,8 +202,8 @@ def test_extra_of_a_variation_cannot_shadow_its_picture():
         VariationRequest(image=PICTURE, extra={"stream": None}),
     ],
 )
-def test_extra_cannot_ask_for_a_stream(request_):
-    """Nobody could read the answer, which is paid for."""
+def test_extra_cannot_request_a_stream(request_):
+    """The response, which is paid for, could not be read."""
     assert check(request_) == (shadowing("stream", "use session.stream(...)"),)
 
 
@@ -217,7 +217,7 @@ def test_extra_cannot_ask_for_a_stream(request_):
     ],
 )
 def test_extra_takes_fields_that_this_kind_of_request_does_not_have(request_):
-    """Advice to pass them by a keyword that is not there would lead nowhere."""
+    """There is no keyword for them."""
     assert check(request_) == ()
 
 
@@ -340,7 +340,7 @@ def test_check_of_an_edit_of_wrong_types_never_raises(fields):
 
 
 def test_request_that_is_written_already_meets_the_rules_alone():
-    """Whoever has written it knows what cannot be; it is not written a second time."""
+    """The encoding was checked when it was written; it is not encoded again."""
     assert check(GenerateRequest("a cat", extra={"seed": 2**70})) != ()
     assert check(GenerateRequest("a cat", extra={"seed": 2**70}), is_written=True) == ()
     assert check(GenerateRequest("a cat", n=99), is_written=True) != ()

@@ -21,7 +21,7 @@ def test_picture_of_a_common_format_is_shown_as_itself(kind):
     assert json.dumps(data)
 
 
-def test_small_picture_is_not_blown_up():
+def test_small_picture_is_not_enlarged():
     """A picture is shown at most as large as it is; one without a size has none."""
     alt = {"alt": "a cat"}
     for size, shape in {(16, 8): {"width": 16, "height": 8}, None: {}, (0, 8): {}}.items():
@@ -44,7 +44,7 @@ def test_picture_has_alternative_text(words, alt):
     assert picture_bundle(Shown(content=b"x", format="png", **words))[1] == {"image/png": {"alt": alt}}
 
 
-def test_picture_has_its_words_in_a_converted_notebook():
+def test_picture_has_its_alternative_text_in_a_converted_notebook():
     """The converter's classic template writes it; its default template does not."""
     nbconvert, nbformat = pytest.importorskip("nbconvert"), pytest.importorskip("nbformat")
     data, metadata = picture_bundle(Shown(content=b"x", format="png", prompt='a "cat"'))
@@ -57,7 +57,7 @@ def test_picture_has_its_words_in_a_converted_notebook():
 
 @pytest.mark.parametrize("kind", ["webp", "avif"])
 def test_picture_of_another_format_stands_in_a_figure(kind):
-    """A format that is no output type of notebooks is embedded in HTML."""
+    """A format that is not an output type of notebooks is embedded in HTML."""
     data, _ = picture_bundle(Shown(content=b"bytes", format=kind, prompt="a cat"))
     assert f'src="data:image/{kind};base64,Ynl0ZXM="' in data["text/html"]
     assert set(data) == {"text/html", "text/plain"}
@@ -96,7 +96,7 @@ def test_failure_is_text():
     assert (data["text/plain"], metadata) == ("<Outcome>", {})
 
 
-def test_bytes_that_are_no_picture_leave_a_note():
+def test_bytes_that_are_not_a_picture_leave_a_note():
     """Bytes that no frontend can draw are not sent."""
     html = picture_bundle(Shown(content=b"<html>"))[0]["text/html"]
     assert "not a known picture format" in html
@@ -135,7 +135,7 @@ def test_caption_has_prompt_and_revision_as_text():
     assert "Revised: " in html
 
 
-def test_caption_leaves_out_a_revision_that_is_none():
+def test_caption_leaves_out_an_unchanged_prompt():
     """The same text is not repeated, and long text is cut."""
     assert "Revised" not in picture_bundle(Shown(prompt="a", revised_prompt="a"))[0]["text/html"]
     assert len(picture_bundle(Shown(prompt="a" * 10**6))[0]["text/html"]) < 10**4

@@ -101,7 +101,7 @@ def test_facts_table_escapes_names_values_and_title():
 
 
 def test_facts_table_names_its_rows():
-    """A screen reader can tell which cells are headers."""
+    """A screen reader can identify the header cells."""
     assert Reader(facts_table([("a", 1)], title="t")).tags[3][1]["scope"] == "row"
 
 
@@ -131,7 +131,7 @@ def test_image_has_its_size_and_sends_no_referrer():
     assert "width" not in Reader(image("x", alt="")).tags[0][1]
 
 
-def test_figure_has_a_caption_only_if_there_are_words():
+def test_figure_has_a_caption_only_if_there_is_text():
     """An empty caption is left out."""
     assert "figcaption" not in figure(Markup("<i></i>"))
     assert Reader(figure(Markup("<i></i>"), caption=["a", "b"])).text == "ab"

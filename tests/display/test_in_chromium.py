@@ -49,7 +49,7 @@ async def drawn(connect, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", GROUNDS)
-async def test_sheet_shows_the_picture_by_day_and_by_night(drawn, photograph, scheme):
+async def test_sheet_shows_the_picture_in_light_and_dark_mode(drawn, photograph, scheme):
     """Opened from the disk, the picture is visible, on a background that follows the user's colour scheme."""
     path, content = drawn
     screen, seen = seen_pictures(photograph, path, scheme=scheme)
@@ -57,7 +57,7 @@ async def test_sheet_shows_the_picture_by_day_and_by_night(drawn, photograph, sc
     assert are_alike(seen, content)
 
 
-async def test_sheet_shows_a_picture_beside_it(connect, monkeypatch, tmp_path, photograph):
+async def test_sheet_shows_a_picture_from_its_folder(connect, monkeypatch, tmp_path, photograph):
     """Without thumbnails the saved file itself is shown, whatever its name."""
     monkeypatch.setattr("lemon_async.sheet.thumbnail", lambda content, edge: None)
     async with connect() as session:
@@ -104,7 +104,7 @@ def test_attacks_would_run_elsewhere(browse, tmp_path):
     assert title_of(browse(tmp_path / "page.html", "--dump-dom")) == f"Safe{'!' * len(ATTACKS)}"
 
 
-def test_policy_holds_what_would_slip_through(browse, tmp_path):
+def test_policy_stops_what_escaping_would_miss(browse, tmp_path):
     """Injected markup still runs nothing."""
     html = attacked().replace("</main>", f"{''.join(ATTACKS)}</main>")
     (tmp_path / "sheet.html").write_text(html)

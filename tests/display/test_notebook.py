@@ -64,7 +64,7 @@ def picture(text):
 
 
 def test_notebook_runs_without_an_error(notebook, outputs):
-    """Every cell has run, in its order, and none of them failed or complained."""
+    """Every cell has run, in order, without errors or warnings."""
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     kept = [output for cell in outputs.values() for output in cell]
@@ -82,8 +82,8 @@ def test_notebook_shows_pictures(outputs):
     assert "A lemon, as an icon" in icons
 
 
-def test_notebook_shows_what_is_going_on(notebook, outputs):
-    """The session, a task, its progress, the bar of many jobs, an error and the bill are there to be read."""
+def test_notebook_shows_the_state_of_its_work(notebook, outputs):
+    """It shows the session, a task, its progress, a bar for many jobs, an error and the billing."""
     assert "LemonSession" in shown(outputs["open"], "text/html")[0]
     assert "A sunset over the sea" in shown(outputs["task"], "text/html")[0]
     assert re.match(r"pending .*\ncompleted [^\n]*\n$", printed(outputs["task"]), re.DOTALL)
@@ -110,7 +110,7 @@ def test_notebook_shows_a_contact_sheet(folder, outputs):
 
 
 def test_notebook_saves_pictures(folder):
-    """Files are called by the template, and are whole."""
+    """Files are named by the template, and are complete."""
     names = {f"a-{place}-in-the-style-of-a-woodcut-1024x1024.png" for place in PLACES}
     files = {path.name: path for path in (folder / "pictures").glob("*.png")}
     assert files.keys() == {*names, "sunset.png", "mask.png"}
@@ -120,7 +120,7 @@ def test_notebook_saves_pictures(folder):
 
 
 def test_notebook_shows_no_key(folder):
-    """Whoever is given the notebook with its outputs is not given the key."""
+    """The notebook with its outputs does not contain the key."""
     assert not re.search(r"\bsk-emulator", (folder / SOURCE.name).read_text())
 
 

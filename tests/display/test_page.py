@@ -33,15 +33,15 @@ def test_page_is_a_whole_document():
     assert all(f"<{tag}" in html for tag in ("header", "main", "footer", "h1", "h2", "article", "figure", "figcaption"))
 
 
-def test_page_has_a_policy_that_lets_nothing_in():
+def test_page_has_a_policy_that_allows_nothing_external():
     """It admits no scripts, nothing from elsewhere, and no other style."""
     policy = re.search(r'Content-Security-Policy" content="(.*?)"', render_page([Entry(tiles=(TILE,))], title="t"))[1]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert "unsafe" not in policy
 
 
-def test_page_lets_in_files_only_if_it_shows_some():
-    """Pictures that lie beside it need a wider policy."""
+def test_page_allows_files_only_if_it_shows_some():
+    """Pictures from files need a wider policy."""
     assert "img-src data: 'self' file:;" in render_page([Entry(tiles=(Tile(source="out/a.png"),))], title="t")
 
 
@@ -102,7 +102,7 @@ def test_picture_leads_to_its_file():
 
 
 def test_picture_that_cannot_be_shown_says_why():
-    """A reason stands in its place."""
+    """A reason replaces it."""
     html = render_page([Entry(tiles=(Tile(note="410 Gone"), Tile()))], title="t")
     assert ">410 Gone</div>" in html
     assert ">This picture cannot be shown.</div>" in html
@@ -138,7 +138,7 @@ def test_jobs_have_the_numbers_that_they_are_given():
     assert numbers(Entry()) == []
 
 
-def test_places_on_the_page_are_its_own():
+def test_anchors_on_the_page_are_unique():
     """Two jobs with the same number have different anchors."""
     html = render_page([Entry(number=7), Entry(number=7)], title="t")
     assert re.findall(r'<li id="(.*?)"', html) == ["job-1", "job-2"]
@@ -169,7 +169,7 @@ def test_page_is_ascii():
 
 
 def test_summary_counts():
-    """Pictures, jobs, failures, models and times, as far as there are any."""
+    """Pictures, jobs, failures, models and times, if there are any."""
     assert totals(
         Entry(model="flux-pro", seconds=10, tiles=(TILE, Tile())),
         Entry(model="dall-e-3", seconds=200),
@@ -200,7 +200,7 @@ def test_summary_lists_some_models():
 
 
 def test_page_of_nothing_says_so():
-    """An empty sheet is no error."""
+    """An empty sheet is valid."""
     html = render_page([], title="t")
     assert "nothing to show" in html
     assert "<ol" not in html

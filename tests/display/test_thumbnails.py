@@ -67,7 +67,7 @@ def test_thumbnail_of_a_bomb_is_refused(monkeypatch):
 
 
 def test_thumbnail_of_a_bomb_that_hides_its_size_is_refused(monkeypatch):
-    """Pillow checks the sizes that we cannot read."""
+    """Pillow checks the sizes that the library cannot read."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match="cannot be decoded"):
         thumbnail(make("RGB", kind="AVIF"), 16)
@@ -80,7 +80,7 @@ def test_thumbnail_of_a_damaged_picture_is_refused():
             thumbnail(edit(make("RGB", (64, 64), colour="red")), 16)
 
 
-def test_thumbnail_of_no_picture_is_refused():
+def test_thumbnail_of_anything_but_a_picture_is_refused():
     """Pillow is not given unknown formats."""
     for content in [b"", b"<html>"]:
         with pytest.raises(ValueError, match="not a known picture"):

@@ -68,7 +68,7 @@ ODD = [
 
 
 def content_of(text):
-    """What a picture in a string is: read by the slow way, as it stands here."""
+    """Return the picture in a string, by a slow reference implementation."""
     letters = "".join(text.removeprefix("data:image/png;base64,").split()).rstrip("=")
     try:
         return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
@@ -90,7 +90,7 @@ def test_document_in_pieces_of_any_size_reads_as_it_does_whole():
 
 
 def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
-    """Alone, it would make the whole document unreadable."""
+    """By itself, it would make the whole document unreadable."""
     document = f'{{"data": [{{"b64_json": "{PICTURE}\\q{PICTURE}"}}, {{"b64_json": "{PICTURE}"}}]}}'.encode()
     result = extracted(document)
     bad, good = result.pictures.values()
@@ -122,7 +122,7 @@ def test_link_is_lifted_if_it_is_base64():
 
 
 def test_text_of_another_name_stays_whatever_it_looks_like():
-    """Words without a comma are base64, to who looks for nothing else."""
+    """Words are valid base64, too."""
     for text in ("a white cat " * 90, PICTURE, PHP):
         for name in ("revised_prompt", "message", "curl", "b64\\u005fjson"):
             document = f'{{"{name}": "{text}", "data": ["b64_json", "{text}", "url", "{text}"]}}'.encode()
@@ -140,7 +140,7 @@ def test_address_that_holds_base64_is_lifted_under_any_name(name):
     "document", [b'"' + b"QUJD" * 20 + b"\\ud800" * 200 + b'"', b" " * 50 + b'"' + b"?" * 380 + b'"', b'"' + b"?" * 600]
 )
 def test_document_without_base64_stays_as_it_came(document):
-    """What no parser takes, a string of middle length at the end of a piece, a long one that is cut."""
+    """Invalid JSON, a medium string at the end of a piece, a long string that is cut."""
     assert extracted(document).skeleton == document
 
 
@@ -161,7 +161,7 @@ def test_short_document_is_its_own_skeleton():
 
 
 def test_text_that_stands_for_a_picture_cannot_be_quoted():
-    """Each response has its own, which cannot be guessed."""
+    """Each response has a different token, which cannot be guessed."""
     document = f'{{"b64_json": "{PICTURE}"}}'.encode()
     (one,), (other,) = extracted(document).pictures, extracted(document).pictures
     assert one != other
@@ -208,8 +208,8 @@ def test_document_cut_anywhere_holds_the_same_pictures(document, data):
 )
 @example([b'"', PICTURE.encode(), b"\\"], 1)
 @example([b'"b64_json":"', PICTURE.encode(), b"\\u00"], 2)
-def test_anything_is_taken_in_without_raising(parts, size):
-    """And what no parser reads as a whole is read by none without its pictures, damaged strings apart."""
+def test_extraction_never_raises(parts, size):
+    """Except for damaged strings, a document is valid without its pictures only if it is valid as a whole."""
     document = b"".join(parts)
     result = extracted(*pieces_of(document, size))
     if not result.pictures:
@@ -220,7 +220,7 @@ def test_anything_is_taken_in_without_raising(parts, size):
 # Bounds
 
 
-def test_large_answer_is_lifted_without_a_copy_of_its_text():
+def test_large_response_is_extracted_without_a_copy_of_its_text():
     """Four pictures of 2 MiB: their bytes are the only large thing in memory."""
     contents = [os.urandom(2 << 20) for _ in range(4)]
     data = b",".join(b'{"b64_json":"%b"}' % base64.b64encode(content) for content in contents)
@@ -235,8 +235,8 @@ def test_large_answer_is_lifted_without_a_copy_of_its_text():
     assert peak < RESERVE_BYTES + sum(map(len, contents))
 
 
-def test_text_beside_pictures_is_bounded():
-    """Parsing megabytes holds the loop, whether there is a picture among them or not."""
+def test_text_around_pictures_is_bounded():
+    """Parsing megabytes holds the loop, with or without pictures."""
     picture = b'{"b64_json":"%b","x":"' % (b"QUJD" * 30_000)
     result = extracted(picture, *[b"?" * PIECE_BYTES] * 9, b'"}', long_bytes=LONG_BYTES)
     assert (result.skeleton, result.pictures) == (b"", {})

@@ -42,7 +42,7 @@ ODD_CHARACTER_COSTS_ITSELF_ROWS = (
 
 
 def test_odd_character_costs_itself_and_not_the_document():
-    """Half an emoji, other encodings, control characters, numbers that are none, a byte order mark, odd escapes."""
+    """Lone surrogates, other encodings, control characters, NaN, a byte order mark, odd escapes."""
     for body, value in ODD_CHARACTER_COSTS_ITSELF_ROWS:
         with pytest.raises(orjson.JSONDecodeError):
             orjson.loads(body)
@@ -125,7 +125,7 @@ def test_lenient_reading_has_tighter_bounds():
 
 
 def test_secret_is_masked_however_it_is_spelled():
-    """In texts and in names, in large pictures and deep down."""
+    """In texts, names and large pictures, at any depth."""
     for body, value in (
         (b'"a s3cr3t/k3y"', "a ***"),
         (b'["s3cr3t/k3y", ["s3cr3t/k3y"], 5]', ["***", ["***"], 5]),
@@ -150,7 +150,7 @@ def orjson_equal(found, value):
 
 @pytest.mark.parametrize("secret", ["12345678", "rue,true", "0,0,0,0,", "[[[[[[[["])
 def test_secret_that_reads_like_json_never_breaks_a_document(secret):
-    """A key of digits may be a part of any number; texts are masked, and numbers stay."""
+    """A key of digits may be part of any number; texts are masked, numbers are unchanged."""
     value = {"created": 1123456789, "odd": [True, True, 0, 0, 0, 0, 0, [[[[[[[[[]]]]]]]]]], "message": f"no {secret}!"}
     found = read_json(orjson.dumps(value), lambda text: text.replace(secret, "***"))
     assert found == {**value, "message": "no ***!"}
@@ -189,7 +189,7 @@ pieces = st.lists(st.sampled_from([*WORDS, b'"a"', b'{"a":', SECRET.encode()]) |
 @given(pieces.map(b"".join))
 @example(rb'"\ud83d\ude00\ude00"')
 def test_document_of_anything_is_clean_or_not_json(body):
-    """No surrogates, no infinity, no secret; what the strict parser reads is what comes out."""
+    """No surrogates, no infinity, no secret; strict JSON is unchanged otherwise."""
     try:
         value = read_json(body, mask)
     except ValueError:

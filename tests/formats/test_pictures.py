@@ -100,7 +100,7 @@ def test_transparency_is_unknown_before_the_end_of_the_header():
 
 
 def test_sniff_is_not_misled_by_the_pixels():
-    """What stands behind the header says nothing about it."""
+    """Bytes after the header do not matter."""
     png = PICTURES["png"]
     assert sniff(png[:-12] + b"tRNS" + png[-12:]).has_transparency is False
 
@@ -129,7 +129,7 @@ def test_size_that_would_fill_a_memory_is_refused():
         assert find_size_fault(size) is None
 
 
-def test_jpeg_size_stands_behind_any_start_of_frame():
+def test_jpeg_size_follows_any_start_of_frame():
     """C4, C8 and CC share the range: tables, an extension and arithmetic coding (ITU T.81, table B.1)."""
     for marker in range(0xC0, 0xD0):
         content = bytes([0xFF, 0xD8, 0xFF, 0xE0, 0, 2, 0xFF, marker, 0, 11, 8, 0, 7, 1, 0, 1, 1, 0x11, 0])
@@ -155,8 +155,8 @@ def test_lossless_webp_size_takes_fourteen_bits_a_side():
     [b"\0\0", b"\xff\xe0\x00\x00", b"\xff\xe0\x00\x02", b"\xff\xff"],
     ids=["no marker", "no length", "empty segments", "fill bytes"],
 )
-def test_jpeg_without_a_frame_is_not_searched_for_ever(filler):
-    """Megabytes of nothing cost no more than a real header: this runs on the event loop."""
+def test_jpeg_without_a_frame_is_searched_within_a_bound(filler):
+    """Megabytes of empty segments cost no more than a real header: this runs on the event loop."""
     nothing = b"\xff\xd8" + b"\xff\xe0\x00\x02" + filler * (20_000_000 // len(filler)) + b"\xff\xd9"
     started = time.process_time()
     assert sniff(nothing) == PictureFacts("jpeg")
@@ -181,6 +181,6 @@ def test_sniff_of_anything_never_raises(content):
 
 
 def test_transparency_of_a_png_of_endless_chunks_is_unknown():
-    """A header that never comes to its pixels must not hold the event loop."""
+    """A header that never reaches its pixels must not hold the event loop."""
     begin = PICTURES["png"][:33]
     assert sniff(begin + b"\0\0\0\0teXt\0\0\0\0" * 2000).has_transparency is None

@@ -67,7 +67,7 @@ SECRET = "s3cr3t/k3y"
 
 
 def test_masked_text_undoes_escapes_before_it_masks_and_masks_before_it_cuts():
-    """Half of a JSON document spells a letter in as many ways as a whole one."""
+    """A truncated JSON document can escape letters in as many ways as a whole one."""
     for content, text in (
         (f"no {SECRET}".encode(), "no ***"),
         (rb"no s3cr3t\/k3y", "no ***"),

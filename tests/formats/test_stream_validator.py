@@ -28,7 +28,7 @@ def draw(kind, mode="RGB", size=SIZE, **options):
 
 
 def with_thumbnail(jpeg, times=1):
-    """A photograph carries a whole small JPEG in its metadata, end marker and all."""
+    """A photograph may contain a whole small JPEG in its metadata, with an end marker."""
     thumbnail = b"Exif\0\0" + draw("JPEG", size=(16, 16))
     segment = b"\xff\xe1" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail
     return jpeg[:2] + segment * times + jpeg[2:]
@@ -103,7 +103,7 @@ def test_signature_and_end_without_a_picture_between_are_refused():
 
 
 def test_long_metadata_is_longer_than_the_head():
-    """The size stands behind the head, and is checked all the same."""
+    """The size is beyond the head, and is still checked."""
     name = "jpeg with long metadata"
     assert WALKED[name].rindex(b"\xff\xc0") > HEAD_BYTES
     assert sniff(WALKED[name][:HEAD_BYTES]).size is None
@@ -131,7 +131,7 @@ def test_cut_picture_has_a_fault():
 
 
 def test_end_of_other_formats_is_not_checked():
-    """They are no format that the service makes: recognizing them is enough."""
+    """The service does not produce these formats: recognizing them is enough."""
     for content in RECOGNIZED.values():
         assert find_picture_fault(content[:-20]) is None
 
@@ -221,7 +221,7 @@ def test_large_picture_in_small_chunks_is_walked_to_its_end():
 
 
 def test_fault_is_reported_as_soon_as_it_is_certain():
-    """An error page of megabytes is not waited for, nor a header of too many pixels."""
+    """The rest of an error page, or of a picture with too many pixels, is not awaited."""
     assert StreamValidator().feed(b"<!DOCTYPE html>" + b" " * 20) == UNKNOWN
     png = WALKED["png"]
     assert StreamValidator().feed(png[:16] + struct.pack(">II", 65535, 65535) + png[24:40]) == TOO_LARGE
@@ -239,8 +239,8 @@ def test_validator_has_the_facts_of_the_head():
     assert "PNG" not in repr(validator)
 
 
-def test_picture_is_one_once_its_beginning_is():
-    """Not before enough has passed to know, and never if it is something else."""
+def test_picture_is_recognized_by_its_beginning():
+    """As soon as enough bytes have passed."""
     validator = StreamValidator()
     validator.feed(WALKED["png"][:31])
     assert not validator.is_picture

@@ -1,4 +1,4 @@
-"""Fuzz targets: one for every parser of what a stranger sends. A target takes any bytes, and fails by an exception.
+"""Fuzz targets: one for every parser of untrusted input. A target takes any bytes, and fails by an exception.
 
 What holds for all: nothing but the documented exceptions escapes, the result does not depend on where pieces begin, no
 text has a lone surrogate, the key is in nothing that comes out, and the time is bounded.
@@ -233,7 +233,7 @@ def poll(data):
 
 
 def spelled(answer):
-    """Return the text of an answer in the forms in which an id may be told."""
+    """Return the text of a response in the forms in which it may contain an id."""
     return re.sub(rb"%([0-9a-f]{2})", lambda code: bytes.fromhex(code[1].decode()), orjson.dumps(answer.json())).lower()
 
 
@@ -252,7 +252,7 @@ def pictures(data):
 
 @target
 def base64_text(data):
-    """`Base64Text`: the same bytes wherever the pieces begin, and none of a text that is no base64."""
+    """`Base64Text`: the same bytes wherever the pieces begin, and none of a text that is not base64."""
     contents = []
     for pieces in ([data], split(data, len(data)), split(data, len(data) + 5)):
         text = Base64Text()

@@ -21,7 +21,7 @@ def test_own_names_allowed_names_and_addresses_are_served_at_any_port():
         "emulator",
         "EMULATOR:8000",
         "studio.example:9000",
-        # An address is no name, so it cannot be rebound.
+        # An address is not a name, so it cannot be rebound.
         "10.0.0.7:8000",
         "[2001:db8::7]:8000",
     ]

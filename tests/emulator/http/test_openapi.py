@@ -76,7 +76,7 @@ def configuration(emu):
         # An emulator that is broken altogether, or does not respond, is not tested for hours.
         "request-timeout": 9,
         "suppress-health-check": ["all"],
-        # JSON Schema cannot express every rule: that 72x88 has too few pixels, that random bytes are no picture.
+        # JSON Schema cannot express every rule: that 72x88 has too few pixels, that random bytes are not a picture.
         "checks": {"positive_data_acceptance": {"enabled": False}},
         # Bodies have many variants, which `test_openapi_schemas` compares with validation; here, a few random ones do.
         "operations": [

@@ -1,4 +1,4 @@
-"""What is written past aiohttp; `test_fault_protocol` sees it on the wire."""
+"""Responses written past aiohttp; `test_fault_protocol` sees it on the wire."""
 
 from lemon_async.emulator import (
     Blackhole,

@@ -35,7 +35,7 @@ def test_emulator_is_refused_in_a_loop_that_runs_instead_of_its_own():
 
 
 def test_emulator_runs_on_uvloop():
-    """Its transports are no subclasses of asyncio's; `pytest --uvloop` runs all tests on it."""
+    """Its transports are not subclasses of asyncio's; `pytest --uvloop` runs all tests on it."""
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
 
     async def ask():

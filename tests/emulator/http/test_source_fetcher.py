@@ -251,7 +251,7 @@ async def test_unannounced_length_is_counted_over_all_sources(gallery):
 
 
 async def test_compressed_response_is_not_decompressed(client, shown):
-    """A decompression bomb stays small: its bytes are no picture."""
+    """A decompression bomb stays small: its bytes are not a picture."""
     url = shown(body=b"\x1f\x8b" + bytes(100), headers={"Content-Encoding": "gzip"})
     assert refused(await client.edit_json(image_url=url)) == (400, "image_url")
 

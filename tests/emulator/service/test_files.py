@@ -63,7 +63,7 @@ async def test_file_is_downloaded_unchanged(client, picture):
         assert (content.raw, content.headers["Content-Type"]) == (raw, f"image/{kind.lower()}")
 
 
-async def test_file_that_is_no_picture_is_refused(client, picture):
+async def test_file_that_is_not_a_picture_is_refused(client, picture):
     """Also pictures in formats that no model accepts."""
     assert refused(await client.upload(b"%PDF")) == (400, BAD, "file")
     assert refused(await client.upload(picture(kind="GIF"))) == (400, BAD, "file")

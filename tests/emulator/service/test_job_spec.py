@@ -108,7 +108,7 @@ def test_misspelt_model_gets_suggestions():
 
 
 def test_model_must_be_a_string():
-    """Lists and numbers are no ids."""
+    """Lists and numbers are not ids."""
     assert error_of(model=3).field_errors[0].code == "invalid_type"
 
 

@@ -191,7 +191,7 @@ def test_oldest_finished_tasks_are_evicted_and_running_ones_kept(accept):
 
 
 def test_oldest_links_are_evicted(accept):
-    """A long-running emulator does not grow for ever."""
+    """The memory of a long-running emulator is bounded."""
     store = Store(durations=0, kept=10)
     links = [store.links(accept(store), 0.0)[0] for _ in range(12)]
     assert store.find_link(links[0].token) is None
