@@ -37,7 +37,7 @@ async def submit_requests(
         requests: The requests.
         outputs: Where pictures and messages go.
         check_contracts: Whether the documented rules are checked.
-        in_flight: Most jobs that run at a time; each counts until its pictures are saved.
+        in_flight: Maximum number of concurrent jobs; each counts until its pictures are saved.
         has_bar: Whether a terminal shows a progress bar.
     """
     jobs = _Jobs(outputs)

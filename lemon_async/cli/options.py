@@ -87,7 +87,7 @@ results: Decorator = _together(
         "--sheet",
         metavar="FILE.html",
         shell_complete=complete_files,
-        help="At the end, write a page that shows all pictures and failures.",
+        help="Finally write a page that shows all pictures and failures.",
     ),
     click.option(
         "--json", "as_json", is_flag=True, help="Print a line of JSON for each picture or failure instead of paths."
@@ -118,7 +118,7 @@ def request_options(operation: str, default_model: str) -> Decorator:
         click.option(
             "--extra", multiple=True, metavar="NAME=VALUE", help="A field not listed here, as JSON or text; repeatable."
         ),
-        click.option("--no-check", is_flag=True, help="Send requests that break the documented rules, too."),
+        click.option("--no-check", is_flag=True, help="Also send requests that break the documented rules."),
         emulator,
         connection,
         pacing,
@@ -128,7 +128,7 @@ def request_options(operation: str, default_model: str) -> Decorator:
             default=100,
             show_default=True,
             metavar="NUMBER",
-            help="Most jobs that run at a time.",
+            help="Maximum number of concurrent jobs.",
         ),
     )
 
