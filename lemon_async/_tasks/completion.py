@@ -54,6 +54,8 @@ def as_completed(tasks: Iterable[Any], *, progress: ProgressOption = False) -> A
             invalid.
     """
     display = make_display(progress)
+    if not isinstance(tasks, Iterable):
+        raise ContractError.of("tasks", f"must be an iterable of tasks, not {type(tasks).__name__}")
     handles = tuple(tasks)
     for handle in handles:
         if not isinstance(handle, ImageTask):

@@ -263,6 +263,8 @@ class Outcomes:
             self.close(SessionError(message="a request of the map was cancelled by the program"))
 
     def _end_input(self, failure: BaseException | None = None) -> None:
+        if isinstance(failure, StopAsyncIteration):  # raised by `__anext__`, it would look like the end
+            failure = RuntimeError("on_submitted or a job raised StopAsyncIteration")
         self._has_input_ended = True
         self._failure = self._failure or failure
         self._capacity.set()

@@ -345,3 +345,10 @@ async def test_bar_leaves_no_timer_behind(timers, connect, emulator, monkeypatch
         ours = [timer for timer in timers() if "Reporter" in repr(timer._callback)]
         assert ours == []
     assert ends == ["processing", "completed", "failed"]
+
+
+async def test_tasks_that_cannot_be_iterated_are_refused(connect):
+    async with connect() as session:
+        for tasks in (5, None):
+            with pytest.raises(ContractError, match="tasks: must be an iterable of tasks, not "):
+                session.as_completed(tasks)

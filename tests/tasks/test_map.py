@@ -114,6 +114,15 @@ async def test_error_in_on_submitted_ends_the_submitting_and_is_raised(connect, 
     assert submits(emulator) == 1
 
 
+async def test_stop_async_iteration_in_on_submitted_does_not_look_like_the_end(connect):
+    def fail(index, task):
+        raise StopAsyncIteration
+
+    async with connect() as session:
+        with pytest.raises(RuntimeError, match="on_submitted or a job raised StopAsyncIteration"):
+            await outcomes_of(session, prompts(9), in_flight=1, on_submitted=fail)
+
+
 async def test_ordered_outcomes_come_in_the_order_of_the_input(connect, emulator):
     emulator.fault("submit", Latency(20), prompt="^p[037]$")
     async with connect() as session:
