@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import the public names when the first one is used: pytest and `lemon-async --help` start without them."""
+    if name in {"emulator", "errors", "requests", "sheet", "types"}:
+        return import_module(f"lemon_async.{name}")
     if name == "__all__" or not name.startswith("_"):
         public = import_module("lemon_async._public")
         if name == "__all__" or name in public.__all__:
             return getattr(public, name)
-    if name in {"errors", "requests", "sheet", "types"}:
-        return import_module(f"lemon_async.{name}")
     if name == "__version__":
         return import_module("lemon_async._version").__version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

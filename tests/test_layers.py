@@ -173,3 +173,18 @@ def test_files_stay_readable():
     sizes = sorted(len(path.read_text().splitlines()) for path in MODULES)
     assert sizes[-1] <= 400
     assert sizes[len(sizes) // 2] <= 150
+
+
+def test_each_module_can_be_the_first_that_is_imported():
+    """No module depends on another having been imported before it."""
+    code = (
+        "import sys\n"
+        "from importlib import import_module\n"
+        "for name in sys.argv[1:]:\n"
+        "    for loaded in [key for key in sys.modules if key.split('.')[0] == 'lemon_async']:\n"
+        "        del sys.modules[loaded]\n"
+        "    import_module(name)\n"
+    )
+    names = [f"lemon_async.{name}" for name in IMPORTS if room_of(name) in PURE | {"_http", "_images"}]
+    run = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=False)
+    assert not run.returncode, run.stderr
