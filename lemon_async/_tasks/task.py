@@ -166,11 +166,14 @@ class ImageTask:
         handler. Call this inside a coroutine.
 
         Raises:
-            ContractError: `callback` is not a plain function.
+            ContractError: `callback` is not a plain function, or `context` not a context.
         """
         if fault := find_callback_fault(callback):
             raise ContractError.of("callback", fault)
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context() if context is None else context
+        context = contextvars.copy_context() if context is None else context
+        if not isinstance(context, contextvars.Context):
+            raise ContractError.of("context", f"must be a contextvars.Context, not {safe_repr(context)}")
+        loop = asyncio.get_running_loop()
         if self.done():
             loop.call_soon(_call, callback, self, context=context)
         else:

@@ -444,6 +444,13 @@ async def test_callback_that_cannot_be_called_is_refused_when_it_is_added():
             task.add_done_callback(callback)
 
 
+async def test_context_that_is_none_is_refused_when_it_is_given():
+    """It would end uvloop when the task ends."""
+    for context in (5, {}, "context"):
+        with pytest.raises(ContractError, match=r"context: must be a contextvars\.Context, not "):
+            make().add_done_callback(print, context=context)
+
+
 async def test_callback_that_only_the_loop_refuses_harms_no_waiter():
     """Debug mode refuses whatever asyncio takes for a coroutine function."""
     reports, task, loop = [], make(), asyncio.get_running_loop()
