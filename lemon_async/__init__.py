@@ -8,9 +8,9 @@ A paid request is sent again only if the service provably did not accept it; pol
 the API only. `lemon_async.emulator` emulates the service on this machine, for development and tests without a key.
 
 To read the code, begin with `session.py`, whose methods are what users call, and `_tasks/submission.py` and
-`_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says where to go on. Imports point
-down: session, `_tasks`, `_uploads`, `_images`, `_http`, then the pure rooms `_display`, `_pace`, `_api` and `_formats`.
-The command uses the public API only, and the emulator shares no code with the client.
+`_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says what to read next. Imports
+point down: session, `_tasks`, `_uploads`, `_images`, `_http`, then the pure rooms `_display`, `_pace`, `_api` and
+`_formats`. The command uses the public API only, and the emulator shares no code with the client.
 
 Files to touch for
 

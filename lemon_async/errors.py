@@ -8,7 +8,7 @@
     * `ApiError` - the service refused
         * `BadRequest` `AuthenticationError` `InsufficientBalance` `AccessDenied` `NotFound`
           `Conflict` `PayloadTooLarge` `RateLimited` `ServerError`
-    * `TaskError` - the task was sold and did not end in images
+    * `TaskError` - the task was accepted and did not end in images
         * `TaskFailed` `TaskCancelled` `TaskTimeout` `TaskLost`
     * `DownloadError` `SaveError` `PartialSaveError` - the pictures exist, but some could not be fetched or saved
 
@@ -165,7 +165,7 @@ class TransportError(LemonError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class SubmissionUnknown(LemonError):
-    """A paid request was sent and its outcome is unknown: it may have been sold and billed.
+    """A paid request was sent and its outcome is unknown: it may have been accepted and billed.
 
     The library does not send it again unless `RetryPolicy.resubmit_unknown` is set; `__cause__` has more.
 
@@ -187,8 +187,8 @@ class SubmissionUnknown(LemonError):
 
     def __str__(self) -> str:
         return (
-            f"the paid request was sent, but its outcome is unknown: {self.reason}. It may have been sold and is not "
-            "sent again; look for it in your account before you submit it again "
+            f"the paid request was sent, but its outcome is unknown: {self.reason}. It may have been billed "
+            "and is not sent again; look for it in your account before you submit it again "
             f"(fingerprint {self.fingerprint[:12]})"
         )
 
@@ -283,7 +283,7 @@ class ServerError(ApiError):
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class TaskError(LemonError):
-    """The task was sold and did not end in images."""
+    """The task was accepted and did not end in images."""
 
     _verdict: ClassVar[str] = "failed"
 

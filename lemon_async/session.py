@@ -57,7 +57,7 @@ class LemonSession:
         headers: Extra headers of every API request, such as the key of a gateway; never sent elsewhere, and never
             shown. Those that HTTP or the library sets itself are rejected.
         polling: How pending tasks are polled.
-        retry: When a request is sent again; a paid one only if it was provably not sold.
+        retry: When a request is sent again; a paid one only if it was provably not accepted.
         timeouts: Time limits of requests and downloads.
         requests_per_minute: The account's rate limit for submits, polls and everything else together, less what other
             programs need; it is never exceeded. By default it is learned from responses, which costs some dozen 429s
@@ -121,7 +121,7 @@ class LemonSession:
 
     @property
     def submission_counts(self) -> SubmissionCounts:
-        """The numbers of paid requests so far: sold, settled, released, unknown."""
+        """The numbers of paid requests so far: accepted (`sold`), settled, released, unknown."""
         return self._engine.submissions.counts
 
     @property
@@ -160,7 +160,7 @@ class LemonSession:
             TransportError: It could not be sent; nothing was sold.
             ApiError: The service refused it; nothing was sold.
             SubmissionUnknown: It was sent, but the outcome is unknown; it is not sent again.
-            TaskError: It was sold and did not end in images. Resume it with the error's `resume_token`.
+            TaskError: It was accepted and did not end in images. Resume it with the error's `resume_token`.
         """
         return await self._finish(request_from(prompt, fields), check_contracts, progress)
 
@@ -213,7 +213,7 @@ class LemonSession:
         """Return a task as soon as the service has accepted the job. Spends money, once; errors as for `generate`.
 
         If the service answers inline, the task is already done. Cancelling while the request is in flight leaves open
-        whether it was sold: the `CancelledError` then has a `SubmissionUnknown` as its cause, which is also kept in
+        whether it was accepted: the `CancelledError` then has a `SubmissionUnknown` as its cause, which is also kept in
         `unknown_submissions`.
 
         Args:

@@ -46,7 +46,7 @@ Showable = Outcome | Images | Image
 
 @attrs.frozen
 class Sheet:
-    """A contact sheet; a notebook shows it in a sandboxed frame of its own.
+    """A contact sheet; a notebook shows it in a sandboxed frame.
 
     Attributes:
         html: The whole page.

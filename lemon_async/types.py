@@ -235,7 +235,7 @@ class SubmissionCounts:
 
     @property
     def open(self) -> int:
-        """Sold and not known to have ended."""
+        """Accepted and not known to have ended."""
         return self.sold - self.settled - self.released
 
 
@@ -247,7 +247,7 @@ class Progress:
         total: Number of jobs; `None` while it is unknown, as for a generator.
         done: Jobs that have ended.
         failed: Of those, the ones that ended in an error.
-        in_flight: Jobs that were sold and have not ended.
+        in_flight: Jobs that were accepted and have not ended.
         submitting: Jobs that wait to be submitted, or for the response to their submit.
         seconds: Time since the start of the call, until its end.
         status: The last known status of a single job; `None` before it was accepted, and for many jobs.

@@ -103,7 +103,7 @@ EXAMPLES = [
         SubmissionUnknown,
         {"request": REQUEST, "fingerprint": "0123456789abcdef", "reason": "HTTP 502 with an HTML page", "status": 502},
         (
-            "the paid request was sent, but its outcome is unknown: HTTP 502 with an HTML page. It may have been sold "
+            "the paid request was sent, but its outcome is unknown: HTTP 502 with an HTML page. It may have been billed "
             "and is not sent again; look for it in your account before you submit it again (fingerprint 0123456789ab)"
         ),
     ),
@@ -119,7 +119,7 @@ EXAMPLES = [
         },
         (
             "the paid request was sent, but its outcome is unknown: the stream ended without a finished picture. It "
-            "may have been sold and is not sent again; look for it in your account before you submit it again "
+            "may have been billed and is not sent again; look for it in your account before you submit it again "
             "(fingerprint fedcba987654)"
         ),
     ),

@@ -74,7 +74,7 @@ _COMMON = frozenset({"prompt", "model", "n", "response_format", "user"})
 _GPT_ONLY = frozenset(
     {"background", "output_format", "output_compression", "compression", "moderation", "partial_images"},
 )
-# For families without documented selectors: every field that no other family has for itself.
+# For families without documented selectors: every field except those of a single other family.
 _UNSPECIFIED = _COMMON | {"size", "aspect_ratio", "resolution"}
 _GENERATE = frozenset({"generate"})
 _GENERATE_AND_EDIT = _GENERATE | {"edit"}

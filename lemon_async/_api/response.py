@@ -45,7 +45,7 @@ MAX_CALL_BYTES = 32 * 1024 * 1024
 """Bound of a response to a free request, which usually holds links. The text that is left after pictures are taken out
 has a bound of its own, `MAX_TEXT_BYTES`."""
 
-# An element that is not closed goes on to the end, as in a browser, so that no text is searched twice.
+# An unclosed element extends to the end, as in a browser, so that no text is searched twice.
 _TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160

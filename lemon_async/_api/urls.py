@@ -70,7 +70,7 @@ def parse_base_url(value: str, http_hosts: AbstractSet[str] = frozenset()) -> st
         raise ValueError("must have a plain path such as /lemon, or none")
     if parts.scheme == "http" and not (is_loopback(parts.hostname) or _is_http_host(parts, http_hosts)):
         raise ValueError(
-            "must use https, or the key could be read on the way; plain http is for loopback, and for hosts that are "
+            "must use https, or the key could be read in transit; plain http is for loopback, and for hosts that are "
             f"named: allow_http={{{_bracketed(parts.hostname)!r}}}"
         )
     return _origin(parts) + path

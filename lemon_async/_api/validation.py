@@ -236,7 +236,7 @@ def _extra_problems(request: Request) -> list[Problem]:
     if names is None:
         return [Problem("extra", "must be a mapping from field names to values")]
     advice = _ADVICE[request.operation]
-    return [Problem("extra", f"{name!r} is a field of its own; {advice[name]}") for name in names if name in advice]
+    return [Problem("extra", f"{name!r} is a separate field; {advice[name]}") for name in names if name in advice]
 
 
 def _names_of(extra: object) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 Bytes are sent as base64 text, because not every kernel encodes `bytes`. A picture whose MIME type every frontend draws
 is sent as that type, others in an HTML figure. Nothing is decoded or scaled, because notebooks call this on the event
-loop; a note stands for pictures that are too large.
+loop; a note replaces pictures that are too large.
 """
 
 from collections.abc import Iterator, Sequence

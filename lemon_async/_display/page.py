@@ -51,7 +51,7 @@ class Tile:
 
     @property
     def caption(self) -> list[str]:
-        """The lines below the picture; its note stands in its place if it cannot be shown."""
+        """The lines below the picture, without the note that replaces it if it cannot be shown."""
         return [text for text in (self.facts, self.name, self.note if self.source else None) if text]
 
 
@@ -90,7 +90,7 @@ class Entry:
 
     @property
     def alt(self) -> str:
-        """The text that stands for its pictures."""
+        """The alternative text of its pictures."""
         return (self.prompt or next(iter(self.revised), _NO_PROMPT))[:_MAX_ALT]
 
     @property

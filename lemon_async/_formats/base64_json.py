@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 RESERVE_BYTES = 40 * 1024 * 1024
-"""More than the largest picture; allocators serve more than 32 MiB with untouched pages of its own."""
+"""More than the largest picture; allocators use new, untouched pages for more than 32 MiB."""
 
 _ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
 _WHITE_SPACE = b" \t\r\n\v\f"

@@ -215,7 +215,7 @@ class RequestAttempt:
             failure.__cause__ = NoResponse("cancelled while waiting for the response", was_sent=self.was_sent)
         elif isinstance(failure, Exception):  # whatever broke, a request that went out must not look unsent
             no_response = self._no_response(failure)
-            del failure  # it may quote the server, and the server the key: no local variable of ours, and no context
+            del failure  # it may quote the server, and the server the key: no local variable and no context may hold it
             try:
                 raise no_response
             finally:
@@ -355,7 +355,7 @@ class StreamedResponse:
             async with self._attempt.deadline():
                 return _HiddenBytes(await self._response.content.read(max_bytes))
         except Exception:
-            self._response.close()  # or a drip would go on
+            self._response.close()  # or a drip would continue
             if rest := _HiddenBytes(take_buffered(self._response.content, max_bytes)):
                 return rest
             raise

@@ -1,7 +1,7 @@
 """Send every request that carries the key, in one of two ways that never mix.
 
-* `submit` and `stream`: paid POSTs, each on a connection of its own (`connections` says why).
-* `call`: everything else, free of charge. Anything but a GET has an effect and gets a connection of its own, too.
+* `submit` and `stream`: paid POSTs, each on a new connection (`connections` says why).
+* `call`: everything else, free of charge. Anything but a GET has an effect and gets a new connection, too.
 
 Both go to one origin, follow no redirects and pass one rate limit; a total deadline bounds each attempt, so that a drip
 of bytes cannot stretch it.
@@ -142,7 +142,7 @@ class Transport:
             held: Closing it releases the connection.
 
         Raises:
-            NoResponse: `was_sent` is true if the request may have been sold.
+            NoResponse: `was_sent` is true if the job may have been accepted.
             ContractError: What was to be sent is gone; nothing was sent.
         """
         body = await payload.open(held)

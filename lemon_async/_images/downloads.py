@@ -38,7 +38,7 @@ _WRITE_BYTES = 1024 * 1024
 
 
 class Downloads:
-    """The downloads of one session, with a limit of their own.
+    """The downloads of one session, with a separate limit.
 
     Args:
         links: Follows links.

@@ -355,7 +355,7 @@ async def _discard(file: AtomicFile) -> None:
     if not file.abandon():
         return
     may_hang = file.is_busy
-    discarding = start_thread(file.discard)  # a thread of its own: a busy pool or a second cancel must not prevent it
+    discarding = start_thread(file.discard)  # its own thread: a busy pool or a second cancel must not prevent it
     if not may_hang:
         # In a cancelled scope of anyio every await is cancelled: without the shield, the file would stay.
         with anyio.move_on_after(_CLEANUP_S, shield=True):

@@ -126,7 +126,7 @@ class Deadline:
 
 
 class LinkClient:
-    """Follows links, on connections of its own.
+    """Follows links, on separate connections.
 
     Args:
         connect_s: Limit of name look-up, TCP and TLS.

@@ -115,7 +115,7 @@ class _Work(Generic[T]):
 
 
 async def run_abandonable(work: Callable[[], T], /, *, is_daemon: bool = True) -> T:
-    """Return the result of `work`, run in a thread of its own; cancelling abandons it there.
+    """Return the result of `work`, run in a new thread; cancelling abandons it there.
 
     The loop's pool is for work that ends: a few pipes without a writer would fill it.
 
@@ -127,7 +127,7 @@ async def run_abandonable(work: Callable[[], T], /, *, is_daemon: bool = True) -
 
 
 def start_thread(work: Callable[[], T], /, *, is_daemon: bool = True) -> Future[T]:
-    """Start a call in a thread of its own, and return its future; see `run_abandonable`."""
+    """Start a call in a new thread, and return its future; see `run_abandonable`."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
     call = partial(contextvars.copy_context().run, work)

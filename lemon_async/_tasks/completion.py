@@ -35,7 +35,7 @@ async def complete(submit: Callable[[], Awaitable[ImageTask]], progress: Progres
     except Exception:
         tally.move("in_flight" if task else "submitting", "failed")
         raise
-    except BaseException:  # cancelled: a task that was accepted goes on
+    except BaseException:  # cancelled: an accepted task continues
         if task is None:
             tally.move("submitting", None)
         raise

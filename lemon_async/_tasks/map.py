@@ -201,7 +201,7 @@ class Outcomes:
     async def aclose(self) -> None:
         """Submit nothing more, and wait for responses that are due; after `close_s` their outcome is unknown.
 
-        Cancelling stops the waiting; the responses are processed all the same. Spends nothing more.
+        Cancelling stops the waiting; the responses are still processed. Spends nothing more.
         """
         self.close()
         if self._tasks:

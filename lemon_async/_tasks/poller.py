@@ -55,7 +55,7 @@ class Poller:
         transport: Sends the polls.
         policy: When a task is polled, and for how long.
         rate_limiter: Admits polls, after paid requests.
-        durations: How long jobs take, as far as it is known.
+        durations: The known durations of jobs.
         limit: Maximum number of concurrent polls.
         count_ended: Called with the last snapshot of each task that it stops polling.
     """

@@ -1,7 +1,7 @@
 """Count the jobs of one call, and show the counts while it runs: with tqdm's bar, or by calling a function.
 
 `Tally` counts. `Reporter` passes the counts to a display after changes, at most once per turn of the event loop, and at
-the end. A display that raises is dropped and logged: the pictures are paid for, and the jobs go on.
+the end. A display that raises is dropped and logged: the pictures are paid for, and the jobs continue.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from lemon_async.types import Progress
 __all__ = ["Display", "Reporter", "Tally", "make_display"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-_FAILED = "the function or bar of `progress` has failed and is not called again; the work goes on"
+_FAILED = "the function or bar of `progress` has failed and is not called again; the work continues"
 # A plain call cannot be cancelled: a display that raises `CancelledError` is wrong, and must not cost a picture.
 _FAILURES = (Exception, asyncio.CancelledError)
 _TICK_S = 1.0

@@ -20,12 +20,12 @@ logger: logging.Logger = logging.getLogger("lemon_async.pending")
 _MAX_LISTED = 20
 _MAX_NAME_CHARS = 1000  # enough for an id of 512 characters and most tokens; a token that is cut is useless
 SESSION_CLOSED = (
-    "the session was closed before all sold tasks had ended. They go on and are billed, are listed in session.pending, "
-    "and can be resumed in another session with session.task(id)"
+    "the session was closed before all accepted tasks had ended. They continue and are billed, are listed in "
+    "session.pending, and can be resumed in another session with session.task(id)"
 )
 MAP_LEFT = (
-    "the map was left before the outcomes of all sold tasks had been read. The tasks are listed in outcomes.pending, "
-    "and can be resumed with session.task(id)"
+    "the map was left before the outcomes of all accepted tasks had been read. The tasks are listed in "
+    "outcomes.pending, and can be resumed with session.task(id)"
 )
 
 

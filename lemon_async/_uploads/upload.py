@@ -301,7 +301,7 @@ async def _copy(stream: AsyncIterator[Any], spool: SpooledUpload) -> None:
             if held and len(held) + len(view) >= CHUNK_BYTES:
                 await run_uncancellable(spool.write, held)
                 held = bytearray()
-            if len(view) >= CHUNK_BYTES:  # copied before its owner goes on and may change it
+            if len(view) >= CHUNK_BYTES:  # copied before its owner can change it
                 await run_uncancellable(spool.write, view)
             else:
                 held += view

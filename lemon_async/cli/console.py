@@ -140,7 +140,7 @@ def print_link(url: str) -> None:
 def print_pending(pending: Sequence[Reference], resume_command: str) -> None:
     """Print the tasks that an interruption leaves unfinished, with the command that resumes them, if there is one."""
     if pending and resume_command:
-        print_status("interrupted; these tasks go on and are billed. To resume them:")
+        print_status("interrupted; these tasks continue and are billed. To resume them:")
         print_status(f"  {_command(resume_command, pending)}")
     elif pending:
         ids = " ".join(reference.task for reference in pending)

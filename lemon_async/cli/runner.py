@@ -36,9 +36,9 @@ _ENDING = [number for number in signal.Signals if number.name in {"SIGHUP", "SIG
 
 @attrs.frozen(kw_only=True)
 class SessionOptions:
-    """The options of a command that become those of its session, with the service or an emulator of its own.
+    """The options of a command that become those of its session, with the service or its own emulator.
 
-    The fields are those of `LemonSession` and `PollPolicy`; `None` stands for their defaults.
+    The fields are those of `LemonSession` and `PollPolicy`; `None` means their defaults.
     """
 
     base_url: str | None = None
@@ -53,7 +53,7 @@ class SessionOptions:
         """Return everything that is wrong with the options; connects nothing."""
         found = problems_of(self._polling)
         if self.is_emulated:
-            clash = Problem("--base-url", "does not go with --emulator, which has an address of its own")
+            clash = Problem("--base-url", "cannot be combined with --emulator, which has its own address")
             return (clash, *found) if self.base_url else found
         found += problems_of(lambda: LemonSession(base_url=self.base_url, allow_http=self.allow_http))
         if not self.base_url:

@@ -54,7 +54,7 @@ def json_text(value: object, *, is_indented: bool = False) -> str:
         raise RecursionError("the response is nested too deeply to be shown") from None
     encoding = _encoding_of(sys.stdout)
     has_all = text.encode(encoding, "ignore").decode(encoding) == text
-    # What is not printable stands inside strings, except for the line breaks of the indentation.
+    # Unprintable characters occur only in strings, except for the line breaks of the indentation.
     return "".join(c if (c.isprintable() and (has_all or c.isascii())) or c == "\n" else _escaped(c) for c in text)
 
 
@@ -117,7 +117,7 @@ async def write_stdout(content: bytes) -> None:
     """
     sys.stdout.flush()
     outcome: Future[None] = Future()
-    # A daemon of its own: the loop waits for the threads of its pool.
+    # A separate daemon thread: the loop would wait for the threads of its pool.
     threading.Thread(target=_write, args=(sys.stdout.fileno(), memoryview(content), outcome), daemon=True).start()
     await asyncio.wrap_future(outcome)
 

@@ -4,7 +4,7 @@ The fixtures are async and need a plugin that runs async fixtures: anyio's pytes
 `@pytest.mark.anyio` on the test), or pytest-asyncio in auto mode. A test must run in the event loop of its fixtures;
 otherwise the first use raises an error that says what to change. Tests that anyio runs on trio are skipped.
 
-pytest imports this module whenever it starts. Both imports of the package are cheap until a name of theirs is used.
+pytest imports this module whenever it starts. Both imports of the package are cheap until one of their names is used.
 """
 
 from collections.abc import AsyncIterator

@@ -157,7 +157,7 @@ def test_base_url_with_plain_http_is_refused_with_the_option_that_permits_it():
     ):
         option = f"allow_http={{{host!r}}}"
         words = (
-            "must use https, or the key could be read on the way; plain http is for loopback, and for hosts that are"
+            "must use https, or the key could be read in transit; plain http is for loopback, and for hosts that are"
         )
         assert refusal(parse_base_url, value) == f"{words} named: {option}"
 

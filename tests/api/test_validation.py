@@ -48,7 +48,7 @@ def only_message(problems):
 
 
 def shadowing(name, keyword):
-    return Problem("extra", f"{name!r} is a field of its own; {keyword}")
+    return Problem("extra", f"{name!r} is a separate field; {keyword}")
 
 
 def test_check_of_a_bare_prompt_is_content():

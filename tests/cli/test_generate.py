@@ -154,7 +154,7 @@ async def test_fields_of_tomorrow_are_json_or_text(bodies):
     [
         ("seed", "--extra: must be NAME=VALUE, not 'seed'"),
         ("=5", "--extra: must be NAME=VALUE, not '=5'"),
-        ("size=1x1", "--extra: 'size' is a field of its own; pass it as --size"),
+        ("size=1x1", "--extra: 'size' is a separate field; pass it as --size"),
     ],
 )
 async def test_extra_that_is_no_field_is_refused(lemon, emulator, pair, words):

@@ -351,7 +351,7 @@ async def test_interrupted_tasks_are_listed_with_the_command_that_resumes_them(
     shown = capsys.readouterr().err.partition("interrupted; ")[2]
     if resume_command:
         assert shown.splitlines() == [
-            "these tasks go on and are billed. To resume them:",
+            "these tasks continue and are billed. To resume them:",
             f"  lemon-async task -o . {ids[0]}:0:a-cat {ids[1]}:1:a-dog",
         ]
     else:

@@ -55,7 +55,7 @@ def test_session_with_an_emulator_needs_no_key_and_takes_no_address(monkeypatch)
     monkeypatch.setenv(BASE_URL_VARIABLE, "nonsense")
     assert SessionOptions(is_emulated=True).problems() == ()
     (problem,) = SessionOptions(base_url="https://api.test", is_emulated=True).problems()
-    assert str(problem) == "--base-url: does not go with --emulator, which has an address of its own"
+    assert str(problem) == "--base-url: cannot be combined with --emulator, which has its own address"
 
 
 def test_problems_name_the_option_or_the_variable_that_has_them(monkeypatch):
@@ -197,7 +197,7 @@ async def test_signal_while_waiting_prints_how_to_resume_the_tasks(
     await command.wait_for("accepted as ldtask_", times=2)
     assert await command.interrupt(sign) == (code, "")
     head, *commands = command.stderr.partition("interrupted; ")[2].splitlines()
-    assert head == "these tasks go on and are billed. To resume them:"
+    assert head == "these tasks continue and are billed. To resume them:"
     (words,) = map(shlex.split, commands)
     assert words[:2] == ["lemon-async", "task"]
     await all_settled(emulator)

@@ -3,7 +3,7 @@
     python with_aiohttp.py
 
 Result links expire within hours; files have a type, a length and a date. Leave `handler_cancellation` off, as it is by
-default: a submit that is cancelled because its browser left may have been sold, and then no task is kept for it.
+default: a submit that is cancelled because its browser left may have been accepted, and then no task is kept for it.
 """
 
 from contextlib import suppress

@@ -116,7 +116,7 @@ async def test_display_that_fails_is_logged_once_and_not_called_again(caplog, fa
     reporter.close()
     assert (len(screen.shown), len(screen.last)) == (1, 0)
     (record,) = caplog.records
-    assert "is not called again; the work goes on" in record.getMessage()
+    assert "is not called again; the work continues" in record.getMessage()
     assert record.exc_info[1] is failure
 
 

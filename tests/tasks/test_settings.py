@@ -86,7 +86,7 @@ def test_host_for_plain_http_that_cannot_work_is_refused(given):
         ("https://api.test/#x", "must not have a query or a fragment"),
         ("https://api.test/v1/images/generations", "must be the part before /v1"),
         ("https://api.test/a/../b", "must have a plain path such as /lemon, or none"),
-        ("http://192.168.0.1", "must use https, or the key could be read on the way"),
+        ("http://192.168.0.1", "must use https, or the key could be read in transit"),
     ],
 )
 def test_address_that_cannot_work_is_refused_with_what_to_change(base_url, advice):

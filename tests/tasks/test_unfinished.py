@@ -64,7 +64,7 @@ async def test_closing_lists_what_is_not_over_and_keeps_it_readable(connect, emu
     assert "2 tasks pending" in repr(session)
     (warning,) = warnings(log)
     assert warning == (
-        "the session was closed before all sold tasks had ended. They go on and are billed, are listed in "
+        "the session was closed before all accepted tasks had ended. They continue and are billed, are listed in "
         "session.pending, and can be resumed in another session with session.task(id). "
         f"2 tasks: {tasks[0].id} (sku-0), {tasks[1].id} (sku-1)"
     )
@@ -95,7 +95,7 @@ async def test_exception_that_leaves_a_session_has_a_note(connect, emulator, err
             task = await session.submit("stuck", model=MODEL)
             raise error
     (note,) = notes(caught.value)
-    assert note.startswith("the session was closed before all sold tasks had ended.")
+    assert note.startswith("the session was closed before all accepted tasks had ended.")
     assert note.endswith(f" 1 task: {task.id}")
 
 
@@ -167,7 +167,7 @@ async def test_exception_that_leaves_a_map_has_a_note_and_the_log_a_warning(conn
             await leave(session, error)
         tasks = session.pending
     (note,) = notes(caught.value)
-    assert note.startswith("the map was left before the outcomes of all sold tasks had been read.")
+    assert note.startswith("the map was left before the outcomes of all accepted tasks had been read.")
     assert note.endswith(f" 3 tasks: {', '.join(task.id for task in tasks)}")
     assert warnings(log) == [note]
 
@@ -214,7 +214,7 @@ async def test_leaving_a_map_early_on_purpose_causes_no_warning(connect, emulato
         assert "3 pending" in repr(outcomes)
         assert [record.levelname for record in log.records] == ["INFO"]
     assert [text.partition(".")[0] for text in warnings(log)] == [
-        "the session was closed before all sold tasks had ended"
+        "the session was closed before all accepted tasks had ended"
     ]
 
 

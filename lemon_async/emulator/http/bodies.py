@@ -120,7 +120,7 @@ async def _read_form(request: web.BaseRequest, uploads: list[Upload]) -> dict[st
     parts = MultipartReader(request.headers, content)
     while (part := await parts.next()) is not None:
         if isinstance(part, MultipartReader) or not part.name:
-            raise ValueError("every part needs a name of its own")
+            raise ValueError("every part needs a distinct name")
         if part.filename is not None or _FILE_FIELD.fullmatch(part.name):
             await _read_file(part, part.name, uploads)
         else:

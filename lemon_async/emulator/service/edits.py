@@ -172,7 +172,7 @@ def _missing(call: Call) -> FieldError:
 
 
 def _check_count(call: Call, param: str, count: int) -> None:
-    """Refuse too many sources before anything else is checked: this error has a code of its own."""
+    """Refuse too many sources before anything else is checked: this error has a separate code."""
     model = call.body.get("model") or DEFAULT_EDIT_MODEL
     family = family_of(model) if isinstance(model, str) else None
     if family is not None and count > family.max_sources:

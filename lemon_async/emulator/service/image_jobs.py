@@ -90,7 +90,7 @@ class ImageJobs:
         return sources
 
     async def _inline(self, task: Task, origin: str) -> Reply:
-        """Respond when the job is done; a client that leaves early pays all the same."""
+        """Respond when the job is done; a client that disconnects early is still billed."""
         await task.wait(self._clock)
         data = task.images(self._urls(task, origin))
         if task.spec.is_base64 and not task.find(Result):
