@@ -103,8 +103,8 @@ EXAMPLES = [
         SubmissionUnknown,
         {"request": REQUEST, "fingerprint": "0123456789abcdef", "reason": "HTTP 502 with an HTML page", "status": 502},
         (
-            "the paid request was sent, but its outcome is unknown: HTTP 502 with an HTML page. It may have been billed "
-            "and is not sent again; look for it in your account before you submit it again (fingerprint 0123456789ab)"
+            "the paid request was sent, but its outcome is unknown: HTTP 502 with an HTML page. It may have been "
+            "billed and is not sent again; look for it in your account before you submit it again (fingerprint 0123456789ab)"
         ),
     ),
     (
