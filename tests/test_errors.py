@@ -104,7 +104,8 @@ EXAMPLES = [
         {"request": REQUEST, "fingerprint": "0123456789abcdef", "reason": "HTTP 502 with an HTML page", "status": 502},
         (
             "the paid request was sent, but its outcome is unknown: HTTP 502 with an HTML page. It may have been "
-            "billed and is not sent again; look for it in your account before you submit it again (fingerprint 0123456789ab)"
+            "billed and is not sent again; look for it in your account before you submit it again "
+            "(fingerprint 0123456789ab)"
         ),
     ),
     (
