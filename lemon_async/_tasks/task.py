@@ -4,8 +4,8 @@ The first terminal response, or the error that the poller gives up with, sets th
 futures, woken at every change and dropped with their coroutine. No asyncio task or cancel scope belongs to a handle, so
 a wait that is cancelled in one cell of a notebook can be repeated in the next.
 
-It has the methods of `asyncio.Future` but is none: `asyncio.wait_for`, a task group or a scope of anyio would cancel a
-future, and cancelling a wait must never look like cancelling a job that was paid for.
+It has the methods of `asyncio.Future` but is not one: `asyncio.wait_for`, a task group or a scope of anyio would cancel
+a future, and cancelling a wait must never look like cancelling a job that was paid for.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class ImageTask:
         id: The service's id; `None` when it answered inline: then the task is done from the start.
         request: The request; `None` for a resumed task.
         label: The `label` of its request, or of the token that it was resumed from.
-        prompt: The prompt; for a resumed task, as far as its token contains it.
+        prompt: The prompt; for a resumed task, what its token contains of it.
         poll_url: The URL that the service named for polling, verbatim; `None` if it named none.
         snapshot: The service's last response about the task.
     """
@@ -99,7 +99,7 @@ class ImageTask:
 
     @property
     def _name(self) -> str | None:
-        """The id by which responses name it; `None` when only its address is known, and any name there is its own."""
+        """The id by which responses name it; `None` when only its address is known: then any id is accepted."""
         return None if self._accepted.is_id_guessed else self.id
 
     @property
@@ -160,7 +160,7 @@ class ImageTask:
     def add_done_callback(
         self, callback: "Callable[[ImageTask], object]", *, context: contextvars.Context | None = None
     ) -> None:
-        """Call `callback(task)` soon after the task is over, or soon if it is; as `asyncio.Future` does.
+        """Schedule `callback(task)` for when the task is over, or for now if it is, as `asyncio.Future` does.
 
         The event loop calls it, in `context` or a copy of the current one; what it raises goes to the loop's exception
         handler. Call this inside a coroutine.
@@ -200,7 +200,7 @@ class ImageTask:
         Raises:
             TaskFailed: The job failed, or completed without a usable image.
             TaskCancelled: The job was cancelled at the service.
-            TaskTimeout: The time is over; the job is not.
+            TaskTimeout: The time is up, and the job has not ended.
             TaskLost: The service does not know the task any more.
             AuthenticationError, AccessDenied: The key may not poll the task.
             SessionError: The session was closed, or belongs to another event loop.
@@ -214,7 +214,7 @@ class ImageTask:
                     await self._change()
         except TimeoutError:
             if not self.done():  # it may have ended in the same iteration of the loop
-                raise TaskTimeout(task=self, reason=f"{timeout:g} s were not enough") from None
+                raise TaskTimeout(task=self, reason=f"{timeout:g} s have passed") from None
         return self.result()
 
     async def updates(self) -> AsyncGenerator[TaskSnapshot, None]:
@@ -269,7 +269,7 @@ class ImageTask:
         return self._token_maker(self.prompt if with_prompt else self._token_prompt)()
 
     def _token_maker(self, prompt: str | None) -> Callable[[], str]:
-        """Return what makes the token, and does not hold the task."""
+        """Return a function that creates the token and does not hold the task."""
         task_id, label, accepted = self.id or "", self.label, self._accepted
         # The path is relative to the base URL, which may differ where the token is used.
         poll_url = self._path or accepted.poll_url if accepted.poll_url else None
@@ -281,8 +281,8 @@ class ImageTask:
         return make_token
 
     def _update(self, snapshot: TaskSnapshot) -> None:
-        """Take a response of the service; ignored once the task is over."""
-        if self.done() or _news(snapshot) == _news(self.snapshot):
+        """Apply a response of the service; ignored once the task is over."""
+        if self.done() or _visible_state(snapshot) == _visible_state(self.snapshot):
             return
         self.snapshot = snapshot
         if snapshot.is_done:
@@ -363,10 +363,10 @@ class ImageTask:
 
 
 def _call(callback: Callable[[ImageTask], object], task: ImageTask) -> None:
-    """Call a callback: given some functions themselves, a loop in debug mode would raise in the poller."""
+    """Call a callback: a loop in debug mode would raise in the poller if it were given some functions directly."""
     callback(task)
 
 
-def _news(snapshot: TaskSnapshot) -> tuple[object, ...]:
+def _visible_state(snapshot: TaskSnapshot) -> tuple[object, ...]:
     """Return the fields whose change is worth waking waiters."""
     return snapshot.status, snapshot.progress, snapshot.images, snapshot.fault

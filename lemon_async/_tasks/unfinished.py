@@ -1,7 +1,7 @@
 """Report the accepted tasks that are unfinished or unread when a session is closed or a map is left.
 
 The logger `lemon_async.pending` lists each task once; a program that lists them itself can turn it off. An exception
-that leaves the block gets a note (PEP 678). Both are bounded; the `pending` of the session or map is complete.
+that leaves the block gets a note (PEP 678). Both are bounded; `pending` of the session or map has all tasks.
 """
 
 import logging
@@ -107,7 +107,7 @@ def _text(tasks: Sequence[ImageTask], event: str) -> str:
 
 
 def _name(task: ImageTask) -> str:
-    """Return an id, or where `LemonSession.task` would not accept that a token, with the label."""
+    """Return the id, or a token if `LemonSession.task` would not accept the id, and the label."""
     word = task._name or ""
     try:
         parse_reference(word)

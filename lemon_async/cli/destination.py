@@ -89,7 +89,7 @@ class Destination:
 
         Args:
             images: The pictures.
-            label: The label of the job, for the `slug`; if empty, the library takes the prompt.
+            label: The label of the job, for the `slug`; if empty, the library uses the prompt.
             index: The number of the first picture in the command, for the `index`.
             model: For the `model`.
         """
