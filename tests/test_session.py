@@ -215,6 +215,13 @@ async def test_anything_but_a_task_is_refused(connect):
             session.as_completed(["ldtask_1"])
 
 
+async def test_filter_of_models_that_cannot_be_sent_is_refused(connect):
+    async with connect() as session:
+        for value in ("\ud800", 5, ["image"]):
+            with pytest.raises(ContractError, match="tag: must be text without lone surrogates, not "):
+                await session.models(tag=value)
+
+
 async def test_prompt_of_a_megabyte_is_sent_without_a_warning(connect, emulator):
     """Long bodies are sent in pieces; the emulator, like the service, refuses this one."""
     async with connect() as session:

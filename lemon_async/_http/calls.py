@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from lemon_async._api.response import MAX_CALL_BYTES, Response
 from lemon_async._api.urls import path_segment
+from lemon_async._formats.json_documents import safe_repr
 from lemon_async._http.transport import Payload, Transport, retrying
 from lemon_async._pace.retry import RequestKind, RetryPolicy
 from lemon_async.errors import ContractError
@@ -48,6 +49,7 @@ class Calls:
             is_file: Whether the response is a file, not JSON.
 
         Raises:
+            ContractError: A query parameter cannot be sent.
             TransportError: There was no response, and no time is left for another attempt.
             ApiError: The service refused it.
         """
@@ -56,6 +58,9 @@ class Calls:
             response = await self._transport.call("GET", target, total_s=total_s, max_bytes=max_bytes, is_file=is_file)
             return reader(response)
 
+        for name, value in (query or {}).items():
+            if not _is_utf8(value):
+                raise ContractError.of(name, f"must be text without lone surrogates, not {safe_repr(value)}")
         target = f"{path}?{urlencode(query)}" if query else path
         what = f"GET {path}"
         return await retrying(attempt, RequestKind.READ, what, policy=self._policy, transport=self._transport)
@@ -75,6 +80,10 @@ class Calls:
 
         what = f"{method} {path}"
         return await retrying(attempt, RequestKind.CHANGE, what, policy=self._policy, transport=self._transport)
+
+
+def _is_utf8(value: object) -> bool:
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
 
 
 def path_of(collection: str, **ids: str) -> str:
