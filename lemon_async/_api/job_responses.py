@@ -82,13 +82,13 @@ def read_submission(response: Response) -> Accepted | Refused | UnknownOutcome:
     return UnknownOutcome(f"HTTP {response.status} without an error of the service", error)
 
 
-def _trace_of_job(answer: Mapping[str, Any]) -> str | None:
+def _trace_of_job(body: Mapping[str, Any]) -> str | None:
     """Describe the trace of an accepted job in an error response; `None` if there is none.
 
     A `task_id` or a `poll_url` counts anywhere, a status only in the outer objects, because inner ones have one, too.
     """
-    outer = (answer, answer.get("error"), answer.get("data"))
-    for part in _mappings_in(answer):
+    outer = (body, body.get("error"), body.get("data"))
+    for part in _mappings_in(body):
         poll_url, status = text_of(part.get("poll_url")), text_of(part.get("status"))
         is_task = poll_url is not None or (status in _TASK_WORDS and any(part is other for other in outer))
         task_id = _stated_id(part.get("task_id"))
@@ -98,12 +98,12 @@ def _trace_of_job(answer: Mapping[str, Any]) -> str | None:
             return f"task {task_id[:_LONGEST_ID]!r}: `session.task` resumes it by this id"
         if is_task:
             return "a task without an id"
-    return "data" if answer.get("data") else None
+    return "data" if body.get("data") else None
 
 
-def _mappings_in(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _mappings_in(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield a response and the mappings in it, the outer ones first, up to a bound."""
-    values: deque[object] = deque([answer])
+    values: deque[object] = deque([body])
     for _ in range(_MAX_PARTS):
         match values.popleft() if values else None:
             case Mapping() as part:
@@ -186,9 +186,9 @@ def read_snapshot(response: Response, polled_id: str | None) -> TaskSnapshot:
     raise api_error(response)
 
 
-def _find_mismatch(answer: Mapping[str, Any], snapshot: TaskSnapshot, polled_id: str | None) -> str | None:
+def _find_mismatch(body: Mapping[str, Any], snapshot: TaskSnapshot, polled_id: str | None) -> str | None:
     """Return why a response is not about the polled task, or `None` if it is."""
-    name = _stated_id(answer.get("task_id"), answer.get("id"))
+    name = _stated_id(body.get("task_id"), body.get("id"))
     if polled_id and name and _plain(name) != _plain(polled_id):
         return f"about another task, {name[:_LONGEST_ID]!r}"
     name = name or _tail_of(snapshot.poll_url)
@@ -213,7 +213,7 @@ def _plain(task_id: str) -> str:
 def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
     """Read a task or an inline response; `None` if it is neither.
 
-    "Create image" and "Get image status" answer in one shape. Any of `status`, `task_id` and `poll_url` makes it a
+    "Create image" and "Get image status" share one shape. Any of `status`, `task_id` and `poll_url` makes it a
     task; without them, usable images make it an inline response, which is a completed job.
     """
     if not isinstance(parsed, Mapping):
@@ -229,11 +229,11 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
     return TaskSnapshot(**facts, billing=billing_of(parsed, response.headers))
 
 
-def billing_of(answer: Mapping[str, Any], headers: Mapping[str, str]) -> Billing:
+def billing_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> Billing:
     """Return the billing facts of a response."""
-    usage = answer.get("usage")
+    usage = body.get("usage")
     return Billing(
-        transaction_id=text_of(answer.get("billing_transaction_id")),
+        transaction_id=text_of(body.get("billing_transaction_id")),
         usage=usage if isinstance(usage, Mapping) else None,
         headers={name: value for name, value in headers.items() if name.startswith("x-")},
     )

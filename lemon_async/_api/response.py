@@ -273,21 +273,21 @@ def _bare_picture(link: str) -> Inline | None:
     return inline if inline.content is not None and sniff(inline.content) is not None else None
 
 
-def snapshot_fields(answer: Mapping[str, Any], pictures: Mapping[str, Inline] = _NOTHING) -> dict[str, Any]:
+def snapshot_fields(body: Mapping[str, Any], pictures: Mapping[str, Inline] = _NOTHING) -> dict[str, Any]:
     """Return the fields of a `TaskSnapshot` except `billing`.
 
     Written by hand, because every response about a job passes here, and generated code takes twice as long.
     """
     return {
-        "status": (one_line(answer.get("status")) or "")[:_LONGEST_STATUS],
-        "task_id": id_of(answer.get("task_id")),
-        "poll_url": text_of(answer.get("poll_url")),
-        "images": _images(answer.get("data"), pictures),
-        "created": whole_of(answer.get("created")),
-        "model": text_of(answer.get("model")),
-        "progress": number_of(answer.get("progress")),
-        "fault": fault_of(answer.get("error")),
-        "is_cancelled": answer.get("cancelled") is True,
+        "status": (one_line(body.get("status")) or "")[:_LONGEST_STATUS],
+        "task_id": id_of(body.get("task_id")),
+        "poll_url": text_of(body.get("poll_url")),
+        "images": _images(body.get("data"), pictures),
+        "created": whole_of(body.get("created")),
+        "model": text_of(body.get("model")),
+        "progress": number_of(body.get("progress")),
+        "fault": fault_of(body.get("error")),
+        "is_cancelled": body.get("cancelled") is True,
     }
 
 

@@ -258,8 +258,8 @@ class Poller:
 
     def _expire(self, task: ImageTask) -> None:
         failure = self._last_failure.get(task)
-        heard = f"last failure: {failure}" if failure else f"last status: {task.status}"
-        self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {heard}"))
+        last = f"last failure: {failure}" if failure else f"last status: {task.status}"
+        self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {last}"))
 
     def _warn_of_unknown_status(self, status: str) -> None:
         if status not in self._known_statuses and len(self._known_statuses) < _MAX_STATUSES:

@@ -115,10 +115,10 @@ class ImageStream:
         for image in self._images:
             yield image
 
-    async def _streamed(self, answer: StreamedResponse) -> AsyncGenerator[Image, None]:
+    async def _streamed(self, response: StreamedResponse) -> AsyncGenerator[Image, None]:
         splitter = EventSplitter(mask=self._mask)
         while not self._is_over:
-            piece = await self._piece(answer)
+            piece = await self._piece(response)
             for event in self._split(splitter, piece):
                 image = self._take_in(self._deliver(event))
                 if image is not None:
@@ -130,11 +130,11 @@ class ImageStream:
                     raise self._unknown_outcome("the stream ended without a finished picture")
                 self._finish()
 
-    async def _piece(self, answer: StreamedResponse) -> bytes:
+    async def _piece(self, response: StreamedResponse) -> bytes:
         """Return the next bytes; none at the end."""
         try:
             with self._submissions.unknown_if_sent(self._prepared, self._delivered):
-                return await answer.read_piece()
+                return await response.read_piece()
         except (SubmissionUnknown, asyncio.CancelledError):
             self._is_over = True
             raise

@@ -18,10 +18,10 @@ LONG = 400  # in these tests: longer than the strings that are skipped in one st
 
 
 def extracted(*pieces, long_bytes=LONG):
-    lifter = Base64Extractor(long_bytes)
+    extractor = Base64Extractor(long_bytes)
     for piece in pieces:
-        lifter.feed(piece)
-    return lifter.end()
+        extractor.feed(piece)
+    return extractor.end()
 
 
 def entries(document, pictures=()):
@@ -99,7 +99,7 @@ def test_bad_escape_in_a_picture_is_the_fault_of_that_picture():
     orjson.loads(result.skeleton)
 
 
-def test_link_is_lifted_if_it_is_base64():
+def test_link_is_extracted_if_it_is_base64():
     for text, is_extracted in (
         (PICTURE, True),
         (PHP, True),
@@ -131,7 +131,7 @@ def test_text_of_another_name_stays_whatever_it_looks_like():
 
 
 @pytest.mark.parametrize("name", ["revised_prompt", "message"])
-def test_address_that_holds_base64_is_lifted_under_any_name(name):
+def test_address_that_holds_base64_is_extracted_under_any_name(name):
     document = f'{{"{name}": "data:image/png;base64,{PICTURE}"}}'.encode()
     assert len(extracted(document).pictures) == 1
 

@@ -150,12 +150,12 @@ def intake(data):
     assert all(body == bodies[0] for body in bodies)
 
 
-def lifted(pieces):
+def extracted(pieces):
     """Return a document with each picture's bytes, `None` for a faulty one, in the place of its random name."""
-    lifter = Base64Extractor(LONG_BYTES)
+    extractor = Base64Extractor(LONG_BYTES)
     for piece in pieces:
-        lifter.feed(piece)
-    whole = lifter.end()
+        extractor.feed(piece)
+    whole = extractor.end()
     skeleton = whole.skeleton
     for name, inline in whole.pictures.items():
         skeleton = skeleton.replace(name.encode(), b"%r" % inline.content)
@@ -163,10 +163,12 @@ def lifted(pieces):
 
 
 @target
-def lifter(data):
+def extractor(data):
     """`Lifter`: the same skeleton and pictures wherever the pieces begin; runs of `~` are long base64."""
     document = re.sub(b"~+", lambda run: b"QUJD" * 64 * len(run[0][:8]), data)
-    assert lifted([document]) == lifted(split(document, len(data))) == lifted(split(document, len(data) * 7 + 3))
+    assert (
+        extracted([document]) == extracted(split(document, len(data))) == extracted(split(document, len(data) * 7 + 3))
+    )
 
 
 def events_of(pieces):

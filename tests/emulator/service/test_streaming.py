@@ -211,9 +211,9 @@ async def test_no_event_is_sent_before_it_is_due(http):
         async with post(http, emu, partial_images=1, output_format="jpeg") as answer:
             (task,) = emu._store._open.values()
             assert emu.ledger.open == {"a cat"}
-            heard = [emu.now() async for line in answer.content if line.startswith(b"event")]
-        assert heard[0] >= (task.born_at + task.done_at) / 2
-        assert heard[1] >= task.done_at
+            received = [emu.now() async for line in answer.content if line.startswith(b"event")]
+        assert received[0] >= (task.born_at + task.done_at) / 2
+        assert received[1] >= task.done_at
         assert emu.ledger.settled == {"a cat": 1}
 
 
@@ -278,13 +278,13 @@ async def test_scripted_results_and_answers_reach_the_events(emu, stream):
 
 async def test_stuck_stream_sends_its_previews_and_nothing_more(emu, http):
     emu.fault("submit", Stuck())
-    heard = b""
+    received = b""
     async with post(http, emu, partial_images=1) as answer:
-        while not heard.endswith(b"\n\n"):
-            heard += await answer.content.readany()
+        while not received.endswith(b"\n\n"):
+            received += await answer.content.readany()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(answer.content.readany(), 0.03)
-    assert [event.name for event in events_in(heard)] == ["image_generation.partial_image"]
+    assert [event.name for event in events_in(received)] == ["image_generation.partial_image"]
     assert emu.ledger.open == {"a cat"}
 
 
