@@ -138,7 +138,7 @@ def response(data):
 
 
 @target
-def intake(data):
+def body_reader(data):
     """`BodyReader`: the same body wherever its pieces begin."""
     _, headers, body = packed_of(data)
     bodies = []
