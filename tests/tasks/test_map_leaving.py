@@ -10,42 +10,11 @@ import pytest
 from lemon_async import LemonSession, RetryPolicy, SubmissionUnknown, Timeouts
 from lemon_async.emulator import Blackhole, Latency, Status, Stuck
 from lemon_async.errors import RateLimited, SessionError
+from maps import Source, collect, prompts
 
 MODEL = "flux-pro"
 INLINE = "dall-e-3"
 PATIENT = RetryPolicy(max_elapsed_s=60, first_backoff_s=0.001, max_backoff_s=0.01)
-
-
-def prompts(number):
-    return [f"p{index}" for index in range(number)]
-
-
-class Source:
-    """An iterable of prompts that counts what was pulled."""
-
-    def __init__(self, number, is_async=False):
-        self.number = number
-        self.is_async = is_async
-        self.pulled = 0
-
-    def items(self):
-        return self._later() if self.is_async else self._now()
-
-    def _now(self):
-        while self.pulled < self.number:
-            self.pulled += 1
-            yield f"p{self.pulled - 1}"
-
-    async def _later(self):
-        for prompt in self._now():
-            await asyncio.sleep(0)
-            yield prompt
-
-
-async def collect(outcomes, seen):
-    """Read to the end; what came before an error is seen, too."""
-    async for outcome in outcomes:
-        seen.append(outcome)
 
 
 async def until(condition):

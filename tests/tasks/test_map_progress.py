@@ -13,12 +13,9 @@ from lemon_async._tasks.progress import make_display
 from lemon_async._tasks.task import ImageTask
 from lemon_async.emulator import Blackhole, Fail, Reset, Status, Stuck
 from lemon_async.types import ImageData, Progress, TaskSnapshot
+from maps import prompts
 
 MODEL = "flux-pro"
-
-
-def prompts(number):
-    return [f"p{index}" for index in range(number)]
 
 
 def counts(progress):
