@@ -6,6 +6,7 @@ import os
 import threading
 from array import array
 from collections import UserDict
+from contextlib import closing
 
 import pytest
 
@@ -31,6 +32,7 @@ class Slow(io.BytesIO):
         self.begun, self.go_on = threading.Event(), threading.Event()
 
     def read(self, size=-1):
+        self.reader = threading.current_thread()
         self.begun.set()
         assert self.go_on.wait(5)
         return super().read(size)
@@ -137,25 +139,19 @@ async def test_file_is_free_again_after_an_edit_that_failed(connect, picture):
 
 async def test_file_is_free_again_when_the_read_of_a_cancelled_edit_has_ended(picture):
     """Until then, that read would take a part of the picture."""
-    file, spool = Slow(picture()), SpooledUpload(None)
-    reading = asyncio.create_task(drain(file, spool))
-    await has_begun(file.begun)
-    reading.cancel()
-    await asyncio.wait([reading], timeout=5)
-    with pytest.raises(UnusableSource, match=BUSY):
+    file = Slow(picture())
+    with closing(SpooledUpload(None)) as spool:
+        reading = asyncio.create_task(drain(file, spool))
+        await has_begun(file.begun)
+        reading.cancel()
+        await asyncio.wait([reading], timeout=5)
+        with pytest.raises(UnusableSource, match=BUSY):
+            await drain(file, spool)
+        file.go_on.set()
+        await asyncio.to_thread(file.reader.join, 5)
+        file.seek(0)
         await drain(file, spool)
-    file.go_on.set()
-    async with asyncio.timeout(5):
-        while True:
-            file.seek(0)
-            try:
-                await drain(file, spool)
-            except UnusableSource:
-                await asyncio.sleep(0)
-            else:
-                break
-    assert spool.finish().size_bytes == len(picture())
-    spool.close()
+        assert spool.finish().size_bytes == len(picture())
 
 
 @pytest.mark.parametrize(
