@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from attrs import field, frozen
-from attrs.validators import gt, in_, min_len
+from attrs.validators import and_, ge, gt, in_, instance_of, le, min_len
 
 Point = Literal["accept", "request_head", "request_body", "request_end", "response_head", "response_body"]
 BodyKind = Literal["json", "html", "empty", "truncated", "huge"]
 
 _is_point = in_(get_args(Point))
+_is_status = and_(instance_of(int), ge(100), le(599))
 
 
 # HTTP
@@ -28,7 +29,7 @@ class Status:
     says otherwise. `html` and `empty` bodies imitate a proxy and carry no hints.
     """
 
-    status: int
+    status: int = field(validator=_is_status)
     body: BodyKind = field(default="json", validator=in_(get_args(BodyKind)))
     headers: Mapping[str, str] = field(factory=dict)
     code: str | None = None
@@ -41,7 +42,7 @@ class Redirect:
     """Respond with a redirect to `location`, which is sent unchanged."""
 
     location: str
-    status: int = 307
+    status: int = field(default=307, validator=_is_status)
 
 
 @frozen

@@ -54,7 +54,7 @@ class Emulator:
             `{"pictures.example": "127.0.0.1:8001"}`: the only way to reach a server on this machine.
 
     Raises:
-        ValueError: `host`, `allowed_hosts` or `remote_hosts` cannot be used.
+        ValueError, TypeError: `speed`, `port`, `host`, `allowed_hosts` or `remote_hosts` cannot be used.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Emulator:
         fetch_remote: bool = False,
         remote_hosts: Mapping[str, str] | None = None,
     ) -> None:
+        if port not in range(65_536):
+            raise ValueError(f"port must be a whole number from 0 to 65535, not {port!r}")
         self.api_key: str = api_key or _make_key(host, seed)
         self._host = "127.0.0.1" if host == "localhost" else host
         self._port = port

@@ -1,17 +1,18 @@
 """Emulated time for tasks, real time for connections."""
 
 import asyncio
+import math
 import time
 
 from attrs import field, frozen
-from attrs.validators import gt
+from attrs.validators import gt, instance_of, lt
 
 
 @frozen
 class Clock:
     """Emulated time starts at zero and runs `speed` times as fast as the monotonic clock."""
 
-    speed: float = field(default=1.0, validator=gt(0))
+    speed: float = field(default=1.0, validator=[instance_of((int, float)), gt(0), lt(math.inf)])
     _started: float = field(factory=time.monotonic, init=False)
     _epoch: float = field(factory=time.time, init=False)
 

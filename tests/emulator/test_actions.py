@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemon_async.emulator import Answer, Drip, HalfClose, Reset, Script, Status
+from lemon_async.emulator import Answer, Drip, Emulator, HalfClose, Redirect, Reset, Script, Status
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,23 @@ def test_actions_are_equal_by_value():
     """Faults can be compared in tests."""
     assert Script(["pending"]) == Script(("pending",))
     assert Answer(id=None, status="done").fields == {"id": None, "status": "done"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Status("x"),
+        lambda: Status(99),
+        lambda: Status(600),
+        lambda: Redirect("/", status="307"),
+        lambda: Emulator(speed="x"),
+        lambda: Emulator(speed=0),
+        lambda: Emulator(speed=float("inf")),
+        lambda: Emulator(port="x"),
+        lambda: Emulator(port=-1),
+        lambda: Emulator(port=99_999),
+    ],
+)
+def test_value_that_cannot_work_is_refused_where_it_is_written(make):
+    with pytest.raises((ValueError, TypeError), match=r"status|speed|port"):
+        make()
