@@ -212,7 +212,8 @@ class RequestAttempt:
         on_connected.reset(self._token)
         if isinstance(failure, asyncio.CancelledError):
             failure.__traceback__ = None  # its frames hold parts of the response
-            failure.__cause__ = NoResponse("cancelled while waiting for the response", was_sent=self.was_sent)
+            reason = "cancelled while waiting for the response" if self.was_sent else "cancelled before it was sent"
+            failure.__cause__ = NoResponse(reason, was_sent=self.was_sent)
         elif isinstance(failure, Exception):  # whatever broke, a request that went out must not look unsent
             no_response = self._no_response(failure)
             del failure  # it may quote the server, and the server the key: no local variable and no context may hold it

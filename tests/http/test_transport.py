@@ -350,6 +350,18 @@ async def test_cancelled_while_waiting_for_the_response_may_have_been_sent(open_
     assert str(cause) == "cancelled while waiting for the response"
 
 
+async def test_cancelled_before_it_is_sent_says_so(open_transport):
+    submitting = asyncio.create_task(open_transport("http://127.0.0.1:1").submit(PAYLOAD))
+    while not submitting.get_coro().cr_await:
+        await asyncio.sleep(0)
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await submitting
+    cause = caught.value.__cause__
+    assert isinstance(cause, NoResponse)
+    assert (cause.was_sent, str(cause)) == (False, "cancelled before it was sent")
+
+
 @pytest.mark.parametrize("size", [5, 900_000], ids=["short", "long"])
 @pytest.mark.parametrize("action", [Reset("request_body"), Reset("response_head"), Garbage(), Drip(100)], ids=str)
 async def test_failure_shows_no_key_even_with_local_variables(open_transport, emulator, action, size):
