@@ -19,7 +19,12 @@ __all__ = ["BASE_URL_VARIABLE", "Settings"]
 
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 _LIMITS = ("requests_per_minute", "max_submits", "max_polls", "max_downloads")
-_POLICIES: Mapping[str, type[object]] = {"polling": PollPolicy, "retry": RetryPolicy, "timeouts": Timeouts}
+_TYPES: Mapping[str, type[object]] = {
+    "polling": PollPolicy,
+    "retry": RetryPolicy,
+    "timeouts": Timeouts,
+    "check_contracts": bool,
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -51,15 +56,17 @@ class Settings:
             http_hosts = parse_http_hosts(self.allow_http)
         except (TypeError, ValueError) as fault:
             problems.append(Problem("allow_http", str(fault)))
+        default = os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN
+        given = default if self.base_url is None or self.base_url == "" else self.base_url
         try:
-            base_url = parse_base_url(self.base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_ORIGIN, http_hosts)
+            base_url = parse_base_url(given, http_hosts)
         except ValueError as fault:
             problems.append(Problem("base_url", str(fault)))
         for name in _LIMITS:
             value = getattr(self, name)
             if (type(value) is not int or value < 1) and (name, value) != ("requests_per_minute", None):
                 problems.append(Problem(name, f"must be a whole number from 1, not {value!r:.80}"))
-        for name, kind in _POLICIES.items():
+        for name, kind in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
                 problems.append(Problem(name, f"must be a {kind.__name__}, not {value!r:.80}"))

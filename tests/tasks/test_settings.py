@@ -147,9 +147,15 @@ def test_extra_header_that_cannot_be_sent_is_refused_and_its_value_shown_nowhere
 
 
 def test_address_that_is_no_text_is_refused():
-    for base_url in [5, b"https://api.test", ["https://api.test"], True]:
+    for base_url in [5, 0, [], b"https://api.test", ["https://api.test"], True, False]:
         with pytest.raises(ContractError, match="base_url: must look like https://api"):
             LemonSession("sk-x", base_url=base_url)
+
+
+def test_switch_of_another_type_is_refused():
+    for value in ["no", 0, None]:
+        with pytest.raises(ContractError, match="check_contracts: must be a bool, not"):
+            LemonSession("sk-x", check_contracts=value)
 
 
 @pytest.mark.parametrize(
