@@ -1,7 +1,7 @@
 """Report the accepted tasks that are unfinished or unread when a session is closed or a map is left.
 
 The logger `lemon_async.pending` lists each task once; a program that lists them itself can turn it off. An exception
-that leaves the block gets a note (PEP 678). Both are bounded; `pending` of the session or map has all tasks.
+that leaves the block gets a note (PEP 678), which names the first few. `pending` of the session or map has all tasks.
 """
 
 import logging
@@ -17,7 +17,8 @@ from lemon_async.errors import ContractError
 __all__ = ["MAP_LEFT", "SESSION_CLOSED", "log_unfinished", "report_unfinished"]
 
 logger: logging.Logger = logging.getLogger("lemon_async.pending")
-_MAX_LISTED = 20
+_MAX_PER_LINE = 20
+_MAX_NOTED = 3
 _MAX_NAME_CHARS = 1000  # enough for an id of 512 characters and most tokens; a token that is cut is useless
 SESSION_CLOSED = (
     "the session was closed before all accepted tasks had ended. They continue and are billed, are listed in "
@@ -58,7 +59,8 @@ def log_unfinished(tasks: Iterable[ImageTask], event: str, *, level: int = loggi
     """Log the tasks that no warning has listed yet."""
     fresh = [task for task in tasks if not task._is_reported]
     if fresh:
-        logger.log(level, "%s", _text(fresh, event))
+        for line in _lines(fresh, event):
+            logger.log(level, "%s", line)
     if level >= logging.WARNING:
         for task in fresh:
             task._is_reported = True
@@ -79,7 +81,7 @@ def _add_note(error: BaseException, tasks: Sequence[ImageTask], event: str) -> N
         known = _noted(error)
         fresh = [task for task in tasks if task not in known]
         if fresh:
-            note = _Note(_text(fresh, event))
+            note = _Note(_short_text(fresh, event))
             note.tasks = weakref.WeakSet(fresh)
             error.add_note(note)
 
@@ -96,14 +98,30 @@ def _noted(error: BaseException) -> set[ImageTask]:
     return tasks
 
 
-def _text(tasks: Sequence[ImageTask], event: str) -> str:
-    named = [task for task in tasks if task.id is not None]
-    listed = [_name(task) for task in named[:_MAX_LISTED]]
-    if len(named) > _MAX_LISTED:
-        listed.append(f"and {len(named) - _MAX_LISTED:,} more")
-    if len(named) < len(tasks):
-        listed.append(f"{len(tasks) - len(named):,} answered inline, without an id")
-    return f"{event}. {len(tasks):,} task{'s' * (len(tasks) != 1)}: {', '.join(listed)}"
+def _lines(tasks: Sequence[ImageTask], event: str) -> Iterator[str]:
+    """Yield lines that together name every task: a job that is not listed could not be resumed."""
+    names = _names(tasks)
+    yield f"{_headline(tasks, event)}: {', '.join(names[:_MAX_PER_LINE])}"
+    for at in range(_MAX_PER_LINE, len(names), _MAX_PER_LINE):
+        yield f"{len(tasks):,} tasks, continued: {', '.join(names[at : at + _MAX_PER_LINE])}"
+
+
+def _short_text(tasks: Sequence[ImageTask], event: str) -> str:
+    names = _names(tasks)
+    if len(names) > _MAX_NOTED:
+        names[_MAX_NOTED:] = [f"and {len(tasks) - _MAX_NOTED:,} more, which are in the log ({logger.name})"]
+    return f"{_headline(tasks, event)}: {', '.join(names)}"
+
+
+def _headline(tasks: Sequence[ImageTask], event: str) -> str:
+    return f"{event}. {len(tasks):,} task{'s' * (len(tasks) != 1)}"
+
+
+def _names(tasks: Sequence[ImageTask]) -> list[str]:
+    names = [_name(task) for task in tasks if task.id is not None]
+    if len(names) < len(tasks):
+        names.append(f"{len(tasks) - len(names):,} answered inline, without an id")
+    return names
 
 
 def _name(task: ImageTask) -> str:

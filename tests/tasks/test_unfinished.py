@@ -312,11 +312,15 @@ async def test_generator_that_is_closed_around_a_map_causes_no_warning(connect, 
 # The words
 
 
-def test_list_is_bounded():
-    error = ValueError()
-    (note,) = left_by(error, *(make(f"t{number}") for number in range(1500)))
-    assert note.endswith(", t19, and 1,480 more")
-    assert " 1,500 tasks: t0, t1, " in note
+def test_log_lists_every_task_and_the_note_is_short(log):
+    """All of them must be resumable from the log, in lines of bounded length."""
+    (note,) = left_by(ValueError(), *(make(f"t{number}") for number in range(1500)))
+    assert note.endswith(" 1,500 tasks: t0, t1, t2, and 1,497 more, which are in the log (lemon_async.pending)")
+    first, *others = warnings(log)
+    assert first.startswith(f"{SESSION_CLOSED}. 1,500 tasks: t0, t1, ")
+    listed = [line.partition("1,500 tasks: ")[2] for line in (first, *(o.replace(", continued", "") for o in others))]
+    assert [name for line in listed for name in line.split(", ")] == [f"t{number}" for number in range(1500)]
+    assert max(map(len, others)) < 300
 
 
 def test_name_is_what_resumes_the_task():
