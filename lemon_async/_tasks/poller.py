@@ -38,7 +38,7 @@ from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async._pace.schedule import PollPolicy, Schedule
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished
-from lemon_async.errors import LemonError, SessionError, TaskError, TaskLost, TaskTimeout, TransportError
+from lemon_async.errors import LemonError, SessionError, TaskError, TaskLost, TransportError
 from lemon_async.types import TaskSnapshot
 
 __all__ = ["Poller"]
@@ -46,6 +46,7 @@ __all__ = ["Poller"]
 logger: logging.Logger = logging.getLogger("lemon_async")
 _MAX_STATUSES = 100
 _MAX_AGE_S = 86_400.0
+_FAILURES_BEFORE_WARNING = 3
 
 
 class Poller:
@@ -78,7 +79,6 @@ class Poller:
         self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
         self._tasks: dict[ImageTask, None] = {}
         self._by_key: dict[str, ImageTask] = {}
-        self._last_failure: dict[ImageTask, str] = {}
         self._known_statuses = {"pending", "processing", "completed", "failed"}
         self._slots = anyio.Semaphore(limit, max_value=limit)
         self._limit = limit
@@ -125,7 +125,6 @@ class Poller:
         self._schedule.discard(task)
         if not self._is_closed:
             self._tasks.pop(task, None)
-        self._last_failure.pop(task, None)
         if self._by_key.get(task._key) is task:
             del self._by_key[task._key]
         if self._queued is not None and (self._is_closed or not self._tasks):
@@ -236,7 +235,9 @@ class Poller:
             return
         snapshot = reading.snapshot
         self._warn_of_unknown_status(snapshot.status)
-        self._last_failure.pop(task, None)
+        task._poll_failure = None
+        if task._failed_polls < _FAILURES_BEFORE_WARNING:  # otherwise it was warned of, which is done once
+            task._failed_polls = 0
         task._update(snapshot)
         if task.done():
             self._schedule.ended(task, now, is_success=snapshot.status == "completed")
@@ -252,14 +253,16 @@ class Poller:
                 if self._schedule.missing(task, now):
                     self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {reading.error.message}"))
             case NextStep.RETRY:
-                self._last_failure[task] = reading.reason
+                task._poll_failure = reading
+                task._failed_polls += 1
                 logger.debug("poll of task %s failed: %s", task.id, reading.reason)
+                if task._failed_polls == _FAILURES_BEFORE_WARNING:
+                    words = "%d polls of task %s in a row have failed, the last with: %s; polling continues"
+                    logger.warning(words, task._failed_polls, task.id, reading.reason)
                 self._schedule.faulted(task, now, retry_after_s=reading.retry_after_s)
 
     def _expire(self, task: ImageTask) -> None:
-        failure = self._last_failure.get(task)
-        last = f"last failure: {failure}" if failure else f"last status: {task.status}"
-        self.end(task, TaskTimeout(task=task, reason=f"{self._policy.deadline_s:g} s have passed; {last}"))
+        self.end(task, task._timeout_error(self._policy.deadline_s))
 
     def _warn_of_unknown_status(self, status: str) -> None:
         if status not in self._known_statuses and len(self._known_statuses) < _MAX_STATUSES:

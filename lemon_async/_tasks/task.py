@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol
 
 from lemon_async._api.error_responses import request_id_of
+from lemon_async._api.job_responses import PollFailure
 from lemon_async._display.html import facts_table
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
@@ -62,8 +63,9 @@ class ImageTask:
     """
 
     __slots__ = (
-        "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failure", "_images", "_is_reported",
-        "_owner", "_path", "_token_prompt", "_waiters", "id", "label", "poll_url", "prompt", "request", "snapshot",
+        "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failed_polls", "_failure", "_images",
+        "_is_reported", "_owner", "_path", "_poll_failure", "_token_prompt", "_waiters",
+        "id", "label", "poll_url", "prompt", "request", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +94,8 @@ class ImageTask:
         self._images: Images | None = None
         self._failure: LemonError | None = None
         self._is_reported = False  # whether a warning has listed it as unfinished
+        self._poll_failure: PollFailure | None = None  # of the last poll
+        self._failed_polls = 0  # in a row, as far as it matters to the poller
         self._waiters: set[asyncio.Future[None]] = set()
         self._callbacks: list[tuple[Callable[[ImageTask], object], contextvars.Context]] = []
         if snapshot.is_done:
@@ -214,7 +218,8 @@ class ImageTask:
                     await self._change()
         except TimeoutError:
             if not self.done():  # it may have ended in the same iteration of the loop
-                raise TaskTimeout(task=self, reason=f"{timeout:g} s have passed") from None
+                error = self._timeout_error(timeout or 0.0)
+                raise error from error.__cause__
         return self.result()
 
     async def updates(self) -> AsyncGenerator[TaskSnapshot, None]:
@@ -295,6 +300,14 @@ class ImageTask:
             self._failure = failure
             self._ended_at = time.monotonic()
             self._wake()
+
+    def _timeout_error(self, seconds: float) -> TaskTimeout:
+        """Return the error for a wait of so many seconds, with what was last heard of the task."""
+        failure = self._poll_failure
+        last = f"last failure: {failure.reason}" if failure else f"last status: {self.status}"
+        error = TaskTimeout(task=self, reason=f"{seconds:g} s have passed; {last}")
+        error.__cause__ = copy.copy(failure.error) if failure else None
+        return error
 
     def _conclude(self) -> None:
         """Set the outcome from a terminal snapshot."""

@@ -237,6 +237,32 @@ async def test_noise_ends_no_task(poll, noise):
     assert transport.polls_of("a") == 13
 
 
+async def test_polls_that_keep_failing_are_warned_of_once(poll, caplog):
+    """After the third in a row, and not again, even if a poll succeeds in between."""
+    failures = [NO_ANSWER] * 2
+    script = [*failures, PENDING, *failures, NO_ANSWER, *failures, PENDING, *failures, NO_ANSWER, COMPLETED]
+    _, poller = poll(a=script)
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    await task.wait(timeout=5)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.name == "lemon_async"
+    assert record.getMessage() == (
+        f"3 polls of task a in a row have failed, the last with: {NO_ANSWER}; polling continues"
+    )
+
+
+async def test_wait_that_times_out_says_why_the_polls_failed(poll):
+    transport, poller = poll(a=[NO_ANSWER])
+    task = make("a")
+    poller.add(task, is_fresh=False)
+    await transport.asked_for("a", times=2)
+    with pytest.raises(TaskTimeout, match=f"0 s have passed; last failure: {NO_ANSWER}") as caught:
+        await task.wait(timeout=0)
+    cause = caught.value.__cause__
+    assert (type(cause), str(cause), cause.__traceback__) == (TransportError, str(NO_ANSWER), None)
+
+
 async def test_unknown_status_counts_as_pending_and_is_logged_once(poll, caplog):
     """Once for each status, not for each poll or task."""
     caplog.set_level(logging.WARNING, logger="lemon_async")
@@ -352,7 +378,7 @@ async def test_response_after_the_deadline_changes_nothing_and_keeps_nothing(pol
         await asyncio.sleep(0)
     with pytest.raises(TaskTimeout):
         await task
-    assert not poller._last_failure
+    assert task._poll_failure is None
     watcher = weakref.ref(task)
     del task
     gc.collect()
