@@ -116,7 +116,7 @@ class ContractError(LemonError):
 
     Attributes:
         problems: Every problem, in the order of the fields.
-        undone: What was not done because of them: `sent` or `written`.
+        undone: What was not done because of them: `sent`, `written` or `started`.
     """
 
     problems: tuple[Problem, ...]
@@ -242,7 +242,7 @@ class ApiError(LemonError):
         parts += [detail for detail in details if detail not in self.message]
         if self.request_id:
             parts.append(f"request id {self.request_id}")
-        return "; ".join(parts)
+        return "; ".join([*(part.removesuffix(".") for part in parts[:-1]), parts[-1]])
 
 
 class BadRequest(ApiError):

@@ -1,7 +1,7 @@
 """Requests as frozen data: generations, edits and variations, and the kinds of pictures they start from.
 
-A field that is `None` is not sent; the service has its own defaults. `lemon_async._api.validation` checks and
-encodes requests.
+A field that is `None` is not sent; the service has its own defaults. `lemon_async._api` checks and encodes
+requests.
 
 Requests are hashable, and equal requests have equal hashes. Neither `extra` nor the content of bytes and mappings
 counts, because mutable values may equal immutable ones.

@@ -247,8 +247,9 @@ def _checked(outcomes: Any, title: object) -> list[Showable]:
     if isinstance(outcomes, Outcome | Images | Image):
         return [outcomes]
     if not isinstance(outcomes, Iterable) or isinstance(outcomes, str | bytes):
-        advice = "must be an iterable of Outcome, Images or Image (of an async one: [each async for each in it])"
-        raise ContractError.of("outcomes", f"{advice}, not {safe_repr(outcomes)}")
+        advice = "collect an async iterable first: [each async for each in it]"
+        fault = f"must be an iterable of Outcome, Images or Image, not {safe_repr(outcomes)}; {advice}"
+        raise ContractError.of("outcomes", fault)
     items = list(outcomes)
     problems = [
         Problem(f"outcomes[{index}]", f"must be an Outcome, Images or an Image, not {safe_repr(item)}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -367,3 +368,19 @@ async def test_batch_that_is_interrupted_continues(batch, service):
         assert len(made) + len(sold) == service.ledger.sold.total()
     assert await batch.run(PROMPTS) == (PROMPTS, {}, {})
     assert service.ledger.sold == dict.fromkeys(PROMPTS, 1)
+
+
+@pytest.mark.parametrize("hidden", ["", "jinja2", "tqdm"])
+async def test_batch_without_prompts_or_extras_says_so_before_it_buys(service, tmp_path, hidden):
+    """One line on stderr, and nothing is requested."""
+    if hidden:
+        (tmp_path / "prompts.txt").write_text("a cat\n")
+    code = f"import runpy, sys; sys.modules[{hidden!r}] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    command = [sys.executable, "-c", code, str(RECIPES / "prompts_file.py")]
+    process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stderr=asyncio.subprocess.PIPE)
+    _, stderr = await process.communicate()
+    assert process.returncode == 1
+    expected = "install the extras" if hidden else "prompts.txt does not exist"
+    assert stderr.decode().startswith(expected)
+    assert stderr.count(b"\n") == 1
+    assert service.requests == []

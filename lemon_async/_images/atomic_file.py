@@ -198,20 +198,20 @@ def has_suffix(path: Path) -> bool:
     return path.suffix[1:2].isalpha()
 
 
-def checked_target(path: str | PathLike[str], prefix: str = "") -> Path:
+def checked_target(path: str | PathLike[str], suffix: str = "") -> Path:
     """Return the path of a file, if its name means a file on every system.
 
     Args:
         path: The user's path.
-        prefix: Beginning of the message, which names the picture.
+        suffix: End of the message, which names the picture.
 
     Raises:
         ContractError: It names no file.
     """
-    target = checked_path(path, "path", prefix)
+    target = checked_path(path, "path", suffix)
     fault = find_name_fault(target.name)
     if fault is not None:
-        raise name_error("path", f"{fault}: {safe_repr(str(target))}", prefix)
+        raise name_error("path", f"{fault}: {safe_repr(str(target))}", suffix)
     return target
 
 
@@ -228,7 +228,7 @@ def alternatives(path: Path, first: int = 1) -> Iterator[Path]:
         yield path.with_name(f"{path.stem}-{secrets.token_hex(4)}{path.suffix}")
 
 
-def checked_path(path: object, field: str, prefix: str = "") -> Path:
+def checked_path(path: object, field: str, suffix: str = "") -> Path:
     """Return a path that can be passed to the system.
 
     Raises:
@@ -237,15 +237,15 @@ def checked_path(path: object, field: str, prefix: str = "") -> Path:
     try:
         text: object = fspath(path)  # type: ignore[call-overload]  # other types raise, which is the check
     except Exception as error:
-        raise name_error(field, f"must be a path, not {safe_repr(path)}", prefix) from error
+        raise name_error(field, f"must be a path, not {safe_repr(path)}", suffix) from error
     if not isinstance(text, str):
-        raise name_error(field, f"must be a path, not {safe_repr(path)}", prefix)
+        raise name_error(field, f"must be a path, not {safe_repr(path)}", suffix)
     if "\0" in text:
-        raise name_error(field, f"must not hold a NUL character: {safe_repr(text)}", prefix)
+        raise name_error(field, f"must not hold a NUL character: {safe_repr(text)}", suffix)
     try:
         fsencode(text)
     except UnicodeEncodeError:
-        raise name_error(field, f"must not hold a lone surrogate: {safe_repr(text)}", prefix) from None
+        raise name_error(field, f"must not hold a lone surrogate: {safe_repr(text)}", suffix) from None
     return Path(text)
 
 
@@ -262,8 +262,8 @@ def find_name_fault(name: str) -> str | None:
     return None
 
 
-def name_error(field: str, advice: str, prefix: str = "") -> ContractError:
-    return ContractError.of(field, f"{prefix}{advice}", undone="written")
+def name_error(field: str, advice: str, suffix: str = "") -> ContractError:
+    return ContractError.of(field, f"{advice}{suffix}", undone="written")
 
 
 def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives: Iterable[Path] = ()) -> Path:

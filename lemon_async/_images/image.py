@@ -175,7 +175,7 @@ class Image:
             SaveError: The disk is full, read-only or hangs (`errno.ETIMEDOUT`), or a folder or symbolic link has that
                 name. The image can still be read, or saved elsewhere.
         """
-        target = checked_target(path, f"of picture {self.index + 1} ")
+        target = checked_target(path, f", for picture {self.index + 1}")
         if not has_suffix(target) and await self._check_path(Path.is_dir, target):
             raise self._save_error(target, IsADirectoryError(errno.EISDIR, "is a folder: name a file in it"))
 

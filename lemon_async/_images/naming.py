@@ -101,7 +101,8 @@ def _find_piece_fault(pieces: Iterable[tuple[str, str | None, str | None, str | 
         if "\\" in literal:
             return "must separate folders by '/'"
         if field is not None and field not in _EXAMPLES:
-            return f"has no field {safe_repr(field)}; there are {', '.join(f'{{{key}}}' for key in _EXAMPLES)}"
+            fields = ", ".join(f"{{{key}}}" for key in _EXAMPLES)
+            return f"contains the unknown field {safe_repr(field)}; the fields are {fields}"
         if conversion:
             return f"has a conversion, {safe_repr(f'!{conversion}')}, which names do not take"
         if not _SPEC.fullmatch(spec or ""):

@@ -285,7 +285,7 @@ def _type_fault(source: object) -> str:
         return f"{source.description[:_MAX_DESCRIPTION]} did not survive pickling: give it anew"
     kind = type(source)
     if kind.__module__.startswith("PIL."):
-        return "is a picture of Pillow: save it into a BytesIO, seek(0), and give that"
+        return "is a Pillow image: save it to a BytesIO, seek(0), and pass that"
     return (
         f"must be a path, bytes, a binary file, an async iterable of bytes or an Image of a result, not {kind.__name__}"
     )

@@ -190,7 +190,7 @@ def delete(ids: Sequence[str], **given: Any) -> None:
 def emulator(**given: Any) -> None:
     """Serve an emulated API on this machine until interrupted.
 
-    The first lines of output are environment variables for clients: the URL and, if it is new, the key.
+    The first lines of output export environment variables for clients: the URL and, if it is new, the key.
     """
     from lemon_async.cli.emulator import serve
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lemon_async.cli.arguments import Reference, slug_of
 from lemon_async.cli.fields import FIELDS
 from lemon_async.cli.stdout import encodable, plain
-from lemon_async.errors import ContractError, Problem, TaskTimeout
+from lemon_async.errors import ContractError, Problem, TaskTimeout, TransportError
 
 __all__ = [
     "LogPrinter", "as_options", "describe", "print_error", "print_failure", "print_link", "print_note", "print_pending",
@@ -47,6 +47,7 @@ _NAME = re.compile(
     rf"|\b(?P<name>{'|'.join(name for name in _OPTIONS if '_' in name.rstrip('_'))})\b=?"
     rf"|\b(?P<assigned>{'|'.join(_OPTIONS)})="
 )
+_REFUSED_HERE = re.compile(rf"cannot connect to (localhost|127\.|\[?::1).*\[Errno {errno.ECONNREFUSED}\]")
 
 
 class LogPrinter(logging.Handler):
@@ -81,6 +82,8 @@ def describe(error: Exception) -> str:
         return str(ContractError(problems=tuple(problems), undone=error.undone))
     if isinstance(error, TaskTimeout):
         return str(error).partition("; session.task")[0]
+    if isinstance(error, TransportError) and _REFUSED_HERE.search(str(error)):
+        return f"{error}; is the emulator running? (LEMONDATA_BASE_URL or --base-url)"
     return str(error) or type(error).__name__
 
 

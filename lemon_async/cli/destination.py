@@ -3,7 +3,7 @@
 import asyncio
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +13,7 @@ from lemon_async import Images
 from lemon_async.cli.arguments import slug_of
 from lemon_async.errors import ContractError, PartialSaveError, Problem, SaveError
 
-__all__ = ["Destination", "prepare_sheet", "sheet_problems"]
+__all__ = ["Destination", "overwriting_problems", "prepare_sheet", "sheet_problems"]
 
 _BRACES = re.compile(r"[{}]")
 _MAX_NEW_FOLDERS = 64
@@ -139,6 +139,15 @@ def sheet_problems(sheet: str | None, output: str) -> tuple[Problem, ...]:
     return (Problem("--sheet", fault),) if fault else ()
 
 
+def overwriting_problems(output: str, sources: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Return a problem for each source, by the name of its option, that is the file of `-o`."""
+    return tuple(
+        Problem("-o", f"{output!r} would overwrite {option}: name another file")
+        for option, source in sources.items()
+        if _is_same_file(output, source)
+    )
+
+
 def prepare_sheet(sheet: str) -> Path:
     """Make the folder of a page and try to write to it, before anything is paid for.
 
@@ -147,6 +156,16 @@ def prepare_sheet(sheet: str) -> Path:
     """
     _make(Path(sheet).parent, "--sheet")
     return Path(sheet)
+
+
+def _is_same_file(output: str, source: str) -> bool:
+    path = Path(output)
+    try:
+        if not path.suffix and not path.exists():  # it gets the suffix of the format
+            path = path.with_name(path.name + Path(source).suffix)
+        return path.is_file() and path.samefile(source)
+    except (OSError, ValueError):  # one of them does not exist, or is a URL
+        return False
 
 
 def _result(end: Path | BaseException) -> Path | Exception:

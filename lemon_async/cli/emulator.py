@@ -18,13 +18,16 @@ def serve(*, port: int, speed: float, api_key_file: str | None, fetch_remote: bo
     """Run `emulator`."""
 
     async def work() -> int:
-        if not speed > 0:
-            raise ContractError.of("--speed", f"must be above 0, not {speed}")
-        key = _read_key(api_key_file)
+        try:
+            if not speed > 0:
+                raise ContractError.of("--speed", f"must be above 0, not {speed}")
+            key = _read_key(api_key_file)
+        except ContractError as error:
+            raise ContractError(problems=error.problems, undone="started") from None
         async with Emulator(port=port, speed=speed, api_key=key, fetch_remote=fetch_remote) as service:
-            click.echo(f"{BASE_URL_VARIABLE}={service.base_url}")
+            click.echo(f"export {BASE_URL_VARIABLE}={service.base_url}")
             if key is None:
-                click.echo(f"{KEY_VARIABLE}={service.api_key}")
+                click.echo(f"export {KEY_VARIABLE}={service.api_key}")
             click.echo("serving the emulated API; Ctrl-C ends it and drops its tasks", err=True)
             await asyncio.Event().wait()
         return 0

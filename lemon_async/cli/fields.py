@@ -13,8 +13,9 @@ __all__ = ["FIELDS", "Field", "complete_value", "fields_of", "models_for"]
 _GENERATE_ONLY = ("dall-e-3", "gemini-2.0-flash-preview-image-generation")
 _EDITED = (
     "dall-e-2", "gpt-image-2", "gemini-3-pro-image-preview", "nano-banana-pro", "nano-banana-2",
-    "gemini-2.5-flash-image", "gemini-3.1-flash-image-preview", "nano-banana", "nano-banana-edit", "midjourney",
-    "stable-diffusion-3", "grok-imagine-image", "grok-imagine-image-quality", "grok-imagine-image-pro",
+    "gemini-2.5-flash-image", "gemini-3.1-flash-image-preview", "nano-banana", "nano-banana-edit",
+    "flux-pro", "flux-schnell", "midjourney", "ideogram-v3", "stable-diffusion-3",
+    "grok-imagine-image", "grok-imagine-image-quality", "grok-imagine-image-pro",
 )  # fmt: skip
 _GPT = "gpt-image-2"
 
@@ -53,7 +54,7 @@ class Field(NamedTuple):
 
 
 FIELDS = (
-    Field("n", "Number of images, 1 to 10; some models make only one", int),
+    Field("n", "Number of images, 1 to 10", int),
     Field(
         "size",
         "WIDTHxHEIGHT, such as 1024x1024, or auto; some models take only",

@@ -9,6 +9,7 @@ import orjson
 
 from lemon_async import EditRequest, GenerateRequest, ImageTask, LemonSession
 from lemon_async.cli.arguments import STDIN, Reference, read_lines
+from lemon_async.cli.destination import overwriting_problems
 from lemon_async.cli.jobs import resume_tasks, submit_requests
 from lemon_async.cli.json_lines import Request
 from lemon_async.cli.outputs import OutputOptions, Outputs
@@ -61,6 +62,9 @@ async def _submit(
 ) -> int:
     pairs = [pair.partition("=") for pair in extra]
     unknown = {name: _value(value) for name, equals, value in pairs if name and equals}
+    sources = {f"--image {number}": source for number, source in enumerate(fields.get("image", ()), 1)}
+    if fields.get("mask"):
+        sources["--mask"] = fields["mask"]
     # Without a prompt there is a problem already, which is reported with the others.
     requests = [kind(prompt, extra=unknown, **fields) for prompt in prompts or ("none",)]
     raise_problems(
@@ -69,6 +73,7 @@ async def _submit(
             *(Problem("--extra", f"must be NAME=VALUE, not {pair!r}") for pair in extra if pair.find("=") < 1),
             *(problem for each in requests for problem in LemonSession.validate(each, check_contracts=not no_check)),
             *output.problems(jobs=len(requests), pictures=sum(request.n or 1 for request in requests)),
+            *overwriting_problems(output.output, sources),
             *session.problems(),
         ]
     )

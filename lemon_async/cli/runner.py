@@ -28,7 +28,6 @@ BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 BROKEN_PIPE = 128 + 13  # what a shell shows of programs that SIGPIPE ends
 # In order of severity: the exit code is the most severe one.
 _GRAVITY = (0, BROKEN_PIPE, 2, 1, 4, 3)
-_MISSING_KEY = Problem("API key", f"is missing: set {KEY_VARIABLE}; `lemon-async generate --emulator` works without")
 _EMULATED_SPEED = 60
 # By name: Windows has no SIGHUP.
 _ENDING = [number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"}]
@@ -38,12 +37,13 @@ _ENDING = [number for number in signal.Signals if number.name in {"SIGHUP", "SIG
 class SessionOptions:
     """The options of a command that become those of its session, with the service or its own emulator.
 
-    The fields are those of `LemonSession` and `PollPolicy`; `None` means their defaults.
+    The fields are those of `LemonSession` and `PollPolicy`; `None` means their defaults, and for `is_emulated` that the
+    command has no such option.
     """
 
     base_url: str | None = None
     allow_http: frozenset[str] = frozenset()
-    is_emulated: bool = False
+    is_emulated: bool | None = None
     requests_per_minute: int | None = None
     deadline_s: float = 900.0
     min_gap_s: float | None = None
@@ -60,7 +60,8 @@ class SessionOptions:
             found = tuple(attrs.evolve(p, field=BASE_URL_VARIABLE) if p.field == "base_url" else p for p in found)
         if environ.get(KEY_VARIABLE):
             return tuple(attrs.evolve(p, field=KEY_VARIABLE) if p.field == "api_key" else p for p in found)
-        return (_MISSING_KEY, *(problem for problem in found if problem.field != "api_key"))
+        advice = "must be set" if self.is_emulated is None else "must be set, or add --emulator, which needs no key"
+        return (Problem(KEY_VARIABLE, advice), *(problem for problem in found if problem.field != "api_key"))
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[LemonSession, None]:

@@ -128,7 +128,7 @@ async def test_answer_that_is_nested_too_deeply_is_an_error_in_words(lemon, emul
 async def test_missing_key_is_one_clear_line(lemon, emulator, words):
     result = await lemon(*words, **{KEY_VARIABLE: None})
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: API key: is missing: set {KEY_VARIABLE}")
+    assert result.stderr.startswith(f"error: {KEY_VARIABLE}: must be set")
     assert emulator.requests == []
 
 

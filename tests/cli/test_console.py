@@ -36,6 +36,16 @@ def test_print_errort_is_a_line_without_control_characters(capsys):
     assert capsys.readouterr() == ("", "error: a   cat: GET /v1:  [31mred \nerror: no label\nerror: KeyError\n")
 
 
+def test_refused_connection_to_this_machine_asks_for_the_emulator(capsys):
+    cases = (("127.0.0.1:9", errno.ECONNREFUSED, True), ("[::1]:9", errno.ECONNREFUSED, True),
+             ("127.0.0.1:9", errno.ETIMEDOUT, False), ("api.test:443", errno.ECONNREFUSED, False))  # fmt: skip
+    for address, number, has_hint in cases:
+        print_error(TransportError(message=f"cannot connect to {address}: [Errno {number}] failed"))
+        err = capsys.readouterr().err
+        assert address in err
+        assert ("is the emulator running? (LEMONDATA_BASE_URL or --base-url)" in err) is has_hint
+
+
 def test_note_drives_no_terminal(capsys):
     print_note("a\x1b[2Jb")
     LogPrinter().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again in %d s", (8,), None))

@@ -249,11 +249,11 @@ async def test_template_replaces_nothing_and_numbers_pictures_of_the_same_name(t
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("out/{nope}", "has no field 'nope'; there are {index}, {slug}, "),
+        ("out/{nope}", "contains the unknown field 'nope'; the fields are {index}, {slug}, "),
         ("out/{index", "is not a template: "),
         ("out/index}", "is not a template: "),
         ("out/{index:999999999}", "has a format that names do not take, '999999999'"),
-        ("out/{slug.__class__}", "has no field 'slug.__class__'"),
+        ("out/{slug.__class__}", "contains the unknown field 'slug.__class__'"),
         ("out/{index}/", "names a folder by fields: name the file in it, too, as in 'out/{index}/{slug}'"),
         ("out/{slug:/>9}", "has a format that names do not take, '/>9'"),
         ("out/{width:c}{height:c}", "has a format that names do not take, 'c'"),

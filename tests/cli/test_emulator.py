@@ -49,7 +49,7 @@ def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place)
     result = CliRunner().invoke(cli, ["emulator", "--port", str(port), *words], env=environment)
     user.join()
     assert result.exit_code == 130
-    assert result.stdout == f"{BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n"
+    assert result.stdout == f"export {BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n"
     assert result.stderr == "serving the emulated API; Ctrl-C ends it and drops its tasks\n"
 
 
@@ -58,7 +58,7 @@ def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place)
     [
         (None, "--api-key-file: cannot read 'key': [Errno 2] No such file or directory"),
         (b"\xff\xfe", "--api-key-file: cannot read 'key': 'utf-8' codec"),
-        (b"\n", "--api-key-file: 'key' holds no key (nothing was sent)"),
+        (b"\n", "--api-key-file: 'key' holds no key (nothing was started)"),
         (b"sk-two words", "--api-key-file: contains a character that no key has"),
     ],
     ids=["none", "binary", "blank", "two words"],
@@ -86,4 +86,4 @@ def test_emulator_on_a_port_that_is_taken_says_so():
 def test_speed_that_is_not_above_zero_is_a_wrong_command(speed):
     result = CliRunner().invoke(cli, ["emulator", "--speed", speed])
     assert result.exit_code == 2
-    assert result.stderr == f"error: --speed: must be above 0, not {float(speed)} (nothing was sent)\n"
+    assert result.stderr == f"error: --speed: must be above 0, not {float(speed)} (nothing was started)\n"

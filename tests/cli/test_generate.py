@@ -129,7 +129,7 @@ async def test_all_problems_of_a_command_are_reported_together():
     result = await asyncio.to_thread(CliRunner().invoke, cli, words)
     assert result.exit_code == 2
     assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == [
-        f"  - {field}" for field in ("--extra", "PROMPT", "API key", "--deadline", "--base-url")
+        f"  - {field}" for field in ("--extra", "PROMPT", KEY_VARIABLE, "--deadline", "--base-url")
     ]
 
 
@@ -186,17 +186,19 @@ async def test_missing_key_is_one_clear_line_and_never_the_emulator(lemon, emula
     result = await lemon(command, "ldtask_1", **{KEY_VARIABLE: None, **environment})
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.startswith(f"error: API key: is missing: set {KEY_VARIABLE}")
+    assert result.stderr.startswith(f"error: {KEY_VARIABLE}: must be set")
     assert result.stderr.count("\n") == 1
     assert emulator.requests == []
 
 
 async def test_advice_for_a_missing_key_works():
-    """The suggested command needs no key."""
-    result = await asyncio.to_thread(CliRunner().invoke, cli, ["task", "ldtask_1"])
-    advice = result.stderr.split("`")[1]
-    result = await asyncio.to_thread(CliRunner().invoke, cli, [*shlex.split(advice)[1:], "a cat"])
-    assert result.exit_code == 0, result.stderr
+    """The suggested option needs no key, and is suggested only for commands that have it."""
+    for words, has_option in ((["generate", "a cat"], True), (["models"], True), (["task", "ldtask_1"], False)):
+        result = await asyncio.to_thread(CliRunner().invoke, cli, words)
+        assert ("add --emulator" in result.stderr) is has_option
+        if has_option:
+            result = await asyncio.to_thread(CliRunner().invoke, cli, [*words, "--emulator"])
+            assert result.exit_code == 0, result.stderr
 
 
 async def test_address_that_cannot_work_is_refused(lemon, emulator):
@@ -232,7 +234,7 @@ async def test_refusal_of_the_service_is_printed_without_control_characters(lemo
     emulator.fault("submit", Status(402, message="\x1b[31mBroke\x07\u202e", error={"hint": "Top\rup\x1b[0m."}))
     result = await lemon("generate", "a cat")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: a cat: HTTP 402 insufficient_balance: [31mBroke; Top up [0m.")
+    assert result.stderr.startswith("error: a cat: HTTP 402 insufficient_balance: [31mBroke; Top up [0m;")
     assert result.stderr.replace("\n", "").isprintable()
 
 
@@ -347,10 +349,23 @@ async def test_all_problems_of_an_edit_are_reported_and_nothing_is_sent(emulator
     fields = [line.removeprefix("  - ").split(": ")[0] for line in lines[1:]]
     assert lines[0] == f"error: {len(fields)} problems, nothing was sent:"
     assert set(fields) == {
-        "--extra", "--n", "--image 1", "--image 2", "--image", "--mask", "-o", "API key", "--deadline"
+        "--extra", "--n", "--image 1", "--image 2", "--image", "--mask", "-o", KEY_VARIABLE, "--deadline"
     }  # fmt: skip
     assert len(set(lines)) == len(lines)
     assert [path.name for path in tmp_path.iterdir()] == ["mask.jpg"]
+
+
+async def test_edit_that_would_overwrite_its_own_source_sends_nothing(lemon, emulator, tmp_path, draw):
+    """The same file by any name; `cat` becomes `cat.png`."""
+    words = ["edit", "a hat", "-i", draw("cat.png"), "--mask", draw("mask.png"), "-o"]
+    before = (tmp_path / "cat.png").read_bytes()
+    for output, option in (("cat.png", "--image 1"), ("cat", "--image 1"), (str(tmp_path / "mask.png"), "--mask")):
+        result = await lemon(*words, output)
+        assert result.exit_code == 2
+        problem = f"error: -o: {output!r} would overwrite {option}: name another file (nothing was sent)\n"
+        assert result.stderr == problem
+    assert emulator.requests == []
+    assert (tmp_path / "cat.png").read_bytes() == before
 
 
 async def test_edit_without_a_picture_shows_how_it_is_used(lemon, emulator):

@@ -78,7 +78,7 @@ async def test_error_is_printed_with_the_prompt(session, outputs, emulator, caps
     emulator.fault("submit", Status(402, error={"hint": "Top up."}))
     assert await submit_requests(session, requests("a cat"), outputs()) == 1
     err = capsys.readouterr().err
-    assert err.startswith("error: a cat: HTTP 402 insufficient_balance: Insufficient balance.; Top up.; request id ")
+    assert err.startswith("error: a cat: HTTP 402 insufficient_balance: Insufficient balance; Top up; request id ")
 
 
 async def test_resumed_task_is_saved_under_the_prompt_that_the_service_remembers(session, outputs, folder):

@@ -66,7 +66,7 @@ async def test_invalid_template_is_reported_with_everything_else_and_nothing_is_
     result = await lemon("generate", "a cat", "a dog", "--n", "11", "-o", "out/{nope}", "--sheet", "out")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: 3 problems, nothing was sent:\n")
-    assert "\n  - -o: has no field 'nope'; there are {index}, " in result.stderr
+    assert "\n  - -o: contains the unknown field 'nope'; the fields are {index}, " in result.stderr
     assert "\n  - --sheet: must be the name of a page" in result.stderr
     assert emulator.requests == []
     assert list(tmp_path.iterdir()) == []

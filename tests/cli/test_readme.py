@@ -24,7 +24,7 @@ EXAMPLES = [
 def test_example_runs(line, tmp_path, draw):
     """In this process, unless the line needs a shell."""
     draw("cat.png")
-    draw("hat.png")
+    draw("mask.png")
     (tmp_path / "prompts.txt").write_text("one\ntwo\n")
     program, *words = shlex.split(line)
     assert program == "lemon-async"

@@ -58,11 +58,18 @@ def test_session_with_an_emulator_needs_no_key_and_takes_no_address(monkeypatch)
     assert str(problem) == "--base-url: cannot be combined with --emulator, which has its own address"
 
 
+def test_missing_key_names_the_emulator_only_where_the_command_has_that_option(monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert [str(problem) for problem in SessionOptions().problems()] == [f"{KEY_VARIABLE}: must be set"]
+    (problem,) = SessionOptions(is_emulated=False).problems()
+    assert str(problem) == f"{KEY_VARIABLE}: must be set, or add --emulator, which needs no key"
+
+
 def test_problems_name_the_option_or_the_variable_that_has_them(monkeypatch):
     def fields(**options):
         return [problem.field for problem in SessionOptions(**options).problems()]
 
-    assert fields(base_url="nonsense") == ["API key", "base_url"]  # printed as --base-url
+    assert fields(base_url="nonsense") == [KEY_VARIABLE, "base_url"]  # printed as --base-url
     monkeypatch.setenv(KEY_VARIABLE, "sk-two words")
     monkeypatch.setenv(BASE_URL_VARIABLE, "nonsense")
     assert fields(deadline_s=0) == ["deadline_s", KEY_VARIABLE, BASE_URL_VARIABLE]
@@ -276,11 +283,11 @@ async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp
 
 
 async def test_emulator_prints_first_what_clients_need(interruptible):
-    """The first two lines are environment variables with which a session works."""
+    """The first two lines export environment variables with which a session works."""
     command = await Command.start("emulator", "--speed", "6000")
     async with asyncio.timeout(20):
         lines = [(await command.process.stdout.readline()).decode().strip() for _ in range(2)]
-    assert [line.partition("=")[0] for line in lines] == [BASE_URL_VARIABLE, KEY_VARIABLE]
+    assert [line.partition("=")[0] for line in lines] == [f"export {BASE_URL_VARIABLE}", f"export {KEY_VARIABLE}"]
     base_url, key = (line.partition("=")[2] for line in lines)
     polling = PollPolicy(min_gap_s=0.01, max_gap_s=0.02)
     async with LemonSession(key, base_url=base_url, polling=polling) as session:

@@ -111,7 +111,7 @@ def test_command_without_arguments_shows_its_usage(typed):
 def test_bare_command_that_needs_no_words_says_what_is_missing(typed):
     for code, out, err in typed(["models"], ["files", "list"]):
         assert (code, out) == (2, "")
-        assert err.startswith(f"error: API key: is missing: set {KEY_VARIABLE}")
+        assert err.startswith(f"error: {KEY_VARIABLE}: must be set")
 
 
 def test_every_command_has_help(typed):

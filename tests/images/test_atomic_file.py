@@ -381,8 +381,8 @@ BAD_NAMES = {
 
 def test_name_that_no_file_should_have_is_refused():
     for name, reason in BAD_NAMES.items():
-        with pytest.raises(ContractError, match="path: of picture 3 ") as caught:
-            checked_target(name, "of picture 3 ")
+        with pytest.raises(ContractError, match=", for picture 3 ") as caught:
+            checked_target(name, ", for picture 3")
         assert reason in str(caught.value)
         assert len(str(caught.value)) < 250
 

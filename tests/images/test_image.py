@@ -415,7 +415,7 @@ async def test_name_of_anything_but_a_file_is_refused(png, tmp_path, kind):
 )
 async def test_path_that_names_no_file_is_refused_before_the_download(png, path):
     image, cdn = linked(png)
-    with pytest.raises(ContractError, match="path: of picture 1 must ") as caught:
+    with pytest.raises(ContractError, match=r"path: must .*, for picture 1 ") as caught:
         await image.save(path)
     assert len(str(caught.value)) < 200
     assert cdn.asked == []

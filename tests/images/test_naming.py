@@ -154,11 +154,11 @@ def test_template_that_becomes_a_device_or_too_long_becomes_a_slug():
 
 
 BAD_TEMPLATES = [
-    ("{indx}", r"has no field 'indx'; there are \{index\}, "),
-    ("{index.__class__}", "has no field 'index.__class__'"),
-    ("{index[0]}", r"has no field 'index\[0\]'"),
-    ("{}", "has no field ''"),
-    ("{0}", "has no field '0'"),
+    ("{indx}", r"contains the unknown field 'indx'; the fields are \{index\}, "),
+    ("{index.__class__}", "contains the unknown field 'index.__class__'"),
+    ("{index[0]}", r"contains the unknown field 'index\[0\]'"),
+    ("{}", "contains the unknown field ''"),
+    ("{0}", "contains the unknown field '0'"),
     ("{index", "is not a template: "),
     ("{slug:d}", "is not a template: "),
     ("{index:q}", "has a format that names do not take, 'q'"),

@@ -1,4 +1,7 @@
-"""Make a picture of every line of a file: `python prompts_file.py`; started again, it continues where it stopped.
+"""Make a picture of every line of `prompts.txt`; started again, it continues where it stopped.
+
+    pip install 'lemon-async[notebook,sheet]'
+    python prompts_file.py
 
 Pictures are named after their prompts: lines may come, go and move, and a repeated line counts once. A picture that is
 on disk is not ordered again, and a job that was sold is resumed by its token; failures that were not sold are retried
@@ -11,8 +14,10 @@ in flight.
 import asyncio
 import json
 import re
+import sys
 from datetime import datetime
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from lemon_async import ImageTask, LemonError, LemonSession, Outcome, Outcomes
@@ -78,4 +83,9 @@ async def batch(source: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(batch(Path("prompts.txt"), Path("pictures")))
+    prompts = Path("prompts.txt")
+    if not (find_spec("jinja2") and find_spec("tqdm")):
+        sys.exit("install the extras of progress bar and sheet: pip install 'lemon-async[notebook,sheet]'")
+    if not prompts.is_file():
+        sys.exit(f"{prompts} does not exist: write a prompt on each line")
+    asyncio.run(batch(prompts, Path("pictures")))

@@ -63,4 +63,4 @@ app[JOBS] = {}
 app.cleanup_ctx.append(lemon)
 app.add_routes(routes)
 if __name__ == "__main__":
-    web.run_app(app)
+    web.run_app(app, host="127.0.0.1")
