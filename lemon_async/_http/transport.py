@@ -35,6 +35,8 @@ from lemon_async.errors import LemonError, SubmissionUnknown, TransportError
 
 __all__ = ["Body", "Payload", "Timeouts", "Transport", "retrying"]
 
+logger: logging.Logger = logging.getLogger("lemon_async")
+T = TypeVar("T")
 _IDLE_S = 30.0
 _CLOSED = "the session is closed"
 # The emulator's own header; the service sends nothing like it.
@@ -274,10 +276,6 @@ def _read_speed(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return speed if 1 <= speed <= _TOP_SPEED else None
-
-
-logger: logging.Logger = logging.getLogger("lemon_async")
-T = TypeVar("T")
 
 
 async def retrying(

@@ -38,6 +38,9 @@ from lemon_async.types import ResumableTask, TaskSnapshot
 
 __all__ = ["Engine", "Lifetime"]
 
+logger: logging.Logger = logging.getLogger("lemon_async")
+_CLOSED_FOR_IMAGES = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
+_NOT_CANCELLED = "it was not cancelled: the task continues and is billed, unless it is over; await it for its outcome"
 _CLOSED = "the session is closed; open a new one"
 
 
@@ -119,11 +122,6 @@ class Lifetime:
             closing.cancel()
         for closing in done:
             closing.result()
-
-
-logger: logging.Logger = logging.getLogger("lemon_async")
-_CLOSED_FOR_IMAGES = "the session is closed: read or save pictures before that, or fetch their url yourself in time"
-_NOT_CANCELLED = "it was not cancelled: the task continues and is billed, unless it is over; await it for its outcome"
 
 
 class Engine:
