@@ -68,7 +68,7 @@ def service():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             base_url = process.stdout.readline().strip().removeprefix("export LEMONDATA_BASE_URL=")
-            api_key = process.stdout.readline().strip().removeprefix("LEMONDATA_API_KEY=")
+            api_key = process.stdout.readline().strip().removeprefix("export LEMONDATA_API_KEY=")
             yield base_url, api_key
         finally:
             process.terminate()
