@@ -63,7 +63,7 @@ class AtomicFile:
         self._is_discarded = False
         self._lock = threading.Lock()
 
-    def write(self, content: bytes | memoryview, *, is_restart: bool = False) -> None:
+    def write(self, content: bytes, *, is_restart: bool = False) -> None:
         """Append bytes, or with `is_restart` replace all by them.
 
         Raises:

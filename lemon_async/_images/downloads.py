@@ -107,10 +107,10 @@ class Downloads:
                     # breaking connection time to discard its buffer.
                     batch, is_restart = BytesIO(), True
                 elif batch.write(piece) and batch.tell() >= _WRITE_BYTES:
-                    await run_within(deadline.left_s(), file.write, batch.getbuffer(), is_restart=is_restart)
+                    await run_within(deadline.left_s(), file.write, batch.getvalue(), is_restart=is_restart)
                     batch, is_restart = BytesIO(), False
                 del piece
-            await run_within(deadline.left_s(), file.write, batch.getbuffer(), is_restart=is_restart)
+            await run_within(deadline.left_s(), file.write, batch.getvalue(), is_restart=is_restart)
         facts = download.picture.facts
         assert facts is not None  # noqa: S101 - known once a picture is whole
         return facts
