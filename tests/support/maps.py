@@ -41,3 +41,17 @@ async def collect(outcomes, seen):
     """Read to the end; what came before an error is seen, too."""
     async for outcome in outcomes:
         seen.append(outcome)
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def submits(emulator):
+    return sum(request.route == "submit" for request in emulator.requests)
+
+
+def workers():
+    return [task for task in asyncio.all_tasks() if task.get_name() == "lemon_async map"]

@@ -7,25 +7,11 @@ import pytest
 from lemon_async import ApiError, ContractError, EditRequest, GenerateRequest, RetryPolicy, Timeouts
 from lemon_async.emulator import Blackhole, Fail, Latency, Reset, Status, Stuck
 from lemon_async.errors import SessionError, TaskFailed
-from maps import Source, collect, outcomes_of, prompts
+from maps import Source, collect, outcomes_of, prompts, submits, until, workers
 
 MODEL = "flux-pro"
 INLINE = "dall-e-3"
 PATIENT = RetryPolicy(max_elapsed_s=60, first_backoff_s=0.001, max_backoff_s=0.01)
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def submits(emulator):
-    return sum(request.route == "submit" for request in emulator.requests)
-
-
-def workers():
-    return [task for task in asyncio.all_tasks() if task.get_name() == "lemon_async map"]
 
 
 # Every request ends in one outcome

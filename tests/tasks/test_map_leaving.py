@@ -10,25 +10,11 @@ import pytest
 from lemon_async import LemonSession, RetryPolicy, SubmissionUnknown, Timeouts
 from lemon_async.emulator import Blackhole, Latency, Status, Stuck
 from lemon_async.errors import RateLimited, SessionError
-from maps import Source, collect, prompts
+from maps import Source, collect, prompts, submits, until, workers
 
 MODEL = "flux-pro"
 INLINE = "dall-e-3"
 PATIENT = RetryPolicy(max_elapsed_s=60, first_backoff_s=0.001, max_backoff_s=0.01)
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def submits(emulator):
-    return sum(request.route == "submit" for request in emulator.requests)
-
-
-def workers():
-    return [task for task in asyncio.all_tasks() if task.get_name() == "lemon_async map"]
 
 
 # Leaving
