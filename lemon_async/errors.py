@@ -11,6 +11,7 @@
     * `TaskError` - the task was accepted and did not end in images
         * `TaskFailed` `TaskCancelled` `TaskTimeout` `TaskLost`
     * `DownloadError` `SaveError` `PartialSaveError` - the pictures exist, but some could not be fetched or saved
+    * `JournalError` `BatchPaused` - a batch sends nothing more, and can be continued
 
 Errors store values, and `__str__` formats them. All survive `pickle` and `copy`; a live task is replaced by its
 `resume_token`.
@@ -23,22 +24,23 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from lemon_async.requests import Request
-from lemon_async.types import ImageData, ResumableTask
+from lemon_async.types import ImageData, Problem, ResumableTask
 
 __all__ = [
     "AccessDenied",
     "ApiError",
     "AuthenticationError",
     "BadRequest",
+    "BatchPaused",
     "Conflict",
     "ContractError",
     "DownloadError",
     "InsufficientBalance",
+    "JournalError",
     "LemonError",
     "NotFound",
     "PartialSaveError",
     "PayloadTooLarge",
-    "Problem",
     "RateLimited",
     "SaveError",
     "ServerError",
@@ -99,17 +101,6 @@ class LemonError(Exception):
         return twin
 
 
-@attrs.frozen
-class Problem:
-    """One problem of a request or a setting, found without sending anything."""
-
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
-
-
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class ContractError(LemonError):
     """The request or setting is invalid; nothing was sent and nothing was sold.
@@ -135,10 +126,17 @@ class ContractError(LemonError):
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
-class SessionError(LemonError):
-    """The session was closed, or is used in another event loop or process."""
+class _MessageError(LemonError):
+    """Base of errors that are described by one sentence."""
 
     message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SessionError(_MessageError):
+    """The session was closed, or is used in another event loop or process."""
 
     def __str__(self) -> str:
         if self.resume_token is None:
@@ -147,7 +145,7 @@ class SessionError(LemonError):
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
-class TransportError(LemonError):
+class TransportError(_MessageError):
     """No response came, and nothing was sold: it is safe to try again.
 
     Attributes:
@@ -155,12 +153,16 @@ class TransportError(LemonError):
         retry_after: Seconds to wait before another try, if known.
     """
 
-    message: str
     was_sent: bool = False
     retry_after: float | None = None
 
-    def __str__(self) -> str:
-        return self.message
+
+class JournalError(_MessageError):
+    """The journal of a batch cannot be read or written: nothing more is sent, and what was sold is on disk."""
+
+
+class BatchPaused(_MessageError):
+    """A batch was ended by its budget, an empty balance or refusals of every row; run it again to continue."""
 
 
 @attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)

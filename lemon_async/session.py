@@ -25,7 +25,7 @@ from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import SESSION_CLOSED, report_unfinished
 from lemon_async._uploads.preparation import build_request, find_problems, glance_at_sources, request_from
 from lemon_async._uploads.stored_files import Files
-from lemon_async.errors import Problem, SubmissionUnknown
+from lemon_async.errors import SubmissionUnknown
 from lemon_async.requests import (
     EditFields,
     EditRequest,
@@ -36,7 +36,7 @@ from lemon_async.requests import (
     VariationFields,
     VariationRequest,
 )
-from lemon_async.types import Model, ProgressOption, SubmissionCounts
+from lemon_async.types import Model, Problem, ProgressOption, SubmissionCounts
 
 __all__ = ["LemonSession"]
 

@@ -26,7 +26,8 @@ from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._images.threads import on_disk, run_uncancellable, run_within
 from lemon_async._tasks.map import Outcome
-from lemon_async.errors import ContractError, DownloadError, LemonError, Problem, TaskCancelled, TaskFailed
+from lemon_async.errors import ContractError, DownloadError, LemonError, TaskCancelled, TaskFailed
+from lemon_async.types import Problem
 
 __all__ = ["Sheet", "contact_sheet"]
 

@@ -13,11 +13,13 @@ __all__ = [
     "ImageData",
     "Inline",
     "Model",
+    "Problem",
     "Progress",
     "ProgressOption",
     "ResumableTask",
     "StoredFile",
     "SubmissionCounts",
+    "SubmissionJournal",
     "TaskFault",
     "TaskSnapshot",
 ]
@@ -105,6 +107,17 @@ class Billing:
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
+@attrs.frozen
+class Problem:
+    """One problem of a request or a setting, found without sending anything."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
 class ResumableTask(Protocol):
     """The task of an error: an `ImageTask`."""
 
@@ -114,6 +127,26 @@ class ResumableTask(Protocol):
 
     def resume_token(self) -> str:
         """A string that `LemonSession.task` accepts to resume the task."""
+
+
+class SubmissionJournal(Protocol):
+    """A durable record of the paid requests of a map, kept by its caller: what `lemon_async.batch` is made of.
+
+    `index` is the position of the request in the input. What a method raises ends the map, and is raised by the loop
+    over its outcomes.
+    """
+
+    async def intend(self, index: int, fingerprint: str) -> None:
+        """Record that a request is about to be sent; called before every attempt, which waits for it.
+
+        If it raises, or is cancelled, the request is not sent.
+        """
+
+    async def withdraw(self, index: int, reason: Exception) -> None:
+        """Record that an attempt has provably sold nothing; another one may follow."""
+
+    async def accept(self, index: int, task: ResumableTask) -> None:
+        """Record the task of an accepted request; its outcome is not delivered before that."""
 
 
 @attrs.frozen(kw_only=True)

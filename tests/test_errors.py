@@ -14,15 +14,16 @@ from lemon_async.errors import (
     ApiError,
     AuthenticationError,
     BadRequest,
+    BatchPaused,
     Conflict,
     ContractError,
     DownloadError,
     InsufficientBalance,
+    JournalError,
     LemonError,
     NotFound,
     PartialSaveError,
     PayloadTooLarge,
-    Problem,
     RateLimited,
     SaveError,
     ServerError,
@@ -36,7 +37,7 @@ from lemon_async.errors import (
     TransportError,
 )
 from lemon_async.requests import EditRequest, GenerateRequest, GoneSource, VariationRequest
-from lemon_async.types import ImageData, Inline
+from lemon_async.types import ImageData, Inline, Problem
 
 
 class Task:
@@ -97,6 +98,9 @@ EXAMPLES = [
         {"problems": (Problem("n", "is odd"), Problem("size", "is odder"))},
         "2 problems, nothing was sent:\n  - n: is odd\n  - size: is odder",
     ),
+    (errors._MessageError, {"message": "broken"}, "broken"),
+    (JournalError, {"message": "run.db: the disk is full"}, "run.db: the disk is full"),
+    (BatchPaused, {"message": "the budget is spent"}, "the budget is spent"),
     (SessionError, {"message": "the session is closed"}, "the session is closed"),
     (TransportError, {"message": "no route to host"}, "no route to host"),
     (
@@ -195,8 +199,11 @@ def facts(error):
 def test_error_tree_is_split_by_whose_fault_it_is():
     parents = {
         ContractError: LemonError,
-        SessionError: LemonError,
-        TransportError: LemonError,
+        SessionError: errors._MessageError,
+        TransportError: errors._MessageError,
+        JournalError: errors._MessageError,
+        BatchPaused: errors._MessageError,
+        errors._MessageError: LemonError,
         SubmissionUnknown: LemonError,
         ApiError: LemonError,
         **dict.fromkeys(STATUS_CLASSES, ApiError),
@@ -217,7 +224,9 @@ def test_error_tree_is_split_by_whose_fault_it_is():
 
 def test_error_module_exports_every_class_and_what_they_hold():
     classes = {name for name, _ in inspect.getmembers(errors, inspect.isclass) if hasattr(LemonError, "__copy__")}
-    assert set(errors.__all__) == {name for name in classes if getattr(errors, name).__module__ == errors.__name__}
+    assert set(errors.__all__) == {
+        name for name in classes if getattr(errors, name).__module__ == errors.__name__ and name[0] != "_"
+    }
 
 
 def test_every_error_has_an_example_here():

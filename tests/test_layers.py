@@ -12,7 +12,7 @@ PACKAGE = Path(lemon_async.__file__).parent
 # From the bottom up: a room may import itself and the rooms that come before it in this list.
 LAYERS = (
     "_version", "types", "requests", "errors", "_formats", "_api", "_pace", "_display", "_http", "_images", "_uploads",
-    "_tasks", "session", "sheet", "_public", "",
+    "_tasks", "batch", "session", "sheet", "_public", "",
 )  # fmt: skip
 # The same inside the emulator; modules of one set may import each other.
 EMULATOR = (
@@ -23,7 +23,7 @@ EMULATOR = (
     {"emulator.app", "emulator._public", "emulator", "emulator.plugin"},
 )
 # The public modules, which are all that the command may import besides itself.
-PUBLIC = {"", "_version", "errors", "types", "requests", "sheet", "emulator"}
+PUBLIC = {"", "_version", "batch", "errors", "types", "requests", "sheet", "emulator"}
 PURE = {"types", "requests", "errors", "_formats", "_api", "_pace", "_display"}
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random", "os", "logging"}
 MODULES = sorted(PACKAGE.rglob("*.py"))

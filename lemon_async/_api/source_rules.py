@@ -12,8 +12,8 @@ from lemon_async._api.families import LINE, Family
 from lemon_async._api.urls import find_remote_fault
 from lemon_async._formats.json_documents import safe_repr
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, VariationRequest
+from lemon_async.types import Problem
 
 __all__ = ["MAX_SOURCE_BYTES", "SourceFacts", "check_sources", "check_upload", "unreadable"]
 

@@ -19,8 +19,9 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from lemon_async._api.families import LABEL, RULES, Family, Rule, family_of
 from lemon_async._api.source_rules import SourceFacts, check_sources
 from lemon_async._formats.json_documents import safe_repr, safe_str
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.requests import EditRequest, GenerateRequest, Request, VariationRequest
+from lemon_async.types import Problem
 
 __all__ = ["PATHS", "check", "check_label", "encode", "encode_form", "find_encoding_problems", "fingerprint"]
 

@@ -11,7 +11,7 @@ from itertools import chain
 
 from lemon_async._api.extra_headers import find_header_faults
 from lemon_async._http.attempt import HiddenText, Secrets
-from lemon_async.errors import Problem
+from lemon_async.types import Problem
 
 __all__ = ["KEY_VARIABLE", "ApiKey"]
 

@@ -15,16 +15,9 @@ from lemon_async._images.atomic_file import alternatives, suffix_of
 from lemon_async._images.image import Image
 from lemon_async._images.naming import Template, checked_folder, slug_of
 from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, TaskRef
-from lemon_async.errors import (
-    ContractError,
-    LemonError,
-    PartialSaveError,
-    Problem,
-    SaveError,
-    SessionError,
-)
+from lemon_async.errors import ContractError, LemonError, PartialSaveError, SaveError, SessionError
 from lemon_async.requests import Request
-from lemon_async.types import Billing, TaskSnapshot
+from lemon_async.types import Billing, Problem, TaskSnapshot
 
 __all__ = ["Images"]
 

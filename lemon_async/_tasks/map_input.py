@@ -6,8 +6,9 @@ from typing import Any
 
 from lemon_async._pace.validators import find_callback_fault
 from lemon_async._uploads.preparation import request_from
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.requests import Request
+from lemon_async.types import Problem
 
 __all__ = ["Items", "check_map", "checked_item", "length_of", "pull_function"]
 

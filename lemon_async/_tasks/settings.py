@@ -13,7 +13,8 @@ from lemon_async._http.transport import Timeouts
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
+from lemon_async.types import Problem
 
 __all__ = ["BASE_URL_VARIABLE", "Settings"]
 

@@ -21,8 +21,9 @@ from lemon_async._http.transport import Body, Payload
 from lemon_async._images.threads import run_uncancellable
 from lemon_async._uploads.sources import ExaminedSource, examine_sources, glance_at, named_sources
 from lemon_async._uploads.upload import CHUNK_BYTES, Upload, open_upload
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
+from lemon_async.types import Problem
 
 __all__ = ["File", "Form", "Json", "build_request", "find_problems", "glance_at_sources", "prepare", "request_from"]
 

@@ -18,9 +18,9 @@ from lemon_async._images.atomic_file import alternatives, checked_target, has_su
 from lemon_async._images.threads import on_disk
 from lemon_async._uploads.preparation import File, Form
 from lemon_async._uploads.sources import ExaminedSource, glance_at, is_reference, read_source
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.requests import Uploadable
-from lemon_async.types import StoredFile
+from lemon_async.types import Problem, StoredFile
 
 __all__ = ["Files"]
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import attrs
 
-from lemon_async.errors import Problem
+from lemon_async.types import Problem
 
 __all__ = ["STDIN", "Reference", "read_lines", "slug_of"]
 

@@ -14,8 +14,7 @@ from lemon_async.cli.console import print_error
 from lemon_async.cli.destination import Destination
 from lemon_async.cli.runner import SessionOptions, exit_code_of, raise_problems, run_command, worst
 from lemon_async.cli.stdout import STDOUT, aligned, json_text, print_line, stdout_problems, write_stdout
-from lemon_async.errors import Problem
-from lemon_async.types import Model, StoredFile
+from lemon_async.types import Model, Problem, StoredFile
 
 __all__ = ["delete_files", "download_file", "show", "upload_files"]
 

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from lemon_async.cli.arguments import Reference, slug_of
 from lemon_async.cli.fields import FIELDS
 from lemon_async.cli.stdout import encodable, plain
-from lemon_async.errors import ContractError, Problem, TaskTimeout, TransportError
+from lemon_async.errors import ContractError, TaskTimeout, TransportError
+from lemon_async.types import Problem
 
 __all__ = [
     "LogPrinter", "as_options", "describe", "print_error", "print_failure", "print_link", "print_note", "print_pending",

@@ -11,7 +11,8 @@ import attrs
 
 from lemon_async import Images
 from lemon_async.cli.arguments import slug_of
-from lemon_async.errors import ContractError, PartialSaveError, Problem, SaveError
+from lemon_async.errors import ContractError, PartialSaveError, SaveError
+from lemon_async.types import Problem
 
 __all__ = ["Destination", "overwriting_problems", "prepare_sheet", "sheet_problems"]
 

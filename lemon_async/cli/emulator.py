@@ -9,7 +9,8 @@ import click
 from lemon_async import LemonSession
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE, problems_of, raise_problems, run_command
 from lemon_async.emulator import Emulator
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
+from lemon_async.types import Problem
 
 __all__ = ["serve"]
 

@@ -14,7 +14,7 @@ from lemon_async.cli.jobs import resume_tasks, submit_requests
 from lemon_async.cli.json_lines import Request
 from lemon_async.cli.outputs import OutputOptions, Outputs
 from lemon_async.cli.runner import SessionOptions, problems_of, raise_problems, run_command
-from lemon_async.errors import Problem
+from lemon_async.types import Problem
 
 __all__ = ["resume", "submit"]
 

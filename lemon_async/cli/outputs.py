@@ -12,8 +12,8 @@ from lemon_async.cli.console import print_error, print_failure, print_link, prin
 from lemon_async.cli.destination import Destination, prepare_sheet, sheet_problems
 from lemon_async.cli.json_lines import Request, failure_record, model_of, picture_record
 from lemon_async.cli.stdout import STDOUT, Stdout, json_text, plain, stdout_problems
-from lemon_async.errors import Problem
 from lemon_async.sheet import contact_sheet
+from lemon_async.types import Problem
 
 __all__ = ["OutputOptions", "Outputs"]
 

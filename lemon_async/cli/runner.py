@@ -16,7 +16,8 @@ import attrs
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, TaskTimeout
 from lemon_async.cli.console import LogPrinter, print_error
 from lemon_async.emulator import Emulator
-from lemon_async.errors import ContractError, LemonError, Problem
+from lemon_async.errors import ContractError, LemonError
+from lemon_async.types import Problem
 
 __all__ = [
     "BASE_URL_VARIABLE", "BROKEN_PIPE", "KEY_VARIABLE", "SessionOptions", "exit_code_of", "problems_of",

@@ -15,7 +15,7 @@ import orjson
 
 from lemon_async import Image, Images, LemonError
 from lemon_async.cli.arguments import slug_of
-from lemon_async.errors import Problem
+from lemon_async.types import Problem
 
 __all__ = [
     "STDOUT", "Stdout", "aligned", "encodable", "json_text", "plain", "print_line", "stdout_problems", "write_stdout",

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async._api.validation import PATHS, encode, encode_form, find_encoding_problems, fingerprint
-from lemon_async.errors import ContractError, Problem
+from lemon_async.errors import ContractError
 from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
+from lemon_async.types import Problem
 
 steady = settings(derandomize=True, deadline=None)
 

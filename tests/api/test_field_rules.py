@@ -5,8 +5,8 @@ import pytest
 
 from lemon_async._api.families import LABEL, RULES
 from lemon_async._api.validation import check
-from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
+from lemon_async.types import Problem
 
 ONE_LINE = "must be one line of text and not empty"
 WORDS = (

@@ -5,8 +5,8 @@ import pytest
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts, check_upload, unreadable
 from lemon_async._api.validation import check
 from lemon_async._formats.pictures import PictureFacts
-from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, VariationRequest
+from lemon_async.types import Problem
 
 MIB = 1024 * 1024
 PNG = PictureFacts("png", (64, 64), has_transparency=True)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from lemon_async._api.families import FAMILIES, RULES, family_of
 from lemon_async._api.source_rules import SourceFacts
 from lemon_async._api.validation import check
-from lemon_async.errors import Problem
 from lemon_async.requests import EditRequest, GenerateRequest, VariationRequest
+from lemon_async.types import Problem
 
 steady = settings(derandomize=True, deadline=None)
 

@@ -9,7 +9,7 @@ import pytest
 
 from lemon_async.cli import arguments
 from lemon_async.cli.arguments import Reference, read_lines, slug_of
-from lemon_async.errors import Problem
+from lemon_async.types import Problem
 
 
 def read_prompts(source):

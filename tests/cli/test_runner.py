@@ -30,7 +30,8 @@ from lemon_async.cli.runner import (
     worst,
 )
 from lemon_async.emulator import Blackhole, Latency, Script, Stuck
-from lemon_async.errors import Problem, SessionError, TaskFailed
+from lemon_async.errors import SessionError, TaskFailed
+from lemon_async.types import Problem
 
 BROKEN = Problem("n", "is odd")
 

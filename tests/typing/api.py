@@ -27,11 +27,11 @@ from lemon_async import (
     __version__,
 )
 from lemon_async.emulator import Emulator, Fault, Status
-from lemon_async.errors import Problem
 from lemon_async.types import (
     Billing,
     ImageData,
     Model,
+    Problem,
     Progress,
     ResumableTask,
     StoredFile,

@@ -1,0 +1,59 @@
+"""The journal of a batch: the protocol that every store follows."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol
+
+from lemon_async.batch.records import Change, JournalRow, NewRow, Spending
+from lemon_async.batch.states import State
+
+__all__ = ["Journal"]
+
+
+class Journal(Protocol):
+    """The durable record of a batch.
+
+    Every method raises `JournalError` if the store fails: then nothing more may be sent, because it could not be
+    recorded. Cancelling a wait does not undo what was asked for. Nothing here spends money.
+    """
+
+    @property
+    def name(self) -> str:
+        """The path or address of the store, without credentials."""
+
+    async def add(self, rows: Sequence[NewRow]) -> int:
+        """Add the rows whose key is new, in this order, and return their number; all of them or none.
+
+        Raises:
+            ContractError: A key exists with another digest; at most 20 are listed.
+        """
+
+    def record(self, change: Change) -> Awaitable[State | None]:
+        """Queue a change, in the order of the calls, and return what waits until it is durable.
+
+        The result is the new state; `None` if the change is impossible in the state of the row, or would exceed the
+        cap, so that nothing was written.
+        """
+
+    async def rows(self, *states: State, after: int = -1, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return rows in these states (by default in all) with numbers above `after`, in order."""
+
+    async def find(self, key: str) -> JournalRow | None:
+        """Return one row, or `None`."""
+
+    async def counts(self) -> Mapping[State, int]:
+        """Return the number of rows in every state."""
+
+    async def spending(self) -> Spending:
+        """Return the sums of money."""
+
+    async def owner_of(self, path: str) -> str | None:
+        """Return the key of the row that has this file, or `None`."""
+
+    async def read_note(self, name: str) -> str | None:
+        """Return a note about the whole batch, such as its file template, or `None`."""
+
+    async def write_note(self, name: str, text: str) -> None:
+        """Keep a note about the whole batch."""
+
+    async def aclose(self) -> None:
+        """Write what is queued, and release the store; may be called again."""

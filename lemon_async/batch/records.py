@@ -1,0 +1,137 @@
+"""What a journal holds: rows, changes of rows, and sums of money."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from lemon_async.batch.states import Event, State
+
+__all__ = ["Change", "JournalRow", "NewRow", "SavedPicture", "Spending"]
+
+
+@attrs.frozen
+class NewRow:
+    """A row to add to a journal.
+
+    Attributes:
+        key: Its identity in the journal.
+        request: The request as canonical JSON (`request_json`).
+        columns: The columns that are no fields of the request, as a JSON object; empty if there are none.
+        digest: SHA-256 of `request` and `columns`: the same key with another digest is an error.
+    """
+
+    key: str
+    request: bytes
+    columns: bytes
+    digest: bytes
+
+
+@attrs.frozen
+class SavedPicture:
+    """A file of a finished row.
+
+    Attributes:
+        path: Where it is: relative to the folder of the journal if it is in there, otherwise absolute.
+        size_bytes: Its size.
+        sha256: The digest of its content, in hexadecimal.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@attrs.frozen(kw_only=True)
+class JournalRow:
+    """A row as the journal holds it.
+
+    Attributes:
+        number: Its position in the journal, from 0.
+        key: Its identity.
+        state: Where it is.
+        request: The request as canonical JSON.
+        columns: The other columns as a JSON object; empty if there are none.
+        attempt: Number of intents so far.
+        changed_at: When its state changed last, in Unix seconds.
+        task: The resume token of its task; `None` if there is none, as after an inline response.
+        fingerprint: The fingerprint of the request that was sent last, as in `SubmissionUnknown`.
+        price_usd: What was reserved for it; `None` if its price is not known.
+        cost_usd: What the service reported; `None` if it did not.
+        sunk_usd: What earlier attempts have cost or may have cost.
+        error: Why it is where it is, in one line.
+        pictures: Its files, once it is done.
+    """
+
+    number: int
+    key: str
+    state: State
+    request: bytes
+    columns: bytes = b""
+    attempt: int = 0
+    changed_at: float = 0.0
+    task: str | None = None
+    fingerprint: str | None = None
+    price_usd: float | None = None
+    cost_usd: float | None = None
+    sunk_usd: float = 0.0
+    error: str | None = None
+    pictures: tuple[SavedPicture, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """One event of one row, with the facts that it brings.
+
+    Attributes:
+        key: Which row.
+        event: What has happened.
+        fingerprint: With `INTEND`: the fingerprint of the request.
+        price_usd: With `INTEND`: what to reserve.
+        cap_usd: With `INTEND`: the change is refused if all spending would exceed this.
+        task: With `ACCEPT`: the resume token; `None` after an inline response.
+        cost_usd: With `SAVE` or `LOSE`: what the service reported.
+        pictures: With `SAVE`: the files.
+        error: The reason, in one line.
+    """
+
+    key: str
+    event: Event
+    fingerprint: str | None = None
+    price_usd: float | None = None
+    cap_usd: float | None = None
+    task: str | None = None
+    cost_usd: float | None = None
+    pictures: tuple[SavedPicture, ...] = ()
+    error: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Spending:
+    """The money of a batch, over all its runs, in US dollars.
+
+    Attributes:
+        spent: Of finished rows, as the service reported it or else at their price; also what is lost.
+        reserved: Of rows that are being bought or made.
+        doubtful: Of rows that may have been sold.
+        refunded: Of tasks that failed, which the service releases or refunds.
+        unpriced: Number of rows whose price is not known, and which are in none of these sums.
+    """
+
+    spent: float = 0.0
+    reserved: float = 0.0
+    doubtful: float = 0.0
+    refunded: float = 0.0
+    unpriced: int = 0
+
+    @property
+    def committed(self) -> float:
+        """What counts against a cap: everything but refunds."""
+        return self.spent + self.reserved + self.doubtful
+
+
+def as_json(spending: Spending) -> Mapping[str, Any]:
+    """Return sums as a JSON object, rounded to millionths."""
+    return {
+        name: value if isinstance(value, int) else round(value, 6) for name, value in attrs.asdict(spending).items()
+    }
