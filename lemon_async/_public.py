@@ -5,7 +5,8 @@ from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
-from lemon_async._tasks.map import Outcome, Outcomes
+from lemon_async._tasks.map import Outcomes
+from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.stream import ImageStream, PartialImage
 from lemon_async._tasks.task import ImageTask
 from lemon_async._version import __version__

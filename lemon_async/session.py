@@ -4,16 +4,16 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from lemon_async._api.models_and_files import read_model, read_models
-from lemon_async._display.dashboard import session_line, session_table
 from lemon_async._http.calls import path_of
 from lemon_async._http.key import ApiKey
 from lemon_async._http.transport import Timeouts
 from lemon_async._images.images import Images
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
+from lemon_async._tasks.base_session import BaseSession
 from lemon_async._tasks.completion import as_completed, complete
 from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.map import Outcomes
@@ -22,10 +22,8 @@ from lemon_async._tasks.progress import make_display
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.task import ImageTask
-from lemon_async._tasks.unfinished import SESSION_CLOSED, report_unfinished
 from lemon_async._uploads.preparation import build_request, find_problems, glance_at_sources, request_from
 from lemon_async._uploads.stored_files import Files
-from lemon_async.errors import SubmissionUnknown
 from lemon_async.requests import (
     EditFields,
     EditRequest,
@@ -36,12 +34,12 @@ from lemon_async.requests import (
     VariationFields,
     VariationRequest,
 )
-from lemon_async.types import Model, Problem, ProgressOption, SubmissionCounts
+from lemon_async.types import Model, Problem, ProgressOption
 
 __all__ = ["LemonSession"]
 
 
-class LemonSession:
+class LemonSession(BaseSession):
     """A client of the LemonData image API; use it as `async with LemonSession() as lemon`.
 
     One session serves any number of coroutines of one event loop, which share its connections, its rate limit and one
@@ -108,31 +106,6 @@ class LemonSession:
         self._engine = Engine(settings)
         self.base_url: str = self._engine.base_url
         self.files: Files = Files(self._engine.calls, self._engine.check_usable, download_s=timeouts.download_s)
-
-    @property
-    def pending(self) -> tuple[ImageTask, ...]:
-        """The tasks that are not over, oldest first; of a closed session, those that were not over then."""
-        return self._engine.poller.pending
-
-    @property
-    def unknown_submissions(self) -> tuple[SubmissionUnknown, ...]:
-        """The last 1,000 paid requests whose outcome is unknown, cancelled ones included."""
-        return tuple(self._engine.submissions.unknown)
-
-    @property
-    def submission_counts(self) -> SubmissionCounts:
-        """The numbers of paid requests so far: accepted (`sold`), settled, released, unknown."""
-        return self._engine.submissions.counts
-
-    @property
-    def learned_durations(self) -> Mapping[str, Any]:
-        """What the session has learned about how long jobs take, as JSON-serialisable data for the next session."""
-        return self._engine.durations.export()
-
-    @property
-    def requests_per_minute(self) -> int | None:
-        """The rate limit, as given or as learned so far; `None` while unknown."""
-        return self._engine.rate_limiter.budget.requests_per_minute
 
     async def generate(
         self,
@@ -369,32 +342,7 @@ class LemonSession:
         self._engine.check_usable()
         return await self._engine.calls.read(path_of("/v1/models", model=model), read_model)
 
-    async def aclose(self) -> None:
-        """Stop polling and close all connections, within `Timeouts.close_s`; may be called again. Spends nothing.
-
-        Pending tasks end with `SessionError` here, but continue at the service: they stay in `pending`, can be resumed
-        by their token, and are listed by a warning and by a note on an exception that leaves the `async with` block.
-        Paid requests in flight become `SubmissionUnknown`. Cancelling stops the waiting; the closing continues.
-        """
-        await self._engine.lifetime.close()
-
-    async def __aenter__(self) -> Self:
-        self._engine.check_usable()
-        return self
-
-    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        with report_unfinished(lambda: self.pending, SESSION_CLOSED, error):
-            await self.aclose()
-
     async def _finish(self, request: Request, check_contracts: bool | None, progress: ProgressOption) -> Images:
         if progress is False:
             return await (await self._engine.submit(request, check_contracts))
         return await complete(partial(self._engine.submit, request, check_contracts), progress)
-
-    def __repr__(self) -> str:
-        if not hasattr(self, "_engine"):
-            return "<LemonSession, not initialised>"  # in tracebacks of `__init__`
-        return session_line(self._engine.state())
-
-    def _repr_html_(self) -> str:
-        return session_table(self._engine.state())

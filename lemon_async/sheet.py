@@ -25,7 +25,7 @@ from lemon_async._images.atomic_file import checked_target, write_file
 from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._images.threads import on_disk, run_uncancellable, run_within
-from lemon_async._tasks.map import Outcome
+from lemon_async._tasks.outcome import Outcome
 from lemon_async.errors import ContractError, DownloadError, LemonError, TaskCancelled, TaskFailed
 from lemon_async.types import Problem
 

@@ -3,7 +3,6 @@
 import asyncio
 import pickle
 
-import orjson
 import pytest
 
 from lemon_async import (
@@ -199,15 +198,6 @@ async def test_tasks_come_as_they_are_completed(connect, emulator):
         assert [task async for task in session.as_completed([slow, quick])] == [quick, slow]
 
 
-async def test_repr_is_a_dashboard(connect, emulator):
-    emulator.fault("poll", Blackhole())
-    async with connect() as session:
-        await session.submit("a cat", model="flux-pro")
-        await seen(emulator, "poll")
-        assert repr(session) == f"<LemonSession {emulator.base_url} [open | 0 submits | 1 tasks pending, 1 polls]>"
-    assert repr(session) == f"<LemonSession {emulator.base_url} [closed | 0 submits | 1 tasks pending, 0 polls]>"
-
-
 async def test_anything_but_a_task_is_refused(connect):
     """The usual mistake is a coroutine that was not awaited."""
     async with connect() as session:
@@ -239,19 +229,6 @@ async def test_job_of_a_model_that_is_not_text_is_polled_like_any_other(serve, h
     async with LemonSession("sk-x", base_url=server.origin, check_contracts=False, polling=polling) as session:
         assert len(await session.generate("a cat", model=model)) == 1
         assert session.submission_counts.settled == 1
-
-
-async def test_learned_durations_are_passed_to_the_next_session(connect):
-    """Through JSON; an empty state is valid, too."""
-    async with connect(learned_durations={}, requests_per_minute=None) as session:
-        assert session.requests_per_minute is None
-        await session.generate("a cat", model="flux-pro")
-        learned = orjson.loads(orjson.dumps(session.learned_durations))
-    async with connect(learned_durations=learned, requests_per_minute=600) as session:
-        assert session.learned_durations == learned
-        assert session.requests_per_minute == 600
-    with pytest.raises(ContractError, match="learned_durations: is not an export"):
-        LemonSession("sk-x", learned_durations={"version": 0})
 
 
 def test_request_is_validated_without_a_session_and_without_its_contract():

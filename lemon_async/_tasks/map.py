@@ -26,10 +26,8 @@ from typing import Any, Self
 import anyio
 import attrs
 
-from lemon_async._display.bundle import Bundle, failure_bundle
-from lemon_async._formats.json_documents import safe_repr, safe_str
-from lemon_async._images.images import Images
 from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, pull_function
+from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.progress import Display, Reporter, Tally
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
@@ -38,43 +36,7 @@ from lemon_async.errors import SessionError
 from lemon_async.requests import Request
 from lemon_async.types import Progress
 
-__all__ = ["Maps", "Outcome", "Outcomes"]
-
-_MAX_STATE_CHARS = 90
-
-
-@attrs.frozen(eq=False)
-class Outcome:
-    """How one job of `LemonSession.map` ended.
-
-    Attributes:
-        index: The position of its request in the input, from 0.
-        request: The request; `None` if the item was not a valid one.
-        task: The task; `None` if the request was not accepted.
-        images: The images; `None` if there is an error.
-        error: The error, as `generate` would raise it; `None` if there are images.
-    """
-
-    index: int
-    request: Request | None
-    task: ImageTask | None = None
-    images: Images | None = None
-    error: Exception | None = None
-
-    def _repr_mimebundle_(self, **_: object) -> Bundle:
-        if self.images is None:
-            return failure_bundle(self._state(), label=repr(self))
-        data, metadata = self.images._repr_mimebundle_()
-        return {**data, "text/plain": repr(self)}, metadata
-
-    def _state(self) -> str:
-        if self.error is not None:
-            return f"{type(self.error).__name__}: {safe_str(self.error)}"
-        return f"{len(self.images or ())} image{'s' * (len(self.images or ()) != 1)}"
-
-    def __repr__(self) -> str:
-        prompt = getattr(self.request, "prompt", None)
-        return f"<Outcome {self.index}{f' {safe_repr(prompt)}' if prompt else ''} {self._state()[:_MAX_STATE_CHARS]}>"
+__all__ = ["Maps", "Outcomes"]
 
 
 @attrs.frozen(kw_only=True)
