@@ -82,13 +82,13 @@ class Images(Sequence[Image]):
         return tuple(content for content in contents if isinstance(content, bytes))
 
     @staticmethod
-    def validate(folder: str | PathLike[str], name: str) -> tuple[Problem, ...]:
+    def validate(folder: str | PathLike[str], name: str, *, fields: Iterable[str] = ()) -> tuple[Problem, ...]:
         """Return the problems of a `folder` and `name` for `save`, for a check before money is spent.
 
-        Checks the syntax only, not the disk.
+        Checks the syntax only, not the disk. `fields` are the further names that `values` will have.
         """
         problems: list[Problem] = []
-        for check in (partial(checked_folder, folder), partial(Template, name)):
+        for check in (partial(checked_folder, folder), partial(Template, name, fields)):
             try:
                 check()
             except ContractError as refusal:
@@ -114,14 +114,15 @@ class Images(Sequence[Image]):
                 `{index:03}-{model}`. A `/` in it creates a folder, as in `{model}/{index}`, but not one in a field. The
                 suffix is that of the format.
             replace: Replace files of these names; otherwise the images go to `NAME-2`, `NAME-3` and so on.
-            values: Overrides fields, such as `{"index": 8, "slug": "cat"}`; `index` is that of the first image.
+            values: Overrides fields, such as `{"index": 8, "slug": "cat"}`; `index` is that of the first image. Other
+                names are further fields, such as `{"sku": "A-17"}`; these values keep their case.
 
         Raises:
             ContractError: `folder` or `name` is invalid; nothing was written.
             SaveError: `folder` is a file, or the disk hangs (`errno.ETIMEDOUT`); nothing was written.
             PartialSaveError: Some images could not be downloaded or written, each with its error; the others are saved.
         """
-        template, place = Template(name), checked_folder(folder)
+        template, place = Template(name, values), checked_folder(folder)
         if await self._images[0]._check_path(Path.is_file, place):
             raise SaveError(path=str(place), reason="is a file, not a folder", errno=errno.ENOTDIR)
 

@@ -74,6 +74,7 @@ async def test_values_override_fields_and_the_index_continues(connect, tmp_path)
 def test_folder_and_name_are_validated_before_there_are_pictures():
     assert Images.validate("out", "{index:03}-{slug}") == ()
     assert [problem.field for problem in Images.validate("a\0b", "{what}")] == ["folder", "name"]
+    assert Images.validate("out", "{key}", fields=["key"]) == ()
 
 
 @pytest.mark.parametrize(

@@ -189,3 +189,34 @@ def test_template_that_cannot_be_is_refused():
     for text, reason in BAD_TEMPLATES:
         with pytest.raises(ContractError, match=f"name: {reason}"):
             Template(text)
+
+
+GIVEN = [
+    ("{key}", "SKU-001", "SKU-001"),
+    ("{key}", "../Böse Dinge", "Böse-Dinge"),
+    ("{key}", None, "none"),
+    ("{key}", "con", "none-con"),
+    ("{key}", "猫" * 300, "猫" * 60),
+    ("{key:.3}", "abcdef", "abc"),
+    ("{key:05}", "7", "00007"),
+    ("{key:05}", 7, "00007"),
+    ("{key:05d}", "x7", "x7"),
+    ("{key:,}", "1000", "1,000"),
+    ("{slug}/{key}", "A", "a-cat/A"),
+]
+
+
+def test_values_of_the_caller_keep_their_case():
+    """A number may come as text, as from a CSV file; a format for numbers is ignored where there is none."""
+    for template, value, name in GIVEN:
+        values = {**VALUES, "key": value}
+        assert Template(template, values).fill(**values) == name, template
+
+
+def test_further_names_are_fields():
+    """Only those that braces can look up, and never in place of a field of the same name."""
+    assert Template("{big name}", ["big name"]).fill(**{"big name": "Cat"}) == "Cat"
+    assert Template("{model}", ["model"]).fill(model="FLUX") == "flux"
+    for field in ("a.b", "a[0]", "x"):
+        with pytest.raises(ContractError, match="unknown field"):
+            Template(f"{{{field}}}", ["a.b", "a[0]", "a"])
