@@ -34,7 +34,7 @@ from lemon_async.requests import (
     VariationFields,
     VariationRequest,
 )
-from lemon_async.types import Model, Problem, ProgressOption
+from lemon_async.types import Model, Problem, ProgressOption, StopOn, SubmissionJournal
 
 __all__ = ["LemonSession"]
 
@@ -253,6 +253,9 @@ class LemonSession(BaseSession):
         in_flight: int = 100,
         ordered: bool = False,
         fail_fast: bool = False,
+        stop_on: StopOn = "account",
+        key: Callable[[Any], Any] | None = None,
+        journal: SubmissionJournal | None = None,
         check_contracts: bool | None = None,
         on_submitted: Callable[[int, ImageTask], object] | None = None,
         progress: ProgressOption = False,
@@ -266,12 +269,20 @@ class LemonSession(BaseSession):
         `outcomes.pending`. If an exception leaves it, a warning and a note list the jobs whose outcome was not read.
 
         Args:
-            requests: Prompts or requests, from any iterable or async iterable; read item by item, as capacity becomes
-                free, in one asyncio task. A slow synchronous one blocks the event loop. Generators are not closed.
+            requests: Prompts, requests or `(key, prompt or request)` pairs, from any iterable or async iterable; read
+                item by item, as capacity becomes free, in one asyncio task. A slow synchronous one blocks the event
+                loop. Generators are not closed.
             in_flight: Maximum number of jobs from their submit until you take the outcome: a slow reader slows the
                 spending down. With jobs of 45 s, 375 of them use 1,000 requests a minute.
             ordered: Yield outcomes in the order of the input, not of completion.
             fail_fast: Raise the first error of a job instead of yielding it, and submit nothing more.
+            stop_on: After which error nothing more is submitted: jobs in flight end and are yielded, and then the loop
+                raises that error, with a note of how many requests were not submitted. `"account"`: after three
+                refusals in a row of the key, the balance or the permissions (401, 402, 403), or of the model if nothing
+                has been accepted yet; a map then begins with three requests for up to half a second. Otherwise
+                the first error of these types, or for which this function returns true; `None`: never.
+            key: Returns the `Outcome.key` of an item that is not a pair. Keys are not compared.
+            journal: Its hooks record each request durably before it is sent, and how that ended.
             check_contracts: Overrides the session's setting for these requests.
             on_submitted: Called with the input index and the task of each accepted request; must not block. If it
                 raises, nothing more is submitted, and the loop over the outcomes raises that error at the end.
@@ -289,6 +300,9 @@ class LemonSession(BaseSession):
             in_flight=in_flight,
             ordered=ordered,
             fail_fast=fail_fast,
+            stop_on=stop_on,
+            key=key,
+            journal=journal,
             on_submitted=on_submitted,
             display=make_display(progress),
         )

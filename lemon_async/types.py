@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -17,6 +17,7 @@ __all__ = [
     "Progress",
     "ProgressOption",
     "ResumableTask",
+    "StopOn",
     "StoredFile",
     "SubmissionCounts",
     "SubmissionJournal",
@@ -132,21 +133,29 @@ class ResumableTask(Protocol):
 class SubmissionJournal(Protocol):
     """A durable record of the paid requests of a map, kept by its caller: what `lemon_async.batch` is made of.
 
-    `index` is the position of the request in the input. What a method raises ends the map, and is raised by the loop
-    over its outcomes.
+    `index` is the position of the request in the input. After what a method raises, nothing more is submitted, and the
+    loop over the outcomes raises it once the jobs in flight have ended. Leaving a map cancels only `intend`; the others
+    are cancelled if they take longer than `Timeouts.close_s` then.
     """
 
     async def intend(self, index: int, fingerprint: str) -> None:
         """Record that a request is about to be sent; called before every attempt, which waits for it.
 
-        If it raises, or is cancelled, the request is not sent.
+        If it raises, or is cancelled, the request is not sent. A cancelled one is withdrawn, because it may have been
+        recorded. An attempt after one with an unknown outcome (`RetryPolicy.resubmit_unknown`) is not intended again.
         """
 
     async def withdraw(self, index: int, reason: Exception) -> None:
-        """Record that an attempt has provably sold nothing; another one may follow."""
+        """Record that an attempt has provably sold nothing; another one may follow.
+
+        `reason` is the refusal, or a `TransportError` if the request was not sent.
+        """
 
     async def accept(self, index: int, task: ResumableTask) -> None:
-        """Record the task of an accepted request; its outcome is not delivered before that."""
+        """Record the task of an accepted request; its outcome is not delivered before that.
+
+        If it raises, the outcome is delivered nevertheless.
+        """
 
 
 @attrs.frozen(kw_only=True)
@@ -297,3 +306,6 @@ class Progress:
 
 ProgressOption = bool | Callable[[Progress], object]
 """`True` for a progress bar, a function that is called with each `Progress`, or `False` for neither."""
+
+StopOn = Literal["account"] | type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None
+"""Which errors end a map: see `LemonSession.map`."""

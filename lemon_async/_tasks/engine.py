@@ -29,7 +29,7 @@ from lemon_async._tasks.poller import Poller
 from lemon_async._tasks.resume_token import parse_reference
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.stream import ImageStream
-from lemon_async._tasks.submission import AcceptedJob, PreparedRequest, Submissions
+from lemon_async._tasks.submission import AcceptedJob, JournalEntry, PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import prepare
 from lemon_async.errors import ApiError, ContractError, SessionError, TransportError
@@ -162,6 +162,7 @@ class Engine:
         self.maps: Maps = Maps(
             submit=self.submit,
             is_sending=self.transport.is_sending,
+            has_sold=lambda: self.submissions.counts.sold > 0,
             workers=settings.max_submits,
             close_s=timeouts.close_s,
         )
@@ -199,13 +200,14 @@ class Engine:
         *,
         is_wanted: Callable[[], bool] = lambda: True,
         queue: asyncio.Lock | None = None,
+        entry: JournalEntry | None = None,
     ) -> ImageTask:
-        """Submit a request; see `LemonSession.submit` and, for `is_wanted` and `queue`, `Submissions.submit`."""
+        """Submit a request; see `LemonSession.submit` and, for the keyword arguments, `Submissions.submit`."""
         self.check_usable()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self._is_checked(check_contracts))
             prepared = PreparedRequest(request, payload)
-            accepted = await self.submissions.submit(prepared, is_wanted=is_wanted, queue=queue)
+            accepted = await self.submissions.submit(prepared, is_wanted=is_wanted, queue=queue, entry=entry)
         return self._track(accepted, request)
 
     @asynccontextmanager

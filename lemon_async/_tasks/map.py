@@ -11,24 +11,28 @@ Invariants:
 * The next request is read only while fewer than `in_flight` jobs are open. A job is open until its outcome is taken, so
   a slow reader slows the spending down.
 * No accepted job is lost: its outcome is yielded, or it is in `pending`.
+* Refusals of the account, and errors of the caller's journal, stop the submitting only: what was accepted is yielded.
 * At most one request of a map waits for the rate limit, so that another request of the session waits for one, not all.
 * Leaving the map does not cancel a request that may have been sent: it waits for the response, within bounds.
 * No cancel scope is held, and all tasks end with the session.
 """
 
 import asyncio
+import copy
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 import attrs
 
-from lemon_async._tasks.map_input import Items, check_map, checked_item, length_of, pull_function
+from lemon_async._pace.stop_rule import PROBE_S, StopRule
+from lemon_async._tasks.map_input import Items, MapOptions, checked_item, key_function, length_of, pull_function
 from lemon_async._tasks.outcome import Outcome
-from lemon_async._tasks.progress import Display, Reporter, Tally
+from lemon_async._tasks.progress import Reporter, Tally
+from lemon_async._tasks.submission import HookFailed, JournalEntry
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
 from lemon_async._uploads.preparation import request_from
@@ -39,19 +43,6 @@ from lemon_async.types import Progress
 __all__ = ["Maps", "Outcomes"]
 
 
-@attrs.frozen(kw_only=True)
-class _Options:
-    """The options of a map; see `LemonSession.map`."""
-
-    fields: Mapping[str, Any]
-    check_contracts: bool | None
-    in_flight: int
-    ordered: bool
-    fail_fast: bool
-    on_submitted: Callable[[int, ImageTask], object] | None = None
-    display: Display | None = None
-
-
 class Outcomes:
     """The jobs of one `LemonSession.map`: `async with session.map(...) as outcomes: async for outcome in outcomes`.
 
@@ -59,14 +50,18 @@ class Outcomes:
     coroutines may read; each outcome goes to one of them.
     """
 
-    def __init__(self, items: Items, options: _Options, owner: "Maps") -> None:
+    def __init__(self, items: Items, options: MapOptions, owner: "Maps") -> None:
         self._items = items
         self._next_item = pull_function(items)
+        self._key_of = key_function(options.key)
         self._options = options
+        self._rule = StopRule(options.stop_on, is_proven=owner.has_sold())
         self._owner = owner
         self._ready: OrderedDict[int, Outcome] = OrderedDict()
-        self._taken = 0
+        self._next = 0
+        self._dropped: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[Any] | None] = set()
         self._reader: asyncio.Task[None] | None = None
         self._queue = asyncio.Lock()
         self._reporter = Reporter(options.display, lambda: self.progress)
@@ -75,7 +70,8 @@ class Outcomes:
         self._open = 0
         self._accepted: dict[int, ImageTask] = {}
         self._failure: BaseException | None = None
-        self._is_entered = self._has_read_all = self._has_input_ended = self._is_left = False
+        self._is_entered = self._has_read_all = self._has_input_ended = self._is_stopped = self._is_left = False
+        self._probing: asyncio.TimerHandle | None = None
         self._capacity = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -101,6 +97,8 @@ class Outcomes:
         self._owner.running.add(self)
         self._tally.start()
         self._reader = self._start(self._read_requests())
+        if self._rule.allowance is not None:
+            self._probing = asyncio.get_running_loop().call_later(PROBE_S, self._end_probe)
         return self
 
     async def __aexit__(
@@ -123,8 +121,9 @@ class Outcomes:
         Spends nothing itself, but lets the next request be submitted. Cancelling ends this wait only; nothing is lost.
 
         Raises:
-            Exception: What the iterable raised, after every outcome before that; with `fail_fast`, the first error of a
-                job.
+            Exception: What the iterable raised, after every outcome before that; the error that `stop_on` matches, or
+                that `journal` raised, after the outcomes of all jobs in flight; with `fail_fast`, the first error of
+                a job.
             SessionError: The block was not entered, or the session was closed.
         """
         while (outcome := self._take()) is None:
@@ -143,9 +142,11 @@ class Outcomes:
 
     def _take(self) -> Outcome | None:
         """Take the next outcome, in the order of the input or of completion; return `None` if there is none yet."""
-        index = self._taken if self._options.ordered else next(iter(self._ready), -1)
+        while self._next in self._dropped:
+            self._next += 1
+        index = self._next if self._options.ordered else next(iter(self._ready), -1)
         outcome = self._ready.pop(index, None)
-        self._taken += outcome is not None
+        self._next += outcome is not None
         return outcome
 
     def close(self, failure: BaseException | None = None) -> None:
@@ -156,9 +157,24 @@ class Outcomes:
         self._end_input(failure)
         if not self._tasks:
             self._owner.running.discard(self)
-        for task in self._tasks:
-            if not self._owner.is_sending(task):
-                task.cancel()
+        self._cancel_unsent({*self._tasks})
+
+    def _stop(self, failure: Exception) -> None:
+        """Submit nothing more, and end the loop with `failure` when all jobs in flight have ended."""
+        if self._is_stopped or self._is_left:
+            return
+        self._is_stopped = True
+        total = self._total()
+        waiting = self._tasks - {self._reader, asyncio.current_task()}
+        dropped = len(self._dropped) + self._cancel_unsent(waiting)
+        if total is not None and (rest := total - self._read + dropped):
+            failure.add_note(f"{rest:,} of {total:,} requests were not submitted")
+        self._end_input(failure)
+
+    def _cancel_unsent(self, tasks: "set[asyncio.Task[None]]") -> int:
+        """Cancel those tasks whose request was not sent, and return how many these are."""
+        unsent = [task for task in tasks if task not in self._writing and not self._owner.is_sending(task)]
+        return sum(task.cancel() for task in unsent if not task.cancelling())
 
     async def aclose(self) -> None:
         """Submit nothing more, and wait for responses that are due; after `close_s` their outcome is unknown.
@@ -177,9 +193,11 @@ class Outcomes:
         """Read the requests one by one, as capacity becomes free, and start a task to submit each."""
         try:
             while await self._has_capacity():
-                item = await self._next_item()
+                key, item = self._key_of(await self._next_item())
+                if self._is_stopped:
+                    return
                 self._open += 1
-                self._start(self._submit(self._read, item))
+                self._start(self._submit(self._read, key, item), self._read)
                 self._read += 1
         except StopAsyncIteration:
             self._has_read_all = True
@@ -191,28 +209,44 @@ class Outcomes:
     async def _has_capacity(self) -> bool:
         """Wait until one more job may be opened; return whether that is still wanted."""
         while not self._has_input_ended and (
-            self._open >= self._options.in_flight or len(self._tasks) > self._owner.workers
+            self._open >= self._options.in_flight
+            or len(self._tasks) > self._owner.workers
+            or (self._rule.allowance is not None and self._read >= self._rule.allowance)
         ):
             self._capacity.clear()
             await self._capacity.wait()
         return not self._has_input_ended
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def _end_probe(self) -> None:
+        """Submit more: no refusal has come within the time of one."""
+        self._probing = None
+        self._rule.allowance = None
+        self._capacity.set()
+
+    def _start(self, work: Coroutine[Any, Any, None], index: int | None = None) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work, name="lemon_async map")
         self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
+        task.add_done_callback(partial(self._task_ended, index))
         return task
 
-    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+    def _task_ended(self, index: int | None, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         self._capacity.set()
         if task.cancelled():
-            if not self._is_left:  # otherwise we did
+            if index is not None:
+                self._drop(index)
+            if not (self._is_left or self._is_stopped):  # otherwise we did
                 self._cancelled(task)
         elif (crash := task.exception()) is not None:
             self.close(crash)
         if self._is_left and not self._tasks:
             self._owner.running.discard(self)
+
+    def _drop(self, index: int) -> None:
+        """Note that a request that was read will have no outcome."""
+        self._dropped.add(index)
+        self._open -= 1
+        self._news.set()
 
     def _cancelled(self, task: "asyncio.Task[None]") -> None:
         """End the map when the program has cancelled one of its tasks: otherwise readers would wait forever."""
@@ -229,45 +263,77 @@ class Outcomes:
             failure = RuntimeError("on_submitted or a job raised StopAsyncIteration")
         self._has_input_ended = True
         self._failure = self._failure or failure
+        if self._probing is not None:
+            self._probing.cancel()
         self._capacity.set()
         self._news.set()
 
-    async def _submit(self, index: int, item: str | Request) -> None:
+    async def _submit(self, index: int, key: Any, item: str | Request) -> None:
         """Submit a request; its outcome follows when the job ends."""
         request: Request | None = None
+        journal = self._options.journal
+        entry = None if journal is None else JournalEntry(journal, index, self._writing)
         self._tally.move(None, "submitting")
         try:
             request = request_from(checked_item(item, index), self._options.fields)
             task = await self._owner.submit(
-                request, self._options.check_contracts, is_wanted=lambda: not self._is_left, queue=self._queue
+                request, self._options.check_contracts, is_wanted=self._is_wanted, queue=self._queue, entry=entry
             )
         except asyncio.CancelledError:
-            self._open -= 1
             self._tally.move("submitting", None)
             raise
+        except HookFailed as failed:
+            self._tally.move("submitting", None)
+            self._drop(index)
+            self._stop(failed.failure)
+            return
         except Exception as error:  # noqa: BLE001 - one failure never ends the rest
             self._tally.move("submitting", "failed")
-            self._deliver(Outcome(index, request, error=error))
+            self._deliver(Outcome(index, request, error=error, key=key))
             return
-        self._accepted[index] = task
-        self._tally.move("submitting", "in_flight")
-        task.add_done_callback(lambda ended: self._ended(index, request, ended))
-        if self._options.on_submitted is not None:
-            self._options.on_submitted(index, task)
+        await self._accept(Outcome(index, request, task, key=key), task, entry)
 
-    def _ended(self, index: int, request: Request | None, task: ImageTask) -> None:
+    async def _accept(self, outcome: Outcome, task: ImageTask, entry: JournalEntry | None) -> None:
+        """Record an accepted task, and deliver its outcome when it ends."""
+        self._accepted[outcome.index] = task
+        self._tally.move("submitting", "in_flight")
+        self._rule.observe_acceptance()
+        try:
+            if entry is not None:
+                await entry.accept(task)
+        except HookFailed as failed:
+            self._stop(failed.failure)
+        task.add_done_callback(partial(self._ended, outcome))
+        if self._options.on_submitted is not None:
+            self._options.on_submitted(outcome.index, task)
+
+    def _is_wanted(self) -> bool:
+        return not (self._is_left or self._is_stopped)
+
+    def _ended(self, outcome: Outcome, task: ImageTask) -> None:
         error = task.exception()
         self._tally.move("in_flight", "failed" if error else "succeeded")
         images = task.result() if error is None else None
-        self._deliver(Outcome(index, request, task, images=images, error=error))
+        self._deliver(attrs.evolve(outcome, images=images, error=error))
 
     def _deliver(self, outcome: Outcome) -> None:
-        if self._options.fail_fast and outcome.error is not None and not self._is_left:
-            self._accepted.pop(outcome.index, None)
-            self.close(outcome.error)
-            return
+        if outcome.error is not None and not self._is_left:
+            if self._options.fail_fast:
+                self._accepted.pop(outcome.index, None)
+                self.close(outcome.error)
+                return
+            self._judge(outcome.error)
         self._ready[outcome.index] = outcome
         self._news.set()
+
+    def _judge(self, error: Exception) -> None:
+        """Stop the map if the rule says so."""
+        try:
+            if self._rule.stops(error):
+                self._stop(copy.copy(error))
+        except Exception as failure:  # noqa: BLE001 - raised by the caller's `stop_on`, for the reader
+            self._stop(failure)
+        self._capacity.set()
 
     def _total(self) -> int | None:
         if self._has_read_all:
@@ -293,12 +359,14 @@ class Maps:
     Args:
         submit: `Engine.submit`.
         is_sending: Returns whether an asyncio task has a paid request that may have been sent.
+        has_sold: Returns whether the service has accepted a request of the session.
         workers: Maximum number of requests that are being submitted.
         close_s: How long leaving a map waits for responses.
     """
 
     submit: Callable[..., Awaitable[ImageTask]]
     is_sending: Callable[[asyncio.Task[Any]], bool]
+    has_sold: Callable[[], bool]
     workers: int
     close_s: float
     running: set[Outcomes] = attrs.field(factory=set[Outcomes], init=False)
@@ -310,8 +378,8 @@ class Maps:
         Raises:
             ContractError: An argument is invalid.
         """
-        chosen = _Options(fields=fields, **options)
-        check_map(items, chosen.in_flight, chosen.on_submitted, fields)
+        chosen = MapOptions(fields=fields, **options)
+        chosen.check(items)
         return Outcomes(items, chosen, self)
 
     def close(self) -> None:

@@ -1,44 +1,89 @@
 """Read the requests of a map from any iterable, one at a time."""
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
+import attrs
+
+from lemon_async._formats.json_documents import safe_repr
+from lemon_async._pace.stop_rule import find_stop_fault
 from lemon_async._pace.validators import find_callback_fault
+from lemon_async._tasks.progress import Display
+from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import request_from
 from lemon_async.errors import ContractError
 from lemon_async.requests import Request
-from lemon_async.types import Problem
+from lemon_async.types import Problem, StopOn, SubmissionJournal
 
-__all__ = ["Items", "check_map", "checked_item", "length_of", "pull_function"]
+__all__ = ["Item", "Items", "MapOptions", "checked_item", "key_function", "length_of", "pull_function"]
 
-Items = Iterable[str | Request] | AsyncIterable[str | Request]
+Item = str | Request | tuple[Any, str | Request]
+Items = Iterable[Item] | AsyncIterable[Item]
+_HOOKS = ("intend", "withdraw", "accept")
 
 
-def check_map(items: object, in_flight: object, on_submitted: object, fields: Mapping[str, Any]) -> None:
-    """Check the arguments of a map, and the fields that would otherwise be refused with every request.
+@attrs.frozen(kw_only=True)
+class MapOptions:
+    """The options of a map; see `LemonSession.map`."""
 
-    Raises:
-        ContractError: With all problems.
-    """
-    problems = []
+    fields: Mapping[str, Any]
+    check_contracts: bool | None
+    in_flight: int
+    ordered: bool
+    fail_fast: bool
+    stop_on: StopOn = None
+    key: Callable[[Any], Any] | None = None
+    journal: SubmissionJournal | None = None
+    on_submitted: Callable[[int, ImageTask], object] | None = None
+    display: Display | None = None
+
+    def check(self, items: object) -> None:
+        """Check the options, the iterable, and the fields that would otherwise be refused with every request.
+
+        Raises:
+            ContractError: With all problems.
+        """
+        problems = [*_iterable_problems(items)]
+        if type(self.in_flight) is not int or self.in_flight < 1:
+            problems.append(Problem("in_flight", f"must be a whole number from 1, not {self.in_flight!r:.80}"))
+        if fault := find_stop_fault(self.stop_on):
+            problems.append(Problem("stop_on", fault))
+        for name in ("key", "on_submitted"):
+            callback = getattr(self, name)
+            if callback is not None and (fault := find_callback_fault(callback)):
+                problems.append(Problem(name, fault))
+        hooks = [getattr(self.journal, name, None) for name in _HOOKS]
+        if self.journal is not None and not all(map(inspect.iscoroutinefunction, hooks)):
+            advice = f"must have the coroutine functions {', '.join(_HOOKS)}, not be {safe_repr(self.journal)}"
+            problems.append(Problem("journal", advice))
+        if "prompt" in self.fields:
+            problems.append(Problem("prompt", "would apply to every request; prompts come from the iterable"))
+        if problems:
+            raise ContractError(problems=tuple(problems))
+        request_from("", self.fields)
+
+
+def _iterable_problems(items: object) -> Iterator[Problem]:
+    kind = type(items).__name__
     if isinstance(items, str | bytes | Mapping | Request):
-        advice = f"must be an iterable of prompts or requests, not one {type(items).__name__}; put it into a list"
-        problems.append(Problem("requests", advice))
+        advice = f"must be an iterable of prompts or requests, not one {kind}; {_way_round(items)}"
+        yield Problem("requests", advice)
     elif not isinstance(items, Iterable | AsyncIterable):
-        advice = f"must be an iterable or async iterable of prompts or requests, not {type(items).__name__}"
-        problems.append(Problem("requests", advice))
+        yield Problem("requests", f"must be an iterable or async iterable of prompts or requests, not {kind}")
     elif _is_spent(items):
-        problems.append(Problem("requests", "is an exhausted generator; make a new one"))
-    if type(in_flight) is not int or in_flight < 1:
-        problems.append(Problem("in_flight", f"must be a whole number from 1, not {in_flight!r:.80}"))
-    if on_submitted is not None and (fault := find_callback_fault(on_submitted)):
-        problems.append(Problem("on_submitted", fault))
-    if "prompt" in fields:
-        problems.append(Problem("prompt", "would apply to every request; prompts come from the iterable"))
-    if problems:
-        raise ContractError(problems=tuple(problems))
-    request_from("", fields)
+        yield Problem("requests", "is an exhausted generator; make a new one")
+
+
+def _way_round(items: object) -> str:
+    return "for (key, prompt) pairs, pass its items()" if isinstance(items, Mapping) else "put it into a list"
+
+
+def key_function(key: Callable[[Any], Any] | None) -> Callable[[Any], tuple[Any, Any]]:
+    """Return a function that returns the key and the request of an item: those of a pair, or what `key` returns."""
+    if key is not None:
+        return lambda item: (key(item), item)
+    return lambda item: item if isinstance(item, tuple) and len(item) == 2 else (None, item)
 
 
 def checked_item(item: object, index: int) -> str | Request:
@@ -67,13 +112,13 @@ def _is_spent(items: object) -> bool:
     return inspect.isasyncgen(items) and items.ag_frame is None
 
 
-def pull_function(items: Items) -> Callable[[], Awaitable[str | Request]]:
+def pull_function(items: Items) -> Callable[[], Awaitable[Item]]:
     """Return a coroutine function that returns the next item, or raises `StopAsyncIteration`."""
     if isinstance(items, AsyncIterable):
         return aiter(items).__anext__
     iterator = iter(items)
 
-    async def pull() -> str | Request:
+    async def pull() -> Item:
         for item in iterator:
             return item
         raise StopAsyncIteration

@@ -17,7 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import attrs
@@ -29,11 +29,11 @@ from lemon_async._api.urls import poll_path
 from lemon_async._http.attempt import NoResponse, StreamedResponse
 from lemon_async._http.transport import Payload, Transport, retrying
 from lemon_async._pace.retry import RequestKind, RetryPolicy
-from lemon_async.errors import ApiError, SubmissionUnknown, TransportError
+from lemon_async.errors import ApiError, ContractError, SubmissionUnknown, TransportError
 from lemon_async.requests import Request
-from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot
+from lemon_async.types import ImageData, ResumableTask, SubmissionCounts, SubmissionJournal, TaskSnapshot
 
-__all__ = ["AcceptedJob", "Delivered", "PreparedRequest", "Submissions"]
+__all__ = ["AcceptedJob", "Delivered", "HookFailed", "JournalEntry", "PreparedRequest", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _MAX_KEPT = 1000
@@ -71,6 +71,85 @@ class AcceptedJob:
     snapshot: TaskSnapshot
     began_at: float
     path: str = ""
+
+
+class HookFailed(Exception):
+    """A method of a caller's journal has raised; no `LemonError`, because it must not be retried.
+
+    Attributes:
+        failure: What it raised.
+    """
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(failure)
+        self.failure: Exception = failure
+
+
+class JournalEntry:
+    """The entry of one paid request in the caller's journal; it is open while the request may be sold.
+
+    An attempt whose outcome is unknown leaves it open for good: later attempts, which `RetryPolicy.resubmit_unknown`
+    asks for, neither open it again nor withdraw it.
+
+    Args:
+        journal: The caller's hooks.
+        index: The position of the request in the input.
+        writing: Holds the asyncio task while it must not be cancelled, because it records what has happened.
+    """
+
+    __slots__ = ("_index", "_is_open", "_is_unknown", "_journal", "_writing")
+
+    def __init__(self, journal: SubmissionJournal, index: int, writing: set[asyncio.Task[Any] | None]) -> None:
+        self._journal = journal
+        self._index = index
+        self._writing = writing
+        self._is_open = self._is_unknown = False
+
+    async def intend(self, payload: Payload) -> None:
+        """Open the entry; a cancelled hook may have done so."""
+        if not self._is_open:
+            self._is_open = True
+            try:
+                await self._journal.intend(self._index, payload.fingerprint)
+            except Exception as failure:
+                self._is_open = False
+                raise HookFailed(failure) from failure
+
+    def recorded(self, attempt: Callable[[float | None], Awaitable[T]]) -> Callable[[float | None], Awaitable[T]]:
+        """Return a function that makes an attempt, and withdraws the entry if that has provably sold nothing."""
+
+        async def run(max_wait_s: float | None) -> T:
+            try:
+                return await attempt(max_wait_s)
+            except BaseException as error:
+                await self._settle(error)
+                raise
+
+        return run
+
+    async def _settle(self, error: BaseException) -> None:
+        self._is_unknown |= isinstance(error, SubmissionUnknown) or isinstance(error.__cause__, SubmissionUnknown)
+        if not self._is_open or self._is_unknown:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            error = TransportError(message="not sent, nothing was sold: cancelled before it was sent")
+        if isinstance(error, TransportError | ApiError | ContractError):
+            await self._write(self._journal.withdraw(self._index, error))
+            self._is_open = False
+
+    async def accept(self, task: ResumableTask) -> None:
+        """Record the task of the accepted request."""
+        await self._write(self._journal.accept(self._index, task))
+
+    async def _write(self, writing: Awaitable[None]) -> None:
+        this = asyncio.current_task()
+        self._writing.add(this)
+        try:
+            await writing
+        except Exception as failure:
+            raise HookFailed(failure) from failure
+        finally:
+            self._writing.discard(this)
 
 
 class Submissions:
@@ -125,6 +204,7 @@ class Submissions:
         *,
         is_wanted: Callable[[], bool] = lambda: True,
         queue: asyncio.Lock | None = None,
+        entry: JournalEntry | None = None,
     ) -> AcceptedJob:
         """Submit one job, at most once. May spend money.
 
@@ -132,24 +212,29 @@ class Submissions:
             prepared: The job.
             is_wanted: Returns whether it may still be sent again.
             queue: A lock to hold while waiting for the rate limit, so that those who share it take one place there.
+            entry: Its entry in the caller's journal, if there is one.
 
         Raises:
             TransportError: It was never sent, and there is no time left to try again.
             ApiError: The service refused it.
             SubmissionUnknown: It was sent, and its outcome is unknown.
+            HookFailed: A method of the journal raised.
         """
 
         async def attempt(max_wait_s: float | None) -> AcceptedJob:
             with self.unknown_if_sent(prepared):
                 await self._admit(max_wait_s, queue)
-                began_at = time.monotonic()
                 try:
+                    if entry is not None:
+                        await entry.intend(prepared.payload)
+                    began_at = time.monotonic()
                     response = await self._transport.submit(prepared.payload)
                 finally:
                     self._slots.release()
             return self._accepted(prepared, response, began_at)
 
-        return self._addressed(prepared, await self._with_retries(attempt, is_wanted))
+        recorded = attempt if entry is None else entry.recorded(attempt)
+        return self._addressed(prepared, await self._with_retries(recorded, is_wanted))
 
     @asynccontextmanager
     async def stream(self, prepared: PreparedRequest) -> AsyncGenerator[StreamedResponse | AcceptedJob, None]:

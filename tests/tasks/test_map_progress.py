@@ -254,7 +254,7 @@ class Sold:
 
     def __init__(self, snapshot):
         self.snapshot = snapshot
-        self.owner = Maps(submit=self.submit, is_sending=lambda _: False, workers=100, close_s=1)
+        self.owner = Maps(submit=self.submit, is_sending=lambda _: False, has_sold=lambda: True, workers=100, close_s=1)
 
     async def submit(self, request, _check, **_):
         return ImageTask(self, self.snapshot, request=request)
