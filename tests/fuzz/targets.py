@@ -32,6 +32,7 @@ from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
 from lemon_async._formats.base64_json import Base64Extractor, Base64Text, decode_base64
 from lemon_async._formats.pictures import StreamValidator, find_picture_fault, sniff
+from lemon_async._formats.provenance import Provenance, embed, xmp_packet
 from lemon_async._http.attempt import BodyReader
 from lemon_async._images.naming import Template
 from lemon_async._pace.learned_durations import LearnedDurations
@@ -250,6 +251,19 @@ def pictures(data):
             validator.feed(piece)
         assert validator.end() == verdict
         assert validator.facts == facts
+
+
+@target
+def provenance(data):
+    """`embed`: a whole picture that is larger by one packet, in which it is found again, or nothing."""
+    packet = xmp_packet(Provenance(prompt=data[:99].decode("utf-8", "replace"), model="flux-pro"))
+    packet.decode()
+    after = embed(data, packet)
+    if after is not None:
+        assert find_picture_fault(after) is None
+        assert len(after) - len(data) < len(packet) + LONG_BYTES
+        assert packet in after
+        assert embed(after, packet) is after
 
 
 @target

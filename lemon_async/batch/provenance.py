@@ -1,0 +1,48 @@
+"""Write into saved pictures where they come from."""
+
+from itertools import count
+from pathlib import Path
+
+from lemon_async._formats.provenance import Provenance, embed, xmp_packet
+from lemon_async.batch.files import replacing
+
+__all__ = ["Provenance", "add_provenance"]
+
+_MAX_BYTES = 256 * 2**20  # far above any picture of the service; larger files are not read into memory
+
+
+def add_provenance(path: Path, facts: Provenance) -> list[Path]:
+    """Embed `facts` in a picture, or write them to a sidecar file, and return the sidecar files.
+
+    A PNG, JPEG or WebP is replaced by one with an XMP packet and the same pixels. Other pictures, and those that must
+    not be changed because they are signed (C2PA) or hold XMP already, stay as they are: the packet goes to
+    `<name>.xmp`, or to `<name>-2.xmp` and so on if that is another file. The same facts change nothing the second time.
+
+    Blocks: call it in a thread. Costs nothing.
+
+    Raises:
+        OSError: The disk failed; the picture is as it was, or has its new content.
+    """
+    packet = xmp_packet(facts)
+    content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
+    embedded = embed(content, packet)
+    if embedded is None:
+        return [_write_sidecar(path, packet)]
+    if embedded is not content:
+        with replacing(path) as file:
+            file.write(embedded)
+    return []
+
+
+def _write_sidecar(path: Path, packet: bytes) -> Path:
+    """Write a packet beside a picture, and return its path."""
+    for number in count(1):
+        target = path.with_name(f"{path.name}{'' if number == 1 else f'-{number}'}.xmp")
+        try:
+            if target.read_bytes() == packet:
+                return target
+        except FileNotFoundError:
+            with replacing(target) as file:
+                file.write(packet)
+            return target
+    raise AssertionError
