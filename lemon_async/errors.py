@@ -157,8 +157,16 @@ class TransportError(_MessageError):
     retry_after: float | None = None
 
 
+@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class JournalError(_MessageError):
-    """The journal of a batch cannot be read or written: nothing more is sent, and what was sold is on disk."""
+    """The journal of a batch cannot be read or written: nothing more is sent, and what was sold is on disk.
+
+    Attributes:
+        owner: The last known status of the process that has the journal open, as a JSON object with `pid`, `host`,
+            `counts` and `spending`; empty if it is not known, and `None` if the journal is not in use.
+    """
+
+    owner: Mapping[str, Any] | None = None
 
 
 class BatchPaused(_MessageError):

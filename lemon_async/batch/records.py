@@ -1,5 +1,6 @@
 """What a journal holds: rows, changes of rows, and sums of money."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ class JournalRow:
         state: Where it is.
         request: The request as canonical JSON.
         columns: The other columns as a JSON object; empty if there are none.
-        attempt: Number of intents so far.
+        attempt: Number of attempts to buy it, except those that provably sold nothing; a retry by the user starts at 0.
         changed_at: When its state changed last, in Unix seconds.
         task: The resume token of its task; `None` if there is none, as after an inline response.
         fingerprint: The fingerprint of the request that was sent last, as in `SubmissionUnknown`.
@@ -79,6 +80,11 @@ class JournalRow:
     pictures: tuple[SavedPicture, ...] = ()
 
 
+def _check_amount(_change: "Change", field: "attrs.Attribute[float | None]", value: float | None) -> None:
+    if value is not None and not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{field.name}={value!r}: must be a finite number of dollars, at least 0")
+
+
 @attrs.frozen(kw_only=True)
 class Change:
     """One event of one row, with the facts that it brings.
@@ -88,7 +94,7 @@ class Change:
         event: What has happened.
         fingerprint: With `INTEND`: the fingerprint of the request.
         price_usd: With `INTEND`: what to reserve.
-        cap_usd: With `INTEND`: the change is refused if all spending would exceed this.
+        cap_usd: With `INTEND`: the change is refused if all spending would exceed this, or if there is no price.
         task: With `ACCEPT`: the resume token; `None` after an inline response.
         cost_usd: With `SAVE` or `LOSE`: what the service reported.
         pictures: With `SAVE`: the files.
@@ -98,10 +104,10 @@ class Change:
     key: str
     event: Event
     fingerprint: str | None = None
-    price_usd: float | None = None
-    cap_usd: float | None = None
+    price_usd: float | None = attrs.field(default=None, validator=_check_amount)
+    cap_usd: float | None = attrs.field(default=None, validator=_check_amount)
     task: str | None = None
-    cost_usd: float | None = None
+    cost_usd: float | None = attrs.field(default=None, validator=_check_amount)
     pictures: tuple[SavedPicture, ...] = ()
     error: str | None = None
 
@@ -129,9 +135,7 @@ class Spending:
         """What counts against a cap: everything but refunds."""
         return self.spent + self.reserved + self.doubtful
 
-
-def as_json(spending: Spending) -> Mapping[str, Any]:
-    """Return sums as a JSON object, rounded to millionths."""
-    return {
-        name: value if isinstance(value, int) else round(value, 6) for name, value in attrs.asdict(spending).items()
-    }
+    def as_json(self) -> Mapping[str, Any]:
+        """Return the sums as a JSON object, rounded to millionths."""
+        sums = attrs.asdict(self)
+        return {name: value if isinstance(value, int) else round(value, 6) for name, value in sums.items()}

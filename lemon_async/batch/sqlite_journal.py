@@ -1,0 +1,261 @@
+"""A journal in an SQLite file, for asyncio.
+
+One thread owns the connection. Calls are queued in their order; the thread takes all that wait, writes their changes in
+one transaction with one sync (group commit), and hands all results to the event loop in one call. So a change costs a
+few microseconds under load, and one sync when it is alone.
+
+After the first error of a write nothing is written any more: an error of a sync says that the past is in doubt, and
+trying again may succeed without having saved it. Everything queued and later raises that error; reads still work.
+"""
+
+import asyncio
+import copy
+import os
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import groupby
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import attrs
+
+from lemon_async.batch.journal import Journal
+from lemon_async.batch.records import Change, JournalRow, NewRow, Spending
+from lemon_async.batch.sqlite_faults import refusal
+from lemon_async.batch.states import State
+from lemon_async.batch.status_file import StatusFile
+from lemon_async.errors import ContractError, JournalError
+
+if TYPE_CHECKING:
+    from lemon_async.batch.sqlite_store import SqliteStore
+
+__all__ = ["open_journal"]
+
+_MOST_IN_GROUP = 1000
+_STATUS_EVERY_S = 1.0
+_CLOSE_WITHIN_S = 5.0
+
+T = TypeVar("T")
+Item = tuple[Any, asyncio.Future[Any]]  # a change or a call, and its waiter
+Result = tuple[asyncio.Future[Any], Any]
+
+
+@attrs.frozen(eq=False)
+class _Call:
+    """A call of the store that is no change."""
+
+    work: "Callable[[SqliteStore], Any]"
+    is_write: bool
+
+
+@asynccontextmanager
+async def open_journal(path: str | PathLike[str], *, base_url: str | None = None) -> AsyncGenerator[Journal, None]:
+    """Open the journal of a batch, and create it if it is missing.
+
+    Rows whose request was being sent when their owner ended become doubtful. Nothing is sent and no money is spent.
+
+    Args:
+        path: An SQLite file on a local disk, which no other process has open.
+        base_url: The service that the rows are for; `None` does not check it.
+
+    Raises:
+        JournalError: It cannot be used: it is in use, damaged, read-only, of another program, version or service.
+    """
+    journal = _SqliteJournal(Path(os.path.abspath(path)), base_url)  # noqa: PTH100, ASYNC240 - reads no disk
+    try:
+        await journal.start()
+        yield journal
+    finally:
+        await journal.aclose()
+
+
+class _SqliteJournal:
+    """See `Journal`; the methods after `_run` run in the thread."""
+
+    def __init__(self, path: Path, base_url: str | None) -> None:
+        self._path = path
+        self._base_url = base_url
+        self._pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._taken: Sequence[Item] = ()
+        self._failure: JournalError | None = None
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._is_closing = False
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    def __repr__(self) -> str:
+        return f"<SQLite journal {self.name!r}>"
+
+    async def start(self) -> None:
+        threading.Thread(target=self._run, name="lemon_async journal", daemon=True).start()
+        await self._opened
+
+    def record(self, change: Change) -> "asyncio.Future[State | None]":
+        return self._put(change)
+
+    async def add(self, rows: Sequence[NewRow]) -> int:
+        return await self._call(lambda store: store.add(rows), is_write=True)
+
+    async def rows(self, *states: State, after: int = -1, limit: int = 1000) -> Sequence[JournalRow]:
+        return await self._call(lambda store: store.rows(states, after, limit))
+
+    async def find(self, key: str) -> JournalRow | None:
+        return await self._call(lambda store: store.find(key))
+
+    async def counts(self) -> Mapping[State, int]:
+        return await self._call(lambda store: store.counts())
+
+    async def spending(self) -> Spending:
+        return await self._call(lambda store: store.spending())
+
+    async def owner_of(self, path: str) -> str | None:
+        return await self._call(lambda store: store.owner_of(path))
+
+    async def read_note(self, name: str) -> str | None:
+        return await self._call(lambda store: store.read_note(name))
+
+    async def write_note(self, name: str, text: str) -> None:
+        await self._call(lambda store: store.write_note(name, text), is_write=True)
+
+    async def aclose(self) -> None:
+        failed_before = self._failure
+        if not self._is_closing:
+            self._is_closing = True
+            self._queue.put(None)
+        try:
+            await asyncio.wait([self._closed], timeout=_CLOSE_WITHIN_S)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._closed], timeout=_CLOSE_WITHIN_S)
+            raise
+        finally:
+            if not self._closed.done():
+                self._abandon()
+        if self._failure is not None and failed_before is None:
+            raise copy.copy(self._failure)
+
+    def _call(self, work: "Callable[[SqliteStore], T]", *, is_write: bool = False) -> asyncio.Future[T]:
+        return self._put(_Call(work, is_write))
+
+    def _put(self, work: Change | _Call) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._is_closing:
+            _settle([(future, refusal(self._path, "it is closed"))])
+        elif os.getpid() != self._pid:
+            _settle([(future, refusal(self._path, "it was opened before a fork; open it in the new process"))])
+        else:
+            self._queue.put((work, future))
+        return future
+
+    def _abandon(self) -> None:
+        """Leave the thread to a disk that hangs, and let nobody wait for it."""
+        self._closed.set_result(None)
+        words = f"the disk has not responded within {_CLOSE_WITHIN_S:g} s; the last changes may be missing"
+        self._failure = self._failure or refusal(self._path, words)
+        waiting = [*self._taken]
+        with suppress(queue.Empty):
+            while True:
+                if item := self._queue.get_nowait():
+                    waiting.append(item)
+        self._queue.put(None)
+        _settle([(future, copy.copy(self._failure)) for _, future in waiting])
+
+    def _run(self) -> None:
+        """Own the connection, from opening to closing."""
+        from lemon_async.batch.sqlite_store import SqliteStore  # noqa: PLC0415 - only batches pay for sqlite3
+
+        try:
+            store = SqliteStore(self._path, self._base_url)
+        except Exception as failure:  # noqa: BLE001 - raised where the journal is opened
+            self._post([(self._opened, failure), (self._closed, None)])
+            return
+        status = StatusFile(self._path)
+        try:
+            status.update(store.counts(), store.spending())
+            self._post([(self._opened, None)])
+            self._serve(store, status)
+        finally:
+            store.close()
+            status.remove()
+            self._post([(self._closed, None)])
+
+    def _serve(self, store: "SqliteStore", status: StatusFile) -> None:
+        is_last = False
+        while not is_last:
+            self._taken, is_last = self._take()
+            results: list[Result] = []
+            for kind, items in groupby(self._taken, key=lambda item: type(item[0])):
+                do = self._commit if kind is Change else self._answer
+                results += do(store, [*items])
+            self._post(results)
+            self._taken = ()
+            status.update(store.counts(), store.spending())
+
+    def _take(self) -> tuple[Sequence[Item], bool]:
+        """Wait for the queue, and return what is in it, and whether that is all there will be."""
+        items: list[Item] = []
+        with suppress(queue.Empty):
+            item = self._queue.get(timeout=_STATUS_EVERY_S)
+            while item is not None:
+                items.append(item)
+                if len(items) == _MOST_IN_GROUP:
+                    return items, False
+                item = self._queue.get_nowait()
+            return items, True
+        return items, False
+
+    def _commit(self, store: "SqliteStore", items: Sequence[Item]) -> list[Result]:
+        changes, futures = zip(*items, strict=True)
+        failure = self._failure
+        if failure is None:
+            try:
+                return [*zip(futures, store.apply(changes), strict=True)]
+            except Exception as error:  # noqa: BLE001 - raised in every waiter
+                failure = self._fail(error)
+        return [(future, copy.copy(failure)) for future in futures]
+
+    def _answer(self, store: "SqliteStore", items: Sequence[Item]) -> list[Result]:
+        return [(future, self._result(store, call)) for call, future in items]
+
+    def _result(self, store: "SqliteStore", call: _Call) -> Any:
+        if call.is_write and self._failure is not None:
+            return copy.copy(self._failure)
+        try:
+            return call.work(store)
+        except ContractError as refused:
+            return refused
+        except Exception as failure:  # noqa: BLE001 - raised where it is awaited
+            return self._fail(failure) if call.is_write else failure
+
+    def _fail(self, failure: Exception) -> JournalError:
+        """Write nothing any more."""
+        if not isinstance(failure, JournalError):
+            bug, failure = failure, refusal(self._path, f"unexpected {failure!r}")
+            failure.__cause__ = bug
+        self._failure = failure
+        return copy.copy(failure)
+
+    def _post(self, results: Sequence[Result]) -> None:
+        """Give results to their waiters, in the thread of the event loop."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(_settle, results)
+
+
+def _settle(results: Sequence[Result]) -> None:
+    for future, result in results:
+        if future.done():  # its waiter was cancelled
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+            future.exception()  # asyncio need not log it: every later call raises it, too
+        else:
+            future.set_result(result)

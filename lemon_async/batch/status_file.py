@@ -1,0 +1,68 @@
+"""The status of a running batch in a small file beside its journal, for those who may not open the journal.
+
+The owner replaces it about once a second and removes it at the end; after a crash it stays, and means nothing.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from lemon_async.batch.records import Spending
+from lemon_async.batch.states import State
+
+__all__ = ["StatusFile", "read_status"]
+
+_EVERY_S = 1.0
+
+
+def _path_of(journal: Path) -> Path:
+    return Path(f"{journal}.status")
+
+
+def read_status(journal: Path) -> Mapping[str, Any]:
+    """Return the last status that an owner of the journal has written; empty if there is none."""
+    try:
+        status = orjson.loads(_path_of(journal).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+class StatusFile:
+    """Writes the status, at most once a second; a disk that refuses it is ignored."""
+
+    def __init__(self, journal: Path) -> None:
+        self._path = _path_of(journal)
+        self._part = Path(f"{self._path}.part")
+        self._started = time.time()
+        self._last: tuple[object, object] | None = None
+        self._due = 0.0
+
+    def update(self, counts: Mapping[State, int], spending: Spending) -> None:
+        """Write the status if it has changed and the last one is a second old."""
+        now = time.monotonic()
+        if now < self._due or self._last == (counts, spending):
+            return
+        self._due, self._last = now + _EVERY_S, (counts, spending)
+        status = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": self._started,
+            "updated": time.time(),
+            "counts": {str(state): count for state, count in counts.items()},
+            "spending": spending.as_json(),
+        }
+        with suppress(OSError):
+            self._part.write_bytes(orjson.dumps(status, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            self._part.replace(self._path)
+
+    def remove(self) -> None:
+        """Remove the file."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
