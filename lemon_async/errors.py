@@ -157,13 +157,10 @@ class TransportError(_MessageError):
     retry_after: float | None = None
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
 class JournalError(_MessageError):
     """The journal of a batch cannot be read or written: nothing more is sent, and what was sold is on disk.
 
-    Attributes:
-        owner: The last known status of the process that has the journal open, as a JSON object with `pid`, `host`,
-            `counts` and `spending`; empty if it is not known, and `None` if the journal is not in use.
+    `owner` is the last known status of the process that has it open, a JSON object; `None` if it is not in use.
     """
 
     owner: Mapping[str, Any] | None = None
@@ -244,14 +241,11 @@ class ApiError(LemonError):
     def __str__(self) -> str:
         label = f"HTTP {self.status} {self.code}" if self.code else f"HTTP {self.status}"
         parts = [f"{label}: {self.message}"]
-        if self.hint:
-            parts.append(self.hint)
-        if self.did_you_mean:
-            parts.append(f"did you mean {self.did_you_mean!r}?")
+        parts += [self.hint] if self.hint else []
+        parts += [f"did you mean {self.did_you_mean!r}?"] if self.did_you_mean else []
         details = [f"{entry.get('field')}: {entry.get('message')}" for entry in self.validation_errors]
         parts += [detail for detail in details if detail not in self.message]
-        if self.request_id:
-            parts.append(f"request id {self.request_id}")
+        parts += [f"request id {self.request_id}"] if self.request_id else []
         return "; ".join([*(part.removesuffix(".") for part in parts[:-1]), parts[-1]])
 
 
@@ -336,8 +330,7 @@ class TaskTimeout(TaskError):
     _verdict = "is not finished"
 
     def __str__(self) -> str:
-        resume = "It may still finish and be billed; session.task(error.resume_token) resumes it"
-        return f"{super().__str__()}. {resume}"
+        return f"{super().__str__()}. It may still finish and be billed; session.task(error.resume_token) resumes it"
 
 
 class TaskLost(TaskError):

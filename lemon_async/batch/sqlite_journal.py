@@ -25,13 +25,13 @@ import attrs
 
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.records import Change, JournalRow, NewRow, Spending
-from lemon_async.batch.sqlite_faults import refusal
 from lemon_async.batch.states import State
-from lemon_async.batch.status_file import StatusFile
+from lemon_async.batch.store.faults import refusal
+from lemon_async.batch.store.status_file import StatusFile
 from lemon_async.errors import ContractError, JournalError
 
 if TYPE_CHECKING:
-    from lemon_async.batch.sqlite_store import SqliteStore
+    from lemon_async.batch.store.sqlite import SqliteStore
 
 __all__ = ["open_journal"]
 
@@ -171,7 +171,7 @@ class _SqliteJournal:
 
     def _run(self) -> None:
         """Own the connection, from opening to closing."""
-        from lemon_async.batch.sqlite_store import SqliteStore  # noqa: PLC0415 - only batches pay for sqlite3
+        from lemon_async.batch.store.sqlite import SqliteStore  # noqa: PLC0415 - only batches pay for sqlite3
 
         try:
             store = SqliteStore(self._path, self._base_url)

@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lemon_async.batch.ledger import Ledger, RowFacts, in_dollars
 from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
-from lemon_async.batch.sqlite_faults import conflict, describe, network_file_system, refusal
 from lemon_async.batch.states import Event, State
+from lemon_async.batch.store.faults import conflict, describe, network_file_system, refusal
+from lemon_async.batch.store.ledger import Ledger, RowFacts, in_dollars
 
 __all__ = ["SqliteStore"]
 

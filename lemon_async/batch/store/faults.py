@@ -1,7 +1,7 @@
 """What is wrong with a journal in SQLite, and what to do about it. Does not load `sqlite3`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from lemon_async.batch.records import NewRow
-from lemon_async.batch.status_file import read_status
+from lemon_async.batch.store.status_file import read_status
 from lemon_async.errors import ContractError, JournalError
 from lemon_async.types import Problem
 
@@ -38,9 +38,9 @@ _MOST_FIELDS = 3
 _MOST_CHARACTERS = 60
 
 
-def refusal(path: Path, words: str, *, owner: Mapping[str, Any] | None = None) -> JournalError:
+def refusal(path: Path, words: str) -> JournalError:
     """Return the error of a journal that cannot be used."""
-    return JournalError(message=f"cannot use the journal {str(path)!r}: {words}", owner=owner)
+    return JournalError(message=f"cannot use the journal {str(path)!r}: {words}")
 
 
 def describe(path: Path, failure: Exception) -> JournalError:
@@ -59,7 +59,9 @@ def describe(path: Path, failure: Exception) -> JournalError:
 def _in_use(path: Path) -> JournalError:
     owner = read_status(path)
     who = f"process {owner['pid']} on {owner.get('host', '?')}" if "pid" in owner else "another process"
-    return refusal(path, f"{who} has it open; wait for its end, or stop it", owner=owner)
+    error = refusal(path, f"{who} has it open; wait for its end, or stop it")
+    error.owner = owner
+    return error
 
 
 def _why_unopened(path: Path) -> str:
