@@ -4,7 +4,7 @@ from itertools import count
 from pathlib import Path
 
 from lemon_async._formats.provenance import Provenance, embed, xmp_packet
-from lemon_async.batch.files import replacing
+from lemon_async.batch.exports.files import replacing
 
 __all__ = ["Provenance", "add_provenance"]
 

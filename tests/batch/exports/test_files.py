@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemon_async.batch.files import replacing, replacing_folder
+from lemon_async.batch.exports.files import replacing, replacing_folder
 
 
 def names(folder):
