@@ -1,16 +1,26 @@
 """What a batch would do, before anything is spent."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from lemon_async.batch.journal import Journal
-from lemon_async.batch.prices import Prices
-from lemon_async.batch.rows.reader import RowReader
+from lemon_async.batch.prices import PriceOption, Prices, images_of, model_of
+from lemon_async.batch.records import JournalRow, NewRow
+from lemon_async.batch.rows.builder import digest_of, request_of
+from lemon_async.batch.rows.fields import shown
+from lemon_async.batch.rows.key_table import KeyTable
+from lemon_async.batch.rows.reader import RowReader, RowsFound, run_in_thread
 from lemon_async.batch.states import State
 from lemon_async.types import Problem
 
 __all__ = ["ModelPlan", "Plan", "make_plan"]
+
+_MOST_LISTED = 20
+_STATES = tuple(State)
+_STATE_BITS = 8
+_CHECK_BYTES = 6
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +40,7 @@ class ModelPlan:
     unpriced: int = 0
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Plan:
     """What a batch would do, before anything is spent.
 
@@ -69,17 +79,146 @@ class Plan:
         """The number of rows that would be bought and whose price is not known."""
         return sum(model.unpriced for model in self.models.values())
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as a JSON object."""
+        return {
+            "rows": self.rows,
+            "new": self.new,
+            "known": {state.value: number for state, number in self.known.items()},
+            "repeated": self.repeated,
+            "columns": list(self.columns),
+            "models": {model: attrs.asdict(plan) for model, plan in self.models.items()},
+            "to_buy": self.to_buy,
+            "price_usd": round(self.price_usd, 6),
+            "unpriced": self.unpriced,
+            "problems": [attrs.asdict(problem) for problem in self.problems],
+            "problem_count": self.problem_count,
+        }
 
-async def make_plan(reader: RowReader | None, journal: Journal | None, prices: Prices) -> Plan:
-    """Return what a batch would do; reads the rows and the journal, and writes nothing.
+    def __repr__(self) -> str:
+        return f"<Plan: {self._rows_text()}; to buy: {_price_text(self.to_buy, self)}; {self.problem_count:,} problems>"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{title:<12}{text}".rstrip() for title, text in self._lines())
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        yield "rows", self._rows_text()
+        if self.columns:
+            yield "columns", f"{', '.join(self.columns)}: no fields of a request, they travel with the rows"
+        for model, plan in sorted(self.models.items()):
+            yield "", f"{model}: {_price_text(plan.rows, plan)}"
+        yield "to buy", _price_text(self.to_buy, self)
+        if self.problem_count:
+            yield "problems", f"{self.problem_count:,}"
+            yield from (("", f"- {problem}") for problem in self.problems)
+
+    def _rows_text(self) -> str:
+        known = [f"{number:,} {state}" for state, number in self.known.items()]
+        repeated = [f"{self.repeated:,} repeated"] if self.repeated else []
+        return f"{self.rows:,} ({', '.join([f'{self.new:,} not in the journal', *known, *repeated])})"
+
+
+def _price_text(rows: int, plan: ModelPlan | Plan) -> str:
+    if not plan.unpriced:
+        return f"{rows:,} rows for ${plan.price_usd:,.2f}"
+    return f"{rows:,} rows for ${plan.price_usd:,.2f} and the price of {plan.unpriced:,} rows, which is not known"
+
+
+async def make_plan(reader: RowReader | None, journal: Journal | None, price_usd: PriceOption = None) -> Plan:
+    """Return what a batch would do; reads the rows and the journal, and writes nothing to it.
 
     Args:
         reader: The rows; `None` for those of the journal alone.
         journal: The journal; `None` if there is none yet.
-        prices: The prices; what finished rows have cost is learned first.
+        price_usd: See `PriceOption`.
 
     Raises:
-        ContractError: The source cannot be read as rows, or a function of prices failed.
+        ContractError: The source cannot be read as rows, or the function of prices failed.
         JournalError: The journal cannot be read.
     """
-    raise NotImplementedError
+    draft = _Draft(Prices(price_usd))
+    found = RowsFound(rows=0) if reader is None else await reader.read()
+    if journal is not None:
+        async for rows in _pages(journal):
+            await run_in_thread(draft.take_known, rows)
+        async for rows in _pages(journal, State.NEW):
+            await run_in_thread(draft.price, rows)
+    if reader is not None:
+        async for chunk in reader.chunks(is_checked=False):
+            await run_in_thread(draft.take, chunk)
+    return draft.finish(found)
+
+
+async def _pages(journal: Journal, *states: State) -> AsyncIterator[Sequence[JournalRow]]:
+    after = -1
+    while rows := await journal.rows(*states, after=after):
+        yield rows
+        after = rows[-1].number
+
+
+class _Draft:
+    """The sums of a plan: the journal's rows come first, then those of the source."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._known = KeyTable()
+        self._counts: dict[State, int] = {}
+        self._models: dict[str, ModelPlan] = {}
+        self._conflicts: list[Problem] = []
+        self._conflict_count = 0
+        self._new = 0
+
+    def take_known(self, rows: Sequence[JournalRow]) -> None:
+        """Take rows of the journal, and learn what they have cost."""
+        for row in rows:
+            self._known.put(row.key, _check(digest_of(row)) << _STATE_BITS | _STATES.index(row.state))
+            self._prices.learn_row(row)
+
+    def take(self, rows: Sequence[NewRow]) -> None:
+        """Take rows of the source."""
+        for row in rows:
+            known = self._known.get(row.key)
+            if known is None:
+                self._new += 1
+                self.price([row])
+                continue
+            state = _STATES[known & (1 << _STATE_BITS) - 1]
+            self._counts[state] = self._counts.get(state, 0) + 1
+            if known >> _STATE_BITS != _check(row.digest):
+                self._note_conflict(row.key, state)
+
+    def _note_conflict(self, key: str, state: State) -> None:
+        self._conflict_count += 1
+        if len(self._conflicts) < _MOST_LISTED:
+            advice = f"{shown(key)} has other content in the journal, where it is {state}; give the new row another key"
+            self._conflicts.append(Problem("key", advice))
+
+    def price(self, rows: Sequence[JournalRow | NewRow]) -> None:
+        """Add rows that would be bought."""
+        for row in rows:
+            request = request_of(row)
+            model, price = model_of(request), self._prices.price_of(request)
+            sums = self._models.get(model, ModelPlan())
+            self._models[model] = ModelPlan(
+                rows=sums.rows + 1,
+                images=sums.images + images_of(request),
+                price_usd=sums.price_usd + (price or 0.0),
+                unpriced=sums.unpriced + (price is None),
+            )
+
+    def finish(self, found: RowsFound) -> Plan:
+        """Return the plan."""
+        return Plan(
+            rows=found.rows,
+            new=self._new,
+            known={state: self._counts[state] for state in State if state in self._counts},
+            repeated=found.repeated,
+            columns=found.columns,
+            models=self._models,
+            problems=(*found.problems, *self._conflicts)[:_MOST_LISTED],
+            problem_count=found.problem_count + self._conflict_count,
+        )
+
+
+def _check(digest: bytes) -> int:
+    return int.from_bytes(digest[:_CHECK_BYTES])

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lemon_async.batch.records import JournalRow
+from lemon_async.batch.rows.request_json import load_request
 from lemon_async.errors import ContractError
 from lemon_async.requests import Request
 from lemon_async.types import Problem
@@ -48,6 +50,11 @@ class Prices:
             model = model_of(request)
             self._costs[model] = self._costs.get(model, 0.0) + cost_usd
             self._images[model] = self._images.get(model, 0) + images
+
+    def learn_row(self, row: JournalRow) -> None:
+        """Take what the images of a finished row of a journal have cost."""
+        if row.cost_usd is not None and row.pictures:
+            self.learn(load_request(row.request), len(row.pictures), row.cost_usd)
 
     def price_of(self, request: Request) -> float | None:
         """Return the price of a request with all its images, or `None` if it is not known.

@@ -248,9 +248,8 @@ class RowBuilder:
         if self._key is None:
             return True
         check = int.from_bytes(digest[: _CHECK_BITS // 8])
-        known = self._seen.get(key)
+        known = self._seen.setdefault(key, number << _CHECK_BITS | check)
         if known is None:
-            self._seen.put(key, number << _CHECK_BITS | check)
             return True
         if known & (1 << _CHECK_BITS) - 1 == check:
             self.repeated += 1

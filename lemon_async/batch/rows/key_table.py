@@ -29,12 +29,23 @@ class KeyTable:
 
     def put(self, key: str | bytes, value: int) -> None:
         """Set the number of a key."""
-        hashed = _hash_of(key)
-        at = self._find(hashed)
-        if not self._hashes[at]:
-            self._hashes[at] = hashed
-            self._count += 1
-        self._values[at] = value
+        at = self._find(hashed := _hash_of(key))
+        if self._hashes[at]:
+            self._values[at] = value
+        else:
+            self._add(at, hashed, value)
+
+    def setdefault(self, key: str | bytes, value: int) -> int | None:
+        """Return the number of a key, or set it and return `None` if the key is new."""
+        at = self._find(hashed := _hash_of(key))
+        if self._hashes[at]:
+            return self._values[at]
+        self._add(at, hashed, value)
+        return None
+
+    def _add(self, at: int, hashed: int, value: int) -> None:
+        self._hashes[at], self._values[at] = hashed, value
+        self._count += 1
         if 8 * self._count > 5 * len(self._hashes):
             self._grow()
 

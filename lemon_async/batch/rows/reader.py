@@ -29,7 +29,7 @@ from lemon_async.errors import ContractError, JournalError
 from lemon_async.requests import EditRequest, Request
 from lemon_async.types import Problem
 
-__all__ = ["RowReader", "RowSource", "RowsFound"]
+__all__ = ["RowReader", "RowSource", "RowsFound", "run_in_thread"]
 
 _Row = str | Request | Mapping[str, Any]
 _Items = Iterable[_Row] | AsyncIterable[_Row]
@@ -119,7 +119,7 @@ class RowReader:
             options = orjson.dumps([_DIGEST_VERSION, self._key, plain], option=orjson.OPT_SORT_KEYS)
         except (ContractError, TypeError):
             return None
-        return await _in_thread(_digest_of_file, Path(self._source), options + source)
+        return await run_in_thread(_digest_of_file, Path(self._source), options + source)
 
     async def read(self) -> RowsFound:
         """Read all rows, once; cancelling ends it after the current chunk.
@@ -142,18 +142,22 @@ class RowReader:
             )
         return self._found
 
-    async def chunks(self) -> AsyncIterator[Sequence[NewRow]]:
+    async def chunks(self, *, is_checked: bool = True) -> AsyncIterator[Sequence[NewRow]]:
         """Yield all rows, in chunks of about 1,000; they are read first if they have not been. May be called again.
 
+        Args:
+            is_checked: Whether to yield nothing if any row has a problem; otherwise those without problems.
+
         Raises:
-            ContractError: There are problems, or no rows; nothing was yielded.
+            ContractError: There are problems.
             JournalError: The temporary file cannot be written or read.
         """
         found = await self.read()
-        found.check()
+        if is_checked:
+            found.check()
         position = 0
         while True:
-            rows, position = await _in_thread(self._load, position)
+            rows, position = await run_in_thread(self._load, position)
             if not rows:
                 return
             yield rows
@@ -167,13 +171,13 @@ class RowReader:
         return RowBuilder(noun, self._key, self._fields, self._validate)
 
     async def _read_file(self, path: Path) -> RowBuilder:
-        file = await _in_thread(open_rows, path)
+        file = await run_in_thread(open_rows, path)
         try:
             builder = self._builder(file.noun)
             if file.columns is not None and not builder.take_header(file.columns):
                 return builder
-            while chunk := await _in_thread(file.next_chunk):
-                await _in_thread(self._keep, builder, chunk)
+            while chunk := await run_in_thread(file.next_chunk):
+                await run_in_thread(self._keep, builder, chunk)
             builder.finish()
             return builder
         finally:
@@ -182,7 +186,7 @@ class RowReader:
     async def _read_iterable(self, source: _Items) -> RowBuilder:
         builder = self._builder("row")
         async for chunk in _chunks_of(source):
-            await _in_thread(self._keep, builder, chunk)
+            await run_in_thread(self._keep, builder, chunk)
         return builder
 
     def _keep(self, builder: RowBuilder, chunk: Sequence[Item]) -> None:
@@ -285,7 +289,7 @@ def _pull_of(source: _Items) -> Callable[[], Awaitable[Any]]:
     return pull
 
 
-async def _in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a short blocking function in a thread; it is over, too, when cancelling is."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:

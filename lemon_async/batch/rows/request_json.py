@@ -9,6 +9,7 @@ outlives them.
 
 import os
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from lemon_async.types import Problem, StoredFile
 __all__ = ["dump_request", "load_request"]
 
 _KINDS = {kind.operation: kind for kind in (GenerateRequest, EditRequest, VariationRequest)}
-_NAMES = {
-    kind: tuple((name, name.rstrip("_")) for name in attrs.fields_dict(kind) if name not in {"image", "mask", "extra"})
+_PLAIN = {
+    kind: tuple(name for name in attrs.fields_dict(kind) if name not in {"image", "mask", "extra"})
     for kind in _KINDS.values()
 }
+_PUBLIC = {kind: tuple(name.rstrip("_") for name in names) for kind, names in _PLAIN.items()}
+_VALUES = {kind: attrgetter(*names) for kind, names in _PLAIN.items()}
 _REFERENCES = ({"image_url"}, {"file_id"})
 
 
@@ -35,12 +38,12 @@ def dump_request(request: Request) -> bytes:
     Raises:
         ContractError: A picture is not a reference, or a value cannot be written as JSON.
     """
-    fields: dict[str, Any] = {
-        public: value for name, public in _NAMES[type(request)] if (value := getattr(request, name)) is not None
-    }
+    kind = type(request)
+    values = zip(_PUBLIC[kind], _VALUES[kind](request), strict=True)
+    fields: dict[str, Any] = {name: value for name, value in values if value is not None}
     fields["operation"] = request.operation
     if request.extra:
-        fields["extra"] = _plain(request.extra)
+        fields["extra"] = _checked_extra(request.extra)
     if not isinstance(request, GenerateRequest):
         fields["image"] = [_reference(f"image[{index}]", source) for index, source in enumerate(request.image)]
         if getattr(request, "mask", None) is not None:
@@ -71,7 +74,7 @@ def load_request(content: bytes) -> Request:
         raise JournalError(message=f"this version cannot read a request of the journal: {fault!r:.200}") from fault
 
 
-def _plain(extra: object) -> dict[str, Any]:
+def _checked_extra(extra: object) -> dict[str, Any]:
     if not isinstance(extra, Mapping):
         raise ContractError.of("extra", "must be a mapping from field names to values")
     return dict(extra)
