@@ -6,7 +6,7 @@ to results: they expire, and give access to the picture.
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import attrs
 
+from lemon_async._batch_sheet import SavedFile, entry_of, totals_of
 from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, data_address
 from lemon_async._display.html import escaped
 from lemon_async._display.page import Entry, Fault, Tile, load_template, render_page
@@ -26,12 +27,18 @@ from lemon_async._images.image import Image
 from lemon_async._images.images import Images
 from lemon_async._images.threads import on_disk, run_uncancellable, run_within
 from lemon_async._tasks.outcome import Outcome
+from lemon_async.batch.exports.exporting import folder_of
+from lemon_async.batch.journal import Journal
+from lemon_async.batch.records import JournalRow
 from lemon_async.errors import ContractError, DownloadError, LemonError, TaskCancelled, TaskFailed
 from lemon_async.types import Problem
 
-__all__ = ["Sheet", "contact_sheet"]
+__all__ = ["Sheet", "batch_sheet", "contact_sheet"]
 
 _EDGE = 384
+_SMALL_EDGE = 192
+_MANY_PICTURES = 500
+_MAX_ROWS = 10_000
 _MAX_FETCHES = 4
 _MAX_DRAWINGS = 2  # more threads keep the event loop waiting for the interpreter's lock
 _MAX_WORK_S = 180.0
@@ -95,15 +102,65 @@ async def contact_sheet(
         SaveError: The page cannot be written there, or not within 180 s.
     """
     items = _numbered(_checked(outcomes, title))
-    target = None if path is None else checked_target(path)
-    await asyncio.to_thread(load_template)  # a missing extra is reported before anything is fetched
-    if target is not None and await on_disk(_MAX_WORK_S, target, os.path.isdir, target):
-        raise ContractError.of("path", f"must name a file, not a folder: {safe_repr(str(target))}")
-    tiles = await _Tiles(None if target is None else target.parent.absolute()).draw(
-        [_images(item) for _, item in items]
-    )
+    target = await _prepared(path)
+    tiles = await _Tiles.beside(target).draw([_images(item) for _, item in items])
     entries = [_entry(item, drawn, number=number) for (number, item), drawn in zip(items, tiles, strict=True)]
     html = await asyncio.to_thread(render_page, entries, title=title)
+    return await _written(html, target)
+
+
+async def batch_sheet(journal: Journal, path: str | PathLike[str] | None = None, *, title: str = "Batch") -> Sheet:
+    """Return a page that shows the rows of a batch, finished or not, from its journal.
+
+    Rows that are done show their pictures, others their state, and the reason if they were refused, are in doubt or
+    have failed; the head has the number of rows in every state and the spending. The first 10,000 rows are shown; with
+    more than 500 pictures the thumbnails are smaller. See `contact_sheet`.
+
+    Costs nothing, and fetches nothing: pictures are read from their files. Cancelling leaves no file unless it is
+    complete.
+
+    Args:
+        journal: From `open_journal`.
+        path: Where to write the page; a file of that name is replaced, missing folders are created.
+        title: The heading.
+
+    Raises:
+        ContractError: `path` names no file, or Jinja2 is not installed.
+        JournalError: The journal cannot be read.
+        SaveError: The page cannot be written there, or not within 180 s.
+    """
+    _check_title(title)
+    target = await _prepared(path)
+    rows = await _first_rows(journal)
+    base = folder_of(journal)
+    tiles = await _Tiles.beside(target).draw([[SavedFile.of(each, base) for each in row.pictures] for row in rows])
+    entries = [entry_of(row, drawn) for row, drawn in zip(rows, tiles, strict=True)]
+    totals = list(totals_of(await journal.counts(), await journal.spending(), entries))
+    html = await asyncio.to_thread(render_page, entries, title=title, totals=totals)
+    return await _written(html, target)
+
+
+async def _first_rows(journal: Journal) -> list[JournalRow]:
+    rows: list[JournalRow] = []
+    while len(rows) < _MAX_ROWS and (more := await journal.rows(after=rows[-1].number if rows else -1)):
+        rows += more
+    return rows[:_MAX_ROWS]
+
+
+async def _prepared(path: str | PathLike[str] | None) -> Path | None:
+    """Return where to write, after what can be checked before anything is fetched.
+
+    Raises:
+        ContractError: That is no file, or Jinja2 is not installed.
+    """
+    target = None if path is None else checked_target(path)
+    await asyncio.to_thread(load_template)
+    if target is not None and await on_disk(_MAX_WORK_S, target, os.path.isdir, target):
+        raise ContractError.of("path", f"must name a file, not a folder: {safe_repr(str(target))}")
+    return target
+
+
+async def _written(html: str, target: Path | None) -> Sheet:
     if target is not None:
         await on_disk(_MAX_WORK_S, target, write_file, target, html.encode())
     return Sheet(html, target)
@@ -120,10 +177,16 @@ class _Tiles:
 
     folder: Path | None
     left_bytes: int = MAX_EMBEDDED_BYTES
+    _edge: int = attrs.field(default=_EDGE, init=False)
     _slots: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(_MAX_DRAWINGS), init=False)
 
-    async def draw(self, pictures: list[tuple[Image, ...]]) -> list[tuple[Tile, ...]]:
+    @classmethod
+    def beside(cls, sheet: Path | None) -> "_Tiles":
+        return cls(None if sheet is None else sheet.parent.absolute())
+
+    async def draw(self, pictures: Sequence[Sequence[Image | SavedFile]]) -> list[tuple[Tile, ...]]:
         """Return a tile for each picture."""
+        self._edge = _EDGE if sum(map(len, pictures)) <= _MANY_PICTURES else _SMALL_EDGE
         tiles: dict[tuple[int, int], Tile] = {}
         waiting = ((job, place, image) for job, images in enumerate(pictures) for place, image in enumerate(images))
 
@@ -136,10 +199,10 @@ class _Tiles:
                 group.create_task(work(), name="lemon_async sheet")
         return [tuple(tiles[job, place] for place in range(len(images))) for job, images in enumerate(pictures)]
 
-    async def _tile(self, image: Image) -> Tile:
+    async def _tile(self, image: Image | SavedFile) -> Tile:
         name = None if image.path is None else image.path.name
         try:
-            content = await image._bytes()
+            content = await (image.content() if isinstance(image, SavedFile) else image._bytes())
             file = await run_within(_MAX_WORK_S, self._address, image.path)
         except (LemonError, OSError) as failure:
             reason = failure.reason if isinstance(failure, DownloadError) else str(failure)
@@ -149,7 +212,7 @@ class _Tiles:
         tile = Tile(file=file, name=name, facts=f"{size}{facts.format.upper() if facts else ''}".strip())
         try:
             async with self._slots:
-                source = await run_uncancellable(_embedded, content)
+                source = await run_uncancellable(_embedded, content, self._edge)
         except ValueError as damage:
             return attrs.evolve(tile, note=f"No thumbnail: {damage}")
         return attrs.evolve(tile, source=source) if source else await self._whole(tile, content)
@@ -175,9 +238,9 @@ class _Tiles:
         return quote(os.fsencode(relative.replace(os.sep, "/")))
 
 
-def _embedded(content: bytes) -> str | None:
+def _embedded(content: bytes, edge: int) -> str | None:
     """Return the address of a thumbnail; blocks. `None` without Pillow."""
-    small = thumbnail(content, _EDGE)
+    small = thumbnail(content, edge)
     return None if small is None else data_address(small, "webp")
 
 
@@ -243,8 +306,7 @@ def _checked(outcomes: Any, title: object) -> list[Showable]:
     Raises:
         ContractError: One of them cannot be shown.
     """
-    if not isinstance(title, str):
-        raise ContractError.of("title", f"must be text, not {safe_repr(title)}")
+    _check_title(title)
     if isinstance(outcomes, Outcome | Images | Image):
         return [outcomes]
     if not isinstance(outcomes, Iterable) or isinstance(outcomes, str | bytes):
@@ -260,6 +322,11 @@ def _checked(outcomes: Any, title: object) -> list[Showable]:
     if problems:
         raise ContractError(problems=tuple(problems[:_MAX_PROBLEMS]))
     return items
+
+
+def _check_title(title: object) -> None:
+    if not isinstance(title, str):
+        raise ContractError.of("title", f"must be text, not {safe_repr(title)}")
 
 
 def _numbered(items: list[Showable]) -> list[tuple[int | None, Showable]]:

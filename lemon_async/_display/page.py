@@ -6,7 +6,7 @@ as much.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from statistics import median
 from typing import TYPE_CHECKING
@@ -19,11 +19,14 @@ from lemon_async.errors import ContractError
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["Entry", "Fault", "Tile", "load_template", "render_page"]
+__all__ = ["Entry", "Fault", "Tile", "Total", "load_template", "render_page"]
 
 _MAX_ALT = 500
 _MAX_MODELS_LISTED = 6
 _NO_PROMPT = "No prompt is known"
+
+Total = tuple[str, str, bool]
+"""A name, a value, and whether it is bad news."""
 
 
 def _plain(text: object) -> str | None:
@@ -70,6 +73,8 @@ class Entry:
 
     Attributes:
         number: Its number; by default its place, from 0.
+        name: The caller's name of it.
+        status: What became of it, if the page is to show that.
         prompt: The prompt of the request.
         revised: The prompts that were really used, if they differ.
         model: The model of the request.
@@ -80,6 +85,8 @@ class Entry:
     """
 
     number: int | None = None
+    name: str | None = attrs.field(default=None, converter=_plain)
+    status: str | None = None
     prompt: str | None = attrs.field(default=None, converter=_plain)
     revised: tuple[str, ...] = ()
     model: str | None = attrs.field(default=None, converter=_plain)
@@ -125,8 +132,13 @@ def load_template() -> "Template":
     return environment.get_template("sheet.html.jinja")
 
 
-def render_page(entries: Sequence[Entry], *, title: str) -> str:
+def render_page(entries: Sequence[Entry], *, title: str, totals: Iterable[Total] | None = None) -> str:
     """Return the whole page. Blocks: call it in a thread.
+
+    Args:
+        entries: The jobs.
+        title: The heading.
+        totals: What stands below it; by default what the entries add up to.
 
     Raises:
         ContractError: Jinja2 is not installed.
@@ -137,7 +149,7 @@ def render_page(entries: Sequence[Entry], *, title: str) -> str:
     return load_template().render(
         title=_plain(title),
         entries=entries,
-        totals=list(_totals(entries)),
+        totals=list(_totals(entries) if totals is None else totals),
         failed=[(place, entry.number) for place, entry in enumerate(entries, 1) if entry.fault],
         has_files=any(not tile.source.startswith("data:") for entry in entries for tile in entry.tiles if tile.source),
     )
@@ -152,22 +164,22 @@ def _digest(style: str) -> str:
     return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
 
-def _totals(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
+def _totals(entries: Sequence[Entry]) -> Iterator[Total]:
     pictures = [tile for entry in entries for tile in entry.tiles]
     missing = sum(tile.source is None for tile in pictures)
-    yield "Pictures", f"{len(pictures):,}" + (f", {missing:,} of them not shown" if missing else "")
+    yield "Pictures", f"{len(pictures):,}" + (f", {missing:,} of them not shown" if missing else ""), False
     if any(len(entry.tiles) != 1 for entry in entries):
-        yield "Jobs", f"{len(entries):,}"
+        yield "Jobs", f"{len(entries):,}", False
     failed = sum(entry.fault is not None for entry in entries)
     if failed:
-        yield "Failed", f"{failed:,}"
+        yield "Failed", f"{failed:,}", True
     models = list(dict.fromkeys(entry.model for entry in entries if entry.model))
     if models:
         more = f" and {len(models) - _MAX_MODELS_LISTED} more" if len(models) > _MAX_MODELS_LISTED else ""
-        yield "Model" if len(models) == 1 else "Models", ", ".join(models[:_MAX_MODELS_LISTED]) + more
+        yield "Model" if len(models) == 1 else "Models", ", ".join(models[:_MAX_MODELS_LISTED]) + more, False
     times = [entry.seconds for entry in entries if entry.seconds is not None]
     if times:
-        yield "Time" if len(times) == 1 else "Median time", _duration(median(times))
+        yield "Time" if len(times) == 1 else "Median time", _duration(median(times)), False
 
 
 def _duration(seconds: float) -> str:
