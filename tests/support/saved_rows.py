@@ -1,0 +1,44 @@
+"""Fill journals with rows in any state, without a session."""
+
+import hashlib
+import io
+
+import orjson
+from PIL import Image
+
+from lemon_async.batch.records import Change, NewRow, SavedPicture
+from lemon_async.batch.states import Event
+
+
+def picture(kind="PNG", size=(32, 32)):
+    """Return the bytes of a picture that no encoder can shrink to nothing."""
+    buffer = io.BytesIO()
+    Image.effect_noise(size, 80).save(buffer, kind)
+    return buffer.getvalue()
+
+
+async def add(journal, key, *, columns=None, **request):
+    """Add a row."""
+    request = orjson.dumps({"model": "flux-pro", "operation": "generate", "prompt": f"a {key}", **request})
+    other = orjson.dumps(columns) if columns else b""
+    await journal.add([NewRow(key, request, other, hashlib.sha256(request + other).digest())])
+
+
+async def sell(journal, key, *, task="ldtask_1", **facts):
+    """Have a row sold."""
+    await journal.record(Change(key=key, event=Event.INTEND, fingerprint="f00d", **facts))
+    await journal.record(Change(key=key, event=Event.ACCEPT, task=task))
+
+
+async def finish(journal, key, folder, *contents, task="ldtask_1", cost_usd=None, names=None):
+    """Have a row sold and its pictures saved in a folder; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = contents or (picture(),)
+    paths = [folder / name for name in names or [f"{key}-{n}.png" for n in range(len(contents))]]
+    saved = []
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+        saved.append(SavedPicture(str(path), len(content), hashlib.sha256(content).hexdigest()))
+    await sell(journal, key, task=task)
+    await journal.record(Change(key=key, event=Event.SAVE, pictures=tuple(saved), cost_usd=cost_usd))
+    return paths
