@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
 
-from lemon_async import ImageTask, LemonSession, Outcome, Outcomes, Timeouts
+from lemon_async import ApiError, ImageTask, LemonSession, Outcome, Outcomes, Timeouts
 from lemon_async.cli.arguments import Reference, slug_of
-from lemon_async.cli.console import print_pending, print_status
+from lemon_async.cli.console import print_error, print_pending, print_status
 from lemon_async.cli.json_lines import Request
 from lemon_async.cli.outputs import Outputs
 from lemon_async.cli.runner import BROKEN_PIPE, exit_code_of, worst
@@ -30,7 +30,8 @@ async def submit_requests(
     """Submit requests, deliver their pictures, and return the worst exit code. Spends money, once for each.
 
     Cancelling submits nothing more and prints how to resume the tasks that were submitted. So does a closed stdout,
-    but then pictures that are paid for are still awaited and saved.
+    but then pictures that are paid for are still awaited and saved. Refusals of the account (see `LemonSession.map`)
+    end the submitting, too; a line on stderr then says what was not submitted.
 
     Args:
         lemon: The session.
@@ -43,6 +44,7 @@ async def submit_requests(
     jobs = _Jobs(outputs)
     room = asyncio.Semaphore(in_flight)
     places: dict[ImageTask, int] = {}
+    unsubmitted = dict(enumerate(requests))
 
     def submitted(place: int, task: ImageTask) -> None:
         places[task] = place
@@ -67,7 +69,10 @@ async def submit_requests(
         ) as outcomes:
             try:
                 async for outcome in _all_outcomes(outcomes):
+                    del unsubmitted[outcome.index]
                     deliveries.create_task(deliver(outcome))
+            except ApiError as refusal:
+                _print_unsubmitted(refusal, list(unsubmitted.values()), jobs=len(requests))
             except asyncio.CancelledError:
                 if outcomes.progress.submitting:
                     print_status(f"interrupted; waiting up to {Timeouts().close_s:g} s for responses to paid requests")
@@ -104,6 +109,13 @@ async def _all_outcomes(outcomes: Outcomes) -> AsyncIterator[Outcome]:
         if not outcomes.progress.submitting:
             return
         await asyncio.sleep(_SUBMITTING_CHECK_S)
+
+
+def _print_unsubmitted(refusal: ApiError, requests: Sequence[Request], *, jobs: int) -> None:
+    """Print what was not submitted because of refusals of the account."""
+    if requests:
+        left = f"{len(requests):,} of {jobs:,} prompts were not submitted"
+        print_error(refusal, f"{left} (the first is {requests[0].prompt!r:.60})")
 
 
 class _BoundedRequests:
