@@ -31,7 +31,7 @@ async def submit_requests(
 
     Cancelling submits nothing more and prints how to resume the tasks that were submitted. So does a closed stdout,
     but then pictures that are paid for are still awaited and saved. Refusals of the account (see `LemonSession.map`)
-    end the submitting, too; a line on stderr then says what was not submitted.
+    end the submitting, too; a last line then says what was not submitted.
 
     Args:
         lemon: The session.
@@ -72,7 +72,7 @@ async def submit_requests(
                     del unsubmitted[outcome.index]
                     deliveries.create_task(deliver(outcome))
             except ApiError as refusal:
-                _print_unsubmitted(refusal, list(unsubmitted.values()), jobs=len(requests))
+                jobs.stop(refusal, [request.prompt for request in unsubmitted.values()], jobs=len(requests))
             except asyncio.CancelledError:
                 if outcomes.progress.submitting:
                     print_status(f"interrupted; waiting up to {Timeouts().close_s:g} s for responses to paid requests")
@@ -111,13 +111,6 @@ async def _all_outcomes(outcomes: Outcomes) -> AsyncIterator[Outcome]:
         await asyncio.sleep(_SUBMITTING_CHECK_S)
 
 
-def _print_unsubmitted(refusal: ApiError, requests: Sequence[Request], *, jobs: int) -> None:
-    """Print what was not submitted because of refusals of the account."""
-    if requests:
-        left = f"{len(requests):,} of {jobs:,} prompts were not submitted"
-        print_error(refusal, f"{left} (the first is {requests[0].prompt!r:.60})")
-
-
 class _BoundedRequests:
     """The requests of a map, each yielded when there is room for one more job."""
 
@@ -147,6 +140,7 @@ class _Jobs:
         self.exit_code: int = 0
         self._outputs = outputs
         self._outcomes: list[Outcome] = []
+        self._stop: tuple[ApiError, str] | None = None
 
     @asynccontextmanager
     async def reported(self) -> AsyncGenerator[None, None]:
@@ -160,6 +154,8 @@ class _Jobs:
                 async with asyncio.timeout(_MAX_FAREWELL_S):
                     await self._write_sheet()
             raise
+        if self._stop is not None:  # after the lines of the jobs
+            print_error(*self._stop)
         self._add(await self._write_sheet())
         if not self._outputs.has_reader:
             self._add(BROKEN_PIPE)
@@ -175,6 +171,12 @@ class _Jobs:
             self._outcomes.append(outcome)
         if outcome.task is not None:
             self.references.pop(outcome.task, None)
+
+    def stop(self, refusal: ApiError, unsubmitted: Sequence[str], *, jobs: int) -> None:
+        """Note which prompts were not submitted because of refusals of the account."""
+        if unsubmitted:
+            left = f"{len(unsubmitted):,} of {jobs:,} prompts were not submitted"
+            self._stop = refusal, f"{left} (the first is {unsubmitted[0]!r:.60})"
 
     def _add(self, code: int) -> None:
         self.exit_code = worst([self.exit_code, code])

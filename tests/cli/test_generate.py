@@ -245,6 +245,16 @@ async def test_wrong_key_is_refused_by_the_service_and_not_shown(lemon):
     assert "sk-wrong" not in result.output
 
 
+async def test_wrong_key_is_found_out_with_the_first_prompts(lemon, emulator, tmp_path):
+    (tmp_path / "prompts.txt").write_text("".join(f"a cat {number}\n" for number in range(1000)))
+    result = await lemon("generate", "--prompts", "prompts.txt", **{KEY_VARIABLE: "sk-wrong-0123456789"})
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert lines[-1].startswith("error: 997 of 1,000 prompts were not submitted (the first is 'a cat 3'): HTTP 401 inv")
+    assert len(lines) == 4
+    assert len(emulator.requests) == 3
+
+
 async def test_unknown_outcome_has_an_exit_code_of_its_own(lemon, emulator):
     emulator.fault("submit", Reset("request_end"))
     result = await lemon("generate", "a cat")

@@ -81,6 +81,26 @@ async def test_error_is_printed_with_the_prompt(session, outputs, emulator, caps
     assert err.startswith("error: a cat: HTTP 402 insufficient_balance: Insufficient balance; Top up; request id ")
 
 
+async def test_refusals_of_the_account_leave_the_other_prompts_unsubmitted(session, outputs, folder, emulator, capsys):
+    """One line says how many, and what was accepted is saved."""
+    emulator.fault("submit", Status(402, message="Broke."), prompt="^p([1-9]|..)")
+    wishes = requests(*(f"p{number}" for number in range(50)))
+    assert await submit_requests(session, wishes, outputs(), in_flight=1) == 1
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert [line.partition(": HTTP")[0] for line in lines if "error" in line] == ["error: p1", "error: p2", "error: p3"]
+    assert last.startswith(
+        "error: 46 of 50 prompts were not submitted (the first is 'p4'): HTTP 402 insufficient_balance: Broke"
+    )
+    assert names(folder) == ["p0.png"]
+    assert sum(request.route == "submit" for request in emulator.requests) == 4
+
+
+async def test_refusals_of_all_prompts_leave_nothing_to_say(session, outputs, emulator, capsys):
+    emulator.fault("submit", Status(402, message="Broke."))
+    assert await submit_requests(session, requests("a", "b", "c"), outputs()) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
 async def test_resumed_task_is_saved_under_the_prompt_that_the_service_remembers(session, outputs, folder):
     task = await session.submit("the old prompt", model="flux-pro")
     assert await resume_tasks([(task, Reference(task.id))], session, outputs()) == 0

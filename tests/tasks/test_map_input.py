@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from lemon_async import ContractError, GenerateRequest
-from lemon_async.emulator import Latency
+from lemon_async.emulator import Fail, Latency
+from lemon_async.errors import TaskFailed
 from maps import Source, collect, outcomes_of, prompts
 
 MODEL = "flux-pro"
@@ -125,3 +126,69 @@ async def test_callback_that_cannot_be_called_is_refused_before_anything_is_sold
             with pytest.raises(ContractError, match="on_submitted: must be a "):
                 session.map(prompts(2), model=MODEL, on_submitted=callback)
     assert not emulator.ledger.sold
+
+
+# Keys
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["iterable", "async iterable"])
+async def test_pairs_have_keys_that_travel_to_their_outcomes(connect, emulator, is_async):
+    """Also to those of failures, and of items that are no requests; a key may be anything, also twice."""
+    emulator.fault("submit", Fail("no luck"), prompt="^p2$")
+    rows = [("a", "p0"), (1, GenerateRequest("p1")), (None, "p2"), (("x", 1), 7), ("a", "p4")]
+
+    async def later():
+        for row in rows:
+            yield row
+
+    async with connect() as session:
+        outcomes = await outcomes_of(session, later() if is_async else rows, ordered=True)
+    assert [outcome.key for outcome in outcomes] == ["a", 1, None, ("x", 1), "a"]
+    assert [type(outcome.error) for outcome in outcomes] == [
+        type(None),
+        type(None),
+        TaskFailed,
+        ContractError,
+        type(None),
+    ]
+    assert [outcome.index for outcome in outcomes] == list(range(5))
+    assert emulator.ledger.sold == {"p0": 1, "p1": 1, "p2": 1, "p4": 1}
+
+
+async def test_items_of_a_mapping_are_pairs(connect):
+    async with connect() as session:
+        outcomes = await outcomes_of(session, {"a": "p0", "b": "p1"}.items(), ordered=True)
+        assert {outcome.key: outcome.request.prompt for outcome in outcomes} == {"a": "p0", "b": "p1"}
+        with pytest.raises(ContractError, match=r"not one dict; for \(key, prompt\) pairs, pass its items\(\)"):
+            session.map({"a": "p0"})
+
+
+async def test_keys_are_made_by_a_function_of_the_item(connect):
+    """It sees the item itself, of which nothing else is a key then."""
+    async with connect() as session:
+        outcomes = await outcomes_of(session, ["p0", GenerateRequest("p1"), ("a", "p2")], key=type, ordered=True)
+    assert [outcome.key for outcome in outcomes] == [str, GenerateRequest, tuple]
+    assert isinstance(outcomes[2].error, ContractError)
+
+
+async def test_items_without_keys_have_none(connect):
+    async with connect() as session:
+        (outcome,) = await outcomes_of(session, ["p0"])
+    assert outcome.key is None
+
+
+async def test_function_of_keys_that_raises_ends_the_reading_like_an_iterable(connect, emulator):
+    """What was read before ends and is yielded."""
+    seen = []
+    async with connect() as session, session.map(["p0", "p1", 2, "p3"], model=MODEL, key=len) as outcomes:
+        with pytest.raises(TypeError, match="has no len"):
+            await collect(outcomes, seen)
+    assert sorted(outcome.key for outcome in seen) == [2, 2]
+    assert set(emulator.ledger.sold) == {"p0", "p1"}
+
+
+@pytest.mark.parametrize(("option", "value"), [("key", "sku"), ("key", later), ("stop_on", "never"), ("stop_on", 5)])
+async def test_options_that_cannot_work_are_refused_before_anything_is_read(connect, option, value):
+    async with connect() as session:
+        with pytest.raises(ContractError, match=rf"^{option}: must be "):
+            session.map(prompts(2), model=MODEL, **{option: value})

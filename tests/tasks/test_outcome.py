@@ -24,6 +24,11 @@ def images_of(*contents):
         (Outcome(3, request(), images=images_of(b"x")), "<Outcome 3 'a cat' 1 image>"),
         (Outcome(3, request(), images=images_of(b"x", b"y")), "<Outcome 3 'a cat' 2 images>"),
         (Outcome(3, None, error=ValueError("no\ngood")), "<Outcome 3 ValueError: no good>"),
+        (Outcome(3, request(), key="sku 1", images=images_of(b"x")), "<Outcome 3 key='sku 1' 'a cat' 1 image>"),
+        (
+            Outcome(3, request(), key=("a", 0), error=ValueError("no")),
+            "<Outcome 3 key=('a', 0) 'a cat' ValueError: no>",
+        ),
         (
             Outcome(3, request(), error=TaskFailed(reason="no luck")),
             "<Outcome 3 'a cat' TaskFailed: task (answered inline) failed: no luck>",

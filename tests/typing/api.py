@@ -27,6 +27,7 @@ from lemon_async import (
     __version__,
 )
 from lemon_async.emulator import Emulator, Fault, Status
+from lemon_async.errors import AuthenticationError
 from lemon_async.types import (
     Billing,
     ImageData,
@@ -98,6 +99,17 @@ async def pictures_from_pictures(lemon: LemonSession, image: Image, images: Imag
     await lemon.create_variation("cat.png", quality="hd")  # type: ignore[call-arg]
 
 
+class Journal:
+    async def intend(self, index: int, fingerprint: str) -> None:
+        assert_type((index, fingerprint), tuple[int, str])
+
+    async def withdraw(self, index: int, reason: Exception) -> None:
+        assert_type((index, reason), tuple[int, Exception])
+
+    async def accept(self, index: int, task: ResumableTask) -> None:
+        assert_type((index, task.resume_token()), tuple[int, str])
+
+
 async def maps(lemon: LemonSession, image: Image) -> None:
     async with lemon.map(["a cat", GenerateRequest("a dog")], model="flux-pro", in_flight=9, ordered=True) as outcomes:
         assert_type(outcomes, Outcomes)
@@ -108,10 +120,17 @@ async def maps(lemon: LemonSession, image: Image) -> None:
             assert_type(outcome.task, ImageTask | None)
             assert_type(outcome.images, Images | None)
             assert_type(outcome.error, Exception | None)
+            assert_type(outcome.key, Any)
     assert_type(outcomes.pending, tuple[ImageTask, ...])
     assert_type(lemon.map((prompt for prompt in "ab"), image=image, fail_fast=True, check_contracts=False), Outcomes)
     lemon.map([VariationRequest(image=b""), EditRequest("a hat", image=image)])
     lemon.map(["a cat"], on_submitted=lambda place, task: (place + 1, task.resume_token()))
+    lemon.map([("a", "a cat"), (1, GenerateRequest("a dog"))], stop_on=None)
+    lemon.map({"a": "a cat"}.items(), stop_on=(TaskError, AuthenticationError))
+    lemon.map(["a cat"], key=len, stop_on=lambda error: isinstance(error, TaskError), journal=Journal())
+    lemon.map(["a cat"], stop_on="account", journal=None)
+    lemon.map(["a cat"], stop_on="never")  # type: ignore[arg-type]
+    lemon.map(["a cat"], journal=[])  # type: ignore[arg-type]
     lemon.map([7])  # type: ignore[list-item]
     lemon.map(["a cat"], sizes="big")  # type: ignore[call-arg]
     assert_type(lemon.requests_per_minute, int | None)
