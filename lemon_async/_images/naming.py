@@ -113,8 +113,8 @@ class _Given(str):
     def of(cls, value: object) -> Self:
         """Return any value as letters and digits in their own case, dashes and underscores."""
         text = unicodedata.normalize("NFC", "" if value is None else str(value)[: 2 * _MAX_GIVEN_BYTES])
-        text = re.sub(r"[^\w-]+", "-", text).strip("-").encode("utf-8", "ignore")[:_MAX_GIVEN_BYTES]
-        name = text.decode("utf-8", "ignore").strip("-") or "none"
+        raw = re.sub(r"[^\w-]+", "-", text).strip("-").encode("utf-8", "ignore")[:_MAX_GIVEN_BYTES]
+        name = raw.decode("utf-8", "ignore").strip("-") or "none"
         return cls(f"none-{name}" if name.upper() in DEVICES else name)
 
     def __format__(self, spec: str) -> str:
