@@ -1,10 +1,11 @@
 """`LemonSession`: the endpoints of the API as methods; `_tasks.engine` creates and connects its parts."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Unpack
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Unpack
 
 from lemon_async._api.models_and_files import read_model, read_models
 from lemon_async._http.calls import path_of
@@ -14,15 +15,15 @@ from lemon_async._images.images import Images
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
 from lemon_async._tasks.base_session import BaseSession
-from lemon_async._tasks.completion import as_completed, complete
+from lemon_async._tasks.completion import complete
 from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.map_input import Items
-from lemon_async._tasks.progress import make_display
+from lemon_async._tasks.progress import Reporter, make_display
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.task import ImageTask
-from lemon_async._uploads.preparation import build_request, find_problems, glance_at_sources, request_from
+from lemon_async._uploads.preparation import build_request, request_from
 from lemon_async._uploads.stored_files import Files
 from lemon_async.requests import (
     EditFields,
@@ -34,7 +35,14 @@ from lemon_async.requests import (
     VariationFields,
     VariationRequest,
 )
-from lemon_async.types import Model, Problem, ProgressOption, StopOn, SubmissionJournal
+from lemon_async.types import Model, ProgressOption, StopOn, SubmissionJournal
+
+if TYPE_CHECKING:
+    from lemon_async.batch.batch import Batch
+    from lemon_async.batch.journal import Journal
+    from lemon_async.batch.prices import PriceOption
+    from lemon_async.batch.rows.builder import KeyOption
+    from lemon_async.batch.rows.reader import RowSource
 
 __all__ = ["LemonSession"]
 
@@ -216,35 +224,6 @@ class LemonSession(BaseSession):
         """
         return self._engine.stream(request_from(prompt, fields), check_contracts)
 
-    @staticmethod
-    def validate(
-        prompt: str | Request, *, check_contracts: bool = True, is_stream: bool = False, **fields: Unpack[JobFields]
-    ) -> tuple[Problem, ...]:
-        """Return the problems of a request without sending it; empty if none is known. Spends nothing.
-
-        Needs no session: `LemonSession.validate(...)`. Reads files, blocking; not sources that can be read only once.
-
-        Args:
-            prompt: A description of the image, or a complete request.
-            check_contracts: Check the documented rules; otherwise only what makes sending impossible.
-            is_stream: Whether the request is meant for `stream`.
-            **fields: As for `submit`; unknown ones raise `ContractError`.
-        """
-        request = request_from(prompt, fields)
-        return find_problems(request, glance_at_sources(request), is_checked=check_contracts, is_stream=is_stream)
-
-    def task(self, reference: str) -> ImageTask:
-        """Return a handle on a task of this account, and poll it; the same handle while it does. Spends nothing.
-
-        Args:
-            reference: An id, or a token from `ImageTask.resume_token`.
-
-        Raises:
-            ContractError: `reference` is neither an id nor a token.
-        """
-        self._engine.check_usable()
-        return self._engine.resume(reference)
-
     def map(
         self,
         requests: Items,
@@ -307,22 +286,78 @@ class LemonSession(BaseSession):
             display=make_display(progress),
         )
 
-    def as_completed(
-        self, tasks: Iterable[ImageTask], *, progress: ProgressOption = False
-    ) -> AsyncGenerator[ImageTask, None]:
-        """Yield tasks in the order in which they end, successful or not; awaiting each then takes no time.
+    def batch(
+        self,
+        journal: "str | PathLike[str] | Journal",
+        rows: "RowSource | None" = None,
+        /,
+        *,
+        key: "KeyOption" = None,
+        save: str | None = None,
+        in_flight: int = 100,
+        attempts: int = 3,
+        budget_usd: float | None = None,
+        price_usd: "PriceOption" = None,
+        provenance: bool = False,
+        check_contracts: bool | None = None,
+        stop_on: StopOn = "account",
+        progress: ProgressOption = False,
+        **fields: Any,
+    ) -> "Batch":
+        """Buy rows at most once, and save their pictures, even if the process is killed and the batch run again.
 
-        Cancelling, or leaving the loop, ends the watching only. Spends nothing.
+        `async with session.batch("run.db", "rows.csv", key="sku", save="out/{key}") as batch: async for outcome in
+        batch`. Spends money, once for each row, and only while outcomes are read. All rows are read, checked and added
+        to the journal before anything is sent. Running it again goes on: finished rows are left alone (also if their
+        files were deleted since), sold ones are resumed, and those whose request was being sent when the process ended
+        are `doubtful` and never sent again by themselves. Leaving the block buys nothing more; it waits a few times
+        `Timeouts.close_s` at most. The journal holds the prompts, and never the key.
 
         Args:
-            tasks: The tasks; duplicates are yielded once.
-            progress: As for `generate`: a bar or function for all tasks, until the loop is left.
+            journal: The path of an SQLite file on a local disk, which is created, or an open journal.
+            rows: A `.csv`, `.jsonl` or `.parquet` file, or an (async) iterable, which must end, of prompts, requests or
+                mappings. Columns that are fields of a request are used, the others travel with the row to its outcome
+                and to `save`. Without it, the batch goes on with what the journal holds.
+            key: The column, or a function of the row, that identifies a row; by default its request does.
+            save: Where pictures go: a path with fields in braces, `{key}`, columns, and those of `Images.save`; by
+                default that of the journal, or `{key}`. Files are never overwritten.
+            in_flight: Maximum number of rows from their submit until you take the outcome, after their pictures are
+                saved.
+            attempts: How often a row whose task fails is bought at most; failed tasks are released or refunded.
+            budget_usd: Limit of all spending of the journal, doubtful rows included; it is never exceeded.
+            price_usd: The price of an image, one for each model, or a function of a request that returns its price; by
+                default what rows of this journal have cost.
+            provenance: Write prompt, model and task id into the files, or beside them.
+            check_contracts: Overrides the session's setting for these rows.
+            stop_on: As for `map`; such an error pauses the batch.
+            progress: As for `generate`, for the rows that are to be done.
+            **fields: Fields of every request that has no such column, see `GenerateFields`; `model` may be a list: then
+                each row is made with each of them, under the key `<key>:<model>`.
 
         Raises:
-            ContractError: `tasks` contains anything else, or `progress` is invalid.
+            ContractError: An argument is invalid; rows are checked on entering.
         """
+        from lemon_async.batch.batch import Batch  # noqa: PLC0415 - most programs need none
+        from lemon_async.batch.running.options import BatchOptions  # noqa: PLC0415 - likewise
+
         self._engine.check_usable()
-        return as_completed(tasks, progress=progress)
+        is_checked = self._engine.is_checked(check_contracts)
+        options = BatchOptions(
+            key=key,
+            save=save,
+            in_flight=in_flight,
+            attempts=attempts,
+            budget_usd=budget_usd,
+            price_usd=price_usd,
+            provenance=provenance,
+            check_contracts=check_contracts,
+            stop_on=stop_on,
+            fields=fields,
+            validate=partial(self.validate, check_contracts=is_checked),
+            reporter=partial(Reporter, make_display(progress)),
+            close_s=self._engine.lifetime.close_s,
+        )
+        return Batch(self, journal, rows, options)
 
     async def models(
         self,

@@ -1,20 +1,23 @@
-"""`BaseSession`: what a session shows of its state, and how it ends; `LemonSession` adds the endpoints."""
+"""`BaseSession`: what a session does without the network, and how it ends; `LemonSession` adds the endpoints."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Any, Self, Unpack
 
 from lemon_async._display.dashboard import session_line, session_table
+from lemon_async._tasks.completion import as_completed
 from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import SESSION_CLOSED, report_unfinished
+from lemon_async._uploads.preparation import find_problems, glance_at_sources, request_from
 from lemon_async.errors import SubmissionUnknown
-from lemon_async.types import SubmissionCounts
+from lemon_async.requests import JobFields, Request
+from lemon_async.types import Problem, ProgressOption, SubmissionCounts
 
 __all__ = ["BaseSession"]
 
 
 class BaseSession:
-    """The part of `LemonSession` that is not about endpoints."""
+    """The part of `LemonSession` that sends nothing itself."""
 
     _engine: Engine
 
@@ -42,6 +45,52 @@ class BaseSession:
     def requests_per_minute(self) -> int | None:
         """The rate limit, as given or as learned so far; `None` while unknown."""
         return self._engine.rate_limiter.budget.requests_per_minute
+
+    @staticmethod
+    def validate(
+        prompt: str | Request, *, check_contracts: bool = True, is_stream: bool = False, **fields: Unpack[JobFields]
+    ) -> tuple[Problem, ...]:
+        """Return the problems of a request without sending it; empty if none is known. Spends nothing.
+
+        Needs no session: `LemonSession.validate(...)`. Reads files, blocking; not sources that can be read only once.
+
+        Args:
+            prompt: A description of the image, or a complete request.
+            check_contracts: Check the documented rules; otherwise only what makes sending impossible.
+            is_stream: Whether the request is meant for `stream`.
+            **fields: As for `submit`; unknown ones raise `ContractError`.
+        """
+        request = request_from(prompt, fields)
+        return find_problems(request, glance_at_sources(request), is_checked=check_contracts, is_stream=is_stream)
+
+    def task(self, reference: str) -> ImageTask:
+        """Return a handle on a task of this account, and poll it; the same handle while it does. Spends nothing.
+
+        Args:
+            reference: An id, or a token from `ImageTask.resume_token`.
+
+        Raises:
+            ContractError: `reference` is neither an id nor a token.
+        """
+        self._engine.check_usable()
+        return self._engine.resume(reference)
+
+    def as_completed(
+        self, tasks: Iterable[ImageTask], *, progress: ProgressOption = False
+    ) -> AsyncGenerator[ImageTask, None]:
+        """Yield tasks in the order in which they end, successful or not; awaiting each then takes no time.
+
+        Cancelling, or leaving the loop, ends the watching only. Spends nothing.
+
+        Args:
+            tasks: The tasks; duplicates are yielded once.
+            progress: As for `generate`: a bar or function for all tasks, until the loop is left.
+
+        Raises:
+            ContractError: `tasks` contains anything else, or `progress` is invalid.
+        """
+        self._engine.check_usable()
+        return as_completed(tasks, progress=progress)
 
     async def aclose(self) -> None:
         """Stop polling and close all connections, within `Timeouts.close_s`; may be called again. Spends nothing.

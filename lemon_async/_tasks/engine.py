@@ -64,7 +64,7 @@ class Lifetime:
 
     def __init__(self, parts: Sequence[Part], *, close_s: float) -> None:
         self._parts = parts
-        self._close_s = close_s
+        self.close_s: float = close_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._closing: asyncio.Task[None] | None = None
@@ -117,7 +117,7 @@ class Lifetime:
     async def _close(self) -> None:
         """Wait for all parts concurrently, so that a slow one leaves none open."""
         closings = [asyncio.ensure_future(part.aclose()) for part in self._parts]
-        done, late = await asyncio.wait(closings, timeout=self._close_s)
+        done, late = await asyncio.wait(closings, timeout=self.close_s)
         for closing in late:
             closing.cancel()
         for closing in done:
@@ -205,7 +205,7 @@ class Engine:
         """Submit a request; see `LemonSession.submit` and, for the keyword arguments, `Submissions.submit`."""
         self.check_usable()
         with ExitStack() as held:
-            payload = await prepare(request, held, is_checked=self._is_checked(check_contracts))
+            payload = await prepare(request, held, is_checked=self.is_checked(check_contracts))
             prepared = PreparedRequest(request, payload)
             accepted = await self.submissions.submit(prepared, is_wanted=is_wanted, queue=queue, entry=entry)
         return self._track(accepted, request)
@@ -215,7 +215,7 @@ class Engine:
         """Submit a request, and return its images as they arrive; see `LemonSession.stream`."""
         self.check_usable()
         with ExitStack() as held:
-            payload = await prepare(request, held, is_checked=self._is_checked(check_contracts), is_stream=True)
+            payload = await prepare(request, held, is_checked=self.is_checked(check_contracts), is_stream=True)
             prepared = PreparedRequest(request, payload)
             async with self.submissions.stream(prepared) as response:
                 source = response if isinstance(response, StreamedResponse) else self._track(response, request)
@@ -281,5 +281,6 @@ class Engine:
             self.poller.add(task, is_fresh=True)
         return task
 
-    def _is_checked(self, check_contracts: bool | None) -> bool:
+    def is_checked(self, check_contracts: bool | None) -> bool:
+        """Return whether requests are checked, given the option of a call."""
         return self._check_contracts if check_contracts is None else check_contracts

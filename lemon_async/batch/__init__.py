@@ -7,3 +7,22 @@
 Begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store promises. `runner.py`
 pushes rows through `LemonSession.map`; it uses the public API of the package and nothing else.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lemon_async.batch._public import *  # noqa: F403 - its `__all__` says which
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when the first one is used."""
+    if name == "__all__" or not name.startswith("_"):
+        public = import_module("lemon_async.batch._public")
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*import_module("lemon_async.batch._public").__all__]

@@ -1,16 +1,16 @@
 """`BatchOutcome`: how a row of a batch ended in this run, and which event that is for its journal.
 
-    the job ended with                                  before it was sold      after
-    pictures that are saved                             -                       SAVE
-    SubmissionUnknown                                   DOUBT                   -
-    TaskFailed, TaskCancelled                           -                       FAIL
-    TaskFailed: completed without a usable image        -                       LOSE
-    TaskLost                                            -                       LOSE
-    pictures that came inline and cannot be saved       -                       LOSE: they are nowhere else
-    pictures that cannot be saved yet, TaskTimeout      -                       none: the next run resumes the task
-    TransportError, 401, 402, 403, 429, 5xx             none: stays new         none
-    an unknown model, before anything was accepted      none: stays new         -
-    ContractError, any other refusal                    REFUSE                  none
+the job ended with                                  before it was sold      after
+pictures that are saved                             -                       SAVE
+SubmissionUnknown                                   DOUBT                   -
+TaskFailed, TaskCancelled                           -                       FAIL
+TaskFailed: completed without a usable image        -                       LOSE
+TaskLost                                            -                       LOSE
+pictures that came inline and cannot be saved       -                       LOSE: they are nowhere else
+pictures that cannot be saved yet, TaskTimeout      -                       none: the next run resumes the task
+TransportError, 401, 402, 403, 429, 5xx             none: stays new         none
+an unknown model, before anything was accepted      none: stays new         -
+ContractError, any other refusal                    REFUSE                  none
 """
 
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ class BatchOutcome:
 
     Attributes:
         key: The key of the row.
-        status: Its state in the journal: `done`, or `refused`, `doubtful` or `dead` for good; `new` or `sold` if the next
-            run goes on with it.
+        status: Its state in the journal: `done`, or `refused`, `doubtful` or `dead` for good; `new` or `sold` if the
+            next run goes on with it.
         paths: Its files.
         request: The request.
         columns: The columns that are no fields of the request.
@@ -91,6 +91,6 @@ def _event_before_sale(error: Exception | None, *, has_sold: bool) -> Event | No
         return Event.DOUBT
     if isinstance(error, ContractError):
         return Event.REFUSE
-    if not isinstance(error, ApiError) or error.status in _TEMPORARY or error.status >= 500:  # noqa: PLR2004
+    if not isinstance(error, ApiError) or error.status in _TEMPORARY or error.status >= 500:
         return None
     return None if error.code == "model_not_found" and not has_sold else Event.REFUSE

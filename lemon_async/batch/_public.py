@@ -1,0 +1,25 @@
+"""The public names; `lemon_async.batch` imports them when the first one is used."""
+
+from lemon_async.batch.batch import Batch
+from lemon_async.batch.exports.exporting import export
+from lemon_async.batch.journal import Journal
+from lemon_async.batch.outcome import BatchOutcome
+from lemon_async.batch.plan import Plan
+from lemon_async.batch.records import JournalRow, SavedPicture, Spending
+from lemon_async.batch.rows.expand import expand
+from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.states import State
+
+__all__ = [
+    "Batch",
+    "BatchOutcome",
+    "Journal",
+    "JournalRow",
+    "Plan",
+    "SavedPicture",
+    "Spending",
+    "State",
+    "expand",
+    "export",
+    "open_journal",
+]

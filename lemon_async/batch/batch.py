@@ -1,0 +1,380 @@
+"""`Batch`: the rows of a journal as a loop over their outcomes. `runner.py` does the work."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from lemon_async._images.images import Images
+from lemon_async.batch.journal import Journal
+from lemon_async.batch.outcome import BatchOutcome
+from lemon_async.batch.plan import Plan, make_plan
+from lemon_async.batch.prices import Prices, cost_in
+from lemon_async.batch.records import JournalRow, Spending
+from lemon_async.batch.rows.builder import columns_of, request_of
+from lemon_async.batch.rows.reader import RowReader, RowSource
+from lemon_async.batch.running.account import Account
+from lemon_async.batch.running.feed import Feed, Job
+from lemon_async.batch.running.options import BatchOptions
+from lemon_async.batch.running.pause import describe_pause
+from lemon_async.batch.running.runner import Runner, Session
+from lemon_async.batch.running.saving import Saver, split_template
+from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.states import OPEN, State
+from lemon_async.errors import BatchPaused, ContractError, JournalError, SessionError
+from lemon_async.requests import Request
+from lemon_async.types import Problem, Progress
+
+__all__ = ["Batch"]
+
+_TEMPLATE = "save"
+_ADDED = "rows added "
+_LEARN_FROM = 1000
+_LOOK_AT = 1000
+
+
+class Batch:
+    """Rows that are bought at most once: `async with session.batch(...) as batch: async for outcome in batch`.
+
+    Leaving the block buys nothing more; rows that are sold are resumed when the same batch runs again. Any number of
+    coroutines may read; each outcome goes to one of them.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        journal: str | PathLike[str] | Journal,
+        rows: RowSource | None,
+        options: BatchOptions,
+    ) -> None:
+        options.check()
+        self._session = session
+        self._source = journal
+        self._options = options
+        self._prices = Prices(options.price_usd)
+        self._reader = None if rows is None else self._make_reader(rows)
+        self._stack = contextlib.AsyncExitStack()
+        self._journal: Journal | None = None
+        self._account = Account({}, Spending())
+        self._runner: Runner | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
+        self._ready: deque[BatchOutcome] = deque()
+        self._news = asyncio.Event()
+        self._reporter = options.reporter(lambda: self.progress)
+        self._total = self._done = self._failed = 0
+        self._began_at: float | None = None
+        self._ended_at: float | None = None
+        self._is_entered = self._is_over = self._is_left = False
+
+    def _make_reader(self, rows: RowSource) -> RowReader:
+        options = self._options
+        return RowReader(rows, validate=self._problems_of, key=options.key, fields=options.fields)
+
+    def _problems_of(self, request: Request) -> Sequence[Problem]:
+        """Return the problems of a request; under a cap, a row without a price is one."""
+        problems = [*self._options.validate(request)]
+        if self._options.budget_usd is not None and self._prices.price_of(request) is None:
+            problems.append(_no_price(request))
+        return problems
+
+    # What there is to see
+
+    @property
+    def counts(self) -> Mapping[State, int]:
+        """The number of rows in every state; all zero before the block is entered."""
+        return self._account.counts
+
+    @property
+    def spending(self) -> Spending:
+        """The sums of money over all runs of the journal."""
+        return self._account.spending
+
+    @property
+    def progress(self) -> Progress:
+        """The current counts of this run; `total` is the number of rows that it had to do."""
+        runner = self._runner
+        seconds = 0.0 if self._began_at is None else (self._ended_at or time.monotonic()) - self._began_at
+        return Progress(
+            total=self._total if self._is_entered else None,
+            done=self._done,
+            failed=self._failed,
+            in_flight=runner.followed if runner else 0,
+            submitting=len(runner.feed.jobs) if runner else 0,
+            seconds=seconds,
+        )
+
+    async def doubtful(self) -> Sequence[JournalRow]:
+        """Return the rows that may have been sold, at most 1,000. Only inside the block; see `open_journal`."""
+        return await self._opened().rows(State.DOUBTFUL)
+
+    async def dead(self) -> Sequence[JournalRow]:
+        """Return the rows that are given up, at most 1,000. Only inside the block; see `open_journal`."""
+        return await self._opened().rows(State.DEAD)
+
+    async def plan(self) -> Plan:
+        """Return what the batch would do. Only before the block; writes nothing and spends nothing.
+
+        Raises:
+            ContractError: The rows cannot be read at all.
+            JournalError: The journal cannot be read.
+        """
+        if self._is_entered:
+            raise SessionError(message="plan the batch before entering it")
+        if not isinstance(self._source, str | PathLike):
+            return await make_plan(self._reader, self._source, self._prices)
+        if not await asyncio.to_thread(Path(self._source).exists):
+            return await make_plan(self._reader, None, self._prices)
+        async with open_journal(self._source, base_url=self._session.base_url) as journal:
+            return await make_plan(self._reader, journal, self._prices)
+
+    def _opened(self) -> Journal:
+        if self._journal is None or self._is_left:
+            words = "the batch is not open: use this inside its block, or open_journal() before and after it"
+            raise SessionError(message=words)
+        return self._journal
+
+    # The block
+
+    async def __aenter__(self) -> Self:
+        """Read and check all rows, add them to the journal, and begin to buy.
+
+        Raises:
+            ContractError: Of the rows or the file template; nothing was added or sent.
+            JournalError: The journal cannot be used; nothing was sent.
+            SessionError: The batch was entered before.
+        """
+        if self._is_entered:
+            raise SessionError(message="a batch runs once: call session.batch(...) again; the journal goes on")
+        self._is_entered = True
+        try:
+            await self._open()
+        except BaseException:
+            self._is_left = self._is_over = True
+            with anyio.CancelScope(shield=True):
+                await self._release()
+            raise
+        return self
+
+    async def _open(self) -> None:
+        options = self._options
+        if isinstance(self._source, str | PathLike):
+            opened = open_journal(self._source, base_url=self._session.base_url)
+            self._journal = await self._stack.enter_async_context(opened)
+        else:
+            self._journal = self._source
+        journal = self._journal
+        await self._learn_prices(journal)
+        save = options.save or await journal.read_note(_TEMPLATE) or "{key}"
+        await self._add_rows(journal, save)
+        counts = await journal.counts()
+        self._account = Account(counts, await journal.spending(), options.budget_usd)
+        self._total = sum(counts[state] for state in OPEN)
+        self._runner = self._make_runner(journal, save)
+        self._began_at = time.monotonic()
+        map_options = {
+            "in_flight": options.in_flight,
+            "stop_on": options.stop_on,
+            "check_contracts": options.check_contracts,
+        }
+        work = self._runner.run(**map_options)
+        self._task = asyncio.get_running_loop().create_task(work, name="lemon_async batch")
+        self._task.add_done_callback(self._ended)
+        self._reporter.changed()
+
+    async def _learn_prices(self, journal: Journal) -> None:
+        if self._options.price_usd is None:
+            for row in await journal.rows(State.DONE, limit=_LEARN_FROM):
+                self._prices.learn(request_of(row), len(row.pictures), row.cost_usd)
+
+    async def _add_rows(self, journal: Journal, save: str) -> None:
+        """Add the rows, unless the journal says that all of this file are there."""
+        digest = None if self._reader is None else await self._reader.digest()
+        if self._reader is None or (digest and await journal.read_note(_ADDED + digest)):
+            rows = await journal.rows(limit=_LOOK_AT)
+            _check_template(save, {name for row in rows for name in columns_of(row)})
+        else:
+            found = await self._reader.read()
+            found.check()
+            _check_template(save, found.columns)
+            async for chunk in self._reader.chunks():
+                await journal.add(chunk)
+            if digest:
+                await journal.write_note(_ADDED + digest, "yes")
+        if await journal.read_note(_TEMPLATE) != save:
+            await journal.write_note(_TEMPLATE, save)
+
+    def _make_runner(self, journal: Journal, save: str) -> Runner:
+        options = self._options
+        saver = Saver(save, Path(journal.name).absolute().parent, journal.owner_of)
+        runner = Runner(
+            session=self._session,
+            journal=journal,
+            account=self._account,
+            saver=saver,
+            attempts=options.attempts,
+            cap_usd=options.budget_usd,
+            close_s=options.close_s,
+            cost_of=self._cost_of,
+            deliver=self._deliver,
+        )
+        runner.feed = Feed(
+            journal=journal,
+            account=self._account,
+            in_flight=options.in_flight,
+            price_of=self._prices.price_of,
+            is_capped=options.budget_usd is not None,
+            resume=runner.resume,
+            on_full=partial(self._full, runner),
+            on_change=self._reporter.changed,
+        )
+        return runner
+
+    def _cost_of(self, job: Job, images: Images) -> float | None:
+        cost = cost_in(images.billing.headers)
+        self._prices.learn(job.request, len(images), cost)
+        return cost
+
+    def _full(self, runner: Runner, job: Job) -> None:
+        """Stop: the next row has no price, or does not fit into the budget."""
+        if job.price_usd is None:
+            runner.stop(ContractError(problems=(_no_price(job.request),)))
+        else:
+            runner.pause(f"the budget is used up: the next row, {job.key}, costs ${job.price_usd:.4g}")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Buy nothing more, and close the journal; may be called again.
+
+        Waits at most a few times `Timeouts.close_s` for responses to paid requests and for pictures that are being
+        saved. Tasks that have not ended stay in the journal, and are resumed when the batch runs again. Spends nothing
+        more. Cancelling does not interrupt it.
+
+        Raises:
+            JournalError: The last changes could not be recorded, and no outcome has said so.
+        """
+        if not self._is_entered:
+            return
+        self._is_left = True
+        # In a cancelled scope of anyio every await is cancelled: without the shield, responses due would be lost.
+        with anyio.CancelScope(shield=True):
+            await self._end_run()
+            await self._release()
+
+    async def _end_run(self) -> None:
+        if self._task is None or self._runner is None or self._task.done():
+            return
+        self._runner.leave()
+        for _ in range(2):
+            await asyncio.wait([self._task], timeout=4 * self._options.close_s)
+            self._task.cancel()
+
+    async def _release(self) -> None:
+        """Close the journal, and what else is open."""
+        self._ended_at = self._ended_at or time.monotonic()
+        self._reporter.close()
+        if self._reader is not None:
+            self._reader.close()
+        if self._journal is not None:
+            with contextlib.suppress(JournalError):  # what was recorded while its waiter was cancelled
+                self._account = Account(await self._journal.counts(), await self._journal.spending())
+        await self._stack.aclose()
+
+    # The loop
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> BatchOutcome:
+        """Wait for the next outcome.
+
+        Spends nothing itself, but lets the next row be bought. Cancelling ends this wait only; nothing is lost.
+
+        Raises:
+            BatchPaused: After the last outcome: the budget, the account or refusals have stopped the batch.
+            JournalError: Likewise: the journal cannot be written.
+            SessionError: The block was not entered, or the session was closed.
+        """
+        while not self._ready:
+            if not self._is_entered:
+                raise SessionError(message="enter the batch first: async with session.batch(...) as batch")
+            if self._is_over:
+                raise self._failure or StopAsyncIteration  # in every reader
+            self._news.clear()
+            await self._news.wait()
+        if self._runner is not None:
+            self._runner.feed.release()
+        return self._ready.popleft()
+
+    def _deliver(self, outcome: BatchOutcome) -> None:
+        self._done += 1
+        self._failed += outcome.error is not None
+        self._ready.append(outcome)
+        self._reporter.changed()
+        self._news.set()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Let the readers end, with what has stopped the run."""
+        failure: BaseException | None = self._runner.failure if self._runner else None
+        if task.cancelled():
+            words = "the batch was cancelled by the program; run it again to go on"
+            failure = failure or (None if self._is_left else SessionError(message=words))
+        else:
+            failure = failure or task.exception()
+        if isinstance(failure, BatchPaused):
+            failure = self._explained(failure)
+        if isinstance(failure, StopAsyncIteration) or not isinstance(failure, Exception | None):
+            failure = RuntimeError(f"the batch has failed: {failure!r}")
+        self._failure = failure
+        self._is_over = True
+        self._ended_at = time.monotonic()
+        self._reporter.changed()
+        self._news.set()
+
+    def _explained(self, failure: BatchPaused) -> BatchPaused:
+        cause = failure.__cause__
+        words = describe_pause(
+            failure.message, self.counts, self.spending, cause=cause, cap_usd=self._options.budget_usd
+        )
+        explained = BatchPaused(message=words)
+        explained.__cause__ = cause
+        return explained
+
+    def __repr__(self) -> str:
+        state = (
+            "not entered" if not self._is_entered
+            else "left" if self._is_left
+            else "over" if self._is_over
+            else "running" if self._task
+            else "reading rows"
+        )  # fmt: skip
+        name = self._source if isinstance(self._source, str | PathLike) else self._source.name
+        counts = ", ".join(f"{count:,} {state}" for state, count in self.counts.items() if count)
+        return f"<Batch {str(name)!r} {state}{f' | {counts}' if counts else ''}>"
+
+
+def _no_price(request: Request) -> Problem:
+    model = request.model or request.default_model
+    return Problem("price_usd", f"the price of {model} is not known, which budget_usd needs: give price_usd=")
+
+
+def _check_template(save: str, columns: Sequence[str] | set[str]) -> None:
+    """Check the template of files.
+
+    Raises:
+        ContractError: It is invalid, or has a field that is no column.
+    """
+    if problems := Images.validate(*split_template(save), fields=["key", *columns]):
+        raise ContractError(problems=tuple(Problem("save", problem.message) for problem in problems))

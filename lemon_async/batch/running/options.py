@@ -1,0 +1,69 @@
+"""The options of a batch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from lemon_async.batch.prices import PriceOption
+from lemon_async.batch.rows.builder import KeyOption
+from lemon_async.errors import ContractError
+from lemon_async.requests import Request
+from lemon_async.types import Problem, Progress, StopOn
+
+__all__ = ["BatchOptions"]
+
+_MAX_USD = 1e9
+
+
+class Reporter(Protocol):
+    """Shows progress."""
+
+    def changed(self) -> None:
+        """Show it soon."""
+
+    def close(self) -> None:
+        """Show the last state."""
+
+
+@attrs.frozen(kw_only=True)
+class BatchOptions:
+    """The options of a batch; see `LemonSession.batch`.
+
+    `validate`, `reporter` and `close_s` come from the session: how it checks a request, shows progress, and how long
+    closing may take.
+    """
+
+    key: KeyOption = None
+    save: str | None = None
+    in_flight: int = 100
+    attempts: int = 3
+    budget_usd: float | None = None
+    price_usd: PriceOption = None
+    provenance: bool = False
+    check_contracts: bool | None = None
+    stop_on: StopOn = "account"
+    fields: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    validate: Callable[[Request], Sequence[Problem]]
+    reporter: Callable[[Callable[[], Progress]], Reporter]
+    close_s: float
+
+    def check(self) -> None:
+        """Check what is not checked elsewhere.
+
+        Raises:
+            ContractError: With all problems.
+        """
+        problems = [
+            Problem(name, f"must be a whole number from 1, not {value!r:.80}")
+            for name in ("in_flight", "attempts")
+            if not isinstance(value := getattr(self, name), int) or isinstance(value, bool) or value < 1
+        ]
+        cap: Any = self.budget_usd
+        if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 <= cap < _MAX_USD):
+            problems.append(Problem("budget_usd", f"must be a number of US dollars from 0, not {cap!r:.80}"))
+        save: Any = self.save
+        if not isinstance(save, str | None):
+            problems.append(Problem("save", f"must be text such as 'out/{{key}}', not {save!r:.80}"))
+        if problems:
+            raise ContractError(problems=tuple(problems))

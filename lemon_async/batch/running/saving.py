@@ -1,0 +1,112 @@
+"""Save the pictures of a row, and describe the files for the journal.
+
+A row that was sold in an earlier run may find its own file, which was complete before the journal could be told: a file
+of the same content that no other row owns is adopted, and the second copy is removed.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import attrs
+
+from lemon_async._images.images import Images
+from lemon_async.batch.records import SavedPicture
+
+__all__ = ["SavedRow", "Saver", "split_template"]
+
+_OWN_FIELDS = frozenset({"index", "model", "task_id", "created", "format", "width", "height"})
+_NUMBERED = re.compile(r"(.+)-(\d{1,2})")
+
+
+def split_template(save: str) -> tuple[str, str]:
+    """Split a template of files into its folder, the part without fields, and the name below it."""
+    parts = save.split("/")
+    fixed = next((index for index, part in enumerate(parts) if "{" in part), len(parts))
+    fixed = min(fixed, len(parts) - 1)
+    return "/".join(parts[:fixed]) or ("/" if fixed else "."), "/".join(parts[fixed:])
+
+
+@attrs.frozen
+class SavedRow:
+    """The files of a row: their paths, and their entries in the journal."""
+
+    paths: tuple[Path, ...] = ()
+    pictures: tuple[SavedPicture, ...] = ()
+
+
+@attrs.frozen
+class Saver:
+    """Saves pictures by a template.
+
+    Args:
+        template: Folder and file name, such as `out/{key}`.
+        root: The folder of the journal.
+        owner_of: `Journal.owner_of`.
+    """
+
+    template: str
+    root: Path
+    owner_of: Callable[[str], Awaitable[str | None]]
+    _began_ns: int = attrs.field(factory=time.time_ns, init=False)
+    _adopted: set[Path] = attrs.field(factory=set[Path], init=False)
+
+    async def save(self, images: Images, key: str, columns: Mapping[str, Any], *, is_resumed: bool) -> SavedRow:
+        """Save the pictures of a row.
+
+        Args:
+            images: The pictures.
+            key: The key of the row.
+            columns: Its other columns.
+            is_resumed: Whether it was sold in an earlier run.
+
+        Raises:
+            PartialSaveError, SaveError: As for `Images.save`.
+            OSError: A file that was just written cannot be read.
+        """
+        folder, name = split_template(self.template)
+        values = {name: value for name, value in columns.items() if name not in _OWN_FIELDS}
+        paths = await images.save(folder, name, values={**values, "key": key})
+        pictures = await asyncio.to_thread(lambda: tuple(map(self.describe, paths)))
+        if is_resumed:
+            paths = tuple([await self._adopt(*pair) for pair in zip(paths, pictures, strict=True)])
+            pictures = tuple(
+                attrs.evolve(old, path=self._relative(path)) for path, old in zip(paths, pictures, strict=True)
+            )
+        return SavedRow(paths, pictures)
+
+    def describe(self, path: Path) -> SavedPicture:
+        """Return the entry of a file in the journal. Blocks."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return SavedPicture(self._relative(path), file.tell(), digest)
+
+    async def _adopt(self, path: Path, picture: SavedPicture) -> Path:
+        """Return the path of a file of an earlier run with the same content, and remove the new one, or return that."""
+        for twin in await asyncio.to_thread(lambda: tuple(self._twins(path, picture))):
+            if await self.owner_of(self._relative(twin)) is None and twin not in self._adopted:
+                self._adopted.add(twin)
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+                return twin
+        return path
+
+    def _twins(self, path: Path, picture: SavedPicture) -> Iterator[Path]:
+        """Yield files that earlier runs have left, whose name was taken, and that have the same content. Blocks."""
+        numbered = _NUMBERED.fullmatch(path.stem)
+        stem, last = (numbered[1], int(numbered[2])) if numbered else (path.stem, 1)
+        for number in range(1, last):
+            twin = path.with_name(f"{stem}{'' if number == 1 else f'-{number}'}{path.suffix}")
+            if twin.is_file() and self._may_be(twin.stat(), picture) and self.describe(twin).sha256 == picture.sha256:
+                yield twin
+
+    def _may_be(self, status: os.stat_result, picture: SavedPicture) -> bool:
+        return status.st_size == picture.size_bytes and status.st_mtime_ns < self._began_ns
+
+    def _relative(self, path: PurePath) -> str:
+        place = Path(path).absolute()
+        return str(place.relative_to(self.root) if place.is_relative_to(self.root) else place)
