@@ -340,7 +340,7 @@ class LemonSession(BaseSession):
         from lemon_async.batch.batch import Batch  # noqa: PLC0415 - most programs need none
         from lemon_async.batch.running.options import BatchOptions  # noqa: PLC0415 - likewise
 
-        self._engine.check_usable()
+        self.map((), in_flight=in_flight, stop_on=stop_on)  # checks them
         is_checked = self._engine.is_checked(check_contracts)
         options = BatchOptions(
             key=key,

@@ -17,9 +17,9 @@ from lemon_async._images.images import Images
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import Plan, make_plan
-from lemon_async.batch.prices import Prices, cost_in
+from lemon_async.batch.prices import Prices, cost_in, images_of, model_of
 from lemon_async.batch.records import JournalRow, Spending
-from lemon_async.batch.rows.builder import columns_of, request_of
+from lemon_async.batch.rows.builder import columns_of
 from lemon_async.batch.rows.reader import RowReader, RowSource
 from lemon_async.batch.running.account import Account
 from lemon_async.batch.running.feed import Feed, Job
@@ -82,7 +82,7 @@ class Batch:
     def _problems_of(self, request: Request) -> Sequence[Problem]:
         """Return the problems of a request; under a cap, a row without a price is one."""
         problems = [*self._options.validate(request)]
-        if self._options.budget_usd is not None and self._prices.price_of(request) is None:
+        if self._options.budget_usd is not None and self._price_of(request) is None:
             problems.append(_no_price(request))
         return problems
 
@@ -129,12 +129,16 @@ class Batch:
         """
         if self._is_entered:
             raise SessionError(message="plan the batch before entering it")
-        if not isinstance(self._source, str | PathLike):
-            return await make_plan(self._reader, self._source, self._prices)
-        if not await asyncio.to_thread(Path(self._source).exists):
-            return await make_plan(self._reader, None, self._prices)
-        async with open_journal(self._source, base_url=self._session.base_url) as journal:
-            return await make_plan(self._reader, journal, self._prices)
+        if isinstance(self._source, str | PathLike):
+            if not await asyncio.to_thread(Path(self._source).exists):
+                return await make_plan(self._reader, None, self._options.price_usd)
+            async with open_journal(self._source, base_url=self._session.base_url) as journal:
+                return await self._plan(journal)
+        return await self._plan(self._source)
+
+    async def _plan(self, journal: Journal) -> Plan:
+        await self._learn_prices(journal)
+        return await make_plan(self._reader, journal, self._options.price_usd)
 
     def _opened(self) -> Journal:
         if self._journal is None or self._is_left:
@@ -193,7 +197,7 @@ class Batch:
     async def _learn_prices(self, journal: Journal) -> None:
         if self._options.price_usd is None:
             for row in await journal.rows(State.DONE, limit=_LEARN_FROM):
-                self._prices.learn(request_of(row), len(row.pictures), row.cost_usd)
+                self._prices.learn_row(row)
 
     async def _add_rows(self, journal: Journal, save: str) -> None:
         """Add the rows, unless the journal says that all of this file are there."""
@@ -214,7 +218,7 @@ class Batch:
 
     def _make_runner(self, journal: Journal, save: str) -> Runner:
         options = self._options
-        saver = Saver(save, Path(journal.name).absolute().parent, journal.owner_of)
+        saver = Saver(save, Path(journal.name).absolute().parent, journal.owner_of, options.provenance)
         runner = Runner(
             session=self._session,
             journal=journal,
@@ -230,13 +234,21 @@ class Batch:
             journal=journal,
             account=self._account,
             in_flight=options.in_flight,
-            price_of=self._prices.price_of,
+            price_of=self._price_of,
             is_capped=options.budget_usd is not None,
             resume=runner.resume,
             on_full=partial(self._full, runner),
             on_change=self._reporter.changed,
         )
         return runner
+
+    def _price_of(self, request: Request) -> float | None:
+        """Return the price to reserve: more than the caller said if rows have cost more so far."""
+        price = self._prices.price_of(request)
+        if price is None or callable(self._options.price_usd):
+            return price
+        learned = self._prices.learned.get(model_of(request), 0.0)
+        return max(price, learned * images_of(request))
 
     def _cost_of(self, job: Job, images: Images) -> float | None:
         cost = cost_in(images.billing.headers)
@@ -290,6 +302,8 @@ class Batch:
         if self._journal is not None:
             with contextlib.suppress(JournalError):  # what was recorded while its waiter was cancelled
                 self._account = Account(await self._journal.counts(), await self._journal.spending())
+        self._is_over = True
+        self._news.set()
         await self._stack.aclose()
 
     # The loop

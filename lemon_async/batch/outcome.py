@@ -29,6 +29,7 @@ __all__ = ["BatchOutcome", "event_of"]
 
 _MAX_ERROR_CHARS = 90
 _TEMPORARY = frozenset({401, 402, 403, 408, 429})
+_MODEL_CODES = frozenset({"model_not_found", "model_not_allowed"})
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -91,6 +92,8 @@ def _event_before_sale(error: Exception | None, *, has_sold: bool) -> Event | No
         return Event.DOUBT
     if isinstance(error, ContractError):
         return Event.REFUSE
-    if not isinstance(error, ApiError) or error.status in _TEMPORARY or error.status >= 500:
+    if not isinstance(error, ApiError):
         return None
-    return None if error.code == "model_not_found" and not has_sold else Event.REFUSE
+    if error.code in _MODEL_CODES:
+        return Event.REFUSE if has_sold else None
+    return None if error.status in _TEMPORARY or error.status >= 500 else Event.REFUSE

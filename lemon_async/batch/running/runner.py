@@ -44,12 +44,14 @@ from lemon_async.errors import (
     PartialSaveError,
     SaveError,
     SessionError,
+    SubmissionUnknown,
+    TransportError,
 )
 from lemon_async.types import ResumableTask
 
 __all__ = ["Runner", "Session"]
 
-_MAX_REFUSALS = 20
+_MAX_UNSOLD = 20
 _MAX_UNSAVED = 3
 _MAX_REASON_CHARS = 500
 _NOT_REFUSALS = (SessionError, ContractError, JournalError, BatchPaused)
@@ -106,7 +108,7 @@ class Runner:
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _is_left: bool = attrs.field(default=False, init=False)
     _has_sold: bool = attrs.field(default=False, init=False)
-    _refusals: int = attrs.field(default=0, init=False)
+    _unsold: int = attrs.field(default=0, init=False)
     _unsaved: int = attrs.field(default=0, init=False)
 
     async def run(self, **options: Any) -> None:
@@ -178,7 +180,7 @@ class Runner:
     async def accept(self, index: int, task: ResumableTask) -> None:
         """Record a task, and follow it; see `SubmissionJournal`."""
         job = self.feed.jobs.pop(index)
-        self._has_sold, self._refusals = True, 0
+        self._has_sold, self._unsold = True, 0
         try:
             token = task.resume_token() if task.id is not None else None
             await self._record(job, Event.ACCEPT, task=token)
@@ -230,6 +232,8 @@ class Runner:
                 cost = self.cost_of(job, images)
                 saved, error = await self._save(job, images)
             event = self._event_of(job, task, error)
+            if task is None:
+                self._judge_unsold(error)
             try:
                 await self._record_end(job, event, error, cost_usd=cost, pictures=saved.pictures)
             except JournalError as failure:
@@ -243,7 +247,7 @@ class Runner:
 
     async def _save(self, job: Job, images: Images) -> tuple[SavedRow, Exception | None]:
         try:
-            saved = await self.saver.save(images, job.key, job.columns, is_resumed=job.token is not None)
+            saved = await self.saver.save(images, job)
         except (LemonError, OSError) as failure:
             self._judge_saving(failure)
             return SavedRow(), failure
@@ -271,18 +275,16 @@ class Runner:
             await self._record(job, event, error=reason, cost_usd=cost_usd)
         if event is Event.FAIL:
             await self._repeat_or_give_up(job)
-        elif event is Event.REFUSE:
-            self._judge_refusal(error)
 
     async def _repeat_or_give_up(self, job: Job) -> None:
         await self._record(job, Event.REPEAT if job.facts.attempt < self.attempts else Event.GIVE_UP)
 
-    def _judge_refusal(self, error: Exception | None) -> None:
-        """Pause after many refusals of the service in a row."""
-        if isinstance(error, ApiError):
-            self._refusals += 1
-            if self._refusals == _MAX_REFUSALS:
-                self.pause(f"the service has refused {_MAX_REFUSALS} rows in a row", cause=error)
+    def _judge_unsold(self, error: Exception | None) -> None:
+        """Pause when many rows in a row were not accepted, for reasons that are not their own."""
+        if isinstance(error, ApiError | TransportError | SubmissionUnknown):
+            self._unsold += 1
+            if self._unsold == _MAX_UNSOLD:
+                self.pause(f"{_MAX_UNSOLD} rows in a row were not accepted; the last: {error}", cause=error)
 
     def _judge_saving(self, failure: Exception) -> None:
         """Pause when pictures cannot be written: the next ones could not, either."""

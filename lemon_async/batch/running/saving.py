@@ -9,14 +9,16 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import Any
 
 import attrs
 
 from lemon_async._images.images import Images
+from lemon_async.batch.provenance import Provenance, add_provenance
 from lemon_async.batch.records import SavedPicture
+from lemon_async.batch.running.feed import Job
+from lemon_async.requests import GenerateRequest
 
 __all__ = ["SavedRow", "Saver", "split_template"]
 
@@ -48,37 +50,46 @@ class Saver:
         template: Folder and file name, such as `out/{key}`.
         root: The folder of the journal.
         owner_of: `Journal.owner_of`.
+        has_provenance: Whether to write into the files where they come from.
     """
 
     template: str
     root: Path
     owner_of: Callable[[str], Awaitable[str | None]]
+    has_provenance: bool = False
     _began_ns: int = attrs.field(factory=time.time_ns, init=False)
     _adopted: set[Path] = attrs.field(factory=set[Path], init=False)
 
-    async def save(self, images: Images, key: str, columns: Mapping[str, Any], *, is_resumed: bool) -> SavedRow:
+    async def save(self, images: Images, job: Job) -> SavedRow:
         """Save the pictures of a row.
-
-        Args:
-            images: The pictures.
-            key: The key of the row.
-            columns: Its other columns.
-            is_resumed: Whether it was sold in an earlier run.
 
         Raises:
             PartialSaveError, SaveError: As for `Images.save`.
             OSError: A file that was just written cannot be read.
         """
         folder, name = split_template(self.template)
-        values = {name: value for name, value in columns.items() if name not in _OWN_FIELDS}
-        paths = await images.save(folder, name, values={**values, "key": key})
-        pictures = await asyncio.to_thread(lambda: tuple(map(self.describe, paths)))
-        if is_resumed:
-            paths = tuple([await self._adopt(*pair) for pair in zip(paths, pictures, strict=True)])
-            pictures = tuple(
-                attrs.evolve(old, path=self._relative(path)) for path, old in zip(paths, pictures, strict=True)
-            )
-        return SavedRow(paths, pictures)
+        values = {name: value for name, value in job.columns.items() if name not in _OWN_FIELDS}
+        paths = await images.save(folder, name, values={**values, "key": job.key})
+        facts = self._provenance(images, job) if self.has_provenance else None
+        pictures = await asyncio.to_thread(self._finish, paths, facts)
+        if job.token is None:
+            return SavedRow(paths, pictures)
+        kept = [await self._adopt(path, picture) for path, picture in zip(paths, pictures, strict=True)]
+        entries = [attrs.evolve(new, path=self._relative(path)) for path, new in zip(kept, pictures, strict=True)]
+        return SavedRow(tuple(kept), tuple(entries))
+
+    def _provenance(self, images: Images, job: Job) -> Provenance:
+        request = job.request
+        is_edit = not isinstance(request, GenerateRequest)
+        prompt = getattr(request, "prompt", None)
+        return Provenance(prompt=prompt, model=images.model, task_id=images.task_id, key=job.key, is_edit=is_edit)
+
+    def _finish(self, paths: Iterable[Path], facts: Provenance | None) -> tuple[SavedPicture, ...]:
+        """Add the provenance of new files, and return their entries in the journal. Blocks."""
+        if facts is not None:
+            for path in paths:
+                add_provenance(path, facts)
+        return tuple(map(self.describe, paths))
 
     def describe(self, path: Path) -> SavedPicture:
         """Return the entry of a file in the journal. Blocks."""
