@@ -119,9 +119,9 @@ class Plan:
 
 
 def _price_text(rows: int, plan: ModelPlan | Plan) -> str:
-    if not plan.unpriced:
-        return f"{rows:,} rows for ${plan.price_usd:,.2f}"
-    return f"{rows:,} rows for ${plan.price_usd:,.2f} and the price of {plan.unpriced:,} rows, which is not known"
+    if plan.unpriced == rows and rows:
+        return f"{rows:,} rows without a known price"
+    return f"{rows:,} rows for ${plan.price_usd:,.2f}{f', {plan.unpriced:,} without a known price' if plan.unpriced else ''}"
 
 
 async def make_plan(reader: RowReader | None, journal: Journal | None, price_usd: PriceOption = None) -> Plan:

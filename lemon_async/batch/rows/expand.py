@@ -120,4 +120,6 @@ def _find_name_problems(name: str, names: Sequence[str]) -> Iterator[Problem]:
     elif name in names and field_of(name):
         yield Problem(name, f"is a field of requests; use another name in the template, such as {{{name}_text}}")
     elif name not in names and field_of(name) is None and (guess := guess_field(name)):
-        yield Problem(name, f"is not a field; did you mean {guess}=? If the column is your own, give it another name")
+        yield Problem(
+            name, f"is not a field; did you mean {field_of(guess)}=? If the column is your own, give it another name"
+        )

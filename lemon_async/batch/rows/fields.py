@@ -93,6 +93,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
 }
 FIELDS = frozenset({*attrs.fields_dict(GenerateRequest), *attrs.fields_dict(EditRequest)})
 """The names of all fields that a column can be."""
+_PUBLIC = sorted(name.rstrip("_") for name in FIELDS)
 
 
 def field_of(column: str) -> str | None:
@@ -106,8 +107,8 @@ def guess_field(column: str) -> str | None:
     """Return the field that a column's name is probably meant to be, or `None`."""
     if column in _PLAIN_WORDS or set(re.split(r"[\W_]+", column)) & FIELDS:
         return None if column.strip().casefold() not in FIELDS else column.strip().casefold()
-    alike = get_close_matches(column.casefold(), FIELDS, n=1, cutoff=_LIKENESS)
-    return alike[0].rstrip("_") if alike else None
+    alike = get_close_matches(column.casefold(), _PUBLIC, n=1, cutoff=_LIKENESS)
+    return alike[0] if alike else None
 
 
 @attrs.frozen

@@ -24,7 +24,7 @@ _CHUNK_BYTES = 4 * 1024 * 1024
 _LONGEST_LINE = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_NOT_UTF8 = 'is not UTF-8; save the file as UTF-8 (in Excel, "CSV UTF-8")'
+_SAVE_AS = 'save the file as UTF-8 (in Excel, "CSV UTF-8")'
 
 
 @attrs.frozen
@@ -101,7 +101,7 @@ class _Lines:
     def raw(self) -> Iterator[bytes]:
         first = self._file.readline(_LONGEST_LINE)
         if first.startswith(_WIDE_BOMS):
-            self.number, self.fault = 1, f"is UTF-16, {_NOT_UTF8}"
+            self.number, self.fault = 1, f"is UTF-16; {_SAVE_AS}"
             return
         line = first.removeprefix(_BOM)
         while line:
@@ -110,7 +110,7 @@ class _Lines:
             if len(line) >= _LONGEST_LINE:
                 self.fault = f"is longer than {_LONGEST_LINE:,} bytes"
             elif b"\0" in line:
-                self.fault = "contains NUL bytes; is this a text file?"
+                self.fault = "has a NUL byte, as text files do not"
             if self.fault:
                 return
             yield line
@@ -121,7 +121,7 @@ class _Lines:
             try:
                 text = line.decode()
             except UnicodeDecodeError as fault:
-                self.fault = f"{_NOT_UTF8}: {fault.reason} at byte {fault.start + 1}"
+                self.fault = f"is not UTF-8 at byte {fault.start + 1} ({fault.reason}); {_SAVE_AS}"
                 return
             yield text
 
@@ -206,7 +206,7 @@ def _jsonl_items(lines: _Lines) -> Iterator[Item]:
         if line.isspace():
             continue
         try:
-            row = orjson.loads(line)
+            row = orjson.loads(line.strip())
         except orjson.JSONDecodeError as fault:
             yield lines.number, Fault(f"is not JSON: {fault.msg} at column {fault.colno}")
             continue

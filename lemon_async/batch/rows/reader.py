@@ -22,7 +22,7 @@ import orjson
 
 from lemon_async.batch.records import NewRow
 from lemon_async.batch.rows.builder import KeyOption, RowBuilder, Validate
-from lemon_async.batch.rows.fields import FIELDS, guess_field, shown
+from lemon_async.batch.rows.fields import FIELDS, field_of, guess_field, shown
 from lemon_async.batch.rows.files import CHUNK_ROWS, Item, open_rows
 from lemon_async.batch.rows.request_json import dump_request
 from lemon_async.errors import ContractError, JournalError
@@ -230,7 +230,7 @@ def _find_option_problems(key: object, fields: Mapping[str, Any]) -> Iterator[Pr
     for name in fields:
         if name not in FIELDS:
             guess = guess_field(name)
-            yield Problem(name, f"is not a field{f'; did you mean {guess}=?' if guess else ''}")
+            yield Problem(name, f"is not a field{f'; did you mean {field_of(guess)}=?' if guess else ''}")
     model = fields.get("model")
     if model is not None and not isinstance(model, str):
         models = list(model) if isinstance(model, list | tuple) else []
