@@ -184,8 +184,8 @@ class _SqliteJournal:
             self._post([(self._opened, None)])
             self._serve(store, status)
         finally:
+            status.remove()  # first: what it means if it is left is that changes were left in the log
             store.close()
-            status.remove()
             self._post([(self._closed, None)])
 
     def _serve(self, store: "SqliteStore", status: StatusFile) -> None:

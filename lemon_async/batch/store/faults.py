@@ -1,7 +1,7 @@
 """What is wrong with a journal in SQLite, and what to do about it. Does not load `sqlite3`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from lemon_async.batch.store.status_file import read_status
 from lemon_async.errors import ContractError, JournalError
 from lemon_async.types import Problem
 
-__all__ = ["conflict", "describe", "network_file_system", "refusal"]
+__all__ = ["conflict", "describe", "network_file_system", "not_text", "refusal"]
 
 _NETWORK = re.compile(
     r"(nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|ceph|lustre|gpfs|beegfs|gfs2?|ocfs2|orangefs|coda"
@@ -97,6 +97,12 @@ def conflict(pairs: Iterable[tuple[tuple[bytes, bytes], NewRow]]) -> ContractErr
     if more := sum(1 for _ in pairs):
         problems.append(Problem("rows", f"{more} more differ from those in the journal"))
     return ContractError(problems=tuple(problems), undone="added")
+
+
+def not_text(keys: Sequence[str]) -> ContractError:
+    """Return the error of keys that have no UTF-8 form."""
+    advice = "its key has no UTF-8 form; give it a readable key"
+    return ContractError(problems=tuple(Problem(f"row {key!r}", advice) for key in keys[:_MOST_LISTED]), undone="added")
 
 
 def _difference(known: tuple[bytes, bytes], row: NewRow) -> str:

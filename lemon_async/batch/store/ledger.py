@@ -10,23 +10,19 @@ Money is counted in whole billionths of a dollar, so that sums which are kept up
     refunded   all               prices of tasks that failed
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
 from lemon_async.batch.records import Change, Spending
 from lemon_async.batch.states import Event, State, after
 
-__all__ = ["Ledger", "RowFacts", "in_dollars", "in_nanos"]
+__all__ = ["Ledger", "RowFacts", "Total", "in_dollars", "in_nanos"]
 
 _NANO = 1_000_000_000
-_BUCKETS = {
-    State.INTENT: "reserved",
-    State.SOLD: "reserved",
-    State.DOUBTFUL: "doubtful",
-    State.DONE: "spent",
-    State.DEAD: "spent",
-}
+_RESERVED = (State.INTENT, State.SOLD)
+_SPENT = (State.DONE, State.DEAD)
+_BOUGHT = (*_RESERVED, *_SPENT, State.DOUBTFUL)
 _KEEPS_ERROR = frozenset({Event.REPEAT, Event.GIVE_UP})
 
 
@@ -64,116 +60,112 @@ class RowFacts:
 
 
 @attrs.define
+class Total:
+    """The rows in one state: their number, the sum of their amounts, and how many amounts are not known."""
+
+    rows: int = 0
+    amount: int = 0
+    unpriced: int = 0
+
+
+@attrs.define
 class Ledger:
     """The number of rows in every state, and the sums of money."""
 
-    counts: dict[State, int] = attrs.field(factory=lambda: dict.fromkeys(State, 0))
-    spent: int = 0
-    reserved: int = 0
-    doubtful: int = 0
+    totals: dict[State, Total] = attrs.field(factory=lambda: {state: Total() for state in State})
+    sunk: int = 0
     refunded: int = 0
-    unpriced: int = 0
 
     def copy(self) -> "Ledger":
         """Return an independent copy, to be thrown away if a transaction fails."""
-        return attrs.evolve(self, counts=self.counts.copy())
-
-    def count(self, row: RowFacts, sign: int = 1) -> None:
-        """Add a row, or with `sign=-1` take it out."""
-        self.counts[row.state] += sign
-        self.spent += sign * row.sunk
-        self.refunded += sign * row.refunded
-        if bucket := _BUCKETS.get(row.state):
-            if (amount := row.amount) is None:
-                self.unpriced += sign
-            else:
-                setattr(self, bucket, getattr(self, bucket) + sign * amount)
-
-    def count_many(self, state: State, count: int, *, sunk: int, refunded: int, amount: int, unpriced: int) -> None:
-        """Add all rows in one state by their sums."""
-        self.counts[state] += count
-        self.spent += sunk
-        self.refunded += refunded
-        if bucket := _BUCKETS.get(state):
-            self.unpriced += unpriced
-            setattr(self, bucket, getattr(self, bucket) + amount)
+        totals = {state: Total(each.rows, each.amount, each.unpriced) for state, each in self.totals.items()}
+        return Ledger(totals, self.sunk, self.refunded)
 
     def change(self, row: RowFacts, change: Change, now: float) -> State | None:
         """Change a row and the sums; return the new state, or `None` and change nothing."""
         then = after(row.state, change.event)
-        if then is None or (change.cap_usd is not None and self._exceeds(change)):
+        if then is None or (change.cap_usd is not None and self._exceeds(change.price_usd, change.cap_usd)):
             return None
-        self.count(row, -1)
-        _EFFECTS.get(change.event, _none)(row, change)
+        self._count(row, -1)
+        if effect := _EFFECTS.get(change.event):
+            effect(self, row, change)
         row.error = change.error or (row.error if change.event in _KEEPS_ERROR else None)
         row.state = then
         row.changed_at = now
-        self.count(row)
+        self._count(row, 1)
         return then
 
-    def _exceeds(self, change: Change) -> bool:
+    def _count(self, row: RowFacts, sign: int) -> None:
+        total = self.totals[row.state]
+        total.rows += sign
+        if (amount := row.amount) is None:
+            total.unpriced += sign
+        else:
+            total.amount += sign * amount
+
+    def _exceeds(self, price: float | None, cap: float) -> bool:
         """Return whether an intent would exceed its cap; without a price, it may."""
-        price, cap = in_nanos(change.price_usd), in_nanos(change.cap_usd)
-        return price is None or self.spent + self.reserved + self.doubtful + price > (cap or 0)
+        return price is None or self._sum(_BOUGHT) + self.sunk + round(price * _NANO) > round(cap * _NANO)
+
+    def _sum(self, states: Iterable[State]) -> int:
+        return sum([self.totals[state].amount for state in states])
 
     def spending(self) -> Spending:
         """Return the sums in dollars."""
         return Spending(
-            spent=self.spent / _NANO,
-            reserved=self.reserved / _NANO,
-            doubtful=self.doubtful / _NANO,
+            spent=(self._sum(_SPENT) + self.sunk) / _NANO,
+            reserved=self._sum(_RESERVED) / _NANO,
+            doubtful=self.totals[State.DOUBTFUL].amount / _NANO,
             refunded=self.refunded / _NANO,
-            unpriced=self.unpriced,
+            unpriced=sum(self.totals[state].unpriced for state in _BOUGHT),
         )
 
-    def by_state(self) -> Mapping[State, int]:
+    def counts(self) -> Mapping[State, int]:
         """Return the number of rows in every state."""
-        return self.counts.copy()
+        return {state: total.rows for state, total in self.totals.items()}
 
 
-def _none(_row: RowFacts, _change: Change) -> None:
-    pass
-
-
-def _intend(row: RowFacts, change: Change) -> None:
+def _intend(_ledger: Ledger, row: RowFacts, change: Change) -> None:
     row.attempt += 1
     row.fingerprint = change.fingerprint
     row.price = in_nanos(change.price_usd)
     row.task = row.cost = None
 
 
-def _release(row: RowFacts, _change: Change) -> None:
+def _release(_ledger: Ledger, row: RowFacts, _change: Change) -> None:
     """An attempt that has sold nothing does not count."""
     row.attempt -= 1
 
 
-def _accept(row: RowFacts, change: Change) -> None:
+def _accept(_ledger: Ledger, row: RowFacts, change: Change) -> None:
     row.attempt = max(row.attempt, 1)  # the truth about an attempt that did not count
     row.task, row.cost = change.task, None
     row.fingerprint = change.fingerprint or row.fingerprint
 
 
-def _bill(row: RowFacts, change: Change) -> None:
+def _bill(_ledger: Ledger, row: RowFacts, change: Change) -> None:
     row.cost = in_nanos(change.cost_usd)
 
 
-def _refund(row: RowFacts, _change: Change) -> None:
+def _refund(ledger: Ledger, row: RowFacts, _change: Change) -> None:
+    ledger.refunded += row.price or 0
     row.refunded += row.price or 0
     row.cost = 0
 
 
-def _sink(row: RowFacts, _change: Change) -> None:
+def _sink(ledger: Ledger, row: RowFacts, _change: Change) -> None:
     """What this attempt has cost, or may have cost, stays spent."""
+    ledger.sunk += row.amount or 0
     row.sunk += row.amount or 0
 
 
-def _restart(row: RowFacts, change: Change) -> None:
+def _restart(ledger: Ledger, row: RowFacts, change: Change) -> None:
     if row.state is State.DEAD:
-        _sink(row, change)
+        _sink(ledger, row, change)
     row.attempt = 0
 
 
-_EFFECTS = {
+_EFFECTS: Mapping[Event, Callable[[Ledger, RowFacts, Change], None]] = {
     Event.INTEND: _intend,
     Event.WITHDRAW: _release,
     Event.ACCEPT: _accept,

@@ -5,60 +5,38 @@
 * Nothing else may open the file in this process: closing any descriptor of it would drop the lock (POSIX).
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from itertools import islice
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
-from lemon_async.batch.states import Event, State
-from lemon_async.batch.store.faults import conflict, describe, network_file_system, refusal
-from lemon_async.batch.store.ledger import Ledger, RowFacts, in_dollars
+from lemon_async.batch.states import OPEN, Event, State
+from lemon_async.batch.store import statements as sql
+from lemon_async.batch.store.faults import conflict, describe, network_file_system, not_text, refusal
+from lemon_async.batch.store.ledger import Ledger, RowFacts, Total
+from lemon_async.batch.store.status_file import path_of_status
 
 __all__ = ["SqliteStore"]
 
-_APPLICATION_ID = 0x4C4D4E41  # "LMNA"
-_VERSION = 1
 _MOUNTS = Path("/proc/self/mountinfo")
-_MOST_CONFLICTS = 20
-_LOOKUP = 512  # keys in one SELECT
-_SETTINGS = ("fullfsync=ON", "checkpoint_fullfsync=ON", "cache_size=-32768", "wal_autocheckpoint=4000")
-_SCHEMA = f"""
-CREATE TABLE rows (
-    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'new',
-    attempt INTEGER NOT NULL DEFAULT 0, changed_at REAL NOT NULL, task TEXT, fingerprint TEXT,
-    price_nano_usd INTEGER, cost_nano_usd INTEGER, sunk_nano_usd INTEGER NOT NULL DEFAULT 0,
-    refunded_nano_usd INTEGER NOT NULL DEFAULT 0, error TEXT);
-CREATE INDEX rows_by_state ON rows (state, number);
-CREATE TABLE contents (number INTEGER PRIMARY KEY, request BLOB NOT NULL, columns BLOB NOT NULL);
-CREATE TABLE pictures (
-    number INTEGER, position INTEGER, path NOT NULL, size_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    PRIMARY KEY (number, position)) WITHOUT ROWID;
-CREATE INDEX pictures_by_path ON pictures (path);
-CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
-PRAGMA application_id={_APPLICATION_ID};
-PRAGMA user_version={_VERSION}
-"""
-_FACTS = (
-    "number, key, state, attempt, changed_at, task, fingerprint, price_nano_usd, cost_nano_usd, sunk_nano_usd, "
-    "refunded_nano_usd, error"
+_OLDEST = (3, 33)  # UPDATE … FROM
+_MOST_KNOWN = 20_000  # rows
+_SETTINGS = (
+    "synchronous=FULL",
+    "fullfsync=ON",  # macOS: sync the disk, too
+    "checkpoint_fullfsync=ON",
+    "cache_size=-32768",
+    "wal_autocheckpoint=4000",
 )
-_ROWS = f"SELECT {_FACTS}, request, columns FROM rows JOIN contents USING (number)"  # noqa: S608 - constants
-_INSERT = "INSERT INTO rows (number, key, digest, changed_at) VALUES (?,?,?,?)"
-_LOAD = f"SELECT {_FACTS} FROM rows WHERE key"  # noqa: S608 - constants
-_UPDATE = (
-    "UPDATE rows SET state=?, attempt=?, changed_at=?, task=?, fingerprint=?, price_nano_usd=?, cost_nano_usd=?, "
-    "sunk_nano_usd=?, refunded_nano_usd=?, error=? WHERE number=?"
+    "synchronous=FULL",
+    "fullfsync=ON",
+    "checkpoint_fullfsync=ON",
+    "cache_size=-32768",
+    "wal_autocheckpoint=4000",
 )
-_SUMS = (
-    "SELECT state, count(*), sum(sunk_nano_usd), sum(refunded_nano_usd), sum(ifnull(cost_nano_usd, price_nano_usd)), "
-    "sum(ifnull(cost_nano_usd, price_nano_usd) IS NULL) FROM rows GROUP BY state"
-)
-_STATES = {str(state): state for state in State}
 _OWNER_DIED = "the process ended before the response to its request was recorded"
 _INLINE_LOST = "answered inline; the process ended before its pictures were saved"
 
@@ -87,10 +65,10 @@ class SqliteStore:
         self._path = path
         self._clock = clock
         self._file = 0, 0, 0
-        with suppress(OSError):
-            if kind := network_file_system(mounts.read_text(), path.parent.resolve()):
-                raise refusal(path, f"it is on a network file system ({kind}), where locks and syncs do not protect it")
+        self._known: dict[str, RowFacts] = {}
         with self._explained():
+            self._wal = Path(f"{path.resolve()}-wal")  # SQLite follows links
+            self._check_place(mounts)
             self._connection = self._connect()
         try:
             with self._explained():
@@ -98,6 +76,16 @@ class SqliteStore:
         except BaseException:
             self.close()
             raise
+
+    def _check_place(self, mounts: Path) -> None:
+        """Refuse network file systems, and a file without its log."""
+        with suppress(OSError):
+            if kind := network_file_system(mounts.read_text(), self._wal.parent):
+                words = f"it is on a network file system ({kind}), where locks and syncs do not protect it"
+                raise refusal(self._path, f"{words}; put it on a local disk")
+        if self._path.exists() and not self._wal.exists() and (status := path_of_status(self._path)).exists():
+            words = f"its last run was killed and has left changes in {self._wal.name!r}, which is missing; put it back"
+            raise refusal(self._path, f"{words}, or remove {status.name!r} to go on without them")
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=0, isolation_level=None, cached_statements=256)
@@ -114,13 +102,13 @@ class SqliteStore:
         execute = self._connection.execute
         execute("PRAGMA locking_mode=EXCLUSIVE")  # first: then no shared memory is used
         self._check_identity()
-        execute("PRAGMA journal_mode=WAL")
-        execute("PRAGMA synchronous=FULL")
+        if execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            raise refusal(self._path, "its file system cannot hold a write-ahead log; put it on another disk")
         for setting in _SETTINGS:
             execute(f"PRAGMA {setting}")
         with self._transaction():
             if not execute("PRAGMA application_id").fetchone()[0]:
-                for statement in _SCHEMA.split(";"):
+                for statement in sql.SCHEMA.split(";"):
                     execute(statement)
             self._check_service(base_url)
         self._file = self._inode()
@@ -130,16 +118,19 @@ class SqliteStore:
 
     def _check_identity(self) -> None:
         """Refuse other databases and versions, before anything is written."""
+        if sqlite3.sqlite_version_info < _OLDEST:
+            words = f"this Python has SQLite {sqlite3.sqlite_version}, which is older than 3.33; use a newer Python"
+            raise refusal(self._path, words)
         execute = self._connection.execute
         (identity,) = execute("PRAGMA application_id").fetchone()
         (version,) = execute("PRAGMA user_version").fetchone()
         (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if identity != _APPLICATION_ID:
+        if identity != sql.APPLICATION_ID:
             if identity or version or tables:
                 raise refusal(self._path, "it is a database of another program; choose another name")
-        elif version != _VERSION:
-            age, advice = ("newer", "update lemon_async") if version > _VERSION else ("older", "start a new journal")
-            words = f"its schema version {version} is {age} than {_VERSION}, which this version uses; {advice}"
+        elif version != sql.VERSION:
+            age, advice = ("newer", "update lemon_async") if version > sql.VERSION else ("older", "start a new journal")
+            words = f"its schema version {version} is {age} than {sql.VERSION}, which this version uses; {advice}"
             raise refusal(self._path, words)
 
     def _check_service(self, base_url: str | None) -> None:
@@ -154,8 +145,10 @@ class SqliteStore:
     def _sum_up(self) -> Ledger:
         """Return the sums over all rows."""
         ledger = Ledger()
-        for word, count, sunk, refunded, amount, unpriced in self._connection.execute(_SUMS):
-            ledger.count_many(_STATES[word], count, sunk=sunk, refunded=refunded, amount=amount or 0, unpriced=unpriced)
+        for word, count, amount, unpriced, sunk, refunded in self._connection.execute(sql.SUMS):
+            ledger.totals[sql.STATES[word]] = Total(count, amount or 0, unpriced)
+            ledger.sunk += sunk
+            ledger.refunded += refunded
         return ledger
 
     def _recover(self) -> None:
@@ -176,7 +169,7 @@ class SqliteStore:
         with suppress(sqlite3.Error):
             self._connection.close()
 
-    def check_file(self) -> None:
+    def _check_file(self) -> None:
         """Refuse to go on with a file that was deleted, moved or replaced: what is written would be lost.
 
         Raises:
@@ -191,7 +184,7 @@ class SqliteStore:
 
     def _inode(self) -> tuple[int, int, int]:
         file = self._path.stat()
-        return file.st_dev, file.st_ino, Path(f"{self._path}-wal").stat().st_ino
+        return file.st_dev, file.st_ino, self._wal.stat().st_ino
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -209,7 +202,9 @@ class SqliteStore:
     def add(self, rows: Sequence[NewRow]) -> int:
         """Add rows, as `Journal.add`."""
         with self._explained():
-            known = self._digests(row.key for row in rows)
+            if unreadable := [row.key for row in rows if not sql.is_text(row.key)]:
+                raise not_text(unreadable)
+            known = dict(self._look_up("SELECT key, digest FROM rows WHERE key", (row.key for row in rows)))
             fresh: dict[str, NewRow] = {}
             conflicts: list[NewRow] = []
             for row in rows:
@@ -223,16 +218,10 @@ class SqliteStore:
                 self._insert(list(fresh.values()))
             return len(fresh)
 
-    def _digests(self, keys: Iterable[str]) -> dict[str, bytes]:
-        return dict(self._look_up("SELECT key, digest FROM rows WHERE key", keys))
-
     def _look_up(self, select: str, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of `SELECT … WHERE column IN (…)`, with few sizes of the list: statements are reused."""
-        rest = iter(values)
-        while chunk := tuple(islice(rest, _LOOKUP)):
-            size = next(size for size in (1, 8, 64, _LOOKUP) if size >= len(chunk))
-            marks = ",".join("?" * size)
-            yield from self._connection.execute(f"{select} IN ({marks})", chunk + (None,) * (size - len(chunk)))
+        """Yield the rows of `SELECT … WHERE column` for values of the column."""
+        for chunk in sql.chunks(values):
+            yield from self._connection.execute(f"{select} IN ({','.join('?' * len(chunk))})", chunk)
 
     def _content(self, key: str, fresh: Mapping[str, NewRow]) -> tuple[bytes, bytes]:
         """Return what the journal, or the same call, holds under a key."""
@@ -251,9 +240,11 @@ class SqliteStore:
                 "INSERT INTO rows (number, key, digest, changed_at) VALUES (?,?,?,?)", identities
             )
             self._connection.executemany("INSERT INTO contents VALUES (?,?,?)", contents)
-        self.check_file()
+        self._check_file()
         self._next += len(rows)
-        self._ledger.counts[State.NEW] += len(rows)
+        total = self._ledger.totals[State.NEW]
+        total.rows += len(rows)
+        total.unpriced += len(rows)
 
     def apply(self, changes: Sequence[Change]) -> list[State | None]:
         """Make changes, in one transaction; return the new state for each, as `Journal.record`."""
@@ -262,53 +253,74 @@ class SqliteStore:
 
     def _apply(self, changes: Sequence[Change]) -> list[State | None]:
         now = self._clock()
-        found = self._look_up(_LOAD, {change.key for change in changes})
-        rows = {facts[1]: RowFacts(facts[0], facts[1], _STATES[facts[2]], *facts[3:]) for facts in found}
-        ledger = self._ledger.copy()
+        self._load(changes)
+        ledger, known = self._ledger.copy(), self._known
         results = [
-            None if (row := rows.get(change.key)) is None else ledger.change(row, change, now) for change in changes
+            None if (row := known.get(change.key)) is None else ledger.change(row, change, now) for change in changes
         ]
-        done = [(change, rows[change.key]) for change, state in zip(changes, results, strict=True) if state]
+        done = [(change, known[change.key]) for change, state in zip(changes, results, strict=True) if state]
         if done:
             self._write({row.number: row for _, row in done}.values(), done)
             self._ledger = ledger
+            for _, row in done:
+                if row.state not in OPEN:
+                    known.pop(row.key, None)
         return results
+
+    def _load(self, changes: Sequence[Change]) -> None:
+        """Keep in memory what may change of rows that were read or changed last."""
+        self._limit(len(changes))
+        keys = {change.key for change in changes}
+        for facts in self._look_up(sql.LOAD, [key for key in keys if key not in self._known and sql.is_text(key)]):
+            self._know(facts)
+
+    def _limit(self, more: int) -> None:
+        if len(self._known) + more > _MOST_KNOWN:
+            self._known.clear()
+
+    def _know(self, facts: Sequence[Any]) -> None:
+        self._known[facts[1]] = RowFacts(facts[0], facts[1], sql.STATES[facts[2]], *facts[3:])
 
     def _write(self, rows: Iterable[RowFacts], done: Iterable[tuple[Change, RowFacts]]) -> None:
         updates = [
             (
-                str(row.state), row.attempt, row.changed_at, row.task, row.fingerprint, row.price, row.cost, row.sunk,
-                row.refunded, _storable(row.error), row.number,
+                row.number, str(row.state), row.attempt, row.changed_at, row.task, row.fingerprint, row.price,
+                row.cost, row.sunk, row.refunded, sql.storable(row.error),
             )
             for row in rows
         ]  # fmt: skip
         pictures = [
-            (row.number, position, _path_in(picture.path), picture.size_bytes, picture.sha256)
+            (row.number, position, sql.path_in(picture.path), picture.size_bytes, picture.sha256)
             for change, row in done
             for position, picture in enumerate(change.pictures)
         ]
-        with self._transaction():
-            self._connection.executemany(_UPDATE, updates)
-            if pictures:
-                self._connection.executemany("INSERT INTO pictures VALUES (?,?,?,?,?)", pictures)
-        self.check_file()
+        statements = [*sql.statements(sql.UPDATE, updates), *sql.statements(sql.INSERT_PICTURES, pictures)]
+        # Without BEGIN and COMMIT, a lone statement gives up the interpreter's lock once.
+        with self._transaction() if len(statements) > 1 else nullcontext():
+            for statement, values in statements:
+                self._connection.execute(statement, values)
+        self._check_file()
 
     def rows(self, states: Sequence[State], after: int, limit: int) -> list[JournalRow]:
         """Return rows, as `Journal.rows`."""
         with self._explained():
             tail = "number > ? ORDER BY number LIMIT ?"
             if not states:
-                found = self._connection.execute(f"{_ROWS} WHERE {tail}", (after, limit)).fetchall()
+                found = self._connection.execute(f"{sql.ROWS} WHERE {tail}", (after, limit)).fetchall()
             else:  # one range of the index each: SQLite would sort all of them
-                select = f"{_ROWS} WHERE state = ? AND {tail}"
+                select = f"{sql.ROWS} WHERE state = ? AND {tail}"
                 ranges = [self._connection.execute(select, (str(state), after, limit)) for state in {*states}]
                 found = sorted((row for range_ in ranges for row in range_), key=lambda row: row[0])[:limit]
+            self._limit(len(found))
+            for row in found:
+                if row[2] == State.NEW and row[1] not in self._known:  # likely to change soon
+                    self._know(row[:-2])
             return self._complete(found)
 
     def find(self, key: str) -> JournalRow | None:
         """Return a row, as `Journal.find`."""
         with self._explained():
-            found = self._connection.execute(f"{_ROWS} WHERE key = ?", (key,)).fetchall()
+            found = self._connection.execute(f"{sql.ROWS} WHERE key = ?", (sql.storable(key),)).fetchall()
             return next(iter(self._complete(found)), None)
 
     def _complete(self, found: Sequence[tuple[Any, ...]]) -> list[JournalRow]:
@@ -317,12 +329,12 @@ class SqliteStore:
         select = "SELECT number, position, path, size_bytes, sha256 FROM pictures WHERE number"
         numbers = [row[0] for row in found if row[2] == State.DONE]
         for number, _, path, size_bytes, sha256 in sorted(self._look_up(select, numbers)):
-            pictures.setdefault(number, []).append(SavedPicture(_path_out(path), size_bytes, sha256))
-        return [_journal_row(row, tuple(pictures.get(row[0], ()))) for row in found]
+            pictures.setdefault(number, []).append(SavedPicture(sql.path_out(path), size_bytes, sha256))
+        return [sql.journal_row(row, tuple(pictures.get(row[0], ()))) for row in found]
 
     def counts(self) -> Mapping[State, int]:
         """Return the number of rows in every state."""
-        return self._ledger.by_state()
+        return self._ledger.counts()
 
     def spending(self) -> Spending:
         """Return the sums of money."""
@@ -332,7 +344,7 @@ class SqliteStore:
         """Return the key of the row that has this file."""
         select = "SELECT key FROM pictures JOIN rows USING (number) WHERE path = ?"
         with self._explained():
-            found = self._connection.execute(select, (_path_in(path),)).fetchone()
+            found = self._connection.execute(select, (sql.path_in(path),)).fetchone()
             return None if found is None else str(found[0])
 
     def read_note(self, name: str) -> str | None:
@@ -346,34 +358,7 @@ class SqliteStore:
         with self._explained():
             with self._transaction():
                 self._write_note(name, text)
-            self.check_file()
+            self._check_file()
 
     def _write_note(self, name: str, text: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, _storable(text)))
-
-
-def _journal_row(row: Sequence[Any], pictures: tuple[SavedPicture, ...]) -> JournalRow:
-    number, key, state, attempt, changed_at, task, fingerprint, price, cost, sunk, _, error, request, columns = row
-    return JournalRow(
-        number=number, key=key, state=_STATES[state], request=request, columns=columns, attempt=attempt,
-        changed_at=changed_at, task=task, fingerprint=fingerprint, price_usd=in_dollars(price),
-        cost_usd=in_dollars(cost), sunk_usd=in_dollars(sunk) or 0.0, error=error, pictures=pictures,
-    )  # fmt: skip
-
-
-def _storable(text: str | None) -> str | None:
-    """Return text without lone surrogates, which come from names of files and have no UTF-8."""
-    return text if text is None or text.isascii() else text.encode(errors="backslashreplace").decode()
-
-
-def _path_in(path: str) -> str | bytes:
-    """Return a path as the database holds it: names that are not UTF-8 as bytes."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return path
-
-
-def _path_out(path: str | bytes) -> str:
-    return os.fsdecode(path) if isinstance(path, bytes) else path
+        self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, sql.storable(text)))

@@ -1,6 +1,6 @@
 """The status of a running batch in a small file beside its journal, for those who may not open the journal.
 
-The owner replaces it about once a second and removes it at the end; after a crash it stays, and means nothing.
+The owner replaces it about once a second and removes it at the end. If it is left, the owner was killed.
 """
 
 import os
@@ -16,19 +16,20 @@ import orjson
 from lemon_async.batch.records import Spending
 from lemon_async.batch.states import State
 
-__all__ = ["StatusFile", "read_status"]
+__all__ = ["StatusFile", "path_of_status", "read_status"]
 
 _EVERY_S = 1.0
 
 
-def _path_of(journal: Path) -> Path:
+def path_of_status(journal: Path) -> Path:
+    """Return where the status is."""
     return Path(f"{journal}.status")
 
 
 def read_status(journal: Path) -> Mapping[str, Any]:
     """Return the last status that an owner of the journal has written; empty if there is none."""
     try:
-        status = orjson.loads(_path_of(journal).read_bytes())
+        status = orjson.loads(path_of_status(journal).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
     return status if isinstance(status, dict) else {}
@@ -38,7 +39,7 @@ class StatusFile:
     """Writes the status, at most once a second; a disk that refuses it is ignored."""
 
     def __init__(self, journal: Path) -> None:
-        self._path = _path_of(journal)
+        self._path = path_of_status(journal)
         self._part = Path(f"{self._path}.part")
         self._started = time.time()
         self._last: tuple[object, object] | None = None
