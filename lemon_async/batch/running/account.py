@@ -35,21 +35,14 @@ class Account:
     """
 
     def __init__(self, counts: Mapping[State, int], spending: Spending, cap_usd: float | None = None) -> None:
-        self._ledger = Ledger(
-            counts=dict.fromkeys(State, 0) | dict(counts),
-            spent=in_nanos(spending.spent) or 0,
-            reserved=in_nanos(spending.reserved) or 0,
-            doubtful=in_nanos(spending.doubtful) or 0,
-            refunded=in_nanos(spending.refunded) or 0,
-            unpriced=spending.unpriced,
-        )
+        self._ledger = Ledger.of(counts, spending)
         self._cap = in_nanos(cap_usd)
         self._pledged = 0
 
     @property
     def counts(self) -> Mapping[State, int]:
         """The number of rows in every state."""
-        return self._ledger.by_state()
+        return self._ledger.counts()
 
     @property
     def spending(self) -> Spending:
@@ -60,8 +53,7 @@ class Account:
         """Return whether a row of this price can be bought now, besides those that are pledged."""
         if self._cap is None:
             return True
-        sums = self._ledger
-        return sums.spent + sums.reserved + sums.doubtful + self._pledged + (in_nanos(price_usd) or 0) <= self._cap
+        return self._ledger.committed + self._pledged + (in_nanos(price_usd) or 0) <= self._cap
 
     def pledge(self, price_usd: float | None, sign: int = 1) -> None:
         """Set aside the price of a row that is about to be bought; with a negative sign, return it."""

@@ -76,6 +76,24 @@ class Ledger:
     sunk: int = 0
     refunded: int = 0
 
+    @classmethod
+    def of(cls, counts: Mapping[State, int], spending: Spending) -> "Ledger":
+        """Return a ledger that begins with these numbers and sums."""
+        ledger = cls()
+        for state, rows in counts.items():
+            ledger.totals[state].rows = rows
+        ledger.totals[State.DONE].amount = round(spending.spent * _NANO)
+        ledger.totals[State.SOLD].amount = round(spending.reserved * _NANO)
+        ledger.totals[State.SOLD].unpriced = spending.unpriced
+        ledger.totals[State.DOUBTFUL].amount = round(spending.doubtful * _NANO)
+        ledger.refunded = round(spending.refunded * _NANO)
+        return ledger
+
+    @property
+    def committed(self) -> int:
+        """What counts against a cap, in billionths of a dollar."""
+        return self._sum(_BOUGHT) + self.sunk
+
     def copy(self) -> "Ledger":
         """Return an independent copy, to be thrown away if a transaction fails."""
         totals = {state: Total(each.rows, each.amount, each.unpriced) for state, each in self.totals.items()}
@@ -105,7 +123,7 @@ class Ledger:
 
     def _exceeds(self, price: float | None, cap: float) -> bool:
         """Return whether an intent would exceed its cap; without a price, it may."""
-        return price is None or self._sum(_BOUGHT) + self.sunk + round(price * _NANO) > round(cap * _NANO)
+        return price is None or self.committed + round(price * _NANO) > round(cap * _NANO)
 
     def _sum(self, states: Iterable[State]) -> int:
         return sum([self.totals[state].amount for state in states])

@@ -31,12 +31,6 @@ _SETTINGS = (
     "cache_size=-32768",
     "wal_autocheckpoint=4000",
 )
-    "synchronous=FULL",
-    "fullfsync=ON",
-    "checkpoint_fullfsync=ON",
-    "cache_size=-32768",
-    "wal_autocheckpoint=4000",
-)
 _OWNER_DIED = "the process ended before the response to its request was recorded"
 _INLINE_LOST = "answered inline; the process ended before its pictures were saved"
 
