@@ -119,9 +119,10 @@ class Plan:
 
 
 def _price_text(rows: int, plan: ModelPlan | Plan) -> str:
-    if plan.unpriced == rows and rows:
+    if rows and plan.unpriced == rows:
         return f"{rows:,} rows without a known price"
-    return f"{rows:,} rows for ${plan.price_usd:,.2f}{f', {plan.unpriced:,} without a known price' if plan.unpriced else ''}"
+    unpriced = f", {plan.unpriced:,} without a known price" if plan.unpriced else ""
+    return f"{rows:,} rows for ${plan.price_usd:,.2f}{unpriced}"
 
 
 async def make_plan(reader: RowReader | None, journal: Journal | None, price_usd: PriceOption = None) -> Plan:
