@@ -47,6 +47,18 @@ def notebook():
     raise AssertionError
 
 
+def parquet():
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    async def plan():
+        async with LemonSession("sk-x") as session:
+            return await session.batch("run.db", "rows.parquet").plan()
+
+    write_table(pa.table({"prompt": ["a cat", "a dog"]}), "rows.parquet")
+    assert asyncio.run(plan()).rows == 2
+
+
 def sheet():
     from lemon_async.sheet import contact_sheet
 

@@ -26,6 +26,7 @@ from lemon_async import (
     VariationRequest,
     __version__,
 )
+from lemon_async.batch import Plan, State, expand
 from lemon_async.emulator import Emulator, Fault, Status
 from lemon_async.errors import AuthenticationError
 from lemon_async.types import (
@@ -228,3 +229,20 @@ async def emulated() -> None:
     async with Emulator(speed=60) as emu:
         assert_type(emu.base_url, str)
         assert_type(emu.fault("poll", Status(502), times=3), Fault)
+
+
+async def rows_of_a_batch(lemon: LemonSession) -> None:
+    matrix = expand("a {colour} cat", colour=["red", "blue"], size=["512x512"])
+    assert_type(matrix[0], Mapping[str, Any])
+    assert_type(len(matrix), int)
+    batch = lemon.batch("run.db", matrix, key=lambda row: row["colour"], price_usd={"flux-pro": 0.05})
+    plan = await batch.plan()
+    assert_type(plan, Plan)
+    assert_type(plan.problems, tuple[Problem, ...])
+    assert_type(plan.known, Mapping[State, int])
+    assert_type(plan.price_usd, float)
+    assert_type(plan.as_json(), dict[str, Any])
+    lemon.batch("run.db", ["a cat", GenerateRequest("a dog"), {"prompt": "a hat"}], price_usd=lambda request: 0.04)
+    lemon.batch("run.db", Path("rows.csv"), key="sku", price_usd="0.04")  # type: ignore[arg-type]
+    lemon.batch("run.db", b"rows.csv")  # type: ignore[arg-type]
+    expand("a cat", size=7)  # type: ignore[arg-type]

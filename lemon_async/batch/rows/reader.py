@@ -11,6 +11,7 @@ import hashlib
 import os
 import tempfile
 import time
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -214,6 +215,7 @@ class RowReader:
     def _open_spool(self) -> "tempfile.SpooledTemporaryFile[bytes]":
         if self._spool is None:
             self._spool = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by `close`
+            weakref.finalize(self, self._spool.close)  # if a plan was all that was wanted
         return self._spool
 
 
