@@ -162,7 +162,7 @@ async def _prepared(path: str | PathLike[str] | None) -> Path | None:
 
 async def _written(html: str, target: Path | None) -> Sheet:
     if target is not None:
-        await on_disk(_MAX_WORK_S, target, write_file, target, html.encode())
+        await on_disk(_MAX_WORK_S, target, lambda: write_file(target, html.encode()))
     return Sheet(html, target)
 
 

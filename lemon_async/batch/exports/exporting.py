@@ -16,7 +16,7 @@ from lemon_async.batch.exports.columns import Columns
 from lemon_async.batch.exports.files import replacing, replacing_folder
 from lemon_async.batch.exports.pictures import write_image_folder, write_web_dataset
 from lemon_async.batch.exports.report import Report
-from lemon_async.batch.exports.tables import TABLES, check_parquet, table_rows
+from lemon_async.batch.exports.tables import TABLES, check_parquet, is_table, table_rows
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.records import JournalRow
 from lemon_async.batch.states import State
@@ -29,8 +29,6 @@ Format = Literal["imagefolder", "webdataset", "csv", "jsonl", "parquet"]
 _CHUNK_ROWS = 1000
 _MARK = ".lemon-async.json"
 _SPLIT = "train"
-# How a table of ours begins, which is the only file that an export replaces.
-_BEGINNINGS = {"csv": b"key,state,prompt,model", "jsonl": b'{"key":', "parquet": b"PAR1"}
 _PICTURES: Mapping[str, Callable[[Path, Iterator[JournalRow], Columns, Path, Report], None]] = {
     "imagefolder": write_image_folder,
     "webdataset": write_web_dataset,
@@ -195,13 +193,7 @@ class _Work:
         target = self.destination
         if target.is_dir():
             raise self._refusal("is a folder: name a file in it")
-        if not target.exists() and not target.is_symlink():
-            return
-        beginning = b""
-        if target.is_file() and not target.is_symlink():
-            with target.open("rb") as file:
-                beginning = file.read(64)
-        if not beginning.startswith(_BEGINNINGS[self.format]):
+        if target.is_symlink() or (target.exists() and not is_table(target, self.format)):
             raise self._refusal(f"is another file, no {self.format} export: name a new one")
 
     def _check_folder(self, target: Path) -> None:

@@ -138,14 +138,13 @@ def _link(source: Path, picture: SavedPicture, target: Path) -> Path:
     """
     _check_size(source, picture)
     try:
-        with source.open("rb") as file:
-            suffix = _suffix(file.read(HEAD_BYTES))
+        suffix = _suffix(_head(source))
     except OSError as failure:
         raise _Unfit(_reason(source, failure)) from failure
     target = target.with_name(f"{target.name}.{suffix}")
     target.parent.mkdir(exist_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:  # another disk, or one without hard links
         shutil.copyfile(source, target)
     with target.open("rb") as file:
@@ -188,6 +187,11 @@ def _reason(source: Path, failure: OSError) -> str:
 
 def _changed(source: Path) -> str:
     return f"{str(source)!r} is not the file that was saved"
+
+
+def _head(source: Path) -> bytes:
+    with source.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _suffix(content: bytes) -> str:

@@ -20,13 +20,19 @@ from lemon_async.batch.exports.report import Report
 from lemon_async.batch.records import JournalRow
 from lemon_async.errors import ContractError
 
-__all__ = ["TABLES", "check_parquet", "table_rows"]
+__all__ = ["TABLES", "check_parquet", "is_table", "table_rows"]
 
 Row = Mapping[str, Any]
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)*|[.,]\d+)([eE][+-]?\d+)?")
 _PARQUET_ROWS = 10_000
+_FIRST_NAMES = ["key", "state", "prompt", "model"]
+_BEGINNINGS = {
+    "csv": re.compile(b"key,state,prompt,model,"),
+    "jsonl": re.compile(rb'\{"key":"[^\n]*?","state":"[a-z]+","prompt":'),
+}
+_HEAD_BYTES = 64 * 1024
 
 
 def table_rows(
@@ -63,6 +69,27 @@ def check_parquet() -> None:
     except ImportError:
         advice = "needs pyarrow: pip install 'lemon-async[parquet]'"
         raise ContractError.of("format", advice, undone="written") from None
+
+
+def is_table(path: Path, kind: str) -> bool:
+    """Return whether a file is an earlier export, or empty, and may be replaced."""
+    if not path.is_file() or not path.stat().st_size:
+        return path.is_file()
+    if kind == "parquet":
+        return _is_parquet_table(path)
+    with path.open("rb") as file:
+        return _BEGINNINGS[kind].match(file.read(_HEAD_BYTES)) is not None
+
+
+def _is_parquet_table(path: Path) -> bool:
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+    from pyarrow import parquet  # noqa: PLC0415 - likewise
+
+    try:
+        names: list[str] = parquet.read_schema(path).names
+    except pa.ArrowInvalid:
+        return False
+    return names[: len(_FIRST_NAMES)] == _FIRST_NAMES
 
 
 def _find_fault(path: Path, size_bytes: int) -> str | None:
