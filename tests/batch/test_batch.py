@@ -35,7 +35,7 @@ async def test_an_outcome_has_what_the_row_had(connect, tmp_path):
         run = await run_batch(session, tmp_path, [item], save=str(tmp_path / "{shelf}" / "{key}"), price_usd=0.05)
     (outcome,) = run.outcomes
     assert isinstance(outcome, BatchOutcome)
-    assert (outcome.key, outcome.status, outcome.columns) == ("SKU 1", State.DONE, {"shelf": "A"})
+    assert (outcome.key, outcome.status, outcome.columns) == ("SKU 1", State.DONE, {"id": "SKU 1", "shelf": "A"})
     assert outcome.paths == (tmp_path / "A" / "SKU-1.png", tmp_path / "A" / "SKU-1-2.png")
     assert (outcome.request.prompt, outcome.request.label, outcome.attempt) == ("a cat", "SKU 1", 1)
     assert (outcome.price_usd, outcome.error, len(outcome.images)) == (0.1, None, 2)
@@ -73,7 +73,7 @@ async def test_deleted_files_are_not_bought_again(connect, emulator, tmp_path):
 BAD_ROWS = [
     ({"items": [{"id": "a", "promt": "x"}]}, "promt"),
     ({"items": [{"id": "a", "prompt": "x"}], "save": "{shelf}"}, "save: contains the unknown field 'shelf'"),
-    ({"items": [{"id": "a", "prompt": "x"}], "save": "a/../b"}, "save: must name a file"),
+    ({"items": [{"id": "a", "prompt": "x"}], "save": "{key}/../b"}, "save: must name a file"),
     ({"items": [{"id": "a", "prompt": "x"}], "budget_usd": 1}, "the price of flux-pro is not known"),
 ]
 
@@ -174,13 +174,12 @@ async def test_a_plan_says_what_a_batch_would_do(connect, emulator, tmp_path):
 
 async def test_a_slow_reader_slows_the_spending_down(connect, emulator, tmp_path):
     """Only `in_flight` rows are bought until an outcome is read."""
-    async with connect() as session:
-        async with batch_of(session, tmp_path, rows(6), in_flight=2) as batch:
-            await until(lambda: batch.counts[State.DONE] == 2)
-            assert emulator.ledger.sold.total() == 2
-            await anext(batch)
-            await until(lambda: batch.counts[State.DONE] == 3)
-            assert emulator.ledger.sold.total() == 3
+    async with connect() as session, batch_of(session, tmp_path, rows(6), in_flight=2) as batch:
+        await until(lambda: batch.counts[State.DONE] == 2)
+        assert emulator.ledger.sold.total() == 2
+        await anext(batch)
+        await until(lambda: batch.counts[State.DONE] == 3)
+        assert emulator.ledger.sold.total() == 3
 
 
 async def test_the_cap_is_never_exceeded(connect, emulator, tmp_path):
@@ -241,15 +240,13 @@ async def test_leaving_early_is_resumable(connect, emulator, tmp_path):
 async def test_sold_rows_are_resumed_within_the_limit(connect, emulator, tmp_path):
     """They count as in flight, and come before new ones."""
     emulator.fault("submit", Stuck(), times=5)
-    async with connect() as session:
-        async with batch_of(session, tmp_path, rows(5)) as batch:
-            await until(lambda: batch.counts[State.SOLD] == 5)
+    async with connect() as session, batch_of(session, tmp_path, rows(5)) as batch:
+        await until(lambda: batch.counts[State.SOLD] == 5)
     assert emulator.ledger.sold.total() == 5
-    async with connect() as session:
-        async with batch_of(session, tmp_path, rows(7), in_flight=2) as batch:
-            await until(lambda: batch.progress.in_flight == 2)
-            assert len(session.pending) == 2
-            assert batch.counts[State.NEW] == 2
+    async with connect() as session, batch_of(session, tmp_path, rows(7), in_flight=2) as batch:
+        await until(lambda: batch.progress.in_flight == 2)
+        assert len(session.pending) == 2
+        assert batch.counts[State.NEW] == 2
 
 
 async def test_files_are_never_overwritten(connect, tmp_path):

@@ -35,11 +35,11 @@ def rows(number, **columns):
     return [{"id": f"r{index}", "prompt": f"prompt {index}", **columns} for index in range(number)]
 
 
-def batch_of(session, folder, items=None, **options):
+def batch_of(session, folder, items=None, *, journal=None, **options):
     """Return a batch whose journal and pictures are in a folder."""
     keys = {} if items is None else {"key": "id"}
     save = str(folder / "out" / "{key}")
-    return session.batch(folder / "run.db", items, **{**OPTIONS, **keys, "save": save, **options})
+    return session.batch(journal or folder / "run.db", items, **{**OPTIONS, **keys, "save": save, **options})
 
 
 async def run_batch(session, folder, items=None, **options):
@@ -49,7 +49,7 @@ async def run_batch(session, folder, items=None, **options):
         async with run.batch as batch:
             async for outcome in batch:
                 run.outcomes.append(outcome)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the tests look at it
         run.error = error
     return run
 
