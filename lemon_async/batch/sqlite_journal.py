@@ -73,12 +73,24 @@ async def open_journal(path: str | PathLike[str], *, base_url: str | None = None
         await journal.aclose()
 
 
+def _open_store(path: Path, base_url: str | None) -> "SqliteStore":
+    from lemon_async.batch.store.sqlite import SqliteStore  # noqa: PLC0415 - only batches pay for sqlite3
+
+    return SqliteStore(path, base_url)
+
+
 class _SqliteJournal:
     """See `Journal`; the methods after `_run` run in the thread."""
 
-    def __init__(self, path: Path, base_url: str | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        base_url: str | None = None,
+        open_store: "Callable[[Path, str | None], SqliteStore]" = _open_store,
+    ) -> None:
         self._path = path
         self._base_url = base_url
+        self._open_store = open_store
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
@@ -171,10 +183,8 @@ class _SqliteJournal:
 
     def _run(self) -> None:
         """Own the connection, from opening to closing."""
-        from lemon_async.batch.store.sqlite import SqliteStore  # noqa: PLC0415 - only batches pay for sqlite3
-
         try:
-            store = SqliteStore(self._path, self._base_url)
+            store = self._open_store(self._path, self._base_url)
         except Exception as failure:  # noqa: BLE001 - raised where the journal is opened
             self._post([(self._opened, failure), (self._closed, None)])
             return

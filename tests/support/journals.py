@@ -1,55 +1,33 @@
-"""A journal of a map that remembers what its hooks were called with."""
+"""Rows and changes for tests of journals."""
 
-import asyncio
+import hashlib
 
+import orjson
 
-class MemoryJournal:
-    """Calls `on_hook(name, index)` in every hook, which may raise or return an awaitable; then notes the call."""
+from lemon_async.batch.records import Change, NewRow, SavedPicture
+from lemon_async.batch.states import Event
 
-    def __init__(self, on_hook=None):
-        self.events = []
-        self.reasons = []
-        self.tasks = {}
-        self._on_hook = on_hook
-
-    async def _note(self, name, index):
-        waiting = self._on_hook(name, index) if self._on_hook else None
-        self.events.append((name, index))
-        await (waiting or asyncio.sleep(0))
-
-    async def intend(self, index, fingerprint):
-        assert len(fingerprint) == 64
-        await self._note("intend", index)
-
-    async def withdraw(self, index, reason):
-        self.reasons.append(reason)
-        await self._note("withdraw", index)
-
-    async def accept(self, index, task):
-        self.tasks[index] = task
-        await self._note("accept", index)
-
-    @property
-    def names(self):
-        """The names of the hooks, in the order of the calls."""
-        return [name for name, _ in self.events]
-
-    def open(self):
-        """Return the requests whose last call was an intent: a runner that reads this after a crash must doubt them."""
-        last = {index: name for name, index in self.events}
-        return {index for index, name in last.items() if name == "intend"}
+PICTURE = SavedPicture("out/a.png", 4, "00ff")
 
 
-def failing(name, error):
-    """Return an `on_hook` that raises in one of the hooks."""
-
-    def on_hook(called, index):
-        if called == name:
-            raise error
-
-    return on_hook
+def new_row(key, *, columns=None, **fields):
+    """Return a row whose digest follows from its content."""
+    request = orjson.dumps({"prompt": f"a picture of {key}", **fields}, option=orjson.OPT_SORT_KEYS)
+    others = orjson.dumps(columns) if columns else b""
+    return NewRow(key, request, others, hashlib.sha256(request + others).digest())
 
 
-def waiting(name, event):
-    """Return an `on_hook` that waits for an event in one of the hooks."""
-    return lambda called, index: event.wait() if called == name else None
+def new_rows(number):
+    return [new_row(f"k{index}") for index in range(number)]
+
+
+def intend(key, price=0.04, cap=None):
+    return Change(key=key, event=Event.INTEND, fingerprint="f" * 64, price_usd=price, cap_usd=cap)
+
+
+def accept(key, task="token"):
+    return Change(key=key, event=Event.ACCEPT, task=task)
+
+
+def save(key, cost=None, *pictures):
+    return Change(key=key, event=Event.SAVE, cost_usd=cost, pictures=pictures)
