@@ -4,7 +4,9 @@ Readers infer the type of a column from the first lines, or need a header before
 rows learns the fields of their requests and their other columns; only names and kinds are kept, not values.
 
 A column is of numbers or truth values if all its values are; anything else is text: other values as JSON, missing ones
-as the empty text. A column of the caller whose name an export needs gets `_` at its end.
+as the empty text. Rows that are the first to have a number in some column are exported before all others, or a reader
+would take a column whose first numbers are missing for one of nothing. A column of the caller whose name an export
+needs gets `_` at its end.
 """
 
 from collections.abc import Iterator, Mapping
@@ -49,7 +51,8 @@ _OF_PICTURES = ("task_id", "cost_usd")
 _RESERVED = frozenset({*_LEADING, *_TRAILING, "image", "images", "__key__", "__url__"})
 _RESERVED_ENDS = ("file_name", "file_names")
 
-_Place = tuple[str, str]  # of the request or another column, and its name there
+_Place = tuple[str, str]  # of the request, the other columns or the journal, and its name there
+_COST = ("journal", "cost_usd")
 
 
 @attrs.define
@@ -60,13 +63,22 @@ class Columns:
         factory=lambda: {("request", "prompt"): Kind.TEXT, ("request", "model"): Kind.TEXT}, init=False
     )
     _names: dict[_Place, str] = attrs.field(factory=dict[_Place, str], init=False)
+    _first: dict[_Place, int] = attrs.field(factory=dict[_Place, int], init=False)
 
     def learn(self, row: JournalRow) -> None:
         """Take notice of the columns of a row."""
         for place, value in _values(row):
             self._kinds[place] = _merged(self._kinds.get(place), value)
+            if value is not None:
+                self._first.setdefault(place, row.number)
+        if row.cost_usd is not None:
+            self._first.setdefault(_COST, row.number)
         if len(self._names) < len(self._kinds):
             self._name()
+
+    def early(self) -> list[int]:
+        """Return the numbers of the rows that are the first to have a value where other rows have nothing."""
+        return sorted({row for place, row in self._first.items() if self._kinds.get(place) is not Kind.TEXT})
 
     def kinds(self) -> Mapping[str, Kind]:
         """Return the columns of a table, in order."""

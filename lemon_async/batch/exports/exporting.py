@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike, fsdecode
 from pathlib import Path
@@ -163,7 +163,7 @@ class _Work:
         self._check_folder(target)
         columns = self._learn(State.DONE)
         with replacing_folder(target) as folder:
-            rows = self._rows(State.DONE)
+            rows = self._with_first(columns.early())
             _PICTURES[self.format](folder, rows, columns, folder_of(self.journal), self.report)
             mark = {"format": self.format, "journal": self.journal.name, **attrs.asdict(self.report)}
             (folder / _MARK).write_bytes(orjson.dumps(mark, option=orjson.OPT_INDENT_2))
@@ -177,16 +177,22 @@ class _Work:
     def _rows(self, *states: State) -> Iterator[JournalRow]:
         """Yield the rows in order; called in the thread, while the loop reads them."""
         after = -1
-        while True:
-            reading = self.journal.rows(*states, after=after, limit=_CHUNK_ROWS)
-            rows = asyncio.run_coroutine_threadsafe(reading, self.loop).result()
+        while rows := self._read(*states, after=after):
             for row in rows:
                 if self.stop.is_set():
                     raise _Stopped
                 yield row
-            if not rows:
-                return
             after = rows[-1].number
+
+    def _with_first(self, numbers: Collection[int]) -> Iterator[JournalRow]:
+        """Yield the rows that are done, those with certain numbers before all others."""
+        for number in numbers:
+            yield from self._read(State.DONE, after=number - 1, limit=1)
+        yield from (row for row in self._rows(State.DONE) if row.number not in numbers)
+
+    def _read(self, *states: State, after: int, limit: int = _CHUNK_ROWS) -> Sequence[JournalRow]:
+        reading = self.journal.rows(*states, after=after, limit=limit)
+        return asyncio.run_coroutine_threadsafe(reading, self.loop).result()
 
     def _check_file(self) -> None:
         """Raise `ContractError` if the destination is anything but a new file or a table of an earlier export."""

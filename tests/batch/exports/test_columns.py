@@ -128,3 +128,15 @@ def test_task_id_is_that_of_the_token():
     for task, shown in ((token, "ldtask_1"), ("lemon1.damaged", ""), (None, "")):
         first = row(task=task)
         assert learned(first).of_row(first)["task_id"] == shown
+
+
+def test_rows_with_the_first_number_of_a_column_are_early():
+    """A reader takes a column whose first values are null for one of nothing; text is never null."""
+    rows = [
+        row({"n": 1}, number=3),
+        row({"n": 2}, {"text": "a", "weight": None}, number=4),
+        row({}, {"weight": 2.5, "size": 1}, number=8),
+        row({"n": 3}, {"weight": 3.5, "size": "x"}, number=9, cost_usd=0.0),
+    ]
+    assert learned(*rows).early() == [3, 8, 9]
+    assert learned(row(columns={"text": "a"})).early() == []
