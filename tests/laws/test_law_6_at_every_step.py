@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import orjson
 import pytest
 
 from lemon_async import (
@@ -35,6 +36,7 @@ from lemon_async import (
 )
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._uploads.stored_files import Files
+from lemon_async.batch import Batch, State, open_journal
 from lemon_async.emulator import Emulator, Expire, Stuck
 from lemon_async.sheet import contact_sheet
 
@@ -242,6 +244,35 @@ async def leave_a_map(case):
         await outcomes.aclose()
 
 
+def small_rows(case):
+    """Return rows of which two end in tasks and one is answered inline; all are drawn quickly."""
+    models = ("flux-pro", "flux-pro", "dall-e-2")
+    return [{"prompt": f"{case.prompt} {number}", "model": model} for number, model in enumerate(models)]
+
+
+def small_batch(case):
+    save = str(case.folder / "out" / "{key}")
+    return case.session.batch(case.folder / "run.db", small_rows(case), save=save, size="256x256", in_flight=2)
+
+
+@subject("LemonSession.batch", "Batch.__anext__")
+async def batch(case):
+    async with small_batch(case) as batch:
+        async for _ in batch:
+            pass
+
+
+@subject("Batch.aclose", "Batch.doubtful", "Batch.dead", "Batch.plan")
+async def leave_a_batch(case):
+    batch = small_batch(case)
+    await batch.plan()
+    async with batch:
+        await anext(batch)
+        await batch.doubtful()
+        await batch.dead()
+        await batch.aclose()
+
+
 @subject("LemonSession.as_completed", prepare=with_task)
 async def as_completed(case):
     async for _ in case.session.as_completed([case.task]):
@@ -347,11 +378,11 @@ async def aclose(case):
 def test_no_public_coroutine_is_left_out():
     """Every coroutine function and async generator that users can call is among the subjects."""
     public = {contact_sheet.__qualname__}
-    for cls in (LemonSession, ImageTask, Image, Images, Files, Outcomes, ImageStream):
+    for cls in (LemonSession, ImageTask, Image, Images, Files, Outcomes, ImageStream, Batch):
         for name, member in inspect.getmembers(cls):
             if inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member):
                 public |= {f"{cls.__name__}.{name}"} if not name.startswith("_") or name == "__anext__" else set()
-    public |= {f"LemonSession.{name}" for name in ("stream", "map", "as_completed")}
+    public |= {f"LemonSession.{name}" for name in ("stream", "map", "batch", "as_completed")}
     assert public == {name for _, _, names, _ in SUBJECTS.values() for name in names}
 
 
@@ -398,6 +429,17 @@ class Laboratory:
         assert set(sold.values()) <= {1}, "sold twice"
         assert [path for path in case.folder.rglob("*") if path.name.startswith(".")] == []
         assert sold.total() <= case.session.submission_counts.sold + case.session.submission_counts.unknown
+        if (case.folder / "run.db").exists():
+            await self._journal_knows(case, sold)
+
+    async def _journal_knows(self, case, sold):
+        """What was sold is in the journal, and no row is doubtful whose request was not cut off."""
+        async with open_journal(case.folder / "run.db") as journal:
+            states = {orjson.loads(row.request)["prompt"]: row for row in await journal.rows()}
+        counts = Counter(row.state for row in states.values())
+        assert all(states[job].state in {State.SOLD, State.DONE, State.DOUBTFUL, State.DEAD} for job in sold), states
+        assert counts[State.DOUBTFUL] <= case.session.submission_counts.unknown, states
+        assert all(row.task for row in states.values() if row.state is State.SOLD), states
 
 
 def moments_of(steps):

@@ -1,0 +1,166 @@
+"""Which row comes next, when there is room for it, and when there is none left."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+
+from lemon_async.batch import open_journal
+from lemon_async.batch.records import Change
+from lemon_async.batch.running.account import Account
+from lemon_async.batch.running.feed import Feed
+from lemon_async.batch.states import Event, State
+from saved_rows import add, sell
+
+
+@attrs.define(eq=False)
+class Case:
+    """A feed, and what it has called."""
+
+    feed: Feed
+    journal: object
+    account: Account
+    resumed: list
+    full: list
+
+    async def next(self):
+        """Return the key of the next row; raise if it does not come soon."""
+        request = await asyncio.wait_for(anext(self.feed), 1)
+        return request.label
+
+    async def is_waiting(self):
+        """Return whether the next row does not come yet; the wait goes on in `later`."""
+        self.later = asyncio.ensure_future(anext(self.feed))
+        await asyncio.sleep(0.02)
+        return not self.later.done()
+
+    later: object = None
+
+
+@pytest.fixture
+def feed_of(tmp_path):
+    @asynccontextmanager
+    async def make(*keys, sold=(), in_flight=10, price=None, cap=None):
+        async with open_journal(tmp_path / "run.db") as journal:
+            for key in keys:
+                await add(journal, key)
+            for key in sold:
+                await sell(journal, key)
+            account = Account(await journal.counts(), await journal.spending(), cap)
+            resumed, full = [], []
+            feed = Feed(
+                journal=journal,
+                account=account,
+                in_flight=in_flight,
+                price_of=lambda request: price,
+                is_capped=cap is not None,
+                resume=resumed.append,
+                on_full=full.append,
+                on_change=lambda: None,
+            )
+            yield Case(feed, journal, account, resumed, full)
+
+    return make
+
+
+async def test_rows_come_in_their_order_and_sold_ones_are_resumed_first(feed_of):
+    async with feed_of("a", "b", "c", "d", sold=("b", "d")) as case:
+        assert await case.next() == "a"
+        assert [job.key for job in case.resumed] == ["b", "d"]
+        assert await case.next() == "c"
+        assert [job.key for job in case.feed.jobs.values()] == ["a", "c"]
+
+
+async def test_it_ends_when_no_row_is_left_and_none_is_in_flight(feed_of):
+    """A row in flight may have to be repeated."""
+    async with feed_of("a") as case:
+        await case.next()
+        assert await case.is_waiting()
+        case.feed.ended(case.feed.jobs.pop(0))
+        with pytest.raises(StopAsyncIteration):
+            await case.later
+
+
+async def test_rows_in_flight_are_limited_until_their_outcome_is_read(feed_of):
+    """Resumed ones count."""
+    async with feed_of("a", "b", "c", sold=("a",), in_flight=2) as case:
+        assert await case.next() == "b"
+        assert await case.is_waiting()
+        case.feed.ended(case.resumed[0])
+        await asyncio.sleep(0)
+        assert not case.later.done()
+        case.feed.release()
+        assert (await case.later).label == "c"
+
+
+async def test_a_repeated_row_comes_once_more(feed_of):
+    """Whether its turn in the journal has come or not: here, it was resumed before the new rows were read."""
+    async with feed_of("a", "b", sold=("b",)) as case:
+        keys = [await case.next()]
+        job = case.resumed[0]
+        await case.journal.record(Change(key="b", event=Event.FAIL))
+        change = Change(key="b", event=Event.REPEAT)
+        await case.journal.record(change)
+        job.facts.state = State.NEW
+        case.feed.repeat(job)
+        case.feed.ended(job)
+        keys.append(await case.next())
+        assert keys == ["a", "b"]
+        assert await case.is_waiting()
+        case.later.cancel()
+
+
+async def test_rows_that_were_repeated_before_their_chunk_was_read_come_once(feed_of):
+    """The chunk of new rows that is read later holds them, too."""
+    async with feed_of("a", "b", sold=("a",), in_flight=1) as case:
+        assert await case.is_waiting()
+        job = case.resumed[0]
+        for event in (Event.FAIL, Event.REPEAT):
+            await case.journal.record(Change(key="a", event=event))
+        job.facts.state = State.NEW
+        case.feed.repeat(job)
+        case.feed.ended(job)
+        assert (await case.later).label == "a"
+        for expected in ("b",):
+            case.feed.release()
+            case.feed.ended(case.feed.jobs.pop(0))
+            assert await case.next() == expected
+        case.feed.release()
+        case.feed.ended(case.feed.jobs.pop(1))
+        with pytest.raises(StopAsyncIteration):
+            await case.next()
+
+
+async def test_a_row_waits_while_money_may_be_released(feed_of):
+    async with feed_of("a", "b", price=0.6, cap=1.0) as case:
+        assert await case.next() == "a"
+        assert await case.is_waiting()
+        job = case.feed.jobs.pop(0)
+        case.feed.ended(job)
+        assert (await case.later).label == "b"
+        assert case.full == []
+
+
+async def test_a_row_that_never_fits_ends_the_feed(feed_of):
+    async with feed_of("a", price=1.1, cap=1.0) as case:
+        with pytest.raises(StopAsyncIteration):
+            await case.next()
+        assert [job.key for job in case.full] == ["a"]
+
+
+async def test_a_row_without_a_price_ends_the_feed_under_a_cap(feed_of):
+    async with feed_of("a", cap=1.0) as case:
+        with pytest.raises(StopAsyncIteration):
+            await case.next()
+        assert [job.price_usd for job in case.full] == [None]
+
+
+async def test_a_closed_feed_ends(feed_of):
+    """Even while it waits for room."""
+    async with feed_of("a", "b", in_flight=1) as case:
+        await case.next()
+        assert await case.is_waiting()
+        case.feed.close()
+        with pytest.raises(StopAsyncIteration):
+            await case.later
