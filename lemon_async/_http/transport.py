@@ -84,6 +84,9 @@ class Payload(Protocol):
     def fingerprint(self) -> str:
         """Digest of the content; equal for equal requests."""
 
+    async def find_fingerprint(self) -> str:
+        """Return `fingerprint` without blocking the event loop for long."""
+
     async def open(self, held: ExitStack) -> Body:
         """Return the body for one attempt; closing `held` releases its files.
 

@@ -21,6 +21,7 @@ import asyncio
 import copy
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
@@ -36,7 +37,7 @@ from lemon_async._tasks.submission import HookFailed, JournalEntry
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
 from lemon_async._uploads.preparation import request_from
-from lemon_async.errors import SessionError
+from lemon_async.errors import LemonError, SessionError
 from lemon_async.requests import Request
 from lemon_async.types import Progress
 
@@ -168,13 +169,14 @@ class Outcomes:
         waiting = self._tasks - {self._reader, asyncio.current_task()}
         dropped = len(self._dropped) + self._cancel_unsent(waiting)
         if total is not None and (rest := total - self._read + dropped):
-            failure.add_note(f"{rest:,} of {total:,} requests were not submitted")
+            with suppress(Exception):  # frozen exceptions take no notes
+                failure.add_note(f"{rest:,} of {total:,} requests were not submitted")
         self._end_input(failure)
 
     def _cancel_unsent(self, tasks: "set[asyncio.Task[None]]") -> int:
         """Cancel those tasks whose request was not sent, and return how many these are."""
         unsent = [task for task in tasks if task not in self._writing and not self._owner.is_sending(task)]
-        return sum(task.cancel() for task in unsent if not task.cancelling())
+        return sum(task.cancel() for task in unsent if task is self._reader or not task.cancelling())
 
     async def aclose(self) -> None:
         """Submit nothing more, and wait for responses that are due; after `close_s` their outcome is unknown.
@@ -330,7 +332,7 @@ class Outcomes:
         """Stop the map if the rule says so."""
         try:
             if self._rule.stops(error):
-                self._stop(copy.copy(error))
+                self._stop(copy.copy(error) if isinstance(error, LemonError) else error)
         except Exception as failure:  # noqa: BLE001 - raised by the caller's `stop_on`, for the reader
             self._stop(failure)
         self._capacity.set()

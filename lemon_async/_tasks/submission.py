@@ -108,9 +108,10 @@ class JournalEntry:
     async def intend(self, payload: Payload) -> None:
         """Open the entry; a cancelled hook may have done so."""
         if not self._is_open:
+            fingerprint = await payload.find_fingerprint()
             self._is_open = True
             try:
-                await self._journal.intend(self._index, payload.fingerprint)
+                await self._journal.intend(self._index, fingerprint)
             except Exception as failure:
                 self._is_open = False
                 raise HookFailed(failure) from failure

@@ -48,9 +48,14 @@ class Json:
         """Return the body of one attempt."""
         if len(self.content) < _LONG_BODY_BYTES:
             return Body(self.content, _JSON_HEADERS)
-        if not self._fingerprints:  # before sending, whose errors report it
-            self._fingerprints.append(await asyncio.to_thread(fingerprint, self.content))
+        await self.find_fingerprint()  # before sending, whose errors report it
         return Body(_Content(self.content), _JSON_HEADERS)
+
+    async def find_fingerprint(self) -> str:
+        """Return `fingerprint`, that of a long body from a thread."""
+        if len(self.content) >= _LONG_BODY_BYTES and not self._fingerprints:
+            self._fingerprints.append(await asyncio.to_thread(fingerprint, self.content))
+        return self.fingerprint
 
 
 @attrs.frozen
@@ -77,6 +82,10 @@ class Form:
     fingerprint: str
     fields: Mapping[str, str]
     files: tuple[File, ...]
+
+    async def find_fingerprint(self) -> str:
+        """Return `fingerprint`."""
+        return self.fingerprint
 
     async def open(self, held: ExitStack) -> Body:
         """Return the body of one attempt."""
