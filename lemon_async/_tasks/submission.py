@@ -113,7 +113,6 @@ class JournalEntry:
             try:
                 await self._journal.intend(self._index, fingerprint)
             except Exception as failure:
-                self._is_open = False
                 raise HookFailed(failure) from failure
 
     def recorded(self, attempt: Callable[[float | None], Awaitable[T]]) -> Callable[[float | None], Awaitable[T]]:

@@ -119,6 +119,15 @@ async def test_hook_that_the_program_cancels_does_not_hang_the_reader(connect, e
     assert emulator.requests == []
 
 
+async def test_error_of_the_journal_says_how_many_requests_were_not_submitted(connect, emulator):
+    journal = MemoryJournal(failing("intend", JournalError(message="the disk is full")))
+    async with connect() as session, session.map(prompts(50), model=MODEL, in_flight=1, journal=journal) as outcomes:
+        with pytest.raises(JournalError, match="the disk is full") as caught:
+            await anext(outcomes)
+    assert caught.value.__notes__ == ["50 of 50 requests were not submitted"]
+    assert emulator.requests == []
+
+
 # Leaving
 
 
