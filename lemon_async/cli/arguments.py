@@ -1,17 +1,18 @@
-"""Read what users type or pipe: lines of prompts and tasks, and references to tasks."""
+"""Read what users type or pipe: lines of prompts and tasks, references to tasks, and fields that we do not know."""
 
 import re
 import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import attrs
+import orjson
 
 from lemon_async.types import Problem
 
-__all__ = ["STDIN", "Reference", "read_lines", "slug_of"]
+__all__ = ["STDIN", "Reference", "read_extra", "read_lines", "slug_of"]
 
 STDIN = "-"
 _MAX_BYTES = 64 * 2**20
@@ -75,6 +76,20 @@ def read_lines(source: str | None, *, option: str, noun: str) -> tuple[Sequence[
             return lines, ()
         fault = f"there is no {noun} in {source!r}: write one on each line"
     return (), (Problem(option, fault),)
+
+
+def read_extra(pairs: Sequence[str]) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+    """Return the fields that `--extra` names, and the problems with it."""
+    split = [pair.partition("=") for pair in pairs]
+    wrong = (Problem("--extra", f"must be NAME=VALUE, not {pair!r}") for pair in pairs if pair.find("=") < 1)
+    return {name: _value(value) for name, equals, value in split if name and equals}, tuple(wrong)
+
+
+def _value(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _read(source: str) -> bytes:

@@ -8,6 +8,7 @@ import click
 
 from lemon_async._version import __version__
 from lemon_async.cli import options
+from lemon_async.cli.batch.commands import batch
 
 __all__ = ["cli"]
 
@@ -20,6 +21,9 @@ __all__ = ["cli"]
 @click.version_option(__version__)
 def cli() -> None:
     """Images from the LemonData API. The key comes from LEMONDATA_API_KEY."""
+
+
+cli.add_command(batch)
 
 
 @cli.command()

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lemon_async.cli.arguments import Reference, slug_of
 from lemon_async.cli.fields import FIELDS
 from lemon_async.cli.stdout import encodable, plain
-from lemon_async.errors import ContractError, TaskTimeout, TransportError
+from lemon_async.errors import BatchPaused, ContractError, TaskTimeout, TransportError
 from lemon_async.types import Problem
 
 __all__ = [
@@ -36,6 +36,12 @@ _OPTIONS = {
     "allow_http": "--allow-http",
     "base_url": "--base-url",
     "requests_per_minute": "--requests-per-minute",
+    "in_flight": "--in-flight",
+    "budget_usd": "--budget-usd",
+    "price_usd": "--price-usd",
+    "save": "-o",
+    "rows": "ROWS",
+    **{name: f"--{name}" for name in ("attempts", "journal", "key")},
     **{name: f"--{name}" for name in ("model", "image", "mask", "extra", "purpose")},
     **{field.name: field.flag for field in FIELDS},
     "async": "--async",
@@ -77,15 +83,20 @@ def as_options(text: str) -> str:
 def describe(error: Exception) -> str:
     """Return what an error says, in terms of the command."""
     if isinstance(error, ContractError):
-        problems = (
-            Problem(_OPTIONS.get(p.field) or as_options(p.field), as_options(p.message)) for p in error.problems
-        )
+        problems = (Problem(_option(p.field), as_options(p.message)) for p in error.problems)
         return str(ContractError(problems=tuple(problems), undone=error.undone))
+    if isinstance(error, BatchPaused):
+        return as_options(str(error))
     if isinstance(error, TaskTimeout):
         return str(error).partition("; session.task")[0]
     if isinstance(error, TransportError) and _REFUSED_HERE.search(str(error)):
         return f"{error}; is the emulator running? (LEMONDATA_BASE_URL or --base-url)"
     return str(error) or type(error).__name__
+
+
+def _option(field: str) -> str:
+    """Return the option of a field; that of a row (`line 3, size`) is a column."""
+    return _OPTIONS.get(field) or (field if "," in field else as_options(field))
 
 
 def print_note(text: str) -> None:

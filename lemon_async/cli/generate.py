@@ -1,24 +1,25 @@
 """The work of `generate`, `edit` and `task`: check everything, then submit or resume and save."""
 
+import shlex
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
-import attrs
 import click
-import orjson
 
 from lemon_async import EditRequest, GenerateRequest, ImageTask, LemonSession
-from lemon_async.cli.arguments import STDIN, Reference, read_lines
+from lemon_async.cli.arguments import STDIN, Reference, read_extra, read_lines
 from lemon_async.cli.destination import overwriting_problems
 from lemon_async.cli.jobs import resume_tasks, submit_requests
 from lemon_async.cli.json_lines import Request
 from lemon_async.cli.outputs import OutputOptions, Outputs
-from lemon_async.cli.runner import SessionOptions, problems_of, raise_problems, run_command
+from lemon_async.cli.runner import SessionOptions, options_from, problems_of, raise_problems, run_command
+from lemon_async.errors import ContractError
 from lemon_async.types import Problem
 
 __all__ = ["resume", "submit"]
 
-Options = TypeVar("Options", SessionOptions, OutputOptions)
+_TABLES = (".csv", ".jsonl", ".parquet")
 _KINDS: dict[str, Callable[..., Request]] = {"generate": GenerateRequest, "edit": EditRequest}
 
 
@@ -26,9 +27,10 @@ def submit(operation: str, *, prompts: Sequence[str], prompts_file: str | None, 
     """Run `generate` or `edit`: submit a request for each prompt, and save its pictures. Spends money."""
     if not prompts and prompts_file is None:
         raise click.UsageError("Missing argument 'PROMPT...', or --prompts FILE.")
-    session, output = _options_from(SessionOptions, given), _options_from(OutputOptions, given)
+    session, output = options_from(SessionOptions, given), options_from(OutputOptions, given)
 
     def work() -> Coroutine[Any, Any, int]:
+        _refuse_table(prompts_file)
         # Before there is an event loop, whose Ctrl-C would not end the reading.
         read, problems = read_lines(prompts_file, option="--prompts", noun="prompt")
         return _submit(_KINDS[operation], session, output, prompts=(*prompts, *read), problems=problems, **given)
@@ -38,7 +40,7 @@ def submit(operation: str, *, prompts: Sequence[str], prompts_file: str | None, 
 
 def resume(*, words: Sequence[str], **given: Any) -> None:
     """Run `task`: wait for tasks, and save their pictures. Spends nothing."""
-    session, output = _options_from(SessionOptions, given), _options_from(OutputOptions, given)
+    session, output = options_from(SessionOptions, given), options_from(OutputOptions, given)
 
     def work() -> Coroutine[Any, Any, int]:
         read, problems = read_lines(STDIN if STDIN in words else None, option="ID", noun="task")
@@ -46,6 +48,18 @@ def resume(*, words: Sequence[str], **given: Any) -> None:
         return _resume(session, output, [Reference.parse(word) for word in unique], problems)
 
     run_command(work)
+
+
+def _refuse_table(prompts_file: str | None) -> None:
+    """Refuse a file of rows, each line of which would be bought as a prompt, the header included.
+
+    Raises:
+        ContractError: With the command that reads such files.
+    """
+    if prompts_file is not None and prompts_file.lower().endswith(_TABLES):
+        journal = f"{Path(prompts_file).stem}.db"
+        command = shlex.join(["lemon-async", "batch", "run", prompts_file, "--journal", journal])
+        raise ContractError.of("--prompts", f"{prompts_file!r} holds rows, not a prompt on each line: use `{command}`")
 
 
 async def _submit(
@@ -60,8 +74,7 @@ async def _submit(
     in_flight: int,
     **fields: Any,
 ) -> int:
-    pairs = [pair.partition("=") for pair in extra]
-    unknown = {name: _value(value) for name, equals, value in pairs if name and equals}
+    unknown, extra_problems = read_extra(extra)
     sources = {f"--image {number}": source for number, source in enumerate(fields.get("image", ()), 1)}
     if fields.get("mask"):
         sources["--mask"] = fields["mask"]
@@ -70,7 +83,7 @@ async def _submit(
     raise_problems(
         [
             *problems,
-            *(Problem("--extra", f"must be NAME=VALUE, not {pair!r}") for pair in extra if pair.find("=") < 1),
+            *extra_problems,
             *(problem for each in requests for problem in LemonSession.validate(each, check_contracts=not no_check)),
             *output.problems(jobs=len(requests), pictures=sum(request.n or 1 for request in requests)),
             *overwriting_problems(output.output, sources),
@@ -104,15 +117,3 @@ async def _resume(
         raise_problems(found)
         outputs = Outputs.prepare(output, jobs=number, resume_command=session.resume_command(output.output))
         return await resume_tasks(tasks, lemon, outputs, has_bar=not output.is_quiet)
-
-
-def _options_from(kind: type[Options], given: dict[str, Any]) -> Options:
-    """Remove and return the options that a class has fields for."""
-    return kind(**{name: given.pop(name) for name in attrs.fields_dict(kind) if name in given})
-
-
-def _value(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text

@@ -6,7 +6,7 @@ from typing import Any
 from lemon_async import EditRequest, GenerateRequest, Image, Images, LemonError
 from lemon_async.cli.console import describe
 
-__all__ = ["Request", "failure_record", "model_of", "picture_record"]
+__all__ = ["Request", "error_record", "failure_record", "model_of", "picture_record", "text_of"]
 
 Request = GenerateRequest | EditRequest
 
@@ -18,7 +18,7 @@ def picture_record(image: Image, images: Images, request: Request | None, *, ind
         "index": index,
         "prompt": request.prompt if request else images.prompt,
         "model": images.model or model_of(request),
-        "path": _text(path),
+        "path": text_of(path),
         "format": image.format,
         "width": width,
         "height": height,
@@ -39,20 +39,25 @@ def failure_record(error: Exception, request: Request | None, *, index: int, url
         index: The number of the picture, or of the job's first.
         url: The link of a picture that is paid for.
     """
-    code = getattr(error, "code", None)
     task = error.task if isinstance(error, LemonError) else None
     return {
         "index": index,
         "prompt": request.prompt if request else None,
         "model": model_of(request),
-        "error": {
-            "type": type(error).__name__,
-            "message": _text(describe(error)),
-            "code": code if isinstance(code, str | int) else None,
-        },
+        "error": error_record(error),
         "task_id": task.id if task is not None else None,
         "resume_token": getattr(error, "resume_token", None),
         "url": url,
+    }
+
+
+def error_record(error: Exception) -> dict[str, Any]:
+    """Return the type, message and code of an error."""
+    code = getattr(error, "code", None)
+    return {
+        "type": type(error).__name__,
+        "message": text_of(describe(error)),
+        "code": code if isinstance(code, str | int) else None,
     }
 
 
@@ -61,6 +66,6 @@ def model_of(request: Request | None) -> str | None:
     return None if request is None else request.model or request.default_model
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """Return text for JSON, which cannot hold the undecodable bytes of file names."""
     return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

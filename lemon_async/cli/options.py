@@ -10,8 +10,8 @@ from click.shell_completion import CompletionItem
 from lemon_async.cli.fields import Field, complete_value, fields_of, models_for
 
 __all__ = [
-    "as_json", "complete_files", "complete_models", "connection", "emulator", "output", "pacing",
-    "request_options", "results",
+    "as_json", "complete_files", "complete_models", "connection", "emulator", "field_options", "in_flight",
+    "no_progress", "output", "pacing", "request_options", "results", "sheet",
 ]  # fmt: skip
 
 Decorator = Callable[[Any], Any]
@@ -80,19 +80,29 @@ pacing: Decorator = _together(
         help="Longest wait for a task.",
     ),
 )
+sheet: Decorator = click.option(
+    "--sheet",
+    metavar="FILE.html",
+    shell_complete=complete_files,
+    help="Finally write a page that shows all pictures and failures.",
+)
+no_progress: Decorator = click.option("--no-progress", "is_quiet", is_flag=True, help="Show no progress bar.")
 # They become `outputs.OutputOptions`.
 results: Decorator = _together(
     output,
-    click.option(
-        "--sheet",
-        metavar="FILE.html",
-        shell_complete=complete_files,
-        help="Finally write a page that shows all pictures and failures.",
-    ),
+    sheet,
     click.option(
         "--json", "as_json", is_flag=True, help="Print a line of JSON for each picture or failure instead of paths."
     ),
-    click.option("--no-progress", "is_quiet", is_flag=True, help="Show no progress bar."),
+    no_progress,
+)
+in_flight: Decorator = click.option(
+    "--in-flight",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="NUMBER",
+    help="Maximum number of concurrent jobs.",
 )
 
 
@@ -114,28 +124,29 @@ def request_options(operation: str, default_model: str) -> Decorator:
             help="Read more prompts from FILE, one on each line; - reads stdin.",
         ),
         results,
+        field_options(operation),
+        emulator,
+        connection,
+        pacing,
+        in_flight,
+    )
+
+
+def field_options(operation: str) -> Decorator:
+    """Return a decorator that gives a command the fields of an operation but those that only it has."""
+    return _together(
         *(_field_option(field, operation) for field in fields_of(operation)),
         click.option(
             "--extra", multiple=True, metavar="NAME=VALUE", help="A field not listed here, as JSON or text; repeatable."
         ),
         click.option("--no-check", is_flag=True, help="Also send requests that break the documented rules."),
-        emulator,
-        connection,
-        pacing,
-        click.option(
-            "--in-flight",
-            type=click.IntRange(1),
-            default=100,
-            show_default=True,
-            metavar="NUMBER",
-            help="Maximum number of concurrent jobs.",
-        ),
     )
 
 
 def _field_option(field: Field, operation: str) -> Decorator:
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-        values = complete_value(field, context.params.get("model"), operation)
+        model = context.params.get("model")
+        values = complete_value(field, model[-1] if isinstance(model, tuple) and model else model or None, operation)
         return [value for value in values if value.startswith(incomplete)]
 
     is_flag = field.kind is bool

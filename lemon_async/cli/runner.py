@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from os import environ
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import attrs
 
@@ -20,9 +20,11 @@ from lemon_async.errors import ContractError, LemonError
 from lemon_async.types import Problem
 
 __all__ = [
-    "BASE_URL_VARIABLE", "BROKEN_PIPE", "KEY_VARIABLE", "SessionOptions", "exit_code_of", "problems_of",
-    "raise_problems", "run_command", "worst",
+    "BASE_URL_VARIABLE", "BROKEN_PIPE", "KEY_VARIABLE", "SessionOptions", "exit_code_of", "options_from",
+    "problems_of", "raise_problems", "run_command", "worst",
 ]  # fmt: skip
+
+Options = TypeVar("Options", bound=attrs.AttrsInstance)
 
 KEY_VARIABLE = "LEMONDATA_API_KEY"
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
@@ -39,7 +41,7 @@ class SessionOptions:
     """The options of a command that become those of its session, with the service or its own emulator.
 
     The fields are those of `LemonSession` and `PollPolicy`; `None` means their defaults, and for `is_emulated` that the
-    command has no such option.
+    command has no such option. `emulator_port` is 0 for any free one.
     """
 
     base_url: str | None = None
@@ -49,6 +51,7 @@ class SessionOptions:
     deadline_s: float = 900.0
     min_gap_s: float | None = None
     max_gap_s: float | None = None
+    emulator_port: int = 0
 
     def problems(self) -> tuple[Problem, ...]:
         """Return everything that is wrong with the options; connects nothing."""
@@ -74,7 +77,7 @@ class SessionOptions:
         async with AsyncExitStack() as stack:
             key, base_url = None, self.base_url
             if self.is_emulated:
-                service = await stack.enter_async_context(Emulator(speed=_EMULATED_SPEED))
+                service = await stack.enter_async_context(Emulator(port=self.emulator_port, speed=_EMULATED_SPEED))
                 key, base_url = service.api_key, service.base_url
             lemon = LemonSession(
                 key,
@@ -85,6 +88,11 @@ class SessionOptions:
                 requests_per_minute=self.requests_per_minute,
             )
             yield await stack.enter_async_context(lemon)
+
+    def offline(self) -> LemonSession:
+        """Return a session that checks requests and is never opened; needs no key."""
+        base_url = f"http://127.0.0.1:{self.emulator_port}" if self.is_emulated else self.base_url
+        return LemonSession("none", base_url=base_url, allow_http=self.allow_http)
 
     def resume_command(self, output: str) -> str:
         """Return the command that resumes a task, without its id; empty if an emulator ends with this one."""
@@ -102,6 +110,11 @@ class SessionOptions:
     def _polling(self) -> PollPolicy:
         given: dict[str, Any] = {"min_gap_s": self.min_gap_s, "max_gap_s": self.max_gap_s}
         return PollPolicy(deadline_s=self.deadline_s, **{name: gap for name, gap in given.items() if gap is not None})
+
+
+def options_from(kind: type[Options], given: dict[str, Any]) -> Options:
+    """Remove and return the options that an attrs class has fields for."""
+    return kind(**{name: given.pop(name) for name in attrs.fields_dict(kind) if name in given})
 
 
 def problems_of(attempt: Callable[[], object]) -> tuple[Problem, ...]:

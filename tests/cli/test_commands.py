@@ -4,12 +4,13 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
 
 from lemon_async.cli import main
 from lemon_async.cli.commands import cli
 
-DECLARATIONS = ("commands", "fields", "options")
+DECLARATIONS = ("batch", "batch.commands", "commands", "fields", "options")
 
 
 def run(*words, **options):
@@ -33,7 +34,7 @@ def test_help_lists_the_commands(flag, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert caught.value.code == 0
     assert shown.startswith("Usage: lemon-async [OPTIONS] COMMAND")
-    assert all(name in shown for name in ("generate", "edit", "task", "models", "files", "emulator"))
+    assert all(name in shown for name in ("generate", "edit", "task", "batch", "models", "files", "emulator"))
 
 
 @pytest.mark.parametrize(("name", "words"), [("click", ["--help"]), ("tqdm", ["models", "--emulator"])])
@@ -62,15 +63,16 @@ def test_no_secret_is_taken_from_a_command_line():
     """Other users of the machine could see it, and the shell's history stores it."""
     options = [
         (option.opts, option.metavar)
-        for group in (cli, cli.commands["files"])
+        for group in (cli, cli.commands["batch"], cli.commands["files"])
         for command in group.commands.values()
         for option in command.params
-        if any("key" in name or "secret" in name or "token" in name for name in option.opts)
+        if isinstance(option, click.Option)
+        and any("key" in name or "secret" in name or "token" in name for name in option.opts)
     ]
-    assert options == [(["--api-key-file"], "FILE")]
+    assert options == [(["--api-key-file"], "FILE"), (["--key"], "COLUMN")]
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["generate", "--help"], ["files", "upload", "--help"]])
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["generate", "--help"], ["batch", "run", "--help"]])
 def test_help_and_version_load_nothing_slow(words):
     """Neither the library nor an event loop, and nothing of the package but the declarations of commands."""
     code = (

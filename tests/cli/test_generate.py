@@ -455,3 +455,16 @@ async def test_unknown_task_is_polled_until_the_deadline(lemon):
         result = await lemon("task", "ldtask_unknown", "--deadline", "0.05", **environment)
     assert result.exit_code == 4
     assert result.stderr.startswith("error: task ldtask_unknown is not finished")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "ROWS.CSV", "my rows.jsonl", "rows.parquet"])
+@pytest.mark.parametrize("command", ["generate", "edit -i cat.png"])
+async def test_file_of_rows_is_not_bought_line_by_line(lemon, emulator, tmp_path, command, name):
+    """Its header would be a prompt."""
+    (tmp_path / name).write_text("sku,prompt\n1,a cat\n")
+    result = await lemon(*command.split(), "--prompts", name)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --prompts: ")
+    *_, advice, _ = result.stderr.split("`")
+    assert shlex.split(advice)[:5] == ["lemon-async", "batch", "run", name, "--journal"]
+    assert emulator.requests == []

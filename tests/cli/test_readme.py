@@ -26,6 +26,7 @@ def test_example_runs(line, tmp_path, draw):
     draw("cat.png")
     draw("mask.png")
     (tmp_path / "prompts.txt").write_text("one\ntwo\n")
+    (tmp_path / "rows.csv").write_text("sku,prompt\na,one\nb,two\n")
     program, *words = shlex.split(line)
     assert program == "lemon-async"
     if ">" in words:
@@ -40,7 +41,7 @@ def test_example_runs(line, tmp_path, draw):
 def test_readme_names_every_command_and_option():
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", README))
     fields = {field.flag for field in FIELDS}
-    groups = [cli, cli.commands["files"]]
+    groups = [cli, cli.commands["batch"], cli.commands["files"]]
     for name, command in (item for group in groups for item in group.commands.items()):
         assert name in README
         for option in (each for each in command.params if isinstance(each, click.Option)):

@@ -4,11 +4,11 @@ import asyncio
 import os
 import shlex
 import signal
-import sys
 
 import pytest
 from click.testing import CliRunner
 
+from commands import Command
 from lemon_async import (
     ContractError,
     DownloadError,
@@ -143,48 +143,6 @@ def test_error_ends_the_command_with_words_and_a_code(error, code, words, capsys
 
 
 # As a process
-
-
-class Command:
-    """The command in a separate process, with the lines of its stderr as they arrive."""
-
-    def __init__(self, process):
-        self.process = process
-        self.stderr = ""
-
-    @classmethod
-    async def start(cls, *words, **environment):
-        return await cls.start_program("-m", "lemon_async", *words, **environment)
-
-    @classmethod
-    async def start_program(cls, *words, **environment):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", *words),
-            env={**os.environ, **environment},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        return cls(process)
-
-    async def wait_for(self, words, times=1):
-        """Read stderr until the text has appeared this many times."""
-        async with asyncio.timeout(20):
-            while self.stderr.count(words) < times:
-                line = await self.process.stderr.readline()
-                assert line, f"ended without saying {words!r}: {self.stderr}"
-                self.stderr += line.decode()
-
-    async def interrupt(self, sign=signal.SIGINT):
-        """Send SIGINT or another signal, and wait for the end; return exit code and stdout."""
-        self.process.send_signal(sign)
-        return await self.end()
-
-    async def end(self):
-        async with asyncio.timeout(20):
-            out, err = await self.process.communicate()
-        self.stderr += err.decode()
-        return self.process.returncode, out.decode()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lemon_async.cli.runner import KEY_VARIABLE
 
 COMMANDS = [
     "generate", "edit", "task", "models", "files", "emulator",
+    "batch", "batch run", "batch status", "batch doubtful", "batch resolve", "batch retry", "batch export",
     "files upload", "files list", "files get", "files download", "files delete",
 ]  # fmt: skip
 # The work of the others begins without any word.
@@ -21,6 +22,7 @@ NEED_WORDS = ["", *(words for words in COMMANDS if words not in {"models", "emul
 # Imports once, then forks for every line: an interpreter for each would take the tests half a minute.
 DRIVER = """
 import gc, json, os, signal, sys, tempfile
+import lemon_async.cli.batch.journals, lemon_async.cli.batch.run
 import lemon_async.cli.catalog, lemon_async.cli.commands, lemon_async.cli.emulator, lemon_async.cli.generate
 from lemon_async.cli import main
 gc.freeze()  # a child then ends sooner
@@ -183,7 +185,8 @@ def test_commands_and_options_complete(completed):
     commands, generate, quiet, bare, after_words = completed(
         "lemon-async ", "lemon-async gen", "lemon-async generate --no-p", "lemon-async edit --m", "lemon-async task x -"
     )
-    assert commands == [f"plain,{name}" for name in ("edit", "emulator", "files", "generate", "models", "task")]
+    names = ["batch", "edit", "emulator", "files", "generate", "models", "task"]
+    assert commands == [f"plain,{name}" for name in names]
     assert generate == ["plain,generate"]
     assert quiet == ["plain,--no-progress"]
     assert sorted(bare) == ["plain,--mask", "plain,--model", "plain,--moderation"]
@@ -195,6 +198,7 @@ def test_options_that_take_files_complete_files(completed):
     lines = [
         "generate -o ", "generate 'a cat' -o ", "task ldtask_1 -o out/", "generate --sheet ", "edit --prompts ",
         "generate 'a cat' --prompts pro", "edit --image ", "edit -i a.png -i ", "edit --mask ",
+        "batch run ", "batch run --journal ", "batch status ", "batch export run.db ",
         "files upload ", "files upload a.png b", "files download file-1 -o ", "emulator --api-key-file ",
     ]  # fmt: skip
     found = completed(*(f"lemon-async {line}" for line in lines))
@@ -208,6 +212,8 @@ def test_closed_values_complete(completed):
         "generate -m dall-e-3 --quality ": ["standard", "hd"],
         "generate --model gpt-image-2 'a cat' --quality h": ["high"],
         "generate -m dall-e-3 --size 1": ["1024x1024", "1792x1024", "1024x1792"],
+        "batch run rows.csv -m gpt-image-2 -m dall-e-3 --quality ": ["standard", "hd"],
+        "batch export run.db out --format ": ["imagefolder", "webdataset", "csv", "jsonl", "parquet"],
         "edit --size ": ["256x256", "512x512", "1024x1024"],
         "generate --output-format ": ["png", "jpeg", "webp"],
         "generate --response-format ": ["url", "b64_json"],

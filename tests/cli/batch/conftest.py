@@ -1,0 +1,56 @@
+"""Journals for the commands that look after them."""
+
+import asyncio
+import hashlib
+
+import pytest
+from click.testing import CliRunner
+
+from lemon_async.batch.records import Change, NewRow, SavedPicture
+from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.states import Event
+from lemon_async.cli.commands import cli
+
+# How a row gets into each state.
+WAYS = {
+    "new": [],
+    "intent": [Event.INTEND],
+    "sold": [Event.INTEND, Event.ACCEPT],
+    "done": [Event.INTEND, Event.ACCEPT, Event.SAVE],
+    "refused": [Event.INTEND, Event.REFUSE],
+    "doubtful": [Event.INTEND, Event.DOUBT],
+    "failed": [Event.INTEND, Event.ACCEPT, Event.FAIL],
+    "dead": [Event.INTEND, Event.ACCEPT, Event.LOSE],
+}
+FACTS = {
+    Event.INTEND: {"fingerprint": "f1e2", "price_usd": 0.04},
+    Event.ACCEPT: {"task": "ldtask_1"},
+    Event.SAVE: {"pictures": (SavedPicture("cat.png", 3, "00"),)},
+    Event.DOUBT: {"error": "no response"},
+}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Make a journal in the current folder, with a row of each key in this state; return its name."""
+
+    async def make(**states):
+        async with open_journal(tmp_path / "run.db") as journal:
+            rows = [(key, b'{"model":"flux-pro","operation":"generate","prompt":"a cat"}') for key in states]
+            await journal.add([NewRow(key, request, b"", hashlib.sha256(request).digest()) for key, request in rows])
+            for key, state in states.items():
+                for event in WAYS[state]:
+                    await journal.record(Change(key=key, event=event, **FACTS.get(event, {})))
+        return "run.db"
+
+    return make
+
+
+@pytest.fixture
+def batch():
+    """Run `lemon-async batch` with these arguments in a thread, because it starts its own event loop."""
+
+    async def run(*words, **options):
+        return await asyncio.to_thread(CliRunner().invoke, cli, ["batch", *words], **options)
+
+    return run

@@ -1,0 +1,239 @@
+"""A journal from the shell: what is in it, and what its owner decides."""
+
+import json
+import os
+
+import pytest
+
+from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.states import State
+
+STATES = [state.value for state in State]
+
+
+async def states_of(path):
+    async with open_journal(path) as journal:
+        return {row.key: row.state.value for row in await journal.rows()}
+
+
+# status
+
+
+async def test_status_counts_every_state(batch, journal):
+    """A row whose request was under way when its process ended is doubtful."""
+    name = await journal(a="done", b="done", c="sold", d="dead", e="refused", f="failed", g="new", h="intent")
+    result = await batch("status", name, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {
+        "new": 1,
+        "intent": 0,
+        "sold": 1,
+        "done": 2,
+        "refused": 1,
+        "doubtful": 1,
+        "failed": 1,
+        "dead": 1,
+        "rows": 8,
+        "spending": {"spent": 0.12, "reserved": 0.04, "doubtful": 0.04, "refunded": 0.04, "unpriced": 0},
+        "running": None,
+    }
+
+
+async def test_status_is_a_table_for_people(batch, journal):
+    result = await batch("status", await journal(a="done", b="doubtful"))
+    cells = dict(line.split() for line in result.stdout.splitlines())
+    assert cells == {
+        **dict.fromkeys(STATES, "0"), "done": "1", "doubtful": "1", "rows": "2", "spent_usd": "0.04",
+        "reserved_usd": "0.00", "doubtful_usd": "0.04", "refunded_usd": "0.00", "unpriced": "0", "running": "no",
+    }  # fmt: skip
+
+
+async def test_status_of_a_running_batch_names_its_process(batch, journal, tmp_path):
+    """It reads the status file: nothing else may open the journal."""
+    name = await journal(a="done", b="new")
+    async with open_journal(tmp_path / name):
+        result, table = await batch("status", name, "--json"), await batch("status", name)
+    assert (result.exit_code, result.stderr) == (0, "")
+    status = json.loads(result.stdout)
+    assert (status["done"], status["new"], status["sold"], status["rows"]) == (1, 1, 0, 2)
+    assert status["running"]["pid"] == os.getpid()
+    assert table.stdout.endswith(f"running       process {os.getpid()} on {status['running']['host']}\n")
+
+
+async def test_running_batch_is_left_alone(batch, journal, tmp_path):
+    name = await journal(a="dead")
+    async with open_journal(tmp_path / name):
+        result = await batch("retry", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"process {os.getpid()} on " in result.stderr
+    assert await states_of(name) == {"a": "dead"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["status none.db", "doubtful none.db", "resolve none.db a --not-sold", "retry none.db", "export none.db out"],
+)
+async def test_journal_that_is_missing_is_not_made(batch, tmp_path, words):
+    result = await batch(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: JOURNAL: there is no file 'none.db'")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_file_that_is_no_journal_is_named(batch, tmp_path):
+    (tmp_path / "rows.csv").write_text("prompt\na cat\n" * 100)
+    result = await batch("status", "rows.csv")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "rows.csv" in result.stderr
+
+
+# doubtful
+
+
+async def test_doubtful_rows_are_listed_with_what_is_needed_to_find_them(batch, journal):
+    name = await journal(**{"a": "done", "big cat": "doubtful", "c": "doubtful"})
+    result = await batch("doubtful", name, "--json")
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert first.pop("time").endswith("Z")
+    assert first == {
+        "key": "big cat", "fingerprint": "f1e2", "price_usd": 0.04, "model": "flux-pro", "prompt": "a cat",
+        "error": "no response",
+    }  # fmt: skip
+    assert second["key"] == "c"
+    lines = (await batch("doubtful", name)).stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["'big cat'", "c"]
+    assert all(line.endswith("  0.04  f1e2  a cat") for line in lines)
+
+
+async def test_journal_without_doubtful_rows_lists_none(batch, journal):
+    result = await batch("doubtful", await journal(a="done"))
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no row is doubtful\n")
+
+
+# resolve
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "words"),
+    [
+        (["--not-sold"], "new", "the next `batch run` buys 1 row\n"),
+        (["--buy-again"], "new", "the next `batch run` buys 1 row again; the money in doubt stays counted as spent\n"),
+        (["--task", "ldtask_7"], "sold", "the next `batch run` waits for the task of 1 row and saves its pictures\n"),
+    ],
+    ids=["not sold", "buy again", "task"],
+)
+async def test_doubtful_row_goes_where_its_owner_says(batch, journal, options, state, words):
+    name = await journal(a="doubtful", b="doubtful")
+    result = await batch("resolve", name, "a", *options)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "a\n", words)
+    assert await states_of(name) == {"a": state, "b": "doubtful"}
+    if state == "sold":
+        async with open_journal(name) as opened:
+            assert (await opened.find("a")).task == "ldtask_7"
+
+
+async def test_money_of_a_row_that_is_bought_again_stays_spent(batch, journal):
+    name = await journal(a="doubtful", b="doubtful")
+    await batch("resolve", name, "a", "--buy-again")
+    await batch("resolve", name, "b", "--not-sold")
+    assert json.loads((await batch("status", name, "--json")).stdout)["spending"]["spent"] == 0.04
+
+
+async def test_keys_are_read_from_stdin(batch, journal):
+    name = await journal(a="doubtful", b="doubtful", c="doubtful")
+    result = await batch("resolve", name, "-", "--not-sold", input="a\nc\n")
+    assert (result.exit_code, result.stdout) == (0, "a\nc\n")
+    assert await states_of(name) == {"a": "new", "b": "doubtful", "c": "new"}
+
+
+async def test_nothing_is_resolved_unless_all_can_be(batch, journal):
+    name = await journal(a="doubtful", b="done")
+    result = await batch("resolve", name, "a", "b", "c", "--not-sold")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: 2 problems, nothing was written:\n"
+        "  - KEY: row 'b' is done, not doubtful\n"
+        "  - KEY: there is no row 'c'\n"
+    )
+    assert await states_of(name) == {"a": "doubtful", "b": "done"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a"], "Give exactly one of --task, --not-sold and --buy-again."),
+        (["a", "--not-sold", "--buy-again"], "Give exactly one of"),
+        (["a", "b", "--task", "ldtask_1"], "--task is for one KEY."),
+        (["-", "--task", "ldtask_1"], "--task is for one KEY."),
+        (["a", "--task", "two words"], "--task: neither a task id nor a resume token"),
+        (["a", "--task", ""], "--task: neither a task id nor a resume token"),
+        (["--not-sold"], "Missing argument 'KEY...'"),
+    ],
+)
+async def test_wrong_decision_is_refused(batch, journal, words, message):
+    name = await journal(a="doubtful", b="doubtful")
+    result = await batch("resolve", name, *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert await states_of(name) == {"a": "doubtful", "b": "doubtful"}
+
+
+# retry
+
+
+async def test_dead_rows_are_taken_up_again(batch, journal):
+    """Refused ones would be refused again, and failed ones are repeated without being asked."""
+    name = await journal(a="dead", b="refused", c="failed", d="done", e="dead")
+    result = await batch("retry", name)
+    assert (result.exit_code, result.stdout) == (0, "a\ne\n")
+    assert result.stderr == "the next `batch run` buys 2 rows again\n"
+    assert await states_of(name) == {"a": "new", "b": "refused", "c": "failed", "d": "done", "e": "new"}
+
+
+async def test_named_rows_are_taken_up_again(batch, journal):
+    name = await journal(a="dead", b="refused", c="failed", d="done")
+    result = await batch("retry", name, "b", "c")
+    assert (result.exit_code, result.stdout) == (0, "b\nc\n")
+    result = await batch("retry", name, "d")
+    assert (result.exit_code, result.stderr) == (
+        2, "error: KEY: row 'd' is done, not dead, refused or failed (nothing was written)\n"
+    )  # fmt: skip
+    assert await states_of(name) == {"a": "dead", "b": "new", "c": "new", "d": "done"}
+
+
+async def test_without_dead_rows_there_is_nothing_to_retry(batch, journal):
+    result = await batch("retry", await journal(a="done"))
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no row is dead\n")
+
+
+# export
+
+
+@pytest.fixture
+async def finished(batch, tmp_path):
+    """Run a batch of two rows to its end; return its journal."""
+    (tmp_path / "rows.csv").write_text("sku,prompt,mood\na,a cat,good\nb,a dog,bad\n")
+    result = await batch("run", "rows.csv", "--journal", "run.db", "--key", "sku", "-o", "out/", "--emulator")
+    assert result.exit_code == 0, result.stderr
+    return "run.db"
+
+
+async def test_export_is_a_folder_for_training(batch, finished, tmp_path):
+    result = await batch("export", finished, "set")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "set\n", "")
+    lines = (tmp_path / "set/train/metadata.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["mood"] for line in lines) == ["bad", "good"]
+
+
+async def test_export_names_pictures_that_are_gone(batch, finished, tmp_path):
+    (tmp_path / "out/b.png").unlink()
+    result = await batch("export", finished, "set")
+    assert (result.exit_code, result.stdout) == (1, "set\n")
+    assert result.stderr.startswith("note: ")
+    assert "b.png" in result.stderr
+
+
+async def test_export_as_a_table_has_every_row(batch, journal, tmp_path):
+    result = await batch("export", await journal(a="done", b="dead"), "rows.csv", "--format", "csv")
+    assert result.stdout == "rows.csv\n"
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 3
