@@ -147,7 +147,7 @@ class RowBuilder:
 
     def _split(self, item: Any, problems: list[Problem]) -> tuple[Request | None, dict[str, Any], dict[str, Any]]:
         """Return the request to start from, if there is one, the fields and the caller's own columns."""
-        if isinstance(item, Mapping):
+        if isinstance(item, dict | Mapping):  # `dict` is the quicker check
             layout = self._layout_of(item, problems)
             columns = {name: value for name in layout.others if (value := item[name]) is not None}
             return None, layout.fields_in(item, problems), columns
@@ -183,7 +183,7 @@ class RowBuilder:
         try:
             if callable(self._key):
                 return _checked_key(self._key(item))
-            if isinstance(item, Mapping):
+            if isinstance(item, dict | Mapping):
                 return _checked_key(item.get(self._key))
             problems.append(Problem(name, "is a column, and this row has none; give a function as key="))
         except ValueError as fault:
@@ -213,20 +213,16 @@ class RowBuilder:
         if start is not None:
             fields = {name: value for name in _NAMES[type(start)] if (value := getattr(start, name)) not in (None, {})}
         merged = {**self._defaults, **fields}
-        kind = (
-            type(start) if start is not None else EditRequest if {"image", "mask"} & merged.keys() else GenerateRequest
-        )
-        problems = [Problem(name, f"is no field of {kind.__name__}") for name in merged.keys() - _NAMES[kind]]
+        kind = _kind_of(merged) if start is None else type(start)
         if model is not None:
-            if "model" in fields:
-                problems.append(Problem("model", "is given by the row, and by model=[...] as well; remove one of them"))
             merged["model"] = model
+        problems = [Problem(name, f"is no field of {kind.__name__}") for name in merged if name not in _NAMES[kind]]
+        if model is not None and "model" in fields:
+            problems.append(Problem("model", "is given by the row, and by model=[...] as well; remove one of them"))
         if "prompt" not in merged and kind is not VariationRequest:
             problems.append(Problem("prompt", "is missing or empty"))
         if problems:
             raise ContractError(problems=tuple(problems))
-        if kind is EditRequest:
-            merged.setdefault("image", ())
         return kind(**merged)
 
     def _own_key(self, key: str | None, model: str | None, content: bytes, problems: list[Problem]) -> str:
@@ -259,6 +255,14 @@ class RowBuilder:
         return False
 
 
+def _kind_of(fields: dict[str, Any]) -> type[GenerateRequest | EditRequest]:
+    """Return the kind of request that has these fields; a mask without a picture is an edit that validation refuses."""
+    if "image" not in fields and "mask" not in fields:
+        return GenerateRequest
+    fields.setdefault("image", ())
+    return EditRequest
+
+
 def _checked_key(value: object) -> str:
     """Return a key as text.
 
@@ -267,12 +271,12 @@ def _checked_key(value: object) -> str:
     """
     if value is None:
         raise ValueError("the key is missing or empty")
-    if (isinstance(value, Integral) and not isinstance(value, bool)) or (
-        isinstance(value, float) and value.is_integer()
-    ):
-        return str(int(value))
-    key = value.strip() if isinstance(value, str) else ""
-    if not key or not key.isprintable() or len(key) > _LONGEST_KEY:
+    if isinstance(value, str):
+        key = value.strip()
+    else:
+        is_whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+        key = str(int(value)) if is_whole and not isinstance(value, bool) else ""  # type: ignore[call-overload]
+    if not key or len(key) > _LONGEST_KEY or not key.isprintable():
         raise ValueError(f"a key must be one line of text of 1 to {_LONGEST_KEY} characters, not {shown(value)}")
     return key
 
