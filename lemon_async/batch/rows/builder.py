@@ -210,10 +210,11 @@ class RowBuilder:
         Raises:
             ContractError: A field that this kind of request does not have, or no prompt.
         """
-        if start is not None:
-            fields = {name: value for name in _NAMES[type(start)] if (value := getattr(start, name)) not in (None, {})}
+        own_kind = None if start is None else next(kind for kind in _NAMES if isinstance(start, kind))
+        if own_kind is not None:
+            fields = {name: value for name in _NAMES[own_kind] if (value := getattr(start, name)) not in (None, {})}
         merged = {**self._defaults, **fields}
-        kind = _kind_of(merged) if start is None else type(start)
+        kind = own_kind or _kind_of(merged)
         if model is not None:
             merged["model"] = model
         problems = [Problem(name, f"is no field of {kind.__name__}") for name in merged if name not in _NAMES[kind]]

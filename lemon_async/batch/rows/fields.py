@@ -19,6 +19,8 @@ from lemon_async.types import Problem
 __all__ = ["FIELDS", "Layout", "field_of", "find_column_problems", "guess_field", "layout_of", "shown"]
 
 _LIKENESS = 0.75
+# The service's other names of pictures: a row with one of them is not meant to be made from its prompt alone.
+_SPELLINGS = frozenset({"image_url", "image_urls", "images"})
 # English words that are near to a field and yet often name something else.
 _PLAIN_WORDS = frozenset(
     ("age", "ages", "equality", "lab", "line", "lines", "mark", "mode", "modes", "prize", "quantity", "side", "sides",
@@ -105,6 +107,8 @@ def field_of(column: str) -> str | None:
 
 def guess_field(column: str) -> str | None:
     """Return the field that a column's name is probably meant to be, or `None`."""
+    if column in _SPELLINGS:
+        return "image"
     if column in _PLAIN_WORDS or set(re.split(r"[\W_]+", column)) & FIELDS:
         return None if column.strip().casefold() not in FIELDS else column.strip().casefold()
     alike = get_close_matches(column.casefold(), _PUBLIC, n=1, cutoff=_LIKENESS)

@@ -9,37 +9,28 @@ iterables are read in the event loop, a few milliseconds at a time.
 import asyncio
 import hashlib
 import os
-import tempfile
-import time
-import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import anyio
 import attrs
 import orjson
 
 from lemon_async.batch.records import NewRow
 from lemon_async.batch.rows.builder import KeyOption, RowBuilder, Validate
 from lemon_async.batch.rows.fields import FIELDS, field_of, guess_field, shown
-from lemon_async.batch.rows.files import CHUNK_ROWS, Item, open_rows
+from lemon_async.batch.rows.files import Item, open_rows
+from lemon_async.batch.rows.iterables import Rows, RowSource, chunks_of, find_source_fault, is_read_once
 from lemon_async.batch.rows.request_json import dump_request
-from lemon_async.errors import ContractError, JournalError
-from lemon_async.requests import EditRequest, Request
+from lemon_async.batch.rows.spool import RowSpool
+from lemon_async.errors import ContractError
+from lemon_async.requests import EditRequest
 from lemon_async.types import Problem
 
 __all__ = ["RowReader", "RowSource", "RowsFound", "run_in_thread"]
 
-_Row = str | Request | Mapping[str, Any]
-_Items = Iterable[_Row] | AsyncIterable[_Row]
-RowSource = str | os.PathLike[str] | _Items
-"""A path to a .csv, .jsonl or .parquet file, or an (async) iterable of prompts, requests and mappings."""
-
 _DIGEST_VERSION = 1
-_IN_MEMORY_BYTES = 8 * 1024 * 1024
-_STEP_S = 0.004
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,11 +89,13 @@ class RowReader:
         fields: Mapping[str, Any] | None = None,
     ) -> None:
         fields = {name: value for name, value in (fields or {}).items() if value is not None}
-        problems = [*_find_source_problems(source), *_find_option_problems(key, fields)]
+        fault = find_source_fault(source)
+        problems = [*([Problem("rows", fault)] if fault else []), *_find_option_problems(key, fields)]
         if problems:
             raise ContractError(problems=tuple(problems))
         self._source, self._key, self._fields, self._validate = source, key, fields, validate
-        self._spool: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self._spool = RowSpool()
+        self._is_broken = False
         self._found: RowsFound | None = None
 
     async def digest(self) -> str | None:
@@ -130,17 +123,13 @@ class RowReader:
             JournalError: The temporary file cannot be written.
         """
         if self._found is None:
-            source = self._source
-            builder = await (
-                self._read_file(Path(source)) if isinstance(source, str | os.PathLike) else self._read_iterable(source)
-            )
-            self._found = RowsFound(
-                rows=builder.row_count,
-                repeated=builder.repeated,
-                columns=tuple(builder.columns),
-                problems=tuple(builder.problems),
-                problem_count=builder.problem_count,
-            )
+            if self._is_broken:
+                raise ContractError.of("rows", "is an iterator that was read in part; make a new one")
+            try:
+                self._found = await self._read()
+            except BaseException:
+                self._is_broken = is_read_once(self._source)
+                raise
         return self._found
 
     async def chunks(self, *, is_checked: bool = True) -> AsyncIterator[Sequence[NewRow]]:
@@ -158,15 +147,30 @@ class RowReader:
             found.check()
         position = 0
         while True:
-            rows, position = await run_in_thread(self._load, position)
+            rows, position = await run_in_thread(self._spool.load, position)
             if not rows:
                 return
             yield rows
 
     def close(self) -> None:
         """Remove the temporary file; may be called again."""
-        if self._spool is not None:
-            self._spool.close()
+        self._spool.close()
+
+    async def _read(self) -> RowsFound:
+        self.close()
+        self._spool = RowSpool()
+        source = self._source
+        if isinstance(source, str | os.PathLike):
+            builder = await self._read_file(Path(source))
+        else:
+            builder = await self._read_iterable(source)
+        return RowsFound(
+            rows=builder.row_count,
+            repeated=builder.repeated,
+            columns=tuple(builder.columns),
+            problems=tuple(builder.problems),
+            problem_count=builder.problem_count,
+        )
 
     def _builder(self, noun: str) -> RowBuilder:
         return RowBuilder(noun, self._key, self._fields, self._validate)
@@ -184,46 +188,14 @@ class RowReader:
         finally:
             file.close()
 
-    async def _read_iterable(self, source: _Items) -> RowBuilder:
+    async def _read_iterable(self, source: Rows) -> RowBuilder:
         builder = self._builder("row")
-        async for chunk in _chunks_of(source):
+        async for chunk in chunks_of(source):
             await run_in_thread(self._keep, builder, chunk)
         return builder
 
     def _keep(self, builder: RowBuilder, chunk: Sequence[Item]) -> None:
-        rows = [row for number, item in chunk for row in builder.build(number, item)]
-        lines = [
-            part for row in rows for part in (row.key.encode(), row.request, row.columns, row.digest.hex().encode())
-        ]
-        with _spooling():
-            self._open_spool().write(b"".join(b"%b\n" % line for line in lines))
-
-    def _load(self, position: int) -> tuple[list[NewRow], int]:
-        """Return the rows that begin at a position of the temporary file, and where the next ones begin."""
-        spool = self._open_spool()
-        with _spooling():
-            spool.seek(position)
-            lines = [line[:-1] for line in islice(spool, 4 * CHUNK_ROWS)]
-            position += sum(map(len, lines)) + len(lines)
-        fields = iter(lines)
-        rows = [
-            NewRow(key.decode(), request, columns, bytes.fromhex(digest.decode()))
-            for key, request, columns, digest in zip(fields, fields, fields, fields, strict=True)
-        ]
-        return rows, position
-
-    def _open_spool(self) -> "tempfile.SpooledTemporaryFile[bytes]":
-        if self._spool is None:
-            self._spool = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by `close`
-            weakref.finalize(self, self._spool.close)  # if a plan was all that was wanted
-        return self._spool
-
-
-def _find_source_problems(source: object) -> Iterator[Problem]:
-    if isinstance(source, bytes | Mapping | Request):
-        yield Problem("rows", f"must be a path or an iterable of rows, not one {type(source).__name__}; use a list")
-    elif not isinstance(source, str | os.PathLike | Iterable | AsyncIterable):
-        yield Problem("rows", f"must be a path or an iterable of rows, not {type(source).__name__}")
+        self._spool.add(row for number, item in chunk for row in builder.build(number, item))
 
 
 def _find_option_problems(key: object, fields: Mapping[str, Any]) -> Iterator[Problem]:
@@ -240,16 +212,6 @@ def _find_option_problems(key: object, fields: Mapping[str, Any]) -> Iterator[Pr
             yield Problem("model", f"must be a model id, or a list of different ones, not {shown(model)}")
 
 
-@contextmanager
-def _spooling() -> Iterator[None]:
-    """Report that there is no room for the temporary file."""
-    try:
-        yield
-    except OSError as fault:
-        advice = "make room, or set TMPDIR to a folder with more of it; nothing was added or sent"
-        raise JournalError(message=f"the temporary file of the rows failed: {fault}; {advice}") from fault
-
-
 def _digest_of_file(path: Path, options: bytes) -> str:
     try:
         with path.open("rb") as file:
@@ -259,43 +221,12 @@ def _digest_of_file(path: Path, options: bytes) -> str:
     return hashlib.sha256(b"%b\n%b" % (content, options)).hexdigest()
 
 
-async def _chunks_of(source: _Items) -> AsyncIterator[list[Item]]:
-    """Yield the items of an iterable with their numbers from 1, and hold up the event loop for milliseconds only."""
-    pull = _pull_of(source)
-    number, is_over = 0, False
-    while not is_over:
-        chunk: list[Item] = []
-        until = time.perf_counter() + _STEP_S
-        while len(chunk) < CHUNK_ROWS and time.perf_counter() < until:
-            item = await pull()
-            if is_over := item is _END:
-                break
-            number += 1
-            chunk.append((number, item))
-        yield chunk
-
-
-_END = object()
-
-
-def _pull_of(source: _Items) -> Callable[[], Awaitable[Any]]:
-    """Return a coroutine function that returns the next item, or `_END`."""
-    if isinstance(source, AsyncIterable):
-        asynchronous = aiter(source)
-        return lambda: anext(asynchronous, _END)
-    iterator = iter(source)
-
-    async def pull() -> Any:
-        return next(iterator, _END)
-
-    return pull
-
-
 async def run_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a short blocking function in a thread; it is over, too, when cancelling is."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([running])
         raise

@@ -75,6 +75,15 @@ def test_pictures_make_edits():
     assert attrs_without_label(request_of(*made(variation))) == variation
 
 
+def test_subclasses_of_requests_are_rows():
+    """A journal keeps what is sent."""
+
+    class Mine(GenerateRequest):
+        pass
+
+    assert made(Mine("a cat")) == made("a cat")
+
+
 def attrs_without_label(request):
     return type(request)(image=request.image)
 

@@ -34,6 +34,8 @@ def test_async_has_two_names():
         ("backgroud", "background"),
         ("N", "n"),
         ("asinc", "async"),
+        ("image_url", "image"),
+        ("images", "image"),
     ],
 )
 def test_misspelt_fields_are_guessed(column, field):

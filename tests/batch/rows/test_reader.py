@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from lemon_async import GenerateRequest, LemonSession
 from lemon_async.batch.rows.builder import columns_of, request_of
 from lemon_async.batch.rows.reader import RowReader, run_in_thread
-from lemon_async.errors import ContractError, JournalError
+from lemon_async.errors import ContractError
 from lemon_async.requests import EditRequest
 
 
@@ -182,36 +181,27 @@ async def test_pictures_are_examined_in_a_thread(open_reader):
     assert threading.main_thread() not in threads
 
 
-async def test_slow_iterables_share_the_event_loop(open_reader):
-    """The loop gets its turn between a few rows."""
-    turns = 0
-
-    def slow():
-        for _ in range(20):
-            time.sleep(0.001)
-            yield "x"
-
-    async def count():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.ensure_future(count())
-    assert (await open_reader(slow()).read()).rows == 20
-    counting.cancel()
-    assert turns >= 4
-
-
 async def test_faults_of_the_callers_iterable_are_its_own(open_reader):
-    """They are raised as they are."""
+    """They are raised as they are, and what is left of an iterator is not taken for all of it."""
 
     def broken():
         yield "x"
         raise ZeroDivisionError
 
+    reader = open_reader(broken())
     with pytest.raises(ZeroDivisionError):
-        await open_reader(broken()).read()
+        await reader.read()
+    with pytest.raises(ContractError, match="rows: is an iterator that was read in part; make a new one"):
+        await reader.read()
+
+
+async def test_a_file_is_read_again_after_a_fault(open_reader, tmp_path):
+    """The rows before the fault are not added twice."""
+    reader = open_reader(tmp_path / "rows.csv")
+    with pytest.raises(ContractError, match="No such file"):
+        await reader.read()
+    (tmp_path / "rows.csv").write_text("prompt\nx\n")
+    assert len(await all_rows(reader)) == 1
 
 
 async def test_cancelling_ends_the_reading(open_reader, csv_file):
@@ -231,22 +221,6 @@ async def test_cancelling_ends_the_reading(open_reader, csv_file):
     release.set()
     with pytest.raises(asyncio.CancelledError):
         await reading
-
-
-async def test_no_room_for_the_temporary_file_is_a_journal_error(open_reader):
-    """Nothing was added, and the message says what to do."""
-    reader = open_reader("x" * 1000 for _ in range(20_000))
-    reader._spool = FullDisk()
-    with pytest.raises(JournalError, match=r"No space left.*TMPDIR"):
-        await reader.read()
-
-
-class FullDisk:
-    def write(self, content):
-        raise OSError(28, "No space left on device")
-
-    def close(self):
-        pass
 
 
 async def test_errors_of_threads_are_raised():
