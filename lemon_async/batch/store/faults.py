@@ -1,5 +1,6 @@
 """What is wrong with a journal in SQLite, and what to do about it. Does not load `sqlite3`."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -29,10 +30,12 @@ _ADVICE = {
     "SQLITE_PERM": f"it may not be written; make the file and its folder writable, {_AGAIN}",
     "SQLITE_IOERR_FSYNC": f"the disk failed to sync, so that changes may be lost; check it, {_AGAIN}",
     "SQLITE_IOERR_DIR_FSYNC": f"the disk failed to sync, so that changes may be lost; check it, {_AGAIN}",
+    "SQLITE_IOERR_LOCK": "its file system has no locks; put it on a local disk",
     "SQLITE_IOERR": f"the disk failed to read or write; check it, {_AGAIN}",
     "SQLITE_TOOBIG": "a value is too large for SQLite",
     "SQLITE_NOMEM": "memory is exhausted",
 }
+_CAN_BE_ANOTHER = os.access in os.supports_effective_ids
 _MOST_LISTED = 20
 _MOST_FIELDS = 3
 _MOST_CHARACTERS = 60
@@ -52,6 +55,10 @@ def describe(path: Path, failure: Exception) -> JournalError:
         return _in_use(path)
     if name.startswith("SQLITE_CANTOPEN"):
         return refusal(path, _why_unopened(path))
+    if name == "SQLITE_IOERR_LOCK" and not os.access(
+        path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
+        name = "SQLITE_READONLY"  # there is no lock for writing on a file that is open for reading
     advice = next((advice for prefix, advice in _ADVICE.items() if name.startswith(prefix)), None)
     return refusal(path, f"{advice or failure}{f' ({name})' if name else ''}")
 

@@ -1,0 +1,64 @@
+import json
+import os
+import socket
+import time
+
+import pytest
+
+from lemon_async.batch.records import Spending
+from lemon_async.batch.states import State
+from lemon_async.batch.store.status_file import StatusFile, path_of_status, read_status
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return tmp_path / "run.db"
+
+
+def test_status_names_the_owner_and_what_it_has_done(journal):
+    """As JSON, beside the journal."""
+    StatusFile(journal).update({State.NEW: 2}, Spending(spent=0.5))
+    status = json.loads((journal.parent / "run.db.status").read_text())
+    assert status == read_status(journal)
+    assert (status["pid"], status["host"]) == (os.getpid(), socket.gethostname())
+    assert status["counts"] == {"new": 2}
+    assert status["spending"]["spent"] == 0.5
+    assert time.time() - 60 < status["started"] <= status["updated"] <= time.time()
+
+
+def test_status_is_written_once_a_second_and_only_if_it_changed(journal):
+    """An idle batch leaves the disk alone."""
+    file = StatusFile(journal)
+    file.update({State.NEW: 2}, Spending())
+    file.update({State.NEW: 1}, Spending())
+    assert read_status(journal)["counts"] == {"new": 2}
+    file._due = 0.0
+    file.update({State.NEW: 1}, Spending())
+    assert read_status(journal)["counts"] == {"new": 1}
+    path_of_status(journal).unlink()
+    file._due = 0.0
+    file.update({State.NEW: 1}, Spending())
+    assert not read_status(journal)
+
+
+def test_status_that_cannot_be_written_is_ignored(journal):
+    """It is a courtesy: the journal is what counts."""
+    path_of_status(journal).mkdir()
+    StatusFile(journal).update({}, Spending())
+    assert not read_status(journal)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\xff"])
+def test_unreadable_status_is_none(journal, content):
+    """Whatever another program has left there."""
+    path_of_status(journal).write_text(content, encoding="latin-1")
+    assert not read_status(journal)
+
+
+def test_removed_status_is_gone(journal):
+    """Also the second time."""
+    file = StatusFile(journal)
+    file.update({}, Spending())
+    file.remove()
+    file.remove()
+    assert not list(journal.parent.iterdir())
