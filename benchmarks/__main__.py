@@ -13,9 +13,11 @@ from benchmarks import (
     check,
     connections,
     download,
+    durable,
     edit_memory,
     import_time,
     inflight,
+    kill,
     overhead,
     pace,
     ratelimit,
@@ -35,6 +37,8 @@ BENCHMARKS = {
     "soak": soak,
     "download": download,
     "batch": batch,
+    "durable": durable,
+    "kill": kill,
 }
 
 

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from PIL import Image
 
+from kills import Processes
 from lemon_async import EditRequest, LemonSession, PollPolicy, RetryPolicy
 from lemon_async._images.downloads import Downloads
 from lemon_async._images.links import LinkClient
@@ -40,6 +41,14 @@ def settled_heap():
 @pytest.fixture(scope="session")
 def anyio_backend(pytestconfig):
     return "asyncio", {"use_uvloop": pytestconfig.getoption("uvloop")}
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Processes for batches that are killed."""
+    started = Processes()
+    yield started
+    started.close()
 
 
 @pytest.fixture

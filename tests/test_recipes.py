@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from lemon_async.emulator import Drip, Emulator, Fail, Latency, Status, Vanish
 from lemon_async.errors import SessionError
 
 RECIPES = Path(__file__).with_name("recipes")
-PROMPTS = [f"boat {number}" for number in range(6)]
 
 
 @pytest.fixture
@@ -266,121 +264,3 @@ async def test_aiohttp_browser_that_leaves_does_not_end_its_order(recipe, servic
         await until(lambda: jobs)
         assert not lemon.unknown_submissions
     assert service.ledger.sold == {"a cat": 1}
-
-
-# prompts_file
-
-
-class Batch:
-    """The batch over a file of prompts, and the contents of its folder."""
-
-    def __init__(self, names, place):
-        self._run, self._name_of = names["batch"], names["name_of"]
-        self.source, self.folder = place / "prompts.txt", place / "out"
-
-    async def run(self, prompts):
-        """Make the pictures; return the prompts that have one, `sold.json` and `failed.json`."""
-        self.source.write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
-        await self._run(self.source, self.folder)
-        return self.left(prompts)
-
-    def left(self, prompts):
-        pictures = {path.stem for path in self.folder.glob("*.png")}
-        made = [prompt for prompt in dict.fromkeys(prompts) if self._name_of(prompt) in pictures]
-        assert len(made) == len(pictures)
-        return made, *(json.loads((self.folder / f"{name}.json").read_text("utf-8")) for name in ("sold", "failed"))
-
-    @property
-    def sheets(self):
-        return [path.read_text("utf-8") for path in sorted(self.folder.glob("sheet-*.html"))]
-
-
-@pytest.fixture
-def load_batch(recipe, tmp_path):
-    """Load the batch, with sheet names that differ within a second, and without a limit that would slow it down."""
-    fixed = {"requests_per_minute=1000": "requests_per_minute=60_000", "%H%M%S": "%H%M%S%f"}
-    return lambda **replaced: Batch(recipe("prompts_file", **fixed, **replaced), tmp_path)
-
-
-@pytest.fixture
-def batch(load_batch):
-    return load_batch()
-
-
-async def test_batch_that_runs_again_orders_only_what_was_not_sold(batch, service):
-    """Pictures are kept, tokens resumed, refusals and failures ordered again; unknown outcomes are left to the user."""
-    service.fault("submit", Fail("no boats today"), prompt="boat 1")
-    service.fault("submit", Status(502, body="html"), prompt="boat 2", bill=True)
-    service.fault("submit", Status(402), prompt="boat 3")
-    service.fault("cdn", Status(404), prompt="boat 4")
-    made, sold, failed = await batch.run(PROMPTS)
-    assert (made, sold.keys(), sold["boat 2"]) == (["boat 0", "boat 5"], {"boat 2", "boat 4"}, None)
-    assert failed.keys() == {"boat 1", "boat 2", "boat 3", "boat 4"}
-    service.clear_faults()
-    bought = service.ledger.sold
-    made, sold, failed = await batch.run(PROMPTS)
-    assert made == ["boat 0", "boat 1", "boat 3", "boat 4", "boat 5"]
-    assert (sold, failed) == ({"boat 2": None}, {})
-    assert service.ledger.sold - bought == {"boat 1": 1, "boat 3": 1}
-
-
-async def test_batch_keeps_pictures_with_their_prompts(batch, service):
-    """Whatever lines come, go, move or repeat, each prompt is bought once, and its file is its own."""
-    await batch.run(["a cat", "a dog"])
-    shown = {path.name: path.read_bytes() for path in batch.folder.glob("*.png")}
-    prompts = ["a dog", "猫 in the snow", "", "  ", "a cat", "A cat", "a dog", "a/cat?", "x" * 300]
-    made, *_ = await batch.run(prompts)
-    assert made == ["a dog", "猫 in the snow", "a cat", "A cat", "a/cat?", "x" * 300]
-    assert service.ledger.sold == dict.fromkeys(made, 1)
-    assert shown == {name: (batch.folder / name).read_bytes() for name in shown}
-
-
-async def test_batch_writes_a_sheet_of_each_run_that_ordered(batch):
-    """A run does not touch the sheets of earlier ones, and writes none if it ordered nothing."""
-    for prompts in (["a cat"], ["a cat"], ["a cat", "a dog"]):
-        await batch.run(prompts)
-    first, second = batch.sheets
-    assert ("a cat" in first, "a dog" in first, "a cat" in second, "a dog" in second) == (True, False, False, True)
-
-
-async def test_batch_notes_an_inline_picture_that_was_not_saved(load_batch, service):
-    """An inline picture that could not be saved is recorded as paid, not as unknown, and not ordered again."""
-    batch = load_batch(**{'model="flux-pro"': 'model="gpt-image-2", response_format="url", async_=False'})
-    service.fault("cdn", Status(404), prompt="a cat")
-    made, sold, failed = await batch.run(["a cat", "a dog"])
-    assert (made, sold) == (["a dog"], {"a cat": False})
-    assert "could not fetch" in failed["a cat"]
-    service.clear_faults()
-    assert await batch.run(["a cat", "a dog"]) == (["a dog"], {"a cat": False}, {})
-    assert service.ledger.sold == {"a cat": 1, "a dog": 1}
-
-
-async def test_batch_that_is_interrupted_continues(batch, service):
-    """Nothing is bought twice when a run is interrupted, whatever state each job is in."""
-    for latency_ms in (20, 60):
-        service.fault("poll", Latency(latency_ms), probability=0.5)
-        run = asyncio.create_task(batch.run(PROMPTS))
-        await until(lambda: service.ledger.sold)
-        run.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await run
-        made, sold, _ = batch.left(PROMPTS)
-        assert len(made) + len(sold) == service.ledger.sold.total()
-    assert await batch.run(PROMPTS) == (PROMPTS, {}, {})
-    assert service.ledger.sold == dict.fromkeys(PROMPTS, 1)
-
-
-@pytest.mark.parametrize("hidden", ["", "jinja2", "tqdm"])
-async def test_batch_without_prompts_or_extras_says_so_before_it_buys(service, tmp_path, hidden):
-    """One line on stderr, and nothing is requested."""
-    if hidden:
-        (tmp_path / "prompts.txt").write_text("a cat\n")
-    code = f"import runpy, sys; sys.modules[{hidden!r}] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
-    command = [sys.executable, "-c", code, str(RECIPES / "prompts_file.py")]
-    process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stderr=asyncio.subprocess.PIPE)
-    _, stderr = await process.communicate()
-    assert process.returncode == 1
-    expected = "install the extras" if hidden else "prompts.txt does not exist"
-    assert stderr.decode().startswith(expected)
-    assert stderr.count(b"\n") == 1
-    assert service.requests == []

@@ -289,10 +289,11 @@ class Runner:
     def _judge_saving(self, failure: Exception) -> None:
         """Pause when pictures cannot be written: the next ones could not, either."""
         causes = failure.errors.values() if isinstance(failure, PartialSaveError) else [failure]
-        if any(isinstance(cause, SaveError | OSError) for cause in causes):
+        cause = next((cause for cause in causes if isinstance(cause, SaveError | OSError)), None)
+        if cause is not None:
             self._unsaved += 1
             if self._unsaved == _MAX_UNSAVED:
-                self.pause(f"the pictures of {_MAX_UNSAVED} rows in a row could not be written", cause=failure)
+                self.pause(f"the pictures of {_MAX_UNSAVED} rows in a row could not be written: {cause}", cause=failure)
 
     # The journal
 

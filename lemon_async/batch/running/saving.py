@@ -98,13 +98,23 @@ class Saver:
             return SavedPicture(self._relative(path), file.tell(), digest)
 
     async def _adopt(self, path: Path, picture: SavedPicture) -> Path:
-        """Return the path of a file of an earlier run with the same content, and remove the new one, or return that."""
-        for twin in await asyncio.to_thread(lambda: tuple(self._twins(path, picture))):
-            if await self.owner_of(self._relative(twin)) is None and twin not in self._adopted:
-                self._adopted.add(twin)
-                await asyncio.to_thread(path.unlink, missing_ok=True)
-                return twin
-        return path
+        """Return the path of a file of an earlier run with the same content, and remove the new one, or return that.
+
+        Several such files are copies of each other: a process was killed when it had saved one more, and had not yet
+        removed it. One is kept.
+        """
+        twins = [
+            twin for twin in await asyncio.to_thread(lambda: [*self._twins(path, picture)]) if await self._is_free(twin)
+        ]
+        if not twins:
+            return path
+        self._adopted.add(twins[0])
+        for copy in (*twins[1:], path):
+            await asyncio.to_thread(copy.unlink, missing_ok=True)
+        return twins[0]
+
+    async def _is_free(self, path: Path) -> bool:
+        return path not in self._adopted and await self.owner_of(self._relative(path)) is None
 
     def _twins(self, path: Path, picture: SavedPicture) -> Iterator[Path]:
         """Yield files that earlier runs have left, whose name was taken, and that have the same content. Blocks."""

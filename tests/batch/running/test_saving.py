@@ -128,6 +128,15 @@ async def test_a_file_is_adopted_once(saver, tmp_path):
     assert len(set(saved.paths)) == 2
 
 
+async def test_copies_of_an_adopted_file_are_removed(saver, tmp_path):
+    """A run that was killed between saving a file and adopting an earlier one has left both."""
+    leave(tmp_path / "a.png", b"one")
+    leave(tmp_path / "a-2.png", b"one")
+    saved = await saver[0].save(Pictures([b"one"]), job_of())
+    assert saved.paths == (tmp_path / "a.png",)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]
+
+
 async def test_provenance_is_written_before_the_digest_is_taken(tmp_path):
     saver = Saver(str(tmp_path / "{key}"), tmp_path, lambda path: None, has_provenance=True)
     saved = await saver.save(Pictures([picture()]), job_of(token=None))
