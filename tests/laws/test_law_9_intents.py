@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from journals import MemoryJournal
 from lemon_async import RetryPolicy
 from lemon_async.emulator import Status
 from maps import workers
+from memory_journal import MemoryJournal
 
 IMPATIENT = RetryPolicy(max_elapsed_s=0.05, first_backoff_s=0.001, max_backoff_s=0.002)
 

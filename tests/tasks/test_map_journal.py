@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from journals import MemoryJournal, failing, waiting
 from lemon_async import ContractError, RetryPolicy, Timeouts
 from lemon_async.emulator import Blackhole, Latency, Status, Stuck
 from lemon_async.errors import InsufficientBalance, JournalError, SessionError
 from maps import collect, prompts, submits, until, workers
+from memory_journal import MemoryJournal, failing, waiting
 
 MODEL = "flux-pro"
 INLINE = "dall-e-3"

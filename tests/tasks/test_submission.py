@@ -8,7 +8,6 @@ from contextlib import suppress
 import orjson
 import pytest
 
-from journals import MemoryJournal, failing, waiting
 from lemon_async import (
     ApiError,
     ContractError,
@@ -30,6 +29,7 @@ from lemon_async._uploads.preparation import Json
 from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
 from lemon_async.errors import InsufficientBalance, JournalError, RateLimited, ServerError
 from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot
+from memory_journal import MemoryJournal, failing, waiting
 
 SLOW = PollPolicy(min_gap_s=120_000, max_gap_s=120_000)  # 20 s at the speed of the emulator
 

@@ -79,6 +79,15 @@ async def test_equal_requests_have_equal_fingerprints_and_others_do_not(picture,
     assert len({wish, *seen}) == len(others) + 1
 
 
+@pytest.mark.parametrize("prompt", ["a hat", "a hat " * 20_000], ids=["short", "long"])
+async def test_fingerprint_can_be_found_before_a_body_is_opened(picture, prompt):
+    """That of a long body in a thread; a journal needs it before the first byte is sent."""
+    for request in (GenerateRequest(prompt), EditRequest(prompt, image=picture())):
+        with ExitStack() as held:
+            payload = await prepare(request, held, is_checked=False)
+            assert await payload.find_fingerprint() == payload.fingerprint
+
+
 # The field that the service removes ("Compatibility note" of "Create image")
 
 
