@@ -1,7 +1,7 @@
 """The public names; `lemon_async.batch` imports them when the first one is used."""
 
 from lemon_async.batch.batch import Batch
-from lemon_async.batch.exports.exporting import export
+from lemon_async.batch.exports.exporting import Export, export
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import Plan
@@ -13,6 +13,7 @@ from lemon_async.batch.states import State
 __all__ = [
     "Batch",
     "BatchOutcome",
+    "Export",
     "Journal",
     "JournalRow",
     "Plan",

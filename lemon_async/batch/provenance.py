@@ -1,6 +1,5 @@
 """Write into saved pictures where they come from."""
 
-from itertools import count
 from pathlib import Path
 
 from lemon_async._formats.provenance import Provenance, embed, xmp_packet
@@ -36,13 +35,11 @@ def add_provenance(path: Path, facts: Provenance) -> list[Path]:
 
 def _write_sidecar(path: Path, packet: bytes) -> Path:
     """Write a packet beside a picture, and return its path."""
-    for number in count(1):
-        target = path.with_name(f"{path.name}{'' if number == 1 else f'-{number}'}.xmp")
-        try:
-            if target.read_bytes() == packet:
-                return target
-        except FileNotFoundError:
-            with replacing(target) as file:
-                file.write(packet)
-            return target
-    raise AssertionError
+    target, number = path.with_name(f"{path.name}.xmp"), 1
+    while target.exists() and target.read_bytes() != packet:
+        number += 1
+        target = path.with_name(f"{path.name}-{number}.xmp")
+    if not target.exists():
+        with replacing(target) as file:
+            file.write(packet)
+    return target

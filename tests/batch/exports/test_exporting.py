@@ -231,3 +231,17 @@ async def test_paths_start_from_the_folder_of_the_journal(journal, tmp_path):
         name = "postgresql://localhost/lemon"
 
     assert folder_of(Remote()) == Path.cwd()
+
+
+async def test_what_a_batch_has_saved_is_exported(connect, tmp_path):
+    """With provenance, too: the digests are those of the files with it."""
+    rows = [{"sku": key, "prompt": f"a {key}", "colour": "red"} for key in ("cat", "dog")]
+    async with connect() as session:
+        options = {"key": "sku", "save": f"{tmp_path}/out/{{colour}}/{{key}}", "provenance": True, "model": "flux-pro"}
+        async with session.batch(tmp_path / "run.db", rows, **options) as batch:
+            assert sorted([outcome.key async for outcome in batch]) == ["cat", "dog"]
+    async with open_journal(tmp_path / "run.db") as journal:
+        done = await export(journal, tmp_path / "data")
+        assert (done.rows, done.pictures, done.left_out) == (2, 2, 0)
+    for path in done.path.rglob("*.png"):
+        assert b"Iptc4xmpExt:AIPromptInformation" in path.read_bytes()
