@@ -113,11 +113,11 @@ class RowBuilder:
 
     def build(self, number: int, item: Any) -> list[NewRow]:
         """Return the rows for one row of the source: none if there are problems, several if there are models."""
+        if isinstance(item, Fault):
+            self._note(number, [Problem("row", item.message)])
+            return []
         problems: list[Problem] = []
         start, fields, columns = self._split(item, problems)
-        if isinstance(item, Fault):
-            self._note(number, problems)
-            return []
         key = self._key_of(item, problems)
         contents = [self._content(start, fields, model, problems) for model in self._models]
         packed, in_order = _pack(columns, problems)
@@ -155,10 +155,7 @@ class RowBuilder:
             return None, {"prompt": item}, {}
         if isinstance(item, Request):
             return item, {}, {}
-        if isinstance(item, Fault):
-            problems.append(Problem("row", item.message))
-        else:
-            problems.append(Problem("row", f"must be a prompt, a request or a mapping, not {shown(item)}"))
+        problems.append(Problem("row", f"must be a prompt, a request or a mapping, not {shown(item)}"))
         return None, {"prompt": "-"}, {}
 
     def _layout_of(self, row: Mapping[Any, Any], problems: list[Problem]) -> Layout:
@@ -272,11 +269,10 @@ def _checked_key(value: object) -> str:
     """
     if value is None:
         raise ValueError("the key is missing or empty")
-    if isinstance(value, str):
-        key = value.strip()
-    else:
-        is_whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
-        key = str(int(value)) if is_whole and not isinstance(value, bool) else ""  # type: ignore[call-overload]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_text = isinstance(value, str) or (isinstance(value, Integral) and not isinstance(value, bool))
+    key = str(value).strip() if is_text else ""
     if not key or len(key) > _LONGEST_KEY or not key.isprintable():
         raise ValueError(f"a key must be one line of text of 1 to {_LONGEST_KEY} characters, not {shown(value)}")
     return key

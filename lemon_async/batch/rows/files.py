@@ -29,10 +29,9 @@ _SAVE_AS = 'save the file as UTF-8 (in Excel, "CSV UTF-8")'
 
 @attrs.frozen
 class Fault:
-    """Why there is no row; `field` names the column, if it is about one."""
+    """Why there is no row."""
 
     message: str
-    field: str = "row"
 
 
 Item = tuple[int, Any]
@@ -81,8 +80,9 @@ def open_rows(path: Path) -> RowFile:
         raise _unusable(f"is a path, {shown(str(path))}, that does not end in {known}; put a single prompt into a list")
     try:
         return opener(path)
-    except OSError as fault:
-        raise _unusable(f"cannot be read from {shown(str(path))}: {fault.strerror or fault}") from fault
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or fault
+        raise _unusable(f"cannot be read from {shown(str(path))}: {reason}") from fault
 
 
 def _unusable(advice: str) -> ContractError:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,7 +21,7 @@ import orjson
 from lemon_async.batch.records import NewRow
 from lemon_async.batch.rows.builder import KeyOption, RowBuilder, Validate
 from lemon_async.batch.rows.fields import FIELDS, field_of, guess_field, shown
-from lemon_async.batch.rows.files import Item, open_rows
+from lemon_async.batch.rows.files import Item, RowFile, open_rows
 from lemon_async.batch.rows.iterables import Rows, RowSource, chunks_of, find_source_fault, is_read_once
 from lemon_async.batch.rows.request_json import dump_request
 from lemon_async.batch.rows.spool import RowSpool
@@ -71,7 +72,7 @@ class RowReader:
 
     Args:
         source: See `RowSource`. An iterable must end.
-        key: The column that identifies a row, or a function of the row; by default the request does.
+        key: The column that identifies a row, or a function of the row, which a thread calls; by default its request.
         fields: Default fields of the requests; a column of a row wins. `model` may be a list: every row is then made
             for each of them.
         validate: Returns the problems of a request, such as `LemonSession.validate`; called in a thread.
@@ -176,17 +177,15 @@ class RowReader:
         return RowBuilder(noun, self._key, self._fields, self._validate)
 
     async def _read_file(self, path: Path) -> RowBuilder:
-        file = await run_in_thread(open_rows, path)
-        try:
+        with ExitStack() as held:
+            file = await run_in_thread(_open_held, path, held)
             builder = self._builder(file.noun)
             if file.columns is not None and not builder.take_header(file.columns):
                 return builder
             while chunk := await run_in_thread(file.next_chunk):
                 await run_in_thread(self._keep, builder, chunk)
-            builder.finish()
-            return builder
-        finally:
-            file.close()
+        builder.finish()
+        return builder
 
     async def _read_iterable(self, source: Rows) -> RowBuilder:
         builder = self._builder("row")
@@ -212,6 +211,13 @@ def _find_option_problems(key: object, fields: Mapping[str, Any]) -> Iterator[Pr
             yield Problem("model", f"must be a model id, or a list of different ones, not {shown(model)}")
 
 
+def _open_held(path: Path, held: ExitStack) -> RowFile:
+    """Return an open file, which `held` closes also if its waiter was cancelled."""
+    file = open_rows(path)
+    held.callback(file.close)
+    return file
+
+
 def _digest_of_file(path: Path, options: bytes) -> str:
     try:
         with path.open("rb") as file:
@@ -229,4 +235,5 @@ async def run_in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await asyncio.wait([running])
+        running.exception()  # or else it is logged as not retrieved
         raise

@@ -168,23 +168,6 @@ def test_unreadable_files_are_refused(rows_of, tmp_path):
         open_rows(tmp_path / "folder.csv")
 
 
-def test_parquet(tmp_path):
-    """Values keep their types, and absent ones are `None`."""
-    pa = pytest.importorskip("pyarrow", reason="pyarrow is an extra, parquet")
-    from pyarrow import parquet  # noqa: PLC0415 - an extra
-
-    path = tmp_path / "rows.parquet"
-    rows = [{"sku": number, "prompt": "cat", "n": None if number % 2 else 2} for number in range(2500)]
-    parquet.write_table(pa.Table.from_pylist(rows), path)
-    assert read(path) == [(number + 1, row) for number, row in enumerate(rows)]
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ContractError, match="cannot be read from"):
-        open_rows(path)
-    path.write_bytes(b"")
-    with pytest.raises(ContractError, match="cannot be read from"):
-        open_rows(path)
-
-
 def test_parquet_needs_an_extra(tmp_path, monkeypatch):
     """The advice is a command."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
