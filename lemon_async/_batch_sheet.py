@@ -89,7 +89,7 @@ def totals_of(counts: Mapping[State, int], spending: Spending, entries: Sequence
         if usd:
             yield f"{name.capitalize()} (USD)" if name != "doubtful" else "In doubt (USD)", f"{usd:,.2f}", False
     if spending.unpriced:
-        yield "Without a price", f"{spending.unpriced:,} rows", False
+        yield "Rows without a price", f"{spending.unpriced:,}", False
 
 
 def _facts(row: JournalRow) -> Iterator[tuple[str, str]]:

@@ -26,9 +26,10 @@ from lemon_async import (
     VariationRequest,
     __version__,
 )
-from lemon_async.batch import Plan, State, expand
+from lemon_async.batch import Export, Plan, State, expand, export, open_journal
 from lemon_async.emulator import Emulator, Fault, Status
 from lemon_async.errors import AuthenticationError
+from lemon_async.sheet import Sheet, batch_sheet
 from lemon_async.types import (
     Billing,
     ImageData,
@@ -246,3 +247,13 @@ async def rows_of_a_batch(lemon: LemonSession) -> None:
     lemon.batch("run.db", Path("rows.csv"), key="sku", price_usd="0.04")  # type: ignore[arg-type]
     lemon.batch("run.db", b"rows.csv")  # type: ignore[arg-type]
     expand("a cat", size=7)  # type: ignore[arg-type]
+
+
+async def journal_of_a_batch() -> None:
+    async with open_journal("run.db") as journal:
+        assert_type(await journal.counts(), Mapping[State, int])
+        done = await export(journal, Path("dataset"), format="webdataset")
+        assert_type(done, Export)
+        assert_type(Path(done), Path)
+        await export(journal, "rows.xlsx", format="xlsx")  # type: ignore[arg-type]
+        assert_type(await batch_sheet(journal, "sheet.html", title="Run"), Sheet)
