@@ -104,7 +104,7 @@ class Plan:
     def _lines(self) -> Iterator[tuple[str, str]]:
         yield "rows", self._rows_text()
         if self.columns:
-            yield "columns", f"{', '.join(self.columns)}: no fields of a request, they travel with the rows"
+            yield "columns", f"{', '.join(self.columns)}: no fields of a request, these travel with the rows"
         for model, plan in sorted(self.models.items()):
             yield "", f"{model}: {_price_text(plan.rows, plan)}"
         yield "to buy", _price_text(self.to_buy, self)
@@ -191,8 +191,9 @@ class _Draft:
     def _note_conflict(self, key: str, state: State) -> None:
         self._conflict_count += 1
         if len(self._conflicts) < _MOST_LISTED:
-            advice = f"{shown(key)} has other content in the journal, where it is {state}; give the new row another key"
-            self._conflicts.append(Problem("key", advice))
+            where = f"is in the journal, where it is {state}, with other content"
+            advice = "give it another key, or use another journal"
+            self._conflicts.append(Problem(f"row {shown(key)}", f"{where}; {advice}"))
 
     def price(self, rows: Sequence[JournalRow | NewRow]) -> None:
         """Add rows that would be bought."""

@@ -88,8 +88,8 @@ async def test_other_content_under_a_known_key_is_a_problem(open_reader):
     rows = [{"b": "2", "a": "1", "prompt": "x", "id": 1}, *numbered(2, a="9", b="2"), *numbered(3, a="1", b="2", n=2)]
     plan = await make_plan(open_reader(rows, key="id"), journal)
     assert [str(problem) for problem in plan.problems] == [
-        "key: '2' has other content in the journal, where it is done; give the new row another key",
-        "key: '3' has other content in the journal, where it is done; give the new row another key",
+        "row '2': is in the journal, where it is done, with other content; give it another key, or use another journal",
+        "row '3': is in the journal, where it is done, with other content; give it another key, or use another journal",
     ]
     many = await make_plan(open_reader(numbered(1, 2, 3), key="id"), journal)
     assert many.problem_count == 3
@@ -138,7 +138,7 @@ def test_plans_are_shown():
     assert repr(PLAN) == f"<Plan: {rows}; to buy: {price}; 2 problems>"
     assert str(PLAN).splitlines() == [
         f"rows        {rows}",
-        "columns     sku, folder: no fields of a request, they travel with the rows",
+        "columns     sku, folder: no fields of a request, these travel with the rows",
         "            dall-e-3: 1,400 rows without a known price",
         "            flux-pro: 1,500 rows for $60.00",
         f"to buy      {price}",

@@ -21,6 +21,7 @@ __all__ = ["CHUNK_ROWS", "Fault", "Item", "RowFile", "open_rows"]
 
 CHUNK_ROWS = 1000
 _CHUNK_BYTES = 4 * 1024 * 1024
+_PARQUET_BUFFER_BYTES = 1024 * 1024  # otherwise whole columns are read at a time
 _LONGEST_LINE = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -224,7 +225,7 @@ def _open_parquet(path: Path) -> RowFile:
     except ImportError as fault:
         raise _unusable("from .parquet need pyarrow: pip install 'lemon-async[parquet]'") from fault
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES)
     except pa.ArrowInvalid as fault:
         raise _unusable(f"cannot be read from {shown(str(path))}: {fault}") from fault
     names = tuple(file.schema_arrow.names)

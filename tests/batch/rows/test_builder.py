@@ -249,6 +249,16 @@ def test_misspelt_columns_are_reported_once():
     assert len(problems_of(*[{"prompt": "x", "modle": str(number)} for number in range(100)])) == 1
 
 
+def test_rows_may_all_have_other_columns():
+    """What is remembered of columns stays small; they are found again."""
+    rows = [{"prompt": "x", f"c{number}": 1} for number in range(5000)]
+    builder, found = built([*rows, rows[0]])
+    assert len(found) == 5001
+    assert len(builder.columns) == 5000
+    assert len(builder._layouts) <= 4097
+    assert columns_of(found[-1]) == {"c0": 1}
+
+
 def test_a_header_is_checked_as_a_whole():
     """A missing column is one problem, not one for each row."""
     assert problems_of(header=["id", "text"], key="sku") == [

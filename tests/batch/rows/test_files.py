@@ -135,6 +135,8 @@ def test_csv_of_the_standard_library_round_trips(tmp_path_factory, rows):
          [(1, "is not JSON: unexpected end of data at column 17"), (2, {"prompt": "dog"})]),
         ('"cat"\n[1]\n', [(1, """must be a JSON object such as {"prompt": "a cat"}, not 'cat'"""),
                           (2, """must be a JSON object such as {"prompt": "a cat"}, not [1]""")]),
+        ('{"prompt": "cat"}\n\0\n',
+         [(1, {"prompt": "cat"}), (2, "has a NUL byte, as text files do not; nothing after it was read")]),
         (b'{"prompt": "caf\xe9"}\n', None),
         ("", []),
     ],
