@@ -109,7 +109,7 @@ class Saver:
         if not twins:
             return path
         self._adopted.add(twins[0])
-        for copy in (*twins[1:], path):
+        for copy in (path, *reversed(twins[1:])):  # from the highest number: a gap would hide those above it
             await asyncio.to_thread(copy.unlink, missing_ok=True)
         return twins[0]
 
