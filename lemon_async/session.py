@@ -242,8 +242,8 @@ class LemonSession(BaseSession):
     ) -> Outcomes:
         """Submit many requests: `async with session.map(prompts, ...) as outcomes: async for outcome in outcomes`.
 
-        Spends money, once for each request. Each ends in an `Outcome` with its images or its error; none affects the
-        others. Leaving the block, by cancelling or otherwise, submits nothing more, and waits at most
+        Spends money, once for each request. Each ends in an `Outcome` with its images or its error; only what `stop_on`
+        matches affects others. Leaving the block, by cancelling or otherwise, submits nothing more, and waits at most
         `Timeouts.close_s` for responses that are due; accepted jobs continue, are billed, and stay in
         `outcomes.pending`. If an exception leaves it, a warning and a note list the jobs whose outcome was not read.
 
@@ -261,7 +261,7 @@ class LemonSession(BaseSession):
                 has been accepted yet; a map then begins with three requests for up to half a second. Otherwise
                 the first error of these types, or for which this function returns true; `None`: never.
             key: Returns the `Outcome.key` of an item that is not a pair. Keys are not compared.
-            journal: Its hooks record each request durably before it is sent, and how that ended.
+            journal: Its hooks record each request durably before it is sent, and what came of that.
             check_contracts: Overrides the session's setting for these requests.
             on_submitted: Called with the input index and the task of each accepted request; must not block. If it
                 raises, nothing more is submitted, and the loop over the outcomes raises that error at the end.
