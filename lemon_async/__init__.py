@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import the public names when the first one is used: pytest and `lemon-async --help` start without them."""
-    if name in {"emulator", "errors", "requests", "sheet", "types"}:
+    if name in {"batch", "emulator", "errors", "requests", "sheet", "types"}:
         return import_module(f"lemon_async.{name}")
     if name == "__all__" or not name.startswith("_"):
         public = import_module("lemon_async._public")

@@ -4,8 +4,10 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 import lemon_async
-from lemon_async import emulator, errors
+from lemon_async import batch, emulator, errors
 
 ROOT = [
     "ApiError",
@@ -68,3 +70,12 @@ def test_every_error_is_exported():
 def test_emulator_exports_resolve():
     """Every public name of the emulator exists."""
     assert all(hasattr(emulator, name) for name in emulator.__all__)
+
+
+def test_batch_exports_resolve():
+    """They are imported when the first one is used."""
+    assert all(hasattr(batch, name) for name in batch.__all__)
+    assert set(dir(batch)) == set(batch.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        batch.nothing  # noqa: B018 - raises
+    assert lemon_async.batch is batch

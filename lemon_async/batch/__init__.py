@@ -4,7 +4,7 @@
         async for outcome in batch:
             print(outcome.key, outcome.status, outcome.paths)
 
-Begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store promises. `runner.py`
+Begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store promises. `running/`
 pushes rows through `LemonSession.map`; it uses the public API of the package and nothing else.
 """
 

@@ -256,3 +256,12 @@ async def test_files_are_never_overwritten(connect, tmp_path):
         run = await run_batch(session, tmp_path, rows(1))
     assert [path.name for path in run.outcomes[0].paths] == ["r0-2.png"]
     assert Path(tmp_path / "out" / "r0.png").read_bytes() == b"mine"
+
+
+async def test_files_say_where_they_come_from(connect, tmp_path):
+    async with connect() as session:
+        run = await run_batch(session, tmp_path, rows(1), provenance=True)
+    (path,) = run.outcomes[0].paths
+    assert b"prompt 0" in path.read_bytes()
+    (entry,) = (await journal_rows(tmp_path))["r0"].pictures
+    assert entry.size_bytes == path.stat().st_size

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -26,7 +26,19 @@ from lemon_async import (
     VariationRequest,
     __version__,
 )
-from lemon_async.batch import Export, Plan, State, expand, export, open_journal
+from lemon_async.batch import (
+    Batch,
+    BatchOutcome,
+    Export,
+    Journal,
+    JournalRow,
+    Plan,
+    Spending,
+    State,
+    expand,
+    export,
+    open_journal,
+)
 from lemon_async.emulator import Emulator, Fault, Status
 from lemon_async.errors import AuthenticationError
 from lemon_async.sheet import Sheet, batch_sheet
@@ -101,7 +113,7 @@ async def pictures_from_pictures(lemon: LemonSession, image: Image, images: Imag
     await lemon.create_variation("cat.png", quality="hd")  # type: ignore[call-arg]
 
 
-class Journal:
+class Hooks:
     async def intend(self, index: int, fingerprint: str) -> None:
         assert_type((index, fingerprint), tuple[int, str])
 
@@ -129,7 +141,7 @@ async def maps(lemon: LemonSession, image: Image) -> None:
     lemon.map(["a cat"], on_submitted=lambda place, task: (place + 1, task.resume_token()))
     lemon.map([("a", "a cat"), (1, GenerateRequest("a dog"))], stop_on=None)
     lemon.map({"a": "a cat"}.items(), stop_on=(TaskError, AuthenticationError))
-    lemon.map(["a cat"], key=len, stop_on=lambda error: isinstance(error, TaskError), journal=Journal())
+    lemon.map(["a cat"], key=len, stop_on=lambda error: isinstance(error, TaskError), journal=Hooks())
     lemon.map(["a cat"], stop_on="account", journal=None)
     lemon.map(["a cat"], stop_on="never")  # type: ignore[arg-type]
     lemon.map(["a cat"], journal=[])  # type: ignore[arg-type]
@@ -257,3 +269,17 @@ async def journal_of_a_batch() -> None:
         assert_type(Path(done), Path)
         await export(journal, "rows.xlsx", format="xlsx")  # type: ignore[arg-type]
         assert_type(await batch_sheet(journal, "sheet.html", title="Run"), Sheet)
+
+
+async def outcomes_of_a_batch(lemon: LemonSession, journal: Journal) -> None:
+    async with lemon.batch(journal, save="out/{key}", budget_usd=5, model=["flux-pro", "dall-e-3"]) as batch:
+        assert_type(batch, Batch)
+        async for outcome in batch:
+            assert_type(outcome, BatchOutcome)
+            assert_type(outcome.status, State)
+            assert_type(outcome.paths, tuple[Path, ...])
+            assert_type(outcome.columns, Mapping[str, Any])
+            assert_type(outcome.error, Exception | None)
+        assert_type(batch.counts, Mapping[State, int])
+        assert_type(batch.spending, Spending)
+        assert_type(await batch.doubtful(), Sequence[JournalRow])

@@ -17,7 +17,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -118,6 +118,14 @@ class Runner:
             **options: Those of `LemonSession.map`.
         """
         try:
+            await self._run_map(options)
+            await self._finish()
+        finally:
+            for task in self._endings:
+                task.cancel()
+
+    async def _run_map(self, options: Mapping[str, Any]) -> None:
+        try:
             await self._settle_failed_rows()
             async with self.session.map(self.feed, journal=self, **options) as outcomes:
                 self._outcomes = outcomes
@@ -127,7 +135,6 @@ class Runner:
                     self._map_ended(outcome)
         except Exception as failure:  # noqa: BLE001 - raised by the loop over the outcomes of the batch
             self._stopped_by(failure)
-        await self._finish()
 
     def _stopped_by(self, failure: Exception) -> None:
         """Note what has ended the map: a refusal that `stop_on` matches can be put right, and the batch continued."""
@@ -326,8 +333,6 @@ class Runner:
             await self._news.wait()
         if self._endings:
             await asyncio.wait(self._endings, timeout=self.close_s)
-        for task in self._endings:
-            task.cancel()
         for job in self.feed.jobs.values():
             if job.state is State.INTENT:
                 with suppress(JournalError):
