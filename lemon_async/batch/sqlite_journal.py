@@ -39,10 +39,11 @@ __all__ = ["open_journal"]
 _MOST_IN_GROUP = 1000
 _STATUS_EVERY_S = 1.0
 _CLOSE_WITHIN_S = 5.0
+# After a group of fewer than `_LARGE` changes the thread lets others come for a while, as PostgreSQL's `commit_delay`:
+# a transaction costs as much CPU as twenty changes. If fewer than two came, it does not try again for some groups.
 _GATHER_S = 0.008
-_WORTH_IT = 2
-_REST = 16
-_LARGE_GROUP = 32
+_LARGE = 32
+_NO_GATHERING = 16
 
 T = TypeVar("T")
 Item = tuple[Any, asyncio.Future[Any]]  # a change or a call, and its waiter
@@ -104,7 +105,7 @@ class _SqliteJournal:
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._is_closing = False
-        self._rest = 0
+        self._groups_to_skip = 0
 
     @property
     def name(self) -> str:
@@ -196,7 +197,7 @@ class _SqliteJournal:
             return
         status = StatusFile(self._path)
         try:
-            status.update(store.counts(), store.spending())
+            status.write(store.counts(), store.spending())
             self._post([(self._opened, None)])
             self._serve(store, status)
         finally:
@@ -214,20 +215,21 @@ class _SqliteJournal:
                 results += do(store, [*items])
             self._post(results)
             size, self._taken = len(self._taken), ()
-            status.update(store.counts(), store.spending())
+            if status.is_due():
+                status.write(store.counts(), store.spending())
             if not is_last:
                 self._gather(size)
 
     def _gather(self, size: int) -> None:
-        """After a small group, let more come, as long as that helps: the transaction costs more than the changes."""
-        if size >= _LARGE_GROUP:
+        """Let more changes come before the next transaction, if the last one was small."""
+        if size >= _LARGE:
             return
-        if self._rest:
-            self._rest -= 1
+        if self._groups_to_skip:
+            self._groups_to_skip -= 1
             return
         time.sleep(_GATHER_S)
-        if self._queue.qsize() < _WORTH_IT:
-            self._rest = _REST
+        if self._queue.qsize() < 2:
+            self._groups_to_skip = _NO_GATHERING
 
     def _take(self) -> tuple[Sequence[Item], bool]:
         """Wait for the queue, and return what is in it, and whether that is all there will be."""

@@ -345,3 +345,29 @@ async def test_full_disk_is_one_clear_error_and_loses_nothing(small_disk):
         assert spending.spent == pytest.approx(0.05 * counts[State.DONE])
         await journal.add([new_row("z")])
         assert await journal.record(intend("z")) is State.INTENT
+
+
+async def test_changes_that_come_one_by_one_share_transactions(path):
+    """Those of eight rows in flight: a transaction costs more than a change."""
+    async with faulty_journal(path) as (journal, connection):
+        await journal.add(new_rows(80))
+        connection.statements = ()
+
+        async def follow(keys):
+            for key in keys:
+                await journal.record(intend(key))
+                await journal.record(accept(key))
+                await asyncio.sleep(0.001)
+
+        await asyncio.gather(*[follow([f"k{index}" for index in range(first, 80, 8)]) for first in range(8)])
+        assert len([word for word in connection.statements if word in {"WITH", "COMMIT"}]) < 110
+
+
+async def test_lone_changes_do_not_wait_for_others(path):
+    """If gathering brings nothing, it is not tried again for sixteen groups; a large group gathers nothing."""
+    journal = _SqliteJournal(path)
+    journal._gather(32)
+    assert journal._groups_to_skip == 0
+    for left in (16, *reversed(range(16)), 16):
+        journal._gather(1)
+        assert journal._groups_to_skip == left

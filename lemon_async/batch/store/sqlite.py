@@ -242,8 +242,12 @@ class SqliteStore:
 
     def apply(self, changes: Sequence[Change]) -> list[State | None]:
         """Make changes, in one transaction; return the new state for each, as `Journal.record`."""
-        with self._explained():
-            return self._apply(changes)
+        try:
+            with self._explained():
+                return self._apply(changes)
+        except BaseException:
+            self._known.clear()  # it is ahead of the tables
+            raise
 
     def _apply(self, changes: Sequence[Change]) -> list[State | None]:
         now = self._clock()

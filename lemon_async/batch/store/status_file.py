@@ -45,12 +45,16 @@ class StatusFile:
         self._last: tuple[object, object] | None = None
         self._due = 0.0
 
-    def update(self, counts: Mapping[State, int], spending: Spending) -> None:
-        """Write the status if it has changed and the last one is a second old."""
-        now = time.monotonic()
-        if now < self._due or self._last == (counts, spending):
+    def is_due(self) -> bool:
+        """Return whether the last status is a second old."""
+        return time.monotonic() >= self._due
+
+    def write(self, counts: Mapping[State, int], spending: Spending) -> None:
+        """Write the status, unless it is the same as the last one."""
+        self._due = time.monotonic() + _EVERY_S
+        if self._last == (counts, spending):
             return
-        self._due, self._last = now + _EVERY_S, (counts, spending)
+        self._last = counts, spending
         status = {
             "pid": os.getpid(),
             "host": socket.gethostname(),

@@ -85,13 +85,15 @@ def test_first_error_of_a_write_leaves_nothing_half_written(open_store):
     store = open_store()
     store.add(new_rows(3))
     store._connection.execute(
-        "CREATE TRIGGER no BEFORE UPDATE ON rows WHEN new.key='k2' BEGIN SELECT raise(FAIL, 'no'); END"
+        "CREATE TRIGGER fault BEFORE UPDATE ON rows WHEN new.key='k2' BEGIN SELECT raise(ABORT, 'no'); END"
     )
     with pytest.raises(JournalError, match="no"):
         store.apply([intend(f"k{index}") for index in range(3)])
     assert store.counts()[State.NEW] == 3
     assert not store.spending().reserved
     assert [row.state for row in store.rows([], -1, 10)] == [State.NEW] * 3
+    store._connection.execute("DROP TRIGGER fault")
+    assert store.apply([intend("k0")]) == [State.INTENT]
 
 
 def test_index_serves_reading_by_state(open_store):
@@ -208,7 +210,7 @@ def test_second_connection_is_refused_with_the_owner_of_the_first(open_store, pa
     store = open_store()
     error = refused(open_store, "another process has it open; wait for its end, or stop it")
     assert error.owner == {}
-    StatusFile(path).update(store.counts(), store.spending())
+    StatusFile(path).write(store.counts(), store.spending())
     error = refused(open_store, f"process {os.getpid()} on .* has it open; wait for its end, or stop it")
     assert error.owner["counts"]["new"] == 0
     assert store.add([new_row("a")]) == 1
@@ -220,7 +222,7 @@ def test_lost_log_of_a_killed_run_is_refused(open_store, path):
     store.add([new_row("a")])
     shutil.copytree(path.parent, path.parent / "copy")
     crashed = path.parent / "copy" / "run.db"
-    StatusFile(crashed).update(store.counts(), store.spending())
+    StatusFile(crashed).write(store.counts(), store.spending())
     Path(f"{crashed}-wal").unlink()
     refused(
         open_store, r"left changes in 'run.db-wal', which is missing; put it back, or remove 'run.db.status'", crashed

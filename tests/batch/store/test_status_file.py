@@ -17,7 +17,7 @@ def journal(tmp_path):
 
 def test_status_names_the_owner_and_what_it_has_done(journal):
     """As JSON, beside the journal."""
-    StatusFile(journal).update({State.NEW: 2}, Spending(spent=0.5))
+    StatusFile(journal).write({State.NEW: 2}, Spending(spent=0.5))
     status = json.loads((journal.parent / "run.db.status").read_text())
     assert status == read_status(journal)
     assert (status["pid"], status["host"]) == (os.getpid(), socket.gethostname())
@@ -26,25 +26,23 @@ def test_status_names_the_owner_and_what_it_has_done(journal):
     assert time.time() - 60 < status["started"] <= status["updated"] <= time.time()
 
 
-def test_status_is_written_once_a_second_and_only_if_it_changed(journal):
+def test_status_is_due_once_a_second_and_written_if_it_changed(journal):
     """An idle batch leaves the disk alone."""
     file = StatusFile(journal)
-    file.update({State.NEW: 2}, Spending())
-    file.update({State.NEW: 1}, Spending())
-    assert read_status(journal)["counts"] == {"new": 2}
-    file._due = 0.0
-    file.update({State.NEW: 1}, Spending())
+    assert file.is_due()
+    file.write({State.NEW: 2}, Spending())
+    assert not file.is_due()
+    file.write({State.NEW: 1}, Spending())
     assert read_status(journal)["counts"] == {"new": 1}
     path_of_status(journal).unlink()
-    file._due = 0.0
-    file.update({State.NEW: 1}, Spending())
+    file.write({State.NEW: 1}, Spending())
     assert not read_status(journal)
 
 
 def test_status_that_cannot_be_written_is_ignored(journal):
     """It is a courtesy: the journal is what counts."""
     path_of_status(journal).mkdir()
-    StatusFile(journal).update({}, Spending())
+    StatusFile(journal).write({}, Spending())
     assert not read_status(journal)
 
 
@@ -58,7 +56,7 @@ def test_unreadable_status_is_none(journal, content):
 def test_removed_status_is_gone(journal):
     """Also the second time."""
     file = StatusFile(journal)
-    file.update({}, Spending())
+    file.write({}, Spending())
     file.remove()
     file.remove()
     assert not list(journal.parent.iterdir())

@@ -1,0 +1,202 @@
+"""Measure the journal of a batch: intents a second, their delay at a low rate, and a million rows.
+
+`intents`: a thousand waiters record intents one after another, of rows that were read before, as a run reads them.
+`delay`: one intent every 50 ms; beside each, a thread writes and syncs as many bytes by hand (`disk`). `row`: the CPU
+time of the whole process for a row, from being added to being done. A million rows are added in one process; another
+one opens the journal, counts, reads the first chunk of new rows, and adds the same rows again, which changes nothing.
+The files are in the temporary folder (`TMPDIR`).
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from benchmarks.processes import measured
+from lemon_async.batch.journal import Journal
+from lemon_async.batch.records import Change, NewRow, SavedPicture
+from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.states import Event, State
+
+WAITERS = 1_000
+INTENTS = 20_000
+ROUNDS = 5
+DELAYS = 300
+COMMIT_BYTES = 4 * 4_120  # pages in the log
+GAP_S = 0.05
+BILLED_ROWS = 10_000
+IN_FLIGHT = 100
+ROWS = 1_000_000
+CHUNK = 2_000
+BARS = {
+    "intents_per_s": ("least", 50_000),
+    "delay_p99_ms": ("most", 5.0),
+    "row_cpu_us": ("most", 100.0),
+    "resume_s": ("most", 10.0),
+    "resident_mb": ("most", 200.0),
+}
+
+
+def chunks(number: int) -> Iterator[list[NewRow]]:
+    """Yield rows like those of a file with a key, a prompt and two other columns."""
+    for first in range(0, number, CHUNK):
+        yield [new_row(index) for index in range(first, min(first + CHUNK, number))]
+
+
+def new_row(index: int) -> NewRow:
+    """Return one row, with a key that is not in order."""
+    key = f"sku-{index * 7_919 % 1_000_003:07d}"
+    request = orjson.dumps(
+        {"model": "flux-pro", "prompt": f"A product photo of item {index} on white", "type": "generate"}
+    )
+    columns = orjson.dumps({"sku": key, "category": f"c{index % 40}"})
+    return NewRow(key, request, columns, hashlib.sha256(request + columns).digest())
+
+
+async def fill(journal: Journal, number: int) -> list[str]:
+    """Add rows, and return their keys."""
+    keys = []
+    for rows in chunks(number):
+        await journal.add(rows)
+        keys += [row.key for row in rows]
+    return keys
+
+
+def intent(key: str) -> Change:
+    """Return the change before a request, under a cap."""
+    return Change(key=key, event=Event.INTEND, fingerprint="f" * 64, price_usd=0.04, cap_usd=1e6)
+
+
+async def intents(folder: str) -> float:
+    """Return the intents a second of many waiters."""
+    async with open_journal(Path(folder, "intents.db")) as journal:
+        await fill(journal, INTENTS)
+        keys = iter([row.key for row in await journal.rows(State.NEW, limit=INTENTS)])
+
+        async def wait() -> None:
+            for key in keys:
+                await journal.record(intent(key))
+
+        started = time.perf_counter()
+        await asyncio.gather(*(wait() for _ in range(WAITERS)))
+        return INTENTS / (time.perf_counter() - started)
+
+
+async def delays(folder: str) -> tuple[list[float], list[float]]:
+    """Return the milliseconds until an intent is durable, at a low rate, and those of the disk alone."""
+    found, disk = [], []
+    with Path(folder, "by-hand").open("wb", buffering=0) as file:
+        async with open_journal(Path(folder, "delays.db")) as journal:
+            for key in await fill(journal, DELAYS):
+                await asyncio.sleep(GAP_S)
+                started = time.perf_counter()
+                await journal.record(intent(key))
+                found.append((time.perf_counter() - started) * 1e3)
+                started = time.perf_counter()
+                await asyncio.to_thread(sync, file)
+                disk.append((time.perf_counter() - started) * 1e3)
+    return sorted(found), sorted(disk)
+
+
+def sync(file: FileIO) -> None:
+    """Append what a commit of one change appends, and wait for the disk."""
+    file.write(bytes(COMMIT_BYTES))
+    os.fsync(file.fileno())
+
+
+async def row_cpu(folder: str) -> float:
+    """Return the microseconds of CPU that a row takes from being added to being done."""
+    async with open_journal(Path(folder, "rows.db")) as journal:
+        started = time.process_time()
+        keys = iter(await fill(journal, BILLED_ROWS))
+
+        async def run() -> None:
+            for key in keys:
+                await journal.record(intent(key))
+                await journal.record(Change(key=key, event=Event.ACCEPT, task="t" * 120))
+                picture = SavedPicture(f"out/{key}.png", 1_000_000, "0" * 64)
+                await journal.record(Change(key=key, event=Event.SAVE, cost_usd=0.04, pictures=(picture,)))
+
+        await asyncio.gather(*(run() for _ in range(IN_FLIGHT)))
+        return (time.process_time() - started) / BILLED_ROWS * 1e6
+
+
+async def add_all(path: str) -> dict[str, float]:
+    """Add a million rows to a new journal."""
+    started = time.perf_counter()
+    async with open_journal(path) as journal:
+        await fill(journal, ROWS)
+    return {"add_s": time.perf_counter() - started}
+
+
+async def resume(path: str) -> dict[str, float]:
+    """Open the journal of a million rows as a second run does; the time to make the rows is not counted."""
+    laps = {}
+    started = time.perf_counter()
+    async with open_journal(path) as journal:
+        laps["open_s"] = time.perf_counter() - started
+        started = time.perf_counter()
+        assert (await journal.counts())[State.NEW] == ROWS  # noqa: S101 - otherwise it measures something else
+        assert len(await journal.rows(State.NEW)) == 1_000  # noqa: S101 - likewise
+        laps["first_chunk_s"] = time.perf_counter() - started
+        laps["add_again_s"] = 0.0
+        for rows in chunks(ROWS):
+            started = time.perf_counter()
+            assert not await journal.add(rows)  # noqa: S101 - likewise
+            laps["add_again_s"] += time.perf_counter() - started
+        started = time.perf_counter()
+    laps["close_s"] = time.perf_counter() - started
+    return laps | {"resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+async def million(folder: str) -> dict[str, float]:
+    """Return the figures of a million rows, each step in a process of its own."""
+    path = str(Path(folder, "million.db"))
+    figures = {**await measured("benchmarks.journal", "add_all", path)}
+    figures |= await measured("benchmarks.journal", "resume", path)
+    figures["resume_s"] = sum(figures[name] for name in ("open_s", "first_chunk_s", "add_again_s"))
+    figures["file_mb"] = Path(path).stat().st_size / 1e6
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def run() -> dict[str, Any]:
+    """Return the medians, and how they compare with the bars."""
+    with tempfile.TemporaryDirectory() as folder:
+        rates, cpu = [], []
+        for index in range(ROUNDS):
+            place = Path(folder, str(index))
+            place.mkdir()
+            rates.append(asyncio.run(intents(str(place))))
+            cpu.append(asyncio.run(row_cpu(str(place))))
+        waits, disk = asyncio.run(delays(folder))
+        rows = asyncio.run(million(folder))
+    figures = {
+        "intents_per_s": round(statistics.median(rates)),
+        "delay_p50_ms": round(statistics.median(waits), 2),
+        "delay_p99_ms": round(waits[DELAYS * 99 // 100 - 1], 2),
+        "disk_p50_ms": round(statistics.median(disk), 2),
+        "disk_p99_ms": round(disk[DELAYS * 99 // 100 - 1], 2),
+        "row_cpu_us": round(statistics.median(cpu), 1),
+        **rows,
+    }
+    bars = {
+        name: {"value": figures[name], word: bound, "is_met": (figures[name] >= bound) is (word == "least")}
+        for name, (word, bound) in BARS.items()
+    }
+    return {**figures, "bars": bars, "missed": [name for name, bar in bars.items() if not bar["is_met"]]}
+
+
+if __name__ == "__main__":
+    step = {"add_all": add_all, "resume": resume}[sys.argv[1]]
+    print(json.dumps(asyncio.run(step(sys.argv[2]))))
