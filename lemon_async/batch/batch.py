@@ -209,6 +209,9 @@ class Batch:
             found = await self._reader.read()
             found.check()
             _check_template(save, found.columns)
+            if any((await journal.counts()).values()):  # a conflict in the last chunk must not leave the others behind
+                async for chunk in self._reader.chunks():
+                    await journal.check(chunk)
             async for chunk in self._reader.chunks():
                 await journal.add(chunk)
             if digest:

@@ -27,6 +27,9 @@ class Journal(Protocol):
             ContractError: A key exists with another digest; at most 20 are listed.
         """
 
+    async def check(self, rows: Sequence[NewRow]) -> None:
+        """Raise what `add` would raise for these rows, and add nothing."""
+
     def record(self, change: Change) -> Awaitable[State | None]:
         """Queue a change, in the order of the calls, and return what waits until it is durable.
 

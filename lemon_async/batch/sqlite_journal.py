@@ -124,6 +124,9 @@ class _SqliteJournal:
     async def add(self, rows: Sequence[NewRow]) -> int:
         return await self._call(lambda store: store.add(rows), is_write=True)
 
+    async def check(self, rows: Sequence[NewRow]) -> None:
+        await self._call(lambda store: store.check(rows))
+
     async def rows(self, *states: State, after: int = -1, limit: int = 1000) -> Sequence[JournalRow]:
         return await self._call(lambda store: store.rows(states, after, limit))
 

@@ -118,6 +118,16 @@ async def test_a_changed_row_under_an_old_key_is_refused(connect, emulator, tmp_
     assert emulator.ledger.sold.total() == 1
 
 
+async def test_a_changed_row_keeps_all_others_out(connect, emulator, tmp_path):
+    """A conflict in the last of 1,500 rows leaves none of them behind, to be bought with the next run."""
+    async with connect() as session:
+        await run_batch(session, tmp_path, rows(1))
+        more = [{"id": f"new-{number}", "prompt": "x"} for number in range(1500)]
+        await run_batch(session, tmp_path, [*more, {"id": "r0", "prompt": "other"}])
+        await run_batch(session, tmp_path, rows(1))
+    assert emulator.ledger.sold.total() == 1
+
+
 async def test_a_batch_is_used_once_and_inside_its_block(connect, tmp_path):
     """Each misuse says what to do."""
     async with connect() as session:

@@ -65,6 +65,19 @@ async def test_key_with_other_content_is_refused_and_named(journal):
     assert [row.key for row in await journal.rows()] == ["a"]
 
 
+async def test_rows_are_checked_without_being_added(journal):
+    """The error is that of adding them."""
+    await journal.add([new_row("a")])
+    await journal.check([new_row("a"), new_row("b")])
+    assert await journal.find("b") is None
+    changed = [new_row("b"), new_row("a", size="2x2")]
+    with pytest.raises(ContractError) as checked:
+        await journal.check(changed)
+    with pytest.raises(ContractError) as added:
+        await journal.add(changed)
+    assert str(checked.value) == str(added.value)
+
+
 async def test_key_with_two_contents_in_one_call_is_refused(journal):
     """Neither is added."""
     with pytest.raises(ContractError, match=r"row 'a': .*mode was absent and is 1"):

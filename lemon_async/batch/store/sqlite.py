@@ -196,21 +196,34 @@ class SqliteStore:
     def add(self, rows: Sequence[NewRow]) -> int:
         """Add rows, as `Journal.add`."""
         with self._explained():
-            if unreadable := [row.key for row in rows if not sql.is_text(row.key)]:
-                raise not_text(unreadable)
-            known = dict(self._look_up("SELECT key, digest FROM rows WHERE key", (row.key for row in rows)))
-            fresh: dict[str, NewRow] = {}
-            conflicts: list[NewRow] = []
-            for row in rows:
-                if row.key not in known:
-                    fresh[row.key], known[row.key] = row, row.digest
-                elif known[row.key] != row.digest:
-                    conflicts.append(row)
-            if conflicts:
-                raise conflict((self._content(row.key, fresh), row) for row in conflicts)
-            if fresh:
-                self._insert(list(fresh.values()))
+            if fresh := self._fresh(rows):
+                self._insert(fresh)
             return len(fresh)
+
+    def check(self, rows: Sequence[NewRow]) -> None:
+        """Check rows, as `Journal.check`."""
+        with self._explained():
+            self._fresh(rows)
+
+    def _fresh(self, rows: Sequence[NewRow]) -> list[NewRow]:
+        """Return the rows whose key is new.
+
+        Raises:
+            ContractError: A key exists with another digest, or is not text.
+        """
+        if unreadable := [row.key for row in rows if not sql.is_text(row.key)]:
+            raise not_text(unreadable)
+        known = dict(self._look_up("SELECT key, digest FROM rows WHERE key", (row.key for row in rows)))
+        fresh: dict[str, NewRow] = {}
+        conflicts: list[NewRow] = []
+        for row in rows:
+            if row.key not in known:
+                fresh[row.key], known[row.key] = row, row.digest
+            elif known[row.key] != row.digest:
+                conflicts.append(row)
+        if conflicts:
+            raise conflict((self._content(row.key, fresh), row) for row in conflicts)
+        return list(fresh.values())
 
     def _look_up(self, select: str, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of `SELECT … WHERE column` for values of the column."""
