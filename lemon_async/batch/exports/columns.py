@@ -68,6 +68,8 @@ class Columns:
     def learn(self, row: JournalRow) -> None:
         """Take notice of the columns of a row."""
         for place, value in _values(row):
+            if self._kinds.get(place) is Kind.TEXT:  # text it stays
+                continue
             self._kinds[place] = _merged(self._kinds.get(place), value)
             if value is not None:
                 self._first.setdefault(place, row.number)
