@@ -17,6 +17,7 @@ from benchmarks import (
     edit_memory,
     import_time,
     inflight,
+    journal,
     kill,
     overhead,
     pace,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "soak": soak,
     "download": download,
     "batch": batch,
+    "journal": journal,
     "durable": durable,
     "kill": kill,
 }

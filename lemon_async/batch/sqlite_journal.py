@@ -63,13 +63,15 @@ async def open_journal(path: str | PathLike[str], *, base_url: str | None = None
     """Open the journal of a batch, and create it if it is missing.
 
     Rows whose request was being sent when their owner ended become doubtful. Nothing is sent and no money is spent.
+    Leaving the block writes what is queued, also if it is cancelled, and takes at most 5 s.
 
     Args:
         path: An SQLite file on a local disk, which no other process has open.
         base_url: The service that the rows are for; `None` does not check it.
 
     Raises:
-        JournalError: It cannot be used: it is in use, damaged, read-only, of another program, version or service.
+        JournalError: It cannot be used: it is in use (see `JournalError.owner`), damaged, read-only, on a network file
+            system, or of another program, version or service. On leaving: what was queued could not be written.
     """
     journal = _SqliteJournal(Path(os.path.abspath(path)), base_url)  # noqa: PTH100, ASYNC240 - reads no disk
     try:
@@ -115,7 +117,11 @@ class _SqliteJournal:
         return f"<SQLite journal {self.name!r}>"
 
     async def start(self) -> None:
-        threading.Thread(target=self._run, name="lemon_async journal", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="lemon_async journal", daemon=True).start()
+        except RuntimeError as failure:
+            self._closed.set_result(None)
+            raise refusal(self._path, f"{failure}; the process or its user has too many") from failure
         await self._opened
 
     def record(self, change: Change) -> "asyncio.Future[State | None]":
@@ -179,8 +185,9 @@ class _SqliteJournal:
         return future
 
     def _abandon(self) -> None:
-        """Leave the thread to a disk that hangs, and let nobody wait for it."""
-        self._closed.set_result(None)
+        """Leave the thread, which hangs or has ended, and let nobody wait for it."""
+        self._is_closing = True
+        _settle([(self._closed, None)])
         words = f"the disk has not responded within {_CLOSE_WITHIN_S:g} s; the last changes may be missing"
         self._failure = self._failure or refusal(self._path, words)
         waiting = [*self._taken]
@@ -203,6 +210,9 @@ class _SqliteJournal:
             status.write(store.counts(), store.spending())
             self._post([(self._opened, None)])
             self._serve(store, status)
+        except Exception as bug:  # noqa: BLE001 - raised in every waiter
+            self._fail(bug)
+            self._loop.call_soon_threadsafe(self._abandon)
         finally:
             status.remove()  # first: what it means if it is left is that changes were left in the log
             store.close()
@@ -225,7 +235,7 @@ class _SqliteJournal:
 
     def _gather(self, size: int) -> None:
         """Let more changes come before the next transaction, if the last one was small."""
-        if size >= _LARGE:
+        if not size or size >= _LARGE:
             return
         if self._groups_to_skip:
             self._groups_to_skip -= 1

@@ -108,6 +108,19 @@ async def test_bug_in_the_store_ends_all_writing(path):
         assert (await journal.find("k0")).state is State.NEW
 
 
+async def test_end_of_the_thread_is_an_error_of_all_waiters(path):
+    """Nobody waits for a thread that a bug has ended."""
+    journal = _SqliteJournal(path, open_store=FaultyStore)
+    await journal.start()
+    journal._take = lambda: 1 / 0
+    results = []
+    for _ in range(3):  # the thread may be in the former `_take`
+        results += await asyncio.gather(journal.counts(), return_exceptions=True)
+    await journal.aclose()
+    assert isinstance(results[1], JournalError)
+    assert "is closed" in str(results[2])
+
+
 async def test_closing_says_that_the_last_changes_failed(path):
     """Nobody waited for them."""
 

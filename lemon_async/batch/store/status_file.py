@@ -55,6 +55,10 @@ class StatusFile:
         if self._last == (counts, spending):
             return
         self._last = counts, spending
+        with suppress(OSError):
+            self._replace(counts, spending)
+
+    def _replace(self, counts: Mapping[State, int], spending: Spending) -> None:
         status = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -63,9 +67,8 @@ class StatusFile:
             "counts": {str(state): count for state, count in counts.items()},
             "spending": spending.as_json(),
         }
-        with suppress(OSError):
-            self._part.write_bytes(orjson.dumps(status, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-            self._part.replace(self._path)
+        self._part.write_bytes(orjson.dumps(status, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        self._part.replace(self._path)
 
     def remove(self) -> None:
         """Remove the file."""
