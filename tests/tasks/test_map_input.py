@@ -74,6 +74,12 @@ async def test_field_that_does_not_exist_is_refused_once(connect):
             session.map(prompts(1000), sizes="big")
 
 
+async def test_prompt_for_every_request_is_refused(connect):
+    async with connect() as session:
+        with pytest.raises(ContractError, match="prompt: would apply to every request; prompts come from the iterable"):
+            session.map(prompts(2), prompt="a cat")
+
+
 async def test_generator_that_was_read_to_its_end_is_refused(connect):
     async def later():
         yield "p"

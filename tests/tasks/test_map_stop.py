@@ -39,6 +39,7 @@ async def test_wrong_key_costs_three_requests_and_not_a_thousand(emulator):
             with pytest.raises(AuthenticationError):  # as every other reader hears it
                 await anext(outcomes)
         assert workers() == []
+        assert repr(outcomes) == "<Outcomes left | 0 in flight, 0 ready, 0 pending, 0 tasks>"
     assert [type(outcome.error) for outcome in seen] == [AuthenticationError] * 3
     assert error not in [outcome.error for outcome in seen]
     assert submits(emulator) == 3
