@@ -19,14 +19,14 @@ from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import Plan, make_plan
 from lemon_async.batch.prices import Prices, cost_in, images_of, model_of
 from lemon_async.batch.records import JournalRow, Spending
-from lemon_async.batch.rows.builder import columns_of
 from lemon_async.batch.rows.reader import RowReader, RowSource
 from lemon_async.batch.running.account import Account
 from lemon_async.batch.running.feed import Feed, Job
+from lemon_async.batch.running.intake import add_rows, choose_template, learn_prices
 from lemon_async.batch.running.options import BatchOptions
 from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
-from lemon_async.batch.running.saving import Saver, split_template
+from lemon_async.batch.running.saving import Saver
 from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import OPEN, State
 from lemon_async.errors import BatchPaused, ContractError, JournalError, SessionError
@@ -34,11 +34,6 @@ from lemon_async.requests import Request
 from lemon_async.types import Problem, Progress
 
 __all__ = ["Batch"]
-
-_TEMPLATE = "save"
-_ADDED = "rows added "
-_LEARN_FROM = 1000
-_LOOK_AT = 1000
 
 
 class Batch:
@@ -137,7 +132,7 @@ class Batch:
         return await self._plan(self._source)
 
     async def _plan(self, journal: Journal) -> Plan:
-        await self._learn_prices(journal)
+        await learn_prices(journal, self._prices)
         return await make_plan(self._reader, journal, self._options.price_usd)
 
     def _opened(self) -> Journal:
@@ -176,9 +171,9 @@ class Batch:
         else:
             self._journal = self._source
         journal = self._journal
-        await self._learn_prices(journal)
-        save = options.save or await journal.read_note(_TEMPLATE) or "{key}"
-        await self._add_rows(journal, save)
+        await learn_prices(journal, self._prices)
+        save = await choose_template(journal, options.save)
+        await add_rows(journal, self._reader, save)
         counts = await journal.counts()
         self._account = Account(counts, await journal.spending(), options.budget_usd)
         self._total = sum(counts[state] for state in OPEN)
@@ -193,31 +188,6 @@ class Batch:
         self._task = asyncio.get_running_loop().create_task(work, name="lemon_async batch")
         self._task.add_done_callback(self._ended)
         self._reporter.changed()
-
-    async def _learn_prices(self, journal: Journal) -> None:
-        if self._options.price_usd is None:
-            for row in await journal.rows(State.DONE, limit=_LEARN_FROM):
-                self._prices.learn_row(row)
-
-    async def _add_rows(self, journal: Journal, save: str) -> None:
-        """Add the rows, unless the journal says that all of this file are there."""
-        digest = None if self._reader is None else await self._reader.digest()
-        if self._reader is None or (digest and await journal.read_note(_ADDED + digest)):
-            rows = await journal.rows(limit=_LOOK_AT)
-            _check_template(save, {name for row in rows for name in columns_of(row)})
-        else:
-            found = await self._reader.read()
-            found.check()
-            _check_template(save, found.columns)
-            if any((await journal.counts()).values()):  # a conflict in the last chunk must not leave the others behind
-                async for chunk in self._reader.chunks():
-                    await journal.check(chunk)
-            async for chunk in self._reader.chunks():
-                await journal.add(chunk)
-            if digest:
-                await journal.write_note(_ADDED + digest, "yes")
-        if await journal.read_note(_TEMPLATE) != save:
-            await journal.write_note(_TEMPLATE, save)
 
     def _make_runner(self, journal: Journal, save: str) -> Runner:
         options = self._options
@@ -303,8 +273,10 @@ class Batch:
         if self._reader is not None:
             self._reader.close()
         if self._journal is not None:
-            with contextlib.suppress(JournalError):  # what was recorded while its waiter was cancelled
-                self._account = Account(await self._journal.counts(), await self._journal.spending())
+            # What was recorded while its waiter was cancelled; a disk may hang.
+            with contextlib.suppress(JournalError, TimeoutError):
+                async with asyncio.timeout(self._options.close_s):
+                    self._account = Account(await self._journal.counts(), await self._journal.spending())
         self._is_over = True
         self._news.set()
         await self._stack.aclose()
@@ -385,13 +357,3 @@ class Batch:
 def _no_price(request: Request) -> Problem:
     model = request.model or request.default_model
     return Problem("price_usd", f"the price of {model} is not known, which budget_usd needs: give price_usd=")
-
-
-def _check_template(save: str, columns: Sequence[str] | set[str]) -> None:
-    """Check the template of files.
-
-    Raises:
-        ContractError: It is invalid, or has a field that is no column.
-    """
-    if problems := Images.validate(*split_template(save), fields=["key", *columns]):
-        raise ContractError(problems=tuple(Problem("save", problem.message) for problem in problems))

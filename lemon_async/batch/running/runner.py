@@ -171,7 +171,8 @@ class Runner:
         job = self.feed.jobs[index]
         facts = {"fingerprint": fingerprint, "price_usd": job.price_usd, "cap_usd": self.cap_usd}
         if await self._record(job, Event.INTEND, **facts) is None:
-            self.pause("the budget is used up")
+            in_use = f"another batch of this journal has taken the row {job.key}"
+            self.pause(in_use if self.cap_usd is None else "the budget is used up")
         else:
             self.feed.return_pledge(job)
         if self.failure is not None:  # perhaps of another row, meanwhile

@@ -219,6 +219,28 @@ async def test_a_journal_that_fails_stops_the_buying_only(event, connect, emulat
     assert sum(len(outcome.paths) for outcome in run.outcomes) == sold
 
 
+class HungJournal(BrokenJournal):
+    """A journal whose disk hangs from one kind of event on."""
+
+    def _fail(self):
+        return asyncio.get_running_loop().create_future()
+
+    async def counts(self):
+        return await (self._fail() if self._is_broken else self._journal.counts())
+
+
+@pytest.mark.parametrize("event", [Event.INTEND, Event.ACCEPT, Event.SAVE])
+async def test_leaving_is_bounded_when_the_disk_hangs(event, connect, emulator, tmp_path):
+    """Nothing runs on; what was being recorded is decided when the journal is opened again."""
+    async with connect(timeouts=Timeouts(close_s=0.05)) as session, open_journal(tmp_path / "run.db") as journal:
+        hung = HungJournal(journal, event)
+        async with asyncio.timeout(3), batch_of(session, tmp_path, rows(3), journal=hung):
+            await until(lambda: hung._is_broken)
+        assert not [task for task in asyncio.all_tasks() if task.get_name() in {"lemon_async batch", "lemon_async map"}]
+    states = {row.state for row in (await journal_rows(tmp_path)).values()}
+    assert states <= {State.NEW, State.SOLD, State.DONE, State.DOUBTFUL}
+
+
 async def test_closing_the_session_ends_the_batch(connect, emulator, tmp_path):
     """Rows stay sold, and the loop says why it ended."""
     emulator.fault("submit", Stuck())

@@ -1,0 +1,80 @@
+"""What a batch does before it buys anything: it checks its rows and file names, and adds the rows to its journal."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from lemon_async._images.images import Images
+from lemon_async.batch.journal import Journal
+from lemon_async.batch.prices import Prices
+from lemon_async.batch.records import JournalRow
+from lemon_async.batch.rows.builder import columns_of
+from lemon_async.batch.rows.reader import RowReader
+from lemon_async.batch.running.saving import split_template
+from lemon_async.batch.states import State
+from lemon_async.errors import ContractError
+from lemon_async.types import Problem
+
+__all__ = ["add_rows", "choose_template", "learn_prices"]
+
+_TEMPLATE = "save"
+_ADDED = "rows added "
+_SAMPLE = 1000
+
+
+async def learn_prices(journal: Journal, prices: Prices) -> None:
+    """Learn from what the first 1,000 finished rows have cost."""
+
+    def learn(rows: Sequence[JournalRow]) -> None:
+        for row in rows:
+            prices.learn_row(row)
+
+    await asyncio.to_thread(learn, await journal.rows(State.DONE, limit=_SAMPLE))
+
+
+async def choose_template(journal: Journal, save: str | None) -> str:
+    """Return the template of file names: the given one, or that of the last run, or `{key}`."""
+    return save or await journal.read_note(_TEMPLATE) or "{key}"
+
+
+async def add_rows(journal: Journal, reader: RowReader | None, save: str) -> None:
+    """Check rows and template, and add the rows, unless the journal says that it has all of this file.
+
+    Args:
+        journal: The journal.
+        reader: The rows; `None` if it has them already.
+        save: The template of file names.
+
+    Raises:
+        ContractError: Of the rows or the template; nothing was added.
+    """
+    digest = None if reader is None else await reader.digest()
+    if reader is None or (digest and await journal.read_note(_ADDED + digest)):
+        columns = await asyncio.to_thread(_columns, await journal.rows(limit=_SAMPLE))
+        _check_template(save, columns)
+    else:
+        found = await reader.read()
+        found.check()
+        _check_template(save, found.columns)
+        if any((await journal.counts()).values()):  # a conflict in the last chunk must not leave the others behind
+            async for chunk in reader.chunks():
+                await journal.check(chunk)
+        async for chunk in reader.chunks():
+            await journal.add(chunk)
+        if digest:
+            await journal.write_note(_ADDED + digest, "yes")
+    if await journal.read_note(_TEMPLATE) != save:
+        await journal.write_note(_TEMPLATE, save)
+
+
+def _columns(rows: Iterable[JournalRow]) -> set[str]:
+    return {name for row in rows for name in columns_of(row)}
+
+
+def _check_template(save: str, columns: Iterable[str]) -> None:
+    """Check the template of file names.
+
+    Raises:
+        ContractError: It is invalid, or has a field that is no column.
+    """
+    if problems := Images.validate(*split_template(save), fields=["key", *columns]):
+        raise ContractError(problems=tuple(Problem("save", problem.message) for problem in problems))

@@ -1,0 +1,75 @@
+"""Rows and file names are checked before a row is added to a journal."""
+
+import pytest
+
+from lemon_async.batch import open_journal
+from lemon_async.batch.prices import Prices
+from lemon_async.batch.rows.reader import RowReader
+from lemon_async.batch.running.intake import add_rows, choose_template, learn_prices
+from lemon_async.errors import ContractError
+from lemon_async.requests import GenerateRequest
+from saved_rows import add, finish
+
+
+@pytest.fixture
+async def journal(tmp_path):
+    async with open_journal(tmp_path / "run.db") as opened:
+        yield opened
+
+
+def reader_of(source, **options):
+    return RowReader(source, validate=lambda request: (), key="id", **options)
+
+
+async def keys(journal):
+    return [row.key for row in await journal.rows()]
+
+
+async def test_the_template_is_kept_for_the_next_run(journal):
+    assert await choose_template(journal, None) == "{key}"
+    await add_rows(journal, None, "out/{key}")
+    assert await choose_template(journal, None) == "out/{key}"
+    assert await choose_template(journal, "{key}-2") == "{key}-2"
+
+
+async def test_a_file_is_added_once_for_its_content_and_options(journal, tmp_path):
+    """Other options make other rows."""
+    file = tmp_path / "rows.csv"
+    file.write_text("id,prompt\na,x\n")
+    await add_rows(journal, reader_of(file), "{key}")
+    unread = reader_of(file)
+    await add_rows(journal, unread, "{key}")
+    assert unread._found is None
+    with pytest.raises(ContractError, match="a"):
+        await add_rows(journal, reader_of(file, fields={"size": "256x256"}), "{key}")
+    assert await keys(journal) == ["a"]
+
+
+BAD = [
+    (reader_of([{"id": "a", "promt": "x"}]), "{key}", "promt"),
+    (reader_of([{"id": "a", "prompt": "x"}]), "{shelf}", "unknown field 'shelf'"),
+]
+
+
+async def test_nothing_is_added_if_there_is_a_problem(journal):
+    for reader, save, words in BAD:
+        with pytest.raises(ContractError, match=words):
+            await add_rows(journal, reader, save)
+        reader.close()
+    assert await keys(journal) == []
+    assert await journal.read_note("save") is None
+
+
+async def test_columns_of_the_journal_are_fields_of_the_template(journal):
+    await add(journal, "a", columns={"shelf": "A"})
+    await add_rows(journal, None, "{shelf}/{key}")
+    with pytest.raises(ContractError, match="unknown field 'row'"):
+        await add_rows(journal, None, "{row}/{key}")
+
+
+async def test_prices_are_learned_from_finished_rows(journal, tmp_path):
+    await add(journal, "a")
+    await finish(journal, "a", tmp_path, cost_usd=0.07)
+    prices = Prices()
+    await learn_prices(journal, prices)
+    assert prices.price_of(GenerateRequest("x", model="flux-pro", n=2)) == pytest.approx(0.14)
