@@ -8,10 +8,11 @@ import attrs
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.prices import PriceOption, Prices, images_of, model_of
 from lemon_async.batch.records import JournalRow, NewRow
-from lemon_async.batch.rows.builder import digest_of, request_of
+from lemon_async.batch.rows.builder import digest_of
 from lemon_async.batch.rows.fields import shown
 from lemon_async.batch.rows.key_table import KeyTable
 from lemon_async.batch.rows.reader import RowReader, RowsFound, run_in_thread
+from lemon_async.batch.rows.request_json import load_request
 from lemon_async.batch.states import State
 from lemon_async.types import Problem
 
@@ -198,7 +199,7 @@ class _Draft:
     def price(self, rows: Sequence[JournalRow | NewRow]) -> None:
         """Add rows that would be bought."""
         for row in rows:
-            request = request_of(row)
+            request = load_request(row.request)
             model, price = model_of(request), self._prices.price_of(request)
             sums = self._models.get(model, ModelPlan())
             self._models[model] = ModelPlan(

@@ -1,7 +1,14 @@
 """Split the columns of a row into fields of a request and the caller's own, and convert what is text.
 
-A column whose name is that of a field is this field (`async` as well as `async_`). A column whose name is nearly that
-of a field is a problem, because it would be ignored otherwise; any other is the caller's own and travels with the row.
+    prompt, model, size, …                     the field of that name; spaces around text go, except those of a prompt
+    n, output_compression, partial_images, …   a whole number
+    async, async_                              true or false; yes, no, on, off, 1 and 0 in text
+    extra                                      a JSON object
+    image                                      one path, address or file id, or several as a JSON list
+    any other name                             the caller's own: it travels with the row
+
+`None` and empty cells of a CSV are absent. A column whose name is nearly that of a field is a problem, because it would
+be ignored otherwise, and the row bought without it.
 """
 
 import re
@@ -64,7 +71,7 @@ def _object(value: Any) -> Any:
 
 
 def _pictures(value: Any) -> Any:
-    """Return one picture or a list of them; text that begins with `[` is a JSON list of several."""
+    """Return one picture or a list of them; text that begins with `[` is a list."""
     if not isinstance(value, str) or not value.strip().startswith("["):
         return _text(value)
     try:

@@ -27,7 +27,7 @@ def find_source_fault(source: object) -> str | None:
     if isinstance(source, bytes | bytearray | memoryview | Mapping | Request):
         return f"must be a path or an iterable of rows, not one {type(source).__name__}; use a list"
     if hasattr(source, "columns") and hasattr(source, "shape"):  # which gives the names of its columns as prompts
-        return "is a table; give its rows: frame.to_dict('records') of pandas, frame.to_dicts() of polars"
+        return "is a table; give its rows: to_dict('records') of pandas, to_dicts() of polars, to_pylist() of pyarrow"
     if callable(getattr(source, "read", None)):  # which gives the header as a prompt
         return "is an open file; give its path, or a list of its lines if each is a prompt"
     if not isinstance(source, Iterable | AsyncIterable):

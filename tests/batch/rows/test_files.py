@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 
 import orjson
@@ -145,6 +146,17 @@ def test_jsonl(rows_of, content, expected):
     """Each line is an object or a fault of its own."""
     found = rows_of(content, "rows.JSONL")
     assert found == expected or (expected is None and "is not JSON" in found[0][1])
+
+
+@steady
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), st.none() | st.integers(-9, 9) | cells | st.lists(cells)), max_size=5)
+)
+def test_jsonl_round_trips(tmp_path_factory, rows):
+    """What a JSON library has written is read exactly."""
+    path = tmp_path_factory.getbasetemp() / "round.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row for _, row in read(path)] == rows
 
 
 def test_chunks_are_bounded_by_rows_and_bytes(tmp_path):

@@ -43,7 +43,10 @@ def test_paths_and_iterables_are_sources(source):
         ({"prompt": "x"}, "must be a path or an iterable of rows, not one dict; use a list"),
         (EditRequest("x", image="a.png"), "must be a path or an iterable of rows, not one EditRequest; use a list"),
         (7, "must be a path or an iterable of rows, not int"),
-        (Table(), "is a table; give its rows: frame.to_dict('records') of pandas, frame.to_dicts() of polars"),
+        (
+            Table(),
+            "is a table; give its rows: to_dict('records') of pandas, to_dicts() of polars, to_pylist() of pyarrow",
+        ),
         (io.StringIO("prompt\nx\n"), "is an open file; give its path, or a list of its lines if each is a prompt"),
         (spent(), "is an exhausted generator; make a new one"),
     ],
