@@ -5,7 +5,7 @@ from pathlib import Path
 from lemon_async._formats.provenance import Provenance, embed, xmp_packet
 from lemon_async.batch.exports.files import replacing
 
-__all__ = ["Provenance", "add_provenance"]
+__all__ = ["Provenance", "add_provenance", "remove_with_sidecar"]
 
 _MAX_BYTES = 256 * 2**20  # far above any picture of the service; larger files are not read into memory
 
@@ -31,6 +31,14 @@ def add_provenance(path: Path, facts: Provenance) -> list[Path]:
         with replacing(path) as file:
             file.write(embedded)
     return []
+
+
+def remove_with_sidecar(path: Path, facts: Provenance | None) -> None:
+    """Remove a picture if it is there, and its sidecar file if that has these facts. Blocks."""
+    path.unlink(missing_ok=True)
+    sidecar = path.with_name(f"{path.name}.xmp")
+    if facts is not None and sidecar.is_file() and sidecar.read_bytes() == xmp_packet(facts):
+        sidecar.unlink(missing_ok=True)
 
 
 def _write_sidecar(path: Path, packet: bytes) -> Path:

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from lemon_async.batch.provenance import Provenance, add_provenance
+from lemon_async.batch.provenance import Provenance, add_provenance, remove_with_sidecar
 
 FACTS = Provenance(prompt="a cat", model="flux-pro", task_id="ldtask_1", key="sku-1")
 
@@ -67,3 +67,14 @@ def test_huge_file_is_not_read(tmp_path):
 def test_missing_picture_is_an_error_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError):
         add_provenance(tmp_path / "cat.png", FACTS)
+
+
+def test_picture_is_removed_with_its_own_sidecar(tmp_path):
+    """That of somebody else stays, and so does one with other facts."""
+    path = draw(tmp_path / "cat.gif", "GIF")
+    (sidecar,) = add_provenance(path, FACTS)
+    for facts in (None, Provenance(prompt="a dog")):
+        remove_with_sidecar(path, facts)
+        assert [*tmp_path.iterdir()] == [sidecar]
+    remove_with_sidecar(path, FACTS)
+    assert not [*tmp_path.iterdir()]

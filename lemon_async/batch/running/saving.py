@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 import attrs
 
 from lemon_async._images.images import Images
-from lemon_async.batch.provenance import Provenance, add_provenance
+from lemon_async.batch.provenance import Provenance, add_provenance, remove_with_sidecar
 from lemon_async.batch.records import SavedPicture
 from lemon_async.batch.running.feed import Job
 from lemon_async.requests import GenerateRequest
@@ -74,7 +74,7 @@ class Saver:
         pictures = await asyncio.to_thread(self._finish, paths, facts)
         if job.token is None:
             return SavedRow(paths, pictures)
-        kept = [await self._adopt(path, picture) for path, picture in zip(paths, pictures, strict=True)]
+        kept = [await self._adopt(path, picture, facts) for path, picture in zip(paths, pictures, strict=True)]
         entries = [attrs.evolve(new, path=self._relative(path)) for path, new in zip(kept, pictures, strict=True)]
         return SavedRow(tuple(kept), tuple(entries))
 
@@ -97,7 +97,7 @@ class Saver:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return SavedPicture(self._relative(path), file.tell(), digest)
 
-    async def _adopt(self, path: Path, picture: SavedPicture) -> Path:
+    async def _adopt(self, path: Path, picture: SavedPicture, facts: Provenance | None) -> Path:
         """Return the path of a file of an earlier run with the same content, and remove the new one, or return that.
 
         Several such files are copies of each other: a process was killed when it had saved one more, and had not yet
@@ -110,7 +110,9 @@ class Saver:
             return path
         self._adopted.add(twins[0])
         for copy in (path, *reversed(twins[1:])):  # from the highest number: a gap would hide those above it
-            await asyncio.to_thread(copy.unlink, missing_ok=True)
+            await asyncio.to_thread(remove_with_sidecar, copy, facts)
+        if facts is not None:  # the earlier run may not have come to that
+            await asyncio.to_thread(add_provenance, twins[0], facts)
         return twins[0]
 
     async def _is_free(self, path: Path) -> bool:

@@ -143,3 +143,17 @@ async def test_provenance_is_written_before_the_digest_is_taken(tmp_path):
     content = (tmp_path / "a.png").read_bytes()
     assert b"flux-pro" in content
     assert saved.pictures[0].sha256 == hashlib.sha256(content).hexdigest()
+
+
+async def test_sidecar_goes_with_its_picture(tmp_path):
+    """An adopted picture gets the sidecar that the killed run may not have written; that of its copy is removed."""
+
+    async def owner_of(_path):
+        return None
+
+    content = picture("GIF")
+    leave(tmp_path / "a.png", content)
+    saver = Saver(str(tmp_path / "{key}"), tmp_path, owner_of, has_provenance=True)
+    saved = await saver.save(Pictures([content]), job_of())
+    assert saved.paths == (tmp_path / "a.png",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.png.xmp"]
