@@ -3,8 +3,9 @@
 Nothing here sends a request.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,10 +132,9 @@ def _run(
         problems: What is wrong with other options.
         if_running: Called instead with the status of a running batch, if that is known.
     """
-    missing = () if Path(journal).is_file() else (Problem("JOURNAL", f"there is no file {journal!r}"),)
 
     async def opened() -> int:
-        raise_problems([*problems, *missing])
+        raise_problems([*problems, *await asyncio.to_thread(_file_problems, journal)])
         try:
             async with open_journal(journal) as found:
                 return await work(found)
@@ -144,6 +144,15 @@ def _run(
             raise
 
     run_command(opened)
+
+
+def _file_problems(journal: str) -> Iterator[Problem]:
+    """Yield why a file cannot be opened as a journal, which would make one of a file that is missing or empty."""
+    path = Path(journal)
+    if not path.is_file():
+        yield Problem("JOURNAL", f"there is no file {journal!r}")
+    elif not path.stat().st_size:
+        yield Problem("JOURNAL", f"{journal!r} is an empty file")
 
 
 async def _rows(journal: Journal, *states: State) -> AsyncIterator[JournalRow]:

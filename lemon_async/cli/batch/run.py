@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from lemon_async.types import Problem
 
 __all__ = ["read_prices", "run", "template_of"]
 
+_MAX_FAREWELL_S = 5.0
 _EMULATOR = re.compile(r"http://127\.0\.0\.1:([0-9]+)")
 
 
@@ -162,7 +163,7 @@ async def _run(session: SessionOptions, options: _RunOptions, rows: str | None, 
             async with batch:
                 await printer.print_outcomes()
         finally:
-            printer.print_end(options.journal)
+            await printer.print_end(options.journal)
     return worst([printer.exit_code, await _write_sheet(options)])
 
 
@@ -235,18 +236,25 @@ class _Printer:
             print_status("interrupted; waiting for responses to paid requests and for pictures that are being saved")
             raise
 
-    def print_end(self, journal: str) -> None:
-        """Print the sums and what to do next, unless the batch was never open."""
-        if self.is_begun:
-            counts = self.batch.counts
-            for line in (*summary(counts, self.batch.spending), *advice(counts, journal, self.doubtful)):
-                print_status(line)
+    async def print_end(self, journal: str) -> None:
+        """Print what ended while the batch was closed, the sums, and what to do next, unless it was never open."""
+        if not self.is_begun:
+            return
+        with suppress(LemonError, TimeoutError):
+            async with asyncio.timeout(_MAX_FAREWELL_S):
+                async for outcome in self.batch:
+                    self._print(outcome)
+        counts = self.batch.counts
+        for line in (*summary(counts, self.batch.spending), *advice(counts, journal, self.doubtful)):
+            print_status(line)
 
     def _print(self, outcome: BatchOutcome) -> None:
         if outcome.error is not None:
             print_error(outcome.error, outcome.key)
         if outcome.status is State.DOUBTFUL:
             self.doubtful.append(outcome.key)
+        if not self.has_reader:
+            return
         lines = [json_text(outcome_record(outcome))] if self.as_json else [plain(path) for path in outcome.paths]
         try:
             for line in lines:
