@@ -39,22 +39,8 @@ def generate(**given: Any) -> None:
 
 
 @cli.command()
-@click.option(
-    "-i",
-    "--image",
-    multiple=True,
-    required=True,
-    metavar="IMAGE",
-    shell_complete=options.complete_files,
-    help="A picture to edit: a file, a URL, or the id of an uploaded file (./file-x is a file of that name); "
-    "repeatable.",
-)
-@click.option(
-    "--mask",
-    metavar="FILE",
-    shell_complete=options.complete_files,
-    help="A PNG as large as the first picture, fully transparent where it is to be edited.",
-)
+@options.image(is_required=True)
+@options.mask
 @options.request_options("edit", "dall-e-2")
 def edit(**given: Any) -> None:
     """Edit the pictures as each PROMPT says, and save the results.

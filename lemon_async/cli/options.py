@@ -10,8 +10,8 @@ from click.shell_completion import CompletionItem
 from lemon_async.cli.fields import Field, complete_value, fields_of, models_for
 
 __all__ = [
-    "as_json", "complete_files", "complete_models", "connection", "emulator", "field_options", "in_flight",
-    "no_progress", "output", "pacing", "request_options", "results", "sheet",
+    "as_json", "complete_files", "complete_models", "connection", "emulator", "field_options", "image", "in_flight",
+    "mask", "no_progress", "output", "pacing", "request_options", "results", "sheet",
 ]  # fmt: skip
 
 Decorator = Callable[[Any], Any]
@@ -55,6 +55,12 @@ connection: Decorator = _together(
         callback=lambda _context, _option, hosts: frozenset(hosts),
         help="Allow unencrypted http to this host, or host:port, in --base-url and in links; repeatable.",
     ),
+)
+mask: Decorator = click.option(
+    "--mask",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="A PNG as large as the first picture, fully transparent where it is to be edited.",
 )
 emulator: Decorator = click.option(
     "--emulator", "is_emulated", is_flag=True, help="Use a built-in emulator: no key, no network, no money."
@@ -104,6 +110,20 @@ in_flight: Decorator = click.option(
     metavar="NUMBER",
     help="Maximum number of concurrent jobs.",
 )
+
+
+def image(*, is_required: bool) -> Decorator:
+    """Return the option for the pictures to edit."""
+    return click.option(
+        "-i",
+        "--image",
+        multiple=True,
+        required=is_required,
+        metavar="IMAGE",
+        shell_complete=complete_files,
+        help="A picture to edit: a file, a URL, or the id of an uploaded file (./file-x is a file of that name); "
+        "repeatable.",
+    )
 
 
 def request_options(operation: str, default_model: str) -> Decorator:

@@ -71,6 +71,8 @@ def batch() -> None:
 @options.sheet
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each row instead of paths.")
 @options.no_progress
+@options.image(is_required=False)
+@options.mask
 @options.field_options("generate")
 @options.emulator
 @options.connection

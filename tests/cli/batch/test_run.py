@@ -111,6 +111,17 @@ async def test_options_are_the_defaults_of_columns(run, tmp_path):
     assert {prompt: len(each["paths"]) for prompt, each in lines.items()} == {"a": 2, "b": 1}
 
 
+async def test_rows_with_a_picture_are_edits(run, emulator, tmp_path, draw):
+    draw("cat.png")
+    (tmp_path / "rows.csv").write_text("prompt,image\na hat,\na tie,dog.png\n")
+    result = await run("-m", "dall-e-2", "-i", "cat.png")
+    assert result.stderr.startswith("error: line 3, image[0]: cannot read 'dog.png'")
+    draw("dog.png")
+    result = await run("-m", "dall-e-2", "-i", "cat.png")
+    assert result.exit_code == 0, result.stderr
+    assert [seen.route for seen in emulator.requests if seen.route != "cdn"] == ["edit", "edit"]
+
+
 async def test_sheet_shows_all_rows(run, tmp_path):
     result = await run(*USUAL, "-o", "out/", "--sheet", "pages/sheet.html")
     assert result.exit_code == 0
