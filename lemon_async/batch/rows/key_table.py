@@ -19,15 +19,12 @@ class KeyTable:
         self._hashes = array("Q", bytes(8 * _FIRST_SIZE))
         self._values = array("Q", bytes(8 * _FIRST_SIZE))
 
-    def __len__(self) -> int:
-        return self._count
-
-    def get(self, key: str | bytes) -> int | None:
+    def get(self, key: str) -> int | None:
         """Return the number of a key, or `None` if it is not known."""
         at = self._find(_hash_of(key))
         return self._values[at] if self._hashes[at] else None
 
-    def put(self, key: str | bytes, value: int) -> None:
+    def put(self, key: str, value: int) -> None:
         """Set the number of a key."""
         at = self._find(hashed := _hash_of(key))
         if self._hashes[at]:
@@ -35,7 +32,7 @@ class KeyTable:
         else:
             self._add(at, hashed, value)
 
-    def setdefault(self, key: str | bytes, value: int) -> int | None:
+    def setdefault(self, key: str, value: int) -> int | None:
         """Return the number of a key, or set it and return `None` if the key is new."""
         at = self._find(hashed := _hash_of(key))
         if self._hashes[at]:
@@ -67,5 +64,5 @@ class KeyTable:
                 self._hashes[at], self._values[at] = hashed, value
 
 
-def _hash_of(key: str | bytes) -> int:
+def _hash_of(key: str) -> int:
     return hash(key) & _LARGEST or 1  # 0 marks a free place

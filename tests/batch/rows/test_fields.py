@@ -48,7 +48,7 @@ def test_misspelt_fields_are_guessed(column, field):
     [
         *("sku", "id", "key", "name", "title", "note", "colour", "color", "thing", "folder", "site", "side", "mode"),
         *("quantity", "price", "image_id", "prompt_en", "user_id", "text", "tag", "tags", "age", "lab", "row", "file"),
-        *("number", "path", "category", "caption", "seed", "weight", "lang"),
+        *("number", "path", "category", "caption", "labels", "seed", "weight", "lang"),
     ],
 )
 def test_ordinary_words_are_the_callers_own(column):
