@@ -30,8 +30,8 @@ _LIKENESS = 0.75
 _SPELLINGS = frozenset({"image_url", "image_urls", "images"})
 # English words that are near to a field and yet often name something else.
 _PLAIN_WORDS = frozenset(
-    ("age", "ages", "equality", "lab", "labels", "line", "lines", "mark", "mode", "modes", "prize", "quantity", "side", "sides",
-     "site", "sites", "task", "tasks", "text", "tile", "title", "use", "used", "users")
+    ("age", "ages", "equality", "lab", "labels", "line", "lines", "mark", "mode", "modes", "prize", "quantity", "side",
+     "sides", "site", "sites", "task", "tasks", "text", "tile", "title", "use", "used", "users")
 )  # fmt: skip
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

@@ -176,14 +176,15 @@ def _csv_header(rows: Any, lines: _Lines) -> list[str]:
 def _csv_items(rows: Any, header: list[str], lines: _Lines) -> Iterator[Item]:
     width = len(header)
     while True:
-        start = rows.line_num + 1
+        start, reason = rows.line_num + 1, ""
         try:
             row = next(rows, None)
         except csv.Error as fault:
-            yield start, Fault(f"is not CSV: {fault}; is a quote missing? Nothing after it was read")
-            return
-        if lines.fault:
-            yield lines.number, Fault(f"{lines.fault}; nothing after it was read")
+            row, reason = None, f"is not CSV: {fault}; is a quote missing? Nothing after it was read"
+        if lines.fault:  # it may have ended a row in the middle
+            start, reason = lines.number, f"{lines.fault}; nothing after it was read"
+        if reason:
+            yield start, Fault(reason)
             return
         if row is None:
             return

@@ -106,6 +106,12 @@ def test_csv_ends_at_a_line_that_is_not_text(rows_of):
     assert rows_of(b"prompt\ncat\0\n") == [(2, "has a NUL byte, as text files do not; nothing after it was read")]
 
 
+def test_csv_names_the_line_inside_a_row(rows_of):
+    """A quoted cell goes over several lines; the fault is the byte, not the quote."""
+    ((number, message),) = rows_of(b'prompt\n"cat\ncaf\xe9\ndog"\n')
+    assert (number, message.partition(" (")[0]) == (3, "is not UTF-8 at byte 4")
+
+
 def test_csv_with_huge_cells_is_refused(rows_of):
     """Neither an open quote nor a line without an end is read into memory as a whole."""
     assert "field larger than field limit" in rows_of("prompt\n" + "x" * (csv.field_size_limit() + 1))[0][1]
