@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from os import PathLike, fsdecode
 from pathlib import Path
 from typing import Literal, get_args
@@ -27,6 +26,7 @@ __all__ = ["Export", "Format", "export", "folder_of"]
 Format = Literal["imagefolder", "webdataset", "csv", "jsonl", "parquet"]
 
 _CHUNK_ROWS = 1000
+_MAX_WAIT_S = 5.0
 _MARK = ".lemon-async.json"
 _SPLIT = "train"
 _PICTURES: Mapping[str, Callable[[Path, Iterator[JournalRow], Columns, Path, Report], None]] = {
@@ -80,7 +80,8 @@ async def export(
     Each column has one kind: columns of mixed values are text. A column whose name is taken gets `_` at its end.
 
     The pictures of datasets are compared with their digests. An earlier export at the destination is replaced; nothing
-    else is. Cancelling waits for the file being written, and leaves the destination as it was. Costs nothing.
+    else is. Cancelling takes effect after the picture being written, and leaves the destination as it was; a disk that
+    hangs is waited for at most 5 s. Costs nothing.
 
     Args:
         journal: From `open_journal`.
@@ -101,9 +102,9 @@ async def export(
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         stop.set()
-        with anyio.CancelScope(shield=True), suppress(_Stopped, LookupError):
-            await asyncio.wait([running])
-        running.cancelled() or running.exception()  # or asyncio would log it
+        running.add_done_callback(lambda work: work.cancelled() or work.exception())  # or asyncio would log it
+        with anyio.CancelScope(shield=True):  # a cancelled scope of anyio cancels every await
+            await asyncio.wait([running], timeout=_MAX_WAIT_S)
         raise
 
 
