@@ -23,7 +23,7 @@ from lemon_async.types import Problem
 
 __all__ = [
     "LogPrinter", "as_options", "describe", "print_error", "print_failure", "print_link", "print_note", "print_pending",
-    "print_result", "print_status",
+    "print_result", "print_status", "translate",
 ]  # fmt: skip
 
 # A closed pipe or terminal; a closed stream, or characters that its encoding lacks.
@@ -83,8 +83,7 @@ def as_options(text: str) -> str:
 def describe(error: Exception) -> str:
     """Return what an error says, in terms of the command."""
     if isinstance(error, ContractError):
-        problems = (Problem(_option(p.field), as_options(p.message)) for p in error.problems)
-        return str(ContractError(problems=tuple(problems), undone=error.undone))
+        return str(ContractError(problems=tuple(map(translate, error.problems)), undone=error.undone))
     if isinstance(error, BatchPaused):
         return as_options(str(error))
     if isinstance(error, TaskTimeout):
@@ -94,9 +93,11 @@ def describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _option(field: str) -> str:
-    """Return the option of a field; that of a row (`line 3, size`) is a column."""
-    return _OPTIONS.get(field) or (field if "," in field else as_options(field))
+def translate(problem: Problem) -> Problem:
+    """Return a problem with the names of options; that of a row (`line 3, size`) keeps its column."""
+    field = problem.field
+    name = _OPTIONS.get(field) or (field if "," in field else as_options(field))
+    return Problem(name, as_options(problem.message))
 
 
 def print_note(text: str) -> None:

@@ -17,8 +17,10 @@ from lemon_async.cli.console import (
     print_note,
     print_pending,
     print_result,
+    translate,
 )
-from lemon_async.errors import TaskFailed
+from lemon_async.errors import BatchPaused, TaskFailed
+from lemon_async.types import Problem
 
 
 class Task:
@@ -44,6 +46,25 @@ def test_refused_connection_to_this_machine_asks_for_the_emulator(capsys):
         err = capsys.readouterr().err
         assert address in err
         assert ("is the emulator running? (LEMONDATA_BASE_URL or --base-url)" in err) is has_hint
+
+
+@pytest.mark.parametrize(
+    ("problem", "translated"),
+    [
+        (Problem("budget_usd", "needs price_usd="), "--budget-usd: needs --price-usd"),
+        (Problem("save", "is odd"), "-o: is odd"),
+        (Problem("image[1]", "cannot be read"), "--image 2: cannot be read"),
+        (Problem("line 3, aspect_ratio", "is odd"), "line 3, aspect_ratio: is odd"),
+    ],
+    ids=str,
+)
+def test_problem_names_the_option_or_the_column_of_a_row(problem, translated):
+    assert str(translate(problem)) == translated
+
+
+def test_paused_batch_names_options(capsys):
+    print_error(BatchPaused(message="raise budget_usd"))
+    assert capsys.readouterr().err == "error: raise --budget-usd\n"
 
 
 def test_note_drives_no_terminal(capsys):

@@ -16,7 +16,7 @@ from lemon_async import LemonSession
 from lemon_async.batch import Batch, BatchOutcome, State, open_journal
 from lemon_async.cli.arguments import STDIN, read_extra
 from lemon_async.cli.batch.report import advice, exit_code, outcome_record, summary
-from lemon_async.cli.console import as_options, print_error, print_note, print_result, print_status
+from lemon_async.cli.console import print_error, print_note, print_result, print_status, translate
 from lemon_async.cli.destination import prepare_sheet, sheet_problems
 from lemon_async.cli.runner import (
     BROKEN_PIPE,
@@ -144,7 +144,8 @@ async def _plan(session: SessionOptions, options: _RunOptions, rows: str | None,
     raise_problems([*options.problems(), *found])
     session = await _at_known_address(session, options.journal)
     plan = await options.open(session.offline(), rows, fields).plan()
-    print_line(json_text(plan.as_json()) if options.as_json else as_options(str(plan)))
+    plan = attrs.evolve(plan, problems=tuple(map(translate, plan.problems)))
+    print_line(json_text(plan.as_json()) if options.as_json else plan)
     return 2 if plan.problem_count else 0
 
 

@@ -209,25 +209,16 @@ async def test_without_dead_rows_there_is_nothing_to_retry(batch, journal):
 # export
 
 
-@pytest.fixture
-async def finished(batch, tmp_path):
-    """Run a batch of two rows to its end; return its journal."""
+async def test_export_is_a_folder_for_training(batch, tmp_path):
+    """Pictures that are gone are named, and have an exit code."""
     (tmp_path / "rows.csv").write_text("sku,prompt,mood\na,a cat,good\nb,a dog,bad\n")
-    result = await batch("run", "rows.csv", "--journal", "run.db", "--key", "sku", "-o", "out/", "--emulator")
-    assert result.exit_code == 0, result.stderr
-    return "run.db"
-
-
-async def test_export_is_a_folder_for_training(batch, finished, tmp_path):
-    result = await batch("export", finished, "set")
+    await batch("run", "rows.csv", "--journal", "run.db", "--key", "sku", "-o", "out/", "--emulator")
+    result = await batch("export", "run.db", "set")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "set\n", "")
     lines = (tmp_path / "set/train/metadata.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["mood"] for line in lines) == ["bad", "good"]
-
-
-async def test_export_names_pictures_that_are_gone(batch, finished, tmp_path):
     (tmp_path / "out/b.png").unlink()
-    result = await batch("export", finished, "set")
+    result = await batch("export", "run.db", "set")
     assert (result.exit_code, result.stdout) == (1, "set\n")
     assert result.stderr.startswith("note: ")
     assert "b.png" in result.stderr

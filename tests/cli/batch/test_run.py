@@ -57,19 +57,15 @@ async def test_each_row_is_saved_where_its_columns_say(run, emulator, tmp_path, 
     assert emulator.ledger.sold == {"a cat": 1, "a dog": 1, "a fox": 1}
 
 
-@pytest.mark.parametrize("source", [["rows.csv"], []], ids=["same rows", "journal alone"])
-async def test_same_command_again_buys_nothing(run, emulator, tmp_path, pictures, source):
-    await run(*USUAL, "-o", "out/")
-    result = await run(*USUAL, "-o", "out/", source=source)
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr.startswith("rows: 3 done\n")
-    assert pictures(tmp_path) == ["out/a.png", "out/b.png", "out/c.png"]
-    assert emulator.ledger.sold == {"a cat": 1, "a dog": 1, "a fox": 1}
-
-
-async def test_pictures_are_named_after_their_keys_in_this_folder(run, tmp_path, pictures):
+async def test_same_command_again_buys_nothing(run, emulator, tmp_path, pictures):
+    """Nor does the journal alone. Without `-o`, pictures are named after their keys in this folder."""
     await run(*USUAL)
+    for source in (["rows.csv"], []):
+        result = await run(*USUAL, source=source)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr.startswith("rows: 3 done\n")
     assert pictures(tmp_path) == ["a.png", "b.png", "c.png"]
+    assert emulator.ledger.sold == {"a cat": 1, "a dog": 1, "a fox": 1}
 
 
 async def test_json_has_a_line_for_each_row(run, emulator):
@@ -161,10 +157,15 @@ async def test_dry_run_after_a_run_buys_the_rest(run, emulator, tmp_path):
 
 
 async def test_dry_run_with_problems_has_exit_code_2(batch, tmp_path):
-    (tmp_path / "rows.csv").write_text("sku,prompt,siez\na,a cat,big\n")
+    """Problems of rows name columns, not options."""
+    (tmp_path / "rows.csv").write_text("prompt,siez,aspect_ratio\na cat,big,wide\n")
     result = await batch("run", "rows.csv", "--journal", "run.db", "--dry-run")
     assert result.exit_code == 2
     assert "'siez': is not a field; did you mean 'size'?" in result.stdout
+    (tmp_path / "rows.csv").write_text("prompt,aspect_ratio\na cat,wide\n")
+    result = await batch("run", "rows.csv", "--journal", "run.db", "-m", "flux-pro", "--dry-run", "--json")
+    assert result.exit_code == 2
+    assert [each["field"] for each in json.loads(result.stdout)["problems"]] == ["line 2, aspect_ratio"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,10 @@ async def test_dry_run_with_problems_has_exit_code_2(batch, tmp_path):
         (["-o", "{nonsense}"], "-o: contains the unknown field 'nonsense'"),
         (["--price-usd", "cheap"], "--price-usd: must be USD or MODEL=USD, not 'cheap'"),
         (["--price-usd", "-1"], "--price-usd: "),
+        (
+            ["--price-usd", "1", "--price-usd", "a=2"],
+            "--price-usd: is one number for all models, or MODEL=USD for each",
+        ),
         (["--budget-usd", "1"], "--price-usd"),
         (["--budget-usd", "-1", "--price-usd", "1"], "--budget-usd: "),
         (["--extra", "nonsense"], "--extra: must be NAME=VALUE"),
