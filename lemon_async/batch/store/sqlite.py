@@ -280,14 +280,13 @@ class SqliteStore:
 
     def _load(self, changes: Sequence[Change]) -> None:
         """Keep in memory what may change of rows that were read or changed last."""
-        self._limit(len(changes))
         keys = {change.key for change in changes}
-        for facts in self._look_up(sql.LOAD, [key for key in keys if key not in self._known and sql.is_text(key)]):
-            self._know(facts)
-
-    def _limit(self, more: int) -> None:
-        if len(self._known) + more > _MOST_KNOWN:
-            self._known.clear()
+        if missing := [key for key in keys if key not in self._known and sql.is_text(key)]:
+            if len(self._known) + len(missing) > _MOST_KNOWN:
+                self._known.clear()
+                missing = [key for key in keys if sql.is_text(key)]
+            for facts in self._look_up(sql.LOAD, missing):
+                self._know(facts)
 
     def _know(self, facts: Sequence[Any]) -> None:
         self._known[facts[1]] = RowFacts(facts[0], facts[1], sql.STATES[facts[2]], *facts[3:])
@@ -322,7 +321,8 @@ class SqliteStore:
                 select = f"{sql.ROWS} WHERE state = ? AND {tail}"
                 ranges = [self._connection.execute(select, (str(state), after, limit)) for state in {*states}]
                 found = sorted((row for range_ in ranges for row in range_), key=lambda row: row[0])[:limit]
-            self._limit(len(found))
+            if len(self._known) + len(found) > _MOST_KNOWN:
+                self._known.clear()
             for row in found:
                 if row[2] == State.NEW and row[1] not in self._known:  # likely to change soon
                     self._know(row[:-2])
