@@ -93,9 +93,9 @@ class RowBuilder:
         self._has_header = False
         self._misnamed: set[str] = set()
         self.problems: list[Problem] = []
-        self.problem_count = 0
-        self.row_count = 0
-        self.repeated = 0
+        self.problem_count: int = 0
+        self.row_count: int = 0
+        self.repeated: int = 0
         self.columns: dict[str, None] = {}
 
     def take_header(self, columns: Sequence[str]) -> bool:

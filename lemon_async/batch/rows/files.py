@@ -95,8 +95,8 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.bytes_read = 0
-        self.number = 0
+        self.bytes_read: int = 0
+        self.number: int = 0
         self.fault: str | None = None
 
     def raw(self) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lemon_async.batch.records import NewRow
@@ -24,7 +24,7 @@ class RowSpool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by `close`
-        self.close = weakref.finalize(self, self._file.close)
+        self.close: Callable[[], object] = weakref.finalize(self, self._file.close)
         """Remove the file; may be called again, and happens by itself when the spool is not used any more."""
 
     def add(self, rows: Iterable[NewRow]) -> None:
