@@ -61,6 +61,7 @@ class Batch:
         self._account = Account({}, Spending())
         self._runner: Runner | None = None
         self._task: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._ready: deque[BatchOutcome] = deque()
         self._news = asyncio.Event()
@@ -157,9 +158,7 @@ class Batch:
         try:
             await self._open()
         except BaseException:
-            self._is_left = self._is_over = True
-            with anyio.CancelScope(shield=True):
-                await self._release()
+            await self.aclose()
             raise
         return self
 
@@ -245,7 +244,7 @@ class Batch:
 
         Waits at most a few times `Timeouts.close_s` for responses to paid requests and for pictures that are being
         saved. Tasks that have not ended stay in the journal, and are resumed when the batch runs again. Spends nothing
-        more. Cancelling does not interrupt it.
+        more. Cancelling stops the waiting; the closing continues.
 
         Raises:
             JournalError: The last changes could not be recorded, and no outcome has said so.
@@ -253,9 +252,17 @@ class Batch:
         if not self._is_entered:
             return
         self._is_left = True
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="lemon_async batch")
+            self._closing.add_done_callback(lambda closing: closing.cancelled() or closing.exception())
         # In a cancelled scope of anyio every await is cancelled: without the shield, responses due would be lost.
         with anyio.CancelScope(shield=True):
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
             await self._end_run()
+        finally:
             await self._release()
 
     async def _end_run(self) -> None:
