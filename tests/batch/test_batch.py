@@ -8,9 +8,9 @@ import pytest
 from batches import batch_of, journal_rows, rows, run_batch
 from lemon_async import ContractError
 from lemon_async.batch import BatchOutcome, State, open_journal
-from lemon_async.emulator import Stuck
+from lemon_async.emulator import Script, Stuck
 from lemon_async.errors import BatchPaused, JournalError, SessionError
-from maps import until
+from maps import collect, until
 
 
 async def test_rows_are_bought_once_and_saved(connect, emulator, tmp_path):
@@ -275,3 +275,22 @@ async def test_files_say_where_they_come_from(connect, tmp_path):
     assert b"prompt 0" in path.read_bytes()
     (entry,) = (await journal_rows(tmp_path))["r0"].pictures
     assert entry.size_bytes == path.stat().st_size
+
+
+async def test_readers_share_the_outcomes(connect, tmp_path):
+    """Each goes to one of them, and all of them end."""
+    seen = []
+    async with connect() as session, batch_of(session, tmp_path, rows(9)) as batch:
+        await asyncio.gather(*(collect(batch, seen) for _ in range(4)))
+    assert sorted(outcome.key for outcome in seen) == [f"r{number}" for number in range(9)]
+
+
+async def test_a_resumed_row_has_the_name_that_it_would_have_had(connect, emulator, tmp_path):
+    """Its task does not know prompt and model of the request any more."""
+    save = str(tmp_path / "{model}" / "{slug}-{key}")
+    emulator.fault("submit", Script(("pending",) * 5 + ("completed",)))
+    async with connect() as session:
+        async with batch_of(session, tmp_path, rows(1), save=save) as batch:
+            await until(lambda: batch.counts[State.SOLD])
+        run = await run_batch(session, tmp_path, save=save)
+    assert run.outcomes[0].paths == (tmp_path / "flux-pro" / "prompt-0-r0.png",)

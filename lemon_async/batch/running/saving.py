@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path, PurePath
+from typing import Any
 
 import attrs
 
@@ -68,8 +69,7 @@ class Saver:
             OSError: A file that was just written cannot be read.
         """
         folder, name = split_template(self.template)
-        values = {name: value for name, value in job.columns.items() if name not in _OWN_FIELDS}
-        paths = await images.save(folder, name, values={**values, "key": job.key})
+        paths = await images.save(folder, name, values=_values(job))
         facts = self._provenance(images, job) if self.has_provenance else None
         pictures = await asyncio.to_thread(self._finish, paths, facts)
         if job.token is None:
@@ -133,3 +133,13 @@ class Saver:
     def _relative(self, path: PurePath) -> str:
         place = Path(path).absolute()
         return str(place.relative_to(self.root) if place.is_relative_to(self.root) else place)
+
+
+def _values(job: Job) -> dict[str, Any]:
+    """Return the fields of a name; those of the request, too, because a resumed task does not know its prompt."""
+    request = job.request
+    own: dict[str, Any] = {"model": request.model or request.default_model}
+    if prompt := getattr(request, "prompt", None):
+        own["slug"] = prompt
+    columns = {name: value for name, value in job.columns.items() if name not in _OWN_FIELDS}
+    return {**own, **columns, "key": job.key}

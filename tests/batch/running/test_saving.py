@@ -91,7 +91,7 @@ async def test_paths_outside_the_journals_folder_are_absolute(tmp_path):
 async def test_columns_are_values_unless_the_library_has_that_field(saver):
     pictures = Pictures([b"x"])
     await saver[0].save(pictures, job_of(columns=b'{"shelf":"A","index":"7","key":"other"}'))
-    assert pictures.values == {"shelf": "A", "key": "a"}
+    assert pictures.values == {"shelf": "A", "key": "a", "slug": "p", "model": "dall-e-3"}
 
 
 async def test_an_identical_file_of_an_earlier_run_is_adopted(saver, tmp_path):
