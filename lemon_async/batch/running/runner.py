@@ -307,7 +307,9 @@ class Runner:
 
     async def _settle_failed_rows(self) -> None:
         """Decide about rows that had failed when an earlier run ended."""
-        while rows := await self.journal.rows(State.FAILED):
+        last = -1
+        while rows := await self.journal.rows(State.FAILED, after=last):
+            last = rows[-1].number
             for row in rows:
                 await self._repeat_or_give_up(Job.of(row))
 
@@ -338,6 +340,7 @@ class Runner:
             if job.state is State.INTENT:
                 with suppress(JournalError):
                     await self._record(job, Event.DOUBT, error=_CUT_OFF)
+        self.feed.jobs.clear()
 
 
 def _line(error: Exception) -> str:

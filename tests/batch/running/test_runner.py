@@ -90,6 +90,7 @@ async def test_refusals_of_the_account_pause_the_batch(connect, emulator, tmp_pa
         assert "top up the account and run it again" in str(run.error)
         assert set(run.statuses.values()) == {"new"}
         assert len(run.outcomes) == 3
+        assert (run.batch.progress.submitting, run.batch.progress.done) == (0, 3)
         emulator.clear_faults()
         assert (await run_batch(session, tmp_path)).counts == {"done": 30}
 
