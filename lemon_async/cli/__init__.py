@@ -1,8 +1,9 @@
 """The command `lemon-async`: generate, edit and resume from a shell, and run the emulator as a server.
 
 Begin with `commands.py`, which declares every command and imports its work only when it runs, so that `--help` and
-completion are quick. `generate.py`, `catalog.py` and `emulator.py` do the work, in a loop that `runner.py` starts and
-ends. The command uses the public API of the package and nothing else. README.md beside this file is its reference.
+completion are quick. `generate.py`, `catalog.py`, `emulator.py` and `batch/` do the work, in a loop that `runner.py`
+starts and ends. The command uses the public API of the package and nothing else. README.md beside this file is its
+reference.
 
 A new option is declared in `options.py` (an option of a request: a row in `fields.py`) and used where its value
 goes.

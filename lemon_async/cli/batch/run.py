@@ -235,6 +235,7 @@ class _Printer:
             self.is_paused = True
         except asyncio.CancelledError:
             print_status("interrupted; waiting for responses to paid requests and for pictures that are being saved")
+            print_status("  Ctrl-C again ends this: rows whose request is under way become doubtful")
             raise
 
     async def print_end(self, journal: str) -> None:
