@@ -203,7 +203,7 @@ class _SqliteJournal:
         try:
             store = self._open_store(self._path, self._base_url)
         except Exception as failure:  # noqa: BLE001 - raised where the journal is opened
-            self._post([(self._opened, failure), (self._closed, None)])
+            self._post([(self._opened, self._error(failure)), (self._closed, None)])
             return
         status = StatusFile(self._path)
         try:
@@ -278,15 +278,19 @@ class _SqliteJournal:
         except ContractError as refused:
             return refused
         except Exception as failure:  # noqa: BLE001 - raised where it is awaited
-            return self._fail(failure) if call.is_write else failure
+            return self._fail(failure) if call.is_write else self._error(failure)
 
     def _fail(self, failure: Exception) -> JournalError:
         """Write nothing any more."""
-        if not isinstance(failure, JournalError):
-            bug, failure = failure, refusal(self._path, f"unexpected {failure!r}")
-            failure.__cause__ = bug
-        self._failure = failure
-        return copy.copy(failure)
+        self._failure = self._error(failure)
+        return copy.copy(self._failure)
+
+    def _error(self, failure: Exception) -> JournalError:
+        if isinstance(failure, JournalError):
+            return failure
+        error = refusal(self._path, f"unexpected {failure!r}")
+        error.__cause__ = failure
+        return error
 
     def _post(self, results: Sequence[Result]) -> None:
         """Give results to their waiters, in the thread of the event loop."""

@@ -190,6 +190,14 @@ async def test_cancelled_opening_releases_the_file(path):
             pass
 
 
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+async def test_impossible_names_are_refused(tmp_path, name):
+    """As an error of the journal, whoever finds it."""
+    with pytest.raises(JournalError, match="cannot use the journal"):
+        async with open_journal(tmp_path / name):
+            pass
+
+
 async def test_waiters_of_a_group_share_one_commit(path):
     """And one call of the event loop, however many they are."""
     async with faulty_journal(path) as (journal, connection):

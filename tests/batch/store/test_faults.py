@@ -1,4 +1,5 @@
 import errno
+import pickle
 import sqlite3
 from pathlib import Path
 
@@ -50,8 +51,11 @@ def test_error_of_the_system_is_quoted():
 
 
 def test_only_a_journal_in_use_has_an_owner():
-    """The attribute tells this error from the others."""
+    """The attribute tells this error from the others, also in another process."""
     assert refusal(PATH, "it is closed").owner is None
+    failure = sqlite3.OperationalError("database is locked")
+    failure.sqlite_errorname = "SQLITE_BUSY"
+    assert pickle.loads(pickle.dumps(describe(PATH, failure))).owner == {}
 
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
