@@ -339,7 +339,6 @@ async def test_interrupted_batch_goes_on_with_the_same_command(emulator, interru
     emulator.fault("submit", Stuck(), times=3)
     command = await start(emulator)
     await until_sold(emulator, 3)
-    await asyncio.sleep(0.05)
     assert await command.interrupt(signal.SIGTERM) == (143, "")
     assert command.stderr.startswith("interrupted; waiting for responses to paid requests")
     assert "3 rows are not finished; the same command again goes on and buys nothing twice\n" in command.stderr
