@@ -1,7 +1,8 @@
 """Measure what durability costs: the CPU of a batch, and the start of a large one.
 
-`cpu`: 10,000 jobs with `LemonSession.batch`, and with `map` and `save` by several readers. Every measurement runs in a
-new process, the service in another; both clients of a round have the same service, and ratios are taken within a round.
+`cpu`: 10,000 jobs with `LemonSession.batch`, and with `map` and `save` by as many readers as rows may be in flight.
+Every measurement runs in a new process, the service in another; both clients of a round have the same service, and
+ratios are taken within a round.
 `start`: 1,000,000 rows from a CSV file, of which all but the last hundred are done: seconds and peak memory from
 opening the journal to the first outcome, in a new process that reads the same file. Reads `/proc`, so Linux only.
 """
@@ -29,7 +30,6 @@ JOBS = 10_000
 WARM_UP_JOBS = 500
 PICTURE_BYTES = 2_000
 IN_FLIGHT = 100
-READERS = 16
 ROWS = 1_000_000
 ROWS_LEFT = 100
 CHUNK = 10_000
@@ -52,7 +52,7 @@ async def map_and_save(lemon: LemonSession, folder: Path, jobs: int) -> None:
 
     prompts = [f"cat {number}" for number in range(jobs)]
     async with lemon.map(prompts, model=MODEL, in_flight=IN_FLIGHT) as outcomes, asyncio.TaskGroup() as group:
-        for _ in range(READERS):
+        for _ in range(IN_FLIGHT):
             group.create_task(save(outcomes))
 
 
