@@ -48,7 +48,7 @@ async def map_and_save(lemon: LemonSession, folder: Path, jobs: int) -> None:
         async for outcome in outcomes:
             if outcome.images is None:
                 raise RuntimeError(f"no picture: {outcome.error}")
-            await outcome.images[0].save(folder / f"{outcome.index}.png")
+            await outcome.images.save(folder, str(outcome.index))
 
     prompts = [f"cat {number}" for number in range(jobs)]
     async with lemon.map(prompts, model=MODEL, in_flight=IN_FLIGHT) as outcomes, asyncio.TaskGroup() as group:
@@ -60,7 +60,7 @@ async def batch(lemon: LemonSession, folder: Path, jobs: int) -> None:
     """Buy and save pictures with a journal."""
     prompts = [f"cat {number}" for number in range(jobs)]
     journal = folder / "run.db"
-    async with lemon.batch(journal, prompts, save=str(folder / "{index}"), model=MODEL, in_flight=IN_FLIGHT) as rows:
+    async with lemon.batch(journal, prompts, save=str(folder / "{key}"), model=MODEL, in_flight=IN_FLIGHT) as rows:
         done = [outcome.status async for outcome in rows].count(State.DONE)
     if done != jobs:
         raise RuntimeError(f"{done} of {jobs} rows are done")
