@@ -194,11 +194,15 @@ async def _each(works: Iterable[Awaitable[T]]) -> list[T | LemonError]:
         except Exception as error:  # noqa: BLE001 - raised or returned once the others are done
             return error
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(end(work), name="lemon_async pictures") for work in works]
+    first, *others = works
+    if others:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(end(work), name="lemon_async pictures") for work in (first, *others)]
+        outcomes = [task.result() for task in tasks]
+    else:  # most jobs have one
+        outcomes = [await end(first)]
     ends: list[T | LemonError] = []
-    for task in tasks:
-        outcome = task.result()
+    for outcome in outcomes:
         if isinstance(outcome, SessionError) or (
             isinstance(outcome, Exception) and not isinstance(outcome, LemonError)
         ):
