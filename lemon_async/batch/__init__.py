@@ -4,8 +4,9 @@
         async for outcome in batch:
             print(outcome.key, outcome.status, outcome.paths)
 
-Begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store promises. `running/`
-pushes rows through `LemonSession.map`; it uses the public API of the package and nothing else.
+Begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store promises;
+`sqlite_journal.py` and `store/` keep it in a file. `running/` pushes rows through `LemonSession.map`; it uses the
+public API of the package and nothing else.
 """
 
 from importlib import import_module

@@ -24,7 +24,7 @@ _AGAIN = "then run the batch again to continue"
 # By the beginning of SQLite's name of the error; the first one that fits.
 _ADVICE = {
     "SQLITE_NOTADB": "it is not a journal, nor any SQLite database; choose another name",
-    "SQLITE_CORRUPT": "it is damaged; restore it from a copy, or start a new journal",
+    "SQLITE_CORRUPT": "it is damaged; recover it with `.recover` of SQLite: an older copy would buy again what was bought since",
     "SQLITE_FULL": f"the disk is full; free some space, {_AGAIN}",
     "SQLITE_READONLY": f"it is read-only; make the file and its folder writable, {_AGAIN}",
     "SQLITE_PERM": f"it may not be written; make the file and its folder writable, {_AGAIN}",
@@ -55,9 +55,7 @@ def describe(path: Path, failure: Exception) -> JournalError:
         return _in_use(path)
     if name.startswith("SQLITE_CANTOPEN"):
         return refusal(path, _why_unopened(path))
-    if name == "SQLITE_IOERR_LOCK" and not os.access(
-        path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
-    ):
+    if name == "SQLITE_IOERR_LOCK" and not os.access(path, os.W_OK, effective_ids=_CAN_BE_ANOTHER):
         name = "SQLITE_READONLY"  # there is no lock for writing on a file that is open for reading
     advice = next((advice for prefix, advice in _ADVICE.items() if name.startswith(prefix)), None)
     return refusal(path, f"{advice or failure}{f' ({name})' if name else ''}")

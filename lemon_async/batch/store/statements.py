@@ -9,6 +9,25 @@ from lemon_async.batch.records import JournalRow, SavedPicture
 from lemon_async.batch.states import State
 from lemon_async.batch.store.ledger import in_dollars
 
+__all__ = [
+    "APPLICATION_ID",
+    "INSERT_PICTURES",
+    "LOAD",
+    "ROWS",
+    "SCHEMA",
+    "STATES",
+    "SUMS",
+    "UPDATE",
+    "VERSION",
+    "chunks",
+    "is_text",
+    "journal_row",
+    "path_in",
+    "path_out",
+    "statements",
+    "storable",
+]
+
 APPLICATION_ID = 0x4C4D4E41  # "LMNA"
 VERSION = 1
 _SIZES = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)  # of lists in statements, so that few statements are prepared
@@ -33,7 +52,6 @@ _FACTS = (
     "refunded_nano_usd, error"
 )
 ROWS = f"SELECT {_FACTS}, request, columns FROM rows JOIN contents USING (number)"  # noqa: S608 - constants
-INSERT = "INSERT INTO rows (number, key, digest, changed_at) VALUES (?,?,?,?)"
 LOAD = f"SELECT {_FACTS} FROM rows WHERE key"  # noqa: S608 - constants
 UPDATE = (
     "WITH changed (number_, state_, attempt_, at_, task_, fingerprint_, price_, cost_, sunk_, refunded_, error_) "
