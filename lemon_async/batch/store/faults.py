@@ -24,7 +24,7 @@ _AGAIN = "then run the batch again to continue"
 # By the beginning of SQLite's name of the error; the first one that fits.
 _ADVICE = {
     "SQLITE_NOTADB": "it is not a journal, nor any SQLite database; choose another name",
-    "SQLITE_CORRUPT": "it is damaged; recover it with `.recover` of SQLite: an older copy would buy again what was bought since",
+    "SQLITE_CORRUPT": "it is damaged; use `.recover` of SQLite: an older copy would buy again what was bought since",
     "SQLITE_FULL": f"the disk is full; free some space, {_AGAIN}",
     "SQLITE_READONLY": f"it is read-only; make the file and its folder writable, {_AGAIN}",
     "SQLITE_PERM": f"it may not be written; make the file and its folder writable, {_AGAIN}",
