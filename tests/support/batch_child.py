@@ -165,10 +165,19 @@ def mount_read_only(path):
 
 def own_mounts():
     """Give this process mounts of its own; return the C library, or `None` if that is not possible."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    flags = CLONE_NEWNS if os.geteuid() == 0 else CLONE_NEWNS | CLONE_NEWUSER
-    is_private = libc.unshare(flags) == 0 and libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
-    return libc if is_private else None
+    if sys.platform != "linux":
+        return None
+    libc, user, group = ctypes.CDLL(None, use_errno=True), os.geteuid(), os.getegid()
+    if libc.unshare(CLONE_NEWNS if user == 0 else CLONE_NEWNS | CLONE_NEWUSER):
+        return None
+    if user:
+        names = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+        try:
+            for name, line in names.items():
+                Path("/proc/self", name).write_text(line, encoding="utf-8")
+        except OSError:
+            return None
+    return None if libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) else libc
 
 
 async def on_read_only_disk(folder, **arguments):
