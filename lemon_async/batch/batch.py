@@ -109,15 +109,20 @@ class Batch:
         )
 
     async def doubtful(self) -> Sequence[JournalRow]:
-        """Return the rows that may have been sold, at most 1,000. Only inside the block; see `open_journal`."""
+        """Return the rows that may have been sold, at most 1,000; spends nothing, and may be cancelled.
+
+        Only inside the block; before and after it, use `open_journal`.
+        """
         return await self._opened().rows(State.DOUBTFUL)
 
     async def dead(self) -> Sequence[JournalRow]:
-        """Return the rows that are given up, at most 1,000. Only inside the block; see `open_journal`."""
+        """Return the rows that are given up, at most 1,000; otherwise as `doubtful`."""
         return await self._opened().rows(State.DEAD)
 
     async def plan(self) -> Plan:
         """Return what the batch would do. Only before the block; writes nothing and spends nothing.
+
+        Rows are read once, for the plan and the block together. Cancelling ends the reading.
 
         Raises:
             ContractError: The rows cannot be read at all.

@@ -91,6 +91,9 @@ class Feed:
         resume: Called with a row that is sold.
         on_full: Called when no row fits into the budget any more, or with a row that has no price.
         on_change: Called when counts have changed.
+
+    Attributes:
+        jobs: The rows that were handed out and are not accepted, by their position in the input of the map.
     """
 
     journal: Journal
