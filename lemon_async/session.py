@@ -356,6 +356,7 @@ class LemonSession(BaseSession):
             validate=partial(self.validate, check_contracts=is_checked),
             reporter=partial(Reporter, make_display(progress)),
             close_s=self._engine.lifetime.close_s,
+            save_s=self._engine.downloads.total_s,
         )
         return Batch(self, journal, rows, options)
 

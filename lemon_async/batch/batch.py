@@ -204,6 +204,7 @@ class Batch:
             attempts=options.attempts,
             cap_usd=options.budget_usd,
             close_s=options.close_s,
+            save_s=options.save_s,
             cost_of=self._cost_of,
             deliver=self._deliver,
         )
@@ -248,8 +249,9 @@ class Batch:
         """Buy nothing more, and close the journal; may be called again.
 
         Waits at most a few times `Timeouts.close_s` for responses to paid requests and for pictures that are being
-        saved. Tasks that have not ended stay in the journal, and are resumed when the batch runs again. Spends nothing
-        more. Cancelling stops the waiting; the closing continues.
+        saved, and `Timeouts.download_s` for those of inline responses, which no later run could fetch. Tasks that have
+        not ended stay in the journal, and are resumed when the batch runs again. Spends nothing more. Cancelling stops
+        the waiting; the closing continues.
 
         Raises:
             JournalError: The last changes could not be recorded, and no outcome has said so.
@@ -275,7 +277,7 @@ class Batch:
             return
         self._runner.leave()
         for _ in range(2):
-            await asyncio.wait([self._task], timeout=4 * self._options.close_s)
+            await asyncio.wait([self._task], timeout=4 * self._options.close_s + self._options.save_s)
             self._task.cancel()
 
     async def _release(self) -> None:

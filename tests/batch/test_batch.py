@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from batches import batch_of, journal_rows, rows, run_batch
-from lemon_async import ContractError
+from lemon_async import ContractError, Timeouts
 from lemon_async.batch import BatchOutcome, State, open_journal
-from lemon_async.emulator import Script, Stuck
+from lemon_async.emulator import Latency, Script, Stuck
 from lemon_async.errors import BatchPaused, JournalError, SessionError
 from maps import collect, until
 
@@ -245,6 +245,15 @@ async def test_leaving_early_is_resumable(connect, emulator, tmp_path):
         run = await run_batch(session, tmp_path)
     assert run.counts == {"done": 8}
     assert emulator.ledger.sold.total() == 8
+
+
+async def test_leaving_early_saves_what_came_inline(connect, emulator, tmp_path):
+    """However long that takes: there is no task from which the next run could fetch the pictures."""
+    emulator.fault("cdn", Latency(300))
+    async with connect(timeouts=Timeouts(close_s=0.05)) as session:
+        async with batch_of(session, tmp_path, rows(4), model="dall-e-3", size="1024x1024") as batch:
+            await until(lambda: batch.counts[State.SOLD] == 4)
+        assert batch.counts[State.DONE] == 4
 
 
 async def test_sold_rows_are_resumed_within_the_limit(connect, emulator, tmp_path):

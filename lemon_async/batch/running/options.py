@@ -30,8 +30,8 @@ class Reporter(Protocol):
 class BatchOptions:
     """The options of a batch; see `LemonSession.batch`.
 
-    `validate`, `reporter` and `close_s` come from the session: how it checks a request, shows progress, and how long
-    closing may take.
+    `validate`, `reporter`, `close_s` and `save_s` come from the session: how it checks requests, shows progress, and
+    how long closing and saving may take.
     """
 
     key: KeyOption = None
@@ -47,6 +47,7 @@ class BatchOptions:
     validate: Callable[[Request], Sequence[Problem]]
     reporter: Callable[[Callable[[], Progress]], Reporter]
     close_s: float
+    save_s: float
 
     def check(self) -> None:
         """Check what is not checked elsewhere.

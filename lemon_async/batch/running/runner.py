@@ -82,6 +82,7 @@ class Runner:
         attempts: Maximum number of paid requests of a row whose tasks fail.
         cap_usd: What all spending must not exceed.
         close_s: How long leaving waits for responses and pictures.
+        save_s: How long it waits for pictures that came inline, or by links that only their response had.
         cost_of: Returns what the service reported as the cost of a row, if it did.
         deliver: Takes the outcomes.
 
@@ -98,6 +99,7 @@ class Runner:
     attempts: int
     cap_usd: float | None
     close_s: float
+    save_s: float
     cost_of: Callable[[Job, Images], float | None]
     deliver: Callable[[BatchOutcome], None]
     feed: Feed = attrs.field(init=False)
@@ -105,6 +107,7 @@ class Runner:
     failure: Exception | None = attrs.field(default=None, init=False)
     _outcomes: Outcomes | None = attrs.field(default=None, init=False)
     _endings: set[asyncio.Task[None]] = attrs.field(factory=set[asyncio.Task[None]], init=False)
+    _inline: set[asyncio.Task[None]] = attrs.field(factory=set[asyncio.Task[None]], init=False)
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _is_left: bool = attrs.field(default=False, init=False)
     _has_sold: bool = attrs.field(default=False, init=False)
@@ -215,16 +218,20 @@ class Runner:
             self.feed.ended(job)
             return
         error = task.exception()
-        self._start(self._end(job, task, None if error else task.result(), error))
+        ending = self._start(self._end(job, task, None if error else task.result(), error))
+        if task.id is None:
+            self._inline.add(ending)
+            ending.add_done_callback(self._inline.discard)
 
     def _map_ended(self, outcome: Outcome) -> None:
         if outcome.task is None:
             self._start(self._end(self.feed.jobs.pop(outcome.index), None, None, outcome.error))
 
-    def _start(self, ending: Coroutine[Any, Any, None]) -> None:
+    def _start(self, ending: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(ending, name="lemon_async batch")
         self._endings.add(task)
         task.add_done_callback(self._ending_ended)
+        return task
 
     def _ending_ended(self, task: "asyncio.Task[None]") -> None:
         self._endings.discard(task)
@@ -336,6 +343,8 @@ class Runner:
             await self._news.wait()
         if self._endings:
             await asyncio.wait(self._endings, timeout=self.close_s)
+        if self._inline:  # no later run could fetch these
+            await asyncio.wait(self._inline, timeout=self.save_s)
         for job in self.feed.jobs.values():
             if job.state is State.INTENT:
                 with suppress(JournalError):

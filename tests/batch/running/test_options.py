@@ -5,7 +5,7 @@ import pytest
 from lemon_async.batch.running.options import BatchOptions
 from lemon_async.errors import ContractError
 
-OTHERS = {"validate": lambda request: (), "reporter": lambda look: None, "close_s": 1.0}
+OTHERS = {"validate": lambda request: (), "reporter": lambda look: None, "close_s": 1.0, "save_s": 1.0}
 
 
 def test_valid_options_are_accepted():
