@@ -22,7 +22,7 @@ from lemon_async.batch.records import JournalRow, Spending
 from lemon_async.batch.rows.reader import RowReader, RowSource
 from lemon_async.batch.running.account import Account
 from lemon_async.batch.running.feed import Feed, Job
-from lemon_async.batch.running.intake import add_rows, choose_template, learn_prices
+from lemon_async.batch.running.intake import add_rows, check_new, choose_template, learn_prices
 from lemon_async.batch.running.options import BatchOptions
 from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
@@ -170,6 +170,7 @@ class Batch:
     async def _open(self) -> None:
         options = self._options
         if isinstance(self._source, str | PathLike):
+            await check_new(Path(self._source), self._reader, options.save)
             opened = open_journal(self._source, base_url=self._session.base_url)
             self._journal = await self._stack.enter_async_context(opened)
         else:

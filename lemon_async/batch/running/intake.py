@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from lemon_async._images.images import Images
 from lemon_async.batch.journal import Journal
@@ -14,11 +15,27 @@ from lemon_async.batch.states import State
 from lemon_async.errors import ContractError
 from lemon_async.types import Problem
 
-__all__ = ["add_rows", "choose_template", "learn_prices"]
+__all__ = ["add_rows", "check_new", "choose_template", "learn_prices"]
 
 _TEMPLATE = "save"
 _ADDED = "rows added "
+_DEFAULT = "{key}"
 _SAMPLE = 1000
+
+
+async def check_new(path: Path, reader: RowReader | None, save: str | None) -> None:
+    """Check rows and template before a journal is made for them; do nothing if it exists.
+
+    Raises:
+        ContractError: There are no rows, or they or the template are invalid.
+    """
+    if await asyncio.to_thread(path.exists):
+        return
+    if reader is None:
+        raise ContractError.of("rows", f"there is no journal {str(path)!r} to go on with; give the rows of a new one")
+    found = await reader.read()
+    found.check()
+    _check_template(save or _DEFAULT, found.columns)
 
 
 async def learn_prices(journal: Journal, prices: Prices) -> None:
@@ -33,7 +50,7 @@ async def learn_prices(journal: Journal, prices: Prices) -> None:
 
 async def choose_template(journal: Journal, save: str | None) -> str:
     """Return the template of file names: the given one, or that of the last run, or `{key}`."""
-    return save or await journal.read_note(_TEMPLATE) or "{key}"
+    return save or await journal.read_note(_TEMPLATE) or _DEFAULT
 
 
 async def add_rows(journal: Journal, reader: RowReader | None, save: str) -> None:

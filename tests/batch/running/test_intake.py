@@ -5,7 +5,7 @@ import pytest
 from lemon_async.batch import open_journal
 from lemon_async.batch.prices import Prices
 from lemon_async.batch.rows.reader import RowReader
-from lemon_async.batch.running.intake import add_rows, choose_template, learn_prices
+from lemon_async.batch.running.intake import add_rows, check_new, choose_template, learn_prices
 from lemon_async.errors import ContractError
 from lemon_async.requests import GenerateRequest
 from saved_rows import add, finish
@@ -49,6 +49,17 @@ BAD = [
     (reader_of([{"id": "a", "promt": "x"}]), "{key}", "promt"),
     (reader_of([{"id": "a", "prompt": "x"}]), "{shelf}", "unknown field 'shelf'"),
 ]
+
+
+async def test_no_journal_is_made_for_bad_rows(tmp_path):
+    """Nor for none; what is wrong with the rows of an old journal is found when they are added."""
+    path = tmp_path / "run.db"
+    for reader, save, words in (*BAD, (None, None, "no journal")):
+        with pytest.raises(ContractError, match=words):
+            await check_new(path, reader, save)
+    assert not path.exists()
+    path.touch()
+    await check_new(path, None, None)
 
 
 async def test_nothing_is_added_if_there_is_a_problem(journal):
