@@ -165,9 +165,10 @@ class Poller:
             self._runner = None
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
-        if runner.cancelled():
-            crash, reason = None, "the session's poller was cancelled by the program"
-        elif (crash := runner.exception()) is not None:
+        crash = None if runner.cancelled() else runner.exception()
+        if runner.cancelled() or isinstance(crash, KeyboardInterrupt | SystemExit):
+            reason = "the session's poller was cancelled by the program"
+        elif crash is not None:
             reason = "the session's poller crashed, which is a bug of this library"
             logger.error("%s; its tasks are resumable", reason, exc_info=crash)
         else:

@@ -466,6 +466,25 @@ async def test_program_that_cancels_the_poller_ends_every_task(poll):
     assert poller.pending == ()
 
 
+async def test_interrupt_that_hits_the_poller_is_no_bug(poll, caplog):
+    """A second Ctrl-C is raised wherever the loop happens to be."""
+
+    class Interrupted:
+        def cancelled(self):
+            return False
+
+        def exception(self):
+            return KeyboardInterrupt()
+
+    _, poller = poll(PollPolicy(min_gap_s=20, max_gap_s=20), a=[PENDING])
+    task = make("a")
+    poller.add(task, is_fresh=True)
+    poller._runner_ended(Interrupted())
+    with pytest.raises(TaskError, match="the session's poller was cancelled by the program"):
+        await task
+    assert not caplog.records
+
+
 async def test_runner_cancelled_at_the_moment_of_a_poll_leaks_no_slot(poll):
     """A poll that never began releases its slot."""
     transport, poller = poll(limit=1, a=[PENDING], b=[COMPLETED])
