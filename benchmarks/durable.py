@@ -136,7 +136,12 @@ async def first_outcome(base_url: str, folder: Path) -> None:
     async with (
         LemonSession(KEY, base_url=base_url, requests_per_minute=RPM) as lemon,
         lemon.batch(
-            folder / "run.db", folder / "rows.csv", key="sku", save="{category}/{key}", model=MODEL, in_flight=10
+            folder / "run.db",
+            folder / "rows.csv",
+            key="sku",
+            save=f"{folder}/{{category}}/{{key}}",
+            model=MODEL,
+            in_flight=10,
         ) as rows,
     ):
         async for _ in rows:
