@@ -5,17 +5,20 @@ from lemon_async.batch.exports.exporting import Export, export
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import Plan
-from lemon_async.batch.records import JournalRow, SavedPicture, Spending
+from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
 from lemon_async.batch.rows.expand import expand
 from lemon_async.batch.sqlite_journal import open_journal
-from lemon_async.batch.states import State
+from lemon_async.batch.states import Event, State
 
 __all__ = [
     "Batch",
     "BatchOutcome",
+    "Change",
+    "Event",
     "Export",
     "Journal",
     "JournalRow",
+    "NewRow",
     "Plan",
     "SavedPicture",
     "Spending",

@@ -28,7 +28,7 @@ from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
 from lemon_async.batch.running.saving import Saver
 from lemon_async.batch.sqlite_journal import open_journal
-from lemon_async.batch.states import OPEN, State
+from lemon_async.batch.states import State
 from lemon_async.errors import BatchPaused, ContractError, JournalError, SessionError
 from lemon_async.requests import Request
 from lemon_async.types import Problem, Progress
@@ -181,7 +181,7 @@ class Batch:
         await add_rows(journal, self._reader, save)
         counts = await journal.counts()
         self._account = Account(counts, await journal.spending(), options.budget_usd)
-        self._total = sum(counts[state] for state in OPEN)
+        self._total = sum(count for state, count in counts.items() if state.is_open)
         self._runner = self._make_runner(journal, save)
         self._began_at = time.monotonic()
         map_options = {

@@ -21,7 +21,7 @@ Nothing here reads a clock or a file: a store asks `after` before it writes.
 from collections.abc import Mapping
 from enum import StrEnum
 
-__all__ = ["OPEN", "Event", "State", "after"]
+__all__ = ["Event", "State", "after"]
 
 
 class State(StrEnum):
@@ -35,6 +35,11 @@ class State(StrEnum):
     DOUBTFUL = "doubtful"
     FAILED = "failed"
     DEAD = "dead"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a run still has something to do for the row."""
+        return self in _OPEN
 
 
 class Event(StrEnum):
@@ -55,8 +60,7 @@ class Event(StrEnum):
     BUY_AGAIN = "buy again"
 
 
-OPEN = frozenset({State.NEW, State.INTENT, State.SOLD, State.FAILED})
-"""The states in which a run still has something to do."""
+_OPEN = frozenset({State.NEW, State.INTENT, State.SOLD, State.FAILED})
 
 _TABLE: Mapping[Event, tuple[frozenset[State], State]] = {
     event: (frozenset(State(word) for word in before.split()), State(then))

@@ -29,6 +29,8 @@ from lemon_async import (
 from lemon_async.batch import (
     Batch,
     BatchOutcome,
+    Change,
+    Event,
     Export,
     Journal,
     JournalRow,
@@ -264,6 +266,7 @@ async def rows_of_a_batch(lemon: LemonSession) -> None:
 async def journal_of_a_batch() -> None:
     async with open_journal("run.db") as journal:
         assert_type(await journal.counts(), Mapping[State, int])
+        assert_type(await journal.record(Change(key="A1", event=Event.NOT_SOLD)), State | None)
         done = await export(journal, Path("dataset"), format="webdataset")
         assert_type(done, Export)
         assert_type(Path(done), Path)

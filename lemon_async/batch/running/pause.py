@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lemon_async.batch.records import Spending
-from lemon_async.batch.states import OPEN, State
+from lemon_async.batch.states import State
 from lemon_async.errors import AccessDenied, AuthenticationError, InsufficientBalance
 
 __all__ = ["describe_pause", "describe_spending"]
@@ -32,7 +32,7 @@ def describe_pause(
         cause: The refusal behind it, if there is one.
         cap_usd: The cap, if there is one.
     """
-    left = sum(counts[state] for state in OPEN)
+    left = sum(count for state, count in counts.items() if state.is_open)
     advice = next((words for kind, words in _ADVICE.items() if isinstance(cause, kind)), "put that right")
     if cause is None and cap_usd is not None:
         advice = "raise budget_usd"

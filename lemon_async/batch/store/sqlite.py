@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
-from lemon_async.batch.states import OPEN, Event, State
+from lemon_async.batch.states import Event, State
 from lemon_async.batch.store import statements as sql
 from lemon_async.batch.store.faults import conflict, describe, network_file_system, not_text, refusal
 from lemon_async.batch.store.ledger import Ledger, RowFacts, Total
@@ -274,7 +274,7 @@ class SqliteStore:
             self._write({row.number: row for _, row in done}.values(), done)
             self._ledger = ledger
             for _, row in done:
-                if row.state not in OPEN:
+                if not row.state.is_open:
                     known.pop(row.key, None)
         return results
 

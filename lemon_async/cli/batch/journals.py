@@ -9,9 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from pathlib import Path
 from typing import Any, Literal
 
-from lemon_async.batch import Journal, JournalRow, State, export, open_journal
-from lemon_async.batch.records import Change
-from lemon_async.batch.states import Event, after
+from lemon_async.batch import Change, Event, Journal, JournalRow, State, export, open_journal
 from lemon_async.cli.arguments import STDIN, read_lines
 from lemon_async.cli.batch.report import (
     doubtful_record,
@@ -31,6 +29,8 @@ __all__ = ["export_rows", "resolve_rows", "retry_rows", "show_doubtful", "show_s
 
 Format = Literal["imagefolder", "webdataset", "csv", "jsonl", "parquet"]
 _TASK = re.compile(r"[!-~]+")
+_RETRIED = (State.DEAD, State.REFUSED, State.FAILED)
+_RESOLVED = (State.DOUBTFUL,)  # a sale is possible in other states, too, but there it is a mistake of the caller's
 
 
 Work = Callable[[Journal], Awaitable[int]]
@@ -171,14 +171,15 @@ async def _found(journal: Journal, keys: Iterable[str], event: Event) -> list[st
         ContractError: Some cannot; nothing was written.
     """
     unique = [key for key in dict.fromkeys(keys) if key != STDIN]
+    wanted = _RETRIED if event is Event.RETRY else _RESOLVED
     problems = []
     for key in unique:
         row = await journal.find(key)
         if row is None:
             problems.append(Problem("KEY", f"there is no row {key!r}"))
-        elif after(row.state, event) is None or (event is not Event.RETRY and row.state is not State.DOUBTFUL):
-            wanted = "dead, refused or failed" if event is Event.RETRY else "doubtful"
-            problems.append(Problem("KEY", f"row {key!r} is {row.state}, not {wanted}"))
+        elif row.state not in wanted:
+            words = " or ".join(", ".join(wanted).rsplit(", ", 1))
+            problems.append(Problem("KEY", f"row {key!r} is {row.state}, not {words}"))
     if problems:
         raise ContractError(problems=tuple(problems), undone="written")
     return unique

@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from lemon_async.batch import BatchOutcome, JournalRow, Spending, State
-from lemon_async.batch.states import OPEN
 from lemon_async.cli.json_lines import error_record, text_of
 from lemon_async.cli.runner import worst
 
@@ -76,7 +75,7 @@ def advice(counts: Counts, journal: str, doubtful: Sequence[str]) -> Iterator[st
         yield f"{rows(number)} {_are(number)} refused; to send {_them(number)} again: {retry} KEY..."
     if number := counts.get(State.DEAD):
         yield f"{rows(number)} {_are(number)} dead, without pictures; to buy again: {retry}"
-    if number := sum(counts.get(state, 0) for state in OPEN):
+    if number := sum(count for state, count in counts.items() if state.is_open):
         yield f"{rows(number)} {_are(number)} not finished; the same command again goes on and buys nothing twice"
 
 
