@@ -10,10 +10,8 @@ import orjson
 
 from lemon_async._display.page import Entry, Fault, Tile, Total
 from lemon_async._images.threads import run_uncancellable
-from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.batch.records import JournalRow, SavedPicture, Spending
 from lemon_async.batch.states import State
-from lemon_async.errors import ContractError
 
 __all__ = ["SavedFile", "entry_of", "totals_of"]
 
@@ -99,7 +97,7 @@ def _facts(row: JournalRow) -> Iterator[tuple[str, str]]:
     for name, value in list(columns.items())[:_MAX_COLUMNS]:
         yield name[:_MAX_TEXT], (_text(value) or "")
     if row.task:
-        yield "Task", _task_id(row.task)
+        yield "Task", row.task_id or row.task
     if row.attempt > 1:
         yield "Attempt", f"{row.attempt:,}"
     if row.cost_usd is not None:
@@ -110,13 +108,6 @@ def _facts(row: JournalRow) -> Iterator[tuple[str, str]]:
         yield "Fingerprint", row.fingerprint
     if row.changed_at:
         yield "Changed", f"{datetime.fromtimestamp(row.changed_at, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _task_id(token: str) -> str:
-    try:
-        return parse_reference(token).task_id
-    except ContractError:
-        return token
 
 
 def _text(value: Any) -> str | None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import attrs
 
+from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.batch.states import Event, State
+from lemon_async.errors import ContractError
 
 __all__ = ["Change", "JournalRow", "NewRow", "SavedPicture", "Spending"]
 
@@ -78,6 +80,14 @@ class JournalRow:
     sunk_usd: float = 0.0
     error: str | None = None
     pictures: tuple[SavedPicture, ...] = ()
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of its task; `None` if there is no task, or if this version cannot read the token."""
+        try:
+            return None if self.task is None else parse_reference(self.task).task_id
+        except ContractError:
+            return None
 
 
 def _check_amount(_change: "Change", field: "attrs.Attribute[float | None]", value: float | None) -> None:

@@ -17,9 +17,7 @@ from typing import Any
 import attrs
 import orjson
 
-from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.batch.records import JournalRow
-from lemon_async.errors import ContractError
 
 __all__ = ["Columns", "Kind"]
 
@@ -132,19 +130,12 @@ def _facts(row: JournalRow) -> dict[str, Any]:
         "state": str(row.state),
         "attempt": row.attempt,
         "changed_at": datetime.fromtimestamp(row.changed_at, UTC).isoformat(timespec="seconds"),
-        "task_id": _task_id(row.task),
+        "task_id": row.task_id or "",
         "price_usd": row.price_usd,
         "cost_usd": row.cost_usd,
         "sunk_usd": row.sunk_usd,
         "error": row.error or "",
     }
-
-
-def _task_id(token: str | None) -> str:
-    try:
-        return parse_reference(token).task_id if token else ""
-    except ContractError:
-        return ""
 
 
 def _kind(value: object) -> Kind:
