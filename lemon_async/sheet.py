@@ -28,7 +28,7 @@ from lemon_async._images.images import Images
 from lemon_async._images.threads import on_disk, run_uncancellable, run_within
 from lemon_async._tasks.outcome import Outcome
 from lemon_async.batch.exports.exporting import folder_of
-from lemon_async.batch.journal import Journal
+from lemon_async.batch.journal import Journal, pages_of
 from lemon_async.batch.records import JournalRow
 from lemon_async.errors import ContractError, DownloadError, LemonError, TaskCancelled, TaskFailed
 from lemon_async.types import Problem
@@ -142,8 +142,10 @@ async def batch_sheet(journal: Journal, path: str | PathLike[str] | None = None,
 
 async def _first_rows(journal: Journal) -> list[JournalRow]:
     rows: list[JournalRow] = []
-    while len(rows) < _MAX_ROWS and (more := await journal.rows(after=rows[-1].number if rows else -1)):
-        rows += more
+    async for page in pages_of(journal):
+        rows += page
+        if len(rows) >= _MAX_ROWS:
+            break
     return rows[:_MAX_ROWS]
 
 

@@ -370,5 +370,6 @@ class Batch:
 
 
 def _no_price(request: Request) -> Problem:
-    model = request.model or request.default_model
-    return Problem("price_usd", f"the price of {model} is not known, which budget_usd needs: give price_usd=")
+    return Problem(
+        "price_usd", f"the price of {model_of(request)} is not known, which budget_usd needs: give price_usd="
+    )

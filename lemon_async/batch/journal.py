@@ -1,12 +1,12 @@
 """The journal of a batch: the protocol that every store follows."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from lemon_async.batch.records import Change, JournalRow, NewRow, Spending
 from lemon_async.batch.states import State
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "pages_of"]
 
 
 class Journal(Protocol):
@@ -60,3 +60,11 @@ class Journal(Protocol):
 
     async def aclose(self) -> None:
         """Write what is queued, and release the store; may be called again."""
+
+
+async def pages_of(journal: Journal, *states: State) -> AsyncIterator[Sequence[JournalRow]]:
+    """Yield all rows in these states (by default in all), in order and in pages."""
+    last = -1
+    while rows := await journal.rows(*states, after=last):
+        yield rows
+        last = rows[-1].number

@@ -1,11 +1,11 @@
 """What a batch would do, before anything is spent."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from lemon_async.batch.journal import Journal
+from lemon_async.batch.journal import Journal, pages_of
 from lemon_async.batch.prices import PriceOption, Prices, images_of, model_of
 from lemon_async.batch.records import JournalRow, NewRow
 from lemon_async.batch.rows.builder import digest_of
@@ -141,21 +141,14 @@ async def make_plan(reader: RowReader | None, journal: Journal | None, price_usd
     draft = _Draft(Prices(price_usd))
     found = RowsFound(rows=0) if reader is None else await reader.read()
     if journal is not None:
-        async for rows in _pages(journal):
+        async for rows in pages_of(journal):
             await run_in_thread(draft.take_known, rows)
-        async for rows in _pages(journal, State.NEW):
+        async for rows in pages_of(journal, State.NEW):
             await run_in_thread(draft.price, rows)
     if reader is not None:
         async for chunk in reader.chunks(is_checked=False):
             await run_in_thread(draft.take, chunk)
     return draft.finish(found)
-
-
-async def _pages(journal: Journal, *states: State) -> AsyncIterator[Sequence[JournalRow]]:
-    after = -1
-    while rows := await journal.rows(*states, after=after):
-        yield rows
-        after = rows[-1].number
 
 
 class _Draft:

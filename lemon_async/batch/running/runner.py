@@ -28,7 +28,7 @@ from lemon_async._images.images import Images
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.task import ImageTask
-from lemon_async.batch.journal import Journal
+from lemon_async.batch.journal import Journal, pages_of
 from lemon_async.batch.outcome import BatchOutcome, event_of
 from lemon_async.batch.records import Change, SavedPicture
 from lemon_async.batch.running.account import Account
@@ -314,9 +314,7 @@ class Runner:
 
     async def _settle_failed_rows(self) -> None:
         """Decide about rows that had failed when an earlier run ended."""
-        last = -1
-        while rows := await self.journal.rows(State.FAILED, after=last):
-            last = rows[-1].number
+        async for rows in pages_of(self.journal, State.FAILED):
             for row in rows:
                 await self._repeat_or_give_up(Job.of(row))
 
