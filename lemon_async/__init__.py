@@ -11,12 +11,14 @@ Files to touch for (the tests of `_pace/retry.py` are in `tests/pace/test_retry.
 * a retry rule: `_pace/retry.py`, and `_api/error_responses.py` if the failure is new;
 * a span for each request: `_http/transport.py`, where its method and path are known, and `_http/attempt.py`;
 * a check of results: `_formats/pictures.py` for bytes, `_api/job_responses.py` for JSON;
-* an option of the command: `cli/options.py` and where its value goes, `cli/runner.py` or `cli/outputs.py`.
+* an option of the command: `cli/options.py` and where its value goes, `cli/runner.py` or `cli/outputs.py`;
+* what may happen to a row of a batch: `batch/states.py`, `batch/store/ledger.py` for its money, `batch/outcome.py`.
 
 To read the code, begin with `session.py`, whose methods are what users call, and `_tasks/submission.py` and
-`_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says what to read next. Imports
-point down: session, `_tasks`, `_uploads`, `_images`, `_http`, then the pure rooms `_display`, `_pace`, `_api` and
-`_formats`. The command uses the public API only, and the emulator shares no code with the client.
+`_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says what to read next; that of
+`batch`, where the durable batch begins. Imports point down: session, `batch`, `_tasks`, `_uploads`, `_images`, `_http`,
+then the pure rooms `_display`, `_pace`, `_api` and `_formats`. The command uses the public API only, and the emulator
+shares no code with the client.
 
 A paid request is sent again only if the service provably did not accept it; polling never loses a job; the key goes to
 the API only. `lemon_async.emulator` emulates the service on this machine, for development and tests without a key.

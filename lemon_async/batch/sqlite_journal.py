@@ -185,7 +185,7 @@ class _SqliteJournal:
         return future
 
     def _abandon(self) -> None:
-        """Leave the thread, which hangs or has ended, and let nobody wait for it."""
+        """Give up the thread, which hangs or has ended, and fail everything that waits for it."""
         self._is_closing = True
         _settle([(self._closed, None)])
         words = f"the disk has not responded within {_CLOSE_WITHIN_S:g} s; the last changes may be missing"

@@ -1,4 +1,4 @@
-"""Export a journal: check the destination, read the rows twice, and let everything appear at once."""
+"""Export a journal: check the destination, read the rows twice, and write a file or folder that appears whole."""
 
 import asyncio
 import threading

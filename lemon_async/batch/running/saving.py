@@ -1,6 +1,6 @@
 """Save the pictures of a row, and describe the files for the journal.
 
-A row that was sold in an earlier run may find its own file, which was complete before the journal could be told: a file
+A row that was sold in an earlier run may find its own file, which was complete before the journal recorded it: a file
 of the same content that no other row owns is adopted, and the second copy is removed.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from lemon_async._images.images import Images
+from lemon_async.batch.prices import model_of
 from lemon_async.batch.provenance import Provenance, add_provenance, remove_with_sidecar
 from lemon_async.batch.records import SavedPicture
 from lemon_async.batch.running.feed import Job
@@ -138,7 +139,7 @@ class Saver:
 def _values(job: Job) -> dict[str, Any]:
     """Return the fields of a name; those of the request, too, because a resumed task does not know its prompt."""
     request = job.request
-    own: dict[str, Any] = {"model": request.model or request.default_model}
+    own: dict[str, Any] = {"model": model_of(request)}
     if prompt := getattr(request, "prompt", None):
         own["slug"] = prompt
     columns = {name: value for name, value in job.columns.items() if name not in _OWN_FIELDS}

@@ -146,7 +146,7 @@ class SqliteStore:
         return ledger
 
     def _recover(self) -> None:
-        """Mark what an owner that died has left: nobody knows whether its requests arrived."""
+        """Mark the rows of an owner that died: its requests may have arrived, its inline pictures are lost."""
         select = "SELECT key FROM rows WHERE state=?"
         doubtful = [
             Change(key=key, event=Event.DOUBT, error=_OWNER_DIED)
