@@ -10,6 +10,7 @@ from lemon_async.batch.prices import PriceOption, Prices, images_of, model_of
 from lemon_async.batch.records import JournalRow, NewRow
 from lemon_async.batch.rows.builder import digest_of
 from lemon_async.batch.rows.fields import shown
+from lemon_async.batch.rows.identity import IDENTITY, identity_problem
 from lemon_async.batch.rows.key_table import KeyTable
 from lemon_async.batch.rows.reader import RowReader, RowsFound, run_in_thread
 from lemon_async.batch.rows.request_json import load_request
@@ -145,6 +146,8 @@ async def make_plan(reader: RowReader | None, journal: Journal | None, price_usd
             await run_in_thread(draft.take_known, rows)
         async for rows in pages_of(journal, State.NEW):
             await run_in_thread(draft.price, rows)
+        if reader is not None and (problem := identity_problem(await journal.read_note(IDENTITY), reader.identity)):
+            draft.note_problem(problem)
     if reader is not None:
         async for chunk in reader.chunks(is_checked=False):
             await run_in_thread(draft.take, chunk)
@@ -183,11 +186,14 @@ class _Draft:
                 self._note_conflict(row.key, state)
 
     def _note_conflict(self, key: str, state: State) -> None:
+        where = f"is in the journal, where it is {state}, with other content"
+        self.note_problem(Problem(f"row {shown(key)}", f"{where}; give it another key, or use another journal"))
+
+    def note_problem(self, problem: Problem) -> None:
+        """Note a problem of rows and journal together."""
         self._conflict_count += 1
         if len(self._conflicts) < _MOST_LISTED:
-            where = f"is in the journal, where it is {state}, with other content"
-            advice = "give it another key, or use another journal"
-            self._conflicts.append(Problem(f"row {shown(key)}", f"{where}; {advice}"))
+            self._conflicts.append(problem)
 
     def price(self, rows: Sequence[JournalRow | NewRow]) -> None:
         """Add rows that would be bought."""

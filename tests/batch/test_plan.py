@@ -17,10 +17,14 @@ class ListJournal:
 
     def __init__(self, rows=()):
         self._rows = list(rows)
+        self.notes = {}
 
     async def rows(self, *states, after=-1, limit=1000):
         found = [row for row in self._rows if row.number > after and (not states or row.state in states)]
         return found[:limit]
+
+    async def read_note(self, name):
+        return self.notes.get(name)
 
 
 @pytest.fixture
@@ -93,6 +97,15 @@ async def test_other_content_under_a_known_key_is_a_problem(open_reader):
     ]
     many = await make_plan(open_reader(numbered(1, 2, 3), key="id"), journal)
     assert many.problem_count == 3
+
+
+async def test_rows_under_another_kind_of_key_are_a_problem(open_reader):
+    """They would look new, and all of them would be bought again."""
+    journal = await journal_of(open_reader(numbered(1, 2), key="id"))
+    journal.notes["identity"] = "the column 'id'"
+    plan = await make_plan(open_reader(numbered(1, 2)), journal)
+    assert plan.problem_count == 1
+    assert "by the column 'id', and these are by their content" in str(plan.problems[0])
 
 
 async def test_problems_of_rows_are_listed(open_reader):

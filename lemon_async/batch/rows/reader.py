@@ -22,6 +22,7 @@ from lemon_async.batch.records import NewRow
 from lemon_async.batch.rows.builder import KeyOption, RowBuilder, Validate
 from lemon_async.batch.rows.fields import FIELDS, field_of, guess_field, shown
 from lemon_async.batch.rows.files import Item, RowFile, open_rows
+from lemon_async.batch.rows.identity import identity_of
 from lemon_async.batch.rows.iterables import Rows, RowSource, chunks_of, find_source_fault, is_read_once
 from lemon_async.batch.rows.request_json import dump_request
 from lemon_async.batch.rows.spool import RowSpool
@@ -98,6 +99,11 @@ class RowReader:
         self._spool = RowSpool()
         self._is_broken = False
         self._found: RowsFound | None = None
+
+    @property
+    def identity(self) -> str:
+        """What identifies the rows, in words."""
+        return identity_of(self._key, self._fields)
 
     async def digest(self) -> str | None:
         """Return the digest of a file and of all options that change its rows; `None` if they cannot be compared.

@@ -9,6 +9,7 @@ from lemon_async.batch.journal import Journal
 from lemon_async.batch.prices import Prices
 from lemon_async.batch.records import JournalRow
 from lemon_async.batch.rows.builder import columns_of
+from lemon_async.batch.rows.identity import IDENTITY, identity_problem
 from lemon_async.batch.rows.reader import RowReader
 from lemon_async.batch.running.saving import split_template
 from lemon_async.batch.states import State
@@ -64,6 +65,11 @@ async def add_rows(journal: Journal, reader: RowReader | None, save: str) -> Non
     Raises:
         ContractError: Of the rows or the template; nothing was added.
     """
+    has_rows = any((await journal.counts()).values())
+    if reader is not None and has_rows:
+        problem = identity_problem(await journal.read_note(IDENTITY), reader.identity)
+        if problem is not None:
+            raise ContractError(problems=(problem,), undone="added")
     digest = None if reader is None else await reader.digest()
     if reader is None or (digest and await journal.read_note(_ADDED + digest)):
         columns = await asyncio.to_thread(_columns, await journal.rows(limit=_SAMPLE))
@@ -72,9 +78,11 @@ async def add_rows(journal: Journal, reader: RowReader | None, save: str) -> Non
         found = await reader.read()
         found.check()
         _check_template(save, found.columns)
-        if any((await journal.counts()).values()):  # a conflict in the last chunk must not leave the others behind
+        if has_rows:  # a conflict in the last chunk must not leave the others behind
             async for chunk in reader.chunks():
                 await journal.check(chunk)
+        else:
+            await journal.write_note(IDENTITY, reader.identity)
         async for chunk in reader.chunks():
             await journal.add(chunk)
         if digest:

@@ -45,6 +45,26 @@ async def test_a_file_is_added_once_for_its_content_and_options(journal, tmp_pat
     assert await keys(journal) == ["a"]
 
 
+OTHER_KEYS = [{"key": None}, {"key": "sku"}, {"key": "id", "fields": {"model": ["flux-pro", "dall-e-3"]}}]
+
+
+@pytest.mark.parametrize("options", OTHER_KEYS, ids=str)
+async def test_rows_under_another_kind_of_key_are_refused(journal, options):
+    """All of them would be new, and be bought again."""
+    rows = [{"id": "a", "sku": "b", "prompt": "x", "size": "256x256"}]
+    await add_rows(journal, reader_of(rows, fields={"model": "flux-pro"}), "{key}")
+    with pytest.raises(ContractError, match="bought again"):
+        await add_rows(journal, RowReader(rows, validate=lambda request: (), **options), "{key}")
+    assert await keys(journal) == ["a"]
+
+
+async def test_a_function_may_return_what_is_in_the_column(journal):
+    rows = [{"id": "a", "prompt": "x"}]
+    await add_rows(journal, reader_of(rows), "{key}")
+    await add_rows(journal, RowReader(rows, validate=lambda request: (), key=lambda row: row["id"]), "{key}")
+    assert await keys(journal) == ["a"]
+
+
 BAD = [
     (reader_of([{"id": "a", "promt": "x"}]), "{key}", "promt"),
     (reader_of([{"id": "a", "prompt": "x"}]), "{shelf}", "unknown field 'shelf'"),
