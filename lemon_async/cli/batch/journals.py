@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
+
 from lemon_async.batch import Change, Event, Journal, JournalRow, State, export, open_journal
 from lemon_async.cli.arguments import STDIN, read_lines
 from lemon_async.cli.batch.report import (
@@ -79,6 +81,8 @@ def resolve_rows(journal: str, *, keys: Sequence[str], task: str | None, is_boug
 
     async def work(opened: Journal) -> int:
         words = await _found(opened, (*keys, *read), event)
+        if task is not None:
+            await _check_task(opened, words[0], task)
         await _change(opened, words, event, task=task)
         print_status(then.format(rows(len(words))))
         return 0
@@ -183,6 +187,20 @@ async def _found(journal: Journal, keys: Iterable[str], event: Event) -> list[st
     if problems:
         raise ContractError(problems=tuple(problems), undone="written")
     return unique
+
+
+async def _check_task(journal: Journal, key: str, task: str) -> None:
+    """Check that a task is of no other row, whose pictures this one would get.
+
+    Raises:
+        ContractError: It is; nothing was written.
+    """
+    row = await journal.find(key)
+    task_id = None if row is None else attrs.evolve(row, task=task).task_id
+    async for other in _rows(journal):
+        if other.task_id is not None and other.task_id == task_id:
+            words = f"{task_id} is the task of row {other.key!r}, which is {other.state}"
+            raise ContractError.of("--task", words, undone="written")
 
 
 async def _change(journal: Journal, keys: Sequence[str], event: Event, **facts: Any) -> None:

@@ -178,6 +178,16 @@ async def test_wrong_decision_is_refused(batch, journal, words, message):
     assert await states_of(name) == {"a": "doubtful", "b": "doubtful"}
 
 
+@pytest.mark.parametrize("state", ["sold", "done", "dead"])
+async def test_task_of_another_row_is_refused(batch, journal, state):
+    """Both rows would have the same pictures."""
+    name = await journal(a="doubtful", b=state)
+    result = await batch("resolve", name, "a", "--task", "ldtask_1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--task: ldtask_1 is the task of row 'b', which is {state}" in result.stderr
+    assert await states_of(name) == {"a": "doubtful", "b": state}
+
+
 # retry
 
 
