@@ -308,7 +308,7 @@ class LemonSession(BaseSession):
 
         `async with session.batch("run.db", "rows.csv", key="sku", save="out/{key}") as batch: async for outcome in
         batch`. Spends money, once for each row, and only while outcomes are read. All rows are read, checked and added
-        to the journal before anything is sent. Running it again goes on: finished rows are left alone (also if their
+        to the journal before anything is sent. Run it again to continue: finished rows are left alone (also if their
         files were deleted since), sold ones are resumed, and those whose request was being sent when the process ended
         are `doubtful` and never sent again by themselves. Leaving the block buys nothing more; it waits a few times
         `Timeouts.close_s` at most. The journal holds the prompts, and never the key.
@@ -317,7 +317,7 @@ class LemonSession(BaseSession):
             journal: The path of an SQLite file on a local disk, which is created, or an open journal.
             rows: A `.csv`, `.jsonl` or `.parquet` file, or an (async) iterable, which must end, of prompts, requests or
                 mappings. Columns that are fields of a request are used, the others travel with the row to its outcome
-                and to `save`. Without it, the batch goes on with what the journal holds.
+                and to `save`. Without it, the batch continues with the rows of the journal.
             key: The column, or a function of the row, that identifies a row; by default its request does.
             save: Where pictures go: a path with fields in braces, `{key}`, columns, and those of `Images.save`; by
                 default that of the journal, or `{key}`. Files are never overwritten.

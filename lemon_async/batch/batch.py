@@ -82,7 +82,7 @@ class Batch:
             problems.append(_no_price(request))
         return problems
 
-    # What there is to see
+    # State
 
     @property
     def counts(self) -> Mapping[State, int]:
@@ -158,7 +158,7 @@ class Batch:
             SessionError: The batch was entered before.
         """
         if self._is_entered:
-            raise SessionError(message="a batch runs once: call session.batch(...) again; the journal goes on")
+            raise SessionError(message="a batch runs once: call session.batch(...) again to continue from its journal")
         self._is_entered = True
         try:
             await self._open()
@@ -333,7 +333,7 @@ class Batch:
         """Let the readers end, with what has stopped the run."""
         failure: BaseException | None = self._runner.failure if self._runner else None
         if task.cancelled():
-            words = "the batch was cancelled by the program; run it again to go on"
+            words = "the batch was cancelled by the program; run it again to continue"
             failure = failure or (None if self._is_left else SessionError(message=words))
         else:
             failure = failure or task.exception()

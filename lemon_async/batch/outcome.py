@@ -39,7 +39,7 @@ class BatchOutcome:
     Attributes:
         key: The key of the row.
         status: Its state in the journal: `done`, or `refused`, `doubtful` or `dead` for good; `new` or `sold` if the
-            next run goes on with it.
+            next run continues with it.
         paths: Its files.
         request: The request.
         columns: The columns that are no fields of the request.

@@ -350,7 +350,7 @@ def small_disk(tmp_path):
 
 
 async def test_full_disk_is_one_clear_error_and_loses_nothing(small_disk):
-    """What was confirmed is there; with more room, the batch goes on."""
+    """What was confirmed is there; with more room, the batch continues."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(200_000))
     with pytest.raises(JournalError, match="the disk is full; free some space, then run the batch again to continue"):

@@ -214,7 +214,7 @@ class RowBuilder:
         kind = own_kind or _kind_of(merged)
         if model is not None:
             merged["model"] = model
-        problems = [Problem(name, f"is no field of {kind.__name__}") for name in merged if name not in _NAMES[kind]]
+        problems = [Problem(name, f"is not a field of {kind.__name__}") for name in merged if name not in _NAMES[kind]]
         if model is not None and "model" in fields:
             problems.append(Problem("model", "is given by the row, and by model=[...] as well; remove one of them"))
         if "prompt" not in merged and kind is not VariationRequest:

@@ -159,7 +159,7 @@ def find_column_problems(columns: Collection[Any]) -> Iterator[Problem]:
         yield Problem("async", "is given twice, as async and as async_; remove one of them")
     for name in columns:
         if not isinstance(name, str):
-            yield Problem(shown(name), "is no name of a column; names are text")
+            yield Problem(shown(name), "is not the name of a column; names are text")
         elif field_of(name) is None and (guess := guess_field(name)) and guess not in columns:
             advice = f"is not a field; did you mean {guess!r}? If the column is your own, give it another name"
             yield Problem(shown(name), advice)

@@ -39,7 +39,7 @@ def find_source_fault(source: object) -> str | None:
 
 
 def is_read_once(source: object) -> bool:
-    """Return whether iterating a source again goes on where it was left."""
+    """Return whether iterating a source again continues where it was left."""
     return isinstance(source, Iterator | AsyncIterator)
 
 

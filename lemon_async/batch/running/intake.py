@@ -33,7 +33,7 @@ async def check_new(path: Path, reader: RowReader | None, save: str | None) -> N
     if await asyncio.to_thread(path.exists):
         return
     if reader is None:
-        raise ContractError.of("rows", f"there is no journal {str(path)!r} to go on with; give the rows of a new one")
+        raise ContractError.of("rows", f"there is no journal {str(path)!r} to continue; pass the rows of a new one")
     found = await reader.read()
     found.check()
     _check_template(save or _DEFAULT, found.columns)

@@ -33,11 +33,13 @@ def describe_pause(
         cap_usd: The cap, if there is one.
     """
     left = sum(count for state, count in counts.items() if state.is_open)
-    advice = next((words for kind, words in _ADVICE.items() if isinstance(cause, kind)), "put that right")
+    advice = next((words for kind, words in _ADVICE.items() if isinstance(cause, kind)), "resolve this")
     if cause is None and cap_usd is not None:
         advice = "raise budget_usd"
     rows = f"{left:,} row{'s' * (left != 1)} {'are' if left != 1 else 'is'} left"
-    return f"{reason.rstrip('.')}; {rows}. {describe_spending(spending, cap_usd)}. To go on, {advice} and run it again"
+    return (
+        f"{reason.rstrip('.')}; {rows}. {describe_spending(spending, cap_usd)}. To continue, {advice} and run it again"
+    )
 
 
 def describe_spending(spending: Spending, cap_usd: float | None = None) -> str:

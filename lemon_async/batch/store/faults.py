@@ -64,7 +64,7 @@ def describe(path: Path, failure: Exception) -> JournalError:
 def _in_use(path: Path) -> JournalError:
     owner = read_status(path)
     who = f"process {owner['pid']} on {owner.get('host', '?')}" if "pid" in owner else "another process"
-    error = refusal(path, f"{who} has it open; wait for its end, or stop it")
+    error = refusal(path, f"{who} has it open; wait until it ends, or stop it")
     error.owner = owner
     return error
 

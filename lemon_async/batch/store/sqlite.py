@@ -79,7 +79,7 @@ class SqliteStore:
                 raise refusal(self._path, f"{words}; put it on a local disk")
         if self._path.exists() and not self._wal.exists() and (status := path_of_status(self._path)).exists():
             words = f"its last run was killed and has left changes in {self._wal.name!r}, which is missing; put it back"
-            raise refusal(self._path, f"{words}, or remove {status.name!r} to go on without them")
+            raise refusal(self._path, f"{words}, or remove {status.name!r} to continue without them")
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=0, isolation_level=None, cached_statements=256)
@@ -164,7 +164,7 @@ class SqliteStore:
             self._connection.close()
 
     def _check_file(self) -> None:
-        """Refuse to go on with a file that was deleted, moved or replaced: what is written would be lost.
+        """Refuse to continue with a file that was deleted, moved or replaced: what is written would be lost.
 
         Raises:
             JournalError: It was.

@@ -20,7 +20,7 @@ def batch() -> None:
     """Buy the rows of a file, each at most once, through kills and restarts."""
 
 
-@batch.command(short_help="Buy rows, each once; the same command goes on.")
+@batch.command(short_help="Buy rows, each once; run it again to continue.")
 @click.argument("rows", required=False, metavar="[ROWS]", shell_complete=options.complete_files)
 @click.option(
     "--journal",
@@ -78,11 +78,12 @@ def batch() -> None:
 @options.connection
 @options.pacing
 def run(**given: Any) -> None:
-    """Buy a picture for each of ROWS and save it. The same command again goes on.
+    """Buy a picture for each of ROWS and save it. Run the same command again to continue.
 
-    ROWS is a .csv, .jsonl or .parquet file, or - for JSON lines on stdin; without it, the rows that the journal holds
-    go on. Columns that are fields of a request, such as prompt, model and size, are used; options are the defaults of
-    cells that are empty. Everything is checked before anything is bought. Spends money, unless --emulator is given.
+    ROWS is a .csv, .jsonl or .parquet file, or - for JSON lines on stdin; without it, the batch continues with the rows
+    of the journal. Columns that are fields of a request, such as prompt, model and size, are used; options are the
+    defaults of cells that are empty. Everything is checked before anything is bought. Spends money, unless --emulator
+    is given.
     """
     from lemon_async.cli.batch.run import run as run_batch
 

@@ -76,7 +76,8 @@ def advice(counts: Counts, journal: str, doubtful: Sequence[str]) -> Iterator[st
     if number := counts.get(State.DEAD):
         yield f"{rows(number)} {_are(number)} dead, without pictures; to buy again: {retry}"
     if number := sum(count for state, count in counts.items() if state.is_open):
-        yield f"{rows(number)} {_are(number)} not finished; the same command again goes on and buys nothing twice"
+        again = "run the same command again to continue; it buys nothing twice"
+        yield f"{rows(number)} {_are(number)} not finished; {again}"
 
 
 def status_record(counts: Mapping[State, int], spending: Mapping[str, Any], running: Any = None) -> dict[str, Any]:

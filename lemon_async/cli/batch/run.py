@@ -153,7 +153,7 @@ async def _run(session: SessionOptions, options: _RunOptions, rows: str | None, 
     """Buy the rows, and return the exit code. Spends money, at most once for each row."""
     raise_problems([*options.problems(), *session.problems()])
     if rows is None and not await asyncio.to_thread(Path(options.journal).exists):
-        raise ContractError.of("ROWS", f"is missing, and there is no journal {options.journal!r} to go on with")
+        raise ContractError.of("ROWS", f"is missing, and there is no journal {options.journal!r} to continue")
     if options.sheet is not None:
         prepare_sheet(options.sheet)
     session = await _at_known_address(session, options.journal)
@@ -263,4 +263,4 @@ class _Printer:
                 self.has_printed_all &= print_result(line, about=outcome.key)
         except BrokenPipeError:
             self.has_reader = False
-            print_note("stdout was closed: nothing more is submitted; the same command goes on")
+            print_note("stdout was closed: nothing more is submitted; run the same command again to continue")

@@ -216,11 +216,11 @@ def test_several_models_are_an_axis():
         ({"prompt": "x", "n": "many"}, "n: must be a whole number, not 'many'"),
         ({"prompt": "x", "modle": "flux-pro"}, "'modle': is not a field; did you mean 'model'?"),
         ({"promt": "x"}, "'promt': is not a field; did you mean 'prompt'?"),
-        ({"prompt": "x", 7: 1}, "7: is no name of a column; names are text"),
+        ({"prompt": "x", 7: 1}, "7: is not the name of a column; names are text"),
         ({"prompt": "x", "blob": b"PNG"}, "blob: cannot be kept as JSON: "),
         ({"prompt": "x", "image": b"PNG"}, "image[0]: is bytes; a journal keeps references only"),
-        ({"prompt": "x", "image": "a.png", "style": "vivid"}, "style: is no field of EditRequest"),
-        (EditRequest("x", image=[]), "style: is no field of EditRequest"),
+        ({"prompt": "x", "image": "a.png", "style": "vivid"}, "style: is not a field of EditRequest"),
+        (EditRequest("x", image=[]), "style: is not a field of EditRequest"),
     ],
 )
 def test_problems_name_their_row(item, message):

@@ -65,7 +65,7 @@ def test_a_likeness_of_a_field_that_is_there_is_the_callers_own():
 
 def test_names_that_are_not_text_are_problems():
     """A mapping of the caller's may have any keys."""
-    assert [str(problem) for problem in find_column_problems([7])] == ["7: is no name of a column; names are text"]
+    assert [str(problem) for problem in find_column_problems([7])] == ["7: is not the name of a column; names are text"]
 
 
 def converted(column, value):

@@ -12,7 +12,7 @@ SPENDING = Spending(spent=1.5, reserved=0.1, doubtful=0.05)
 def test_message_says_why_what_is_left_and_what_to_do():
     assert describe_pause("The budget is used up.", COUNTS, SPENDING, cap_usd=2) == (
         "The budget is used up; 1,203 rows are left. $1.50 spent, $0.10 reserved, $0.05 doubtful, of $2.00. "
-        "To go on, raise budget_usd and run it again"
+        "To continue, raise budget_usd and run it again"
     )
 
 
@@ -21,10 +21,10 @@ def test_advice_depends_on_the_cause():
         InsufficientBalance(status=402, message="x"): "top up the account",
         AuthenticationError(status=401, message="x"): "set the right key",
         AccessDenied(status=403, message="x"): "use a key that may do this",
-        TransportError(message="x"): "put that right",
+        TransportError(message="x"): "resolve this",
     }
     for cause, words in advice.items():
-        assert f"To go on, {words} and run" in describe_pause("x", COUNTS, SPENDING, cause=cause, cap_usd=2)
+        assert f"To continue, {words} and run" in describe_pause("x", COUNTS, SPENDING, cause=cause, cap_usd=2)
 
 
 def test_one_row_is_left():

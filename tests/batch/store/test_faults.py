@@ -22,7 +22,7 @@ PATH = Path("/data/run.db")
         ("SQLITE_IOERR_LOCK", "it is read-only; make the file and its folder writable"),
         ("SQLITE_CORRUPT_INDEX", "it is damaged; use `.recover` of SQLite: an older copy would buy again"),
         ("SQLITE_NOTADB", "it is not a journal, nor any SQLite database; choose another name"),
-        ("SQLITE_BUSY", "another process has it open; wait for its end, or stop it"),
+        ("SQLITE_BUSY", "another process has it open; wait until it ends, or stop it"),
         ("SQLITE_CANTOPEN", "there is no folder '/data'; create it"),
         ("SQLITE_MISUSE", "what SQLite says (SQLITE_MISUSE)"),
         ("", "what SQLite says"),

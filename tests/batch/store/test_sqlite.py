@@ -208,10 +208,10 @@ def test_file_that_goes_while_it_is_in_use_is_noticed(open_store, path, damage):
 def test_second_connection_is_refused_with_the_owner_of_the_first(open_store, path):
     """From its status file, if there is one."""
     store = open_store()
-    error = refused(open_store, "another process has it open; wait for its end, or stop it")
+    error = refused(open_store, "another process has it open; wait until it ends, or stop it")
     assert error.owner == {}
     StatusFile(path).write(store.counts(), store.spending())
-    error = refused(open_store, f"process {os.getpid()} on .* has it open; wait for its end, or stop it")
+    error = refused(open_store, f"process {os.getpid()} on .* has it open; wait until it ends, or stop it")
     assert error.owner["counts"]["new"] == 0
     assert store.add([new_row("a")]) == 1
 

@@ -50,7 +50,7 @@ def test_advice_has_the_commands_to_type():
         "  then decide: lemon-async batch resolve 'my run.db' KEY... (--task ID | --not-sold | --buy-again)",
         "1 row is refused; to send it again: lemon-async batch retry 'my run.db' KEY...",
         "2 rows are dead, without pictures; to buy again: lemon-async batch retry 'my run.db'",
-        "4 rows are not finished; the same command again goes on and buys nothing twice",
+        "4 rows are not finished; run the same command again to continue; it buys nothing twice",
     ]
 
 

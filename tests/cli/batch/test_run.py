@@ -210,7 +210,7 @@ async def test_changed_row_under_a_known_key_is_refused(run, emulator, tmp_path)
 async def test_without_rows_and_journal_there_is_nothing_to_run(run, tmp_path):
     result = await run(source=())
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: ROWS: is missing, and there is no journal 'run.db' to go on with")
+    assert result.stderr.startswith("error: ROWS: is missing, and there is no journal 'run.db' to continue")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
@@ -253,11 +253,11 @@ def test_prices_are_one_number_or_one_for_each_model(words, price, number):
 
 
 async def test_budget_pauses_the_batch(run, status, emulator):
-    """The rest stays new, and a larger budget goes on."""
+    """The rest stays new, and a larger budget continues it."""
     result = await run(*USUAL, "-o", "out/", "--budget-usd", "0.1", "--price-usd", "0.05")
     assert result.exit_code == 1
     assert "raise --budget-usd" in result.stderr
-    assert "not finished; the same command again goes on" in result.stderr
+    assert "not finished; run the same command again to continue" in result.stderr
     assert await status() == {"done": 2, "new": 1}
     result = await run(*USUAL, "-o", "out/", "--budget-usd", "1", "--price-usd", "0.05")
     assert result.exit_code == 0, result.stderr
@@ -301,7 +301,7 @@ async def test_unfinished_task_has_an_exit_code_of_its_own(run, status, emulator
     emulator.fault("submit", Stuck(), prompt="dog", times=1)
     result = await run(*USUAL, "-o", "out/", "--deadline", "0.3", "--poll-min-gap", "0.02", "--poll-max-gap", "0.05")
     assert result.exit_code == 4
-    assert "1 row is not finished; the same command again goes on and buys nothing twice" in result.stderr
+    assert "1 row is not finished; run the same command again to continue; it buys nothing twice" in result.stderr
     assert await status() == {"done": 2, "sold": 1}
 
 
@@ -341,7 +341,7 @@ async def test_interrupted_batch_goes_on_with_the_same_command(emulator, interru
     await until_sold(emulator, 3)
     assert await command.interrupt(signal.SIGTERM) == (143, "")
     assert command.stderr.startswith("interrupted; waiting for responses to paid requests")
-    assert "3 rows are not finished; the same command again goes on and buys nothing twice\n" in command.stderr
+    assert "3 rows are not finished; run the same command again to continue; it buys nothing twice\n" in command.stderr
     assert "Traceback" not in command.stderr
     result = await run(*USUAL, "-o", "out/", "--deadline", "0.2", *QUICK)
     assert result.exit_code == 4
@@ -383,5 +383,7 @@ async def test_reader_that_exits_ends_the_buying(emulator, tmp_path):
         command.process.stdout._transport.close()
         stderr = (await command.process.stderr.read()).decode()
         assert await command.process.wait() == 141
-    assert stderr.startswith("note: stdout was closed: nothing more is submitted; the same command goes on\n")
+    assert stderr.startswith(
+        "note: stdout was closed: nothing more is submitted; run the same command again to continue\n"
+    )
     assert sum(emulator.ledger.sold.values()) < 60
