@@ -1,6 +1,5 @@
 """Prices of rows, from the caller or else from what this batch has paid so far."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +15,8 @@ __all__ = ["PriceOption", "Prices", "cost_in", "images_of", "model_of"]
 PriceOption = float | Mapping[str, float] | Callable[[Request], float | None] | None
 """The price of one image in US dollars, or one for each model, or a function that returns the price of a request."""
 
+# More is a mistake; and the sums of a journal, in 64-bit billionths of a dollar, hold a million such rows.
+_MAX_USD = 10_000
 _COST = re.compile(r"x-.*cost.*usd.*|x-.*usd.*cost.*")
 
 
@@ -128,6 +129,6 @@ def _find_price_problems(given: Any) -> list[Problem]:
 
 
 def _find_fault(price: object) -> str | None:
-    if isinstance(price, int | float) and not isinstance(price, bool) and math.isfinite(price) and price >= 0:
+    if isinstance(price, int | float) and not isinstance(price, bool) and 0 <= price <= _MAX_USD:
         return None
-    return "must be a number of US dollars from 0"
+    return f"must be a number of US dollars from 0 to {_MAX_USD:,}"

@@ -45,7 +45,7 @@ def test_defaults_of_the_service_count():
 @pytest.mark.parametrize("price", NOT_PRICES)
 def test_what_is_no_price_is_refused(price):
     """As a number, in a mapping, and from a function."""
-    with pytest.raises(ContractError, match="price_usd: must be a number of US dollars from 0, not "):
+    with pytest.raises(ContractError, match="price_usd: must be a number of US dollars from 0 to 10,000, not "):
         Prices(price)
     with pytest.raises(ContractError, match=r"price_usd: must be .*, for 'flux-pro'"):
         Prices({"flux-pro": price})
@@ -75,7 +75,7 @@ def test_mean_cost_of_an_image_is_learned(paid):
     assert prices.price_of(GenerateRequest("x")) is None
 
 
-@pytest.mark.parametrize(("images", "cost"), [(0, 1.0), (1, None), (1, -1.0), (1, float("nan"))])
+@pytest.mark.parametrize(("images", "cost"), [(0, 1.0), (1, None), (1, -1.0), (1, float("nan")), (1, 1e9)])
 def test_what_is_no_cost_is_not_learned(images, cost):
     """The service does not document its billing."""
     prices = Prices()
@@ -114,6 +114,8 @@ def test_finished_rows_teach_prices():
         ({"x-cost-usd": "free"}, None),
         ({"x-cost-usd": "nan"}, None),
         ({"x-cost-usd": "-1"}, None),
+        ({"x-cost-usd": "1e300"}, None),
+        ({"x-cost-usd": "9e9", "x-usd-cost": "0.05"}, 0.05),
         ({}, None),
     ],
 )
