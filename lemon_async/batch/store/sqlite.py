@@ -72,11 +72,14 @@ class SqliteStore:
             raise
 
     def _check_place(self, mounts: Path) -> None:
-        """Refuse network file systems, and a file without its log."""
+        """Refuse network file systems, and a file whose log is missing or may have another name."""
         with suppress(OSError):
             if kind := network_file_system(mounts.read_text(), self._wal.parent):
                 words = f"it is on a network file system ({kind}), where locks and syncs do not protect it"
                 raise refusal(self._path, f"{words}; put it on a local disk")
+        if self._path.is_file() and (names := self._path.stat().st_nlink) > 1:
+            words = f"it has {names} names (hard links), and a killed run leaves changes in a log beside one of them"
+            raise refusal(self._path, f"{words}; remove the others")
         if self._path.exists() and not self._wal.exists() and (status := path_of_status(self._path)).exists():
             words = f"its last run was killed and has left changes in {self._wal.name!r}, which is missing; put it back"
             raise refusal(self._path, f"{words}, or remove {status.name!r} to continue without them")

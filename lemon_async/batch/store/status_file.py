@@ -22,8 +22,8 @@ _EVERY_S = 1.0
 
 
 def path_of_status(journal: Path) -> Path:
-    """Return where the status is."""
-    return Path(f"{journal}.status")
+    """Return where the status is: beside the file itself, if the path is a link to it."""
+    return Path(f"{os.path.realpath(journal)}.status")
 
 
 def read_status(journal: Path) -> Mapping[str, Any]:
@@ -32,7 +32,8 @@ def read_status(journal: Path) -> Mapping[str, Any]:
         status = orjson.loads(path_of_status(journal).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
-    return status if isinstance(status, dict) else {}
+    sums = ("counts", "spending")
+    return status if isinstance(status, dict) and all(isinstance(status.get(name), dict) for name in sums) else {}
 
 
 class StatusFile:

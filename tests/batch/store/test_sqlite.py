@@ -224,11 +224,23 @@ def test_lost_log_of_a_killed_run_is_refused(open_store, path):
     crashed = path.parent / "copy" / "run.db"
     StatusFile(crashed).write(store.counts(), store.spending())
     Path(f"{crashed}-wal").unlink()
-    refused(
-        open_store, r"left changes in 'run.db-wal', which is missing; put it back, or remove 'run.db.status'", crashed
-    )
+    link = path.parent / "link.db"
+    link.symlink_to(crashed)
+    words = r"left changes in 'run.db-wal', which is missing; put it back, or remove 'run.db.status'"
+    for name in (crashed, link):
+        refused(open_store, words, name)
     Path(f"{crashed}.status").unlink()
     open_store(crashed)
+
+
+def test_hard_link_to_a_journal_is_refused(open_store, path):
+    """The log has the name that the run used: by another one, rows that were sold would look new."""
+    open_store().close()
+    path.with_name("other.db").hardlink_to(path)
+    for name in (path, path.with_name("other.db")):
+        refused(open_store, r"it has 2 names \(hard links\).*; remove the others", name)
+    path.with_name("other.db").unlink()
+    open_store()
 
 
 def test_network_file_system_is_refused(open_store, tmp_path, path):

@@ -26,6 +26,12 @@ def test_status_names_the_owner_and_what_it_has_done(journal):
     assert time.time() - 60 < status["started"] <= status["updated"] <= time.time()
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": 1}', '{"pid": 1, "counts": 2, "spending": 3}'])
+def test_damaged_status_is_ignored(journal, content):
+    path_of_status(journal).write_text(content)
+    assert read_status(journal) == {}
+
+
 def test_status_is_due_once_a_second_and_written_if_it_changed(journal):
     """An idle batch leaves the disk alone."""
     file = StatusFile(journal)
