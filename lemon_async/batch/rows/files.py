@@ -5,8 +5,9 @@ file itself (an open quote, a line that is not UTF-8) nothing more is read, beca
 """
 
 import csv
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ import orjson
 from lemon_async.batch.rows.fields import shown
 from lemon_async.errors import ContractError
 
-__all__ = ["CHUNK_ROWS", "Fault", "Item", "RowFile", "open_rows"]
+__all__ = ["CHUNK_ROWS", "Fault", "Item", "RowFile", "check_kind", "open_rows"]
 
 CHUNK_ROWS = 1000
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -79,11 +80,24 @@ def open_rows(path: Path) -> RowFile:
     if opener is None:
         known = ", ".join(_OPENERS)
         raise _unusable(f"is a path, {shown(str(path))}, that does not end in {known}; put a single prompt into a list")
+    check_kind(path)
     try:
         return opener(path)
     except (OSError, ValueError) as fault:
         reason = getattr(fault, "strerror", None) or fault
         raise _unusable(f"cannot be read from {shown(str(path))}: {reason}") from fault
+
+
+def check_kind(path: Path) -> None:
+    """Refuse pipes and devices: reading them may never end, and a batch reads its file twice. Blocks.
+
+    Raises:
+        ContractError: It exists, and is no regular file.
+    """
+    with suppress(OSError):
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise _unusable(f"cannot be read from {shown(str(path))}: it is a pipe or a device; save it as a file")
 
 
 def _unusable(advice: str) -> ContractError:

@@ -21,7 +21,7 @@ import orjson
 from lemon_async.batch.records import NewRow
 from lemon_async.batch.rows.builder import KeyOption, RowBuilder, Validate
 from lemon_async.batch.rows.fields import FIELDS, field_of, guess_field, shown
-from lemon_async.batch.rows.files import Item, RowFile, open_rows
+from lemon_async.batch.rows.files import Item, RowFile, check_kind, open_rows
 from lemon_async.batch.rows.identity import identity_of
 from lemon_async.batch.rows.iterables import Rows, RowSource, chunks_of, find_source_fault, is_read_once
 from lemon_async.batch.rows.request_json import dump_request
@@ -225,6 +225,7 @@ def _open_held(path: Path, held: ExitStack) -> RowFile:
 
 
 def _digest_of_file(path: Path, options: bytes) -> str:
+    check_kind(path)
     try:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 
 import orjson
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemon_async.batch.rows.files import Fault, open_rows
+from lemon_async.batch.rows.reader import RowReader
 from lemon_async.errors import ContractError
 
 steady = settings(derandomize=True, deadline=None, max_examples=60)
@@ -186,6 +188,17 @@ def test_unreadable_files_are_refused(rows_of, tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ContractError, match="Is a directory"):
         open_rows(tmp_path / "folder.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+async def test_pipe_is_refused(tmp_path):
+    """Opening it would wait for a writer, uncancellable."""
+    path = tmp_path / "rows.jsonl"
+    os.mkfifo(path)
+    with pytest.raises(ContractError, match=r"rows\.jsonl.*: it is a pipe or a device; save it as a file"):
+        open_rows(path)
+    with pytest.raises(ContractError, match="it is a pipe or a device"):
+        await RowReader(path, validate=lambda _: []).digest()
 
 
 def test_parquet_needs_an_extra(tmp_path, monkeypatch):
