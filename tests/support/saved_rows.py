@@ -3,10 +3,10 @@
 import hashlib
 import io
 
-import orjson
 from PIL import Image
 
-from lemon_async.batch.records import Change, NewRow, SavedPicture
+from journals import accept, new_row
+from lemon_async.batch.records import Change, SavedPicture
 from lemon_async.batch.states import Event
 
 
@@ -19,15 +19,14 @@ def picture(kind="PNG", size=(32, 32)):
 
 async def add(journal, key, *, columns=None, **request):
     """Add a row."""
-    request = orjson.dumps({"model": "flux-pro", "operation": "generate", "prompt": f"a {key}", **request})
-    other = orjson.dumps(columns) if columns else b""
-    await journal.add([NewRow(key, request, other, hashlib.sha256(request + other).digest())])
+    fields = {"model": "flux-pro", "operation": "generate", "prompt": f"a {key}", **request}
+    await journal.add([new_row(key, columns=columns, **fields)])
 
 
 async def sell(journal, key, *, task="ldtask_1", **facts):
     """Have a row sold."""
     await journal.record(Change(key=key, event=Event.INTEND, fingerprint="f00d", **facts))
-    await journal.record(Change(key=key, event=Event.ACCEPT, task=task))
+    await journal.record(accept(key, task))
 
 
 async def finish(journal, key, folder, *contents, task="ldtask_1", cost_usd=None, names=None):

@@ -1,12 +1,12 @@
 """Journals for the commands that look after them."""
 
 import asyncio
-import hashlib
 
 import pytest
 from click.testing import CliRunner
 
-from lemon_async.batch.records import Change, NewRow, SavedPicture
+from journals import new_row
+from lemon_async.batch.records import Change, SavedPicture
 from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import Event
 from lemon_async.cli.commands import cli
@@ -36,8 +36,8 @@ def journal(tmp_path):
 
     async def make(**states):
         async with open_journal(tmp_path / "run.db") as journal:
-            rows = [(key, b'{"model":"flux-pro","operation":"generate","prompt":"a cat"}') for key in states]
-            await journal.add([NewRow(key, request, b"", hashlib.sha256(request).digest()) for key, request in rows])
+            fields = {"model": "flux-pro", "operation": "generate", "prompt": "a cat"}
+            await journal.add([new_row(key, **fields) for key in states])
             for key, state in states.items():
                 for event in WAYS[state]:
                     await journal.record(Change(key=key, event=event, **FACTS.get(event, {})))
