@@ -310,8 +310,8 @@ class LemonSession(BaseSession):
         batch`. Spends money, once for each row, and only while outcomes are read. All rows are read, checked and added
         to the journal before anything is sent. Run it again to continue: finished rows are left alone (also if their
         files were deleted since), sold ones are resumed, and those whose request was being sent when the process ended
-        are `doubtful` and never sent again by themselves. Leaving the block buys nothing more; it waits a few times
-        `Timeouts.close_s` at most. The journal holds the prompts, and never the key.
+        are `doubtful` and never sent again by themselves. Leaving the block, also because it is cancelled, buys nothing
+        more; `Batch.aclose` says how long it waits. The journal holds the prompts, and never the key.
 
         Args:
             journal: The path of an SQLite file on a local disk, which is created, or an open journal.

@@ -116,7 +116,10 @@ class Batch:
         return await self._opened().rows(State.DOUBTFUL)
 
     async def dead(self) -> Sequence[JournalRow]:
-        """Return the rows that are given up, at most 1,000; otherwise as `doubtful`."""
+        """Return the rows that are given up, at most 1,000; spends nothing, and may be cancelled.
+
+        Only inside the block, as `doubtful`.
+        """
         return await self._opened().rows(State.DEAD)
 
     async def plan(self) -> Plan:
@@ -127,6 +130,7 @@ class Batch:
         Raises:
             ContractError: The rows cannot be read at all.
             JournalError: The journal cannot be read.
+            SessionError: The batch was entered before.
         """
         if self._is_entered:
             raise SessionError(message="plan the batch before entering it")
@@ -151,6 +155,9 @@ class Batch:
 
     async def __aenter__(self) -> Self:
         """Read and check all rows, add them to the journal, and begin to buy.
+
+        Spends money from its end on, while outcomes are read. Cancelling it closes the batch; rows that were added stay
+        in the journal.
 
         Raises:
             ContractError: Of the rows or the file template; nothing was added or sent.

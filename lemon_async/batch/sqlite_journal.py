@@ -62,7 +62,7 @@ class _Call:
 async def open_journal(path: str | PathLike[str], *, base_url: str | None = None) -> AsyncGenerator[Journal, None]:
     """Open the journal of a batch, and create it if it is missing.
 
-    Rows whose request was being sent when their owner ended become doubtful. Nothing is sent and no money is spent.
+    Rows whose request was being sent when their owner ended become doubtful. Sends and spends nothing.
     Leaving the block writes what is queued, also if it is cancelled, and takes at most 5 s.
 
     Args:

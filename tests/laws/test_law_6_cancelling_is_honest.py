@@ -15,14 +15,15 @@ import lemon_async
 from lemon_async import EditRequest, Image, Images, ImageTask, LemonSession, Outcomes, PollPolicy, SubmissionUnknown
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._uploads.stored_files import Files
+from lemon_async.batch import Batch, Journal, export, open_journal
 from lemon_async.emulator import Blackhole, Emulator, Stuck
 from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound
-from lemon_async.sheet import contact_sheet
+from lemon_async.sheet import batch_sheet, contact_sheet
 
 
 def public_coroutines():
     """Yield every coroutine function, async generator and awaitable that users can call."""
-    for cls in (LemonSession, ImageTask, Image, Images, Files, Outcomes):
+    for cls in (LemonSession, ImageTask, Image, Images, Files, Outcomes, Batch):
         for name, member in inspect.getmembers(cls):
             is_async = inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
             if is_async and (not name.startswith("_")):
@@ -31,9 +32,16 @@ def public_coroutines():
         LemonSession.as_completed,
         LemonSession.stream,
         LemonSession.map,
+        LemonSession.batch,
         ImageStream.__anext__,
         Outcomes.__anext__,
+        Batch.__aenter__,
+        Batch.__anext__,
+        Journal,  # for all its methods
+        open_journal,
+        export,
         contact_sheet,
+        batch_sheet,
     ):
         yield pytest.param(context, id=context.__qualname__)
 
