@@ -30,7 +30,7 @@ from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.task import ImageTask
 from lemon_async.batch.journal import Journal, pages_of
 from lemon_async.batch.outcome import BatchOutcome, event_of
-from lemon_async.batch.records import Change, SavedPicture
+from lemon_async.batch.records import Change
 from lemon_async.batch.running.account import Account
 from lemon_async.batch.running.feed import Feed, Job
 from lemon_async.batch.running.saving import SavedRow, Saver
@@ -250,7 +250,11 @@ class Runner:
             if task is None:
                 self._judge_unsold(error)
             try:
-                await self._record_end(job, event, error, cost_usd=cost, pictures=saved.pictures)
+                if event is not None:
+                    reason = None if error is None else _line(error)
+                    await self._record(job, event, error=reason, cost_usd=cost, pictures=saved.pictures)
+                if event is Event.FAIL:
+                    await self._repeat_or_give_up(job)
             except JournalError as failure:
                 error = error or failure
             if event is Event.FAIL and job.state is State.NEW:
@@ -273,23 +277,6 @@ class Runner:
         if job.state is State.SOLD and task is None:  # it could not even be resumed
             return None
         return event_of(error, task, has_sold=self._has_sold)
-
-    async def _record_end(
-        self,
-        job: Job,
-        event: Event | None,
-        error: Exception | None,
-        *,
-        cost_usd: float | None,
-        pictures: tuple[SavedPicture, ...],
-    ) -> None:
-        reason = None if error is None else _line(error)
-        if event is Event.SAVE:
-            await self._record(job, event, cost_usd=cost_usd, pictures=pictures)
-        elif event is not None:
-            await self._record(job, event, error=reason, cost_usd=cost_usd)
-        if event is Event.FAIL:
-            await self._repeat_or_give_up(job)
 
     async def _repeat_or_give_up(self, job: Job) -> None:
         await self._record(job, Event.REPEAT if job.facts.attempt < self.attempts else Event.GIVE_UP)
