@@ -113,6 +113,8 @@ class Plan:
         if self.problem_count:
             yield "problems", f"{self.problem_count:,}"
             yield from (("", f"- {problem}") for problem in self.problems)
+        if more := self.problem_count - len(self.problems):
+            yield "", f"- {more:,} more"
 
     def _rows_text(self) -> str:
         known = [f"{number:,} {state}" for state, number in self.known.items()]

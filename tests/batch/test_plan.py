@@ -157,6 +157,7 @@ def test_plans_are_shown():
         f"to buy      {price}",
         "problems    2",
         "            - line 3, size: must be big",
+        "            - 1 more",
     ]
     assert str(Plan()).splitlines() == ["rows        0 (0 not in the journal)", "to buy      0 rows for $0.00"]
 

@@ -39,6 +39,7 @@ _DIGEST_DIGITS = 16
 _CHECK_BITS = 24
 _MOST_LAYOUTS = 4096
 _MOST_LISTED = 20
+_SHARED = "price_usd"  # the problem of all rows of a model, which must not hide others
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _SORTED = _OPTIONS | orjson.OPT_SORT_KEYS
 _NAMES = {kind: frozenset(attrs.fields_dict(kind)) for kind in (GenerateRequest, EditRequest, VariationRequest)}
@@ -74,7 +75,7 @@ class RowBuilder:
         validate: See `Validate`.
 
     Attributes:
-        problems: The first 20.
+        problems: The first 20; the price that a model lacks once.
         problem_count: The number of all.
         row_count: The number of rows that were made.
         repeated: The number of rows that were left out, because the same row under the same key came before.
@@ -90,6 +91,7 @@ class RowBuilder:
             self._models = self._defaults.pop("model")
         self._seen = KeyTable()
         self._layouts: dict[tuple[Any, ...], Layout] = {}
+        self._shared: set[Problem] = set()
         self._has_header = False
         self._misnamed: set[str] = set()
         self.problems: list[Problem] = []
@@ -142,7 +144,9 @@ class RowBuilder:
         place = "" if number is None else f"{self._noun} {number}, "
         for problem in dict.fromkeys(problems):
             self.problem_count += 1
-            if len(self.problems) < _MOST_LISTED:
+            if len(self.problems) < _MOST_LISTED and problem not in self._shared:
+                if problem.field == _SHARED:
+                    self._shared.add(problem)
                 self.problems.append(attrs.evolve(problem, field=f"{place}{problem.field}"))
 
     def _split(self, item: Any, problems: list[Problem]) -> tuple[Request | None, dict[str, Any], dict[str, Any]]:

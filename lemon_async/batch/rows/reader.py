@@ -46,7 +46,7 @@ class RowsFound:
         rows: The number of rows without problems.
         repeated: The number of rows that were left out, because the same row under the same key came before.
         columns: The columns that are no fields, and travel with the rows.
-        problems: The first 20 problems; each names its row and column.
+        problems: The first 20 problems, the price that a model lacks once; each names its row and column.
         problem_count: The number of all problems.
     """
 
@@ -60,7 +60,7 @@ class RowsFound:
         """Raise the problems, if there are any.
 
         Raises:
-            ContractError: With the first 20 problems, and the number of the others.
+            ContractError: With the first problems, and the number of the others.
         """
         if self.problem_count:
             more = self.problem_count - len(self.problems)

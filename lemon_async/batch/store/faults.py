@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -63,6 +64,10 @@ def describe(path: Path, failure: Exception) -> JournalError:
 
 def _in_use(path: Path) -> JournalError:
     owner = read_status(path)
+    if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):
+        error = refusal(path, "this process has it open already; leave the block of that batch or journal first")
+        error.owner = owner
+        return error
     who = f"process {owner['pid']} on {owner.get('host', '?')}" if "pid" in owner else "another process"
     error = refusal(path, f"{who} has it open; wait until it ends, or stop it")
     error.owner = owner

@@ -244,6 +244,15 @@ def test_problems_are_counted_and_the_first_are_kept():
     assert (len(builder.problems), builder.problem_count, rows) == (20, 100, [])
 
 
+def test_missing_price_of_a_model_is_listed_once():
+    """It would hide the other problems."""
+    items = [{"prompt": "x", "model": f"m{number % 2}"} for number in range(50)]
+    items.append({"prompt": "x", "model": "m0", "n": "?"})
+    builder, _ = built(items, validate=lambda request: [Problem("price_usd", f"{request.model} has none")])
+    assert [problem.field for problem in builder.problems] == ["row 1, price_usd", "row 2, price_usd", "row 51, n"]
+    assert builder.problem_count == 52
+
+
 def test_misspelt_columns_are_reported_once():
     """Not for each of a million rows."""
     assert len(problems_of(*[{"prompt": "x", "modle": str(number)} for number in range(100)])) == 1
