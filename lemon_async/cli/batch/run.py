@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -188,7 +189,15 @@ async def _at_known_address(session: SessionOptions, journal: str) -> SessionOpt
         return session
     async with open_journal(journal) as opened:
         found = _EMULATOR.fullmatch(await opened.read_note("base_url") or "")
-    return attrs.evolve(session, emulator_port=int(found[1])) if found else session
+    if found is None:
+        return session
+    try:
+        socket.create_server(("127.0.0.1", int(found[1]))).close()
+    except OSError:
+        words = f"the rows of the journal are for {found[0]}, where another program listens"
+        advice = "if that is an emulator, run this without --emulator and with its key; or use another journal"
+        raise ContractError.of("--emulator", f"{words}; {advice}") from None
+    return attrs.evolve(session, emulator_port=int(found[1]))
 
 
 @attrs.define

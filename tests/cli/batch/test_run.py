@@ -147,6 +147,14 @@ async def test_dry_run_tells_the_price_without_key_or_journal(batch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
+async def test_built_in_emulator_cannot_listen_where_another_program_does(run, batch, emulator):
+    """A journal of an emulator that was started by itself."""
+    await run()
+    result = await batch("run", "rows.csv", "--journal", "run.db", *USUAL, "--emulator")
+    assert result.exit_code == 2
+    assert f"--emulator: the rows of the journal are for {emulator.base_url}, where another program" in result.stderr
+
+
 async def test_dry_run_after_a_run_buys_the_rest(run, emulator, tmp_path):
     await run(*USUAL, "-o", "out/")
     (tmp_path / "rows.csv").write_text(ROWS + "d,a bird,wild\n")
