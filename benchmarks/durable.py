@@ -100,7 +100,7 @@ def compare(kind: str) -> dict[str, Any]:
 
 
 def write_rows(path: Path) -> None:
-    """Write the rows, as somebody's product list."""
+    """Write the rows of a list of products."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["sku", "category", "prompt", "size"])

@@ -223,7 +223,7 @@ async def test_changes_survive_closing(reopen):
 
 
 async def test_closing_writes_what_is_queued(reopen):
-    """Also what nobody waits for."""
+    """Also changes that are not awaited."""
     async with reopen() as journal:
         await journal.add(new_rows(500))
         for index in range(500):
@@ -233,7 +233,7 @@ async def test_closing_writes_what_is_queued(reopen):
 
 
 async def test_rows_of_a_dead_owner_are_doubtful(reopen):
-    """An intent whose end nobody has recorded may have been sold; inline pictures that were not saved are lost."""
+    """An intent without a recorded end may have been sold; inline pictures that were not saved are lost."""
     async with reopen() as journal:
         await journal.add(new_rows(5))
         for change in (intend("k0"), intend("k1"), accept("k1", None), intend("k2"), accept("k2"), intend("k3")):

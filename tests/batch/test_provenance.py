@@ -70,7 +70,7 @@ def test_missing_picture_is_an_error_of_the_system(tmp_path):
 
 
 def test_picture_is_removed_with_its_own_sidecar(tmp_path):
-    """That of somebody else stays, and so does one with other facts."""
+    """Another program's stays, and so does one with other facts."""
     path = draw(tmp_path / "cat.gif", "GIF")
     (sidecar,) = add_provenance(path, FACTS)
     for facts in (None, Provenance(prompt="a dog")):

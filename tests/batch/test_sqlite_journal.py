@@ -28,7 +28,7 @@ def path(tmp_path):
 
 
 class Faulty(sqlite3.Connection):
-    """A connection whose statements fail, or wait, once it is told so."""
+    """A connection whose statements fail, or wait, on request."""
 
     fault = None
     gate = None
@@ -96,7 +96,7 @@ async def test_first_failure_ends_all_writing(path):
 
 
 async def test_bug_in_the_store_ends_all_writing(path):
-    """An exception that nobody foresaw is a failure like others, and does not end the thread."""
+    """An unforeseen exception is a failure like others, and does not end the thread."""
     async with faulty_journal(path) as (journal, _):
         await journal.add(new_rows(1))
         broken = intend("k0")
@@ -174,7 +174,7 @@ async def test_cancelled_closing_still_closes(path):
 
 
 async def test_cancelled_opening_releases_the_file(path):
-    """It can be opened again at once."""
+    """It can be opened again immediately."""
 
     async def open_it():
         async with open_journal(path):
@@ -305,7 +305,7 @@ async def lines_of(output, number):
 
 
 async def test_second_runner_is_refused_until_the_first_is_killed(path):
-    """It is told who the first one is; after `kill -9` every change that was confirmed is there."""
+    """Its error names the first one; after `kill -9` every change that was confirmed is there."""
     async with owner_process(path) as (process, output):
         await lines_of(output, 200)
         with pytest.raises(JournalError, match=f"process {process.pid} on .* has it open") as caught:

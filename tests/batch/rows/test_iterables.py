@@ -72,7 +72,7 @@ async def test_items_are_numbered(make):
 
 
 async def test_slow_iterables_are_read_in_steps():
-    """A chunk is handed on after some milliseconds, so that the event loop gets its turn."""
+    """A chunk ends after some milliseconds, so that the event loop can do other work."""
 
     def slow():
         for _ in range(20):

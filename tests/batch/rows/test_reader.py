@@ -1,4 +1,4 @@
-"""Rows are read to their end and checked before any of them is handed on."""
+"""Rows are read to their end and checked before any of them is yielded."""
 
 import asyncio
 import hashlib

@@ -51,7 +51,7 @@ def test_error_of_the_system_is_quoted():
 
 
 def test_only_a_journal_in_use_has_an_owner():
-    """The attribute tells this error from the others, also in another process."""
+    """The attribute distinguishes this error from the others, also in another process."""
     assert refusal(PATH, "it is closed").owner is None
     failure = sqlite3.OperationalError("database is locked")
     failure.sqlite_errorname = "SQLITE_BUSY"
