@@ -190,13 +190,17 @@ async def _found(journal: Journal, keys: Iterable[str], event: Event) -> list[st
 
 
 async def _check_task(journal: Journal, key: str, task: str) -> None:
-    """Check that a task is of no other row, whose pictures this one would get.
+    """Check that a task can be resumed, and is of no other row, whose pictures this one would get.
+
+    A row with a task that cannot be resumed would be sold for good: only doubtful rows can be resolved.
 
     Raises:
-        ContractError: It is; nothing was written.
+        ContractError: It cannot, or is; nothing was written.
     """
     row = await journal.find(key)
     task_id = None if row is None else attrs.evolve(row, task=task).task_id
+    if task_id is None:
+        raise ContractError.of("--task", f"neither a task id nor a resume token: {task!r}", undone="written")
     async for other in _rows(journal):
         if other.task_id is not None and other.task_id == task_id:
             words = f"{task_id} is the task of row {other.key!r}, which is {other.state}"

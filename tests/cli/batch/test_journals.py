@@ -166,6 +166,8 @@ async def test_nothing_is_resolved_unless_all_can_be(batch, journal):
         (["a", "b", "--task", "ldtask_1"], "--task is for one KEY."),
         (["-", "--task", "ldtask_1"], "--task is for one KEY."),
         (["a", "--task", "two words"], "--task: neither a task id nor a resume token"),
+        (["a", "--task", "lemon1.AAAA"], "--task: neither a task id nor a resume token"),
+        (["a", "--task", "https://x.example/v1/tasks/t1"], "--task: neither a task id nor a resume token"),
         (["a", "--task", ""], "--task: neither a task id nor a resume token"),
         (["--not-sold"], "Missing argument 'KEY...'"),
     ],
