@@ -355,6 +355,7 @@ class LemonSession(BaseSession):
             fields=fields,
             validate=partial(self.validate, check_contracts=is_checked),
             reporter=partial(Reporter, make_display(progress)),
+            resubmits=self._engine.submissions.resubmits,
             close_s=self._engine.lifetime.close_s,
             save_s=self._engine.downloads.total_s,
         )

@@ -171,6 +171,11 @@ class Submissions:
         self.unknown: deque[SubmissionUnknown] = deque(maxlen=_MAX_KEPT)
 
     @property
+    def resubmits(self) -> bool:
+        """Whether a request whose outcome is unknown may be sent again."""
+        return self._policy.resubmit_unknown
+
+    @property
     def under_way(self) -> int:
         """Number of paid requests in flight."""
         return self._limit - self._slots.value

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from kills import Books, Sales, address_of, check_files, check_sales
-from lemon_async import LemonSession
+from lemon_async import LemonSession, RetryPolicy
 from lemon_async.batch import State
 from lemon_async.emulator import Emulator, Status, Stuck
 from lemon_async.errors import AuthenticationError, BatchPaused, ContractError, InsufficientBalance, JournalError
@@ -70,6 +70,14 @@ async def test_full_disk_stops_the_sale_and_the_next_run_goes_on(processes, emul
     books = await Books.of((kept if full == "journal" else tmp_path) / "run.db")
     check_sales(Sales.of(emulator, prompts(30)), books)
     assert books.counts[State.DONE] >= 30 - 4
+
+
+async def test_session_that_may_buy_twice_is_refused(connect, emulator, tmp_path):
+    """Rows are bought at most once, and the cap is never exceeded."""
+    async with connect(retry=RetryPolicy(resubmit_unknown=True)) as session:
+        with pytest.raises(ContractError, match="retry: resubmit_unknown may buy a row twice"):
+            session.batch(tmp_path / "run.db", keyed(1), key="id", **SMALL)
+    assert not emulator.ledger.sold
 
 
 async def test_read_only_disk_sells_nothing(processes, run, emulator, tmp_path):

@@ -30,8 +30,8 @@ class Reporter(Protocol):
 class BatchOptions:
     """The options of a batch; see `LemonSession.batch`.
 
-    `validate`, `reporter`, `close_s` and `save_s` come from the session: how it checks requests, shows progress, and
-    how long closing and saving may take.
+    `validate`, `reporter`, `resubmits`, `close_s` and `save_s` come from the session: how it checks requests, shows
+    progress, whether it may buy a request twice, and how long closing and saving may take.
     """
 
     key: KeyOption = None
@@ -46,6 +46,7 @@ class BatchOptions:
     fields: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     validate: Callable[[Request], Sequence[Problem]]
     reporter: Callable[[Callable[[], Progress]], Reporter]
+    resubmits: bool = False
     close_s: float
     save_s: float
 
@@ -66,5 +67,8 @@ class BatchOptions:
         save: Any = self.save
         if not isinstance(save, str | None):
             problems.append(Problem("save", f"must be text such as 'out/{{key}}', not {save!r:.80}"))
+        if self.resubmits:
+            words = "resubmit_unknown may buy a row twice, beyond budget_usd; use a session without it for batches"
+            problems.append(Problem("retry", words))
         if problems:
             raise ContractError(problems=tuple(problems))
