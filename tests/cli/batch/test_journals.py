@@ -65,7 +65,7 @@ async def test_running_batch_is_left_alone(batch, journal, tmp_path):
     async with open_journal(tmp_path / name):
         result = await batch("retry", name)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"process {os.getpid()} on " in result.stderr
+    assert "this process has it open already" in result.stderr  # the command runs in a thread here
     assert await states_of(name) == {"a": "dead"}
 
 
