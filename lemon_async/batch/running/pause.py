@@ -37,6 +37,8 @@ def describe_pause(
     if cause is None and cap_usd is not None:
         advice = "raise budget_usd"
     rows = f"{left:,} row{'s' * (left != 1)} {'are' if left != 1 else 'is'} left"
+    if refused := counts.get(State.REFUSED):
+        rows += f", and {refused:,} refused, which only `lemon-async batch retry` with their keys makes new again"
     return (
         f"{reason.rstrip('.')}; {rows}. {describe_spending(spending, cap_usd)}. To continue, {advice} and run it again"
     )

@@ -31,6 +31,13 @@ def test_one_row_is_left():
     assert "; 1 row is left." in describe_pause("x", {**dict.fromkeys(State, 0), State.NEW: 1}, SPENDING)
 
 
+def test_refused_rows_are_mentioned():
+    """Running the batch again does not send them: a model that was withdrawn midway has refused a few."""
+    counts = {**dict.fromkeys(State, 0), State.REFUSED: 23}
+    words = "; 0 rows are left, and 23 refused, which only `lemon-async batch retry` with their keys makes new again. "
+    assert words in describe_pause("x", counts, SPENDING)
+
+
 def test_rows_without_a_price_are_mentioned():
     sums = describe_spending(Spending(unpriced=1000))
     assert sums == "$0.00 spent, $0.00 reserved, $0.00 doubtful, 1,000 rows without a known price"
