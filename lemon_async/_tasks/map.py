@@ -303,6 +303,7 @@ class Outcomes:
         try:
             if entry is not None:
                 await entry.accept(task)
+                task._is_recorded = True
         except HookFailed as failed:
             self._stop(failed.failure)
         task.add_done_callback(partial(self._ended, outcome))

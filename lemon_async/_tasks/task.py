@@ -64,7 +64,7 @@ class ImageTask:
 
     __slots__ = (
         "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failed_polls", "_failure", "_images",
-        "_is_reported", "_owner", "_path", "_poll_failure", "_token_prompt", "_waiters",
+        "_is_recorded", "_is_reported", "_owner", "_path", "_poll_failure", "_token_prompt", "_waiters",
         "id", "label", "poll_url", "prompt", "request", "snapshot",
     )  # fmt: skip
 
@@ -94,6 +94,7 @@ class ImageTask:
         self._images: Images | None = None
         self._failure: LemonError | None = None
         self._is_reported = False  # whether a warning has listed it as unfinished
+        self._is_recorded = False  # whether the caller's journal has it
         self._poll_failure: PollFailure | None = None  # of the last poll
         self._failed_polls = 0  # in a row, as far as it matters to the poller
         self._waiters: set[asyncio.Future[None]] = set()

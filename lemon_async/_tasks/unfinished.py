@@ -56,8 +56,8 @@ def report_unfinished(
 
 
 def log_unfinished(tasks: Iterable[ImageTask], event: str, *, level: int = logging.WARNING) -> None:
-    """Log the tasks that no warning has listed yet."""
-    fresh = [task for task in tasks if not task._is_reported]
+    """Log the tasks that neither a warning has listed yet nor a journal of the caller has."""
+    fresh = [task for task in tasks if not (task._is_reported or task._is_recorded)]
     if fresh:
         for line in _lines(fresh, event):
             logger.log(level, "%s", line)
@@ -79,7 +79,7 @@ class _Note(str):
 def _add_note(error: BaseException, tasks: Sequence[ImageTask], event: str) -> None:
     with suppress(Exception):  # frozen exceptions take no notes, and must be raised unchanged
         known = _noted(error)
-        fresh = [task for task in tasks if task not in known]
+        fresh = [task for task in tasks if not task._is_recorded and task not in known]
         if fresh:
             note = _Note(_short_text(fresh, event))
             note.tasks = weakref.WeakSet(fresh)

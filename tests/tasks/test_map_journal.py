@@ -1,6 +1,7 @@
 """`map(journal=...)`: the caller records each paid request before it is sent, and how that ended."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -142,6 +143,20 @@ async def test_leaving_withdraws_what_was_intended_and_not_sent(connect, emulato
     assert emulator.requests == []
 
 
+async def test_tasks_in_a_journal_are_not_reported_as_unfinished(connect, emulator, caplog):
+    """They are not lost: neither the log nor the exception that leaves the map lists them."""
+    emulator.fault("submit", Stuck())
+    caplog.set_level("INFO", logger="lemon_async.pending")
+    failure = KeyError()
+    with suppress(KeyError):
+        async with connect() as session, session.map(prompts(2), model=MODEL, journal=MemoryJournal()) as outcomes:
+            await until(lambda: outcomes.progress.in_flight == 2)
+            raise failure
+    assert len(session.pending) == 2
+    assert not caplog.records
+    assert not hasattr(failure, "__notes__")
+
+
 async def test_closing_the_session_withdraws_what_was_intended_and_not_sent(connect, emulator):
     journal = MemoryJournal(waiting("intend", asyncio.Event()))
     async with connect() as session, session.map(prompts(3), model=MODEL, journal=journal):
@@ -234,13 +249,9 @@ async def test_dropped_requests_leave_no_intent(connect, emulator):
 # Misuse
 
 
-@pytest.mark.parametrize("journal", [5, "run.db", MemoryJournal], ids=["number", "path", "class"])
+@pytest.mark.parametrize("journal", [5, "run.db"])
 async def test_journal_that_has_no_hooks_is_refused(connect, journal):
+    words = "journal: must have the coroutine functions intend, withdraw, accept"
     async with connect() as session:
-        if journal is MemoryJournal:
-            session.map([], journal=journal())
-        else:
-            with pytest.raises(
-                ContractError, match="journal: must have the coroutine functions intend, withdraw, acce"
-            ):
-                session.map([], journal=journal)
+        with pytest.raises(ContractError, match=words):
+            session.map([], journal=journal)
