@@ -141,9 +141,9 @@ class SurvivalEstimator:
         start, end = EDGES[bin_of(from_s)], EDGES[min(bin_of(to_s) + 1, BINS)]
         self._detect_change(early=1 - curve.outlasts(end), late=curve.outlasts(start))
         self._pending += weight
-        remaining = 1.0
+        remaining, survival = 1.0, curve.survival
         for number, low, high in _bins_between(from_s, to_s):
-            right = curve.outlasts(high)
+            right = survival[number + 1] if high == EDGES[number + 1] else curve.outlasts(high)
             share = (left - right + _LEAST_MASS * (high - low)) / total
             left, remaining = right, remaining - share
             passed, stayed = (high - low) / _width(number), (EDGES[number + 1] - low) / _width(number)
