@@ -31,6 +31,11 @@ def pytest_addoption(parser):
     parser.addoption("--uvloop", action="store_true", help="run async tests on uvloop instead of asyncio's own loop")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the longest tests, so that the last worker to end has none of them."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap():
     """Exclude what outlives the tests, thousands of items and reports, from every garbage collection."""

@@ -57,6 +57,7 @@ async def test_example_runs(title, monkeypatch, tmp_path, lemon_session, lemon_e
             check_picture(path)
 
 
+@pytest.mark.long
 async def test_batch_of_3000_rows_is_killed_twice(processes, png, tmp_path):
     """Run again until it ends, the example has bought each row once, or says which it is not sure of."""
     totals = await kill_example(processes, tmp_path, rows=3000, picture=png)

@@ -62,6 +62,7 @@ def run(service, rows, tmp_path):
     return run_once
 
 
+@pytest.mark.long
 async def test_no_run_spends_beyond_the_cap(run, service, rows):
     """Not even for a moment, with 400 rows in flight at prices that differ, failures, refunds and unknown outcomes."""
     prompts = {row["prompt"] for row in rows}
