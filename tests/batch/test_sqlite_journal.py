@@ -142,6 +142,7 @@ async def test_closing_does_not_wait_for_a_disk_that_hangs(path, monkeypatch):
         await journal.add(new_rows(2))
         connection.gate = gate
         first, second = journal.record(intend("k0")), asyncio.ensure_future(journal.counts())
+        await asyncio.sleep(0)
         while not journal._taken:
             await asyncio.sleep(0.001)
         with pytest.raises(JournalError, match=r"the disk has not responded within 0\.05 s"):
