@@ -1,9 +1,10 @@
 """The journal of a batch: the protocol that every store follows."""
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from lemon_async.batch.records import Change, JournalRow, NewRow, Spending
+from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, Spending
 from lemon_async.batch.states import State
 
 __all__ = ["Journal", "pages_of"]
@@ -19,6 +20,14 @@ class Journal(Protocol):
     @property
     def name(self) -> str:
         """The path or address of the store, without credentials."""
+
+    @property
+    def folder(self) -> Path | None:
+        """What the paths of pictures are relative to if they lie in it; `None`: all of them are absolute."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may use the journal at the same time."""
 
     async def add(self, rows: Sequence[NewRow]) -> int:
         """Add the rows whose key is new, in this order, and return their number; all of them or none.
@@ -39,6 +48,19 @@ class Journal(Protocol):
 
     async def rows(self, *states: State, after: int = -1, limit: int = 1000) -> Sequence[JournalRow]:
         """Return rows in these states (by default in all) with numbers above `after`, in order."""
+
+    async def claim(
+        self, run: str, *states: State, after: int = -1, limit: int = 1000, keys: Sequence[str] | None = None
+    ) -> Claim:
+        """Return rows as `rows` does, or those with these keys, and hold them for a run: no other run gets them.
+
+        Rows that another run holds are left out, and those that this run holds already. A run lets go of a row when the
+        row is no longer open (`State.is_open`), of all by `release` and when the journal is closed. If the process of a
+        run has ended, its rows are free, and those whose request was being sent are doubtful.
+        """
+
+    async def release(self, run: str) -> None:
+        """Let go of all rows that a run holds."""
 
     async def find(self, key: str) -> JournalRow | None:
         """Return one row, or `None`."""

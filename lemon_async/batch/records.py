@@ -1,7 +1,7 @@
 """What a journal holds: rows, changes of rows, and sums of money."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +10,7 @@ from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.batch.states import Event, State
 from lemon_async.errors import ContractError
 
-__all__ = ["Change", "JournalRow", "NewRow", "SavedPicture", "Spending"]
+__all__ = ["Change", "Claim", "JournalRow", "NewRow", "SavedPicture", "Spending"]
 
 
 @attrs.frozen
@@ -109,6 +109,7 @@ class Change:
         cost_usd: With `SAVE` or `LOSE`: what the service reported.
         pictures: With `SAVE`: the files.
         error: The reason, in one line.
+        run: The run that reports it, as in `Journal.claim`; a row that another run holds changes only by `ACCEPT`.
     """
 
     key: str
@@ -120,6 +121,20 @@ class Change:
     cost_usd: float | None = attrs.field(default=None, validator=_check_amount)
     pictures: tuple[SavedPicture, ...] = ()
     error: str | None = None
+    run: str = ""
+
+
+@attrs.frozen
+class Claim:
+    """What a run has got of the rows that it asked for.
+
+    Attributes:
+        rows: The rows, which no other run gets while this one holds them.
+        held_elsewhere: Number of rows that other runs hold, in whatever state; counted only if `rows` is empty.
+    """
+
+    rows: Sequence[JournalRow] = ()
+    held_elsewhere: int = 0
 
 
 @attrs.frozen(kw_only=True)

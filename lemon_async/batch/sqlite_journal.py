@@ -25,7 +25,7 @@ import anyio
 import attrs
 
 from lemon_async.batch.journal import Journal
-from lemon_async.batch.records import Change, JournalRow, NewRow, Spending
+from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, Spending
 from lemon_async.batch.states import State
 from lemon_async.batch.store.faults import refusal
 from lemon_async.batch.store.status_file import StatusFile
@@ -113,6 +113,14 @@ class _SqliteJournal:
     def name(self) -> str:
         return str(self._path)
 
+    @property
+    def folder(self) -> Path:
+        return self._path.parent
+
+    @property
+    def is_shared(self) -> bool:
+        return False
+
     def __repr__(self) -> str:
         return f"<SQLite journal {self.name!r}>"
 
@@ -135,6 +143,14 @@ class _SqliteJournal:
 
     async def rows(self, *states: State, after: int = -1, limit: int = 1000) -> Sequence[JournalRow]:
         return await self._call(lambda store: store.rows(states, after, limit))
+
+    async def claim(
+        self, run: str, *states: State, after: int = -1, limit: int = 1000, keys: Sequence[str] | None = None
+    ) -> Claim:
+        return await self._call(lambda store: store.claim(run, states, after, limit, keys))
+
+    async def release(self, run: str) -> None:
+        await self._call(lambda store: store.release(run))
 
     async def find(self, key: str) -> JournalRow | None:
         return await self._call(lambda store: store.find(key))

@@ -38,7 +38,7 @@ def in_dollars(nanos: int | None) -> float | None:
 
 @attrs.define
 class RowFacts:
-    """What changes of a row; as in `JournalRow`, with money in billionths of a dollar."""
+    """What changes of a row; as in `JournalRow`, with money in billionths of a dollar, and the run that holds it."""
 
     number: int
     key: str
@@ -52,6 +52,7 @@ class RowFacts:
     sunk: int = 0
     refunded: int = 0
     error: str | None = None
+    holder: str | None = None
 
     @property
     def amount(self) -> int | None:
@@ -102,6 +103,8 @@ class Ledger:
     def change(self, row: RowFacts, change: Change, now: float) -> State | None:
         """Change a row and the sums; return the new state, or `None` and change nothing."""
         then = after(row.state, change.event)
+        if row.holder not in {None, change.run} and change.event is not Event.ACCEPT:
+            return None
         if then is None or (change.cap_usd is not None and self._exceeds(change.price_usd, change.cap_usd)):
             return None
         self._count(row, -1)
@@ -110,6 +113,7 @@ class Ledger:
         row.error = change.error or (row.error if change.event in _KEEPS_ERROR else None)
         row.state = then
         row.changed_at = now
+        row.holder = change.run or row.holder if then.is_open else None
         self._count(row, 1)
         return then
 

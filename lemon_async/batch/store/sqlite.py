@@ -12,9 +12,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, SavedPicture, Spending
+from lemon_async.batch.states import State
 from lemon_async.batch.store import statements as sql
+from lemon_async.batch.store.claims import Claims, abandoned
 from lemon_async.batch.store.faults import conflict, describe, network_file_system, not_text, refusal
 from lemon_async.batch.store.ledger import Ledger, RowFacts, Total
 from lemon_async.batch.store.status_file import path_of_status
@@ -31,8 +32,6 @@ _SETTINGS = (
     "cache_size=-32768",
     "wal_autocheckpoint=4000",
 )
-_OWNER_DIED = "the process ended before the response to its request was recorded"
-_INLINE_LOST = "answered inline; the process ended before its pictures were saved"
 
 
 class SqliteStore:
@@ -60,6 +59,7 @@ class SqliteStore:
         self._clock = clock
         self._file = 0, 0, 0
         self._known: dict[str, RowFacts] = {}
+        self._claims = Claims()
         with self._explained():
             self._wal = Path(f"{path.resolve()}-wal")  # SQLite follows links
             self._check_place(mounts)
@@ -151,15 +151,9 @@ class SqliteStore:
     def _recover(self) -> None:
         """Mark the rows of an owner that died: its requests may have arrived, its inline pictures are lost."""
         select = "SELECT key FROM rows WHERE state=?"
-        doubtful = [
-            Change(key=key, event=Event.DOUBT, error=_OWNER_DIED)
-            for (key,) in self._connection.execute(select, (str(State.INTENT),))
-        ]
-        lost = [
-            Change(key=key, event=Event.LOSE, error=_INLINE_LOST)
-            for (key,) in self._connection.execute(f"{select} AND task IS NULL", (str(State.SOLD),))
-        ]
-        self._apply(doubtful + lost)
+        sent = self._connection.execute(select, (str(State.INTENT),))
+        inline = self._connection.execute(f"{select} AND task IS NULL", (str(State.SOLD),))
+        self._apply(abandoned([key for (key,) in sent], [key for (key,) in inline]))
 
     def close(self) -> None:
         """Release the file; may be called again."""
@@ -277,6 +271,7 @@ class SqliteStore:
             self._write({row.number: row for _, row in done}.values(), done)
             self._ledger = ledger
             for _, row in done:
+                self._claims.note(row)
                 if not row.state.is_open:
                     known.pop(row.key, None)
         return results
@@ -292,7 +287,8 @@ class SqliteStore:
                 self._know(facts)
 
     def _know(self, facts: Sequence[Any]) -> None:
-        self._known[facts[1]] = RowFacts(facts[0], facts[1], sql.STATES[facts[2]], *facts[3:])
+        known = self._known[facts[1]] = RowFacts(facts[0], facts[1], sql.STATES[facts[2]], *facts[3:])
+        known.holder = self._claims.holder(known.number)
 
     def _write(self, rows: Iterable[RowFacts], done: Iterable[tuple[Change, RowFacts]]) -> None:
         updates = [
@@ -330,6 +326,30 @@ class SqliteStore:
                 if row[2] == State.NEW and row[1] not in self._known:  # likely to change soon
                     self._know(row[:-2])
             return self._complete(found)
+
+    def claim(self, run: str, states: Sequence[State], after: int, limit: int, keys: Sequence[str] | None) -> Claim:
+        """Hold rows for a run, as `Journal.claim`."""
+        numbers = None
+        if keys is not None:
+            found = [row for key in dict.fromkeys(keys) if (row := self.find(key))]
+            numbers = [row.number for row in found]
+            taken = self._claims.take(run, [row for row in found if row.state in (states or State)])
+        else:
+            taken = []
+            while not taken and (found := self.rows(states, after, limit)):
+                taken = self._claims.take(run, found)
+                after = found[-1].number
+        self._note_holders()
+        return Claim(taken, 0 if taken else self._claims.held_elsewhere(run, numbers))
+
+    def release(self, run: str) -> None:
+        """Let go of the rows of a run, as `Journal.release`."""
+        self._claims.release(run)
+        self._note_holders()
+
+    def _note_holders(self) -> None:
+        for row in self._known.values():
+            row.holder = self._claims.holder(row.number)
 
     def find(self, key: str) -> JournalRow | None:
         """Return a row, as `Journal.find`."""
