@@ -17,6 +17,21 @@ async def generate(**options):
         return await session.generate("a cat", model="dall-e-3", **options)
 
 
+def unreachable(shared_limit):
+    """Return whether a shared limit fails because its server is not there, and not for want of its driver."""
+
+    async def generate():
+        async with LemonSession("sk-x", requests_per_minute=60, shared_limit=shared_limit) as session:
+            await session.generate("a cat")
+
+    try:
+        asyncio.run(generate())
+    except TransportError:
+        return True
+    except lemon_async.ContractError as error:
+        return "pip install" not in str(error)
+
+
 def core():
     assert all(hasattr(lemon_async, name) for name in lemon_async.__all__)
     LemonSession("sk-x").validate("a cat")
@@ -57,6 +72,24 @@ def parquet():
 
     write_table(pa.table({"prompt": ["a cat", "a dog"]}), "rows.parquet")
     assert asyncio.run(plan()).rows == 2
+
+
+def postgres():
+    import psycopg  # with its own libpq
+
+    assert psycopg.pq.__impl__ == "binary"
+    assert unreachable("postgresql://127.0.0.1:9/account")
+
+
+def ray():
+    import ray.data  # and what it needs
+
+    assert ray.data.Dataset
+    postgres()
+
+
+def redis():
+    assert unreachable("redis://127.0.0.1:9")
 
 
 def sheet():
