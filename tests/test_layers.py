@@ -50,9 +50,9 @@ def room_of(name):
 
 
 def layer_of(name):
-    """Return the layer of a module; the rooms inside `batch` are of its layer."""
+    """Return the layer of a module; the rooms inside `batch` and `_http` are of their layers."""
     room = room_of(name)
-    return "batch" if room.startswith("batch.") else room
+    return next((layer for layer in ("batch", "_http") if room.startswith(f"{layer}.")), room)
 
 
 def modules_imported(path):

@@ -1,0 +1,1 @@
+"""A URL names the store of a shared rate limit."""
