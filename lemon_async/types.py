@@ -138,11 +138,11 @@ class SubmissionJournal(Protocol):
     are cancelled if they take longer than `Timeouts.close_s` then.
     """
 
-    async def intend(self, index: int, fingerprint: str) -> None:
-        """Record that a request is about to be sent; called before every attempt, which waits for it.
+    async def intend(self, index: int, fingerprint: str) -> bool:
+        """Record that a request is about to be sent, and return true; every attempt waits for this.
 
-        If it raises, or is cancelled, the request is not sent. A cancelled one is withdrawn, because it may have been
-        recorded. An attempt after one with an unknown outcome (`RetryPolicy.resubmit_unknown`) is not intended again.
+        If it returns false, the request is not sent and has no outcome; the map goes on. If it raises, or is cancelled,
+        the request is not sent, either. A cancelled one is withdrawn, because it may have been recorded. An attempt after one with an unknown outcome (`RetryPolicy.resubmit_unknown`) is not intended again.
         """
 
     async def withdraw(self, index: int, reason: Exception) -> None:

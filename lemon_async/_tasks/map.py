@@ -33,7 +33,7 @@ from lemon_async._pace.stop_rule import PROBE_S, StopRule
 from lemon_async._tasks.map_input import Items, MapOptions, checked_item, key_function, length_of, pull_function
 from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.progress import Reporter, Tally
-from lemon_async._tasks.submission import HookFailed, JournalEntry
+from lemon_async._tasks.submission import HookFailed, HookRefused, JournalEntry
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
 from lemon_async._uploads.preparation import request_from
@@ -284,10 +284,11 @@ class Outcomes:
         except asyncio.CancelledError:
             self._tally.move("submitting", None)
             raise
-        except HookFailed as failed:
+        except (HookFailed, HookRefused) as failed:
             self._tally.move("submitting", None)
             self._drop(index)
-            self._stop(failed.failure)
+            if isinstance(failed, HookFailed):
+                self._stop(failed.failure)
             return
         except Exception as error:  # noqa: BLE001 - one failure never ends the rest
             self._tally.move("submitting", "failed")

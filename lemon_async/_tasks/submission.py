@@ -33,7 +33,7 @@ from lemon_async.errors import ApiError, ContractError, SubmissionUnknown, Trans
 from lemon_async.requests import Request
 from lemon_async.types import ImageData, ResumableTask, SubmissionCounts, SubmissionJournal, TaskSnapshot
 
-__all__ = ["AcceptedJob", "Delivered", "HookFailed", "JournalEntry", "PreparedRequest", "Submissions"]
+__all__ = ["AcceptedJob", "Delivered", "HookFailed", "HookRefused", "JournalEntry", "PreparedRequest", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _MAX_KEPT = 1000
@@ -85,6 +85,10 @@ class HookFailed(Exception):
         self.failure: Exception = failure
 
 
+class HookRefused(Exception):
+    """The caller's journal does not want a request sent; no `LemonError`, because it must not be retried."""
+
+
 class JournalEntry:
     """The entry of one paid request in the caller's journal; it is open while the request may be sold.
 
@@ -111,9 +115,11 @@ class JournalEntry:
             fingerprint = await payload.find_fingerprint()
             self._is_open = True
             try:
-                await self._journal.intend(self._index, fingerprint)
+                is_wanted = await self._journal.intend(self._index, fingerprint)
             except Exception as failure:
                 raise HookFailed(failure) from failure
+            if not is_wanted:
+                raise HookRefused
 
     def recorded(self, attempt: Callable[[float | None], Awaitable[T]]) -> Callable[[float | None], Awaitable[T]]:
         """Return a function that makes an attempt, and withdraws the entry if that has provably sold nothing."""
@@ -224,6 +230,7 @@ class Submissions:
             ApiError: The service refused it.
             SubmissionUnknown: It was sent, and its outcome is unknown.
             HookFailed: A method of the journal raised.
+            HookRefused: The journal does not want it sent.
         """
 
         async def attempt(max_wait_s: float | None) -> AcceptedJob:

@@ -4,9 +4,13 @@ import asyncio
 
 
 class MemoryJournal:
-    """Calls `on_hook(name, index)` in every hook, which may raise or return an awaitable; then notes the call."""
+    """Calls `on_hook(name, index)` in every hook, which may raise or return an awaitable; then notes the call.
 
-    def __init__(self, on_hook=None):
+    Requests at positions in `refused` are not to be sent.
+    """
+
+    def __init__(self, on_hook=None, refused=()):
+        self.refused = refused
         self.events = []
         self.reasons = []
         self.tasks = {}
@@ -20,6 +24,7 @@ class MemoryJournal:
     async def intend(self, index, fingerprint):
         assert len(fingerprint) == 64
         await self._note("intend", index)
+        return index not in self.refused
 
     async def withdraw(self, index, reason):
         self.reasons.append(reason)

@@ -28,6 +28,20 @@ async def test_request_is_intended_and_its_task_recorded_before_its_outcome(conn
         assert [name for name, place in journal.events if place == index] == ["intend", "accept"]
 
 
+async def test_a_request_that_the_journal_refuses_is_not_sent_and_has_no_outcome(connect, emulator):
+    """The others do not suffer, in their order or not, and its place in the map is free."""
+    for ordered in (False, True):
+        journal = MemoryJournal(refused={0, 4, 7, 8})
+        async with connect() as session:
+            options = {"model": MODEL, "journal": journal, "in_flight": 2, "ordered": ordered}
+            async with session.map(prompts(9), **options) as outcomes:
+                indices = [outcome.index async for outcome in outcomes]
+                assert outcomes.progress.done == 5
+        assert sorted(indices) == [1, 2, 3, 5, 6]
+        assert not {"withdraw"} & {*journal.names}
+    assert emulator.ledger.sold.total() == 10
+
+
 async def test_outcome_waits_for_the_journal(connect):
     written = asyncio.Event()
     journal = MemoryJournal(waiting("accept", written))

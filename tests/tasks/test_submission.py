@@ -24,7 +24,7 @@ from lemon_async import (
 from lemon_async._api.response import Response
 from lemon_async._api.validation import encode
 from lemon_async._http.attempt import NoResponse
-from lemon_async._tasks.submission import HookFailed, JournalEntry, PreparedRequest, Submissions
+from lemon_async._tasks.submission import HookFailed, HookRefused, JournalEntry, PreparedRequest, Submissions
 from lemon_async._uploads.preparation import Json
 from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
 from lemon_async.errors import InsufficientBalance, JournalError, RateLimited, ServerError
@@ -611,6 +611,15 @@ async def test_request_whose_intent_fails_is_not_sent_and_not_tried_again(failur
     assert (transport.sent, journal.events) == ([], [])
     assert len(transport.patience) == 1
     assert submissions.under_way == 0
+
+
+async def test_request_that_the_journal_refuses_is_not_sent():
+    """What it held is released, and nothing is withdrawn."""
+    transport, submissions = submissions_of(TASK)
+    journal = MemoryJournal(refused={7})
+    with pytest.raises(HookRefused):
+        await submissions.submit(ORDER, entry=entry_of(journal))
+    assert (transport.sent, journal.names, submissions.under_way) == ([], ["intend"], 0)
 
 
 async def test_request_whose_withdrawal_fails_is_not_tried_again():

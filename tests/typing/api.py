@@ -116,8 +116,9 @@ async def pictures_from_pictures(lemon: LemonSession, image: Image, images: Imag
 
 
 class Hooks:
-    async def intend(self, index: int, fingerprint: str) -> None:
+    async def intend(self, index: int, fingerprint: str) -> bool:
         assert_type((index, fingerprint), tuple[int, str])
+        return True
 
     async def withdraw(self, index: int, reason: Exception) -> None:
         assert_type((index, reason), tuple[int, Exception])

@@ -167,7 +167,7 @@ class Runner:
 
     # The hooks of the map
 
-    async def intend(self, index: int, fingerprint: str) -> None:
+    async def intend(self, index: int, fingerprint: str) -> bool:
         """Record that a request is about to be sent; see `SubmissionJournal`."""
         if self.failure is not None:
             raise self.failure
@@ -181,6 +181,7 @@ class Runner:
         if self.failure is not None:  # perhaps of another row, meanwhile
             await self._record(job, Event.WITHDRAW)
             raise self.failure
+        return True
 
     async def withdraw(self, index: int, reason: Exception) -> None:
         """Record that an attempt has sold nothing; see `SubmissionJournal`."""
