@@ -18,6 +18,7 @@ from lemon_async import EditRequest, LemonSession, PollPolicy, RetryPolicy
 from lemon_async._images.downloads import Downloads
 from lemon_async._images.links import LinkClient
 from lemon_async.emulator import Emulator
+from postgres_server import PostgresServer
 from servers import ScriptedServer, gateway_to, listening
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
@@ -54,6 +55,14 @@ def processes():
     started = Processes()
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server for databases of tests; a test that stops it starts it again."""
+    server = PostgresServer()
+    yield server
+    server.remove()
 
 
 @pytest.fixture
