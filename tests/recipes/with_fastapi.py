@@ -1,33 +1,148 @@
-"""A FastAPI application that orders a picture, reports its progress and streams it to the browser.
+"""A FastAPI application with several workers and one table of pictures: any worker answers for any picture.
 
     pip install 'fastapi>=0.140' uvicorn
-    uvicorn with_fastapi:app --timeout-graceful-shutdown 10
+    uvicorn with_fastapi:app --workers 4 --timeout-graceful-shutdown 10
 
-Ordering and fetching are two requests, because proxies give up after a minute: a picture that is bought within one
-request is lost with it. A browser that disconnects ends the stream, never the job. A stream holds one of
-`max_downloads`, for at most `Timeouts.download_s`, however slow the browser is. The page closes its `EventSource` at
-`completed` and `failed`; otherwise it reconnects forever, and the server waits for pages that are left open unless it
-has a graceful timeout. Delete jobs that are no longer needed.
+A page invents a UUID and sends `PUT /pictures/<uuid>?prompt=...`; sending it again buys nothing more. Then it follows
+`/pictures/<uuid>/progress` with an `EventSource`, closes that at any state but `pending`, and shows `/pictures/<uuid>`.
+A browser that leaves ends its own requests, never an order.
+
+* An order is in the table before it is sent, and its token before the response: what was sold outlives the workers.
+* A worker follows what it sold, and saves the pictures, because links expire. It holds a file lock, which the system
+  releases however the worker ends; then one of the others adopts its pictures.
+* If a worker ends before the service has responded, the order becomes `unknown` and is not sent again: look for it in
+  your account (`sqlite3 pictures/jobs.db "SELECT * FROM jobs WHERE state = 'unknown'"`).
+
+The folder has to be on a local disk. For several machines, put the table into PostgreSQL with an advisory lock for each
+worker, and share the pictures. Delete rows and files that are no longer needed.
 """
 
-from contextlib import aclosing, asynccontextmanager
+import asyncio
+import fcntl
+import logging
+import mimetypes
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from os import getpid
+from pathlib import Path
 from typing import Annotated
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse
 
-from lemon_async import ContractError, ImageTask, LemonError, LemonSession
-from lemon_async.errors import BadRequest
+from lemon_async import ContractError, ImageTask, LemonError, LemonSession, SubmissionUnknown
+from lemon_async.errors import BadRequest, TaskCancelled, TaskFailed, TaskLost
 
-jobs: dict[str, ImageTask] = {}  # in this process; to survive a restart, keep each task's resume_token() in a database
+FOLDER = Path("pictures")
+WORKER = f"{getpid()}-{uuid4().hex}"
+TABLE = """CREATE TABLE IF NOT EXISTS jobs
+    (name PRIMARY KEY, prompt, worker, token, state DEFAULT 'pending', progress, error, file)"""
+ADOPT = """UPDATE jobs SET worker = ?, state = iif(token IS NULL, 'unknown', state),
+    error = iif(token IS NULL, 'the worker ended before the service responded: it may have been sold', error)
+    WHERE state = 'pending' AND worker = ?"""
+log = logging.getLogger("uvicorn.error")
+orders: set[asyncio.Task] = set()  # being sent by this worker
+followed: dict[str, asyncio.Task] = {}  # sold, or adopted, by this worker
+mimetypes.add_type("image/webp", ".webp")  # unknown to Python before 3.13
+
+
+async def query(sql: str, *values):
+    """Execute a statement, durably. Not in WAL mode, which several processes may corrupt before SQLite 3.51.3."""
+
+    def execute():
+        with closing(sqlite3.connect(FOLDER / "jobs.db", timeout=30, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            return db.execute(sql, values).fetchall()
+
+    return await asyncio.to_thread(execute)
+
+
+async def update(name: str, **values):
+    await query(f"UPDATE jobs SET {', '.join(f'{key} = ?' for key in values)} WHERE name = ?", *values.values(), name)
+
+
+async def buy(name: str, prompt: str):
+    new = "INSERT INTO jobs (name, prompt, worker) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING name"
+    if not await query(new, name, prompt, WORKER):
+        return  # it was ordered before
+    try:
+        task = await app.state.lemon.submit(prompt, model="gpt-image-2", output_format="webp", async_=True)
+    except LemonError as error:
+        await update(name, state="unknown" if isinstance(error, SubmissionUnknown) else "failed", error=str(error))
+        raise
+    if task.id is not None:  # otherwise the service answered inline
+        log.info("picture %s is %s", name, token := task.resume_token())  # the disk may be full
+        await update(name, token=token)
+    start_following(name, task)
+
+
+def start_following(name: str, task: ImageTask):
+    if name not in followed:
+        followed[name] = asyncio.create_task(follow(name, task))
+
+
+async def follow(name: str, task: ImageTask):
+    try:
+        async for snapshot in task.updates():
+            await update(name, progress=snapshot.progress)
+        path = await (await task)[0].save(FOLDER / name)
+        await update(name, state="completed", file=path.name)
+    except (TaskFailed, TaskCancelled, TaskLost) as error:
+        await update(name, state="failed", error=str(error))
+    except (LemonError, sqlite3.Error):  # a full disk, a server that is down ...
+        log.exception("picture %s is sold and not saved yet", name)
+    finally:
+        del followed[name]  # `adopt` tries again
+
+
+def has_ended(worker: str) -> bool:
+    with (path := FOLDER / f"{worker}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+async def adopt():
+    """Take over the pictures of workers that have ended, and follow all pictures of this worker."""
+    known = {*followed}
+    for (other,) in await query("SELECT DISTINCT worker FROM jobs WHERE state = 'pending' AND worker != ?", WORKER):
+        if has_ended(other):
+            await query(ADOPT, WORKER, other)
+    mine = "SELECT name, token FROM jobs WHERE state = 'pending' AND token IS NOT NULL AND worker = ?"
+    for name, token in await query(mine, WORKER):
+        if name not in known | followed.keys():
+            log.info("picture %s is resumed", name)
+            start_following(name, app.state.lemon.task(token))
+
+
+async def keep_adopting():
+    while True:
+        try:
+            await adopt()
+        except sqlite3.Error:
+            log.exception("the table of pictures cannot be used")
+        await asyncio.sleep(5)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI):
-    async with LemonSession(max_downloads=100) as app.state.lemon:  # one session for all requests
-        yield
+    FOLDER.mkdir(exist_ok=True)
+    await query(TABLE)
+    with (FOLDER / f"{WORKER}.lock").open("x") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        async with LemonSession() as app.state.lemon:  # one session for all requests
+            adopting = asyncio.create_task(keep_adopting())
+            yield
+            await asyncio.gather(*orders, return_exceptions=True)  # until each is known to be sold or not
+            for task in (waiting := [adopting, *followed.values()]):
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        Path(lock.name).unlink()
 
 
 app = FastAPI(lifespan=lifespan)
@@ -38,41 +153,36 @@ async def refuse(request: Request, error: LemonError):
     return JSONResponse({"detail": str(error)}, 422 if isinstance(error, BadRequest | ContractError) else 502)
 
 
-@app.post("/pictures")
-async def order(prompt: str) -> str:
-    task = await app.state.lemon.submit(prompt, model="gpt-image-2", output_format="webp", async_=True)
-    name = uuid4().hex
-    jobs[name] = task
-    return name
-
-
-def find(name: str) -> ImageTask:
-    if name not in jobs:
+async def find(name: UUID) -> dict:
+    if not (found := await query("SELECT state, progress, error, file FROM jobs WHERE name = ?", str(name))):
         raise HTTPException(404)
-    return jobs[name]
+    return dict(found[0])
 
 
-Ordered = Annotated[ImageTask, Depends(find)]
+Job = Annotated[dict, Depends(find)]
+
+
+@app.put("/pictures/{name}", status_code=202)
+async def order(name: UUID, prompt: str):
+    orders.add(buying := asyncio.create_task(buy(str(name), prompt)))
+    buying.add_done_callback(orders.discard)
+    await asyncio.shield(buying)  # a shutdown may cancel this request; it waits for the order
+    return await find(name)
 
 
 @app.get("/pictures/{name}/progress", response_class=EventSourceResponse)
-async def progress(task: Ordered):
-    try:
-        async for snapshot in task.updates():
-            yield {"status": snapshot.status, "progress": snapshot.progress}
-    except LemonError as error:  # the job is lost or took too long
-        yield {"status": "failed", "error": str(error)}
+async def progress(name: UUID, job: Job):
+    yield job
+    while job["state"] == "pending":
+        await asyncio.sleep(0.5)
+        if (now := await find(name)) != job:
+            yield (job := now)
 
 
 @app.get("/pictures/{name}")
-async def picture(task: Ordered):
-    pieces = (await task)[0].stream()
-    first = await anext(pieces)  # before the response begins, so that a failure here becomes a 502
-
-    async def body():
-        async with aclosing(pieces):
-            yield first
-            async for piece in pieces:
-                yield piece
-
-    return StreamingResponse(body(), media_type="image/webp")
+async def picture(job: Job):
+    if job["state"] == "pending":
+        return JSONResponse(job, 202, headers={"Retry-After": "5"})
+    if job["state"] != "completed":
+        raise HTTPException(502, job["error"])
+    return FileResponse(FOLDER / job["file"])
