@@ -36,6 +36,8 @@ from lemon_async.types import ImageData, ResumableTask, SubmissionCounts, Submis
 __all__ = ["AcceptedJob", "Delivered", "HookFailed", "HookRefused", "JournalEntry", "PreparedRequest", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
+# Within what the rate limit allows for the network: requests that a slow journal delays must not start all together.
+_SLOT_GOOD_FOR_S = 0.2
 _MAX_KEPT = 1000
 _MAX_KEPT_WITH_IMAGES = 16
 
@@ -238,7 +240,7 @@ class Submissions:
                 await self._admit(max_wait_s, queue)
                 try:
                     if entry is not None:
-                        await entry.intend(prepared.payload)
+                        await self._intend(entry, prepared, max_wait_s)
                     began_at = time.monotonic()
                     response = await self._transport.submit(prepared.payload)
                 finally:
@@ -286,6 +288,13 @@ class Submissions:
             except BaseException:
                 self._slots.release()
                 raise
+
+    async def _intend(self, entry: JournalEntry, prepared: PreparedRequest, max_wait_s: float | None) -> None:
+        """Open the entry; if that takes long, wait for the rate limit again, because the slot is not good any more."""
+        admitted_at = time.monotonic()
+        await entry.intend(prepared.payload)
+        if time.monotonic() > admitted_at + _SLOT_GOOD_FOR_S:
+            await self._transport.acquire(max_wait_s)
 
     @contextmanager
     def unknown_if_sent(self, prepared: PreparedRequest, delivered: Delivered = Delivered()) -> Iterator[None]:

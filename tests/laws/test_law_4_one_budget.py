@@ -1,6 +1,7 @@
 """Law 4. Submits, polls and all other requests to the API share one budget; downloads do not count."""
 
 import asyncio
+import itertools
 import math
 from collections import deque
 
@@ -10,6 +11,7 @@ import pytest
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async.emulator import Emulator, Status
 from lemon_async.emulator.service.rate_limit import FixedWindow
+from memory_journal import MemoryJournal, waiting
 
 RPM = 2400
 BURST_S = 0.35
@@ -82,6 +84,13 @@ def starts_s(emulator):
     return [seen.at_s / 6000 for seen in emulator.requests if seen.route != "cdn"]
 
 
+def check_pace(starts):
+    """No stretch of time holds more requests than the limit, a small burst and jitter allow."""
+    for (first, start), (last, end) in itertools.combinations(enumerate(starts), 2):
+        most = 1 + (end - start + BURST_S + JITTER_S) * RPM / 60
+        assert last - first + 1 <= most, f"{last - first + 1} requests in {end - start:.3f} s"
+
+
 async def ask_for_models(session, times):
     for _ in range(times):
         await session.models()
@@ -104,9 +113,7 @@ async def test_mixed_load_within_a_limit_that_is_given_meets_no_429(limited):
     assert not [seen for seen in limited.requests if seen.status == 429]
     starts = starts_s(limited)
     assert len(starts) >= 40 + 40 + 30
-    for first, start in enumerate(starts):
-        most = 1 + (starts[-1] - start + BURST_S + JITTER_S) * RPM / 60
-        assert len(starts) - first <= most, f"{len(starts) - first} requests in {starts[-1] - start:.3f} s"
+    check_pace(starts)
 
 
 @pytest.mark.parametrize("refused", ["submit", "poll", "models"])
@@ -126,6 +133,25 @@ async def test_429_on_any_request_pauses_all_of_them(connect, emulator, refused)
     assert not [at for at, _ in times if refused_at + JITTER_S < at < refused_at + PAUSE_S - 0.01]
     assert [at for at, _ in times if at > refused_at + PAUSE_S - 0.01]
     assert emulator.ledger.sold == {"before": 1, **{f"p{n}": 1 for n in range(5)}}
+
+
+@pytest.mark.parametrize("limited", ["bucket"], indirect=True)
+async def test_requests_that_a_journal_delays_do_not_start_together(limited):
+    """When a journal is back, each request that waited for it takes a new slot."""
+    is_back = asyncio.Event()
+    journal = MemoryJournal(waiting("intend", is_back))
+    options = {"polling": QUICK, "requests_per_minute": RPM}
+    async with (
+        LemonSession(limited.api_key, base_url=limited.base_url, **options) as session,
+        session.map(map(str, range(40)), model="flux-pro", in_flight=40, journal=journal) as outcomes,
+    ):
+        while len(journal.events) < 40:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.25)
+        is_back.set()
+        results = await read_all(outcomes)
+    assert all(outcome.error is None for outcome in results)
+    check_pace(starts_s(limited))
 
 
 async def test_downloads_do_not_count(connect, emulator):
