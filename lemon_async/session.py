@@ -65,9 +65,11 @@ class LemonSession(BaseSession):
         polling: How pending tasks are polled.
         retry: When a request is sent again; a paid one only if it was provably not accepted.
         timeouts: Time limits of requests and downloads.
-        requests_per_minute: The account's rate limit for submits, polls and everything else together, less what other
-            programs need; it is never exceeded. By default it is learned from responses, which costs some dozen 429s
-            if their headers do not report it.
+        requests_per_minute: The account's rate limit for submits, polls and all else, less what other programs need;
+            never exceeded. By default it is learned, at the cost of some dozen 429s if no headers report it.
+        shared_limit: The URL of a store (`redis://`, `rediss://`, `valkey://` or `postgresql://`, extras `redis` and
+            `postgres`) through which all processes with this account and URL share `requests_per_minute`. If it cannot
+            be reached at first, requests end with `TransportError`; later, submits wait, and polls go on slowly.
         max_submits: Maximum number of concurrent paid requests; more are queued.
         max_polls: Maximum number of concurrent polls. More bring results sooner when many jobs end together.
         max_downloads: Maximum number of concurrent downloads.
@@ -89,6 +91,7 @@ class LemonSession(BaseSession):
         retry: RetryPolicy = RetryPolicy(),
         timeouts: Timeouts = Timeouts(),
         requests_per_minute: int | None = None,
+        shared_limit: str | None = None,
         max_submits: int = 100,
         max_polls: int = 10,
         max_downloads: int = 8,
@@ -105,12 +108,14 @@ class LemonSession(BaseSession):
             retry=retry,
             timeouts=timeouts,
             requests_per_minute=requests_per_minute,
+            shared_limit=shared_limit,
             max_submits=max_submits,
             max_polls=max_polls,
             max_downloads=max_downloads,
             check_contracts=check_contracts,
             learned_durations=learned_durations,
         )
+        del shared_limit  # as above: it may have a password
         self._engine = Engine(settings)
         self.base_url: str = self._engine.base_url
         self.files: Files = Files(self._engine.calls, self._engine.check_usable, download_s=timeouts.download_s)
@@ -131,9 +136,8 @@ class LemonSession(BaseSession):
         Args:
             prompt: A description of the image, or a complete request.
             check_contracts: Overrides the session's setting for this request.
-            progress: `True` shows status and elapsed seconds with tqdm (an extra), in a notebook or on a terminal's
-                stderr. A function is called with a `Progress` at every change, from the event loop: it must not block;
-                if it raises, that is logged, it is not called again, and the job continues.
+            progress: `True` shows status and seconds with tqdm (an extra), in a notebook or on a terminal's stderr. A
+                function is called with a `Progress` at every change, and must not block; if it raises, that is logged.
             **fields: See `GenerateFields`.
 
         Raises:
@@ -193,9 +197,8 @@ class LemonSession(BaseSession):
     ) -> ImageTask:
         """Return a task as soon as the service has accepted the job. Spends money, once; errors as for `generate`.
 
-        If the service answers inline, the task is already done. Cancelling while the request is in flight leaves open
-        whether it was accepted: the `CancelledError` then has a `SubmissionUnknown` as its cause, which is also kept in
-        `unknown_submissions`.
+        If the service answers inline, the task is done. Cancelling while the request is in flight leaves open whether
+        it was accepted: the `CancelledError` has a `SubmissionUnknown` as its cause, kept in `unknown_submissions`.
 
         Args:
             prompt: A description of the image, or a complete request, of any kind.
@@ -251,15 +254,15 @@ class LemonSession(BaseSession):
             requests: Prompts, requests or `(key, prompt or request)` pairs, from any iterable or async iterable; read
                 item by item, as capacity becomes free, in one asyncio task. A slow synchronous one blocks the event
                 loop. Generators are not closed.
-            in_flight: Maximum number of jobs from their submit until you take the outcome: a slow reader slows the
+            in_flight: Maximum number of jobs from submit until you take the outcome, so that a slow reader slows the
                 spending down. With jobs of 45 s, 375 of them use 1,000 requests a minute.
             ordered: Yield outcomes in the order of the input, not of completion.
             fail_fast: Raise the first error of a job instead of yielding it, and submit nothing more.
             stop_on: After which error nothing more is submitted: jobs in flight end and are yielded, and then the loop
                 raises that error, with a note of how many requests were not submitted. `"account"`: after three
-                refusals in a row of the key, the balance or the permissions (401, 402, 403), or of the model if nothing
-                has been accepted yet; a map then begins with three requests for up to half a second. Otherwise
-                the first error of these types, or for which this function returns true; `None`: never.
+                refusals in a row of the key, the balance or the permissions (401, 402, 403), or of the model if none
+                was accepted yet; a map then begins with three requests for up to half a second. Otherwise the first
+                error of these types, or for which this function returns true; `None`: never.
             key: Returns the `Outcome.key` of an item that is not a pair. Keys are not compared.
             journal: Its hooks record each request durably before it is sent, and what came of that.
             check_contracts: Overrides the session's setting for these requests.
@@ -371,13 +374,8 @@ class LemonSession(BaseSession):
     ) -> tuple[Model, ...]:
         """Return the models that match all filters, in the service's order. Spends nothing.
 
-        Retried after network faults and 5xx within `RetryPolicy.max_elapsed_s`. Cancelling stops the request.
-
-        Args:
-            recommended_for: `image` for the current shortlist, best first; see `Model.preference`.
-            category: Only models of this category, such as `image`.
-            provider: Only models of this provider.
-            tag: Only models with this tag.
+        `recommended_for="image"` is the current shortlist, best first, see `Model.preference`; a category is for
+        instance `image`. Retried after network faults and 5xx within `RetryPolicy.max_elapsed_s`. Cancelling stops it.
 
         Raises:
             TransportError: No response came.

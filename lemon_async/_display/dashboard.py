@@ -21,6 +21,7 @@ class SessionState:
         tasks: Status, id and label of each pending task, oldest first.
         requests_per_minute: The rate limit, if it is known.
         is_limit_given: Whether the user set it; otherwise it was learned.
+        shared_limit: The store of a rate limit that is shared, without credentials.
     """
 
     base_url: str
@@ -32,6 +33,7 @@ class SessionState:
     counts: SubmissionCounts
     requests_per_minute: int | None
     is_limit_given: bool
+    shared_limit: str | None = None
 
     @property
     def word(self) -> str:
@@ -41,9 +43,10 @@ class SessionState:
 
 def session_line(state: SessionState) -> str:
     """Return the `repr` of a session."""
+    shared = f" | limit shared through {state.shared_limit}" if state.shared_limit else ""
     return (
         f"<LemonSession {state.base_url} [{state.word} | {state.submits} submits | {len(state.tasks)} tasks pending, "
-        f"{state.polls} polls]>"
+        f"{state.polls} polls{shared}]>"
     )
 
 
@@ -54,10 +57,12 @@ def session_table(state: SessionState) -> Markup:
     names = [f"{name or '':.80}{f' ({label})' if label else ''}" for _, name, label in state.tasks[: _MAX_LISTED + 1]]
     counts = state.counts
     limit = f"{state.requests_per_minute} ({'given' if state.is_limit_given else 'learned'})"
+    shared = (("shared through", state.shared_limit),) if state.shared_limit else ()
     rows = (
         ("base URL", state.base_url),
         ("state", state.word),
         ("requests per minute", "not known yet" if state.requests_per_minute is None else limit),
+        *shared,
         ("pending tasks", _first([f"{number} {status:.40}" for status, number in statuses]) or "none"),
         *((("oldest of them", _first(names)),) if names else ()),
         ("in flight", f"{state.submits} submits, {state.polls} polls, {state.downloads} downloads"),

@@ -5,6 +5,7 @@ object that does not show it, and reaches aiohttp as text whose `repr` is a mask
 like the key: one may be the key of a gateway.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from itertools import chain
@@ -48,6 +49,10 @@ class ApiKey:
     def headers(self) -> dict[str, str]:
         """Return the headers of every request to the API: the extra ones and `Authorization`."""
         return {**self._extra, "Authorization": self._header}
+
+    def account(self, origin: str) -> str:
+        """Return what identifies the account at an origin, and does not reveal the key: 16 hexadecimal digits."""
+        return hashlib.sha256(f"{origin}\n{self._header}".encode()).hexdigest()[:16]
 
     def problems(self) -> list[Problem]:
         """Return the problems of the key and the extra headers, without quoting them."""

@@ -1,32 +1,63 @@
 """Hold back requests to the API until the rate limit has room for them, the most urgent first.
 
-`RequestBudget` decides how many may start now and `PriorityPolicy` which priority is next; this shell holds the queues,
+A budget decides how many may start now and `PriorityPolicy` which priority is next; this shell holds the queues,
 one per priority, each in order of arrival. Waiting takes a future, no asyncio task; one timer serves all queues.
 """
 
 import asyncio
 import math
 from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
 
 from lemon_async._api.response import RateReport
 from lemon_async._http.attempt import NoResponse
-from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.priority import Priority, PriorityPolicy
 
-__all__ = ["RateLimiter"]
+__all__ = ["SHORTEST_SLEEP_S", "Budget", "RateLimiter"]
 
-_SHORTEST_SLEEP_S = 0.001
+SHORTEST_SLEEP_S = 0.001
+
+
+class Budget(Protocol):
+    """How many requests may start; `RequestBudget` or `LeasedBudget`."""
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """The limit that is currently assumed."""
+
+    def available(self, now: float, /) -> int:
+        """Return how many requests may start at `now`."""
+
+    def next_at(self, now: float, /) -> float:
+        """Return when the next request may start, as far as is known."""
+
+    def consume(self, now: float, /) -> None:
+        """Count a request that starts."""
+
+    def observe(self, now: float, report: RateReport | None = None, /) -> None:
+        """Observe a response that is no 429."""
+
+    def observe_429(
+        self, now: float, retry_after_s: float | None = None, /, *, report: RateReport | None = None
+    ) -> None:
+        """Pause after a 429."""
 
 
 class RateLimiter:
     """The one rate limit that all API requests of a session pass."""
 
-    def __init__(self, budget: RequestBudget) -> None:
-        self.budget: RequestBudget = budget
+    def __init__(self, budget: Budget) -> None:
+        self.budget: Budget = budget
         self._policy = PriorityPolicy()
         self._queues: dict[Priority, deque[asyncio.Future[bool]]] = {priority: deque() for priority in Priority}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed: bool = False
+
+    @property
+    def name(self) -> str | None:
+        """The store of a limit that is shared, without credentials."""
+        return None
 
     def available(self) -> int:
         """Return how many requests may start now; none while others wait."""
@@ -52,6 +83,7 @@ class RateLimiter:
         Raises:
             NoResponse: A pause would last longer than `patience_s` seconds, not counting the time that the requests
                 ahead in the queues take; or the session was closed.
+            ContractError: See `SharedRateLimiter`.
         """
         if self.acquire_nowait():
             return
@@ -68,8 +100,7 @@ class RateLimiter:
         finally:
             timer.cancel()
         if not is_granted:
-            reason = "the session is closed" if self._is_closed else f"rate limit: no slot within {bound_s:.0f} s"
-            raise NoResponse(reason, was_sent=False)
+            raise self._refusal(bound_s)
 
     def enqueue(self, priority: Priority) -> asyncio.Future[bool]:
         """Return a future: true once one request may start (it is counted then), false if the session is closed."""
@@ -91,15 +122,27 @@ class RateLimiter:
         """Let the budget learn from a 429; it pauses all requests."""
         self.budget.observe_429(asyncio.get_running_loop().time(), retry_after_s, report=report)
 
+    async def aclose(self) -> None:
+        """Close; there is nothing to wait for."""
+        self.close()
+
     def close(self) -> None:
         """Reject all requests that wait, and every later one."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for queue in self._queues.values():
+        self._reject_waiting(Priority)
+
+    def _reject_waiting(self, priorities: Iterable[Priority]) -> None:
+        for queue in (self._queues[priority] for priority in priorities):
             for waiter in queue:
                 _reject(waiter)
             queue.clear()
+
+    def _refusal(self, bound_s: float) -> Exception:
+        """Return the error of a request that waited in vain, `bound_s` at most."""
+        reason = "the session is closed" if self._is_closed else f"rate limit: no slot within {bound_s:.0f} s"
+        return NoResponse(reason, was_sent=False)
 
     def _serve(self) -> None:
         """Release as many requests as the budget allows, and set the timer for the rest."""
@@ -110,7 +153,7 @@ class RateLimiter:
             self._timer = None
         while waiting := self._waiting():
             if not self.budget.available(now):
-                self._timer = loop.call_at(max(self.budget.next_at(now), now + _SHORTEST_SLEEP_S), self._serve)
+                self._timer = loop.call_at(max(self.budget.next_at(now), now + SHORTEST_SLEEP_S), self._serve)
                 return
             self._queues[self._policy.next(waiting)].popleft().set_result(True)
             self.budget.consume(now)

@@ -250,7 +250,7 @@ class RequestBudget:
     @property
     def requests_per_minute(self) -> int | None:
         """The limit that is currently assumed; `None` while it is unknown."""
-        is_known = self._limit is not None or self._estimator.is_taught
+        is_known = self.limit is not None or self._estimator.is_taught
         return max(int(self._rpm), 1) if is_known else None
 
     def next_at(self, now: float) -> float:
@@ -280,7 +280,7 @@ class RequestBudget:
         """Pause after a 429 that arrived at `now`; nothing shortens a running pause."""
         self._take_report(now, report)
         is_first = now >= self.paused_until
-        self._estimator.refuse(now, is_new_burst=is_first and self._has_succeeded, limit_rpm=self._limit)
+        self._estimator.refuse(now, is_new_burst=is_first and self._has_succeeded, limit_rpm=self.limit)
         self._has_succeeded = self._has_succeeded and not is_first
         # 0, or a date that has passed, would be a busy loop: it counts as no request for a pause.
         asked_s = retry_after_s or (report.reset_s if report else None)
@@ -301,15 +301,27 @@ class RequestBudget:
         self._has_succeeded = self._has_succeeded or now >= self.paused_until
         self._take_report(now, report)
 
+    def held_until(self, now: float) -> float:
+        """Return until when pauses and reports hold back all requests, at any rate; `now` if they do not."""
+        is_used_up = self._remaining <= 0 and now < self._reset_at
+        return max(now, self.paused_until, self._reset_at if is_used_up else now)
+
+    def headroom(self, now: float) -> int:
+        """Return how many requests may start at `now` at any rate."""
+        if now < self.paused_until:
+            return 0
+        return min(max(self._remaining, 0), _MAX_BURST) if now < self._reset_at else _MAX_BURST
+
     @property
-    def _limit(self) -> int | None:
+    def limit(self) -> int | None:
+        """The limit that is configured or reported, whichever is lower."""
         if self.configured is None or self._reported is None:
             return self._reported if self.configured is None else self.configured
         return min(self.configured, self._reported)
 
     @property
     def _rpm(self) -> float:
-        limit = self._limit
+        limit = self.limit
         if limit is None:
             return self._estimator.rpm
         return min(limit, self._estimator.rpm) if self._estimator.is_taught else limit

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import attrs
+from yarl import URL
 
 from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import is_loopback, poll_path, task_path
@@ -18,12 +19,15 @@ from lemon_async._display.dashboard import SessionState
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
 from lemon_async._http.rate_limiter import RateLimiter
+from lemon_async._http.shared_limit.client import SharedRateLimiter
+from lemon_async._http.shared_limit.opening import open_store
 from lemon_async._http.transport import Transport
 from lemon_async._images.downloads import Downloads
 from lemon_async._images.links import LinkClient
 from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.learned_durations import LearnedDurations
+from lemon_async._pace.leases import HORIZON_S, leased_interval_s
 from lemon_async._tasks.map import Maps
 from lemon_async._tasks.poller import Poller
 from lemon_async._tasks.resume_token import parse_reference
@@ -137,7 +141,7 @@ class Engine:
         self.base_url, http_hosts, self.durations = settings.checked()
         timeouts = settings.timeouts
         host = urlsplit(self.base_url).hostname or ""
-        self.rate_limiter: RateLimiter = RateLimiter(RequestBudget(settings.requests_per_minute))
+        self.rate_limiter: RateLimiter = _rate_limiter(settings, self.base_url)
         self.transport: Transport = Transport(
             self.base_url, settings.key, timeouts=timeouts, rate_limiter=self.rate_limiter
         )
@@ -167,7 +171,7 @@ class Engine:
             close_s=timeouts.close_s,
         )
         # The poller first: its tasks end before the readers of maps, which then still get those outcomes.
-        parts = (self.poller, self.maps, self.transport, self.downloads)
+        parts = (self.poller, self.maps, self.transport, self.downloads, self.rate_limiter)
         self.lifetime: Lifetime = Lifetime(parts, close_s=timeouts.close_s)
         self.check_usable = self.lifetime.check
         self.access: ResultAccess = ResultAccess(
@@ -191,6 +195,7 @@ class Engine:
             counts=self.submissions.counts,
             requests_per_minute=self.rate_limiter.budget.requests_per_minute,
             is_limit_given=self._is_limit_given,
+            shared_limit=self.rate_limiter.name,
         )
 
     async def submit(
@@ -284,3 +289,19 @@ class Engine:
     def is_checked(self, check_contracts: bool | None) -> bool:
         """Return whether requests are checked, given the option of a call."""
         return self._check_contracts if check_contracts is None else check_contracts
+
+
+def _rate_limiter(settings: Settings, base_url: str) -> RateLimiter:
+    """Return the session's own rate limiter, or its part of a shared one."""
+    rpm = settings.requests_per_minute
+    if rpm is None or settings.shared_limit is None:
+        return RateLimiter(RequestBudget(rpm))
+    opened = partial(
+        open_store,
+        settings.shared_limit,
+        account=settings.key.account(str(URL(base_url).origin())),
+        rpm=rpm,
+        interval_s=leased_interval_s(rpm),
+        horizon_s=HORIZON_S,
+    )
+    return SharedRateLimiter(rpm, lambda on_pause: opened(on_pause=on_pause))

@@ -1,13 +1,14 @@
 """Check the settings of a session, and report all problems together."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import attrs
 
 from lemon_async._api.urls import DEFAULT_ORIGIN, parse_base_url, parse_http_hosts
+from lemon_async._http.attempt import HiddenText
 from lemon_async._http.key import ApiKey
 from lemon_async._http.transport import Timeouts
 from lemon_async._pace.learned_durations import LearnedDurations
@@ -28,6 +29,11 @@ _TYPES: Mapping[str, type[object]] = {
 }
 
 
+def _hide(url: str | None) -> str | None:
+    """Hide a URL, which may have a password, from tracebacks that show local variables."""
+    return HiddenText(url) if isinstance(url, str) else url
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The arguments of `LemonSession`; see there."""
@@ -39,6 +45,7 @@ class Settings:
     retry: RetryPolicy
     timeouts: Timeouts
     requests_per_minute: int | None
+    shared_limit: str | None = attrs.field(converter=_hide)
     max_submits: int
     max_polls: int
     max_downloads: int
@@ -63,10 +70,7 @@ class Settings:
             base_url = parse_base_url(given, http_hosts)
         except ValueError as fault:
             problems.append(Problem("base_url", str(fault)))
-        for name in _LIMITS:
-            value = getattr(self, name)
-            if (type(value) is not int or value < 1) and (name, value) != ("requests_per_minute", None):
-                problems.append(Problem(name, f"must be a whole number from 1, not {value!r:.80}"))
+        problems += self._limit_problems()
         for name, kind in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
@@ -79,3 +83,15 @@ class Settings:
         if problems:
             raise ContractError(problems=tuple(problems))
         return base_url, http_hosts, durations
+
+    def _limit_problems(self) -> Iterator[Problem]:
+        for name in _LIMITS:
+            value = getattr(self, name)
+            if (type(value) is not int or value < 1) and (name, value) != ("requests_per_minute", None):
+                yield Problem(name, f"must be a whole number from 1, not {value!r:.80}")
+        if self.shared_limit is None:
+            return
+        if not isinstance(self.shared_limit, str):
+            yield Problem("shared_limit", f"must be the URL of a store, not a {type(self.shared_limit).__name__}")
+        elif self.requests_per_minute is None:
+            yield Problem("shared_limit", "needs requests_per_minute: the limit of all processes together")

@@ -1,6 +1,6 @@
 """The rules of a store, shown with the model that the tests of its clients use."""
 
-from tests.support.limit_store import LimitState
+from limit_store import LimitState
 
 
 def state(now=0.0):

@@ -1,0 +1,1 @@
+"""The shell of a shared rate limit: one asyncio task that asks the store."""
