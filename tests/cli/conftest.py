@@ -11,9 +11,17 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from commands import FORKS
 from lemon_async.cli.commands import cli
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 from lemon_async.emulator import Emulator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks():
+    """The interpreter of which commands are forks ends after the tests."""
+    yield
+    FORKS.close()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import sys
 import orjson
 import pytest
 
+from commands import Command
 from lemon_async import LemonSession
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 from lemon_async.cli.stdout import stdout_problems
@@ -17,20 +18,20 @@ PNG = b"\x89PNG\r\n"
 
 @pytest.fixture
 def typed(emulator):
-    """Run the command in a separate process; return exit code, stdout as bytes, and stderr."""
+    """Run the command in a separate process; return exit code, stdout as bytes, and stderr.
 
-    async def run(*words, stdin=b"", **environment):
-        environment = {KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url, **environment}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "lemon_async", *words),
-            env={**os.environ, **environment},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    With other variables of the environment, it is an interpreter that has just started, and so reads them.
+    """
+
+    async def run(*words, stdin=b"", **others):
+        environment = {KEY_VARIABLE: emulator.api_key, BASE_URL_VARIABLE: emulator.base_url, **others}
+        if others:
+            command = await Command.start_program("-m", "lemon_async", *words, **environment)
+        else:
+            command = await Command.start(*words, **environment)
         async with asyncio.timeout(30):
-            out, err = await process.communicate(stdin)
-        return process.returncode, out, err.decode()
+            out, err = await command.process.communicate(stdin)
+        return command.process.returncode, out, err.decode()
 
     return run
 

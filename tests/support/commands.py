@@ -5,6 +5,10 @@ import os
 import signal
 import sys
 
+from command_forks import CommandForks
+
+FORKS = CommandForks()
+
 
 class Command:
     """The command in a separate process, with the lines of its stderr as they arrive."""
@@ -15,10 +19,12 @@ class Command:
 
     @classmethod
     async def start(cls, *words, **environment):
-        return await cls.start_program("-m", "lemon_async", *words, **environment)
+        """Start the command in a fork."""
+        return cls(await FORKS.start(words, {**os.environ, **environment}))
 
     @classmethod
     async def start_program(cls, *words, **environment):
+        """Start an interpreter."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", *words),
             env={**os.environ, **environment},
