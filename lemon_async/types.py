@@ -142,7 +142,8 @@ class SubmissionJournal(Protocol):
         """Record that a request is about to be sent, and return true; every attempt waits for this.
 
         If it returns false, the request is not sent and has no outcome; the map goes on. If it raises, or is cancelled,
-        the request is not sent, either. A cancelled one is withdrawn, because it may have been recorded. An attempt after one with an unknown outcome (`RetryPolicy.resubmit_unknown`) is not intended again.
+        the request is not sent, either; a cancelled one is withdrawn, because it may have been recorded. An attempt
+        after one with an unknown outcome (`RetryPolicy.resubmit_unknown`) is not intended again.
         """
 
     async def withdraw(self, index: int, reason: Exception) -> None:

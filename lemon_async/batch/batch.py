@@ -21,8 +21,9 @@ from lemon_async.batch.prices import Prices, cost_in, images_of, model_of
 from lemon_async.batch.records import JournalRow, Spending
 from lemon_async.batch.rows.reader import RowReader, RowSource
 from lemon_async.batch.running.account import Account
-from lemon_async.batch.running.feed import Feed, Job
+from lemon_async.batch.running.feed import Feed
 from lemon_async.batch.running.intake import add_rows, check_new, choose_template, learn_prices
+from lemon_async.batch.running.job import Job
 from lemon_async.batch.running.options import BatchOptions
 from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
@@ -203,7 +204,7 @@ class Batch:
 
     def _make_runner(self, journal: Journal, save: str) -> Runner:
         options = self._options
-        saver = Saver(save, Path(journal.name).absolute().parent, journal.owner_of, options.provenance)
+        saver = Saver(save, journal.folder, journal.owner_of, options.provenance)
         runner = Runner(
             session=self._session,
             journal=journal,
@@ -223,8 +224,11 @@ class Batch:
             price_of=self._price_of,
             is_capped=options.budget_usd is not None,
             resume=runner.resume,
+            settle=runner.settle,
             on_full=partial(self._full, runner),
             on_change=self._reporter.changed,
+            look_s=options.look_s,
+            patience_s=options.patience_s,
         )
         return runner
 

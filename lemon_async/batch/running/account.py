@@ -39,6 +39,10 @@ class Account:
         self._cap = in_nanos(cap_usd)
         self._pledged = 0
 
+    def replace(self, counts: Mapping[State, int], spending: Spending) -> None:
+        """Take the numbers and sums of the journal, which other runs change, too."""
+        self._ledger = Ledger.of(counts, spending)
+
     @property
     def counts(self) -> Mapping[State, int]:
         """The number of rows in every state."""
@@ -54,6 +58,10 @@ class Account:
         if self._cap is None:
             return True
         return self._ledger.committed + self._pledged + (in_nanos(price_usd) or 0) <= self._cap
+
+    def has_reserved_besides(self, nanos: int) -> bool:
+        """Return whether more than an amount is reserved, in billionths of a dollar: it may be released."""
+        return (in_nanos(self.spending.reserved) or 0) > nanos
 
     def pledge(self, price_usd: float | None, sign: int = 1) -> None:
         """Set aside the price of a row that is about to be bought; with a negative sign, return it."""

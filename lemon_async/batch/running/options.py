@@ -31,7 +31,8 @@ class BatchOptions:
     """The options of a batch; see `LemonSession.batch`.
 
     `validate`, `reporter`, `resubmits`, `close_s` and `save_s` come from the session: how it checks requests, shows
-    progress, whether it may buy a request twice, and how long closing and saving may take.
+    progress, whether it may buy a request twice, and how long closing and saving may take. `look_s` and `patience_s`
+    are those of `Feed`.
     """
 
     key: KeyOption = None
@@ -49,6 +50,8 @@ class BatchOptions:
     resubmits: bool = False
     close_s: float
     save_s: float
+    look_s: float = 1.0
+    patience_s: float = 1200.0
 
     def check(self) -> None:
         """Check what is not checked elsewhere.

@@ -28,33 +28,24 @@ from lemon_async._images.images import Images
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.task import ImageTask
-from lemon_async.batch.journal import Journal, pages_of
+from lemon_async.batch.journal import Journal
 from lemon_async.batch.outcome import BatchOutcome, event_of
 from lemon_async.batch.records import Change
 from lemon_async.batch.running.account import Account
-from lemon_async.batch.running.feed import Feed, Job
+from lemon_async.batch.running.feed import Feed
+from lemon_async.batch.running.job import Job
+from lemon_async.batch.running.pause import PauseRule
 from lemon_async.batch.running.saving import SavedRow, Saver
 from lemon_async.batch.states import Event, State
-from lemon_async.errors import (
-    ApiError,
-    BatchPaused,
-    ContractError,
-    JournalError,
-    LemonError,
-    PartialSaveError,
-    SaveError,
-    SessionError,
-    SubmissionUnknown,
-    TransportError,
-)
+from lemon_async.errors import BatchPaused, ContractError, JournalError, LemonError, SessionError
 from lemon_async.types import ResumableTask
 
 __all__ = ["Runner", "Session"]
 
-_MAX_UNSOLD = 20
-_MAX_UNSAVED = 3
 _MAX_REASON_CHARS = 500
+_REFRESH_S = 1.0
 _NOT_REFUSALS = (SessionError, ContractError, JournalError, BatchPaused)
+_SURPLUS = "the row {} was bought by this run, and its journal says otherwise by now: look at both"
 _CUT_OFF = "the batch was left before the response to its request came"
 
 
@@ -111,8 +102,7 @@ class Runner:
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _is_left: bool = attrs.field(default=False, init=False)
     _has_sold: bool = attrs.field(default=False, init=False)
-    _unsold: int = attrs.field(default=0, init=False)
-    _unsaved: int = attrs.field(default=0, init=False)
+    _rule: PauseRule = attrs.field(factory=PauseRule, init=False)
 
     async def run(self, **options: Any) -> None:
         """Run every row to its end, or until something stops the run; `failure` is what did.
@@ -120,16 +110,25 @@ class Runner:
         Args:
             **options: Those of `LemonSession.map`.
         """
+        refreshing = asyncio.get_running_loop().create_task(self._refresh(), name="lemon_async batch")
         try:
             await self._run_map(options)
             await self._finish()
+            with suppress(JournalError):  # the rows that were not taken are for other runs
+                await self.journal.release(self.feed.run)
         finally:
-            for task in self._endings:
+            for task in (refreshing, *self._endings):
                 task.cancel()
+
+    async def _refresh(self) -> None:
+        """Keep counts and sums up to date if other processes change them, too."""
+        with suppress(JournalError):  # the next change will say so
+            while self.journal.is_shared:
+                await asyncio.sleep(_REFRESH_S)
+                await self.feed.refresh()
 
     async def _run_map(self, options: Mapping[str, Any]) -> None:
         try:
-            await self._settle_failed_rows()
             async with self.session.map(self.feed, journal=self, **options) as outcomes:
                 self._outcomes = outcomes
                 if self._is_left:
@@ -174,14 +173,27 @@ class Runner:
         job = self.feed.jobs[index]
         facts = {"fingerprint": fingerprint, "price_usd": job.price_usd, "cap_usd": self.cap_usd}
         if await self._record(job, Event.INTEND, **facts) is None:
-            in_use = f"another batch of this journal has taken the row {job.key}"
-            self.pause(in_use if self.cap_usd is None else "the budget is used up")
-        else:
-            self.feed.return_pledge(job)
+            await self._refused(self.feed.jobs.pop(index))
+            return False
+        self.feed.return_pledge(job)
         if self.failure is not None:  # perhaps of another row, meanwhile
             await self._record(job, Event.WITHDRAW)
             raise self.failure
         return True
+
+    async def _refused(self, job: Job) -> None:
+        """Let another run have the row, or take it again when the budget has room for it."""
+        try:
+            claim = await self.journal.claim(self.feed.run, State.NEW, keys=[job.key])
+            row = next(iter(claim.rows), None)
+            if row is None and not claim.held_elsewhere and self.cap_usd is not None:
+                row = await self.journal.find(job.key)
+            if row is not None and row.state is State.NEW:
+                await self.feed.refresh()
+                await self.feed.take(Job.of(row))
+        finally:
+            self.feed.ended(job)
+            self.feed.release()
 
     async def withdraw(self, index: int, reason: Exception) -> None:
         """Record that an attempt has sold nothing; see `SubmissionJournal`."""
@@ -192,10 +204,11 @@ class Runner:
     async def accept(self, index: int, task: ResumableTask) -> None:
         """Record a task, and follow it; see `SubmissionJournal`."""
         job = self.feed.jobs.pop(index)
-        self._has_sold, self._unsold = True, 0
+        self._has_sold = True
+        self._rule.observe_sold()
         try:
             token = task.resume_token() if task.id is not None else None
-            await self._record(job, Event.ACCEPT, task=token)
+            job.is_surplus = await self._record(job, Event.ACCEPT, task=token) is None
         finally:  # also if it cannot be recorded: then the run has stopped, and the pictures are still saved
             self._follow(job, task)  # type: ignore[arg-type]  # the task of a map is an `ImageTask`
 
@@ -249,29 +262,42 @@ class Runner:
                 saved, error = await self._save(job, images)
             event = self._event_of(job, task, error)
             if task is None:
-                self._judge_unsold(error)
+                self._judge(self._rule.observe_unsold(error), error)
             try:
                 if event is not None:
                     reason = None if error is None else _line(error)
                     await self._record(job, event, error=reason, cost_usd=cost, pictures=saved.pictures)
-                if event is Event.FAIL:
-                    await self._repeat_or_give_up(job)
+                if job.state is State.FAILED:
+                    await self.settle(job)
             except JournalError as failure:
                 error = error or failure
-            if event is Event.FAIL and job.state is State.NEW:
+            if job.is_surplus:
+                error = error or JournalError(message=_SURPLUS.format(job.key))
+            if job.is_lost and not job.is_surplus:
+                await self._give_way(job, saved)
+            elif job.state is State.NEW and event is Event.FAIL:
                 self.feed.repeat(job)
             else:
+                self.feed.leave(job)
                 self.deliver(job.outcome(task=task, images=images, error=error, paths=saved.paths, cost_usd=cost))
         finally:
             self.feed.ended(job)
+
+    async def _give_way(self, job: Job, saved: SavedRow) -> None:
+        """Leave a row to the run that has it; if that has finished it, remove our copy of its pictures."""
+        self.feed.release()
+        with suppress(JournalError, OSError):
+            row = await self.journal.find(job.key)
+            if row is not None and row.state is State.DONE:  # until then, that run may adopt them
+                await self.saver.discard(saved)
 
     async def _save(self, job: Job, images: Images) -> tuple[SavedRow, Exception | None]:
         try:
             saved = await self.saver.save(images, job)
         except (LemonError, OSError) as failure:
-            self._judge_saving(failure)
+            self._judge(self._rule.observe_unsaved(failure), failure)
             return SavedRow(), failure
-        self._unsaved = 0
+        self._rule.observe_saved()
         return saved, None
 
     def _event_of(self, job: Job, task: ImageTask | None, error: Exception | None) -> Event | None:
@@ -279,32 +305,15 @@ class Runner:
             return None
         return event_of(error, task, has_sold=self._has_sold)
 
-    async def _repeat_or_give_up(self, job: Job) -> None:
-        await self._record(job, Event.REPEAT if job.facts.attempt < self.attempts else Event.GIVE_UP)
-
-    def _judge_unsold(self, error: Exception | None) -> None:
-        """Pause when many rows in a row were not accepted, for reasons that are not their own."""
-        if isinstance(error, ApiError | TransportError | SubmissionUnknown):
-            self._unsold += 1
-            if self._unsold == _MAX_UNSOLD:
-                self.pause(f"{_MAX_UNSOLD} rows in a row were not accepted; the last: {error}", cause=error)
-
-    def _judge_saving(self, failure: Exception) -> None:
-        """Pause when pictures cannot be written: the next ones could not, either."""
-        causes = failure.errors.values() if isinstance(failure, PartialSaveError) else [failure]
-        cause = next((cause for cause in causes if isinstance(cause, SaveError | OSError)), None)
-        if cause is not None:
-            self._unsaved += 1
-            if self._unsaved == _MAX_UNSAVED:
-                self.pause(f"the pictures of {_MAX_UNSAVED} rows in a row could not be written: {cause}", cause=failure)
+    def _judge(self, reason: str | None, cause: Exception | None) -> None:
+        if reason is not None:
+            self.pause(reason, cause=cause)
 
     # The journal
 
-    async def _settle_failed_rows(self) -> None:
-        """Decide about rows that had failed when an earlier run ended."""
-        async for rows in pages_of(self.journal, State.FAILED):
-            for row in rows:
-                await self._repeat_or_give_up(Job.of(row))
+    async def settle(self, job: Job) -> None:
+        """Decide about a row that had failed when an earlier run ended: repeat it, or give it up."""
+        await self._record(job, Event.REPEAT if job.facts.attempt < self.attempts else Event.GIVE_UP)
 
     async def _record(self, job: Job, event: Event, **facts: Any) -> State | None:
         """Record an event, and return the new state of the row, or `None` if the journal refuses it.
@@ -312,13 +321,15 @@ class Runner:
         Raises:
             JournalError: It cannot be recorded; the run is stopped.
         """
-        change = Change(key=job.key, event=event, **facts)
+        change = Change(key=job.key, event=event, run=self.feed.run, **facts)
         try:
             state = await self.journal.record(change)
         except JournalError as failure:
             self.stop(failure)
             raise
-        if state is not None:
+        if state is None:
+            job.is_lost = True
+        else:
             self.account.apply(job.facts, change)
         return state
 

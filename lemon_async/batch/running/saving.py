@@ -19,7 +19,7 @@ from lemon_async._images.images import Images
 from lemon_async.batch.prices import model_of
 from lemon_async.batch.provenance import Provenance, add_provenance, remove_with_sidecar
 from lemon_async.batch.records import SavedPicture
-from lemon_async.batch.running.feed import Job
+from lemon_async.batch.running.job import Job
 from lemon_async.requests import GenerateRequest
 
 __all__ = ["SavedRow", "Saver", "split_template"]
@@ -38,10 +38,11 @@ def split_template(save: str) -> tuple[str, str]:
 
 @attrs.frozen
 class SavedRow:
-    """The files of a row: their paths, and their entries in the journal."""
+    """The files of a row: their paths, their entries in the journal, and what was written into them."""
 
     paths: tuple[Path, ...] = ()
     pictures: tuple[SavedPicture, ...] = ()
+    facts: Provenance | None = None
 
 
 @attrs.frozen
@@ -50,13 +51,13 @@ class Saver:
 
     Args:
         template: Folder and file name, such as `out/{key}`.
-        root: The folder of the journal.
+        root: What the paths in the journal are relative to; `None` if all of them are absolute.
         owner_of: `Journal.owner_of`.
         has_provenance: Whether to write into the files where they come from.
     """
 
     template: str
-    root: Path
+    root: Path | None
     owner_of: Callable[[str], Awaitable[str | None]]
     has_provenance: bool = False
     _began_ns: int = attrs.field(factory=time.time_ns, init=False)
@@ -74,10 +75,16 @@ class Saver:
         facts = self._provenance(images, job) if self.has_provenance else None
         pictures = await asyncio.to_thread(self._finish, paths, facts)
         if job.token is None:
-            return SavedRow(paths, pictures)
+            return SavedRow(paths, pictures, facts)
         kept = [await self._adopt(path, picture, facts) for path, picture in zip(paths, pictures, strict=True)]
         entries = [attrs.evolve(new, path=self._relative(path)) for path, new in zip(kept, pictures, strict=True)]
-        return SavedRow(tuple(kept), tuple(entries))
+        return SavedRow(tuple(kept), tuple(entries), facts)
+
+    async def discard(self, saved: SavedRow) -> None:
+        """Remove the files of a row that another run has saved, unless the journal names them."""
+        for path, picture in zip(saved.paths, saved.pictures, strict=True):
+            if await self.owner_of(picture.path) is None:
+                await asyncio.to_thread(remove_with_sidecar, path, saved.facts)
 
     def _provenance(self, images: Images, job: Job) -> Provenance:
         request = job.request
@@ -133,7 +140,7 @@ class Saver:
 
     def _relative(self, path: PurePath) -> str:
         place = Path(path).absolute()
-        return str(place.relative_to(self.root) if place.is_relative_to(self.root) else place)
+        return str(place.relative_to(self.root) if self.root and place.is_relative_to(self.root) else place)
 
 
 def _values(job: Job) -> dict[str, Any]:

@@ -49,6 +49,10 @@ def feed_of(tmp_path):
                 await sell(journal, key)
             account = Account(await journal.counts(), await journal.spending(), cap)
             resumed, full = [], []
+
+            async def settled(job):
+                raise AssertionError(job)
+
             feed = Feed(
                 journal=journal,
                 account=account,
@@ -56,8 +60,11 @@ def feed_of(tmp_path):
                 price_of=lambda request: price,
                 is_capped=cap is not None,
                 resume=resumed.append,
+                settle=settled,
                 on_full=full.append,
                 on_change=lambda: None,
+                look_s=0.01,
+                patience_s=0.1,
             )
             yield Case(feed, journal, account, resumed, full)
 

@@ -1,9 +1,17 @@
 """Messages of batches that are paused."""
 
 from lemon_async.batch.records import Spending
-from lemon_async.batch.running.pause import describe_pause, describe_spending
+from lemon_async.batch.running.pause import PauseRule, describe_pause, describe_spending
 from lemon_async.batch.states import State
-from lemon_async.errors import AccessDenied, AuthenticationError, InsufficientBalance, TransportError
+from lemon_async.errors import (
+    AccessDenied,
+    AuthenticationError,
+    ContractError,
+    InsufficientBalance,
+    PartialSaveError,
+    SaveError,
+    TransportError,
+)
 
 COUNTS = {**dict.fromkeys(State, 0), State.NEW: 1200, State.SOLD: 3, State.DONE: 7}
 SPENDING = Spending(spent=1.5, reserved=0.1, doubtful=0.05)
@@ -41,3 +49,26 @@ def test_refused_rows_are_mentioned():
 def test_rows_without_a_price_are_mentioned():
     sums = describe_spending(Spending(unpriced=1000))
     assert sums == "$0.00 spent, $0.00 reserved, $0.00 doubtful, 1,000 rows without a known price"
+
+
+def test_many_rows_in_a_row_that_are_not_accepted_pause_a_batch():
+    """Unless the reason is their own; an accepted one starts the count again."""
+    rule, error = PauseRule(), TransportError(message="no")
+    assert [rule.observe_unsold(error) for _ in range(19)] == [None] * 19
+    assert rule.observe_unsold(ContractError.of("n", "no")) is None
+    assert rule.observe_unsold(None) is None
+    assert rule.observe_unsold(error) == "20 rows in a row were not accepted; the last: no"
+    assert rule.observe_unsold(error) is None
+    rule.observe_sold()
+    assert [bool(rule.observe_unsold(error)) for _ in range(20)] == [False] * 19 + [True]
+
+
+def test_pictures_of_rows_in_a_row_that_cannot_be_written_pause_a_batch():
+    """Not those that cannot be fetched."""
+    rule, full = PauseRule(), SaveError(path="a", reason="full")
+    assert rule.observe_unsaved(full) is rule.observe_unsaved(OSError("x")) is None
+    assert rule.observe_unsaved(TransportError(message="no")) is None
+    partial = PartialSaveError(saved={}, errors={0: TransportError(message="no"), 1: full})
+    assert rule.observe_unsaved(partial) == f"the pictures of 3 rows in a row could not be written: {full}"
+    rule.observe_saved()
+    assert rule.observe_unsaved(full) is None

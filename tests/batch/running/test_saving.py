@@ -9,7 +9,7 @@ import pytest
 
 from lemon_async._images.atomic_file import alternatives, write_file
 from lemon_async.batch.records import JournalRow, SavedPicture
-from lemon_async.batch.running.feed import Job
+from lemon_async.batch.running.job import Job
 from lemon_async.batch.running.saving import Saver, split_template
 from lemon_async.batch.states import State
 from saved_rows import picture
