@@ -22,6 +22,7 @@ from benchmarks import (
     overhead,
     pace,
     ratelimit,
+    shared_limit,
     soak,
 )
 
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "edit_memory": edit_memory,
     "pace": pace,
     "ratelimit": ratelimit,
+    "shared_limit": shared_limit,
     "overhead": overhead,
     "inflight": inflight,
     "soak": soak,

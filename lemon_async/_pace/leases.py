@@ -214,6 +214,8 @@ class LeasedBudget:
 
     def wants_lease(self, now: float, waiting: int) -> bool:
         """Return whether a lease should be requested, from `retry_at` on, given how many requests wait."""
+        if self.lost_at is not None:  # even if nothing waits: polls must not go on beside the leases of others
+            return True
         self._forfeit(now)
         held = self.held
         return now >= self.paused_until and waiting > held and held <= self._size // 2
