@@ -25,8 +25,8 @@ import orjson
 
 from benchmarks.processes import measured
 from lemon_async.batch.journal import Journal
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, NewRow, SavedPicture
-from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import Event, State
 
 WAITERS = 1_000

@@ -6,8 +6,8 @@ import pytest
 
 from lemon_async import ContractError
 from lemon_async._batch_sheet import SavedFile, entry_of
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, JournalRow
-from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import Event, State
 from lemon_async.sheet import batch_sheet
 from saved_rows import add, finish, picture, sell

@@ -3,11 +3,11 @@
 from lemon_async.batch.batch import Batch
 from lemon_async.batch.exports.exporting import Export, export
 from lemon_async.batch.journal import Journal
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import ModelPlan, Plan
 from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
 from lemon_async.batch.rows.expand import Matrix, expand
-from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import Event, State
 
 __all__ = [

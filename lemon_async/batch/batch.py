@@ -15,6 +15,7 @@ import anyio
 
 from lemon_async._images.images import Images
 from lemon_async.batch.journal import Journal
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import Plan, make_plan
 from lemon_async.batch.prices import Prices, cost_in, images_of, model_of
@@ -28,7 +29,6 @@ from lemon_async.batch.running.options import BatchOptions
 from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
 from lemon_async.batch.running.saving import Saver
-from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import State
 from lemon_async.errors import BatchPaused, ContractError, JournalError, SessionError
 from lemon_async.requests import Request

@@ -1,32 +1,31 @@
-"""What every journal promises, for every store: a new one is added to `STORES`."""
+"""What every journal promises, for every store: a new one is added to `new_address`."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from journals import PICTURE, accept, intend, new_row, new_rows, save
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, NewRow, SavedPicture, Spending
-from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import Event, State
 from lemon_async.errors import ContractError, JournalError
 
 
-@asynccontextmanager
-async def sqlite(folder, **options):
-    async with open_journal(folder / "run.db", **options) as journal:
-        yield journal
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_address(request, tmp_path_factory):
+    """Return addresses of journals that do not exist yet, in one kind of store."""
+    if request.param == "sqlite":
+        return lambda: tmp_path_factory.mktemp("journal") / "run.db"
+    return request.getfixturevalue("postgres").new_journal
 
 
-STORES = {"sqlite": sqlite}
-
-
-@pytest.fixture(params=STORES)
-def reopen(request, tmp_path):
+@pytest.fixture
+def reopen(new_address):
     """Open the journal of the test, as often as it is called."""
-    return lambda **options: STORES[request.param](tmp_path, **options)
+    address = new_address()
+    return lambda **options: open_journal(address, **options)
 
 
 @pytest.fixture
@@ -308,7 +307,7 @@ EVENTS = st.lists(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(EVENTS)
-def test_sums_and_rows_are_the_same_after_reopening(tmp_path_factory, events):
+def test_sums_and_rows_are_the_same_after_reopening(new_address, events):
     """What is kept up to date in memory is what the tables say, whatever happened."""
     changes = [
         Change(key=f"k{index}", event=event, price_usd=price, cost_usd=cost, cap_usd=cap, task="token")
@@ -316,18 +315,17 @@ def test_sums_and_rows_are_the_same_after_reopening(tmp_path_factory, events):
     ]
 
     async def check():
-        for store in STORES.values():
-            folder = tmp_path_factory.mktemp("sums")
-            async with store(folder) as journal:
-                await journal.add(new_rows(5))
-                await asyncio.gather(*[journal.record(change) for change in changes])
-                for index in range(5):
-                    await journal.record(Change(key=f"k{index}", event=Event.DOUBT))  # as reopening does
-                before = await journal.rows(), await journal.counts(), await journal.spending()
-            async with store(folder) as journal:
-                after = await journal.rows(), await journal.counts(), await journal.spending()
-            assert [without_clock(row) for row in after[0]] == [without_clock(row) for row in before[0]]
-            assert after[1:] == before[1:]
+        address = new_address()
+        async with open_journal(address) as journal:
+            await journal.add(new_rows(5))
+            await asyncio.gather(*[journal.record(change) for change in changes])
+            for index in range(5):
+                await journal.record(Change(key=f"k{index}", event=Event.DOUBT))  # as reopening does
+            before = await journal.rows(), await journal.counts(), await journal.spending()
+        async with open_journal(address) as journal:
+            after = await journal.rows(), await journal.counts(), await journal.spending()
+        assert [without_clock(row) for row in after[0]] == [without_clock(row) for row in before[0]]
+        assert after[1:] == before[1:]
 
     asyncio.run(check())
 

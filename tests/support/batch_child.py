@@ -25,7 +25,7 @@ from pathlib import Path
 import lemon_async
 import lemon_async.batch._public
 import lemon_async.batch.running.options
-import lemon_async.batch.store.sqlite
+import lemon_async.batch.store.sqlite.store
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)

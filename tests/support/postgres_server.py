@@ -50,6 +50,7 @@ class PostgresServer:
         if self._user:
             shutil.chown(self.folder, **self._user)
         self._numbers = count()
+        self._shared = None
         self.port = free_port()
         self.process = None
         self._initialise()
@@ -110,6 +111,12 @@ class PostgresServer:
         name = f"test_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def new_journal(self):
+        """Return the URL of a journal that does not exist yet, in a database that tests share."""
+        if self._shared is None:
+            self._shared = self.new_database()
+        return f"{self._shared}?schema=journal_{next(self._numbers)}"
 
     def execute(self, statement, url=None):
         """Execute a statement, and return its rows if it has any."""

@@ -11,7 +11,7 @@ import pytest
 from lemon_async import ContractError, SaveError
 from lemon_async.batch.exports import export
 from lemon_async.batch.exports.exporting import folder_of
-from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.opening import open_journal
 from saved_rows import add, finish, picture, sell
 
 FORMATS = ["imagefolder", "webdataset", "csv", "jsonl"]

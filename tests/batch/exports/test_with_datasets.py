@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lemon_async.batch.exports import export
-from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.opening import open_journal
 from saved_rows import add, finish, picture
 
 datasets = pytest.importorskip("datasets", reason="`datasets` is not installed; .ci/run installs it for this test")

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from journals import new_row
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, SavedPicture
-from lemon_async.batch.sqlite_journal import open_journal
 from lemon_async.batch.states import Event
 from lemon_async.cli.commands import cli
 

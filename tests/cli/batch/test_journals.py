@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.states import State
 
 STATES = [state.value for state in State]

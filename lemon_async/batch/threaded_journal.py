@@ -1,11 +1,12 @@
-"""A journal in an SQLite file, for asyncio.
+"""A synchronous store as a journal for asyncio.
 
-One thread owns the connection. Calls are queued in their order; the thread takes all that wait, writes their changes in
+One thread owns the store. Calls are queued in their order; the thread takes all that wait, writes their changes in
 one transaction with one sync (group commit), and hands all results to the event loop in one call. So a change costs a
 few microseconds under load, and one sync when it is alone.
 
 After the first error of a write nothing is written any more: an error of a sync says that the past is in doubt, and
 trying again may succeed without having saved it. Everything queued and later raises that error; reads still work.
+A store in a network reconnects by itself first, so that its errors are as final as those of a disk.
 """
 
 import asyncio
@@ -17,9 +18,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import attrs
@@ -28,16 +28,13 @@ from lemon_async.batch.journal import Journal
 from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, Spending
 from lemon_async.batch.states import State
 from lemon_async.batch.store.faults import refusal
-from lemon_async.batch.store.status_file import StatusFile
+from lemon_async.batch.store.store import Store
 from lemon_async.errors import ContractError, JournalError
 
-if TYPE_CHECKING:
-    from lemon_async.batch.store.sqlite import SqliteStore
-
-__all__ = ["open_journal"]
+__all__ = ["open_threaded"]
 
 _MOST_IN_GROUP = 1000
-_STATUS_EVERY_S = 1.0
+_TEND_EVERY_S = 1.0
 _CLOSE_WITHIN_S = 5.0
 # After a group of fewer than `_LARGE` changes the thread lets others come for a while, as PostgreSQL's `commit_delay`:
 # a transaction costs as much CPU as twenty changes. If fewer than two came, it does not try again for some groups.
@@ -54,26 +51,26 @@ Result = tuple[asyncio.Future[Any], Any]
 class _Call:
     """A call of the store that is no change."""
 
-    work: "Callable[[SqliteStore], Any]"
+    work: Callable[[Store], Any]
     is_write: bool
 
 
 @asynccontextmanager
-async def open_journal(path: str | PathLike[str], *, base_url: str | None = None) -> AsyncGenerator[Journal, None]:
-    """Open the journal of a batch, and create it if it is missing.
-
-    Rows whose request was being sent when their owner ended become doubtful. Sends and spends nothing.
-    Leaving the block writes what is queued, also if it is cancelled, and takes at most 5 s.
+async def open_threaded(
+    name: str, open_store: Callable[[], Store], *, folder: Path | None, medium: str = "the disk"
+) -> AsyncGenerator[Journal, None]:
+    """Open a store in a thread of its own.
 
     Args:
-        path: An SQLite file on a local disk, which no other process has open.
-        base_url: The service that the rows are for; `None` does not check it.
+        name: The path or address of the store, without credentials.
+        open_store: Opens the store; called in the thread.
+        folder: As `Journal.folder`; `None` if other processes share the journal.
+        medium: What a change waits for, in messages.
 
     Raises:
-        JournalError: It cannot be used: it is in use (see `JournalError.owner`), damaged, read-only, on a network file
-            system, or of another program, version or service. On leaving: what was queued could not be written.
+        JournalError: It cannot be opened. On leaving: what was queued could not be written.
     """
-    journal = _SqliteJournal(Path(os.path.abspath(path)), base_url)  # noqa: PTH100, ASYNC240 - reads no disk
+    journal = _ThreadedJournal(name, open_store, folder, medium)
     try:
         await journal.start()
         yield journal
@@ -81,28 +78,19 @@ async def open_journal(path: str | PathLike[str], *, base_url: str | None = None
         await journal.aclose()
 
 
-def _open_store(path: Path, base_url: str | None) -> "SqliteStore":
-    from lemon_async.batch.store.sqlite import SqliteStore  # noqa: PLC0415 - only batches pay for sqlite3
-
-    return SqliteStore(path, base_url)
-
-
-class _SqliteJournal:
+class _ThreadedJournal:
     """See `Journal`; the methods after `_run` run in the thread."""
 
-    def __init__(
-        self,
-        path: Path,
-        base_url: str | None = None,
-        open_store: "Callable[[Path, str | None], SqliteStore]" = _open_store,
-    ) -> None:
-        self._path = path
-        self._base_url = base_url
+    def __init__(self, name: str, open_store: Callable[[], Store], folder: Path | None, medium: str) -> None:
+        self._name = name
         self._open_store = open_store
+        self._folder = folder
+        self._medium = medium
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._taken: Sequence[Item] = ()
+        self._store: Store | None = None
         self._failure: JournalError | None = None
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -111,25 +99,25 @@ class _SqliteJournal:
 
     @property
     def name(self) -> str:
-        return str(self._path)
+        return self._name
 
     @property
-    def folder(self) -> Path:
-        return self._path.parent
+    def folder(self) -> Path | None:
+        return self._folder
 
     @property
     def is_shared(self) -> bool:
-        return False
+        return self._folder is None
 
     def __repr__(self) -> str:
-        return f"<SQLite journal {self.name!r}>"
+        return f"<Journal {self.name!r}>"
 
     async def start(self) -> None:
         try:
             threading.Thread(target=self._run, name="lemon_async journal", daemon=True).start()
         except RuntimeError as failure:
             self._closed.set_result(None)
-            raise refusal(self._path, f"{failure}; the process or its user has too many") from failure
+            raise refusal(self._name, f"{failure}; the process or its user has too many") from failure
         await self._opened
 
     def record(self, change: Change) -> "asyncio.Future[State | None]":
@@ -187,15 +175,15 @@ class _SqliteJournal:
         if self._failure is not None and failed_before is None:
             raise copy.copy(self._failure)
 
-    def _call(self, work: "Callable[[SqliteStore], T]", *, is_write: bool = False) -> asyncio.Future[T]:
+    def _call(self, work: Callable[[Store], T], *, is_write: bool = False) -> asyncio.Future[T]:
         return self._put(_Call(work, is_write))
 
     def _put(self, work: Change | _Call) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._is_closing:
-            _settle([(future, refusal(self._path, "it is closed"))])
+            _settle([(future, refusal(self._name, "it is closed"))])
         elif os.getpid() != self._pid:
-            _settle([(future, refusal(self._path, "it was opened before a fork; open it in the new process"))])
+            _settle([(future, refusal(self._name, "it was opened before a fork; open it in the new process"))])
         else:
             self._queue.put((work, future))
         return future
@@ -203,9 +191,11 @@ class _SqliteJournal:
     def _abandon(self) -> None:
         """Give up the thread, which hangs or has ended, and fail everything that waits for it."""
         self._is_closing = True
+        if self._store is not None:
+            self._store.give_up()
         _settle([(self._closed, None)])
-        words = f"the disk has not responded within {_CLOSE_WITHIN_S:g} s; the last changes may be missing"
-        self._failure = self._failure or refusal(self._path, words)
+        words = f"{self._medium} has not responded within {_CLOSE_WITHIN_S:g} s; the last changes may be missing"
+        self._failure = self._failure or refusal(self._name, words)
         waiting = [*self._taken]
         with suppress(queue.Empty):
             while True:
@@ -217,24 +207,21 @@ class _SqliteJournal:
     def _run(self) -> None:
         """Own the connection, from opening to closing."""
         try:
-            store = self._open_store(self._path, self._base_url)
+            store = self._store = self._open_store()
         except Exception as failure:  # noqa: BLE001 - raised where the journal is opened
             self._post([(self._opened, self._error(failure)), (self._closed, None)])
             return
-        status = StatusFile(self._path)
         try:
-            status.write(store.counts(), store.spending())
             self._post([(self._opened, None)])
-            self._serve(store, status)
+            self._serve(store)
         except Exception as bug:  # noqa: BLE001 - raised in every waiter
             self._fail(bug)
             self._loop.call_soon_threadsafe(self._abandon)
         finally:
-            status.remove()  # first: what it means if it is left is that changes were left in the log
             store.close()
             self._post([(self._closed, None)])
 
-    def _serve(self, store: "SqliteStore", status: StatusFile) -> None:
+    def _serve(self, store: Store) -> None:
         is_last = False
         while not is_last:
             self._taken, is_last = self._take()
@@ -244,10 +231,16 @@ class _SqliteJournal:
                 results += do(store, [*items])
             self._post(results)
             size, self._taken = len(self._taken), ()
-            if status.is_due():
-                status.write(store.counts(), store.spending())
+            self._tend(store)
             if not is_last:
                 self._gather(size)
+
+    def _tend(self, store: Store) -> None:
+        if self._failure is None:
+            try:
+                store.tend()
+            except JournalError as failure:
+                self._fail(failure)
 
     def _gather(self, size: int) -> None:
         """Let more changes come before the next transaction, if the last one was small."""
@@ -264,7 +257,7 @@ class _SqliteJournal:
         """Wait for the queue, and return what is in it, and whether that is all there will be."""
         items: list[Item] = []
         with suppress(queue.Empty):
-            item = self._queue.get(timeout=_STATUS_EVERY_S)
+            item = self._queue.get(timeout=_TEND_EVERY_S)
             while item is not None:
                 items.append(item)
                 if len(items) == _MOST_IN_GROUP:
@@ -273,7 +266,7 @@ class _SqliteJournal:
             return items, True
         return items, False
 
-    def _commit(self, store: "SqliteStore", items: Sequence[Item]) -> list[Result]:
+    def _commit(self, store: Store, items: Sequence[Item]) -> list[Result]:
         changes, futures = zip(*items, strict=True)
         failure = self._failure
         if failure is None:
@@ -283,10 +276,10 @@ class _SqliteJournal:
                 failure = self._fail(error)
         return [(future, copy.copy(failure)) for future in futures]
 
-    def _answer(self, store: "SqliteStore", items: Sequence[Item]) -> list[Result]:
+    def _answer(self, store: Store, items: Sequence[Item]) -> list[Result]:
         return [(future, self._result(store, call)) for call, future in items]
 
-    def _result(self, store: "SqliteStore", call: _Call) -> Any:
+    def _result(self, store: Store, call: _Call) -> Any:
         if call.is_write and self._failure is not None:
             return copy.copy(self._failure)
         try:
@@ -304,7 +297,7 @@ class _SqliteJournal:
     def _error(self, failure: Exception) -> JournalError:
         if isinstance(failure, JournalError):
             return failure
-        error = refusal(self._path, f"unexpected {failure!r}")
+        error = refusal(self._name, f"unexpected {failure!r}")
         error.__cause__ = failure
         return error
 

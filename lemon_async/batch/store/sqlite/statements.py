@@ -5,27 +5,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
-from lemon_async.batch.records import JournalRow, SavedPicture
-from lemon_async.batch.states import State
-from lemon_async.batch.store.ledger import in_dollars
-
 __all__ = [
     "APPLICATION_ID",
     "INSERT_PICTURES",
     "LOAD",
     "ROWS",
     "SCHEMA",
-    "STATES",
     "SUMS",
     "UPDATE",
     "VERSION",
     "chunks",
-    "is_text",
-    "journal_row",
     "path_in",
     "path_out",
     "statements",
-    "storable",
 ]
 
 APPLICATION_ID = 0x4C4D4E41  # "LMNA"
@@ -67,7 +59,6 @@ SUMS = (
     "FROM rows GROUP BY state"
 )
 T = TypeVar("T")
-STATES = {str(state): state for state in State}
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
@@ -85,26 +76,6 @@ def statements(template: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple
     for chunk in chunks(rows):
         marks = f"({','.join('?' * len(chunk[0]))})"
         yield template.format(",".join([marks] * len(chunk))), [*chain.from_iterable(chunk)]
-
-
-def journal_row(row: Sequence[Any], pictures: tuple[SavedPicture, ...]) -> JournalRow:
-    """Return a row that `ROWS` has selected."""
-    number, key, state, attempt, changed_at, task, fingerprint, price, cost, sunk, _, error, request, columns = row
-    return JournalRow(
-        number=number, key=key, state=STATES[state], request=request, columns=columns, attempt=attempt,
-        changed_at=changed_at, task=task, fingerprint=fingerprint, price_usd=in_dollars(price),
-        cost_usd=in_dollars(cost), sunk_usd=in_dollars(sunk) or 0.0, error=error, pictures=pictures,
-    )  # fmt: skip
-
-
-def is_text(key: str) -> bool:
-    """Return whether a key has a UTF-8 form; lone surrogates, as in names of files, have none."""
-    return key.isascii() or key.encode(errors="replace").decode() == key
-
-
-def storable(text: str | None) -> str | None:
-    """Return text with escapes for lone surrogates, as in names of files; they have no UTF-8 form."""
-    return text if text is None or text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def path_in(path: str) -> str | bytes:

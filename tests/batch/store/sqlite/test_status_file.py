@@ -7,7 +7,7 @@ import pytest
 
 from lemon_async.batch.records import Spending
 from lemon_async.batch.states import State
-from lemon_async.batch.store.status_file import StatusFile, path_of_status, read_status
+from lemon_async.batch.store.sqlite.status_file import StatusFile, path_of_status, read_status
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from journals import PICTURE, accept, intend, new_row, new_rows, save
-from lemon_async.batch import sqlite_journal
-from lemon_async.batch.sqlite_journal import _SqliteJournal, open_journal
+from lemon_async.batch import threaded_journal
+from lemon_async.batch.opening import open_journal
 from lemon_async.batch.states import State
-from lemon_async.batch.store.sqlite import SqliteStore
+from lemon_async.batch.store.sqlite.store import SqliteStore
+from lemon_async.batch.threaded_journal import _ThreadedJournal
 from lemon_async.errors import JournalError
 
 
@@ -55,11 +56,11 @@ async def faulty_journal(path):
     """Open a journal, and return it with its connection."""
     stores = []
 
-    def open_store(*arguments):
-        stores.append(FaultyStore(*arguments))
+    def open_store():
+        stores.append(FaultyStore(path))
         return stores[-1]
 
-    journal = _SqliteJournal(path, open_store=open_store)
+    journal = _ThreadedJournal(str(path), open_store, path.parent, "the disk")
     await journal.start()
     try:
         yield journal, stores[0]._connection
@@ -110,7 +111,7 @@ async def test_bug_in_the_store_ends_all_writing(path):
 
 async def test_end_of_the_thread_is_an_error_of_all_waiters(path):
     """Nobody waits for a thread that a bug has ended."""
-    journal = _SqliteJournal(path, open_store=FaultyStore)
+    journal = _ThreadedJournal(str(path), lambda: FaultyStore(path), path.parent, "the disk")
     await journal.start()
     journal._take = lambda: 1 / 0
     results = []
@@ -136,7 +137,7 @@ async def test_closing_says_that_the_last_changes_failed(path):
 
 async def test_closing_does_not_wait_for_a_disk_that_hangs(path, monkeypatch):
     """After its bound, whoever waits gets an error, and the thread ends when the disk responds."""
-    monkeypatch.setattr(sqlite_journal, "_CLOSE_WITHIN_S", 0.05)
+    monkeypatch.setattr(threaded_journal, "_CLOSE_WITHIN_S", 0.05)
     gate = threading.Event()
     async with faulty_journal(path) as (journal, connection):
         await journal.add(new_rows(2))
@@ -238,12 +239,12 @@ async def test_journal_is_found_after_the_working_folder_changes(tmp_path, monke
         monkeypatch.chdir("/")
         await journal.add([new_row("a")])
         assert journal.name == str(tmp_path / "run.db")
-        assert repr(journal) == f"<SQLite journal {str(tmp_path / 'run.db')!r}>"
+        assert repr(journal) == f"<Journal {str(tmp_path / 'run.db')!r}>"
 
 
 def test_importing_the_package_does_not_load_sqlite():
     """Only batches pay for it."""
-    code = "import sys, lemon_async.session, lemon_async.batch.sqlite_journal; print('sqlite3' in sys.modules)"
+    code = "import sys, lemon_async.session, lemon_async.batch.opening; print('sqlite3' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
 
@@ -267,7 +268,7 @@ import asyncio, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from journals import PICTURE, accept, intend, new_rows, save
-from lemon_async.batch.sqlite_journal import open_journal
+from lemon_async.batch.opening import open_journal
 
 async def main():
     async with open_journal(sys.argv[1]) as journal:
@@ -390,7 +391,7 @@ async def test_changes_that_come_one_by_one_share_transactions(path):
 
 async def test_lone_changes_do_not_wait_for_others(path):
     """If gathering brings nothing, it is not tried again for sixteen groups; a large group gathers nothing."""
-    journal = _SqliteJournal(path)
+    journal = _ThreadedJournal(str(path), lambda: FaultyStore(path), path.parent, "the disk")
     journal._gather(32)
     assert journal._groups_to_skip == 0
     for left in (16, *reversed(range(16)), 16):

@@ -14,11 +14,13 @@ from typing import Any
 
 from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, SavedPicture, Spending
 from lemon_async.batch.states import State
-from lemon_async.batch.store import statements as sql
 from lemon_async.batch.store.claims import Claims, abandoned
-from lemon_async.batch.store.faults import conflict, describe, network_file_system, not_text, refusal
+from lemon_async.batch.store.faults import conflict, not_text, refusal
 from lemon_async.batch.store.ledger import Ledger, RowFacts, Total
-from lemon_async.batch.store.status_file import path_of_status
+from lemon_async.batch.store.sqlite import statements as sql
+from lemon_async.batch.store.sqlite.faults import check_place, describe
+from lemon_async.batch.store.sqlite.status_file import StatusFile
+from lemon_async.batch.store.values import STATES, is_text, journal_row, storable
 
 __all__ = ["SqliteStore"]
 
@@ -60,9 +62,10 @@ class SqliteStore:
         self._file = 0, 0, 0
         self._known: dict[str, RowFacts] = {}
         self._claims = Claims()
+        self._status: StatusFile | None = None
         with self._explained():
             self._wal = Path(f"{path.resolve()}-wal")  # SQLite follows links
-            self._check_place(mounts)
+            check_place(path, self._wal, mounts)
             self._connection = self._connect()
         try:
             with self._explained():
@@ -70,19 +73,8 @@ class SqliteStore:
         except BaseException:
             self.close()
             raise
-
-    def _check_place(self, mounts: Path) -> None:
-        """Refuse network file systems, and a file whose log is missing or may have another name."""
-        with suppress(OSError):
-            if kind := network_file_system(mounts.read_text(), self._wal.parent):
-                words = f"it is on a network file system ({kind}), where locks and syncs do not protect it"
-                raise refusal(self._path, f"{words}; put it on a local disk")
-        if self._path.is_file() and (names := self._path.stat().st_nlink) > 1:
-            words = f"it has {names} names (hard links), and a killed run leaves changes in a log beside one of them"
-            raise refusal(self._path, f"{words}; remove the others")
-        if self._path.exists() and not self._wal.exists() and (status := path_of_status(self._path)).exists():
-            words = f"its last run was killed and has left changes in {self._wal.name!r}, which is missing; put it back"
-            raise refusal(self._path, f"{words}, or remove {status.name!r} to continue without them")
+        self._status = StatusFile(path)
+        self.tend()
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=0, isolation_level=None, cached_statements=256)
@@ -143,7 +135,7 @@ class SqliteStore:
         """Return the sums over all rows."""
         ledger = Ledger()
         for word, count, amount, unpriced, sunk, refunded in self._connection.execute(sql.SUMS):
-            ledger.totals[sql.STATES[word]] = Total(count, amount or 0, unpriced)
+            ledger.totals[STATES[word]] = Total(count, amount or 0, unpriced)
             ledger.sunk += sunk
             ledger.refunded += refunded
         return ledger
@@ -155,8 +147,18 @@ class SqliteStore:
         inline = self._connection.execute(f"{select} AND task IS NULL", (str(State.SOLD),))
         self._apply(abandoned([key for (key,) in sent], [key for (key,) in inline]))
 
+    def tend(self) -> None:
+        """Write the status, if that is due."""
+        if self._status is not None and self._status.is_due():
+            self._status.write(self.counts(), self.spending())
+
+    def give_up(self) -> None:
+        """Do nothing: a disk that hangs cannot be interrupted."""
+
     def close(self) -> None:
         """Release the file; may be called again."""
+        if self._status is not None:
+            self._status.remove()  # first: what it means if it is left is that changes were left in the log
         with suppress(sqlite3.Error):
             self._connection.close()
 
@@ -208,7 +210,7 @@ class SqliteStore:
         Raises:
             ContractError: A key exists with another digest, or is not text.
         """
-        if unreadable := [row.key for row in rows if not sql.is_text(row.key)]:
+        if unreadable := [row.key for row in rows if not is_text(row.key)]:
             raise not_text(unreadable)
         known = dict(self._look_up("SELECT key, digest FROM rows WHERE key", (row.key for row in rows)))
         fresh: dict[str, NewRow] = {}
@@ -279,22 +281,22 @@ class SqliteStore:
     def _load(self, changes: Sequence[Change]) -> None:
         """Keep in memory what may change of rows that were read or changed last."""
         keys = {change.key for change in changes}
-        if missing := [key for key in keys if key not in self._known and sql.is_text(key)]:
+        if missing := [key for key in keys if key not in self._known and is_text(key)]:
             if len(self._known) + len(missing) > _MOST_KNOWN:
                 self._known.clear()
-                missing = [key for key in keys if sql.is_text(key)]
+                missing = [key for key in keys if is_text(key)]
             for facts in self._look_up(sql.LOAD, missing):
                 self._know(facts)
 
     def _know(self, facts: Sequence[Any]) -> None:
-        known = self._known[facts[1]] = RowFacts(facts[0], facts[1], sql.STATES[facts[2]], *facts[3:])
+        known = self._known[facts[1]] = RowFacts(facts[0], facts[1], STATES[facts[2]], *facts[3:])
         known.holder = self._claims.holder(known.number)
 
     def _write(self, rows: Iterable[RowFacts], done: Iterable[tuple[Change, RowFacts]]) -> None:
         updates = [
             (
                 row.number, str(row.state), row.attempt, row.changed_at, row.task, row.fingerprint, row.price,
-                row.cost, row.sunk, row.refunded, sql.storable(row.error),
+                row.cost, row.sunk, row.refunded, storable(row.error),
             )
             for row in rows
         ]  # fmt: skip
@@ -354,7 +356,7 @@ class SqliteStore:
     def find(self, key: str) -> JournalRow | None:
         """Return a row, as `Journal.find`."""
         with self._explained():
-            found = self._connection.execute(f"{sql.ROWS} WHERE key = ?", (sql.storable(key),)).fetchall()
+            found = self._connection.execute(f"{sql.ROWS} WHERE key = ?", (storable(key),)).fetchall()
             return next(iter(self._complete(found)), None)
 
     def _complete(self, found: Sequence[tuple[Any, ...]]) -> list[JournalRow]:
@@ -364,7 +366,7 @@ class SqliteStore:
         numbers = [row[0] for row in found if row[2] == State.DONE]
         for number, _, path, size_bytes, sha256 in sorted(self._look_up(select, numbers)):
             pictures.setdefault(number, []).append(SavedPicture(sql.path_out(path), size_bytes, sha256))
-        return [sql.journal_row(row, tuple(pictures.get(row[0], ()))) for row in found]
+        return [journal_row(row, tuple(pictures.get(row[0], ()))) for row in found]
 
     def counts(self) -> Mapping[State, int]:
         """Return the number of rows in every state."""
@@ -395,4 +397,4 @@ class SqliteStore:
             self._check_file()
 
     def _write_note(self, name: str, text: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, sql.storable(text)))
+        self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, storable(text)))
