@@ -13,7 +13,7 @@ PACKAGE = Path(lemon_async.__file__).parent
 # From the bottom up: a room may import itself and the rooms that come before it in this list.
 LAYERS = (
     "_version", "types", "requests", "errors", "_formats", "_api", "_pace", "_display", "_http", "_images", "_uploads",
-    "_tasks", "batch", "session", "_batch_sheet", "sheet", "_public", "",
+    "_tasks", "batch", "session", "distributed", "_batch_sheet", "sheet", "_public", "",
 )  # fmt: skip
 # The same inside the emulator; modules of one set may import each other.
 EMULATOR = (

@@ -27,7 +27,7 @@ from lemon_async.errors import ContractError
 from lemon_async.requests import EditRequest, GenerateRequest, Request, VariationRequest
 from lemon_async.types import Problem
 
-__all__ = ["KeyOption", "RowBuilder", "Validate", "columns_of", "digest_of", "request_of"]
+__all__ = ["KeyOption", "RowBuilder", "Validate", "checked_key", "columns_of", "digest_of", "request_of"]
 
 KeyOption = str | Callable[[Any], object] | None
 """The column that identifies a row, or a function of the row; `None` for the request itself."""
@@ -183,9 +183,9 @@ class RowBuilder:
         name = self._key if isinstance(self._key, str) else "key"
         try:
             if callable(self._key):
-                return _checked_key(self._key(item))
+                return checked_key(self._key(item))
             if isinstance(item, dict | Mapping):
-                return _checked_key(item.get(self._key))
+                return checked_key(item.get(self._key))
             problems.append(Problem(name, "is a column, and this row has none; give a function as key="))
         except ValueError as fault:
             problems.append(Problem(name, str(fault)))
@@ -265,7 +265,7 @@ def _kind_of(fields: dict[str, Any]) -> type[GenerateRequest | EditRequest]:
     return EditRequest
 
 
-def _checked_key(value: object) -> str:
+def checked_key(value: object) -> str:
     """Return a key as text.
 
     Raises:

@@ -1,0 +1,29 @@
+"""The durable batch on Ray: many workers, one journal, and one account.
+
+    summary = await run_batch("rows.csv", key="sku", journal="postgresql://db/shop", save="/shared/{key}", workers=8)
+
+    dataset.map_batches(LemonGenerator, fn_constructor_kwargs={"journal": ..., "key": "sku", "save": ...}, ...)
+
+Ray starts the workers and starts them again; what may be bought, and by whom, the journal says (`lemon_async.batch`).
+Needs `pip install 'lemon-async[ray]'`. To read the code, begin with `driver.py` and `worker.py`, or with
+`generator.py`; README.md here says how to run it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lemon_async.distributed._public import *  # noqa: F403 - its `__all__` says which
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when the first one is used."""
+    if name == "__all__" or not name.startswith("_"):
+        public = import_module("lemon_async.distributed._public")
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*import_module("lemon_async.distributed._public").__all__]

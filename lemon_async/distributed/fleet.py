@@ -1,0 +1,142 @@
+"""Workers as Ray actors: start them, check them, let them run, and stop them.
+
+Problem: a worker dies with its machine, and whoever repeats its work buys again. So no call is repeated by Ray
+(`max_task_retries=0`). Ray only starts the process again, and the driver calls `run` anew: that is another run of the
+batch, which gets from the journal what is free, the rows of the dead one included.
+
+A fleet whose workers die without getting on is given up: its rows may be what kills them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from lemon_async.distributed.options import WorkerOptions
+from lemon_async.distributed.worker import Report, Worker
+from lemon_async.errors import BatchPaused, SessionError
+
+__all__ = ["Fleet", "load_ray"]
+
+logger: logging.Logger = logging.getLogger("lemon_async")
+
+_MOST_DEATHS = 10
+_RESTART_S = 0.5
+_OURS = {"max_task_retries": 0, "max_restarts": -1}
+
+
+def load_ray() -> Any:
+    """Return the module `ray`.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ImportError as missing:
+        raise ImportError("workers need Ray: pip install 'lemon-async[ray]'") from missing
+    return ray
+
+
+@attrs.define(eq=False, kw_only=True)
+class Fleet:
+    """A number of workers.
+
+    Args:
+        options: What each is started with.
+        workers: Their number.
+        actor_options: Options of Ray for each, such as `num_cpus`.
+        start_s: How long they may take to start.
+        stop_s: How long they may take to leave.
+
+    Attributes:
+        restarts: How often a worker has died.
+    """
+
+    options: WorkerOptions
+    workers: int
+    actor_options: Mapping[str, Any]
+    start_s: float
+    stop_s: float
+    restarts: int = attrs.field(default=0, init=False)
+    _deaths: int = attrs.field(default=0, init=False)
+    _actors: list[Any] = attrs.field(factory=list[Any], init=False)
+
+    async def start(self) -> None:
+        """Start all workers, and return when each of them has checked that it could run; nothing is sold.
+
+        Raises:
+            LemonError: The first that cannot, or that has not started in time; cancel or `stop` ends the others.
+        """
+        remote = load_ray().remote(Worker)
+        options = {"scheduling_strategy": "SPREAD", **self.actor_options, **_OURS}
+        self._actors = [remote.options(**options).remote(self.options) for _ in range(self.workers)]
+        checks = [_call(actor.check) for actor in self._actors]
+        done, late = await asyncio.wait(checks, timeout=self.start_s, return_when=asyncio.FIRST_EXCEPTION)
+        for check in done:
+            _raise(check.result())
+        if late:
+            words = f"{len(late)} of {self.workers} workers have not started within {self.start_s:g} s: `ray status`"
+            raise SessionError(message=f"{words} shows what they wait for; start fewer, or add machines to the cluster")
+
+    async def run(self) -> None:
+        """Let all workers run to their end. Spends money.
+
+        Raises:
+            LemonError: What has ended the first run that did not end by itself.
+        """
+        runs = [asyncio.create_task(self._follow(actor)) for actor in self._actors]
+        try:
+            done, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_EXCEPTION)
+            for run in done:
+                run.result()
+        finally:
+            for run in runs:
+                run.cancel()
+
+    def progressed(self) -> None:
+        """Note that rows have ended."""
+        self._deaths = 0
+
+    async def stop(self) -> None:
+        """Let all workers leave, within bounds, and end their processes; does nothing before `start`."""
+        ray = load_ray()
+        if leaving := [_call(actor.leave) for actor in self._actors]:
+            await asyncio.wait(leaving, timeout=self.stop_s)
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+
+    async def _follow(self, actor: Any) -> None:
+        died: type[Exception] = load_ray().exceptions.RayActorError
+        while True:
+            try:
+                _raise(await asyncio.shield(_call(actor.run)))
+            except died as death:
+                self._note_death(death)
+                await asyncio.sleep(_RESTART_S)
+            else:
+                return
+
+    def _note_death(self, death: Exception) -> None:
+        self.restarts += 1
+        self._deaths += 1
+        reason = " ".join(str(death).split())
+        logger.warning("a worker has died, and is started again; its rows go to the others: %s", reason)
+        if self._deaths >= _MOST_DEATHS:
+            words = f"workers have died {self._deaths} times in a row while no row has ended; the last: {reason}"
+            raise BatchPaused(message=words) from death
+
+
+def _call(method: Any) -> "asyncio.Future[Report]":
+    """Call a method of an actor."""
+    call: asyncio.Future[Report] = asyncio.wrap_future(method.remote().future())
+    call.add_done_callback(lambda call: call.cancelled() or call.exception())  # of a call that nobody awaits any more
+    return call
+
+
+def _raise(report: Report) -> None:
+    if report.error is not None:
+        raise report.error
