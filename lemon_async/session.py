@@ -304,6 +304,7 @@ class LemonSession(BaseSession):
         provenance: bool = False,
         check_contracts: bool | None = None,
         stop_on: StopOn = "account",
+        only_given: bool = False,
         progress: ProgressOption = False,
         **fields: Any,
     ) -> "Batch":
@@ -311,34 +312,35 @@ class LemonSession(BaseSession):
 
         `async with session.batch("run.db", "rows.csv", key="sku", save="out/{key}") as batch: async for outcome in
         batch`. Spends money, once for each row, and only while outcomes are read. All rows are read, checked and added
-        to the journal before anything is sent. Run it again to continue: finished rows are left alone (also if their
-        files were deleted since), sold ones are resumed, and those whose request was being sent when the process ended
-        are `doubtful` and never sent again by themselves. Leaving the block, also because it is cancelled, buys nothing
-        more; `Batch.aclose` says how long it waits. The journal holds the prompts, and never the key.
+        to the journal before anything is sent. Run it again to continue: finished rows are left alone, sold ones are
+        resumed, and those whose request was being sent when the process ended are `doubtful` and never sent again by
+        themselves. Leaving the block buys nothing more (`Batch.aclose`). The journal holds prompts, and never the key.
 
         Args:
-            journal: The path of an SQLite file on a local disk, which is created, or an open journal.
+            journal: The path of an SQLite file on a local disk, which is created, or `postgresql://user@host/database`,
+                whose rows any number of processes share, or an open journal.
             rows: A `.csv`, `.jsonl` or `.parquet` file, or an (async) iterable, which must end, of prompts, requests or
-                mappings. Columns that are fields of a request are used, the others travel with the row to its outcome
-                and to `save`. Without it, the batch continues with the rows of the journal.
+                mappings; by default those of the journal. Columns that are fields of a request are used, the others
+                travel with the row to its outcome and to `save`.
             key: The column, or a function of the row, that identifies a row; by default its request does.
-            save: Where pictures go: a path with fields in braces, `{key}`, columns, and those of `Images.save`; by
-                default that of the journal, or `{key}`. Files are never overwritten.
-            in_flight: Maximum number of rows from their submit until you take the outcome, after their pictures are
-                saved.
+            save: Where pictures go: a path with the fields `{key}`, columns, and those of `Images.save`; by default
+                that of the journal, or `{key}`. Files are never overwritten.
+            in_flight: Maximum number of rows from their submit until you take the outcome.
             attempts: How often a row whose task fails is bought at most; failed tasks are released or refunded.
             budget_usd: Limit of all spending of the journal, doubtful rows included; it is never exceeded.
-            price_usd: The price of an image, one for each model, or a function of a request that returns its price; by
+            price_usd: The price of an image, for all models or each, or a function that returns that of a request; by
                 default what rows of this journal have cost.
             provenance: Write prompt, model and task id into the files, or beside them.
             check_contracts: Overrides the session's setting for these rows.
             stop_on: As for `map`; such an error pauses the batch.
-            progress: As for `generate`, for the rows that are to be done.
-            **fields: Fields of every request that has no such column, see `GenerateFields`; `model` may be a list: then
-                each row is made with each of them, under the key `<key>:<model>`.
+            only_given: Run the rows that are given, and leave all others of the journal alone.
+            progress: As for `generate`.
+            **fields: Fields of requests without such a column (`GenerateFields`). `model` may be a list: each row is
+                then made with each of them, under the key `<key>:<model>`.
 
         Raises:
             ContractError: An argument is invalid; rows are checked on entering.
+            JournalError: The URL of the journal is invalid.
         """
         from lemon_async.batch.batch import Batch  # noqa: PLC0415 - most programs need none
         from lemon_async.batch.running.options import BatchOptions  # noqa: PLC0415 - likewise
@@ -355,6 +357,7 @@ class LemonSession(BaseSession):
             provenance=provenance,
             check_contracts=check_contracts,
             stop_on=stop_on,
+            only_given=only_given,
             fields=fields,
             validate=partial(self.validate, check_contracts=is_checked),
             reporter=partial(Reporter, make_display(progress)),

@@ -1,13 +1,12 @@
 """`Batch`: the rows of a journal as a loop over their outcomes. `runner.py` does the work."""
 
 import asyncio
-import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,16 +14,16 @@ import anyio
 
 from lemon_async._images.images import Images
 from lemon_async.batch.journal import Journal
-from lemon_async.batch.opening import open_journal
 from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import Plan, make_plan
-from lemon_async.batch.prices import Prices, cost_in, images_of, model_of
+from lemon_async.batch.prices import Prices, cost_in, no_price
 from lemon_async.batch.records import JournalRow, Spending
 from lemon_async.batch.rows.reader import RowReader, RowSource
 from lemon_async.batch.running.account import Account
 from lemon_async.batch.running.feed import Feed
-from lemon_async.batch.running.intake import add_rows, check_new, choose_template, learn_prices
+from lemon_async.batch.running.intake import add_rows, check_rows, keys_of, learn_prices
 from lemon_async.batch.running.job import Job
+from lemon_async.batch.running.journal_source import JournalSource
 from lemon_async.batch.running.options import BatchOptions
 from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
@@ -51,13 +50,13 @@ class Batch:
         rows: RowSource | None,
         options: BatchOptions,
     ) -> None:
-        options.check()
+        options.check(has_rows=rows is not None)
         self._session = session
-        self._source = journal
+        self._source = JournalSource(journal, session.base_url)
         self._options = options
         self._prices = Prices(options.price_usd)
         self._reader = None if rows is None else self._make_reader(rows)
-        self._stack = contextlib.AsyncExitStack()
+        self._stack = AsyncExitStack()
         self._journal: Journal | None = None
         self._account = Account({}, Spending())
         self._runner: Runner | None = None
@@ -79,8 +78,8 @@ class Batch:
     def _problems_of(self, request: Request) -> Sequence[Problem]:
         """Return the problems of a request; under a cap, a row without a price is one."""
         problems = [*self._options.validate(request)]
-        if self._options.budget_usd is not None and self._price_of(request) is None:
-            problems.append(_no_price(request))
+        if self._options.budget_usd is not None and self._prices.to_reserve(request) is None:
+            problems.append(no_price(request))
         return problems
 
     # State
@@ -135,16 +134,37 @@ class Batch:
         """
         if self._is_entered:
             raise SessionError(message="plan the batch before entering it")
-        if isinstance(self._source, str | PathLike):
-            if not await asyncio.to_thread(Path(self._source).exists):
-                return await make_plan(self._reader, None, self._options.price_usd)
-            async with open_journal(self._source, base_url=self._session.base_url) as journal:
-                return await self._plan(journal)
-        return await self._plan(self._source)
+        if await self._source.is_missing():
+            return await make_plan(self._reader, None, self._options.price_usd)
+        async with self._source.opened(may_be_empty=True) as journal:
+            await learn_prices(journal, self._prices)
+            return await make_plan(self._reader, journal, self._options.price_usd)
 
-    async def _plan(self, journal: Journal) -> Plan:
-        await learn_prices(journal, self._prices)
-        return await make_plan(self._reader, journal, self._options.price_usd)
+    async def add(self) -> int:
+        """Read and check all rows, add them to the journal, and return how many are new. Only before the block.
+
+        Buys nothing: whoever runs the batch later does, perhaps other processes. Entering the block adds rows, too.
+        Cancelling leaves the rows in the journal that were added.
+
+        Raises:
+            ContractError: Of the rows or the file template; nothing was added.
+            JournalError: The journal cannot be used.
+            SessionError: The batch was entered before.
+        """
+        if self._is_entered:
+            raise SessionError(message="add the rows before entering the batch, which does it by itself")
+        async with self._source_opened() as journal:
+            await learn_prices(journal, self._prices)
+            _, added = await add_rows(journal, self._reader, self._options.save)
+        return added
+
+    @asynccontextmanager
+    async def _source_opened(self) -> AsyncGenerator[Journal, None]:
+        """Open the journal; check the rows first if a file would be made for them."""
+        if self._reader is not None and await self._source.is_missing():
+            await check_rows(self._reader, self._options.save)
+        async with self._source.opened(may_be_empty=self._reader is not None) as journal:
+            yield journal
 
     def _opened(self) -> Journal:
         if self._journal is None or self._is_left:
@@ -177,20 +197,14 @@ class Batch:
 
     async def _open(self) -> None:
         options = self._options
-        if isinstance(self._source, str | PathLike):
-            await check_new(Path(self._source), self._reader, options.save)
-            opened = open_journal(self._source, base_url=self._session.base_url)
-            self._journal = await self._stack.enter_async_context(opened)
-        else:
-            self._journal = self._source
-        journal = self._journal
+        journal = self._journal = await self._stack.enter_async_context(self._source_opened())
         await learn_prices(journal, self._prices)
-        save = await choose_template(journal, options.save)
-        await add_rows(journal, self._reader, save)
+        save, _ = await add_rows(journal, self._reader, options.save)
+        keys = await keys_of(self._reader) if options.only_given and self._reader else None
         counts = await journal.counts()
         self._account = Account(counts, await journal.spending(), options.budget_usd)
         self._total = sum(count for state, count in counts.items() if state.is_open)
-        self._runner = self._make_runner(journal, save)
+        self._runner = self._make_runner(journal, save, keys)
         self._began_at = time.monotonic()
         map_options = {
             "in_flight": options.in_flight,
@@ -202,7 +216,7 @@ class Batch:
         self._task.add_done_callback(self._ended)
         self._reporter.changed()
 
-    def _make_runner(self, journal: Journal, save: str) -> Runner:
+    def _make_runner(self, journal: Journal, save: str, keys: Sequence[str] | None) -> Runner:
         options = self._options
         saver = Saver(save, journal.folder, journal.owner_of, options.provenance)
         runner = Runner(
@@ -221,24 +235,17 @@ class Batch:
             journal=journal,
             account=self._account,
             in_flight=options.in_flight,
-            price_of=self._price_of,
+            price_of=self._prices.to_reserve,
             is_capped=options.budget_usd is not None,
             resume=runner.resume,
             settle=runner.settle,
             on_full=partial(self._full, runner),
             on_change=self._reporter.changed,
+            keys=keys,
             look_s=options.look_s,
             patience_s=options.patience_s,
         )
         return runner
-
-    def _price_of(self, request: Request) -> float | None:
-        """Return the price to reserve: more than the caller said if rows have cost more so far."""
-        price = self._prices.price_of(request)
-        if price is None or callable(self._options.price_usd):
-            return price
-        learned = self._prices.learned.get(model_of(request), 0.0)
-        return max(price, learned * images_of(request))
 
     def _cost_of(self, job: Job, images: Images) -> float | None:
         cost = cost_in(images.billing.headers)
@@ -248,7 +255,7 @@ class Batch:
     def _full(self, runner: Runner, job: Job) -> None:
         """Stop: the next row has no price, or does not fit into the budget."""
         if job.price_usd is None:
-            runner.stop(ContractError(problems=(_no_price(job.request),)))
+            runner.stop(ContractError(problems=(no_price(job.request),)))
         else:
             runner.pause(f"the budget is used up: the next row, {job.key}, costs ${job.price_usd:.4g}")
 
@@ -300,7 +307,7 @@ class Batch:
             self._reader.close()
         if self._journal is not None:
             # What was recorded while its waiter was cancelled; a disk may hang.
-            with contextlib.suppress(JournalError, TimeoutError):
+            with suppress(JournalError, TimeoutError):
                 async with asyncio.timeout(self._options.close_s):
                     self._account = Account(await self._journal.counts(), await self._journal.spending())
         self._is_over = True
@@ -375,12 +382,5 @@ class Batch:
             else "running" if self._task
             else "reading rows"
         )  # fmt: skip
-        name = self._source if isinstance(self._source, str | PathLike) else self._source.name
         counts = ", ".join(f"{count:,} {state}" for state, count in self.counts.items() if count)
-        return f"<Batch {str(name)!r} {state}{f' | {counts}' if counts else ''}>"
-
-
-def _no_price(request: Request) -> Problem:
-    return Problem(
-        "price_usd", f"the price of {model_of(request)} is not known, which budget_usd needs: give price_usd="
-    )
+        return f"<Batch {self._source.name!r} {state}{f' | {counts}' if counts else ''}>"

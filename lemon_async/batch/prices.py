@@ -10,7 +10,7 @@ from lemon_async.errors import ContractError
 from lemon_async.requests import Request
 from lemon_async.types import Problem
 
-__all__ = ["PriceOption", "Prices", "cost_in", "images_of", "model_of"]
+__all__ = ["PriceOption", "Prices", "cost_in", "images_of", "model_of", "no_price"]
 
 PriceOption = float | Mapping[str, float] | Callable[[Request], float | None] | None
 """The price of one image in US dollars, or one for each model, or a function that returns the price of a request."""
@@ -68,6 +68,18 @@ class Prices:
         each = self._each(model_of(request))
         return None if each is None else each * images_of(request)
 
+    def to_reserve(self, request: Request) -> float | None:
+        """Return the price to reserve for a request: more than the caller said if rows have cost more so far.
+
+        Raises:
+            ContractError: As `price_of`.
+        """
+        price = self.price_of(request)
+        if price is None or callable(self._given):
+            return price
+        learned = self.learned.get(model_of(request), 0.0)
+        return max(price, learned * images_of(request))
+
     def _each(self, model: str) -> float | None:
         if self._given is None:
             images = self._images.get(model)
@@ -76,6 +88,12 @@ class Prices:
             return self._given.get(model)
         assert not callable(self._given)  # noqa: S101 - `price_of` has called it
         return self._given
+
+
+def no_price(request: Request) -> Problem:
+    """Return the problem of a request that has no price under a cap."""
+    words = f"the price of {model_of(request)} is not known, which budget_usd needs: give price_usd="
+    return Problem("price_usd", words)
 
 
 def model_of(request: Request) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from lemon_async._images.images import Images
 from lemon_async.batch.journal import Journal
@@ -12,11 +11,12 @@ from lemon_async.batch.rows.builder import columns_of
 from lemon_async.batch.rows.identity import IDENTITY, identity_problem
 from lemon_async.batch.rows.reader import RowReader
 from lemon_async.batch.running.saving import split_template
+from lemon_async.batch.running.shared_folder import join_folder, shared_template
 from lemon_async.batch.states import State
 from lemon_async.errors import ContractError
 from lemon_async.types import Problem
 
-__all__ = ["add_rows", "check_new", "choose_template", "learn_prices"]
+__all__ = ["add_rows", "check_rows", "keys_of", "learn_prices"]
 
 _TEMPLATE = "save"
 _ADDED = "rows added "
@@ -24,19 +24,24 @@ _DEFAULT = "{key}"
 _SAMPLE = 1000
 
 
-async def check_new(path: Path, reader: RowReader | None, save: str | None) -> None:
-    """Check rows and template before a journal is made for them; do nothing if it exists.
+async def check_rows(reader: RowReader, save: str | None) -> None:
+    """Check rows and template, before a journal is made for them.
 
     Raises:
-        ContractError: There are no rows, or they or the template are invalid.
+        ContractError: They are invalid.
     """
-    if await asyncio.to_thread(path.exists):
-        return
-    if reader is None:
-        raise ContractError.of("rows", f"there is no journal {str(path)!r} to continue; pass the rows of a new one")
     found = await reader.read()
     found.check()
     _check_template(save or _DEFAULT, found.columns)
+
+
+async def keys_of(reader: RowReader) -> list[str]:
+    """Return the keys of all rows.
+
+    Raises:
+        ContractError: Some are invalid.
+    """
+    return [row.key async for chunk in reader.chunks() for row in chunk]
 
 
 async def learn_prices(journal: Journal, prices: Prices) -> None:
@@ -49,22 +54,37 @@ async def learn_prices(journal: Journal, prices: Prices) -> None:
     await asyncio.to_thread(learn, await journal.rows(State.DONE, limit=_SAMPLE))
 
 
-async def choose_template(journal: Journal, save: str | None) -> str:
-    """Return the template of file names: the given one, or that of the last run, or `{key}`."""
-    return save or await journal.read_note(_TEMPLATE) or _DEFAULT
-
-
-async def add_rows(journal: Journal, reader: RowReader | None, save: str) -> None:
+async def add_rows(journal: Journal, reader: RowReader | None, save: str | None) -> tuple[str, int]:
     """Check rows and template, and add the rows, unless the journal says that it has all of this file.
 
     Args:
         journal: The journal.
         reader: The rows; `None` if it has them already.
-        save: The template of file names.
+        save: The template of file names; `None` for that of the last run, or `{key}`.
+
+    Returns:
+        The template, and the number of rows that were added.
 
     Raises:
         ContractError: Of the rows or the template; nothing was added.
+        JournalError: Also if the pictures would go to another folder than those of other runs.
     """
+    known = await journal.read_note(_TEMPLATE)
+    if journal.folder is None:
+        template = await shared_template(journal, save, known)
+    else:
+        template = save or known or _DEFAULT
+    added = await _add(journal, reader, template)
+    if journal.folder is None:
+        await join_folder(journal, template, save=save, is_new=template != known)
+    if template != known:
+        await journal.write_note(_TEMPLATE, template)
+    return template, added
+
+
+async def _add(journal: Journal, reader: RowReader | None, save: str) -> int:
+    """Check rows and template, and add the rows; return how many are new."""
+    added = 0
     has_rows = any((await journal.counts()).values())
     if reader is not None and has_rows:
         problem = identity_problem(await journal.read_note(IDENTITY), reader.identity)
@@ -84,11 +104,10 @@ async def add_rows(journal: Journal, reader: RowReader | None, save: str) -> Non
         else:
             await journal.write_note(IDENTITY, reader.identity)
         async for chunk in reader.chunks():
-            await journal.add(chunk)
+            added += await journal.add(chunk)
         if digest:
             await journal.write_note(_ADDED + digest, "yes")
-    if await journal.read_note(_TEMPLATE) != save:
-        await journal.write_note(_TEMPLATE, save)
+    return added
 
 
 def _columns(rows: Iterable[JournalRow]) -> set[str]:

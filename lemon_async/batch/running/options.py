@@ -44,6 +44,7 @@ class BatchOptions:
     provenance: bool = False
     check_contracts: bool | None = None
     stop_on: StopOn = "account"
+    only_given: bool = False
     fields: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     validate: Callable[[Request], Sequence[Problem]]
     reporter: Callable[[Callable[[], Progress]], Reporter]
@@ -53,8 +54,11 @@ class BatchOptions:
     look_s: float = 1.0
     patience_s: float = 1200.0
 
-    def check(self) -> None:
+    def check(self, *, has_rows: bool = True) -> None:
         """Check what is not checked elsewhere.
+
+        Args:
+            has_rows: Whether rows were given.
 
         Raises:
             ContractError: With all problems.
@@ -70,6 +74,8 @@ class BatchOptions:
         save: Any = self.save
         if not isinstance(save, str | None):
             problems.append(Problem("save", f"must be text such as 'out/{{key}}', not {save!r:.80}"))
+        if self.only_given and not has_rows:
+            problems.append(Problem("only_given", "needs rows; without it, the batch runs all rows of the journal"))
         if self.resubmits:
             words = "resubmit_unknown may buy a row twice, beyond budget_usd; use a session without it for batches"
             problems.append(Problem("retry", words))

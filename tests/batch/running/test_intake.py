@@ -5,7 +5,7 @@ import pytest
 from lemon_async.batch import open_journal
 from lemon_async.batch.prices import Prices
 from lemon_async.batch.rows.reader import RowReader
-from lemon_async.batch.running.intake import add_rows, check_new, choose_template, learn_prices
+from lemon_async.batch.running.intake import add_rows, check_rows, keys_of, learn_prices
 from lemon_async.errors import ContractError
 from lemon_async.requests import GenerateRequest
 from saved_rows import add, finish
@@ -26,10 +26,15 @@ async def keys(journal):
 
 
 async def test_the_template_is_kept_for_the_next_run(journal):
-    assert await choose_template(journal, None) == "{key}"
-    await add_rows(journal, None, "out/{key}")
-    assert await choose_template(journal, None) == "out/{key}"
-    assert await choose_template(journal, "{key}-2") == "{key}-2"
+    for given, used in ((None, "{key}"), ("out/{key}", "out/{key}"), (None, "out/{key}"), ("{key}-2", "{key}-2")):
+        assert await add_rows(journal, None, given) == (used, 0)
+
+
+async def test_rows_that_are_new_are_counted(journal):
+    reader = reader_of([{"id": "a", "prompt": "x"}, {"id": "b", "prompt": "x"}])
+    assert await add_rows(journal, reader_of([{"id": "a", "prompt": "x"}]), None) == ("{key}", 1)
+    assert await add_rows(journal, reader, None) == ("{key}", 1)
+    assert await keys_of(reader) == await keys(journal) == ["a", "b"]
 
 
 async def test_a_file_is_added_once_for_its_content_and_options(journal, tmp_path):
@@ -71,15 +76,14 @@ BAD = [
 ]
 
 
-async def test_no_journal_is_made_for_bad_rows(tmp_path):
-    """Nor for none; what is wrong with the rows of an old journal is found when they are added."""
-    path = tmp_path / "run.db"
-    for reader, save, words in (*BAD, (None, None, "no journal")):
+async def test_bad_rows_are_refused_before_there_is_a_journal():
+    for reader, save, words in BAD:
         with pytest.raises(ContractError, match=words):
-            await check_new(path, reader, save)
-    assert not path.exists()
-    path.touch()
-    await check_new(path, None, None)
+            await check_rows(reader, save)
+        reader.close()
+    reader = reader_of([{"id": "a", "prompt": "x"}])
+    await check_rows(reader, None)
+    reader.close()
 
 
 async def test_nothing_is_added_if_there_is_a_problem(journal):

@@ -18,3 +18,10 @@ def test_all_problems_are_listed():
     with pytest.raises(ContractError) as raised:
         BatchOptions(**wrong, **OTHERS).check()
     assert [problem.field for problem in raised.value.problems] == [*list(wrong)[:-1], "retry"]
+
+
+def test_given_rows_only_need_rows():
+    options = BatchOptions(only_given=True, **OTHERS)
+    options.check()
+    with pytest.raises(ContractError, match="only_given: needs rows"):
+        options.check(has_rows=False)
