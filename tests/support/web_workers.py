@@ -11,7 +11,8 @@ from pathlib import Path
 
 import aiohttp
 
-QUIET = ("--no-access-log", "--http", "h11", "--ws", "none", "--timeout-worker-healthcheck", "60")
+# A stopped worker must be back before its health check ends; the check of one that is killed takes its whole time.
+OPTIONS = ("--http", "h11", "--ws", "none", "--timeout-worker-healthcheck", "10", "--timeout-graceful-shutdown", "10")
 
 
 class WebWorkers:
@@ -23,7 +24,7 @@ class WebWorkers:
 
     def __init__(self, app, workers, *, table):
         self.log = []
-        self._command = (sys.executable, "-m", "uvicorn", app, "--workers", str(workers), "--port", "0", *QUIET)
+        self._command = (sys.executable, "-m", "uvicorn", app, "--workers", str(workers), "--port", "0", *OPTIONS)
         self._count = workers
         self._table = table
 
