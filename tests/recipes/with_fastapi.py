@@ -13,6 +13,9 @@ A browser that leaves ends its own requests, never an order.
 * If a worker ends before the service has responded, the order becomes `unknown` and is not sent again: look for it in
   your account (`sqlite3 pictures/jobs.db "SELECT * FROM jobs WHERE state = 'unknown'"`).
 
+By default each worker learns a rate limit for itself. Set `REQUESTS_PER_MINUTE` to that of the account, and
+`SHARED_LIMIT` to the URL of a Redis or PostgreSQL server (`redis://localhost`), and they share it.
+
 The folder has to be on a local disk. For several machines, put the table into PostgreSQL with an advisory lock for each
 worker, and share the pictures. Delete rows and files that are no longer needed.
 """
@@ -23,7 +26,7 @@ import logging
 import mimetypes
 import sqlite3
 from contextlib import asynccontextmanager, closing
-from os import getpid
+from os import environ, getpid
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -36,6 +39,8 @@ from lemon_async import ContractError, ImageTask, LemonError, LemonSession, Subm
 from lemon_async.errors import BadRequest, TaskCancelled, TaskFailed, TaskLost
 
 FOLDER = Path("pictures")
+SHARED_LIMIT = environ.get("SHARED_LIMIT")
+REQUESTS_PER_MINUTE = int(environ.get("REQUESTS_PER_MINUTE", "0"))
 WORKER = f"{getpid()}-{uuid4().hex}"
 TABLE = """CREATE TABLE IF NOT EXISTS jobs
     (name PRIMARY KEY, prompt, worker, token, state DEFAULT 'pending', progress, error, file)"""
@@ -135,7 +140,8 @@ async def lifespan(app: FastAPI):
     await query(TABLE)
     with (FOLDER / f"{WORKER}.lock").open("x") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        async with LemonSession() as app.state.lemon:  # one session for all requests
+        limits = {"requests_per_minute": REQUESTS_PER_MINUTE or None, "shared_limit": SHARED_LIMIT}
+        async with LemonSession(**limits) as app.state.lemon:  # one session for all requests to this worker
             adopting = asyncio.create_task(keep_adopting())
             yield
             await asyncio.gather(*orders, return_exceptions=True)  # until each is known to be sold or not
