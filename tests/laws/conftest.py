@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from itertools import count
 
 import attrs
 import pytest
@@ -66,3 +67,10 @@ async def paid(request, picture, connect):
         return Paid("edit", lambda prompt: EditRequest(prompt, image=stored, model="flux-pro"), submit)
     wish = {"image": small, "model": "gpt-image-2", "partial_images": 1}
     return Paid("edit", lambda prompt: EditRequest(prompt, **wish), read_all)
+
+
+@pytest.fixture
+def new_journal(postgres):
+    """Make addresses of new journals that processes can share."""
+    database, numbers = postgres.new_database(), count()
+    return lambda: f"{database}?schema=s{next(numbers)}"

@@ -12,6 +12,7 @@ import gc
 import inspect
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -28,10 +29,18 @@ import lemon_async.batch.running.options
 import lemon_async.batch.store.sqlite.store
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
 
+try:
+    import psycopg.waiting
+
+    import lemon_async.batch.store.postgres.store
+except ImportError:  # then there are no journals in PostgreSQL
+    psycopg = None
+
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
 FILES = {"rename", "replace", "link"}
 SENDS = {"send", "sendmsg"}
 READS = {"recv", "recv_into"}
+POLL = type(select.poll())  # waits for PostgreSQL; asyncio waits otherwise
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 
@@ -39,7 +48,8 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 
 class Edges:
     """Count the moments at which a kill makes a difference, and kill this process at one of them.
 
-    They are: before and after each commit of the journal, each piece that is sent or received, and each rename.
+    They are: before and after each commit of a journal in a file, each wait for PostgreSQL, each piece that is sent or
+    received, and each rename.
     """
 
     def __init__(self, kill_at=None):
@@ -51,6 +61,8 @@ class Edges:
 
     def install(self):
         sqlite3.connect = self.connect
+        if psycopg is not None:
+            psycopg.waiting.wait = psycopg.waiting.wait_poll  # in Python, so that it is seen
         threading.setprofile(self.on_event)
         sys.setprofile(self.on_event)
 
@@ -71,14 +83,14 @@ class Edges:
             (self.on_call if event == "c_call" else self.on_return)(name, owner)
 
     def on_call(self, name, owner):
-        if is_file(name, owner) or (name in SENDS and is_tcp(owner)):
+        if is_file(name, owner) or is_poll(name, owner) or (name in SENDS and is_tcp(owner)):
             self.reach(f"before {name}")
 
     def on_return(self, name, owner):
         if isinstance(owner, sqlite3.Connection | sqlite3.Cursor) and getattr(self._commits, "is_under_way", False):
             self._commits.is_under_way = False
             self.reach("after a commit")
-        elif is_file(name, owner) or (name in SENDS | READS and is_tcp(owner)):
+        elif is_file(name, owner) or is_poll(name, owner) or (name in SENDS | READS and is_tcp(owner)):
             self.reach(f"after {name}")
 
     def reach(self, edge):
@@ -90,6 +102,10 @@ class Edges:
 
 def is_file(name, owner):
     return name in FILES and owner is sys.modules[os.name]
+
+
+def is_poll(name, owner):
+    return name == "poll" and isinstance(owner, POLL)
 
 
 def is_tcp(owner):

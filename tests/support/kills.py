@@ -250,14 +250,16 @@ class Batches:
         processes: Where to run them.
         emulator: The service; its ledger is the oracle.
         folder: Where journals and pictures go.
+        new_journal: Returns the address of a new journal; by default they are files.
         options: Options of `LemonSession.batch`.
     """
 
-    def __init__(self, processes, emulator, folder, **options):
+    def __init__(self, processes, emulator, folder, new_journal=None, **options):
         self.totals = Totals()
         self._processes = processes
         self._emulator = emulator
         self._folder = Path(folder)
+        self._new_journal = new_journal
         self._options = {"model": "flux-pro", "size": "256x256", "in_flight": 50, **options}
         self._number = 0
 
@@ -269,7 +271,7 @@ class Batches:
         self._number += 1
         return {
             "service": address_of(self._emulator),
-            "journal": str(folder / "run.db"),
+            "journal": self._new_journal() if self._new_journal else str(folder / "run.db"),
             "rows": [{"id": name, "prompt": name} for name in names],
             "key": "id",
             "save": str(folder / "out" / "{key}"),
@@ -313,7 +315,7 @@ class Batches:
 
     async def check(self, batch):
         """Raise `AssertionError` if a row was sold twice or lost, or a file is wrong; otherwise add to the totals."""
-        folder = Path(batch["journal"]).parent
+        folder = Path(batch["save"]).parents[1]
         books = await Books.of(batch["journal"])
         sales = Sales.of(self._emulator, {row["id"] for row in batch["rows"]})
         check_sales(sales, books)
