@@ -159,8 +159,7 @@ async def _add(options: WorkerOptions, rows: RowSource | None, key: KeyOption, s
     """Check the rows, and add them to the journal; return the address of the service."""
     session = {name: value for name, value in options.session.items() if name != "shared_limit"}
     async with LemonSession(_NO_KEY, **session) as lemon:
-        batch: Any = lemon.batch(options.journal, rows, key=key, save=save, **options.batch)
-        await batch.add()
+        await lemon.batch(options.journal, rows, key=key, save=save, **options.batch).add()
         return lemon.base_url
 
 

@@ -6,7 +6,6 @@ first. Errors are returned, not raised, because Ray wraps what is raised in type
 
 import asyncio
 import pickle
-from typing import Any
 
 import attrs
 
@@ -46,8 +45,7 @@ class Worker:
         """Return whether this worker could run: key, journal, folder and shared limit. Spends nothing."""
         try:
             async with LemonSession(**self._options.session) as session:
-                batch: Any = session.batch(self._options.journal, **self._options.batch)
-                await batch.add()
+                await session.batch(self._options.journal, **self._options.batch).add()
                 await _reach_limit(session)
         except Exception as error:  # noqa: BLE001 - raised by the driver
             return _report(error)

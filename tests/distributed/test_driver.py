@@ -8,14 +8,12 @@ import pytest
 from batches import rows
 from fake_ray import FakeRay
 from lemon_async import ContractError, PollPolicy
-from lemon_async.batch import Batch, State, open_journal
+from lemon_async.batch import State, open_journal
 from lemon_async.distributed import run_batch
 from lemon_async.emulator import Emulator, Status
 from lemon_async.errors import BatchPaused
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
-
-pytestmark = pytest.mark.skipif(not hasattr(Batch, "add"), reason="needs Batch.add")
 
 
 @pytest.fixture

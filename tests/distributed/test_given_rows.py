@@ -6,14 +6,12 @@ import pytest
 
 from batches import rows
 from lemon_async import ContractError
-from lemon_async.batch import Batch, State, open_journal
+from lemon_async.batch import State, open_journal
 from lemon_async.distributed.given_rows import run_rows
 from lemon_async.emulator import Fail, Status
 from lemon_async.errors import JournalError
 
 OPTIONS = {"key": "id", "model": "flux-pro", "size": "256x256", "stop_on": None}
-
-pytestmark = pytest.mark.skipif(not hasattr(Batch, "add"), reason="needs Batch.add")
 
 
 @pytest.fixture

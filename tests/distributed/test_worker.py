@@ -7,15 +7,13 @@ import pytest
 
 from batches import rows
 from lemon_async import ContractError, PollPolicy
-from lemon_async.batch import Batch, State, open_journal
+from lemon_async.batch import State, open_journal
 from lemon_async.distributed.options import WorkerOptions
 from lemon_async.distributed.worker import Worker
 from lemon_async.emulator import Stuck
 from lemon_async.errors import BatchPaused, JournalError
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
-
-pytestmark = pytest.mark.skipif(not hasattr(Batch, "add"), reason="needs Batch.add")
 
 
 @pytest.fixture
