@@ -1,4 +1,4 @@
-"""A Redis server of one's own: in a temporary folder, on a free port, and without persistence unless it is asked for."""
+"""A Redis server of its own for a test: in a temporary folder, on a free port, without persistence by default."""
 
 import atexit
 import shutil
