@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from psycopg import AsyncConnection, OperationalError, errors
-from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq import ExecStatus
 
-__all__ = ["PostgresConnection"]
+__all__ = ["PostgresConnection", "Row"]
 
 _GOOD = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
 
@@ -19,44 +19,48 @@ Row = Sequence[str | None]
 
 
 class PostgresConnection:
-    """An open connection of the running event loop; `connect` opens one.
+    """A connection that belongs to the running event loop; `connect` opens one.
 
     Attributes:
-        on_lost: Called once if the server ends the connection while no statement runs.
+        is_closed: Whether it has ended.
     """
 
-    def __init__(self, connection: AsyncConnection[Any], on_notify: Callable[[str], None]) -> None:
+    def __init__(
+        self, connection: AsyncConnection[Any], on_notify: Callable[[str], None], on_close: Callable[[], None]
+    ) -> None:
+        self.is_closed: bool = False
         self._connection = connection
         self._libpq = connection.pgconn
         self._libpq.nonblocking = 1
         self._on_notify = on_notify
-        self._result: asyncio.Future[Row | None] | None = None
-        self._row: Row | None = None
+        self._on_close = on_close
+        self._result: asyncio.Future[Row] | None = None
+        self._row: Row = ()
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._socket = self._libpq.socket
         self._loop.add_reader(self._socket, self._read)
 
     @classmethod
-    async def connect(cls, on_notify: Callable[[str], None], **parameters: Any) -> "PostgresConnection":
+    async def connect(
+        cls, on_notify: Callable[[str], None], on_close: Callable[[], None], **parameters: Any
+    ) -> "PostgresConnection":
         """Connect with libpq's parameters; cancelling ends the attempt.
 
         Args:
             on_notify: Called with the payload of each notification.
+            on_close: Called once when the connection has ended, for whatever reason.
             parameters: Those of `psycopg.conninfo.conninfo_to_dict`.
 
         Raises:
             psycopg.Error: The server cannot be reached or refuses the connection.
         """
-        return cls(await AsyncConnection.connect(autocommit=True, **parameters), on_notify)
+        return cls(await AsyncConnection.connect(autocommit=True, **parameters), on_notify, on_close)
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the connection has ended."""
-        return self._connection.closed
+    async def execute(self, statements: str, arguments: Sequence[object] = ()) -> Row:
+        """Execute a statement, or several without arguments, and return the last row; `()` if there is none.
 
-    async def execute(self, statements: str, arguments: Sequence[object] = ()) -> Row | None:
-        """Execute a statement, or several without arguments, and return the last row; cancelling closes the connection.
+        Cancelling closes the connection.
 
         Raises:
             psycopg.Error: The server refuses it, or the connection has ended.
@@ -78,10 +82,12 @@ class PostgresConnection:
 
     def close(self) -> None:
         """Close the connection without waiting for the server."""
-        if not self._connection.closed:
+        if not self.is_closed:
+            self.is_closed = True  # not what psycopg says: libpq closes the socket of a broken connection by itself
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._libpq.finish()
+            self._on_close()
 
     def _write(self) -> None:
         """Send what libpq has to send, now or as soon as the socket takes it."""
@@ -109,13 +115,13 @@ class PostgresConnection:
                 self._finish()
                 return
             if result.status not in _GOOD:
-                self._error = _error_of(result)
+                self._error = errors.error_from_result(result)
             elif result.ntuples:
                 values = (result.get_value(0, column) for column in range(result.nfields))
                 self._row = [None if value is None else value.decode() for value in values]
 
     def _finish(self) -> None:
-        row, error, self._row, self._error = self._row, self._error, None, None
+        row, error, self._row, self._error = self._row, self._error, (), None
         if self._result is None or self._result.done():
             return
         if error is not None:

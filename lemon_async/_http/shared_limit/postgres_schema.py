@@ -122,4 +122,4 @@ BEGIN
     $reserve$;
 END
 $create$
-"""
+"""  # noqa: S608 - a number and a name of our own
