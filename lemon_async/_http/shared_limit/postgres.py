@@ -36,6 +36,7 @@ _REFUSAL = re.compile(
     r"authentication failed|password supplied|no pg_hba\.conf entry|not permitted|permission denied"
     r"|FATAL:.* does not exist|invalid response to SSL|expected authentication request|support SSL|[Cc]ertificate"
 )
+_PORTS = re.compile("[0-9,]*")
 _FAILURES = (psycopg.Error, OSError, TimeoutError)
 _FOR_NOW = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, OSError, TimeoutError)
 
@@ -178,11 +179,12 @@ class PostgresStore:
 
 def _parse(url: str) -> dict[str, Any]:
     """Return the parameters of connections."""
-    try:
+    parameters: dict[str, Any] = {"port": "unclear"}
+    with suppress(psycopg.Error):  # not quoted: it has the URL
         parameters = conninfo.conninfo_to_dict(url)
-    except psycopg.Error:  # not quoted: it has the URL
+    if not _PORTS.fullmatch(str(parameters.get("port", ""))):  # a part of the password, if that has a slash
         advice = "is no URL that PostgreSQL understands: percent-encode its user and password, and check its options"
-        raise ContractError.of("shared_limit", advice) from None
+        raise ContractError.of("shared_limit", advice)
     defaults = {"target_session_attrs": "read-write", "application_name": "lemon_async"}
     if "," in str(parameters.get("host", "")):
         defaults["load_balance_hosts"] = "random"  # the first of them may hang whenever it is tried

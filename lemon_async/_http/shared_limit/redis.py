@@ -151,6 +151,7 @@ class RedisStore:
         self._node: dict[str, Any] = {}  # where a cluster has redirected to
         self._run: tuple[str, int] = ("", 0)  # id of the server's process, and when it started
         self._connection: AbstractConnection | None = None
+        self._subscription: AbstractConnection | None = None
         self._listener: asyncio.Task[None] | None = None
 
     @property
@@ -178,9 +179,9 @@ class RedisStore:
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.wait([self._listener])
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
-            self._connection = None
+        for connection in (self._connection, self._subscription):
+            if connection is not None:
+                await connection.disconnect(nowait=True)
 
     async def _call(self, slots: int, owed: int, pause_us: int, epoch: str) -> list[str]:
         """Return the reply of the script, and listen for pauses from the first one on."""
@@ -188,8 +189,8 @@ class RedisStore:
             async with asyncio.timeout(_TIMEOUT_S):
                 reply = await self._ask(slots, owed, pause_us, *self._limit, epoch, self._worker)
                 if self._listener is None:
-                    listening = self._listen(await self._subscribe())
-                    self._listener = asyncio.create_task(listening, name="lemon_async: pauses of a shared limit")
+                    self._subscription = await self._subscribe()
+                    self._listener = asyncio.create_task(self._listen(), name="lemon_async: pauses of a shared limit")
         except _FAILURES as error:
             self._node = {}
             raise self._translated(error) from error
@@ -271,21 +272,17 @@ class RedisStore:
         self._tell(clear_us - int(seconds) * 1_000_000 - int(microseconds))
         return connection
 
-    async def _listen(self, connection: AbstractConnection | None) -> None:
+    async def _listen(self) -> None:
         """Pass on pauses, and subscribe again whenever the connection breaks."""
-        try:
-            while True:
-                with suppress(*_FAILURES):
-                    if connection is None:
-                        async with asyncio.timeout(_TIMEOUT_S):
-                            connection = await self._subscribe()
-                    while True:
-                        self._tell(int((await connection.read_response())[2]))
-                connection = None
-                await asyncio.sleep(_RECONNECT_S)
-        finally:
-            if connection is not None:
-                await connection.disconnect(nowait=True)
+        while True:
+            with suppress(*_FAILURES):
+                if self._subscription is None:
+                    async with asyncio.timeout(_TIMEOUT_S):
+                        self._subscription = await self._subscribe()
+                while True:
+                    self._tell(int((await self._subscription.read_response())[2]))
+            self._subscription = None  # redis-py has closed it
+            await asyncio.sleep(_RECONNECT_S)
 
     def _tell(self, pause_us: int) -> None:
         if pause_us > 0:
