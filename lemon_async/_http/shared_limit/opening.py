@@ -37,7 +37,8 @@ def open_store(
     make = _redis() if scheme in _REDIS else _postgres() if scheme in _POSTGRES else None
     if make is None:
         raise ContractError.of("shared_limit", f"must be a URL that begins with {_URLS}")
-    return make(url, account=account, rpm=rpm, interval_s=interval_s, horizon_s=horizon_s, on_pause=on_pause)
+    name = store_name(url)
+    return make(url, name=name, account=account, rpm=rpm, interval_s=interval_s, horizon_s=horizon_s, on_pause=on_pause)
 
 
 def store_name(url: str) -> str:

@@ -16,7 +16,6 @@ import psycopg
 from psycopg import conninfo, errors
 
 from lemon_async._formats.json_documents import one_line
-from lemon_async._http.shared_limit.opening import store_name
 from lemon_async._http.shared_limit.postgres_connection import PostgresConnection, Row
 from lemon_async._http.shared_limit.postgres_schema import CHANNEL, CREATE, RESERVE, VERSION
 from lemon_async._http.shared_limit.store import StoreUnavailable
@@ -42,7 +41,7 @@ _FOR_NOW = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySql
 
 
 class PostgresStore:
-    """The rate limit of one account in PostgreSQL; `open_store` says what its arguments are.
+    """The rate limit of one account in PostgreSQL; arguments are those of `open_store`, and its name.
 
     Raises:
         ContractError: The URL is invalid.
@@ -52,13 +51,14 @@ class PostgresStore:
         self,
         url: str,
         *,
+        name: str,
         account: str,
         rpm: int,
         interval_s: float,
         horizon_s: float,
         on_pause: Callable[[float], None],
     ) -> None:
-        self._name = store_name(url)
+        self._name = name
         self._parameters = _parse(url)
         self._on_pause = on_pause
         self._account = account

@@ -24,7 +24,6 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from lemon_async._http.shared_limit.opening import store_name
 from lemon_async._http.shared_limit.store import StoreUnavailable
 from lemon_async._pace.leases import Lease
 from lemon_async.errors import ContractError
@@ -124,7 +123,7 @@ _FAILURES = (exceptions.RedisError, OSError, TimeoutError)
 
 
 class RedisStore:
-    """The rate limit of one account in Redis or Valkey; `open_store` says what its arguments are.
+    """The rate limit of one account in Redis or Valkey; arguments are those of `open_store`, and its name.
 
     Raises:
         ContractError: The URL is invalid.
@@ -134,13 +133,14 @@ class RedisStore:
         self,
         url: str,
         *,
+        name: str,
         account: str,
         rpm: int,
         interval_s: float,
         horizon_s: float,
         on_pause: Callable[[float], None],
     ) -> None:
-        self._name = store_name(url)
+        self._name = name
         self._pool = _parse(url)
         self._on_pause = on_pause
         # The braces are the part of a key that decides its hash slot.
