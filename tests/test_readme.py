@@ -14,6 +14,7 @@ from PIL import ImageChops
 
 from kills import kill_example, write_products
 from lemon_async.emulator import Emulator
+from redis_server import shared_redis
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *(ROOT / "lemon_async").rglob("README.md"), ROOT / "benchmarks" / "README.md"]
@@ -25,6 +26,7 @@ FILES = {
     "Submit and resume": {"sunset.png"},
     "Map": {"boat-0.png", "boat-1.png", "boat-2.png"},
     "Batch": {"products.csv", "shop.db", "shoes/A0000.png", "bags/A0001.png", "bags/A0002.png"},
+    "Several workers, several machines": {"products.csv", "shoes/A0000.png", "bags/A0001.png", "bags/A0002.png"},
     "Edit": {"mask.png", "before.png", "after.png"},
     "Stream": {"preview-0.png", "preview-1.png", "lighthouse.png"},
     "Test with pytest": set(),
@@ -34,13 +36,16 @@ PICTURES = ROOT / "tests" / "pictures"
 
 
 @pytest.mark.parametrize("title", EXAMPLES)
-async def test_example_runs(title, monkeypatch, tmp_path, lemon_session, lemon_emulator):
+async def test_example_runs(title, monkeypatch, tmp_path, lemon_session, lemon_emulator, request):
     """The code runs unchanged; only the environment points to the emulator."""
     monkeypatch.chdir(tmp_path)
     async with Emulator(speed=6000) as service:
         monkeypatch.setenv("LEMONDATA_BASE_URL", service.base_url)
         monkeypatch.setenv("LEMONDATA_API_KEY", service.api_key)
-        if title == "Batch":
+        if 'os.environ["JOURNAL"]' in EXAMPLES[title]:
+            monkeypatch.setenv("JOURNAL", request.getfixturevalue("postgres").new_journal())
+            monkeypatch.setenv("SHARED_LIMIT", shared_redis().url)
+        if "products.csv" in FILES[title]:
             write_products(tmp_path / "products.csv", 3)
         names = {"__name__": "readme"}
         code = compile(EXAMPLES[title], f"README: {title}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -49,7 +54,7 @@ async def test_example_runs(title, monkeypatch, tmp_path, lemon_session, lemon_e
             await outcome
         if "test_my_app" in names:
             await names["test_my_app"](lemon_session, lemon_emulator)
-    paths = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*") if path.is_file()}
+    paths = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("[!.]*") if path.is_file()}
     assert paths.keys() == FILES[title]
     for name, path in paths.items():
         assert path.read_bytes().startswith(b"\x89PNG") or path.suffix in {".csv", ".db"}
