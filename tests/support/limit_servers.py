@@ -80,8 +80,9 @@ class PostgresLimits:
 
     def listeners(self):
         """Return how many stores hear pauses."""
-        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'clear_until'"
-        return self._server.execute(f"{count} AND state = 'idle'", self.url)[0][0]
+        idle = "application_name = 'lemon_async' AND state = 'idle' AND query <> ''"
+        count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {idle}"
+        return self._server.execute(count, self.url)[0][0]
 
     def hang(self):
         """Stop all its processes, so that it accepts connections and answers nothing."""
