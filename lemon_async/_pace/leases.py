@@ -20,9 +20,11 @@ Rules:
 
 Invariant: no 60-s window holds more requests than the limit. The slots of a window, and of the tolerance before it, are
 at most (60 s + tolerance) / interval + 1, and the interval is (`_WINDOW_S` + tolerance) / limit with a window of more
-than 60 s. While the store is unreachable for all, shares add up to the limit, and do not overlap with leases. A
-process that alone is cut off may add its share to what the others send; only the polls since its last vain attempt
-are owed, because after a stop for all, charging all of them would stop everything for as long again.
+than 60 s. While the store is unreachable for all, shares add up to the limit, and do not overlap with leases. Limits of
+this: a share is that of the processes known from the last lease, and a process that alone is cut off adds its share to
+what the others send. Only the polls since the last vain attempt are owed, because after a stop for all, charging the
+others, too, would stop everything for as long again. If the state is lost, those who knew it make all wait for a
+minute; a process that used nothing in that minute, and comes first, does not know it.
 
 Rejected: a counter in the store (a round trip per request, and bursts at the window's edge), a fixed share for each
 process (idle ones waste theirs), absolute times (clocks differ), and slots without an end (used late, they add up).
@@ -178,8 +180,9 @@ class LeasedBudget:
 
     def wake_at(self, now: float, *, has_polls: bool) -> float:
         """Return when a request that waits may start, or a lease be requested, as far as is known."""
+        self._forfeit(now)
         held_until = self._account.held_until(now)
-        if self.held:
+        if self._leases:
             return max(self._leases[0].first_at, held_until)
         if self.lost_at is not None and has_polls:
             return max(self._next_poll_at, held_until)
@@ -264,8 +267,8 @@ class LeasedBudget:
         self._owed -= ask.owed if ask else 0
         if self.lost_at is None and self.is_connected:
             self.lost_at = now
-            others_s = HORIZON_S + _LONGEST_LEASE_S + _TOLERANCE_S if self.workers > 1 else 0.0
-            self._next_poll_at = max(now + others_s, self._last_slot_at + _TOLERANCE_S) + self._share_s
+            # Even if this process was the only one: others may have come since.
+            self._next_poll_at = now + HORIZON_S + _LONGEST_LEASE_S + _TOLERANCE_S + self._share_s
 
     @property
     def _share_s(self) -> float:

@@ -55,6 +55,12 @@ def test_busy_session():
     )
 
 
+def test_store_of_a_shared_limit_is_named():
+    shared = state(shared_limit="redis://cache.test:6379/0")
+    assert session_line(shared).endswith("0 polls | limit shared through redis://cache.test:6379/0]>")
+    assert rows(shared_limit="redis://cache.test:6379/0")["shared through"] == "redis://cache.test:6379/0"
+
+
 @pytest.mark.parametrize(("is_given", "word"), [(True, "60 (given)"), (False, "60 (learned)")])
 def test_rate_limit_says_where_it_is_from(is_given, word):
     assert rows(requests_per_minute=60, is_limit_given=is_given)["requests per minute"] == word

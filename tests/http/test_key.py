@@ -103,6 +103,14 @@ def test_key_in_the_name_of_a_header_is_masked_however_it_is_cased():
         assert ApiKey("sk-x").in_success.mask_headers({"x-task-sk-x": "sk-x"}) == {"x-task-sk-x": "sk-x"}
 
 
+def test_account_is_identified_without_revealing_the_key():
+    """By the key and the origin; extra headers do not matter."""
+    origin = "https://api.test"
+    account = ApiKey("sk-secret").account(origin)
+    assert account == ApiKey("sk-secret", {"x-team": "a"}).account(origin) == "16516ddfe3e23ee7"
+    assert len({account, ApiKey("sk-other").account(origin), ApiKey("sk-secret").account("https://other.test")}) == 3
+
+
 def test_short_key_is_not_looked_for():
     """It would be found in half of all words."""
     assert ApiKey("sk-x").in_success.mask("a task-x") == "a task-x"

@@ -136,6 +136,13 @@ async def test_closing_rejects_waiting_and_later_requests():
     assert limiter.enqueue(Priority.POLL).result() is False
 
 
+async def test_limiter_of_one_session_shares_nothing_and_closes_without_waiting():
+    limiter = RateLimiter(Allowance(left=1))
+    await limiter.aclose()
+    assert limiter.name is None
+    assert not limiter.acquire_nowait()
+
+
 async def test_requests_are_spaced_by_the_budget():
     """With a real budget: a burst, and then one per interval."""
     limiter = RateLimiter(RequestBudget(requests_per_minute=6000))

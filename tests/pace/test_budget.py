@@ -409,3 +409,19 @@ def test_stray_refusals_do_not_collapse_the_rate(limit):
         else:
             budget.observe(now)
     assert taken / 60 > (150 if limit else 30)
+
+
+# What holds at any rate, for a limit that several processes share
+
+
+def test_pauses_and_reports_hold_at_any_rate():
+    """The rate itself does not count."""
+    budget = RequestBudget(60)
+    budget.consume(0.0)
+    assert (budget.headroom(0.0) > 1, budget.held_until(0.0)) == (True, 0.0)
+    budget.observe(0.0, RateReport(limit=30, remaining=1, reset_s=20.0))
+    assert (budget.headroom(0.0), budget.held_until(0.0), budget.limit) == (1, 0.0, 30)
+    budget.consume(0.0)
+    assert (budget.headroom(0.0), budget.held_until(0.0)) == (0, 20.0)
+    budget.pause(0.0, 25.0)
+    assert (budget.headroom(21.0), budget.held_until(21.0)) == (0, 25.0)

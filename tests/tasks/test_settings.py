@@ -35,6 +35,20 @@ def test_every_bad_setting_is_told_at_once():
     assert str(caught.value).startswith("5 problems, nothing was sent:\n  - api_key: ")
 
 
+def test_shared_limit_needs_the_limit_and_is_a_url():
+    """The URL may have a password: no local variable in the traceback shows it."""
+    for options, words in (
+        ({"shared_limit": "redis://:secret@cache.test"}, "needs requests_per_minute"),
+        ({"shared_limit": b"redis://:secret@cache.test", "requests_per_minute": 60}, "must be the URL of a store"),
+    ):
+        with pytest.raises(ContractError, match=words) as caught:
+            LemonSession("sk-x", **options)
+        assert [problem.field for problem in caught.value.problems] == ["shared_limit"]
+        own, *frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+        assert "secret" in repr(own.f_locals)
+        assert "secret" not in repr([frame.f_locals for frame in frames])
+
+
 def test_missing_key_is_told_where_to_come_from():
     with pytest.raises(ContractError, match=f"api_key: is missing: pass api_key=, or set .* {KEY_VARIABLE}"):
         LemonSession()

@@ -192,13 +192,14 @@ class SharedRateLimiter(RateLimiter):
         self._fault = None
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
-        self._runner = None if not self._is_closed else self._runner
         crash = None if runner.cancelled() else runner.exception()
         if self._is_closed:
             return
-        if crash is not None:
-            logger.error("the client of the shared rate limit crashed, a bug of this library", exc_info=crash)
-        reason = StoreUnavailable("its client was cancelled" if crash is None else f"its client crashed: {crash!r}")
-        self._leases.fail(asyncio.get_running_loop().time())
-        self._note_fault(reason)
+        self._runner = None
+        if crash is None:
+            self._fault = StoreUnavailable("the program has cancelled its client")
+        else:
+            self._fault = StoreUnavailable("its client crashed, which is a bug of this library")
+            logger.error("%s: %s", self.name, self._fault, exc_info=crash)
+        self._leases.fail(runner.get_loop().time())
         self._reject_waiting(_REJECTED)
