@@ -6,8 +6,10 @@ import gc
 import io
 import os
 import struct
+import sys
 import zlib
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
 
 import orjson
 import pytest
@@ -18,6 +20,7 @@ from lemon_async import EditRequest, LemonSession, PollPolicy, RetryPolicy
 from lemon_async._images.downloads import Downloads
 from lemon_async._images.links import LinkClient
 from lemon_async.emulator import Emulator
+from lemon_async.emulator.pictures import render
 from postgres_server import PostgresServer
 from servers import ScriptedServer, gateway_to, listening
 
@@ -28,8 +31,19 @@ ONCE = RetryPolicy(max_elapsed_s=0)
 UNPACED_RPM = 60_000
 
 
+# Interpreters that tests start, and the next run, would compile everything again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
 def pytest_addoption(parser):
     parser.addoption("--uvloop", action="store_true", help="run async tests on uvloop instead of asyncio's own loop")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Have one worker more than processors, because tests also wait: for deadlines, disks and other processes."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_collection_modifyitems(items):
@@ -42,6 +56,16 @@ def settled_heap():
     """Exclude what outlives the tests, thousands of items and reports, from every garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawings():
+    """Draw a picture once for all emulators, because a megapixel takes longer than most tests; each gets a copy."""
+    original = render.render
+    drawn = lru_cache(64)(original)
+    render.render = lambda wanted: bytes(memoryview(drawn(wanted)))
+    yield
+    render.render = original
 
 
 @pytest.fixture(scope="session")
