@@ -3,14 +3,18 @@
 Each process is a `SharedRateLimiter` with more submits and polls than it may send; a store is modelled in memory, with
 replies that take 1-30 ms and sometimes half a second, and requests take 20-120 ms each way. The server refuses with 429
 what exceeds its limit in any 60 s. The store stops 20 times, for 1-8 s, once for 30 s; in another run one of the stops
-loses its state, which costs the minute that is waited out.
+loses its state, which costs the minute that is waited out. Where `redis-server` is installed, the clients also share a
+real one for 75 s of real time, each with connections of its own.
 """
 
 import asyncio
 import logging
 import random
+import shutil
 import sys
 from bisect import bisect_right
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,9 @@ import attrs
 from benchmarks.windows import MINUTE_S, SlidingWindow
 from lemon_async._http.attempt import NoResponse
 from lemon_async._http.shared_limit.client import SharedRateLimiter
+from lemon_async._http.shared_limit.opening import open_store
+from lemon_async._http.shared_limit.store import LimitStore
+from lemon_async._pace.leases import HORIZON_S, leased_interval_s
 from lemon_async._pace.priority import Priority
 
 SUPPORT = Path(__file__).parent.parent / "tests" / "support"
@@ -26,6 +33,8 @@ RPM, PROCESSES, MINUTES, STOPS = 1000, 8, 10, 20
 WAITING = 20  # of each process
 LATENCY_S = (0.02, 0.12)
 PATIENCE_S = 300.0
+REAL_S = 75.0
+OpenStore = Callable[[Callable[[float], None]], LimitStore]
 BARS = {"refused": 0, "most_in_60_s": RPM, "share_used": 0.97, "round_trips_per_request": 0.15}
 
 
@@ -89,16 +98,22 @@ async def _stop_and_start(server: Any, stops: list[tuple[float, float]], lost: i
         server.start(is_lost=number == lost)
 
 
-async def _play(server: Any, api: Api, stops: list[tuple[float, float]], lost: int | None) -> None:
-    limiters = [SharedRateLimiter(RPM, server.open) for _ in range(PROCESSES)]
+async def _play(opened: OpenStore, api: Api, seconds: float) -> None:
+    """Let all processes send as much as they may."""
+    limiters = [SharedRateLimiter(RPM, opened) for _ in range(PROCESSES)]
     tasks = [asyncio.create_task(_worker(api, limiter, n)) for limiter in limiters for n in range(WAITING)]
-    tasks.append(asyncio.create_task(_stop_and_start(server, stops, lost)))
-    await asyncio.sleep(MINUTES * MINUTE_S)
+    await asyncio.sleep(seconds)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     for limiter in limiters:
         await limiter.aclose()
+
+
+async def _play_with_stops(server: Any, api: Api, stops: list[tuple[float, float]], lost: int | None) -> None:
+    stopping = asyncio.create_task(_stop_and_start(server, stops, lost))
+    await _play(server.open, api, MINUTES * MINUTE_S)
+    stopping.cancel()
 
 
 def simulate(seed: int, *, has_stops: bool, lost: int | None = None) -> dict[str, float]:
@@ -111,7 +126,7 @@ def simulate(seed: int, *, has_stops: bool, lost: int | None = None) -> dict[str
     server = ModelServer(RPM, delay_s=lambda: 0.5 if chance.random() < 0.005 else chance.uniform(0.0005, 0.015))
     api = Api(chance)
     stops = stops_of(chance) if has_stops else []
-    run_virtually(_play(server, api, stops, lost))
+    run_virtually(_play_with_stops(server, api, stops, lost))
     up_s = MINUTES * MINUTE_S - sum(length_s for _, length_s in stops)
     down = [priority for start, priority in api.starts if any(at <= start < at + length for at, length in stops)]
     sent = len(api.starts)
@@ -129,6 +144,34 @@ def simulate(seed: int, *, has_stops: bool, lost: int | None = None) -> dict[str
     }
 
 
+async def _play_on_redis(url: str, api: Api) -> int:
+    """Return how many scripts Redis has run."""
+    from redis.asyncio import Redis  # noqa: PLC0415 - an extra
+
+    opened = partial(open_store, url, account="0" * 16, rpm=RPM, interval_s=leased_interval_s(RPM), horizon_s=HORIZON_S)
+    await _play(lambda on_pause: opened(on_pause=on_pause), api, REAL_S)
+    async with Redis.from_url(url) as redis:
+        commands = await redis.info("commandstats")
+    return sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def measure_redis() -> dict[str, float]:
+    """Return the figures with a real server, in real time."""
+    sys.path.append(str(SUPPORT))
+    from redis_server import RedisServer  # type: ignore[import-not-found] # noqa: PLC0415 - a folder of the tests
+
+    api = Api(random.Random(1))  # noqa: S311 - latencies
+    with RedisServer() as server:
+        round_trips = asyncio.run(_play_on_redis(server.url, api))
+    return {
+        "requests": len(api.starts),
+        "refused": api.refused,
+        "most_in_60_s": api.most_in_a_minute(),
+        "share_used": round(len(api.starts) / (RPM / MINUTE_S * REAL_S), 4),
+        "round_trips_per_request": round(round_trips / len(api.starts), 4),
+    }
+
+
 def run() -> dict[str, Any]:
     """Return the figures of all runs, and those that miss their bars."""
     logging.getLogger("lemon_async").setLevel(logging.ERROR)  # each process warns of each stop
@@ -137,6 +180,8 @@ def run() -> dict[str, Any]:
         "20 stops": simulate(1, has_stops=True),
         "20 stops, one with loss of the state": simulate(1, has_stops=True, lost=5),
     }
+    if shutil.which("redis-server"):
+        figures["a real Redis"] = measure_redis()
     # The minute that a loss of the state costs is waited out while the store is up.
     missed = [name for name, run in figures.items() for bar in BARS if not _meets(bar, run, has_loss="loss" in name)]
     return {"rpm": RPM, "processes": PROCESSES, "minutes": MINUTES, "bars": BARS, "missed": missed, "runs": figures}

@@ -10,12 +10,14 @@ from lemon_async import (
     GenerateRequest,
     LemonSession,
     PollPolicy,
+    RetryPolicy,
     SubmissionUnknown,
 )
 from lemon_async._http.key import KEY_VARIABLE
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Blackhole, Emulator, Fail, Script
-from lemon_async.errors import BadRequest, NotFound, TaskFailed
+from lemon_async.errors import BadRequest, NotFound, TaskFailed, TransportError
+from redis_server import free_port
 
 SLOW = PollPolicy(min_gap_s=120_000, max_gap_s=120_000)  # 20 s at the speed of the emulator
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
@@ -237,3 +239,23 @@ def test_request_is_validated_without_a_session_and_without_its_contract():
     assert [problem.field for problem in LemonSession.validate("a cat", n=0, label="", check_contracts=False)] == [
         "label"
     ]
+
+
+async def test_session_whose_limit_is_in_a_store_that_is_not_there_sends_nothing(emulator):
+    """The error names the store, and neither it nor the session shows the password; a task is polled later."""
+    pytest.importorskip("redis")
+    url = f"redis://:hunter2@127.0.0.1:{free_port()}/3"
+    options = {"requests_per_minute": 600, "shared_limit": url, "retry": RetryPolicy(max_elapsed_s=0)}
+    async with LemonSession(emulator.api_key, base_url=emulator.base_url, **options) as lemon:
+        shown = repr(lemon) + lemon._repr_html_()
+        for call in (lemon.generate("a cat", model="flux-pro"), lemon.models()):
+            with pytest.raises(TransportError, match=r"redis://127\.0\.0\.1:\d+/3: ") as caught:
+                await call
+            assert not caught.value.was_sent
+            shown += str(caught.value)
+        task = lemon.task("ldtask_1")
+        await asyncio.sleep(0)
+        assert not task.done()
+    assert not routes(emulator)
+    assert shown.count("redis://127.0.0.1") == 4
+    assert "hunter2" not in shown
