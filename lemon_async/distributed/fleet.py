@@ -4,7 +4,7 @@ Problem: a worker dies with its machine, and whoever repeats its work buys again
 (`max_task_retries=0`). Ray only starts the process again, and the driver calls `run` anew: that is another run of the
 batch, which gets from the journal what is free, the rows of the dead one included.
 
-A fleet whose workers die without getting on is given up: its rows may be what kills them.
+A worker that dies again and again while no row ends is given up: the rows may be what kills it.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Fleet:
     start_s: float
     stop_s: float
     restarts: int = attrs.field(default=0, init=False)
-    _deaths: int = attrs.field(default=0, init=False)
+    _progress: int = attrs.field(default=0, init=False)
     _actors: list[Any] = attrs.field(factory=list[Any], init=False)
 
     async def start(self) -> None:
@@ -73,10 +73,14 @@ class Fleet:
         remote = load_ray().remote(Worker)
         options = {"scheduling_strategy": "SPREAD", **self.actor_options, **_OURS}
         self._actors = [remote.options(**options).remote(self.options) for _ in range(self.workers)]
-        checks = [_call(actor.check) for actor in self._actors]
-        done, late = await asyncio.wait(checks, timeout=self.start_s, return_when=asyncio.FIRST_EXCEPTION)
-        for check in done:
-            _raise(check.result())
+        checks = [asyncio.ensure_future(_checked(actor.check)) for actor in self._actors]
+        try:
+            done, late = await asyncio.wait(checks, timeout=self.start_s, return_when=asyncio.FIRST_EXCEPTION)
+            for check in done:
+                check.result()
+        finally:
+            for check in checks:
+                check.cancel()
         if late:
             words = f"{len(late)} of {self.workers} workers have not started within {self.start_s:g} s: `ray status`"
             raise SessionError(message=f"{words} shows what they wait for; start fewer, or add machines to the cluster")
@@ -98,7 +102,7 @@ class Fleet:
 
     def progressed(self) -> None:
         """Note that rows have ended."""
-        self._deaths = 0
+        self._progress += 1
 
     async def stop(self) -> None:
         """Let all workers leave, within bounds, and end their processes; does nothing before `start`."""
@@ -111,22 +115,23 @@ class Fleet:
 
     async def _follow(self, actor: Any) -> None:
         died: type[Exception] = load_ray().exceptions.RayActorError
+        deaths = progress = 0
         while True:
             try:
-                _raise(await asyncio.shield(_call(actor.run)))
+                await _checked(actor.run)
             except died as death:
-                self._note_death(death)
+                deaths, progress = deaths + 1 if progress == self._progress else 1, self._progress
+                self._note_death(death, deaths)
                 await asyncio.sleep(_RESTART_S)
             else:
                 return
 
-    def _note_death(self, death: Exception) -> None:
+    def _note_death(self, death: Exception, deaths: int) -> None:
         self.restarts += 1
-        self._deaths += 1
         reason = " ".join(str(death).split())
         logger.warning("a worker has died, and is started again; its rows go to the others: %s", reason)
-        if self._deaths >= _MOST_DEATHS:
-            words = f"workers have died {self._deaths} times in a row while no row has ended; the last: {reason}"
+        if deaths >= _MOST_DEATHS:
+            words = f"a worker has died {deaths} times in a row while no row has ended; the last: {reason}"
             raise BatchPaused(message=words) from death
 
 
@@ -137,6 +142,8 @@ def _call(method: Any) -> "asyncio.Future[Report]":
     return call
 
 
-def _raise(report: Report) -> None:
+async def _checked(method: Any) -> None:
+    """Call a method of an actor, and raise the error that it reports; cancelling does not end the call."""
+    report = await asyncio.shield(_call(method))
     if report.error is not None:
         raise report.error

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import uuid
 import warnings
 from collections import Counter
@@ -14,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from batches import rows
-from lemon_async import PollPolicy
+from lemon_async import ContractError, PollPolicy
 from lemon_async.batch import State, open_journal
 from lemon_async.distributed import LemonGenerator, run_batch
 from lemon_async.emulator import Emulator
+from lemon_async.errors import JournalError
 
 pytestmark = [
     pytest.mark.long,
@@ -27,6 +30,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
 ]
 
+RECIPE = Path(__file__).parents[1] / "recipes" / "on_ray.py"
 MARK = "LEMON_ASYNC_TEST"
 POLLING = PollPolicy(min_gap_s=0.05, max_gap_s=0.2)
 OPTIONS = {"model": "flux-pro", "size": "256x256", "polling": POLLING, "requests_per_minute": 60_000, "key": "id"}
@@ -44,10 +48,12 @@ def cluster():
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     options = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 1024 * 1024}
-    ray.init(**options, log_to_driver=False, logging_level="error")
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # paths of sockets are short
+    ray.init(**options, log_to_driver=False, logging_level="error", _temp_dir=str(folder))
     ray.data.DataContext.get_current().enable_progress_bars = False
-    yield Cluster(ray, mark)
+    yield Cluster(ray, mark, folder)
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
     for name, value in before.items():
         if value is None:
             del os.environ[name]
@@ -58,8 +64,8 @@ def cluster():
 class Cluster:
     """The processes of a Ray."""
 
-    def __init__(self, ray, mark):
-        self.ray = ray
+    def __init__(self, ray, mark, folder):
+        self.ray, self.folder = ray, folder
         self._mark = f"{MARK}={mark}".encode()
 
     def workers(self):
@@ -135,12 +141,12 @@ def figures(name, emulator, states, kills):
 
 async def test_killed_workers_and_a_cancelled_driver_sell_nothing_twice(cluster, service, postgres, tmp_path):
     """Two workers, three kills, a driver that is cancelled, and a second call that ends it."""
-    url, given = postgres.new_database(), rows(300)
+    url, given = postgres.new_database(), rows(200)
     options = {**OPTIONS, "journal": url, "save": str(tmp_path / "{key}"), "base_url": service.base_url, "workers": 2}
     options |= {"in_flight": 8, "actor_options": {"num_cpus": 1}}
     running = asyncio.ensure_future(run_batch(given, **options))
-    kills = await cluster.kill(3, service, running, 30)
-    while sold_of(service).total() < 180 and not running.done():
+    kills = await cluster.kill(3, service, running, 20)
+    while sold_of(service).total() < 130 and not running.done():
         await asyncio.sleep(0.01)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -159,9 +165,9 @@ async def test_killed_workers_and_a_cancelled_driver_sell_nothing_twice(cluster,
 
 async def test_ray_data_may_retry_as_often_as_it_likes(cluster, service, postgres, tmp_path):
     """With its default of infinite retries and six kills; every row comes back once, in the state of the journal."""
-    url, given = postgres.new_database(), rows(400)
+    url, given = postgres.new_database(), rows(240)
     options = {**OPTIONS, "journal": url, "save": str(tmp_path / "{key}"), "base_url": service.base_url}
-    data = cluster.ray.data.from_items(given).repartition(10)
+    data = cluster.ray.data.from_items(given).repartition(6)
     data = data.map_batches(
         LemonGenerator,
         fn_constructor_kwargs={**options, "in_flight": 4},
@@ -169,7 +175,7 @@ async def test_ray_data_may_retry_as_often_as_it_likes(cluster, service, postgre
         batch_size=20,
     )
     running = asyncio.ensure_future(asyncio.to_thread(data.take_all))
-    kills = await cluster.kill(6, service, running, 30)
+    kills = await cluster.kill(6, service, running, 15)
     results = {row["id"]: row for row in await running}
     states = await states_of(url)
     counts = figures("Ray Data", service, states, kills)
@@ -179,3 +185,54 @@ async def test_ray_data_may_retry_as_often_as_it_likes(cluster, service, postgre
         assert all(Path(path).is_file() for path in row["paths"])
         assert bool(row["paths"]) is (row["error"] is None) is (row["status"] == "done")
     assert counts["doubtful"] <= 6 * 16
+
+
+async def test_the_recipe_buys_a_catalogue_with_a_shared_limit(cluster, service, postgres, tmp_path, monkeypatch):
+    """Its constants are replaced; workers share the limit through the database, too."""
+    monkeypatch.setenv("LEMONDATA_BASE_URL", service.base_url)
+    products = tmp_path / "products.csv"
+    products.write_text("sku,category,prompt\nA1,boats,a red boat\nA2,boats,a blue boat\nB1,hats,a hat\n")
+    code = RECIPE.read_text(encoding="utf-8")
+    url = postgres.new_database()
+    for old, new in {
+        '"postgresql://lemon@db.internal/shop"': repr(url),
+        '"redis://limits.internal"': repr(url),
+        '"/mnt/shop"': repr(str(tmp_path / "shop")),
+        "WORKERS = 8": "WORKERS = 2",
+        "progress=True": "progress=False",
+    }.items():
+        assert old in code
+        code = code.replace(old, new)
+    names = {"__name__": "recipe"}
+    exec(compile(code, RECIPE.name, "exec"), names)
+    summary = await names["buy"](str(products))
+    assert summary.counts[State.DONE] == 3
+    assert service.ledger.sold == {"a red boat": 1, "a blue boat": 1, "a hat": 1}
+    shop = tmp_path / "shop"
+    assert {path.relative_to(shop).as_posix() for path in shop.rglob("*.png")} == {
+        "boats/A1.png",
+        "boats/A2.png",
+        "hats/B1.png",
+    }
+
+
+async def test_workers_without_key_or_folder_are_named_before_anything_is_sold(cluster, service, postgres, tmp_path):
+    """The environment of a worker may be another than the driver's; an error says on which machine it is."""
+    options = {**OPTIONS, "journal": postgres.new_database(), "save": str(tmp_path / "{key}"), "workers": 1}
+    options |= {"base_url": service.base_url}
+    bare = {"runtime_env": {"env_vars": {"LEMONDATA_API_KEY": ""}}}
+    with pytest.raises(ContractError, match=r"LEMONDATA_API_KEY.*\(worker on .*, process \d+\)"):
+        await run_batch(rows(2), **options, actor_options=bare)
+    for mark in tmp_path.glob(".lemon-async-*"):
+        mark.unlink()
+    with pytest.raises(JournalError, match=r"is not the one that its other runs use.*"):
+        await run_batch(rows(2), **options)
+    assert not service.ledger.entries
+
+
+def test_the_key_is_in_no_file_of_ray(cluster):
+    """Neither in its logs nor in what it keeps; this test comes last."""
+    key, folder = os.environ["LEMONDATA_API_KEY"].encode(), cluster.folder
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert not [path for path in files if key in path.read_bytes()]
