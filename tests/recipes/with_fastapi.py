@@ -129,8 +129,8 @@ async def keep_adopting():
     while True:
         try:
             await adopt()
-        except sqlite3.Error:
-            log.exception("the table of pictures cannot be used")
+        except (LemonError, OSError, sqlite3.Error):
+            log.exception("cannot look for pictures without a worker")
         await asyncio.sleep(5)
 
 
