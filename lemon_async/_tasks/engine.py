@@ -19,15 +19,12 @@ from lemon_async._display.dashboard import SessionState
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
 from lemon_async._http.rate_limiter import RateLimiter
-from lemon_async._http.shared_limit.client import SharedRateLimiter
-from lemon_async._http.shared_limit.opening import open_store
 from lemon_async._http.transport import Transport
 from lemon_async._images.downloads import Downloads
 from lemon_async._images.links import LinkClient
 from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.learned_durations import LearnedDurations
-from lemon_async._pace.leases import HORIZON_S, leased_interval_s
 from lemon_async._tasks.map import Maps
 from lemon_async._tasks.poller import Poller
 from lemon_async._tasks.resume_token import parse_reference
@@ -296,6 +293,10 @@ def _rate_limiter(settings: Settings, base_url: str) -> RateLimiter:
     rpm = settings.requests_per_minute
     if rpm is None or settings.shared_limit is None:
         return RateLimiter(RequestBudget(rpm))
+    from lemon_async._http.shared_limit.client import SharedRateLimiter  # noqa: PLC0415 - most sessions share nothing
+    from lemon_async._http.shared_limit.opening import open_store  # noqa: PLC0415 - likewise
+    from lemon_async._pace.leases import HORIZON_S, leased_interval_s  # noqa: PLC0415 - likewise
+
     opened = partial(
         open_store,
         settings.shared_limit,
