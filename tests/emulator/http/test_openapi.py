@@ -3,14 +3,11 @@
 import asyncio
 import io
 from collections import Counter
+from functools import cache
 
 import pytest
 import requests
-import schemathesis
 from PIL import Image
-from schemathesis.config import SchemathesisConfig
-from schemathesis.engine import events, from_schema
-from schemathesis.openapi.checks import JsonSchemaError
 
 from lemon_async.emulator import Answer, Emulator, Fail, Script
 from lemon_async.emulator.http.openapi import document
@@ -18,7 +15,6 @@ from lemon_async.emulator.http.routes import KEY_PREFIX, PATTERNS, match_request
 from lemon_async.emulator.service_errors import error_json
 
 DOCUMENT = document("http://127.0.0.1:1")
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = [
     (method.upper(), path, operation)
     for path, operations in DOCUMENT["paths"].items()
@@ -61,7 +57,17 @@ async def test_document_is_public_and_names_its_server(emu, client):
     assert {**answer.json, "servers": None} == {**DOCUMENT, "servers": None}
 
 
-# The responses against the document
+# The responses against the document. schemathesis is imported where it is used: all other workers do without.
+
+
+@cache
+def load():
+    """Import schemathesis, and read the document with it."""
+    import schemathesis.config  # noqa: PLC0415 - takes seconds, likewise below
+    import schemathesis.engine.events  # noqa: PLC0415
+    import schemathesis.openapi.checks  # noqa: PLC0415
+
+    return schemathesis, schemathesis.openapi.from_dict(DOCUMENT)
 
 
 def configuration(emu):
@@ -96,11 +102,13 @@ def one_family(described):
 
 def attack(emu):
     """Run schemathesis; return its findings, and the number of responses with each status."""
-    config = SchemathesisConfig.from_dict(configuration(emu))
+    schemathesis, _ = load()
+    events = schemathesis.engine.events
+    config = schemathesis.config.SchemathesisConfig.from_dict(configuration(emu))
     config.update(max_failures=20)
     schema = schemathesis.openapi.from_dict(one_family(document(emu.base_url)), config=config)
     findings, statuses = [], Counter()
-    for event in from_schema(schema).execute():
+    for event in schemathesis.engine.from_schema(schema).execute():
         if isinstance(event, events.NonFatalError | events.FatalError):
             findings.append(str(event))
         elif isinstance(event, events.ScenarioFinished):
@@ -128,7 +136,7 @@ def ask(emu):
         url, headers = emu.base_url + (address or path), {"Authorization": f"Bearer {emu.api_key}"}
         answer = await asyncio.to_thread(requests.request, method, url, headers=headers, timeout=9, **options)
         assert answer.status_code == 200, answer.text
-        SCHEMA[path][method].validate_response(answer)
+        load()[1][path][method].validate_response(answer)
         return answer
 
     return send
@@ -170,7 +178,7 @@ async def test_streams_are_as_described(emu, ask):
 
 async def test_streams_that_differ_from_the_document_are_noticed(emu, ask):
     emu.fault("submit", Answer(usage="much"))
-    with pytest.raises(JsonSchemaError, match="usage"):
+    with pytest.raises(load()[0].openapi.checks.JsonSchemaError, match="usage"):
         await ask("POST", GENERATIONS, json={"model": "gpt-image-2", "prompt": "p", "stream": True})
 
 
