@@ -25,11 +25,12 @@ from lemon_async.batch.states import Event, State
 from lemon_async.errors import ApiError, ContractError, SubmissionUnknown, TaskCancelled, TaskFailed, TaskLost
 from lemon_async.requests import Request
 
-__all__ = ["BatchOutcome", "event_of"]
+__all__ = ["BatchOutcome", "event_of", "is_about_session"]
 
 _MAX_ERROR_CHARS = 90
 _TEMPORARY = frozenset({401, 402, 403, 408, 429})
 _MODEL_CODES = frozenset({"model_not_found", "model_not_allowed"})
+_SETTINGS = frozenset({"shared_limit", "requests_per_minute"})  # checked when a request needs the store
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -87,11 +88,16 @@ def event_of(error: Exception | None, task: ImageTask | None, *, has_sold: bool)
     return Event.LOSE if is_over or isinstance(error, TaskLost) or task.id is None else None
 
 
+def is_about_session(error: Exception | None) -> bool:
+    """Return whether an error is about a setting of the session, and not about the row."""
+    return isinstance(error, ContractError) and any(problem.field in _SETTINGS for problem in error.problems)
+
+
 def _event_before_sale(error: Exception | None, *, has_sold: bool) -> Event | None:
     if isinstance(error, SubmissionUnknown):
         return Event.DOUBT
     if isinstance(error, ContractError):
-        return Event.REFUSE
+        return None if is_about_session(error) else Event.REFUSE
     if not isinstance(error, ApiError):
         return None
     if error.code in _MODEL_CODES:

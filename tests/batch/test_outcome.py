@@ -43,6 +43,7 @@ def refusal(status, code=None):
 BEFORE_SALE = [
     (SubmissionUnknown(request=CAT, fingerprint="f", reason="reset"), Event.DOUBT),
     (ContractError.of("size", "is wrong"), Event.REFUSE),
+    (ContractError.of("shared_limit", "is no Redis server"), None),
     (refusal(400), Event.REFUSE),
     (refusal(400, "content_policy_violation"), Event.REFUSE),
     (refusal(404), Event.REFUSE),

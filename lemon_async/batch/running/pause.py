@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from lemon_async.batch.outcome import is_about_session
 from lemon_async.batch.records import Spending
 from lemon_async.batch.states import State
 from lemon_async.errors import (
@@ -46,6 +47,8 @@ class PauseRule:
 
     def observe_unsold(self, error: Exception | None) -> str | None:
         """Return why to pause after a request that was not accepted, or `None`."""
+        if is_about_session(error):
+            return str(error)
         if not isinstance(error, ApiError | TransportError | SubmissionUnknown):
             return None
         self._unsold += 1

@@ -56,6 +56,7 @@ def test_many_rows_in_a_row_that_are_not_accepted_pause_a_batch():
     rule, error = PauseRule(), TransportError(message="no")
     assert [rule.observe_unsold(error) for _ in range(19)] == [None] * 19
     assert rule.observe_unsold(ContractError.of("n", "no")) is None
+    assert "another limit" in rule.observe_unsold(ContractError.of("requests_per_minute", "another limit"))
     assert rule.observe_unsold(None) is None
     assert rule.observe_unsold(error) == "20 rows in a row were not accepted; the last: no"
     assert rule.observe_unsold(error) is None
