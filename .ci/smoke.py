@@ -21,7 +21,8 @@ def unreachable(shared_limit):
     """Return whether a shared limit fails because its server is not there, and not for want of its driver."""
 
     async def generate():
-        async with LemonSession("sk-x", requests_per_minute=60, shared_limit=shared_limit) as session:
+        options = {"requests_per_minute": 60, "shared_limit": shared_limit, "retry": RetryPolicy(max_elapsed_s=0)}
+        async with LemonSession("sk-x", **options) as session:
             await session.generate("a cat")
 
     try:

@@ -19,38 +19,44 @@ class RedisLimits:
 
     notices_loss = False
 
-    def __init__(self, server):
+    def __init__(self, server, *, is_empty=False):
         self.url, self.start, self.kill, self.hang, self.resume = (
             server.url, server.start, server.kill, server.pause, server.resume,
         )  # fmt: skip
         self._port = server.port
-        self.lose()
+        if not is_empty:
+            self.lose()
 
     def guarded_url(self, password):
         """Return the address with a wrong password."""
-        self._execute("ACL", "SETUSER", "guarded", "on", ">right", "~*", "&*", "+@all")
+        self.execute("ACL", "SETUSER", "guarded", "on", ">right", "~*", "&*", "+@all")
         return f"redis://guarded:{password}@127.0.0.1:{self._port}"
 
     def lose(self):
         """Lose all states."""
-        self._execute("FLUSHALL")
+        self.execute("FLUSHALL")
 
     def age(self):
         """Let two minutes pass: the keys expire."""
-        for key in self._execute("KEYS", "lemon-async:*"):
-            assert 100_000 < self._execute("PTTL", key) <= 131_000
-            self._execute("PEXPIRE", key, 0)
+        for key in self.execute("KEYS", "lemon-async:*"):
+            assert 100_000 < self.execute("PTTL", key) <= 131_000
+            self.execute("PEXPIRE", key, 0)
 
     def listeners(self):
         """Return how many stores hear pauses."""
-        channels = self._execute("PUBSUB", "CHANNELS", "lemon-async:*")
-        return sum(self._execute("PUBSUB", "NUMSUB", *channels)[1::2])
+        channels = self.execute("PUBSUB", "CHANNELS", "lemon-async:*")
+        return sum(self.execute("PUBSUB", "NUMSUB", *channels)[1::2])
 
-    def _execute(self, *command):
+    def execute(self, *command, fails=False):
+        """Return the reply to a command, or the message of the error."""
         connection = redis.Connection(port=self._port, protocol=2, decode_responses=True)
         try:
             connection.send_command(*command)
             return connection.read_response()
+        except redis.ResponseError as error:
+            if not fails:
+                raise
+            return f"{type(error).__name__} {error}"
         finally:
             connection.disconnect()
 

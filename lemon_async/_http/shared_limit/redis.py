@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis import exceptions
 from redis.asyncio import ConnectionPool
@@ -316,8 +317,10 @@ def _parse(url: str) -> ConnectionPool:
         raise ContractError.of("shared_limit", "must be a URL whose path is the number of a database, if it has one")
     options = {**_OPTIONS, **(_TCP_OPTIONS if is_tcp else {})}
     try:
-        pool = ConnectionPool.from_url(re.sub("^valkey", "redis", url), **options)
-        pool.connection_kwargs.update(options)  # again: those in the URL have won
+        parts = urlsplit(re.sub("^valkey", "redis", url))
+        # Of an option that is also in the URL, redis-py takes that one.
+        query = urlencode([option for option in parse_qsl(parts.query) if option[0] not in options])
+        pool = ConnectionPool.from_url(parts._replace(query=query).geturl(), **options)
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError, exceptions.RedisError):  # not quoted: it may have a part of the password
         advice = "is no URL that redis-py understands: percent-encode its user and password, and check its options"

@@ -2,7 +2,9 @@
 
 import pytest
 
-from limit_cases import CASES, Bench
+from lemon_async._http.shared_limit.store import StoreUnavailable
+from lemon_async.errors import ContractError
+from limit_cases import CASES, Bench, reserve
 from limit_servers import PostgresLimits
 
 
@@ -17,3 +19,30 @@ async def bench(postgres):
 async def test_case(case, bench):
     """It does what every store does."""
     await case(bench)
+
+
+async def test_servers_of_another_kind_are_refused(bench, listen, http_ok):
+    """What answers in HTTP is no PostgreSQL server; what closes cannot be told from one that is down."""
+
+    async def web(reader, writer):
+        await reader.read(1)
+        writer.write(http_ok())
+
+    async def closing(reader, _writer):
+        await reader.read(1)
+
+    with pytest.raises(ContractError, match=r"postgresql://127\.0\.0\.1:\d+ cannot be used: .*response"):
+        await reserve(bench.open((await listen(web)).replace("http", "postgresql")))
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await reserve(bench.open((await listen(closing)).replace("http", "postgresql")))
+
+
+async def test_a_server_that_only_reads_is_unavailable(bench):
+    """As a standby is until it is promoted."""
+    with pytest.raises(StoreUnavailable, match="session is read-only"):
+        await reserve(bench.open(f"{bench.server.url}?options=-c%20default_transaction_read_only%3Don"))
+
+
+async def test_database_that_does_not_exist_is_named(bench):
+    with pytest.raises(ContractError, match='database "limits" does not exist'):
+        await reserve(bench.open(f"{bench.server.url.rpartition('/')[0]}/limits"))

@@ -1,10 +1,14 @@
 """The rate limit of an account in Redis, against a real server."""
 
+import asyncio
+
 import pytest
 
-from limit_cases import CASES, Bench
+from lemon_async._http.shared_limit.store import StoreUnavailable
+from lemon_async.errors import ContractError
+from limit_cases import CASES, INTERVAL_S, Bench, is_near, reserve
 from limit_servers import RedisLimits
-from redis_server import shared_redis
+from redis_server import RedisServer, shared_redis
 
 
 @pytest.fixture
@@ -18,3 +22,64 @@ async def bench():
 async def test_case(case, bench):
     """It does what every store does."""
     await case(bench)
+
+
+async def test_state_of_an_earlier_process_of_the_server_is_not_trusted(bench):
+    """It may be minutes old: all wait until the server has been up for a minute, also those who know nothing of it."""
+    with RedisServer(is_persistent=True) as server:
+        before = await reserve(bench.open(server.url))
+        server.kill()
+        server.start()
+        leases = [await reserve(bench.open(server.url)), await reserve(bench.open(server.url), epoch=before.epoch)]
+        assert leases[0].epoch == leases[1].epoch != before.epoch
+        assert is_near(leases[0].wait_s, 60)
+        assert is_near(leases[1].wait_s, 60 + INTERVAL_S)
+        await bench.aclose()
+
+
+async def test_other_addresses_lead_to_the_same_state(bench):
+    """Valkey's scheme, a Unix socket, and options that would break the protocol are understood."""
+    with RedisServer() as server:
+        path, port = server.folder / "redis.sock", server.port
+        urls = (f"valkey://127.0.0.1:{port}/0", f"unix://{path}", f"{server.url}?protocol=3&socket_timeout=0.01")
+        for number, url in enumerate(urls):
+            assert is_near((await reserve(bench.open(url))).wait_s, number * INTERVAL_S)
+        await bench.aclose()
+
+
+async def test_nodes_of_a_cluster_redirect(bench):
+    """The keys of an account are in one slot, which another node may hold."""
+    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+    with RedisServer(options=options) as one, RedisServer(options=options) as other:
+        for server, owner in ((one, one), (other, one)):
+            node = RedisLimits(server, is_empty=True)
+            if server is owner:
+                node.execute("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            else:
+                node.execute("CLUSTER", "MEET", "127.0.0.1", owner.port)
+        await until_redirected(RedisLimits(other, is_empty=True))
+        for number, server in enumerate((one, other)):
+            assert is_near((await reserve(bench.open(server.url))).wait_s, number * INTERVAL_S)
+        await bench.aclose()
+
+
+async def until_redirected(node):
+    async with asyncio.timeout(20):
+        while "Moved" not in (node.execute("GET", "x", fails=True) or ""):
+            await asyncio.sleep(0.05)
+
+
+async def test_servers_of_another_kind_are_refused(bench, listen, http_ok):
+    """What answers in HTTP is no Redis server; what closes or stays silent cannot be told from one that is down."""
+
+    async def web(reader, writer):
+        await reader.read(1)
+        writer.write(http_ok())
+
+    async def closing(reader, _writer):
+        await reader.read(1)
+
+    with pytest.raises(ContractError, match=r"redis://127\.0\.0\.1:\d+ is not a Redis server"):
+        await reserve(bench.open((await listen(web)).replace("http", "redis")))
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await reserve(bench.open((await listen(closing)).replace("http", "redis")))
