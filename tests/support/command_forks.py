@@ -18,7 +18,7 @@ from pathlib import Path
 
 import lemon_async.cli
 
-LONGEST = 200_000  # bytes of one request
+PIECE_BYTES = 64 * 1024
 
 
 class ForkedProcess:
@@ -79,7 +79,7 @@ class CommandForks:
             self._open()
         stdin, *outputs = (os.pipe() for _ in range(4))
         theirs = [stdin[0], *(write for _, write in outputs)]
-        request = json.dumps([words, environment, str(Path.cwd())]).encode()
+        request = json.dumps([words, environment, str(Path.cwd())]).encode() + b"\n"
         socket.send_fds(self._channel, [request], theirs)
         for descriptor in theirs:
             os.close(descriptor)
@@ -87,7 +87,7 @@ class CommandForks:
         return await ForkedProcess(stdin[1], *readers).started()
 
     def _open(self):
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-W", "error", __file__, str(theirs.fileno())]
             environment = {**os.environ, "PYTHONUTF8": "1"}
@@ -116,9 +116,11 @@ def serve(channel):
     """Fork for each request; return in the fork that becomes the command, and exit at the end of requests."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are not awaited
     while True:
-        request, files, *_ = socket.recv_fds(channel, LONGEST, 4)
+        request, files, *_ = socket.recv_fds(channel, PIECE_BYTES, 4)
         if not request:
             os._exit(0)
+        while not request.endswith(b"\n"):
+            request += channel.recv(PIECE_BYTES)
         if not os.fork():
             channel.close()
             keep(files[-1])
