@@ -49,6 +49,11 @@ class RedisServer:
         self._process = None
         self.start()
 
+    @property
+    def pid(self):
+        """The id of its process."""
+        return self._process.pid
+
     def start(self):
         """Start it, and wait until it answers."""
         self._process = subprocess.Popen([self._program, *self._options], stdout=subprocess.DEVNULL)
