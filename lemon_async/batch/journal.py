@@ -62,6 +62,9 @@ class Journal(Protocol):
     async def release(self, run: str) -> None:
         """Let go of all rows that a run holds."""
 
+    async def runs(self) -> int:
+        """Return how many runs hold rows now, in all processes."""
+
     async def find(self, key: str) -> JournalRow | None:
         """Return one row, or `None`."""
 

@@ -140,6 +140,9 @@ class _ThreadedJournal:
     async def release(self, run: str) -> None:
         await self._call(lambda store: store.release(run))
 
+    async def runs(self) -> int:
+        return await self._call(lambda store: store.runs())
+
     async def find(self, key: str) -> JournalRow | None:
         return await self._call(lambda store: store.find(key))
 

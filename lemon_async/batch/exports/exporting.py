@@ -121,7 +121,7 @@ def _checked(destination: object) -> Path:
 
 def folder_of(journal: Journal) -> Path:
     """Return the folder that relative paths of a journal start from."""
-    return Path.cwd() if "://" in journal.name else Path(journal.name).absolute().parent
+    return journal.folder or Path.cwd()
 
 
 class _Stopped(Exception):

@@ -56,3 +56,7 @@ class Claims:
         """Return how many rows other runs hold, of these or of all."""
         holders = self._holders.values() if numbers is None else map(self._holders.get, numbers)
         return sum(holder not in {None, run} for holder in holders)
+
+    def runs(self) -> int:
+        """Return how many runs hold rows."""
+        return len(set(self._holders.values()))

@@ -33,6 +33,9 @@ class Store(Protocol):
     def release(self, run: str) -> None:
         """Let go of the rows of a run, as `Journal.release`."""
 
+    def runs(self) -> int:
+        """Return how many runs hold rows."""
+
     def find(self, key: str) -> JournalRow | None:
         """Return a row, as `Journal.find`."""
 

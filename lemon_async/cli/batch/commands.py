@@ -25,9 +25,10 @@ def batch() -> None:
 @click.option(
     "--journal",
     required=True,
-    metavar="FILE",
+    metavar="FILE|URL",
     shell_complete=options.complete_files,
-    help="Where the state of every row is kept, prompts included; made if there is none.",
+    help="Where the state of every row is kept, prompts included; made if there is none. A postgresql:// URL names one "
+    "that any number of processes may run at a time.",
 )
 @click.option("--key", metavar="COLUMN", help="The column that identifies a row; by default its whole content does.")
 @click.option(
@@ -94,7 +95,10 @@ def run(**given: Any) -> None:
 @_journal
 @_as_json
 def status(**given: Any) -> None:
-    """Count the rows of JOURNAL by state, and sum up its money; works beside a running batch, too."""
+    """Count the rows of JOURNAL, a file or a postgresql:// URL, by state, and sum up its money.
+
+    Works beside a running batch, too.
+    """
     from lemon_async.cli.batch.journals import show_status
 
     show_status(**given)

@@ -5,14 +5,14 @@ Nothing here sends a request.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from lemon_async.batch import Change, Event, Journal, JournalRow, State, export, open_journal
 from lemon_async.cli.arguments import STDIN, read_lines
+from lemon_async.cli.batch.addresses import file_problems, is_url
 from lemon_async.cli.batch.report import (
     doubtful_record,
     doubtful_table,
@@ -42,8 +42,9 @@ def show_status(journal: str, *, as_json: bool) -> None:
     """Run `batch status`."""
 
     async def work(opened: Journal) -> int:
-        spending = await opened.spending()
-        _print_status(status_record(await opened.counts(), spending.as_json()), as_json=as_json)
+        spending, runs = await opened.spending(), await opened.runs()
+        running = {"runs": runs} if runs else None
+        _print_status(status_record(await opened.counts(), spending.as_json(), running), as_json=as_json)
         return 0
 
     def print_owners(status: Mapping[str, Any]) -> int:
@@ -131,16 +132,18 @@ def _run(
     """Open a journal that exists, and do the work.
 
     Args:
-        journal: The path.
+        journal: The path or URL.
         work: Returns the exit code.
         problems: What is wrong with other options.
         if_running: Called instead with the status of a running batch, if that is known.
     """
 
     async def opened() -> int:
-        raise_problems([*problems, *await asyncio.to_thread(_file_problems, journal)])
+        raise_problems([*problems, *await asyncio.to_thread(lambda: [*file_problems(journal)])])
         try:
             async with open_journal(journal) as found:
+                if is_url(journal) and not any((await found.counts()).values()):
+                    raise ContractError.of("JOURNAL", f"there are no rows in {found.name!r}", undone="written")
                 return await work(found)
         except JournalError as error:
             if error.owner and if_running:
@@ -148,15 +151,6 @@ def _run(
             raise
 
     run_command(opened)
-
-
-def _file_problems(journal: str) -> Iterator[Problem]:
-    """Yield why a file cannot be opened as a journal, which would make one of a file that is missing or empty."""
-    path = Path(journal)
-    if not path.is_file():
-        yield Problem("JOURNAL", f"there is no file {journal!r}")
-    elif not path.stat().st_size:
-        yield Problem("JOURNAL", f"{journal!r} is an empty file")
 
 
 async def _rows(journal: Journal, *states: State) -> AsyncIterator[JournalRow]:

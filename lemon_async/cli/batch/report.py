@@ -86,7 +86,7 @@ def status_record(counts: Mapping[State, int], spending: Mapping[str, Any], runn
     Args:
         counts: The number of rows by state.
         spending: The sums, as `Spending.as_json` returns them.
-        running: The process that runs the batch, if one does.
+        running: The process that runs the batch, or how many do, if any does.
     """
     by_state = {state.value: counts.get(state, 0) for state in State}
     return {**by_state, "rows": sum(by_state.values()), "spending": spending, "running": running}
@@ -103,8 +103,15 @@ def status_table(record: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield from ((name, record[name]) for name in [state.value for state in State] + ["rows"])
     yield from ((f"{name}_usd", usd(record["spending"][name])) for name in _SUMS)
     yield "unpriced", record["spending"]["unpriced"]
-    running = record["running"]
-    yield "running", f"process {running['pid']} on {running['host']}" if running else "no"
+    yield "running", _running(record["running"])
+
+
+def _running(running: Mapping[str, Any] | None) -> str:
+    if running is None:
+        return "no"
+    if "runs" in running:
+        return f"{running['runs']:,} at a time"
+    return f"process {running['pid']} on {running['host']}"
 
 
 def outcome_record(outcome: BatchOutcome) -> dict[str, Any]:

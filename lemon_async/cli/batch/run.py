@@ -16,6 +16,7 @@ import attrs
 from lemon_async import LemonSession
 from lemon_async.batch import Batch, BatchOutcome, State, open_journal
 from lemon_async.cli.arguments import STDIN, read_extra
+from lemon_async.cli.batch.addresses import may_exist, title_of, without_password
 from lemon_async.cli.batch.report import advice, exit_code, outcome_record, summary
 from lemon_async.cli.console import print_error, print_note, print_result, print_status, translate
 from lemon_async.cli.destination import prepare_sheet, sheet_problems
@@ -153,7 +154,7 @@ async def _plan(session: SessionOptions, options: _RunOptions, rows: str | None,
 async def _run(session: SessionOptions, options: _RunOptions, rows: str | None, fields: Mapping[str, Any]) -> int:
     """Buy the rows, and return the exit code. Spends money, at most once for each row."""
     raise_problems([*options.problems(), *session.problems()])
-    if rows is None and not await asyncio.to_thread(Path(options.journal).exists):
+    if rows is None and not await asyncio.to_thread(may_exist, options.journal):
         raise ContractError.of("ROWS", f"is missing, and there is no journal {options.journal!r} to continue")
     if options.sheet is not None:
         prepare_sheet(options.sheet)
@@ -175,7 +176,7 @@ async def _write_sheet(options: _RunOptions) -> int:
         return 0
     try:
         async with open_journal(options.journal) as journal:
-            page = await batch_sheet(journal, options.sheet, title=Path(options.journal).stem)
+            page = await batch_sheet(journal, options.sheet, title=title_of(options.journal))
     except LemonError as error:
         print_error(error, "--sheet")
         return 1
@@ -185,7 +186,7 @@ async def _write_sheet(options: _RunOptions) -> int:
 
 async def _at_known_address(session: SessionOptions, journal: str) -> SessionOptions:
     """Have an emulator listen where the earlier ones of a journal did, which belongs to one address."""
-    if not session.is_emulated or not await asyncio.to_thread(Path(journal).exists):
+    if not session.is_emulated or not await asyncio.to_thread(may_exist, journal):
         return session
     async with open_journal(journal) as opened:
         found = _EMULATOR.fullmatch(await opened.read_note("base_url") or "")
@@ -256,7 +257,7 @@ class _Printer:
                 async for outcome in self.batch:
                     self._print(outcome)
         counts = self.batch.counts
-        for line in (*summary(counts, self.batch.spending), *advice(counts, journal, self.doubtful)):
+        for line in (*summary(counts, self.batch.spending), *advice(counts, without_password(journal), self.doubtful)):
             print_status(line)
 
     def _print(self, outcome: BatchOutcome) -> None:

@@ -228,7 +228,7 @@ async def test_paths_start_from_the_folder_of_the_journal(journal, tmp_path):
     assert folder_of(journal) == tmp_path
 
     class Remote:
-        name = "postgresql://localhost/lemon"
+        folder = None
 
     assert folder_of(Remote()) == Path.cwd()
 

@@ -15,6 +15,7 @@ def test_each_row_has_one_holder():
     assert [row.number for row in claims.take("b", rows(0, 1, 2))] == [2]
     assert not claims.take("a", rows(0, 1))
     assert (claims.held_elsewhere("a"), claims.held_elsewhere("b"), claims.held_elsewhere("c", [0, 9])) == (1, 2, 1)
+    assert claims.runs() == 2
     claims.note(RowFacts(1, "k1", State.DONE))
     claims.note(RowFacts(2, "k2", State.SOLD, holder="c"))
     claims.release("a")

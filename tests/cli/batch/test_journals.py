@@ -5,8 +5,10 @@ import os
 
 import pytest
 
+from journals import new_row
 from lemon_async.batch.opening import open_journal
-from lemon_async.batch.states import State
+from lemon_async.batch.records import Change
+from lemon_async.batch.states import Event, State
 
 STATES = [state.value for state in State]
 
@@ -240,3 +242,56 @@ async def test_export_as_a_table_has_every_row(batch, journal, tmp_path):
     result = await batch("export", await journal(a="done", b="dead"), "rows.csv", "--format", "csv")
     assert result.stdout == "rows.csv\n"
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 3
+
+
+# A journal in a database
+
+
+@pytest.fixture
+async def shared(postgres):
+    """The URL of a journal with a dead, a doubtful and a refused row, and a password that the server does not ask."""
+    url = postgres.new_journal().replace("lemon@", "lemon:hunter2@")
+    async with open_journal(url) as opened:
+        await opened.add([new_row(key, model="flux-pro", operation="generate", prompt="a cat") for key in "abc"])
+        for key, event in (("a", Event.LOSE), ("b", Event.DOUBT), ("c", Event.REFUSE)):
+            before = [Event.INTEND, Event.ACCEPT] if event is Event.LOSE else [Event.INTEND]
+            for each in (*before, event):
+                await opened.record(Change(key=key, event=each, price_usd=0.04, task="ldtask_1"))
+    return url
+
+
+async def test_commands_take_the_url_of_a_journal(batch, shared, tmp_path):
+    """Also while it is in use; the password is not printed."""
+    async with open_journal(shared) as opened:
+        results = [
+            await batch("doubtful", shared),
+            await batch("resolve", shared, "b", "--not-sold"),
+            await batch("retry", shared),
+            await batch("export", shared, "rows.csv", "--format", "csv"),
+        ]
+        await opened.claim("one", limit=1)
+        await opened.claim("two", limit=1)
+        results += [await batch("status", shared, "--json"), await batch("status", shared)]
+    assert [result.exit_code for result in results] == [0] * 6, results
+    assert not any("hunter2" in result.output for result in results)
+    assert results[0].stdout.startswith("b  ")
+    status = json.loads(results[-2].stdout)
+    assert (status["new"], status["refused"], status["running"]) == (2, 1, {"runs": 2})
+    assert results[-1].stdout.endswith("running       2 at a time\n")
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 4
+
+
+async def test_a_database_without_rows_is_no_journal(batch, postgres):
+    """Nor is one that is not there; errors do not show the password."""
+    url = postgres.new_journal().replace("lemon@", "lemon:hunter2@")
+    results = [
+        await batch("status", url),
+        await batch("retry", url.replace(f":{postgres.port}", ":1")),
+        await batch("run", "--journal", url, "--emulator"),
+    ]
+    assert [result.exit_code for result in results] == [2, 1, 2], results
+    assert [result.stdout for result in results] == [""] * 3
+    assert not any("hunter2" in result.output for result in results)
+    assert results[0].stderr.startswith("error: JOURNAL: there are no rows in 'postgresql://127.0.0.1:")
+    assert results[1].stderr.startswith("error: cannot use the journal 'postgresql://127.0.0.1:1/")
+    assert "there is no journal 'postgresql://127.0.0.1:" in results[2].stderr

@@ -68,6 +68,22 @@ async def test_same_command_again_buys_nothing(run, emulator, tmp_path, pictures
     assert emulator.ledger.sold == {"a cat": 1, "a dog": 1, "a fox": 1}
 
 
+async def test_rows_are_bought_with_a_journal_in_a_database(run, batch, emulator, postgres, tmp_path, pictures):
+    """Pictures have absolute paths; what to type next has no password."""
+    emulator.fault("submit", Reset(), prompt="dog")
+    url = postgres.new_journal().replace("lemon@", "lemon:hunter2@")
+    result = await run(*USUAL, "-o", "out/{sku}", "--sheet", "sheet.html", journal=url)
+    assert (result.exit_code, pictures(tmp_path)) == (3, ["out/a.png", "out/c.png"])
+    assert f"lemon-async batch doubtful '{url.replace(':hunter2', '')}'" in result.stderr
+    await batch("resolve", url, "b", "--not-sold")
+    again = await run(journal=url, source=())
+    assert (again.exit_code, again.stdout) == (0, f"{tmp_path}/out/b.png\n")
+    exported = await batch("export", url, "set")
+    assert (exported.exit_code, exported.stderr) == (0, "")
+    assert not any("hunter2" in each.output for each in (result, again, exported))
+    assert "hunter2" not in (tmp_path / "sheet.html").read_text()
+
+
 async def test_json_has_a_line_for_each_row(run, emulator):
     emulator.fault("submit", Status(400, error={"code": "content_policy_violation"}), prompt="dog")
     result = await run(*USUAL, "-o", "out/", "--json")

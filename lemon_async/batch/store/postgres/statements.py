@@ -34,6 +34,7 @@ __all__ = [
     "RETURN",
     "ROWS",
     "ROWS_BY_STATE",
+    "RUNS",
     "SCHEMA",
     "SUMS",
     "TABLES",
@@ -149,6 +150,7 @@ WITH mine AS (SELECT number, state = 'intent' OR state = 'sold' AND task IS NULL
 noted AS (UPDATE claims SET run = '' FROM mine WHERE claims.number = mine.number AND is_noted)
 DELETE FROM claims USING mine WHERE claims.number = mine.number AND NOT is_noted"""
 HELD = "SELECT count(*) FROM claims WHERE run NOT IN ('', %s)"
+RUNS = "SELECT count(DISTINCT run) FROM claims WHERE run <> ''"
 HELD_OF = """
 SELECT count(*) FROM claims JOIN rows USING (number) WHERE run NOT IN ('', %s) AND identity = ANY(%s::uuid[])"""
 

@@ -228,6 +228,11 @@ class PostgresStore:
         """Let go of the rows of a run, as `Journal.release`."""
         self._link.transact(lambda connection: _release(connection, run))
 
+    def runs(self) -> int:
+        """Return how many runs hold rows."""
+        (runs,) = self._link.read(lambda connection: first(connection.execute(sql.RUNS)))
+        return int(runs)
+
     def counts(self) -> Mapping[State, int]:
         """Return the number of rows in every state."""
         return self._sums().counts()

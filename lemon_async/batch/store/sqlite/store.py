@@ -287,10 +287,11 @@ class SqliteStore:
                 missing = [key for key in keys if is_text(key)]
             for facts in self._look_up(sql.LOAD, missing):
                 self._know(facts)
+        for row in filter(None, map(self._known.get, keys)):
+            row.holder = self._claims.holder(row.number)
 
     def _know(self, facts: Sequence[Any]) -> None:
-        known = self._known[facts[1]] = RowFacts(facts[0], facts[1], STATES[facts[2]], *facts[3:])
-        known.holder = self._claims.holder(known.number)
+        self._known[facts[1]] = RowFacts(facts[0], facts[1], STATES[facts[2]], *facts[3:])
 
     def _write(self, rows: Iterable[RowFacts], done: Iterable[tuple[Change, RowFacts]]) -> None:
         updates = [
@@ -341,17 +342,15 @@ class SqliteStore:
             while not taken and (found := self.rows(states, after, limit)):
                 taken = self._claims.take(run, found)
                 after = found[-1].number
-        self._note_holders()
         return Claim(taken, 0 if taken else self._claims.held_elsewhere(run, numbers))
 
     def release(self, run: str) -> None:
         """Let go of the rows of a run, as `Journal.release`."""
         self._claims.release(run)
-        self._note_holders()
 
-    def _note_holders(self) -> None:
-        for row in self._known.values():
-            row.holder = self._claims.holder(row.number)
+    def runs(self) -> int:
+        """Return how many runs hold rows."""
+        return self._claims.runs()
 
     def find(self, key: str) -> JournalRow | None:
         """Return a row, as `Journal.find`."""
