@@ -17,10 +17,10 @@ from lemon_async.batch.opening import open_journal
 from lemon_async.batch.prices import PriceOption
 from lemon_async.batch.rows.fields import find_column_problems
 from lemon_async.distributed.columns import add_columns, check_free, names_of, rows_of
-from lemon_async.distributed.given_rows import RowResult, run_rows
+from lemon_async.distributed.given_rows import GivenRows, RowResult
 from lemon_async.distributed.loop_thread import LoopThread
 from lemon_async.distributed.options import WorkerOptions
-from lemon_async.errors import ContractError
+from lemon_async.errors import ContractError, JournalError
 from lemon_async.session import LemonSession
 from lemon_async.types import Problem, StopOn
 
@@ -143,7 +143,7 @@ class LemonGenerator:
 
         Raises:
             ContractError: The options do not fit the data set or the journal; nothing of this batch was sent.
-            JournalError: The journal cannot be opened; nothing was sent.
+            JournalError: The journal cannot be used from the start; nothing was sent.
         """
         rows = self._rows(batch)
         results = await self._thread.run(self._opened.run(rows, self._key))
@@ -183,6 +183,8 @@ def _column(results: Iterable[RowResult], name: str) -> list[Any]:
 class _Opened:
     """The session and the journal of a worker, opened when they are first needed, in the loop that uses them.
 
+    A journal that has failed is opened again for the next batch; if that is impossible, its rows say so.
+
     Raises:
         ContractError: An option is invalid, or there is no key.
     """
@@ -191,24 +193,35 @@ class _Opened:
         self._options = options
         self._session = LemonSession(**options.session)
         self._journal: Journal | None = None
-        self._stack = contextlib.AsyncExitStack()
+        self._was_open = False
+        self._journals = contextlib.AsyncExitStack()
         self._lock = asyncio.Lock()
 
     async def run(self, rows: list[dict[str, Any]], key: str) -> list[RowResult]:
         """Run rows to their end."""
-        async with self._lock:
-            journal = self._journal or await self._open()
-        return await run_rows(self._session, journal, rows, key=key, **self._options.batch)
+        try:
+            async with self._lock:
+                journal = self._journal or await self._open()
+            given = GivenRows(self._session, journal, rows, key, self._options.batch)
+            await given.run()
+        except JournalError as failure:
+            self._journal = None
+            if not self._was_open:
+                raise
+            return [RowResult(status=None, error=f"JournalError: {failure}") for _ in rows]
+        if isinstance(given.failure, JournalError) and self._journal is journal:
+            self._journal = None
+        self._was_open = True
+        return given.results()
 
     async def _open(self) -> Journal:
         opened = open_journal(self._options.journal, base_url=self._session.base_url)
-        async with contextlib.AsyncExitStack() as stack:
-            journal = await stack.enter_async_context(opened)
-            await stack.enter_async_context(self._session)
-            self._stack = stack.pop_all()
-        self._journal = journal
-        return journal
+        self._journal = await self._journals.enter_async_context(opened)
+        return self._journal
 
     async def aclose(self) -> None:
         """Close both."""
-        await self._stack.aclose()
+        try:
+            await self._journals.aclose()
+        finally:
+            await self._session.aclose()

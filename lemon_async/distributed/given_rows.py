@@ -16,7 +16,7 @@ from lemon_async.errors import ContractError, JournalError, LemonError
 from lemon_async.session import LemonSession
 from lemon_async.types import Problem
 
-__all__ = ["RowResult", "run_rows"]
+__all__ = ["GivenRows", "RowResult"]
 
 _NUMBERED = re.compile(r"row (\d+), (.*)", re.DOTALL)
 _KEYED = re.compile(r"row (['\"].*)", re.DOTALL)
@@ -45,33 +45,22 @@ class RowResult:
     task_id: str | None = None
 
 
-async def run_rows(
-    session: LemonSession, journal: Journal, rows: Sequence[Mapping[str, Any]], *, key: str, **options: Any
-) -> list[RowResult]:
-    """Run rows to their end, and return what came of each, in their order. Spends money, once for each row.
+class GivenRows:
+    """Rows of a journal that one call runs; `run`, and then `results`.
 
     Rows that are done are reported from the journal, rows that others hold are awaited, and doubtful ones stay as they
-    are. Errors of rows are results; so is what stops the run once something may have been sold. Cancelling ends the
-    run as leaving a batch does.
+    are. Errors of rows are results; so is what stops the run once something may have been sold.
 
     Args:
         session: Where the jobs run.
         journal: Where they are recorded.
         rows: The rows.
         key: The column that identifies a row.
-        **options: Those of `LemonSession.batch`.
+        options: Those of `LemonSession.batch`.
 
-    Raises:
-        ContractError: An option is invalid, or the journal is that of other rows; nothing was sent.
-        JournalError: The rows cannot be added; nothing was sent.
+    Attributes:
+        failure: What has stopped the run, if anything has.
     """
-    work = _GivenRows(session, journal, rows, key, options)
-    await work.run()
-    return [work.result(index) for index in range(len(rows))]
-
-
-class _GivenRows:
-    """The rows of one call."""
 
     def __init__(
         self,
@@ -82,10 +71,10 @@ class _GivenRows:
         options: Mapping[str, Any],
     ) -> None:
         self._session, self._journal, self._rows, self._key, self._options = session, journal, rows, key, options
+        self.failure: Exception | None = None
         self._invalid: dict[int, str] = {}
         self._outcomes: dict[str, BatchOutcome] = {}
         self._found: dict[str, JournalRow] = {}
-        self._failure: Exception | None = None
         self._keys: list[str | None] = []
         for index, row in enumerate(rows):
             try:
@@ -95,7 +84,14 @@ class _GivenRows:
                 self._invalid[index] = f"ContractError: {key}: {fault}"
 
     async def run(self) -> None:
-        """Run the valid rows, and read what the journal says of them."""
+        """Run the valid rows to their end, and read what the journal says of them. Spends money, once for each row.
+
+        Cancelling ends the run as leaving a batch does.
+
+        Raises:
+            ContractError: An option is invalid, or the journal is that of other rows; nothing was sent.
+            JournalError: The rows cannot be added; nothing was sent.
+        """
         while left := [index for index in range(len(self._rows)) if index not in self._invalid]:
             problems = await self._run(left)
             if not problems:
@@ -106,7 +102,7 @@ class _GivenRows:
             rows = await asyncio.gather(*map(self._journal.find, keys))
             self._found = {row.key: row for row in rows if row is not None}
         except JournalError as failure:
-            self._failure = self._failure or failure
+            self.failure = self.failure or failure
 
     async def _run(self, left: Sequence[int]) -> Sequence[Problem]:
         """Run some rows to their end, or return their problems."""
@@ -120,7 +116,7 @@ class _GivenRows:
                     self._outcomes[outcome.key] = outcome
         except LemonError as failure:
             if is_entered:
-                self._failure = failure
+                self.failure = failure
             elif isinstance(failure, ContractError):
                 return failure.problems
             else:
@@ -151,8 +147,11 @@ class _GivenRows:
         known = self._invalid.get(index)
         self._invalid[index] = f"{known}; {problem}" if known else f"ContractError: {problem}"
 
-    def result(self, index: int) -> RowResult:
-        """Return what came of a row."""
+    def results(self) -> list[RowResult]:
+        """Return what came of each row, in their order."""
+        return [self._result(index) for index in range(len(self._rows))]
+
+    def _result(self, index: int) -> RowResult:
         if index in self._invalid:
             return RowResult(status=State.REFUSED.value, error=_line(self._invalid[index]))
         key = self._keys[index] or ""
@@ -171,14 +170,14 @@ class _GivenRows:
     def _reason(self, row: JournalRow, outcome: BatchOutcome | None) -> str:
         error = outcome.error if outcome is not None else None
         if error is None and row.error is None and row.state.is_open:
-            error = self._failure
+            error = self.failure
         if error is not None:
             return _line(_text(error))
         return _line(row.error or (_HELD if row.state.is_open else str(row.state)))
 
     def _unread(self, outcome: BatchOutcome | None) -> RowResult:
         """Return what is known of a row without the journal, which has failed."""
-        error = self._failure or JournalError(message=f"the row is not in the journal {self._journal.name}")
+        error = self.failure or JournalError(message=f"the row is not in the journal {self._journal.name}")
         if outcome is None:
             return RowResult(status=None, error=_line(_text(error)))
         return RowResult(

@@ -109,3 +109,16 @@ async def test_a_generator_that_is_dropped_closes_what_it_has_opened(make, emula
     del generator
     gc.collect()
     assert names.isdisjoint(thread.name for thread in threading.enumerate())
+
+
+async def test_a_journal_that_fails_later_is_a_column(make, emulator, postgres):
+    """The batches after it try again; the first one of a worker would raise."""
+    generator = make()
+    assert list((await generator(as_arrays(columns(1))))["status"]) == ["done"]
+    postgres.execute("ALTER SCHEMA lemon_async RENAME TO other; CREATE SCHEMA lemon_async", generator._options.journal)
+    failed = await generator(as_arrays(columns(2)))
+    assert list(failed["status"]) == [None, None]
+    assert failed["error"][0].startswith("JournalError: ")
+    postgres.execute("DROP SCHEMA lemon_async; ALTER SCHEMA other RENAME TO lemon_async", generator._options.journal)
+    assert list((await generator(as_arrays(columns(2))))["status"]) == ["done"] * 2
+    assert sold_of(emulator) == 2

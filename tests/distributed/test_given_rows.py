@@ -7,7 +7,7 @@ import pytest
 from batches import rows
 from lemon_async import ContractError
 from lemon_async.batch import State, open_journal
-from lemon_async.distributed.given_rows import run_rows
+from lemon_async.distributed.given_rows import GivenRows
 from lemon_async.emulator import Fail, Status
 from lemon_async.errors import JournalError
 
@@ -26,7 +26,10 @@ def run(connect, journal, tmp_path):
 
     async def run_given(given, **options):
         async with connect() as lemon:
-            return await run_rows(lemon, journal, given, **{**OPTIONS, "save": str(tmp_path / "{key}"), **options})
+            options = {**OPTIONS, "save": str(tmp_path / "{key}"), **options}
+            work = GivenRows(lemon, journal, given, options.pop("key"), options)
+            await work.run()
+            return work.results()
 
     return run_given
 

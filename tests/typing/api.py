@@ -41,6 +41,7 @@ from lemon_async.batch import (
     export,
     open_journal,
 )
+from lemon_async.distributed import BatchSummary, LemonGenerator, run_batch
 from lemon_async.emulator import Emulator, Fault, Status
 from lemon_async.errors import AuthenticationError
 from lemon_async.sheet import Sheet, batch_sheet
@@ -287,3 +288,24 @@ async def outcomes_of_a_batch(lemon: LemonSession, journal: Journal) -> None:
         assert_type(batch.counts, Mapping[State, int])
         assert_type(batch.spending, Spending)
         assert_type(await batch.doubtful(), Sequence[JournalRow])
+
+
+async def batches_on_ray() -> None:
+    url = "postgresql://db/shop"
+    summary = await run_batch(
+        [{"sku": "A1", "prompt": "a cat"}],
+        key="sku",
+        journal=url,
+        save="/shared/{key}",
+        workers=8,
+        requests_per_minute=1000,
+        shared_limit="redis://cache",
+        actor_options={"num_cpus": 0.5},
+        model="flux-pro",
+    )
+    assert_type(summary, BatchSummary)
+    assert_type(summary.counts, Mapping[State, int])
+    assert_type(summary.failures, Mapping[str, int])
+    await run_batch("rows.csv")  # type: ignore[call-arg]
+    LemonGenerator(journal=url, key="sku", columns=["prompt"], model="flux-pro", price_usd=0.04)
+    LemonGenerator(journal=url)  # type: ignore[call-arg]
