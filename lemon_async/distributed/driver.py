@@ -146,6 +146,7 @@ async def run_batch(
         watch = _Watch(opened, fleet)
         with contextlib.closing(Reporter(display, lambda: watch.progress)) as reporter:
             await _run(fleet, watch.look(reporter))
+            await watch.refresh()
         seconds = time.monotonic() - began_at
         return await summarise(opened, workers=workers, restarts=fleet.restarts, seconds=seconds)
 
@@ -202,7 +203,7 @@ async def _started_ray() -> AsyncIterator[None]:
         yield
     finally:
         if is_ours:
-            ray.shutdown()
+            await asyncio.to_thread(ray.shutdown)
 
 
 class _Watch:
@@ -233,13 +234,17 @@ class _Watch:
 
     async def look(self, reporter: Reporter) -> None:
         """Look at the journal about once a second."""
-        self._counts = await self._journal.counts()
+        await self.refresh()
         self._closed_before = self._closed
         self._failed_before = self._closed - self._counts.get(State.DONE, 0)
         while True:
             reporter.changed()
             await asyncio.sleep(_LOOK_S)
             before = self._closed
-            self._counts = await self._journal.counts()
+            await self.refresh()
             if self._closed != before:
                 self._fleet.progressed()
+
+    async def refresh(self) -> None:
+        """Look at the journal."""
+        self._counts = await self._journal.counts()

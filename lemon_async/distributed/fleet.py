@@ -63,6 +63,7 @@ class Fleet:
     restarts: int = attrs.field(default=0, init=False)
     _progress: int = attrs.field(default=0, init=False)
     _actors: list[Any] = attrs.field(factory=list[Any], init=False)
+    _alive: set[Any] = attrs.field(factory=set[Any], init=False)
 
     async def start(self) -> None:
         """Start all workers, and return when each of them has checked that it could run; nothing is sold.
@@ -73,7 +74,7 @@ class Fleet:
         remote = load_ray().remote(Worker)
         options = {"scheduling_strategy": "SPREAD", **self.actor_options, **_OURS}
         self._actors = [remote.options(**options).remote(self.options) for _ in range(self.workers)]
-        checks = [asyncio.ensure_future(_checked(actor.check)) for actor in self._actors]
+        checks = [asyncio.ensure_future(self._check(actor)) for actor in self._actors]
         try:
             done, late = await asyncio.wait(checks, timeout=self.start_s, return_when=asyncio.FIRST_EXCEPTION)
             for check in done:
@@ -107,19 +108,27 @@ class Fleet:
     async def stop(self) -> None:
         """Let all workers leave, within bounds, and end their processes; does nothing before `start`."""
         ray = load_ray()
-        if leaving := [_call(actor.leave) for actor in self._actors]:
+        if leaving := [_call(actor.leave) for actor in self._alive]:  # another one would leave once it has started
             await asyncio.wait(leaving, timeout=self.stop_s)
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
+        self._alive.clear()
+
+    async def _check(self, actor: Any) -> None:
+        await _checked(actor.check)
+        self._alive.add(actor)
 
     async def _follow(self, actor: Any) -> None:
         died: type[Exception] = load_ray().exceptions.RayActorError
         deaths = progress = 0
         while True:
             try:
+                if actor not in self._alive:
+                    await self._check(actor)
                 await _checked(actor.run)
             except died as death:
+                self._alive.discard(actor)
                 deaths, progress = deaths + 1 if progress == self._progress else 1, self._progress
                 self._note_death(death, deaths)
                 await asyncio.sleep(_RESTART_S)
