@@ -15,6 +15,7 @@ from benchmarks import (
     download,
     durable,
     edit_memory,
+    fleet,
     import_time,
     inflight,
     journal,
@@ -23,6 +24,7 @@ from benchmarks import (
     overhead,
     pace,
     ratelimit,
+    scale,
     shared_limit,
     soak,
 )
@@ -45,6 +47,8 @@ BENCHMARKS = {
     "journal": journal,
     "durable": durable,
     "kill": kill,
+    "fleet": fleet,
+    "scale": scale,
 }
 
 

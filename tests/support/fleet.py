@@ -64,11 +64,13 @@ class Driver:
         workers: The ids of its workers.
         failures: What has ended a worker, apart from kills.
         pauses: What has paused the batch of a worker.
+        cpu_s: What the processes have used that have ended.
     """
 
     workers: set = attrs.field(factory=set)
     pauses: list = attrs.field(factory=list)
     failures: list = attrs.field(factory=list)
+    cpu_s: float = 0.0
     _process: asyncio.subprocess.Process | None = None
     _reading: asyncio.Task | None = None
 
@@ -87,8 +89,9 @@ class Driver:
                     self.failures.append(error)
                 case {"paused": message}:
                     self.pauses.append(message)
-                case {"ended": pid}:
+                case {"ended": pid, "cpu_s": cpu_s}:
                     self.workers.discard(pid)
+                    self.cpu_s += cpu_s
 
     def signal_worker(self, dice, number=signal.SIGKILL):
         """Send a signal to one of the workers, and return its id; `None` if there is none."""
@@ -145,6 +148,7 @@ class Fleet:
     Attributes:
         outages: The times without the driver or a server.
         kills: Number of workers that were killed, those with the driver included.
+        killed_at: When workers were killed, in seconds of the service.
     """
 
     emulator: object
@@ -153,6 +157,7 @@ class Fleet:
     seed: int = 14
     outages: list = attrs.field(factory=list, init=False)
     kills: int = attrs.field(default=0, init=False)
+    killed_at: list = attrs.field(factory=list, init=False)
     driver: Driver = attrs.field(factory=Driver, init=False)
 
     async def run(self, *, worker_kills, driver_kills=1):
@@ -182,6 +187,7 @@ class Fleet:
             while not self.driver.signal_worker(dice):
                 await asyncio.sleep(LOOK_EVERY_S)
             self.kills += 1
+            self.killed_at.append(self.emulator.now())
             return
         outage = Outage(event, self.emulator.now())
         if event == "driver":
@@ -208,5 +214,6 @@ class Fleet:
             "sold_twice": sum(number > 1 for number in sales.kept.values()),
             "states": {str(state): number for state, number in sorted(books.counts.items())},
             "kills": self.kills,
+            "cpu_ms_per_row": round(self.driver.cpu_s * 1e3 / len(books.rows), 1),
             "failures_of_workers": self.driver.failures,
         }

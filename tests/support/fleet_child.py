@@ -69,9 +69,9 @@ def fork(function, plan):
 
 def wait():
     """Wait for the end of any process; return its id and status."""
-    pid, status = os.wait()
+    pid, status, usage = os.wait4(-1, 0)
     status = os.waitstatus_to_exitcode(status)
-    say({"ended": pid, "status": status})
+    say({"ended": pid, "status": status, "cpu_s": usage.ru_utime + usage.ru_stime})
     return pid, status
 
 
