@@ -155,6 +155,7 @@ def test_429_in_one_process_pauses_the_others():
         waiting = passing(other, *[SUBMIT] * 20)
         await asyncio.sleep(0.3)
         one.observe_429(7.0, None)
+        one.observe_429(2.0, None)
         paused_at = loop.time()
         await asyncio.sleep(0.1)
         sent = sum(task.done() for task in waiting)
