@@ -45,7 +45,6 @@ HORIZON_S = 8.0
 
 _WINDOW_S = 60.21  # as in `budget`: a minute, and what the network may do to the distance between two requests
 _TOLERANCE_S = 0.75
-_MINUTE_S = 60.0
 _LONGEST_LEASE_S = 2.0
 _ALL_LEASES_S = 5.0
 _CONTINUED_S = 2.0  # demand that comes later than this after the last lease starts anew, with one slot
