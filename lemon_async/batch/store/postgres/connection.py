@@ -30,6 +30,9 @@ _SETTINGS = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+# Every statement finds its rows by an index. The planner would not always: it does not know new tables, nor what of
+# large ones is in memory.
+_PLANS = dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off")
 _IDLE_SESSION = "60s"  # a process that was stopped, or cut off, for so long counts as dead
 _STATE = (
     "SELECT pg_backend_pid(), current_setting('server_encoding'), "
@@ -49,7 +52,7 @@ def connect(address: Address) -> Connection:
     connection: Connection = psycopg.connect("", autocommit=True, **parameters)  # type: ignore[arg-type] # strings
     try:
         _check(connection, address)
-        settings = {**_SETTINGS, "search_path": f'"{address.schema}"'}
+        settings = {**_SETTINGS, **_PLANS, "search_path": f'"{address.schema}"'}
         if connection.info.server_version >= _WITH_IDLE_SESSIONS:
             settings["idle_session_timeout"] = _IDLE_SESSION
         calls = ", ".join("set_config(%s, %s, false)" for _ in settings)

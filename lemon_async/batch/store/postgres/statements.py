@@ -55,12 +55,14 @@ CREATE TABLE ledger (
     totals jsonb NOT NULL DEFAULT '{}', sunk_nano_usd bigint NOT NULL DEFAULT 0,
     refunded_nano_usd bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10);
 CREATE TABLE rows (
-    number bigint PRIMARY KEY, identity uuid NOT NULL UNIQUE, key text NOT NULL, digest bytea NOT NULL,
-    state text NOT NULL DEFAULT 'new', attempt integer NOT NULL DEFAULT 0, changed_at double precision NOT NULL,
+    number bigint PRIMARY KEY, state text NOT NULL DEFAULT 'new', attempt integer NOT NULL DEFAULT 0,
+    changed_at double precision NOT NULL,
     task text, fingerprint text, price_nano_usd bigint, cost_nano_usd bigint,
     sunk_nano_usd bigint NOT NULL DEFAULT 0, refunded_nano_usd bigint NOT NULL DEFAULT 0, error text);
 CREATE INDEX rows_by_state ON rows (state, number);
-CREATE TABLE contents (number bigint PRIMARY KEY, request text NOT NULL, columns text NOT NULL);
+CREATE TABLE contents (
+    number bigint PRIMARY KEY, identity uuid NOT NULL UNIQUE, key text NOT NULL, digest bytea NOT NULL,
+    request text NOT NULL, columns text NOT NULL);
 CREATE TABLE pictures (
     number bigint, position integer, path text NOT NULL, size_bytes bigint NOT NULL, sha256 text NOT NULL,
     PRIMARY KEY (number, position));
@@ -94,9 +96,9 @@ _FREE = " AND NOT EXISTS (SELECT FROM claims AS c WHERE c.number = r.number)"
 _IN_ORDER = "SELECT number FROM rows WHERE number > %(after)s ORDER BY number LIMIT %(limit)s"
 ROWS = f"WITH found AS ({_IN_ORDER}) {_OF_FOUND} ORDER BY number"
 ROWS_BY_STATE = f"WITH found AS ({_BY_STATE.format(free='')}) {_OF_FOUND} ORDER BY number"
-FIND = f"SELECT {_WHOLE} FROM rows JOIN contents USING (number) WHERE identity = %s"  # noqa: S608 - constants
+FIND = f"SELECT {_WHOLE} FROM contents JOIN rows USING (number) WHERE identity = %s"  # noqa: S608 - constants
 LOAD = (
-    f"SELECT {_FACTS}, run FROM rows LEFT JOIN claims USING (number) "  # noqa: S608 - constants
+    f"SELECT {_FACTS}, run FROM contents JOIN rows USING (number) LEFT JOIN claims USING (number) "  # noqa: S608 - constants
     "WHERE identity = ANY(%s::uuid[])"
 )
 UPDATE = """
@@ -113,20 +115,19 @@ INSERT INTO pictures SELECT * FROM json_to_recordset(%s) AS p (
 PICTURES = (
     "SELECT number, path, size_bytes, sha256 FROM pictures WHERE number = ANY(%s::bigint[]) ORDER BY number, position"
 )
-OWNER_OF = "SELECT key FROM pictures JOIN rows USING (number) WHERE path = %s"
+OWNER_OF = "SELECT key FROM pictures JOIN contents USING (number) WHERE path = %s"
 FRESH = """
 SELECT (position - 1)::integer, number IS NULL
 FROM unnest(%s::uuid[], %s::text[]) WITH ORDINALITY AS given (identity, digest, position)
-    LEFT JOIN rows USING (identity)
-WHERE number IS NULL OR rows.digest <> decode(given.digest, 'hex') ORDER BY position"""
+    LEFT JOIN contents USING (identity)
+WHERE number IS NULL OR contents.digest <> decode(given.digest, 'hex') ORDER BY position"""
 ADD = """
 WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s) AS r (
     number bigint, identity uuid, key text, digest text, request text, columns text)),
 added AS (
-    INSERT INTO rows (number, identity, key, digest, changed_at)
-    SELECT number, identity, key, decode(digest, 'hex'), %(now)s FROM given)
-INSERT INTO contents SELECT number, request, columns FROM given"""
-CONTENT = "SELECT request, columns FROM rows JOIN contents USING (number) WHERE identity = %s"
+    INSERT INTO rows (number, changed_at) SELECT number, %(now)s FROM given)
+INSERT INTO contents SELECT number, identity, key, decode(digest, 'hex'), request, columns FROM given"""
+CONTENT = "SELECT request, columns FROM contents WHERE identity = %s"
 READ_NOTE = "SELECT text FROM notes WHERE name = %s"
 WRITE_NOTE = "INSERT INTO notes VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET text = excluded.text"
 
@@ -135,7 +136,7 @@ _TAKE = "INSERT INTO claims SELECT number, %(owner)s, %(run)s FROM {} ON CONFLIC
 CLAIM = f"WITH free AS ({_BY_STATE.format(free=_FREE)}), found AS ({_TAKE.format('free')}) {_OF_FOUND} ORDER BY number"
 _GIVEN = """
     SELECT number, position FROM unnest(%(identities)s::uuid[]) WITH ORDINALITY AS g (identity, position)
-        JOIN rows USING (identity) WHERE state = ANY(%(states)s::text[])"""
+        JOIN contents USING (identity) JOIN rows USING (number) WHERE state = ANY(%(states)s::text[])"""
 CLAIM_KEYS = (
     f"WITH given AS ({_GIVEN}), found AS ({_TAKE.format('given')}) {_OF_FOUND} JOIN given USING (number) "
     "ORDER BY position"
@@ -152,7 +153,7 @@ DELETE FROM claims USING mine WHERE claims.number = mine.number AND NOT is_noted
 HELD = "SELECT count(*) FROM claims WHERE run NOT IN ('', %s)"
 RUNS = "SELECT count(DISTINCT run) FROM claims WHERE run <> ''"
 HELD_OF = """
-SELECT count(*) FROM claims JOIN rows USING (number) WHERE run NOT IN ('', %s) AND identity = ANY(%s::uuid[])"""
+SELECT count(*) FROM claims JOIN contents USING (number) WHERE run NOT IN ('', %s) AND identity = ANY(%s::uuid[])"""
 
 REGISTER = "INSERT INTO owners (host, pid) VALUES (%s, %s) RETURNING id"
 GROUP = "UPDATE owners SET last_group = %s WHERE id = %s"
@@ -174,8 +175,8 @@ LOCK_DEAD = """
 WITH known AS MATERIALIZED (SELECT id FROM owners WHERE id = ANY(%(owners)s::int[]) AND buried_at IS NULL)
 SELECT id FROM known WHERE pg_try_advisory_xact_lock(%(tag)s::int, id)"""
 LEFT_BY = (
-    f"SELECT {_FACTS} FROM rows JOIN claims USING (number) WHERE owner = ANY(%s::int[]) "  # noqa: S608 - constants
-    "AND (state = 'intent' OR state = 'sold' AND task IS NULL)"
+    f"SELECT {_FACTS} FROM claims JOIN rows USING (number) JOIN contents USING (number) "  # noqa: S608 - constants
+    "WHERE owner = ANY(%s::int[]) AND (state = 'intent' OR state = 'sold' AND task IS NULL) LIMIT %s"
 )
 BURY = """
 WITH freed AS (DELETE FROM claims WHERE owner = ANY(%(owners)s::int[]))

@@ -46,6 +46,8 @@ _BURY_EVERY_S = 2.0
 _BURY_SELDOM_S = 20.0  # an idle session ends after a minute
 _OWNERS_TOGETHER = 8
 _UNSIGNED = 1 << 32
+_MOST_MARKED = 500
+_LEAVE_WITHIN_S = 2.0
 
 
 class PostgresStore:
@@ -144,10 +146,7 @@ class PostgresStore:
         """Add rows, as `Journal.add`."""
         if not self._link.read(lambda connection: self._fresh(connection, rows)):
             return 0
-        number, added = self._link.transact(lambda connection: self._add(connection, rows))
-        if _has_grown(number, added):  # before the server does it by itself, plans are made for empty tables
-            self._link.read(lambda connection: connection.execute("ANALYZE rows, contents, claims"))
-        return added
+        return self._link.transact(lambda connection: self._add(connection, rows))
 
     def check(self, rows: Sequence[NewRow]) -> None:
         """Check rows, as `Journal.check`."""
@@ -179,7 +178,7 @@ class PostgresStore:
         request, columns = first(connection.execute(sql.CONTENT, (identity(key),)))
         return content_out(request), content_out(columns)
 
-    def _add(self, connection: Connection, rows: Sequence[NewRow]) -> tuple[int, int]:
+    def _add(self, connection: Connection, rows: Sequence[NewRow]) -> int:
         number, now, *sums = first(connection.execute(sql.LOCK))
         if fresh := self._fresh(connection, rows):
             ledger = ledger_of(*sums)
@@ -190,7 +189,7 @@ class PostgresStore:
             connection.execute(sql.ADD, {"rows": objects, "now": now})
             sums = [totals_of(ledger), ledger.sunk, ledger.refunded]
             connection.execute(sql.WRITE_SUMS, (number + len(fresh), *sums))
-        return number, len(fresh)
+        return len(fresh)
 
     def rows(self, states: Sequence[State], after: int, limit: int) -> list[JournalRow]:
         """Return rows, as `Journal.rows`."""
@@ -269,32 +268,42 @@ class PostgresStore:
             lambda each: first(each.execute(sql.DEAD, {**values, "tag": self._link.tag(each) % _UNSIGNED}))
         )
         if dead:
-            self._link.transact(lambda connection: self._bury(connection, dead))
+            while not self._link.transact(lambda connection: self._bury(connection, dead)):
+                pass
         pause = min(max(owners / _OWNERS_TOGETHER, 1.0) * _BURY_EVERY_S, _BURY_SELDOM_S)
         self._due = time.monotonic() + pause * random.uniform(0.75, 1.25)  # noqa: S311 - not all together
 
-    def _bury(self, connection: Connection, owners: Sequence[int]) -> None:
-        """Free what owners held, unless they have come back; what they were sending is in doubt."""
+    def _bury(self, connection: Connection, owners: Sequence[int]) -> bool:
+        """Free what owners held, unless they have come back; what they were sending is in doubt.
+
+        Return whether that was all: others wait for a transaction, so that it must not be long.
+        """
         number, now, *sums = first(connection.execute(sql.LOCK))
         values = {"owners": array(map(str, owners)), "tag": self._link.tag(connection)}
         dead = [owner for (owner,) in connection.execute(sql.LOCK_DEAD, values).fetchall()]
-        if dead:
-            self._mark(connection, dead, number, now, ledger_of(*sums))
+        return not dead or self._mark(connection, dead, number, now, ledger_of(*sums))
 
-    def _mark(self, connection: Connection, dead: Sequence[int], number: int, now: float, ledger: Ledger) -> None:
+    def _mark(self, connection: Connection, dead: Sequence[int], number: int, now: float, ledger: Ledger) -> bool:
         owners = array(map(str, dead))
-        left = {row.key: row for row in map(facts_of, connection.execute(sql.LEFT_BY, (owners,)).fetchall())}
+        found = connection.execute(sql.LEFT_BY, (owners, _MOST_MARKED)).fetchall()
+        left = {row.key: row for row in map(facts_of, found)}
         sent = [key for key, row in left.items() if row.state is State.INTENT]
         for change in abandoned(sent, [key for key in left if key not in {*sent}]):
             ledger.change(left[change.key], change, now)
         if left:
             self._write(connection, left.values(), ledger, number)
+        if len(left) == _MOST_MARKED:
+            connection.execute(sql.UNCLAIM, (array(str(row.number) for row in left.values()),))
+            return False
         connection.execute(sql.BURY, {"owners": owners})
+        return True
 
-    def _leave(self, connection: Connection) -> None:
+    def _leave(self, connection: Connection) -> bool:
         number, now, *sums = first(connection.execute(sql.LOCK))
-        self._mark(connection, [self._me], number, now, ledger_of(*sums))
-        connection.execute(sql.FORGET, (self._me,))
+        is_done = self._mark(connection, [self._me], number, now, ledger_of(*sums))
+        if is_done:
+            connection.execute(sql.FORGET, (self._me,))
+        return is_done
 
     def give_up(self) -> None:
         """Wait no longer for a server that is gone."""
@@ -305,7 +314,9 @@ class PostgresStore:
         self.give_up()
         if self._link.owner is not None:
             with suppress(JournalError):  # others see then that this owner has ended
-                self._link.transact(self._leave)
+                until = time.monotonic() + _LEAVE_WITHIN_S
+                while not self._link.transact(self._leave) and time.monotonic() < until:
+                    pass
             self._link.owner = None
         self._link.close()
 
@@ -316,12 +327,6 @@ def _json(values: Sequence[Any]) -> str:
 
 def _dies_with_owner(row: RowFacts) -> bool:
     return row.state is State.INTENT or (row.state is State.SOLD and row.task is None)
-
-
-def _has_grown(number: int, added: int) -> bool:
-    """Return whether the number of rows has got another digit, or half of one."""
-    marks = [10**power * factor for power in range(3, 10) for factor in (1, 3)]
-    return any(number < mark <= number + added for mark in marks)
 
 
 def _release(connection: Connection, run: str) -> None:
