@@ -5,9 +5,10 @@
             print(outcome.key, outcome.status, outcome.paths)
 
 To read the code, begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store
-promises; `sqlite_journal.py` and `store/` keep it in a file. `rows/` reads and checks the rows, `running/` pushes them
-through `LemonSession.map` and saves their pictures, and `exports/` writes datasets and tables. `batch.py` connects
-these. All of it uses the public names of the package, and few others (`tests/test_layers.py` lists them).
+promises; `opening.py`, `threaded_journal.py` and `store/` keep it in a file or in PostgreSQL. `rows/` reads and checks
+the rows, `running/` pushes them through `LemonSession.map` and saves their pictures, and `exports/` writes datasets and
+tables. `batch.py` connects these. All of it uses the public names of the package, and few others
+(`tests/test_layers.py` lists them).
 """
 
 from importlib import import_module

@@ -24,7 +24,7 @@ _PARAMETERS = {
 }
 _SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",  # a process that was stopped inside a transaction blocks the others
-    "lock_timeout": "30s",
+    "lock_timeout": "10s",
     "statement_timeout": "60s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",

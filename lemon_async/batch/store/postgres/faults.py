@@ -46,7 +46,7 @@ def unreachable(address: Address, failure: Exception) -> JournalError:
     """Return the error of a journal for a connection that cannot be made."""
     words = _without_secrets(address, failure)
     conninfo = psycopg.conninfo.make_conninfo("", **{**address.parameters, "connect_timeout": "5"})
-    if PGconn.ping(conninfo.encode()) is Ping.NO_RESPONSE:
+    if PGconn.ping(conninfo.encode()) == Ping.NO_RESPONSE:
         return refusal(address.name, f"the server does not respond; start it, or check host and port: {words}")
     return refusal(address.name, f"the server refuses the connection; check user, password and database: {words}")
 

@@ -77,6 +77,8 @@ class Link:
         self._stop = threading.Event()
         self._failure: JournalError | None = None
         self._session: tuple[object, ...] = ()
+        self._pipeline: psycopg.Pipeline | None = None
+        self._tag: int | None = None
         self.owner: Owner | None = None
         try:
             self._connection = connect(address)
@@ -97,8 +99,9 @@ class Link:
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Make a transaction, exactly once; work is repeated if the connection ends before it is made.
 
-        Work runs in a pipeline, and may leave its last statements there.
+        Work runs in a pipeline: it calls `settle` before it fetches, and may leave its last statements there.
         """
+        deadline = time.monotonic() + self._patience_s
         while True:
             connection, results = self._usable(), list[T]()
             group: tuple[int, int] | None = None
@@ -106,10 +109,16 @@ class Link:
                 owner = self.owner or self._register(connection)
                 group = owner.id, owner.last_group + 1
                 self._attempt(connection, group, lambda: results.append(work(connection)))  # noqa: B023 - called now
+            except psycopg.errors.LockNotAvailable as failure:
+                if time.monotonic() > deadline:
+                    raise describe(self._address, failure) from failure
+                self.read(lambda each: each.execute(sql.END_HOLDERS))
+                continue
             except psycopg.Error as failure:
                 if not is_lost(connection, failure):
                     raise describe(self._address, failure) from failure
-                if self._reconnect() != group:
+                last_group = self._reconnect()
+                if group is None or last_group != group:
                     continue
             else:
                 owner.last_group += 1
@@ -118,7 +127,7 @@ class Link:
     def _attempt(self, connection: Connection, group: tuple[int, int], work: Callable[[], None]) -> None:
         owner, number = group
         try:
-            with connection.pipeline():
+            with connection.pipeline() as self._pipeline:
                 connection.execute(sql.BEGIN)
                 connection.execute(sql.GROUP, (number, owner))
                 work()
@@ -127,6 +136,13 @@ class Link:
             with suppress(psycopg.Error):
                 connection.execute("ROLLBACK")
             raise
+        finally:
+            self._pipeline = None
+
+    def settle(self) -> None:
+        """Wait for the results of a pipeline; the server then waits for us, and its timeout for that runs."""
+        if self._pipeline is not None:
+            self._pipeline.sync()
 
     def _usable(self) -> Connection:
         if self._failure is not None:
@@ -143,8 +159,10 @@ class Link:
 
     def tag(self, connection: Connection) -> int:
         """Return the first number of the locks of this journal's owners; it differs from those of other journals."""
-        (oid,) = first(connection.execute(_TAG))
-        return int(oid) - 2 * _SIGN if oid >= _SIGN else int(oid)
+        if self._tag is None:
+            (oid,) = first(connection.execute(_TAG))
+            self._tag = int(oid) - 2 * _SIGN if oid >= _SIGN else int(oid)
+        return self._tag
 
     def _reconnect(self) -> tuple[int, int] | None:
         """Connect again, and return the number of the last transaction of the owner; `None` if there was no owner."""

@@ -13,6 +13,7 @@ __all__ = [
     "CLAIM_KEYS",
     "CONTENT",
     "DEAD",
+    "END_HOLDERS",
     "FIND",
     "FORGET",
     "FRESH",
@@ -178,6 +179,11 @@ LEFT_BY = (
     f"SELECT {_FACTS} FROM claims JOIN rows USING (number) JOIN contents USING (number) "  # noqa: S608 - constants
     "WHERE owner = ANY(%s::int[]) AND (state = 'intent' OR state = 'sold' AND task IS NULL) LIMIT %s"
 )
+# A process that was stopped just before its COMMIT: its session is not idle, as far as the server knows.
+END_HOLDERS = """
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'ledger'::regclass AND granted AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'
+    AND xact_start < clock_timestamp() - interval '5 s'"""
 BURY = """
 WITH freed AS (DELETE FROM claims WHERE owner = ANY(%(owners)s::int[]))
 UPDATE owners SET buried_at = clock_timestamp() WHERE id = ANY(%(owners)s::int[])"""

@@ -88,6 +88,7 @@ class PostgresStore:
 
     def _apply(self, connection: Connection, changes: Sequence[Change], identities: str) -> list[State | None]:
         locked, loaded = connection.execute(sql.LOCK), connection.execute(sql.LOAD, (identities,))
+        self._link.settle()
         number, now, *sums = first(locked)
         ledger = ledger_of(*sums)
         known = {row.key: row for row in map(facts_of, loaded.fetchall())}
@@ -163,7 +164,7 @@ class PostgresStore:
         lists = array(identity(row.key) for row in rows), array(row.digest.hex() for row in rows)
         fresh: dict[str, NewRow] = {}
         conflicts: list[NewRow] = []
-        for position, is_new in connection.execute(sql.FRESH, lists).fetchall():
+        for position, is_new in self._fetch(connection, sql.FRESH, lists):
             row = rows[position]
             if not is_new or fresh.setdefault(row.key, row).digest != row.digest:
                 conflicts.append(row)
@@ -175,12 +176,14 @@ class PostgresStore:
         """Return what the journal, or the same call, holds under a key."""
         if key in fresh:
             return fresh[key].request, fresh[key].columns
-        request, columns = first(connection.execute(sql.CONTENT, (identity(key),)))
+        ((request, columns),) = self._fetch(connection, sql.CONTENT, (identity(key),))
         return content_out(request), content_out(columns)
 
     def _add(self, connection: Connection, rows: Sequence[NewRow]) -> int:
-        number, now, *sums = first(connection.execute(sql.LOCK))
-        if fresh := self._fresh(connection, rows):
+        locked = connection.execute(sql.LOCK)
+        fresh = self._fresh(connection, rows)
+        number, now, *sums = first(locked)
+        if fresh:
             ledger = ledger_of(*sums)
             total = ledger.totals[State.NEW]
             total.rows += len(fresh)
@@ -195,15 +198,26 @@ class PostgresStore:
         """Return rows, as `Journal.rows`."""
         values = {"states": array({str(state) for state in states}), "after": after, "limit": limit}
         select = sql.ROWS_BY_STATE if states else sql.ROWS
-        return self._link.read(lambda connection: _complete(connection, connection.execute(select, values).fetchall()))
+        return self._link.read(lambda connection: self._select(connection, select, values))
 
     def find(self, key: str) -> JournalRow | None:
         """Return a row, as `Journal.find`."""
         values = (identity(key),)
-        found = self._link.read(
-            lambda connection: _complete(connection, connection.execute(sql.FIND, values).fetchall())
-        )
-        return next(iter(found), None)
+        return next(iter(self._link.read(lambda connection: self._select(connection, sql.FIND, values))), None)
+
+    def _select(self, connection: Connection, select: str, values: Any) -> list[JournalRow]:
+        """Return rows with their pictures."""
+        found = self._fetch(connection, select, values)
+        pictures: dict[int, list[SavedPicture]] = {}
+        if numbers := [str(row[0]) for row in found if row[2] == State.DONE]:
+            for number, path, size_bytes, sha256 in self._fetch(connection, sql.PICTURES, (array(numbers),)):
+                pictures.setdefault(number, []).append(SavedPicture(text_out(path), size_bytes, sha256))
+        return [_journal_row(row, tuple(pictures.get(row[0], ()))) for row in found]
+
+    def _fetch(self, connection: Connection, select: str, values: Any) -> list[tuple[Any, ...]]:
+        cursor = connection.execute(select, values)
+        self._link.settle()
+        return cursor.fetchall()
 
     def claim(self, run: str, states: Sequence[State], after: int, limit: int, keys: Sequence[str] | None) -> Claim:
         """Hold rows for a run, as `Journal.claim`."""
@@ -217,10 +231,9 @@ class PostgresStore:
 
     def _claim(self, connection: Connection, take: str, values: Mapping[str, Any], held: tuple[str, Any]) -> Claim:
         connection.execute(sql.LOCK)
-        found = connection.execute(take, {**values, "owner": self._me}).fetchall()
-        if rows := _complete(connection, found):
+        if rows := self._select(connection, take, {**values, "owner": self._me}):
             return Claim(rows)
-        (others,) = first(connection.execute(*held))
+        ((others,),) = self._fetch(connection, *held)
         return Claim((), others)
 
     def release(self, run: str) -> None:
@@ -278,14 +291,15 @@ class PostgresStore:
 
         Return whether that was all: others wait for a transaction, so that it must not be long.
         """
-        number, now, *sums = first(connection.execute(sql.LOCK))
+        locked = connection.execute(sql.LOCK)
         values = {"owners": array(map(str, owners)), "tag": self._link.tag(connection)}
-        dead = [owner for (owner,) in connection.execute(sql.LOCK_DEAD, values).fetchall()]
+        dead = [owner for (owner,) in self._fetch(connection, sql.LOCK_DEAD, values)]
+        number, now, *sums = first(locked)
         return not dead or self._mark(connection, dead, number, now, ledger_of(*sums))
 
     def _mark(self, connection: Connection, dead: Sequence[int], number: int, now: float, ledger: Ledger) -> bool:
         owners = array(map(str, dead))
-        found = connection.execute(sql.LEFT_BY, (owners, _MOST_MARKED)).fetchall()
+        found = self._fetch(connection, sql.LEFT_BY, (owners, _MOST_MARKED))
         left = {row.key: row for row in map(facts_of, found)}
         sent = [key for key, row in left.items() if row.state is State.INTENT]
         for change in abandoned(sent, [key for key in left if key not in {*sent}]):
@@ -299,7 +313,7 @@ class PostgresStore:
         return True
 
     def _leave(self, connection: Connection) -> bool:
-        number, now, *sums = first(connection.execute(sql.LOCK))
+        ((number, now, *sums),) = self._fetch(connection, sql.LOCK, ())
         is_done = self._mark(connection, [self._me], number, now, ledger_of(*sums))
         if is_done:
             connection.execute(sql.FORGET, (self._me,))
@@ -332,15 +346,6 @@ def _dies_with_owner(row: RowFacts) -> bool:
 def _release(connection: Connection, run: str) -> None:
     connection.execute(sql.LOCK)
     connection.execute(sql.RELEASE, {"run": run})
-
-
-def _complete(connection: Connection, found: Sequence[Any]) -> list[JournalRow]:
-    """Return rows with their pictures."""
-    pictures: dict[int, list[SavedPicture]] = {}
-    if numbers := [str(row[0]) for row in found if row[2] == State.DONE]:
-        for number, path, size_bytes, sha256 in connection.execute(sql.PICTURES, (array(numbers),)).fetchall():
-            pictures.setdefault(number, []).append(SavedPicture(text_out(path), size_bytes, sha256))
-    return [_journal_row(row, tuple(pictures.get(row[0], ()))) for row in found]
 
 
 def _journal_row(row: Sequence[Any], pictures: tuple[SavedPicture, ...]) -> JournalRow:

@@ -1,0 +1,46 @@
+import attrs
+import pytest
+
+from lemon_async.batch.store.postgres.address import Address
+from lemon_async.batch.store.postgres.connection import _check, connect
+from lemon_async.errors import JournalError
+
+
+@attrs.define
+class FakeConnection:
+    """A connection through a pooler: its number is not that of the server's process."""
+
+    server_version: int = 150000
+    backend_pid: int = 1
+
+    @property
+    def info(self):
+        return self
+
+    def execute(self, _statement):
+        return self
+
+    def fetchone(self):
+        return 2, "UTF8", False, "on"
+
+
+def test_pooler_and_old_server_are_refused():
+    """A session that others share holds no lock for its owner."""
+    address = Address.of("postgresql://h/db")
+    with pytest.raises(JournalError, match=r"a connection pooler .* is in between"):
+        _check(FakeConnection(), address)
+    with pytest.raises(JournalError, match="older than PostgreSQL 12"):
+        _check(FakeConnection(server_version=110022), address)
+
+
+def test_settings_protect_what_is_committed_and_other_processes(postgres):
+    """A commit is synced whatever the database says, and a process that stops in a transaction loses its session."""
+    url = postgres.new_database()
+    postgres.execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET synchronous_commit = off")
+    with connect(Address.of(url)) as connection:
+        for name, value in (
+            ("synchronous_commit", "on"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("search_path", '"lemon_async"'),
+        ):
+            assert connection.execute(f"SHOW {name}").fetchone() == (value,)

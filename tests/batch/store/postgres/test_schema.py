@@ -1,0 +1,47 @@
+"""A journal uses only a schema of its own, of its own version."""
+
+import pytest
+
+from journals import new_rows
+from lemon_async.errors import JournalError
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "UPDATE ledger SET version = 9",
+            "its schema version 9 is newer than 1, which this version uses; update",
+        ),
+        ("UPDATE ledger SET version = 0", "its schema version 0 is older than 1, which this version uses; start"),
+        ("UPDATE ledger SET program = 'accounts'", "has tables of another program; name another schema"),
+        ("DELETE FROM ledger", "has tables of another program; name another schema"),
+        ("DROP TABLE claims", "has tables of another program; name another schema"),
+    ],
+)
+def test_schema_of_another_version_or_program_is_refused(open_store, postgres, url, change, words):
+    """And nothing is written to it."""
+    store = open_store()
+    store.add(new_rows(2))
+    store.close()
+    database, _, schema = url.partition("?schema=")
+    postgres.execute(f"SET search_path = {schema}; {change}", database)
+    with pytest.raises(JournalError, match=words):
+        open_store()
+
+
+def test_schema_with_other_tables_is_refused(open_store, postgres):
+    """Another schema of the same database will do; tables of a shared rate limit do not matter."""
+    url = postgres.new_database()
+    postgres.execute("CREATE TABLE orders (id int); CREATE TABLE rate_limit_states (id int)", url)
+    with pytest.raises(JournalError, match=r"the schema 'public' has tables of another program; name another schema"):
+        open_store(f"{url}?schema=public")
+    postgres.execute("DROP TABLE orders", url)
+    assert open_store(f"{url}?schema=public").add(new_rows(1)) == 1
+    assert open_store(url).add(new_rows(1)) == 1
+
+
+def test_journal_has_an_identity(open_store):
+    """Every process reads the same."""
+    assert len(open_store().read_note("journal_id")) == 32
+    assert open_store().read_note("journal_id") == open_store().read_note("journal_id")

@@ -1,0 +1,29 @@
+"""A journal is opened by a path or by a URL."""
+
+import sys
+
+import pytest
+
+from lemon_async.batch.opening import open_journal
+from lemon_async.errors import JournalError
+
+
+async def test_path_is_a_file_and_url_a_server(tmp_path, postgres):
+    """Only the second one is shared."""
+    async with open_journal(tmp_path / "run.db") as journal:
+        assert (journal.name, journal.folder, journal.is_shared) == (str(tmp_path / "run.db"), tmp_path, False)
+    url = postgres.new_journal()
+    async with open_journal(url) as journal:
+        assert (journal.name, journal.folder, journal.is_shared) == (url.replace("lemon@", ""), None, True)
+        assert repr(journal) == f"<Journal {journal.name!r}>"
+
+
+async def test_missing_extra_is_named(monkeypatch):
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for name in [name for name in sys.modules if name.startswith("lemon_async.batch.store.postgres.")]:
+        if not name.endswith((".address", ".values", ".statements")):
+            monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(JournalError, match=r"it needs psycopg; pip install 'lemon-async\[postgres\]'"):
+        async with open_journal("postgresql://me:secret@h/db"):
+            pass
