@@ -106,13 +106,13 @@ def name_of(address):
 
 async def put(browser, address, prompt="a cat"):
     """Order a picture, and return the status and content of the response."""
-    async with asyncio.timeout(20), browser.put(address, params={"prompt": prompt}) as answer:
+    async with asyncio.timeout(60), browser.put(address, params={"prompt": prompt}) as answer:
         return answer.status, await answer.json()
 
 
 async def follow(browser, address):
     """Return the events of an order until it ends."""
-    async with asyncio.timeout(20), browser.get(f"{address}/progress") as answer:
+    async with asyncio.timeout(60), browser.get(f"{address}/progress") as answer:
         assert answer.content_type == "text/event-stream"
         return [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: ")]
 
@@ -225,7 +225,7 @@ async def test_fastapi_with_four_workers(service, monkeypatch, tmp_path, png):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pages.py").write_text(read_recipe("with_fastapi", QUICK))
     pictures = Result([{"b64_json": base64.b64encode(png).decode()}])  # drawing them would take seconds
-    service.fault("submit", pictures)
+    service.fault("submit", pictures, prompt="^/pictures")
     service.fault("submit", Blackhole(), prompt="stuck")
     service.fault("poll", Status(502, body="html"))  # so that the tasks stay pending
     async with WebWorkers("pages:app", 4, table="pictures/jobs.db") as server, server.browser() as browser:

@@ -48,7 +48,7 @@ ADOPT = """UPDATE jobs SET worker = ?, state = iif(token IS NULL, 'unknown', sta
     error = iif(token IS NULL, 'the worker ended before the service responded: it may have been sold', error)
     WHERE state = 'pending' AND worker = ?"""
 log = logging.getLogger("uvicorn.error")
-orders: set[asyncio.Task] = set()  # being sent by this worker
+orders: dict[str, asyncio.Task] = {}  # being sent by this worker
 followed: dict[str, asyncio.Task] = {}  # sold, or adopted, by this worker
 mimetypes.add_type("image/webp", ".webp")  # unknown to Python before 3.13
 
@@ -70,17 +70,19 @@ async def update(name: str, **values):
 
 async def buy(name: str, prompt: str):
     new = "INSERT INTO jobs (name, prompt, worker) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING name"
-    if not await query(new, name, prompt, WORKER):
-        return  # it was ordered before
     try:
+        if not await query(new, name, prompt, WORKER):
+            return  # it was ordered before
         task = await app.state.lemon.submit(prompt, model="gpt-image-2", output_format="webp", async_=True)
+        if task.id is not None:  # otherwise the service answered inline
+            log.info("picture %s is %s", name, token := task.resume_token())  # the disk may be full
+            await update(name, token=token)
+        start_following(name, task)
     except LemonError as error:
         await update(name, state="unknown" if isinstance(error, SubmissionUnknown) else "failed", error=str(error))
         raise
-    if task.id is not None:  # otherwise the service answered inline
-        log.info("picture %s is %s", name, token := task.resume_token())  # the disk may be full
-        await update(name, token=token)
-    start_following(name, task)
+    finally:
+        del orders[name]
 
 
 def start_following(name: str, task: ImageTask):
@@ -120,7 +122,7 @@ async def adopt():
             await query(ADOPT, WORKER, other)
     mine = "SELECT name, token FROM jobs WHERE state = 'pending' AND token IS NOT NULL AND worker = ?"
     for name, token in await query(mine, WORKER):
-        if name not in known | followed.keys():
+        if name not in known | followed.keys() | orders.keys():
             log.info("picture %s is resumed", name)
             start_following(name, app.state.lemon.task(token))
 
@@ -144,7 +146,7 @@ async def lifespan(app: FastAPI):
         async with LemonSession(**limits) as app.state.lemon:  # one session for all requests to this worker
             adopting = asyncio.create_task(keep_adopting())
             yield
-            await asyncio.gather(*orders, return_exceptions=True)  # until each is known to be sold or not
+            await asyncio.gather(*orders.values(), return_exceptions=True)  # until each is known to be sold or not
             for task in (waiting := [adopting, *followed.values()]):
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
@@ -170,9 +172,9 @@ Job = Annotated[dict, Depends(find)]
 
 @app.put("/pictures/{name}", status_code=202)
 async def order(name: UUID, prompt: str):
-    orders.add(buying := asyncio.create_task(buy(str(name), prompt)))
-    buying.add_done_callback(orders.discard)
-    await asyncio.shield(buying)  # a shutdown may cancel this request; it waits for the order
+    if (key := str(name)) not in orders:
+        orders[key] = asyncio.create_task(buy(key, prompt))
+    await asyncio.shield(orders[key])  # a shutdown may cancel this request; it waits for the order
     return await find(name)
 
 
