@@ -11,7 +11,7 @@ from lemon_async.batch import State, open_journal
 from lemon_async.batch.records import Change
 from lemon_async.batch.states import Event
 from lemon_async.emulator import Fail, Latency, Status, Stuck
-from lemon_async.errors import BatchPaused
+from lemon_async.errors import BatchPaused, SessionError
 from maps import collect, until
 
 
@@ -160,3 +160,28 @@ async def test_a_row_that_another_run_takes_is_not_bought(connect, emulator, bat
         await later
     assert [outcome.key for outcome in seen] == ["r0", "r2", "r1"]
     assert emulator.ledger.sold.total() == 3
+
+
+async def test_rows_are_added_without_buying_any(connect, emulator, batch_with, journal):
+    """Another batch buys them, without rows of its own; a batch that adds rows can be entered, too."""
+    async with connect() as session:
+        batch = batch_with(session, rows(3))
+        assert [await batch.add(), await batch.add(), await batch_with(session, rows(4)).add()] == [3, 0, 1]
+        assert not emulator.requests
+        outcomes, _ = await run(batch_with(session))
+        assert len(outcomes) == 4
+        async with batch:
+            with pytest.raises(SessionError, match="add the rows before"):
+                await batch.add()
+
+
+async def test_only_given_rows_are_run(connect, emulator, batch_with, journal):
+    """Those that another run holds are waited for, and the rest of the journal is left alone."""
+    emulator.fault("submit", Latency(50))
+    async with connect() as session:
+        await batch_with(session, rows(9)).add()
+        given = rows(9)[2:5]
+        ends = await asyncio.gather(*(run(batch_with(session, given, only_given=True, in_flight=2)) for _ in range(2)))
+    assert [error for _, error in ends] == [None, None]
+    assert sorted(key for outcomes, _ in ends for key in outcomes) == ["r2", "r3", "r4"]
+    assert (await journal.counts())[State.NEW] == 6

@@ -288,6 +288,9 @@ async def outcomes_of_a_batch(lemon: LemonSession, journal: Journal) -> None:
         assert_type(batch.counts, Mapping[State, int])
         assert_type(batch.spending, Spending)
         assert_type(await batch.doubtful(), Sequence[JournalRow])
+    given = lemon.batch("postgresql://db/app", ["a cat"], only_given=True)
+    assert_type(await given.add(), int)
+    assert_type(await journal.runs(), int)
 
 
 async def batches_on_ray() -> None:

@@ -201,7 +201,7 @@ class _Slow:
     """A journal whose second reading of rows waits."""
 
     def __init__(self, journal):
-        self.name, self._journal, self._readings = journal.name, journal, 0
+        self.name, self.folder, self._journal, self._readings = journal.name, journal.folder, journal, 0
         self.has_begun, self.may_go_on = asyncio.Event(), asyncio.Event()
 
     async def rows(self, *states, after=-1, limit=1000):

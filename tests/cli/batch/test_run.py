@@ -70,7 +70,7 @@ async def test_same_command_again_buys_nothing(run, emulator, tmp_path, pictures
 
 async def test_rows_are_bought_with_a_journal_in_a_database(run, batch, emulator, postgres, tmp_path, pictures):
     """Pictures have absolute paths; what to type next has no password."""
-    emulator.fault("submit", Reset(), prompt="dog")
+    emulator.fault("submit", Reset("request_end"), prompt="dog", times=1)
     url = postgres.new_journal().replace("lemon@", "lemon:hunter2@")
     result = await run(*USUAL, "-o", "out/{sku}", "--sheet", "sheet.html", journal=url)
     assert (result.exit_code, pictures(tmp_path)) == (3, ["out/a.png", "out/c.png"])
