@@ -61,3 +61,15 @@ def test_sums_are_exact(price):
         assert account.fits(price)
         account.pledge(price)
     assert not account.fits(price)
+
+
+def test_an_account_takes_what_the_journal_says():
+    """Its pledges stay; what this run has reserved itself may not be released by others."""
+    account = Account({}, Spending(), 1.0)
+    account.pledge(0.25)
+    account.replace({State.SOLD: 3}, Spending(reserved=0.5))
+    assert (account.counts[State.SOLD], account.spending.reserved) == (3, 0.5)
+    assert account.fits(0.25)
+    assert not account.fits(0.26)
+    assert account.has_reserved_besides(0)
+    assert not account.has_reserved_besides(500_000_000)

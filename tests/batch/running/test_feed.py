@@ -171,3 +171,79 @@ async def test_a_closed_feed_ends(feed_of):
         case.feed.close()
         with pytest.raises(StopAsyncIteration):
             await case.later
+
+
+async def test_rows_of_another_run_are_waited_for(feed_of):
+    """Also while own rows are in flight; the journal is not asked again when no other run holds any."""
+    async with feed_of("a", "b", "c") as case:
+        await case.journal.claim("other", keys=["a", "c"])
+        assert await case.next() == "b"
+        assert await case.is_waiting()
+        await case.journal.release("other")
+        assert (await case.later).label == "a"
+        assert await case.next() == "c"
+        asked = []
+        case.feed.journal = Asked(case.journal, asked)
+        assert await case.is_waiting()
+        assert asked == []
+        case.later.cancel()
+
+
+async def test_waiting_for_another_run_ends_with_a_warning(feed_of, caplog):
+    async with feed_of("a") as case:
+        await case.journal.claim("other")
+        with pytest.raises(StopAsyncIteration):
+            await case.next()
+    assert [record.getMessage() for record in caplog.records] == [
+        "other runs hold 1 rows of the journal, of which none has changed for 0 minutes; run it again later"
+    ]
+
+
+async def test_a_row_that_was_left_open_is_for_other_runs(feed_of):
+    """When nothing else is in flight; this run does not take it again, and ends when nobody holds it."""
+    async with feed_of("a", "b") as case:
+        await case.journal.claim("other", keys=["b"])
+        assert await case.next() == "a"
+        job = case.feed.jobs.pop(0)
+        case.feed.leave(job)
+        case.feed.ended(job)
+        assert await case.is_waiting()
+        assert [row.key for row in await taken_by("third", case.journal, "a")] == ["a"]
+        await case.journal.release("third")
+        await case.journal.release("other")
+        assert (await case.later).label == "b"
+
+
+async def test_a_full_budget_waits_for_money_of_other_runs(feed_of):
+    """Not for that of rows which this run has left open."""
+    async with feed_of("a", "b", price=0.6, cap=1.0) as case:
+        await case.journal.claim("other", keys=["a"])
+        for event, facts in ((Event.INTEND, {"price_usd": 0.6}), (Event.ACCEPT, {"task": "t"})):
+            await case.journal.record(Change(key="a", event=event, run="other", **facts))
+        await case.feed.refresh()
+        assert await case.is_waiting()
+        await case.journal.record(Change(key="a", event=Event.FAIL, run="other"))
+        await case.journal.record(Change(key="a", event=Event.GIVE_UP, run="other"))
+        assert (await case.later).label == "b"
+    assert case.full == []
+
+
+async def taken_by(run, journal, key):
+    """Claim a row as soon as it is free."""
+    async with asyncio.timeout(2):
+        while not (rows := (await journal.claim(run, keys=[key])).rows):
+            await asyncio.sleep(0.001)
+    return rows
+
+
+@attrs.define
+class Asked:
+    """A journal that notes what it is asked for."""
+
+    journal: object
+    asked: list
+    is_shared = False
+
+    def __getattr__(self, name):
+        self.asked.append(name)
+        return getattr(self.journal, name)

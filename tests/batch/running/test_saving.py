@@ -157,3 +157,18 @@ async def test_sidecar_goes_with_its_picture(tmp_path):
     saved = await saver.save(Pictures([content]), job_of())
     assert saved.paths == (tmp_path / "a.png",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.png.xmp"]
+
+
+async def test_a_journal_without_a_folder_has_absolute_paths(tmp_path):
+    saver = Saver(str(tmp_path / "{key}"), None, lambda path: None)
+    saved = await saver.save(Pictures([b"x"]), job_of(token=None))
+    assert saved.pictures[0].path == str(tmp_path / "a.png")
+
+
+async def test_files_of_a_row_that_another_run_has_finished_are_removed(saver, tmp_path):
+    """Unless that run has adopted them."""
+    made, owners = saver
+    saved = await made.save(Pictures([b"one", b"two"]), job_of())
+    owners["a-2.png"] = "a"
+    await made.discard(saved)
+    assert [path.name for path in tmp_path.iterdir()] == ["a-2.png"]
