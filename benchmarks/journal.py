@@ -4,11 +4,14 @@
 `delay`: one intent every 50 ms; beside each, a thread writes and syncs as many bytes by hand (`disk`). `row`: the CPU
 time of the whole process for a row, from being added to being done. A million rows are added in one process; another
 one opens the journal, counts, reads the first chunk of new rows, and adds the same rows again, which changes nothing.
-The files are in the temporary folder (`TMPDIR`).
+The files are in the temporary folder (`TMPDIR`). The same is measured with a PostgreSQL server that syncs its commits,
+if its programs are installed; the bars are those of SQLite.
 """
 
 import asyncio
 import hashlib
+import importlib
+import itertools
 import json
 import os
 import resource
@@ -16,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -78,9 +81,9 @@ def intent(key: str) -> Change:
     return Change(key=key, event=Event.INTEND, fingerprint="f" * 64, price_usd=0.04, cap_usd=1e6)
 
 
-async def intents(folder: str) -> tuple[float, float]:
+async def intents(path: str) -> tuple[float, float]:
     """Return the intents a second of many waiters, and the microseconds of CPU for each."""
-    async with open_journal(Path(folder, "intents.db")) as journal:
+    async with open_journal(path) as journal:
         await fill(journal, INTENTS)
         keys = iter([row.key for row in await journal.rows(State.NEW, limit=INTENTS)])
 
@@ -93,11 +96,11 @@ async def intents(folder: str) -> tuple[float, float]:
         return INTENTS / (time.perf_counter() - started), (time.process_time() - cpu) / INTENTS * 1e6
 
 
-async def delays(folder: str) -> tuple[list[float], list[float]]:
+async def delays(folder: str, path: str) -> tuple[list[float], list[float]]:
     """Return the milliseconds until an intent is durable, at a low rate, and those of the disk alone."""
     found, disk = [], []
     with Path(folder, "by-hand").open("wb", buffering=0) as file:
-        async with open_journal(Path(folder, "delays.db")) as journal:
+        async with open_journal(path) as journal:
             for index, key in enumerate(await fill(journal, DELAYS)):
                 await asyncio.sleep(GAP_S)
                 if index % 2:  # the second sync of two has less to do
@@ -121,9 +124,9 @@ def sync(file: FileIO) -> None:
     os.fsync(file.fileno())
 
 
-async def row_cpu(folder: str) -> float:
+async def row_cpu(path: str) -> float:
     """Return the microseconds of CPU that a row takes from being added to being done."""
-    async with open_journal(Path(folder, "rows.db")) as journal:
+    async with open_journal(path) as journal:
         started = time.process_time()
         keys = iter(await fill(journal, BILLED_ROWS))
 
@@ -166,28 +169,22 @@ async def resume(path: str) -> dict[str, float]:
     return laps | {"resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-async def million(folder: str) -> dict[str, float]:
+async def million(path: str) -> dict[str, float]:
     """Return the figures of a million rows, each step in a process of its own."""
-    path = str(Path(folder, "million.db"))
     figures = {**await measured("benchmarks.journal", "add_all", path)}
     figures |= await measured("benchmarks.journal", "resume", path)
     figures["resume_s"] = sum(figures[name] for name in ("open_s", "first_chunk_s", "add_again_s"))
-    figures["file_mb"] = Path(path).stat().st_size / 1e6
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def run() -> dict[str, Any]:
-    """Return the medians, and how they compare with the bars."""
-    with tempfile.TemporaryDirectory() as folder:
-        rates, cpu = [], []
-        for index in range(ROUNDS):
-            place = Path(folder, str(index))
-            place.mkdir()
-            rates.append(asyncio.run(intents(str(place))))
-            cpu.append(asyncio.run(row_cpu(str(place))))
-        waits, disk = asyncio.run(delays(folder))
-        rows = asyncio.run(million(folder))
-    figures = {
+def measure(folder: str, new_path: Callable[[], str]) -> dict[str, float]:
+    """Return the medians for journals at new paths or URLs."""
+    rates, cpu = [], []
+    for _ in range(ROUNDS):
+        rates.append(asyncio.run(intents(new_path())))
+        cpu.append(asyncio.run(row_cpu(new_path())))
+    waits, disk = asyncio.run(delays(folder, new_path()))
+    return {
         "intents_per_s": round(statistics.median(rate for rate, _ in rates)),
         "intent_cpu_us": round(statistics.median(each for _, each in rates), 1),
         "delay_p50_ms": round(statistics.median(waits), 2),
@@ -195,13 +192,35 @@ def run() -> dict[str, Any]:
         "disk_p50_ms": round(statistics.median(disk), 2),
         "disk_p99_ms": round(disk[DELAYS * 99 // 100 - 1], 2),
         "row_cpu_us": round(statistics.median(cpu), 1),
-        **rows,
+        **asyncio.run(million(new_path())),
     }
+
+
+def measure_postgres(folder: str) -> dict[str, float] | str:
+    """Return the same for PostgreSQL with synced commits, or why there is nothing to measure."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+    servers = importlib.import_module("postgres_server")
+    if not servers.is_installed():
+        return str(servers.MISSING)
+    server = servers.PostgresServer(fsync=True)
+    try:
+        return measure(folder, server.new_journal)
+    finally:
+        server.remove()
+
+
+def run() -> dict[str, Any]:
+    """Return the medians, and how those of SQLite compare with the bars."""
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = itertools.count()
+        figures = measure(folder, lambda: str(Path(folder, f"{next(numbers)}.db")))
+        postgres = measure_postgres(folder)
     bars = {
         name: {"value": figures[name], word: bound, "is_met": (figures[name] >= bound) is (word == "least")}
         for name, (word, bound) in BARS.items()
     }
-    return {**figures, "bars": bars, "missed": [name for name, bar in bars.items() if not bar["is_met"]]}
+    missed = [name for name, bar in bars.items() if not bar["is_met"]]
+    return {**figures, "postgres": postgres, "bars": bars, "missed": missed}
 
 
 if __name__ == "__main__":

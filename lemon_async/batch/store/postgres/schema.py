@@ -36,7 +36,7 @@ def prepare(connection: Connection, address: Address, base_url: str | None) -> N
 
 def _tables(connection: Connection, address: Address) -> set[str]:
     rows = connection.execute(_TABLES, (f'"{address.schema}"',)).fetchall()
-    return {str(name) for (name,) in rows if not str(name).startswith(sql.OTHERS)}
+    return {str(name) for (name,) in rows}
 
 
 def _create(connection: Connection, address: Address) -> None:

@@ -25,7 +25,6 @@ __all__ = [
     "LOAD",
     "LOCK",
     "LOCK_DEAD",
-    "OTHERS",
     "OWNER_OF",
     "PICTURES",
     "PROGRAM",
@@ -48,7 +47,6 @@ __all__ = [
 
 PROGRAM = "lemon_async"
 VERSION = 1
-OTHERS = "rate_limit"  # tables of a shared rate limit may be in the same schema
 TABLES = frozenset({"ledger", "rows", "contents", "pictures", "notes", "owners", "claims"})
 SCHEMA = """
 CREATE TABLE ledger (
