@@ -157,7 +157,7 @@ SELECT count(*) FROM claims JOIN contents USING (number) WHERE run NOT IN ('', %
 REGISTER = "INSERT INTO owners (host, pid) VALUES (%s, %s) RETURNING id"
 GROUP = "UPDATE owners SET last_group = %s WHERE id = %s"
 RETURN = "UPDATE owners SET locked_at = clock_timestamp() WHERE id = %s RETURNING last_group, buried_at IS NOT NULL"
-FORGET = "DELETE FROM owners WHERE id = %s OR buried_at < clock_timestamp() - interval '1 day'"
+FORGET = "DELETE FROM owners WHERE id = %s OR buried_at < clock_timestamp() - interval '30 days'"
 # The grace is for those who are still coming back after a restart of the server.
 DEAD = """
 SELECT array_agg(id) FILTER (WHERE is_dead), count(*) FROM (
