@@ -12,8 +12,8 @@ __all__ = ["WorkerOptions"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 _SECRET = {
-    "api_key": "is kept by Ray and shown in its logs: set LEMONDATA_API_KEY in the environment of the workers",
-    "headers": "are kept by Ray and shown in its logs: workers cannot be given any",
+    "api_key": "would be kept by Ray: set LEMONDATA_API_KEY in the environment of the workers",
+    "headers": "would be kept by Ray, and one may be a key: workers cannot be given any",
 }
 
 
