@@ -13,8 +13,8 @@ from lemon_async.emulator import Emulator, Status
 from limit_cases import until
 from redis_server import shared_redis
 
-RPM = 3000
-PICTURES = 20
+RPM = 1200
+PICTURES = 12
 SPEED = 6000
 PAUSE_S = 1.0
 UNDER_WAY_S = 0.3  # a refusal that is sent has reached all processes by then
@@ -49,7 +49,7 @@ async def test_processes_share_the_rate_and_its_pauses(store):
     """
     async with Emulator(speed=SPEED, durations=30.0) as emulator:
         running = asyncio.create_task(run_processes(emulator, store))
-        await until(lambda: len(emulator.requests) > 60, within_s=30)
+        await until(lambda: len(emulator.requests) > 30, within_s=30)
         emulator.fault("poll", Status(429, headers={"Retry-After": f"{PAUSE_S:.0f}"}), times=1)
         assert await running == len(CLOCKS)
         seen = [(request.at_s / SPEED, request.status) for request in emulator.requests]

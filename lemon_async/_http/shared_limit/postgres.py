@@ -127,9 +127,9 @@ class PostgresStore:
     async def _connected(self) -> PostgresConnection:
         """Return the connection, a new one if there is none; it listens for pauses, and the schema is there."""
         if self._connection is None or self._connection.is_closed:
-            self._is_lost.clear()
             self._connection = await PostgresConnection.connect(self._tell, self._is_lost.set, **self._parameters)
             await self._prepare(self._connection)
+            self._is_lost.clear()
         return self._connection
 
     async def _prepare(self, connection: PostgresConnection) -> None:

@@ -5,6 +5,7 @@ run, and a call that is cancelled asks the server to cancel it, too, which takes
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ class PostgresConnection:
         self._row: Row = ()
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
-        self._socket = self._libpq.socket
+        # A duplicate, because libpq closes its own when the connection breaks, while the loop still watches it.
+        self._socket = socket.fromfd(self._libpq.socket, socket.AF_INET, socket.SOCK_STREAM)
         self._loop.add_reader(self._socket, self._read)
 
     @classmethod
@@ -83,10 +85,11 @@ class PostgresConnection:
     def close(self) -> None:
         """Close the connection without waiting for the server."""
         if not self.is_closed:
-            self.is_closed = True  # not what psycopg says: libpq closes the socket of a broken connection by itself
+            self.is_closed = True
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._libpq.finish()
+            self._socket.close()
             self._on_close()
 
     def _write(self) -> None:
