@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -397,3 +397,21 @@ async def test_lone_changes_do_not_wait_for_others(path):
     for left in (16, *reversed(range(16)), 16):
         journal._gather(1)
         assert journal._groups_to_skip == left
+
+
+async def test_failure_between_calls_ends_all_writing(path):
+    """As that of a server that has gone while nobody asked for anything."""
+
+    class Failing(SqliteStore):
+        def tend(self):
+            if self.counts()[State.NEW]:
+                raise JournalError(message="it has gone")
+
+    journal = _ThreadedJournal(str(path), lambda: Failing(path), path.parent, "the disk")
+    await journal.start()
+    assert await journal.add(new_rows(1)) == 1
+    await journal.counts()
+    with pytest.raises(JournalError, match="it has gone"):
+        await journal.record(intend("k0"))
+    with suppress(JournalError):
+        await journal.aclose()
