@@ -147,19 +147,36 @@ async def test_a_row_that_another_run_has_finished_has_no_outcome_and_no_second_
     assert [*(tmp_path / "out").glob("*.png")] == []
 
 
-async def test_a_row_that_another_run_takes_is_not_bought(connect, emulator, batch_with, journal):
-    """Its intent is refused, and the run goes on with the others."""
-    async with connect() as session, batch_with(session, rows(3), in_flight=1) as batch:
-        await until(lambda: batch.counts[State.DONE] == 1)
-        run_id = batch._runner.feed.run
-        await journal.release(run_id)
-        assert [row.key for row in (await journal.claim("other", State.NEW, limit=1)).rows] == ["r1"]
-        later = asyncio.create_task(collect(batch, seen := []))
-        await until(lambda: batch.counts[State.DONE] == 2)
+class Delayed:
+    """A journal that lets the intent of a row wait."""
+
+    def __init__(self, journal, key):
+        self._journal, self._key = journal, key
+        self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._journal, name)
+
+    async def record(self, change):
+        if (change.event, change.key) == (Event.INTEND, self._key):
+            self.is_asked.set()
+            await self.may_go_on.wait()
+        return await self._journal.record(change)
+
+
+async def test_a_row_that_another_run_takes_is_not_bought(connect, emulator, journal, tmp_path):
+    """Its intent is refused, and the run goes on with the others; it takes the row when that is free."""
+    delayed = Delayed(journal, "r2")
+    async with connect() as session, quick(batch_of(session, tmp_path, rows(4), journal=delayed)) as batch:
+        await delayed.is_asked.wait()
+        await journal.release(batch._runner.feed.run)
+        assert [row.key for row in (await journal.claim("other", keys=["r2"])).rows] == ["r2"]
+        delayed.may_go_on.set()
+        await until(lambda: batch.counts[State.DONE] == 3 and not batch._runner.feed.jobs)
+        assert "prompt 2" not in emulator.ledger.sold
         await journal.release("other")
-        await later
-    assert [outcome.key for outcome in seen] == ["r0", "r2", "r1"]
-    assert emulator.ledger.sold.total() == 3
+        assert {outcome.key async for outcome in batch} == {"r0", "r1", "r2", "r3"}
+    assert emulator.ledger.sold.total() == 4
 
 
 async def test_rows_are_added_without_buying_any(connect, emulator, batch_with, journal):
