@@ -309,6 +309,8 @@ class Batch:
             # What was recorded while its waiter was cancelled; a disk may hang.
             with suppress(JournalError, TimeoutError):
                 async with asyncio.timeout(self._options.close_s):
+                    if self._runner is not None:  # it may have been cancelled
+                        await self._journal.release(self._runner.feed.run)
                     self._account = Account(await self._journal.counts(), await self._journal.spending())
         self._is_over = True
         self._news.set()
