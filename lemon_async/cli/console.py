@@ -36,6 +36,7 @@ _OPTIONS = {
     "allow_http": "--allow-http",
     "base_url": "--base-url",
     "requests_per_minute": "--requests-per-minute",
+    "shared_limit": "--shared-limit",
     "in_flight": "--in-flight",
     "budget_usd": "--budget-usd",
     "price_usd": "--price-usd",

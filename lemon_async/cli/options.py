@@ -74,6 +74,12 @@ pacing: Decorator = _together(
         metavar="NUMBER",
         help="Rate limit of the account, for all requests together; learned by default.",
     ),
+    click.option(
+        "--shared-limit",
+        envvar="LEMONDATA_SHARED_LIMIT",
+        metavar="URL",
+        help="Share the rate limit with other processes, through a redis:// or postgresql:// server.",
+    ),
     click.option("--poll-min-gap", "min_gap_s", type=float, metavar="SECONDS", help="Shortest time between two polls."),
     click.option("--poll-max-gap", "max_gap_s", type=float, metavar="SECONDS", help="Longest time between two polls."),
     click.option(

@@ -48,6 +48,7 @@ class SessionOptions:
     allow_http: frozenset[str] = frozenset()
     is_emulated: bool | None = None
     requests_per_minute: int | None = None
+    shared_limit: str | None = attrs.field(default=None, repr=False)  # may have a password
     deadline_s: float = 900.0
     min_gap_s: float | None = None
     max_gap_s: float | None = None
@@ -59,7 +60,14 @@ class SessionOptions:
         if self.is_emulated:
             clash = Problem("--base-url", "cannot be combined with --emulator, which has its own address")
             return (clash, *found) if self.base_url else found
-        found += problems_of(lambda: LemonSession(base_url=self.base_url, allow_http=self.allow_http))
+        found += problems_of(
+            lambda: LemonSession(
+                base_url=self.base_url,
+                allow_http=self.allow_http,
+                requests_per_minute=self.requests_per_minute,
+                shared_limit=self.shared_limit,
+            )
+        )
         if not self.base_url:
             found = tuple(attrs.evolve(p, field=BASE_URL_VARIABLE) if p.field == "base_url" else p for p in found)
         if environ.get(KEY_VARIABLE):
@@ -86,6 +94,7 @@ class SessionOptions:
                 polling=self._polling(),
                 retry=RetryPolicy(max_elapsed_s=min(RetryPolicy().max_elapsed_s, self.deadline_s)),
                 requests_per_minute=self.requests_per_minute,
+                shared_limit=self.shared_limit,
             )
             yield await stack.enter_async_context(lemon)
 
@@ -95,7 +104,10 @@ class SessionOptions:
         return LemonSession("none", base_url=base_url, allow_http=self.allow_http)
 
     def resume_command(self, output: str) -> str:
-        """Return the command that resumes a task, without its id; empty if an emulator ends with this one."""
+        """Return the command that resumes a task, without its id; empty if an emulator ends with this one.
+
+        A shared limit is left out: its URL may have a password.
+        """
         if self.is_emulated:
             return ""
         options = [

@@ -76,6 +76,16 @@ def test_problems_name_the_option_or_the_variable_that_has_them(monkeypatch):
     assert fields(deadline_s=0) == ["deadline_s", KEY_VARIABLE, BASE_URL_VARIABLE]
 
 
+def test_shared_limit_is_checked_and_never_shown(monkeypatch):
+    """It needs the limit; its URL may have a password, so that no command or repr repeats it."""
+    monkeypatch.setenv(KEY_VARIABLE, "sk-test")
+    shared = SessionOptions(shared_limit="redis://:secret@localhost")
+    assert [problem.field for problem in shared.problems()] == ["shared_limit"]
+    limited = SessionOptions(requests_per_minute=60, shared_limit="redis://:secret@localhost")
+    assert limited.problems() == ()
+    assert "secret" not in repr(limited) + limited.resume_command("out/")
+
+
 def test_exit_code_shows_the_kind_of_failure():
     errors = {
         ContractError(problems=()): 2,
