@@ -9,9 +9,10 @@ Rules:
 * Between request and reply the slot's true beginning is uncertain. It is assumed as late as possible, and the slot ends
   `_TOLERANCE_S` after the earliest possibility. So each request starts at most the tolerance after its slot, however
   late the reply is. A slot that is not taken by then is forfeited; a reply later than the tolerance is worthless.
-* Leases double while all slots are used, and shrink to what was used when some were forfeited. They last at most two
-  seconds, and those of all processes together about five. The next one is requested when half of the last is used and
-  more requests wait than slots are left. A lone request leases one slot.
+* Leases double while all slots are used, and shrink to what was used when some were forfeited. They have at most 16
+  slots, or those of 0.25 s, because the slots of a process that dies are lost. They last at most two seconds, and those
+  of all processes together about five. The next one is requested when half of the last is used and more requests wait
+  than slots are left. A lone request leases one slot.
 * A pause drops the slots that begin before its end.
 * A reported limit below the configured one spreads slots: the others of a lease are left unused.
 * While the store is unreachable, leased slots are still used. Once those of all processes have passed (no lease begins
@@ -47,6 +48,7 @@ _WINDOW_S = 60.21  # as in `budget`: a minute, and what the network may do to th
 _TOLERANCE_S = 0.75
 _LONGEST_LEASE_S = 2.0
 _ALL_LEASES_S = 5.0
+_ENOUGH_S, _ENOUGH_SLOTS = 0.25, 16
 _CONTINUED_S = 2.0  # demand that comes later than this after the last lease starts anew, with one slot
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 1.0
@@ -230,7 +232,9 @@ class LeasedBudget:
             size = max(self._used, 1) if self._forfeited else 2 * self._size
         size = max(size, waiting - self.held) if self.is_connected else 1
         stretch = self._stretch
-        most = min(_LONGEST_LEASE_S, _ALL_LEASES_S / self.workers) / (leased_interval_s(self.configured) * stretch)
+        interval_s = leased_interval_s(self.configured)
+        longest_s = min(_LONGEST_LEASE_S, _ALL_LEASES_S / self.workers, max(_ENOUGH_S, _ENOUGH_SLOTS * interval_s))
+        most = longest_s / (interval_s * stretch)
         slots = math.ceil(max(min(size, int(most)), 1) * stretch)
         is_recent = self._last_slot_at > now - _WINDOW_S - _TOLERANCE_S
         return Ask(at=now, slots=slots, epoch=self._epoch if is_recent else None, owed=self._owed)
