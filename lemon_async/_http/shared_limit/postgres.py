@@ -26,7 +26,11 @@ __all__ = ["PostgresStore"]
 
 _TIMEOUT_S = 2.0
 _RECONNECT_S = 1.0
-_PREPARE = "SET statement_timeout = 2000; LISTEN {channel}; SELECT version FROM lemon_async_limit.version"
+# Under a stricter isolation, all but one of those who reserve at the same time would fail.
+_PREPARE = (
+    "SET statement_timeout = 2000; SET default_transaction_isolation = 'read committed'; "
+    "LISTEN {channel}; SELECT version FROM lemon_async_limit.version"
+)
 _PAUSE = """
 SELECT clear_until - extract(epoch FROM clock_timestamp()) FROM lemon_async_limit.accounts WHERE account = $1
 """

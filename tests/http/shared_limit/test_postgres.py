@@ -1,5 +1,7 @@
 """The rate limit of an account in PostgreSQL, against a real server."""
 
+import asyncio
+
 import pytest
 
 from lemon_async._http.shared_limit.store import StoreUnavailable
@@ -46,3 +48,12 @@ async def test_a_server_that_only_reads_is_unavailable(bench):
 async def test_database_that_does_not_exist_is_named(bench):
     with pytest.raises(ContractError, match='database "limits" does not exist'):
         await reserve(bench.open(f"{bench.server.url.rpartition('/')[0]}/limits"))
+
+
+async def test_database_with_strict_isolation_serves_all_at_the_same_time(bench):
+    """Under its default, all but one of the clients would have failed."""
+    url = f"{bench.server.url}?options=-c%20default_transaction_isolation%3Dserializable"
+    stores = [bench.open(url) for _ in range(8)]
+    leases = await asyncio.gather(*(reserve(store) for store in stores))
+    leases += await asyncio.gather(*(reserve(store) for store in stores))
+    assert len({-(-lease.wait_s // 10.0) for lease in leases}) == 16

@@ -26,6 +26,7 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",  # a process that was stopped inside a transaction blocks the others
     "lock_timeout": "10s",
     "statement_timeout": "60s",
+    "default_transaction_isolation": "read committed",  # sees what was committed while it waited for a lock
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",

@@ -1,5 +1,7 @@
 """A journal uses only a schema of its own, of its own version."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from journals import new_rows
@@ -43,3 +45,11 @@ def test_journal_has_an_identity(open_store):
     """Every process reads the same."""
     assert len(open_store().read_note("journal_id")) == 32
     assert open_store().read_note("journal_id") == open_store().read_note("journal_id")
+
+
+def test_programs_that_create_it_at_the_same_time_share_it(open_store, url):
+    """Also if the transactions of the database do not see by default what was committed after they began."""
+    url += "&options=-c%20default_transaction_isolation%3Dserializable"
+    with ThreadPoolExecutor(8) as pool:
+        stores = list(pool.map(open_store, [url] * 8))
+    assert len({store.read_note("journal_id") for store in stores}) == 1
