@@ -104,6 +104,7 @@ class Feed:
             elif self._sold:
                 self._begin()
                 self.resume(self._sold.popleft())
+                await asyncio.sleep(0)  # hundreds of them would hold up the event loop
             elif self._new and self._must_stop(self._new[0]):
                 self._stop()
             elif self._new and self.account.fits(self._new[0].price_usd):

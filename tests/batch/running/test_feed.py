@@ -79,6 +79,23 @@ async def test_rows_come_in_their_order_and_sold_ones_are_resumed_first(feed_of)
         assert [job.key for job in case.feed.jobs.values()] == ["a", "c"]
 
 
+async def test_the_event_loop_turns_between_rows_that_are_resumed(feed_of):
+    """A run may begin with hundreds of them."""
+    keys = ("a", "b", "c")
+    async with feed_of(*keys, sold=keys) as case:
+        turns = []
+
+        def turn():
+            turns.append(len(case.resumed))
+            if len(case.resumed) < len(keys):
+                asyncio.get_running_loop().call_soon(turn)
+
+        turn()
+        assert await case.is_waiting()
+        case.later.cancel()
+        assert {0, 1, 2, 3} <= {*turns}
+
+
 async def test_it_ends_when_no_row_is_left_and_none_is_in_flight(feed_of):
     """A row in flight may have to be repeated."""
     async with feed_of("a") as case:
