@@ -147,6 +147,24 @@ async def test_a_row_that_another_run_has_finished_has_no_outcome_and_no_second_
     assert [*(tmp_path / "out").glob("*.png")] == []
 
 
+async def test_a_row_that_was_bought_twice_is_reported(connect, emulator, batch_with, journal, caplog):
+    """A user said "not sold" while the response was on its way: picture and task are there, and the log names both."""
+    emulator.fault("submit", Latency(300), times=1)
+    async with connect() as session, batch_with(session, rows(1)) as batch:
+        await until(lambda: batch.counts[State.INTENT] == 1)
+        await journal.release(batch._runner.feed.run)
+        for event in (Event.DOUBT, Event.NOT_SOLD):
+            assert await journal.record(Change(key="r0", event=event))
+        for event in (Event.INTEND, Event.ACCEPT, Event.SAVE):
+            assert await journal.record(Change(key="r0", event=event, run="other"))
+        (outcome,) = [outcome async for outcome in batch]
+    assert "bought by this run" in str(outcome.error)
+    assert len(outcome.paths) == 1
+    (warning,) = [record.message for record in caplog.records if record.name == "lemon_async"]
+    assert "'r0' was bought twice" in warning
+    assert outcome.task.id in warning
+
+
 class Delayed:
     """A journal that lets the intent of a row wait."""
 

@@ -17,6 +17,7 @@ Invariants:
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
@@ -42,6 +43,7 @@ from lemon_async.types import ResumableTask
 
 __all__ = ["Runner", "Session"]
 
+logger: logging.Logger = logging.getLogger("lemon_async")
 _MAX_REASON_CHARS = 500
 _REFRESH_S = 1.0
 _NOT_REFUSALS = (SessionError, ContractError, JournalError, BatchPaused)
@@ -209,6 +211,8 @@ class Runner:
         try:
             token = task.resume_token() if task.id is not None else None
             job.is_surplus = await self._record(job, Event.ACCEPT, task=token) is None
+            if job.is_surplus:  # workers drop outcomes, and the journal has no place for a second task
+                logger.warning("the row %r was bought twice: its journal has another task than %s", job.key, task.id)
         finally:  # also if it cannot be recorded: then the run has stopped, and the pictures are still saved
             self._follow(job, task)  # type: ignore[arg-type]  # the task of a map is an `ImageTask`
 
