@@ -1,5 +1,7 @@
 """Connect to the server of a journal, with the settings that its promises need."""
 
+import time
+from collections.abc import Generator
 from typing import Any
 
 import psycopg
@@ -35,11 +37,35 @@ _SETTINGS = {
 # large ones is in memory.
 _PLANS = dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off")
 _IDLE_SESSION = "60s"  # a process that was stopped, or cut off, for so long counts as dead
+_RESPONSE_S = 70.0  # statements end before that
 _STATE = (
     "SELECT pg_backend_pid(), current_setting('server_encoding'), "
     "pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean, "
     "current_setting('synchronous_commit')"
 )
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that ends when the server is silent: a proxy may keep it open although the server is gone."""
+
+    response_s: float = _RESPONSE_S
+
+    def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
+        """Wait for a result; psycopg calls this for each."""
+        return super().wait(self._bounded(gen), *arguments, **options)
+
+    def _bounded(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        deadline = time.monotonic() + self.response_s
+        try:
+            step = next(steps)
+            while True:
+                is_ready = yield step
+                if not is_ready and time.monotonic() > deadline:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no response within {self.response_s:g} s")
+                step = steps.send(is_ready)
+        except StopIteration as end:
+            return end.value
 
 
 def connect(address: Address) -> Connection:
@@ -50,7 +76,7 @@ def connect(address: Address) -> Connection:
         JournalError: The server cannot hold a journal.
     """
     parameters = {**_PARAMETERS, **address.parameters, "client_encoding": "utf8"}
-    connection: Connection = psycopg.connect("", autocommit=True, **parameters)  # type: ignore[arg-type] # strings
+    connection: Connection = _Connection.connect("", autocommit=True, **parameters)  # type: ignore[arg-type] # strings
     try:
         _check(connection, address)
         settings = {**_SETTINGS, **_PLANS, "search_path": f'"{address.schema}"'}

@@ -1,4 +1,7 @@
+import time
+
 import attrs
+import psycopg
 import pytest
 
 from lemon_async.batch.store.postgres.address import Address
@@ -44,3 +47,14 @@ def test_settings_protect_what_is_committed_and_other_processes(postgres):
             ("search_path", '"lemon_async"'),
         ):
             assert connection.execute(f"SHOW {name}").fetchone() == (value,)
+
+
+def test_silent_server_ends_the_connection(postgres):
+    """A proxy may accept what is sent, and keep the connection open, although the server is gone."""
+    with connect(Address.of(postgres.new_database())) as connection:
+        connection.response_s = 0.2
+        began = time.monotonic()
+        with pytest.raises(psycopg.OperationalError, match=r"no response within 0\.2 s"):
+            connection.execute("SELECT pg_sleep(5)")
+        assert time.monotonic() - began < 2
+        assert connection.closed
