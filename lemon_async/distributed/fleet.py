@@ -4,7 +4,8 @@ Problem: a worker dies with its machine, and whoever repeats its work buys again
 (`max_task_retries=0`). Ray only starts the process again, and the driver calls `run` anew: that is another run of the
 batch, which gets from the journal what is free, the rows of the dead one included.
 
-A worker that dies again and again while no row ends is given up: the rows may be what kills it.
+A worker that dies again and again while no row ends is given up: the rows may be what kills it. One that cannot be
+started again, because its machine is gone, is not waited for once another has come to the end of the rows.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ class Fleet:
         options: What each is started with.
         workers: Their number.
         actor_options: Options of Ray for each, such as `num_cpus`.
-        start_s: How long they may take to start.
+        start_s: How long they may take to start, and to come back if all of them have died.
         stop_s: How long they may take to leave.
 
     Attributes:
@@ -64,6 +65,7 @@ class Fleet:
     _progress: int = attrs.field(default=0, init=False)
     _actors: list[Any] = attrs.field(factory=list[Any], init=False)
     _alive: set[Any] = attrs.field(factory=set[Any], init=False)
+    _is_over: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     async def start(self) -> None:
         """Start all workers, and return when each of them has checked that it could run; nothing is sold.
@@ -90,8 +92,9 @@ class Fleet:
         """Let all workers run to their end. Spends money.
 
         Raises:
-            LemonError: What has ended the first run that did not end by itself.
+            LemonError: What has ended the first run that did not end by itself; or no worker has come back.
         """
+        self._is_over.clear()
         runs = [asyncio.create_task(self._follow(actor)) for actor in self._actors]
         try:
             done, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_EXCEPTION)
@@ -124,8 +127,8 @@ class Fleet:
         deaths = progress = 0
         while True:
             try:
-                if actor not in self._alive:
-                    await self._check(actor)
+                if actor not in self._alive and not await self._is_back(actor):
+                    return
                 await _checked(actor.run)
             except died as death:
                 self._alive.discard(actor)
@@ -133,7 +136,30 @@ class Fleet:
                 self._note_death(death, deaths)
                 await asyncio.sleep(_RESTART_S)
             else:
+                self._is_over.set()
                 return
+
+    async def _is_back(self, actor: Any) -> bool:
+        """Wait for a worker that has died; return false if a run comes to the end of the rows before.
+
+        Raises:
+            SessionError: No worker is left, and none has come back in time.
+        """
+        check, over = asyncio.ensure_future(self._check(actor)), asyncio.ensure_future(self._is_over.wait())
+        try:
+            while not (check.done() or over.done()):
+                done, _ = await asyncio.wait([check, over], timeout=self.start_s, return_when=asyncio.FIRST_COMPLETED)
+                if not (done or self._alive):
+                    words = f"all workers have died, and none has started again within {self.start_s:g} s"
+                    raise SessionError(
+                        message=f"{words}: `ray status` shows what they wait for; run it again to continue"
+                    )
+            if check.done():
+                check.result()
+            return check.done()
+        finally:
+            check.cancel()
+            over.cancel()
 
     def _note_death(self, death: Exception, deaths: int) -> None:
         self.restarts += 1

@@ -1,6 +1,7 @@
 """A fleet starts, checks, restarts and stops its workers; Ray is a fake here."""
 
 import asyncio
+import itertools
 import logging
 import sys
 
@@ -125,6 +126,43 @@ async def test_workers_that_die_without_progress_are_given_up(ray, worker, monke
     with pytest.raises(BatchPaused):
         await fleet.run()
     assert (ray.deaths, fleet.restarts) == (980, 20)
+    await fleet.stop()
+
+
+@pytest.fixture
+def lost_machine(ray, worker, monkeypatch):
+    """The first worker that runs dies, and its process is not started again."""
+    monkeypatch.setattr("lemon_async.distributed.fleet._RESTART_S", 0.0)
+    ray.deaths = 1
+
+    def lose(workers):
+        made = itertools.count()
+
+        def number(self, options):
+            self.is_slow = next(made) >= workers
+
+        worker.__init__ = number
+
+    return lose
+
+
+async def test_a_worker_that_cannot_start_again_holds_up_nothing(lost_machine):
+    """The others take over its rows; when one of them has ended, no row is left for it."""
+    lost_machine(2)
+    fleet = fleet_of(2)
+    await fleet.start()
+    await asyncio.wait_for(fleet.run(), 5)
+    assert fleet.restarts == 1
+    await fleet.stop()
+
+
+async def test_waiting_for_the_last_worker_to_start_again_ends(lost_machine):
+    """Nothing else would end the batch."""
+    lost_machine(1)
+    fleet = fleet_of(1, start_s=0.02)
+    await fleet.start()
+    with pytest.raises(SessionError, match=r"none has started again within 0.02 s.*run it again"):
+        await asyncio.wait_for(fleet.run(), 5)
     await fleet.stop()
 
 
