@@ -196,13 +196,16 @@ async def _run_in_ray(fleet: Fleet) -> None:
 async def _started_ray() -> AsyncIterator[None]:
     """Connect to Ray unless the program has, and disconnect at the end what was connected here."""
     ray = load_ray()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        await asyncio.to_thread(ray.init)
+    if ray.is_initialized():
+        yield
+        return
+    starting = asyncio.ensure_future(asyncio.to_thread(ray.init))
     try:
+        await asyncio.shield(starting)
         yield
     finally:
-        if is_ours:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([starting])  # what begins to start cannot be stopped yet
             await asyncio.to_thread(ray.shutdown)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 
 import pytest
 
@@ -76,6 +77,22 @@ async def test_ray_is_started_and_stopped_only_if_the_program_has_not(run, ray, 
     with pytest.raises(ContractError, match=r"LEMONDATA_API_KEY.*\(worker on .*, process \d+\)"):
         await run(rows(1))
     assert [call for call in own.calls if call != "kill"] == ["init", "shutdown"] * 2
+
+
+async def test_ray_is_stopped_if_the_driver_is_cancelled_while_it_starts(run, monkeypatch):
+    """Its processes would go on otherwise."""
+    own, may_start = FakeRay(is_initialized=False), threading.Event()
+    monkeypatch.setitem(sys.modules, "ray", own)
+    monkeypatch.setattr(own, "init", lambda: (own.calls.append("begin"), may_start.wait(5), FakeRay.init(own)))
+    running = asyncio.ensure_future(run(rows(1)))
+    while not own.calls:
+        await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.sleep(0.02)
+    may_start.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert own.calls == ["begin", "init", "shutdown"]
 
 
 async def test_a_paused_worker_ends_the_batch(run, emulator):
