@@ -122,6 +122,19 @@ async def lost_state_costs_one_minute(bench):
     assert is_near(bench.pauses[1][0], 60)
 
 
+async def clock_that_is_set_back_costs_one_minute(bench):
+    """Slots and pauses that lie an hour ahead are void, for whoever comes first; all hear of it."""
+    knows, fresh = bench.open(horizon_s=25.0), bench.open(horizon_s=25.0)
+    before = await reserve(knows)
+    await reserve(fresh)
+    bench.server.set_back()
+    for lease in (await reserve(fresh), await reserve(knows, epoch=before.epoch), await reserve(fresh)):
+        assert lease.slots == 0
+        assert is_near(lease.wait_s, 60)
+    await until(lambda: bench.pauses[0])
+    assert is_near(bench.pauses[0][0], 60)
+
+
 async def another_limit_is_refused(bench):
     """The error names both limits; once the account has been idle for two minutes, another limit may be used."""
     await reserve(bench.open())
@@ -211,6 +224,7 @@ CASES = [
     nothing_is_granted_beyond_the_horizon,
     pauses_reach_all,
     lost_state_costs_one_minute,
+    clock_that_is_set_back_costs_one_minute,
     another_limit_is_refused,
     broken_connections_are_replaced,
     hanging_server_has_two_seconds,

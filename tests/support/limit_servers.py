@@ -42,6 +42,12 @@ class RedisLimits:
             assert 100_000 < self.execute("PTTL", key) <= 131_000
             self.execute("PEXPIRE", key, 0)
 
+    def set_back(self):
+        """Set the clock back by an hour."""
+        for key in self.execute("KEYS", "lemon-async:*limit"):
+            for name in ("due", "clear_until"):
+                self.execute("HINCRBY", key, name, 3_600_000_000)
+
     def listeners(self):
         """Return how many stores hear pauses."""
         channels = self.execute("PUBSUB", "CHANNELS", "lemon-async:*")
@@ -81,7 +87,14 @@ class PostgresLimits:
 
     def age(self):
         """Let two minutes pass."""
-        times = ", ".join(f"{name} = {name} - 131" for name in ("due", "clear_until", "used_at"))
+        self._move(-131)
+
+    def set_back(self):
+        """Set the clock back by an hour."""
+        self._move(3600)
+
+    def _move(self, seconds):
+        times = ", ".join(f"{name} = {name} + {seconds}" for name in ("due", "clear_until", "used_at"))
         self._server.execute(f"UPDATE lemon_async_limit.accounts SET {times}", self.url)
 
     def listeners(self):

@@ -29,7 +29,10 @@ class LimitState:
 
     def reserve(self, now, slots, *, epoch, owed, worker):
         """Return the lease."""
-        if epoch is not None and epoch != repr(self.epoch):
+        is_ahead = max(self.due, self.clear_until) > now + self.horizon_s + 120 + 10 * self.interval_s
+        if is_ahead:
+            self.epoch = self.due = self.clear_until = now
+        if is_ahead or (epoch is not None and epoch != repr(self.epoch)):
             self.clear_until = max(self.clear_until, self.epoch + LOST_WAIT_S)
         self.workers[worker] = now
         first = max(now, self.due, self.clear_until) + owed * self.interval_s

@@ -79,6 +79,11 @@ BEGIN
         ELSIF state.rpm <> the_rpm THEN
             rpm := state.rpm;
             RETURN;
+        ELSIF greatest(state.due, state.clear_until) > moment + horizon_s + 120 + 10 * interval_s THEN
+            state.epoch := round(moment * 1e6);
+            state.due := moment;
+            state.clear_until := moment;
+            is_lost := true;
         END IF;
         was_clear := state.clear_until;
         IF is_lost OR known_epoch <> state.epoch THEN

@@ -67,6 +67,9 @@ if state[1] then
     epoch, due, clear = state[2], tonumber(state[3]), tonumber(state[4])
 end
 local was_clear = clear
+if math.max(due, clear) > now + horizon + 120000000 + 10 * interval then
+    epoch, due, was_clear, clear = text(now), now, now, now + 60000000
+end
 if state[1] and state[5] ~= run then
     if now - started < 120000000 then
         epoch = text(started)

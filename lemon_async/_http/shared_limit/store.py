@@ -10,7 +10,8 @@ State of one account, by the clock of the store; it expires two minutes after th
 
 `reserve` does all of this in one atomic step and one round trip:
 
-1. If there is no state, create it, with `due = clear_until = now`.
+1. If there is no state, create it, with `due = clear_until = now`. A state that lies further ahead than leases and
+   pauses reach (the clock was set back, or another server has taken over) is lost: create it again, and go on as in 2.
 2. If the caller's epoch is not `None` and not that of the state, the state was lost while slots were in use:
    `clear_until = max(clear_until, epoch of the state + 60 s)`.
 3. `first = max(now, due, clear_until) + owed x interval`.
