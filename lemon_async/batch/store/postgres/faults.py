@@ -9,7 +9,7 @@ from lemon_async.batch.store.faults import refusal
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.errors import JournalError
 
-__all__ = ["describe", "is_lost", "unreachable"]
+__all__ = ["describe", "is_lost", "ping", "unreachable"]
 
 _AGAIN = "then run the batch again to continue"
 # By the beginning of the SQLSTATE; the first one that fits.
@@ -42,13 +42,19 @@ def describe(address: Address, failure: psycopg.Error) -> JournalError:
     return refusal(address.name, f"{advice}: {words}{code}" if advice else f"{words}{code}")
 
 
+def ping(address: Address) -> Ping:
+    """Return what a server says to those who want to connect."""
+    conninfo = psycopg.conninfo.make_conninfo("", **{**address.parameters, "connect_timeout": "5"})
+    return Ping(PGconn.ping(conninfo.encode()))
+
+
 def unreachable(address: Address, failure: Exception) -> JournalError:
     """Return the error of a journal for a connection that cannot be made."""
-    words = _without_secrets(address, failure)
-    conninfo = psycopg.conninfo.make_conninfo("", **{**address.parameters, "connect_timeout": "5"})
-    if PGconn.ping(conninfo.encode()) == Ping.NO_RESPONSE:
-        return refusal(address.name, f"the server does not respond; start it, or check host and port: {words}")
-    return refusal(address.name, f"the server refuses the connection; check user, password and database: {words}")
+    advice = {
+        Ping.NO_RESPONSE: "the server does not respond; start it, or check host and port",
+        Ping.REJECT: f"the server is starting or shutting down; wait until it has started, {_AGAIN}",
+    }.get(ping(address), "the server refuses the connection; check user, password and database")
+    return refusal(address.name, f"{advice}: {_without_secrets(address, failure)}")
 
 
 def _without_secrets(address: Address, failure: Exception) -> str:

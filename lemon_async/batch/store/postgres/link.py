@@ -23,12 +23,13 @@ from typing import Any, TypeVar
 
 import attrs
 import psycopg
+from psycopg.pq import Ping
 
 from lemon_async.batch.store.faults import refusal
 from lemon_async.batch.store.postgres import statements as sql
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.batch.store.postgres.connection import Connection, connect
-from lemon_async.batch.store.postgres.faults import describe, is_lost, unreachable
+from lemon_async.batch.store.postgres.faults import describe, is_lost, ping, unreachable
 from lemon_async.errors import JournalError
 
 __all__ = ["Link", "Owner", "first"]
@@ -80,10 +81,19 @@ class Link:
         self._pipeline: psycopg.Pipeline | None = None
         self._tag: int | None = None
         self.owner: Owner | None = None
-        try:
-            self._connection = connect(address)
-        except psycopg.Error as failure:
-            raise unreachable(address, failure) from failure
+        self._connection = self._connect()
+
+    def _connect(self) -> Connection:
+        """Connect for the first time; only a server that is starting is worth waiting for."""
+        deadline, pause = time.monotonic() + self._patience_s, _FIRST_PAUSE_S
+        while True:
+            try:
+                return connect(self._address)
+            except psycopg.Error as failure:
+                if ping(self._address) != Ping.REJECT or time.monotonic() >= deadline:
+                    raise unreachable(self._address, failure) from failure
+            self._stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Return what work reads; it is repeated if the connection ends."""

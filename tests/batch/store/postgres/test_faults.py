@@ -1,12 +1,17 @@
 """Whatever is wrong with a server, the error says what to do, and never shows the password."""
 
+import asyncio
+import struct
+
 import psycopg
 import pytest
 
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.batch.store.postgres.faults import describe, unreachable
+from lemon_async.batch.store.postgres.link import Link
 from lemon_async.errors import JournalError
+from servers import listening
 
 SECRET = "s3cret"
 
@@ -37,6 +42,29 @@ async def test_server_that_is_not_there_is_named(unused_port):
     url = f"postgresql://me:{SECRET}@127.0.0.1:{unused_port}/db"
     await refused(url, "the server does not respond; start it, or check host and port")
     await refused(url, f"cannot use the journal 'postgresql://127.0.0.1:{unused_port}/db'")
+
+
+async def test_server_that_is_starting_is_waited_for():
+    """Within the patience of a journal; then the error says what the server does."""
+    fatal = {"57P03": b"the database system is starting up", "28P01": b"password authentication failed"}
+    codes = iter(["57P03"] * 4)
+
+    async def reject(reader, writer):
+        (size,) = struct.unpack("!i", await reader.readexactly(4))
+        await reader.readexactly(size - 4)
+        code = next(codes, "28P01")
+        body = b"SFATAL\0VFATAL\0C%s\0M%s\0\0" % (code.encode(), fatal[code])
+        writer.write(b"E" + struct.pack("!i", len(body) + 4) + body)
+        await writer.drain()
+
+    async with listening(reject) as origin:
+        port = origin.rpartition(":")[2]
+        address = Address.of(f"postgresql://me:{SECRET}@127.0.0.1:{port}/db?sslmode=disable&gssencmode=disable")
+        with pytest.raises(JournalError, match="the server is starting or shutting down; wait until it has started"):
+            await asyncio.to_thread(Link, address, patience_s=0)
+        with pytest.raises(JournalError, match="refuses the connection; check user, password and database"):
+            await asyncio.to_thread(Link, address, patience_s=20)
+        assert next(codes, None) is None
 
 
 async def test_read_only_server_is_refused(postgres):
