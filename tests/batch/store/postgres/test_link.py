@@ -104,6 +104,15 @@ def test_buried_owner_is_heard_and_owns_nothing(store, end_session, open_store):
     assert store.apply(late) == [State.SOLD, None, State.SOLD]
 
 
+def test_an_intent_whose_owner_was_buried_before_the_answer_came_is_refused(store, end_session, open_store):
+    """It is in doubt, and a user may have decided about it: sending it then could buy the row twice."""
+    store.add(new_rows(2))
+    store.apply([intend("k0")])
+    store._link.point, store._link.end = "committed", lambda: (end_session(store), open_store())
+    assert store.apply([accept("k0"), intend("k1")]) == [State.SOLD, None]
+    assert [row.state for row in store.rows((), -1, 2)] == [State.SOLD, State.DOUBTFUL]
+
+
 def test_server_that_lost_changes_is_refused(store, end_session, url, postgres):
     """An older copy of the database would buy again."""
     store.add(new_rows(2))
