@@ -19,7 +19,7 @@ from lemon_async._api.response import RateReport
 from lemon_async._http.attempt import NoResponse
 from lemon_async._http.rate_limiter import SHORTEST_SLEEP_S, RateLimiter
 from lemon_async._http.shared_limit.store import LimitStore, StoreUnavailable
-from lemon_async._pace.leases import HORIZON_S, LeasedBudget
+from lemon_async._pace.leases import HORIZON_S, Ask, Lease, LeasedBudget
 from lemon_async._pace.priority import Priority
 from lemon_async.errors import ContractError
 
@@ -28,6 +28,7 @@ __all__ = ["SharedRateLimiter"]
 logger: logging.Logger = logging.getLogger("lemon_async")
 _LONGEST_SLEEP_S = 1.0
 _CONTACT_S = 2.0
+_LONGEST_WAIT_S = 600.0
 # Polls are never rejected: the poller would only queue them again.
 _REJECTED = (Priority.SUBMIT, Priority.OTHER)
 
@@ -165,6 +166,8 @@ class SharedRateLimiter(RateLimiter):
         ask = self._leases.ask(now, self._number_waiting())
         try:
             lease = await self._store.reserve(ask.slots, epoch=ask.epoch, owed=ask.owed)
+            if not _is_possible(ask, lease):
+                raise StoreUnavailable(f"its reply makes no sense: {lease}")  # noqa: TRY301 - handled as any other
         except (StoreUnavailable, ContractError) as fault:
             self._leases.fail(loop.time(), ask)
             self._note_fault(fault)
@@ -203,3 +206,9 @@ class SharedRateLimiter(RateLimiter):
             logger.error("%s: %s", self.name, self._fault, exc_info=crash)
         self._leases.fail(runner.get_loop().time())
         self._reject_waiting(_REJECTED)
+
+
+def _is_possible(ask: Ask, lease: Lease) -> bool:
+    """Return whether a store can have meant a reply; what answers may be another program."""
+    longest_s = HORIZON_S + 1 if lease.slots else _LONGEST_WAIT_S
+    return 0 <= lease.slots <= ask.slots and 0 <= lease.wait_s <= longest_s

@@ -124,6 +124,9 @@ _FOR_NOW = (
     exceptions.AskError,
 )
 _FAILURES = (exceptions.RedisError, OSError, TimeoutError)
+# What comes of replies that no Redis server sends: another program may listen there.
+_STRANGE = (TypeError, ValueError, LookupError, OverflowError)
+_NONSENSE = "its reply makes no sense"
 
 
 class RedisStore:
@@ -166,13 +169,14 @@ class RedisStore:
     async def reserve(self, slots: int, *, epoch: str | None, owed: int) -> Lease:
         """Reserve consecutive slots, or none if the first would be farther away than the horizon."""
         reply = await self._call(slots, owed, 0, epoch or "")
-        return Lease(
-            slots=int(reply[1]),
-            wait_s=int(reply[2]) / 1e6,
-            spacing_s=self._limit[0] / 1e6,
-            epoch=reply[3],
-            workers=int(reply[4]),
-        )
+        try:
+            _, granted, wait_us, now_epoch, workers = reply
+            wait_s, spacing_s = int(wait_us) / 1e6, self._limit[0] / 1e6
+            return Lease(
+                slots=int(granted), wait_s=wait_s, spacing_s=spacing_s, epoch=str(now_epoch), workers=int(workers)
+            )
+        except _STRANGE as error:
+            raise StoreUnavailable(_NONSENSE) from error
 
     async def pause(self, seconds: float) -> None:
         """Grant no slot before this many seconds have passed, and notify all processes."""
@@ -192,13 +196,16 @@ class RedisStore:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 reply = await self._ask(slots, owed, pause_us, *self._limit, epoch, self._worker)
+                is_refused = len(reply) == 1
                 if self._listener is None:
                     self._subscription = await self._subscribe()
                     self._listener = asyncio.create_task(self._listen(), name="lemon_async: pauses of a shared limit")
         except _FAILURES as error:
             self._node = {}
             raise self._translated(error) from error
-        if len(reply) == 1:
+        except _STRANGE as error:
+            raise StoreUnavailable(_NONSENSE) from error
+        if is_refused:
             advice = (
                 f"{self.name} has a limit of {reply[0]} requests per minute for this account, not {self._limit[2]}: "
             )
@@ -279,7 +286,7 @@ class RedisStore:
     async def _listen(self) -> None:
         """Pass on pauses, and subscribe again whenever the connection breaks."""
         while True:
-            with suppress(*_FAILURES):
+            with suppress(*_FAILURES, *_STRANGE):
                 if self._subscription is None:
                     async with asyncio.timeout(_TIMEOUT_S):
                         self._subscription = await self._subscribe()

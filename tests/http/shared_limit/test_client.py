@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+import attrs
 import pytest
 
 from lemon_async._http.attempt import NoResponse
@@ -191,6 +192,26 @@ def test_replies_that_come_too_late_are_reported():
         limiter = SharedRateLimiter(RPM, server.open)
         with pytest.raises(NoResponse, match=r"model://store: a reply took 1\.8 s"):
             await limiter.acquire(SUBMIT, 10.0)
+        await limiter.aclose()
+
+    run_virtually(use())
+
+
+@pytest.mark.parametrize(
+    "change", [{"slots": -5}, {"slots": 10**6}, {"wait_s": -9.0}, {"wait_s": 1e9}, {"slots": 0, "wait_s": 1e9}]
+)
+def test_replies_that_make_no_sense_open_no_gate(change):
+    """Nor do they keep requests waiting longer than a store that is down."""
+
+    class OddServer(ModelServer):
+        async def answer(self, name, method):
+            return attrs.evolve(await super().answer(name, method), **change)
+
+    async def use():
+        limiter = SharedRateLimiter(RPM, OddServer(RPM).open)
+        ends = await asyncio.gather(*passing(limiter, *[SUBMIT] * 30), return_exceptions=True)
+        assert asyncio.get_running_loop().time() < 1.0
+        assert all("its reply makes no sense" in str(end) for end in ends)
         await limiter.aclose()
 
     run_virtually(use())

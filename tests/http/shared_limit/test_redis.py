@@ -83,3 +83,23 @@ async def test_servers_of_another_kind_are_refused(bench, listen, http_ok):
         await reserve(bench.open((await listen(web)).replace("http", "redis")))
     with pytest.raises(StoreUnavailable, match="closed"):
         await reserve(bench.open((await listen(closing)).replace("http", "redis")))
+
+
+async def test_replies_that_make_no_sense_are_no_lease(bench, listen):
+    """A program that speaks the protocol, and means something else, is as good as a store that is down."""
+    time, lists = b"*2\r\n$1\r\n1\r\n$1\r\n0\r\n", b"*5\r\n" + b"$3\r\nx.5\r\n" * 5
+    for info, moment, reply in (
+        (b"$-1\r\n", time, time),
+        (b"$0\r\n\r\n", b":7\r\n", time),
+        *((b"$0\r\n\r\n", time, reply) for reply in (b"$-1\r\n", b":7\r\n", b"+OK\r\n", b"*0\r\n", lists)),
+    ):
+
+        async def odd(reader, writer, replies={b"INFO": info, b"TIME": moment, b"EVALSHA": reply}):  # noqa: B006 - read
+            while line := await reader.readline():
+                if (command := line.strip()) in replies:
+                    writer.write(replies[command])
+                elif command in {b"CLIENT", b"SELECT", b"HGET", b"SUBSCRIBE"}:
+                    writer.write(b"+OK\r\n")
+
+        with pytest.raises(StoreUnavailable, match=r"makes no sense|closed"):
+            await reserve(bench.open((await listen(odd)).replace("http", "redis")))
