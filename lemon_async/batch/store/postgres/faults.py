@@ -1,15 +1,15 @@
 """What is wrong with a journal in PostgreSQL, and what to do about it."""
 
+import re
 from typing import Any
 
 import psycopg
-from psycopg.pq import PGconn, Ping
 
 from lemon_async.batch.store.faults import refusal
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.errors import JournalError
 
-__all__ = ["describe", "is_lost", "ping", "unreachable"]
+__all__ = ["describe", "is_lost", "is_starting", "unreachable"]
 
 _AGAIN = "then run the batch again to continue"
 # By the beginning of the SQLSTATE; the first one that fits.
@@ -24,6 +24,8 @@ _ADVICE = {
     "XX": "it is damaged; restore the database only if nothing was bought since: an older copy would buy again",
     "42": "its tables were changed by another program",
 }
+# libpq has no code for these, and its `ping` holds up all threads of the process for as long as it takes.
+_STARTING = re.compile("the database system is (?:starting up|shutting down|not (?:yet )?accepting|in recovery)")
 # The session was ended; whatever was not committed is undone.
 _ENDED = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
 
@@ -42,18 +44,21 @@ def describe(address: Address, failure: psycopg.Error) -> JournalError:
     return refusal(address.name, f"{advice}: {words}{code}" if advice else f"{words}{code}")
 
 
-def ping(address: Address) -> Ping:
-    """Return what a server says to those who want to connect."""
-    conninfo = psycopg.conninfo.make_conninfo("", **{**address.parameters, "connect_timeout": "5"})
-    return Ping(PGconn.ping(conninfo.encode()))
+def is_starting(failure: psycopg.Error) -> bool:
+    """Return whether a server refuses a connection because it is starting, or shutting down."""
+    return _STARTING.search(str(failure)) is not None
 
 
-def unreachable(address: Address, failure: Exception) -> JournalError:
+def unreachable(address: Address, failure: psycopg.Error) -> JournalError:
     """Return the error of a journal for a connection that cannot be made."""
-    advice = {
-        Ping.NO_RESPONSE: "the server does not respond; start it, or check host and port",
-        Ping.REJECT: f"the server is starting or shutting down; wait until it has started, {_AGAIN}",
-    }.get(ping(address), "the server refuses the connection; check user, password and database")
+    if isinstance(failure, psycopg.ProgrammingError) and failure.sqlstate is None:
+        advice = "correct the parameters after the question mark of its URL"
+    elif is_starting(failure):
+        advice = f"the server is starting or shutting down; wait until it has started, {_AGAIN}"
+    elif "FATAL" in str(failure):
+        advice = "the server refuses the connection; check user, password and database"
+    else:
+        advice = "the server does not respond; start it, or check host and port"
     return refusal(address.name, f"{advice}: {_without_secrets(address, failure)}")
 
 

@@ -23,13 +23,12 @@ from typing import Any, TypeVar
 
 import attrs
 import psycopg
-from psycopg.pq import Ping
 
 from lemon_async.batch.store.faults import refusal
 from lemon_async.batch.store.postgres import statements as sql
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.batch.store.postgres.connection import Connection, connect
-from lemon_async.batch.store.postgres.faults import describe, is_lost, ping, unreachable
+from lemon_async.batch.store.postgres.faults import describe, is_lost, is_starting, unreachable
 from lemon_async.errors import JournalError
 
 __all__ = ["Link", "Owner", "first"]
@@ -90,7 +89,7 @@ class Link:
             try:
                 return connect(self._address)
             except psycopg.Error as failure:
-                if ping(self._address) != Ping.REJECT or time.monotonic() >= deadline:
+                if not is_starting(failure) or time.monotonic() >= deadline:
                     raise unreachable(self._address, failure) from failure
             self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)

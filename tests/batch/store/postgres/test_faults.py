@@ -45,7 +45,7 @@ async def test_server_that_is_not_there_is_named(unused_port):
 
 
 async def test_server_that_is_starting_is_waited_for():
-    """Within the patience of a journal; then the error says what the server does."""
+    """Within the patience of a journal; then the error says what the server does. Other threads run meanwhile."""
     fatal = {"57P03": b"the database system is starting up", "28P01": b"password authentication failed"}
     codes = iter(["57P03"] * 4)
 
@@ -65,6 +65,17 @@ async def test_server_that_is_starting_is_waited_for():
         with pytest.raises(JournalError, match="refuses the connection; check user, password and database"):
             await asyncio.to_thread(Link, address, patience_s=20)
         assert next(codes, None) is None
+
+
+async def test_parameters_that_libpq_does_not_know_are_named(unused_port):
+    """No server is asked."""
+    url = f"postgresql://me:{SECRET}@127.0.0.1:{unused_port}/db"
+    for parameter, fault in (
+        ("foo=1", 'invalid connection option "foo"'),
+        ("connect_timeout=a", "connect_timeout: 'a'"),
+    ):
+        await refused(f"{url}?{parameter}", "correct the parameters after the question mark of its URL: ")
+        await refused(f"{url}?{parameter}", fault)
 
 
 async def test_read_only_server_is_refused(postgres):
