@@ -1,5 +1,6 @@
 """The journal that a command names: a file, or a URL that may have a password, which nothing may print."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -8,12 +9,12 @@ from lemon_async.types import Problem
 
 __all__ = ["file_problems", "is_url", "may_exist", "title_of", "without_password"]
 
-_SCHEMES = ("postgresql://", "postgres://")
+_URL = re.compile(r"\s*[A-Za-z][\w+.-]+://")
 
 
 def is_url(journal: str) -> bool:
-    """Return whether a journal is in a database."""
-    return journal.lower().startswith(_SCHEMES)
+    """Return whether a journal is in a database; of which kind is found out when it is opened."""
+    return _URL.match(journal) is not None
 
 
 def may_exist(journal: str) -> bool:

@@ -82,6 +82,14 @@ async def test_journal_that_is_missing_is_not_made(batch, tmp_path, words):
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_url_of_another_database_is_refused_without_its_password(batch, tmp_path):
+    result = await batch("status", "postgresql+psycopg://me:hunter2@db.test/shop")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "'postgresql+psycopg://…': it must be a path, or begin with postgresql://" in result.stderr
+    assert "hunter2" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_file_that_is_no_journal_is_named(batch, tmp_path):
     (tmp_path / "rows.csv").write_text("prompt\na cat\n" * 100)
     result = await batch("status", "rows.csv")

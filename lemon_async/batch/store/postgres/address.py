@@ -12,6 +12,7 @@ from lemon_async.batch.store.faults import refusal
 __all__ = ["Address"]
 
 _SCHEMES = ("postgresql://", "postgres://")
+_URL = re.compile(r"\s*[A-Za-z][\w+.-]+://")
 _SCHEMA = "lemon_async"
 _SHOWN = ("host", "port", "dbname")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -41,9 +42,11 @@ class Address:
             JournalError: It is a URL that cannot be used; its text is not shown.
         """
         text = fspath(path)
-        if not text.lower().startswith(_SCHEMES):
-            return None
         hidden = f"{text.partition('://')[0]}://…"
+        if not text.lower().startswith(_SCHEMES):
+            if _URL.match(text):  # the path of a file would be shown, with the password in it
+                raise refusal(hidden, f"it must be a path, or begin with {_SCHEMES[0]}")
+            return None
         parts = urlsplit(text)
         if "@" in parts.path + parts.query or "#" in text:  # a part of a password that was taken for something else
             raise refusal(hidden, f"the URL cannot be read; {_ESCAPED}, and {_FORM}")

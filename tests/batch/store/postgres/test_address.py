@@ -42,6 +42,7 @@ def test_paths_are_no_addresses():
     """Whatever they are made of."""
     assert Address.of("run.db") is None
     assert Address.of(Path("postgresql:/run.db")) is None
+    assert Address.of("C://shop/run.db") is None
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,12 @@ def test_unreadable_urls_are_refused_without_being_shown(url, words):
     assert words in str(caught.value)
     assert "cret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "mysql", "redis", " postgresql"])
+def test_other_urls_are_no_files(scheme):
+    """Such as those of SQLAlchemy: the path of a file would be shown, with the password in it."""
+    with pytest.raises(JournalError, match="must be a path, or begin with postgresql://") as caught:
+        Address.of(f"{scheme}://u:secret@h/db")
+    assert f"{scheme}://…" in str(caught.value)
+    assert "secret" not in str(caught.value)
