@@ -76,6 +76,7 @@ class LemonGenerator:
 
     Raises:
         ContractError: An argument is invalid, or the worker has no key; nothing was sent.
+        JournalError: The URL of the journal is invalid.
     """
 
     def __init__(
@@ -199,18 +200,19 @@ class _Opened:
 
     async def run(self, rows: list[dict[str, Any]], key: str) -> list[RowResult]:
         """Run rows to their end."""
+        journal = None
         try:
             async with self._lock:
                 journal = self._journal or await self._open()
             given = GivenRows(self._session, journal, rows, key, self._options.batch)
             await given.run()
         except JournalError as failure:
-            self._journal = None
+            self._forget(journal)
             if not self._was_open:
                 raise
             return [RowResult(status=None, error=f"JournalError: {failure}") for _ in rows]
-        if isinstance(given.failure, JournalError) and self._journal is journal:
-            self._journal = None
+        if isinstance(given.failure, JournalError):
+            self._forget(journal)
         self._was_open = True
         return given.results()
 
@@ -218,6 +220,11 @@ class _Opened:
         opened = open_journal(self._options.journal, base_url=self._session.base_url)
         self._journal = await self._journals.enter_async_context(opened)
         return self._journal
+
+    def _forget(self, journal: Journal | None) -> None:
+        """Open the journal again for the next batch, unless that has been done since."""
+        if self._journal is journal:
+            self._journal = None
 
     async def aclose(self) -> None:
         """Close both."""

@@ -5,12 +5,12 @@ from typing import Any
 
 import attrs
 
+from lemon_async.batch.store.postgres.address import Address
 from lemon_async.errors import ContractError
 from lemon_async.types import Problem
 
 __all__ = ["WorkerOptions"]
 
-_SCHEMES = ("postgresql://", "postgres://")
 _SECRET = {
     "api_key": "would be kept by Ray: set LEMONDATA_API_KEY in the environment of the workers",
     "headers": "would be kept by Ray, and one may be a key: workers cannot be given any",
@@ -39,6 +39,7 @@ class WorkerOptions:
 
         Raises:
             ContractError: The journal is no PostgreSQL URL, or there is a secret among the fields.
+            JournalError: The URL cannot be read.
         """
         if problems := [*_find_problems(journal, fields)]:
             raise ContractError(problems=tuple(problems), undone="started")
@@ -47,7 +48,7 @@ class WorkerOptions:
 
 
 def _find_problems(journal: object, fields: Mapping[str, Any]) -> Iterator[Problem]:
-    if not isinstance(journal, str) or not journal.lower().startswith(_SCHEMES):
+    if not isinstance(journal, str) or Address.of(journal) is None:
         words = "must be a URL such as postgresql://host/database: workers on several machines cannot share a file"
         yield Problem("journal", words)
     for name in _SECRET.keys() & fields.keys():

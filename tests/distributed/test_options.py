@@ -6,6 +6,7 @@ import pytest
 
 from lemon_async import ContractError, Timeouts
 from lemon_async.distributed.options import WorkerOptions
+from lemon_async.errors import JournalError
 
 URL = "postgresql://lemon:pass-word@db/shop"
 
@@ -24,6 +25,8 @@ def test_options_refuse_files_and_secrets():
     for journal in ("run.db", "sqlite:///run.db", None, b"postgresql://db"):
         with pytest.raises(ContractError, match=r"several machines cannot share a file.*nothing was started"):
             WorkerOptions.of(journal, {}, {}, {})
+    with pytest.raises(JournalError, match="special characters of a password are written as %XX"):
+        WorkerOptions.of("postgresql://lemon:pass/word@db/shop", {}, {}, {})
     for name, value in {"api_key": "sk-canary", "headers": {"x-gateway": "sk-canary"}}.items():
         with pytest.raises(ContractError, match=name) as caught:
             WorkerOptions.of(URL, {}, {}, {name: value})
