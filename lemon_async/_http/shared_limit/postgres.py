@@ -131,7 +131,9 @@ class PostgresStore:
     async def _connected(self) -> PostgresConnection:
         """Return the connection, a new one if there is none; it listens for pauses, and the schema is there."""
         if self._connection is None or self._connection.is_closed:
-            self._connection = await PostgresConnection.connect(self._tell, self._is_lost.set, **self._parameters)
+            self._connection = await PostgresConnection.connect(
+                self._report_pause, self._is_lost.set, **self._parameters
+            )
             await self._prepare(self._connection)
             self._is_lost.clear()
         return self._connection
@@ -150,7 +152,7 @@ class PostgresStore:
             connection.close()
             raise
         if paused and paused[0]:
-            self._tell(paused[0])
+            self._report_pause(paused[0])
 
     def _check_version(self, row: Row) -> None:
         if row != [str(VERSION)]:
@@ -170,7 +172,7 @@ class PostgresStore:
                 async with asyncio.timeout(_TIMEOUT_S), self._lock:
                     await self._connected()
 
-    def _tell(self, pause_s: str) -> None:
+    def _report_pause(self, pause_s: str) -> None:
         if float(pause_s) > 0:
             self._on_pause(float(pause_s))
 

@@ -280,7 +280,7 @@ class RedisStore:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._tell(clear_us - int(seconds) * 1_000_000 - int(microseconds))
+        self._report_pause(clear_us - int(seconds) * 1_000_000 - int(microseconds))
         return connection
 
     async def _listen(self) -> None:
@@ -291,11 +291,11 @@ class RedisStore:
                     async with asyncio.timeout(_TIMEOUT_S):
                         self._subscription = await self._subscribe()
                 while True:
-                    self._tell(int((await self._subscription.read_response())[2]))
+                    self._report_pause(int((await self._subscription.read_response())[2]))
             self._subscription = None  # redis-py has closed it
             await asyncio.sleep(_RECONNECT_S)
 
-    def _tell(self, pause_us: int) -> None:
+    def _report_pause(self, pause_us: int) -> None:
         if pause_us > 0:
             self._on_pause(pause_us / 1e6)
 
