@@ -180,8 +180,8 @@ LEFT_BY = (
 # A process that was stopped just before its COMMIT: its session is not idle, as far as the server knows.
 END_HOLDERS = """
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE relation = 'ledger'::regclass AND granted AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'
-    AND xact_start < clock_timestamp() - interval '5 s'"""
+WHERE relation = 'ledger'::regclass AND datname = current_database() AND granted AND pid <> pg_backend_pid()
+    AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - interval '5 s'"""
 BURY = """
 WITH freed AS (DELETE FROM claims WHERE owner = ANY(%(owners)s::int[]))
 UPDATE owners SET buried_at = clock_timestamp() WHERE id = ANY(%(owners)s::int[])"""

@@ -26,6 +26,7 @@ from lemon_async.batch.store.postgres.schema import prepare
 from lemon_async.batch.store.postgres.values import (
     array,
     content_out,
+    escaped,
     facts_of,
     identity,
     ledger_of,
@@ -35,7 +36,7 @@ from lemon_async.batch.store.postgres.values import (
     totals_of,
     update_of,
 )
-from lemon_async.batch.store.values import is_text, journal_row, storable
+from lemon_async.batch.store.values import is_text, journal_row
 from lemon_async.errors import JournalError
 
 __all__ = ["PostgresStore"]
@@ -273,7 +274,7 @@ class PostgresStore:
 
     def write_note(self, name: str, text: str) -> None:
         """Keep a note."""
-        values = (name, (storable(text) or "").replace("\0", "\\x00"))
+        values = name, escaped(text)
         self._link.read(lambda connection: connection.execute(sql.WRITE_NOTE, values))
 
     def tend(self) -> None:

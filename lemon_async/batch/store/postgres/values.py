@@ -12,8 +12,8 @@ from lemon_async.batch.store.ledger import Ledger, RowFacts, Total
 from lemon_async.batch.store.values import STATES
 
 __all__ = [
-    "array", "content_in", "content_out", "facts_of", "identity", "ledger_of", "new_row", "text_in", "text_out",
-    "totals_of", "update_of",
+    "array", "content_in", "content_out", "escaped", "facts_of", "identity", "ledger_of", "new_row", "text_in",
+    "text_out", "totals_of", "update_of",
 ]  # fmt: skip
 
 
@@ -86,13 +86,13 @@ def update_of(row: RowFacts) -> Mapping[str, Any]:
         "cost": row.cost,
         "sunk": row.sunk,
         "refunded": row.refunded,
-        "error": row.error and error_in(row.error),
+        "error": row.error and escaped(row.error),
     }
 
 
-def error_in(error: str) -> str:
-    """Return the text of an error with escapes, which stay: it is for people."""
-    return error.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+def escaped(text: str) -> str:
+    """Return text for people that PostgreSQL can hold; its escapes stay."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def ledger_of(totals: str, sunk: int, refunded: int) -> Ledger:
