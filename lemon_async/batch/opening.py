@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.store.faults import refusal
-from lemon_async.batch.store.postgres.address import Address
+from lemon_async.batch.store.postgres.address import Address, hidden
 from lemon_async.batch.store.store import Store
 from lemon_async.batch.threaded_journal import open_threaded
 
@@ -33,6 +33,7 @@ async def open_journal(path: str | PathLike[str], *, base_url: str | None = None
             system, out of reach, or of another program, version or service. On leaving: what was queued could not be
             written.
     """
+    path = hidden(path)
     async with _opened(path, base_url) as journal:
         yield journal
 

@@ -25,7 +25,7 @@ class JournalSource:
         base_url: The service that its rows are for.
     """
 
-    _given: str | PathLike[str] | Journal
+    _given: str | PathLike[str] | Journal = attrs.field(repr=False)  # may have a password
     _base_url: str
     _address: Address | None = attrs.field(init=False, repr=False)
 

@@ -9,7 +9,7 @@ import attrs
 
 from lemon_async.batch.store.faults import refusal
 
-__all__ = ["Address"]
+__all__ = ["Address", "hidden"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 _URL = re.compile(r"\s*[A-Za-z][\w+.-]+://")
@@ -18,6 +18,20 @@ _SHOWN = ("host", "port", "dbname")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _FORM = "it must look like postgresql://user:password@host:5432/database"
 _ESCAPED = "special characters of a password are written as %XX"
+
+
+class _Hidden(str):
+    """Text that is used as it is, and has a mask for a `repr`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
+def hidden(path: str | PathLike[str]) -> str | PathLike[str]:
+    """Hide a URL, which may have a password, from tracebacks that show local variables."""
+    return _Hidden(path) if isinstance(path, str) and path.lower().startswith(_SCHEMES) else path
 
 
 @attrs.frozen
@@ -55,7 +69,7 @@ class Address:
         if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
             raise refusal(hidden, f"{schema!r} is no name for a schema; use lower-case letters, digits and _")
         try:
-            parameters = _parameters(parts) | query
+            parameters = _parameters(parts) | {name: _Hidden(text) for name, text in query.items()}
         except ValueError:
             raise refusal(hidden, f"the URL cannot be read; {_ESCAPED}, and {_FORM}") from None
         return cls(_name(parameters, schema), schema, parameters)
@@ -68,7 +82,7 @@ def _parameters(parts: SplitResult) -> dict[str, str]:
     addresses = [_host_and_port(host) for host in hosts.split(",")]
     found = {
         "user": unquote(user),
-        "password": unquote(password),
+        "password": _Hidden(unquote(password)),
         "host": ",".join(unquote(host) for host, _ in addresses),
         "port": ",".join(port for _, port in addresses),
         "dbname": unquote(parts.path.removeprefix("/")),

@@ -76,7 +76,13 @@ def connect(address: Address) -> Connection:
         JournalError: The server cannot hold a journal.
     """
     parameters = {**_PARAMETERS, **address.parameters, "client_encoding": "utf8"}
-    connection: Connection = _Connection.connect("", autocommit=True, **parameters)  # type: ignore[arg-type] # strings
+    try:
+        connection: Connection = _Connection.connect("", autocommit=True, **parameters)  # type: ignore[arg-type] # strings
+    except psycopg.ProgrammingError as failure:
+        words = f"the URL has an option that PostgreSQL does not know: {failure}"
+        raise refusal(address.name, words) from _without_frames(failure)
+    except psycopg.Error as failure:
+        raise _without_frames(failure)  # noqa: B904 - it is the same
     try:
         _check(connection, address)
         settings = {**_SETTINGS, **_PLANS, "search_path": f'"{address.schema}"'}
@@ -88,6 +94,12 @@ def connect(address: Address) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def _without_frames(failure: psycopg.Error) -> psycopg.Error:
+    """Forget the frames of psycopg: their local variables have the password."""
+    failure.__cause__ = failure.__context__ = None
+    return failure.with_traceback(None)
 
 
 def _check(connection: Connection, address: Address) -> None:

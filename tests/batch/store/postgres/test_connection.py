@@ -1,9 +1,13 @@
+import asyncio
 import time
+import traceback
 
 import attrs
 import psycopg
 import pytest
 
+from lemon_async.batch.opening import open_journal
+from lemon_async.batch.running.journal_source import JournalSource
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.batch.store.postgres.connection import _check, connect
 from lemon_async.errors import JournalError
@@ -58,3 +62,22 @@ def test_silent_server_ends_the_connection(postgres):
             connection.execute("SELECT pg_sleep(5)")
         assert time.monotonic() - began < 2
         assert connection.closed
+
+
+@pytest.mark.parametrize("end", ["", "?bogus=1"])
+def test_passwords_are_in_no_traceback(unused_port, end):
+    """Not even in one that shows local variables."""
+    url = f"postgresql://u:s3cret@127.0.0.1:{unused_port}/db{end}"
+
+    async def use():
+        async with open_journal(url):
+            pass
+
+    with pytest.raises(JournalError) as refusal:
+        asyncio.run(use())
+    error, shown = refusal.value, []
+    while error is not None:
+        shown += traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        error = error.__cause__ or error.__context__
+    assert "s3cret" not in "".join(shown).replace(repr(url), "")
+    assert "s3cret" not in repr(JournalSource(url, "http://x"))
