@@ -96,7 +96,7 @@ class Batch:
 
     @property
     def progress(self) -> Progress:
-        """The current counts of this run; `total` is the number of rows that it had to do."""
+        """The current counts of this run; `total` is the number of rows that it had to do, at most."""
         runner = self._runner
         seconds = 0.0 if self._began_at is None else (self._ended_at or time.monotonic()) - self._began_at
         return Progress(
@@ -203,7 +203,8 @@ class Batch:
         keys = await keys_of(self._reader) if options.only_given and self._reader else None
         counts = await journal.counts()
         self._account = Account(counts, await journal.spending(), options.budget_usd)
-        self._total = sum(count for state, count in counts.items() if state.is_open)
+        rows_open = sum(count for state, count in counts.items() if state.is_open)
+        self._total = rows_open if keys is None else min(rows_open, len(keys))
         self._runner = self._make_runner(journal, save, keys)
         self._began_at = time.monotonic()
         map_options = {

@@ -216,7 +216,9 @@ async def test_only_given_rows_are_run(connect, emulator, batch_with, journal):
     async with connect() as session:
         await batch_with(session, rows(9)).add()
         given = rows(9)[2:5]
-        ends = await asyncio.gather(*(run(batch_with(session, given, only_given=True, in_flight=2)) for _ in range(2)))
+        batches = [batch_with(session, given, only_given=True, in_flight=2) for _ in range(2)]
+        ends = await asyncio.gather(*map(run, batches))
     assert [error for _, error in ends] == [None, None]
     assert sorted(key for outcomes, _ in ends for key in outcomes) == ["r2", "r3", "r4"]
     assert (await journal.counts())[State.NEW] == 6
+    assert [batch.progress.total for batch in batches] == [3, 3]
