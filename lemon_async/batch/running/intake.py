@@ -76,6 +76,8 @@ async def add_rows(journal: Journal, reader: RowReader | None, save: str | None)
         template = save or known or _DEFAULT
     added = await _add(journal, reader, template)
     if journal.folder is None:
+        if (now_known := await journal.read_note(_TEMPLATE)) != known:  # by a run that has started since
+            known, template = now_known, await shared_template(journal, save, now_known)
         await join_folder(journal, template, save=save, is_new=template != known)
     if template != known:
         await journal.write_note(_TEMPLATE, template)

@@ -19,6 +19,7 @@ __all__ = ["join_folder", "shared_template"]
 
 _GIVEN = "save as given"
 _ID = "journal_id"
+_WITHIN_S = 30.0  # a server of files may hang
 
 
 async def shared_template(journal: Journal, save: str | None, known: str | None) -> str:
@@ -44,12 +45,13 @@ async def join_folder(journal: Journal, template: str, *, save: str | None, is_n
     mark = folder / f".lemon-async-{await journal.read_note(_ID)}"
     try:
         if is_new:
-            await asyncio.to_thread(_leave, mark)
+            await asyncio.wait_for(asyncio.to_thread(_leave, mark), _WITHIN_S)
             await journal.write_note(_GIVEN, save or template)
-        elif not await asyncio.to_thread(mark.is_file):
+        elif not await asyncio.wait_for(asyncio.to_thread(mark.is_file), _WITHIN_S):
             raise JournalError(message=_ELSEWHERE.format(name=journal.name, folder=folder, mark=mark.name))
     except OSError as failure:
-        words = f"cannot use the folder {str(folder)!r} of the pictures: {failure.strerror or failure}"
+        reason = failure.strerror or str(failure) or f"it has not responded within {_WITHIN_S:g} s"
+        words = f"cannot use the folder {str(folder)!r} of the pictures: {reason}"
         raise JournalError(message=words) from failure
 
 

@@ -1,5 +1,7 @@
 """All runs of a journal without a folder of its own write to one folder, wherever they were started."""
 
+import threading
+
 import pytest
 
 from lemon_async.batch import open_journal
@@ -57,6 +59,39 @@ async def test_a_run_that_sees_another_folder_is_refused(journal, tmp_path):
     (tmp_path / "out").mkdir()
     away.rename(mark)
     await template_of(journal)
+
+
+async def test_a_run_that_starts_while_another_adds_its_rows_decides(journal, tmp_path, monkeypatch):
+    """The other one could take minutes to add them: it uses the folder that it then finds in the journal."""
+
+    class Adding:
+        has_waited = False
+
+        def __getattr__(self, name):
+            return getattr(journal, name)
+
+        async def counts(self):
+            if not self.has_waited:
+                self.has_waited = True
+                monkeypatch.chdir(tmp_path / "b")
+                await template_of(journal, "out/{key}")
+            return await journal.counts()
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    assert await template_of(Adding(), "out/{key}") == await journal.read_note("save") == f"{tmp_path}/b/out/{{key}}"
+    assert [*(tmp_path / "a").iterdir()] == []
+
+
+async def test_a_folder_that_hangs_is_an_error(journal, tmp_path, monkeypatch):
+    """As that of a file server which is gone."""
+    is_back = threading.Event()
+    monkeypatch.setattr("lemon_async.batch.running.shared_folder._WITHIN_S", 0.05)
+    monkeypatch.setattr("lemon_async.batch.running.shared_folder._leave", lambda mark: is_back.wait(5))
+    with pytest.raises(JournalError, match=r"cannot use the folder .* has not responded within"):
+        await template_of(journal, f"{tmp_path}/out/{{key}}")
+    is_back.set()
 
 
 async def test_a_folder_that_cannot_be_made_is_an_error(journal, tmp_path):
