@@ -78,9 +78,6 @@ def connect(address: Address) -> Connection:
     parameters = {**_PARAMETERS, **address.parameters, "client_encoding": "utf8"}
     try:
         connection: Connection = _Connection.connect("", autocommit=True, **parameters)  # type: ignore[arg-type] # strings
-    except psycopg.ProgrammingError as failure:
-        words = f"the URL has an option that PostgreSQL does not know: {failure}"
-        raise refusal(address.name, words) from _without_frames(failure)
     except psycopg.Error as failure:
         raise _without_frames(failure)  # noqa: B904 - it is the same
     try:
