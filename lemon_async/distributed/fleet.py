@@ -173,7 +173,9 @@ class Fleet:
 def _call(method: Any) -> "asyncio.Future[Report]":
     """Call a method of an actor."""
     call: asyncio.Future[Report] = asyncio.wrap_future(method.remote().future())
-    call.add_done_callback(lambda call: call.cancelled() or call.exception())  # of a call that nobody awaits any more
+    call.add_done_callback(
+        lambda call: call.cancelled() or call.exception()
+    )  # or else asyncio logs it if its caller was cancelled
     return call
 
 

@@ -1,4 +1,4 @@
-"""Run given rows of a shared journal to their end, whoever holds them, and say what came of each."""
+"""Run given rows of a shared journal to their end, also those that other runs hold, and return what came of each."""
 
 import asyncio
 import re

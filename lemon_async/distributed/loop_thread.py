@@ -32,7 +32,7 @@ class LoopThread:
         if not self._thread.is_alive():
             return
         ending = asyncio.run_coroutine_threadsafe(last(), self._loop)
-        with suppress(Exception):  # nobody is left to raise it to
+        with suppress(Exception):  # there is no caller to raise it to
             ending.result(within_s)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(within_s)

@@ -51,8 +51,8 @@ class SharedRateLimiter(RateLimiter):
         self._news = asyncio.Event()
         self._fault: Exception | None = None  # why the store cannot be used
         self._is_late: bool = False  # its last reply was
-        self._announced_until: float = 0.0  # the end of the last pause that the store was told ...
-        self._paused_until: float = 0.0  # ... and of the last that it must be told
+        self._announced_until: float = 0.0  # the end of the last pause that the store knows of ...
+        self._paused_until: float = 0.0  # ... and of the last that it must be sent
 
     @property
     def name(self) -> str:

@@ -266,7 +266,7 @@ class RedisStore:
         return connection
 
     async def _subscribe(self) -> AbstractConnection:
-        """Return a connection on which pauses arrive; one that is under way is told now."""
+        """Return a connection on which pauses arrive; report one that is under way."""
         connection = await self._open()
         try:
             await connection.send_packed_command(

@@ -1,1 +1,1 @@
-"""A journal in PostgreSQL: `store.py` has its transactions, `owners.py` says who is alive."""
+"""A journal in PostgreSQL: `store.py` has its transactions, `link.py` the connection and its owner."""

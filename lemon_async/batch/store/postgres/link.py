@@ -5,7 +5,7 @@
                 ended without an answer to COMMIT, whether it was made
     return      the owner's lock is taken again first: only then has the old session ended, and no COMMIT of it can
                 follow; the session itself is ended if the server has not noticed yet
-    buried      whoever took longer lost its claims; its transaction is made again, and the tables decide
+    buried      an owner that took longer has lost its claims; its transaction is made again, and the tables decide
     lost data   a server that knows less than it has confirmed is an older copy: it would buy again
 
 The store waits for its server for a minute by default. Nothing is sent meanwhile, because no intent is recorded.

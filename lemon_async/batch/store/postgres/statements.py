@@ -158,7 +158,7 @@ REGISTER = "INSERT INTO owners (host, pid) VALUES (%s, %s) RETURNING id"
 GROUP = "UPDATE owners SET last_group = %s WHERE id = %s"
 RETURN = "UPDATE owners SET locked_at = clock_timestamp() WHERE id = %s RETURNING last_group, buried_at IS NOT NULL"
 FORGET = "DELETE FROM owners WHERE id = %s OR buried_at < clock_timestamp() - interval '30 days'"
-# The grace is for those who are still coming back after a restart of the server.
+# After a restart of the server, owners get some time to come back.
 DEAD = """
 SELECT array_agg(id) FILTER (WHERE is_dead), count(*) FROM (
     SELECT id, id <> %(me)s

@@ -57,7 +57,7 @@ class PostgresStore:
     Args:
         address: Where it is; the schema and its tables are created if they are missing.
         base_url: The service that the rows are for; a journal of another one is refused. `None` does not check.
-        grace_s: For how long after a start of the server nobody counts as dead who had come before.
+        grace_s: For how long after a start of the server no earlier owner counts as dead.
         patience_s: How long to wait for a server that is gone.
 
     Raises:
