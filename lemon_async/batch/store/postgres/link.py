@@ -128,6 +128,8 @@ class Link:
                     raise describe(self._address, failure) from failure
                 last_group = self._reconnect()
                 if group is None or last_group != group:
+                    if time.monotonic() > deadline + self._patience_s:  # the server ends every session anew
+                        raise describe(self._address, failure) from failure
                     continue
             else:
                 owner.last_group += 1

@@ -113,6 +113,17 @@ def test_an_intent_whose_owner_was_buried_before_the_answer_came_is_refused(stor
     assert [row.state for row in store.rows((), -1, 2)] == [State.SOLD, State.DOUBTFUL]
 
 
+def test_transaction_whose_sessions_all_end_is_given_up(store, end_session):
+    """Each time the server is there again: waiting for it does not end that."""
+    store.add(new_rows(1))
+    store._link._patience_s = 0.1
+    store._link.point, store._link.end = "worked", lambda: (end_session(store), setattr(store._link, "point", "worked"))
+    with pytest.raises(JournalError, match="cannot use the journal"):
+        store.apply([intend("k0")])
+    store._link.point = None
+    assert [row.state for row in store.rows((), -1, 1)] == [State.NEW]
+
+
 def test_server_that_lost_changes_is_refused(store, end_session, url, postgres):
     """An older copy of the database would buy again."""
     store.add(new_rows(2))
