@@ -324,7 +324,7 @@ async def retrying(
                 if unknown is None or unknown is error:
                     raise
                 raise unknown from error  # the last attempt proves nothing about earlier ones
-            logger.warning("sending %s again in %.1f s, because: %s", what, wait_s, error)
+            logger.warning("trying %s again in %.1f s, because: %s", what, wait_s, error)
         await transport.pause(wait_s)
         patience_s = max(policy.max_elapsed_s - (loop.time() - failed_at), 0.0)
     raise AssertionError("unreachable")

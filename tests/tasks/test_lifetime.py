@@ -192,7 +192,7 @@ async def test_closing_ends_the_wait_before_a_retry(connect, emulator, caplog):
     retry = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
     async with asyncio.timeout(5), connect(retry=retry) as session:
         submitting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
-        while "sending a paid request again" not in caplog.text:
+        while "trying a paid request again" not in caplog.text:
             await asyncio.sleep(0)
         await session.aclose()
         with pytest.raises(TransportError, match="nothing was sold: the session is closed"):

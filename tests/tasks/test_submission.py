@@ -165,7 +165,7 @@ async def test_request_that_was_provably_not_sold_is_sent_again_until_it_is(outc
     assert len(transport.sent) == 3
     assert set(transport.sent) == {ORDER.payload}
     assert not submissions.unknown
-    assert [record.getMessage()[:29] for record in caplog.records] == ["sending a paid request again "] * 2
+    assert [record.getMessage()[:27] for record in caplog.records] == ["trying a paid request again"] * 2
 
 
 async def test_request_that_was_not_sent_says_so_when_time_is_over():

@@ -182,8 +182,12 @@ class SharedRateLimiter(RateLimiter):
 
     def _note_fault(self, fault: Exception) -> None:
         if self._fault is None:
+            reason = str(fault).removesuffix(".")
             logger.warning(
-                "the store of the shared rate limit cannot be used: %s: %s; submits wait until it can", self.name, fault
+                "the store of the shared rate limit cannot be used: %s: %s; submits wait until it can, and for a "
+                "minute more if it has lost its data",
+                self.name,
+                reason,
             )
         self._fault = fault
         if isinstance(fault, ContractError) or not self._leases.is_connected:

@@ -125,7 +125,9 @@ def test_submits_wait_and_polls_go_on_while_the_store_is_unreachable(caplog):
 
     with caplog.at_level(logging.INFO):
         run_virtually(use())
-    assert [record.levelname for record in caplog.records if record.name == "lemon_async"] == ["WARNING", "INFO"]
+    ours = [record for record in caplog.records if record.name == "lemon_async"]
+    assert [record.levelname for record in ours] == ["WARNING", "INFO"]
+    assert "submits wait until it can, and for a minute more if it has lost its data" in ours[0].getMessage()
 
 
 def test_store_that_cannot_be_used_ends_requests_with_its_error():
