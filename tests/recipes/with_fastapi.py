@@ -14,7 +14,8 @@ A browser that leaves ends its own requests, never an order.
   your account (`sqlite3 pictures/jobs.db "SELECT * FROM jobs WHERE state = 'unknown'"`).
 
 By default each worker learns a rate limit for itself. Set `REQUESTS_PER_MINUTE` to that of the account, and
-`SHARED_LIMIT` to the URL of a Redis or PostgreSQL server (`redis://localhost`), and they share it.
+`SHARED_LIMIT` to the URL of a Redis or PostgreSQL server (`redis://localhost`, extra `redis` or `postgres`), and they
+share it.
 
 The folder has to be on a local disk. For several machines, put the table into PostgreSQL with an advisory lock for each
 worker, and share the pictures. Delete rows and files that are no longer needed.

@@ -143,7 +143,8 @@ def _run(
         try:
             async with open_journal(journal) as found:
                 if is_url(journal) and not any((await found.counts()).values()):
-                    raise ContractError.of("JOURNAL", f"there are no rows in {found.name!r}", undone="written")
+                    words = f"there are no rows in {found.name!r}; its tables were made if they were missing"
+                    raise ContractError.of("JOURNAL", words)
                 return await work(found)
         except JournalError as error:
             if error.owner and if_running:

@@ -301,5 +301,6 @@ async def test_a_database_without_rows_is_no_journal(batch, postgres):
     assert [result.stdout for result in results] == [""] * 3
     assert not any("hunter2" in result.output for result in results)
     assert results[0].stderr.startswith("error: JOURNAL: there are no rows in 'postgresql://127.0.0.1:")
+    assert "its tables were made if they were missing (nothing was sent)" in results[0].stderr
     assert results[1].stderr.startswith("error: cannot use the journal 'postgresql://127.0.0.1:1/")
     assert "there is no journal 'postgresql://127.0.0.1:" in results[2].stderr
