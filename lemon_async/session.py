@@ -314,7 +314,7 @@ class LemonSession(BaseSession):
         batch`. Spends money, once for each row, and only while outcomes are read. All rows are read, checked and added
         to the journal before anything is sent. Run it again to continue: finished rows are left alone, sold ones are
         resumed, and those whose request was being sent when the process ended are `doubtful` and never sent again by
-        themselves. Leaving the block buys nothing more (`Batch.aclose`). The journal holds prompts, and never the key.
+        themselves. Leaving or cancelling the block buys nothing more (`Batch.aclose`). The journal never holds the key.
 
         Args:
             journal: The path of an SQLite file on a local disk, which is created, or `postgresql://user@host/database`,

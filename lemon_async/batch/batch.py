@@ -143,7 +143,7 @@ class Batch:
     async def add(self) -> int:
         """Read and check all rows, add them to the journal, and return how many are new. Only before the block.
 
-        Buys nothing: a later run does, perhaps in other processes. Entering the block adds rows, too.
+        Spends nothing: a later run buys them, perhaps in other processes. Entering the block adds rows, too.
         Cancelling leaves the rows in the journal that were added.
 
         Raises:

@@ -262,10 +262,11 @@ async def batch(case):
             pass
 
 
-@subject("Batch.aclose", "Batch.doubtful", "Batch.dead", "Batch.plan")
+@subject("Batch.aclose", "Batch.add", "Batch.doubtful", "Batch.dead", "Batch.plan")
 async def leave_a_batch(case):
     batch = small_batch(case)
     await batch.plan()
+    await batch.add()
     async with batch:
         await anext(batch)
         await batch.doubtful()
