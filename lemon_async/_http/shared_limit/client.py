@@ -6,7 +6,7 @@ empty context and outside of any cancel scope, and the session ends it when it i
 that wait end with an error, the store counts as unreachable, and the next request starts it again.
 
 The store is unreachable        submits, other requests        polls
-at the first contact            end with an error              wait
+at the first contact            end with an error after 5 s    wait
 later                           wait as long as they may       go on, at this process's share of the limit
 """
 
@@ -28,6 +28,7 @@ __all__ = ["SharedRateLimiter"]
 logger: logging.Logger = logging.getLogger("lemon_async")
 _LONGEST_SLEEP_S = 1.0
 _CONTACT_S = 2.0
+_FIRST_CONTACT_S = 5.0
 _LONGEST_WAIT_S = 600.0
 # Polls are never rejected: the poller would only queue them again.
 _REJECTED = (Priority.SUBMIT, Priority.OTHER)
@@ -36,7 +37,8 @@ _REJECTED = (Priority.SUBMIT, Priority.OTHER)
 class SharedRateLimiter(RateLimiter):
     """The part of a shared rate limit that all API requests of one session pass.
 
-    Requests end with `NoResponse` if the store cannot be reached, or with the `ContractError` that it raises.
+    Requests end with `NoResponse` if the store cannot be reached, and with a `ContractError`, which is not retried, if
+    it never could, or cannot be used.
 
     Args:
         requests_per_minute: The limit of all processes together.
@@ -50,6 +52,7 @@ class SharedRateLimiter(RateLimiter):
         self._runner: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._fault: Exception | None = None  # why the store cannot be used
+        self._contact_by: float | None = None  # when a store that was never reached counts as a wrong setting
         self._is_late: bool = False  # its last reply was
         self._announced_until: float = 0.0  # the end of the last pause that the store knows of ...
         self._paused_until: float = 0.0  # ... and of the last that it must be sent
@@ -62,6 +65,13 @@ class SharedRateLimiter(RateLimiter):
     def available(self) -> int:
         """Return how many polls may start now; none while others wait."""
         return 0 if self._timer is not None else self._leases.available_to_polls(asyncio.get_running_loop().time())
+
+    async def acquire(self, priority: Priority, patience_s: float) -> None:
+        """Wait until a request may start; see `RateLimiter`. A store that cannot be used is not asked for each one."""
+        is_wrong = isinstance(self._fault, ContractError) and priority in _REJECTED
+        if is_wrong and asyncio.get_running_loop().time() < self._leases.retry_at:
+            raise self._refusal(patience_s)
+        await super().acquire(priority, patience_s)
 
     def observe_429(self, retry_after_s: float | None, report: RateReport | None) -> None:
         """Pause the requests of all processes after a 429."""
@@ -189,9 +199,20 @@ class SharedRateLimiter(RateLimiter):
                 self.name,
                 reason,
             )
-        self._fault = fault
-        if isinstance(fault, ContractError) or not self._leases.is_connected:
+        self._fault = fault if self._leases.is_connected else self._at_first_contact(fault)
+        if isinstance(self._fault, ContractError):
             self._reject_waiting(_REJECTED)
+
+    def _at_first_contact(self, fault: Exception) -> Exception:
+        """Return what a fault means to a session that has never reached its store, which may be starting."""
+        now = asyncio.get_running_loop().time()
+        self._contact_by = self._contact_by or now + _FIRST_CONTACT_S
+        if isinstance(fault, ContractError) or now < self._contact_by:
+            return fault
+        reason = str(fault).removesuffix(".")
+        return ContractError.of(
+            "shared_limit", f"{self.name} cannot be reached: {reason}; start it, or correct the URL"
+        )
 
     def _note_success(self) -> None:
         if self._fault is not None:

@@ -79,7 +79,7 @@ def test_poller_takes_what_is_available_and_queues_for_more():
 
 
 def test_store_that_is_never_reached_ends_requests_but_no_polls(caplog):
-    """Nothing was sent, and the error names the store; polls go on when it is there."""
+    """After some seconds, in which it may start; the error names it, and polls go on when it is there."""
 
     async def use():
         server = ModelServer(RPM)
@@ -87,11 +87,10 @@ def test_store_that_is_never_reached_ends_requests_but_no_polls(caplog):
         limiter = SharedRateLimiter(RPM, server.open)
         poll = limiter.enqueue(POLL)
         for priority in (SUBMIT, OTHER):
-            with pytest.raises(NoResponse, match="model://store: connection refused") as caught:
+            with pytest.raises(ContractError, match="model://store cannot be reached: connection refused; start it"):
                 await limiter.acquire(priority, PATIENT)
-            assert not caught.value.was_sent
         assert not poll.done()
-        assert asyncio.get_running_loop().time() < 1.0
+        assert 5.0 < asyncio.get_running_loop().time() < 6.0
         server.start()
         assert await poll
         await limiter.acquire(SUBMIT, PATIENT)
@@ -212,7 +211,7 @@ def test_replies_that_make_no_sense_open_no_gate(change):
     async def use():
         limiter = SharedRateLimiter(RPM, OddServer(RPM).open)
         ends = await asyncio.gather(*passing(limiter, *[SUBMIT] * 30), return_exceptions=True)
-        assert asyncio.get_running_loop().time() < 1.0
+        assert asyncio.get_running_loop().time() < 8.0
         assert all("its reply makes no sense" in str(end) for end in ends)
         await limiter.aclose()
 
