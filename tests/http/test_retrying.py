@@ -54,7 +54,7 @@ async def test_request_is_sent_until_it_succeeds(caplog):
     assert patience[0] is None
     assert 5 >= patience[1] >= patience[2] > 4
     assert len(transport.pauses) == 2
-    assert [record.message.partition(" again in ")[0] for record in caplog.records] == ["sending a request"] * 2
+    assert [record.message.partition(" again in ")[0] for record in caplog.records] == ["trying a request"] * 2
 
 
 async def test_failure_that_the_table_does_not_retry_is_raised():

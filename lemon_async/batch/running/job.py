@@ -1,5 +1,6 @@
 """A row in flight."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ class Job:
         is_pledged: Whether its price is set aside.
         is_lost: Whether the journal has refused what happened to it, because another run has the row.
         is_surplus: Whether it was bought although the journal has another task for it.
+        taken_ns: When this run took the row, in Unix nanoseconds.
     """
 
     facts: RowFacts
@@ -39,6 +41,7 @@ class Job:
     is_pledged: bool = False
     is_lost: bool = False
     is_surplus: bool = False
+    taken_ns: int = attrs.field(factory=time.time_ns)
 
     @classmethod
     def of(cls, row: JournalRow) -> Self:

@@ -6,7 +6,6 @@ of the same content that no other row owns is adopted, and the second copy is re
 
 import asyncio
 import hashlib
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -54,12 +53,14 @@ class Saver:
         root: What the paths in the journal are relative to; `None` if all of them are absolute.
         owner_of: `Journal.owner_of`.
         has_provenance: Whether to write into the files where they come from.
+        settle_s: How long whoever saves a file may take to record it.
     """
 
     template: str
     root: Path | None
     owner_of: Callable[[str], Awaitable[str | None]]
     has_provenance: bool = False
+    settle_s: float = 1.0
     _began_ns: int = attrs.field(factory=time.time_ns, init=False)
     _adopted: set[Path] = attrs.field(factory=set[Path], init=False)
 
@@ -76,7 +77,7 @@ class Saver:
         pictures = await asyncio.to_thread(self._finish, paths, facts)
         if job.token is None:
             return SavedRow(paths, pictures, facts)
-        kept = [await self._adopt(path, picture, facts) for path, picture in zip(paths, pictures, strict=True)]
+        kept = [await self._adopt(job, path, picture, facts) for path, picture in zip(paths, pictures, strict=True)]
         entries = [attrs.evolve(new, path=self._relative(path)) for path, new in zip(kept, pictures, strict=True)]
         return SavedRow(tuple(kept), tuple(entries), facts)
 
@@ -105,15 +106,16 @@ class Saver:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return SavedPicture(self._relative(path), file.tell(), digest)
 
-    async def _adopt(self, path: Path, picture: SavedPicture, facts: Provenance | None) -> Path:
+    async def _adopt(self, job: Job, path: Path, picture: SavedPicture, facts: Provenance | None) -> Path:
         """Return the path of a file of an earlier run with the same content, and remove the new one, or return that.
 
         Several such files are copies of each other: a process was killed when it had saved one more, and had not yet
         removed it. One is kept.
         """
-        twins = [
-            twin for twin in await asyncio.to_thread(lambda: [*self._twins(path, picture)]) if await self._is_free(twin)
-        ]
+        found = await asyncio.to_thread(lambda: dict(self._twins(job, path, picture)))
+        if any(changed_ns >= self._began_ns for changed_ns in found.values()):
+            await asyncio.sleep(self.settle_s)  # its owner may be about to record it
+        twins = [twin for twin in found if await self._is_free(twin)]
         if not twins:
             return path
         self._adopted.add(twins[0])
@@ -126,17 +128,21 @@ class Saver:
     async def _is_free(self, path: Path) -> bool:
         return path not in self._adopted and await self.owner_of(self._relative(path)) is None
 
-    def _twins(self, path: Path, picture: SavedPicture) -> Iterator[Path]:
-        """Yield files that earlier runs have left, whose name was taken, and that have the same content. Blocks."""
+    def _twins(self, job: Job, path: Path, picture: SavedPicture) -> Iterator[tuple[Path, int]]:
+        """Yield files that other runs have left, with the time of their last change; they have the same content.
+
+        Their names are those that the new file would have had. Blocks.
+        """
         numbered = _NUMBERED.fullmatch(path.stem)
         stem, last = (numbered[1], int(numbered[2])) if numbered else (path.stem, 1)
         for number in range(1, last):
             twin = path.with_name(f"{stem}{'' if number == 1 else f'-{number}'}{path.suffix}")
-            if twin.is_file() and self._may_be(twin.stat(), picture) and self.describe(twin).sha256 == picture.sha256:
-                yield twin
-
-    def _may_be(self, status: os.stat_result, picture: SavedPicture) -> bool:
-        return status.st_size == picture.size_bytes and status.st_mtime_ns < self._began_ns
+            if not twin.is_file():
+                continue
+            status = twin.stat()
+            is_likely = status.st_size == picture.size_bytes and status.st_mtime_ns < job.taken_ns
+            if is_likely and self.describe(twin).sha256 == picture.sha256:
+                yield twin, status.st_mtime_ns
 
     def _relative(self, path: PurePath) -> str:
         place = Path(path).absolute()

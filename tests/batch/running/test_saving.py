@@ -1,5 +1,6 @@
 """Pictures of rows: where they go, what the journal says of them, and which files of earlier runs are adopted."""
 
+import asyncio
 import hashlib
 import os
 from pathlib import Path
@@ -50,10 +51,10 @@ def _save(wanted, content, first):
     return write_file(path, content)
 
 
-def job_of(key="a", *, columns=b"", token="token"):
+def job_of(key="a", *, columns=b"", token="token", **facts):
     request = b'{"operation":"generate","prompt":"p"}'
     row = JournalRow(number=0, key=key, state=State.SOLD, request=request, columns=columns, task=token)
-    return Job.of(row)
+    return attrs.evolve(Job.of(row), **facts)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def saver(tmp_path):
     async def owner_of(path):
         return owners.get(path)
 
-    made = Saver(str(tmp_path / "{key}"), tmp_path, owner_of)
+    made = Saver(str(tmp_path / "{key}"), tmp_path, owner_of, settle_s=0)
     return made, owners
 
 
@@ -104,9 +105,22 @@ async def test_an_identical_file_of_an_earlier_run_is_adopted(saver, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.png", "a.png"]
 
 
+async def test_a_file_of_a_process_that_died_during_this_run_is_adopted(saver, tmp_path):
+    """Unless its owner is about to record it."""
+    for owners, kept in (({"a.png": "b"}, "a-2.png"), ({}, "a.png")):
+        leave(tmp_path / "a.png", b"one", is_old=False)
+        job = job_of()
+        asyncio.get_running_loop().call_soon(saver[1].update, owners)
+        saved = await saver[0].save(Pictures([b"one"]), job)
+        assert saved.paths == (tmp_path / kept,)
+        saver[1].clear()
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
 KEPT = [
     ({"content": b"other"}, {}, {}),
-    ({"content": b"one", "is_old": False}, {}, {}),
+    ({"content": b"one", "is_old": False}, {}, {"taken_ns": 0}),
     ({"content": b"one"}, {"a.png": "b"}, {}),
     ({"content": b"one"}, {}, {"token": None}),
 ]
