@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from functools import partial
 
 import pytest
 
@@ -14,9 +15,10 @@ from lemon_async import (
     SubmissionUnknown,
 )
 from lemon_async._http.key import KEY_VARIABLE
+from lemon_async._http.shared_limit import client
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Blackhole, Emulator, Fail, Script
-from lemon_async.errors import BadRequest, NotFound, TaskFailed, TransportError
+from lemon_async.errors import BadRequest, NotFound, TaskFailed
 from redis_server import free_port
 
 SLOW = PollPolicy(min_gap_s=120_000, max_gap_s=120_000)  # 20 s at the speed of the emulator
@@ -241,17 +243,19 @@ def test_request_is_validated_without_a_session_and_without_its_contract():
     ]
 
 
-async def test_session_whose_limit_is_in_a_store_that_is_not_there_sends_nothing(emulator):
+async def test_session_whose_limit_is_in_a_store_that_is_not_there_sends_nothing(emulator, monkeypatch):
     """The error names the store, and neither it nor the session shows the password; a task is polled later."""
     pytest.importorskip("redis")
+    monkeypatch.setattr(client, "_FIRST_CONTACT_S", 0.2)
     url = f"redis://:hunter2@127.0.0.1:{free_port()}/3"
     options = {"requests_per_minute": 600, "shared_limit": url, "retry": RetryPolicy(max_elapsed_s=0)}
     async with LemonSession(emulator.api_key, base_url=emulator.base_url, **options) as lemon:
         shown = repr(lemon) + lemon._repr_html_()
-        for call in (lemon.generate("a cat", model="flux-pro"), lemon.models()):
-            with pytest.raises(TransportError, match=r"redis://127\.0\.0\.1:\d+/3: ") as caught:
-                await call
-            assert not caught.value.was_sent
+        for call in (partial(lemon.generate, "a cat", model="flux-pro"), lemon.models):
+            with pytest.raises(
+                ContractError, match=r"redis://127\.0\.0\.1:\d+/3 cannot be reached: .*nothing was sent"
+            ) as caught:
+                await call()
             shown += str(caught.value)
         task = lemon.task("ldtask_1")
         await asyncio.sleep(0)
