@@ -180,12 +180,14 @@ class Feed:
         if self._left and not self._open:  # other runs may have more luck
             self._new.clear()
             await self.journal.release(self.run)
-        if self._sweep.held_elsewhere or self.journal.is_shared:
-            await self.refresh()
+        held_before = self._sweep.held_elsewhere
         self._sweep = Sweep.of(self.journal, self.run, self.in_flight, self.keys)
         self._is_last_sweep = not self._open
         while self._has_more() and not self._sold and not self._is_closed:
             await self._claim()
+        # Not before: whoever has let go of a row meanwhile may have released its money.
+        if held_before or self._sweep.held_elsewhere or self.journal.is_shared:
+            await self.refresh()
         now = asyncio.get_running_loop().time()
         self._look_at = now + max(self.look_s, (now - began) / _MAX_LOAD)
 
