@@ -231,15 +231,51 @@ async def test_a_row_that_was_left_open_is_for_other_runs(feed_of):
 async def test_a_full_budget_waits_for_money_of_other_runs(feed_of):
     """Not for that of rows which this run has left open."""
     async with feed_of("a", "b", price=0.6, cap=1.0) as case:
-        await case.journal.claim("other", keys=["a"])
-        for event, facts in ((Event.INTEND, {"price_usd": 0.6}), (Event.ACCEPT, {"task": "t"})):
-            await case.journal.record(Change(key="a", event=event, run="other", **facts))
-        await case.feed.refresh()
+        await sell_to_another(case)
         assert await case.is_waiting()
-        await case.journal.record(Change(key="a", event=Event.FAIL, run="other"))
-        await case.journal.record(Change(key="a", event=Event.GIVE_UP, run="other"))
+        await fail_of_another(case.journal)
         assert (await case.later).label == "b"
     assert case.full == []
+
+
+async def test_money_that_is_released_while_the_feed_looks_is_seen(feed_of):
+    """The other run lets go of its last row between two questions to the journal."""
+
+    @attrs.define
+    class Releasing:
+        journal: object
+        is_shared = False
+        is_armed: bool = True
+
+        async def claim(self, *states, **options):
+            if self.is_armed:
+                self.is_armed = False
+                await fail_of_another(self.journal)
+            return await self.journal.claim(*states, **options)
+
+        def __getattr__(self, name):
+            return getattr(self.journal, name)
+
+    async with feed_of("a", "b", price=0.6, cap=1.0) as case:
+        await sell_to_another(case)
+        assert await case.is_waiting()
+        case.feed.journal = Releasing(case.journal)
+        assert (await case.later).label == "b"
+    assert case.full == []
+
+
+async def sell_to_another(case):
+    """Have another run buy the row a, which uses up the budget."""
+    await case.journal.claim("other", keys=["a"])
+    for event, facts in ((Event.INTEND, {"price_usd": 0.6}), (Event.ACCEPT, {"task": "t"})):
+        await case.journal.record(Change(key="a", event=event, run="other", **facts))
+    await case.feed.refresh()
+
+
+async def fail_of_another(journal):
+    """Let that fail, which releases its money and the row."""
+    for event in (Event.FAIL, Event.GIVE_UP):
+        await journal.record(Change(key="a", event=event, run="other"))
 
 
 async def taken_by(run, journal, key):
