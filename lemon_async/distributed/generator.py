@@ -138,7 +138,7 @@ class LemonGenerator:
         weakref.finalize(self, self._thread.close, self._opened.aclose, 8 * timeouts.close_s)
 
     async def __call__(self, batch: Any) -> Any:
-        """Return a batch of rows with what came of them.
+        """Return a batch of rows with what came of them. Spends money, once for each row.
 
         Cancelling it buys nothing more of this batch; see `Batch.aclose`.
 

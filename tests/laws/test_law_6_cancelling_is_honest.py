@@ -16,7 +16,7 @@ from lemon_async import EditRequest, Image, Images, ImageTask, LemonSession, Out
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._uploads.stored_files import Files
 from lemon_async.batch import Batch, Journal, export, open_journal
-from lemon_async.distributed import run_batch
+from lemon_async.distributed import LemonGenerator, run_batch
 from lemon_async.emulator import Blackhole, Emulator, Stuck
 from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound
 from lemon_async.sheet import batch_sheet, contact_sheet
@@ -44,6 +44,7 @@ def public_coroutines():
         contact_sheet,
         batch_sheet,
         run_batch,
+        LemonGenerator.__call__,
     ):
         yield pytest.param(context, id=context.__qualname__)
 

@@ -18,14 +18,12 @@ from psycopg import conninfo, errors
 from lemon_async._formats.json_documents import one_line
 from lemon_async._http.shared_limit.postgres_connection import PostgresConnection, Row
 from lemon_async._http.shared_limit.postgres_schema import CHANNEL, CREATE, RESERVE, VERSION
-from lemon_async._http.shared_limit.store import StoreUnavailable
+from lemon_async._http.shared_limit.store import RECONNECT_S, TIMEOUT_S, StoreUnavailable, other_limit
 from lemon_async._pace.leases import Lease
 from lemon_async.errors import ContractError
 
 __all__ = ["PostgresStore"]
 
-_TIMEOUT_S = 2.0
-_RECONNECT_S = 1.0
 # Under a stricter isolation, all but one of those who reserve at the same time would fail.
 _PREPARE = (
     "SET statement_timeout = 2000; SET default_transaction_isolation = 'read committed'; "
@@ -82,9 +80,7 @@ class PostgresStore:
         """Reserve consecutive slots, or none if the first would be farther away than the horizon."""
         rpm, granted, wait_s, now_epoch, workers = await self._call(slots, owed, 0.0, epoch)
         if granted is None or wait_s is None or now_epoch is None or workers is None:
-            advice = f"{self.name} has a limit of {rpm} requests per minute for this account, not {self._limit[2]}: "
-            advice += "use the same in all sessions, or wait until no session has used the account for two minutes"
-            raise ContractError.of("requests_per_minute", advice)
+            raise other_limit(self.name, rpm, self._limit[2])
         return Lease(
             slots=int(granted),
             wait_s=float(wait_s),
@@ -109,7 +105,7 @@ class PostgresStore:
         """Return the row of the function, and listen for pauses from the first one on."""
         arguments = (self._account, self._worker, slots, owed, pause_s, *self._limit, epoch)
         try:
-            async with asyncio.timeout(_TIMEOUT_S), self._lock:
+            async with asyncio.timeout(TIMEOUT_S), self._lock:
                 row = await self._ask(arguments)
         except _FAILURES as error:
             raise self._translated(error) from error
@@ -167,9 +163,9 @@ class PostgresStore:
         """Connect again whenever the connection is lost, so that pauses are heard between calls."""
         while True:
             await self._is_lost.wait()
-            await asyncio.sleep(_RECONNECT_S)
+            await asyncio.sleep(RECONNECT_S)
             with suppress(*_FAILURES, ContractError):  # the next call reports it
-                async with asyncio.timeout(_TIMEOUT_S), self._lock:
+                async with asyncio.timeout(TIMEOUT_S), self._lock:
                     await self._connected()
 
     def _report_pause(self, pause_s: str) -> None:
@@ -177,7 +173,7 @@ class PostgresStore:
             self._on_pause(float(pause_s))
 
     def _translated(self, error: Exception) -> ContractError | StoreUnavailable:
-        reason = one_line(str(error)) or f"no response within {_TIMEOUT_S:.0f} s"
+        reason = one_line(str(error)) or f"no response within {TIMEOUT_S:.0f} s"
         if isinstance(error, _FOR_NOW) and not _REFUSAL.search(reason):
             return StoreUnavailable(reason)
         return ContractError.of("shared_limit", f"{self.name} cannot be used: {reason}")

@@ -25,14 +25,12 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from lemon_async._http.shared_limit.store import StoreUnavailable
+from lemon_async._http.shared_limit.store import RECONNECT_S, TIMEOUT_S, StoreUnavailable, other_limit
 from lemon_async._pace.leases import Lease
 from lemon_async.errors import ContractError
 
 __all__ = ["RedisStore"]
 
-_TIMEOUT_S = 2.0
-_RECONNECT_S = 1.0
 # A peer that is gone without a word is noticed within half a minute.
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 _OPTIONS: dict[str, Any] = {
@@ -40,7 +38,7 @@ _OPTIONS: dict[str, Any] = {
     "protocol": 2,
     "retry": Retry(NoBackoff(), 0),
     "socket_timeout": None,  # calls have a time limit as a whole, and the subscription has none
-    "socket_connect_timeout": _TIMEOUT_S,
+    "socket_connect_timeout": TIMEOUT_S,
 }
 _TCP_OPTIONS: dict[str, Any] = {
     "socket_keepalive": True,
@@ -194,7 +192,7 @@ class RedisStore:
     async def _call(self, slots: int, owed: int, pause_us: int, epoch: str) -> list[str]:
         """Return the reply of the script, and listen for pauses from the first one on."""
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 reply = await self._ask(slots, owed, pause_us, *self._limit, epoch, self._worker)
                 is_refused = len(reply) == 1
                 if self._listener is None:
@@ -206,11 +204,7 @@ class RedisStore:
         except _STRANGE as error:
             raise StoreUnavailable(_NONSENSE) from error
         if is_refused:
-            advice = (
-                f"{self.name} has a limit of {reply[0]} requests per minute for this account, not {self._limit[2]}: "
-            )
-            advice += "use the same in all sessions, or wait until no session has used the account for two minutes"
-            raise ContractError.of("requests_per_minute", advice)
+            raise other_limit(self.name, reply[0], self._limit[2])
         return reply
 
     async def _ask(self, *arguments: object) -> list[str]:
@@ -288,12 +282,12 @@ class RedisStore:
         while True:
             with suppress(*_FAILURES, *_STRANGE):
                 if self._subscription is None:
-                    async with asyncio.timeout(_TIMEOUT_S):
+                    async with asyncio.timeout(TIMEOUT_S):
                         self._subscription = await self._subscribe()
                 while True:
                     self._report_pause(int((await self._subscription.read_response())[2]))
             self._subscription = None  # redis-py has closed it
-            await asyncio.sleep(_RECONNECT_S)
+            await asyncio.sleep(RECONNECT_S)
 
     def _report_pause(self, pause_us: int) -> None:
         if pause_us > 0:
@@ -306,7 +300,7 @@ class RedisStore:
             return ContractError.of("shared_limit", f"{self.name} is not a Redis server")
         if isinstance(error, exceptions.ResponseError) and not isinstance(error, _FOR_NOW):
             return ContractError.of("shared_limit", f"{self.name} cannot be used: {error}")
-        return StoreUnavailable(str(error) or f"no response within {_TIMEOUT_S:.0f} s")
+        return StoreUnavailable(str(error) or f"no response within {TIMEOUT_S:.0f} s")
 
 
 def _run_of(info: str, now_s: int) -> tuple[str, int]:

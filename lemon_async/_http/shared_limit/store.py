@@ -23,12 +23,25 @@ State of one account, by the clock of the store; it expires two minutes after th
 from typing import Protocol
 
 from lemon_async._pace.leases import Lease
+from lemon_async.errors import ContractError
 
-__all__ = ["LimitStore", "StoreUnavailable"]
+__all__ = ["RECONNECT_S", "TIMEOUT_S", "LimitStore", "StoreUnavailable", "other_limit"]
+
+TIMEOUT_S = 2.0
+"""How long a call may take."""
+RECONNECT_S = 1.0
+"""How long a process that listens for pauses waits before it connects again."""
 
 
 class StoreUnavailable(Exception):
     """The store cannot be reached now; it may be later."""
+
+
+def other_limit(name: str, theirs: object, ours: int) -> ContractError:
+    """Return the error of a session whose limit is not that of the others."""
+    advice = f"{name} has a limit of {theirs} requests per minute for this account, not {ours}: "
+    advice += "use the same in all sessions, or wait until no session has used the account for two minutes"
+    return ContractError.of("requests_per_minute", advice)
 
 
 class LimitStore(Protocol):
