@@ -25,7 +25,7 @@ class Case:
     full: list
 
     async def next(self):
-        """Return the key of the next row; raise if it does not come soon."""
+        """Return the key of the next row; raise if it never comes."""
         request = await asyncio.wait_for(anext(self.feed), 1)
         return request.label
 
@@ -41,7 +41,7 @@ class Case:
 @pytest.fixture
 def feed_of(tmp_path):
     @asynccontextmanager
-    async def make(*keys, sold=(), in_flight=10, price=None, cap=None):
+    async def make(*keys, sold=(), in_flight=10, price=None, cap=None, patience_s=60):
         async with open_journal(tmp_path / "run.db") as journal:
             for key in keys:
                 await add(journal, key)
@@ -64,7 +64,7 @@ def feed_of(tmp_path):
                 on_full=full.append,
                 on_change=lambda: None,
                 look_s=0.01,
-                patience_s=0.1,
+                patience_s=patience_s,
             )
             yield Case(feed, journal, account, resumed, full)
 
@@ -204,7 +204,7 @@ async def test_rows_of_another_run_are_waited_for(feed_of):
 
 
 async def test_waiting_for_another_run_ends_with_a_warning(feed_of, caplog):
-    async with feed_of("a") as case:
+    async with feed_of("a", patience_s=0.05) as case:
         await case.journal.claim("other")
         with pytest.raises(StopAsyncIteration):
             await case.next()
