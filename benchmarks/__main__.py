@@ -1,9 +1,14 @@
-"""Run benchmarks by name, all of them by default, and print one JSON object per benchmark."""
+"""Run benchmarks by name, all of them by default, and print one JSON object per benchmark.
+
+Each is a module with `run(quick=False)`, which returns its figures, takes at most three minutes on two cores, and says
+on stderr how far it is. With `quick` it takes at most twenty seconds: fewer rounds, or less in each.
+"""
 
 import argparse
 import json
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -74,19 +79,22 @@ def _version(package: str) -> str | None:
 
 def main() -> None:
     """Print the machine and the figures of each benchmark; with `--charts`, also draw them."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     options.add_argument("--charts", type=Path, metavar="FOLDER", help="also draw NAME.png into this folder")
+    options.add_argument("--quick", action="store_true", help="at most 20 s for each, for a rough idea only")
     chosen = options.parse_args()
     if unknown := set(chosen.names) - set(BENCHMARKS):
         options.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     print(json.dumps({"machine": machine()}), flush=True)
     for name in chosen.names or BENCHMARKS:
-        figures = BENCHMARKS[name].run()
-        print(json.dumps({name: figures}, indent=2), flush=True)
+        started = time.monotonic()
+        figures = BENCHMARKS[name].run(quick=chosen.quick)
+        how = {"is_quick": chosen.quick, "took_s": round(time.monotonic() - started, 1)}
+        print(json.dumps({name: how | figures}, indent=2), flush=True)
         if chosen.charts is not None and hasattr(BENCHMARKS[name], "chart"):
             chosen.charts.mkdir(parents=True, exist_ok=True)
-            BENCHMARKS[name].chart(figures, chosen.charts / f"{name}.png")
+            BENCHMARKS[name].chart(figures, chosen.charts / f"{name}{'.quick' if chosen.quick else ''}.png")
 
 
 if __name__ == "__main__":

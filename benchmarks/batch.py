@@ -71,7 +71,7 @@ async def measure(kind: str) -> dict[str, Any]:
         return await measured("benchmarks.batch", base_url)
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the figures, and the growth of the resident size after the first pictures."""
     kinds = {kind: _grown(asyncio.run(measure(kind))) for kind in KINDS}
     growth_mb = max(figures["growth_mb"] for figures in kinds.values())

@@ -106,7 +106,7 @@ async def play(folder: str) -> dict[str, Any]:
     return figures
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the cost of a request by kind of connection; creates a certificate with `openssl`."""
     with TemporaryDirectory() as folder:
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem"

@@ -164,7 +164,7 @@ async def start() -> dict[str, Any]:
             return {"rows": ROWS, "first": filled, **await measured("benchmarks.durable", "resume", base_url, folder)}
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the figures of both parts, and which bars they miss."""
     cpu = {kind: compare(kind) for kind in KINDS}
     started = asyncio.run(start())

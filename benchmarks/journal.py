@@ -209,7 +209,7 @@ def measure_postgres(folder: str) -> dict[str, float] | str:
         server.remove()
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the medians, and how those of SQLite compare with the bars."""
     with tempfile.TemporaryDirectory() as folder:
         numbers = itertools.count()

@@ -87,7 +87,7 @@ def _measure(url: str, pid: int) -> dict[str, Any]:
     return {"one client": alone, "most_reserves_per_s": round(most)}
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the figures of each store."""
     sys.path.append(str(SUPPORT))
     from postgres_server import PostgresServer  # type: ignore[import-not-found] # noqa: PLC0415 - a folder of the tests

@@ -213,7 +213,7 @@ async def play_round(number: int) -> dict[str, dict[str, float]]:
         return {name: await measured("benchmarks.overhead", name, base_url) for name in names}
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the medians per client, and the medians of the ratios within each round."""
     rounds = [asyncio.run(play_round(number)) for number in range(ROUNDS)]
     clients = {name: {key: _median(each[name][key] for each in rounds) for key in rounds[0][name]} for name in CLIENTS}

@@ -215,7 +215,7 @@ def decision_us(size: int) -> dict[str, float]:
     return {"ample": round(ample, 1), "scarce": round(scarce, 1)}
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the figures of all policies, and the time per decision."""
     costs = {
         f"price {poll_cost_s:g} s": {name: compare(each, poll_cost_s) for name, each in DISTRIBUTIONS.items()}

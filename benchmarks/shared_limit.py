@@ -172,7 +172,7 @@ def measure_redis() -> dict[str, float]:
     }
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the figures of all runs, and those that miss their bars."""
     logging.getLogger("lemon_async").setLevel(logging.ERROR)  # each process warns of each stop
     figures = {

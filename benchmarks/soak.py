@@ -195,7 +195,7 @@ async def measure() -> dict[str, Any]:
         await server.wait()
 
 
-def run() -> dict[str, Any]:
+def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     """Return the figures, and how much the resident size has grown from the first round to the last."""
     figures = asyncio.run(measure())
     sizes = [each["resident_mb"] for each in figures["rounds"]]
