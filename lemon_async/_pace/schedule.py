@@ -294,11 +294,11 @@ class Schedule(Generic[Key]):
             polls = tuple(self._due)
             self._due.clear()
             return polls
-        return tuple(self._pop_scarce(now, slots))
+        return tuple(self._pop_scarce(now, slots)) if slots > 0 else ()
 
     def _pop_scarce(self, now: float, slots: int) -> Iterator[Key]:
         """Yield the due tasks that get a slot: those with the most lag among the first few of the queue."""
-        queue = iter(tuple(islice(self._due, max(slots, 0) + _CANDIDATES)))
+        queue = iter(tuple(islice(self._due, slots + _CANDIDATES)))
         # In the order of the queue, so that the first of equals has been due for longer.
         lags = {key: self._lag_s(key, now) for key in islice(queue, _CANDIDATES)}
         for _ in range(slots):

@@ -200,6 +200,18 @@ def test_scarce_slots_go_to_the_most_accumulated_lag_first():
     assert schedule.decide(31.0, slots=1).polls == ("early",)
 
 
+def test_without_slots_no_lag_is_computed():
+    """A poller that waits for the rate limit decides after every response: that must not cost a market each time."""
+
+    class NoLags(LearnedDurations):
+        def lag_s(self, *arguments):
+            raise AssertionError(arguments)
+
+    schedule = Schedule(POLICY, NoLags())
+    schedule.add("a", 0.0)
+    assert schedule.decide(31.0, slots=0).waiting == 1
+
+
 def test_every_fourth_scarce_slot_goes_to_the_task_due_for_the_longest():
     schedule = Schedule(POLICY)
     schedule.add("tail", 0.0, model="m", age_s=7200.0)
