@@ -24,7 +24,11 @@ from lemon_async.errors import ContractError
 
 __all__ = ["PRIOR", "LearnedDurations", "SurvivalEstimator"]
 
+# The service documents 30-120 s for most tasks, and nothing for any model: so most of the prior lies there, and a small
+# share is spread evenly over the logarithms from a second to half an hour.
 _PRIOR_S = 45.0
+_BROAD_SHARE = 0.03
+_BROAD_FROM_S, _BROAD_TO_S = 1.0, 1800.0
 _PRIOR_JOBS = 0.33  # weight of the prior's location
 _PRIOR_SHAPE = 1.5  # half of the jobs that its spread is worth
 _PRIOR_SPREAD = 0.3  # of the logarithm
@@ -58,8 +62,19 @@ def _predictive(jobs: float, mean: float, variance: float) -> list[float]:
     return student(location, max(scale, _LEAST_SCALE), 2 * alpha)
 
 
-_PRIOR_SURVIVAL = _predictive(0.0, 0.0, 0.0)
-PRIOR = SurvivalCurve(_PRIOR_SURVIVAL)
+def _broad(age_s: float) -> float:
+    """Return the survival of a duration whose logarithm is uniform."""
+    within_s = min(max(age_s, _BROAD_FROM_S), _BROAD_TO_S)
+    return math.log(_BROAD_TO_S / within_s) / math.log(_BROAD_TO_S / _BROAD_FROM_S)
+
+
+def _mixed(survival: Sequence[float], other: Sequence[float], share: float) -> list[float]:
+    return [(1 - share) * own + share * foreign for own, foreign in zip(survival, other, strict=True)]
+
+
+_BROAD = [_broad(edge_s) for edge_s in EDGES]
+_CENTRAL = _predictive(0.0, 0.0, 0.0)
+PRIOR = SurvivalCurve(_mixed(_CENTRAL, _BROAD, _BROAD_SHARE))
 
 
 @attrs.define
@@ -174,10 +189,11 @@ class SurvivalEstimator:
 
     def _estimate(self) -> SurvivalCurve:
         self._jobs = min(sum(self.ended), _MAX_JOBS)
-        mean, variance = moments(self._shape(_PRIOR_SURVIVAL, _MOMENTS_PRIOR))
+        mean, variance = moments(self._shape(_CENTRAL, _MOMENTS_PRIOR))
         base = _predictive(self._jobs, mean, variance)
-        pairs = zip(base, _PRIOR_SURVIVAL, strict=True)
-        mixed = [(1 - _PRIOR_SHARE) * own + _PRIOR_SHARE * prior for own, prior in pairs]
+        # The first jobs say whether the durations are anywhere near those documented.
+        prior = _mixed(_CENTRAL, _BROAD, _BROAD_SHARE / (1 + self._jobs))
+        mixed = _mixed(base, prior, max(_PRIOR_SHARE, 1 - self._jobs))
         return SurvivalCurve(self._shape(mixed, _CONCENTRATION))
 
     def _shape(self, base: Sequence[float], concentration: float) -> list[float]:

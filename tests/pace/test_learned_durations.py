@@ -32,6 +32,11 @@ def test_first_poll_of_an_unknown_model_comes_before_most_of_its_jobs_end():
     assert 10 < LearnedDurations().due_s(None, 0.0, 0.5) < 30
 
 
+def test_fast_model_is_looked_at_early_when_requests_cost_little():
+    """Nothing is documented for any model: a few tasks may last seconds only."""
+    assert LearnedDurations().due_s(None, 0.0, 0.01) < 4
+
+
 def test_models_are_learned_separately_and_unknown_ones_together():
     durations = LearnedDurations()
     teach(durations, [20.0] * 20, model="fast")
