@@ -1,4 +1,4 @@
-"""Declare every command. Each imports its work when it runs: `--help` and completion need none of it."""
+"""Declare every command. Each imports its work when it runs: help, completion and usage errors need none of it."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -33,9 +33,7 @@ def generate(**given: Any) -> None:
 
     Spends money, unless --emulator is given.
     """
-    from lemon_async.cli.generate import submit
-
-    submit("generate", **given)
+    _submit("generate", given)
 
 
 @cli.command()
@@ -47,9 +45,15 @@ def edit(**given: Any) -> None:
 
     Every PROMPT starts from the same pictures. Spends money, unless --emulator is given.
     """
+    _submit("edit", given)
+
+
+def _submit(operation: str, given: dict[str, Any]) -> None:
+    if not given["prompts"] and given["prompts_file"] is None:
+        raise click.UsageError("Missing argument 'PROMPT...', or --prompts FILE.")
     from lemon_async.cli.generate import submit
 
-    submit("edit", **given)
+    submit(operation, **given)
 
 
 @cli.command(short_help="Wait for tasks and save their pictures.")
@@ -79,13 +83,13 @@ def task(**given: Any) -> None:
 @options.connection
 def models(*, model: str | None, **given: Any) -> None:
     """List the models: id, owner, price unit, operations, rank. With an ID, show one model as JSON."""
+    filters = {name: given.pop(name) for name in ("recommended_for", "category", "provider", "tag")}
+    if model is not None and any(value is not None for value in filters.values()):
+        raise click.UsageError("filters are for the list: leave out the ID or the filters")
     from lemon_async.cli.catalog import show
 
-    filters = {name: given.pop(name) for name in ("recommended_for", "category", "provider", "tag")}
     if model is None:
         show(lambda lemon: lemon.models(**filters), **given)
-    elif any(value is not None for value in filters.values()):
-        raise click.UsageError("filters are for the list: leave out the ID or the filters")
     else:
         show(lambda lemon: lemon.model(model), ids=[model], **given)
 

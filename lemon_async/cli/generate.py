@@ -5,8 +5,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from lemon_async import EditRequest, GenerateRequest, ImageTask, LemonSession
 from lemon_async.cli.arguments import STDIN, Reference, read_extra, read_lines
 from lemon_async.cli.destination import overwriting_problems
@@ -25,8 +23,6 @@ _KINDS: dict[str, Callable[..., Request]] = {"generate": GenerateRequest, "edit"
 
 def submit(operation: str, *, prompts: Sequence[str], prompts_file: str | None, **given: Any) -> None:
     """Run `generate` or `edit`: submit a request for each prompt, and save its pictures. Spends money."""
-    if not prompts and prompts_file is None:
-        raise click.UsageError("Missing argument 'PROMPT...', or --prompts FILE.")
     session, output = options_from(SessionOptions, given), options_from(OutputOptions, given)
 
     def work() -> Coroutine[Any, Any, int]:

@@ -1,5 +1,6 @@
 """The start of the command: names, help, missing extras, and how little is loaded before a command runs."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -72,20 +73,47 @@ def test_no_secret_is_taken_from_a_command_line():
     assert options == [(["--api-key-file"], "FILE"), (["--key"], "COLUMN")]
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["generate", "--help"], ["batch", "run", "--help"]])
-def test_help_and_version_load_nothing_slow(words):
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("--version", 0),
+        ("--help", 0),
+        ("generate --help", 0),
+        ("batch run --help", 0),
+        ("", 2),
+        ("nothing", 2),
+        ("generate", 2),
+        ("edit -i cat.png", 2),
+        ("models flux-pro --tag fast", 2),
+        ("batch run --journal run.db --in-flight none", 2),
+        ("batch resolve run.db key", 2),
+    ],
+)
+def test_help_version_and_usage_errors_load_nothing_slow(words, code):
     """Neither the library nor an event loop, and nothing of the package but the declarations of commands."""
-    code = (
+    assert_nothing_slow_is_loaded(words, code)
+
+
+def test_completion_loads_nothing_slow():
+    """The shell runs the command at each press of the key."""
+    shell = {"_LEMON_ASYNC_COMPLETE": "bash_complete", "COMP_WORDS": "lemon-async generate -m fl", "COMP_CWORD": "3"}
+    assert "flux-pro" in assert_nothing_slow_is_loaded("", 0, env={**os.environ, **shell})
+
+
+def assert_nothing_slow_is_loaded(words, code, **options):
+    """Run the command in a new interpreter, and return what it printed."""
+    program = (
         "import sys, atexit\n"
         "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
-        f"sys.argv = ['lemon-async', *{words!r}]\n"
+        f"sys.argv = ['lemon-async', *{words.split()!r}]\n"
         "from lemon_async.cli import main\n"
         "main()"
     )
-    done = run("-c", code)
+    done = run("-c", program, **options)
     loaded = set(done.stderr.split())
-    assert done.returncode == 0
-    assert not loaded & {"aiohttp", "asyncio", "attr", "attrs", "cattrs", "logging", "orjson", "tqdm", "yarl"}
+    assert done.returncode == code, done.stderr
+    assert not loaded & {"aiohttp", "asyncio", "attr", "attrs", "logging", "orjson", "tqdm", "yarl"}
     assert {name for name in loaded if name.startswith("lemon_async.")} == {
         "lemon_async._version", "lemon_async.cli", *(f"lemon_async.cli.{name}" for name in DECLARATIONS)
     }  # fmt: skip
+    return done.stdout
