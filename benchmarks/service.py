@@ -85,6 +85,7 @@ class PacedClient:
 
     def _pump(self) -> None:
         now = self._world.now
+        self._schedule.room_rpm = self.budget.room_rpm(now)
         while True:
             decision = self._schedule.decide(now, slots=0)
             waiting = [Priority.SUBMIT] if self._queue and self._in_flight < self._room else []
@@ -128,6 +129,7 @@ class PacedClient:
 
     def _accepted(self, job: int, kind: str, is_over: bool) -> None:
         now = self._world.now
+        self._schedule.room_rpm = self.budget.room_rpm(now)
         if kind == "submit":
             self._schedule.add(job, now)
         elif is_over:

@@ -26,6 +26,9 @@ class Budget(Protocol):
     def requests_per_minute(self) -> int | None:
         """The limit that is currently assumed."""
 
+    def room_rpm(self, now: float, /) -> float:
+        """Return how many requests the coming minute has room for, as far as is known."""
+
     def available(self, now: float, /) -> int:
         """Return how many requests may start at `now`."""
 

@@ -27,7 +27,7 @@ import attrs
 from lemon_async._api.response import RateReport
 from lemon_async._pace.validators import at_least_one
 
-__all__ = ["MOST_RPM", "Gcra", "RateEstimator", "RequestBudget", "interval_s"]
+__all__ = ["LOWEST_TIER_RPM", "MOST_RPM", "Gcra", "RateEstimator", "RequestBudget", "interval_s"]
 
 # A minute, and what the network may do to the distance between two requests.
 _WINDOW_S = 60.21
@@ -89,13 +89,15 @@ class Gcra:
         self._arrival_at = max(self._arrival_at, until + _tolerance_s(rpm) - interval_s(rpm) / 2)
 
 
+LOWEST_TIER_RPM = 60.0
+"""The lowest documented limit, which an unknown one counts as where nothing must be refused."""
+
 MOST_RPM = 60_000.0
 """Upper bound of the learned rate: a thousand requests a second would be a fault."""
 
 _MINUTE_S = 60.0
 _START_RPM = 3000.0
 _START_DOUBLES_S = 1.0
-_LOWEST_TIER_RPM = 60.0
 _STEP_BACK = 0.05
 _OUTDATED = 1.1
 _DOUBLES_S = 60.0
@@ -150,7 +152,7 @@ class RateEstimator:
         self._burst_rpm: float | None = None
         self._burst_mark: float | None = None
         self._burst_flat_s = _FIRST_FLAT_S
-        self._floor = _LOWEST_TIER_RPM
+        self._floor = LOWEST_TIER_RPM
         self._is_in_burst = False
 
     @property
@@ -162,7 +164,7 @@ class RateEstimator:
         if self._mark is None:
             return min(_START_RPM * math.exp2(self._grown_s / _START_DOUBLES_S), MOST_RPM)
         # At a low rate, each refused request weighs more.
-        flat_s = self._flat_s * max(_LOWEST_TIER_RPM / self._mark, 1.0)
+        flat_s = self._flat_s * max(LOWEST_TIER_RPM / self._mark, 1.0)
         return min(self._mark * _growth(self._grown_s, flat_s), MOST_RPM)
 
     def count(self, now: float, *, within_s: float, at_most: int) -> int:
@@ -192,7 +194,7 @@ class RateEstimator:
             limit_rpm: A limit that applies anyway, if there is one.
         """
         self._forget(now)
-        self._floor = limit_rpm / 2 if limit_rpm else _LOWEST_TIER_RPM
+        self._floor = limit_rpm / 2 if limit_rpm else LOWEST_TIER_RPM
         if self._starts:
             self._starts.pop()  # the latest starts are the ones beyond the limit
         if is_new_burst or self._mark is None:
@@ -222,6 +224,7 @@ _IN_FLIGHT_S = 0.5
 _REPORT_VALID_S = 600.0
 _LONGEST_WINDOW_S = 120.0  # a reset that is farther away belongs to some other quota
 _MAX_BURST = 1000
+_LEAST_ROOM = 0.1  # of the limit: a window that is used up ends soon
 
 
 @attrs.define(on_setattr=attrs.setters.NO_OP)  # every request sets some: validating each would dominate the cost
@@ -252,6 +255,17 @@ class RequestBudget:
         """The limit that is currently assumed; `None` while it is unknown."""
         is_known = self.limit is not None or self._estimator.is_taught
         return max(int(self._rpm), 1) if is_known else None
+
+    def room_rpm(self, now: float) -> float:
+        """Return how many requests the coming minute has room for, as far as is known.
+
+        An unknown limit counts as the lowest documented one. What others have used is deducted until the reset.
+        """
+        rpm = LOWEST_TIER_RPM if self.requests_per_minute is None else self._rpm
+        left_s = min(self._reset_at - now, _MINUTE_S)
+        if left_s <= 0:
+            return rpm
+        return min(max(self._remaining + rpm * (1 - left_s / _MINUTE_S), _LEAST_ROOM * rpm), rpm)
 
     def next_at(self, now: float) -> float:
         """Return when the next request may start; `now` if it may start now."""

@@ -165,6 +165,10 @@ class LeasedBudget:
         """The number of leased slots that are left."""
         return sum(slots.left for slots in self._leases)
 
+    def room_rpm(self, now: float) -> float:
+        """Return how many requests the coming minute has room for, if all processes send equally often."""
+        return self._account.room_rpm(now) / self.workers
+
     def available(self, now: float) -> int:
         """Return how many requests of any priority may start at `now`."""
         self._forfeit(now)

@@ -4,9 +4,9 @@ Problem: a task lasts 30-120 s and its state is only known by polling; a poll co
 and not polling costs waiting. Thousands of tasks share one poller.
 
 Rules:
-* A request has a price in seconds of waiting. A pending task is due when its expected lag, the waiting accumulated
-  since it was last seen alive, reaches that price (`survival.py`), given what is known of its model
-  (`learned_durations.py`) and the progress that it reports; never sooner than a minimum gap,
+* A request has a price in seconds of waiting, which the caller sets, or demand (`poll_price.py`). A pending task is due
+  when its expected lag, the waiting accumulated since it was last seen alive, reaches that price (`survival.py`), given
+  what is known of its model (`learned_durations.py`) and the progress that it reports; never sooner than a minimum gap,
   never later than a maximum gap.
 * When there are fewer slots than due tasks, those with the most lag go first: demand sets the price. Every fourth slot
   goes to the task that has been due for the longest, so that none starves.
@@ -31,6 +31,8 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from lemon_async._pace import poll_price
+from lemon_async._pace.budget import LOWEST_TIER_RPM
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.survival import ProgressForecast
 from lemon_async._pace.validators import at_least_one, at_least_zero, positive
@@ -55,7 +57,9 @@ class PollPolicy:
     Attributes:
         poll_cost_s: Price of one poll in seconds of waiting: a lower one means more polls and earlier results, a higher
             one fewer polls and later results. At the price p, a task whose end is near is polled about every
-            `sqrt(2 * p / h)` seconds, where h is the probability per second that it ends.
+            `sqrt(2 * p / h)` seconds, where h is the probability per second that it ends. `None`: the price follows
+            demand, from 0.005 s for a few tasks on an idle account to 0.5 s for many that share a low rate limit; one
+            task takes at most half of the limit, and an unknown limit counts as 60 requests a minute.
         min_gap_s: Least time between two polls of a task, and between its creation and the first.
         max_gap_s: Most time between two polls of a task, unless the rate limit is reached. It bounds the harm of wrong
             expectations, and costs polls of tasks that are known to last longer.
@@ -67,7 +71,7 @@ class PollPolicy:
     `deadline_s`.
     """
 
-    poll_cost_s: float = attrs.field(default=0.5, validator=positive)
+    poll_cost_s: float | None = attrs.field(default=None, validator=attrs.validators.optional(positive))
     min_gap_s: float = attrs.field(default=1.0, validator=positive)
     max_gap_s: float = attrs.field(default=90.0, validator=positive)
     deadline_s: float = attrs.field(default=900.0, validator=positive)
@@ -134,6 +138,7 @@ class Schedule(Generic[Key]):
         self._serial = count()
         self._scarce_grants = 0
         self.speed: float = 1.0  # service seconds per real second
+        self.room_rpm: float = LOWEST_TIER_RPM  # requests per minute that the budget has room for
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -244,17 +249,24 @@ class Schedule(Generic[Key]):
 
     def _min_gap_s(self) -> float:
         """Return the least time between two polls of a task in real seconds."""
-        return max(self._policy.min_gap_s / self.speed, min(self._policy.min_gap_s, _SHORTEST_SCALED_GAP_S))
+        min_gap_s = self._policy.min_gap_s
+        if self._policy.poll_cost_s is None:
+            min_gap_s = max(min_gap_s, min(poll_price.least_gap_s(self.room_rpm), self._policy.max_gap_s))
+        return max(min_gap_s / self.speed, min(min_gap_s, _SHORTEST_SCALED_GAP_S))
+
+    def _poll_cost_s(self) -> float:
+        fixed_s = self._policy.poll_cost_s
+        return poll_price.price_s(len(self._entries), self.room_rpm) if fixed_s is None else fixed_s
 
     def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
         estimate_s = entry.forecast.estimate_s
-        due_s = self._durations.due_s(entry.model, entry.alive_s, self._policy.poll_cost_s, estimate_s=estimate_s)
+        due_s = self._durations.due_s(entry.model, entry.alive_s, self._poll_cost_s(), estimate_s=estimate_s)
         least_s = max(asked_s, self._min_gap_s())
         gap_s = max((due_s - self._age_s(entry, now)) / self.speed, least_s)
         # One more poll just before the deadline: a result that exists by then must not be missed.
         left_s = entry.deadline - now
-        last_s = left_s - min(_LAST_LOOK_S, left_s / 2)
-        self._plan(key, now, last_s if least_s <= last_s < gap_s else gap_s)
+        last_s = max(left_s - min(_LAST_LOOK_S, left_s / 2), least_s)
+        self._plan(key, now, last_s if last_s < min(left_s, gap_s) else gap_s)
 
     def _plan(self, key: Key, now: float, gap_s: float) -> None:
         # The serial number breaks ties by age and distinguishes a task's plan from earlier ones. The heap keeps the

@@ -113,7 +113,7 @@ class Poller:
             return
         self._by_key[task._key] = task
         age_s = None if is_fresh else _age_s(task)
-        self._schedule.speed = self._transport.server_speed
+        self._update_schedule(loop.time())
         self._schedule.add(task, loop.time(), model=_model_of(task), is_fresh=is_fresh, age_s=age_s)
         self._news.set()
         if self._runner is None or self._runner.done():
@@ -178,8 +178,13 @@ class Poller:
             error.__cause__ = crash
             self.end(task, error)
 
+    def _update_schedule(self, now: float) -> None:
+        self._schedule.speed = self._transport.server_speed
+        self._schedule.room_rpm = self._rate_limiter.budget.room_rpm(now)
+
     def _decide(self, polls: asyncio.TaskGroup) -> float | None:
         now = asyncio.get_running_loop().time()
+        self._update_schedule(now)
         admitted = self._admitted_from_queue()
         slots = min(self._slots.value, admitted + self._rate_limiter.available())
         decision = self._schedule.decide(now, slots=slots)
@@ -230,7 +235,7 @@ class Poller:
 
     def _handle_reading(self, task: ImageTask, reading: PollSuccess | PollFailure) -> None:
         now = asyncio.get_running_loop().time()
-        self._schedule.speed = self._transport.server_speed
+        self._update_schedule(now)
         if isinstance(reading, PollFailure):
             self._handle_failure(task, reading, now)
             return

@@ -281,6 +281,34 @@ def test_remaining_without_a_reset_does_not_bind():
         assert wait(budget, 10.0) == 0.0
 
 
+def test_room_is_that_of_the_limit():
+    """An unknown limit counts as the lowest documented one, until a response or a 429 teaches it."""
+    assert RequestBudget().room_rpm(0.0) == 60
+    assert RequestBudget(500).room_rpm(0.0) == 500
+    reported = RequestBudget(500)
+    reported.observe(0.0, RateReport(limit=300, remaining=None, reset_s=None))
+    assert reported.room_rpm(0.0) == 300
+    taught = RequestBudget()
+    for number in range(400):
+        taught.consume(number / 100)
+    taught.observe_429(4.0)
+    assert taught.room_rpm(4.0) == pytest.approx(taught.requests_per_minute, abs=1)
+    assert 300 < taught.room_rpm(4.0) < 400
+
+
+def test_room_of_the_coming_minute_lacks_what_others_have_used():
+    budget = RequestBudget(600)
+    budget.observe(0.0, RateReport(limit=600, remaining=100, reset_s=30.0))
+    assert [budget.room_rpm(now) for now in (0.0, 15.0, 29.0, 30.0)] == [400, 550, 600, 600]
+
+
+def test_room_of_a_used_up_minute_is_a_tenth_of_the_limit():
+    """It ends soon, and nothing should be planned for long after it."""
+    budget = RequestBudget(600)
+    budget.observe(0.0, RateReport(limit=600, remaining=0, reset_s=60.0))
+    assert [budget.room_rpm(now) for now in (0.0, 6.0, 30.0)] == [60, 60, 300]
+
+
 def test_later_response_corrects_what_remains():
     budget = RequestBudget()
     budget.observe(10.0, RateReport(remaining=0, reset_s=20.0))

@@ -36,6 +36,13 @@ def test_slots_are_available_once_they_have_begun():
     assert budget_with(3, wait_s=1.0).wake_at(0.0, has_polls=True) == 1.0
 
 
+def test_room_is_shared_between_the_processes():
+    budget = budget_with(1, workers=4)
+    assert budget.room_rpm(0.0) == RPM / 4
+    budget.observe(0.0, RateReport(limit=RPM // 2, remaining=None, reset_s=None))
+    assert budget.room_rpm(0.0) == RPM / 8
+
+
 def test_unused_slots_are_forfeited_after_the_tolerance():
     budget = budget_with(3)
     assert budget.available(0.75) == 3

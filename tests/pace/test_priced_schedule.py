@@ -47,9 +47,9 @@ def jobs_around(median_s, number, sigma=0.2):
 
 
 def test_policy_is_gentle_by_default():
-    """A poll is worth half a second of waiting, and none follows another within a second."""
+    """The price follows demand, and no poll follows another within a second."""
     policy = PollPolicy()
-    assert (policy.poll_cost_s, policy.min_gap_s, policy.max_gap_s, policy.deadline_s) == (0.5, 1, 90, 900)
+    assert (policy.poll_cost_s, policy.min_gap_s, policy.max_gap_s, policy.deadline_s) == (None, 1, 90, 900)
 
 
 def test_task_is_due_when_its_lag_has_reached_the_price():
@@ -150,12 +150,111 @@ def test_pending_task_waits_as_long_as_the_service_asks_within_bounds():
         assert schedule.decide(40.0, slots=0).wake_at == 40.0 + gap_s
 
 
+# Demand
+
+
+def crowd(number, *, room_rpm, policy=PollPolicy()):
+    """Return a schedule with this many tasks of 45 s, all of which have just been seen."""
+    schedule = Schedule(policy)
+    schedule.room_rpm = room_rpm
+    for key in range(number):
+        schedule.add(key, 0.0, model="m", is_fresh=False, age_s=45.0)
+    for key in range(number):
+        schedule.seen(key, 0.0)
+    return schedule
+
+
+def gap_s(schedule):
+    """Return the longest planned gap, which is that of a task planned when all others were there."""
+    return max(due for due, serial in schedule._heap if serial in schedule._plans)
+
+
+def test_price_follows_demand():
+    """A lone task of an idle account is polled every second, one of a thousand at the highest price."""
+    highest = gap_s(crowd(1, room_rpm=1000, policy=PollPolicy(poll_cost_s=0.5)))
+    gaps = [gap_s(crowd(number, room_rpm=1000)) for number in (1, 5, 10, 30, 1000)]
+    assert gaps[:2] == [1.0, 1.0]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == pytest.approx(highest)
+    assert 1.0 < gaps[3] < highest
+
+
+def test_unknown_limit_counts_as_the_lowest_documented_one():
+    assert Schedule(PollPolicy()).room_rpm == 60
+
+
+def test_lone_task_takes_at_most_half_of_the_budget():
+    """Whatever the responses: failed polls do not come sooner, either."""
+    schedule = Schedule(PollPolicy(min_gap_s=0.1))
+    schedule.room_rpm = 60
+    schedule.add("a", 0.0, model="m")
+    polled, now = [], 0.0
+    while now < 300:
+        now = schedule.decide(now, slots=0).wake_at
+        assert schedule.decide(now, slots=1).polls == ("a",)
+        polled.append(now)
+        (schedule.seen, schedule.faulted, schedule.missing)[len(polled) % 3]("a", now)
+    assert all(later >= earlier + 60 for earlier, later in zip(polled, polled[30:], strict=False))
+    assert len(polled) > 100
+
+
+def test_gap_that_the_caller_sets_stays():
+    """The upper bound holds although it takes more than half of the room."""
+    schedule = crowd(1, room_rpm=60, policy=PollPolicy(min_gap_s=0.2, max_gap_s=0.4))
+    assert gap_s(schedule) == 0.4
+
+
+def test_price_that_the_caller_sets_stays():
+    for number, room_rpm in [(1, 60), (1, 10_000), (100, 60)]:
+        assert gap_s(crowd(number, room_rpm=room_rpm, policy=PollPolicy(poll_cost_s=1e-6, min_gap_s=0.3))) == 0.3
+
+
+def test_price_falls_when_other_tasks_have_ended():
+    schedule = crowd(1000, room_rpm=1000)
+    before_s = gap_s(schedule)
+    for key in range(1, 1000):
+        schedule.ended(key, 0.0, is_success=False)
+    schedule.seen(0, 0.0)
+    assert gap_s(schedule) == 1.0 < before_s
+
+
+def play_lone(jobs, *, room_rpm):
+    """Return the polls and the lag of each job, one after the other, from nothing."""
+    schedule, now, figures = Schedule(PollPolicy()), 0.0, []
+    schedule.room_rpm = room_rpm
+    for job_s in jobs:
+        ages = play(schedule, job_s, start=now)
+        now += ages[-1]
+        figures.append((len(ages), ages[-1] - job_s))
+    polls, lags_s = zip(*figures, strict=True)
+    return sum(polls) / len(polls), sum(lags_s) / len(lags_s), sorted(lags_s)[int(0.95 * len(lags_s))]
+
+
+@pytest.mark.parametrize("sigma", [0.35, 0.15])
+def test_lone_user_of_an_idle_account_waits_half_a_second(sigma):
+    polls, lag_s, late_s = play_lone(jobs_around(45, 60, sigma), room_rpm=1000)
+    assert lag_s <= 0.6
+    assert late_s <= 1.5
+    assert polls <= 45
+
+
+@pytest.mark.parametrize("sigma", [0.35, 0.15])
+def test_lone_user_of_an_unknown_limit_waits_about_a_second(sigma):
+    assert play_lone(jobs_around(45, 60, sigma), room_rpm=60)[1] <= 1.2
+
+
+@pytest.mark.parametrize("jobs", [1, 5, 10])
+def test_fast_model_is_found_soon_although_nothing_is_known_of_it(jobs):
+    assert play_lone([3.0] * jobs, room_rpm=1000)[1] <= 1.0
+    assert play_lone(jobs_around(3, jobs), room_rpm=1000)[1] <= 1.0
+
+
 # Progress
 
 
 def cost(jobs, progress):
     """Return the polling cost per job, without the first third, which is for learning."""
-    schedule, now, costs = Schedule(PollPolicy()), 0.0, []
+    schedule, now, costs = Schedule(PollPolicy(poll_cost_s=0.5)), 0.0, []
     for job_s in jobs:
         ages = play(schedule, job_s, start=now, progress=progress)
         now += ages[-1]

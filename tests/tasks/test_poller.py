@@ -625,6 +625,9 @@ class Allowance:
     def __init__(self, left=0):
         self.left = left
 
+    def room_rpm(self, _now):
+        return 60.0
+
     def available(self, _now):
         return self.left
 
