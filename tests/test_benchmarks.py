@@ -31,3 +31,13 @@ def test_figures_and_progress_are_apart():
     assert figures["is_quick"] is True
     assert figures["check_us"] > 0
     assert re.match(rf"check: 1 of {figures['rounds']}, \d+ s\n", run.stderr)
+
+
+def test_costs_of_a_transaction_are_possible(monkeypatch):
+    """A single sync that took a second must not become a transaction that holds its lock for less than no time."""
+    monkeypatch.syspath_prepend(ROOT)
+    fitted = importlib.import_module("benchmarks.scale").fitted
+    assert fitted(0.002, 0.002 + 49 * 0.0001, 0.0001).hold_s == pytest.approx(0.0018)
+    for alone_s, group_s in [(0.0017, 1.28), (0.002, 0.001)]:
+        with pytest.raises(RuntimeError, match="the machine was too busy"):
+            fitted(alone_s, group_s, 0.0001)
