@@ -24,7 +24,7 @@ from lemon_async.emulator.pictures import render
 from postgres_server import PostgresServer
 from servers import ScriptedServer, gateway_to, listening
 
-QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120, lost_after_s=0.02)
 ONCE = RetryPolicy(max_elapsed_s=0)
 
 # Without a given limit, the first 429 would set the lowest documented tier: one request a second.
@@ -230,8 +230,8 @@ async def open_downloads():
 
     def make(**options):
         own = {name: options.pop(name) for name in ("total_s", "pause_s", "pause", "limit") if name in options}
-        links = LinkClient(**{"connect_s": 5, "allow_loopback": True, **options})
-        opened.append(Downloads(links, **{"total_s": 5, "pause_s": 0, "limit": 8, **own}))
+        links = LinkClient(**{"connect_s": 30, "allow_loopback": True, **options})
+        opened.append(Downloads(links, **{"total_s": 60, "pause_s": 0, "limit": 8, **own}))
         return opened[-1]
 
     yield make

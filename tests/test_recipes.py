@@ -53,7 +53,7 @@ def recipe(service, monkeypatch, tmp_path):
 
 async def until(condition):
     """Wait until a condition holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -297,7 +297,7 @@ async def test_aiohttp_asks_a_browser_to_retry_later(recipe, service):
         async with browser.get(address) as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (202, "5")
         service.clear_faults()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while answer.status == 202:
                 async with browser.get(address) as answer:
                     pass

@@ -44,7 +44,7 @@ def batch(emulator, postgres, tmp_path):
 
 
 async def sold(emulator, number):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while submits(emulator) < number:
             await asyncio.sleep(0.002)
 
@@ -59,7 +59,7 @@ async def books_of(batch, emulator, folder):
 
 
 async def ends_of(members):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         ends = await asyncio.gather(*(member.ended() for member in members))
     assert all((end.status, end.report["error"]) == (0, None) for end in ends), ends
     return [end.report["outcomes"] for end in ends]

@@ -30,7 +30,7 @@ async def journal(request, tmp_path):
 
 @pytest.fixture
 def batch_with(journal, tmp_path):
-    def make(session, items=None, patience_s=20.0, **options):
+    def make(session, items=None, patience_s=120.0, **options):
         options = {"in_flight": 3, **options}
         return quick(batch_of(session, tmp_path, items, journal=journal, **options), patience_s=patience_s)
 

@@ -78,7 +78,7 @@ def all_settled():
     """Wait until every job of an emulator is over, so that the first poll of the command is the last."""
 
     async def wait(emulator):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while emulator.ledger.open:
                 await asyncio.sleep(0.001)
 

@@ -16,7 +16,7 @@ DECLARATIONS = ("batch", "batch.commands", "commands", "fields", "options")
 
 def run(*words, **options):
     return subprocess.run(
-        [sys.executable, "-W", "error", *words], capture_output=True, text=True, timeout=20, check=False, **options
+        [sys.executable, "-W", "error", *words], capture_output=True, text=True, timeout=120, check=False, **options
     )
 
 

@@ -172,7 +172,7 @@ async def test_bug_in_one_job_ends_no_other(session, outputs, folder, capsys):
 async def test_in_flight_bounds_the_jobs_that_run(session, outputs, emulator):
     emulator.fault("submit", Stuck(), times=2)
     running = asyncio.create_task(submit_requests(session, requests("a", "b", "c", "d"), outputs(), in_flight=3))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while emulator.ledger.settled != {"c": 1, "d": 1}:  # one after the other, beside the two that are stuck
             assert len(session.pending) <= 3
             await asyncio.sleep(0.001)
@@ -329,7 +329,7 @@ async def test_closed_stdout_withdraws_requests_that_wait_for_the_rate_limit(out
         emulator.api_key, base_url=emulator.base_url, polling=polling, requests_per_minute=1
     ) as session:
         with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await submit_requests(session, requests("a", "b", "c", model="dall-e-3"), outputs()) == 141
         assert session.unknown_submissions == ()
     assert len(emulator.ledger.settled) == 1
@@ -349,7 +349,7 @@ async def test_closed_stderr_costs_no_picture(session, outputs, folder, emulator
 
 
 async def interrupt(running, *, until):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not until():
             await asyncio.sleep(0)
     running.cancel()

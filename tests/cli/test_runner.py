@@ -189,7 +189,7 @@ async def test_signal_during_a_paid_request_waits_for_its_response(emulator, int
     emulator.fault("submit", Blackhole(), prompt="lost")
     words = ["generate", "slow", "lost", "-m", "flux-pro", "--base-url", emulator.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sum(seen.route == "submit" for seen in emulator.requests) < 2:
             await asyncio.sleep(0.005)
     assert await command.interrupt() == (130, "")
@@ -254,7 +254,7 @@ async def test_ctrl_c_while_prompts_are_read_ends_the_command(interruptible, tmp
 async def test_emulator_prints_first_what_clients_need(interruptible):
     """The first two lines export environment variables with which a session works."""
     command = await Command.start("emulator", "--speed", "6000")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         lines = [(await command.process.stdout.readline()).decode().strip() for _ in range(2)]
     assert [line.partition("=")[0] for line in lines] == [f"export {BASE_URL_VARIABLE}", f"export {KEY_VARIABLE}"]
     base_url, key = (line.partition("=")[2] for line in lines)
@@ -270,7 +270,7 @@ async def test_reader_that_exits_ends_the_list_silently():
     """`lemon-async models | head -1`: the pipe is closed before the list is written."""
     command = await Command.start("models", "--emulator")
     command.process.stdout._transport.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await command.process.stderr.read() == b""
         assert await command.process.wait() == 141
 
@@ -279,7 +279,7 @@ async def test_reader_that_takes_one_line_ends_the_submitting(emulator, tmp_path
     """`lemon-async generate ... --json | head -1`, one job after the other: at most one more was in flight."""
     words = ["generate", *"abcdefgh", "-o", "out/", "--json", "--in-flight", "1", "--base-url", emulator.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert (await command.process.stdout.readline()).startswith(b"{")
         command.process.stdout._transport.close()
         stderr = (await command.process.stderr.read()).decode()
@@ -297,7 +297,7 @@ async def test_reader_that_exits_costs_no_picture(emulator, tmp_path, pictures, 
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
     for name in closed:
         getattr(command.process, name)._transport.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await command.process.wait() == code
     assert pictures(tmp_path) == ["out/a-cat.png", "out/a-dog.png"]
     assert emulator.ledger.settled == {"a cat": 1, "a dog": 1}

@@ -29,7 +29,7 @@ def typed(emulator):
             command = await Command.start_program("-m", "lemon_async", *words, **environment)
         else:
             command = await Command.start(*words, **environment)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, err = await command.process.communicate(stdin)
         return command.process.returncode, out, err.decode()
 
@@ -121,7 +121,7 @@ async def test_picture_that_stdout_does_not_take_is_saved_as_a_file(emulator, pi
         stderr=asyncio.subprocess.PIPE,
     )
     os.close(writer)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         _, err = await process.communicate()
     assert process.returncode == 1
     assert pictures(tmp_path) == ["a-cat.png"]

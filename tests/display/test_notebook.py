@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
         env={**environment, **{name: str(own / name) for name in names}},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert run.returncode == 0, run.stderr

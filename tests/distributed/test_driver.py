@@ -83,7 +83,7 @@ async def test_ray_is_stopped_if_the_driver_is_cancelled_while_it_starts(run, mo
     """Its processes would go on otherwise."""
     own, may_start = FakeRay(is_initialized=False), threading.Event()
     monkeypatch.setitem(sys.modules, "ray", own)
-    monkeypatch.setattr(own, "init", lambda: (own.calls.append("begin"), may_start.wait(5), FakeRay.init(own)))
+    monkeypatch.setattr(own, "init", lambda: (own.calls.append("begin"), may_start.wait(60), FakeRay.init(own)))
     running = asyncio.ensure_future(run(rows(1)))
     while not own.calls:
         await asyncio.sleep(0.005)

@@ -133,7 +133,7 @@ async def test_a_row_that_another_run_holds_is_awaited(run, emulator, journal):
     await run(rows(1))
     key = "held"
     given = [{"id": key, "prompt": "a cat"}]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         running = asyncio.ensure_future(run(given))
         while sold_of(emulator) != 2:
             await asyncio.sleep(0.002)

@@ -45,9 +45,9 @@ async def test_cancelling_cancels_the_work():
             cancelled.set()
 
     waiting = asyncio.ensure_future(thread.run(wait()))
-    await asyncio.to_thread(began.wait, 5)
+    await asyncio.to_thread(began.wait, 60)
     waiting.cancel()
-    assert await asyncio.to_thread(cancelled.wait, 5)
+    assert await asyncio.to_thread(cancelled.wait, 60)
 
     async def fail():
         raise ValueError

@@ -19,7 +19,7 @@ from lemon_async.emulator import Emulator
 EDITS = "/v1/images/edits"
 
 # Timeouts turn a wait that never ends into a failure with a traceback.
-WHOLE_TEST_S, ONE_ANSWER_S = 60, 20
+WHOLE_TEST_S, ONE_ANSWER_S = 180, 60
 
 
 @pytest.hookimpl(wrapper=True)
@@ -213,14 +213,29 @@ def client(emu, client_of):
 
 @pytest.fixture
 def until():
-    """How to wait until another coroutine has made a condition true; fails after 5 s."""
+    """How to wait until another coroutine has made a condition true; fails after a minute."""
 
     async def wait(is_true):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not is_true():
                 await asyncio.sleep(0.001)
 
     return wait
+
+
+@pytest.fixture
+def hang_up(until):
+    """How to give up a request for which no response comes, as soon as a condition holds."""
+
+    async def give_up(request, is_true):
+        asking = asyncio.ensure_future(request)
+        await until(is_true)
+        await asyncio.sleep(0.02)
+        assert not asking.done()
+        asking.cancel()
+        await asyncio.wait([asking])
+
+    return give_up
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from lemon_async.emulator.service.model_families import MODEL_IDS
 
 @pytest.fixture
 async def openai(emu):
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=9, max_retries=0) as client:
+    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=0) as client:
         yield client
 
 
@@ -181,7 +181,7 @@ async def test_file_with_an_expiry(openai):
 
 
 async def test_wrong_key_is_an_authentication_error(emu):
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=9) as other:
+    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=60) as other:
         with pytest.raises(AuthenticationError, match="Invalid API key") as caught:
             await other.models.list()
     assert (caught.value.code, caught.value.type, caught.value.param) == ("invalid_api_key", "invalid_api_key", None)
@@ -207,7 +207,7 @@ async def test_unknown_model_and_file_are_not_found(openai):
 async def test_too_many_requests_are_a_rate_limit_error():
     async with (
         Emulator(requests_per_minute=1) as emu,
-        AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=9, max_retries=0) as openai,
+        AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=0) as openai,
     ):
         await openai.models.list()
         with pytest.raises(RateLimitError) as caught:
@@ -225,6 +225,6 @@ async def test_failed_job_is_a_server_error(emu, openai):
 
 async def test_rate_limited_request_is_retried_by_the_sdk_and_sold_once(emu):
     emu.fault("submit", Status(429, headers={"retry-after-ms": "1"}), times=1)
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=9, max_retries=1) as openai:
+    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=1) as openai:
         await openai.images.generate(model="dall-e-3", prompt="a cat")
     assert emu.ledger.sold == {"a cat": 1}

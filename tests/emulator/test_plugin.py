@@ -57,7 +57,7 @@ def run_user_tests(tmp_path):
         where = {"cwd": tmp_path, "env": environment}
         # A hang would last for minutes: the session waits for a response.
         return subprocess.run(
-            [*command, *options], **where, capture_output=True, text=True, timeout=30, check=False
+            [*command, *options], **where, capture_output=True, text=True, timeout=180, check=False
         ).stdout
 
     return run

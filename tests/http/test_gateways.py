@@ -9,8 +9,8 @@ from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.emulator import Answer, Stuck
 from lemon_async.errors import NotFound
 
-QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
-SLOW = PollPolicy(min_gap_s=120_000, max_gap_s=120_000)  # 20 s at the speed of the emulator
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120, lost_after_s=0.02)
+SLOW = PollPolicy(min_gap_s=1_200_000, max_gap_s=1_200_000)  # 200 s at the speed of the emulator
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from lemon_async import ApiError, RetryPolicy, SubmissionUnknown, TransportError
 from lemon_async._http.transport import retrying
 from lemon_async._pace.retry import RequestKind
 
-QUICK = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.002)
+QUICK = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, max_backoff_s=0.002)
 NOT_SENT = TransportError(message="refused connection")
 REFUSED = ApiError(status=400, message="no")
 
@@ -83,7 +83,7 @@ async def test_wait_is_what_the_service_asks_for():
 
 async def test_unknown_outcome_of_an_earlier_attempt_is_not_hidden_by_a_later_error():
     """The last attempt proves nothing about earlier ones."""
-    opted_in = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    opted_in = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, resubmit_unknown=True)
     first = unknown()
     with pytest.raises(SubmissionUnknown) as caught:
         await run(first, NOT_SENT, REFUSED, policy=opted_in)

@@ -232,7 +232,7 @@ def test_name_look_up_is_bounded_by_connect_s():
         asyncio.Runner(loop_factory=LoopOfSlowNames) as runner,
         pytest.raises(NoResponse, match=r"^no response within 0\.03 s$") as caught,
     ):
-        runner.run(asyncio.wait_for(submit_to_a_name(connect_s=0.03), 5))
+        runner.run(asyncio.wait_for(submit_to_a_name(connect_s=0.03), 60))
     assert not caught.value.was_sent
 
 
@@ -448,9 +448,9 @@ async def test_429_that_breaks_off_still_pauses(open_transport, serve):
 
 
 async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sent(open_transport, emulator):
-    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
+    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 300)
     transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=1, request_s=1)
-    with pytest.raises(NoResponse, match=r"paused by the rate limit for (30|29) s more") as caught:
+    with pytest.raises(NoResponse, match=r"paused by the rate limit for (300|29[0-9]) s more") as caught:
         await transport.acquire(None)
     assert not caught.value.was_sent
     with pytest.raises(TransportError, match="GET /v1/models: requests are paused by the rate limit"):
@@ -460,8 +460,8 @@ async def test_pause_longer_than_the_patience_is_told_at_once_and_nothing_is_sen
 
 async def test_cancelled_in_a_pause_was_certainly_not_sent(open_transport, emulator):
     """Nothing was sent, so the `CancelledError` has no cause."""
-    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
-    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60)
+    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 300)
+    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=600)
     submitting = asyncio.create_task(transport.acquire(None))
     await asyncio.sleep(0)
     submitting.cancel()
@@ -512,7 +512,7 @@ async def test_closing_wakes_the_reader_of_a_response_that_drips(open_transport,
     waiting = [asyncio.create_task(exchange) for exchange in exchanges]
     while sum(attempt.response is not None for attempt in transport._attempts) < 2:
         await asyncio.sleep(0)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(4):
         await transport.aclose()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [NoResponse, TransportError]
@@ -535,14 +535,14 @@ async def test_closed_transport_sends_nothing(open_transport, emulator):
 
 async def test_transport_closed_in_a_pause_sends_nothing_afterwards(open_transport, emulator):
     """A request that waits for the rate limit raises immediately and is not sent."""
-    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 30)
-    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=60, request_s=60)
+    budget = RequestBudget(paused_until=asyncio.get_running_loop().time() + 300)
+    transport = open_transport(emulator.base_url, emulator.api_key, budget, submit_s=600, request_s=600)
     waiting = [
         asyncio.create_task(transport.submit(PAYLOAD)),
         asyncio.create_task(transport.call("GET", "/v1/models")),
     ]
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await transport.aclose()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [NoResponse, TransportError]

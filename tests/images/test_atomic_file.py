@@ -270,7 +270,7 @@ class Hanging:
 
     def __call__(self, *args):
         self.begun.set()
-        assert self.gate.wait(5)
+        assert self.gate.wait(60)
         return self.step(*args)
 
 
@@ -292,13 +292,13 @@ def hang():
 
         def end():
             step.gate.set()
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
             return failures
 
         steps.append(step)
         thread.start()
-        assert step.begun.wait(5)
+        assert step.begun.wait(60)
         return end
 
     yield start

@@ -429,7 +429,7 @@ async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp
 
     def slowly(draft, *pieces):
         begun.set()
-        gate.wait(5)
+        gate.wait(60)
         write(draft, *pieces)
 
     monkeypatch.setattr(AtomicFile, "write", slowly)
@@ -472,14 +472,14 @@ async def test_second_cancel_leaves_no_file_either(tmp_path):
     while not list(tmp_path.iterdir()):
         await asyncio.sleep(0)
     with ThreadPoolExecutor(1) as only_thread:
-        only_thread.submit(go_on.wait, 5)
+        only_thread.submit(go_on.wait, 60)
         asyncio.get_running_loop().set_default_executor(only_thread)
         for _ in range(2):
             saving.cancel()
             await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await saving
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):
             while list(tmp_path.iterdir()):
                 await asyncio.sleep(0.001)
         go_on.set()

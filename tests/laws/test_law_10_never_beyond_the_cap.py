@@ -16,7 +16,7 @@ DEAREST_USD = 4 * max(PRICES.values())
 ROWS = 400
 FAILURES = 0.3
 UNKNOWN = 0.03
-POLLING = PollPolicy(min_gap_s=0.02, max_gap_s=0.1, deadline_s=20)
+POLLING = PollPolicy(min_gap_s=0.02, max_gap_s=0.1, deadline_s=120)
 
 
 @pytest.fixture

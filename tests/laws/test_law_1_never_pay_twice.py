@@ -20,7 +20,7 @@ from lemon_async.errors import BadRequest, InsufficientBalance, RateLimited, Ser
 
 ROUNDS = 100
 AT_ONCE = 20
-PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
+PATIENT = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, max_backoff_s=0.01)
 
 CUTS = {
     "in the head": Reset("request_head"),
@@ -88,7 +88,7 @@ async def test_post_cut_before_the_connection_is_established_is_not_sent(paid):
 
 async def test_post_that_found_no_server_is_sent_again_and_sold_once(connect, emulator, paid):
     """What was never sent is retried while the policy has time, and then sold once."""
-    async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.01, max_backoff_s=0.02)) as session:
+    async with connect(retry=RetryPolicy(max_elapsed_s=20, first_backoff_s=0.01, max_backoff_s=0.02)) as session:
         down = asyncio.create_task(emulator.restart(down_s=0.04))
         await asyncio.sleep(0)
         await paid.send(session, paid.request("late"))
@@ -143,8 +143,8 @@ async def test_post_without_a_response_in_time_is_unknown_and_not_repeated(conne
     """A timed-out paid request is never sent again: otherwise clients would be billed twice."""
     for action in Blackhole(), Drip(bytes_per_s=1):
         emulator.fault(paid.route, action)
-        async with asyncio.timeout(5), connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.2)) as session:
-            with pytest.raises(SubmissionUnknown, match=r"no response within 0\.2 s"):
+        async with asyncio.timeout(60), connect(retry=PATIENT, timeouts=Timeouts(submit_s=0.4)) as session:
+            with pytest.raises(SubmissionUnknown, match=r"no response within 0\.4 s"):
                 await paid.send(session, paid.request(str(action)))
         emulator.clear_faults()
         assert emulator.ledger.sold[str(action)] == 1
@@ -219,7 +219,7 @@ async def test_post_whose_retry_after_does_not_fit_is_raised_immediately(connect
 async def test_post_with_an_unknown_outcome_is_repeated_only_after_opting_in(connect, emulator, paid):
     """With `resubmit_unknown` the job may be accepted twice, as the ledger shows."""
     emulator.fault(paid.route, Reset("request_end"), times=1)
-    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    retry = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
         await paid.send(session, paid.request("twice"))
     assert emulator.ledger.sold == {"twice": 2}
@@ -228,7 +228,7 @@ async def test_post_with_an_unknown_outcome_is_repeated_only_after_opting_in(con
 async def test_stream_that_broke_off_is_not_repeated_even_after_opting_in(connect, emulator, picture):
     """A stream that has begun was certainly accepted: paying for it again is the caller's decision."""
     emulator.fault("edit", Reset("response_body"), times=1)
-    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    retry = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, resubmit_unknown=True)
     wish = EditRequest("halfway", image=picture(), model="gpt-image-2", partial_images=3)
     async with connect(retry=retry) as session, session.stream(wish) as stream:
         with pytest.raises(SubmissionUnknown):
@@ -239,7 +239,7 @@ async def test_stream_that_broke_off_is_not_repeated_even_after_opting_in(connec
 async def test_job_that_was_accepted_and_cannot_be_polled_is_not_repeated_even_after_opting_in(connect, emulator):
     """It was certainly accepted, although it cannot be polled."""
     emulator.fault("submit", Answer(task_id="a b", id=None, poll_url="//elsewhere.test"))
-    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    retry = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
         with pytest.raises(SubmissionUnknown, match="accepted as task"):
             await session.submit("nameless", model="flux-pro")
@@ -269,9 +269,9 @@ async def test_stream_that_is_not_read_to_its_end_is_unknown(connect, emulator, 
     async with connect() as session:
         giving_up = asyncio.create_task(give_up(session))
         if how == "cancelled":
-            await asyncio.wait_for(has_begun.wait(), 5)
+            await asyncio.wait_for(has_begun.wait(), 60)
             giving_up.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(giving_up, return_exceptions=True)
         assert session.submission_counts.unknown == len(session.unknown_submissions) == 1
         assert len(session.unknown_submissions[0].partial_images) == (how != "unread")
@@ -282,7 +282,7 @@ async def test_unknown_outcome_of_an_earlier_attempt_is_raised(connect, emulator
     """A refusal of the last attempt does not hide the unknown outcome of an earlier one."""
     emulator.fault("submit", Reset("request_end"), times=1)
     emulator.fault("submit", Status(400))
-    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, resubmit_unknown=True)
+    retry = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, resubmit_unknown=True)
     async with connect(retry=retry) as session:
         with pytest.raises(SubmissionUnknown) as caught:
             await session.submit("maybe", model="flux-pro")

@@ -17,7 +17,7 @@ from lemon_async.errors import AccessDenied, AuthenticationError, TaskFailed
 CANARY = "sk-canary-0123456789abcdef"
 GATEWAY_CANARY = "gw-canary-fedcba9876543210"
 
-QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20)
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120)
 
 HOSTILE = {
     "other host": "//{other_server}/v1/tasks/x",
@@ -229,9 +229,9 @@ CANARY_SCRIPT = """
             print(refused)
 
     async def main():
-        polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.1, lost_after_s=0)
+        polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.4, lost_after_s=0)
         options = dict(polling=polling, retry=RetryPolicy(max_elapsed_s=0),
-                       timeouts=Timeouts(submit_s=0.2, request_s=0.05, download_s=0.6))
+                       timeouts=Timeouts(submit_s=0.5, request_s=0.3, download_s=0.6))
         faults = [("submit", Reset(at)) for at in ("accept", "request_head", "request_end", "response_body")]
         faults += [("submit", a) for a in (Status(401), Status(502, "html"), Garbage(), Blackhole(), Vanish(),
                                            Stuck(), Fail("no"), Result([]))]
@@ -302,7 +302,7 @@ def test_key_is_in_no_output_traceback_or_pickle_whatever_fails(tmp_path, pictur
         cwd=tmp_path,
         check=False,
         env={**os.environ, "PYTHONWARNINGS": "default"},
-        timeout=60,
+        timeout=300,
     )
     assert "survived" in run.stderr, run.stderr[-2000:]
     for name in ("SubmissionUnknown", "ContractError", "TransportError", "TaskFailed", "ImageStream", "read_file"):

@@ -16,9 +16,10 @@ from memory_journal import MemoryJournal, waiting
 RPM = 2400
 BURST_S = 0.35
 JITTER_S = 0.2  # between the start of a request and its arrival, on a busy machine or in asyncio's debug mode
-PAUSE_S = JITTER_S + 0.15
+UNDER_WAY_S = 0.6  # what was sent before a refusal came has arrived by then
+PAUSE_S = UNDER_WAY_S + 0.15
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
-PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
+PATIENT = RetryPolicy(max_elapsed_s=60, first_backoff_s=0.001, max_backoff_s=0.01)
 
 
 def response(limit, remaining, reset_s, unix, is_granted):
@@ -125,12 +126,12 @@ async def test_429_on_any_request_pauses_all_of_them(connect, emulator, refused)
         uses = [session.generate(f"p{n}", model="flux-pro") for n in range(5)]
         uses += [ask_for_models(session, 1) for _ in range(5)]
         uses = [asyncio.create_task(use) for use in uses]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*uses, return_exceptions=True)
     times = [(seen.at_s / 6000, seen.status) for seen in emulator.requests]
     (refused_at,) = [at for at, status in times if status == 429]
     # What was under way when the 429 came could not know of it.
-    assert not [at for at, _ in times if refused_at + JITTER_S < at < refused_at + PAUSE_S - 0.01]
+    assert not [at for at, _ in times if refused_at + UNDER_WAY_S < at < refused_at + PAUSE_S - 0.01]
     assert [at for at, _ in times if at > refused_at + PAUSE_S - 0.01]
     assert emulator.ledger.sold == {"before": 1, **{f"p{n}": 1 for n in range(5)}}
 
@@ -156,9 +157,9 @@ async def test_requests_that_a_journal_delays_do_not_start_together(limited):
 
 async def test_downloads_do_not_count(connect, emulator):
     """They go to another host: the next request to the API has to wait, downloads do not."""
-    async with connect(requests_per_minute=60) as session:
+    async with connect(requests_per_minute=6) as session:
         images = await session.generate("inline", model="dall-e-3")
-        async with asyncio.timeout(0.9):
+        async with asyncio.timeout(9):
             await asyncio.gather(*(images[0]._bytes() for _ in range(10)))
         waiting = asyncio.create_task(session.models())
         await asyncio.sleep(0.03)
@@ -173,5 +174,5 @@ async def test_downloads_go_on_while_requests_are_paused(connect, emulator):
         images = await session.generate("inline", model="dall-e-3")
         emulator.fault("models", Status(429, headers={"Retry-After": "30"}))
         await asyncio.gather(session.models(), return_exceptions=True)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             assert await images[0]._bytes()

@@ -23,6 +23,9 @@ from lemon_async.emulator import Blackhole, Drip, Status, Stuck
 from lemon_async.errors import RateLimited, SessionError
 from lemon_async.sheet import contact_sheet
 
+SOON_S = 15.0  # also on a busy machine; without the deadline of the test, each of these takes longer
+CLOSED_S = 4.0  # likewise, where five seconds are the default
+
 SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
 
 
@@ -30,7 +33,7 @@ async def elapsed_s(awaitable):
     """Return the duration and the outcome; a call that does not end fails the test."""
     loop = asyncio.get_running_loop()
     started = loop.time()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         (outcome,) = await asyncio.gather(awaitable, return_exceptions=True)
     return loop.time() - started, outcome
 
@@ -41,7 +44,7 @@ async def test_wait_for_a_stuck_task_ends_at_the_deadline(connect, emulator):
     async with connect(polling=SHORT) as session:
         seconds, outcome = await elapsed_s(session.generate("stuck", model="flux-pro"))
     assert isinstance(outcome, TaskTimeout)
-    assert 0.06 <= seconds < 1
+    assert 0.06 <= seconds < SOON_S
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
@@ -51,30 +54,30 @@ async def test_poll_that_never_ends_does_not_outlast_the_deadline(connect, emula
     async with connect(polling=SHORT, timeouts=Timeouts(request_s=60)) as session:
         seconds, outcome = await elapsed_s(session.generate("drip", model="flux-pro"))
     assert isinstance(outcome, TaskTimeout)
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 async def test_poll_that_drips_delays_no_other_task(connect, emulator):
     """One slow response does not delay the polls of other tasks."""
     emulator.fault("poll", Drip(bytes_per_s=100), times=1)
-    async with connect(timeouts=Timeouts(request_s=2)) as session:
+    async with connect(timeouts=Timeouts(request_s=60)) as session:
         slow = await session.submit("slow", model="flux-pro")
         while not any(request.route == "poll" for request in emulator.requests):
             await asyncio.sleep(0)
         seconds, outcome = await elapsed_s(session.generate("quick", model="flux-pro"))
         assert not slow.done()
     assert len(outcome) == 1
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
 async def test_submit_that_never_ends_is_bounded(connect, emulator, paid, action):
     """A paid request has a total deadline, which neither dripping bytes nor the events of a stream extend."""
     emulator.fault(paid.route, action)
-    async with connect(timeouts=Timeouts(submit_s=0.15)) as session:
+    async with connect(timeouts=Timeouts(submit_s=0.4)) as session:
         seconds, outcome = await elapsed_s(paid.send(session, paid.request("drip")))
     assert isinstance(outcome, SubmissionUnknown)
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
@@ -85,7 +88,7 @@ async def test_download_that_never_ends_is_bounded(connect, emulator, action):
         images = await session.generate("drip", model="flux-pro")
         seconds, outcome = await elapsed_s(images[0].read())
     assert isinstance(outcome, DownloadError)
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 class HungDisk:
@@ -113,7 +116,7 @@ class HungDisk:
         try:
             yield
         finally:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while self.hanging:
                     with suppress(OSError):  # there is no reader at this moment
                         os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
@@ -139,9 +142,9 @@ async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path,
         assert re.search(
             r"the disk has not responded within 0\.\d+ s: `read\(\)` still returns the picture", str(outcome)
         )
-        assert 0.2 < seconds < 2
+        assert 0.2 < seconds < SOON_S
         assert (await images[0].read())[:4] == b"\x89PNG"
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while left := [path for path in tmp_path.rglob("*") if path.name.startswith(".")]:
             await asyncio.sleep(0.001)
     assert left == []
@@ -163,7 +166,7 @@ async def test_cancelled_save_on_a_disk_that_hangs_is_bounded(connect, emulator,
             saving.cancel()
             seconds, _ = await elapsed_s(saving)
         assert saving.cancelled()
-        assert seconds < 1
+        assert seconds < CLOSED_S
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
@@ -181,7 +184,7 @@ async def test_reading_a_saved_picture_from_a_disk_that_hangs_is_bounded(connect
             seconds, outcome = await elapsed_s(inline[0].read())
         assert isinstance(outcome, DownloadError)
         assert "the disk has not responded within 0.2 s" in str(outcome)
-        assert seconds < 1
+        assert seconds < SOON_S
         assert (await inline[0].read())[:4] == b"\x89PNG"
 
 
@@ -196,7 +199,7 @@ async def test_sheet_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path
             seconds, outcome = await elapsed_s(contact_sheet(images, tmp_path / "sheet.html"))
         assert isinstance(outcome, SaveError)
         assert outcome.errno == errno.ETIMEDOUT
-        assert seconds < 2
+        assert seconds < SOON_S
 
 
 async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
@@ -212,17 +215,17 @@ async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
         seconds, outcome = await elapsed_s(read(session))
     assert isinstance(outcome, SubmissionUnknown)
     assert len(outcome.partial_images) > 0
-    assert 0.5 <= seconds < 1.5
+    assert 0.5 <= seconds < SOON_S
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=20), Blackhole()], ids=str)
 async def test_upload_that_never_ends_is_bounded(connect, emulator, picture, action):
     """A free request with a body has the time of a paid one."""
     emulator.fault("files", action)
-    async with connect(timeouts=Timeouts(submit_s=0.2, request_s=60)) as session:
+    async with connect(timeouts=Timeouts(submit_s=0.4, request_s=60)) as session:
         seconds, outcome = await elapsed_s(session.files.upload(picture()))
     assert isinstance(outcome, TransportError)
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=20), Blackhole()], ids=str)
@@ -232,7 +235,7 @@ async def test_free_request_that_never_ends_is_bounded(connect, emulator, action
     async with connect(timeouts=Timeouts(request_s=0.05)) as session:
         seconds, outcome = await elapsed_s(session.models())
     assert isinstance(outcome, TransportError)
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 async def test_closing_ends_responses_that_drip(connect, emulator, paid):
@@ -245,7 +248,7 @@ async def test_closing_ends_responses_that_drip(connect, emulator, paid):
         await session.aclose()
         seconds, outcome = await elapsed_s(waiting)
     assert isinstance(outcome, SubmissionUnknown)
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 async def test_retries_of_a_submit_end(connect, emulator):
@@ -255,12 +258,12 @@ async def test_retries_of_a_submit_end(connect, emulator):
     async with connect(retry=retry) as session:
         seconds, outcome = await elapsed_s(session.submit("busy", model="flux-pro"))
     assert outcome.status == 503
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 async def test_closing_wakes_submits_that_wait_for_their_next_attempt(connect, emulator):
     """A long `Retry-After` does not outlive the session."""
-    emulator.fault("submit", Status(429, headers={"Retry-After": "20"}))
+    emulator.fault("submit", Status(429, headers={"Retry-After": "30"}))
     async with connect(retry=RetryPolicy(max_elapsed_s=60)) as session:
         submitting = asyncio.create_task(session.submit("patient", model="flux-pro"))
         while not emulator.requests:
@@ -269,7 +272,7 @@ async def test_closing_wakes_submits_that_wait_for_their_next_attempt(connect, e
         await session.aclose()
         seconds, outcome = await elapsed_s(submitting)
     assert isinstance(outcome, RateLimited | TransportError)
-    assert seconds < 1
+    assert seconds < SOON_S
 
 
 async def test_closing_is_bounded_while_everything_hangs(connect, emulator):
@@ -289,8 +292,8 @@ async def test_closing_is_bounded_while_everything_hangs(connect, emulator):
         while emulator.ledger.sold["held"] == 0:
             await asyncio.sleep(0)
         seconds, _ = await elapsed_s(session.aclose())
-        assert seconds < 1
-        outcomes = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 1)
+        assert seconds < CLOSED_S
+        outcomes = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 60)
     assert [type(outcome).__name__ for outcome in outcomes] == ["SubmissionUnknown", "SessionError", "DownloadError"]
 
 
@@ -315,7 +318,7 @@ async def test_map_of_jobs_that_hang_ends(connect, emulator, case):
         seconds, errors = await elapsed_s(read_all(session, 5))
     assert {type(error) for error in errors} <= {SubmissionUnknown, TaskTimeout}
     assert len(errors) == 10
-    assert seconds < 2
+    assert seconds < SOON_S
 
 
 @pytest.mark.parametrize("case", MAPS_THAT_HANG)
@@ -331,7 +334,7 @@ async def test_leaving_a_map_of_jobs_that_hang_is_bounded(connect, emulator, cas
     async with connect(timeouts=Timeouts(close_s=0.05)) as session:
         seconds, outcome = await elapsed_s(enter_and_leave(session))
     assert outcome is None
-    assert seconds < 1.5
+    assert seconds < CLOSED_S
 
 
 async def test_closing_ends_maps_of_jobs_that_hang(connect, emulator):
@@ -345,4 +348,4 @@ async def test_closing_ends_maps_of_jobs_that_hang(connect, emulator):
         await session.aclose()
         seconds, outcome = await elapsed_s(reading)
     assert isinstance(outcome, SessionError)
-    assert seconds < 1
+    assert seconds < SOON_S

@@ -126,7 +126,7 @@ async def test_edit_cancelled_at_any_moment_reports_what_may_have_been_sent(conn
 
     async with connect() as session:
         editing = asyncio.create_task(session.edit("moment", image=pieces(), model="gpt-image-2"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not MOMENTS[moment](emulator, read):
                 await asyncio.sleep(0.001)
         editing.cancel()
@@ -320,11 +320,11 @@ async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, 
         await images[0].read()
         with ThreadPoolExecutor(1) as only_thread:
             asyncio.get_running_loop().set_default_executor(only_thread)
-            only_thread.submit(go_on.wait, 5)
+            only_thread.submit(go_on.wait, 60)
             saving = asyncio.create_task(images[0].save(tmp_path / "a.png"))
             await asyncio.sleep(0)
             saving.cancel()
-            await asyncio.wait([saving], timeout=2)
+            await asyncio.wait([saving], timeout=4)
             go_on.set()
             assert saving.cancelled()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())

@@ -19,8 +19,8 @@ from lemon_async.errors import BadRequest, ServerError, TaskCancelled, TaskFaile
 from servers import read_request
 
 LINK = "https://cdn.test/1.png"
-PATIENT = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001, max_backoff_s=0.01)
-QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.002, deadline_s=20, lost_after_s=0.01)
+PATIENT = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, max_backoff_s=0.01)
+QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.002, deadline_s=120, lost_after_s=0.01)
 
 
 def http(body=b"", *head, status="200 OK", kind="application/json"):

@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 
 source, folder = map(Path, sys.argv[1:])
 notebook = nbformat.read(source, as_version=4)
-client = NotebookClient(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(folder)}})
+client = NotebookClient(notebook, timeout=240, allow_errors=True, resources={"metadata": {"path": str(folder)}})
 client.execute()
 nbformat.write(notebook, folder / source.name)
 page, _ = HTMLExporter().from_notebook_node(notebook)

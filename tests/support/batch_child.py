@@ -36,7 +36,7 @@ try:
 except ImportError:  # then there are no journals in PostgreSQL
     psycopg = None
 
-QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=20, lost_after_s=0.02)
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120, lost_after_s=0.02)
 FILES = {"rename", "replace", "link"}
 SENDS = {"send", "sendmsg"}
 READS = {"recv", "recv_into"}
@@ -114,7 +114,7 @@ def is_tcp(owner):
 
 def session_to(service, **options):
     options = {"polling": QUICK, "retry": RetryPolicy(max_elapsed_s=1), "requests_per_minute": 600_000, **options}
-    options["timeouts"] = Timeouts(submit_s=10, close_s=options.pop("close_s", 2))
+    options["timeouts"] = Timeouts(submit_s=60, close_s=options.pop("close_s", 2))
     return LemonSession(service["key"], base_url=service["base_url"], **options)
 
 

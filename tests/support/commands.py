@@ -36,7 +36,7 @@ class Command:
 
     async def wait_for(self, words, times=1):
         """Read stderr until the text has appeared this many times."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.stderr.count(words) < times:
                 line = await self.process.stderr.readline()
                 assert line, f"ended without saying {words!r}: {self.stderr}"
@@ -49,7 +49,7 @@ class Command:
 
     async def end(self, stdin=None):
         """Wait for the end; return exit code and stdout."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             out, err = await self.process.communicate(stdin)
         self.stderr += err.decode()
         return self.process.returncode, out.decode()

@@ -14,8 +14,8 @@ from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async._http.shared_limit import postgres, redis
 
 WARM = (postgres, redis)
-QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=30)
-PATIENT = RetryPolicy(max_elapsed_s=30)
+QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120)
+PATIENT = RetryPolicy(max_elapsed_s=120)
 
 
 async def run(key, base_url, rpm, store, pictures):

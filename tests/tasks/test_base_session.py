@@ -11,7 +11,7 @@ from lemon_async.emulator import Blackhole
 
 async def seen(emulator, route):
     """Wait until the emulator has seen a request."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while route not in {request.route for request in emulator.requests}:
             await asyncio.sleep(0)
 

@@ -155,7 +155,7 @@ async def test_stream_longer_than_any_that_makes_sense_is_in_doubt(streaming, pr
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=1000), Blackhole()], ids=str)
 async def test_stream_that_never_ends_ends_in_time(connect, emulator, tiny, action):
     emulator.fault("edit", action)
-    async with connect(timeouts=Timeouts(submit_s=0.3)) as session, asyncio.timeout(3):
+    async with connect(timeouts=Timeouts(submit_s=0.3)) as session, asyncio.timeout(60):
         with pytest.raises(SubmissionUnknown, match=r"no response within 0\.3 s"):
             async with session.stream(tiny) as stream:
                 await read_all(stream)
@@ -303,7 +303,7 @@ async def test_stream_that_another_coroutine_still_reads_can_be_left(connect, em
         async with session.stream(tiny) as stream:
             reading = asyncio.create_task(seen(stream))
             await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             _, error = await reading
         assert error is None or isinstance(error, SubmissionUnknown)
         assert session.submission_counts.unknown == len(session.unknown_submissions) == 1
@@ -317,19 +317,19 @@ async def test_session_closed_in_the_middle_ends_the_stream_in_doubt(connect, em
             reading = asyncio.create_task(seen(stream))
             await asyncio.sleep(0.01)
             await session.aclose()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 _, error = await reading
         assert isinstance(error, SubmissionUnknown)
         assert len(error.partial_images) == 1
         assert session.submission_counts.unknown == 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while emulator.connections:
             await asyncio.sleep(0.001)
 
 
 async def test_stream_takes_one_of_the_places_for_paid_requests(connect, emulator, tiny):
     emulator.fault("edit", Stuck())
-    async with connect(max_submits=1, polling=PollPolicy(min_gap_s=120_000, max_gap_s=120_000)) as session:
+    async with connect(max_submits=1, polling=PollPolicy(min_gap_s=1_200_000, max_gap_s=1_200_000)) as session:
         async with session.stream(tiny):
             waiting = asyncio.create_task(session.submit("a cat", model="flux-pro"))
             await asyncio.sleep(0.02)

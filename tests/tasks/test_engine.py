@@ -17,7 +17,7 @@ from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Answer, Emulator, Reset, Status, Stuck
 from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound, SessionError, TaskCancelled
 
-SLOW = PollPolicy(min_gap_s=120_000, max_gap_s=120_000)  # 20 s at the speed of the emulator
+SLOW = PollPolicy(min_gap_s=1_200_000, max_gap_s=1_200_000)  # 200 s at the speed of the emulator
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
 
 
@@ -38,7 +38,7 @@ async def test_task_is_resumed_by_id_and_by_token(connect, emulator):
         task = await session.submit("a cat", model="midjourney")
     while emulator.ledger.open:
         await asyncio.sleep(0)
-    async with asyncio.timeout(5), connect(polling=SLOW) as session:
+    async with asyncio.timeout(60), connect(polling=SLOW) as session:
         by_token = session.task(task.resume_token())
         assert (by_token.id, by_token.poll_url, by_token.request) == (task.id, task.poll_url, None)
         assert len(await by_token) == 1

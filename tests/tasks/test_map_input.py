@@ -114,7 +114,7 @@ async def test_timeout_around_a_yield_of_the_iterable_cancels_no_paid_request(co
 async def test_generator_of_two_maps_loses_and_duplicates_nothing(connect, emulator, is_async):
     """Each item goes to one of them; the map that finds an async generator busy reports its error."""
     items = Source(20, is_async).items()
-    async with connect() as session, asyncio.timeout(5):
+    async with connect() as session, asyncio.timeout(60):
         results = await asyncio.gather(*(outcomes_of(session, items) for _ in range(2)), return_exceptions=True)
     assert all(isinstance(result, list | RuntimeError) for result in results)
     assert set(emulator.ledger.sold.values()) == {1}

@@ -127,7 +127,7 @@ async def test_hook_that_the_program_cancels_does_not_hang_the_reader(connect, e
             asyncio.current_task().cancel()
 
     journal = MemoryJournal(cancel)
-    async with connect() as session, session.map(["p"], model=MODEL, journal=journal) as outcomes, asyncio.timeout(5):
+    async with connect() as session, session.map(["p"], model=MODEL, journal=journal) as outcomes, asyncio.timeout(60):
         with pytest.raises(SessionError, match="a request of the map was cancelled by the program"):
             await anext(outcomes)
     assert journal.names == ["intend", "withdraw"]
@@ -237,7 +237,7 @@ async def test_accept_that_does_not_end_loses_no_task(connect, emulator):
     """After `close_s` it is cancelled, and the task is in `pending`."""
     journal = MemoryJournal(waiting("accept", asyncio.Event()))
     async with connect(timeouts=Timeouts(close_s=0.02)) as session:
-        async with session.map(["p"], model=MODEL, journal=journal) as outcomes, asyncio.timeout(5):
+        async with session.map(["p"], model=MODEL, journal=journal) as outcomes, asyncio.timeout(60):
             await until(lambda: journal.tasks)
         assert outcomes.pending == (journal.tasks[0],)
         assert workers() == []

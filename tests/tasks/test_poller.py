@@ -22,7 +22,7 @@ from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import AccessDenied, AuthenticationError, SessionError, TaskLost
 from lemon_async.types import TaskSnapshot
 
-QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=20, lost_after_s=0.01)
+QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=120, lost_after_s=0.01)
 
 
 def answer(status=200, *, body=None, text=None, **headers):
@@ -124,7 +124,7 @@ async def test_task_is_polled_until_it_is_over(poll):
 
 
 async def test_fresh_task_waits_its_gap_and_a_resumed_one_is_asked_for_at_once(poll):
-    policy = PollPolicy(min_gap_s=20, max_gap_s=20)
+    policy = PollPolicy(min_gap_s=200, max_gap_s=200)
     transport, poller = poll(policy, fresh=[COMPLETED], resumed=[COMPLETED])
     poller.add(make("fresh"), is_fresh=True)
     resumed = make("resumed")
@@ -147,9 +147,9 @@ async def test_resumed_task_is_learned_from_if_its_age_is_known(poll, ago_s, is_
 
 
 async def test_pending_task_is_left_alone_as_long_as_the_service_asks(poll):
-    asking = Response(200, {"retry-after": "30"}, PENDING.body)
+    asking = Response(200, {"retry-after": "90"}, PENDING.body)
     transport, poller = poll(
-        PollPolicy(poll_cost_s=1e-9, min_gap_s=0.001, max_gap_s=20), a=[asking], b=[PENDING, COMPLETED]
+        PollPolicy(poll_cost_s=1e-9, min_gap_s=0.001, max_gap_s=200), a=[asking], b=[PENDING, COMPLETED]
     )
     poller.add(make("a"), is_fresh=False)
     other = make("b")
@@ -244,7 +244,7 @@ async def test_polls_that_keep_failing_are_warned_of_once(poll, caplog):
     _, poller = poll(a=script)
     task = make("a")
     poller.add(task, is_fresh=False)
-    await task.wait(timeout=5)
+    await task.wait(timeout=60)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.name == "lemon_async"
     assert record.getMessage() == (
@@ -337,17 +337,17 @@ async def test_task_that_somebody_else_has_ended_is_not_asked_for_again(poll):
     ids=["a status", "no answer", "a proxy"],
 )
 async def test_deadline_ends_the_wait_with_the_last_report(poll, outcome, heard):
-    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.2), a=[outcome])
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.5), a=[outcome])
     task = make("a")
     poller.add(task, is_fresh=True)
-    with pytest.raises(TaskTimeout, match=f"0.2 s have passed; {heard}") as caught:
+    with pytest.raises(TaskTimeout, match=f"0.5 s have passed; {heard}") as caught:
         await task
     assert caught.value.task is task
     assert poller.pending == ()
 
 
 async def test_noise_before_a_sign_of_life_is_forgotten(poll):
-    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.05), a=[NO_ANSWER, status("processing")])
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.5), a=[NO_ANSWER, status("processing")])
     task = make("a")
     poller.add(task, is_fresh=True)
     with pytest.raises(TaskTimeout, match="last status: processing"):
@@ -367,7 +367,7 @@ async def test_response_after_the_deadline_changes_nothing_and_keeps_nothing(pol
         await gate.wait()
         return late
 
-    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.1), a=[wait])
+    _, poller = poll(attrs.evolve(QUICK, deadline_s=0.4), a=[wait])
     task = make("a")
     poller.add(task, is_fresh=False)
     with pytest.raises(TaskTimeout):
@@ -402,7 +402,7 @@ async def test_runner_is_there_while_there_is_work_and_comes_back_with_it(poll):
 
 async def test_runner_serves_tasks_that_come_while_it_sleeps(poll):
     """A new task does not wait for the next poll of an old one."""
-    _, poller = poll(PollPolicy(min_gap_s=20, max_gap_s=20), old=[COMPLETED], new=[COMPLETED])
+    _, poller = poll(PollPolicy(min_gap_s=200, max_gap_s=200), old=[COMPLETED], new=[COMPLETED])
     poller.add(make("old"), is_fresh=True)
     await asyncio.sleep(0)
     new = make("new")
@@ -432,7 +432,7 @@ async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, capl
     """No wait is endless; the errors carry the crash and the tasks."""
     caplog.set_level(logging.ERROR, logger="lemon_async")
     bug = RuntimeError("a bug")
-    transport, poller = poll(PollPolicy(min_gap_s=0.001, max_gap_s=20), a=[bug], b=[PENDING], c=[COMPLETED])
+    transport, poller = poll(PollPolicy(min_gap_s=0.001, max_gap_s=200), a=[bug], b=[PENDING], c=[COMPLETED])
     tasks = [make("a"), make("b")]
     poller.add(tasks[1], is_fresh=False)
     await transport.asked_for("b")
@@ -454,14 +454,14 @@ async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, capl
 
 async def test_program_that_cancels_the_poller_ends_every_task(poll):
     """Some programs cancel all asyncio tasks; waiters that remain get an error."""
-    _, poller = poll(PollPolicy(min_gap_s=20, max_gap_s=20), a=[PENDING])
+    _, poller = poll(PollPolicy(min_gap_s=200, max_gap_s=200), a=[PENDING])
     task = make("a")
     poller.add(task, is_fresh=True)
     await asyncio.sleep(0)
     (runner,) = ours()
     runner.cancel()
     with pytest.raises(TaskError, match="task a failed: the session's poller was cancelled by the program") as caught:
-        await asyncio.wait_for(task.wait(), 5)
+        await asyncio.wait_for(task.wait(), 60)
     assert caught.value.resume_token == task.resume_token()
     assert poller.pending == ()
 
@@ -476,7 +476,7 @@ async def test_interrupt_that_hits_the_poller_is_no_bug(poll, caplog):
         def exception(self):
             return KeyboardInterrupt()
 
-    _, poller = poll(PollPolicy(min_gap_s=20, max_gap_s=20), a=[PENDING])
+    _, poller = poll(PollPolicy(min_gap_s=200, max_gap_s=200), a=[PENDING])
     task = make("a")
     poller.add(task, is_fresh=True)
     poller._runner_ended(Interrupted())
@@ -498,7 +498,7 @@ async def test_runner_cancelled_at_the_moment_of_a_poll_leaks_no_slot(poll):
     assert transport.asked == []
     task = make("b")
     poller.add(task, is_fresh=False)
-    assert len(await asyncio.wait_for(task.wait(), 5)) == 1
+    assert len(await asyncio.wait_for(task.wait(), 60)) == 1
 
 
 # Handles
@@ -515,7 +515,7 @@ async def test_two_handles_on_one_task_are_polled_and_end_separately(poll):
     await transport.asked_for("a", 2)
     poller.end(one)
     assert (poller.pending, poller.find("a")) == ((other,), other)
-    assert len(await asyncio.wait_for(other.wait(), 5)) == 1
+    assert len(await asyncio.wait_for(other.wait(), 60)) == 1
     assert (poller.pending, poller.find("a")) == ((), None)
 
 
@@ -538,7 +538,7 @@ async def test_late_response_for_an_ended_handle_does_not_affect_a_newer_one(pol
     poller.add(new, is_fresh=False)
     await transport.asked_for("a", 2)
     gate.set()
-    assert len(await asyncio.wait_for(new.wait(), 5)) == 1
+    assert len(await asyncio.wait_for(new.wait(), 60)) == 1
     assert old.status == "pending"
 
 
@@ -655,7 +655,7 @@ async def test_no_poll_starts_without_room_and_each_is_counted(poll):
     await settle()
     assert (len(transport.asked), budget.left) == (3, 0)
     budget.left = 100
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
     assert len(transport.asked) == 5
     assert budget.left == 98
 
@@ -675,7 +675,7 @@ async def test_polls_let_paid_requests_go_first(poll):
     await asyncio.gather(*submits)
     assert transport.asked == []
     budget.left = 2
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
 
 async def test_poller_has_one_place_in_the_queue_however_many_polls_are_due(poll):
@@ -699,7 +699,7 @@ async def test_slot_granted_when_nothing_is_due_is_used_by_the_next_poll(poll):
     poller.end(over)
     poller.add(other, is_fresh=False)
     budget.left = 1
-    await asyncio.wait_for(other.wait(), 5)
+    await asyncio.wait_for(other.wait(), 60)
     assert [path for _, path, _ in transport.asked] == ["/v1/tasks/b"]
     assert budget.left == 0
 
@@ -728,7 +728,7 @@ async def test_closed_rate_limiter_starts_no_poll(poll):
     await settle()
     limiter.close()
     await asyncio.sleep(0)
-    await asyncio.wait_for(poller.aclose(), 5)
+    await asyncio.wait_for(poller.aclose(), 60)
     assert transport.asked == []
     assert task.done()
 
@@ -738,4 +738,4 @@ async def test_deadline_holds_although_no_turn_comes(poll):
     task = make("a")
     poller.add(task, is_fresh=False)
     with pytest.raises(TaskTimeout, match="last status: pending"):
-        await asyncio.wait_for(task.wait(), 5)
+        await asyncio.wait_for(task.wait(), 60)

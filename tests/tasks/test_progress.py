@@ -75,7 +75,7 @@ async def test_display_is_refreshed_when_it_is_out_of_date_and_no_timer_is_left(
     screen = Screen(again_s=0.001)
     reporter = Reporter(screen, Progress)
     reporter.changed()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(screen.shown) < 3:
             await asyncio.sleep(0.001)
     reporter.close()
@@ -409,7 +409,7 @@ def test_bar_on_a_closed_terminal_does_not_affect_other_bars(terminal):
         display.show(Progress(total=2, done=1))
     other = threading.Thread(target=lambda: tqdm.tqdm(total=1, file=io.StringIO()).close(), daemon=True)
     other.start()
-    other.join(5)
+    other.join(60)
     assert not other.is_alive()
 
 

@@ -233,7 +233,7 @@ async def test_refusal_of_the_service_is_raised_on_entering(connect, emulator, t
 
 async def test_refusal_that_invites_is_followed_by_a_stream(connect, emulator, tiny):
     emulator.fault("edit", Status(429, headers={"Retry-After": "0.01"}), times=2)
-    retry = RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001)
+    retry = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001)
     async with connect(retry=retry) as session, session.stream(tiny) as stream:
         await read_all(stream)
     assert emulator.ledger.sold == {"a hat": 1}

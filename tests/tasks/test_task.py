@@ -528,7 +528,7 @@ async def test_functions_of_asyncio_take_a_task_as_an_awaitable():
     assert ([future.result() for future in done], pending) == ([images], set())
     assert await asyncio.gather(task, task) == [images, images]
     assert await asyncio.shield(task) is images
-    assert await asyncio.wait_for(task, 1) is images
+    assert await asyncio.wait_for(task, 60) is images
     assert [await future for future in asyncio.as_completed([task])] == [images]
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(task.wait())

@@ -34,7 +34,7 @@ class Slow(io.BytesIO):
     def read(self, size=-1):
         self.reader = threading.current_thread()
         self.begun.set()
-        assert self.go_on.wait(5)
+        assert self.go_on.wait(60)
         return super().read(size)
 
 
@@ -75,13 +75,13 @@ def pipes():
         os.close(writer)
     for thread in threading.enumerate():
         if thread.name == "lemon_async reading":
-            thread.join(5)
+            thread.join(60)
     for reader, _ in opened:
         reader.close()
 
 
 async def has_begun(event):
-    assert await asyncio.to_thread(event.wait, 5)
+    assert await asyncio.to_thread(event.wait, 60)
 
 
 # One reader at a time
@@ -199,7 +199,7 @@ async def test_blocked_pipes_block_no_other_upload(connect, emulator, picture, t
             for _ in range(min(32, (os.cpu_count() or 1) + 4) + 1)
         ]
         await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await session.edit("a hat", image=[path, io.BytesIO(picture())], model=MODEL)
             for edit in blocked:
                 edit.cancel()
@@ -285,7 +285,7 @@ ODD_WHEN_READ = {
 async def test_faulty_object_is_refused_with_its_position(connect, emulator, picture, tmp_path, name):
     make, words = (ODD | ODD_WHEN_READ)[name]
     source = make(tmp_path)
-    async with connect() as session, asyncio.timeout(5):
+    async with connect() as session, asyncio.timeout(60):
         with pytest.raises(ContractError) as caught:
             await session.edit("a hat", image=[picture(), source], model=MODEL)
     problems = {problem.field: problem.message for problem in caught.value.problems}

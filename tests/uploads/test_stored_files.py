@@ -204,7 +204,7 @@ async def test_list_of_always_new_files_is_bounded(serve, http_ok, monkeypatch):
 
 
 async def test_page_is_requested_again_after_a_fault(connect, emulator, picture):
-    async with connect(retry=RetryPolicy(max_elapsed_s=5, first_backoff_s=0.001)) as session:
+    async with connect(retry=RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001)) as session:
         await session.files.upload(picture())
         emulator.fault("files", Status(502, "html"), times=2)
         assert len(await session.files.list(purpose="vision")) == 1

@@ -190,15 +190,15 @@ def test_spool_that_is_closed_while_a_thread_writes_is_closed_by_that_thread(ope
     def use():
         with spool._using():
             begun.set()
-            go_on.wait(5)
+            go_on.wait(60)
 
     thread = threading.Thread(target=use)
     thread.start()
-    begun.wait(5)
+    begun.wait(60)
     spool.close()
     assert not spool._file.closed
     go_on.set()
-    thread.join(5)
+    thread.join(60)
     assert spool._file.closed
     assert open_files() == before
     with pytest.raises(ValueError, match="closed"):

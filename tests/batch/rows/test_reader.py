@@ -210,7 +210,7 @@ async def test_cancelling_ends_the_reading(open_reader, csv_file):
 
     def validate(request):
         started.set()
-        release.wait(5)
+        release.wait(60)
         return ()
 
     reading = asyncio.ensure_future(open_reader(csv_file, validate=validate).read())

@@ -26,7 +26,7 @@ class Case:
 
     async def next(self):
         """Return the key of the next row; raise if it never comes."""
-        request = await asyncio.wait_for(anext(self.feed), 1)
+        request = await asyncio.wait_for(anext(self.feed), 60)
         return request.label
 
     async def is_waiting(self):
@@ -85,7 +85,7 @@ async def test_the_event_loop_turns_between_rows_that_are_resumed(feed_of):
     async with feed_of(*keys, sold=keys) as case:
         turns = set()
         following = asyncio.ensure_future(anext(case.feed))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(case.resumed) < len(keys):
                 turns.add(len(case.resumed))
                 await asyncio.sleep(0)
@@ -280,7 +280,7 @@ async def fail_of_another(journal):
 
 async def taken_by(run, journal, key):
     """Claim a row as soon as it is free."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while not (rows := (await journal.claim(run, keys=[key])).rows):
             await asyncio.sleep(0.001)
     return rows

@@ -235,7 +235,7 @@ async def test_leaving_is_bounded_when_the_disk_hangs(event, connect, emulator, 
     """Nothing runs on; what was being recorded is decided when the journal is opened again."""
     async with connect(timeouts=Timeouts(close_s=0.05)) as session, open_journal(tmp_path / "run.db") as journal:
         hung = HungJournal(journal, event)
-        async with asyncio.timeout(15), batch_of(session, tmp_path, rows(3), journal=hung):
+        async with asyncio.timeout(60), batch_of(session, tmp_path, rows(3), journal=hung):
             await until(lambda: hung._is_broken)
         assert not [task for task in asyncio.all_tasks() if task.get_name() in {"lemon_async batch", "lemon_async map"}]
     states = {row.state for row in (await journal_rows(tmp_path)).values()}

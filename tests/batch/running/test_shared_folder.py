@@ -88,7 +88,7 @@ async def test_a_folder_that_hangs_is_an_error(journal, tmp_path, monkeypatch):
     """As that of a file server which is gone."""
     is_back = threading.Event()
     monkeypatch.setattr("lemon_async.batch.running.shared_folder._WITHIN_S", 0.05)
-    monkeypatch.setattr("lemon_async.batch.running.shared_folder._leave", lambda mark: is_back.wait(5))
+    monkeypatch.setattr("lemon_async.batch.running.shared_folder._leave", lambda mark: is_back.wait(60))
     with pytest.raises(JournalError, match=r"cannot use the folder .* has not responded within"):
         await template_of(journal, f"{tmp_path}/out/{{key}}")
     is_back.set()

@@ -354,7 +354,7 @@ async def start(emulator, *words):
 
 
 async def until_sold(emulator, number):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sum(emulator.ledger.sold.values()) < number:
             await asyncio.sleep(0.005)
 
@@ -402,7 +402,7 @@ async def test_reader_that_exits_ends_the_buying(emulator, tmp_path):
     """`lemon-async batch run ... | head -1`."""
     (tmp_path / "rows.csv").write_text("sku,prompt\n" + "".join(f"{n},cat {n}\n" for n in range(60)))
     command = await start(emulator, "--in-flight", "1", "--json")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert (await command.process.stdout.readline()).startswith(b"{")
         command.process.stdout._transport.close()
         stderr = (await command.process.stderr.read()).decode()

@@ -165,7 +165,7 @@ async def test_connection_after_closing_is_reset():
         await reader.read()
     writer.transport.abort()
     listener.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await listener.wait_closed()
 
 
@@ -189,7 +189,7 @@ async def test_connection_that_is_closing_can_be_aborted(emu, unread):
     """Closing waits for the client to read, and this one never does."""
     unread.close()
     unread.abort()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await unread.wait_closed()
     unread.abort()
     assert emu.connections == 0
@@ -197,6 +197,6 @@ async def test_connection_that_is_closing_can_be_aborted(emu, unread):
 
 async def test_emulator_closes_although_a_client_does_not_read(emu, unread):
     unread.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await emu.aclose()
     assert emu.connections == 0

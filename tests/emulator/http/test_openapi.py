@@ -134,7 +134,7 @@ def ask(emu):
 
     async def send(method, path, address=None, **options):
         url, headers = emu.base_url + (address or path), {"Authorization": f"Bearer {emu.api_key}"}
-        answer = await asyncio.to_thread(requests.request, method, url, headers=headers, timeout=9, **options)
+        answer = await asyncio.to_thread(requests.request, method, url, headers=headers, timeout=60, **options)
         assert answer.status_code == 200, answer.text
         load()[1][path][method].validate_response(answer)
         return answer

@@ -64,7 +64,7 @@ async def test_nodes_of_a_cluster_redirect(bench):
 
 
 async def until_redirected(node):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "Moved" not in (node.execute("GET", "x", fails=True) or ""):
             await asyncio.sleep(0.05)
 

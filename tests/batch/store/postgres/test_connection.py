@@ -59,8 +59,8 @@ def test_silent_server_ends_the_connection(postgres):
         connection.response_s = 0.2
         began = time.monotonic()
         with pytest.raises(psycopg.OperationalError, match=r"no response within 0\.2 s"):
-            connection.execute("SELECT pg_sleep(5)")
-        assert time.monotonic() - began < 2
+            connection.execute("SELECT pg_sleep(60)")
+        assert time.monotonic() - began < 30
         assert connection.closed
 
 
