@@ -1,6 +1,6 @@
 """`LemonSession`: the endpoints of the API as methods; `_tasks.engine` creates and connects its parts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -147,7 +147,7 @@ class LemonSession(BaseSession):
             SubmissionUnknown: It was sent, but the outcome is unknown; it is not sent again.
             TaskError: It was accepted and did not end in images. Resume it with the error's `resume_token`.
         """
-        return await self._finish(request_from(prompt, fields), check_contracts, progress)
+        return await (await self._begin(request_from(prompt, fields), check_contracts, progress))
 
     async def edit(
         self,
@@ -172,7 +172,7 @@ class LemonSession(BaseSession):
             **fields: See `EditFields`; the server's default model is `dall-e-2`.
         """
         request = build_request(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
-        return await self._finish(request, check_contracts, progress)
+        return await (await self._begin(request, check_contracts, progress))
 
     async def create_variation(
         self,
@@ -190,7 +190,7 @@ class LemonSession(BaseSession):
             progress: As for `generate`.
             **fields: See `VariationFields`.
         """
-        return await self._finish(build_request(VariationRequest, fields, image), check_contracts, progress)
+        return await (await self._begin(build_request(VariationRequest, fields, image), check_contracts, progress))
 
     async def submit(
         self, prompt: str | Request, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
@@ -394,7 +394,7 @@ class LemonSession(BaseSession):
         self._engine.check_usable()
         return await self._engine.calls.read(path_of("/v1/models", model=model), read_model)
 
-    async def _finish(self, request: Request, check_contracts: bool | None, progress: ProgressOption) -> Images:
-        if progress is False:
-            return await (await self._engine.submit(request, check_contracts))
-        return await complete(partial(self._engine.submit, request, check_contracts), progress)
+    async def _begin(self, request: Request, is_checked: bool | None, progress: ProgressOption) -> Awaitable[Images]:
+        if progress is False:  # the caller awaits it, so that one frame less waits
+            return await self._engine.submit(request, is_checked)
+        return complete(partial(self._engine.submit, request, is_checked), progress)

@@ -107,7 +107,7 @@ async def test_submit_returns_when_the_service_has_accepted(connect, emulator):
 async def test_inline_answer_is_a_task_that_is_over(connect):
     async with connect() as session:
         task = await session.submit("a cat", model="dall-e-3")
-        assert task.billing is (await task).billing
+        assert task.billing == (await task).billing
         assert task.done()
         assert task.id is None
         assert session.pending == ()

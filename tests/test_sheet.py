@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from lemon_async import ContractError, GenerateRequest, Outcome, SaveError, SubmissionUnknown, TaskTimeout
+from lemon_async._api.job_responses import pack
 from lemon_async._display.page import load_template
 from lemon_async._images.images import Images
 from lemon_async.emulator import Blackhole, Fail, Status
@@ -27,7 +28,7 @@ ATTACK = '"><img src=x onerror=alert(1)>'
 def images_of(*contents, created=0, **facts):
     """Return inline pictures."""
     entries = tuple(ImageData(inline=Inline(content), revised_prompt=ATTACK) for content in contents)
-    return Images(TaskSnapshot(status="completed", images=entries, created=created, **facts), NO_LINKS)
+    return Images(pack(TaskSnapshot(status="completed", images=entries, created=created, **facts)), NO_LINKS)
 
 
 @pytest.fixture

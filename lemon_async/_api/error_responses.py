@@ -18,6 +18,7 @@ from typing import Any
 from lemon_async import errors
 from lemon_async._api.response import Response, Unreadable, number_of, retry_after_s
 from lemon_async._formats.json_documents import one_line
+from lemon_async.types import ResumableTask, TaskFault, TaskSnapshot
 
 __all__ = [
     "Failure",
@@ -27,6 +28,7 @@ __all__ = [
     "error_object",
     "is_proof_of_refusal",
     "request_id_of",
+    "task_failure",
 ]
 
 _CLASSES: Mapping[int, type[errors.ApiError]] = {
@@ -126,6 +128,18 @@ def _is_server_code(code: object) -> bool:
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """Return the id to quote to the service's support."""
     return one_line(headers.get("x-request-id"))
+
+
+def task_failure(snapshot: TaskSnapshot, task: ResumableTask) -> errors.TaskFailed | errors.TaskCancelled:
+    """Return the error for a task that has ended without a usable image."""
+    fault = snapshot.fault or TaskFault("the service gave no reason")
+    headers = snapshot.billing.headers
+    context: dict[str, Any] = {"task": task, "headers": headers, "request_id": request_id_of(headers)}
+    if snapshot.status == "completed":
+        return errors.TaskFailed(reason="it completed without a usable image", **context)
+    if snapshot.is_cancelled:
+        return errors.TaskCancelled(reason=fault.message, **context)
+    return errors.TaskFailed(reason=fault.message, code=fault.code, **context)
 
 
 def _hints(error: Mapping[str, Any]) -> dict[str, Any]:

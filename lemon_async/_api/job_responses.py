@@ -1,7 +1,7 @@
 """Read responses to submissions and polls as one of a few outcomes.
 
 Callers decide what to do about an outcome. The reading is strict where money is at stake (accepted, refused or unknown)
-and where a task would end.
+and where a task would end. `pack` makes the states of tasks small, because thousands of them wait.
 """
 
 import re
@@ -16,18 +16,31 @@ import attrs
 from lemon_async._api.error_responses import Failure, api_error, error_object, is_proof_of_refusal
 from lemon_async._api.response import Response, Unreadable, id_of, retry_after_s, snapshot_fields, text_of
 from lemon_async.errors import ApiError, TransportError
-from lemon_async.types import Billing, TaskSnapshot, is_final
+from lemon_async.types import Billing, ImageData, TaskFault, TaskSnapshot, is_final
 
 __all__ = [
+    "CREATED",
+    "IMAGES",
+    "IS_ID_GUESSED",
+    "MODEL",
+    "POLL_URL",
+    "PROGRESS",
+    "STATUS",
+    "TASK_ID",
+    "VISIBLE",
     "Accepted",
+    "Packed",
     "PollFailure",
     "PollSuccess",
     "Refused",
     "UnknownOutcome",
     "billing_of",
+    "pack",
     "read_poll",
     "read_snapshot",
     "read_submission",
+    "unpack",
+    "unpack_image",
 ]
 
 
@@ -253,3 +266,58 @@ def _documented_id(poll_url: str) -> str | None:
 
 def _tail_of(poll_url: str | None) -> str | None:
     return id_of((poll_url or "").partition("?")[0].rstrip("/").rpartition("/")[2])
+
+
+# The garbage collector follows every object that may refer to others. It stops following a plain tuple whose items it
+# need not follow either, such as text and numbers, but never an instance of a class. Ten thousand snapshots with their
+# parts are fifty thousand objects, and a full collection stops the event loop for as long as it takes to visit them.
+Packed = tuple[Any, ...]
+"""The fields of a `TaskSnapshot` in the order of the following positions, with tuples instead of their parts."""
+
+STATUS, PROGRESS, IMAGES, FAULT, TASK_ID, IS_ID_GUESSED, POLL_URL, CREATED, MODEL, IS_CANCELLED = range(10)
+_TRANSACTION_ID, _USAGE, _HEADERS = range(10, 13)
+VISIBLE = slice(STATUS, TASK_ID)
+"""The fields whose change is worth waking waiters."""
+
+
+def pack(snapshot: TaskSnapshot) -> Packed:
+    """Return a snapshot as a tuple."""
+    fault, billing = snapshot.fault, snapshot.billing
+    return (
+        snapshot.status,
+        snapshot.progress,
+        tuple([(image.url, image.inline, image.revised_prompt) for image in snapshot.images]),
+        None if fault is None else (fault.message, fault.code),
+        snapshot.task_id,
+        snapshot.is_id_guessed,
+        snapshot.poll_url,
+        snapshot.created,
+        snapshot.model,
+        snapshot.is_cancelled,
+        billing.transaction_id,
+        billing.usage,
+        tuple(billing.headers.items()),
+    )
+
+
+def unpack(packed: Packed) -> TaskSnapshot:
+    """Return a snapshot that equals the one that was packed; it shares its inline pictures and `usage`."""
+    fault = packed[FAULT]
+    return TaskSnapshot(
+        status=packed[STATUS],
+        task_id=packed[TASK_ID],
+        is_id_guessed=packed[IS_ID_GUESSED],
+        poll_url=packed[POLL_URL],
+        images=tuple(map(unpack_image, packed[IMAGES])),
+        created=packed[CREATED],
+        model=packed[MODEL],
+        progress=packed[PROGRESS],
+        fault=None if fault is None else TaskFault(*fault),
+        is_cancelled=packed[IS_CANCELLED],
+        billing=Billing(packed[_TRANSACTION_ID], packed[_USAGE], dict(packed[_HEADERS])),
+    )
+
+
+def unpack_image(entry: tuple[Any, ...]) -> ImageData:
+    """Return one of the entries at `IMAGES`."""
+    return ImageData(*entry)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
+from lemon_async._api.job_responses import CREATED, IMAGES, MODEL, TASK_ID, Packed, unpack, unpack_image
 from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, pictures_bundle
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.atomic_file import alternatives, suffix_of
@@ -17,7 +18,7 @@ from lemon_async._images.naming import Template, checked_folder, slug_of
 from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, TaskRef
 from lemon_async.errors import ContractError, LemonError, PartialSaveError, SaveError, SessionError
 from lemon_async.requests import Request
-from lemon_async.types import Billing, Problem, TaskSnapshot
+from lemon_async.types import Billing, Problem
 
 __all__ = ["Images"]
 
@@ -30,19 +31,17 @@ class Images(Sequence[Image]):
 
     Attributes:
         created: Unix seconds, as the service reports them.
-        usage: Token counts of token-priced models, as received.
-        billing: What the service reported about money.
         task_id: `None` if the service answered inline.
         prompt: The prompt; `None` for a task that was resumed from a token without it.
         model: The model, if it is known.
         seconds: Seconds from the submit to the end; `None` for a resumed task.
     """
 
-    __slots__ = ("_images", "_ref", "billing", "created", "model", "prompt", "seconds", "task_id", "usage")
+    __slots__ = ("_access", "_made", "_packed", "_ref", "created", "model", "prompt", "seconds", "task_id")
 
     def __init__(
         self,
-        snapshot: TaskSnapshot,
+        packed: Packed,
         access: ResultAccess,
         *,
         ref: TaskRef | None = None,
@@ -51,20 +50,37 @@ class Images(Sequence[Image]):
         seconds: float | None = None,
         images: Sequence[Image] = (),
     ) -> None:
-        prompt = prompt or getattr(request, "prompt", None)
-        urls = RenewableUrls(access, snapshot.images, ref)
-        self._images = tuple(images) or tuple(
-            Image(data, access, index=index, urls=urls, ref=ref, prompt=prompt)
-            for index, data in enumerate(snapshot.images)
-        )
+        self._packed = packed
+        self._access = access
         self._ref = ref
+        self._made = tuple(images)
         self.seconds: float | None = seconds
-        self.created: int | None = snapshot.created
-        self.usage: Mapping[str, Any] | None = snapshot.billing.usage
-        self.billing: Billing = snapshot.billing
-        self.task_id: str | None = ref.id if ref else snapshot.task_id
-        self.prompt: str | None = prompt
-        self.model: str | None = snapshot.model or getattr(request, "model", None)
+        self.created: int | None = packed[CREATED]
+        self.task_id: str | None = ref.id if ref else packed[TASK_ID]
+        self.prompt: str | None = prompt or getattr(request, "prompt", None)
+        self.model: str | None = packed[MODEL] or getattr(request, "model", None)
+
+    @property
+    def billing(self) -> Billing:
+        """What the service reported about money."""
+        return unpack(self._packed).billing
+
+    @property
+    def usage(self) -> Mapping[str, Any] | None:
+        """Token counts of token-priced models, as received."""
+        return self.billing.usage
+
+    @property
+    def _images(self) -> tuple[Image, ...]:
+        """The images, made when they are first needed: many results wait before anybody looks at them."""
+        if not self._made:
+            data = [unpack_image(entry) for entry in self._packed[IMAGES]]
+            urls = RenewableUrls(self._access, data, self._ref)
+            self._made = tuple(
+                Image(entry, self._access, index=index, urls=urls, ref=self._ref, prompt=self.prompt)
+                for index, entry in enumerate(data)
+            )
+        return self._made
 
     async def read(self) -> tuple[bytes, ...]:
         """Return the bytes of all images, and keep them; see `Image.read`.
@@ -165,7 +181,7 @@ class Images(Sequence[Image]):
         return self._images[index]
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._made or self._packed[IMAGES])
 
     def __iter__(self) -> Iterator[Image]:
         return iter(self._images)

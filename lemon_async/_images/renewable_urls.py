@@ -5,7 +5,7 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -25,12 +25,13 @@ _RENEWAL_GAP_S = 10.0
 T = TypeVar("T")
 
 
-class TaskRef:
+class TaskRef(weakref.ref[ResumableTask]):
     """A weak reference to the task of some images; the task itself holds the images.
 
     Args:
         task: The task.
         make_token: Returns its resume token, without the task.
+        facts: The arguments of `make_token`.
 
     Attributes:
         id: The service's id of the task.
@@ -39,24 +40,27 @@ class TaskRef:
         poll_url: Where the service said to poll.
     """
 
-    __slots__ = ("_make_token", "_task", "id", "label", "name", "poll_url")
+    __slots__ = ("_facts", "_make_token", "id", "label", "name", "poll_url")
 
-    def __init__(self, task: ResumableTask, make_token: Callable[[], str]) -> None:
+    def __new__(cls, task: ResumableTask, *_: object) -> Self:
+        return super().__new__(cls, task)
+
+    def __init__(self, task: ResumableTask, make_token: Callable[..., str], facts: tuple[Any, ...] = ()) -> None:
         self.id: str | None = task.id
         self.name: str | None = getattr(task, "_name", task.id)
         self.label: str | None = getattr(task, "label", None)
         self.poll_url: str | None = getattr(task, "poll_url", None)
-        self._task = weakref.ref(task)
         self._make_token = make_token
+        self._facts = facts
 
     @property
     def task(self) -> ResumableTask:
         """The task, or this reference once the task is gone."""
-        return self._task() or self
+        return self() or self
 
     def resume_token(self) -> str:
         """Return a token that `LemonSession.task` turns into the task."""
-        return self._make_token()
+        return self._make_token(*self._facts)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,7 @@
 """Wait for jobs and report their progress: for one, or for many in the order in which they end."""
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any
@@ -15,7 +16,7 @@ __all__ = ["as_completed", "complete"]
 
 
 async def complete(submit: Callable[[], Awaitable[ImageTask]], progress: ProgressOption) -> Images:
-    """Submit one job and wait for its images; see `LemonSession.generate`.
+    """Submit one job, report its progress, and wait for its images; see `LemonSession.generate`.
 
     Raises:
         ContractError: `progress` is invalid; nothing was submitted.
@@ -79,8 +80,9 @@ async def _as_completed(tasks: tuple[ImageTask, ...], display: Display | None) -
         news.set()
         tally.move("in_flight", "failed" if task.exception() else "succeeded")
 
+    callbacks = ((take, contextvars.copy_context()),)
     for task in tasks:
-        task.add_done_callback(take)
+        task._add_callbacks(callbacks)
         tally.move(None, "in_flight")
     tally.start()
     try:

@@ -18,6 +18,7 @@ Invariants:
 """
 
 import asyncio
+import contextvars
 import copy
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -34,7 +35,7 @@ from lemon_async._tasks.map_input import Items, MapOptions, checked_item, key_fu
 from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.progress import Reporter, Tally
 from lemon_async._tasks.submission import HookFailed, HookRefused, JournalEntry
-from lemon_async._tasks.task import ImageTask
+from lemon_async._tasks.task import Callbacks, ImageTask
 from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
 from lemon_async._uploads.preparation import request_from
 from lemon_async.errors import LemonError, SessionError
@@ -70,6 +71,8 @@ class Outcomes:
         self._read = 0
         self._open = 0
         self._accepted: dict[int, ImageTask] = {}
+        self._places: dict[ImageTask, tuple[int, Any]] = {}  # index and key
+        self._callbacks: Callbacks = ()
         self._failure: BaseException | None = None
         self._is_entered = self._has_read_all = self._has_input_ended = self._is_stopped = self._is_left = False
         self._probing: asyncio.TimerHandle | None = None
@@ -97,6 +100,7 @@ class Outcomes:
         self._is_entered = True
         self._owner.running.add(self)
         self._tally.start()
+        self._callbacks = ((self._ended, contextvars.copy_context()),)  # one for all tasks
         self._reader = self._start(self._read_requests())
         if self._rule.allowance is not None:
             self._probing = asyncio.get_running_loop().call_later(PROBE_S, self._end_probe)
@@ -294,11 +298,12 @@ class Outcomes:
             self._tally.move("submitting", "failed")
             self._deliver(Outcome(index, request, error=error, key=key))
             return
-        await self._accept(Outcome(index, request, task, key=key), task, entry)
+        await self._accept(index, key, task, entry)
 
-    async def _accept(self, outcome: Outcome, task: ImageTask, entry: JournalEntry | None) -> None:
+    async def _accept(self, index: int, key: Any, task: ImageTask, entry: JournalEntry | None) -> None:
         """Record an accepted task, and deliver its outcome when it ends."""
-        self._accepted[outcome.index] = task
+        self._accepted[index] = task
+        self._places[task] = index, key
         self._tally.move("submitting", "in_flight")
         self._rule.observe_acceptance()
         try:
@@ -307,18 +312,18 @@ class Outcomes:
                 task._is_recorded = True
         except HookFailed as failed:
             self._stop(failed.failure)
-        task.add_done_callback(partial(self._ended, outcome))
+        task._add_callbacks(self._callbacks)
         if self._options.on_submitted is not None:
-            self._options.on_submitted(outcome.index, task)
+            self._options.on_submitted(index, task)
 
     def _is_wanted(self) -> bool:
         return not (self._is_left or self._is_stopped)
 
-    def _ended(self, outcome: Outcome, task: ImageTask) -> None:
+    def _ended(self, task: ImageTask) -> None:
+        index, key = self._places.pop(task)
         error = task.exception()
         self._tally.move("in_flight", "failed" if error else "succeeded")
-        images = task.result() if error is None else None
-        self._deliver(attrs.evolve(outcome, images=images, error=error))
+        self._deliver(Outcome(index, task.request, task, None if error else task.result(), error, key=key))
 
     def _deliver(self, outcome: Outcome) -> None:
         if outcome.error is not None and not self._is_left:
@@ -350,10 +355,8 @@ class Outcomes:
 
     def __repr__(self) -> str:
         state = "left" if self._is_left else "ended" if self._has_input_ended else "open"
-        counts = (
-            f"{self._open} in flight, {len(self._ready)} ready, {len(self._accepted)} pending, {len(self._tasks)} tasks"
-        )
-        return f"<Outcomes {state} | {counts}>"
+        jobs = f"{self._open} in flight, {len(self._ready)} ready, {len(self._accepted)} pending"
+        return f"<Outcomes {state} | {jobs}, {len(self._tasks)} tasks>"
 
 
 @attrs.define(eq=False, kw_only=True)

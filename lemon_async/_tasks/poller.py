@@ -29,7 +29,7 @@ import anyio
 import attrs
 
 from lemon_async._api.error_responses import classify
-from lemon_async._api.job_responses import PollFailure, PollSuccess, read_poll
+from lemon_async._api.job_responses import CREATED, MODEL, PollFailure, PollSuccess, read_poll
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._pace.learned_durations import LearnedDurations
@@ -278,7 +278,7 @@ class Poller:
 
 def _age_s(task: ImageTask) -> float | None:
     """Return how long ago a task was created; `None` if that is unknown or implausible."""
-    created = task._accepted.created
+    created = task._accepted[CREATED]
     age_s = None if created is None else time.time() - created
     return age_s if age_s is not None and 0 <= age_s <= _MAX_AGE_S else None
 
@@ -286,4 +286,5 @@ def _age_s(task: ImageTask) -> float | None:
 def _model_of(task: ImageTask) -> str | None:
     """Return the model whose durations a task belongs to: that of the request, or else of the service."""
     asked = None if task.request is None else task.request.model
-    return asked or task._accepted.model
+    model: str | None = asked or task._accepted[MODEL]
+    return model

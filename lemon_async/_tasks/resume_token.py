@@ -11,10 +11,11 @@ import attrs
 import orjson
 
 from lemon_async._api.families import LABEL, LINE
+from lemon_async._api.job_responses import CREATED, IS_ID_GUESSED, MODEL, POLL_URL, Packed
 from lemon_async._api.urls import task_path
 from lemon_async.errors import ContractError
 
-__all__ = ["TaskReference", "cut_prompt", "parse_reference"]
+__all__ = ["TaskReference", "cut_prompt", "parse_reference", "token_of"]
 
 _PREFIX = "lemon1."
 _MAX_PROMPT_CHARS = 1000
@@ -53,6 +54,14 @@ class TaskReference:
         """Return the reference as an ASCII string without spaces."""
         packed = orjson.dumps(attrs.asdict(self, filter=lambda _, value: value is not None and value is not False))
         return _PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def token_of(accepted: Packed, task_id: str | None, path: str, label: str | None, prompt: str | None) -> str:
+    """Return the token of a task: what its first response said, and where it is polled."""
+    # The path is relative to the base URL, which may differ where the token is used.
+    poll_url = (path or accepted[POLL_URL]) if accepted[POLL_URL] else None
+    model, created, is_id_guessed = accepted[MODEL], accepted[CREATED], accepted[IS_ID_GUESSED]
+    return TaskReference(task_id or "", poll_url, model, created, label, prompt, is_id_guessed).token()
 
 
 def parse_reference(text: str) -> TaskReference:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import attrs
 
 from lemon_async._api.error_responses import request_id_of
+from lemon_async._api.job_responses import pack
 from lemon_async._api.response import Unreadable
 from lemon_async._api.stream_events import Event, EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._http.attempt import StreamedResponse
@@ -189,7 +190,7 @@ class ImageStream:
         )
         self._is_over = True
         self._submissions.count_accepted(snapshot)
-        self._images = Images(snapshot, self._access, request=self.request, images=self._finished())
+        self._images = Images(pack(snapshot), self._access, request=self.request, images=self._finished())
         for image in (*self._delivered.partial, *self._delivered.finished):
             if image.inline is not None:  # no error will carry them any more
                 image.inline.drop()

@@ -4,6 +4,9 @@ The first terminal response, or the error that the poller gives up with, sets th
 futures, woken at every change and dropped with their coroutine. No asyncio task or cancel scope belongs to a handle, so
 a wait that is cancelled in one cell of a notebook can be repeated in the next.
 
+Thousands of handles wait at a time, and a full garbage collection stops the event loop while it visits every object
+that it follows. So a handle is one such object: what it knows is packed, and what few handles need is made when needed.
+
 It has the methods of `asyncio.Future` but is not one: `asyncio.wait_for`, a task group or a scope of anyio would cancel
 a future, and cancelling a wait must never look like cancelling a job that was paid for.
 """
@@ -15,19 +18,22 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol
 
-from lemon_async._api.error_responses import request_id_of
-from lemon_async._api.job_responses import PollFailure
+from lemon_async._api.error_responses import task_failure
+from lemon_async._api.job_responses import IS_ID_GUESSED, STATUS, VISIBLE, Packed, PollFailure, pack, unpack
 from lemon_async._display.html import facts_table
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import ResultAccess, TaskRef
 from lemon_async._pace.validators import find_callback_fault, is_duration
-from lemon_async._tasks.resume_token import TaskReference, cut_prompt
-from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskFailed, TaskTimeout
+from lemon_async._tasks.resume_token import cut_prompt, token_of
+from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskTimeout
 from lemon_async.requests import Request
-from lemon_async.types import Billing, TaskFault, TaskSnapshot
+from lemon_async.types import Billing, TaskSnapshot, is_final
 
-__all__ = ["ImageTask"]
+__all__ = ["Callbacks", "ImageTask"]
+
+Callbacks = tuple[tuple[Callable[["ImageTask"], object], contextvars.Context], ...]
+"""Functions, and the contexts to call them in."""
 
 
 class TaskOwner(Protocol):
@@ -59,13 +65,12 @@ class ImageTask:
         label: The `label` of its request, or of the token that it was resumed from.
         prompt: The prompt; for a resumed task, what its token contains of it.
         poll_url: The URL that the service named for polling, verbatim; `None` if it named none.
-        snapshot: The service's last response about the task.
     """
 
     __slots__ = (
         "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failed_polls", "_failure", "_images",
-        "_is_recorded", "_is_reported", "_owner", "_path", "_poll_failure", "_token_prompt", "_waiters",
-        "id", "label", "poll_url", "prompt", "request", "snapshot",
+        "_is_recorded", "_is_reported", "_owner", "_packed", "_path", "_poll_failure", "_token_prompt", "_waiters",
+        "id", "label", "poll_url", "prompt", "request",
     )  # fmt: skip
 
     def __init__(
@@ -84,28 +89,28 @@ class ImageTask:
         self.label: str | None = label or getattr(request, "label", None)
         self.prompt: str | None = prompt if request is None else getattr(request, "prompt", None)
         self.poll_url: str | None = snapshot.poll_url
-        self.snapshot: TaskSnapshot = snapshot
+        self._packed: Packed = pack(snapshot)
         self._owner = owner
         self._path = path
         self._began_at: float | None = began_at  # on the monotonic clock; unknown for a resumed task
         self._ended_at: float | None = None
         self._token_prompt = prompt  # of the token that it was resumed from
-        self._accepted = snapshot  # the first response: later ones may leave fields out
+        self._accepted: Packed = self._packed  # the first response: later ones may leave fields out
         self._images: Images | None = None
         self._failure: LemonError | None = None
         self._is_reported = False  # whether a warning has listed it as unfinished
         self._is_recorded = False  # whether the caller's journal has it
         self._poll_failure: PollFailure | None = None  # of the last poll
         self._failed_polls = 0  # in a row, as far as it matters to the poller
-        self._waiters: set[asyncio.Future[None]] = set()
-        self._callbacks: list[tuple[Callable[[ImageTask], object], contextvars.Context]] = []
+        self._waiters: set[asyncio.Future[None]] | None = None
+        self._callbacks: Callbacks = ()
         if snapshot.is_done:
-            self._conclude()
+            self._conclude(snapshot)
 
     @property
     def _name(self) -> str | None:
         """The id by which responses name it; `None` when only its address is known: then any id is accepted."""
-        return None if self._accepted.is_id_guessed else self.id
+        return None if self._accepted[IS_ID_GUESSED] else self.id
 
     @property
     def _key(self) -> str:
@@ -113,9 +118,15 @@ class ImageTask:
         return self._name or self._path
 
     @property
+    def snapshot(self) -> TaskSnapshot:
+        """The service's last response about the task."""
+        return unpack(self._packed)
+
+    @property
     def status(self) -> str:
         """`pending`, `processing`, `completed` or `failed`, as last reported."""
-        return self.snapshot.status
+        status: str = self._packed[STATUS]
+        return status
 
     @property
     def progress(self) -> float | None:
@@ -178,21 +189,30 @@ class ImageTask:
         context = contextvars.copy_context() if context is None else context
         if not isinstance(context, contextvars.Context):
             raise ContractError.of("context", f"must be a contextvars.Context, not {safe_repr(context)}")
-        loop = asyncio.get_running_loop()
+        asyncio.get_running_loop()  # raises outside of a coroutine
+        self._add_callbacks(((callback, context),))
+
+    def _add_callbacks(self, callbacks: Callbacks) -> None:
+        """Schedule callbacks for when the task is over; many tasks may share one tuple."""
+        self._callbacks += callbacks
         if self.done():
-            loop.call_soon(_call, callback, self, context=context)
-        else:
-            self._callbacks.append((callback, context))
+            self._wake()
 
     def remove_done_callback(self, callback: "Callable[[ImageTask], object]") -> int:
         """Remove every registration of a callback, and return how many there were."""
-        before = len(self._callbacks)
-        self._callbacks = [entry for entry in self._callbacks if entry[0] != callback]
-        return before - len(self._callbacks)
+        before = self._callbacks
+        self._callbacks = tuple([entry for entry in before if entry[0] != callback])
+        return len(before) - len(self._callbacks)
 
     def __await__(self) -> Generator[Any, None, Images]:
         """Wait for the images; see `wait`."""
-        return self.wait().__await__()
+        while not self.done():
+            waiter = self._add_waiter()
+            try:
+                yield from waiter
+            finally:
+                self._drop_waiter(waiter)
+        return self.result()
 
     async def wait(self, timeout: float | None = None) -> Images:  # noqa: ASYNC109 - as in asyncio.wait
         """Wait for the images.
@@ -213,13 +233,14 @@ class ImageTask:
         """
         if timeout is not None and not is_duration(timeout):
             raise ContractError.of("timeout", f"must be seconds, finite and not negative, not {timeout!r}")
+        if timeout is None:
+            return await self
         try:
             async with asyncio.timeout(timeout):
-                while not self.done():
-                    await self._change()
+                return await self
         except TimeoutError:
             if not self.done():  # it may have ended in the same iteration of the loop
-                error = self._timeout_error(timeout or 0.0)
+                error = self._timeout_error(timeout)
                 raise error from error.__cause__
         return self.result()
 
@@ -229,16 +250,20 @@ class ImageTask:
         The last one is terminal; a task that ends without one raises as `wait` does. Cancelling, or leaving the loop,
         ends the watching only. Spends nothing.
         """
-        seen: TaskSnapshot | None = None
+        seen: Packed = ()
         while True:
-            if self.snapshot is not seen:
-                seen = self.snapshot
-                yield seen
+            if self._packed is not seen:
+                seen = self._packed
+                yield unpack(seen)
             elif self.done():
                 break
             else:
-                await self._change()
-        if not seen.is_done:
+                waiter = self._add_waiter()
+                try:
+                    await waiter
+                finally:
+                    self._drop_waiter(waiter)
+        if not is_final(seen[STATUS]):
             self.result()
 
     async def request_cancel(self) -> None:
@@ -253,7 +278,7 @@ class ImageTask:
             AccessDenied, NotFound: The task belongs to another key.
             TransportError: No response came; try again.
         """
-        if not self.snapshot.is_done:
+        if not is_final(self.status):
             self._owner.check_usable(self)
             await self._owner.request_cancel(self)
 
@@ -272,27 +297,22 @@ class ImageTask:
         """
         if self.id is None:
             raise SessionError(message="the service answered inline: there is no task to resume")
-        return self._token_maker(self.prompt if with_prompt else self._token_prompt)()
+        return token_of(*self._token_facts(self.prompt if with_prompt else self._token_prompt))
 
-    def _token_maker(self, prompt: str | None) -> Callable[[], str]:
-        """Return a function that creates the token and does not hold the task."""
-        task_id, label, accepted = self.id or "", self.label, self._accepted
-        # The path is relative to the base URL, which may differ where the token is used.
-        poll_url = self._path or accepted.poll_url if accepted.poll_url else None
-
-        def make_token() -> str:
-            model, created, is_id_guessed = accepted.model, accepted.created, accepted.is_id_guessed
-            return TaskReference(task_id, poll_url, model, created, label, prompt, is_id_guessed).token()
-
-        return make_token
+    def _token_facts(self, prompt: str | None) -> tuple[Any, ...]:
+        """Return the arguments of `token_of`."""
+        return self._accepted, self.id, self._path, self.label, prompt
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Apply a response of the service; ignored once the task is over."""
-        if self.done() or _visible_state(snapshot) == _visible_state(self.snapshot):
+        if self.done():
             return
-        self.snapshot = snapshot
+        packed = pack(snapshot)
+        if packed[VISIBLE] == self._packed[VISIBLE]:
+            return
+        self._packed = packed
         if snapshot.is_done:
-            self._conclude()
+            self._conclude(snapshot)
         self._wake()
 
     def _fail(self, failure: LemonError) -> None:
@@ -310,46 +330,41 @@ class ImageTask:
         error.__cause__ = copy.copy(failure.error) if failure else None
         return error
 
-    def _conclude(self) -> None:
+    def _conclude(self, snapshot: TaskSnapshot) -> None:
         """Set the outcome from a terminal snapshot."""
-        snapshot = self.snapshot
         self._ended_at = time.monotonic()
         if snapshot.status == "completed" and snapshot.images:
             self._images = Images(
-                snapshot,
+                self._packed,
                 self._owner.access,
-                ref=TaskRef(self, self._token_maker(self._token_prompt)) if self.id is not None else None,
+                ref=TaskRef(self, token_of, self._token_facts(self._token_prompt)) if self.id is not None else None,
                 request=self.request,
                 prompt=self.prompt,
                 seconds=self.seconds,
             )
             return
-        fault = snapshot.fault or TaskFault("the service gave no reason")
-        headers = snapshot.billing.headers
-        context: dict[str, Any] = {"task": self, "headers": headers, "request_id": request_id_of(headers)}
-        if snapshot.status == "completed":
-            self._failure = TaskFailed(reason="it completed without a usable image", **context)
-        elif snapshot.is_cancelled:
-            self._failure = TaskCancelled(reason=fault.message, **context)
-        else:
-            self._failure = TaskFailed(reason=fault.message, code=fault.code, **context)
+        self._failure = task_failure(snapshot, self)
 
-    async def _change(self) -> None:
-        """Wait until the snapshot or the outcome changes."""
+    def _add_waiter(self) -> "asyncio.Future[None]":
+        """Return a future that the next change of the snapshot or the outcome wakes."""
         self._owner.check_usable(self)
         waiter = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = set()
         self._waiters.add(waiter)
-        try:
-            await waiter
-        finally:
+        return waiter
+
+    def _drop_waiter(self, waiter: "asyncio.Future[None]") -> None:
+        if self._waiters is not None:
             self._waiters.discard(waiter)
+            self._waiters = self._waiters or None
 
     def _wake(self) -> None:
         if self.done():
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, ()
             for callback, context in callbacks:
                 asyncio.get_running_loop().call_soon(_call, callback, self, context=context)
-        for waiter in self._waiters:
+        for waiter in self._waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -369,7 +384,7 @@ class ImageTask:
             "progress": None if self.done() else self.progress,
             "seconds": None if self.seconds is None else f"{self.seconds:.1f}",
             "age": None if self.done() or age_s is None else f"{age_s:.0f} s",
-            "model": getattr(self.request, "model", None) or self.snapshot.model or self._accepted.model,
+            "model": getattr(self.request, "model", None) or self.snapshot.model or unpack(self._accepted).model,
             "prompt": cut_prompt(self.prompt),
             "error": f"{type(self._failure).__name__}: {safe_str(self._failure)}" if self._failure else None,
         }
@@ -379,8 +394,3 @@ class ImageTask:
 def _call(callback: Callable[[ImageTask], object], task: ImageTask) -> None:
     """Call a callback: a loop in debug mode would raise in the poller if it were given some functions directly."""
     callback(task)
-
-
-def _visible_state(snapshot: TaskSnapshot) -> tuple[object, ...]:
-    """Return the fields whose change is worth waking waiters."""
-    return snapshot.status, snapshot.progress, snapshot.images, snapshot.fault

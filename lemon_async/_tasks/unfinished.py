@@ -48,7 +48,7 @@ def report_unfinished(
         error = failure
         raise
     finally:
-        tasks = [task for task in find() if task.snapshot.status != "failed"]  # failed jobs are refunded
+        tasks = [task for task in find() if task.status != "failed"]  # failed jobs are refunded
         is_accident = error is not None and not isinstance(error, GeneratorExit)
         log_unfinished(tasks, event, level=logging.WARNING if is_accident else logging.INFO)
         if error is not None:

@@ -83,7 +83,7 @@ def event_of(error: Exception | None, task: ImageTask | None, *, has_sold: bool)
     if error is None:
         return Event.SAVE
     is_over = isinstance(error, TaskFailed | TaskCancelled)
-    if is_over and task.snapshot.status != "completed":
+    if is_over and task.status != "completed":
         return Event.FAIL
     return Event.LOSE if is_over or isinstance(error, TaskLost) or task.id is None else None
 

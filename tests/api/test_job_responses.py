@@ -1,6 +1,7 @@
 """Responses about jobs: no response raises, and no accepted job is lost."""
 
 import base64
+import gc
 import math
 
 import attrs
@@ -16,9 +17,11 @@ from lemon_async._api.job_responses import (
     PollSuccess,
     Refused,
     UnknownOutcome,
+    pack,
     read_poll,
     read_snapshot,
     read_submission,
+    unpack,
 )
 from lemon_async._api.response import Response
 from lemon_async.errors import ApiError, BadRequest, NotFound, RateLimited, ServerError
@@ -646,3 +649,43 @@ def test_task_is_never_lost_to_odd_optional_fields(fields, odd_data, odd_id):
         {**fields, "status": "pending", "task_id": "t1", "id": odd_id, "poll_url": "/v1/x/t1", "data": odd_data}
     )
     assert (found.status, found.task_id, found.poll_url) == ("pending", "t1", "/v1/x/t1")
+
+
+# Packed
+
+
+snapshots = st.builds(
+    TaskSnapshot,
+    status=st.text(max_size=3),
+    task_id=st.none() | st.text(max_size=3),
+    is_id_guessed=st.booleans(),
+    poll_url=st.none() | st.text(max_size=3),
+    images=st.lists(
+        st.builds(ImageData, st.none() | st.text(max_size=3), st.none() | st.builds(Inline, st.binary(max_size=3)))
+    ).map(tuple),
+    created=st.none() | st.integers(),
+    model=st.none() | st.text(max_size=3),
+    progress=st.none() | st.floats(allow_nan=False),
+    fault=st.none() | st.builds(TaskFault, st.text(max_size=3), st.none() | st.text(max_size=3)),
+    is_cancelled=st.booleans(),
+    billing=st.builds(
+        Billing,
+        st.none() | st.text(max_size=3),
+        st.none() | st.dictionaries(st.text(max_size=3), st.integers()),
+        st.dictionaries(st.text(max_size=3), st.text(max_size=3)),
+    ),
+)
+
+
+@steady
+@given(snapshot=snapshots)
+def test_packed_snapshot_unpacks_to_an_equal_one(snapshot):
+    assert unpack(pack(snapshot)) == snapshot
+
+
+def test_garbage_collector_does_not_follow_a_packed_snapshot():
+    """Neither while the task waits nor once it has a link and headers."""
+    kept = [pack(read_submission(answer(body, x_request_id="r1")).snapshot) for body in (DONE, {"task_id": "t1"})]
+    for _ in range(3):  # one level of nesting each
+        gc.collect()
+    assert not any(map(gc.is_tracked, kept))

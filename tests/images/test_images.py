@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from lemon_async import ContractError, DownloadError, SaveError
+from lemon_async._api.job_responses import pack
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async._images.images import Images
 from lemon_async.emulator import Result, Status
@@ -15,7 +16,7 @@ NO_LINKS = SimpleNamespace(downloads=SimpleNamespace(total_s=5.0))
 
 
 def snapshot_of(*entries, **facts):
-    return TaskSnapshot(status="completed", images=entries, **facts)
+    return pack(TaskSnapshot(status="completed", images=entries, **facts))
 
 
 def test_images_are_a_sequence_with_what_the_service_said_of_the_job():

@@ -3,6 +3,7 @@
 import pytest
 
 from lemon_async import GenerateRequest, Outcome
+from lemon_async._api.job_responses import pack
 from lemon_async._images.images import Images
 from lemon_async.errors import TaskFailed
 from lemon_async.types import ImageData, Inline, TaskSnapshot
@@ -15,7 +16,8 @@ def request(prompt="a cat"):
 
 
 def images_of(*contents):
-    return Images(TaskSnapshot(status="completed", images=tuple(ImageData(inline=Inline(c)) for c in contents)), None)
+    entries = tuple(ImageData(inline=Inline(content)) for content in contents)
+    return Images(pack(TaskSnapshot(status="completed", images=entries)), None)
 
 
 @pytest.mark.parametrize(

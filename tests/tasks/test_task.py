@@ -44,6 +44,9 @@ class Owner:
         task._update(attrs.evolve(FAILED, is_cancelled=True))
 
 
+OWNER = Owner()
+
+
 def make(snapshot=PENDING, owner=None, **options):
     return ImageTask(owner or Owner(), snapshot, **options)
 
@@ -197,7 +200,7 @@ async def test_first_outcome_stays(first, second):
     before, snapshot = await outcome(), task.snapshot
     second(task)
     assert await outcome() == before
-    assert task.snapshot is snapshot
+    assert task.snapshot == snapshot
 
 
 # Waiting
@@ -349,6 +352,28 @@ async def test_updates_can_be_left_at_any_point():
     watching.cancel()
     await asyncio.wait([watching])
     assert not task._waiters
+
+
+async def test_garbage_collector_follows_one_object_per_handle_that_waits():
+    """Thousands wait at a time, and a full collection visits everything that it follows."""
+    gc.collect()
+    before = len(gc.get_objects())
+    tasks = [make(attrs.evolve(PENDING, task_id=f"ldtask_{number}"), OWNER) for number in range(100)]
+    gc.collect()
+    assert len(gc.get_objects()) - before <= len(tasks) + 10
+
+
+async def test_garbage_collector_follows_two_objects_per_result_that_nobody_has_looked_at():
+    """The images and the reference to their task."""
+    tasks = [make(attrs.evolve(PENDING, task_id=f"ldtask_{number}"), OWNER) for number in range(100)]
+    gc.collect()
+    before = len(gc.get_objects())
+    for task in tasks:
+        task._update(attrs.evolve(COMPLETED, task_id=task.id))
+    images = [await task for task in tasks]
+    for _ in range(3):  # one level of nesting each
+        gc.collect()
+    assert len(gc.get_objects()) - before <= 2 * len(images) + 10
 
 
 # As asyncio's future
