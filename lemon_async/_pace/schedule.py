@@ -95,7 +95,7 @@ class _Entry:
     alive_s: float  # the age at which it was last known to be alive
     is_watched: bool  # whether it has been polled since that age, so that the next observation can be learned from
     is_age_known: bool
-    forecast: ProgressForecast = attrs.field(factory=ProgressForecast)
+    forecast: ProgressForecast | None = None  # of a task that has reported progress: most models report none
     plan: int = -1
     faults: int = 0
     misses: int = 0
@@ -207,7 +207,7 @@ class Schedule(Generic[Key]):
             self._durations.observe_alive(entry.model, entry.alive_s, age_s)
         entry.alive_s, entry.is_watched = age_s, True
         if entry.is_age_known:
-            entry.forecast.update(progress, age_s)
+            self._update_forecast(entry, progress, age_s)
         self._plan_by_price(key, entry, now, retry_after_s or 0.0)
 
     def faulted(self, key: Key, now: float, *, retry_after_s: float | None = None) -> None:
@@ -238,7 +238,15 @@ class Schedule(Generic[Key]):
         if entry is not None and entry.is_age_known and is_success:
             age_s = max(self._age_s(entry, now), entry.alive_s)
             self._durations.observe_completed(entry.model, entry.alive_s, age_s)
-            self._durations.observe_forecast(entry.model, entry.forecast, (entry.alive_s + age_s) / 2)
+            if entry.forecast is not None:
+                self._durations.observe_forecast(entry.model, entry.forecast, (entry.alive_s + age_s) / 2)
+
+    def _update_forecast(self, entry: _Entry, progress: float | None, age_s: float) -> None:
+        if entry.forecast is None:
+            if progress is None:
+                return
+            entry.forecast = ProgressForecast()
+        entry.forecast.update(progress, age_s)
 
     def _backoff_s(self, times: int) -> float:
         return self._min_gap_s() * 2.0 ** min(times, _MAX_DOUBLINGS)
@@ -259,7 +267,7 @@ class Schedule(Generic[Key]):
         return poll_price.price_s(len(self._entries), self.room_rpm) if fixed_s is None else fixed_s
 
     def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
-        estimate_s = entry.forecast.estimate_s
+        estimate_s = None if entry.forecast is None else entry.forecast.estimate_s
         due_s = self._durations.due_s(entry.model, entry.alive_s, self._poll_cost_s(), estimate_s=estimate_s)
         least_s = max(asked_s, self._min_gap_s())
         gap_s = max((due_s - self._age_s(entry, now)) / self.speed, least_s)
