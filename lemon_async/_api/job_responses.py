@@ -202,10 +202,10 @@ def read_snapshot(response: Response, polled_id: str | None) -> TaskSnapshot:
 def _find_mismatch(body: Mapping[str, Any], snapshot: TaskSnapshot, polled_id: str | None) -> str | None:
     """Return why a response is not about the polled task, or `None` if it is."""
     name = _stated_id(body.get("task_id"), body.get("id"))
-    if polled_id and name and _plain(name) != _plain(polled_id):
+    if polled_id and name and not _is_same(name, polled_id):
         return f"about another task, {name[:_LONGEST_ID]!r}"
     name = name or _tail_of(snapshot.poll_url)
-    is_named = name is not None and (not polled_id or _plain(name) == _plain(polled_id))
+    is_named = name is not None and (not polled_id or _is_same(name, polled_id))
     has_result = snapshot.status == "completed" and snapshot.images
     if snapshot.is_done and not (is_named or has_result or snapshot.is_cancelled):
         return f"with status {snapshot.status!r} and without the task's id"
@@ -214,12 +214,18 @@ def _find_mismatch(body: Mapping[str, Any], snapshot: TaskSnapshot, polled_id: s
 
 def _stated_id(*values: object) -> str | None:
     """Return the first text that can be an id, else the first number."""
-    numbers = (str(value) for value in values if type(value) is int)
-    return next((found for value in values if (found := id_of(value))), None) or next(numbers, None)
+    for value in values:
+        if found := id_of(value):
+            return found
+    return next((str(value) for value in values if type(value) is int), None)
+
+
+def _is_same(name: str, polled_id: str) -> bool:
+    """Return whether two ids are equal apart from what gateways change: percent-encoding, white space and case."""
+    return name == polled_id or _plain(name) == _plain(polled_id)
 
 
 def _plain(task_id: str) -> str:
-    """Return an id in a form that gateways do not change: without percent-encoding, white space and case."""
     return unquote(task_id).strip().casefold()
 
 
@@ -229,7 +235,7 @@ def _snapshot(parsed: object, response: Response) -> TaskSnapshot | None:
     "Create image" and "Get image status" share one shape. Any of `status`, `task_id` and `poll_url` makes it a
     task; without them, usable images make it an inline response, which is a completed job.
     """
-    if not isinstance(parsed, Mapping):
+    if not isinstance(parsed, dict):
         return None
     facts = snapshot_fields(parsed, response.pictures)
     images, task_id, poll_url = facts["images"], facts["task_id"], facts["poll_url"]
@@ -247,7 +253,7 @@ def billing_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> Billing:
     usage = body.get("usage")
     return Billing(
         transaction_id=text_of(body.get("billing_transaction_id")),
-        usage=usage if isinstance(usage, Mapping) else None,
+        usage=usage if isinstance(usage, dict) else None,
         headers={name: value for name, value in headers.items() if name.startswith("x-")},
     )
 

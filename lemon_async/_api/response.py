@@ -183,7 +183,7 @@ def read_rate_headers(headers: Mapping[str, str], *, received_at: float) -> Rate
         headers: Names in lower case.
         received_at: Unix seconds, the reference for a reset that is a time.
     """
-    if not any(name in headers for name in _NAMES):
+    if headers.keys().isdisjoint(_NAMES):
         return None
     reported = RateReport(
         limit=_count(headers.get("x-ratelimit-limit")) or None,
@@ -246,8 +246,8 @@ def number_of(value: object) -> float | None:
 def _images(value: object, pictures: Mapping[str, Inline]) -> tuple[ImageData, ...]:
     if not isinstance(value, list):
         return ()
-    images = (read_image(entry, pictures) for entry in value[:_MAX_IMAGES] if isinstance(entry, Mapping))
-    return tuple(image for image in images if image.is_usable)
+    images = [read_image(entry, pictures) for entry in value[:_MAX_IMAGES] if isinstance(entry, dict)]
+    return tuple([image for image in images if image.is_usable])
 
 
 def read_image(entry: Mapping[str, Any], pictures: Mapping[str, Inline] = _NOTHING) -> ImageData:
@@ -293,7 +293,9 @@ def snapshot_fields(body: Mapping[str, Any], pictures: Mapping[str, Inline] = _N
 
 def fault_of(value: object) -> TaskFault | None:
     """Read a failed task's `error`, which is a string on one page and an object on another."""
-    if isinstance(value, Mapping):
+    if value is None:
+        return None
+    if isinstance(value, dict):
         code = one_line(value.get("code"))
         message = one_line(value.get("message")) or code
     else:

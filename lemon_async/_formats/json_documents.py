@@ -58,7 +58,10 @@ def one_line(value: object, max_chars: int = _LONGEST_LINE) -> str | None:
     """
     if not isinstance(value, str):
         return None
-    return " ".join("".join(c if c.isprintable() else " " for c in value[:max_chars]).split()) or None
+    text = value[:max_chars]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split()) or None
 
 
 def safe_repr(value: object) -> str:

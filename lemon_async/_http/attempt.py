@@ -9,7 +9,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import Token
-from itertools import chain
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -195,11 +194,11 @@ class RequestAttempt:
 
     __slots__ = ("_token", "_total_s", "ends_at", "response", "sender", "timeout", "was_sent")
 
-    def __init__(self, total_s: float, connect_s: float) -> None:
+    def __init__(self, total_s: float, timeout: aiohttp.ClientTimeout) -> None:
         self.was_sent: bool = False
         self.response: aiohttp.ClientResponse | None = None
         self.sender: asyncio.Task[Any] | None = asyncio.current_task()
-        self.timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=None, connect=connect_s)
+        self.timeout: aiohttp.ClientTimeout = timeout
         self._total_s = total_s
         self.ends_at: float = asyncio.get_running_loop().time() + total_s
 
@@ -257,11 +256,12 @@ class HiddenText(str):
 class Secrets:
     """Texts that are masked wherever a response quotes them."""
 
-    __slots__ = ("_secrets",)
+    __slots__ = ("_lower", "_secrets")
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {HiddenText(secret) for secret in secrets if len(secret) >= _SHORTEST_SECRET}
         self._secrets: tuple[HiddenText, ...] = tuple(sorted(found, key=len, reverse=True))
+        self._lower: tuple[HiddenText, ...] = tuple(HiddenText(secret.lower()) for secret in self._secrets)
 
     def mask(self, text: str) -> str:
         """Return text from a server with every secret in it masked."""
@@ -271,9 +271,9 @@ class Secrets:
 
     def mask_headers(self, headers: dict[str, str]) -> dict[str, str]:
         """Return headers, names in lower case, with the secrets in names and values masked."""
-        for secret in self._secrets:
-            lower = secret.lower()
-            if lower in " ".join(chain(headers, headers.values())).lower():
+        text = " ".join([*headers, *headers.values()]).lower()
+        for lower in self._lower:
+            if lower in text:
                 headers = {name.replace(lower, _MASK): self.mask(value) for name, value in headers.items()}
         return headers
 
@@ -322,7 +322,7 @@ class StreamedResponse:
         length = self._response.content_length
         is_small = length is not None and length <= _SMALL_BODY_BYTES and "content-encoding" not in self.headers
         body = BodyReader(self.headers, max_bytes, is_kept=is_file or is_small)
-        result = self._result()
+        result: Response | None = None
         try:
             with self._attempt:
                 await self._fill(body, max_bytes)
@@ -333,7 +333,7 @@ class StreamedResponse:
                 raise
             result = cut_off
         finally:  # the head counts even if the rest never arrives
-            self._on_read(result)
+            self._on_read(self._result() if result is None else result)
         return result
 
     async def _fill(self, body: BodyReader, max_bytes: int) -> None:
@@ -353,8 +353,11 @@ class StreamedResponse:
         """Return the next bytes; when the connection breaks or time is up, first those that had arrived before."""
         try:
             self._attempt.check_deadline()  # `read` returns buffered bytes without waiting: no scope would end it
+            content = self._response.content
+            if content.is_eof():  # all of it has arrived: nothing waits, and a scope costs more than the read
+                return _HiddenBytes(b"" if content.at_eof() else await content.read(max_bytes))
             async with self._attempt.deadline():
-                return _HiddenBytes(await self._response.content.read(max_bytes))
+                return _HiddenBytes(await content.read(max_bytes))
         except Exception:
             self._response.close()  # or a drip would continue
             if rest := _HiddenBytes(take_buffered(self._response.content, max_bytes)):

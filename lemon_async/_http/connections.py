@@ -10,7 +10,7 @@ enough: `python -m benchmarks connections` counts the failures, and measures wha
 
 Every private part of aiohttp in use; a test in `tests/http/test_connections.py` fails when one is renamed:
 
-    ResponseHandler._parser              whether part of a response waits on an idle connection
+    ResponseHandler._parser              whether a connection was used, and part of a response waits on it
     StreamReader._read_nowait            bytes that arrived before the connection broke
     ClientSession._retry_connection      keeps aiohttp from sending a request twice
     Payload._value, ._size, ._autoclose  bodies that are sent in chunks (`_uploads.preparation`)
@@ -24,10 +24,9 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -193,10 +192,6 @@ class UnusableConnection(aiohttp.ClientConnectionError):
 class CheckedConnector(aiohttp.TCPConnector):
     """A connector that checks each connection, and calls `on_connected`."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._used: WeakSet[ResponseHandler] = WeakSet()
-
     async def connect(
         self,
         req: aiohttp.ClientRequest,
@@ -212,9 +207,8 @@ class CheckedConnector(aiohttp.TCPConnector):
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
             assert protocol is not None  # noqa: S101 - only a released connection has none
-            is_used = protocol in self._used
+            is_used = protocol._parser is not None  # each request sets one
             if _is_silent(protocol, is_used=is_used):
-                self._used.add(protocol)
                 if (callback := on_connected.get()) is not None:
                     callback()
                 return connection
@@ -226,7 +220,9 @@ class CheckedConnector(aiohttp.TCPConnector):
 def _is_silent(protocol: ResponseHandler, *, is_used: bool) -> bool:
     """Return whether a connection is open and nothing waits to be read, in aiohttp or in the kernel."""
     transport = protocol.transport
-    if transport is None or transport.is_closing() or protocol.should_close or _has_partial_message(protocol):
+    if transport is None or transport.is_closing() or protocol.should_close:
+        return False
+    if is_used and _has_partial_message(protocol):
         return False
     # After a TLS handshake the server sends session tickets: on a new connection they mean nothing.
     if not is_used and transport.get_extra_info("ssl_object") is not None:
@@ -236,10 +232,10 @@ def _is_silent(protocol: ResponseHandler, *, is_used: bool) -> bool:
 
 def _has_partial_message(protocol: ResponseHandler) -> bool:
     """Return whether the parser of the last response has begun another; the next request replaces it."""
-    parser = protocol._parser
-    with suppress(Exception):
-        return parser is not None and parser.feed_eof() is not None
-    return True
+    try:
+        return protocol._parser is not None and protocol._parser.feed_eof() is not None
+    except Exception:  # noqa: BLE001 - whatever a parser raises, it has begun a message
+        return True
 
 
 def _is_readable(descriptor: int) -> bool:
