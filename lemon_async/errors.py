@@ -13,8 +13,7 @@
     * `DownloadError` `SaveError` `PartialSaveError` - the pictures exist, but some could not be fetched or saved
     * `JournalError` `BatchPaused` - a batch sends nothing more, and can be continued
 
-Errors store values, and `__str__` formats them. All survive `pickle` and `copy`; a live task is replaced by its
-`resume_token`.
+Errors store values that `__str__` formats, and survive `pickle` and `copy`: its `resume_token` replaces a live task.
 """
 
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from lemon_async.requests import Request
-from lemon_async.types import ImageData, Problem, ResumableTask
+from lemon_async.types import ImageData, Problem, ResumableTask, shown
 
 __all__ = [
     "AccessDenied",
@@ -65,7 +64,7 @@ def _name_of(error: "LemonError") -> str:
 
 
 # Without slots users can inherit from two errors. `auto_exc` would make attrs put every field into `args`.
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class LemonError(Exception):
     """Base of all exceptions that this library raises on purpose.
 
@@ -90,6 +89,8 @@ class LemonError(Exception):
     def _find_token(self) -> str | None:
         return self.task.resume_token() if self.task is not None and self.task.id is not None else None
 
+    __repr__ = shown
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).__new__, (type(self), *self.args), {**self.__dict__, "task": None}
 
@@ -101,7 +102,7 @@ class LemonError(Exception):
         return twin
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class ContractError(LemonError):
     """The request or setting is invalid; nothing was sent and nothing was sold.
 
@@ -125,7 +126,7 @@ class ContractError(LemonError):
         return f"{len(self.problems)} problems, nothing was {self.undone}:{lines}"
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class _MessageError(LemonError):
     """Base of errors that are described by one sentence."""
 
@@ -144,7 +145,7 @@ class SessionError(_MessageError):
         return f"{self.message}; {self._task_name} can be resumed by its resume_token()"
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class TransportError(_MessageError):
     """No response came, and nothing was sold: it is safe to try again.
 
@@ -170,7 +171,7 @@ class BatchPaused(_MessageError):
     """A batch was ended by its budget, an empty balance or refusals of every row; run it again to continue."""
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class SubmissionUnknown(LemonError):
     """A paid request was sent and its outcome is unknown: it may have been accepted and billed.
 
@@ -200,7 +201,7 @@ class SubmissionUnknown(LemonError):
         )
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class ApiError(LemonError):
     """The service answered with an error ("Errors" page of its documentation).
 
@@ -285,12 +286,11 @@ class ServerError(ApiError):
     """5xx with a readable error: the service or its provider failed."""
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class TaskError(LemonError):
     """The task was accepted and did not end in images."""
 
     _verdict: ClassVar[str] = "failed"
-
     task_id: str | None = attrs.field(init=False)
     reason: str
 
@@ -302,7 +302,7 @@ class TaskError(LemonError):
         return f"{self._task_name} {self._verdict}: {self.reason}"
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class TaskFailed(TaskError):
     """The task failed; the service releases or refunds the reserved amount ("Create image").
 
@@ -339,7 +339,7 @@ class TaskLost(TaskError):
     _verdict = "is lost"
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class DownloadError(LemonError):
     """A picture could not be fetched; it was billed, and can be fetched again with its link or its task.
 
@@ -359,7 +359,7 @@ class DownloadError(LemonError):
         return f"could not fetch {self.url}: {self.reason}{_place(self.index)}"
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class SaveError(LemonError):
     """A picture could not be written; it can still be read, or saved elsewhere.
 
@@ -379,7 +379,7 @@ class SaveError(LemonError):
         return f"could not save {self.path!r}: {self.reason}{_place(self.index)}"
 
 
-@attrs.define(auto_exc=False, eq=False, slots=False, kw_only=True)
+@attrs.define(auto_exc=False, eq=False, repr=False, slots=False, kw_only=True)
 class PartialSaveError(LemonError):
     """Some pictures of a response could not be fetched or saved; all others were saved.
 

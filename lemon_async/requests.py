@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, ClassVar, Literal, Protocol, Self, TypedDict, 
 
 import attrs
 
-from lemon_async.types import StoredFile
+from lemon_async.types import Record, StoredFile
 
 __all__ = [
     "AsyncFile",
@@ -64,8 +64,8 @@ class ReadablePicture(Protocol):
         """Return the bytes of the picture."""
 
 
-@attrs.frozen
-class GoneSource:
+@attrs.frozen(eq=False, repr=False)
+class GoneSource(Record):
     """Replaces a source that cannot be pickled: an open file, a stream, a live image."""
 
     description: str
@@ -178,8 +178,8 @@ def _many(value: Any) -> _Sources:
     return _Sources(value if is_many else (value,))
 
 
-@attrs.frozen(kw_only=True, repr=False)
-class _Common:
+@attrs.frozen(eq=False, repr=False, kw_only=True)
+class _Common(Record):
     """The fields of all requests (see `VariationFields`), which can be shown, copied and pickled whatever they hold."""
 
     model: str | None = None
@@ -200,7 +200,7 @@ class _Common:
         return partial(type(self), **_portable_fields(self)), ()
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class _Selectors(_Common):
     """The fields of requests with a prompt; see `EditFields`."""
 
@@ -216,7 +216,7 @@ class _Selectors(_Common):
     partial_images: int | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class GenerateRequest(_Selectors):
     """A request for pictures from a prompt, accepted in place of one. The fields are those of `GenerateFields`."""
 
@@ -227,7 +227,7 @@ class GenerateRequest(_Selectors):
     style: str | None = attrs.field(default=None, kw_only=True)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class EditRequest(_Selectors):
     """A request to edit pictures, accepted in place of a prompt. The fields are those of `EditFields`.
 
@@ -244,7 +244,7 @@ class EditRequest(_Selectors):
     mask: Source | None = attrs.field(default=None, kw_only=True, hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class VariationRequest(_Common):
     """A request for variations of a picture; the fields are those of `VariationFields`.
 

@@ -3,7 +3,7 @@
 `lemon_async._api` makes most of it from responses.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -26,6 +26,38 @@ __all__ = [
 ]
 
 _NOTHING: Mapping[str, Any] = {}
+
+
+def shown(record: Any) -> str:
+    """Return the `repr` of an instance of an attrs class, as attrs would make it."""
+    values = ", ".join(f"{each.name}={getattr(record, each.name)!r}" for each in _fields(record) if each.repr)
+    return f"{type(record).__qualname__.rpartition('>.')[2]}({values})"
+
+
+def _fields(record: Any) -> Iterable[Any]:
+    fields: Iterable[Any] = attrs.fields(type(record))
+    return fields
+
+
+class Record:
+    """`==`, `hash` and `repr` of frozen data, by their fields, as attrs would make them.
+
+    attrs compiles methods of its own for each class, which takes more time than the rest of its import.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, each.name) == getattr(other, each.name) for each in _fields(self) if each.eq)
+
+    def __hash__(self) -> int:
+        hashed = [each.name for each in _fields(self) if (each.eq if each.hash is None else each.hash)]
+        return hash(tuple(getattr(self, name) for name in hashed))
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 @attrs.define(eq=False, repr=False)
@@ -54,8 +86,8 @@ class Inline:
         return f"<Inline {self.size_bytes:,} bytes{state}>"
 
 
-@attrs.frozen
-class ImageData:
+@attrs.frozen(eq=False, repr=False)
+class ImageData(Record):
     """One entry of `data`: a link or the bytes that came as base64, and the prompt as the service revised it."""
 
     url: str | None = None
@@ -85,16 +117,16 @@ def is_final(status: str) -> bool:
     return status in {"completed", "failed"}
 
 
-@attrs.frozen
-class TaskFault:
+@attrs.frozen(eq=False, repr=False)
+class TaskFault(Record):
     """The reason of a failed task, which the service sends as a string or as an object."""
 
     message: str
     code: str | None = None
 
 
-@attrs.frozen
-class Billing:
+@attrs.frozen(eq=False, repr=False)
+class Billing(Record):
     """The billing facts in a response.
 
     Attributes:
@@ -108,8 +140,8 @@ class Billing:
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
-@attrs.frozen
-class Problem:
+@attrs.frozen(eq=False, repr=False)
+class Problem(Record):
     """One problem of a request or a setting, found without sending anything."""
 
     field: str
@@ -159,8 +191,8 @@ class SubmissionJournal(Protocol):
         """
 
 
-@attrs.frozen(kw_only=True)
-class TaskSnapshot:
+@attrs.frozen(eq=False, repr=False, kw_only=True)
+class TaskSnapshot(Record):
     """The state of a job in one response of "Create image" or "Get image status".
 
     An inline response is the snapshot of a completed job without a `task_id`.
@@ -191,8 +223,8 @@ class TaskSnapshot:
         return is_final(self.status)
 
 
-@attrs.frozen
-class StoredFile:
+@attrs.frozen(eq=False, repr=False)
+class StoredFile(Record):
     """A file that the service stores ("Files": OpenAI's file object); accepted wherever a source picture is.
 
     Attributes:
@@ -216,8 +248,8 @@ class StoredFile:
     raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, repr=False, eq=False)
 
 
-@attrs.frozen
-class Model:
+@attrs.frozen(eq=False, repr=False)
+class Model(Record):
     """A model of the catalogue ("List models").
 
     Attributes:
@@ -260,8 +292,8 @@ class Model:
         return image if isinstance(image, Mapping) else _NOTHING
 
 
-@attrs.frozen
-class SubmissionCounts:
+@attrs.frozen(eq=False, repr=False)
+class SubmissionCounts(Record):
     """The paid requests of a session so far.
 
     Attributes:
@@ -282,8 +314,8 @@ class SubmissionCounts:
         return self.sold - self.settled - self.released
 
 
-@attrs.frozen(kw_only=True)
-class Progress:
+@attrs.frozen(eq=False, repr=False, kw_only=True)
+class Progress(Record):
     """The state of one call, as passed to its option `progress`.
 
     Attributes:

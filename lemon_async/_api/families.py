@@ -6,8 +6,8 @@ documentation. A model of no family is legal, because the catalogue changes.
 
 import re
 from collections.abc import Callable, Collection, Mapping
-
-import attrs
+from types import MappingProxyType
+from typing import NamedTuple
 
 __all__ = ["FAMILIES", "LABEL", "LINE", "RULES", "Family", "Rule", "family_of"]
 
@@ -16,8 +16,7 @@ _LONGEST_LABEL = 200
 _RATIO = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")
 
 
-@attrs.frozen
-class Rule:
+class Rule(NamedTuple):
     """A rule for values; `words` follow "must be" in messages."""
 
     words: str
@@ -96,8 +95,7 @@ def _gpt_image_size(width: int, height: int) -> str | None:
     return "; ".join(faults) or None
 
 
-@attrs.frozen(kw_only=True)
-class Family:
+class Family(NamedTuple):
     """Models that share a contract.
 
     Attributes:
@@ -114,7 +112,7 @@ class Family:
     name: str
     ids: tuple[str, ...]
     fields: Collection[str]
-    values: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, tuple[str, ...]])
+    values: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     size_fault: Callable[[int, int], str | None] | None = None
     operations: Collection[str] = _GENERATE_AND_EDIT
     max_sources: int = 16

@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import attrs
@@ -50,22 +50,19 @@ _MAX_PARTS = 200
 _POLL_URL = re.compile(r"/v1/(?:tasks|images/generations|images)/([^/?#]+)/?\Z")
 
 
-@attrs.frozen
-class Accepted:
+class Accepted(NamedTuple):
     """The service accepted the job: it must not be submitted again."""
 
     snapshot: TaskSnapshot
 
 
-@attrs.frozen
-class Refused:
+class Refused(NamedTuple):
     """The service refused the job, which costs nothing."""
 
     error: ApiError
 
 
-@attrs.frozen
-class UnknownOutcome:
+class UnknownOutcome(NamedTuple):
     """The response to a paid request does not say whether the job was accepted."""
 
     reason: str
@@ -126,16 +123,14 @@ def _mappings_in(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
                 values.extend(islice(entries, _MAX_PARTS))
 
 
-@attrs.frozen
-class PollSuccess:
+class PollSuccess(NamedTuple):
     """A poll that returned the state of its task, perhaps with the time to wait before the next one."""
 
     snapshot: TaskSnapshot
     retry_after_s: float | None = None
 
 
-@attrs.frozen
-class PollFailure:
+class PollFailure(NamedTuple):
     """A poll that did not return the state of its task.
 
     Attributes:
@@ -148,7 +143,7 @@ class PollFailure:
 
     failure: Failure
     reason: str
-    error: ApiError | TransportError = attrs.field(eq=False)
+    error: ApiError | TransportError
     retry_after_s: float | None = None
 
 

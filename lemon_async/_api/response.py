@@ -6,14 +6,13 @@ optional field: a value of an unexpected type counts as missing. The fields and 
 and "Get image status"; no page documents the `X-RateLimit-*` headers, but some versions of the service send them.
 """
 
-import html
 import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -112,6 +111,8 @@ class Response:
 
 
 def _summary(content: bytes, mask: Mask) -> str:
+    import html  # noqa: PLC0415 - 2,000 names, for what is no answer of the service
+
     text = masked_text(content, mask)
     if not text.strip() and not content.strip():
         return "an empty body"
@@ -161,8 +162,7 @@ _EARLIEST_UNIX_S = 1e8
 _COUNT = re.compile(r"[0-9]{1,7}(\.0*)?", re.ASCII)
 
 
-@attrs.frozen(kw_only=True)
-class RateReport:
+class RateReport(NamedTuple):
     """The state of the account's rate limit in one response; `None` for a missing value.
 
     Attributes:

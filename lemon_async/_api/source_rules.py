@@ -4,9 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
-
-import attrs
+from typing import Literal, NamedTuple
 
 from lemon_async._api.families import LINE, Family
 from lemon_async._api.urls import find_remote_fault
@@ -23,11 +21,10 @@ _MAX_VARIATION_BYTES = 4 * 1024 * 1024
 _NAMES = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP", "gif": "GIF", "avif": "AVIF"}
 _PURPOSES = ("vision", "user_data")
 _ANY = Family(name="the service", ids=(), fields=())
-_ANYTHING = attrs.evolve(_ANY, source_formats=tuple(_NAMES))
+_ANYTHING = _ANY._replace(source_formats=tuple(_NAMES))
 
 
-@attrs.frozen(kw_only=True)
-class SourceFacts:
+class SourceFacts(NamedTuple):
     """The facts about one picture, found without sending it.
 
     Attributes:

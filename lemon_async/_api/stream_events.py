@@ -6,7 +6,8 @@ streaming: `image_generation.partial_image`, `image_generation.completed`, the s
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -28,8 +29,7 @@ _WORD = re.compile(r"[A-Za-z]")
 _LONGEST_REASON = 200
 
 
-@attrs.frozen
-class Event:
+class Event(NamedTuple):
     """One event.
 
     Attributes:
@@ -40,9 +40,12 @@ class Event:
     """
 
     name: str
-    data: bytes = attrs.field(repr=False)
-    mask: Mask = attrs.field(default=str, repr=False, eq=False)
-    pictures: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
+    data: bytes
+    mask: Mask = str
+    pictures: Mapping[str, Inline] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return f"<Event {self.name!r}, {len(self.data)} bytes>"
 
 
 class EventSplitter:
@@ -149,8 +152,7 @@ class Partial:
     index: int
 
 
-@attrs.frozen
-class Final:
+class Final(NamedTuple):
     """A finished picture and the billing facts beside it."""
 
     image: ImageData
@@ -158,15 +160,13 @@ class Final:
     billing: Billing
 
 
-@attrs.frozen
-class Failed:
+class Failed(NamedTuple):
     """The service accepted the job, and it failed."""
 
     fault: TaskFault
 
 
-@attrs.frozen
-class Unclear:
+class Unclear(NamedTuple):
     """A gateway reported an error, so that the outcome of the job is unknown."""
 
     reason: str

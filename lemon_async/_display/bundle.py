@@ -6,9 +6,8 @@ loop; a note replaces pictures that are too large.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
 import pybase64
 
 from lemon_async._display.html import Markup, escaped, figure, image, is_web_address, visible
@@ -40,8 +39,7 @@ _GRID = f"display:grid;grid-template-columns:repeat(auto-fill,minmax(min({_CELL_
 _NOTE = "padding:.7em .9em;border:1px dashed;border-radius:.3em;opacity:.8;font-size:.85em;line-height:1.4"
 
 
-@attrs.frozen
-class _Advice:
+class _Advice(NamedTuple):
     """Notes about pictures that are not here."""
 
     link: str
@@ -61,8 +59,7 @@ _OF_MANY = _Advice(
 )
 
 
-@attrs.frozen(kw_only=True)
-class Shown:
+class Shown(NamedTuple):
     """What is known about a picture without fetching anything.
 
     Attributes:
@@ -75,7 +72,7 @@ class Shown:
         label: Its text for consoles.
     """
 
-    content: bytes | None = attrs.field(default=None, repr=False)
+    content: bytes | None = None
     url: str | None = None
     format: str | None = None
     size: tuple[int, int] | None = None

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-
-import attrs
+from typing import NamedTuple
 
 from lemon_async._display.html import Markup, facts_table
 from lemon_async.types import SubmissionCounts
@@ -13,8 +12,7 @@ __all__ = ["SessionState", "session_line", "session_table"]
 _MAX_LISTED = 6
 
 
-@attrs.frozen(kw_only=True)
-class SessionState:
+class SessionState(NamedTuple):
     """What there is to show of a session; it has no field for the key.
 
     Attributes:

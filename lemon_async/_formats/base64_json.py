@@ -19,8 +19,8 @@ import secrets
 import string
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
-import attrs
 import orjson
 import pybase64
 
@@ -187,13 +187,15 @@ _INSIDE = re.compile(rb'[^"\\]*+(?:\\(?:[^u]|u(?![0-9A-Fa-f]{0,3}\Z))[^"\\]*+)*+
 _NAME = re.compile(rb'(?<!\\)"(b64_json|url)"\s*:\s*\Z')
 
 
-@attrs.frozen
-class Extracted:
+class Extracted(NamedTuple):
     """The skeleton of a document, and its pictures by the names that replace them."""
 
-    skeleton: bytes = attrs.field(repr=False)
+    skeleton: bytes
     pictures: Mapping[str, Inline] = MappingProxyType({})
     fault: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Extracted {len(self.skeleton)} bytes, {len(self.pictures)} pictures, fault={self.fault!r}>"
 
 
 class Base64Extractor:

@@ -5,6 +5,7 @@ File names and `Content-Type` headers are claims; a common false one is an HTML 
 
 import struct
 from collections.abc import Callable, Generator, Mapping
+from typing import NamedTuple
 
 import attrs
 
@@ -28,8 +29,7 @@ _MAX_SEGMENTS = 1000  # real headers have dozens; megabytes of empty ones must n
 _MAX_PIXELS = 200_000_000  # far above any size of the service, far below what would exhaust memory when decoded
 
 
-@attrs.frozen
-class PictureFacts:
+class PictureFacts(NamedTuple):
     """The facts in the header of a picture.
 
     Attributes:

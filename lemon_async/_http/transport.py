@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -65,8 +65,7 @@ class Timeouts:
     close_s: float = attrs.field(default=5.0, validator=positive)
 
 
-@attrs.frozen
-class Body:
+class Body(NamedTuple):
     """What aiohttp sends in one attempt."""
 
     data: Any

@@ -16,13 +16,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 import anyio
 import attrs
 
 from lemon_async._api.urls import redact
-from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, Shown, picture_bundle
 from lemon_async._formats.json_documents import safe_str
 from lemon_async._formats.pictures import PictureFacts, find_picture_fault, sniff
 from lemon_async._images.atomic_file import AtomicFile, alternatives, checked_target, has_suffix, suffix_of
@@ -30,6 +29,9 @@ from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, Task
 from lemon_async._images.threads import NotFinished, run_within, start_thread
 from lemon_async.errors import DownloadError, SaveError, SessionError
 from lemon_async.types import ImageData, ResumableTask
+
+if TYPE_CHECKING:
+    from lemon_async._display.bundle import Bundle, Shown
 
 __all__ = ["Image"]
 
@@ -327,8 +329,10 @@ class Image:
             return self._content
         return self.data.inline.content
 
-    def _shown(self, max_bytes: int = MAX_EMBEDDED_BYTES) -> Shown:
+    def _shown(self, max_bytes: int) -> "Shown":
         """Return what to display, without downloading anything or reading a file that is too large to embed."""
+        from lemon_async._display.bundle import Shown  # noqa: PLC0415 - for notebooks
+
         saved = self._saved if self._saved and self._saved.size_bytes <= max_bytes else None
         return Shown(
             content=self._bytes_in_memory() or (saved.read() if saved else None),
@@ -340,8 +344,10 @@ class Image:
             label=repr(self),
         )
 
-    def _repr_mimebundle_(self, **_: object) -> Bundle:
-        return picture_bundle(self._shown())
+    def _repr_mimebundle_(self, **_: object) -> "Bundle":
+        from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, picture_bundle  # noqa: PLC0415 - for notebooks
+
+        return picture_bundle(self._shown(MAX_EMBEDDED_BYTES))
 
     def __repr__(self) -> str:
         facts = self._known_facts()

@@ -7,10 +7,9 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lemon_async._api.job_responses import CREATED, IMAGES, MODEL, TASK_ID, Packed, unpack, unpack_image
-from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Bundle, pictures_bundle
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.atomic_file import alternatives, suffix_of
 from lemon_async._images.image import Image
@@ -19,6 +18,9 @@ from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, Task
 from lemon_async.errors import ContractError, LemonError, PartialSaveError, SaveError, SessionError
 from lemon_async.requests import Request
 from lemon_async.types import Billing, Problem
+
+if TYPE_CHECKING:
+    from lemon_async._display.bundle import Bundle
 
 __all__ = ["Images"]
 
@@ -186,7 +188,9 @@ class Images(Sequence[Image]):
     def __iter__(self) -> Iterator[Image]:
         return iter(self._images)
 
-    def _repr_mimebundle_(self, **_: object) -> Bundle:
+    def _repr_mimebundle_(self, **_: object) -> "Bundle":
+        from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, pictures_bundle  # noqa: PLC0415 - for notebooks
+
         room_bytes, shown = MAX_EMBEDDED_BYTES, []
         for image in self._images:
             shown.append(image._shown(room_bytes))

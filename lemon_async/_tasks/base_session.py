@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, Self, Unpack
 
-from lemon_async._display.dashboard import session_line, session_table
 from lemon_async._tasks.completion import as_completed
 from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.task import ImageTask
@@ -112,7 +111,11 @@ class BaseSession:
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):
             return "<LemonSession, not initialised>"  # in tracebacks of `__init__`
+        from lemon_async._display.dashboard import session_line  # noqa: PLC0415 - most sessions are never shown
+
         return session_line(self._engine.state())
 
     def _repr_html_(self) -> str:
+        from lemon_async._display.dashboard import session_table  # noqa: PLC0415 - for notebooks
+
         return session_table(self._engine.state())

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -15,7 +15,6 @@ from yarl import URL
 
 from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import is_loopback, poll_path, task_path
-from lemon_async._display.dashboard import SessionState
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
 from lemon_async._http.rate_limiter import RateLimiter
@@ -36,6 +35,9 @@ from lemon_async._uploads.preparation import prepare
 from lemon_async.errors import ApiError, ContractError, SessionError, TransportError
 from lemon_async.requests import Request
 from lemon_async.types import ResumableTask, TaskSnapshot
+
+if TYPE_CHECKING:
+    from lemon_async._display.dashboard import SessionState
 
 __all__ = ["Engine", "Lifetime"]
 
@@ -180,8 +182,10 @@ class Engine:
         self._is_limit_given = settings.requests_per_minute is not None
         self._check_contracts = settings.check_contracts
 
-    def state(self) -> SessionState:
+    def state(self) -> "SessionState":
         """Return what there is to show of the session."""
+        from lemon_async._display.dashboard import SessionState  # noqa: PLC0415 - most sessions are never shown
+
         return SessionState(
             base_url=self.base_url,
             is_closed=self.lifetime.is_closed,

@@ -2,9 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from lemon_async._formats.json_documents import safe_repr
 from lemon_async._pace.stop_rule import find_stop_fault
@@ -23,8 +21,7 @@ Items = Iterable[Item] | AsyncIterable[Item]
 _HOOKS = ("intend", "withdraw", "accept")
 
 
-@attrs.frozen(kw_only=True)
-class MapOptions:
+class MapOptions(NamedTuple):
     """The options of a map; see `LemonSession.map`."""
 
     fields: Mapping[str, Any]

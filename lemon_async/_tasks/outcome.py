@@ -1,14 +1,16 @@
 """`Outcome`: how one job of a map ended."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from lemon_async._display.bundle import Bundle, failure_bundle
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._tasks.task import ImageTask
 from lemon_async.requests import Request
+
+if TYPE_CHECKING:
+    from lemon_async._display.bundle import Bundle
 
 __all__ = ["Outcome"]
 
@@ -35,7 +37,9 @@ class Outcome:
     error: Exception | None = None
     key: Any = attrs.field(default=None, kw_only=True)
 
-    def _repr_mimebundle_(self, **_: object) -> Bundle:
+    def _repr_mimebundle_(self, **_: object) -> "Bundle":
+        from lemon_async._display.bundle import failure_bundle  # noqa: PLC0415 - for notebooks
+
         if self.images is None:
             return failure_bundle(self._state(), label=repr(self))
         data, metadata = self.images._repr_mimebundle_()

@@ -17,7 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import attrs
@@ -44,8 +44,7 @@ _MAX_KEPT_WITH_IMAGES = 16
 T = TypeVar("T")
 
 
-@attrs.frozen
-class PreparedRequest:
+class PreparedRequest(NamedTuple):
     """A request and its body."""
 
     request: Request
@@ -60,8 +59,7 @@ class Delivered:
     finished: list[ImageData] = attrs.field(factory=list[ImageData])
 
 
-@attrs.frozen
-class AcceptedJob:
+class AcceptedJob(NamedTuple):
     """A job that the service has accepted.
 
     Attributes:
@@ -389,4 +387,4 @@ class Submissions:
             raise attrs.evolve(error, request_id=request_id_of(headers), headers=headers) from None
         if fault:
             logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault)
-        return attrs.evolve(job, path=path)
+        return job._replace(path=path)

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 from lemon_async._api.error_responses import task_failure
 from lemon_async._api.job_responses import IS_ID_GUESSED, STATUS, VISIBLE, Packed, PollFailure, pack, unpack
-from lemon_async._display.html import facts_table
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import ResultAccess, TaskRef
@@ -376,6 +375,8 @@ class ImageTask:
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks."""
+        from lemon_async._display.html import facts_table  # noqa: PLC0415 - for notebooks
+
         age_s = None if self._began_at is None else time.monotonic() - self._began_at
         facts = {
             "id": self.id or "answered inline",

@@ -8,8 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from difflib import get_close_matches
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import aiohttp
 import attrs
@@ -58,8 +57,7 @@ class Json:
         return self.fingerprint
 
 
-@attrs.frozen
-class File:
+class File(NamedTuple):
     """One file of a form; `place` is its name in problems."""
 
     field: str
@@ -74,8 +72,7 @@ class File:
         return f"image/{picture.format}" if picture else "application/octet-stream"
 
 
-@attrs.frozen
-class Form:
+class Form(NamedTuple):
     """A body of `multipart/form-data`, streamed from its files."""
 
     path: str
@@ -279,6 +276,8 @@ _ADVICE: Mapping[str, str] = {
 def _advice_on(name: str, names: Sequence[str]) -> str:
     if name in _ADVICE:
         return _ADVICE[name]
+    from difflib import get_close_matches  # noqa: PLC0415 - for mistakes
+
     alike = get_close_matches(f"{name}_", names, n=1)
     guess = f" (did you mean {alike[0]}=?)" if alike else ""
     return f"is not a field of this version{guess}; pass unknown fields in extra={{...}}"

@@ -15,9 +15,7 @@ from collections.abc import AsyncIterable, Iterator, Mapping
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
-
-import attrs
+from typing import Any, Literal, NamedTuple
 
 from lemon_async._api.families import LINE
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts
@@ -56,8 +54,7 @@ _TOO_LONG = "characters, longer than any address or file name: decode it, and gi
 _ONCE = "and that can be read only once: give each its own, or its bytes"
 
 
-@attrs.frozen
-class ExaminedSource:
+class ExaminedSource(NamedTuple):
     """One picture, ready to be sent.
 
     Attributes:
@@ -70,8 +67,7 @@ class ExaminedSource:
     upload: Upload | None = None
 
 
-@attrs.frozen
-class _Repeated:
+class _Repeated(NamedTuple):
     """Stands for a source that is given twice but can be read only once."""
 
     first_place: str

@@ -26,9 +26,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import attrs
+from typing import Any, BinaryIO, NamedTuple
 
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._formats.pictures import PictureFacts, StreamValidator
@@ -73,8 +71,7 @@ class UnusableSource(Exception):
     """A source cannot be read; the text is the message of a `Problem`."""
 
 
-@attrs.frozen(kw_only=True)
-class Upload:
+class Upload(NamedTuple):
     """Bytes that were examined, and how to open them.
 
     Attributes:
@@ -85,10 +82,10 @@ class Upload:
     """
 
     size_bytes: int
+    open: Callable[[], BinaryIO]
     picture: PictureFacts | None = None
     fault: str | None = None
     digest: str = ""
-    open: Callable[[], BinaryIO] = attrs.field(repr=False)
 
 
 class _Examiner:
@@ -239,7 +236,7 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
         file.close()
         raise OSError(None, "it has changed since it was checked")
 
-    return attrs.evolve(upload, open=reopen)
+    return upload._replace(open=reopen)
 
 
 def examine_file(file: BinaryIO) -> Upload:

@@ -74,8 +74,8 @@ def test_secret_in_an_event_is_masked(data, words):
     """In its name and in any text made of its data; the data are unchanged."""
     stream = b"event: s3cr3t\ndata: {}\n\nevent: error\ndata: " + data
     odd, error = split(stream, mask=lambda text: text.replace("s3cr3t", "***"))
-    assert odd == Event("***", b"{}")
-    assert error == Event("error", data)
+    assert odd[:2] == ("***", b"{}")
+    assert error[:2] == ("error", data)
     assert read_event(error) == Unclear(f"{ODD_ERROR}: {words}")
 
 
@@ -143,7 +143,7 @@ def test_event_comes_as_soon_as_it_is_complete():
 
 
 def test_event_keeps_megabytes_out_of_its_repr():
-    assert repr(Event("a", b"x" * 99)) == "Event(name='a')"
+    assert repr(Event("a", b"x" * 99)) == "<Event 'a', 99 bytes>"
 
 
 chunks = st.sampled_from(
