@@ -147,32 +147,45 @@ class SurvivalEstimator:
     def observe_completed(self, from_s: float, to_s: float) -> None:
         """Count a job that was alive at the first age and had completed at the second."""
         curve = self.curve()
-        left = curve.outlasts(from_s)
-        # A floor: what the estimate takes for impossible may happen.
-        total = left - curve.outlasts(to_s) + _LEAST_MASS * (to_s - from_s)
         # A job that was never seen alive, and ended before an age that nearly none reaches, carries no information.
-        weight = 1.0 if from_s > 0 else max(1 - total, 0.0)
+        weight = 1.0 if from_s > 0 else max(curve.outlasts(to_s) - _LEAST_MASS * to_s, 0.0)
         # Whole bins: the estimate has no shape within one.
         start, end = EDGES[bin_of(from_s)], EDGES[min(bin_of(to_s) + 1, BINS)]
         self._detect_change(early=1 - curve.outlasts(end), late=curve.outlasts(start))
         self._pending += weight
-        remaining, survival = 1.0, curve.survival
-        for number, low, high in _bins_between(from_s, to_s):
-            right = survival[number + 1] if high == EDGES[number + 1] else curve.outlasts(high)
-            share = (left - right + _LEAST_MASS * (high - low)) / total
-            left, remaining = right, remaining - share
-            passed, stayed = (high - low) / _width(number), (EDGES[number + 1] - low) / _width(number)
-            self._count(number, weight * (max(remaining, 0.0) * passed + share * stayed), weight * share)
+        self._spread(curve, from_s, min(to_s, EDGES[-1]), weight)
+
+    def _spread(self, curve: SurvivalCurve, from_s: float, to_s: float, weight: float) -> None:
+        """Count a job that ended between two ages in the bins in between, as the estimate expects it.
+
+        The mass per second is a floor: what the estimate takes for impossible may happen.
+        """
+        if from_s >= to_s:
+            return
+        first, last = bin_of(from_s) + 1, bin_of(to_s)
+        ages = [from_s, *EDGES[first : last + 1], to_s]
+        survivals = [curve.outlasts(from_s), *curve.survival[first : last + 1], least := curve.outlasts(to_s)]
+        left = [each - least + _LEAST_MASS * (to_s - age_s) for each, age_s in zip(survivals, ages, strict=True)]
+        running = [each / left[0] * weight for each in left]  # how much of the job, at each of these ages
+        self._end_within(first - 1, from_s, ages[1], *running[:2])
+        if first <= last:
+            middle = zip(self.ended[first:last], self.reached[first:last], pairwise(running[1:-1]), strict=True)
+            counts = [_faded(ended, reached, before, before - after) for ended, reached, (before, after) in middle]
+            self.ended[first:last] = [ended for ended, _ in counts]
+            self.reached[first:last] = [reached for _, reached in counts]
+            self._end_within(last, ages[-2], to_s, *running[-2:])
+
+    def _end_within(self, number: int, low: float, high: float, before: float, after: float) -> None:
+        """Count the part of a job that ended between two ages in one bin, and the part that ran on."""
+        width_s, ended = _width(number), before - after
+        self._count(number, (after * (high - low) + ended * (EDGES[number + 1] - low)) / width_s, ended)
 
     def _pass(self, from_s: float, to_s: float) -> None:
         for number, low, high in _bins_between(from_s, to_s):
             self._count(number, (high - low) / _width(number), 0.0)
 
     def _count(self, number: int, reached: float, ended: float) -> None:
-        keep = 1 - reached / _MAX_JOBS
-        self.ended[number] = self.ended[number] * keep + ended
-        # A job that entered in the middle of a bin counts in parts, the first of which has faded a little by now.
-        self.reached[number] = max(self.reached[number] * keep + reached, self.ended[number])
+        self.ended[number], self.reached[number] = _faded(self.ended[number], self.reached[number], reached, ended)
 
     def _detect_change(self, *, early: float, late: float) -> None:
         """Forget most of the counts when jobs keep ending so early, or so late, that the durations have changed.
@@ -216,6 +229,14 @@ def _counts(values: Any) -> list[float]:
     if not all(is_duration(value) and value <= _MAX_JOBS + 0.001 for value in values):
         raise ValueError(f"a count must be a number from 0 to {_MAX_JOBS:g}")
     return [*map(float, values), *[0.0] * (BINS - len(values))]
+
+
+def _faded(known_ended: float, known_reached: float, reached: float, ended: float) -> tuple[float, float]:
+    """Return the counts of a bin, how many ended and how many reached it, after one more job."""
+    keep = 1 - reached / _MAX_JOBS
+    ended += known_ended * keep
+    # A job that entered in the middle of a bin counts in parts, the first of which has faded a little by now.
+    return ended, max(known_reached * keep + reached, ended)
 
 
 def _width(number: int) -> float:
