@@ -10,90 +10,25 @@ import gc
 import random
 import statistics
 import time
-from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
-
+from benchmarks import demand
+from benchmarks.charge import LONGEST_S, Charge, charge_at, charge_schedule, every, fixed_ages
 from benchmarks.optimum import DISTRIBUTIONS, Distribution, best_ages
+from benchmarks.progress import progress
 from lemon_async._pace.schedule import PollPolicy, Schedule
 
 RUNS = 11
 RUNS_OF_EQUAL_LAG = 41  # the search for the price that gives a lag is noisy
 COLD_JOBS, WARM_JOBS = 30, 70
 PRICES_S = (0.5, 3.0)
-FIXED_S = (0.1, 0.5, 1.0, 3.0, 5.0)
-LONGEST_S = 2000.0
 BARS = {"warm": 1.10, "cold": 1.25, "polls at the lag of 3 s, sigma 0.35": 0.6, "sigma 0.15": 0.35, "decision": 2.0}
 SIZES = (1_000, 100_000)
 HALVINGS = 10
 DECISIONS, ROUNDS = 3_000, 9
-
-
-@attrs.frozen
-class Charge:
-    """Number of polls and lag of each job, in order."""
-
-    polls: list[int]
-    lags_s: list[float]
-
-    def cost_s(self, poll_cost_s: float) -> float:
-        """Return the total cost at a price per poll."""
-        return sum(self.polls) * poll_cost_s + sum(self.lags_s)
-
-    def figures(self, poll_cost_s: float) -> dict[str, float]:
-        """Return the means per job, and the 95th percentile of the lag."""
-        return {
-            "polls": statistics.mean(self.polls),
-            "lag_mean_s": statistics.mean(self.lags_s),
-            "lag_p95_s": statistics.quantiles(self.lags_s, n=20)[-1],
-            "cost_s": self.cost_s(poll_cost_s) / len(self.polls),
-        }
-
-    def part(self, start: int, stop: int | None = None) -> "Charge":
-        """Return the charge of some of the jobs."""
-        return Charge(self.polls[start:stop], self.lags_s[start:stop])
-
-
-def charge_at(ages: Sequence[float], jobs: Sequence[float]) -> Charge:
-    """Return the charge of polling each job at the same ages."""
-    found = [min(bisect_left(ages, job), len(ages) - 1) for job in jobs]
-    return Charge([number + 1 for number in found], [ages[at] - job for at, job in zip(found, jobs, strict=True)])
-
-
-def charge_schedule(policy: PollPolicy, jobs: Sequence[float], *, apart_s: float | None = None) -> Charge:
-    """Return the charge of a new schedule: one job after the other, or started `apart_s` seconds apart."""
-    schedule: Schedule[int] = Schedule(policy)
-    gaps = [job + policy.max_gap_s if apart_s is None else apart_s for job in jobs]
-    starts = [0.0, *accumulate(gaps)]
-    polls, lags_s = [0] * len(jobs), [0.0] * len(jobs)
-    now, arrived = 0.0, 0
-    while arrived < len(jobs) or len(schedule):
-        wake_at = schedule.decide(now, slots=0).wake_at
-        arrival = starts[arrived] if arrived < len(jobs) else None
-        now = min(at for at in (wake_at, arrival) if at is not None)
-        if now == arrival:
-            schedule.add(arrived, now, model="m")
-            arrived += 1
-        for number in schedule.decide(now, slots=len(jobs)).polls:
-            polls[number] += 1
-            over = starts[number] + jobs[number]
-            if over > now:
-                schedule.seen(number, now)
-            else:
-                lags_s[number] = now - over
-                schedule.ended(number, now, is_success=True)
-    return Charge(polls, lags_s)
-
-
-def fixed_ages() -> dict[str, list[float]]:
-    """Return the ages at which common polling loops poll."""
-    paces = {f"every {gap_s:g} s": [gap_s] * int(LONGEST_S / gap_s) for gap_s in FIXED_S}
-    paces["0.5 * 1.5^n up to 5 s"] = [min(0.5 * 1.5 ** min(number, 9), 5.0) for number in range(int(LONGEST_S / 5))]
-    return {name: list(accumulate(gaps)) for name, gaps in paces.items()}
 
 
 def jobs_of(distribution: Distribution, seed: int) -> list[float]:
@@ -106,7 +41,7 @@ def _median_figures(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(row[name] for row in rows), 3) for name in rows[0]}
 
 
-def compare(distribution: Distribution, poll_cost_s: float) -> dict[str, dict[str, float]]:
+def compare(distribution: Distribution, poll_cost_s: float, runs: int) -> dict[str, dict[str, float]]:
     """Return the figures of each policy for one distribution, each with its cost relative to the optimum's."""
     policy = PollPolicy(poll_cost_s=poll_cost_s, deadline_s=10 * LONGEST_S)
     best = [*best_ages(distribution, poll_cost_s), LONGEST_S]
@@ -116,7 +51,7 @@ def compare(distribution: Distribution, poll_cost_s: float) -> dict[str, dict[st
         ratio = charge.cost_s(poll_cost_s) / optimum.cost_s(poll_cost_s)
         rows.setdefault(name, []).append({**charge.figures(poll_cost_s), "to_optimum": ratio})
 
-    for seed in range(RUNS):
+    for seed in range(runs):
         jobs = jobs_of(distribution, seed)
         optimum = charge_at(best, jobs)
         cold, warm = optimum.part(0, COLD_JOBS), optimum.part(COLD_JOBS)
@@ -130,14 +65,14 @@ def compare(distribution: Distribution, poll_cost_s: float) -> dict[str, dict[st
     return {name: _median_figures(figures) for name, figures in rows.items()}
 
 
-def polls_at_the_lag_of(gap_s: float, distribution: Distribution) -> dict[str, float]:
+def polls_at_the_lag_of(gap_s: float, distribution: Distribution, runs: int) -> dict[str, float]:
     """Return the fewest polls with which the schedule has no more mean lag than a fixed gap."""
-    ages = list(accumulate([gap_s] * int(LONGEST_S / gap_s)))
+    ages = every(gap_s)
     low, high = 0.05, 0.5
-    best = _beside(ages, distribution, low)
+    best = _beside(ages, distribution, low, runs)
     for _ in range(HALVINGS):
         poll_cost_s = (low + high) / 2
-        figures = _beside(ages, distribution, poll_cost_s)
+        figures = _beside(ages, distribution, poll_cost_s, runs)
         if figures["lag_mean_s"] <= figures["fixed_lag_mean_s"]:
             low, best = poll_cost_s, figures
         else:
@@ -145,10 +80,10 @@ def polls_at_the_lag_of(gap_s: float, distribution: Distribution) -> dict[str, f
     return best
 
 
-def _beside(ages: Sequence[float], distribution: Distribution, poll_cost_s: float) -> dict[str, float]:
+def _beside(ages: Sequence[float], distribution: Distribution, poll_cost_s: float, runs: int) -> dict[str, float]:
     policy = PollPolicy(poll_cost_s=poll_cost_s, deadline_s=10 * LONGEST_S)
     rows = []
-    for seed in range(RUNS_OF_EQUAL_LAG):
+    for seed in range(runs):
         jobs = jobs_of(distribution, seed)
         ours = charge_schedule(policy, jobs).part(COLD_JOBS).figures(poll_cost_s)
         fixed = charge_at(ages, jobs[COLD_JOBS:]).figures(poll_cost_s)
@@ -177,7 +112,7 @@ class Crowd:
 
     def poll(self, polls: int, *, slots: int) -> float:
         """Decide and respond until this many polls were made; return the microseconds per poll."""
-        made, started = 0, time.perf_counter()
+        made, started = 0, time.process_time()
         while made < polls:
             decision = self.schedule.decide(self.now, slots=slots)
             for number in decision.polls:
@@ -185,7 +120,7 @@ class Crowd:
             made += len(decision.polls)
             if not decision.waiting:
                 self.now = max(self.now, decision.wake_at or 0.0)
-        return (time.perf_counter() - started) / made * 1e6
+        return (time.process_time() - started) / made * 1e6
 
     def _respond(self, number: int) -> None:
         if self._over[number] > self.now:
@@ -215,59 +150,102 @@ def decision_us(size: int) -> dict[str, float]:
     return {"ample": round(ample, 1), "scarce": round(scarce, 1)}
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
-    """Return the figures of all policies, and the time per decision."""
-    costs = {
-        f"price {poll_cost_s:g} s": {name: compare(each, poll_cost_s) for name, each in DISTRIBUTIONS.items()}
-        for poll_cost_s in PRICES_S
-    }
-    names = ("lognormal 45 s, sigma 0.35", "lognormal 45 s, sigma 0.15")
-    small, large = (decision_us(size) for size in SIZES)
+def run(quick: bool = False) -> dict[str, Any]:
+    """Return the figures of all policies, of demand, and the time per decision."""
+    runs, equal_runs, sizes = (3, 3, (1_000,)) if quick else (RUNS, RUNS_OF_EQUAL_LAG, SIZES)
+    equal = {name: partial(polls_at_the_lag_of, 3.0, DISTRIBUTIONS[name], equal_runs) for name in demand.NAMES}
+    parts: list[tuple[str, str, Callable[[], Any]]] = [
+        *(
+            (f"price {price_s:g} s", name, partial(compare, each, price_s, runs))
+            for price_s in PRICES_S
+            for name, each in DISTRIBUTIONS.items()
+        ),
+        *(("lone_user", name, partial(demand.lone_user, name, runs)) for name in demand.NAMES),
+        ("demand", "fast_model", partial(demand.fast_model, runs)),
+        ("demand", "many_tasks", demand.many_tasks),
+        *(("at_the_mean_lag_of_fixed_3_s", name, part) for name, part in equal.items()),
+        *(("decision_us", f"{size} pending", partial(decision_us, size)) for size in sizes),
+    ]
+    found: dict[str, dict[str, Any]] = {}
+    for group, name, part in progress("pace", parts):
+        found.setdefault(group, {})[name] = part()
+    costs = {f"price {price_s:g} s": found.pop(f"price {price_s:g} s") for price_s in PRICES_S}
+    small, large = (next(iter(found["decision_us"].values())), [*found["decision_us"].values()][-1])
     return {
-        "runs": RUNS,
+        "runs": runs,
         "jobs_per_run": {"cold": COLD_JOBS, "warm": WARM_JOBS},
         "costs": costs,
-        "at_the_mean_lag_of_fixed_3_s": {name: polls_at_the_lag_of(3.0, DISTRIBUTIONS[name]) for name in names},
-        "decision_us": {f"{SIZES[0]} pending": small, f"{SIZES[1]} pending": large},
+        **found,
         "decision_ratio": {slots: round(large[slots] / small[slots], 2) for slots in small},
         "bars": BARS,
+        "missed": demand.missed(found["lone_user"], found["demand"]),
     }
 
 
 def chart(figures: dict[str, Any], path: str | Path) -> None:
-    """Draw the cost of each policy relative to the optimum, as a PNG."""
+    """Draw the cost of each policy relative to the optimum, and what a lone user gets for it, as a PNG."""
     import matplotlib as mpl  # noqa: PLC0415 - only charts need it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    drawing, axes = plt.subplots(1, len(figures["costs"]), figsize=(11, 4.4), sharey=True)
-    for panel, (price, by_distribution) in zip(axes, figures["costs"].items(), strict=True):
-        names = [name for name in next(iter(by_distribution.values())) if name != "optimum"]
-        for row, name in enumerate(names):
-            ratios = [policies[name]["to_optimum"] for policies in by_distribution.values()]
-            colour = "#2166ac" if name.startswith("ours") else "#9e9e9e"
-            panel.plot(ratios, [row] * len(ratios), "o", color=colour, alpha=0.35, markersize=7, markeredgewidth=0)
-            middle = statistics.median(ratios)
-            panel.plot([middle], [row], "|", color=colour, markersize=18, markeredgewidth=2.5)
-            label = f"{middle:.2f}x" if middle < 10 else f"{middle:.0f}x"
-            panel.annotate(label, (max(ratios), row), xytext=(9, 0), textcoords="offset points", va="center")
-        panel.axvline(1, color="#333333", linewidth=1)
-        panel.set_xscale("log")
-        panel.set_xlim(0.9, 400)
-        ticks = [1, 2, 3, 5, 10, 20, 50, 100]
-        panel.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
-        panel.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-        panel.set_yticks(range(len(names)), names)
-        panel.set_ylim(len(names) - 0.4, -0.8)
-        panel.grid(axis="x", color="#eeeeee")
-        panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.tick_params(left=False)
+    drawing, grid = plt.subplot_mosaic([["a", "b"], ["lone", "lone"]], figsize=(11, 8), height_ratios=[1.3, 1])
+    grid["b"].sharey(grid["a"])
+    for panel, (price, by_distribution) in zip((grid["a"], grid["b"]), figures["costs"].items(), strict=True):
+        _draw_costs(panel, by_distribution)
         panel.set_title(f"a poll costs as much as {price.removeprefix('price ')} of waiting", loc="left", fontsize=10)
+    grid["b"].tick_params(labelleft=False)
+    _draw_lone_user(grid["lone"], figures["lone_user"][demand.NAMES[0]])
     drawing.suptitle("Cost of polls and waiting, relative to the optimum for the known distribution", x=0.01, ha="left")
-    drawing.supxlabel(
-        "cost; one dot per distribution of durations, and a bar and a figure for their median", fontsize=9
-    )
+    label = "cost; one dot per distribution of durations, and a bar and a figure for their median"
+    grid["a"].set_xlabel(label, fontsize=9, loc="left")
     drawing.tight_layout()
     drawing.savefig(path, dpi=110)
     plt.close(drawing)
+
+
+def _draw_costs(panel: Any, by_distribution: dict[str, dict[str, dict[str, float]]]) -> None:
+    names = [name for name in next(iter(by_distribution.values())) if name != "optimum"]
+    for row, name in enumerate(names):
+        ratios = [policies[name]["to_optimum"] for policies in by_distribution.values()]
+        colour = _colour(name)
+        panel.plot(ratios, [row] * len(ratios), "o", color=colour, alpha=0.35, markersize=7, markeredgewidth=0)
+        middle = statistics.median(ratios)
+        panel.plot([middle], [row], "|", color=colour, markersize=18, markeredgewidth=2.5)
+        label = f"{middle:.2f}x" if middle < 10 else f"{middle:.0f}x"
+        panel.annotate(label, (max(ratios), row), xytext=(9, 0), textcoords="offset points", va="center")
+    panel.axvline(1, color="#333333", linewidth=1)
+    panel.set_xscale("log")
+    panel.set_xlim(0.9, 400)
+    ticks = [1, 2, 3, 5, 10, 20, 50, 100]
+    panel.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+    panel.minorticks_off()
+    panel.set_yticks(range(len(names)), names)
+    panel.set_ylim(len(names) - 0.4, -0.8)
+    panel.grid(axis="x", color="#eeeeee")
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(left=False)
+
+
+def _draw_lone_user(panel: Any, clients: dict[str, dict[str, float]]) -> None:
+    for name, figures in clients.items():
+        if not name.endswith("first job"):
+            place = (figures["polls"], figures["lag_mean_s"])
+            panel.plot(*place, "o", color=_colour(name), markersize=8)
+            panel.annotate(name, place, xytext=(9, 0), textcoords="offset points", va="center")
+    panel.set_xscale("log")
+    panel.set_xlim(6, 1500)
+    ticks = [10, 20, 50, 100, 200, 500]
+    panel.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    panel.minorticks_off()
+    panel.set_ylim(0, 2)
+    panel.grid(color="#eeeeee")
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set_xlabel("polls per job", fontsize=9, loc="left")
+    panel.set_ylabel("mean wait after its end, s", fontsize=9)
+    title = "One job after the other (lognormal 45 s, sigma 0.35), whose price of a poll follows demand"
+    panel.set_title(title, loc="left", fontsize=10)
+
+
+def _colour(name: str) -> str:
+    return "#2166ac" if name.startswith("ours") else "#9e9e9e"

@@ -10,9 +10,10 @@ second can afford g = N / B each, which is the best gap at
     λ = h / 2 * (N / B)².
 
 * B is half of the room in the budget. The other half is for submits, and for other programs.
-* h is that of a job of 45 s, the middle of what the contract says ("most tasks take 30-120 s"). It only sets the
-  level: the gaps of a task follow from the hazard at its age, and are longer while it is young. With jobs of that
-  length the polls of all tasks stay below B.
+* h is that of a job of 60 s, the geometric middle of what the contract says ("most tasks take 30-120 s"). It only sets
+  the level: the gaps of a task follow from the hazard at its age, and are longer while it is young. With jobs of 45 s
+  and more the polls of all tasks stay below B in any minute (`benchmarks pace`); jobs of a few seconds need more than
+  that for their submits alone.
 * Floor: at that price, a task that ends with a hazard of 1 % per second is polled every second, the default of
   `min_gap_s`. A lower one would only add polls of young tasks, where hardly any job ends.
 * Ceiling: what a request is worth under scarcity. Beyond it the tasks with the most lag share the slots
@@ -23,15 +24,15 @@ More tasks never lower the price or the gap, more room never raises them.
 
     room            pending tasks, at the floor     up to the ceiling
     60 a minute     -                               3
-    1,000           5                               55
-    10,000          55                              559
+    1,000           6                               64
+    10,000          64                              645
 """
 
 __all__ = ["HIGHEST_PRICE_S", "LOWEST_PRICE_S", "least_gap_s", "price_s"]
 
 HIGHEST_PRICE_S = 0.5
 LOWEST_PRICE_S = 0.005
-_HAZARD = 1 / 45  # per second
+_HAZARD = 1 / 60  # per second
 
 
 def least_gap_s(room_rpm: float) -> float:

@@ -27,12 +27,12 @@ def test_lone_task_takes_at_most_half_of_the_room(room_rpm):
 
 
 def test_price_is_between_its_bounds_where_the_table_says():
-    for room_rpm, at_floor, below_ceiling in [(60, 0, 3), (1_000, 5, 55), (10_000, 55, 559)]:
+    for room_rpm, at_floor, below_ceiling in [(60, 0, 3), (1_000, 6, 64), (10_000, 64, 645)]:
         assert price_s(at_floor, room_rpm) == LOWEST_PRICE_S < price_s(at_floor + 1, room_rpm)
         assert price_s(below_ceiling, room_rpm) < HIGHEST_PRICE_S == price_s(below_ceiling + 1, room_rpm)
 
 
 def test_price_makes_the_affordable_gap_the_best_one():
-    """Ten tasks share five polls per second: at a hazard of 1 / 45 per second the best gap is two seconds."""
-    best_gap_s = (2 * price_s(10, 600) * 45) ** 0.5
+    """Ten tasks share five polls per second: at a hazard of 1 / 60 per second the best gap is two seconds."""
+    best_gap_s = (2 * price_s(10, 600) * 60) ** 0.5
     assert abs(best_gap_s - 2.0) < 1e-9
