@@ -232,7 +232,7 @@ def _draw_lone_user(panel: Any, clients: dict[str, dict[str, float]]) -> None:
         if not name.endswith("first job"):
             place = (figures["polls"], figures["lag_mean_s"])
             panel.plot(*place, "o", color=_colour(name), markersize=8)
-            panel.annotate(name, place, xytext=(9, 0), textcoords="offset points", va="center")
+            panel.annotate(name, place, xytext=(6, 5), textcoords="offset points")
     panel.set_xscale("log")
     panel.set_xlim(6, 1500)
     ticks = [10, 20, 50, 100, 200, 500]

@@ -6,7 +6,6 @@ from collections import deque
 from contextlib import asynccontextmanager
 
 import attrs
-import pytest
 from aiohttp import web
 
 from lemon_async import LemonSession
@@ -133,14 +132,13 @@ def test_submit_beside_pending_tasks_is_not_delayed():
     run_virtually(submit_in_between(), io_s=IO_S)
 
 
-@pytest.mark.parametrize("rpm", [60, 1000])
-def test_last_jobs_of_many_are_found_as_soon_as_lone_ones(rpm):
+def test_last_jobs_of_many_are_found_as_soon_as_few_are():
     """The price falls as the others end, and no plan from before that is for long."""
 
     async def generate_many():
-        service = Service(rpm, [*[30.0] * 25, *[100.0] * 2])
-        async with service.session(requests_per_minute=rpm) as session:
+        service = Service(1000, [*[30.0] * 25, *[100.0] * 2])
+        async with service.session(requests_per_minute=1000) as session:
             await asyncio.gather(*(session.generate("a cat", model="midjourney") for _ in service.durations_s))
         return service.lags_s[-2:]
 
-    assert max(run_virtually(generate_many(), io_s=IO_S)) <= 2.5
+    assert max(run_virtually(generate_many(), io_s=IO_S)) <= 1.5
