@@ -27,12 +27,13 @@ import pybase64
 
 from benchmarks.charts import panels
 from benchmarks.processes import measured, served
+from benchmarks.progress import progress
 from lemon_async import LemonSession
 from lemon_async._api.response import read_image
 from lemon_async._formats.base64_json import PIECE_BYTES, Base64Extractor
 
-ROUNDS = 5
-RESPONSES = 40
+ROUNDS = 3
+RESPONSES, QUICK_RESPONSES = 40, 10
 PICTURES = 4
 PICTURE_BYTES = 6 * 1024 * 1024
 REPEATS = 7
@@ -155,13 +156,13 @@ async def longest_stall_ms(job: Job, responses: int) -> float:
     return longest * 1e3
 
 
-async def measure_client(name: str, base_url: str) -> None:
+async def measure_client(name: str, base_url: str, responses: int) -> None:
     """Measure a client in this process, and print its figures."""
     async with CLIENTS[name](base_url) as job:
         before = _resident_bytes()
         await job()
         peak = (_resident_bytes() - before) / (PICTURES * PICTURE_BYTES)
-        stall_ms = await longest_stall_ms(job, RESPONSES)
+        stall_ms = await longest_stall_ms(job, responses)
         cpu_ms = []
         for _ in range(REPEATS):
             started = time.process_time()
@@ -193,16 +194,17 @@ def _cpu_ms(work: Callable[[], object]) -> float:
     return (time.process_time() - started) * 1e3 / PICTURES
 
 
-async def play_round() -> dict[str, dict[str, float]]:
+async def play_round(responses: int) -> dict[str, dict[str, float]]:
     """Return the figures of every client, and of the extraction alone."""
     async with served("benchmarks.b64", "serve") as base_url:
-        figures = {name: await measured("benchmarks.b64", name, base_url) for name in CLIENTS}
+        figures = {name: await measured("benchmarks.b64", name, base_url, str(responses)) for name in CLIENTS}
     return {**figures, "core": await measured("benchmarks.b64", "core")}
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the medians of all rounds, and the worst stall."""
-    rounds = [asyncio.run(play_round()) for _ in range(ROUNDS)]
+    responses = QUICK_RESPONSES if quick else RESPONSES
+    rounds = [asyncio.run(play_round(responses)) for _ in progress("b64", range(1 if quick else ROUNDS))]
     figures: dict[str, Any] = {
         name: {key: round(statistics.median(each[name][key] for each in rounds), 2) for key in rounds[0][name]}
         for name in rounds[0]
@@ -217,8 +219,8 @@ def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
         "peak_memory_to_decoded_bytes": (figures["lemon_async"]["peak_memory"], MOST_MEMORY),
     }
     return {
-        "rounds": ROUNDS,
-        "responses": RESPONSES,
+        "rounds": len(rounds),
+        "responses": responses,
         **figures,
         "bars": {name: {"value": value, "most": most, "is_met": value <= most} for name, (value, most) in bars.items()},
         "missed": [name for name, (value, most) in bars.items() if value > most],
@@ -250,5 +252,5 @@ if __name__ == "__main__":
             asyncio.run(serve())
         case ["core"]:
             measure_core()
-        case [client, address]:
-            asyncio.run(measure_client(client, address))
+        case [client, address, responses]:
+            asyncio.run(measure_client(client, address, int(responses)))

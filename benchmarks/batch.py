@@ -16,9 +16,10 @@ from typing import Any
 from benchmarks.cdn import KINDS, linked
 from benchmarks.edit_memory import resident_mb
 from benchmarks.processes import measured
+from benchmarks.progress import progress
 from lemon_async import LemonSession, Outcome
 
-PICTURES = 2_000
+PICTURES, QUICK_PICTURES = 2_000, 300
 PICTURE_BYTES = 2_000_000
 SETTLED_AFTER = 100
 IN_FLIGHT = 16
@@ -28,11 +29,11 @@ KEY = "sk-benchmark-0123456789"
 RPM = 1_000_000  # no limit in practice: this does not measure pacing
 
 
-async def save_all(base_url: str) -> dict[str, Any]:
+async def save_all(base_url: str, pictures: int) -> dict[str, Any]:
     """Save every picture, and return the resident sizes during the run."""
     resident: list[float] = []
     kept: list[Outcome] = []
-    prompts = (f"cat {number}" for number in range(PICTURES))
+    prompts = (f"cat {number}" for number in range(pictures))
     started, cpu = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         session = LemonSession(KEY, base_url=base_url, requests_per_minute=RPM)
@@ -44,7 +45,7 @@ async def save_all(base_url: str) -> dict[str, Any]:
                     resident.append(resident_mb("VmRSS"))
     return {
         "seconds": round(time.monotonic() - started, 1),
-        "cpu_ms_per_picture": round((time.process_time() - cpu) * 1e3 / PICTURES, 2),
+        "cpu_ms_per_picture": round((time.process_time() - cpu) * 1e3 / pictures, 2),
         "saved": len(kept),
         "resident_mb": [round(size, 1) for size in resident],
     }
@@ -65,18 +66,19 @@ async def save(outcome: Outcome, path: Path) -> None:
         raise RuntimeError(f"a file has {size_bytes} bytes")
 
 
-async def measure(kind: str) -> dict[str, Any]:
+async def measure(kind: str, pictures: int) -> dict[str, Any]:
     """Run the server and the client in separate processes."""
     async with linked(PICTURE_BYTES, kind) as base_url:
-        return await measured("benchmarks.batch", base_url)
+        return await measured("benchmarks.batch", base_url, str(pictures))
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the figures, and the growth of the resident size after the first pictures."""
-    kinds = {kind: _grown(asyncio.run(measure(kind))) for kind in KINDS}
+    pictures = QUICK_PICTURES if quick else PICTURES
+    kinds = {kind: _grown(asyncio.run(measure(kind, pictures))) for kind in progress("batch", [*KINDS])}
     growth_mb = max(figures["growth_mb"] for figures in kinds.values())
     return {
-        "pictures": PICTURES,
+        "pictures": pictures,
         "picture_mb": PICTURE_BYTES / 1e6,
         **kinds,
         "bars": {"growth_mb": {"value": growth_mb, "most": BAR_MB, "is_met": growth_mb <= BAR_MB}},
@@ -95,4 +97,4 @@ def _grown(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(save_all(*sys.argv[1:]))))
+    print(json.dumps(asyncio.run(save_all(sys.argv[1], int(sys.argv[2])))))

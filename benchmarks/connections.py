@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.processes import served
+from benchmarks.progress import progress
 from benchmarks.stub import Connection, Service
 from lemon_async._http.connections import CheckedConnector
 
@@ -87,7 +88,7 @@ async def broken(url: str, way: str) -> int:
         return sum(await asyncio.gather(*(work() for _ in range(WORKERS))))
 
 
-async def play(folder: str) -> dict[str, Any]:
+async def play(folder: str, number: int) -> dict[str, Any]:
     """Return the medians of all rounds."""
     context = ssl.create_default_context(cafile=f"{folder}/cert.pem")
     figures: dict[str, Any] = {}
@@ -95,7 +96,7 @@ async def play(folder: str) -> dict[str, Any]:
         async with served("benchmarks.connections", kind, folder) as origin:
             url = (origin if kind == "plain" else origin.replace("http:", "https:")) + PATH
             rounds = {way: [] for way in WAYS}  # type: dict[str, list[tuple[float, float]]]
-            for _ in range(ROUNDS):
+            for _ in progress(f"connections, {kind}", range(number)):
                 for way, seen in rounds.items():
                     seen.append(await cost(url, way, context))
         for way, seen in rounds.items():
@@ -106,13 +107,13 @@ async def play(folder: str) -> dict[str, Any]:
     return figures
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the cost of a request by kind of connection; creates a certificate with `openssl`."""
     with TemporaryDirectory() as folder:
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem"
         command += " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
         subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)  # noqa: S603 - a constant
-        return asyncio.run(play(folder))
+        return asyncio.run(play(folder, 1 if quick else ROUNDS))
 
 
 if __name__ == "__main__":

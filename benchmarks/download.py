@@ -26,6 +26,7 @@ from benchmarks.cdn import linked
 from benchmarks.charts import panels
 from benchmarks.edit_memory import resident_mb
 from benchmarks.processes import measured
+from benchmarks.progress import progress
 from lemon_async import Image, LemonSession
 
 ROUNDS = 5
@@ -190,9 +191,9 @@ async def play_round(number: int) -> dict[str, dict[str, float]]:
         return {name: await measured("benchmarks.download", name, base_url) for name in names}
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the medians per client, and the longest stall of all rounds."""
-    rounds = [asyncio.run(play_round(number)) for number in range(ROUNDS)]
+    rounds = [asyncio.run(play_round(number)) for number in progress("download", range(1 if quick else ROUNDS))]
     clients = {
         name: {key: round(statistics.median(each[name][key] for each in rounds), 2) for key in rounds[0][name]}
         for name in CLIENTS
@@ -203,7 +204,7 @@ def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
     }
     stall_ms = max(clients[name]["stall_ms_max"] for name in OURS)
     return {
-        "rounds": ROUNDS,
+        "rounds": len(rounds),
         "pictures": PICTURES,
         "picture_mib": PICTURE_BYTES // 2**20,
         **clients,

@@ -4,14 +4,12 @@ The journal is in PostgreSQL and the limit in Redis, both started in temporary f
 process, and refuses what is beyond the limit. While 2,000 rows are bought, workers are killed with `kill -9` twenty
 times at random moments and started again, the driver once (and its workers with it), and PostgreSQL and Redis are
 restarted once each. The ledger of the emulator is the oracle, and every check is that of the tests, in
-`tests/support/fleet.py`. `python -m benchmarks.fleet --rows 200 --kills 4` is smaller.
+`tests/support/fleet.py`. A quick run has fewer rows and kills, and does not restart Redis, which costs a minute.
 Linux only.
 """
 
-import argparse
 import asyncio
 import importlib
-import json
 import sys
 import tempfile
 import time
@@ -20,16 +18,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.progress import progress
 from lemon_async.emulator import Emulator
 
 SUPPORT = Path(__file__).parents[1] / "tests" / "support"
-ROWS = 2_000
+ROWS, QUICK_ROWS = 2_000, 100
 WORKERS = 4
-KILLS = 20
+KILLS, QUICK_KILLS = 20, 3
+PARTS = 10
 RPM = 3_600
 SPEED = 20.0
 DURATION_S = 60.0  # of the service
-IN_FLIGHT = 100
+IN_FLIGHT, QUICK_IN_FLIGHT = 100, 15
 WINDOW_S = 60.0
 BUSY = 0.9  # afterwards there may be too few rows to use the rate
 BAR_SHARE = 0.95
@@ -64,25 +64,37 @@ def most_in(window_s: float, starts: list[float]) -> int:
     return most
 
 
-async def play(fleet: Any, folder: Path, postgres: Any, redis: Any) -> dict[str, Any]:
+async def play(fleet: Any, folder: Path, postgres: Any, redis: Any, quick: bool) -> dict[str, Any]:
     """Run the batch, and return the figures."""
 
     def restart_redis() -> None:
         redis.stop()
         redis.start()
 
+    rows = QUICK_ROWS if quick else ROWS
     async with Emulator(speed=SPEED, durations=DURATION_S, requests_per_minute=RPM) as emulator:
-        options = {"requests_per_minute": RPM, "shared_limit": redis.url, "run": {"in_flight": IN_FLIGHT}}
-        plan = fleet.plan_of(emulator, folder, postgres.new_database(), ROWS, workers=WORKERS, **options)
-        restarts = {
-            "postgres": partial(asyncio.to_thread, postgres.restart),
-            "redis": partial(asyncio.to_thread, restart_redis),
+        options = {
+            "requests_per_minute": RPM,
+            "shared_limit": redis.url,
+            "run": {"in_flight": QUICK_IN_FLIGHT if quick else IN_FLIGHT},
         }
+        plan = fleet.plan_of(emulator, folder, postgres.new_database(), rows, workers=WORKERS, **options)
+        restarts = {"postgres": partial(asyncio.to_thread, postgres.restart)}
+        if not quick:
+            restarts["redis"] = partial(asyncio.to_thread, restart_redis)
         run = fleet.Fleet(emulator, plan, restarts)
-        started = time.monotonic()
-        await run.run(worker_kills=KILLS)
+        started, watching = time.monotonic(), asyncio.create_task(watch(emulator, rows))
+        await run.run(worker_kills=QUICK_KILLS if quick else KILLS)
+        watching.cancel()
         seconds = round(time.monotonic() - started, 1)
         return {"seconds": seconds, **await run.check(folder), **figures(emulator, run)}
+
+
+async def watch(emulator: Emulator, rows: int) -> None:
+    """Say how many of the rows have been sold."""
+    for part in progress("fleet", range(PARTS)):
+        while emulator.ledger.sold.total() < rows * (part + 1) // PARTS:
+            await asyncio.sleep(0.1)
 
 
 def figures(emulator: Emulator, run: Any) -> dict[str, Any]:
@@ -94,7 +106,7 @@ def figures(emulator: Emulator, run: Any) -> dict[str, Any]:
     requests = [seen for seen in emulator.requests if seen.route != "cdn"]
     starts = [seen.at_s / SPEED for seen in requests]
     sales = [seen.at_s / SPEED for seen in requests if seen.route == "submit"]
-    first, last = sales[0], sales[min(int(ROWS * BUSY), len(sales)) - 1]
+    first, last = sales[0], sales[min(int(len(run.plan.rows) * BUSY), len(sales)) - 1]
     outages = [(outage.began_s / SPEED, outage.back_s / SPEED) for outage in run.outages]
     outages = [(began, resumed(sales, began, back)) for began, back in outages]
     leases = [(at_s / SPEED, at_s / SPEED + LEASE_S) for at_s in run.killed_at]
@@ -115,14 +127,14 @@ def figures(emulator: Emulator, run: Any) -> dict[str, Any]:
     }
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the figures; a row that was sold twice or forgotten raises `AssertionError`."""
     sys.path.append(str(SUPPORT))
     fleet, servers, stores = map(importlib.import_module, ("fleet", "postgres_server", "redis_server"))
     postgres = servers.PostgresServer(fsync=True)
     try:
         with tempfile.TemporaryDirectory() as folder, stores.RedisServer(is_persistent=True) as redis:
-            found = asyncio.run(play(fleet, Path(folder), postgres, redis))
+            found = asyncio.run(play(fleet, Path(folder), postgres, redis, quick))
     finally:
         postgres.remove()
     bars = {
@@ -135,12 +147,3 @@ def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
         name for name, bar in bars.items() if not bar.get("least", 0) <= bar["value"] <= bar.get("most", sys.maxsize)
     ]
     return {**found, "bars": bars, "missed": missed}
-
-
-if __name__ == "__main__":
-    options = argparse.ArgumentParser(prog="python -m benchmarks.fleet")
-    options.add_argument("--rows", type=int, default=ROWS)
-    options.add_argument("--kills", type=int, default=KILLS)
-    chosen = options.parse_args()
-    ROWS, KILLS = chosen.rows, chosen.kills
-    print(json.dumps(run(), indent=2))

@@ -27,6 +27,7 @@ from typing import Any
 import orjson
 
 from benchmarks.processes import measured
+from benchmarks.progress import progress
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, NewRow, SavedPicture
@@ -34,13 +35,13 @@ from lemon_async.batch.states import Event, State
 
 WAITERS = 1_000
 INTENTS = 20_000
-ROUNDS = 5
-DELAYS = 300
+ROUNDS, QUICK_ROUNDS = 3, 1
+DELAYS, QUICK_DELAYS = 300, 50
 COMMIT_BYTES = 4 * 4_120  # pages in the log
 GAP_S = 0.05
 BILLED_ROWS = 10_000
 IN_FLIGHT = 100
-ROWS = 1_000_000
+ROWS, QUICK_ROWS = 1_000_000, 50_000
 CHUNK = 2_000
 BARS = {
     "intents_per_s": ("least", 50_000),
@@ -96,12 +97,12 @@ async def intents(path: str) -> tuple[float, float]:
         return INTENTS / (time.perf_counter() - started), (time.process_time() - cpu) / INTENTS * 1e6
 
 
-async def delays(folder: str, path: str) -> tuple[list[float], list[float]]:
+async def delays(folder: str, path: str, number: int) -> tuple[list[float], list[float]]:
     """Return the milliseconds until an intent is durable, at a low rate, and those of the disk alone."""
     found, disk = [], []
     with Path(folder, "by-hand").open("wb", buffering=0) as file:
         async with open_journal(path) as journal:
-            for index, key in enumerate(await fill(journal, DELAYS)):
+            for index, key in enumerate(await fill(journal, number)):
                 await asyncio.sleep(GAP_S)
                 if index % 2:  # the second sync of two has less to do
                     disk.append(await lap_ms(asyncio.to_thread(sync, file)))
@@ -141,26 +142,26 @@ async def row_cpu(path: str) -> float:
         return (time.process_time() - started) / BILLED_ROWS * 1e6
 
 
-async def add_all(path: str) -> dict[str, float]:
+async def add_all(path: str, number: int) -> dict[str, float]:
     """Add a million rows to a new journal."""
     started = time.perf_counter()
     async with open_journal(path) as journal:
-        await fill(journal, ROWS)
+        await fill(journal, number)
     return {"add_s": time.perf_counter() - started}
 
 
-async def resume(path: str) -> dict[str, float]:
+async def resume(path: str, number: int) -> dict[str, float]:
     """Open the journal of a million rows as a second run does; the time to make the rows is not counted."""
     laps = {}
     started = time.perf_counter()
     async with open_journal(path) as journal:
         laps["open_s"] = time.perf_counter() - started
         started = time.perf_counter()
-        assert (await journal.counts())[State.NEW] == ROWS  # noqa: S101 - otherwise it measures something else
+        assert (await journal.counts())[State.NEW] == number  # noqa: S101 - otherwise it measures something else
         assert len(await journal.rows(State.NEW)) == 1_000  # noqa: S101 - likewise
         laps["first_chunk_s"] = time.perf_counter() - started
         laps["add_again_s"] = 0.0
-        for rows in chunks(ROWS):
+        for rows in chunks(number):
             started = time.perf_counter()
             assert not await journal.add(rows)  # noqa: S101 - likewise
             laps["add_again_s"] += time.perf_counter() - started
@@ -169,34 +170,40 @@ async def resume(path: str) -> dict[str, float]:
     return laps | {"resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-async def million(path: str) -> dict[str, float]:
+async def million(path: str, number: int) -> dict[str, float]:
     """Return the figures of a million rows, each step in a process of its own."""
-    figures = {**await measured("benchmarks.journal", "add_all", path)}
-    figures |= await measured("benchmarks.journal", "resume", path)
+    figures = {**await measured("benchmarks.journal", "add_all", path, str(number))}
+    figures |= await measured("benchmarks.journal", "resume", path, str(number))
     figures["resume_s"] = sum(figures[name] for name in ("open_s", "first_chunk_s", "add_again_s"))
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def measure(folder: str, new_path: Callable[[], str]) -> dict[str, float]:
+def measure(name: str, folder: str, new_path: Callable[[], str], quick: bool) -> dict[str, float]:
     """Return the medians for journals at new paths or URLs."""
-    rates, cpu = [], []
-    for _ in range(ROUNDS):
-        rates.append(asyncio.run(intents(new_path())))
-        cpu.append(asyncio.run(row_cpu(new_path())))
-    waits, disk = asyncio.run(delays(folder, new_path()))
+    rounds, number, rows = (QUICK_ROUNDS, QUICK_DELAYS, QUICK_ROWS) if quick else (ROUNDS, DELAYS, ROWS)
+    rates, cpu, waits, disk, large = [], [], [0.0], [0.0], {}
+    for part in progress(f"journal, {name}", [*["round"] * rounds, "delays", "rows"]):
+        if part == "round":
+            rates.append(asyncio.run(intents(new_path())))
+            cpu.append(asyncio.run(row_cpu(new_path())))
+        elif part == "delays":
+            waits, disk = asyncio.run(delays(folder, new_path(), number))
+        else:
+            large = asyncio.run(million(new_path(), rows))
     return {
         "intents_per_s": round(statistics.median(rate for rate, _ in rates)),
         "intent_cpu_us": round(statistics.median(each for _, each in rates), 1),
         "delay_p50_ms": round(statistics.median(waits), 2),
-        "delay_p99_ms": round(waits[DELAYS * 99 // 100 - 1], 2),
+        "delay_p99_ms": round(waits[number * 99 // 100 - 1], 2),
         "disk_p50_ms": round(statistics.median(disk), 2),
-        "disk_p99_ms": round(disk[DELAYS * 99 // 100 - 1], 2),
+        "disk_p99_ms": round(disk[number * 99 // 100 - 1], 2),
         "row_cpu_us": round(statistics.median(cpu), 1),
-        **asyncio.run(million(new_path())),
+        "rows": rows,
+        **large,
     }
 
 
-def measure_postgres(folder: str) -> dict[str, float] | str:
+def measure_postgres(folder: str, quick: bool) -> dict[str, float] | str:
     """Return the same for PostgreSQL with synced commits, or why there is nothing to measure."""
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
     servers = importlib.import_module("postgres_server")
@@ -204,17 +211,17 @@ def measure_postgres(folder: str) -> dict[str, float] | str:
         return str(servers.MISSING)
     server = servers.PostgresServer(fsync=True)
     try:
-        return measure(folder, server.new_journal)
+        return measure("postgres", folder, server.new_journal, quick)
     finally:
         server.remove()
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the medians, and how those of SQLite compare with the bars."""
     with tempfile.TemporaryDirectory() as folder:
         numbers = itertools.count()
-        figures = measure(folder, lambda: str(Path(folder, f"{next(numbers)}.db")))
-        postgres = measure_postgres(folder)
+        figures = measure("sqlite", folder, lambda: str(Path(folder, f"{next(numbers)}.db")), quick)
+        postgres = measure_postgres(folder, quick)
     bars = {
         name: {"value": figures[name], word: bound, "is_met": (figures[name] >= bound) is (word == "least")}
         for name, (word, bound) in BARS.items()
@@ -225,4 +232,4 @@ def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
 
 if __name__ == "__main__":
     step = {"add_all": add_all, "resume": resume}[sys.argv[1]]
-    print(json.dumps(asyncio.run(step(sys.argv[2]))))
+    print(json.dumps(asyncio.run(step(sys.argv[2], int(sys.argv[3])))))

@@ -20,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from benchmarks.progress import progress
 from benchmarks.windows import MINUTE_S, SlidingWindow
 from lemon_async._http.attempt import NoResponse
 from lemon_async._http.shared_limit.client import SharedRateLimiter
@@ -33,7 +34,7 @@ RPM, PROCESSES, MINUTES, STOPS = 1000, 8, 10, 20
 WAITING = 20  # of each process
 LATENCY_S = (0.02, 0.12)
 PATIENCE_S = 300.0
-REAL_S = 75.0
+REAL_S, QUICK_REAL_S = 75.0, 10.0
 OpenStore = Callable[[Callable[[float], None]], LimitStore]
 BARS = {"refused": 0, "most_in_60_s": RPM, "share_used": 0.97, "round_trips_per_request": 0.15}
 
@@ -144,44 +145,45 @@ def simulate(seed: int, *, has_stops: bool, lost: int | None = None) -> dict[str
     }
 
 
-async def _play_on_redis(url: str, api: Api) -> int:
+async def _play_on_redis(url: str, api: Api, seconds: float) -> int:
     """Return how many scripts Redis has run."""
     from redis.asyncio import Redis  # noqa: PLC0415 - an extra
 
     opened = partial(open_store, url, account="0" * 16, rpm=RPM, interval_s=leased_interval_s(RPM), horizon_s=HORIZON_S)
-    await _play(lambda on_pause: opened(on_pause=on_pause), api, REAL_S)
+    await _play(lambda on_pause: opened(on_pause=on_pause), api, seconds)
     async with Redis.from_url(url) as redis:
         commands = await redis.info("commandstats")
     return sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
 
 
-def measure_redis() -> dict[str, float]:
+def measure_redis(seconds: float) -> dict[str, float]:
     """Return the figures with a real server, in real time."""
     sys.path.append(str(SUPPORT))
     from redis_server import RedisServer  # type: ignore[import-not-found] # noqa: PLC0415 - a folder of the tests
 
     api = Api(random.Random(1))  # noqa: S311 - latencies
     with RedisServer() as server:
-        round_trips = asyncio.run(_play_on_redis(server.url, api))
+        round_trips = asyncio.run(_play_on_redis(server.url, api, seconds))
     return {
         "requests": len(api.starts),
         "refused": api.refused,
         "most_in_60_s": api.most_in_a_minute(),
-        "share_used": round(len(api.starts) / (RPM / MINUTE_S * REAL_S), 4),
+        "share_used": round(len(api.starts) / (RPM / MINUTE_S * seconds), 4),
         "round_trips_per_request": round(round_trips / len(api.starts), 4),
     }
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the figures of all runs, and those that miss their bars."""
     logging.getLogger("lemon_async").setLevel(logging.ERROR)  # each process warns of each stop
-    figures = {
-        "store always up": simulate(1, has_stops=False),
-        "20 stops": simulate(1, has_stops=True),
-        "20 stops, one with loss of the state": simulate(1, has_stops=True, lost=5),
+    runs: dict[str, Callable[[], dict[str, float]]] = {
+        "store always up": partial(simulate, 1, has_stops=False),
+        "20 stops": partial(simulate, 1, has_stops=True),
+        "20 stops, one with loss of the state": partial(simulate, 1, has_stops=True, lost=5),
     }
     if shutil.which("redis-server"):
-        figures["a real Redis"] = measure_redis()
+        runs["a real Redis"] = partial(measure_redis, QUICK_REAL_S if quick else REAL_S)
+    figures = {name: runs[name]() for name in progress("shared_limit", [*runs])}
     # The minute that a loss of the state costs is waited out while the store is up.
     missed = [name for name, run in figures.items() for bar in BARS if not _meets(bar, run, has_loss="loss" in name)]
     return {"rpm": RPM, "processes": PROCESSES, "minutes": MINUTES, "bars": BARS, "missed": missed, "runs": figures}
