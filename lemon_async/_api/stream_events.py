@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import attrs
-
 from lemon_async._api.job_responses import billing_of
 from lemon_async._api.response import MAX_BODY_BYTES, fault_of, read_image, whole_of
 from lemon_async._formats.base64_json import Base64Extractor, Extracted
@@ -144,12 +142,11 @@ class EventSplitter:
             yield Event(self._mask(name), whole.skeleton, self._mask, whole.pictures)
 
 
-@attrs.frozen
-class Partial:
-    """A preview; `index` counts from 0."""
+class Partial(NamedTuple):
+    """A preview; `number` counts from 0."""
 
     image: ImageData
-    index: int
+    number: int
 
 
 class Final(NamedTuple):

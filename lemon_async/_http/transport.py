@@ -32,6 +32,7 @@ from lemon_async._pace.priority import Priority
 from lemon_async._pace.retry import NextStep, RequestKind, RetryPolicy, next_step
 from lemon_async._pace.validators import positive
 from lemon_async.errors import LemonError, SubmissionUnknown, TransportError
+from lemon_async.types import Record
 
 __all__ = ["Body", "Payload", "Timeouts", "Transport", "retrying"]
 
@@ -44,8 +45,8 @@ _SPEED_HEADER = "x-emulator-speed"
 _TOP_SPEED = 100_000.0
 
 
-@attrs.frozen(kw_only=True)
-class Timeouts:
+@attrs.frozen(eq=False, repr=False, kw_only=True)
+class Timeouts(Record):
     """Timeouts in seconds, each for one operation.
 
     Attributes:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self, TypeVar
 
 import anyio
 import attrs
@@ -43,13 +43,12 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY
 T = TypeVar("T")
 
 
-@attrs.frozen
-class _SavedFile:
+class _SavedFile(NamedTuple):
     """A file that an image was written to, and how to recognise it unchanged."""
 
     path: Path
     size_bytes: int
-    _stamp: tuple[int, ...]
+    stamp: tuple[int, ...]
 
     @classmethod
     def at(cls, path: Path) -> Self | None:
@@ -66,7 +65,7 @@ class _SavedFile:
         try:
             descriptor = os.open(self.path, _OPEN_FLAGS)
             with open(descriptor, "rb") as file:  # noqa: PTH123 - opening a pipe by its path would block forever
-                return file.read() if _stamp_of(os.fstat(descriptor)) == self._stamp else None
+                return file.read() if _stamp_of(os.fstat(descriptor)) == self.stamp else None
         except OSError:
             return None
 

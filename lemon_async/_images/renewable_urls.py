@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
-import attrs
-
 from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import poll_path, redact
 from lemon_async._http.calls import Calls
@@ -63,7 +61,6 @@ class TaskRef(weakref.ref[ResumableTask]):
         return self._make_token(*self._facts)
 
 
-@attrs.frozen(kw_only=True)
 class ResultAccess:
     """What the images of one session need to fetch themselves.
 
@@ -72,10 +69,11 @@ class ResultAccess:
         check_usable: Raises `SessionError` once the session is closed, or in another event loop.
     """
 
-    downloads: Downloads
-    check_usable: Callable[[], None]
-    _calls: Calls
-    _base_url: str
+    def __init__(self, *, downloads: Downloads, check_usable: Callable[[], None], calls: Calls, base_url: str) -> None:
+        self.downloads: Downloads = downloads
+        self.check_usable: Callable[[], None] = check_usable
+        self._calls = calls
+        self._base_url = base_url
 
     async def ask(self, ref: TaskRef) -> Sequence[ImageData]:
         """Return the images of a finished task as the service reports them now; none if it does not."""

@@ -46,7 +46,7 @@ def interval_s(rpm: float) -> float:
     return (_WINDOW_S + _tolerance_s(rpm)) / rpm
 
 
-@attrs.define(on_setattr=attrs.setters.NO_OP)
+@attrs.define(eq=False, repr=False, on_setattr=attrs.setters.NO_OP)
 class Gcra:
     """When the next request may start, at the rate that applies by then.
 
@@ -227,7 +227,8 @@ _MAX_BURST = 1000
 _LEAST_ROOM = 0.1  # of the limit: a window that is used up ends soon
 
 
-@attrs.define(on_setattr=attrs.setters.NO_OP)  # every request sets some: validating each would dominate the cost
+# Every request sets some: validating each would dominate the cost.
+@attrs.define(eq=False, repr=False, on_setattr=attrs.setters.NO_OP)
 class RequestBudget:
     """The rate limit that all API requests of a session share.
 

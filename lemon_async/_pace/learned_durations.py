@@ -77,7 +77,7 @@ _CENTRAL = _predictive(0.0, 0.0, 0.0)
 PRIOR = SurvivalCurve(_mixed(_CENTRAL, _BROAD, _BROAD_SHARE))
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class SurvivalEstimator:
     """The counts of one model, and the distribution that follows from them.
 

@@ -18,6 +18,7 @@ import attrs
 
 from lemon_async._api.error_responses import Failure
 from lemon_async._pace.validators import at_least_zero, boolean, positive
+from lemon_async.types import Record
 
 __all__ = ["NextStep", "RequestKind", "RetryPolicy", "next_step"]
 
@@ -64,8 +65,8 @@ def next_step(kind: RequestKind, failure: Failure, *, resubmit_unknown: bool = F
     return _TABLE[kind][failure]
 
 
-@attrs.frozen(kw_only=True)
-class RetryPolicy:
+@attrs.frozen(eq=False, repr=False, kw_only=True)
+class RetryPolicy(Record):
     """How long to wait before a request is sent again, and for how long to try.
 
     A paid request is retried only if it was never sent, or refused with a request to try later. Free requests without

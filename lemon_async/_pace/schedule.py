@@ -27,7 +27,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import count, islice
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -37,6 +37,7 @@ from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.survival import ProgressForecast
 from lemon_async._pace.validators import at_least_one, at_least_zero, positive
 from lemon_async.errors import ContractError
+from lemon_async.types import Record
 
 __all__ = ["Decision", "PollPolicy", "Schedule"]
 
@@ -50,8 +51,8 @@ _CANDIDATES = 16
 _OLDEST_EVERY = 4
 
 
-@attrs.frozen(kw_only=True)
-class PollPolicy:
+@attrs.frozen(eq=False, repr=False, kw_only=True)
+class PollPolicy(Record):
     """When a session polls its pending tasks, and when it gives up.
 
     Attributes:
@@ -86,7 +87,7 @@ class PollPolicy:
 Key = TypeVar("Key")
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Entry:
     created_at: float
     head_start_s: float  # the age at `created_at`: for a task of unknown age the median of its model, otherwise 0
@@ -102,8 +103,7 @@ class _Entry:
     missing_since: float = 0.0
 
 
-@attrs.frozen
-class Decision(Generic[Key]):
+class Decision(NamedTuple, Generic[Key]):
     """What to do now.
 
     Attributes:

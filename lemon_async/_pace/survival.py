@@ -190,7 +190,7 @@ def _fraction(progress: float | None) -> float | None:
     return fraction if fraction >= _LEAST_FRACTION else None
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class ProgressForecast:
     """The duration that the reports of one job imply.
 
@@ -221,7 +221,7 @@ class ProgressForecast:
             self.first_s = self.estimate_s
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class ForecastError:
     """How precise the forecasts for one model are: the variance of their logarithmic error."""
 

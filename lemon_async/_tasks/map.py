@@ -359,7 +359,7 @@ class Outcomes:
         return f"<Outcomes {state} | {jobs}, {len(self._tasks)} tasks>"
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Maps:
     """The maps of one session; those that run end with it.
 

@@ -14,6 +14,7 @@ from lemon_async._api.families import LABEL, LINE
 from lemon_async._api.job_responses import CREATED, IS_ID_GUESSED, MODEL, POLL_URL, Packed
 from lemon_async._api.urls import task_path
 from lemon_async.errors import ContractError
+from lemon_async.types import Record
 
 __all__ = ["TaskReference", "cut_prompt", "parse_reference", "token_of"]
 
@@ -28,8 +29,8 @@ def cut_prompt(prompt: object) -> str | None:
     return prompt if len(prompt) <= _MAX_PROMPT_CHARS else f"{prompt[: _MAX_PROMPT_CHARS - 1]}…"
 
 
-@attrs.frozen
-class TaskReference:
+@attrs.frozen(eq=False, repr=False)
+class TaskReference(Record):
     """The address of a task, and what helps to poll it well.
 
     Attributes:

@@ -51,7 +51,7 @@ class PreparedRequest(NamedTuple):
     payload: Payload
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Delivered:
     """The images that a stream has delivered so far."""
 

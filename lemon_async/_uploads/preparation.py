@@ -30,18 +30,20 @@ _LONG_BODY_BYTES = 64 * 1024
 _JSON_HEADERS = {"Content-Type": "application/json"}
 
 
-@attrs.frozen
 class Json:
     """A body of JSON."""
 
-    path: str
-    content: bytes = attrs.field(repr=False)
-    _fingerprints: list[str] = attrs.field(factory=list, init=False, repr=False, eq=False)
+    __slots__ = ("_fingerprint", "content", "path")
+
+    def __init__(self, path: str, content: bytes) -> None:
+        self.path: str = path
+        self.content: bytes = content
+        self._fingerprint: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """Digest of the request; equal requests have equal fingerprints."""
-        return self._fingerprints[0] if self._fingerprints else fingerprint(self.content)
+        return self._fingerprint or fingerprint(self.content)
 
     async def open(self, held: ExitStack) -> Body:  # noqa: ARG002 - nothing is open
         """Return the body of one attempt."""
@@ -52,8 +54,8 @@ class Json:
 
     async def find_fingerprint(self) -> str:
         """Return `fingerprint`, that of a long body from a thread."""
-        if len(self.content) >= _LONG_BODY_BYTES and not self._fingerprints:
-            self._fingerprints.append(await asyncio.to_thread(fingerprint, self.content))
+        if len(self.content) >= _LONG_BODY_BYTES and self._fingerprint is None:
+            self._fingerprint = await asyncio.to_thread(fingerprint, self.content)
         return self.fingerprint
 
 

@@ -296,14 +296,14 @@ def test_odd_numbers_of_an_event_are_left_out():
     for odd in (None, "soon", True, [], {}):
         assert read_event(event({"type": DONE, "b64_json": PIXEL, "created_at": odd})).created is None
         preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": odd}
-        assert read_event(event(preview)).index == 0
+        assert read_event(event(preview)).number == 0
 
 
 def test_number_of_a_preview_is_plausible():
     """It is used in file names and counts."""
     for given_index, index in ((0, 0), (3, 3), (1000, 1000), (1001, 0), (2**63, 0), (-5, 0)):
         preview = {"type": "image_edit.partial_image", "b64_json": PIXEL, "partial_image_index": given_index}
-        assert read_event(event(preview)).index == index
+        assert read_event(event(preview)).number == index
 
 
 NO_PAINT = TaskFault("out of paint", "no_paint")
