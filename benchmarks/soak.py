@@ -1,4 +1,4 @@
-"""Run five rounds of 10,000 jobs through `LemonSession.map` while a third of all submits and polls fail.
+"""Run five rounds of 4,000 jobs through `LemonSession.map` while a third of all submits and polls fail.
 
 They fail in every way that the emulator can simulate: cut, stalled, garbled, refused, redirected, replaced by nonsense,
 accepted and then lost. Expected: every job ends in one outcome; none is accepted twice; every accepted job is known or
@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.edit_memory import resident_mb
 from benchmarks.processes import measured
+from benchmarks.progress import progress
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
 from lemon_async._api.response import RateReport
 from lemon_async._http import transport
@@ -49,8 +50,8 @@ from lemon_async.emulator import (
 )
 from lemon_async.emulator.actions import Action, Point
 
-JOBS = 10_000
-ROUNDS = 5
+JOBS, QUICK_JOBS = 4_000, 500
+ROUNDS, QUICK_ROUNDS = 5, 2
 SHARE = 0.3
 IN_FLIGHT = 500
 BAR_MB = 2.0
@@ -123,7 +124,7 @@ async def serve() -> None:
             print(json.dumps({**figures, "faults": hits, "faults_not_met": unmet}), flush=True)
 
 
-async def soak(base_url: str, key: str) -> dict[str, Any]:
+async def soak(base_url: str, key: str, jobs: int, number_of_rounds: int) -> dict[str, Any]:
     """Run all rounds in one session, and return the outcomes of the jobs and the state of this process."""
     rounds = []
     transport._IDLE_S = 1.0  # idle connections have buffers: they count as memory until they are closed
@@ -138,19 +139,19 @@ async def soak(base_url: str, key: str) -> dict[str, Any]:
     )
     async with session:
         session._engine.rate_limiter.budget = PausingBudget(requests_per_minute=60_000)
-        for number in range(ROUNDS + 1):
+        for number in progress("soak", range(number_of_rounds + 1)):
             async with asyncio.timeout(BOUND_S):
-                rounds.append(await play(session, number))
+                rounds.append(await play(session, number, jobs))
     return {"rounds": rounds[1:], "warm_up": rounds[0]}
 
 
-async def play(session: LemonSession, number: int) -> dict[str, Any]:
+async def play(session: LemonSession, number: int, jobs: int) -> dict[str, Any]:
     """Return the figures of one round, taken after all activity has ended."""
     ends: Counter[str] = Counter()
     seen: set[int] = set()
     most_tasks = 0
     started = time.monotonic()
-    prompts = (f"round {number} job {job}" for job in range(JOBS))
+    prompts = (f"round {number} job {job}" for job in range(jobs))
     async with session.map(prompts, model="flux-pro", in_flight=IN_FLIGHT) as outcomes:
         async for outcome in outcomes:
             seen.add(outcome.index)
@@ -159,10 +160,10 @@ async def play(session: LemonSession, number: int) -> dict[str, Any]:
     seconds = time.monotonic() - started
     left = len(outcomes.pending) + len(session.pending)
     del outcomes, outcome
-    await asyncio.sleep(5.0)  # idle connections are closed after two seconds
+    await asyncio.sleep(3 * transport._IDLE_S)
     return {
         "seconds": round(seconds, 1),
-        "one_outcome_each": len(seen) == ends.total() == JOBS,
+        "one_outcome_each": len(seen) == ends.total() == jobs,
         "ends": dict(ends.most_common()),
         "pending": left,
         "most_asyncio_tasks": most_tasks,
@@ -180,14 +181,14 @@ def settled_mb() -> float:
     return resident_mb("VmRSS")
 
 
-async def measure() -> dict[str, Any]:
+async def measure(jobs: int, rounds: int) -> dict[str, Any]:
     """Run the emulator and the client in separate processes."""
     command = [sys.executable, "-m", "benchmarks.soak", "serve"]
     pipe = asyncio.subprocess.PIPE
     server = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     assert server.stdin is not None and server.stdout is not None  # noqa: S101, PT018 - they are pipes
     try:
-        figures = await measured("benchmarks.soak", *json.loads(await server.stdout.readline()))
+        figures = await measured("benchmarks.soak", *json.loads(await server.stdout.readline()), str(jobs), str(rounds))
         server.stdin.write(b"\n")
         return {**figures, "ledger": json.loads(await server.stdout.readline())}
     finally:
@@ -195,11 +196,12 @@ async def measure() -> dict[str, Any]:
         await server.wait()
 
 
-def run(quick: bool = False) -> dict[str, Any]:  # noqa: ARG001
+def run(quick: bool = False) -> dict[str, Any]:
     """Return the figures, and how much the resident size has grown from the first round to the last."""
-    figures = asyncio.run(measure())
+    jobs, rounds = (QUICK_JOBS, QUICK_ROUNDS) if quick else (JOBS, ROUNDS)
+    figures = asyncio.run(measure(jobs, rounds))
     sizes = [each["resident_mb"] for each in figures["rounds"]]
-    return {"jobs": JOBS, **figures, "growth_mb": round(sizes[-1] - sizes[0], 2), "bar_mb": BAR_MB}
+    return {"jobs": jobs, **figures, "growth_mb": round(sizes[-1] - sizes[0], 2), "bar_mb": BAR_MB}
 
 
 if __name__ == "__main__":
@@ -207,4 +209,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         asyncio.run(serve())
     else:
-        print(json.dumps(asyncio.run(soak(*sys.argv[1:]))))
+        print(json.dumps(asyncio.run(soak(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))))
