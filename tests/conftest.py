@@ -24,6 +24,15 @@ from lemon_async.emulator.pictures import render
 from postgres_server import PostgresServer
 from servers import ScriptedServer, gateway_to, listening
 
+try:
+    from hypothesis import HealthCheck, settings
+except ModuleNotFoundError:  # some environments of `.ci/run` are for tests that do without
+    pass
+else:  # no example fails because the machine is busy, or in one run of many
+    suppressed = [HealthCheck.too_slow]
+    settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=suppressed)
+    settings.load_profile("tests")
+
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120, lost_after_s=0.02)
 ONCE = RetryPolicy(max_elapsed_s=0)
 

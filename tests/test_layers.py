@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -74,7 +75,10 @@ def ours(path):
     return {name.removeprefix(prefix) for name in modules_imported(path) if name.startswith(prefix)}
 
 
-IMPORTS = {name_of(path): ours(path) for path in MODULES}
+@cache
+def imports():
+    """Return what each module imports of the package; not at the top, because each process collects this file."""
+    return {name_of(path): ours(path) for path in MODULES}
 
 
 def emulator_layer(name):
@@ -86,7 +90,7 @@ def emulator_layer(name):
 def test_imports_point_down_only():
     """A room imports itself and the rooms below it; nothing imports the command."""
     upward = set()
-    for name, targets in IMPORTS.items():
+    for name, targets in imports().items():
         room = layer_of(name)
         if not room.startswith(("emulator", "cli")) and room != "__main__":
             allowed = {*LAYERS[: LAYERS.index(room)], room}
@@ -100,7 +104,7 @@ def test_the_command_uses_the_public_api_only():
         imported = {
             "" if name == "lemon_async" else name.removeprefix("lemon_async.") for name in modules_imported(path)
         }
-        modules = {name for name in imported if name in IMPORTS and room_of(name) not in {"cli", "cli.batch"}}
+        modules = {name for name in imported if name in imports() and room_of(name) not in {"cli", "cli.batch"}}
         assert modules <= PUBLIC, path
         tree = ast.parse(path.read_text())
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
@@ -130,7 +134,7 @@ def names_defined(tree):
 
 def test_imports_inside_the_emulator_point_down_only():
     """`pictures` does not import `service`, and `service` does not import `http`."""
-    for name, targets in IMPORTS.items():
+    for name, targets in imports().items():
         if name.startswith("emulator"):
             inside = {target for target in targets if target.startswith("emulator")}
             assert {target for target in inside if emulator_layer(target) > emulator_layer(name)} == set(), name
@@ -138,7 +142,7 @@ def test_imports_inside_the_emulator_point_down_only():
 
 def test_no_import_circles():
     """Neither between folders nor inside one, and no import inside a function hides one."""
-    graph = {name: {target for target in targets if target in IMPORTS} for name, targets in IMPORTS.items()}
+    graph = {name: {target for target in targets if target in imports()} for name, targets in imports().items()}
     TopologicalSorter(graph).prepare()
 
 
@@ -146,7 +150,7 @@ def test_the_emulator_shares_nothing_with_the_client():
     """Only the pytest fixtures import the public package."""
     for path in (PACKAGE / "emulator").rglob("*.py"):
         if path.name != "plugin.py":
-            assert all(name.startswith("emulator") for name in IMPORTS[name_of(path)]), path
+            assert all(name.startswith("emulator") for name in imports()[name_of(path)]), path
             assert "lemon_async" not in set(modules_imported(path)), path
 
 
@@ -211,6 +215,6 @@ def test_each_module_can_be_the_first_that_is_imported():
         "        del sys.modules[loaded]\n"
         "    import_module(name)\n"
     )
-    names = [f"lemon_async.{name}" for name in IMPORTS if room_of(name) in PURE | {"_http", "_images"}]
+    names = [f"lemon_async.{name}" for name in imports() if room_of(name) in PURE | {"_http", "_images"}]
     run = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=False)
     assert not run.returncode, run.stderr

@@ -52,7 +52,7 @@ async def test_request_is_sent_until_it_succeeds(caplog):
     result, patience = await run(NOT_SENT, NOT_SENT, "sent", transport=transport)
     assert result == "sent"
     assert patience[0] is None
-    assert 5 >= patience[1] >= patience[2] > 4
+    assert 20 >= patience[1] >= patience[2] > 0
     assert len(transport.pauses) == 2
     assert [record.message.partition(" again in ")[0] for record in caplog.records] == ["trying a request"] * 2
 

@@ -8,6 +8,7 @@ from collections import deque
 import attrs
 import pytest
 
+from lateness import lateness
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
 from lemon_async.emulator import Emulator, Status
 from lemon_async.emulator.service.rate_limit import FixedWindow
@@ -15,7 +16,8 @@ from memory_journal import MemoryJournal, waiting
 
 RPM = 2400
 BURST_S = 0.35
-JITTER_S = 0.2  # between the start of a request and its arrival, on a busy machine or in asyncio's debug mode
+JITTER_S = 0.2  # between the start of a request and its arrival, in asyncio's debug mode
+BUCKET_JITTER_S = 0.5  # likewise on a busy machine, where `Lateness` does not help
 UNDER_WAY_S = 0.6  # what was sent before a refusal came has arrived by then
 PAUSE_S = UNDER_WAY_S + 0.15
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
@@ -55,7 +57,7 @@ class Bucket:
 
     @property
     def _most(self):
-        return 1 + self.limit / 60 * (BURST_S + JITTER_S)
+        return 1 + self.limit / 60 * (BURST_S + BUCKET_JITTER_S)
 
     @_tokens.default
     def _full(self):
@@ -85,10 +87,10 @@ def starts_s(emulator):
     return [seen.at_s / 6000 for seen in emulator.requests if seen.route != "cdn"]
 
 
-def check_pace(starts):
-    """No stretch of time holds more requests than the limit, a small burst and jitter allow."""
+def check_pace(starts, late_s):
+    """No stretch of time holds more requests than the limit, a small burst, jitter and a busy machine allow."""
     for (first, start), (last, end) in itertools.combinations(enumerate(starts), 2):
-        most = 1 + (end - start + BURST_S + JITTER_S) * RPM / 60
+        most = 1 + (end - start + BURST_S + JITTER_S + late_s) * RPM / 60
         assert last - first + 1 <= most, f"{last - first + 1} requests in {end - start:.3f} s"
 
 
@@ -105,6 +107,7 @@ async def test_mixed_load_within_a_limit_that_is_given_meets_no_429(limited):
     """This also holds for windows that are shorter than a minute."""
     options = {"polling": QUICK, "requests_per_minute": RPM}
     async with (
+        lateness() as late_s,
         LemonSession(limited.api_key, base_url=limited.base_url, **options) as session,
         session.map(map(str, range(40)), model="flux-pro", in_flight=30) as outcomes,
     ):
@@ -114,7 +117,7 @@ async def test_mixed_load_within_a_limit_that_is_given_meets_no_429(limited):
     assert not [seen for seen in limited.requests if seen.status == 429]
     starts = starts_s(limited)
     assert len(starts) >= 40 + 40 + 30
-    check_pace(starts)
+    check_pace(starts, max(late_s))
 
 
 @pytest.mark.parametrize("refused", ["submit", "poll", "models"])
@@ -143,6 +146,7 @@ async def test_requests_that_a_journal_delays_do_not_start_together(limited):
     journal = MemoryJournal(waiting("intend", is_back))
     options = {"polling": QUICK, "requests_per_minute": RPM}
     async with (
+        lateness() as late_s,
         LemonSession(limited.api_key, base_url=limited.base_url, **options) as session,
         session.map(map(str, range(40)), model="flux-pro", in_flight=40, journal=journal) as outcomes,
     ):
@@ -152,7 +156,7 @@ async def test_requests_that_a_journal_delays_do_not_start_together(limited):
         is_back.set()
         results = await read_all(outcomes)
     assert all(outcome.error is None for outcome in results)
-    check_pace(starts_s(limited))
+    check_pace(starts_s(limited), max(late_s))
 
 
 async def test_downloads_do_not_count(connect, emulator):

@@ -185,6 +185,7 @@ class Fleet:
     async def _happen(self, event, dice):
         if event == "worker":
             while not self.driver.signal_worker(dice):
+                assert self.driver.is_running, "the batch has ended too early"
                 await asyncio.sleep(LOOK_EVERY_S)
             self.kills += 1
             self.killed_at.append(self.emulator.now())
