@@ -1,6 +1,6 @@
 """Measure what durability costs: the CPU of a batch, and the start of a large one.
 
-`cpu`: 1,500 jobs with `LemonSession.batch`, and with `map` and `save` by as many readers as rows may be in flight.
+`cpu`: 1,000 jobs with `LemonSession.batch`, and with `map` and `save` by as many readers as rows may be in flight.
 Every measurement runs in a new process, the service in another; both clients of a round have the same service, and
 ratios are taken within a round.
 `start`: 1,000,000 rows from a CSV file, of which all but the last hundred are then marked as done: seconds and peak
@@ -28,7 +28,7 @@ from lemon_async import LemonSession, Outcomes
 from lemon_async.batch import State, open_journal
 
 ROUNDS, QUICK_ROUNDS = 3, 1
-JOBS, QUICK_JOBS = 1_500, 300
+JOBS, QUICK_JOBS = 1_000, 300
 WARM_UP_JOBS = 200
 PICTURE_BYTES = 2_000
 IN_FLIGHT = 100
