@@ -159,7 +159,7 @@ def reserve(number: int, _name: str, url: str, seconds: float) -> list[float]:
 
 
 async def _reserve(number: int, url: str, seconds: float) -> list[float]:
-    options = {"account": ACCOUNT, "rpm": 60_000_000, "interval_s": 1e-6, "horizon_s": 60.0}
+    options: dict[str, Any] = {"account": ACCOUNT, "rpm": 60_000_000, "interval_s": 1e-6, "horizon_s": 60.0}
     store = open_store(url, **options, on_pause=lambda _: None)
     try:
         lease = await store.reserve(1, epoch=None, owed=0)
@@ -265,9 +265,11 @@ def costs(postgres: Any, redis: Any, quick: bool) -> tuple[Commit, dict[str, Any
             f"{name}_reservations_per_s": round(pool.rate(max(PROCESSES), reserve, address, seconds))
             for name, address in progress("scale, reservations", [("redis", redis.url), ("postgres", url)])
         }
-    milliseconds = {name: round(value * 1e3, 3) for name, value in attrs.asdict(commit).items()}
+    milliseconds = {
+        f"{name.removesuffix('_s')}_ms": round(value * 1e3, 3) for name, value in attrs.asdict(commit).items()
+    }
     memory_mb = round(connection_mb(url), 2)
-    return commit, {"transaction_ms": milliseconds, "turns": turns, "connection_mb": memory_mb, **rates}
+    return commit, {"transaction": milliseconds, "turns": turns, "connection_mb": memory_mb, **rates}
 
 
 def turn(pool: Pool, commit: Commit, number: int, group: int, url: str, *, seconds: float) -> dict[str, Any]:
