@@ -174,12 +174,22 @@ def run(quick: bool = False) -> dict[str, Any]:
     return {
         "runs": runs,
         "jobs_per_run": {"cold": COLD_JOBS, "warm": WARM_JOBS},
+        "to_optimum": {price: to_optimum(by_distribution) for price, by_distribution in costs.items()},
         "costs": costs,
         **found,
         "decision_ratio": {slots: round(large[slots] / small[slots], 2) for slots in small},
         "bars": BARS,
         "missed": demand.missed(found["lone_user"], found["demand"]),
     }
+
+
+def to_optimum(by_distribution: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return the cost of each policy relative to the optimum: the median of the distributions, and the worst."""
+    found = {}
+    for policy in next(iter(by_distribution.values())):
+        ratios = [policies[policy]["to_optimum"] for policies in by_distribution.values()]
+        found[policy] = {"median": round(statistics.median(ratios), 2), "worst": round(max(ratios), 2)}
+    return found
 
 
 def chart(figures: dict[str, Any], path: str | Path) -> None:
