@@ -11,6 +11,7 @@ Rules:
 * The number of requests that remain until the reset has those of other programs deducted. It binds until the reset,
   but no longer than a minute: while nothing is sent, no response can correct it.
 * Without headers, 429s teach the limit (see `RateEstimator`). They also do so in addition to a reported one.
+* What the coming minute has room for sets the price of a poll (`poll_price.py`).
 * A 429 is about the account, not about the request that met it, so it pauses all requests. The pause is what the
   service asks for (`Retry-After`, or else the reset); without that, it grows from 429 to 429 until another response
   ends the series. A 429 that arrives during a pause belongs to a request from before it: of a burst, the first counts.
@@ -262,10 +263,11 @@ class RequestBudget:
 
         An unknown limit counts as the lowest documented one. What others have used is deducted until the reset.
         """
-        rpm = LOWEST_TIER_RPM if self.requests_per_minute is None else self._rpm
-        left_s = min(self._reset_at - now, _MINUTE_S)
-        if left_s <= 0:
+        is_unknown = self.configured is None and self._reported is None and not self._estimator.is_taught
+        rpm = LOWEST_TIER_RPM if is_unknown else self._rpm
+        if now >= self._reset_at:
             return rpm
+        left_s = min(self._reset_at - now, _MINUTE_S)
         return min(max(self._remaining + rpm * (1 - left_s / _MINUTE_S), _LEAST_ROOM * rpm), rpm)
 
     def next_at(self, now: float) -> float:
