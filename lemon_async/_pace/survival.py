@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _FIRST_EDGE_S = 0.5
+_FIRST_LOG = math.log(_FIRST_EDGE_S)
 _STEP = 0.04
 BINS = 240
 
@@ -58,7 +59,7 @@ def bin_of(age_s: float) -> int:
         return 0
     if age_s >= EDGES[-1]:
         return BINS - 1
-    index = 1 + int((math.log(age_s) - math.log(_FIRST_EDGE_S)) / _STEP)
+    index = 1 + int((math.log(age_s) - _FIRST_LOG) / _STEP)
     # Rounding may put an edge on either side of itself.
     if age_s < EDGES[index]:
         return index - 1
@@ -96,10 +97,14 @@ class SurvivalCurve:
     def lag_s(self, alive_s: float, age_s: float) -> float:
         """Return the lag expected at `age_s` of a job that was alive at `alive_s`."""
         waited_s = age_s - alive_s
-        alive = self.outlasts(alive_s)
-        if alive_s >= EDGES[-1] or alive < _LEAST_SURVIVAL:
+        if alive_s >= EDGES[-1]:
             return waited_s
-        return max(waited_s - (self._area(alive_s) - self._area(age_s)) / alive, 0.0)
+        first = bin_of(alive_s)
+        alive = self._line(alive_s, first)
+        if alive < _LEAST_SURVIVAL:
+            return waited_s
+        last = first if EDGES[first] <= age_s < EDGES[first + 1] else bin_of(age_s)
+        return max(waited_s - (self._area(alive_s, first) - self._area(age_s, last)) / alive, 0.0)
 
     def age_of_lag(self, alive_s: float, lag_s: float) -> float:
         """Return the age at which the expected lag reaches `lag_s`; infinity when that is beyond the table."""
@@ -111,7 +116,7 @@ class SurvivalCurve:
             return math.inf
         areas = self._areas
         # Lag is (t - a) - (area(a) - area(t)) / S(a); times S(a), and without what does not depend on t, it is this.
-        start = alive_s * alive + self._area(alive_s)
+        start = alive_s * alive + self._area(alive_s, first)
         wanted = start + lag_s * alive
         later = range(first + 1, BINS + 1)
         edge = first + 1 + bisect_left(later, wanted, key=lambda number: EDGES[number] * alive + areas[number])
@@ -133,11 +138,10 @@ class SurvivalCurve:
         left, right = self.survival[number], self.survival[number + 1]
         return left + (right - left) * (age_s - EDGES[number]) / (EDGES[number + 1] - EDGES[number])
 
-    def _area(self, age_s: float) -> float:
-        """Return the integral of `S` from an age to the end of the grid."""
+    def _area(self, age_s: float, number: int) -> float:
+        """Return the integral of `S` from an age, in the bin of this number, to the end of the grid."""
         if age_s >= EDGES[-1]:
             return (EDGES[-1] - age_s) * self.survival[-1]
-        number = bin_of(age_s)
         left = self._line(age_s, number)
         return self._areas[number + 1] + (EDGES[number + 1] - age_s) * (left + self.survival[number + 1]) / 2
 
