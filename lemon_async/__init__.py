@@ -20,6 +20,9 @@ To read the code, begin with `session.py`, whose methods are what users call, an
 then the pure rooms `_display`, `_pace`, `_api` and `_formats`. The command uses the public API only, and the emulator
 shares no code with the client.
 
+Start-up is short because a room that many programs never enter (`batch`, `_display`, uploads, a shared limit) is
+imported by the function that enters it, and nowhere before; `tests/test_layers.py` lists them.
+
 A paid request is sent again only if the service provably did not accept it; polling never loses a job; the key goes to
 the API only. `lemon_async.emulator` emulates the service on this machine, for development and tests without a key.
 """
@@ -36,7 +39,7 @@ def __getattr__(name: str) -> Any:
     if name in {"batch", "emulator", "errors", "requests", "sheet", "types"}:
         return import_module(f"lemon_async.{name}")
     if name == "__all__" or not name.startswith("_"):
-        public = import_module("lemon_async._public")
+        public = _import_public()
         if name == "__all__" or name in public.__all__:
             return getattr(public, name)
     if name == "__version__":
@@ -45,4 +48,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*import_module("lemon_async._public").__all__]
+    return [*_import_public().__all__]
+
+
+def _import_public() -> Any:
+    try:
+        return import_module("lemon_async._public")
+    except AttributeError as fault:  # Python would only say that there is no such name
+        raise ImportError(f"lemon_async cannot be imported: {fault}") from fault

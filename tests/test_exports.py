@@ -1,6 +1,10 @@
 """The public names."""
 
+import inspect
+import pydoc
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,3 +83,41 @@ def test_batch_exports_resolve():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         batch.nothing  # noqa: B018 - raises
     assert lemon_async.batch is batch
+
+
+def test_star_import_help_and_dir_have_every_name():
+    """The names are imported when the first one is used, which nobody needs to know."""
+    names: dict[str, object] = {}
+    exec("from lemon_async import *", names)
+    assert set(ROOT) <= names.keys()
+    assert set(dir(lemon_async)) == set(ROOT)
+    assert dict(inspect.getmembers(lemon_async))["LemonSession"] is names["LemonSession"]
+    assert "class LemonSession" in pydoc.plain(pydoc.render_doc(lemon_async))
+
+
+def test_attribute_that_a_dependency_lacks_is_named():
+    """It is no `ImportError` that `LemonSession` does not exist."""
+    done = in_a_new_interpreter(
+        "import aiohttp; del aiohttp.ClientTimeout, aiohttp.ClientSession, aiohttp.TCPConnector\n"
+        "from lemon_async import LemonSession"
+    )
+    assert "ImportError: lemon_async cannot be imported: module aiohttp has no attribute" in done.stderr
+
+
+def test_first_use_by_many_threads_is_one_import():
+    """None of them sees a package that is half imported."""
+    done = in_a_new_interpreter(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from threading import Barrier\n"
+        "barrier = Barrier(8)\n"
+        "def use(_):\n"
+        "    barrier.wait()\n"
+        "    from lemon_async import LemonSession, Outcome\n"
+        "    return LemonSession, Outcome\n"
+        "print(len(set(ThreadPoolExecutor(8).map(use, range(8)))))"
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def in_a_new_interpreter(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Import the public names when the first one is used."""
     if name == "__all__" or not name.startswith("_"):
-        public = import_module("lemon_async.batch._public")
+        public = _import_public()
         if name == "__all__" or name in public.__all__:
             return getattr(public, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*import_module("lemon_async.batch._public").__all__]
+    return [*_import_public().__all__]
+
+
+def _import_public() -> Any:
+    try:
+        return import_module("lemon_async.batch._public")
+    except AttributeError as fault:  # Python would only say that there is no such name
+        raise ImportError(f"lemon_async.batch cannot be imported: {fault}") from fault
