@@ -329,7 +329,7 @@ async def test_closed_stdout_withdraws_requests_that_wait_for_the_rate_limit(out
         emulator.api_key, base_url=emulator.base_url, polling=polling, requests_per_minute=1
     ) as session:
         with contextlib.redirect_stdout(BrokenOutput(BrokenPipeError(errno.EPIPE, "Broken pipe"))):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(30):
                 assert await submit_requests(session, requests("a", "b", "c", model="dall-e-3"), outputs()) == 141
         assert session.unknown_submissions == ()
     assert len(emulator.ledger.settled) == 1

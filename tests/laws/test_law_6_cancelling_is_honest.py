@@ -166,18 +166,19 @@ async def test_cancel_during_an_early_response_loses_no_accepted_job(picture, li
 
 async def test_edit_cancelled_while_it_reads_a_source_closes_the_source(connect, emulator):
     """The caller's generator is closed with the edit, and nothing was sent."""
-    ended = []
+    waits, ended = asyncio.Event(), []
 
     async def slow():
         try:
             yield b"\x89PNG"
+            waits.set()
             await asyncio.Event().wait()
         finally:
             ended.append(True)
 
     async with connect() as session:
         editing = asyncio.create_task(session.edit("never", image=slow(), model="flux-pro"))
-        await asyncio.sleep(0.01)
+        await waits.wait()
         editing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await editing

@@ -323,7 +323,7 @@ async def test_task_found_in_the_account_is_saved_under_its_row(run, batch, emul
 
 async def test_unfinished_task_has_an_exit_code_of_its_own(run, status, emulator):
     emulator.fault("submit", Stuck(), prompt="dog", times=1)
-    result = await run(*USUAL, "-o", "out/", "--deadline", "0.3", "--poll-min-gap", "0.02", "--poll-max-gap", "0.05")
+    result = await run(*USUAL, "-o", "out/", "--deadline", "2", "--poll-min-gap", "0.02", "--poll-max-gap", "0.05")
     assert result.exit_code == 4
     assert "1 row is not finished; run the same command again to continue; it buys nothing twice" in result.stderr
     assert await status() == {"done": 2, "sold": 1}
