@@ -50,7 +50,7 @@ async def at_random(kills: Any, processes: Any, folder: Path, quick: bool) -> di
     for part in progress("kill, random", range(PARTS)):
         while totals.kills < most * (part + 1) // PARTS:
             async with service() as emulator:  # a new one for each batch: its ledger is read at every check
-                folder_of_batch = folder / f"{totals.kills}"
+                folder_of_batch = folder / f"{totals.rows}"
                 folder_of_batch.mkdir()
                 batches = kills.Batches(processes, emulator, folder_of_batch, in_flight=IN_FLIGHT, **TASKS)
                 await batches.kill_at_random(batches.new(ROWS), dice, MOST_S)

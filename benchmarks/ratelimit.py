@@ -97,8 +97,8 @@ def players_of(case: Case) -> dict[str, Player]:
 
 def cases_of(quick: bool) -> dict[str, Case]:
     """Return the cases by name, the long ones first."""
-    sustained = Case(max(IN_FLIGHT), "", SUSTAINED_JOBS)
-    long = {f"{sustained.rpm} rpm, {window}, sustained": attrs.evolve(sustained, window=window) for window in WINDOWS}
+    most = max(IN_FLIGHT)
+    long = {f"{most} rpm, {window}, sustained": Case(most, window, SUSTAINED_JOBS) for window in WINDOWS}
     short = {f"{rpm} rpm, {window}": Case(rpm, window) for rpm in IN_FLIGHT for window in WINDOWS}
     return short if quick else {**long, **short}
 

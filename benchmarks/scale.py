@@ -73,13 +73,13 @@ class Pool:
         barriers = {number: context.Barrier(number) for number in PROCESSES}
         self._pool = ProcessPoolExecutor(max(PROCESSES), context, take_barriers, (barriers,))
 
-    def rate(self, number: int, step: Callable[..., list[float]], *arguments: Any) -> float:
+    def rate(self, number: int, seconds: float, step: Callable[..., list[float]], *arguments: Any) -> float:
         """Return how often a second a step came to its end in so many processes, the median of all windows."""
-        runs = [self._pool.submit(step, number, f"p{index}", *arguments) for index in range(number)]
+        runs = [self._pool.submit(step, number, seconds, f"p{index}", *arguments) for index in range(number)]
         ends = [end for run in runs for end in run.result()]
         began = min(ends)
         windows = Counter(int((end - began) / WINDOW_S) for end in ends)
-        return statistics.median(windows[each] for each in range(max(windows))) / WINDOW_S
+        return statistics.median(windows[each] for each in range(int(seconds / WINDOW_S))) / WINDOW_S
 
     def __enter__(self) -> Self:
         return self
@@ -88,12 +88,12 @@ class Pool:
         self._pool.shutdown()
 
 
-def write(number: int, name: str, url: str, group: int, seconds: float) -> list[float]:
+def write(number: int, seconds: float, name: str, url: str, group: int) -> list[float]:
     """Record groups of changes one after another; return when each was durable."""
-    return asyncio.run(_write(number, name, url, group, seconds))
+    return asyncio.run(_write(number, seconds, name, url, group))
 
 
-async def _write(number: int, name: str, url: str, group: int, seconds: float) -> list[float]:
+async def _write(number: int, seconds: float, name: str, url: str, group: int) -> list[float]:
     keys = [f"{name}-{index}" for index in range(group)]
     changes = cycle([intent, withdraw])
     async with open_journal(url) as journal:
@@ -153,12 +153,12 @@ def new_row(key: str) -> NewRow:
     return NewRow(key, request, b"", hashlib.sha256(request).digest())
 
 
-def reserve(number: int, _name: str, url: str, seconds: float) -> list[float]:
+def reserve(number: int, seconds: float, _name: str, url: str) -> list[float]:
     """Reserve one slot after another, as a process does whose requests come slowly; return when each was granted."""
-    return asyncio.run(_reserve(number, url, seconds))
+    return asyncio.run(_reserve(number, seconds, url))
 
 
-async def _reserve(number: int, url: str, seconds: float) -> list[float]:
+async def _reserve(number: int, seconds: float, url: str) -> list[float]:
     options: dict[str, Any] = {"account": ACCOUNT, "rpm": 60_000_000, "interval_s": 1e-6, "horizon_s": 60.0}
     store = open_store(url, **options, on_pause=lambda _: None)
     try:
@@ -262,7 +262,7 @@ def costs(postgres: Any, redis: Any, quick: bool) -> tuple[Commit, dict[str, Any
             )
         ]
         rates = {
-            f"{name}_reservations_per_s": round(pool.rate(max(PROCESSES), reserve, address, seconds))
+            f"{name}_reservations_per_s": round(pool.rate(max(PROCESSES), seconds, reserve, address))
             for name, address in progress("scale, reservations", [("redis", redis.url), ("postgres", url)])
         }
     milliseconds = {
@@ -274,7 +274,7 @@ def costs(postgres: Any, redis: Any, quick: bool) -> tuple[Commit, dict[str, Any
 
 def turn(pool: Pool, commit: Commit, number: int, group: int, url: str, *, seconds: float) -> dict[str, Any]:
     """Return how many transactions of several processes come through, beside the prediction."""
-    measured = pool.rate(number, write, url, group, seconds)
+    measured = pool.rate(number, seconds, write, url, group)
     predicted = JournalSimulation(number, None, commit, backlog=group).run(SIMULATED_S)
     return {
         "processes": number,
