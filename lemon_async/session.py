@@ -24,7 +24,6 @@ from lemon_async._tasks.settings import Settings, hidden
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import build_request, request_from
-from lemon_async._uploads.stored_files import Files
 from lemon_async.requests import (
     EditFields,
     EditRequest,
@@ -118,7 +117,6 @@ class LemonSession(BaseSession):
         del shared_limit  # as above: it may have a password
         self._engine = Engine(settings)
         self.base_url: str = self._engine.base_url
-        self.files: Files = Files(self._engine.calls, self._engine.check_usable, download_s=timeouts.download_s)
 
     async def generate(
         self,

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
-
-import attrs
 
 from lemon_async._formats.base64_json import decode_base64, decode_data_url
 from lemon_async._formats.json_documents import Mask, Unreadable, masked_text, one_line, read_json
@@ -48,9 +47,9 @@ has a bound of its own, `MAX_TEXT_BYTES`."""
 _TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
+_NO_PICTURES: Mapping[str, Inline] = MappingProxyType({})
 
 
-@attrs.frozen
 class Response:
     """A response whose body has been read.
 
@@ -63,13 +62,24 @@ class Response:
         fault: Why the body could not be read, if it could not.
     """
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = attrs.field(repr=False)
-    received_at: float = 0.0
-    mask: Mask = attrs.field(default=str, repr=False, eq=False)
-    pictures: Mapping[str, Inline] = attrs.field(factory=dict[str, Inline], repr=False, eq=False)
-    fault: str | None = attrs.field(default=None, repr=False)
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        received_at: float = 0.0,
+        mask: Mask = str,
+        pictures: Mapping[str, Inline] = _NO_PICTURES,
+        fault: str | None = None,
+    ) -> None:
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
+        self.body: bytes = body
+        self.received_at: float = received_at
+        self.mask: Mask = mask
+        self.pictures: Mapping[str, Inline] = pictures
+        self.fault: str | None = fault
 
     @property
     def is_success(self) -> bool:
@@ -108,6 +118,9 @@ class Response:
             return None, str(fault)
         except ValueError:
             return None, _summary(self.body, self.mask)
+
+    def __repr__(self) -> str:
+        return f"Response(status={self.status}, headers={self.headers!r}, received_at={self.received_at})"
 
 
 def _summary(content: bytes, mask: Mask) -> str:

@@ -1,7 +1,8 @@
 """`BaseSession`: what a session does without the network, and how it ends; `LemonSession` adds the endpoints."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any, Self, Unpack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from lemon_async._tasks.completion import as_completed
 from lemon_async._tasks.engine import Engine
@@ -11,6 +12,9 @@ from lemon_async._uploads.preparation import find_problems, glance_at_sources, r
 from lemon_async.errors import SubmissionUnknown
 from lemon_async.requests import JobFields, Request
 from lemon_async.types import Problem, ProgressOption, SubmissionCounts
+
+if TYPE_CHECKING:
+    from lemon_async._uploads.stored_files import Files
 
 __all__ = ["BaseSession"]
 
@@ -24,6 +28,14 @@ class BaseSession:
     def pending(self) -> tuple[ImageTask, ...]:
         """The tasks that are not over, oldest first; of a closed session, those that were not over then."""
         return self._engine.poller.pending
+
+    @cached_property
+    def files(self) -> "Files":
+        """The files that the service stores for the key; what is stored once serves many edits."""
+        from lemon_async._uploads.stored_files import Files  # noqa: PLC0415 - most programs store none
+
+        engine = self._engine
+        return Files(engine.calls, engine.check_usable, download_s=engine.downloads.total_s)
 
     @property
     def unknown_submissions(self) -> tuple[SubmissionUnknown, ...]:

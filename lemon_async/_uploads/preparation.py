@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import aiohttp
 import attrs
@@ -18,15 +18,18 @@ from lemon_async._api.source_rules import SourceFacts, unreadable
 from lemon_async._api.validation import PATHS, check, check_label, encode, encode_form, fingerprint
 from lemon_async._http.transport import Body, Payload
 from lemon_async._images.threads import run_uncancellable
-from lemon_async._uploads.sources import ExaminedSource, examine_sources, glance_at, named_sources
-from lemon_async._uploads.upload import CHUNK_BYTES, Upload, open_upload
 from lemon_async.errors import ContractError
 from lemon_async.requests import EditRequest, GenerateRequest, Operation, Request, VariationRequest
 from lemon_async.types import Problem
 
+if TYPE_CHECKING:
+    from lemon_async._uploads.sources import ExaminedSource
+    from lemon_async._uploads.upload import Upload
+
 __all__ = ["File", "Form", "Json", "build_request", "find_problems", "glance_at_sources", "prepare", "request_from"]
 
 _LONG_BODY_BYTES = 64 * 1024
+_CHUNK_BYTES = 256 * 1024  # copied in 0.1 ms
 _JSON_HEADERS = {"Content-Type": "application/json"}
 
 
@@ -65,7 +68,7 @@ class File(NamedTuple):
     field: str
     place: str
     filename: str
-    upload: Upload
+    upload: "Upload"
 
     @property
     def content_type(self) -> str:
@@ -98,6 +101,8 @@ class Form(NamedTuple):
         return Body(form, {})
 
     def _open_files(self, form: aiohttp.FormData, opened: ExitStack, is_left: threading.Event) -> None:
+        from lemon_async._uploads.upload import open_upload  # noqa: PLC0415 - most requests have no pictures
+
         try:
             for file in self.files:
                 content = opened.enter_context(open_upload(file.place, file.upload))
@@ -119,8 +124,8 @@ class _Content(aiohttp.payload.Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         view = memoryview(self._value)
-        for at in range(0, len(view), CHUNK_BYTES):
-            await writer.write(view[at : at + CHUNK_BYTES])
+        for at in range(0, len(view), _CHUNK_BYTES):
+            await writer.write(view[at : at + _CHUNK_BYTES])
             await asyncio.sleep(0)  # a fast connection never waits
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -137,7 +142,7 @@ class _Part(aiohttp.payload.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         left = self._size or 0
         while left:
-            chunk = await asyncio.to_thread(self._value.read, min(left, CHUNK_BYTES))
+            chunk = await asyncio.to_thread(self._value.read, min(left, _CHUNK_BYTES))
             if not chunk:
                 raise OSError("a file became shorter while it was sent")
             left -= len(chunk)
@@ -202,6 +207,8 @@ def glance_at_sources(request: Request) -> tuple[SourceFacts, ...]:
     """Return the facts about pictures that can be found without consuming any; reads the beginnings of files."""
     if isinstance(request, GenerateRequest):
         return ()
+    from lemon_async._uploads.sources import glance_at, named_sources  # noqa: PLC0415 - most requests have no pictures
+
     return tuple(glance_at(place, source) for place, source in named_sources(request))
 
 
@@ -218,9 +225,11 @@ async def prepare(request: Request, held: ExitStack, *, is_checked: bool, is_str
         ContractError: With every problem that was found, or because a picture cannot be read.
         TransportError: This machine cannot open another file.
     """
-    sources = (
-        () if isinstance(request, GenerateRequest) else await examine_sources(request, held, is_checked=is_checked)
-    )
+    sources: Sequence[ExaminedSource] = ()
+    if not isinstance(request, GenerateRequest):
+        from lemon_async._uploads.sources import examine_sources  # noqa: PLC0415 - most requests have no pictures
+
+        sources = await examine_sources(request, held, is_checked=is_checked)
     facts = [source.facts for source in sources]
     try:
         payload = _payload(request, sources, is_stream=is_stream)
@@ -242,7 +251,7 @@ def find_problems(
     return (*check_label(request), *unreadable(facts))
 
 
-def _payload(request: Request, sources: Sequence[ExaminedSource], *, is_stream: bool) -> Payload:
+def _payload(request: Request, sources: "Sequence[ExaminedSource]", *, is_stream: bool) -> Payload:
     """Return a form for uploads, and JSON otherwise."""
     path = PATHS[request.operation]
     references = [source.reference for source in sources if source.reference is not None]
@@ -258,7 +267,7 @@ def _payload(request: Request, sources: Sequence[ExaminedSource], *, is_stream: 
     )
 
 
-def _file(source: ExaminedSource) -> File:
+def _file(source: "ExaminedSource") -> File:
     """Return a part of a form, under a name that does not reveal the caller's file name."""
     assert source.upload is not None  # noqa: S101 - checked by the caller
     place, picture = source.facts.place, source.facts.picture
