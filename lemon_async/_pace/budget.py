@@ -261,7 +261,7 @@ class RequestBudget:
     def room_rpm(self, now: float) -> float:
         """Return how many requests the coming minute has room for, as far as is known.
 
-        An unknown limit counts as the lowest documented one. What others have used is deducted until the reset.
+        An unknown limit counts as the lowest documented one. What was used before the reset is deducted.
         """
         is_unknown = self.configured is None and self._reported is None and not self._estimator.is_taught
         rpm = LOWEST_TIER_RPM if is_unknown else self._rpm

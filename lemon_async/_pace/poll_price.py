@@ -20,7 +20,11 @@ second can afford g = N / B each, which is the best gap at
   (`schedule.py`).
 * No task is polled more often than every 1 / B seconds: a lone one never takes more than half of the budget.
 
-More tasks never lower the price or the gap, more room never raises them.
+More tasks never lower the price or the gap, more room never raises them. An emulator's speed divides both: its minutes
+count.
+
+Rejected: a gap of N / B for every task (young ones would take as much as those about to end), and a price that follows
+the number of polls (it would lag behind jobs that started together).
 
     room            pending tasks, at the floor     up to the ceiling
     60 a minute     -                               3
