@@ -192,7 +192,7 @@ async def test_fastapi_shows_that_an_outcome_is_unknown(recipe, service):
 
 async def test_fastapi_completes_the_order_of_a_browser_that_leaves(recipe, service):
     """A browser may leave while its order is sent or followed: the picture is bought once, saved and served."""
-    service.fault("submit", Latency(100))
+    service.fault("submit", Latency(1500))
     async with run_fastapi(recipe("with_fastapi", **QUICK)["app"]) as browser:
         request = asyncio.create_task(put(browser, address := new_address()))
         await until(lambda: service.requests)
@@ -205,7 +205,7 @@ async def test_fastapi_completes_the_order_of_a_browser_that_leaves(recipe, serv
 
 async def test_fastapi_shutdown_waits_for_orders_and_not_for_tasks(recipe, service):
     """An order that is being sent at the shutdown gets its token; the next start saves the picture."""
-    service.fault("submit", Latency(500))  # longer than the shutdown waits for requests
+    service.fault("submit", Latency(2000))  # longer than the shutdown waits for requests
     service.fault("poll", Status(502, body="html"))  # so that the task stays pending
     address = new_address()
     async with run_fastapi(recipe("with_fastapi", **QUICK)["app"], timeout_graceful_shutdown=0.05) as browser:

@@ -136,7 +136,7 @@ async def test_a_row_that_another_run_has_finished_has_no_outcome_and_no_second_
     connect, emulator, batch_with, journal, tmp_path
 ):
     """As after a stop of the process, when the other has resumed its task: the copy of the pictures is removed."""
-    emulator.fault("cdn", Latency(150))
+    emulator.fault("cdn", Latency(1000))
     async with connect() as session, batch_with(session, rows(1)) as batch:
         await until(lambda: batch.counts[State.SOLD] == 1)
         (holder,) = {batch._runner.feed.run}
@@ -149,7 +149,7 @@ async def test_a_row_that_another_run_has_finished_has_no_outcome_and_no_second_
 
 async def test_a_row_that_was_bought_twice_is_reported(connect, emulator, batch_with, journal, caplog):
     """A user said "not sold" while the response was on its way: picture and task are there, and the log names both."""
-    emulator.fault("submit", Latency(300), times=1)
+    emulator.fault("submit", Latency(2000), times=1)
     async with connect() as session, batch_with(session, rows(1)) as batch:
         await until(lambda: batch.counts[State.INTENT] == 1)
         await journal.release(batch._runner.feed.run)

@@ -37,7 +37,7 @@ async def test_pictures_of_one_task_share_one_renewal(connect, emulator):
         images = await session.generate("cats", model="flux-pro", n=4)
         polls = sum(request.route == "poll" for request in emulator.requests)
         emulator.fault("cdn", Expire(), times=4)
-        emulator.fault("poll", Latency(20))  # until all four have been refused
+        emulator.fault("poll", Latency(300))  # until all four have been refused
         contents = await images.read()
     assert len(contents) == 4
     assert sum(request.route == "poll" for request in emulator.requests) == polls + 1

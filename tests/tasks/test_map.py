@@ -80,7 +80,7 @@ async def test_ordered_outcomes_come_in_the_order_of_the_input(connect, emulator
 
 
 async def test_outcomes_come_as_they_end(connect, emulator):
-    emulator.fault("submit", Latency(40), prompt="^p0$")
+    emulator.fault("submit", Latency(250), prompt="^p0$")
     async with connect() as session:
         outcomes = await outcomes_of(session, prompts(3), model=INLINE)
     assert outcomes[-1].index == 0

@@ -146,7 +146,7 @@ async def test_session_closed_after_a_second_cancel_waits_for_the_workers(connec
 
 
 async def test_refusal_that_comes_after_leaving_is_not_tried_again(connect, emulator):
-    emulator.fault("submit", Latency(30), Status(429, headers={"Retry-After": "0.01"}))
+    emulator.fault("submit", Latency(200), Status(429, headers={"Retry-After": "0.01"}))
     async with connect(retry=PATIENT) as session:
         async with session.map(["p"], model=MODEL) as outcomes:
             await until(lambda: submits(emulator) == 1)

@@ -258,7 +258,7 @@ async def test_closing_the_session_ends_the_batch(connect, emulator, tmp_path):
 
 async def test_responses_that_are_due_are_awaited_when_the_batch_is_left(connect, emulator, tmp_path):
     """The row is sold, with its token; it is not doubtful."""
-    emulator.fault("submit", Latency(100))
+    emulator.fault("submit", Latency(400))
     async with connect() as session, batch_of(session, tmp_path, rows(10), in_flight=3) as batch:
         await until(lambda: submits(emulator) == 3)
     assert batch.counts[State.SOLD] == 3
