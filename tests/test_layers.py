@@ -180,16 +180,26 @@ def test_importing_the_package_loads_no_extra():
     assert "aiohttp" in loaded
 
 
+def test_importing_the_session_enters_no_room_that_few_programs_need():
+    """Each is imported by the function that enters it."""
+    loaded = modules_after("from lemon_async import LemonSession", "lemon_async.")
+    ours = {name.removeprefix("lemon_async.") for name in loaded}
+    rooms = ("_display", "_http.shared_limit", "batch", "cli", "distributed", "emulator")
+    assert not {name for name in ours if name.startswith(rooms)}
+    assert not ours & {"_batch_sheet", "_pace.leases", "_uploads.sources", "_uploads.stored_files", "_uploads.upload"}
+    assert not modules_after("from lemon_async import LemonSession") & {"difflib", "html", "sqlite3"}
+
+
 def test_importing_the_front_door_alone_loads_nothing():
     """The start of the command and of every pytest run passes through it."""
     assert not modules_after("import lemon_async; lemon_async.__version__") & {"aiohttp", "attrs", "asyncio"}
 
 
-def modules_after(statement):
-    """Return the top-level modules that a fresh interpreter has loaded after a statement."""
-    code = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+def modules_after(statement, within=""):
+    """Return the modules that a statement loads in a new interpreter: the top-level ones, or those of a package."""
+    code = f"{statement}; import sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
+    return {name if within else name.split(".")[0] for name in run.stdout.split() if name.startswith(within)}
 
 
 def test_folders_stay_small():

@@ -43,10 +43,10 @@ MAX_CALL_BYTES = 32 * 1024 * 1024
 """Bound of a response to a free request, which usually holds links. The text that is left after pictures are taken out
 has a bound of its own, `MAX_TEXT_BYTES`."""
 
-# An unclosed element extends to the end, as in a browser, so that no text is searched twice.
-_TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>(.*?)(</title|\Z)", re.DOTALL | re.IGNORECASE)
 _LONGEST_SUMMARY = 160
+# Compiled when first used. An unclosed element extends to the end, as in a browser, so that no text is searched twice.
+_TAGS = r"(?si)<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?"
+_TITLE = r"(?si)<title[^>]*>(.*?)(</title|\Z)"
 _NO_PICTURES: Mapping[str, Inline] = MappingProxyType({})
 
 
@@ -129,9 +129,9 @@ def _summary(content: bytes, mask: Mask) -> str:
     text = masked_text(content, mask)
     if not text.strip() and not content.strip():
         return "an empty body"
-    title = _TITLE.search(text)
+    title = re.search(_TITLE, text)
     is_html = title is not None or re.match(r"\s*<(!doctype|html|head|body|!--)", text, re.IGNORECASE)
-    bare = mask(html.unescape(_TAGS.sub(" ", title[1] if title else text)))  # again: "&#115;k-" has become "sk-"
+    bare = mask(html.unescape(re.sub(_TAGS, " ", title[1] if title else text)))  # again: "&#115;k-" has become "sk-"
     words = one_line(re.sub(r"[<>]", " ", bare)) or ""  # "&lt;script&gt;" has become a tag
     if len(words) > _LONGEST_SUMMARY:
         words = words[:_LONGEST_SUMMARY] + "…"
