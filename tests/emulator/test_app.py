@@ -142,7 +142,7 @@ async def test_speed_shortens_durations(client_of):
         task = await client.submit(model="flux-pro")
         while (await client.poll(task)).json["status"] != "completed":
             await asyncio.sleep(0.001)
-        assert 10 < emu.now() < 2000
+        assert 10 < emu.now() < 60_000  # ten real seconds
 
 
 async def test_repr_is_a_dashboard(emu, client):
@@ -184,11 +184,12 @@ async def test_loop_stays_free_while_a_large_picture_is_drawn(emu, client):
     assert turns > 100
 
 
-async def test_threads_end_with_the_emulator(client_of):
+def drawing_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("lemon-emulator")]
+
+
+async def test_threads_end_with_the_emulator(client_of, until):
     async with Emulator(durations=0) as emu:
         await client_of(emu).submit(response_format="b64_json")
-        names = [thread.name for thread in threading.enumerate()]
-        assert any(name.startswith("lemon-emulator") for name in names)
-    await asyncio.sleep(0.02)
-    names = [thread.name for thread in threading.enumerate()]
-    assert not any(name.startswith("lemon-emulator") for name in names)
+        assert drawing_threads()
+    await until(lambda: not drawing_threads())

@@ -39,7 +39,7 @@ def test_emulator_runs_on_uvloop():
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
 
     async def ask():
-        timeout = aiohttp.ClientTimeout(total=10)
+        timeout = aiohttp.ClientTimeout(total=60)
         async with Emulator() as emu, aiohttp.request("GET", f"{emu.base_url}/v1/models", timeout=timeout) as answer:
             return answer.status
 

@@ -71,10 +71,10 @@ def stream(client):
     return ask
 
 
-def post(http, emu, *, timeout=None, **fields):
+def post(http, emu, **fields):
     """Request a stream; the caller reads it."""
     headers = {"Authorization": f"Bearer {emu.api_key}"}
-    timeout = timeout or aiohttp.ClientTimeout(total=9)
+    timeout = aiohttp.ClientTimeout(total=60)
     # The buffer holds an event: lines are read in one piece.
     options = {"headers": headers, "timeout": timeout, "read_bufsize": 2**24}
     return http.post(emu.base_url + GENERATIONS, json={**FIELDS, **fields}, **options)
