@@ -91,10 +91,14 @@ async def _link(posting: aiohttp.ClientSession, polling: aiohttp.ClientSession, 
     async with posting.post("/v1/images/generations", data=body) as response:
         job = await _parsed(response)
     while job.get("status", "completed") not in {"completed", "failed"}:
-        async with polling.get(f"/v1/tasks/{job['task_id']}") as response:
-            job = await _parsed(response)
+        job = await _poll(polling, job["task_id"])
     url: str = job["data"][0]["url"]
     return url
+
+
+async def _poll(polling: aiohttp.ClientSession, task_id: str) -> dict[str, Any]:
+    async with polling.get(f"/v1/tasks/{task_id}") as response:
+        return await _parsed(response)
 
 
 async def _parsed(response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -155,16 +159,16 @@ async def _paced_jobs(base_url: str) -> AsyncGenerator[None, None]:
 
 
 @asynccontextmanager
-async def _paced_by_hand(base_url: str) -> AsyncGenerator[None, None]:
-    """The jobs of `_paced_jobs`, by hand, each a POST and a GET."""
+async def _paced_by_hand(base_url: str, *, is_polls: bool) -> AsyncGenerator[None, None]:
+    """The polls of `_paced_polls` or the jobs of `_paced_jobs`, each a POST and a GET, by hand."""
     loop = asyncio.get_running_loop()
     is_over = asyncio.Event()
-    starts = count(loop.time(), 2 * 60 / PACED_RPM)
+    starts = count(loop.time(), (1 if is_polls else 2) * 60 / PACED_RPM)
 
     async def work() -> None:
         while not is_over.is_set():
             await asyncio.sleep(next(starts) - loop.time())
-            await _link(posting, polling, TASK_MODEL)
+            await (_poll(polling, f"task-{HELD_MODEL}-0") if is_polls else _link(posting, polling, TASK_MODEL))
 
     async with (
         _by_hand(base_url, is_kept=False) as posting,
@@ -179,6 +183,7 @@ async def _paced_by_hand(base_url: str) -> AsyncGenerator[None, None]:
 
 PACED: dict[str, PacedClient] = {
     "polls_at_10000": _paced_polls,
+    "polls_by_hand_at_10000": partial(_paced_by_hand, is_polls=True),
     "jobs_at_10000": _paced_jobs,
-    "jobs_by_hand_at_10000": _paced_by_hand,
+    "jobs_by_hand_at_10000": partial(_paced_by_hand, is_polls=False),
 }
