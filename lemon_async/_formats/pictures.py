@@ -7,8 +7,6 @@ import struct
 from collections.abc import Callable, Generator, Mapping
 from typing import NamedTuple
 
-import attrs
-
 __all__ = [
     "HEAD_BYTES",
     "PictureFacts",
@@ -157,7 +155,6 @@ _JPEG_BOUNDS = frozenset({0xD8, 0xD9})
 _SHORTEST_WEBP_BYTES = 12  # its name and the head of one chunk
 
 
-@attrs.define(eq=False, repr=False)
 class StreamValidator:
     """Check one picture whose bytes are seen once and in order.
 
@@ -174,18 +171,15 @@ class StreamValidator:
         size_bytes: How much has passed.
     """
 
-    head_bytes: int = HEAD_BYTES
-    size_bytes: int = attrs.field(default=0, init=False)
-    _head: bytearray = attrs.field(factory=bytearray, init=False)
-    _tail: bytearray = attrs.field(factory=bytearray, init=False)
-    _rest: bytes | memoryview = attrs.field(default=b"", init=False)
-    _walk: _Walk = attrs.field(init=False)
-    _wanted: tuple[int, int] | None = attrs.field(init=False)
-    _fault: str | None = attrs.field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
+    def __init__(self, head_bytes: int = HEAD_BYTES) -> None:
+        self.head_bytes: int = head_bytes
+        self.size_bytes: int = 0
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._rest: bytes | memoryview = b""
         self._walk = _walk_picture()
-        self._wanted = next(self._walk)
+        self._wanted: tuple[int, int] | None = next(self._walk)
+        self._fault: str | None = None
 
     @property
     def is_picture(self) -> bool:

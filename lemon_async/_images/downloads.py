@@ -16,7 +16,6 @@ from typing import Any
 
 import aiohttp
 import anyio
-import attrs
 
 from lemon_async._api.error_responses import classify_status
 from lemon_async._api.urls import redact
@@ -221,7 +220,6 @@ class Downloads:
         return False
 
 
-@attrs.define(eq=False, repr=False)
 class PrefixSkipper:
     """Skips the bytes that were passed on already when a picture is fetched again.
 
@@ -229,11 +227,12 @@ class PrefixSkipper:
         is_different: Whether it is not the same picture.
     """
 
-    is_different: bool = False
-    _passed_bytes: int = 0
-    _passed_crc: int = 0
-    _again_bytes: int | None = None  # number of bytes fetched again; `None` if none are needed
-    _again_crc: int = 0
+    def __init__(self) -> None:
+        self.is_different: bool = False
+        self._passed_bytes = 0
+        self._passed_crc = 0
+        self._again_bytes: int | None = None  # number of bytes fetched again; `None` if none are needed
+        self._again_crc = 0
 
     @property
     def is_short(self) -> bool:

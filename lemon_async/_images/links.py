@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import aiohttp
-import attrs
 from yarl import URL
 
 from lemon_async._api.error_responses import Failure
@@ -258,7 +257,6 @@ class LinkClient:
         return self._http
 
 
-@attrs.define(eq=False, repr=False)
 class ResumableDownload:
     """The part of one picture that has arrived.
 
@@ -268,15 +266,16 @@ class ResumableDownload:
         link: The address of the current response, for errors.
     """
 
-    picture: StreamValidator = attrs.field(factory=StreamValidator)
-    total_bytes: int | None = None
-    link: str = ""
-    _end_bytes: int | None = None  # of the part in the current response
-    _validators: Mapping[str, str] = attrs.field(factory=dict)
-    _has_ranges: bool = False
-    _uses_ranges: bool = True
-    _held: bytes = b""
-    _is_passed_on: bool = False
+    def __init__(self) -> None:
+        self.picture: StreamValidator = StreamValidator()
+        self.total_bytes: int | None = None
+        self.link: str = ""
+        self._end_bytes: int | None = None  # of the part in the current response
+        self._validators: Mapping[str, str] = {}
+        self._has_ranges = False
+        self._uses_ranges = True
+        self._held = b""
+        self._is_passed_on = False
 
     @property
     def kept_bytes(self) -> int:

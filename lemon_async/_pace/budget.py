@@ -47,7 +47,6 @@ def interval_s(rpm: float) -> float:
     return (_WINDOW_S + _tolerance_s(rpm)) / rpm
 
 
-@attrs.define(eq=False, repr=False, on_setattr=attrs.setters.NO_OP)
 class Gcra:
     """When the next request may start, at the rate that applies by then.
 
@@ -65,7 +64,10 @@ class Gcra:
     starts, which admits the limit in one burst and then nothing for a minute.
     """
 
-    _arrival_at: float = -math.inf  # the theoretical arrival time
+    __slots__ = ("_arrival_at",)
+
+    def __init__(self, arrival_at: float = -math.inf) -> None:
+        self._arrival_at = arrival_at  # the theoretical arrival time
 
     def next_at(self, rpm: float) -> float:
         """Return when the next request may start; a time in the past means now."""
