@@ -305,7 +305,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(EVENTS)
 def test_sums_and_rows_are_the_same_after_reopening(new_address, events):
     """What is kept up to date in memory is what the tables say, whatever happened."""

@@ -160,7 +160,7 @@ def test_jpeg_without_a_frame_is_searched_within_a_bound(filler):
     nothing = b"\xff\xd8" + b"\xff\xe0\x00\x02" + filler * (20_000_000 // len(filler)) + b"\xff\xd9"
     started = time.process_time()
     assert sniff(nothing) == PictureFacts("jpeg")
-    assert time.process_time() - started < 0.05
+    assert time.process_time() - started < 0.2
 
 
 heads = st.sampled_from(

@@ -207,7 +207,7 @@ def test_megabytes_of_empty_parts_are_not_walked_to_their_end(name):
     content = HOSTILE[name]
     started = time.process_time()
     assert find_picture_fault(content) == CUT
-    assert time.process_time() - started < 0.05
+    assert time.process_time() - started < 0.2
     assert StreamValidator().feed(content[:100_000]) == CUT
 
 

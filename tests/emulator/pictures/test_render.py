@@ -68,11 +68,11 @@ def test_preview_is_coarse_and_as_large_as_the_picture():
 
 
 def test_picture_of_a_megapixel_is_drawn_in_half_a_second():
-    """Three tries, so that a busy machine does not fail it; the aim is 120 ms."""
+    """Of CPU, and in the best of three tries, so that a busy machine does not fail it; the aim is 120 ms."""
 
     def seconds():
-        start = time.perf_counter()
+        start = time.thread_time()
         render(Picture("a cat", 1024, 1024))
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     assert min(seconds() for _ in range(3)) < 0.5
