@@ -10,7 +10,7 @@ import attrs
 
 from lemon_async import LemonError, LemonSession
 from lemon_async.cli.arguments import slug_of
-from lemon_async.cli.console import print_error
+from lemon_async.cli.console import print_error, print_note
 from lemon_async.cli.destination import Destination
 from lemon_async.cli.runner import SessionOptions, exit_code_of, raise_problems, run_command, worst
 from lemon_async.cli.stdout import STDOUT, aligned, json_text, print_line, stdout_problems, write_stdout
@@ -39,6 +39,8 @@ def show(
         if not isinstance(found, tuple):
             print_line(json_text(found.raw, is_indented=not as_json))
             return 0
+        if not found:
+            print_note("the list is empty")
         for line in (json_text(entry.raw) for entry in found) if as_json else aligned([_row(entry) for entry in found]):
             print_line(line)
         return 0

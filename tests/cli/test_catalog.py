@@ -58,12 +58,18 @@ async def test_recommended_models_have_their_rank(lemon):
     [
         (["--provider", "midjourney"], ["midjourney"]),
         (["--provider", "openai", "--tag", "async"], ["gpt-image-2"]),
-        (["--category", "video"], []),
     ],
 )
 async def test_models_are_filtered_by_the_service(lemon, emulator, filters, ids):
     assert [line.split()[0] for line in lines_of(await lemon("models", *filters))] == ids
     assert len(emulator.requests) == 1
+
+
+async def test_list_without_an_entry_says_so(lemon):
+    """Without a word, it would look as if the command had not run."""
+    for words in (("models", "--category", "nope"), ("models", "--category", "nope", "--json"), ("files", "list")):
+        result = await lemon(*words)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "note: the list is empty\n")
 
 
 async def test_model_list_as_json_is_what_the_service_sent(lemon):
@@ -151,7 +157,7 @@ async def test_upload_is_for_a_purpose(lemon, draw):
     (file,) = lines_of(await lemon("files", "upload", draw("a.png"), "--purpose", "user_data"))
     (line,) = lines_of(await lemon("files", "list", "--purpose", "user_data"))
     assert (line.split()[0], line.split()[2]) == (file, "user_data")
-    assert lines_of(await lemon("files", "list", "--purpose", "vision")) == []
+    assert (await lemon("files", "list", "--purpose", "vision")).stdout == ""
 
 
 async def test_all_problems_of_uploads_are_reported_and_nothing_is_sent(lemon, emulator, tmp_path, draw):
@@ -251,7 +257,7 @@ async def test_files_are_deleted_once_each_and_none_ends_another(lemon, emulator
     assert (result.exit_code, result.stdout) == (1, f"{first}\n{second}\n")
     assert result.stderr.startswith("error: file-none: HTTP 404")
     assert result.stderr.count("\n") == 1
-    assert lines_of(await lemon("files", "list")) == []
+    assert (await lemon("files", "list")).stdout == ""
 
 
 async def test_one_id_that_cannot_be_one_deletes_nothing(lemon, emulator, kept):
