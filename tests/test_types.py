@@ -5,7 +5,7 @@ import pickle
 import attrs
 import pytest
 
-from lemon_async.types import Billing, ImageData, Inline, Model, StoredFile, TaskFault, TaskSnapshot
+from lemon_async.types import Billing, ImageData, Inline, Model, Record, StoredFile, TaskFault, TaskSnapshot
 
 
 def test_image_data_is_usable_with_a_link_or_with_bytes():
@@ -153,3 +153,27 @@ def test_model_without_details_is_empty():
 
 def test_model_leaves_out_operations_that_are_no_words():
     assert Model("m", lemondata={"supported_operations": ["edit", None, 5, ["x"]]}).supported_operations == ("edit",)
+
+
+@attrs.frozen
+class Ordinary:
+    always: int
+    hidden: int = attrs.field(eq=False, repr=False)
+    unhashed: int = attrs.field(hash=False)
+
+
+@attrs.frozen(eq=False, repr=False)
+class Ours(Record):
+    always: int
+    hidden: int = attrs.field(eq=False, repr=False)
+    unhashed: int = attrs.field(hash=False)
+
+
+@pytest.mark.parametrize("other", [(1, 2, 3), (1, 9, 3), (2, 2, 3), (1, 2, 9)], ids=str)
+def test_record_compares_hashes_and_prints_as_attrs_would(other):
+    """`eq`, `hash` and `repr` of a field mean what they mean to attrs."""
+    one, two = (Ours(1, 2, 3), Ordinary(1, 2, 3)), (Ours(*other), Ordinary(*other))
+    assert (one[0] == two[0]) == (one[1] == two[1])
+    assert (hash(one[0]) == hash(two[0])) == (hash(one[1]) == hash(two[1]))
+    assert repr(two[0]) == repr(two[1]).replace("Ordinary", "Ours")
+    assert one[0] != one[1]
