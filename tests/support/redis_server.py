@@ -14,7 +14,7 @@ import pytest
 
 __all__ = ["RedisServer", "free_port", "shared_redis"]
 
-_PATIENCE_S = 20
+_PATIENCE_S = 120
 
 
 def free_port():
@@ -98,7 +98,7 @@ class RedisServer:
 
     def _answers(self):
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
                 connection.sendall(b"PING\r\n")
                 answer = connection.recv(100)
         except OSError:

@@ -52,7 +52,7 @@ class WebWorkers:
     async def until(self, condition):
         """Wait until a condition holds."""
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while not condition():
                     await asyncio.sleep(0.01)
         except TimeoutError:
