@@ -3,11 +3,13 @@
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import attrs
 
+from lemon_async._pace.cold_estimate import cold_survival
 from lemon_async._pace.survival import (
     BINS,
     EDGES,
@@ -22,13 +24,11 @@ from lemon_async._pace.survival import (
 from lemon_async._pace.validators import is_duration
 from lemon_async.errors import ContractError
 
-__all__ = ["PRIOR", "LearnedDurations", "SurvivalEstimator"]
+__all__ = ["LearnedDurations", "SurvivalEstimator"]
 
-# The service documents 30-120 s for most tasks, and nothing for any model: so most of the prior lies there, and a small
-# share is spread evenly over the logarithms from a second to half an hour.
+_COLD_JOBS = 20.0  # with fewer that have ended, the base is the posterior of `cold_estimate.py` ...
+_COLD_CONCENTRATION = 10.0  # ... and this is what `_CONCENTRATION` is later
 _PRIOR_S = 45.0
-_BROAD_SHARE = 0.03
-_BROAD_FROM_S, _BROAD_TO_S = 1.0, 1800.0
 _PRIOR_JOBS = 0.33  # weight of the prior's location
 _PRIOR_SHAPE = 1.5  # half of the jobs that its spread is worth
 _PRIOR_SPREAD = 0.3  # of the logarithm
@@ -46,6 +46,7 @@ _LEAST_CHANCE = 0.01  # bounds the surprise, so that one outlier does not count 
 _LEAST_PENDING = 0.5
 _PENDING_PER_JOB = 0.1
 _PENDING_PER_ALIVE = 0.05
+_COLD_ALIVE = 10.0
 _LEAST_SCALE = 0.05
 _DIGITS = 4  # of a count, in an export
 _LEAST_MASS = 1e-9  # per second
@@ -62,19 +63,12 @@ def _predictive(jobs: float, mean: float, variance: float) -> list[float]:
     return student(location, max(scale, _LEAST_SCALE), 2 * alpha)
 
 
-def _broad(age_s: float) -> float:
-    """Return the survival of a duration whose logarithm is uniform."""
-    within_s = min(max(age_s, _BROAD_FROM_S), _BROAD_TO_S)
-    return math.log(_BROAD_TO_S / within_s) / math.log(_BROAD_TO_S / _BROAD_FROM_S)
+_PRIOR_SURVIVAL = _predictive(0.0, 0.0, 0.0)
 
 
-def _mixed(survival: Sequence[float], other: Sequence[float], share: float) -> list[float]:
-    return [(1 - share) * own + share * foreign for own, foreign in zip(survival, other, strict=True)]
-
-
-_BROAD = [_broad(edge_s) for edge_s in EDGES]
-_CENTRAL = _predictive(0.0, 0.0, 0.0)
-PRIOR = SurvivalCurve(_mixed(_CENTRAL, _BROAD, _BROAD_SHARE))
+@cache
+def _prior() -> SurvivalCurve:
+    return SurvivalCurve(cold_survival((), ()))
 
 
 @attrs.define(eq=False, repr=False)
@@ -91,10 +85,11 @@ class SurvivalEstimator:
       has completed; one that failed, or was resumed late, counts where it was observed. No order of arrival biases the
       ratio (Kaplan and Meier 1958).
     * A completion between two polls is spread over the bins in between according to the current estimate.
-    * The logarithm of the duration has a normal-inverse-gamma prior around 45 s, updated with the mean and variance of
-      the counts; its predictive distribution is a Student t.
-    * The estimate is the beta-Stacy posterior (Walker and Muliere 1997) of the counts around that predictive
-      distribution: with few jobs it is that distribution, with many it takes the shape of the data.
+    * While few jobs have ended, the base of the estimate is the posterior over a few hypotheses (`cold_estimate.py`).
+      Later, the logarithm of the duration has a normal-inverse-gamma prior around 45 s, updated with the mean and
+      variance of the counts; the base is its predictive distribution, a Student t.
+    * The estimate is the beta-Stacy posterior (Walker and Muliere 1997) of the counts around the base: with few jobs
+      it is the base, with many it takes the shape of the data.
     * A little of the prior always stays: a job far beyond all others is stuck, not about to end.
     * Counts are bounded per bin: old observations fade as new ones arrive.
     """
@@ -102,9 +97,10 @@ class SurvivalEstimator:
     reached: list[float] = attrs.field(factory=lambda: [0.0] * BINS)
     ended: list[float] = attrs.field(factory=lambda: [0.0] * BINS)
     forecast_error: ForecastError = attrs.field(factory=ForecastError)
-    _curve: SurvivalCurve = PRIOR
+    _curve: SurvivalCurve = attrs.field(factory=_prior)
     _pending: float = 0.0  # weight of the observations since the last estimate
     _jobs: float = 0.0
+    _alive: int = 0  # observations
     _early_surprise: float = 0.0
     _late_surprise: float = 0.0
 
@@ -124,16 +120,23 @@ class SurvivalEstimator:
             raise ValueError("more jobs have ended than there were")
         return cls(reached, ended, ForecastError.restore(state["forecast_error"]), pending=1.0)
 
+    @property
+    def is_cold(self) -> bool:
+        """Whether so few jobs have ended that the next one may change the estimate much."""
+        return self._jobs < _COLD_JOBS
+
     def curve(self) -> SurvivalCurve:
         """Return the current estimate; computed again once enough was observed."""
-        if self._pending > _LEAST_PENDING + _PENDING_PER_JOB * self._jobs:
+        if self._pending > _LEAST_PENDING + (0.0 if self.is_cold else _PENDING_PER_JOB * self._jobs):
             self._pending = 0.0
             self._curve = self._estimate()
         return self._curve
 
     def observe_alive(self, from_s: float, to_s: float) -> None:
         """Count a job that was alive at both ages."""
-        self._pending += _PENDING_PER_ALIVE
+        # Before any job has ended, those that are alive say where the durations are: at first each counts.
+        self._alive += 1
+        self._pending += min(_COLD_ALIVE / self._alive, 1.0) if self.is_cold else _PENDING_PER_ALIVE
         first, last = bin_of(from_s) + 1, bin_of(to_s)
         if last <= first:
             self._pass(from_s, to_s)
@@ -202,11 +205,12 @@ class SurvivalEstimator:
 
     def _estimate(self) -> SurvivalCurve:
         self._jobs = min(sum(self.ended), _MAX_JOBS)
-        mean, variance = moments(self._shape(_CENTRAL, _MOMENTS_PRIOR))
+        if self._jobs < _COLD_JOBS:
+            return SurvivalCurve(self._shape(cold_survival(self.reached, self.ended), _COLD_CONCENTRATION))
+        mean, variance = moments(self._shape(_PRIOR_SURVIVAL, _MOMENTS_PRIOR))
         base = _predictive(self._jobs, mean, variance)
-        # The first jobs say whether the durations are anywhere near those documented.
-        prior = _mixed(_CENTRAL, _BROAD, _BROAD_SHARE / (1 + self._jobs))
-        mixed = _mixed(base, prior, max(_PRIOR_SHARE, 1 - self._jobs))
+        pairs = zip(base, _PRIOR_SURVIVAL, strict=True)
+        mixed = [(1 - _PRIOR_SHARE) * own + _PRIOR_SHARE * prior for own, prior in pairs]
         return SurvivalCurve(self._shape(mixed, _CONCENTRATION))
 
     def _shape(self, base: Sequence[float], concentration: float) -> list[float]:
@@ -300,7 +304,12 @@ class LearnedDurations:
     def curve(self, model: str | None) -> SurvivalCurve:
         """Return the distribution of the durations of a model's jobs."""
         estimator = self._models.get(_name(model))
-        return PRIOR if estimator is None else estimator.curve()
+        return _prior() if estimator is None else estimator.curve()
+
+    def is_cold(self, model: str | None) -> bool:
+        """Return whether so few jobs of a model have ended that the next one may change the estimate much."""
+        estimator = self._models.get(_name(model))
+        return estimator is None or estimator.is_cold
 
     def observe_alive(self, model: str | None, from_s: float, to_s: float) -> None:
         """Learn from a job that was alive at both ages."""

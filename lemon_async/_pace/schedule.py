@@ -12,6 +12,8 @@ Rules:
   goes to the task that has been due for the longest, so that none starves.
 * A heap orders future polls; tasks that are due move to a queue. All tasks have the same time limit, so the order of
   arrival is the order of the deadlines. A decision costs O(log n).
+* While a model is hardly known, a few of its tasks are polled first, and the others by what those have shown
+  (`cold_start.py`).
 * A failed poll only moves the next one: it never ends the task. Consecutive failures double the gap.
 * "No such task" counts only when it repeats, so often and for so long that replication lag cannot explain it.
 * The deadline ends the wait, not the task.
@@ -33,6 +35,7 @@ import attrs
 
 from lemon_async._pace import poll_price
 from lemon_async._pace.budget import LOWEST_TIER_RPM
+from lemon_async._pace.cold_start import ColdModel, ColdStart
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.survival import ProgressForecast
 from lemon_async._pace.validators import at_least_one, at_least_zero, positive
@@ -45,6 +48,9 @@ _MAX_DOUBLINGS = 10
 _LAST_LOOK_S = 2.0
 _SHORTEST_SCALED_GAP_S = 0.01
 _MAX_EXPIRED = 100
+_MAX_MOVED = 1000  # per decision
+_MAX_RECHECKED = 32  # tasks of a cold model per decision ...
+_REST_S = 0.05  # ... and how long the others are left alone if all these were early
 # Lag never grows faster than time: a task that became due later than all of these exceeds their lag by at most the time
 # for which it has been due itself, which is less than theirs.
 _CANDIDATES = 16
@@ -135,6 +141,7 @@ class Schedule(Generic[Key]):
         self._heap: list[tuple[float, int]] = []  # time and number of each planned poll
         self._plans: dict[int, Key] = {}
         self._due: OrderedDict[Key, None] = OrderedDict()  # in the order in which they became due
+        self._cold: ColdStart[Key] = ColdStart()
         self._serial = count()
         self._scarce_grants = 0
         self.speed: float = 1.0  # service seconds per real second
@@ -176,7 +183,7 @@ class Schedule(Generic[Key]):
         if is_fresh:
             self._plan_by_price(key, entry, now)
         else:
-            self._plan(key, now, 0.0)
+            self._plan(key, now)
 
     def discard(self, key: Key) -> None:
         """Remove a task; does nothing if it is unknown."""
@@ -184,6 +191,7 @@ class Schedule(Generic[Key]):
         if entry is not None:
             self._plans.pop(entry.plan, None)
             self._due.pop(key, None)
+            self._cold.discard(entry.model, key)
 
     def deadline(self, key: Key) -> float:
         """Return when the wait for a task ends."""
@@ -192,7 +200,12 @@ class Schedule(Generic[Key]):
     def decide(self, now: float, *, slots: int) -> Decision[Key]:
         """Return what to do at `now`, with `slots` more polls allowed to start."""
         expired = tuple(self._pop_expired(now))
+        for cold in self._cold:
+            if cold.has_news:
+                self._plan_sooner(cold)
         self._move_due(now)
+        for cold in self._cold:
+            self._release(cold, now)
         polls = self._pop_due(now, slots)
         return Decision(polls, expired, self._wake_at(), len(self._due))
 
@@ -209,13 +222,15 @@ class Schedule(Generic[Key]):
         if entry.is_age_known:
             self._update_forecast(entry, progress, age_s)
         self._plan_by_price(key, entry, now, retry_after_s or 0.0)
+        self._answered(entry)
 
     def faulted(self, key: Key, now: float, *, retry_after_s: float | None = None) -> None:
         """Plan the next poll of a task whose last poll returned no status."""
         entry = self._entries.get(key)
         if entry is not None:
-            self._plan(key, now, max(self._backoff_s(entry.faults), retry_after_s or 0.0))
+            self._plan(key, self._bounded(now, max(self._backoff_s(entry.faults), retry_after_s or 0.0)))
             entry.faults += 1
+            self._answered(entry)
 
     def missing(self, key: Key, now: float) -> bool:
         """Count a "no such task"; return whether it has repeated enough to end the task."""
@@ -225,21 +240,28 @@ class Schedule(Generic[Key]):
         if entry.misses == 0:
             entry.missing_since = now
         entry.misses += 1
+        self._answered(entry)
         missing_s = (now - entry.missing_since) * self.speed
         if entry.misses >= self._policy.lost_after_polls and missing_s >= self._policy.lost_after_s:
             return True
-        self._plan(key, now, self._backoff_s(entry.misses - 1))
+        self._plan(key, self._bounded(now, self._backoff_s(entry.misses - 1)))
         return False
 
     def ended(self, key: Key, now: float, *, is_success: bool) -> None:
         """Remove a task that has ended, and learn from one that succeeded."""
         entry = self._entries.get(key)
+        if entry is None:
+            return
         self.discard(key)
-        if entry is not None and entry.is_age_known and is_success:
+        if entry.is_age_known and is_success:
             age_s = max(self._age_s(entry, now), entry.alive_s)
             self._durations.observe_completed(entry.model, entry.alive_s, age_s)
             if entry.forecast is not None:
                 self._durations.observe_forecast(entry.model, entry.forecast, (entry.alive_s + age_s) / 2)
+        self._answered(entry, has_ended=True)
+
+    def _answered(self, entry: _Entry, *, has_ended: bool = False) -> None:
+        self._cold.answered(entry.model, is_cold=self._durations.is_cold(entry.model), has_ended=has_ended)
 
     def _update_forecast(self, entry: _Entry, progress: float | None, age_s: float) -> None:
         if entry.forecast is None:
@@ -266,7 +288,8 @@ class Schedule(Generic[Key]):
         fixed_s = self._policy.poll_cost_s
         return poll_price.price_s(len(self._entries), self.room_rpm) if fixed_s is None else fixed_s
 
-    def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
+    def _due_at(self, entry: _Entry, now: float, asked_s: float = 0.0) -> float:
+        """Return when a task that was created or polled at `now` is due by its price."""
         estimate_s = None if entry.forecast is None else entry.forecast.estimate_s
         due_s = self._durations.due_s(entry.model, entry.alive_s, self._poll_cost_s(), estimate_s=estimate_s)
         least_s = max(asked_s, self._min_gap_s())
@@ -274,18 +297,50 @@ class Schedule(Generic[Key]):
         # One more poll just before the deadline: a result that exists by then must not be missed.
         left_s = entry.deadline - now
         last_s = max(left_s - min(_LAST_LOOK_S, left_s / 2), least_s)
-        self._plan(key, now, last_s if last_s < min(left_s, gap_s) else gap_s)
+        return self._bounded(now, last_s if last_s < min(left_s, gap_s) else gap_s)
 
-    def _plan(self, key: Key, now: float, gap_s: float) -> None:
+    def _bounded(self, now: float, gap_s: float) -> float:
+        return now + min(gap_s, max(self._policy.max_gap_s / self.speed, self._min_gap_s()))
+
+    def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
+        due_at = self._due_at(entry, now, asked_s)
+        self._plan(key, due_at)
+        cold = self._cold.find(entry.model) if self._durations.is_cold(entry.model) and not asked_s else None
+        if cold is not None:
+            cold.planned[key] = now, due_at
+
+    def _plan(self, key: Key, due_at: float) -> None:
         # The serial number breaks ties by age and distinguishes a task's plan from earlier ones. The heap keeps the
         # numbers of replaced plans until they would be due, but not their keys, which may hold pictures.
         self._due.pop(key, None)
         entry = self._entries[key]
+        self._cold.discard(entry.model, key)
         self._plans.pop(entry.plan, None)
         entry.plan = next(self._serial)
         self._plans[entry.plan] = key
-        max_gap_s = max(self._policy.max_gap_s / self.speed, self._min_gap_s())
-        heapq.heappush(self._heap, (now + min(gap_s, max_gap_s), entry.plan))
+        heapq.heappush(self._heap, (due_at, entry.plan))
+
+    def _plan_sooner(self, cold: ColdModel[Key]) -> None:
+        """Plan the next few tasks of a cold model again if they are late; all of them once it is known."""
+        for key, (planned_at, due_at) in tuple(islice(cold.planned.items(), _MAX_RECHECKED)):
+            if not cold.is_cold or self._due_at(self._entries[key], planned_at) < due_at:
+                self._plan_by_price(key, self._entries[key], planned_at)
+            else:
+                cold.planned.move_to_end(key)
+        cold.has_news = not cold.is_cold and bool(cold.planned)
+
+    def _release(self, cold: ColdModel[Key], now: float) -> None:
+        """Let held tasks be polled, as many as their model may have under way; those that are early are planned again."""
+        for _ in range(_MAX_RECHECKED):
+            if not cold.held or not cold.may_poll(now):
+                return
+            key, planned_at = cold.held.popitem(last=False)
+            if self._due_at(self._entries[key], planned_at) > now:
+                self._plan_by_price(key, self._entries[key], planned_at)
+            else:
+                self._due[key] = None
+                cold.started(now, self._poll_cost_s() / self.speed)
+        cold.rest_until = now + _REST_S * cold.is_cold
 
     def _pop_expired(self, now: float) -> Iterator[Key]:
         """Yield expired tasks, a bounded number at a time: `wake_at` is then in the past."""
@@ -300,14 +355,24 @@ class Schedule(Generic[Key]):
 
     def _move_due(self, now: float) -> None:
         """Move due tasks to the queue, and drop replaced plans, so that the heap begins with a future poll."""
-        while self._heap:
+        for _ in range(_MAX_MOVED):
+            if not self._heap:
+                return
             due, serial = self._heap[0]
             is_planned = serial in self._plans
             if is_planned and due > now:
                 return
             heapq.heappop(self._heap)
             if is_planned:
-                self._due[self._plans.pop(serial)] = None
+                self._hold(self._plans.pop(serial))
+
+    def _hold(self, key: Key) -> None:
+        cold = self._cold.get(self._entries[key].model)
+        plan = None if cold is None else cold.planned.pop(key, None)
+        if cold is None or plan is None:
+            self._due[key] = None
+        else:
+            cold.held[key] = plan[0]
 
     def _pop_due(self, now: float, slots: int) -> tuple[Key, ...]:
         if slots >= len(self._due):
@@ -335,6 +400,7 @@ class Schedule(Generic[Key]):
 
     def _wake_at(self) -> float | None:
         times = [entry.deadline for entry in islice(self._entries.values(), 1)]
+        times += [at for cold in self._cold if (at := cold.wake_at()) is not None]
         if self._heap:
             times.append(self._heap[0][0])
         return min(times, default=None)

@@ -1,0 +1,123 @@
+"""Hold back the polls of tasks whose model is hardly known, so that the first answers guide the others.
+
+Problem: thirty tasks that start together are planned by the same expectation, and become due together. The answer to
+the first poll says much of what the others would say; to poll all of them meanwhile wastes nearly as many requests.
+
+Rules, per model, while its estimate is cold:
+* A few scouts are polled at a time. The due tasks behind them are held until there is an answer, or for at most
+  two prices of a request: then twice as many may go, so that scouts without answers cost little.
+* Each task that ends, whatever its end, makes room for two more scouts.
+* A held task is planned again before it goes, by what is known then: it may be early.
+* After each answer, a bounded number of the planned tasks is planned again: they may be late. The next ones follow
+  after the next answer. Tasks that the service has asked to leave alone are not among them.
+* Once the model is known, the held tasks go, and the planned ones are planned again once.
+
+Tasks of unknown models have nothing in common, and are not held.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import attrs
+
+__all__ = ["ColdModel", "ColdStart"]
+
+_SCOUTS = 2
+_SCOUTS_PER_END = 2
+_PATIENCE = 2.0  # in prices of a request
+_MAX_MODELS = 64
+
+Key = TypeVar("Key")
+
+
+@attrs.define
+class ColdModel(Generic[Key]):
+    """The tasks of one model that were planned while little was known; each with the time from which it was planned.
+
+    Attributes:
+        planned: Those that are not due yet, and when they are.
+        held: Those that are due, and wait for answers of others.
+        is_cold: Whether the model is hardly known yet.
+        has_news: Whether there was an answer since the planned ones were last considered.
+        rest_until: Held tasks are not considered before: many of them were early.
+    """
+
+    planned: OrderedDict[Key, tuple[float, float]] = attrs.field(factory=OrderedDict)
+    held: OrderedDict[Key, float] = attrs.field(factory=OrderedDict)
+    is_cold: bool = True
+    has_news: bool = False
+    rest_until: float = 0.0
+    _allowed: int = _SCOUTS
+    _under_way: int = 0
+    _patient_until: float = 0.0
+
+    def may_poll(self, now: float) -> bool:
+        """Return whether one more scout may go."""
+        if now >= self._patient_until and self._under_way >= self._allowed:
+            self._under_way, self._allowed = 0, 2 * self._allowed
+        return now >= self.rest_until and (self._under_way < self._allowed or not self.is_cold)
+
+    def started(self, now: float, price_s: float) -> None:
+        """Count a scout; `price_s` is the price of a request in real seconds."""
+        self._under_way += 1
+        self._patient_until = now + _PATIENCE * price_s
+
+    def answered(self, *, has_ended: bool) -> None:
+        """Count an answer, be it an error."""
+        self.has_news = True
+        self._under_way = max(self._under_way - 1, 0)
+        self._allowed += _SCOUTS_PER_END * has_ended
+
+    def wake_at(self) -> float | None:
+        """Return when held tasks are to be considered again; `None` if there are none."""
+        if not self.held:
+            return None
+        is_open = self._under_way < self._allowed or not self.is_cold
+        return self.rest_until if is_open else max(self._patient_until, self.rest_until)
+
+
+class ColdStart(Generic[Key]):
+    """The cold models of a schedule, at most 64: tasks of others are polled when they are due."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, ColdModel[Key]] = {}
+
+    def __iter__(self) -> Iterator[ColdModel[Key]]:
+        return iter(self._models.values())
+
+    def get(self, model: str | None) -> ColdModel[Key] | None:
+        """Return the entry of a model, if it has one."""
+        return self._models.get(model) if self._models and isinstance(model, str) else None
+
+    def find(self, model: str | None) -> ColdModel[Key] | None:
+        """Return the entry of a cold model, a new one if there is room; `None` if the model is unknown."""
+        if not isinstance(model, str) or not model:
+            return None
+        if model not in self._models:
+            if len(self._models) >= _MAX_MODELS:
+                self.drop_idle()
+            if len(self._models) >= _MAX_MODELS:
+                return None
+            self._models[model] = ColdModel()
+        return self._models[model]
+
+    def discard(self, model: str | None, key: Key) -> None:
+        """Remove a task, which has another plan, or none any more."""
+        found = self.get(model)
+        if found is not None:
+            found.planned.pop(key, None)
+            found.held.pop(key, None)
+
+    def answered(self, model: str | None, *, is_cold: bool, has_ended: bool = False) -> None:
+        """Count the answer to a poll."""
+        found = self.get(model)
+        if found is not None:
+            found.is_cold = is_cold
+            found.answered(has_ended=has_ended)
+            if not (is_cold or found.planned or found.held):
+                del self._models[model or ""]
+
+    def drop_idle(self) -> None:
+        """Forget the models without tasks that wait."""
+        self._models = {name: each for name, each in self._models.items() if each.planned or each.held}
