@@ -79,7 +79,8 @@ def _tables(spread: float) -> tuple[list[float], list[float], list[float]]:
     scale = spread * math.sqrt(3) / math.pi
     distances = [number * _STEP for number in range(-BINS, BINS + 1)]
     survival = [
-        (1 - _STUCK_SHARE) / (1 + math.exp(distance / scale)) + _STUCK_SHARE * math.exp(-_STUCK_POWER * max(distance, 0.0))
+        (1 - _STUCK_SHARE) / (1 + math.exp(distance / scale))
+        + _STUCK_SHARE * math.exp(-_STUCK_POWER * max(distance, 0.0))
         for distance in distances
     ]
     logs = [math.log(value) for value in survival]
@@ -108,7 +109,9 @@ def cold_survival(reached: Sequence[float], ended: Sequence[float]) -> list[floa
     ]
     most = max(logs)
     weights = [math.exp(log - most) for log in logs]
-    likely = [(weight, each.survival) for weight, each in zip(weights, hypotheses, strict=True) if weight > _LEAST_WEIGHT]
+    likely = [
+        (weight, each.survival) for weight, each in zip(weights, hypotheses, strict=True) if weight > _LEAST_WEIGHT
+    ]
     total = sum(weight for weight, _ in likely)
     survival = [0.0] * BINS
     for weight, own in likely:

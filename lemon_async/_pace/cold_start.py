@@ -4,8 +4,8 @@ Problem: thirty tasks that start together are planned by the same expectation, a
 the first poll says much of what the others would say; to poll all of them meanwhile wastes nearly as many requests.
 
 Rules, per model, while its estimate is cold:
-* A few scouts are polled at a time. The due tasks behind them are held until there is an answer, or for at most
-  two prices of a request: then twice as many may go, so that scouts without answers cost little.
+* A few scouts are polled at a time, of many tasks one in sixteen. The due tasks behind them are held until there is an
+  answer, or for at most two prices of a request: then twice as many may go, so that scouts without answers cost little.
 * Each task that ends, whatever its end, makes room for two more scouts.
 * A held task is planned again before it goes, by what is known then: it may be early.
 * After each answer, a bounded number of the planned tasks is planned again: they may be late. The next ones follow
@@ -25,7 +25,10 @@ __all__ = ["ColdModel", "ColdStart"]
 
 _SCOUTS = 2
 _SCOUTS_PER_END = 2
+_TASKS_PER_SCOUT = 16
 _PATIENCE = 2.0  # in prices of a request
+_REST_S = 0.05
+_LAST_S = 10.0  # before its deadline, a task waits for no others
 _MAX_MODELS = 64
 
 Key = TypeVar("Key")
@@ -36,27 +39,28 @@ class ColdModel(Generic[Key]):
     """The tasks of one model that were planned while little was known; each with the time from which it was planned.
 
     Attributes:
-        planned: Those that are not due yet, and when they are.
+        planned: Those that are not due yet.
         held: Those that are due, and wait for answers of others.
         is_cold: Whether the model is hardly known yet.
         has_news: Whether there was an answer since the planned ones were last considered.
-        rest_until: Held tasks are not considered before: many of them were early.
     """
 
-    planned: OrderedDict[Key, tuple[float, float]] = attrs.field(factory=OrderedDict)
+    planned: dict[Key, float] = attrs.field(factory=dict)
     held: OrderedDict[Key, float] = attrs.field(factory=OrderedDict)
     is_cold: bool = True
     has_news: bool = False
-    rest_until: float = 0.0
     _allowed: int = _SCOUTS
     _under_way: int = 0
     _patient_until: float = 0.0
+    _rest_until: float = 0.0
 
     def may_poll(self, now: float) -> bool:
-        """Return whether one more scout may go."""
-        if now >= self._patient_until and self._under_way >= self._allowed:
-            self._under_way, self._allowed = 0, 2 * self._allowed
-        return now >= self.rest_until and (self._under_way < self._allowed or not self.is_cold)
+        """Return whether one of the held tasks may go."""
+        if not self.held or now < self._rest_until:
+            return False
+        if now >= self._patient_until and not self._is_open:
+            self._under_way, self._allowed = 0, 2 * self._scouts
+        return self._is_open
 
     def started(self, now: float, price_s: float) -> None:
         """Count a scout; `price_s` is the price of a request in real seconds."""
@@ -69,12 +73,25 @@ class ColdModel(Generic[Key]):
         self._under_way = max(self._under_way - 1, 0)
         self._allowed += _SCOUTS_PER_END * has_ended
 
+    def rest(self, now: float) -> None:
+        """Leave the held tasks alone for a while: many have just been considered, and planned again or polled."""
+        self._rest_until = now + _REST_S * self.is_cold
+
     def wake_at(self) -> float | None:
-        """Return when held tasks are to be considered again; `None` if there are none."""
+        """Return when tasks are to be considered again, if there is no answer before; `None` if none are."""
+        if self.has_news:
+            return self._rest_until
         if not self.held:
             return None
-        is_open = self._under_way < self._allowed or not self.is_cold
-        return self.rest_until if is_open else max(self._patient_until, self.rest_until)
+        return self._rest_until if self._is_open else max(self._patient_until, self._rest_until)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._under_way < self._scouts or not self.is_cold
+
+    @property
+    def _scouts(self) -> int:
+        return max(self._allowed, (len(self.planned) + len(self.held)) // _TASKS_PER_SCOUT)
 
 
 class ColdStart(Generic[Key]):
@@ -101,6 +118,14 @@ class ColdStart(Generic[Key]):
                 return None
             self._models[model] = ColdModel()
         return self._models[model]
+
+    def hold(self, model: str | None, key: Key, left_s: float) -> bool:
+        """Hold a task that is due, `left_s` before its deadline; return false if it is not to be held."""
+        found = self.get(model)
+        if found is None or key not in found.planned or left_s < _LAST_S:
+            return False
+        found.held[key] = found.planned.pop(key)
+        return True
 
     def discard(self, model: str | None, key: Key) -> None:
         """Remove a task, which has another plan, or none any more."""

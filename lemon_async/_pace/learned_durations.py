@@ -97,6 +97,7 @@ class SurvivalEstimator:
     reached: list[float] = attrs.field(factory=lambda: [0.0] * BINS)
     ended: list[float] = attrs.field(factory=lambda: [0.0] * BINS)
     forecast_error: ForecastError = attrs.field(factory=ForecastError)
+    is_cold: bool = attrs.field(default=True, init=False)  # until enough jobs have ended
     _curve: SurvivalCurve = attrs.field(factory=_prior)
     _pending: float = 0.0  # weight of the observations since the last estimate
     _jobs: float = 0.0
@@ -119,11 +120,6 @@ class SurvivalEstimator:
         if any(end > entered + 0.001 for end, entered in zip(ended, reached, strict=True)):
             raise ValueError("more jobs have ended than there were")
         return cls(reached, ended, ForecastError.restore(state["forecast_error"]), pending=1.0)
-
-    @property
-    def is_cold(self) -> bool:
-        """Whether so few jobs have ended that the next one may change the estimate much."""
-        return self._jobs < _COLD_JOBS
 
     def curve(self) -> SurvivalCurve:
         """Return the current estimate; computed again once enough was observed."""
@@ -205,7 +201,8 @@ class SurvivalEstimator:
 
     def _estimate(self) -> SurvivalCurve:
         self._jobs = min(sum(self.ended), _MAX_JOBS)
-        if self._jobs < _COLD_JOBS:
+        self.is_cold = self.is_cold and self._jobs < _COLD_JOBS
+        if self.is_cold:
             return SurvivalCurve(self._shape(cold_survival(self.reached, self.ended), _COLD_CONCENTRATION))
         mean, variance = moments(self._shape(_PRIOR_SURVIVAL, _MOMENTS_PRIOR))
         base = _predictive(self._jobs, mean, variance)

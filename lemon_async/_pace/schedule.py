@@ -12,8 +12,7 @@ Rules:
   goes to the task that has been due for the longest, so that none starves.
 * A heap orders future polls; tasks that are due move to a queue. All tasks have the same time limit, so the order of
   arrival is the order of the deadlines. A decision costs O(log n).
-* While a model is hardly known, a few of its tasks are polled first, and the others by what those have shown
-  (`cold_start.py`).
+* While a model is hardly known, what its first tasks show decides when the others are polled (`cold_start.py`).
 * A failed poll only moves the next one: it never ends the task. Consecutive failures double the gap.
 * "No such task" counts only when it repeats, so often and for so long that replication lag cannot explain it.
 * The deadline ends the wait, not the task.
@@ -49,8 +48,8 @@ _LAST_LOOK_S = 2.0
 _SHORTEST_SCALED_GAP_S = 0.01
 _MAX_EXPIRED = 100
 _MAX_MOVED = 1000  # per decision
-_MAX_RECHECKED = 32  # tasks of a cold model per decision ...
-_REST_S = 0.05  # ... and how long the others are left alone if all these were early
+_MAX_MODELS = 4  # cold ones per decision ...
+_MAX_RECHECKED = 32  # ... and tasks of each
 # Lag never grows faster than time: a task that became due later than all of these exceeds their lag by at most the time
 # for which it has been due itself, which is less than theirs.
 _CANDIDATES = 16
@@ -103,7 +102,7 @@ class _Entry:
     is_watched: bool  # whether it has been polled since that age, so that the next observation can be learned from
     is_age_known: bool
     forecast: ProgressForecast | None = None  # of a task that has reported progress: most models report none
-    plan: int = -1
+    plan: tuple[float, int] = (0.0, -1)  # the time of its next poll, and the number of that plan
     faults: int = 0
     misses: int = 0
     missing_since: float = 0.0
@@ -189,7 +188,7 @@ class Schedule(Generic[Key]):
         """Remove a task; does nothing if it is unknown."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._plans.pop(entry.plan, None)
+            self._plans.pop(entry.plan[1], None)
             self._due.pop(key, None)
             self._cold.discard(entry.model, key)
 
@@ -200,11 +199,10 @@ class Schedule(Generic[Key]):
     def decide(self, now: float, *, slots: int) -> Decision[Key]:
         """Return what to do at `now`, with `slots` more polls allowed to start."""
         expired = tuple(self._pop_expired(now))
-        for cold in self._cold:
-            if cold.has_news:
-                self._plan_sooner(cold)
+        for cold in [each for each in self._cold if each.has_news][:_MAX_MODELS]:
+            self._plan_sooner(cold)
         self._move_due(now)
-        for cold in self._cold:
+        for cold in [each for each in self._cold if each.may_poll(now)][:_MAX_MODELS]:
             self._release(cold, now)
         polls = self._pop_due(now, slots)
         return Decision(polls, expired, self._wake_at(), len(self._due))
@@ -303,11 +301,10 @@ class Schedule(Generic[Key]):
         return now + min(gap_s, max(self._policy.max_gap_s / self.speed, self._min_gap_s()))
 
     def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
-        due_at = self._due_at(entry, now, asked_s)
-        self._plan(key, due_at)
+        self._plan(key, self._due_at(entry, now, asked_s))
         cold = self._cold.find(entry.model) if self._durations.is_cold(entry.model) and not asked_s else None
         if cold is not None:
-            cold.planned[key] = now, due_at
+            cold.planned[key] = now
 
     def _plan(self, key: Key, due_at: float) -> None:
         # The serial number breaks ties by age and distinguishes a task's plan from earlier ones. The heap keeps the
@@ -315,32 +312,33 @@ class Schedule(Generic[Key]):
         self._due.pop(key, None)
         entry = self._entries[key]
         self._cold.discard(entry.model, key)
-        self._plans.pop(entry.plan, None)
-        entry.plan = next(self._serial)
-        self._plans[entry.plan] = key
-        heapq.heappush(self._heap, (due_at, entry.plan))
+        self._plans.pop(entry.plan[1], None)
+        entry.plan = due_at, next(self._serial)
+        self._plans[entry.plan[1]] = key
+        heapq.heappush(self._heap, entry.plan)
 
     def _plan_sooner(self, cold: ColdModel[Key]) -> None:
         """Plan the next few tasks of a cold model again if they are late; all of them once it is known."""
-        for key, (planned_at, due_at) in tuple(islice(cold.planned.items(), _MAX_RECHECKED)):
-            if not cold.is_cold or self._due_at(self._entries[key], planned_at) < due_at:
-                self._plan_by_price(key, self._entries[key], planned_at)
+        for key, planned_at in tuple(islice(cold.planned.items(), _MAX_RECHECKED)):
+            entry = self._entries[key]
+            if not cold.is_cold or self._due_at(entry, planned_at) < entry.plan[0]:
+                self._plan_by_price(key, entry, planned_at)
             else:
-                cold.planned.move_to_end(key)
+                cold.planned[key] = cold.planned.pop(key)
         cold.has_news = not cold.is_cold and bool(cold.planned)
 
     def _release(self, cold: ColdModel[Key], now: float) -> None:
-        """Let held tasks be polled, as many as their model may have under way; those that are early are planned again."""
+        """Let as many held tasks be polled as may be under way; those that are early are planned again."""
         for _ in range(_MAX_RECHECKED):
-            if not cold.held or not cold.may_poll(now):
+            if not cold.may_poll(now):
                 return
             key, planned_at = cold.held.popitem(last=False)
             if self._due_at(self._entries[key], planned_at) > now:
                 self._plan_by_price(key, self._entries[key], planned_at)
-            else:
-                self._due[key] = None
-                cold.started(now, self._poll_cost_s() / self.speed)
-        cold.rest_until = now + _REST_S * cold.is_cold
+                continue
+            self._due[key] = None
+            cold.started(now, self._poll_cost_s() / self.speed)
+        cold.rest(now)
 
     def _pop_expired(self, now: float) -> Iterator[Key]:
         """Yield expired tasks, a bounded number at a time: `wake_at` is then in the past."""
@@ -364,15 +362,10 @@ class Schedule(Generic[Key]):
                 return
             heapq.heappop(self._heap)
             if is_planned:
-                self._hold(self._plans.pop(serial))
-
-    def _hold(self, key: Key) -> None:
-        cold = self._cold.get(self._entries[key].model)
-        plan = None if cold is None else cold.planned.pop(key, None)
-        if cold is None or plan is None:
-            self._due[key] = None
-        else:
-            cold.held[key] = plan[0]
+                key = self._plans.pop(serial)
+                entry = self._entries[key]
+                if not self._cold.hold(entry.model, key, entry.deadline - now):
+                    self._due[key] = None
 
     def _pop_due(self, now: float, slots: int) -> tuple[Key, ...]:
         if slots >= len(self._due):

@@ -291,7 +291,7 @@ def test_scarce_slots_go_to_the_most_accumulated_lag_first():
     """Of tasks that are due, one in the thick of it outweighs one that has hardly begun and one long in the tail."""
     schedule = Schedule(POLICY)
     for key, age_s in [("tail", 3000.0), ("early", 1.0), ("middle", 45.0)]:
-        schedule.add(key, 0.0, model="m", age_s=age_s)
+        schedule.add(key, 0.0, age_s=age_s)
         schedule.decide(0.0, slots=0)
         schedule.seen(key, 0.0)
     decision = schedule.decide(31.0, slots=1)
@@ -313,10 +313,10 @@ def test_without_slots_no_lag_is_computed():
 
 def test_every_fourth_scarce_slot_goes_to_the_task_due_for_the_longest():
     schedule = Schedule(POLICY)
-    schedule.add("tail", 0.0, model="m", age_s=7200.0)
+    schedule.add("tail", 0.0, age_s=7200.0)
     schedule.seen("tail", 0.0)
     for number in range(9):
-        schedule.add(number, 31.0, model="m", age_s=45.0)
+        schedule.add(number, 31.0, age_s=45.0)
         schedule.seen(number, 31.0)
     schedule.durations.lag_s = lambda model, alive_s, age_s: 0.0 if alive_s >= 7200 else 1.0
     assert schedule.decide(70.0, slots=9).polls == (*range(3), "tail", *range(3, 8))
@@ -328,7 +328,7 @@ def test_no_task_starves(number, slots, rng):
     """Each is polled within four slots per task ahead of it in the queue, itself included."""
     schedule = Schedule(POLICY)
     for key in range(number):
-        schedule.add(key, 0.0, model="m", age_s=rng.uniform(0, 4000))
+        schedule.add(key, 0.0, age_s=rng.uniform(0, 4000))
         schedule.seen(key, 0.0)
     now, granted, waiting_since, longest = 31.0, 0, dict.fromkeys(range(number), 0), 0
     for _ in range(200):
@@ -403,3 +403,75 @@ def test_replaced_plans_do_not_pile_up():
 def test_schedule_takes_any_durations():
     durations = LearnedDurations()
     assert Schedule(POLICY, durations).durations is durations
+
+
+# Many tasks of a model of which nothing is known
+
+
+def fan_out(jobs, *, delay_s=0.2, policy=POLICY, polls=None):
+    """Start all jobs together; return the polls and the lag per job. Answers arrive late, as real ones do."""
+    schedule, now, answers, lag_s = Schedule(policy), 0.0, [], 0.0
+    polls = [] if polls is None else polls
+    for key in range(len(jobs)):
+        schedule.add(key, now, model="m")
+    while len(schedule):
+        decision = schedule.decide(now, slots=len(jobs))
+        polls += [(now, key) for key in decision.polls]
+        for key in decision.polls:
+            heapq.heappush(answers, (now + delay_s, now, key))
+        times = [decision.wake_at, answers[0][0] if answers else None]
+        now = max(now, min(at for at in times if at is not None))
+        while answers and answers[0][0] <= now:
+            _, sent, key = heapq.heappop(answers)
+            if jobs[key] > sent:
+                schedule.seen(key, now)
+            else:
+                lag_s += sent - jobs[key]
+                schedule.ended(key, now, is_success=True)
+    return len(polls) / len(jobs), lag_s / len(jobs)
+
+
+def test_fan_out_from_nothing_costs_little_more_than_with_full_knowledge():
+    """The optimum costs 4.8 s per job for the first, and 5.9 s for the second."""
+    for median_s, sigma, most_s in [(45, 0.35, 6.2), (90, 0.25, 7.7)]:
+        polls, lag_s = fan_out(jobs_around(median_s, 30, sigma))
+        assert 0.5 * polls + lag_s < most_s
+
+
+def test_first_answers_are_awaited_before_others_of_the_same_model_are_polled():
+    polls = []
+    fan_out([60.0] * 10, polls=polls)
+    first_s = polls[0][0]
+    assert len([key for at, key in polls if at < first_s + 0.2]) == 2
+    assert len([key for at, key in polls if at < first_s + 5]) < 8
+
+
+def test_scouts_that_fail_hold_nothing_up():
+    """Their errors are answers, too; the others are polled, and all again after the usual backoff."""
+    schedule, now, polled = Schedule(PollPolicy(poll_cost_s=0.5)), 0.0, set()
+    for key in range(30):
+        schedule.add(key, now, model="m")
+    start = now = schedule.decide(now, slots=0).wake_at
+    while len(polled) < 30:
+        decision = schedule.decide(now, slots=30)
+        for key in decision.polls:
+            polled.add(key)
+            schedule.faulted(key, now)
+        now = max(now, decision.wake_at)
+    assert now < start + 30
+
+
+def test_completions_bring_forward_the_polls_of_tasks_that_were_planned_later():
+    schedule = Schedule(PollPolicy(poll_cost_s=0.5))
+    schedule.add("other", 0.0, model="m")
+    assert schedule.decide(10.0, slots=0).waiting == 0
+    for key in range(5):
+        schedule.add(key, 0.0, model="m")
+        schedule.ended(key, 3.0, is_success=True)
+    assert schedule.decide(3.5, slots=1).polls == ("other",)
+
+
+def test_model_that_becomes_known_releases_all_tasks():
+    """None of two thousand tasks that started together is left behind."""
+    polls, lag_s = fan_out(jobs_around(45, 2000, 0.35))
+    assert 0.5 * polls + lag_s < 6.2
