@@ -44,14 +44,14 @@ async def seen(emulator, route, times=1):
 
 
 async def test_default_pace_follows_the_speed_of_an_emulator():
-    """A job of 45 s takes less than a second there; the first poll at normal speed would come later."""
+    """A job of 45 s takes less than a second there; at normal speed, it would be over before the first poll."""
     async with Emulator(speed=60, durations=45.0) as fast:
         async with asyncio.timeout(60), LemonSession(fast.api_key, base_url=fast.base_url) as lemon:
             await lemon.generate("a cat", model="flux-pro")
             task = await lemon.submit("a dog", model="flux-pro")
         async with asyncio.timeout(60), LemonSession(fast.api_key, base_url=fast.base_url) as lemon:
             await lemon.task(task.resume_token())
-        assert 3 <= routes(fast).count("poll") <= 40
+        assert 3 <= routes(fast).count("poll") <= 100
 
 
 # Settings
