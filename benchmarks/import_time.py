@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.progress import progress
 
-ROUNDS, QUICK_ROUNDS = 25, 7
+ROUNDS, QUICK_ROUNDS = 25, 5
 DEPENDENCIES = "import aiohttp, anyio, attrs, orjson, pybase64"
 IMPORTS = {
     "dependencies_ms": DEPENDENCIES,
