@@ -18,7 +18,6 @@ from lemon_async.errors import (
     TransportError,
 )
 from lemon_async.requests import GenerateRequest
-from lemon_async.types import TaskSnapshot
 
 CAT = GenerateRequest("a cat")
 
@@ -28,12 +27,12 @@ class Task:
     """A task that has ended."""
 
     id: str | None
-    snapshot: TaskSnapshot
+    status: str
 
 
-FAILED = Task("t1", TaskSnapshot(status="failed"))
-COMPLETED = Task("t1", TaskSnapshot(status="completed"))
-INLINE = Task(None, TaskSnapshot(status="completed"))
+FAILED = Task("t1", "failed")
+COMPLETED = Task("t1", "completed")
+INLINE = Task(None, "completed")
 
 
 def refusal(status, code=None):
