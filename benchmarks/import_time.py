@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.progress import progress
 
 ROUNDS, QUICK_ROUNDS = 25, 5
-DEPENDENCIES = "import aiohttp, anyio, attrs, orjson, pybase64"
+DEPENDENCIES = "import aiohttp, anyio, attrs, cattrs, orjson, pybase64"
 IMPORTS = {
     "dependencies_ms": DEPENDENCIES,
     "lemon_async_ms": "from lemon_async import LemonSession",

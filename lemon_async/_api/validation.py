@@ -7,11 +7,14 @@ each fault, all of them together. What is written has no field that the caller d
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
 import attrs
+import cattrs
 import orjson
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from lemon_async._api.families import LABEL, RULES, Family, Rule, family_of
 from lemon_async._api.source_rules import SourceFacts, check_sources
@@ -75,15 +78,9 @@ def fingerprint(body: bytes, digests: Iterable[str] = ()) -> str:
 def _fields(request: Request, *, is_stream: bool) -> dict[str, Any]:
     stream = {"stream": True} if is_stream else {}
     try:
-        return {**_set_fields(request), **stream, **request.extra}
+        return {**_converter().unstructure(request), **stream, **request.extra}
     except Exception as fault:  # noqa: BLE001 - a mapping of the caller's may raise anything
         raise _unwritable("extra", safe_str(fault)) from None
-
-
-def _set_fields(request: Request) -> dict[str, Any]:
-    names = _SENT_OF[request.operation]
-    values = ((name, sent, getattr(request, name)) for name, sent in names.items())
-    return {sent: value for name, sent, value in values if value is not None or name == "prompt"}
 
 
 def _pictures(references: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -131,16 +128,22 @@ def _unwritable(field: str, reason: str) -> ContractError:
     return ContractError.of(field, f"cannot be sent as JSON: {reason}")
 
 
+@cache
+def _converter() -> cattrs.Converter:
+    """Return the converter of requests, made at first use because generating its code would slow down the import."""
+    converter = cattrs.Converter(detailed_validation=False)
+    overrides = dict.fromkeys(("image", "mask", "label", "extra"), override(omit=True))
+    overrides["async_"] = override(rename="async")
+    for kind in _KINDS:
+        rules: dict[str, Any] = {name: overrides[name] for name in attrs.fields_dict(kind) if name in overrides}
+        hook = make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, **rules)
+        converter.register_unstructure_hook(kind, hook)
+    return converter
+
+
 _KINDS = (GenerateRequest, EditRequest, VariationRequest)
 _RULES_OF: Mapping[str, tuple[tuple[str, Rule], ...]] = {
     kind.operation: tuple((name, RULES[name]) for name in RULES if name in attrs.fields_dict(kind)) for kind in _KINDS
-}
-# Names as the service spells them. Pictures travel apart, and a label stays here.
-_SENT_OF: Mapping[str, Mapping[str, str]] = {
-    kind.operation: {
-        name: name.rstrip("_") for name in attrs.fields_dict(kind) if name not in {"image", "mask", "label", "extra"}
-    }
-    for kind in _KINDS
 }
 _VALUES_OF = {operation: attrgetter(*(name for name, _ in rules)) for operation, rules in _RULES_OF.items()}
 _SPELLINGS = dict.fromkeys(("image", "image_url", "image_urls", "images"), "image") | {"mask": "mask"}
