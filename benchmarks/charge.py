@@ -68,9 +68,11 @@ def charge_schedule(
     polls, lags_s = [0] * len(jobs), [0.0] * len(jobs)
     now, arrived, times = 0.0, 0, []
     while arrived < len(jobs) or len(schedule):
-        wake_at = schedule.decide(now, slots=0).wake_at
+        planned = schedule.decide(now, slots=0)
         arrival = starts[arrived] if arrived < len(jobs) else None
-        now = min(at for at in (wake_at, arrival) if at is not None)
+        # A task that waits for a slot gets one now: an answer that came just now has let it go.
+        wake_at = now if planned.waiting else planned.wake_at
+        now = max(now, min(at for at in (wake_at, arrival) if at is not None))
         if now == arrival:
             schedule.add(arrived, now, model="m")
             arrived += 1

@@ -205,7 +205,7 @@ class Schedule(Generic[Key]):
         for cold in [each for each in self._cold if each.may_poll(now)][:_MAX_MODELS]:
             self._release(cold, now)
         polls = self._pop_due(now, slots)
-        return Decision(polls, expired, self._wake_at(), len(self._due))
+        return Decision(polls, expired, self._wake_at(now), len(self._due))
 
     def seen(self, key: Key, now: float, *, progress: float | None = None, retry_after_s: float | None = None) -> None:
         """Plan the next poll of a task whose poll has shown that it is still pending."""
@@ -391,9 +391,9 @@ class Schedule(Generic[Key]):
         entry = self._entries[key]
         return self._durations.lag_s(entry.model, entry.alive_s, self._age_s(entry, now))
 
-    def _wake_at(self) -> float | None:
+    def _wake_at(self, now: float) -> float | None:
         times = [entry.deadline for entry in islice(self._entries.values(), 1)]
-        times += [at for cold in self._cold if (at := cold.wake_at()) is not None]
+        times += [max(at, now) for cold in self._cold if (at := cold.wake_at()) is not None]
         if self._heap:
             times.append(self._heap[0][0])
         return min(times, default=None)
