@@ -6,8 +6,9 @@ loop; a note replaces pictures that are too large.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import attrs
 import pybase64
 
 from lemon_async._display.html import Markup, escaped, figure, image, is_web_address, visible
@@ -39,7 +40,8 @@ _GRID = f"display:grid;grid-template-columns:repeat(auto-fill,minmax(min({_CELL_
 _NOTE = "padding:.7em .9em;border:1px dashed;border-radius:.3em;opacity:.8;font-size:.85em;line-height:1.4"
 
 
-class _Advice(NamedTuple):
+@attrs.frozen
+class _Advice:
     """Notes about pictures that are not here."""
 
     link: str
@@ -59,7 +61,8 @@ _OF_MANY = _Advice(
 )
 
 
-class Shown(NamedTuple):
+@attrs.frozen(kw_only=True)
+class Shown:
     """What is known about a picture without fetching anything.
 
     Attributes:
@@ -72,7 +75,7 @@ class Shown(NamedTuple):
         label: Its text for consoles.
     """
 
-    content: bytes | None = None
+    content: bytes | None = attrs.field(default=None, repr=False)
     url: str | None = None
     format: str | None = None
     size: tuple[int, int] | None = None

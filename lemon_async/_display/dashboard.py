@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import attrs
 
 from lemon_async._display.html import Markup, facts_table
 from lemon_async.types import SubmissionCounts
@@ -12,7 +13,8 @@ __all__ = ["SessionState", "session_line", "session_table"]
 _MAX_LISTED = 6
 
 
-class SessionState(NamedTuple):
+@attrs.frozen(kw_only=True)
+class SessionState:
     """What there is to show of a session; it has no field for the key.
 
     Attributes:

@@ -15,7 +15,9 @@ from collections.abc import AsyncIterable, Iterator, Mapping
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+import attrs
 
 from lemon_async._api.families import LINE
 from lemon_async._api.source_rules import MAX_SOURCE_BYTES, SourceFacts
@@ -54,7 +56,8 @@ _TOO_LONG = "characters, longer than any address or file name: decode it, and gi
 _ONCE = "and that can be read only once: give each its own, or its bytes"
 
 
-class ExaminedSource(NamedTuple):
+@attrs.frozen
+class ExaminedSource:
     """One picture, ready to be sent.
 
     Attributes:
@@ -67,7 +70,8 @@ class ExaminedSource(NamedTuple):
     upload: Upload | None = None
 
 
-class _Repeated(NamedTuple):
+@attrs.frozen
+class _Repeated:
     """Stands for a source that is given twice but can be read only once."""
 
     first_place: str

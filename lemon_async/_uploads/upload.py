@@ -26,7 +26,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
+
+import attrs
 
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._formats.pictures import PictureFacts, StreamValidator
@@ -71,7 +73,8 @@ class UnusableSource(Exception):
     """A source cannot be read; the text is the message of a `Problem`."""
 
 
-class Upload(NamedTuple):
+@attrs.frozen(kw_only=True)
+class Upload:
     """Bytes that were examined, and how to open them.
 
     Attributes:
@@ -82,10 +85,10 @@ class Upload(NamedTuple):
     """
 
     size_bytes: int
-    open: Callable[[], BinaryIO]
     picture: PictureFacts | None = None
     fault: str | None = None
     digest: str = ""
+    open: Callable[[], BinaryIO] = attrs.field(repr=False)
 
 
 class _Examiner:
@@ -236,7 +239,7 @@ def examine_path(path: Path, *, is_hashed: bool, max_bytes: int | None = None) -
         file.close()
         raise OSError(None, "it has changed since it was checked")
 
-    return upload._replace(open=reopen)
+    return attrs.evolve(upload, open=reopen)
 
 
 def examine_file(file: BinaryIO) -> Upload:

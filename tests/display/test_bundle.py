@@ -11,6 +11,11 @@ from lemon_async._display.bundle import MAX_EMBEDDED_BYTES, Shown, failure_bundl
 ATTACK = '"><img src=x onerror=alert(1)>'
 
 
+def test_what_is_shown_has_a_repr_without_the_bytes():
+    """Tracebacks with local variables print it."""
+    assert "PICTURE" not in repr(Shown(content=b"PICTURE", label="<Image>"))
+
+
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif"])
 def test_picture_of_a_common_format_is_shown_as_itself(kind):
     """Every frontend draws it, in a sensible size with its own shape."""
