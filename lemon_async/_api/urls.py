@@ -255,9 +255,7 @@ def _climbs(path: str) -> bool:
 
     Some servers cut a segment at ";" first.
     """
-    decoded = unquote(unquote(unquote(path))) if "%" in path else path
-    if "." not in decoded:
-        return not decoded.isprintable()
+    decoded = unquote(unquote(unquote(path)))
     segments = re.split(r"[/\\]", decoded)
     return not decoded.isprintable() or any(segment.partition(";")[0] in {".", ".."} for segment in segments)
 

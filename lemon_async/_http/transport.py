@@ -111,7 +111,6 @@ class Transport:
         # Service seconds per real second, as an emulator on this machine announces it; 1 for all other servers.
         self.server_speed: float = 1.0
         self._may_be_emulator = is_loopback(urlsplit(base_url).hostname or "")
-        self._base = URL(base_url, encoded=True)
         self._headers = {**key.headers(), "Accept": "application/json"}
         self._in_success, self._in_refusal = key.in_success, key.in_refusal
         self._timeouts = timeouts
@@ -232,7 +231,7 @@ class Transport:
             async with attempt.deadline():
                 attempt.response = response = await self._session(has_effect=method != "GET").request(
                     method,
-                    self._url(path),
+                    URL(self.base_url + path, encoded=True),
                     data=body.data if body else None,
                     headers=body.headers if body else None,
                     allow_redirects=False,
@@ -247,11 +246,6 @@ class Transport:
         if response.status != 429:
             self._rate_limiter.observe(read_rate_headers(streamed.headers, received_at=time.time()))
         return streamed
-
-    def _url(self, path: str) -> URL:
-        if "?" in path:
-            return URL(self.base_url + path, encoded=True)
-        return self._base.with_path(self._base.raw_path.rstrip("/") + path, encoded=True)  # a third of the time
 
     def _release(self, attempt: RequestAttempt) -> None:
         """End an attempt without waiting: cancelling a wait here would lose a response that has arrived."""

@@ -16,7 +16,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -279,15 +279,13 @@ class Submissions:
 
     async def _admit(self, max_wait_s: float | None, queue: asyncio.Lock | None = None) -> None:
         """Wait for a slot, and then for the rate limit: nothing comes between that and sending."""
-        if queue is not None:
-            async with queue:
-                return await self._admit(max_wait_s)
-        await self._slots.acquire()
-        try:
-            await self._transport.acquire(max_wait_s)
-        except BaseException:
-            self._slots.release()
-            raise
+        async with queue or nullcontext():
+            await self._slots.acquire()
+            try:
+                await self._transport.acquire(max_wait_s)
+            except BaseException:
+                self._slots.release()
+                raise
 
     async def _intend(self, entry: JournalEntry, prepared: PreparedRequest, max_wait_s: float | None) -> None:
         """Open the entry; if that takes long, wait for the rate limit again, because the slot is not good any more."""
