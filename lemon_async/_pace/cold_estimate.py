@@ -24,7 +24,7 @@ from operator import mul
 
 import attrs
 
-from lemon_async._pace.survival import BINS, EDGES
+from lemon_async._pace.survival import BINS, EDGES, STEP
 
 __all__ = ["cold_survival"]
 
@@ -40,31 +40,36 @@ _BROAD_FROM_S, _BROAD_TO_S = 1.0, 1800.0
 _STUCK_SHARE, _STUCK_POWER = 0.02, 0.5  # of the jobs of any model: one that is stuck does not make the others slow
 _LEAST_WEIGHT = 1e-5  # relative to the most likely hypothesis: the rest is left out
 _LEAST_HAZARD = 1e-12
-_LOG_EDGES = tuple(math.log(edge_s) for edge_s in EDGES[1:])
-_STEP = (_LOG_EDGES[-1] - _LOG_EDGES[0]) / (BINS - 1)
 
 
 @attrs.frozen
 class _Hypothesis:
-    """A distribution on the grid of ages: the logarithms per bin, and the survival at the edges after the first."""
+    """A distribution on the grid of ages, from the second bin on.
 
-    weight: float
-    outlasting: Sequence[float]  # the logarithm of the probability to outlast each bin, given that it was entered
-    ending: Sequence[float]  # ... and to end in it
+    Attributes:
+        log_weight: The logarithm of its prior weight.
+        outlasting: For each bin, the logarithm of the probability to outlast it, given that it was entered.
+        ending: The same of the probability to end in it.
+        survival: At the edges, from the left one of the second bin on.
+    """
+
+    log_weight: float
+    outlasting: Sequence[float]
+    ending: Sequence[float]
     survival: Sequence[float]
 
 
 @cache
 def _hypotheses() -> tuple[_Hypothesis, ...]:
     scales = {spread: _tables(spread) for spread in _SPREADS}
-    last = round(math.log(_BROAD_TO_S / EDGES[1]) / _STEP)
-    first = round(math.log(_BROAD_FROM_S / EDGES[1]) / _STEP)
+    last = round(math.log(_BROAD_TO_S / EDGES[1]) / STEP)
+    first = round(math.log(_BROAD_FROM_S / EDGES[1]) / STEP)
     broad = [*range(first, last + 1, _BROAD_STEP)]
     found = [_shifted(scales[_BROAD_SPREAD], at, _BROAD_SHARE / len(broad)) for at in broad]
-    centre = round(math.log(_LOCATION_S / EDGES[1]) / _STEP)
-    reach = int(_FARTHEST * _LOCATION_SPREAD / _STEP)
+    centre = round(math.log(_LOCATION_S / EDGES[1]) / STEP)
+    reach = int(_FARTHEST * _LOCATION_SPREAD / STEP)
     central = range(centre - reach, centre + reach + 1, _LOCATION_STEP)
-    heights = [math.exp(-(((at - centre) * _STEP / _LOCATION_SPREAD) ** 2) / 2) for at in central]
+    heights = [math.exp(-(((at - centre) * STEP / _LOCATION_SPREAD) ** 2) / 2) for at in central]
     for spread, share in _SPREADS.items():
         for at, height in zip(central, heights, strict=True):
             found.append(_shifted(scales[spread], at, (1 - _BROAD_SHARE) * share * height / sum(heights)))
@@ -77,7 +82,7 @@ def _tables(spread: float) -> tuple[list[float], list[float], list[float]]:
     The first distance is that of the first edge from a location at the last.
     """
     scale = spread * math.sqrt(3) / math.pi
-    distances = [number * _STEP for number in range(-BINS, BINS + 1)]
+    distances = [number * STEP for number in range(-BINS, BINS + 1)]
     survival = [
         (1 - _STUCK_SHARE) / (1 + math.exp(distance / scale))
         + _STUCK_SHARE * math.exp(-_STUCK_POWER * max(distance, 0.0))
@@ -104,7 +109,7 @@ def cold_survival(reached: Sequence[float], ended: Sequence[float]) -> list[floa
     over = [(number, count) for number, count in enumerate(ended[1:size]) if count]
     hypotheses = _hypotheses()
     logs = [
-        each.weight + sum(map(mul, outlasted, each.outlasting)) + sum(count * each.ending[at] for at, count in over)
+        each.log_weight + sum(map(mul, outlasted, each.outlasting)) + sum(count * each.ending[at] for at, count in over)
         for each in hypotheses
     ]
     most = max(logs)

@@ -24,6 +24,7 @@ __all__ = [
     "BINS",
     "CENTRES",
     "EDGES",
+    "STEP",
     "ForecastError",
     "ProgressForecast",
     "SurvivalCurve",
@@ -34,14 +35,13 @@ __all__ = [
 ]
 
 _FIRST_EDGE_S = 0.5
-_FIRST_LOG = math.log(_FIRST_EDGE_S)
-_STEP = 0.04
+STEP = 0.04  # of the logarithm of an age
 BINS = 240
 
 # Ages in seconds: from 0, then in steps of 4 % from half a second to two hours.
-EDGES: tuple[float, ...] = (0.0, *(_FIRST_EDGE_S * math.exp(_STEP * number) for number in range(BINS)))
+EDGES: tuple[float, ...] = (0.0, *(_FIRST_EDGE_S * math.exp(STEP * number) for number in range(BINS)))
 # The logarithm of the middle of each bin; the first one has no middle on this scale, so it gets its neighbour's.
-CENTRES: tuple[float, ...] = tuple(math.log(_FIRST_EDGE_S) + _STEP * (number - 0.5) for number in range(BINS))
+CENTRES: tuple[float, ...] = tuple(math.log(_FIRST_EDGE_S) + STEP * (number - 0.5) for number in range(BINS))
 
 _SQUARES = tuple(centre * centre for centre in CENTRES)
 # From the right, as areas are summed.
@@ -59,7 +59,7 @@ def bin_of(age_s: float) -> int:
         return 0
     if age_s >= EDGES[-1]:
         return BINS - 1
-    index = 1 + int((math.log(age_s) - _FIRST_LOG) / _STEP)
+    index = 1 + int(math.log(age_s / _FIRST_EDGE_S) / STEP)
     # Rounding may put an edge on either side of itself.
     if age_s < EDGES[index]:
         return index - 1
@@ -103,8 +103,8 @@ class SurvivalCurve:
         alive = self._line(alive_s, first)
         if alive < _LEAST_SURVIVAL:
             return waited_s
-        last = first if EDGES[first] <= age_s < EDGES[first + 1] else bin_of(age_s)
-        return max(waited_s - (self._area(alive_s, first) - self._area(age_s, last)) / alive, 0.0)
+        area = self._area(alive_s, first) - self._area(age_s, bin_of(age_s))
+        return max(waited_s - area / alive, 0.0)
 
     def age_of_lag(self, alive_s: float, lag_s: float) -> float:
         """Return the age at which the expected lag reaches `lag_s`; infinity when that is beyond the table."""
@@ -167,10 +167,10 @@ def student(location: float, scale: float, freedom: float) -> list[float]:
 
 def _tail(location: float, scale: float, freedom: float) -> float:
     """Return the mass beyond the grid in units of the grid's weights, by Mills' ratio for far tails."""
-    distance = max((CENTRES[-1] + _STEP / 2 - location) / scale, _NEAREST_TAIL)
+    distance = max((CENTRES[-1] + STEP / 2 - location) / scale, _NEAREST_TAIL)
     square = distance * distance
     height: float = (1 + square / freedom) ** (-(freedom + 1) / 2)
-    return height * (freedom + square) / (freedom * distance) * scale / _STEP
+    return height * (freedom + square) / (freedom * distance) * scale / STEP
 
 
 _PRIOR_VARIANCE = 0.5  # of the logarithm of a forecast duration, before any was checked ...
