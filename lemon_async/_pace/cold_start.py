@@ -27,7 +27,7 @@ _SCOUTS = 2
 _SCOUTS_PER_END = 2
 _TASKS_PER_SCOUT = 16
 _PATIENCE = 2.0  # in prices of a request
-_REST_S = 0.05
+_REST_S = 0.05  # after a decision that has considered dozens of held tasks: the event loop has other work
 _LAST_S = 10.0  # before its deadline, a task waits for no others
 _MAX_MODELS = 64
 
@@ -71,11 +71,12 @@ class ColdModel(Generic[Key]):
         """Count an answer, be it an error."""
         self.has_news = True
         self._under_way = max(self._under_way - 1, 0)
-        self._allowed += _SCOUTS_PER_END * has_ended
+        if has_ended:
+            self._allowed += _SCOUTS_PER_END
 
     def rest(self, now: float) -> None:
         """Leave the held tasks alone for a while: many have just been considered, and planned again or polled."""
-        self._rest_until = now + _REST_S * self.is_cold
+        self._rest_until = now + _REST_S if self.is_cold else now
 
     def wake_at(self) -> float | None:
         """Return when tasks are to be considered again, if there is no answer before; `None` if none are."""
@@ -107,13 +108,13 @@ class ColdStart(Generic[Key]):
         """Return the entry of a model, if it has one."""
         return self._models.get(model) if self._models and isinstance(model, str) else None
 
-    def find(self, model: str | None) -> ColdModel[Key] | None:
+    def get_or_add(self, model: str | None) -> ColdModel[Key] | None:
         """Return the entry of a cold model, a new one if there is room; `None` if the model is unknown."""
         if not isinstance(model, str) or not model:
             return None
         if model not in self._models:
             if len(self._models) >= _MAX_MODELS:
-                self.drop_idle()
+                self._drop_idle()
             if len(self._models) >= _MAX_MODELS:
                 return None
             self._models[model] = ColdModel()
@@ -143,6 +144,5 @@ class ColdStart(Generic[Key]):
             if not (is_cold or found.planned or found.held):
                 del self._models[model or ""]
 
-    def drop_idle(self) -> None:
-        """Forget the models without tasks that wait."""
+    def _drop_idle(self) -> None:
         self._models = {name: each for name, each in self._models.items() if each.planned or each.held}

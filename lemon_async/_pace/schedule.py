@@ -48,7 +48,7 @@ _LAST_LOOK_S = 2.0
 _SHORTEST_SCALED_GAP_S = 0.01
 _MAX_EXPIRED = 100
 _MAX_MOVED = 1000  # per decision
-_MAX_MODELS = 4  # cold ones per decision ...
+_MAX_COLD_MODELS = 4  # per decision ...
 _MAX_RECHECKED = 32  # ... and tasks of each
 # Lag never grows faster than time: a task that became due later than all of these exceeds their lag by at most the time
 # for which it has been due itself, which is less than theirs.
@@ -199,10 +199,10 @@ class Schedule(Generic[Key]):
     def decide(self, now: float, *, slots: int) -> Decision[Key]:
         """Return what to do at `now`, with `slots` more polls allowed to start."""
         expired = tuple(self._pop_expired(now))
-        for cold in [each for each in self._cold if each.has_news][:_MAX_MODELS]:
+        for cold in [each for each in self._cold if each.has_news][:_MAX_COLD_MODELS]:
             self._plan_sooner(cold)
         self._move_due(now)
-        for cold in [each for each in self._cold if each.may_poll(now)][:_MAX_MODELS]:
+        for cold in [each for each in self._cold if each.may_poll(now)][:_MAX_COLD_MODELS]:
             self._release(cold, now)
         polls = self._pop_due(now, slots)
         return Decision(polls, expired, self._wake_at(now), len(self._due))
@@ -302,7 +302,7 @@ class Schedule(Generic[Key]):
 
     def _plan_by_price(self, key: Key, entry: _Entry, now: float, asked_s: float = 0.0) -> None:
         self._plan(key, self._due_at(entry, now, asked_s))
-        cold = self._cold.find(entry.model) if self._durations.is_cold(entry.model) and not asked_s else None
+        cold = self._cold.get_or_add(entry.model) if self._durations.is_cold(entry.model) and not asked_s else None
         if cold is not None:
             cold.planned[key] = now
 

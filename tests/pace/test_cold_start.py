@@ -83,7 +83,7 @@ def test_news_that_was_not_considered_is_a_reason_to_wake_up():
 
 def test_tasks_of_unknown_models_are_not_held():
     start = ColdStart()
-    assert start.find(None) is start.find("") is start.find(5) is start.get("m") is None
+    assert start.get_or_add(None) is start.get_or_add("") is start.get_or_add(5) is start.get("m") is None
     assert not start.hold(None, "a", 100.0)
     start.discard(None, "a")
     start.answered(None, is_cold=True)
@@ -92,7 +92,7 @@ def test_tasks_of_unknown_models_are_not_held():
 
 def test_only_planned_tasks_are_held_and_none_shortly_before_its_deadline():
     start = ColdStart()
-    model = start.find("m")
+    model = start.get_or_add("m")
     model.planned = {"a": 1.0, "b": 2.0}
     assert start.hold("m", "a", 100.0)
     assert model.held == {"a": 1.0}
@@ -106,7 +106,7 @@ def test_only_planned_tasks_are_held_and_none_shortly_before_its_deadline():
 
 def test_model_is_forgotten_once_it_is_known_and_none_of_its_tasks_waits():
     start = ColdStart()
-    start.find("m").planned = {"a": 1.0}
+    start.get_or_add("m").planned = {"a": 1.0}
     start.answered("m", is_cold=False)
     assert start.get("m") is not None
     start.discard("m", "a")
@@ -117,8 +117,8 @@ def test_model_is_forgotten_once_it_is_known_and_none_of_its_tasks_waits():
 def test_number_of_models_is_bounded_and_those_without_tasks_make_room():
     start = ColdStart()
     for number in range(64):
-        start.find(str(number)).planned = {"a": 1.0}
-    assert start.find("new") is None
+        start.get_or_add(str(number)).planned = {"a": 1.0}
+    assert start.get_or_add("new") is None
     start.discard("5", "a")
-    assert start.find("new") is start.get("new") is not None
+    assert start.get_or_add("new") is start.get("new") is not None
     assert start.get("5") is None
