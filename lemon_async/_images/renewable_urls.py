@@ -5,7 +5,7 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import poll_path, redact
@@ -56,6 +56,10 @@ class TaskRef(weakref.ref[ResumableTask]):
         """The task, or this reference once the task is gone."""
         return self() or self
 
+    # A weak reference compares as its object, and has no hash once that is gone.
+    __eq__, __ne__ = object.__eq__, object.__ne__
+    __hash__ = object.__hash__
+
     def resume_token(self) -> str:
         """Return a token that `LemonSession.task` turns into the task."""
         return self._make_token(*self._facts)
@@ -74,6 +78,9 @@ class ResultAccess:
         self.check_usable: Callable[[], None] = check_usable
         self._calls = calls
         self._base_url = base_url
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("images belong to their session: pickle what `read()` returns, or their `data`")
 
     async def ask(self, ref: TaskRef) -> Sequence[ImageData]:
         """Return the images of a finished task as the service reports them now; none if it does not."""

@@ -1,5 +1,7 @@
 """`Images` are a sequence, and are read, saved and displayed together."""
 
+import copy
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +42,17 @@ async def test_images_know_what_was_asked_for(connect):
         images = await session.generate("a cat", model="flux-pro", n=2)
         assert (images.prompt, images.model, images[1].prompt) == ("a cat", "flux-pro", "a cat")
         assert images.seconds > 0
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+async def test_images_are_not_pickled_whether_or_not_they_were_looked_at(connect, copied):
+    async with connect() as session:
+        images = await session.generate("a cat", model="flux-pro")
+        for _ in range(2):
+            with pytest.raises(TypeError, match=r"to their session|to its session"):
+                copied(images)
+            assert len([*images]) == 1
+        assert copy.copy(images)[0] is images[0]
 
 
 async def test_all_are_saved_under_names_of_their_own(connect, tmp_path):

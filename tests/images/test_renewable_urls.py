@@ -99,6 +99,16 @@ async def test_picture_does_not_keep_its_task_alive(png):
     assert (caught.value.task.id, caught.value.resume_token) == ("ldtask_1", "lemon1.token")
 
 
+def test_reference_to_a_task_that_is_gone_is_its_own_object():
+    """Callers may collect `error.task` in a set: a weak reference has no hash once its object is gone."""
+    task = Task()
+    one, other = ref_to(task), ref_to(task)
+    assert one != other
+    del task
+    assert one.task is one
+    assert len({one.task, other.task}) == 2
+
+
 async def test_link_that_stays_expired_is_an_error_with_its_status_and_the_task(connect, emulator):
     """It is renewed once, not repeatedly."""
     emulator.fault("cdn", Expire())
