@@ -14,7 +14,7 @@ def curve(*, alive=(), ended=()):
     """Return the estimate after jobs that were alive at some ages, and others that ended at some."""
     reached, over = [0.0] * BINS, [0.0] * BINS
     for age_s in (*alive, *ended):
-        for number in range(bin_of(age_s) + (age_s in ended)):
+        for number in range(bin_of(age_s)):
             reached[number] += 1
     for age_s in ended:
         reached[bin_of(age_s)] += 1
