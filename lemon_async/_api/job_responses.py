@@ -24,7 +24,6 @@ __all__ = [
     "IS_ID_GUESSED",
     "MODEL",
     "POLL_URL",
-    "PROGRESS",
     "STATUS",
     "TASK_ID",
     "VISIBLE",

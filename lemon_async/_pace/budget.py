@@ -93,7 +93,7 @@ class Gcra:
 
 
 LOWEST_TIER_RPM = 60.0
-"""The lowest documented limit, which an unknown one counts as where nothing must be refused."""
+"""The lowest documented limit, which the planning of polls takes an unknown one for."""
 
 MOST_RPM = 60_000.0
 """Upper bound of the learned rate: a thousand requests a second would be a fault."""

@@ -33,13 +33,15 @@ _LOCATION_SPREAD = 0.4  # of the logarithm of the location
 _SPREADS = {0.1: 0.15, 0.18: 0.3, 0.33: 0.35, 0.6: 0.2}  # of the logarithm of a duration, with their weights
 _LOCATION_STEP = 4  # in bins of ages
 _FARTHEST = 2.5  # in spreads of the location
-_BROAD_SHARE = 0.07
+_BROAD_SHARE = 0.07  # of the prior weight, for locations far from what is documented
 _BROAD_SPREAD = 0.33
-_BROAD_STEP = 12
+_BROAD_STEP = 12  # in bins: at their spread, neighbours overlap
 _BROAD_FROM_S, _BROAD_TO_S = 1.0, 1800.0
-_STUCK_SHARE, _STUCK_POWER = 0.02, 0.5  # of the jobs of any model: one that is stuck does not make the others slow
+# A part of the jobs of any model is stuck, and outlasts an age with a probability that falls with this power of it: one
+# job that is stuck does not make the others slow.
+_STUCK_SHARE, _STUCK_POWER = 0.02, 0.5
 _LEAST_WEIGHT = 1e-5  # relative to the most likely hypothesis: the rest is left out
-_LEAST_HAZARD = 1e-12
+_LEAST_HAZARD = 1e-12  # has a logarithm
 
 
 @attrs.frozen

@@ -3,9 +3,10 @@
 Problem: a poll costs a request and saves waiting. What a request is worth depends on who else wants it: almost nothing
 while the account is idle, as much as the market says when thousands of tasks share it.
 
-Derivation: a job that ends with hazard h per second and is polled every g seconds accumulates h * g / 2 seconds of lag
-per second, and costs λ / g at the price λ. The sum is least at g = sqrt(2 * λ / h). N tasks that share B polls per
-second can afford g = N / B each, which is the best gap at
+Derivation: a job that ends with hazard h (the probability per second) and is polled every g seconds is found g / 2
+seconds late on average: h * g / 2 seconds of lag per second. Its polls cost λ / g per second at the price λ, in seconds
+of waiting per poll. The sum is least at g = sqrt(2 * λ / h). N tasks that share B polls per second can afford g = N / B
+each, which is the best gap at
 
     λ = h / 2 * (N / B)².
 
@@ -20,8 +21,8 @@ second can afford g = N / B each, which is the best gap at
   (`schedule.py`).
 * No task is polled more often than every 1 / B seconds: a lone one never takes more than half of the budget.
 
-More tasks never lower the price or the gap, more room never raises them. An emulator's speed divides both: its minutes
-count.
+More tasks never lower the price or the gap, more room never raises them. An emulator's speed divides both, as all times
+of the policy; its rate limit is per real minute, which there the rate limiter alone keeps.
 
 Rejected: a gap of N / B for every task (young ones would take as much as those about to end), and a price that follows
 the number of polls (it would lag behind jobs that started together).

@@ -17,7 +17,7 @@ from memory_journal import MemoryJournal, waiting
 RPM = 2400
 BURST_S = 0.35
 JITTER_S = 0.2  # between the start of a request and its arrival, in asyncio's debug mode
-BUCKET_JITTER_S = 0.5  # likewise on a busy machine, where `Lateness` does not help
+BUCKET_JITTER_S = 0.5  # likewise on a busy machine, where `lateness` is not measured
 UNDER_WAY_S = 0.6  # what was sent before a refusal came has arrived by then
 PAUSE_S = UNDER_WAY_S + 0.15
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
