@@ -6,6 +6,7 @@ the first poll says much of what the others would say; to poll all of them meanw
 Rules, per model, while its estimate is cold:
 * A few scouts are polled at a time, of many tasks one in sixteen. The due tasks behind them are held until there is an
   answer, or for at most two prices of a request: then twice as many may go, so that scouts without answers cost little.
+  No price makes them wait beyond their longest gap by more than a part of it.
 * Each task that ends, whatever its end, makes room for two more scouts.
 * A held task is planned again before it goes, by what is known then: it may be early.
 * After each answer, a bounded number of the planned tasks is planned again: they may be late. The next ones follow
@@ -26,9 +27,11 @@ __all__ = ["ColdModel", "ColdStart"]
 _SCOUTS = 2
 _SCOUTS_PER_END = 2
 _TASKS_PER_SCOUT = 16
-_PATIENCE = 2.0  # in prices of a request
+_PATIENCE = 2.0  # in prices of a request ...
+_LONGEST_PATIENCE = 0.1  # ... but not beyond this part of the longest gap
 _REST_S = 0.05  # after a decision that has considered dozens of held tasks: the event loop has other work
-_LAST_S = 10.0  # before its deadline, a task waits for no others
+_LAST_S = 10.0  # before its deadline, a task waits for no others ...
+_LAST_PART = 0.1  # ... nor in this last part of the longest gap
 _MAX_MODELS = 64
 
 Key = TypeVar("Key")
@@ -62,10 +65,10 @@ class ColdModel(Generic[Key]):
             self._under_way, self._allowed = 0, 2 * self._scouts
         return self._is_open
 
-    def started(self, now: float, price_s: float) -> None:
-        """Count a scout; `price_s` is the price of a request in real seconds."""
+    def started(self, now: float, price_s: float, max_gap_s: float) -> None:
+        """Count a scout; the price of a request and the longest gap are in real seconds."""
         self._under_way += 1
-        self._patient_until = now + _PATIENCE * price_s
+        self._patient_until = now + min(_PATIENCE * price_s, _LONGEST_PATIENCE * max_gap_s)
 
     def answered(self, *, has_ended: bool) -> None:
         """Count an answer, be it an error."""
@@ -74,9 +77,9 @@ class ColdModel(Generic[Key]):
         if has_ended:
             self._allowed += _SCOUTS_PER_END
 
-    def rest(self, now: float) -> None:
+    def rest(self, now: float, speed: float = 1.0) -> None:
         """Leave the held tasks alone for a while: many have just been considered, and planned again or polled."""
-        self._rest_until = now + _REST_S if self.is_cold else now
+        self._rest_until = now + _REST_S / speed if self.is_cold else now
 
     def wake_at(self) -> float | None:
         """Return when tasks are to be considered again, if there is no answer before; `None` if none are."""
@@ -120,10 +123,12 @@ class ColdStart(Generic[Key]):
             self._models[model] = ColdModel()
         return self._models[model]
 
-    def hold(self, model: str | None, key: Key, left_s: float) -> bool:
-        """Hold a task that is due, `left_s` before its deadline; return false if it is not to be held."""
+    def hold(self, model: str | None, key: Key, now: float, *, deadline: float, max_gap_s: float) -> bool:
+        """Hold a task that is due; return false if it is not to be held."""
         found = self.get(model)
-        if found is None or key not in found.planned or left_s < _LAST_S:
+        if found is None or key not in found.planned:
+            return False
+        if now > deadline - _LAST_S or now > found.planned[key] + (1 - _LAST_PART) * max_gap_s:
             return False
         found.held[key] = found.planned.pop(key)
         return True

@@ -337,8 +337,8 @@ class Schedule(Generic[Key]):
                 self._plan_by_price(key, self._entries[key], planned_at)
                 continue
             self._due[key] = None
-            cold.started(now, self._poll_cost_s() / self.speed)
-        cold.rest(now)
+            cold.started(now, self._poll_cost_s() / self.speed, self._policy.max_gap_s / self.speed)
+        cold.rest(now, self.speed)
 
     def _pop_expired(self, now: float) -> Iterator[Key]:
         """Yield expired tasks, a bounded number at a time: `wake_at` is then in the past."""
@@ -364,7 +364,8 @@ class Schedule(Generic[Key]):
             if is_planned:
                 key = self._plans.pop(serial)
                 entry = self._entries[key]
-                if not self._cold.hold(entry.model, key, entry.deadline - now):
+                max_gap_s = self._policy.max_gap_s / self.speed
+                if not self._cold.hold(entry.model, key, now, deadline=entry.deadline, max_gap_s=max_gap_s):
                     self._due[key] = None
 
     def _pop_due(self, now: float, slots: int) -> tuple[Key, ...]:

@@ -14,7 +14,7 @@ def poll_all(model, now, price_s=0.5):
     gone = 0
     while model.may_poll(now):
         del model.held[next(iter(model.held))]
-        model.started(now, price_s)
+        model.started(now, price_s, 90.0)
         gone += 1
     return gone
 
@@ -50,6 +50,13 @@ def test_scouts_without_answers_hold_the_others_up_for_two_prices_and_then_fewer
     assert now <= 10.0
 
 
+def test_patience_is_a_part_of_the_longest_gap_at_most():
+    model = held(10)
+    model.started(0.0, 1e9, 90.0)
+    model.started(0.0, 1e9, 90.0)
+    assert model.wake_at() == 9.0
+
+
 def test_late_answers_make_no_debt():
     model = held(10)
     for _ in range(5):
@@ -69,6 +76,8 @@ def test_tasks_rest_when_many_were_considered_unless_the_model_is_known():
     assert not model.may_poll(7.0)
     assert model.wake_at() == 7.05
     assert model.may_poll(7.05)
+    model.rest(8.0, 1000.0)
+    assert model.wake_at() == 8.00005
     known = held(10, is_cold=False)
     known.rest(7.0)
     assert known.may_poll(7.0)
@@ -84,20 +93,21 @@ def test_news_that_was_not_considered_is_a_reason_to_wake_up():
 def test_tasks_of_unknown_models_are_not_held():
     start = ColdStart()
     assert start.get_or_add(None) is start.get_or_add("") is start.get_or_add(5) is start.get("m") is None
-    assert not start.hold(None, "a", 100.0)
+    assert not start.hold(None, "a", 0.0, deadline=100.0, max_gap_s=90.0)
     start.discard(None, "a")
     start.answered(None, is_cold=True)
     assert list(start) == []
 
 
-def test_only_planned_tasks_are_held_and_none_shortly_before_its_deadline():
+def test_only_planned_tasks_are_held_and_none_shortly_before_its_deadline_or_at_its_longest_gap():
     start = ColdStart()
     model = start.get_or_add("m")
     model.planned = {"a": 1.0, "b": 2.0}
-    assert start.hold("m", "a", 100.0)
+    assert start.hold("m", "a", 50.0, deadline=100.0, max_gap_s=90.0)
     assert model.held == {"a": 1.0}
-    assert not start.hold("m", "b", 9.0)
-    assert not start.hold("m", "c", 100.0)
+    assert not start.hold("m", "b", 91.0, deadline=100.0, max_gap_s=900.0)
+    assert not start.hold("m", "b", 84.0, deadline=900.0, max_gap_s=90.0)
+    assert not start.hold("m", "c", 50.0, deadline=100.0, max_gap_s=90.0)
     start.discard("m", "a")
     start.discard("m", "b")
     assert not model.held

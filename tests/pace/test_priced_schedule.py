@@ -475,3 +475,34 @@ def test_model_that_becomes_known_releases_all_tasks():
     """None of two thousand tasks that started together is left behind."""
     polls, lag_s = fan_out(jobs_around(45, 2000, 0.35))
     assert 0.5 * polls + lag_s < 6.2
+
+
+@pytest.mark.parametrize("poll_cost_s", [5.0, 30.0, 1e9])
+def test_scouts_that_never_answer_keep_no_task_beyond_its_longest_gap(poll_cost_s):
+    """They were cancelled while their polls were under way; at a high price, the others would wait for long."""
+    schedule = Schedule(PollPolicy(poll_cost_s=poll_cost_s, max_gap_s=60))
+    for key in range(100):
+        schedule.add(key, 0.0, model="m")
+    polled, now = set(), 0.0
+    while len(polled) < 100:
+        now = schedule.decide(now, slots=0).wake_at
+        for key in schedule.decide(now, slots=100).polls:
+            polled.add(key)
+            schedule.discard(key)
+    assert now <= 1.2 * 60
+
+
+def test_emulator_that_runs_faster_is_asked_for_as_many_cold_tasks_in_its_minutes():
+    """Two thousand jobs of 45 ms that begin together are over within seconds of the emulator's time, not minutes."""
+    schedule, now = Schedule(PollPolicy()), 0.0
+    schedule.speed, schedule.room_rpm = 1000.0, 60_000.0
+    for key in range(2000):
+        schedule.add(key, 0.0, model="m")
+    while schedule:
+        for key in schedule.decide(now, slots=2000).polls:
+            if now > 0.045:
+                schedule.ended(key, now, is_success=True)
+            else:
+                schedule.seen(key, now)
+        now = max(now + 0.0005, schedule.decide(now, slots=0).wake_at or 0.0)
+    assert now < 0.3
