@@ -20,7 +20,7 @@ from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.map_input import Items
 from lemon_async._tasks.progress import Reporter, make_display
-from lemon_async._tasks.settings import Settings, hidden
+from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.stream import ImageStream
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import build_request, request_from
@@ -107,7 +107,7 @@ class LemonSession(BaseSession):
             retry=retry,
             timeouts=timeouts,
             requests_per_minute=requests_per_minute,
-            shared_limit=hidden(shared_limit),
+            shared_limit=shared_limit,
             max_submits=max_submits,
             max_polls=max_polls,
             max_downloads=max_downloads,

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple
+from typing import Any
+
+import attrs
 
 from lemon_async._api.urls import DEFAULT_ORIGIN, parse_base_url, parse_http_hosts
 from lemon_async._http.attempt import HiddenText
@@ -15,7 +17,7 @@ from lemon_async._pace.schedule import PollPolicy
 from lemon_async.errors import ContractError
 from lemon_async.types import Problem
 
-__all__ = ["BASE_URL_VARIABLE", "Settings", "hidden"]
+__all__ = ["BASE_URL_VARIABLE", "Settings"]
 
 BASE_URL_VARIABLE = "LEMONDATA_BASE_URL"
 _LIMITS = ("requests_per_minute", "max_submits", "max_polls", "max_downloads")
@@ -27,12 +29,13 @@ _TYPES: Mapping[str, type[object]] = {
 }
 
 
-def hidden(url: str | None) -> str | None:
+def _hide(url: str | None) -> str | None:
     """Hide a URL, which may have a password, from tracebacks that show local variables."""
     return HiddenText(url) if isinstance(url, str) else url
 
 
-class Settings(NamedTuple):
+@attrs.frozen(eq=False, repr=False, kw_only=True)
+class Settings:
     """The arguments of `LemonSession`; see there."""
 
     base_url: str | None
@@ -42,7 +45,7 @@ class Settings(NamedTuple):
     retry: RetryPolicy
     timeouts: Timeouts
     requests_per_minute: int | None
-    shared_limit: str | None
+    shared_limit: str | None = attrs.field(converter=_hide)
     max_submits: int
     max_polls: int
     max_downloads: int
