@@ -30,7 +30,7 @@ from benchmarks.progress import progress
 from lemon_async import Image, LemonSession
 
 ROUNDS = 5
-PICTURES = 64
+PICTURES, QUICK_PICTURES = 64, 24
 PICTURE_BYTES = 6 * 1024 * 1024
 WARM_UP_PICTURES = 4
 TICK_S = 0.001
@@ -153,23 +153,23 @@ class Stalls:
             self.computed_s.append(min(late_s, time.thread_time() - cpu_s))
 
 
-async def measure(name: str, base_url: str) -> None:
+async def measure(name: str, base_url: str, pictures: int) -> None:
     """Measure one client in this process, and print its figures."""
     with tempfile.TemporaryDirectory() as folder:
         async with CLIENTS[name](base_url) as fetch:
             await asyncio.gather(*(fetch(Path(folder) / f"warm-{number}.png") for number in range(WARM_UP_PICTURES)))
-            figures = await _measured(fetch, Path(folder))
+            figures = await _measured(fetch, Path(folder), pictures)
     print(json.dumps(figures))
 
 
-async def _measured(fetch: Fetch, folder: Path) -> dict[str, float]:
+async def _measured(fetch: Fetch, folder: Path, pictures: int) -> dict[str, float]:
     idle_mb = resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     stalls = Stalls()
     watching = asyncio.create_task(stalls.watch())
     await asyncio.sleep(0.05)
     cpu, started = time.process_time(), time.monotonic()
-    kept = await asyncio.gather(*(fetch(folder / f"{number}.png") for number in range(PICTURES)))
+    kept = await asyncio.gather(*(fetch(folder / f"{number}.png") for number in range(pictures)))
     cpu_s, seconds = time.process_time() - cpu, time.monotonic() - started
     watching.cancel()
     del kept
@@ -177,23 +177,24 @@ async def _measured(fetch: Fetch, folder: Path) -> dict[str, float]:
         "stall_ms_max": max(stalls.late_s) * 1e3,
         "computing_ms_max": max(stalls.computed_s) * 1e3,
         "stall_ms_p99": statistics.quantiles(stalls.late_s, n=100)[-1] * 1e3,
-        "cpu_ms_per_picture": cpu_s * 1e3 / PICTURES,
+        "cpu_ms_per_picture": cpu_s * 1e3 / pictures,
         "seconds": seconds,
         "above_idle_mb": resident_mb("VmHWM") - idle_mb,
     }
 
 
-async def play_round(number: int) -> dict[str, dict[str, float]]:
+async def play_round(number: int, pictures: int) -> dict[str, dict[str, float]]:
     """Return the figures of every client; their order changes from round to round."""
     names = list(CLIENTS)
     names = names[number % len(names) :] + names[: number % len(names)]
     async with linked(PICTURE_BYTES) as base_url:
-        return {name: await measured("benchmarks.download", name, base_url) for name in names}
+        return {name: await measured("benchmarks.download", name, base_url, str(pictures)) for name in names}
 
 
 def run(quick: bool = False) -> dict[str, Any]:
     """Return the medians per client, and the longest stall of all rounds."""
-    rounds = [asyncio.run(play_round(number)) for number in progress("download", range(1 if quick else ROUNDS))]
+    pictures, numbers = (QUICK_PICTURES, range(1)) if quick else (PICTURES, range(ROUNDS))
+    rounds = [asyncio.run(play_round(number, pictures)) for number in progress("download", numbers)]
     clients = {
         name: {key: round(statistics.median(each[name][key] for each in rounds), 2) for key in rounds[0][name]}
         for name in CLIENTS
@@ -205,7 +206,7 @@ def run(quick: bool = False) -> dict[str, Any]:
     stall_ms = max(clients[name]["stall_ms_max"] for name in OURS)
     return {
         "rounds": len(rounds),
-        "pictures": PICTURES,
+        "pictures": pictures,
         "picture_mib": PICTURE_BYTES // 2**20,
         **clients,
         "worst": worst,
@@ -237,4 +238,4 @@ def chart(figures: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(measure(*sys.argv[1:]))
+    asyncio.run(measure(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -152,7 +152,7 @@ def decision_us(size: int) -> dict[str, float]:
 
 def run(quick: bool = False) -> dict[str, Any]:
     """Return the figures of all policies, of demand, and the time per decision."""
-    runs, equal_runs, sizes = (3, 3, (1_000,)) if quick else (RUNS, RUNS_OF_EQUAL_LAG, SIZES)
+    runs, equal_runs, sizes = (1, 1, (1_000,)) if quick else (RUNS, RUNS_OF_EQUAL_LAG, SIZES)
     equal = {name: partial(polls_at_the_lag_of, 3.0, DISTRIBUTIONS[name], equal_runs) for name in demand.NAMES}
     parts: list[tuple[str, str, Callable[[], Any]]] = [
         *(
