@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from lemon_async.requests import Request
-from lemon_async.types import ImageData, Problem, ResumableTask, shown
+from lemon_async.types import ImageData, Problem, ResumableTask, record_repr
 
 __all__ = [
     "AccessDenied",
@@ -89,7 +89,7 @@ class LemonError(Exception):
     def _find_token(self) -> str | None:
         return self.task.resume_token() if self.task is not None and self.task.id is not None else None
 
-    __repr__ = shown
+    __repr__ = record_repr
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).__new__, (type(self), *self.args), {**self.__dict__, "task": None}

@@ -28,7 +28,7 @@ __all__ = [
 _NOTHING: Mapping[str, Any] = {}
 
 
-def shown(record: Any) -> str:
+def record_repr(record: Any) -> str:
     """Return the `repr` of an instance of an attrs class, as attrs would make it."""
     values = ", ".join(f"{each.name}={getattr(record, each.name)!r}" for each in _fields(record) if each.repr)
     return f"{type(record).__qualname__.rpartition('>.')[2]}({values})"
@@ -57,7 +57,7 @@ class Record:
         return hash(tuple(getattr(self, name) for name in hashed))
 
     def __repr__(self) -> str:
-        return shown(self)
+        return record_repr(self)
 
 
 @attrs.define(eq=False, repr=False)
