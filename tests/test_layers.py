@@ -187,7 +187,7 @@ def test_importing_the_session_enters_no_room_that_few_programs_need():
     rooms = ("_display", "_http.shared_limit", "batch", "cli", "distributed", "emulator")
     assert not {name for name in ours if name.startswith(rooms)}
     assert not ours & {"_batch_sheet", "_pace.leases", "_uploads.sources", "_uploads.stored_files", "_uploads.upload"}
-    assert not modules_after("from lemon_async import LemonSession") & {"difflib", "html", "sqlite3"}
+    assert not modules_after("from lemon_async import LemonSession") & {"difflib", "sqlite3"}
 
 
 def test_importing_the_front_door_alone_loads_nothing():

@@ -1,11 +1,13 @@
 """An HTTP response as plain data, and its JSON and headers as typed values.
 
 The sender is not trusted. Text made of a body is masked, so that it never quotes the key, and exceptions raised here
-have no frames or causes that hold the bytes. Reading is lenient, because a paid result must not be lost to an odd
+have no frames or causes that hold the bytes. Reading loads no module: without a free file descriptor that would fail,
+and the outcome of a paid request with it. Reading is lenient, because a paid result must not be lost to an odd
 optional field: a value of an unexpected type counts as missing. The fields and their types are those of "Create image"
 and "Get image status"; no page documents the `X-RateLimit-*` headers, but some versions of the service send them.
 """
 
+import html
 import math
 import re
 from collections.abc import Mapping
@@ -124,8 +126,6 @@ class Response:
 
 
 def _summary(content: bytes, mask: Mask) -> str:
-    import html  # noqa: PLC0415 - 2,000 names, for what is no answer of the service
-
     text = masked_text(content, mask)
     if not text.strip() and not content.strip():
         return "an empty body"

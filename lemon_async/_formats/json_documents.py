@@ -17,6 +17,7 @@ The lenient parser reads:
 A document that is cut off, or has data after its end, is unreadable.
 """
 
+import codecs
 import json
 import math
 import re
@@ -150,7 +151,7 @@ def _lenient(content: bytes) -> tuple[Any, str] | None:
         ValueError: It is not JSON.
     """
     _check_bounds(content, MAX_LENIENT_BYTES, MAX_LENIENT_MARKS)
-    text = content.decode("utf-8-sig", "replace")
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")  # "utf-8-sig" is a module to load
     text = _BROKEN_ESCAPE.sub(lambda found: found[0] + "\\", text, count=_MAX_REPAIRS)
     with suppress(RecursionError):
         parsed = json.loads(text, strict=False, parse_constant=_nothing, parse_float=_finite, parse_int=_integer)

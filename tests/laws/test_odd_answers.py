@@ -4,6 +4,8 @@ import asyncio
 import base64
 import gzip
 import re
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
 from itertools import product
@@ -434,3 +436,28 @@ def test_document_is_masked_in_a_few_steps_whatever_its_size(is_quoted):
 
     assert len(read_json(body, mask)) == 10_001
     assert len(asked) == 1
+
+
+READ_ALL = """
+import sys
+from lemon_async import LemonSession
+from lemon_async._api.job_responses import read_poll, read_submission
+from lemon_async._api.response import Response
+
+before = set(sys.modules)
+bodies = [
+    b"", b"{", b"[]", b"{}", b"<html><title>502 &amp; more</title></html>", b"\\xff", b"\\xef\\xbb\\xbf{}", b'{"a": NaN}',
+    b'{"a": "\\ud800"}', b'{"error": {"message": "no", "code": "async_task_not_found"}}',
+]
+for status in (101, 200, 204, 302, 400, 401, 404, 429, 502, 503):
+    for body in bodies:
+        response = Response(status, {"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}, body)
+        str(read_submission(response)), str(read_poll(response, "ldtask_1"))
+print(*set(sys.modules) - before)
+"""
+
+
+def test_reading_a_response_loads_no_module():
+    """Without a free file descriptor that would fail: what was sold would not be reported, and all polling end."""
+    run = subprocess.run([sys.executable, "-c", READ_ALL], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
