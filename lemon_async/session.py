@@ -65,7 +65,8 @@ class LemonSession(BaseSession):
         retry: When a request is sent again; a paid one only if it was provably not accepted.
         timeouts: Time limits of requests and downloads.
         requests_per_minute: The account's rate limit for submits, polls and all else, less what other programs need;
-            never exceeded. By default it is learned, at the cost of some dozen 429s if no headers report it.
+            never exceeded. By default it is learned, at the cost of some dozen 429s if no headers report it; polls
+            are rarer until then (`PollPolicy`).
         shared_limit: The URL of a store (`redis://`, `rediss://`, `valkey://` or `postgresql://`, extras `redis` and
             `postgres`) through which all processes with this account and URL share `requests_per_minute`. If it cannot
             be reached at first, requests end with `TransportError`; later, submits wait, and polls go on slowly.

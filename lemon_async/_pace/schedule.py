@@ -61,11 +61,11 @@ class PollPolicy(Record):
     """When a session polls its pending tasks, and when it gives up.
 
     Attributes:
-        poll_cost_s: Price of one poll in seconds of waiting: a lower one means more polls and earlier results, a higher
-            one fewer polls and later results. At the price p, a task whose end is near is polled about every
-            `sqrt(2 * p / h)` seconds, where h is the probability per second that it ends. `None`: the price follows
-            demand, from 0.005 s for a few tasks on an idle account to 0.5 s for many that share a low rate limit; one
-            task takes at most half of the limit, and an unknown limit counts as 60 requests a minute.
+        poll_cost_s: Price of one poll in seconds of waiting: a lower one means more polls and earlier results. By
+            default (`None`) it follows demand, from 0.005 s for a few tasks on an idle account to 0.5 s for many that
+            share a low rate limit; one task takes at most half of the limit, and an unknown limit counts as 60 requests
+            a minute. A number is the price whatever the demand. A lone job of 45 s is polled 5 times at 0.5 and seen
+            3 s after its end; by default 28 times and 0.6 s at 1,000 requests a minute, 14 times and 1.1 s at 60.
         min_gap_s: Least time between two polls of a task, and between its creation and the first.
         max_gap_s: Most time between two polls of a task, unless the rate limit is reached. It bounds the harm of wrong
             expectations, and costs polls of tasks that are known to last longer.
