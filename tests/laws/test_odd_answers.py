@@ -446,8 +446,8 @@ from lemon_async._api.response import Response
 
 before = set(sys.modules)
 bodies = [
-    b"", b"{", b"[]", b"{}", b"<html><title>502 &amp; more</title></html>", b"\\xff", b"\\xef\\xbb\\xbf{}", b'{"a": NaN}',
-    b'{"a": "\\ud800"}', b'{"error": {"message": "no", "code": "async_task_not_found"}}',
+    b"", b"{", b"[]", b"{}", b"<html><title>502 &amp; more</title></html>", b"\\xff", b"\\xef\\xbb\\xbf{}",
+    b'{"a": NaN}', b'{"a": "\\ud800"}', b'{"error": {"message": "no", "code": "async_task_not_found"}}',
 ]
 for status in (101, 200, 204, 302, 400, 401, 404, 429, 502, 503):
     for body in bodies:
