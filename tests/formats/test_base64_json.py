@@ -249,3 +249,8 @@ def test_flood_of_small_things_is_walked_through_once():
     for flood in (b'"",', b'"\\n",', b'"' + b"\\n" * 20 + b'",', b"[", b'"' + b"a" * 3000 + b'",'):
         document = b"[" + flood * (1_000_000 // len(flood))
         assert extracted(*pieces_of(document, PIECE_BYTES), long_bytes=LONG_BYTES).skeleton == document
+
+
+def test_extracted_document_has_a_repr_without_its_text():
+    """It quotes prompts, and may be large."""
+    assert repr(Extracted(b"SECRET" * 9)) == "<Extracted 54 bytes, 0 pictures, fault=None>"
