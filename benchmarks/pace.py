@@ -22,12 +22,12 @@ from benchmarks.progress import progress
 from lemon_async._pace.schedule import PollPolicy, Schedule
 
 RUNS = 11
-RUNS_OF_EQUAL_LAG = 41  # the search for the price that gives a lag is noisy
+RUNS_OF_EQUAL_LAG = 31  # the search for the price that gives a lag is noisy
 COLD_JOBS, WARM_JOBS = 30, 70
 PRICES_S = (0.5, 3.0)
 BARS = {"warm": 1.10, "cold": 1.25, "polls at the lag of 3 s, sigma 0.35": 0.6, "sigma 0.15": 0.35, "decision": 2.0}
 SIZES = (1_000, 100_000)
-HALVINGS = 10
+HALVINGS = 6  # to 0.007 s
 DECISIONS, ROUNDS = 3_000, 9
 
 
