@@ -9,8 +9,9 @@ Rules, per model, while its estimate is cold:
   No price makes them wait beyond their longest gap by more than a part of it.
 * Each task that ends, whatever its end, makes room for two more scouts.
 * A held task is planned again before it goes, by what is known then: it may be early.
-* After each answer, a bounded number of the planned tasks is planned again: they may be late. The next ones follow
-  after the next answer. Tasks that the service has asked to leave alone are not among them.
+* After an answer that has changed the estimate, a bounded number of the planned tasks is planned again: they may be
+  late. The next ones follow after the next answer, until all have had their turn. Tasks that the service has asked to
+  leave alone are not among them.
 * Once the model is known, the held tasks go, and the planned ones are planned again once.
 
 Tasks of unknown models have nothing in common, and are not held.
@@ -18,6 +19,7 @@ Tasks of unknown models have nothing in common, and are not held.
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 import attrs
@@ -45,13 +47,16 @@ class ColdModel(Generic[Key]):
         planned: Those that are not due yet.
         held: Those that are due, and wait for answers of others.
         is_cold: Whether the model is hardly known yet.
-        has_news: Whether there was an answer since the planned ones were last considered.
+        unchecked: How many of the planned ones were planned before the estimate last changed: the first ones.
+        has_news: Whether there was an answer since some of them were last considered.
     """
 
     planned: dict[Key, float] = attrs.field(factory=dict)
     held: OrderedDict[Key, float] = attrs.field(factory=OrderedDict)
     is_cold: bool = True
+    unchecked: int = 0
     has_news: bool = False
+    _estimate: object = None
     _allowed: int = _SCOUTS
     _under_way: int = 0
     _patient_until: float = 0.0
@@ -70,12 +75,23 @@ class ColdModel(Generic[Key]):
         self._under_way += 1
         self._patient_until = now + min(_PATIENCE * price_s, _LONGEST_PATIENCE * max_gap_s)
 
-    def answered(self, *, has_ended: bool) -> None:
-        """Count an answer, be it an error."""
-        self.has_news = True
+    def answered(self, estimate: object, *, has_ended: bool) -> None:
+        """Count an answer, be it an error, after which this is the estimate."""
+        if estimate is not self._estimate or not self.is_cold:
+            self._estimate, self.unchecked = estimate, len(self.planned)
+        self.has_news = self.unchecked > 0
         self._under_way = max(self._under_way - 1, 0)
         if has_ended:
             self._allowed += _SCOUTS_PER_END
+
+    def take_unchecked(self, most: int) -> list[tuple[Key, float]]:
+        """Return some of the unchecked tasks, at most `most`, which count as checked then."""
+        found = [*islice(self.planned.items(), min(self.unchecked, most))]
+        self.unchecked = min(self.unchecked, len(self.planned)) - len(found)
+        self.has_news = self.unchecked > 0 and not self.is_cold
+        for key, _ in found:
+            self.planned[key] = self.planned.pop(key)
+        return found
 
     def rest(self, now: float, speed: float = 1.0) -> None:
         """Leave the held tasks alone for a while: many have just been considered, and planned again or polled."""
@@ -140,12 +156,12 @@ class ColdStart(Generic[Key]):
             found.planned.pop(key, None)
             found.held.pop(key, None)
 
-    def answered(self, model: str | None, *, is_cold: bool, has_ended: bool = False) -> None:
-        """Count the answer to a poll."""
+    def answered(self, model: str | None, estimate: object, *, is_cold: bool, has_ended: bool = False) -> None:
+        """Count the answer to a poll, after which this is the estimate of the model."""
         found = self.get(model)
         if found is not None:
             found.is_cold = is_cold
-            found.answered(has_ended=has_ended)
+            found.answered(estimate, has_ended=has_ended)
             if not (is_cold or found.planned or found.held):
                 del self._models[model or ""]
 

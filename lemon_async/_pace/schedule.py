@@ -259,7 +259,8 @@ class Schedule(Generic[Key]):
         self._answered(entry, has_ended=True)
 
     def _answered(self, entry: _Entry, *, has_ended: bool = False) -> None:
-        self._cold.answered(entry.model, is_cold=self._durations.is_cold(entry.model), has_ended=has_ended)
+        durations, model = self._durations, entry.model
+        self._cold.answered(model, durations.curve(model), is_cold=durations.is_cold(model), has_ended=has_ended)
 
     def _update_forecast(self, entry: _Entry, progress: float | None, age_s: float) -> None:
         if entry.forecast is None:
@@ -319,13 +320,10 @@ class Schedule(Generic[Key]):
 
     def _plan_sooner(self, cold: ColdModel[Key]) -> None:
         """Plan the next few tasks of a cold model again if they are late; all of them once it is known."""
-        for key, planned_at in tuple(islice(cold.planned.items(), _MAX_RECHECKED)):
+        for key, planned_at in cold.take_unchecked(_MAX_RECHECKED):
             entry = self._entries[key]
             if not cold.is_cold or self._due_at(entry, planned_at) < entry.plan[0]:
                 self._plan_by_price(key, entry, planned_at)
-            else:
-                cold.planned[key] = cold.planned.pop(key)
-        cold.has_news = not cold.is_cold and bool(cold.planned)
 
     def _release(self, cold: ColdModel[Key], now: float) -> None:
         """Let as many held tasks be polled as may be under way; those that are early are planned again."""

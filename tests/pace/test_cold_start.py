@@ -23,15 +23,14 @@ def test_two_scouts_go_first_and_each_answer_lets_one_more_go():
     model = held(10)
     assert poll_all(model, 0.0) == 2
     assert poll_all(model, 0.9) == 0
-    model.answered(has_ended=False)
-    assert model.has_news
+    model.answered(None, has_ended=False)
     assert poll_all(model, 0.9) == 1
 
 
 def test_end_of_a_task_makes_room_for_two_more():
     model = held(10)
     poll_all(model, 0.0)
-    model.answered(has_ended=True)
+    model.answered(None, has_ended=True)
     assert poll_all(model, 0.0) == 3
 
 
@@ -60,7 +59,7 @@ def test_patience_is_a_part_of_the_longest_gap_at_most():
 def test_late_answers_make_no_debt():
     model = held(10)
     for _ in range(5):
-        model.answered(has_ended=False)
+        model.answered(None, has_ended=False)
     assert poll_all(model, 0.0) == 2
 
 
@@ -83,11 +82,29 @@ def test_tasks_rest_when_many_were_considered_unless_the_model_is_known():
     assert known.may_poll(7.0)
 
 
-def test_news_that_was_not_considered_is_a_reason_to_wake_up():
-    model = ColdModel()
+def test_planned_tasks_are_checked_in_turn_after_answers_that_change_the_estimate():
+    model = ColdModel(planned={"a": 1.0, "b": 2.0, "c": 3.0})
     assert model.wake_at() is None
-    model.answered(has_ended=False)
+    model.answered("first", has_ended=False)
     assert model.wake_at() == 0.0
+    assert model.take_unchecked(2) == [("a", 1.0), ("b", 2.0)]
+    assert model.wake_at() is None
+    model.answered("first", has_ended=False)
+    assert model.wake_at() == 0.0
+    assert model.take_unchecked(2) == [("c", 3.0)]
+    model.answered("first", has_ended=False)
+    assert model.wake_at() is None
+    model.answered("second", has_ended=False)
+    assert [key for key, _ in model.take_unchecked(5)] == ["a", "b", "c"]
+
+
+def test_all_planned_tasks_of_a_model_that_is_known_are_checked_without_further_answers():
+    model = ColdModel(planned={"a": 1.0, "b": 2.0}, is_cold=False)
+    model.answered("first", has_ended=True)
+    model.take_unchecked(1)
+    assert model.wake_at() == 0.0
+    model.take_unchecked(1)
+    assert model.wake_at() is None
 
 
 def test_tasks_of_unknown_models_are_not_held():
@@ -95,7 +112,7 @@ def test_tasks_of_unknown_models_are_not_held():
     assert start.get_or_add(None) is start.get_or_add("") is start.get_or_add(5) is start.get("m") is None
     assert not start.hold(None, "a", 0.0, deadline=100.0, max_gap_s=90.0)
     start.discard(None, "a")
-    start.answered(None, is_cold=True)
+    start.answered(None, None, is_cold=True)
     assert list(start) == []
 
 
@@ -117,10 +134,10 @@ def test_only_planned_tasks_are_held_and_none_shortly_before_its_deadline_or_at_
 def test_model_is_forgotten_once_it_is_known_and_none_of_its_tasks_waits():
     start = ColdStart()
     start.get_or_add("m").planned = {"a": 1.0}
-    start.answered("m", is_cold=False)
+    start.answered("m", None, is_cold=False)
     assert start.get("m") is not None
     start.discard("m", "a")
-    start.answered("m", is_cold=False)
+    start.answered("m", None, is_cold=False)
     assert start.get("m") is None
 
 
