@@ -259,7 +259,8 @@ class Poller:
                 if self._schedule.missing(task, now):
                     self.end(task, TaskLost(task=task, reason=f"the service said repeatedly: {reading.error.message}"))
             case NextStep.RETRY:
-                task._poll_failure = reading
+                if task._poll_failure is None or now < self._schedule.deadline(task):  # else the deadline cut it off
+                    task._poll_failure = reading
                 task._failed_polls += 1
                 logger.debug("poll of task %s failed: %s", task.id, reading.reason)
                 if task._failed_polls == _FAILURES_BEFORE_WARNING:

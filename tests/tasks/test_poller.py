@@ -263,6 +263,22 @@ async def test_wait_that_times_out_says_why_the_polls_failed(poll):
     assert (type(cause), str(cause), cause.__traceback__) == (TransportError, str(NO_ANSWER), None)
 
 
+async def test_poll_that_the_deadline_cuts_off_does_not_replace_the_last_failure(poll):
+    """It says nothing of the service; here the loop is busy, so that it ends before the deadline is noticed."""
+
+    async def cut_off():
+        while time.monotonic() < ends_at:
+            pass
+        raise NO_ANSWER
+
+    ends_at = time.monotonic() + 0.5
+    transport, poller = poll(attrs.evolve(QUICK, deadline_s=0.4), a=[answer(502, text=b"<html>"), cut_off])
+    poller.add(task := make("a"), is_fresh=True)
+    with pytest.raises(TaskTimeout, match="last failure: HTTP 502"):
+        await task
+    assert transport.polls_of("a") == 2
+
+
 async def test_unknown_status_counts_as_pending_and_is_logged_once(poll, caplog):
     """Once for each status, not for each poll or task."""
     caplog.set_level(logging.WARNING, logger="lemon_async")
