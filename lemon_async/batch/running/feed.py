@@ -78,7 +78,7 @@ class Feed:
     _new: deque[Job] = attrs.field(factory=deque[Job], init=False)
     _left: dict[int, int] = attrs.field(factory=dict[int, int], init=False)
     _sweep: Sweep = attrs.field(init=False)
-    _is_last_sweep: bool = attrs.field(default=True, init=False)
+    _is_last_sweep: bool = attrs.field(default=False, init=False)
     _look_at: float = attrs.field(default=0.0, init=False)
     _seen: tuple[int, Mapping[State, int]] = attrs.field(factory=lambda: (0, {}), init=False)
     _seen_at: float = attrs.field(default=0.0, init=False)
@@ -186,7 +186,7 @@ class Feed:
         while self._has_more() and not self._sold and not self._is_closed:
             await self._claim()
         # Not before: whoever has let go of a row meanwhile may have released its money.
-        if held_before or self._sweep.held_elsewhere or self.journal.is_shared:
+        if self._new or held_before or self._sweep.held_elsewhere or self.journal.is_shared:
             await self.refresh()
         now = asyncio.get_running_loop().time()
         self._look_at = now + max(self.look_s, (now - began) / _MAX_LOAD)

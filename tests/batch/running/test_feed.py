@@ -238,6 +238,15 @@ async def test_a_full_budget_waits_for_money_of_other_runs(feed_of):
     assert case.full == []
 
 
+async def test_money_that_is_released_before_the_first_row_is_taken_is_seen(feed_of):
+    """The other run lets go of its last row between the sums and the rows that this one reads."""
+    async with feed_of("a", "b", price=0.6, cap=1.0) as case:
+        await sell_to_another(case)
+        await fail_of_another(case.journal)
+        assert await case.next() == "b"
+        assert case.full == []
+
+
 async def test_money_that_is_released_while_the_feed_looks_is_seen(feed_of):
     """The other run lets go of its last row between two questions to the journal."""
 
