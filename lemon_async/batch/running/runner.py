@@ -346,10 +346,11 @@ class Runner:
             await asyncio.wait(self._endings, timeout=self.close_s)
         if self._inline:  # no later run could fetch these
             await asyncio.wait(self._inline, timeout=self.save_s)
-        for job in self.feed.jobs.values():
-            if job.state is State.INTENT:
-                with suppress(JournalError):
-                    await self._record(job, Event.DOUBT, error=_CUT_OFF)
+        with suppress(JournalError, TimeoutError):  # otherwise the next opening records them; a disk may hang
+            async with asyncio.timeout(self.close_s):
+                for job in self.feed.jobs.values():
+                    if job.state is State.INTENT:
+                        await self._record(job, Event.DOUBT, error=_CUT_OFF)
         self.feed.jobs.clear()
 
 
