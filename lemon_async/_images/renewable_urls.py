@@ -57,8 +57,14 @@ class TaskRef(weakref.ref[ResumableTask]):
         return self() or self
 
     # A weak reference compares as its object, and has no hash once that is gone.
-    __eq__, __ne__ = object.__eq__, object.__ne__
-    __hash__ = object.__hash__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     def resume_token(self) -> str:
         """Return a token that `LemonSession.task` turns into the task."""
