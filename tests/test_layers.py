@@ -13,8 +13,8 @@ from lemon_async import errors, requests, types
 PACKAGE = Path(lemon_async.__file__).parent
 # From the bottom up: a room may import itself and the rooms that come before it in this list.
 LAYERS = (
-    "_version", "types", "requests", "errors", "_formats", "_api", "_pace", "_display", "_http", "_images", "_uploads",
-    "_tasks", "batch", "session", "distributed", "_batch_sheet", "sheet", "_public", "",
+    "_version", "_web", "types", "requests", "errors", "events", "_formats", "_api", "_pace", "_display", "_http",
+    "_images", "_uploads", "_tasks", "batch", "session", "telemetry", "distributed", "_batch_sheet", "sheet", "_public", "",
 )  # fmt: skip
 # The same inside the emulator; modules of one set may import each other.
 EMULATOR = (
@@ -22,17 +22,18 @@ EMULATOR = (
     {"emulator.pictures"},
     {"emulator.service"},
     {"emulator.http"},
+    {"emulator.web"},
     {"emulator.app", "emulator._public", "emulator", "emulator.plugin"},
 )
 # The public modules, which are all that the command may import besides itself.
-PUBLIC = {"", "_version", "batch", "errors", "types", "requests", "sheet", "emulator"}
+PUBLIC = {"", "_version", "batch", "errors", "events", "types", "requests", "sheet", "emulator"}
 # What the batch imports although it is not public, and why.
 PRIVATE_IN_BATCH = {
     "_formats.pictures": "exports name files by their content",
     "_formats.provenance": "pure; the batch is its only caller",
     "_tasks.resume_token": "a row shows the id in its token, for which `LemonSession.task` would start to poll",
 }
-PURE = {"types", "requests", "errors", "_formats", "_api", "_pace", "_display"}
+PURE = {"types", "requests", "errors", "events", "_formats", "_api", "_pace", "_display"}
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "socket", "threading", "random", "os", "logging"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in MODULES})
@@ -147,10 +148,10 @@ def test_no_import_circles():
 
 
 def test_the_emulator_shares_nothing_with_the_client():
-    """Only the pytest fixtures import the public package."""
+    """Only the pytest fixtures import the public package; `_web` serves pages, and knows nothing of the contract."""
     for path in (PACKAGE / "emulator").rglob("*.py"):
         if path.name != "plugin.py":
-            assert all(name.startswith("emulator") for name in imports()[name_of(path)]), path
+            assert all(name.startswith(("emulator", "_web")) for name in imports()[name_of(path)]), path
             assert "lemon_async" not in set(modules_imported(path)), path
 
 
