@@ -14,7 +14,8 @@ PACKAGE = Path(lemon_async.__file__).parent
 # From the bottom up: a room may import itself and the rooms that come before it in this list.
 LAYERS = (
     "_version", "_web", "types", "requests", "errors", "events", "_formats", "_api", "_pace", "_display", "_http",
-    "_images", "_uploads", "_tasks", "batch", "session", "telemetry", "distributed", "_batch_sheet", "sheet", "_public", "",
+    "_images", "_uploads", "_tasks", "batch", "session", "telemetry", "distributed", "_batch_sheet", "sheet", "_public",
+    "",
 )  # fmt: skip
 # The same inside the emulator; modules of one set may import each other.
 EMULATOR = (
