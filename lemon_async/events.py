@@ -52,7 +52,7 @@ class Event(Record):
 
 @_event
 class JobEvent(Event):
-    """Something that happened to one job.
+    """Something that happened to one job, which ends with one `Completed` or `Failed`, whatever came before.
 
     Attributes:
         job: The number of the job in its session, from 1; all events of a job have the same.
@@ -164,14 +164,15 @@ class Failed(JobEvent):
     """A job has ended here without images.
 
     Attributes:
-        error: What its waiters raise.
+        error: What its waiters raise; the error of the last attempt if its caller has cancelled it.
         money: `released` if the service has ended the job, which costs nothing; `settled` if it completed without a
-            usable image; `open` if the job continues at the service, or its state there is not known.
+            usable image; `open` if the job continues at the service, or its state there is not known, as after
+            `OutcomeUnknown`; `none` if it was never sold: after `Refused` or `NotSent` without another attempt.
         seconds: Time since its request was sent; `None` if an earlier session sent it.
     """
 
     error: LemonError
-    money: Literal["settled", "released", "open"]
+    money: Literal["settled", "released", "open", "none"]
     seconds: float | None = None
 
 
