@@ -1,12 +1,12 @@
-"""A browser for tests of pages: Chromium or Chrome, if one is installed. `.ci/run` installs Chromium."""
+"""A browser for tests of pages in files."""
 
-import shutil
 import subprocess
 
 import pytest
 from PIL import Image
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from chromium import find_chromium
+
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync")
 SCHEMES = {"dark": 0, "light": 1}
 
@@ -14,9 +14,7 @@ SCHEMES = {"dark": 0, "light": 1}
 @pytest.fixture(scope="session")
 def browse(tmp_path_factory):
     """Open a page from a file and return what Chromium prints: `browse(path, *options, scheme="light")`."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+    program = find_chromium()
     profile = tmp_path_factory.mktemp("chromium")
 
     def run(path, *options, scheme="light", size="1400,1000"):
