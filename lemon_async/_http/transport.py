@@ -27,6 +27,7 @@ from lemon_async._api.urls import is_loopback
 from lemon_async._http.attempt import NoResponse, RequestAttempt, StreamedResponse
 from lemon_async._http.connections import never_resend, open_session
 from lemon_async._http.key import ApiKey
+from lemon_async._http.log_facts import about_job
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._pace.priority import Priority
 from lemon_async._pace.retry import NextStep, RequestKind, RetryPolicy, next_step
@@ -292,6 +293,7 @@ async def retrying(
     policy: RetryPolicy,
     transport: Transport,
     is_wanted: Callable[[], bool] = lambda: True,
+    model: str | None = None,
 ) -> T:
     """Return the result of the first attempt that succeeds, or raise the error of the last one.
 
@@ -304,6 +306,7 @@ async def retrying(
         policy: How often, and for how long.
         transport: Closing it ends the waiting.
         is_wanted: Whether the caller still wants another attempt.
+        model: The model of a paid request.
     """
     loop = asyncio.get_running_loop()
     failed_at = None
@@ -327,7 +330,9 @@ async def retrying(
                 if unknown is None or unknown is error:
                     raise
                 raise unknown from error  # the last attempt proves nothing about earlier ones
-            logger.warning("trying %s again in %.1f s, because: %s", what, wait_s, error)
+            level = logging.WARNING if error is unknown else logging.INFO  # it may be bought twice
+            extra = about_job(model=model, attempt=number)
+            logger.log(level, "trying %s again in %.1f s, because: %s", what, wait_s, error, extra=extra)
         await transport.pause(wait_s)
         patience_s = max(policy.max_elapsed_s - (loop.time() - failed_at), 0.0)
     raise AssertionError("unreachable")

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Self, TypeVar
 from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import poll_path, redact
 from lemon_async._http.calls import Calls
+from lemon_async._http.log_facts import about_job
 from lemon_async._images.downloads import Downloads
 from lemon_async.errors import ApiError, DownloadError, TransportError
 from lemon_async.types import ImageData, ResumableTask
@@ -95,7 +96,8 @@ class ResultAccess:
             path, _ = poll_path(self._base_url, ref.id, ref.poll_url)
             snapshot = await self._calls.read(path, partial(read_snapshot, polled_id=ref.name))
         except (ValueError, ApiError, TransportError) as failure:
-            logger.warning("could not ask task %s for fresh links: %s", ref.id, failure)
+            extra = about_job(task_id=ref.id)
+            logger.warning("could not ask task %s for fresh links: %s", ref.id, failure, extra=extra)
             return ()
         return snapshot.images
 

@@ -17,6 +17,7 @@ from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import is_loopback, poll_path, task_path
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
+from lemon_async._http.log_facts import about_job
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._images.downloads import Downloads
@@ -243,7 +244,8 @@ class Engine:
         except ValueError as refusal:
             raise ContractError.of("task", f"cannot be polled: {refusal}") from None
         if fault:
-            logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault)
+            extra = about_job(task_id=reference.task_id, model=reference.model)
+            logger.warning("poll_url of the resume token refused (%s); polling the task's id", fault, extra=extra)
         key = path if reference.is_id_guessed else reference.task_id
         task = self.poller.find(key)
         if task is None:

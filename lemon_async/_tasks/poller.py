@@ -24,12 +24,14 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import attrs
 
 from lemon_async._api.error_responses import classify
 from lemon_async._api.job_responses import CREATED, MODEL, PollFailure, PollSuccess, read_poll
+from lemon_async._http.log_facts import about_job
 from lemon_async._http.rate_limiter import RateLimiter
 from lemon_async._http.transport import Transport
 from lemon_async._pace.learned_durations import LearnedDurations
@@ -240,7 +242,7 @@ class Poller:
             self._handle_failure(task, reading, now)
             return
         snapshot = reading.snapshot
-        self._warn_of_unknown_status(snapshot.status)
+        self._warn_of_unknown_status(task, snapshot.status)
         task._poll_failure = None
         if task._failed_polls < _FAILURES_BEFORE_WARNING:  # otherwise it was warned of, which is done once
             task._failed_polls = 0
@@ -262,19 +264,21 @@ class Poller:
                 if task._poll_failure is None or now < self._schedule.deadline(task):  # else the deadline cut it off
                     task._poll_failure = reading
                 task._failed_polls += 1
-                logger.debug("poll of task %s failed: %s", task.id, reading.reason)
+                extra = _log_facts(task, attempt=task._failed_polls)
+                logger.debug("poll of task %s failed: %s", task.id, reading.reason, extra=extra)
                 if task._failed_polls == _FAILURES_BEFORE_WARNING:
                     words = "%d polls of task %s in a row have failed, the last with: %s; polling continues"
-                    logger.warning(words, task._failed_polls, task.id, reading.reason)
+                    logger.warning(words, task._failed_polls, task.id, reading.reason, extra=extra)
                 self._schedule.faulted(task, now, retry_after_s=reading.retry_after_s)
 
     def _expire(self, task: ImageTask) -> None:
         self.end(task, task._timeout_error(self._policy.deadline_s))
 
-    def _warn_of_unknown_status(self, status: str) -> None:
+    def _warn_of_unknown_status(self, task: ImageTask, status: str) -> None:
         if status not in self._known_statuses and len(self._known_statuses) < _MAX_STATUSES:
             self._known_statuses.add(status)
-            logger.warning("the service sent the unknown task status %.40r; it counts as pending", status)
+            words = "the service sent the unknown task status %.40r; it counts as pending"
+            logger.warning(words, status, extra=_log_facts(task))
 
 
 def _age_s(task: ImageTask) -> float | None:
@@ -282,6 +286,10 @@ def _age_s(task: ImageTask) -> float | None:
     created = task._accepted[CREATED]
     age_s = None if created is None else time.time() - created
     return age_s if age_s is not None and 0 <= age_s <= _MAX_AGE_S else None
+
+
+def _log_facts(task: ImageTask, attempt: int | None = None) -> dict[str, Any]:
+    return about_job(task_id=task.id, model=_model_of(task), attempt=attempt)
 
 
 def _model_of(task: ImageTask) -> str | None:

@@ -164,7 +164,8 @@ class ImageStream:
                     self._finish()
                 return self._finished()[-1]
             case Failed(TaskFault(reason)) | Unclear(reason) if self._finals:  # finished images are paid for
-                logger.warning("pictures of a stream are missing: %s", self._mask(reason))
+                extra = self._prepared.log_facts()
+                logger.warning("pictures of a stream are missing: %s", self._mask(reason), extra=extra)
                 self._finish()
             case Failed(fault):
                 raise self._failure(fault)
@@ -216,7 +217,8 @@ class ImageStream:
         ):  # the last image arrived as its reader was cancelled
             self._finish()
         if not self._is_over:
-            logger.warning("%s", self._unknown_outcome("the stream was left before its end"))
+            unknown = self._unknown_outcome("the stream was left before its end")
+            logger.warning("%s", unknown, extra=self._prepared.log_facts())
 
     def _unknown_outcome(self, reason: str) -> SubmissionUnknown:
         self._is_over = True

@@ -27,6 +27,7 @@ from lemon_async._api.job_responses import Accepted, UnknownOutcome, read_submis
 from lemon_async._api.response import MAX_BODY_BYTES, Response
 from lemon_async._api.urls import poll_path
 from lemon_async._http.attempt import NoResponse, StreamedResponse
+from lemon_async._http.log_facts import about_job
 from lemon_async._http.transport import Payload, Transport, retrying
 from lemon_async._pace.retry import RequestKind, RetryPolicy
 from lemon_async.errors import ApiError, ContractError, SubmissionUnknown, TransportError
@@ -42,13 +43,20 @@ _MAX_KEPT = 1000
 _MAX_KEPT_WITH_IMAGES = 16
 
 T = TypeVar("T")
+Attempt = Callable[[float | None], Awaitable[T]]
 
 
-class PreparedRequest(NamedTuple):
+@attrs.define(eq=False, repr=False)
+class PreparedRequest:
     """A request and its body."""
 
     request: Request
     payload: Payload
+    attempt: int = attrs.field(default=0, init=False)  # the number of the current one, from 1
+
+    def log_facts(self, task_id: str | None = None) -> dict[str, Any]:
+        """Return the `extra` of a log record about its job."""
+        return about_job(task_id=task_id, model=self.request.model, attempt=self.attempt)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -121,7 +129,7 @@ class JournalEntry:
             if not is_wanted:
                 raise HookRefused
 
-    def recorded(self, attempt: Callable[[float | None], Awaitable[T]]) -> Callable[[float | None], Awaitable[T]]:
+    def recorded(self, attempt: Attempt[T]) -> Attempt[T]:
         """Return a function that makes an attempt, and withdraws the entry if that has provably sold nothing."""
 
         async def run(max_wait_s: float | None) -> T:
@@ -234,6 +242,7 @@ class Submissions:
         """
 
         async def attempt(max_wait_s: float | None) -> AcceptedJob:
+            prepared.attempt += 1
             with self.unknown_if_sent(prepared):
                 await self._admit(max_wait_s, queue)
                 try:
@@ -246,7 +255,7 @@ class Submissions:
             return self._accepted(prepared, response, began_at)
 
         recorded = attempt if entry is None else entry.recorded(attempt)
-        return self._addressed(prepared, await self._with_retries(recorded, is_wanted))
+        return self._addressed(prepared, await self._with_retries(prepared, recorded, is_wanted))
 
     @asynccontextmanager
     async def stream(self, prepared: PreparedRequest) -> AsyncGenerator[StreamedResponse | AcceptedJob, None]:
@@ -259,6 +268,7 @@ class Submissions:
         """
 
         async def attempt(max_wait_s: float | None) -> StreamedResponse | AcceptedJob:
+            prepared.attempt += 1
             held.close()  # releases what the previous attempt held
             with self.unknown_if_sent(prepared):
                 await self._admit(max_wait_s)
@@ -271,7 +281,7 @@ class Submissions:
             return self._accepted(prepared, body, began_at)
 
         with ExitStack() as held:
-            response = await self._with_retries(attempt)
+            response = await self._with_retries(prepared, attempt)
             if isinstance(response, StreamedResponse):
                 yield response
                 return
@@ -315,7 +325,7 @@ class Submissions:
             if isinstance(cancelled.__cause__, NoResponse) and cancelled.__cause__.was_sent:
                 unknown = self.unknown_outcome(prepared, cancelled.__cause__.reason, delivered=delivered)
                 cancelled.__cause__ = unknown
-                logger.warning("%s", unknown)  # code that cancels rarely inspects causes
+                logger.warning("%s", unknown, extra=prepared.log_facts())  # who cancels rarely inspects causes
             raise
 
     def unknown_outcome(
@@ -346,7 +356,7 @@ class Submissions:
         return error
 
     async def _with_retries(
-        self, attempt: Callable[[float | None], Awaitable[T]], is_wanted: Callable[[], bool] = lambda: True
+        self, prepared: PreparedRequest, attempt: Attempt[T], is_wanted: Callable[[], bool] = lambda: True
     ) -> T:
         """Call `attempt` until it succeeds, must not be repeated, or is not wanted any more."""
         return await retrying(
@@ -356,6 +366,7 @@ class Submissions:
             policy=self._policy,
             transport=self._transport,
             is_wanted=is_wanted,
+            model=prepared.request.model,
         )
 
     def _accepted(self, prepared: PreparedRequest, response: Response, began_at: float) -> AcceptedJob:
@@ -384,5 +395,6 @@ class Submissions:
             error = self.unknown_outcome(prepared, reason)
             raise attrs.evolve(error, request_id=request_id_of(headers), headers=headers) from None
         if fault:
-            logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault)
+            extra = prepared.log_facts(snapshot.task_id)
+            logger.warning("poll_url of task %s refused (%s); polling its id", snapshot.task_id, fault, extra=extra)
         return job._replace(path=path)

@@ -176,7 +176,8 @@ def run_command(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
         with suppress(ValueError):  # not off the main thread
             signal.signal(signal.SIGINT, signal.default_int_handler)
     logger = logging.getLogger("lemon_async")
-    logger.handlers = [LogPrinter(logging.WARNING)]
+    logger.handlers = [LogPrinter(logging.INFO)]
+    logger.setLevel(logging.INFO)
     logger.propagate = False
     received: list[signal.Signals] = []
     try:

@@ -88,6 +88,7 @@ async def test_wait_that_the_service_asks_for_and_does_not_fit_raises_at_once(co
 
 
 async def test_close_ends_the_retries_of_a_question(connect, emulator, caplog):
+    caplog.set_level("INFO", logger="lemon_async")
     emulator.fault("models", Status(503))
     retry = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
     async with asyncio.timeout(60), connect(retry=retry) as session:

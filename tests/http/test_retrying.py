@@ -48,6 +48,7 @@ async def run(*outcomes, kind=RequestKind.SUBMIT, policy=QUICK, transport=None, 
 
 async def test_request_is_sent_until_it_succeeds(caplog):
     """Each retry is logged; the first attempt has its own patience, later ones what the policy leaves."""
+    caplog.set_level("INFO", logger="lemon_async")
     transport = FakeTransport()
     result, patience = await run(NOT_SENT, NOT_SENT, "sent", transport=transport)
     assert result == "sent"

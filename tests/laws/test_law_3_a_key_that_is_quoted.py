@@ -172,7 +172,7 @@ def records(caplog):
 
     def texts():
         gc.collect()
-        return [f"{record.getMessage()} {record.args!r} {record.exc_info!r}" for record in caplog.records]
+        return [f"{record.getMessage()} {vars(record)!r}" for record in caplog.records]
 
     return texts
 

@@ -263,6 +263,7 @@ async def test_retries_of_a_submit_end(connect, emulator):
 
 async def test_closing_wakes_submits_that_wait_for_their_next_attempt(connect, emulator, caplog):
     """A long `Retry-After` does not outlive the session."""
+    caplog.set_level("INFO", logger="lemon_async")
     emulator.fault("submit", Status(429, headers={"Retry-After": "30"}))
     async with connect(retry=RetryPolicy(max_elapsed_s=60)) as session:
         submitting = asyncio.create_task(session.submit("patient", model="flux-pro"))

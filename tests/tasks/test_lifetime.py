@@ -187,7 +187,7 @@ async def test_close_in_a_cancelled_scope_is_completed(connect, emulator):
 
 async def test_closing_ends_the_wait_before_a_retry(connect, emulator, caplog):
     """It raises immediately, not when its wait is over."""
-    caplog.set_level("WARNING", logger="lemon_async")
+    caplog.set_level("INFO", logger="lemon_async")
     emulator.fault("submit", Status(503, error={"retryable": True}))
     retry = RetryPolicy(max_elapsed_s=500, first_backoff_s=100, max_backoff_s=100)
     async with asyncio.timeout(60), connect(retry=retry) as session:

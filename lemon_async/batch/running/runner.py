@@ -212,7 +212,9 @@ class Runner:
             token = task.resume_token() if task.id is not None else None
             job.is_surplus = await self._record(job, Event.ACCEPT, task=token) is None
             if job.is_surplus:  # workers drop outcomes, and the journal has no place for a second task
-                logger.warning("the row %r was bought twice: its journal has another task than %s", job.key, task.id)
+                words = "the row %r was bought twice: its journal has another task than %s"
+                extra = {"task_id": task.id, "model": job.request.model, "attempt": job.facts.attempt}
+                logger.error(words, job.key, task.id, extra=extra)
         finally:  # also if it cannot be recorded: then the run has stopped, and the pictures are still saved
             self._follow(job, task)  # type: ignore[arg-type]  # the task of a map is an `ImageTask`
 

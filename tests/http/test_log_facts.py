@@ -1,0 +1,132 @@
+"""Records about a job say which, in fields that formatters show; levels are what operators expect."""
+
+import ast
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+import lemon_async
+from lemon_async import RetryPolicy, SubmissionUnknown
+from lemon_async._http.log_facts import about_job
+from lemon_async.emulator import Blackhole, Status
+
+PACKAGE = Path(lemon_async.__file__).parent
+METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+# Records that concern no single job, and why.
+ABOUT_NO_JOB = {
+    ("_http/emitter.py", "log"): "a function of the program has failed",
+    ("_http/shared_limit/client.py", "warning"): "the store cannot be used",
+    ("_http/shared_limit/client.py", "info"): "the store can be used again",
+    ("_http/shared_limit/client.py", "error"): "the client of the store has crashed",
+    ("_tasks/poller.py", "error"): "the poller has crashed, with all its tasks",
+    ("_tasks/progress.py", "exception"): "a display has failed",
+    ("_tasks/unfinished.py", "log"): "a list of tasks, which are in `task_ids`",
+    ("batch/running/feed.py", "warning"): "other runs hold the rows",
+    ("distributed/fleet.py", "warning"): "a worker has died",
+}
+MODEL = "flux-pro"
+QUICK = RetryPolicy(first_backoff_s=0.001, max_backoff_s=0.002)
+
+
+def calls():
+    """Return every call of a method of a logger, with its file."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="logger"), attr=attr)) if attr in METHODS:
+                    yield path.relative_to(PACKAGE).as_posix(), attr, node
+
+
+def test_every_record_about_a_job_has_the_fields():
+    """Each call of a logger passes `extra`, or the table above says why it concerns no job."""
+    without = [(path, attr) for path, attr, call in calls() if not any(word.arg == "extra" for word in call.keywords)]
+    assert sorted(without) == sorted(ABOUT_NO_JOB)
+    assert len([*calls()]) > len(without) + 8
+
+
+def test_no_module_logs_in_another_way():
+    """Otherwise the test above would not see it."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "logging":
+                assert node.attr not in METHODS | {"warn"}, path
+
+
+def test_fields_are_no_attributes_of_records():
+    """`logging` raises `KeyError` for a field that would replace one of its own."""
+    own = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+    assert not own & about_job().keys()
+    assert about_job().keys() == {"task_id", "model", "attempt"}
+
+
+class Json(logging.Formatter):
+    """A formatter as services use it: everything that a record has beside the standard attributes, too."""
+
+    def format(self, record):
+        own = vars(logging.makeLogRecord({})).keys()
+        extra = {name: value for name, value in vars(record).items() if name not in own}
+        return json.dumps({"level": record.levelname, "message": record.getMessage(), **extra})
+
+
+@pytest.fixture
+def lines(caplog):
+    """Return the records of the library, through a formatter that writes JSON."""
+    caplog.set_level(logging.DEBUG, logger="lemon_async")
+    formatter = Json()
+
+    def read():
+        ours = [record for record in caplog.records if record.name.startswith("lemon_async")]
+        return [json.loads(formatter.format(record)) for record in ours]
+
+    return read
+
+
+def facts(line):
+    return line["level"], line["task_id"], line["model"], line["attempt"]
+
+
+async def test_request_that_is_sent_again_is_information(connect, emulator, lines):
+    """Nobody needs to act; the record says which model and which attempt."""
+    emulator.fault("submit", Status(429), times=2)
+    async with connect(retry=QUICK) as session:
+        await session.generate("a cat", model=MODEL)
+    assert [facts(line) for line in lines()] == [("INFO", None, MODEL, 1), ("INFO", None, MODEL, 2)]
+
+
+async def test_request_that_may_be_bought_twice_is_a_warning(connect, emulator, lines):
+    """The program wants it sent again although its outcome is unknown."""
+    emulator.fault("submit", Status(502, "html"), times=1)
+    policy = RetryPolicy(first_backoff_s=0.001, max_backoff_s=0.002, resubmit_unknown=True)
+    async with connect(retry=policy) as session:
+        await session.generate("a cat", model=MODEL)
+    assert [facts(line) for line in lines()] == [("WARNING", None, MODEL, 1)]
+
+
+async def test_cancelled_request_that_was_sent_is_a_warning(connect, emulator, lines):
+    """Code that cancels rarely looks at the cause: the record is how anyone learns of it."""
+    emulator.fault("submit", Status(429), times=1)
+    emulator.fault("submit", Blackhole(), times=1)
+    async with connect(retry=QUICK) as session:
+        submitting = asyncio.create_task(session.submit("a cat", model=MODEL))
+        async with asyncio.timeout(60):
+            while emulator.ledger.sold.total() < 1:
+                await asyncio.sleep(0.001)
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await submitting
+    assert isinstance(caught.value.__cause__, SubmissionUnknown)
+    assert [facts(line) for line in lines()] == [("INFO", None, MODEL, 1), ("WARNING", None, MODEL, 2)]
+
+
+async def test_polls_that_fail_name_their_task(connect, emulator, lines):
+    """Single failures are details; from the third in a row on, somebody should look."""
+    emulator.fault("poll", Status(502, "html"), times=4)
+    async with connect() as session:
+        task = await session.submit("a cat", model=MODEL)
+        await task
+    about = [facts(line) for line in lines()]
+    assert about[:3] == [("DEBUG", task.id, MODEL, number) for number in (1, 2, 3)]
+    assert about[3:] == [("WARNING", task.id, MODEL, 3), ("DEBUG", task.id, MODEL, 4)]
