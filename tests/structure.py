@@ -148,8 +148,8 @@ def _path(code):
 
 
 def _clients(files):
-    """Leave out what is not the client's: the emulator, and files outside the package."""
-    return {path for path in files if not path.startswith(("/", "<", "emulator/"))}
+    """Leave out what is not the client's: the emulator, what it serves pages with, and files outside the package."""
+    return {path for path in files if not path.startswith(("/", "<", "emulator/", "_web/"))}
 
 
 def _stack(frame):

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self, Unpack
 
+from lemon_async._web.host_header import AllowedHosts, is_loopback
 from lemon_async.emulator.actions import Action
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.faults import Fault, Match, Route
 from lemon_async.emulator.http.handler import RecordedRequest, RequestHandler
-from lemon_async.emulator.http.host_header import AllowedHosts, is_loopback
 from lemon_async.emulator.http.server import Server
 from lemon_async.emulator.http.source_fetcher import SourceFetcher
 from lemon_async.emulator.pictures.blob_store import BlobStore

@@ -11,13 +11,13 @@ from contextlib import suppress
 from aiohttp import web
 from attrs import define, field
 
+from lemon_async._web.host_header import AllowedHosts
 from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.bodies import read_body
 from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.fault_protocol import Connections, FaultProtocol
 from lemon_async.emulator.http.faults import Fault, RequestFacts, Stage, take_fault
-from lemon_async.emulator.http.host_header import AllowedHosts
 from lemon_async.emulator.http.raw_response import plan_raw_response, write_raw_response
 from lemon_async.emulator.http.replies import error_reply, read_whole, replacement_reply, send
 from lemon_async.emulator.http.routes import KEY_PREFIX, match_request

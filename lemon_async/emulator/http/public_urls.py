@@ -12,11 +12,10 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
+from lemon_async._web.host_header import Address, normalize
 from lemon_async.emulator.service_errors import excerpt
 
 MAX_URL_CHARS = 8192
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PRIVATE_DOMAINS = ("localhost", "local", "internal", "localdomain", "home.arpa", "intranet", "lan")
 _BROKEN_CHARS = re.compile(r"[\x00-\x20\x7f\\]")
@@ -61,11 +60,6 @@ def check_url(text: str) -> URL:
         raise ForbiddenUrl("has no host")
     _check_host(host)
     return url
-
-
-def normalize(host: str) -> str:
-    """Return a host in the form in which names are compared."""
-    return unicodedata.normalize("NFKC", host).lower().rstrip(".")
 
 
 def _check_host(raw: str) -> None:

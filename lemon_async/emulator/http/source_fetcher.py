@@ -21,8 +21,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from attrs import define, field, frozen
 from yarl import URL
 
+from lemon_async._web.host_header import normalize
 from lemon_async.emulator.http.bodies import spool
-from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_address, check_url, normalize
+from lemon_async.emulator.http.public_urls import ForbiddenUrl, check_address, check_url
 from lemon_async.emulator.service.job_spec import MAX_FETCHED_BYTES
 from lemon_async.emulator.service.messages import MAX_FILE_BYTES
 from lemon_async.emulator.service_errors import FieldError, ServiceError, excerpt

@@ -1,22 +1,24 @@
 """Check the Host header of requests, as a protection against DNS rebinding.
 
-A web page can make its own name resolve to the address of the emulator; its scripts may then read the responses. The
+A web page can make its own name resolve to the address of this server; its scripts may then read the responses. The
 browser still sends that name as `Host`, so foreign names are refused. An address in the header cannot be the name of a
 rebound page, and ports change under forwarding (`ssh -L`, `docker -p`): all addresses and all ports are served.
 """
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable
-
-from lemon_async.emulator.http.public_urls import Address, normalize
 
 _HEADER = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
 class AllowedHosts:
-    """The host names that an emulator serves.
+    """The host names that a server serves.
 
     Args:
         host: The address or name on which it listens.
@@ -39,6 +41,11 @@ class AllowedHosts:
         if match["v6"]:
             return isinstance(_parse_address(match["v6"]), ipaddress.IPv6Address)
         return normalize(match["host"]) in self._names or _parse_address(match["host"]) is not None
+
+
+def normalize(host: str) -> str:
+    """Return a host in the form in which names are compared."""
+    return unicodedata.normalize("NFKC", host).lower().rstrip(".")
 
 
 def is_loopback(host: str) -> bool:

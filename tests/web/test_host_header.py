@@ -2,8 +2,8 @@
 
 import pytest
 
+from lemon_async._web.host_header import AllowedHosts
 from lemon_async.emulator import Emulator
-from lemon_async.emulator.http.host_header import AllowedHosts
 
 HOSTS = AllowedHosts("192.168.1.2", ["Emulator", "studio.example."])
 
