@@ -1,0 +1,92 @@
+// A small client of the public API: what it sends may cost money, so it sends again only what was refused for the moment.
+
+import { apiKey } from "./server.js";
+
+const MAX_ATTEMPTS = 5;
+const MAX_WAIT_S = 30;
+const MAX_POLL_MS = 3000;
+const MIN_POLL_MS = 200;
+const DEADLINE_MS = 15 * 60_000;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Send one request with the key; `status` is null if there was no response, `body` is null if it is not JSON. */
+async function call(path, options = {}) {
+  const headers = { Authorization: `Bearer ${apiKey}`, ...(options.body && { "Content-Type": "application/json" }) };
+  try {
+    const response = await fetch(path, { ...options, headers, redirect: "manual" });
+    const { status } = response;
+    return { status, headers: response.headers, body: await response.json().catch(() => null) };
+  } catch {
+    return { status: null, headers: new Headers(), body: null };
+  }
+}
+
+const errorOf = ({ body }) => (body && typeof body.error === "object" ? body.error : null);
+const isRefusedForNow = (answer) => errorOf(answer) && (answer.status === 429 || (answer.status === 503 && errorOf(answer).retryable));
+
+function words(answer) {
+  if (answer.status === null) return "no response";
+  const error = errorOf(answer);
+  return error ? `${answer.status} ${error.code ?? ""}: ${error.message ?? ""}` : `${answer.status || "redirect"}, without a readable error`;
+}
+
+/** Send a request and see its task through; `report(kind, text)` gets each step: `step`, `problem`, `done` or `stop`. */
+export async function run({ method = "POST", path, body }, report) {
+  for (let attempt = 1; ; attempt += 1) {
+    report("step", `${method} ${path}`);
+    const answer = await call(path, { method, body });
+    if (isRefusedForNow(answer) && attempt < MAX_ATTEMPTS) {
+      const wait = Math.min(MAX_WAIT_S, Number(errorOf(answer).retry_after ?? answer.headers.get("Retry-After")) || 1);
+      report("problem", `${words(answer)} Nothing was sold. Trying again in ${wait} s.`);
+      await sleep(wait * 1000);
+    } else if (answer.body && answer.status < 300) {
+      return follow(answer, report);
+    } else if (errorOf(answer)) {
+      const hint = errorOf(answer).hint;
+      return report("stop", `${words(answer)}${hint ? ` ${hint}` : ""} Nothing was sold.`);
+    } else {
+      const advice = method === "POST" ? " It may have been sold: look into the ledger before you send it again." : "";
+      return report("stop", `Outcome unknown: ${words(answer)}.${advice}`);
+    }
+  }
+}
+
+async function follow({ status, headers, body }, report) {
+  if (!body.poll_url) return body.data?.some((image) => image.url || image.b64_json) ? finish(body, null, report) : report("done", `${status}`);
+  const url = new URL(body.poll_url, location.href);
+  if (url.origin !== location.origin) return report("stop", `The poll address is of another server and gets no key: ${url.origin}`);
+  report("step", `${status}: accepted as task ${body.task_id ?? body.id}`);
+  const rest = Math.max(MIN_POLL_MS, Math.min(MAX_POLL_MS, MAX_POLL_MS / (Number(headers.get("X-Emulator-Speed")) || 1)));
+  return poll(url, rest, report);
+}
+
+async function poll(url, rest, report, isRenewal = false) {
+  const end = performance.now() + DEADLINE_MS;
+  for (let number = 1, missing = 0; performance.now() < end; number += 1) {
+    await sleep(rest);
+    const answer = await call(url.href);
+    const state = answer.status === 200 ? answer.body?.status : null;
+    missing = answer.status === 404 ? missing + 1 : 0;
+    if (state === "completed") return finish(answer.body, isRenewal ? null : () => poll(url, rest, report, true), report, number);
+    if (state === "failed") return report("stop", `The task failed: ${answer.body.error?.message ?? answer.body.error ?? "no reason given"}`);
+    if ([401, 403].includes(answer.status) || missing > 5) return report("stop", `Poll ${number}: ${words(answer)}`);
+    if (!state) report("problem", `Poll ${number}: ${words(answer)}. That ends nothing; asking again.`);
+  }
+  return report("stop", "The task has not ended within 15 minutes.");
+}
+
+async function finish(body, renew, report, polls = 0) {
+  const links = (body.data ?? []).map((image) => image.url).filter(Boolean);
+  for (const link of links) {
+    const response = await fetch(link, { credentials: "omit" }).catch(() => null); // without the key
+    if (response?.ok) continue;
+    const reason = `The link of a result answered ${response?.status ?? "nothing"}`;
+    if (!renew) return report("stop", `${reason}.`);
+    report("problem", `${reason}. Asking the task for a new one.`);
+    return renew();
+  }
+  const number = body.data?.length ?? 0;
+  if (!number) return report("stop", "The task completed without a picture.");
+  return report("done", `${number === 1 ? "The picture is" : `${number} pictures are`} here${polls > 1 ? `, after ${polls} polls` : ""}.`);
+}

@@ -1,0 +1,59 @@
+// The request log with its replays, and the ledger.
+
+import { byId, codeBlock, count, el, openDialog, setText, time, usd } from "./dom.js";
+import { start } from "./jobs.js";
+import { List } from "./list.js";
+import { get } from "./server.js";
+
+const cell = (text, properties = {}) => el("td", { dir: "auto", text: text ?? "–", ...properties });
+
+export const makeRequests = () =>
+  new List("requests", "/_page/requests", { noun: "requests", keyOf: (request) => request.number, create: makeRequest });
+
+function makeRequest(request) {
+  const { number, at, route, method, path, model, prompt } = request;
+  const status = cell("");
+  const open = el("button", { type: "button", text: "Replay", "aria-label": `Replay request ${number}` });
+  open.addEventListener("click", () => openRequest(number));
+  const subject = cell([model, prompt].filter(Boolean).join(": "), { class: "long" });
+  const row = el("tr", {}, cell(number, { class: "number" }), el("td", {}, time(at)), cell(route), cell(`${method} ${path}`, { class: "path" }));
+  row.append(status, subject, el("td", {}, open));
+  row.update = (item) => {
+    setText(status, item.status ?? "no response");
+    status.dataset.tone = item.status === null || item.status >= 400 ? "bad" : "good";
+    open.disabled = !item.is_replayable;
+  };
+  return row;
+}
+
+async function openRequest(number) {
+  try {
+    const { method, path, prompt, body, curl, python } = await get(`/_page/requests/${number}`);
+    const again = el("button", { type: "button", class: "main", text: "Send again" });
+    again.addEventListener("click", () => {
+      byId("dialog").close();
+      start(prompt ?? `${method} ${path}`, { method, path, body: method === "GET" ? undefined : textOf(body) });
+    });
+    const note = el("p", { class: "note", text: "Sends the same request through the public API, as another job with a price of its own." });
+    const blocks = [["curl", curl], ["Python", python], ["Body", textOf(body)]].filter(([, text]) => text);
+    openDialog(`Request ${number}: ${method} ${path}`, note, again, ...blocks.map(([name, text]) => codeBlock(name, text)));
+  } catch (error) {
+    openDialog(`Request ${number}`, el("p", { class: "error", text: error.message }));
+  }
+}
+
+const textOf = (body) => (body === null || body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body));
+
+export const makeLedger = () =>
+  new List("ledger", "/_page/ledger", { noun: "entries", keyOf: (entry) => entry.number, create: makeEntry, onPage: showSums });
+
+function makeEntry({ number, kind, job, task_id: task, model, amount_usd: amount, at }) {
+  const row = el("tr", {}, cell(number, { class: "number" }), el("td", {}, time(at)), cell(kind));
+  row.append(cell(usd(amount), { class: "number" }), cell(model), cell(job, { class: "long" }), cell(task, { class: "path" }));
+  return row;
+}
+
+function showSums({ sums }) {
+  const parts = Object.entries(sums ?? {}).map(([kind, sum]) => `${kind}: ${count(sum.count)}, ${usd(sum.amount_usd)}`);
+  setText(byId("sums"), parts.join(" · "));
+}
