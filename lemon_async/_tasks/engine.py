@@ -14,6 +14,7 @@ import attrs
 from yarl import URL
 
 from lemon_async._api.job_responses import read_snapshot
+from lemon_async._api.resume_token import parse_reference
 from lemon_async._api.urls import is_loopback, poll_path, task_path
 from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
@@ -25,12 +26,12 @@ from lemon_async._images.links import LinkClient
 from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.learned_durations import LearnedDurations
+from lemon_async._tasks.journal_entry import JournalEntry
 from lemon_async._tasks.map import Maps
 from lemon_async._tasks.poller import Poller
-from lemon_async._tasks.resume_token import parse_reference
 from lemon_async._tasks.settings import Settings
 from lemon_async._tasks.stream import ImageStream
-from lemon_async._tasks.submission import AcceptedJob, JournalEntry, PreparedRequest, Submissions
+from lemon_async._tasks.submission import AcceptedJob, PreparedRequest, Submissions
 from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import prepare
 from lemon_async.errors import ApiError, ContractError, SessionError, TransportError

@@ -31,10 +31,10 @@ import anyio
 import attrs
 
 from lemon_async._pace.stop_rule import PROBE_S, StopRule
+from lemon_async._tasks.journal_entry import HookFailed, HookRefused, JournalEntry
 from lemon_async._tasks.map_input import Items, MapOptions, checked_item, key_function, length_of, pull_function
 from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.progress import Reporter, Tally
-from lemon_async._tasks.submission import HookFailed, HookRefused, JournalEntry
 from lemon_async._tasks.task import Callbacks, ImageTask
 from lemon_async._tasks.unfinished import MAP_LEFT, report_unfinished
 from lemon_async._uploads.preparation import request_from

@@ -20,11 +20,11 @@ from typing import Any, Protocol
 
 from lemon_async._api.error_responses import task_failure
 from lemon_async._api.job_responses import IS_ID_GUESSED, STATUS, VISIBLE, Packed, PollFailure, pack, unpack
+from lemon_async._api.resume_token import cut_prompt, token_of
 from lemon_async._formats.json_documents import safe_repr, safe_str
 from lemon_async._images.images import Images
 from lemon_async._images.renewable_urls import ResultAccess, TaskRef
 from lemon_async._pace.validators import find_callback_fault, is_duration
-from lemon_async._tasks.resume_token import cut_prompt, token_of
 from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskTimeout
 from lemon_async.requests import Request
 from lemon_async.types import Billing, TaskSnapshot, is_final

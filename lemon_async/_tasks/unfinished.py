@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from lemon_async._tasks.resume_token import parse_reference
+from lemon_async._api.resume_token import parse_reference
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import ContractError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from lemon_async._tasks.resume_token import parse_reference
+from lemon_async._api.resume_token import parse_reference
 from lemon_async.batch.states import Event, State
 from lemon_async.errors import ContractError
 

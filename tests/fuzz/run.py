@@ -23,7 +23,7 @@ ROOMS = [
     "lemon_async._formats",
     "lemon_async._pace",
     "lemon_async._images.naming",
-    "lemon_async._tasks.resume_token",
+    "lemon_async._api.resume_token",
     "json",
 ]
 

@@ -28,6 +28,7 @@ from lemon_async._api.job_responses import (
 )
 from lemon_async._api.models_and_files import read_file, read_files, read_model, read_models
 from lemon_async._api.response import MAX_BODY_BYTES, Response, Unreadable, read_rate_headers, retry_after_s
+from lemon_async._api.resume_token import parse_reference
 from lemon_async._api.stream_events import EventSplitter, Failed, Final, Partial, Unclear, read_event
 from lemon_async._api.urls import find_link_fault, find_remote_fault, parse_base_url, poll_path, redact
 from lemon_async._formats.base64_json import Base64Extractor, Base64Text, decode_base64
@@ -36,7 +37,6 @@ from lemon_async._formats.provenance import Provenance, embed, xmp_packet
 from lemon_async._http.attempt import BodyReader
 from lemon_async._images.naming import Template
 from lemon_async._pace.learned_durations import LearnedDurations
-from lemon_async._tasks.resume_token import parse_reference
 from lemon_async.errors import ApiError, ContractError
 
 KEY = "sk-fuzz-0123456789"

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy
-from lemon_async._tasks.resume_token import parse_reference
+from lemon_async._api.resume_token import parse_reference
 from lemon_async.emulator import Answer, Stuck
 from lemon_async.errors import NotFound
 

@@ -11,8 +11,8 @@ from lemon_async import (
     PollPolicy,
     TransportError,
 )
+from lemon_async._api.resume_token import TaskReference
 from lemon_async._http.key import KEY_VARIABLE
-from lemon_async._tasks.resume_token import TaskReference
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Answer, Emulator, Reset, Status, Stuck
 from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound, SessionError, TaskCancelled

@@ -5,7 +5,6 @@ import hashlib
 import logging
 from contextlib import suppress
 
-import orjson
 import pytest
 
 from lemon_async import (
@@ -22,72 +21,28 @@ from lemon_async import (
     TransportError,
 )
 from lemon_async._api.response import Response
-from lemon_async._api.validation import encode
 from lemon_async._http.attempt import NoResponse
-from lemon_async._tasks.submission import HookFailed, HookRefused, JournalEntry, PreparedRequest, Submissions
-from lemon_async._uploads.preparation import Json
+from lemon_async._tasks.submission import Submissions
 from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Script, Status, Stuck
-from lemon_async.errors import InsufficientBalance, JournalError, RateLimited, ServerError
+from lemon_async.errors import InsufficientBalance, RateLimited, ServerError
 from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot
-from memory_journal import MemoryJournal, failing, waiting
+from scripted_submits import (
+    DOUBTFUL,
+    INLINE,
+    NOT_SENT,
+    ONCE,
+    ORDER,
+    REQUEST,
+    SENT,
+    TASK,
+    answer,
+    cancelled_as_a_transport_does,
+    order_of,
+    refusal,
+    submissions_of,
+)
 
 SLOW = PollPolicy(min_gap_s=1_200_000, max_gap_s=1_200_000)  # 200 s at the speed of the emulator
-
-
-def order_of(request):
-    content = encode(request)
-    return PreparedRequest(request, Json("/v1/images/generations", content))
-
-
-REQUEST = GenerateRequest("a cat", model="flux-pro")
-ORDER = order_of(REQUEST)
-PATIENT = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, max_backoff_s=0.005)
-ONCE = RetryPolicy(max_elapsed_s=0)
-
-
-def answer(status=200, *, body=None, text=None, **headers):
-    content = orjson.dumps(body) if text is None else text
-    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
-
-
-def refusal(status, **hints):
-    return answer(status, body={"error": {"message": "No.", "code": "no" if status < 500 else "server_error", **hints}})
-
-
-INLINE = answer(body={"created": 1, "data": [{"url": "https://cdn.test/1.png"}]})
-TASK = answer(body={"task_id": "ldtask_1", "status": "pending", "poll_url": "/v1/images/generations/ldtask_1"})
-NOT_SENT = NoResponse("Connect call failed", was_sent=False)
-SENT = NoResponse("Server disconnected", was_sent=True)
-
-
-class ScriptedTransport:
-    """A transport with scripted responses; the last one is repeated."""
-
-    base_url = "https://api.test"
-    is_closed = False
-
-    def __init__(self, *outcomes):
-        self.outcomes = list(outcomes)
-        self.sent = []
-        self.patience = []
-
-    async def pause(self, seconds):
-        await asyncio.sleep(seconds)
-
-    async def acquire(self, patience_s):
-        self.patience.append(patience_s)
-
-    async def submit(self, payload):
-        outcome = self.outcomes[min(len(self.sent), len(self.outcomes) - 1)]
-        self.sent.append(payload)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome if isinstance(outcome, Response) else await outcome()
-
-
-def submissions_of(*outcomes, policy=PATIENT, limit=10):
-    transport = ScriptedTransport(*outcomes)
-    return transport, Submissions(transport, policy, limit=limit)
 
 
 # Accepted
@@ -233,20 +188,6 @@ async def test_session_that_is_closed_ends_the_retries():
 
 # Unknown
 
-DOUBTFUL = {
-    "no answer": SENT,
-    "no answer, but a head": NoResponse("the answer is larger than 1 bytes", was_sent=True, status=200),
-    "html": answer(502, text=b"<html><title>502 Bad Gateway</title>"),
-    "empty": answer(500, text=b""),
-    "truncated": answer(503, text=b'{"error": {"mess'),
-    "success without a shape": answer(body={"ok": True}),
-    "placeholder only": answer(body={"data": [{"url": ""}]}),
-    "unreadable success": answer(200, text=b"OK"),
-    "redirect": answer(307, text=b"", location="/elsewhere"),
-    "refusal in strange words": answer(429, body={"detail": "no"}),
-    "success with an error": refusal(200),
-}
-
 
 @pytest.mark.parametrize("outcome", DOUBTFUL.values(), ids=DOUBTFUL)
 async def test_any_other_outcome_is_unknown_and_not_sent_again(outcome, caplog):
@@ -288,19 +229,6 @@ async def test_the_last_thousand_doubts_are_remembered():
 
 
 # Cancelled
-
-
-def cancelled_as_a_transport_does(*, was_sent):
-    """Wait forever; a cancellation gets the cause that a transport sets."""
-
-    async def wait():
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError as cancelled:
-            cancelled.__cause__ = NoResponse("cancelled while waiting for the response", was_sent=was_sent)
-            raise
-
-    return wait
 
 
 async def cancel_under_way(submissions, transport):
@@ -529,144 +457,3 @@ async def test_stuck_job_stays_open_after_its_deadline(connect, emulator):
         with pytest.raises(TaskTimeout):
             await session.generate("a cat", model="flux-pro")
         assert session.submission_counts.open == 1
-
-
-# Recorded in a journal
-
-
-def entry_of(journal, *, index=7):
-    return JournalEntry(journal, index, set())
-
-
-async def test_intent_comes_after_all_waiting_and_before_the_first_byte():
-    """It holds the slot and the place in the rate limit."""
-    seen = []
-    transport, submissions = submissions_of(TASK)
-    journal = MemoryJournal(lambda *_: seen.append((len(transport.patience), submissions.under_way, transport.sent[:])))
-    await submissions.submit(ORDER, entry=entry_of(journal))
-    assert seen == [(1, 1, [])]
-    assert journal.events == [("intend", 7)]
-    assert len(transport.sent) == 1
-
-
-async def test_every_attempt_is_intended_and_withdrawn_if_it_sold_nothing():
-    transport, submissions = submissions_of(NOT_SENT, refusal(429), refusal(503, retryable=True), TASK)
-    journal = MemoryJournal()
-    await submissions.submit(ORDER, entry=entry_of(journal))
-    assert journal.names == ["intend", "withdraw"] * 3 + ["intend"]
-    assert [type(reason) for reason in journal.reasons] == [TransportError, RateLimited, ServerError]
-    assert len(transport.sent) == 4
-
-
-@pytest.mark.parametrize(
-    "outcome",
-    [NOT_SENT, refusal(402), refusal(400), ContractError.of("image", "is gone")],
-    ids=["not sent", "402", "400", "a source that is gone"],
-)
-async def test_last_attempt_is_withdrawn_before_its_error_is_raised(outcome):
-    _, submissions = submissions_of(outcome, policy=ONCE)
-    journal = MemoryJournal()
-    with pytest.raises(LemonError) as caught:
-        await submissions.submit(ORDER, entry=entry_of(journal))
-    assert journal.names == ["intend", "withdraw"]
-    assert journal.reasons == [caught.value]
-
-
-@pytest.mark.parametrize("outcome", DOUBTFUL.values(), ids=DOUBTFUL)
-async def test_attempt_with_an_unknown_outcome_is_not_withdrawn(outcome):
-    _, submissions = submissions_of(outcome)
-    journal = MemoryJournal()
-    with pytest.raises(SubmissionUnknown):
-        await submissions.submit(ORDER, entry=entry_of(journal))
-    assert journal.names == ["intend"]
-
-
-async def test_what_follows_an_unknown_outcome_withdraws_nothing():
-    """After opting in, one intent covers all attempts: a refusal of the second says nothing about the first."""
-    policy = RetryPolicy(max_elapsed_s=60, first_backoff_s=0.001, resubmit_unknown=True)
-    _, submissions = submissions_of(NOT_SENT, SENT, NOT_SENT, refusal(429), refusal(402), policy=policy)
-    journal = MemoryJournal()
-    with pytest.raises(SubmissionUnknown):
-        await submissions.submit(ORDER, entry=entry_of(journal))
-    assert journal.names == ["intend", "withdraw", "intend"]
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        OSError("the disk is full"),
-        JournalError(message="no"),
-        TransportError(message="no"),
-        RateLimited(status=429, message="no"),
-    ],
-    ids=lambda failure: type(failure).__name__,
-)
-async def test_request_whose_intent_fails_is_not_sent_and_not_tried_again(failure):
-    """Even if the error is one that requests are sent again after; what it held is released."""
-    transport, submissions = submissions_of(TASK)
-    journal = MemoryJournal(failing("intend", failure))
-    with pytest.raises(HookFailed) as caught:
-        await submissions.submit(ORDER, entry=entry_of(journal))
-    assert caught.value.failure is caught.value.__cause__ is failure
-    assert (transport.sent, journal.events) == ([], [])
-    assert len(transport.patience) == 1
-    assert submissions.under_way == 0
-
-
-async def test_request_that_the_journal_refuses_is_not_sent():
-    """What it held is released, and nothing is withdrawn."""
-    transport, submissions = submissions_of(TASK)
-    journal = MemoryJournal(refused={7})
-    with pytest.raises(HookRefused):
-        await submissions.submit(ORDER, entry=entry_of(journal))
-    assert (transport.sent, journal.names, submissions.under_way) == ([], ["intend"], 0)
-
-
-async def test_request_whose_withdrawal_fails_is_not_tried_again():
-    failure = JournalError(message="the disk is full")
-    transport, submissions = submissions_of(NOT_SENT, TASK)
-    with pytest.raises(HookFailed) as caught:
-        await submissions.submit(ORDER, entry=entry_of(MemoryJournal(failing("withdraw", failure))))
-    assert caught.value.failure is failure
-    assert len(transport.sent) == 1
-
-
-async def test_request_that_is_cancelled_in_its_intent_is_not_sent_and_withdrawn():
-    """The intent may have become durable."""
-    transport, submissions = submissions_of(TASK)
-    journal = MemoryJournal(waiting("intend", asyncio.Event()))
-    submitting = asyncio.create_task(submissions.submit(ORDER, entry=entry_of(journal)))
-    while not journal.events:
-        await asyncio.sleep(0)
-    submitting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await submitting
-    assert (transport.sent, submissions.under_way) == ([], 0)
-    assert journal.names == ["intend", "withdraw"]
-    assert str(journal.reasons[0]) == "not sent, nothing was sold: cancelled before it was sent"
-
-
-@pytest.mark.parametrize(("was_sent", "names"), [(False, ["intend", "withdraw"]), (True, ["intend"])])
-async def test_cancelled_request_is_withdrawn_unless_it_may_have_been_sent(was_sent, names):
-    transport, submissions = submissions_of(cancelled_as_a_transport_does(was_sent=was_sent))
-    journal = MemoryJournal()
-    submitting = asyncio.create_task(submissions.submit(ORDER, entry=entry_of(journal)))
-    while not transport.sent:
-        await asyncio.sleep(0)
-    submitting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await submitting
-    assert journal.names == names
-
-
-async def test_request_that_is_cancelled_while_it_waits_was_never_intended():
-    _, submissions = submissions_of(cancelled_as_a_transport_does(was_sent=True), limit=1)
-    journal = MemoryJournal()
-    first = asyncio.create_task(submissions.submit(ORDER))
-    second = asyncio.create_task(submissions.submit(ORDER, entry=entry_of(journal)))
-    await asyncio.sleep(0)
-    for submitting in (second, first):
-        submitting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await submitting
-    assert journal.events == []

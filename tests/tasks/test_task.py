@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from lemon_async import ContractError, GenerateRequest, TaskTimeout, VariationRequest
-from lemon_async._tasks.resume_token import TaskReference, parse_reference
+from lemon_async._api.resume_token import TaskReference, parse_reference
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import SessionError, TaskCancelled, TaskFailed, TaskLost
 from lemon_async.types import ImageData, Inline, TaskFault, TaskSnapshot

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lemon_async import ContractError
-from lemon_async._tasks.resume_token import TaskReference, parse_reference
+from lemon_async._api.resume_token import TaskReference, parse_reference
 
 ids = st.text(string.ascii_letters + string.digits + "_-~:@!$&'()*+,;=?#", min_size=1, max_size=60)
 
