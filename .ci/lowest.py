@@ -24,4 +24,5 @@ direct = [*project["dependencies"], *(line for extra in project["optional-depend
 tools = [line for group in metadata["dependency-groups"].values() for line in group if isinstance(line, str)]
 locked = pins((ROOT / ".constraints.txt").read_text().splitlines())
 lowest = {name: locked[name] for name in pins(tools)} | pins(direct)
+lowest["opentelemetry-api"] = locked["opentelemetry-api"]  # tools of the tests need a newer one
 print(*(f"{name}=={version}" for name, version in sorted(lowest.items())), sep="\n")

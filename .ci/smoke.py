@@ -63,6 +63,21 @@ def notebook():
     raise AssertionError
 
 
+def otel():
+    from lemon_async.telemetry import Telemetry
+
+    async def fail():
+        options = {"base_url": "http://127.0.0.1:9", "retry": RetryPolicy(max_elapsed_s=0), "on_event": Telemetry()}
+        async with LemonSession("sk-x", **options) as session:
+            await session.generate("a cat")
+
+    try:
+        asyncio.run(fail())
+    except TransportError:
+        return
+    raise AssertionError
+
+
 def parquet():
     import pyarrow as pa
     from pyarrow.parquet import write_table

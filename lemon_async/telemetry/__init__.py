@@ -1,0 +1,16 @@
+"""OpenTelemetry: spans and metrics made of a session's events.
+
+    async with LemonSession(on_event=Telemetry()) as session: ...
+
+Needs `pip install 'lemon-async[otel]'`, which is OpenTelemetry's API; the program chooses and sets up an SDK. To read
+the code, begin with `handler.py`; README.md here lists all names.
+"""
+
+try:
+    from lemon_async.telemetry.handler import Telemetry
+except ImportError as missing:
+    if (missing.name or "").partition(".")[0] != "opentelemetry":
+        raise
+    raise ImportError("telemetry needs OpenTelemetry's API: pip install 'lemon-async[otel]'") from missing
+
+__all__ = ["Telemetry"]
