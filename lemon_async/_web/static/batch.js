@@ -32,9 +32,8 @@ function show(summary) {
   showAdvice(summary.advice ?? []);
   announce(`${count(counts.done ?? 0)} of ${count(total)} rows done.`);
   document.title = `${total ? Math.floor((100 * (counts.done ?? 0)) / total) : 0} % - ${summary.journal}`;
-  if (summary.version === version) return;
+  gallery.refresh(summary.version !== version);
   version = summary.version;
-  gallery.refresh(true);
 }
 
 function ownerOf({ is_running: isRunning, owner }) {

@@ -6,6 +6,8 @@ const MAX_ATTEMPTS = 5;
 const MAX_WAIT_S = 30;
 const MAX_POLL_MS = 3000;
 const MIN_POLL_MS = 200;
+const MAX_RENEWALS = 5;
+const MAX_MISSING = 5; // polls in a row that do not find the task
 const DEADLINE_MS = 15 * 60_000;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -33,6 +35,7 @@ function words(answer) {
 
 /** Send a request and see its task through; `report(kind, text)` gets each step: `step`, `problem`, `done` or `stop`. */
 export async function run({ method = "POST", path, body }, report) {
+  const isPaid = method === "POST";
   for (let attempt = 1; ; attempt += 1) {
     report("step", `${method} ${path}`);
     const answer = await call(path, { method, body });
@@ -41,52 +44,63 @@ export async function run({ method = "POST", path, body }, report) {
       report("problem", `${words(answer)} Nothing was sold. Trying again in ${wait} s.`);
       await sleep(wait * 1000);
     } else if (answer.body && answer.status < 300) {
-      return follow(answer, report);
+      return follow(answer, isPaid, report);
     } else if (errorOf(answer)) {
       const hint = errorOf(answer).hint;
       return report("stop", `${words(answer)}${hint ? ` ${hint}` : ""} Nothing was sold.`);
     } else {
-      const advice = method === "POST" ? " It may have been sold: look into the ledger before you send it again." : "";
+      const advice = isPaid ? " It may have been sold: look into the ledger before you send it again." : "";
       return report("stop", `Outcome unknown: ${words(answer)}.${advice}`);
     }
   }
 }
 
-async function follow({ status, headers, body }, report) {
-  if (!body.poll_url) return body.data?.some((image) => image.url || image.b64_json) ? finish(body, null, report) : report("done", `${status}`);
+async function follow({ status, headers, body }, isPaid, report) {
+  if (!body.poll_url && body.data?.length) return finish(body, report, null);
+  if (!body.poll_url) return isPaid ? report("stop", `Outcome unknown: ${status} without pictures or a task.`) : report("done", `${status}`);
   const url = new URL(body.poll_url, location.href);
-  if (url.origin !== location.origin) return report("stop", `The poll address is of another server and gets no key: ${url.origin}`);
+  if (url.origin !== location.origin) return report("stop", `The poll address is of another server, which gets no key: ${url.origin}`);
   report("step", `${status}: accepted as task ${body.task_id ?? body.id}`);
   const rest = Math.max(MIN_POLL_MS, Math.min(MAX_POLL_MS, MAX_POLL_MS / (Number(headers.get("X-Emulator-Speed")) || 1)));
-  return poll(url, rest, report);
+  let renewals = MAX_RENEWALS;
+  const poll = () => untilDone(url, rest, report, (answer) => finish(answer, report, renewals-- > 0 ? poll : null));
+  return poll();
 }
 
-async function poll(url, rest, report, isRenewal = false) {
+async function untilDone(url, rest, report, done) {
   const end = performance.now() + DEADLINE_MS;
   for (let number = 1, missing = 0; performance.now() < end; number += 1) {
     await sleep(rest);
     const answer = await call(url.href);
     const state = answer.status === 200 ? answer.body?.status : null;
     missing = answer.status === 404 ? missing + 1 : 0;
-    if (state === "completed") return finish(answer.body, isRenewal ? null : () => poll(url, rest, report, true), report, number);
+    if (state === "completed") return done(answer.body);
     if (state === "failed") return report("stop", `The task failed: ${answer.body.error?.message ?? answer.body.error ?? "no reason given"}`);
-    if ([401, 403].includes(answer.status) || missing > 5) return report("stop", `Poll ${number}: ${words(answer)}`);
+    if ([401, 403].includes(answer.status) || missing > MAX_MISSING) return report("stop", `Poll ${number}: ${words(answer)}`);
     if (!state) report("problem", `Poll ${number}: ${words(answer)}. That ends nothing; asking again.`);
   }
   return report("stop", "The task has not ended within 15 minutes.");
 }
 
-async function finish(body, renew, report, polls = 0) {
-  const links = (body.data ?? []).map((image) => image.url).filter(Boolean);
-  for (const link of links) {
-    const response = await fetch(link, { credentials: "omit" }).catch(() => null); // without the key
-    if (response?.ok) continue;
-    const reason = `The link of a result answered ${response?.status ?? "nothing"}`;
-    if (!renew) return report("stop", `${reason}.`);
-    report("problem", `${reason}. Asking the task for a new one.`);
+async function finish({ data }, report, renew) {
+  if (!data?.length) return report("stop", "The task completed without a picture.");
+  for (const { url } of data.filter((image) => image.url)) {
+    const reason = await download(url);
+    if (!reason) continue;
+    if (!renew) return report("stop", `Download: ${reason}.`);
+    report("problem", `Download: ${reason}. Asking the task for a new link.`);
     return renew();
   }
-  const number = body.data?.length ?? 0;
-  if (!number) return report("stop", "The task completed without a picture.");
-  return report("done", `${number === 1 ? "The picture is" : `${number} pictures are`} here${polls > 1 ? `, after ${polls} polls` : ""}.`);
+  return report("done", data.length === 1 ? "The picture is here." : `${data.length} pictures are here.`);
+}
+
+/** Download a result, without the key; return what went wrong. */
+async function download(url) {
+  try {
+    const response = await fetch(url, { credentials: "omit" });
+    await response.blob();
+    return response.ok ? null : `${response.status}`;
+  } catch {
+    return "the connection broke";
+  }
 }

@@ -3,6 +3,7 @@
 import { byId, count, el, reconcile, setText } from "./dom.js";
 import { change, get } from "./server.js";
 
+const REST_MS = 700;
 const POINTS = ["accept", "request_head", "request_body", "request_end", "response_head", "response_body"];
 
 // The parameters of each action with their kind: a list of choices, a number, text, a list of words, JSON or yes/no.
@@ -27,13 +28,13 @@ const ACTIONS = {
 };
 
 const PRESETS = [
-  ["502 page at polls", { route: "poll", actions: [{ type: "Status", status: 502, body: "html" }] }],
-  ["429 at submit", { route: "submit", actions: [{ type: "Status", status: 429, body: "json" }], probability: 0.5 }],
-  ["Slow submit, 3 s", { route: "submit", actions: [{ type: "Latency", ms: 3000 }] }],
-  ["Reset after sending", { route: "submit", actions: [{ type: "Reset", at: "request_end" }] }],
-  ["Sold, answer unreadable", { route: "submit", actions: [{ type: "Status", status: 502, body: "html" }], bill: true }],
-  ["Task fails", { route: "submit", actions: [{ type: "Fail", error: "The provider failed" }] }],
-  ["Link expires", { route: "cdn", actions: [{ type: "Expire" }], times: 1 }],
+  ["Most polls: 502 page", { route: "poll", actions: [{ type: "Status", status: 502, body: "html" }], probability: 0.75 }],
+  ["Half of submits: 429", { route: "submit", actions: [{ type: "Status", status: 429, body: "json" }], probability: 0.5 }],
+  ["Submits: 3 s slower", { route: "submit", actions: [{ type: "Latency", ms: 3000 }] }],
+  ["Submits: reset after sending", { route: "submit", actions: [{ type: "Reset", at: "request_end" }] }],
+  ["Submits: sold, but 502 page", { route: "submit", actions: [{ type: "Status", status: 502, body: "html" }], bill: true }],
+  ["Tasks fail", { route: "submit", actions: [{ type: "Fail", error: "The provider failed" }] }],
+  ["Half of links expire", { route: "cdn", actions: [{ type: "Expire" }], probability: 0.5 }],
 ];
 
 /** Whether a fault of the server says all that a preset says; it may say more. */
@@ -53,7 +54,8 @@ const inWords = (object) =>
 
 export class Faults {
   #faults = [];
-  #chips = [];
+  #chips;
+  #timer = 0;
 
   constructor() {
     this.#chips = PRESETS.map(([name, fault]) => {
@@ -83,7 +85,12 @@ export class Faults {
     return true;
   }
 
+  refreshSoon() {
+    this.#timer ||= setTimeout(() => this.refresh(), REST_MS);
+  }
+
   async refresh() {
+    this.#timer = 0;
     try {
       this.#faults = (await get("/_page/faults")).items;
     } catch (error) {

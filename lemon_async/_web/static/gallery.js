@@ -31,7 +31,7 @@ function makeCard(first) {
     details.setAttribute("aria-label", `Details of ${name.slice(0, 80)}`);
     setText(state, stateText(item));
     state.dataset.tone = toneOf(item.state);
-    setText(facts, factsOf(item).join(" · "));
+    setText(facts, factsOf(item).join("\u00a0· ")); // a line may end with the dot, and does not begin with it
     const revision = revisionOf(item);
     setText(revised, revision ? `Revised: ${revision}` : "");
     const look = JSON.stringify([item.state, item.error, item.images]);
@@ -49,7 +49,7 @@ function stateText({ state, progress }) {
 
 function factsOf({ key, prompt, model, images, size, cost_usd: cost, seconds }) {
   const shape = size || (images[0]?.width && `${images[0].width}x${images[0].height}`);
-  const number = images.length > 1 && `${images.length} pictures`;
+  const number = images.length > 1 && `${images.length}\u00a0pictures`;
   const price = cost !== null && usd(cost);
   return [prompt && key, model, shape, number, price, seconds !== null && duration(seconds)].filter(Boolean);
 }

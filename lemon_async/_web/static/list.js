@@ -82,7 +82,10 @@ export class List {
       const page = await get(this.#path, { ...filters, before: this.#before.at(-1) }, request.signal);
       if (request === this.#request) this.#show(page, isTurned);
     } catch (error) {
-      if (request === this.#request) this.#note(error.message);
+      if (request !== this.#request) return;
+      this.#note(error.message);
+      this.#request = null;
+      this.#isStale = true; // the next summary tries again
     }
     if (request !== this.#request) return;
     this.#request = null;
@@ -96,7 +99,7 @@ export class List {
     this.#note(page.items.length ? "" : isFiltered ? `No ${this.#noun} match.` : `No ${this.#noun} yet.`);
     const number = this.#before.length;
     const where = number > 1 ? `, page ${number}` : "";
-    setText(this.#find("total"), `${count(page.total)}${isFiltered ? " match" : ""}${where}`);
+    setText(this.#find("total"), `${count(page.total)} ${this.#noun}${isFiltered ? " match" : ""}${where}`);
     reconcile(this.#find("items"), page.items, this.#keyOf, this.#create);
     const [newer, older] = [this.#find("newer"), this.#find("older")];
     newer.parentElement.hidden = number === 1 && !page.next;

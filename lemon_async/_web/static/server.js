@@ -33,8 +33,20 @@ export function change(method, path, body = undefined) {
 const RETRY_MS = 3000;
 const REST_MS = 10_000;
 
-/** Follow the summaries. The browser reconnects by itself, unless the server refused the connection. */
+/** Follow the summaries while the page is visible: a browser has few connections to one server, for all its tabs. */
 export function follow(onSummary) {
+  let source = connect(onSummary);
+  document.addEventListener("visibilitychange", () => {
+    source.close();
+    if (!document.hidden) source = connect(onSummary);
+  });
+  // The browser reconnects by itself, unless the server refused the connection.
+  setInterval(() => {
+    if (source.readyState === EventSource.CLOSED && !document.hidden) source = connect(onSummary);
+  }, RETRY_MS);
+}
+
+function connect(onSummary) {
   const banner = byId("connection");
   const source = new EventSource("/_page/events");
   source.addEventListener("summary", (event) => {
@@ -42,10 +54,8 @@ export function follow(onSummary) {
     onSummary(JSON.parse(event.data));
   });
   source.addEventListener("open", () => setText(banner, ""));
-  source.addEventListener("error", () => {
-    setText(banner, "Connection lost. Trying again…");
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(onSummary), RETRY_MS);
-  });
+  source.addEventListener("error", () => setText(banner, "Connection lost. Trying again…"));
+  return source;
 }
 
 /** Return a function that says a sentence to screen readers: the newest one, and at most one in ten seconds. */

@@ -7,8 +7,8 @@ import { makePromptBox } from "./jobs.js";
 import { announcer, follow } from "./server.js";
 import { makeLedger, makeRequests } from "./tables.js";
 
-const gallery = makeGallery();
-const lists = [gallery, makeRequests(), makeLedger()];
+const [gallery, requests, ledger] = [makeGallery(), makeRequests(), makeLedger()];
+const lists = [gallery, requests, ledger];
 const faults = new Faults();
 const announce = announcer();
 let version = null;
@@ -17,19 +17,23 @@ makePromptBox();
 follow(show);
 for (const list of lists) list.refresh();
 faults.refresh();
-addEventListener("hashchange", chooseView);
+addEventListener("hashchange", () => {
+  if (chooseView()) byId(`${location.hash.slice(1)}-heading`).focus();
+});
 chooseView();
 
+/** Show the view that the address names; return whether it names one. */
 function chooseView() {
-  const names = ["pictures", "requests", "ledger", "faults"];
-  const name = location.hash.slice(1);
-  const chosen = names.includes(name) ? name : (names.find((view) => !byId(view).hidden) ?? "pictures");
-  for (const view of names) byId(view).hidden = view !== chosen;
+  const views = ["pictures", "requests", "ledger", "faults"];
+  const isNamed = views.includes(location.hash.slice(1));
+  const chosen = isNamed ? location.hash.slice(1) : views.find((view) => !byId(view).hidden);
+  for (const view of views) byId(view).hidden = view !== chosen;
   for (const link of document.querySelectorAll(".tabs a")) {
     if (link.hash === `#${chosen}`) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
   }
   for (const list of lists) list.refresh();
+  return isNamed;
 }
 
 const figure = (name, text) => setText(document.querySelector(`[data-figure="${name}"]`), text);
@@ -50,12 +54,11 @@ function show(summary) {
   figure("faults", count(summary.faults));
   announce(`${count(completed)} completed, ${count(open)} in progress, ${count(failed)} failed.`);
   gallery.offer("state", Object.keys(counts));
-  lists[0].offer("model", models);
-  lists[2].offer("model", models);
+  gallery.offer("model", models);
+  ledger.offer("model", models);
   const known = new Set(Array.from(byId("models").options, (option) => option.value));
   byId("models").append(...models.filter((name) => !known.has(name)).map((value) => el("option", { value })));
-  if (summary.version === version) return;
+  for (const list of lists) list.refresh(summary.version !== version);
+  if (summary.version !== version) faults.refreshSoon();
   version = summary.version;
-  for (const list of lists) list.refresh(true);
-  faults.refresh();
 }

@@ -5,6 +5,9 @@ import { start } from "./jobs.js";
 import { List } from "./list.js";
 import { get } from "./server.js";
 
+const REPLAY = "Send again sends the same request through the public API: a job of its own, with its own price.";
+const NO_REPLAY = "The body of this request was not kept, so that the page cannot send it again.";
+
 const cell = (text, properties = {}) => el("td", { dir: "auto", text: text ?? "–", ...properties });
 
 export const makeRequests = () =>
@@ -13,7 +16,7 @@ export const makeRequests = () =>
 function makeRequest(request) {
   const { number, at, route, method, path, model, prompt } = request;
   const status = cell("");
-  const open = el("button", { type: "button", text: "Replay", "aria-label": `Replay request ${number}` });
+  const open = el("button", { type: "button", text: "Details", "aria-label": `Details of request ${number}` });
   open.addEventListener("click", () => openRequest(number));
   const subject = cell([model, prompt].filter(Boolean).join(": "), { class: "long" });
   const row = el("tr", {}, cell(number, { class: "number" }), el("td", {}, time(at)), cell(route), cell(`${method} ${path}`, { class: "path" }));
@@ -21,20 +24,20 @@ function makeRequest(request) {
   row.update = (item) => {
     setText(status, item.status ?? "no response");
     status.dataset.tone = item.status === null || item.status >= 400 ? "bad" : "good";
-    open.disabled = !item.is_replayable;
-  };
+    };
   return row;
 }
 
 async function openRequest(number) {
   try {
-    const { method, path, prompt, body, curl, python } = await get(`/_page/requests/${number}`);
+    const { method, path, prompt, body, curl, python, is_replayable: isReplayable } = await get(`/_page/requests/${number}`);
     const again = el("button", { type: "button", class: "main", text: "Send again" });
     again.addEventListener("click", () => {
       byId("dialog").close();
       start(prompt ?? `${method} ${path}`, { method, path, body: method === "GET" ? undefined : textOf(body) });
     });
-    const note = el("p", { class: "note", text: "Sends the same request through the public API, as another job with a price of its own." });
+    again.hidden = !isReplayable;
+    const note = el("p", { class: "note", text: isReplayable ? REPLAY : NO_REPLAY });
     const blocks = [["curl", curl], ["Python", python], ["Body", textOf(body)]].filter(([, text]) => text);
     openDialog(`Request ${number}: ${method} ${path}`, note, again, ...blocks.map(([name, text]) => codeBlock(name, text)));
   } catch (error) {
