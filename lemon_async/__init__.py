@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import the public names when the first one is used: pytest and `lemon-async --help` start without them."""
-    if name in {"batch", "emulator", "errors", "requests", "sheet", "types"}:
+    if name in {"batch", "emulator", "errors", "events", "requests", "sheet", "types"}:
         return import_module(f"lemon_async.{name}")
     if name == "__all__" or not name.startswith("_"):
         public = _import_public()

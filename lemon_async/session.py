@@ -1,6 +1,6 @@
 """`LemonSession`: the endpoints of the API as methods; `_tasks.engine` creates and connects its parts."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -15,7 +15,6 @@ from lemon_async._images.images import Images
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
 from lemon_async._tasks.base_session import BaseSession
-from lemon_async._tasks.completion import complete
 from lemon_async._tasks.engine import Engine
 from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.map_input import Items
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from lemon_async.batch.prices import PriceOption
     from lemon_async.batch.rows.builder import KeyOption
     from lemon_async.batch.rows.reader import RowSource
+    from lemon_async.events import EventHandler
 
 __all__ = ["LemonSession"]
 
@@ -75,6 +75,7 @@ class LemonSession(BaseSession):
         max_downloads: Maximum number of concurrent downloads.
         check_contracts: Validate requests against the documented rules before spending money.
         learned_durations: The `learned_durations` of an earlier session: polling is then well timed from the start.
+        on_event: A function, or several, that each event of `lemon_async.events` is passed to.
 
     Raises:
         ContractError: A setting is invalid; nothing was connected.
@@ -97,6 +98,7 @@ class LemonSession(BaseSession):
         max_downloads: int = 8,
         check_contracts: bool = True,
         learned_durations: Mapping[str, Any] | None = None,
+        on_event: "EventHandler | Sequence[EventHandler] | None" = None,
     ) -> None:
         key = ApiKey.from_environment(headers=headers) if api_key is None else ApiKey(api_key, headers)
         del api_key, headers  # a traceback that shows local variables must not show them
@@ -114,6 +116,7 @@ class LemonSession(BaseSession):
             max_downloads=max_downloads,
             check_contracts=check_contracts,
             learned_durations=learned_durations,
+            on_event=on_event,
         )
         del shared_limit  # as above: it may have a password
         self._engine = Engine(settings)
@@ -146,7 +149,7 @@ class LemonSession(BaseSession):
             SubmissionUnknown: It was sent, but the outcome is unknown; it is not sent again.
             TaskError: It was accepted and did not end in images. Resume it with the error's `resume_token`.
         """
-        return await (await self._begin(request_from(prompt, fields), check_contracts, progress))
+        return await (await self._engine.begin(request_from(prompt, fields), check_contracts, progress))
 
     async def edit(
         self,
@@ -171,7 +174,7 @@ class LemonSession(BaseSession):
             **fields: See `EditFields`; the server's default model is `dall-e-2`.
         """
         request = build_request(EditRequest, {"image": image, "mask": mask, **fields}, prompt)
-        return await (await self._begin(request, check_contracts, progress))
+        return await (await self._engine.begin(request, check_contracts, progress))
 
     async def create_variation(
         self,
@@ -189,7 +192,8 @@ class LemonSession(BaseSession):
             progress: As for `generate`.
             **fields: See `VariationFields`.
         """
-        return await (await self._begin(build_request(VariationRequest, fields, image), check_contracts, progress))
+        request = build_request(VariationRequest, fields, image)
+        return await (await self._engine.begin(request, check_contracts, progress))
 
     async def submit(
         self, prompt: str | Request, *, check_contracts: bool | None = None, **fields: Unpack[JobFields]
@@ -360,9 +364,7 @@ class LemonSession(BaseSession):
             fields=fields,
             validate=partial(self.validate, check_contracts=is_checked),
             reporter=partial(Reporter, make_display(progress)),
-            resubmits=self._engine.submissions.resubmits,
-            close_s=self._engine.lifetime.close_s,
-            save_s=self._engine.downloads.total_s,
+            **self._engine.batch_options(),
         )
         return Batch(self, journal, rows, options)
 
@@ -392,8 +394,3 @@ class LemonSession(BaseSession):
         """Return one model, or raise `NotFound`; otherwise as `models`. Spends nothing; cancelling ends the request."""
         self._engine.check_usable()
         return await self._engine.calls.read(path_of("/v1/models", model=model), read_model)
-
-    async def _begin(self, request: Request, is_checked: bool | None, progress: ProgressOption) -> Awaitable[Images]:
-        if progress is False:  # the caller awaits it, so that one frame less waits
-            return await self._engine.submit(request, is_checked)
-        return complete(partial(self._engine.submit, request, is_checked), progress)

@@ -1,7 +1,9 @@
 """Send requests that cost nothing, and send them again where the retry table allows it."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
 
 from lemon_async._api.response import MAX_CALL_BYTES, Response
@@ -9,7 +11,10 @@ from lemon_async._api.urls import path_segment
 from lemon_async._formats.json_documents import safe_repr
 from lemon_async._http.transport import Payload, Transport, retrying
 from lemon_async._pace.retry import RequestKind, RetryPolicy
-from lemon_async.errors import ContractError
+from lemon_async.errors import ContractError, LemonError
+
+if TYPE_CHECKING:
+    from lemon_async._http.emitter import Emitter
 
 __all__ = ["Calls", "path_of"]
 
@@ -22,11 +27,13 @@ class Calls:
     Args:
         transport: Sends them.
         policy: How often, and for how long, a request is retried.
+        emitter: Passes on what happens.
     """
 
-    def __init__(self, transport: Transport, policy: RetryPolicy) -> None:
+    def __init__(self, transport: Transport, policy: RetryPolicy, emitter: "Emitter | None" = None) -> None:
         self._transport = transport
         self._policy = policy
+        self._emitter = emitter
 
     async def read(
         self,
@@ -54,16 +61,14 @@ class Calls:
             ApiError: The service refused it.
         """
 
-        async def attempt(_: float | None) -> T:  # without a limit to its patience: waiting costs nothing
-            response = await self._transport.call("GET", target, total_s=total_s, max_bytes=max_bytes, is_file=is_file)
-            return reader(response)
+        async def send() -> Response:
+            return await self._transport.call("GET", target, total_s=total_s, max_bytes=max_bytes, is_file=is_file)
 
         for name, value in (query or {}).items():
             if not _is_utf8(value):
                 raise ContractError.of(name, f"must be text without lone surrogates, not {safe_repr(value)}")
         target = f"{path}?{urlencode(query)}" if query else path
-        what = f"GET {path}"
-        return await retrying(attempt, RequestKind.READ, what, policy=self._policy, transport=self._transport)
+        return await self._retrying("GET", path, RequestKind.READ, send, reader)
 
     async def change(
         self, method: str, path: str, reader: Callable[[Response], T], *, payload: Payload | None = None
@@ -75,11 +80,38 @@ class Calls:
             ApiError: The service refused it.
         """
 
-        async def attempt(_: float | None) -> T:
-            return reader(await self._transport.call(method, path, payload=payload))
+        async def send() -> Response:
+            return await self._transport.call(method, path, payload=payload)
 
-        what = f"{method} {path}"
-        return await retrying(attempt, RequestKind.CHANGE, what, policy=self._policy, transport=self._transport)
+        return await self._retrying(method, path, RequestKind.CHANGE, send, reader)
+
+    async def _retrying(
+        self,
+        method: str,
+        path: str,
+        kind: RequestKind,
+        send: Callable[[], Awaitable[Response]],
+        reader: Callable[[Response], T],
+    ) -> T:
+        """Send a request until it succeeds, or must not be repeated."""
+        what, emitter = f"{method} {path}", self._emitter
+
+        async def attempt(_: float | None) -> T:  # without a limit to its patience: waiting costs nothing
+            if emitter is None:
+                return reader(await send())
+            began_at, status = time.monotonic(), None
+            try:
+                response = await send()
+                status = response.status
+                result = reader(response)
+            except LemonError as error:
+                emitter.called(method, path, status=status, seconds=time.monotonic() - began_at, error=error)
+                raise
+            emitter.called(method, path, status=status, seconds=time.monotonic() - began_at)
+            return result
+
+        on_retry = None if emitter is None else partial(emitter.retry_scheduled, what)
+        return await retrying(attempt, kind, what, policy=self._policy, transport=self._transport, on_retry=on_retry)
 
 
 def _is_utf8(value: object) -> bool:

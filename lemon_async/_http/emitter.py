@@ -1,20 +1,73 @@
 """Pass the events of a session to the program's functions, whatever those do."""
 
 import asyncio
+import copy
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sized
+from itertools import count
+from typing import Any, Literal, Protocol, TypeVar
 
-from lemon_async.events import Event, EventHandler
+from lemon_async._api.job_responses import MODEL, Packed, PollFailure, PollSuccess
+from lemon_async._api.urls import redact
+from lemon_async.errors import LemonError
+from lemon_async.events import (
+    Called,
+    Completed,
+    Downloaded,
+    Event,
+    EventHandler,
+    Failed,
+    Polled,
+    RateLimited,
+    RateLimitWaited,
+    Resumed,
+    RetryScheduled,
+    Saved,
+)
+from lemon_async.requests import Request
+from lemon_async.types import Billing
 
-__all__ = ["Emitter"]
+__all__ = ["Emitter", "Job"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 # A plain call cannot be cancelled: a function that raises `CancelledError` is wrong, and must not cost a picture.
 _FAILURES = (Exception, asyncio.CancelledError)
+_MONEY: Mapping[str, Literal["settled", "released"]] = {"completed": "settled", "failed": "released"}
 
 E = TypeVar("E", bound=Event)
+
+
+class Job(Protocol):
+    """What an `ImageTask` knows of its job."""
+
+    _job: int
+    _packed: Packed
+    _accepted: Packed
+    id: str | None
+    request: Request | None
+
+    @property
+    def status(self) -> str:
+        """As last reported."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from its submit to its end."""
+
+    @property
+    def billing(self) -> Billing:
+        """The billing facts."""
+
+    def done(self) -> bool:
+        """Return whether it is over."""
+
+    def result(self) -> Sized:
+        """Return the images."""
+
+    def exception(self) -> LemonError | None:
+        """Return the error that it ended with."""
 
 
 class Emitter:
@@ -27,10 +80,32 @@ class Emitter:
     def __init__(self, handlers: Iterable[EventHandler]) -> None:
         self._handlers = tuple(handlers)
         self._has_failed = False
+        self._queue: deque[Event] = deque()
+        self._jobs = count(1)
 
-    def emit(self, kind: Callable[..., E], **facts: Any) -> None:
-        """Make an event of what has just happened, and call every function with it; never raises."""
-        event = kind(at=time.time(), **facts)
+    def new_job(self) -> int:
+        """Return the number of another job."""
+        return next(self._jobs)
+
+    def emit(self, kind: Callable[..., E], /, **facts: Any) -> None:
+        """Make an event of what has just happened, and call every function with it; never raises.
+
+        Events that a function causes by calling into the session follow when every function has seen this one.
+        """
+        if isinstance(error := facts.get("error"), LemonError):
+            facts["error"] = error = copy.copy(error)  # the one that is raised will hold the frames of its caller
+            error.__cause__ = None  # so does this
+        self._queue.append(kind(at=time.time(), **facts))
+        if len(self._queue) > 1:
+            return
+        try:
+            while self._queue:
+                self._pass_on(self._queue[0])
+                self._queue.popleft()
+        finally:
+            self._queue.clear()
+
+    def _pass_on(self, event: Event) -> None:
         for handler in self._handlers:
             try:
                 handler(event)
@@ -43,3 +118,74 @@ class Emitter:
         self._has_failed = True
         words = "the function %r of `on_event` has failed; it harms nothing, and is called again"
         logger.log(level, words, handler, exc_info=True)
+
+    # Tasks
+
+    def resumed(self, task: Job) -> None:
+        """Give a task a number, and emit that it was resumed."""
+        task._job = self.new_job()
+        self.emit(Resumed, **_facts_of(task))
+        if task.done():
+            self.ended(task)
+
+    def polled(self, task: Job, reading: PollSuccess | PollFailure, seconds: float) -> None:
+        """Emit the end of a poll, unless the end of its task was emitted."""
+        if not task._job:
+            return
+        if isinstance(reading, PollFailure):
+            self.emit(Polled, **_facts_of(task), seconds=seconds, error=reading.error)
+        else:
+            snapshot = reading.snapshot
+            self.emit(Polled, **_facts_of(task), status=snapshot.status, progress=snapshot.progress, seconds=seconds)
+
+    def ended(self, task: Job) -> None:
+        """Emit how a task has ended, once."""
+        if not task._job:
+            return
+        facts = {**_facts_of(task), "seconds": task.seconds}
+        task._job = 0
+        error = task.exception()
+        if error is None:
+            self.emit(Completed, **facts, images=len(task.result()), billing=task.billing)
+        else:
+            self.emit(Failed, **facts, error=error, money=_MONEY.get(task.status, "open"))
+
+    # Requests
+
+    def rate_limited(self, retry_after_s: float | None) -> None:
+        """Emit a 429."""
+        self.emit(RateLimited, retry_after_s=retry_after_s)
+
+    def waited(self, kind: Literal["submit", "poll", "other"], seconds: float) -> None:
+        """Emit a wait for the rate limit."""
+        self.emit(RateLimitWaited, kind=kind, seconds=seconds)
+
+    def retry_scheduled(
+        self, what: str, attempt: int, wait_s: float, error: LemonError, *, job: int | None = None
+    ) -> None:
+        """Emit that a request will be sent again."""
+        self.emit(RetryScheduled, what=what, attempt=attempt, wait_s=wait_s, error=error, job=job)
+
+    def called(
+        self, method: str, path: str, *, status: int | None, seconds: float, error: LemonError | None = None
+    ) -> None:
+        """Emit the end of a free request."""
+        self.emit(Called, method=method, path=path, status=status, seconds=seconds, error=error)
+
+    # Pictures
+
+    def downloaded(
+        self, url: str, *, size_bytes: int, seconds: float, task_id: str | None, error: Exception | None = None
+    ) -> None:
+        """Emit the end of a download."""
+        self.emit(Downloaded, url=redact(url), size_bytes=size_bytes, seconds=seconds, task_id=task_id, error=error)
+
+    def saved(self, path: str, *, size_bytes: int, task_id: str | None) -> None:
+        """Emit that a picture is in its file."""
+        self.emit(Saved, path=path, size_bytes=size_bytes, task_id=task_id)
+
+
+def _facts_of(task: Job) -> dict[str, Any]:
+    """Return what every event of a job has."""
+    asked = None if task.request is None else task.request.model
+    return {"job": task._job, "task_id": task.id, "model": asked or task._accepted[MODEL] or task._packed[MODEL]}

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from itertools import count
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -34,6 +34,9 @@ from lemon_async._pace.retry import NextStep, RequestKind, RetryPolicy, next_ste
 from lemon_async._pace.validators import positive
 from lemon_async.errors import LemonError, SubmissionUnknown, TransportError
 from lemon_async.types import Record
+
+if TYPE_CHECKING:
+    from lemon_async._http.emitter import Emitter
 
 __all__ = ["Body", "Payload", "Timeouts", "Transport", "retrying"]
 
@@ -105,9 +108,18 @@ class Transport:
         key: The key, and the extra headers.
         timeouts: Bounds of each request.
         rate_limiter: What every request passes before it is sent.
+        emitter: Passes on what happens.
     """
 
-    def __init__(self, base_url: str, key: ApiKey, *, timeouts: Timeouts, rate_limiter: RateLimiter) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        key: ApiKey,
+        *,
+        timeouts: Timeouts,
+        rate_limiter: RateLimiter,
+        emitter: "Emitter | None" = None,
+    ) -> None:
         self.base_url: str = base_url
         # Service seconds per real second, as an emulator on this machine announces it; 1 for all other servers.
         self.server_speed: float = 1.0
@@ -117,6 +129,7 @@ class Transport:
         self._timeouts = timeouts
         self._connect_timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_s)
         self._rate_limiter = rate_limiter
+        self._emitter = emitter
         self._single_use: aiohttp.ClientSession | None = None
         self._keep_alive: aiohttp.ClientSession | None = None
         self._attempts: set[RequestAttempt] = set()
@@ -129,8 +142,14 @@ class Transport:
             NoResponse: There was none in time.
         """
         if not self._rate_limiter.acquire_nowait():
-            patience_s = self._timeouts.submit_s if patience_s is None else patience_s
-            await self._rate_limiter.acquire(Priority.SUBMIT, patience_s)
+            await self._wait(Priority.SUBMIT, self._timeouts.submit_s if patience_s is None else patience_s)
+
+    async def _wait(self, priority: Priority, patience_s: float) -> None:
+        """Wait for a rate-limit slot; see `RateLimiter.acquire`."""
+        began_at = time.monotonic()
+        await self._rate_limiter.acquire(priority, patience_s)
+        if self._emitter is not None:
+            self._emitter.waited("submit" if priority is Priority.SUBMIT else "other", time.monotonic() - began_at)
 
     async def submit(self, payload: Payload) -> Response:
         """Send a paid request once and return the whole response; see `stream`."""
@@ -182,7 +201,7 @@ class Transport:
         ends_at = loop.time() + bound_s
         try:
             if priority is not None and not self._rate_limiter.acquire_nowait():
-                await self._rate_limiter.acquire(priority, bound_s)
+                await self._wait(priority, bound_s)
             with ExitStack() as held:
                 body = None if payload is None else await payload.open(held)
                 response = await self._send(method, path, max(ends_at - loop.time(), 0.001), body, held)
@@ -258,7 +277,10 @@ class Transport:
         """Let a 429 slow everything down, even one that broke off; its body may say for how long."""
         if response.status == 429:
             report = read_rate_headers(response.headers, received_at=response.received_at)
-            self._rate_limiter.observe_429(api_error(response).retry_after, report)
+            retry_after_s = api_error(response).retry_after
+            self._rate_limiter.observe_429(retry_after_s, report)
+            if self._emitter is not None:
+                self._emitter.rate_limited(retry_after_s)
 
     def _session(self, *, has_effect: bool) -> aiohttp.ClientSession:
         """Return the session that never uses a connection twice, or the one for requests without an effect."""
@@ -293,6 +315,7 @@ async def retrying(
     policy: RetryPolicy,
     transport: Transport,
     is_wanted: Callable[[], bool] = lambda: True,
+    on_retry: Callable[[int, float, LemonError], None] | None = None,
     model: str | None = None,
 ) -> T:
     """Return the result of the first attempt that succeeds, or raise the error of the last one.
@@ -306,6 +329,8 @@ async def retrying(
         policy: How often, and for how long.
         transport: Closing it ends the waiting.
         is_wanted: Whether the caller still wants another attempt.
+        on_retry: Called before each further attempt, with the number of the one that failed, the seconds until the
+            next, and the error.
         model: The model of a paid request.
     """
     loop = asyncio.get_running_loop()
@@ -333,6 +358,8 @@ async def retrying(
             level = logging.WARNING if error is unknown else logging.INFO  # it may be bought twice
             extra = about_job(model=model, attempt=number)
             logger.log(level, "trying %s again in %.1f s, because: %s", what, wait_s, error, extra=extra)
+            if on_retry is not None:
+                on_retry(number, wait_s, error)
         await transport.pause(wait_s)
         patience_s = max(policy.max_elapsed_s - (loop.time() - failed_at), 0.0)
     raise AssertionError("unreachable")

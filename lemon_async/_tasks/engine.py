@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -20,12 +20,14 @@ from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
 from lemon_async._http.log_facts import about_job
 from lemon_async._http.rate_limiter import RateLimiter
-from lemon_async._http.transport import Transport
+from lemon_async._http.transport import Payload, Transport
 from lemon_async._images.downloads import Downloads
+from lemon_async._images.images import Images
 from lemon_async._images.links import LinkClient
 from lemon_async._images.renewable_urls import ResultAccess
 from lemon_async._pace.budget import RequestBudget
 from lemon_async._pace.learned_durations import LearnedDurations
+from lemon_async._tasks.completion import complete
 from lemon_async._tasks.journal_entry import JournalEntry
 from lemon_async._tasks.map import Maps
 from lemon_async._tasks.poller import Poller
@@ -36,10 +38,13 @@ from lemon_async._tasks.task import ImageTask
 from lemon_async._uploads.preparation import prepare
 from lemon_async.errors import ApiError, ContractError, SessionError, TransportError
 from lemon_async.requests import Request
-from lemon_async.types import ResumableTask, TaskSnapshot
+from lemon_async.types import ProgressOption, ResumableTask, TaskSnapshot
 
 if TYPE_CHECKING:
     from lemon_async._display.dashboard import SessionState
+    from lemon_async._http.emitter import Emitter
+    from lemon_async._http.job_events import JobEvents
+    from lemon_async.events import EventHandler
 
 __all__ = ["Engine", "Lifetime"]
 
@@ -142,11 +147,16 @@ class Engine:
         self.base_url, http_hosts, self.durations = settings.checked()
         timeouts = settings.timeouts
         host = urlsplit(self.base_url).hostname or ""
+        self.emitter: Emitter | None = _emitter(settings.handlers())
         self.rate_limiter: RateLimiter = _rate_limiter(settings, self.base_url)
         self.transport: Transport = Transport(
-            self.base_url, settings.key, timeouts=timeouts, rate_limiter=self.rate_limiter
+            self.base_url,
+            settings.key,
+            timeouts=timeouts,
+            rate_limiter=self.rate_limiter,
+            emitter=self.emitter,
         )
-        self.calls: Calls = Calls(self.transport, settings.retry)
+        self.calls: Calls = Calls(self.transport, settings.retry, self.emitter)
         self.submissions: Submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
         self.poller: Poller = Poller(
             self.transport,
@@ -155,6 +165,7 @@ class Engine:
             durations=self.durations,
             limit=settings.max_polls,
             count_ended=self.submissions.count_ended,
+            emitter=self.emitter,
         )
         links = LinkClient(
             connect_s=timeouts.connect_s,
@@ -201,6 +212,12 @@ class Engine:
             shared_limit=self.rate_limiter.name,
         )
 
+    async def begin(self, request: Request, is_checked: bool | None, progress: ProgressOption) -> Awaitable[Images]:
+        """Submit a request, if its progress is not shown, and return what waits for its images."""
+        if progress is False:  # the caller awaits it, so that one frame less waits
+            return await self.submit(request, is_checked)
+        return complete(partial(self.submit, request, is_checked), progress)
+
     async def submit(
         self,
         request: Request,
@@ -214,9 +231,9 @@ class Engine:
         self.check_usable()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self.is_checked(check_contracts))
-            prepared = PreparedRequest(request, payload)
+            prepared = PreparedRequest(request, payload, self._events_of(request, payload))
             accepted = await self.submissions.submit(prepared, is_wanted=is_wanted, queue=queue, entry=entry)
-        return self._track(accepted, request)
+        return self._track(accepted, prepared)
 
     @asynccontextmanager
     async def stream(self, request: Request, check_contracts: bool | None) -> AsyncGenerator[ImageStream, None]:
@@ -224,9 +241,9 @@ class Engine:
         self.check_usable()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self.is_checked(check_contracts), is_stream=True)
-            prepared = PreparedRequest(request, payload)
+            prepared = PreparedRequest(request, payload, self._events_of(request, payload))
             async with self.submissions.stream(prepared) as response:
-                source = response if isinstance(response, StreamedResponse) else self._track(response, request)
+                source = response if isinstance(response, StreamedResponse) else self._track(response, prepared)
                 stream = ImageStream(prepared, source, self.submissions, self.access)
                 try:
                     yield stream
@@ -260,6 +277,8 @@ class Engine:
             )
             task = ImageTask(self, snapshot, path=path, label=reference.label, prompt=reference.prompt)
             self.poller.add(task, is_fresh=False)
+            if self.emitter is not None:
+                self.emitter.resumed(task)
         return task
 
     async def request_cancel(self, task: ImageTask) -> None:
@@ -282,17 +301,45 @@ class Engine:
             if handle.done():
                 self.poller.end(handle)
 
-    def _track(self, accepted: AcceptedJob, request: Request) -> ImageTask:
+    def _events_of(self, request: Request, payload: Payload) -> "JobEvents | None":
+        """Return what emits the events of a new job, if there is anybody to pass them to."""
+        if self.emitter is None:
+            return None
+        from lemon_async._http.job_events import JobEvents  # noqa: PLC0415 - most sessions have no handlers
+
+        return JobEvents(self.emitter, request, f"POST {payload.path}")
+
+    def _track(self, accepted: AcceptedJob, prepared: PreparedRequest) -> ImageTask:
         """Return a handle on a job that was just accepted, and poll it until it ends."""
-        task = ImageTask(self, accepted.snapshot, path=accepted.path, request=request, began_at=accepted.began_at)
-        self.submissions.count_accepted(accepted.snapshot)
+        snapshot, request = accepted.snapshot, prepared.request
+        task = ImageTask(self, snapshot, path=accepted.path, request=request, began_at=accepted.began_at)
+        self.submissions.count_accepted(snapshot)
         if not task.done():
             self.poller.add(task, is_fresh=True)
+        if prepared.events is not None:
+            prepared.events.accepted(task)
         return task
+
+    def batch_options(self) -> dict[str, Any]:
+        """Return the options of a batch that come from its session."""
+        return {
+            "resubmits": self.submissions.resubmits,
+            "close_s": self.lifetime.close_s,
+            "save_s": self.downloads.total_s,
+        }
 
     def is_checked(self, check_contracts: bool | None) -> bool:
         """Return whether requests are checked, given the option of a call."""
         return self._check_contracts if check_contracts is None else check_contracts
+
+
+def _emitter(handlers: Sequence["EventHandler"]) -> "Emitter | None":
+    """Return what passes events to the program's functions, if there are any."""
+    if not handlers:
+        return None
+    from lemon_async._http.emitter import Emitter  # noqa: PLC0415 - most sessions have no handlers
+
+    return Emitter(handlers)
 
 
 def _rate_limiter(settings: Settings, base_url: str) -> RateLimiter:

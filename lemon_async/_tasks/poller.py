@@ -24,7 +24,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
@@ -42,6 +42,9 @@ from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished
 from lemon_async.errors import LemonError, SessionError, TaskError, TaskLost, TransportError
 from lemon_async.types import TaskSnapshot
+
+if TYPE_CHECKING:
+    from lemon_async._http.emitter import Emitter
 
 __all__ = ["Poller"]
 
@@ -61,6 +64,7 @@ class Poller:
         durations: The known durations of jobs.
         limit: Maximum number of concurrent polls.
         count_ended: Called with the last snapshot of each task that it stops polling.
+        emitter: Passes on what happens.
     """
 
     def __init__(
@@ -72,12 +76,15 @@ class Poller:
         durations: LearnedDurations,
         limit: int,
         count_ended: Callable[[TaskSnapshot], None] = lambda _: None,
+        emitter: "Emitter | None" = None,
     ) -> None:
         self._transport = transport
         self._policy = policy
         self._rate_limiter = rate_limiter
         self._count_ended = count_ended
+        self._emitter = emitter
         self._queued: asyncio.Future[bool] | None = None
+        self._queued_at = 0.0
         self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
         self._tasks: dict[ImageTask, None] = {}
         self._by_key: dict[str, ImageTask] = {}
@@ -136,6 +143,8 @@ class Poller:
         self._count_ended(task.snapshot)
         if failure is not None:
             task._fail(failure)
+        if self._emitter is not None:
+            self._emitter.ended(task)
 
     def close(self) -> None:
         """Stop; every task that is still pending ends with `SessionError`, and stays resumable and listed."""
@@ -190,16 +199,16 @@ class Poller:
         admitted = self._admitted_from_queue()
         slots = min(self._slots.value, admitted + self._rate_limiter.available())
         decision = self._schedule.decide(now, slots=slots)
-        for task in decision.expired:
-            self._expire(task)
         for task in decision.polls:
             self._slots.acquire_nowait()
             poll = polls.create_task(self._poll(task, self._schedule.deadline(task) - now))
             poll.add_done_callback(self._poll_ended)
         self._rate_limiter.consume(max(len(decision.polls) - admitted, 0))
         if decision.waiting and self._slots.value and self._queued is None:
-            self._queued = self._rate_limiter.enqueue(Priority.POLL)
+            self._queued, self._queued_at = self._rate_limiter.enqueue(Priority.POLL), now
             self._queued.add_done_callback(lambda _: self._news.set())
+        for task in decision.expired:
+            self._expire(task)
         return decision.wake_at
 
     def _admitted_from_queue(self) -> int:
@@ -207,6 +216,8 @@ class Poller:
         if self._queued is None or not self._queued.done():
             return 0
         ticket, self._queued = self._queued, None
+        if self._emitter is not None and ticket.result():
+            self._emitter.waited("poll", asyncio.get_running_loop().time() - self._queued_at)
         return int(ticket.result())
 
     async def _sleep_until(self, wake_at: float | None) -> None:
@@ -221,12 +232,15 @@ class Poller:
 
     async def _poll(self, task: ImageTask, time_left_s: float) -> None:
         reading: PollSuccess | PollFailure
+        began_at = time.monotonic()
         try:
             timeout_s = max(time_left_s, 0.001)
             response = await self._transport.call("GET", task._path, priority=None, timeout_s=timeout_s)
             reading = read_poll(response, task._name)
         except TransportError as failure:
             reading = PollFailure(classify(failure), failure.message, failure)
+        if self._emitter is not None:
+            self._emitter.polled(task, reading, time.monotonic() - began_at)
         if not task.done():
             self._handle_reading(task, reading)
 

@@ -1,9 +1,9 @@
 """Check the settings of a session, and report all problems together."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,8 +14,12 @@ from lemon_async._http.transport import Timeouts
 from lemon_async._pace.learned_durations import LearnedDurations
 from lemon_async._pace.retry import RetryPolicy
 from lemon_async._pace.schedule import PollPolicy
+from lemon_async._pace.validators import find_callback_fault
 from lemon_async.errors import ContractError
 from lemon_async.types import Problem
+
+if TYPE_CHECKING:
+    from lemon_async.events import EventHandler
 
 __all__ = ["BASE_URL_VARIABLE", "Settings"]
 
@@ -51,6 +55,13 @@ class Settings:
     max_downloads: int
     check_contracts: bool
     learned_durations: Mapping[str, Any] | None
+    on_event: "EventHandler | Sequence[EventHandler] | None" = None
+
+    def handlers(self) -> "tuple[EventHandler, ...]":
+        """Return the functions of `on_event`."""
+        if isinstance(self.on_event, Sequence) and not callable(self.on_event):
+            return tuple(self.on_event)
+        return () if self.on_event is None else (self.on_event,)
 
     def checked(self) -> tuple[str, frozenset[str], LearnedDurations]:
         """Return the base URL, the hosts that may be used without encryption, and the learned durations.
@@ -71,6 +82,8 @@ class Settings:
         except ValueError as fault:
             problems.append(Problem("base_url", str(fault)))
         problems += self._limit_problems()
+        faults = filter(None, map(find_callback_fault, self.handlers()))
+        problems += [Problem("on_event", fault) for fault in dict.fromkeys(faults)]
         for name, kind in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, kind):

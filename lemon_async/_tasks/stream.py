@@ -136,8 +136,10 @@ class ImageStream:
         try:
             with self._submissions.unknown_if_sent(self._prepared, self._delivered):
                 return await response.read_piece()
-        except (SubmissionUnknown, asyncio.CancelledError):
+        except (SubmissionUnknown, asyncio.CancelledError) as error:
             self._is_over = True
+            if self._prepared.events is not None:
+                self._prepared.events.failed(error)
             raise
 
     def _split(self, splitter: EventSplitter, piece: bytes) -> Iterator[Event]:
@@ -192,19 +194,25 @@ class ImageStream:
         self._is_over = True
         self._submissions.count_accepted(snapshot)
         self._images = Images(pack(snapshot), self._access, request=self.request, images=self._finished())
+        if self._prepared.events is not None:
+            self._prepared.events.streamed(snapshot)
         for image in (*self._delivered.partial, *self._delivered.finished):
             if image.inline is not None:  # no error will carry them any more
                 image.inline.drop()
 
     def _failure(self, fault: TaskFault) -> TaskFailed:
         self._is_over = True
-        self._submissions.count_accepted(TaskSnapshot(status="failed", fault=fault))
-        return TaskFailed(
+        snapshot = TaskSnapshot(status="failed", fault=fault)
+        self._submissions.count_accepted(snapshot)
+        failure = TaskFailed(
             reason=self._mask(fault.message),
             code=self._mask(fault.code) if fault.code else None,
             request_id=request_id_of(self._headers),
             headers=self._headers,
         )
+        if self._prepared.events is not None:
+            self._prepared.events.streamed(snapshot, failure)
+        return failure
 
     async def _leave(self) -> None:
         """End the reading; the outcome of a stream that was left early is unknown."""
@@ -224,6 +232,8 @@ class ImageStream:
         self._is_over = True
         error = self._submissions.unknown_outcome(self._prepared, reason, delivered=self._delivered)
         self._error = copy.copy(error)
+        if self._prepared.events is not None:
+            self._prepared.events.failed(error)
         return error
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 import attrs
@@ -35,6 +35,9 @@ from lemon_async.errors import ApiError, SubmissionUnknown, TransportError
 from lemon_async.requests import Request
 from lemon_async.types import ImageData, SubmissionCounts, TaskSnapshot
 
+if TYPE_CHECKING:
+    from lemon_async._http.job_events import JobEvents
+
 __all__ = ["AcceptedJob", "Delivered", "PreparedRequest", "Submissions"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
@@ -49,15 +52,26 @@ Attempt = Callable[[float | None], Awaitable[T]]
 
 @attrs.define(eq=False, repr=False)
 class PreparedRequest:
-    """A request and its body."""
+    """A request and its body, and what emits its events."""
 
     request: Request
     payload: Payload
+    events: "JobEvents | None" = None
     attempt: int = attrs.field(default=0, init=False)  # the number of the current one, from 1
 
     def log_facts(self, task_id: str | None = None) -> dict[str, Any]:
         """Return the `extra` of a log record about its job."""
         return about_job(task_id=task_id, model=self.request.model, attempt=self.attempt)
+
+    @contextmanager
+    def ended_by_failure(self) -> Iterator[None]:
+        """If the block fails, emit the end of the job: there is no other attempt."""
+        try:
+            yield
+        except BaseException as error:
+            if self.events is not None:
+                self.events.failed(error)
+            raise
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -165,13 +179,16 @@ class Submissions:
                     if entry is not None:
                         await self._intend(entry, prepared, max_wait_s)
                     began_at = time.monotonic()
+                    if prepared.events is not None:
+                        prepared.events.submitted()
                     response = await self._transport.submit(prepared.payload)
                 finally:
                     self._slots.release()
             return self._accepted(prepared, response, began_at)
 
         recorded = attempt if entry is None else entry.recorded(attempt)
-        return self._addressed(prepared, await self._with_retries(prepared, recorded, is_wanted))
+        with prepared.ended_by_failure():
+            return self._addressed(prepared, await self._with_retries(prepared, recorded, is_wanted))
 
     @asynccontextmanager
     async def stream(self, prepared: PreparedRequest) -> AsyncGenerator[StreamedResponse | AcceptedJob, None]:
@@ -189,6 +206,8 @@ class Submissions:
             with self.unknown_if_sent(prepared):
                 await self._admit(max_wait_s)
                 began_at = time.monotonic()
+                if prepared.events is not None:
+                    prepared.events.submitted()
                 held.callback(self._slots.release)
                 response = await self._transport.stream(prepared.payload, held)
                 if response.is_event_stream:
@@ -197,11 +216,14 @@ class Submissions:
             return self._accepted(prepared, body, began_at)
 
         with ExitStack() as held:
-            response = await self._with_retries(prepared, attempt)
+            with prepared.ended_by_failure():
+                response = await self._with_retries(prepared, attempt)
             if isinstance(response, StreamedResponse):
                 yield response
                 return
-        yield self._addressed(prepared, response)
+        with prepared.ended_by_failure():
+            job = self._addressed(prepared, response)
+        yield job
 
     async def _admit(self, max_wait_s: float | None, queue: asyncio.Lock | None = None) -> None:
         """Wait for a slot, and then for the rate limit: nothing comes between that and sending."""
@@ -233,7 +255,10 @@ class Submissions:
         except NoResponse as failure:
             if not failure.was_sent:
                 message = f"not sent, nothing was sold: {failure.reason}"
-                raise TransportError(message=message, retry_after=failure.retry_after_s) from failure
+                unsent = TransportError(message=message, retry_after=failure.retry_after_s)
+                if prepared.events is not None:
+                    prepared.events.not_sent(unsent)
+                raise unsent from failure
             raise self.unknown_outcome(
                 prepared, failure.reason, status=failure.status, delivered=delivered
             ) from failure
@@ -269,6 +294,8 @@ class Submissions:
         if len(self.unknown) > _MAX_KEPT_WITH_IMAGES:  # megabytes each
             older = self.unknown[-_MAX_KEPT_WITH_IMAGES - 1]
             self.unknown[-_MAX_KEPT_WITH_IMAGES - 1] = attrs.evolve(older, partial_images=(), images=())
+        if prepared.events is not None:
+            prepared.events.unknown(error)
         return error
 
     async def _with_retries(
@@ -282,6 +309,7 @@ class Submissions:
             policy=self._policy,
             transport=self._transport,
             is_wanted=is_wanted,
+            on_retry=None if prepared.events is None else prepared.events.retry_scheduled,
             model=prepared.request.model,
         )
 
@@ -292,6 +320,8 @@ class Submissions:
             return AcceptedJob(reading.snapshot, began_at)
         if isinstance(reading, UnknownOutcome):
             raise self.unknown_outcome(prepared, reading.reason, refusal=reading.error) from reading.error
+        if prepared.events is not None:
+            prepared.events.refused(reading.error)
         raise reading.error
 
     def _addressed(self, prepared: PreparedRequest, job: AcceptedJob) -> AcceptedJob:

@@ -68,8 +68,8 @@ class ImageTask:
 
     __slots__ = (
         "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failed_polls", "_failure", "_images",
-        "_is_recorded", "_is_reported", "_owner", "_packed", "_path", "_poll_failure", "_token_prompt", "_waiters",
-        "id", "label", "poll_url", "prompt", "request",
+        "_is_recorded", "_is_reported", "_job", "_owner", "_packed", "_path", "_poll_failure", "_token_prompt",
+        "_waiters", "id", "label", "poll_url", "prompt", "request",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +99,7 @@ class ImageTask:
         self._failure: LemonError | None = None
         self._is_reported = False  # whether a warning has listed it as unfinished
         self._is_recorded = False  # whether the caller's journal has it
+        self._job: int = 0  # its number in events, until its end has been emitted
         self._poll_failure: PollFailure | None = None  # of the last poll
         self._failed_polls = 0  # in a row, as far as it matters to the poller
         self._waiters: set[asyncio.Future[None]] | None = None

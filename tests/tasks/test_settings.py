@@ -179,3 +179,28 @@ def test_setting_of_a_wrong_type_is_refused_before_anything_is_sent(option, kind
     """A dictionary that looks like a policy would otherwise fail after the job was accepted."""
     with pytest.raises(ContractError, match=f"{option}: must be a {kind}, not"):
         LemonSession("sk-x", **{option: {"min_gap_s": 1}})
+
+
+# Events
+
+
+@pytest.mark.parametrize("value", [3, "print", [print, None], [lambda event: None, "x"]])
+def test_what_cannot_be_called_with_events_is_refused(value):
+    with pytest.raises(ContractError, match="on_event: must be a function, not "):
+        LemonSession("sk-x", on_event=value)
+
+
+def test_coroutine_functions_are_refused_for_events():
+    """Calling one would only make a coroutine that never runs."""
+
+    async def handle(event):
+        pass
+
+    with pytest.raises(ContractError, match="on_event: must be a plain function"):
+        LemonSession("sk-x", on_event=[print, handle])
+
+
+def test_one_function_several_or_none_may_take_events():
+    assert LemonSession("sk-x", on_event=())._engine.emitter is None
+    for value in (print, [print], (print, print)):
+        assert LemonSession("sk-x", on_event=value)._engine.emitter is not None
