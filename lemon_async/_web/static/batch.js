@@ -1,6 +1,6 @@
 // The page of a batch, read-only.
 
-import { byId, count, duration, el, reconcile, setText, time, usd } from "./dom.js";
+import { byId, cell, count, duration, el, figure, reconcile, setText, time, usd } from "./dom.js";
 import { adviceBlocks, makeGallery } from "./gallery.js";
 import { announcer, follow } from "./server.js";
 
@@ -14,8 +14,6 @@ let version = null;
 gallery.refresh();
 follow(show);
 
-const figure = (name, text) => setText(document.querySelector(`[data-figure="${name}"]`), text);
-const cell = (text, properties = {}) => el("td", { dir: "auto", text: text ?? "–", ...properties });
 
 function show(summary) {
   const { counts, spending } = summary;

@@ -59,6 +59,11 @@ export function addOptions(select, names) {
   for (const name of names) if (name && !known.has(name)) select.append(el("option", { text: name }));
 }
 
+export const cell = (text, properties = {}) => el("td", { dir: "auto", text: text ?? "–", ...properties });
+
+/** Write a figure of the header. */
+export const figure = (name, text) => setText(document.querySelector(`[data-figure="${name}"]`), text);
+
 export const count = (number) => (number === null || number === undefined ? "–" : Number(number).toLocaleString("en"));
 
 export function usd(amount) {

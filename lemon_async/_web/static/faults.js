@@ -25,11 +25,13 @@ const ACTIONS = {
   Result: { data: [JSON, "[]"] },
   Answer: { fields: [JSON, '{"poll_url": null}'] },
   Expire: {},
+  Body: { content: [String, "<html>"], content_type: [String, "image/png"] },
 };
 
+// Without defaults, as the server lists them.
 const PRESETS = [
   ["Most polls: 502 page", { route: "poll", actions: [{ type: "Status", status: 502, body: "html" }], probability: 0.75 }],
-  ["Half of submits: 429", { route: "submit", actions: [{ type: "Status", status: 429, body: "json" }], probability: 0.5 }],
+  ["Half of submits: 429", { route: "submit", actions: [{ type: "Status", status: 429 }], probability: 0.5 }],
   ["Submits: 3 s slower", { route: "submit", actions: [{ type: "Latency", ms: 3000 }] }],
   ["Submits: reset after sending", { route: "submit", actions: [{ type: "Reset", at: "request_end" }] }],
   ["Submits: sold, but 502 page", { route: "submit", actions: [{ type: "Status", status: 502, body: "html" }], bill: true }],

@@ -1,6 +1,6 @@
 // The studio: one page of the emulator.
 
-import { addOptions, byId, count, el, setText, usd } from "./dom.js";
+import { addOptions, byId, count, el, figure, usd } from "./dom.js";
 import { Faults } from "./faults.js";
 import { makeGallery } from "./gallery.js";
 import { makePromptBox } from "./jobs.js";
@@ -35,8 +35,6 @@ function chooseView() {
   for (const list of lists) list.refresh();
   return isNamed;
 }
-
-const figure = (name, text) => setText(document.querySelector(`[data-figure="${name}"]`), text);
 
 function show(summary) {
   const { counts, models } = summary;

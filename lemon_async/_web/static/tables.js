@@ -1,14 +1,12 @@
 // The request log with its replays, and the ledger.
 
-import { byId, codeBlock, count, el, openDialog, setText, time, usd } from "./dom.js";
+import { byId, cell, codeBlock, count, el, openDialog, setText, time, usd } from "./dom.js";
 import { start } from "./jobs.js";
 import { List } from "./list.js";
 import { get } from "./server.js";
 
 const REPLAY = "Send again sends the same request through the public API: a job of its own, with its own price.";
 const NO_REPLAY = "The body of this request was not kept, so that the page cannot send it again.";
-
-const cell = (text, properties = {}) => el("td", { dir: "auto", text: text ?? "–", ...properties });
 
 export const makeRequests = () =>
   new List("requests", "/_page/requests", { noun: "requests", keyOf: (request) => request.number, create: makeRequest });
