@@ -1,20 +1,17 @@
 // A list of the server: filters, pages, and updates in place.
 
-import { addOptions, count, reconcile, setText } from "./dom.js";
+import { addOptions, byId, count, reconcile, setText } from "./dom.js";
 import { get } from "./server.js";
 
 const REST_MS = 700; // between two refreshes
+const RETRY_MS = 3000; // after an error
 const TYPING_MS = 250;
 
-/** Shows the items of `path` in the section with this id, newest first. */
+/** Shows the items of `path` in the section `id`, newest first; `onPage` gets each page of the server. */
 export class List {
   #section;
   #form;
-  #path;
-  #noun;
-  #keyOf;
-  #create;
-  #onPage;
+  #options;
   #before = [""]; // the cursors of this page and of the newer ones
   #next = null;
   #timer = 0;
@@ -23,17 +20,13 @@ export class List {
   #isStale = true;
 
   constructor(id, path, { noun, keyOf, create, onPage = () => {} }) {
-    this.#section = document.getElementById(id);
+    this.#section = byId(id);
     this.#form = this.#section.querySelector("form");
-    this.#path = path;
-    this.#noun = noun;
-    this.#keyOf = keyOf;
-    this.#create = create;
-    this.#onPage = onPage;
+    this.#options = { path, noun, keyOf, create, onPage };
     this.#form.addEventListener("submit", (event) => event.preventDefault());
-    this.#form.addEventListener("input", () => this.#turn([""], TYPING_MS));
-    this.#find("older").addEventListener("click", () => this.#turn([...this.#before, this.#next]));
-    this.#find("newer").addEventListener("click", () => this.#turn(this.#before.slice(0, -1)));
+    this.#form.addEventListener("input", () => this.#turn("filter", [""], TYPING_MS));
+    this.#find("older").addEventListener("click", () => this.#turn("page", [...this.#before, this.#next]));
+    this.#find("newer").addEventListener("click", () => this.#turn("page", this.#before.slice(0, -1)));
     document.addEventListener("visibilitychange", () => this.refresh());
     this.#note("Loading…");
   }
@@ -43,7 +36,7 @@ export class List {
     addOptions(this.#form.elements[name], options);
   }
 
-  /** The list may have changed: fetch it soon, or when it is next visible. */
+  /** Fetch the list soon if it has changed, or when it is next visible. */
   refresh(isChanged = false) {
     this.#isStale ||= isChanged;
     if (!this.#isStale || this.#section.hidden || document.hidden || this.#timer || this.#request) return;
@@ -58,54 +51,54 @@ export class List {
     setText(this.#find("note"), text);
   }
 
-  /** Go to another page or filter; an answer that is under way is of no use then. */
-  async #turn(before, delay = 0) {
+  /** The user wants another page or filter: an answer that is under way is of no use then. */
+  #turn(cause, before, delay = 0) {
     this.#before = before;
     this.#request?.abort();
     this.#request = null;
-    this.#schedule(delay, delay === 0);
+    this.#schedule(delay, cause);
   }
 
-  #schedule(delay, isTurned = false) {
+  #schedule(delay, cause = "") {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#timer = 0;
-      this.#load(isTurned);
+      this.#load(cause);
     }, delay);
   }
 
-  async #load(isTurned) {
+  async #load(cause) {
     const request = (this.#request = new AbortController());
     this.#isStale = false;
     try {
-      const filters = Object.fromEntries(new FormData(this.#form));
-      const page = await get(this.#path, { ...filters, before: this.#before.at(-1) }, request.signal);
-      if (request === this.#request) this.#show(page, isTurned);
+      const parameters = { ...Object.fromEntries(new FormData(this.#form)), before: this.#before.at(-1) };
+      const page = await get(this.#options.path, parameters, request.signal);
+      if (request.signal.aborted) return;
+      this.#show(page, cause);
     } catch (error) {
-      if (request !== this.#request) return;
+      if (request.signal.aborted) return;
       this.#note(error.message);
-      this.#request = null;
-      this.#isStale = true; // the next summary tries again
+      setTimeout(() => this.refresh(true), RETRY_MS);
     }
-    if (request !== this.#request) return;
     this.#request = null;
     this.#refreshedAt = performance.now();
     this.refresh();
   }
 
-  #show(page, isTurned) {
-    this.#next = page.next;
-    const isFiltered = [...new FormData(this.#form).values()].some(Boolean);
-    this.#note(page.items.length ? "" : isFiltered ? `No ${this.#noun} match.` : `No ${this.#noun} yet.`);
+  #show(page, cause) {
+    const { noun, keyOf, create, onPage } = this.#options;
     const number = this.#before.length;
-    const where = number > 1 ? `, page ${number}` : "";
-    setText(this.#find("total"), `${count(page.total)} ${this.#noun}${isFiltered ? " match" : ""}${where}`);
-    reconcile(this.#find("items"), page.items, this.#keyOf, this.#create);
-    const [newer, older] = [this.#find("newer"), this.#find("older")];
-    newer.parentElement.hidden = number === 1 && !page.next;
-    if (isTurned) this.#section.querySelector("h2").focus();
-    newer.disabled = number === 1;
-    older.disabled = !page.next;
-    this.#onPage(page);
+    const isFiltered = [...new FormData(this.#form).values()].some(Boolean);
+    const total = `${count(page.total)} ${noun}${isFiltered ? " match" : ""}${number > 1 ? `, page ${number}` : ""}`;
+    this.#next = page.next;
+    this.#note(page.items.length ? "" : `No ${noun} ${isFiltered ? "match" : "yet"}.`);
+    setText(this.#find("total"), total);
+    reconcile(this.#find("items"), page.items, keyOf, create);
+    if (cause) setText(byId("spoken"), total);
+    if (cause === "page") this.#section.querySelector("h2").focus(); // its button may be disabled now
+    this.#find("newer").parentElement.hidden = number === 1 && !page.next;
+    this.#find("newer").disabled = number === 1;
+    this.#find("older").disabled = !page.next;
+    onPage(page);
   }
 }
