@@ -9,15 +9,19 @@ from lemon_async.batch.plan import ModelPlan, Plan
 from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
 from lemon_async.batch.rows.expand import Matrix, expand
 from lemon_async.batch.states import Event, State
+from lemon_async.batch.watching.summary import JournalSummary
+from lemon_async.batch.watching.view import BatchView, watch_journal
 
 __all__ = [
     "Batch",
     "BatchOutcome",
+    "BatchView",
     "Change",
     "Event",
     "Export",
     "Journal",
     "JournalRow",
+    "JournalSummary",
     "Matrix",
     "ModelPlan",
     "NewRow",
@@ -28,4 +32,5 @@ __all__ = [
     "expand",
     "export",
     "open_journal",
+    "watch_journal",
 ]

@@ -29,6 +29,7 @@ from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
 from lemon_async.batch.running.saving import Saver
 from lemon_async.batch.states import State
+from lemon_async.batch.watching.summary import note_budget
 from lemon_async.errors import BatchPaused, ContractError, JournalError, SessionError
 from lemon_async.requests import Request
 from lemon_async.types import Problem, Progress
@@ -200,6 +201,7 @@ class Batch:
         journal = self._journal = await self._stack.enter_async_context(self._source_opened())
         await learn_prices(journal, self._prices)
         save, _ = await add_rows(journal, self._reader, options.save)
+        await note_budget(journal, options.budget_usd)
         keys = await keys_of(self._reader) if options.only_given and self._reader else None
         counts = await journal.counts()
         self._account = Account(counts, await journal.spending(), options.budget_usd)

@@ -49,6 +49,9 @@ class Journal(Protocol):
     async def rows(self, *states: State, after: int = -1, limit: int = 1000) -> Sequence[JournalRow]:
         """Return rows in these states (by default in all) with numbers above `after`, in order."""
 
+    async def last_rows(self, *states: State, before: int | None = None, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return rows in these states (by default in all) with numbers below `before`, the last one first."""
+
     async def claim(
         self, run: str, *states: State, after: int = -1, limit: int = 1000, keys: Sequence[str] | None = None
     ) -> Claim:

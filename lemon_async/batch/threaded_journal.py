@@ -13,6 +13,7 @@ import asyncio
 import copy
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, Spendin
 from lemon_async.batch.states import State
 from lemon_async.batch.store.faults import refusal
 from lemon_async.batch.store.store import Store
+from lemon_async.batch.watching.row_server import serving_rows
 from lemon_async.errors import ContractError, JournalError
 
 __all__ = ["open_threaded"]
@@ -41,6 +43,7 @@ _CLOSE_WITHIN_S = 5.0
 _GATHER_S = 0.008
 _LARGE = 32
 _NO_GATHERING = 16
+_AFTER_ALL = 2**63 - 1
 
 T = TypeVar("T")
 Item = tuple[Any, asyncio.Future[Any]]  # a change or a call, and its waiter
@@ -73,7 +76,8 @@ async def open_threaded(
     journal = _ThreadedJournal(name, open_store, folder, medium)
     try:
         await journal.start()
-        yield journal
+        async with serving_rows(journal, await journal.listen()):
+            yield journal
     finally:
         await journal.aclose()
 
@@ -120,6 +124,9 @@ class _ThreadedJournal:
             raise refusal(self._name, f"{failure}; the process or its user has too many") from failure
         await self._opened
 
+    async def listen(self) -> socket.socket | None:
+        return await self._call(lambda store: store.listen())
+
     def record(self, change: Change) -> "asyncio.Future[State | None]":
         return self._put(change)
 
@@ -131,6 +138,10 @@ class _ThreadedJournal:
 
     async def rows(self, *states: State, after: int = -1, limit: int = 1000) -> Sequence[JournalRow]:
         return await self._call(lambda store: store.rows(states, after, limit))
+
+    async def last_rows(self, *states: State, before: int | None = None, limit: int = 1000) -> Sequence[JournalRow]:
+        end = _AFTER_ALL if before is None else before
+        return await self._call(lambda store: store.last_rows(states, end, limit))
 
     async def claim(
         self, run: str, *states: State, after: int = -1, limit: int = 1000, keys: Sequence[str] | None = None

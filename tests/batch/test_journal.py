@@ -332,3 +332,15 @@ def test_sums_and_rows_are_the_same_after_reopening(new_address, events):
 
 def without_clock(row):
     return {name: getattr(row, name) for name in ("key", "state", "attempt", "price_usd", "cost_usd", "sunk_usd")}
+
+
+async def test_last_rows_come_first(journal):
+    """In some states or in all, below a number."""
+    await journal.add(new_rows(6))
+    for change in (intend("k1"), accept("k1"), save("k1", 0.04, PICTURE), intend("k4")):
+        await journal.record(change)
+    assert [row.number for row in await journal.last_rows()] == [5, 4, 3, 2, 1, 0]
+    assert [row.number for row in await journal.last_rows(before=3, limit=2)] == [2, 1]
+    assert [row.number for row in await journal.last_rows(State.NEW, State.DONE, before=5)] == [3, 2, 1, 0]
+    assert (await journal.last_rows(State.DONE))[0] == await journal.find("k1")
+    assert not await journal.last_rows(State.DEAD)

@@ -1,5 +1,6 @@
 """What a store of a journal does: the calls of `Journal`, synchronous and for one thread."""
 
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -26,6 +27,9 @@ class Store(Protocol):
 
     def rows(self, states: Sequence[State], after: int, limit: int) -> Sequence[JournalRow]:
         """Return rows, as `Journal.rows`."""
+
+    def last_rows(self, states: Sequence[State], before: int, limit: int) -> Sequence[JournalRow]:
+        """Return rows, as `Journal.last_rows`."""
 
     def claim(self, run: str, states: Sequence[State], after: int, limit: int, keys: Sequence[str] | None) -> Claim:
         """Hold rows for a run, as `Journal.claim`."""
@@ -56,6 +60,12 @@ class Store(Protocol):
 
     def tend(self) -> None:
         """Do what is due; called after every group of calls, and about once a second."""
+
+    def listen(self) -> socket.socket | None:
+        """Return a socket that accepts connections until `close`, for those who may not open the store.
+
+        `None` if there is no need, because others may open it, or no way. Called once.
+        """
 
     def give_up(self) -> None:
         """Let the call that is under way fail soon, if it can; the only method for other threads."""

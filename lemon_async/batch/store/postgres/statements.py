@@ -21,6 +21,8 @@ __all__ = [
     "HELD",
     "HELD_OF",
     "INSERT_PICTURES",
+    "LAST_ROWS",
+    "LAST_ROWS_BY_STATE",
     "LEFT_BY",
     "LOAD",
     "LOCK",
@@ -95,6 +97,13 @@ _FREE = " AND NOT EXISTS (SELECT FROM claims AS c WHERE c.number = r.number)"
 _IN_ORDER = "SELECT number FROM rows WHERE number > %(after)s ORDER BY number LIMIT %(limit)s"
 ROWS = f"WITH found AS ({_IN_ORDER}) {_OF_FOUND} ORDER BY number"
 ROWS_BY_STATE = f"WITH found AS ({_BY_STATE.format(free='')}) {_OF_FOUND} ORDER BY number"
+_LAST = "SELECT number FROM rows AS r WHERE {0}number < %(before)s ORDER BY number DESC LIMIT %(limit)s"
+_LAST_BY_STATE = f"""
+    SELECT f.number FROM unnest(%(states)s::text[]) AS s (state)
+        CROSS JOIN LATERAL ({_LAST.format("r.state = s.state AND ")}) AS f
+    ORDER BY number DESC LIMIT %(limit)s"""  # noqa: S608 - constants
+LAST_ROWS = f"WITH found AS ({_LAST.format('')}) {_OF_FOUND} ORDER BY number DESC"
+LAST_ROWS_BY_STATE = f"WITH found AS ({_LAST_BY_STATE}) {_OF_FOUND} ORDER BY number DESC"
 FIND = f"SELECT {_WHOLE} FROM contents JOIN rows USING (number) WHERE identity = %s"  # noqa: S608 - constants
 LOAD = (
     f"SELECT {_FACTS}, run FROM contents JOIN rows USING (number) LEFT JOIN claims USING (number) "  # noqa: S608 - constants

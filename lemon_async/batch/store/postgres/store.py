@@ -205,6 +205,12 @@ class PostgresStore:
         select = sql.ROWS_BY_STATE if states else sql.ROWS
         return self._link.read(lambda connection: self._select(connection, select, values))
 
+    def last_rows(self, states: Sequence[State], before: int, limit: int) -> list[JournalRow]:
+        """Return rows, as `Journal.last_rows`."""
+        values = {"states": array({str(state) for state in states}), "before": before, "limit": limit}
+        select = sql.LAST_ROWS_BY_STATE if states else sql.LAST_ROWS
+        return self._link.read(lambda connection: self._select(connection, select, values))
+
     def find(self, key: str) -> JournalRow | None:
         """Return a row, as `Journal.find`."""
         values = (identity(key),)
@@ -323,6 +329,9 @@ class PostgresStore:
         if is_done:
             connection.execute(sql.FORGET, (self._me,))
         return is_done
+
+    def listen(self) -> None:
+        """Return nothing: others may open the journal."""
 
     def give_up(self) -> None:
         """Wait no longer for a server that is gone."""

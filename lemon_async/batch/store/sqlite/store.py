@@ -5,6 +5,7 @@
 * Nothing else may open the file in this process: closing any descriptor of it would drop the lock (POSIX).
 """
 
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,20 +13,29 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, SavedPicture, Spending
+from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, Spending
 from lemon_async.batch.states import State
 from lemon_async.batch.store.claims import Claims, abandoned
 from lemon_async.batch.store.faults import conflict, not_text, refusal
-from lemon_async.batch.store.ledger import Ledger, RowFacts, Total
+from lemon_async.batch.store.ledger import RowFacts
 from lemon_async.batch.store.sqlite import statements as sql
 from lemon_async.batch.store.sqlite.faults import check_place, describe
+from lemon_async.batch.store.sqlite.reading import (
+    check_identity,
+    complete,
+    last_rows,
+    look_up,
+    read_note,
+    select_rows,
+    sum_up,
+)
+from lemon_async.batch.store.sqlite.socket_file import SocketFile
 from lemon_async.batch.store.sqlite.status_file import StatusFile
-from lemon_async.batch.store.values import STATES, is_text, journal_row, storable
+from lemon_async.batch.store.values import STATES, is_text, storable
 
 __all__ = ["SqliteStore"]
 
 _MOUNTS = Path("/proc/self/mountinfo")
-_OLDEST = (3, 33)  # UPDATE … FROM
 _MOST_KNOWN = 20_000  # rows
 _SETTINGS = (
     "synchronous=FULL",
@@ -63,6 +73,7 @@ class SqliteStore:
         self._known: dict[str, RowFacts] = {}
         self._claims = Claims()
         self._status: StatusFile | None = None
+        self._socket: SocketFile | None = None
         with self._explained():
             self._wal = Path(f"{path.resolve()}-wal")  # SQLite follows links
             check_place(path, self._wal, mounts)
@@ -90,7 +101,7 @@ class SqliteStore:
     def _open(self, base_url: str | None) -> None:
         execute = self._connection.execute
         execute("PRAGMA locking_mode=EXCLUSIVE")  # first: then no shared memory is used
-        self._check_identity()
+        check_identity(self._connection, self._path)
         if execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise refusal(self._path, "its file system cannot hold a write-ahead log; put it on another disk")
         for setting in _SETTINGS:
@@ -101,26 +112,9 @@ class SqliteStore:
                     execute(statement)
             self._check_service(base_url)
         self._file = self._inode()
-        self._ledger = self._sum_up()
+        self._ledger = sum_up(self._connection)
         self._next = execute("SELECT ifnull(max(number) + 1, 0) FROM rows").fetchone()[0]
         self._recover()
-
-    def _check_identity(self) -> None:
-        """Refuse other databases and versions, before anything is written."""
-        if sqlite3.sqlite_version_info < _OLDEST:
-            words = f"this Python has SQLite {sqlite3.sqlite_version}, which is older than 3.33; use a newer Python"
-            raise refusal(self._path, words)
-        execute = self._connection.execute
-        (identity,) = execute("PRAGMA application_id").fetchone()
-        (version,) = execute("PRAGMA user_version").fetchone()
-        (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if identity != sql.APPLICATION_ID:
-            if identity or version or tables:
-                raise refusal(self._path, "it is a database of another program; choose another name")
-        elif version != sql.VERSION:
-            age, advice = ("newer", "update lemon_async") if version > sql.VERSION else ("older", "start a new journal")
-            words = f"its schema version {version} is {age} than {sql.VERSION}, which this version uses; {advice}"
-            raise refusal(self._path, words)
 
     def _check_service(self, base_url: str | None) -> None:
         if base_url is None:
@@ -130,15 +124,6 @@ class SqliteStore:
             self._write_note("base_url", base_url)
         elif known != base_url:
             raise refusal(self._path, f"its rows are for {known}, and this session is for {base_url}")
-
-    def _sum_up(self) -> Ledger:
-        """Return the sums over all rows."""
-        ledger = Ledger()
-        for word, count, amount, unpriced, sunk, refunded in self._connection.execute(sql.SUMS):
-            ledger.totals[STATES[word]] = Total(count, amount or 0, unpriced)
-            ledger.sunk += sunk
-            ledger.refunded += refunded
-        return ledger
 
     def _recover(self) -> None:
         """Mark the rows of an owner that died: its requests may have arrived, its inline pictures are lost."""
@@ -152,13 +137,20 @@ class SqliteStore:
         if self._status is not None and self._status.is_due():
             self._status.write(self.counts(), self.spending())
 
+    def listen(self) -> socket.socket | None:
+        """Return a socket, as `Store.listen`."""
+        self._socket = SocketFile(self._path)
+        return self._socket.listen()
+
     def give_up(self) -> None:
         """Do nothing: a disk that hangs cannot be interrupted."""
 
     def close(self) -> None:
         """Release the file; may be called again."""
+        if self._socket is not None:
+            self._socket.remove()
         if self._status is not None:
-            self._status.remove()  # first: what it means if it is left is that changes were left in the log
+            self._status.remove()  # before the log: what it means if it is left is that changes were left in the log
         with suppress(sqlite3.Error):
             self._connection.close()
 
@@ -212,7 +204,7 @@ class SqliteStore:
         """
         if unreadable := [row.key for row in rows if not is_text(row.key)]:
             raise not_text(unreadable)
-        known = dict(self._look_up("SELECT key, digest FROM rows WHERE key", (row.key for row in rows)))
+        known = dict(look_up(self._connection, "SELECT key, digest FROM rows WHERE key", (row.key for row in rows)))
         fresh: dict[str, NewRow] = {}
         conflicts: list[NewRow] = []
         for row in rows:
@@ -223,11 +215,6 @@ class SqliteStore:
         if conflicts:
             raise conflict((self._content(row.key, fresh), row) for row in conflicts)
         return list(fresh.values())
-
-    def _look_up(self, select: str, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of `SELECT … WHERE column` for values of the column."""
-        for chunk in sql.chunks(values):
-            yield from self._connection.execute(f"{select} IN ({','.join('?' * len(chunk))})", chunk)
 
     def _content(self, key: str, fresh: Mapping[str, NewRow]) -> tuple[bytes, bytes]:
         """Return what the journal, or the same call, holds under a key."""
@@ -285,7 +272,7 @@ class SqliteStore:
             if len(self._known) + len(missing) > _MOST_KNOWN:
                 self._known.clear()
                 missing = [key for key in keys if is_text(key)]
-            for facts in self._look_up(sql.LOAD, missing):
+            for facts in look_up(self._connection, sql.LOAD, missing):
                 self._know(facts)
         for row in filter(None, map(self._known.get, keys)):
             row.holder = self._claims.holder(row.number)
@@ -316,19 +303,18 @@ class SqliteStore:
     def rows(self, states: Sequence[State], after: int, limit: int) -> list[JournalRow]:
         """Return rows, as `Journal.rows`."""
         with self._explained():
-            tail = "number > ? ORDER BY number LIMIT ?"
-            if not states:
-                found = self._connection.execute(f"{sql.ROWS} WHERE {tail}", (after, limit)).fetchall()
-            else:  # one range of the index each: SQLite would sort all of them
-                select = f"{sql.ROWS} WHERE state = ? AND {tail}"
-                ranges = [self._connection.execute(select, (str(state), after, limit)) for state in {*states}]
-                found = sorted((row for range_ in ranges for row in range_), key=lambda row: row[0])[:limit]
+            found = select_rows(self._connection, states, after, limit)
             if len(self._known) + len(found) > _MOST_KNOWN:
                 self._known.clear()
             for row in found:
                 if row[2] == State.NEW and row[1] not in self._known:  # likely to change soon
                     self._know(row[:-2])
-            return self._complete(found)
+            return complete(self._connection, found)
+
+    def last_rows(self, states: Sequence[State], before: int, limit: int) -> list[JournalRow]:
+        """Return rows, as `Journal.last_rows`."""
+        with self._explained():
+            return last_rows(self._connection, states, before, limit)
 
     def claim(self, run: str, states: Sequence[State], after: int, limit: int, keys: Sequence[str] | None) -> Claim:
         """Hold rows for a run, as `Journal.claim`."""
@@ -356,16 +342,7 @@ class SqliteStore:
         """Return a row, as `Journal.find`."""
         with self._explained():
             found = self._connection.execute(f"{sql.ROWS} WHERE key = ?", (storable(key),)).fetchall()
-            return next(iter(self._complete(found)), None)
-
-    def _complete(self, found: Sequence[tuple[Any, ...]]) -> list[JournalRow]:
-        """Return rows with their pictures."""
-        pictures: dict[int, list[SavedPicture]] = {}
-        select = "SELECT number, position, path, size_bytes, sha256 FROM pictures WHERE number"
-        numbers = [row[0] for row in found if row[2] == State.DONE]
-        for number, _, path, size_bytes, sha256 in sorted(self._look_up(select, numbers)):
-            pictures.setdefault(number, []).append(SavedPicture(sql.path_out(path), size_bytes, sha256))
-        return [journal_row(row, tuple(pictures.get(row[0], ()))) for row in found]
+            return next(iter(complete(self._connection, found)), None)
 
     def counts(self) -> Mapping[State, int]:
         """Return the number of rows in every state."""
@@ -385,8 +362,7 @@ class SqliteStore:
     def read_note(self, name: str) -> str | None:
         """Return a note."""
         with self._explained():
-            found = self._connection.execute("SELECT text FROM notes WHERE name = ?", (name,)).fetchone()
-            return None if found is None else str(found[0])
+            return read_note(self._connection, name)
 
     def write_note(self, name: str, text: str) -> None:
         """Keep a note."""

@@ -1,0 +1,170 @@
+"""Look at a journal in a file, which processes open and close meanwhile."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from lemon_async.batch.records import JournalRow
+from lemon_async.batch.states import State
+from lemon_async.batch.store.faults import refusal
+from lemon_async.batch.store.sqlite.socket_file import connect_to_owner
+from lemon_async.batch.store.sqlite.status_file import read_status
+from lemon_async.batch.watching.closed_file import BusyFile, ClosedFile
+from lemon_async.batch.watching.owner import OwnerGone, OwnerLink
+from lemon_async.batch.watching.row_server import MOST_NUMBER
+from lemon_async.batch.watching.summary import JournalSummary
+from lemon_async.batch.watching.wire import row_in
+from lemon_async.errors import JournalError
+
+__all__ = ["FileView"]
+
+T = TypeVar("T")
+_ATTEMPTS = 24
+_RETRY_EVERY_S = 0.05  # a killed owner's files are left alone for a second
+
+
+class FileView:
+    """See `BatchView`; who has the file open is found out again when that changes."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = Path(os.path.abspath(path))  # noqa: PTH100 - reads no disk
+        self._turn = asyncio.Lock()
+        self._owner: OwnerLink | None = None
+        self._file: tuple[int, int] | None = None
+        self._closed: ClosedFile | None = None
+        self._using_file = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The path of the journal."""
+        return str(self._path)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the journal."""
+        return self._path.parent
+
+    async def summary(self) -> JournalSummary:
+        """Return how the batch stands, as `BatchView.summary`."""
+
+        async def ask(owner: OwnerLink) -> JournalSummary:
+            answer = await owner.ask(ask="summary")
+            facts = {name: answer[name] for name in ("budget_usd", "runs", "owner")}
+            return JournalSummary.of_json(answer, **facts)
+
+        if found := await self._read(ask, ClosedFile.summary):
+            return found
+        status = await asyncio.to_thread(read_status, self._path)
+        if not status:
+            raise self._busy()
+        owner = {name: status.get(name) for name in ("pid", "host", "started")}
+        return JournalSummary.of_json(status, owner=owner, has_rows=False)
+
+    async def rows(self, *states: State, before: int | None = None, limit: int = 200) -> Sequence[JournalRow]:
+        """Return rows, as `BatchView.rows`."""
+        end = MOST_NUMBER if before is None else before
+
+        async def ask(owner: OwnerLink) -> Sequence[JournalRow]:
+            answer = await owner.ask(ask="rows", states=states, before=end, limit=limit)
+            return [row_in(each) for each in answer["rows"]]
+
+        found = await self._read(ask, lambda file: file.last_rows(states, end, limit))
+        if found is None:
+            raise self._busy()
+        return found
+
+    async def aclose(self) -> None:
+        """Close what is open; may be called again."""
+        self._leave_owner()
+        await asyncio.to_thread(self._leave_file)
+
+    async def _read(self, ask: Callable[[OwnerLink], Awaitable[T]], look: Callable[[ClosedFile], T]) -> T | None:
+        """Ask the owner, or read the closed file; return `None` if the file is in use and its owner does not answer."""
+        async with self._turn:
+            for _ in range(_ATTEMPTS):
+                try:
+                    if await self._find_owner():
+                        return await ask(cast("OwnerLink", self._owner))
+                    return await asyncio.to_thread(self._look, look)
+                except OwnerGone:
+                    self._owner = None
+                except BusyFile:
+                    await asyncio.sleep(_RETRY_EVERY_S)
+        return None
+
+    async def _find_owner(self) -> bool:
+        """Connect to the owner, unless that was done; return whether there is one.
+
+        Raises:
+            BusyFile: There is one, and it does not answer.
+            JournalError: There is no such file.
+        """
+        file = await asyncio.to_thread(self._identity)
+        if file != self._file:
+            self._leave_owner()
+            self._file = file
+        if self._owner is None and (connection := await asyncio.to_thread(self._connect)):
+            self._owner = await OwnerLink.over(connection)
+        return self._owner is not None
+
+    def _leave_owner(self) -> None:
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+
+    def _busy(self) -> JournalError:
+        return refusal(self._path, "a process has it open that does not show its rows")
+
+    # In a thread
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError as fault:
+            raise refusal(self._path, fault.strerror or str(fault)) from fault
+        return found.st_dev, found.st_ino
+
+    def _connect(self) -> socket.socket | None:
+        try:
+            return connect_to_owner(self._path)
+        except ConnectionRefusedError:  # it was killed
+            return None
+        except OSError:
+            if _may_live(read_status(self._path)):
+                raise BusyFile from None
+            return None
+
+    def _look(self, look: Callable[[ClosedFile], T]) -> T:
+        with self._using_file:
+            if self._closed is None:
+                self._closed = ClosedFile(self._path)
+            try:
+                return look(self._closed)
+            except BusyFile:
+                self._drop()
+                raise
+
+    def _leave_file(self) -> None:
+        with self._using_file:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._closed is not None:
+            self._closed.close()
+            self._closed = None
+
+
+def _may_live(owner: Mapping[str, Any]) -> bool:
+    """Return whether the process of a status may still have the journal open."""
+    if os.name != "posix" or owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
+        return bool(owner)
+    try:
+        os.kill(owner["pid"], 0)
+    except OSError as fault:
+        return not isinstance(fault, ProcessLookupError)
+    return True

@@ -1,0 +1,89 @@
+"""Who has the file open is found out again when that changes."""
+
+import asyncio
+
+import pytest
+
+from journal_owner import kill, owning_process
+from journals import new_rows
+from lemon_async.batch import State, open_journal
+from lemon_async.batch.watching.file_view import FileView
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.db"
+
+
+@pytest.fixture
+async def view(path):
+    view = FileView(path)
+    yield view
+    await view.aclose()
+
+
+async def states(view):
+    return {row.key: row.state.value for row in await view.rows()}
+
+
+async def until(view, condition):
+    async with asyncio.timeout(60):
+        while not condition(summary := await view.summary()):
+            await asyncio.sleep(0.01)
+    return summary
+
+
+async def test_killed_owner_and_the_next_one_are_followed(view, path):
+    """Its rows stay visible: what was under way is in doubt. The next owner replaces its socket."""
+    async with owning_process(path) as owner:
+        assert await states(view) == {"k0": "sold", "k1": "intent", "k2": "new", "k3": "new"}
+        assert (await view.summary()).owner["pid"] == owner.pid
+        await kill(owner)
+        summary = await until(view, lambda summary: summary.has_rows)
+        assert summary.owner is None
+        assert await states(view) == {"k0": "sold", "k1": "doubtful", "k2": "new", "k3": "new"}
+    async with owning_process(path, rows=0) as owner:
+        assert (await until(view, lambda summary: summary.owner)).owner["pid"] == owner.pid
+        assert (await states(view))["k1"] == "doubtful"
+
+
+async def test_journal_that_is_replaced_is_read_anew(view, path):
+    """Also while the owner of the old file runs, which is of no use to anyone any more."""
+    async with owning_process(path):
+        assert len(await view.rows()) == 4
+        for file in path.parent.iterdir():
+            file.unlink()
+        async with open_journal(path) as journal:
+            await journal.add(new_rows(1))
+            assert len(await view.rows()) == 1
+
+
+async def test_reads_of_many_are_answered(view, path):
+    """One after the other."""
+    async with open_journal(path) as journal:
+        await journal.add(new_rows(3))
+        found = await asyncio.gather(*(view.rows(State.NEW) for _ in range(4)), *(view.summary() for _ in range(9)))
+    assert [len(rows) for rows in found[:4]] == [3] * 4
+    assert {summary.counts[State.NEW] for summary in found[4:]} == {3}
+
+
+async def test_cancelled_read_leaves_the_view_usable(view, path):
+    async with open_journal(path) as journal:
+        await journal.add(new_rows(3))
+        for _ in range(5):
+            reading = asyncio.create_task(view.rows())
+            await asyncio.sleep(0)
+            reading.cancel()
+        assert len(await view.rows()) == 3
+
+
+async def test_rows_of_an_owner_are_paged_from_the_end(view, path):
+    """Every row once, in pages of at most 200."""
+    async with open_journal(path) as journal:
+        await journal.add(new_rows(1000))
+        numbers, before = [], None
+        while rows := await view.rows(before=before, limit=1000):
+            assert len(rows) <= 200
+            numbers += [row.number for row in rows]
+            before = numbers[-1]
+    assert numbers == [*range(1000)][::-1]
