@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
 from lemon_async._display.html import Markup, facts_table
+from lemon_async._formats.json_documents import safe_str
 from lemon_async.types import SubmissionCounts
 
-__all__ = ["SessionState", "session_line", "session_table"]
+__all__ = ["SessionState", "session_line", "session_table", "task_table"]
 
 _MAX_LISTED = 6
 
@@ -70,6 +72,24 @@ def session_table(state: SessionState) -> Markup:
         ("unknown submissions", counts.unknown),
     )
     return facts_table(rows, title="LemonSession")
+
+
+def task_table(
+    task: Any, *, age_s: float | None, model: str | None, prompt: str | None, error: Exception | None
+) -> Markup:
+    """Return an `ImageTask` as an HTML table."""
+    facts = {
+        "id": task.id or "answered inline",
+        "label": task.label,
+        "status": task.status,
+        "progress": None if task.done() else task.progress,
+        "seconds": None if task.seconds is None else f"{task.seconds:.1f}",
+        "age": None if age_s is None else f"{age_s:.0f} s",
+        "model": model,
+        "prompt": prompt,
+        "error": None if error is None else f"{type(error).__name__}: {safe_str(error)}",
+    }
+    return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")
 
 
 def _first(words: Sequence[str]) -> str:

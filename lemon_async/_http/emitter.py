@@ -45,8 +45,12 @@ class Job(Protocol):
     _job: int
     _packed: Packed
     _accepted: Packed
+    _failure: LemonError | None
     id: str | None
     request: Request | None
+
+    @property
+    def _images(self) -> Sized | None: ...
 
     @property
     def status(self) -> str:
@@ -62,12 +66,6 @@ class Job(Protocol):
 
     def done(self) -> bool:
         """Return whether it is over."""
-
-    def result(self) -> Sized:
-        """Return the images."""
-
-    def exception(self) -> LemonError | None:
-        """Return the error that it ended with."""
 
 
 class Emitter:
@@ -144,11 +142,10 @@ class Emitter:
             return
         facts = {**_facts_of(task), "seconds": task.seconds}
         task._job = 0
-        error = task.exception()
-        if error is None:
-            self.emit(Completed, **facts, images=len(task.result()), billing=task.billing)
+        if task._images is not None:  # not `result`: an event does not mean that the program has read the outcome
+            self.emit(Completed, **facts, images=len(task._images), billing=task.billing)
         else:
-            self.emit(Failed, **facts, error=error, money=_MONEY.get(task.status, "open"))
+            self.emit(Failed, **facts, error=copy.copy(task._failure), money=_MONEY.get(task.status, "open"))
 
     # Requests
 

@@ -78,9 +78,9 @@ async def _as_completed(tasks: tuple[ImageTask, ...], display: Display | None) -
     def take(task: ImageTask) -> None:
         ended.append(task)
         news.set()
-        tally.move("in_flight", "failed" if task.exception() else "succeeded")
+        tally.move("in_flight", "failed" if task._failure else "succeeded")
 
-    callbacks = ((take, contextvars.copy_context()),)
+    callbacks = ((take, contextvars.copy_context(), False),)
     for task in tasks:
         task._add_callbacks(callbacks)
         tally.move(None, "in_flight")
@@ -90,7 +90,9 @@ async def _as_completed(tasks: tuple[ImageTask, ...], display: Display | None) -
             while not ended:
                 news.clear()
                 await news.wait()
-            yield ended.popleft()
+            task = ended.popleft()
+            task._see()
+            yield task
     finally:
         for task in tasks:
             task.remove_done_callback(take)

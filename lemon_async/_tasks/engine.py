@@ -70,10 +70,12 @@ class Lifetime:
     Args:
         parts: The parts to close, in this order.
         close_s: Time limit of closing, in seconds.
+        report: Called when it is closed.
     """
 
-    def __init__(self, parts: Sequence[Part], *, close_s: float) -> None:
+    def __init__(self, parts: Sequence[Part], *, close_s: float, report: Callable[[], None]) -> None:
         self._parts = parts
+        self._report = report
         self.close_s: float = close_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
@@ -127,7 +129,10 @@ class Lifetime:
     async def _close(self) -> None:
         """Wait for all parts concurrently, so that a slow one leaves none open."""
         closings = [asyncio.ensure_future(part.aclose()) for part in self._parts]
-        done, late = await asyncio.wait(closings, timeout=self.close_s)
+        try:
+            done, late = await asyncio.wait(closings, timeout=self.close_s)
+        finally:
+            self._report()  # not before: those who await a task that has just ended read it meanwhile
         for closing in late:
             closing.cancel()
         for closing in done:
@@ -184,7 +189,7 @@ class Engine:
         )
         # The poller first: its tasks end before the readers of maps, which then still get those outcomes.
         parts = (self.poller, self.maps, self.transport, self.downloads, self.rate_limiter)
-        self.lifetime: Lifetime = Lifetime(parts, close_s=timeouts.close_s)
+        self.lifetime: Lifetime = Lifetime(parts, close_s=timeouts.close_s, report=self.poller.unread.log)
         self.check_usable = self.lifetime.check
         self.access: ResultAccess = ResultAccess(
             downloads=self.downloads,
@@ -276,6 +281,7 @@ class Engine:
                 created=reference.created,
             )
             task = ImageTask(self, snapshot, path=path, label=reference.label, prompt=reference.prompt)
+            self.poller.unread.supersede(key)
             self.poller.add(task, is_fresh=False)
             if self.emitter is not None:
                 self.emitter.resumed(task)
@@ -314,7 +320,9 @@ class Engine:
         snapshot, request = accepted.snapshot, prepared.request
         task = ImageTask(self, snapshot, path=accepted.path, request=request, began_at=accepted.began_at)
         self.submissions.count_accepted(snapshot)
-        if not task.done():
+        if task.done():
+            self.poller.unread.add(task)
+        else:
             self.poller.add(task, is_fresh=True)
         if prepared.events is not None:
             prepared.events.accepted(task)

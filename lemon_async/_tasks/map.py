@@ -1,7 +1,6 @@
 """`LemonSession.map`: submit many requests, and yield their outcomes.
 
-Problem: thousands of requests come from an iterable that may be endless. Each costs money, takes a minute and ends in
-its own way.
+Problem: an iterable, perhaps an endless one, has thousands of requests, which cost money and end each in its own way.
 
 Design: one asyncio task reads the iterable, because an iterable may hold cancel scopes that belong to the task in which
 they were entered. A short-lived task submits each request. An accepted job needs no task: a done callback of its
@@ -100,7 +99,7 @@ class Outcomes:
         self._is_entered = True
         self._owner.running.add(self)
         self._tally.start()
-        self._callbacks = ((self._ended, contextvars.copy_context()),)  # one for all tasks
+        self._callbacks = ((self._ended, contextvars.copy_context(), False),)  # one for all tasks
         self._reader = self._start(self._read_requests())
         if self._rule.allowance is not None:
             self._probing = asyncio.get_running_loop().call_later(PROBE_S, self._end_probe)
@@ -139,7 +138,8 @@ class Outcomes:
             self._news.clear()
             await self._news.wait()
         self._open -= 1
-        self._accepted.pop(outcome.index, None)
+        if (task := self._accepted.pop(outcome.index, None)) is not None:
+            task._see()
         self._capacity.set()
         if not self._open:
             self._news.set()  # wakes other readers, who are done
@@ -257,9 +257,7 @@ class Outcomes:
     def _cancelled(self, task: "asyncio.Task[None]") -> None:
         """End the map when the program has cancelled one of its tasks: otherwise readers would wait forever."""
         if task is self._reader:
-            reason = (
-                "reading the requests was cancelled: by the program, or by a timeout around a yield of the iterable"
-            )
+            reason = "reading the requests was cancelled by the program, or by a timeout around a yield of the iterable"
             self._end_input(SessionError(message=reason))
         else:
             self.close(SessionError(message="a request of the map was cancelled by the program"))
@@ -309,7 +307,7 @@ class Outcomes:
         try:
             if entry is not None:
                 await entry.accept(task)
-                task._is_recorded = True
+                task._see()
         except HookFailed as failed:
             self._stop(failed.failure)
         task._add_callbacks(self._callbacks)
@@ -321,14 +319,15 @@ class Outcomes:
 
     def _ended(self, task: ImageTask) -> None:
         index, key = self._places.pop(task)
-        error = task.exception()
+        images, error = task._images, copy.copy(task._failure)
         self._tally.move("in_flight", "failed" if error else "succeeded")
-        self._deliver(Outcome(index, task.request, task, None if error else task.result(), error, key=key))
+        self._deliver(Outcome(index, task.request, task, images, error, key=key))
 
     def _deliver(self, outcome: Outcome) -> None:
         if outcome.error is not None and not self._is_left:
             if self._options.fail_fast:
-                self._accepted.pop(outcome.index, None)
+                if (task := self._accepted.pop(outcome.index, None)) is not None:
+                    task._see()
                 self.close(outcome.error)
                 return
             self._judge(outcome.error)

@@ -39,7 +39,7 @@ from lemon_async._pace.priority import Priority
 from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async._pace.schedule import PollPolicy, Schedule
 from lemon_async._tasks.task import ImageTask
-from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished
+from lemon_async._tasks.unfinished import SESSION_CLOSED, UnreadOutcomes, log_unfinished
 from lemon_async.errors import LemonError, SessionError, TaskError, TaskLost, TransportError
 from lemon_async.types import TaskSnapshot
 
@@ -83,6 +83,7 @@ class Poller:
         self._rate_limiter = rate_limiter
         self._count_ended = count_ended
         self._emitter = emitter
+        self.unread: UnreadOutcomes = UnreadOutcomes()
         self._queued: asyncio.Future[bool] | None = None
         self._queued_at = 0.0
         self._schedule: Schedule[ImageTask] = Schedule(policy, durations)
@@ -143,6 +144,7 @@ class Poller:
         self._count_ended(task.snapshot)
         if failure is not None:
             task._fail(failure)
+        self.unread.add(task)
         if self._emitter is not None:
             self._emitter.ended(task)
 

@@ -16,14 +16,14 @@ import contextvars
 import copy
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any, Protocol
+from typing import Any
 
 from lemon_async._api.error_responses import task_failure
 from lemon_async._api.job_responses import IS_ID_GUESSED, STATUS, VISIBLE, Packed, PollFailure, pack, unpack
 from lemon_async._api.resume_token import cut_prompt, token_of
-from lemon_async._formats.json_documents import safe_repr, safe_str
+from lemon_async._formats.json_documents import safe_repr
 from lemon_async._images.images import Images
-from lemon_async._images.renewable_urls import ResultAccess, TaskRef
+from lemon_async._images.renewable_urls import TaskOwner, TaskRef
 from lemon_async._pace.validators import find_callback_fault, is_duration
 from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskTimeout
 from lemon_async.requests import Request
@@ -31,22 +31,8 @@ from lemon_async.types import Billing, TaskSnapshot, is_final
 
 __all__ = ["Callbacks", "ImageTask"]
 
-Callbacks = tuple[tuple[Callable[["ImageTask"], object], contextvars.Context], ...]
-"""Functions, and the contexts to call them in."""
-
-
-class TaskOwner(Protocol):
-    """The session of a task, as the task sees it."""
-
-    @property
-    def access(self) -> ResultAccess:
-        """How images are fetched."""
-
-    def check_usable(self, task: "ImageTask") -> None:
-        """Raise `SessionError` if the session is closed, or called outside its own event loop."""
-
-    async def request_cancel(self, task: "ImageTask") -> None:
-        """Ask the service to cancel a task."""
+Callbacks = tuple[tuple[Callable[["ImageTask"], object], contextvars.Context, bool], ...]
+"""Functions, the contexts to call them in, and whether they are the program's own: these read the outcome."""
 
 
 class ImageTask:
@@ -68,8 +54,8 @@ class ImageTask:
 
     __slots__ = (
         "__weakref__", "_accepted", "_began_at", "_callbacks", "_ended_at", "_failed_polls", "_failure", "_images",
-        "_is_recorded", "_is_reported", "_job", "_owner", "_packed", "_path", "_poll_failure", "_token_prompt",
-        "_waiters", "id", "label", "poll_url", "prompt", "request",
+        "_is_reported", "_is_seen", "_job", "_mark_read", "_owner", "_packed", "_path", "_poll_failure",
+        "_token_prompt", "_waiters", "id", "label", "poll_url", "prompt", "request",
     )  # fmt: skip
 
     def __init__(
@@ -98,8 +84,9 @@ class ImageTask:
         self._images: Images | None = None
         self._failure: LemonError | None = None
         self._is_reported = False  # whether a warning has listed it as unfinished
-        self._is_recorded = False  # whether the caller's journal has it
         self._job: int = 0  # its number in events, until its end has been emitted
+        self._is_seen = False  # whether the program has its outcome, or the caller's journal has the task
+        self._mark_read: Callable[[ImageTask], None] | None = None  # takes it from the list of those that are unread
         self._poll_failure: PollFailure | None = None  # of the last poll
         self._failed_polls = 0  # in a row, as far as it matters to the poller
         self._waiters: set[asyncio.Future[None]] | None = None
@@ -171,6 +158,7 @@ class ImageTask:
         """
         if not self.done():
             raise asyncio.InvalidStateError("the task is not over yet: await it")
+        self._see()
         return copy.copy(self._failure)  # each caller raises its own: a shared one would collect all tracebacks
 
     def add_done_callback(
@@ -190,7 +178,7 @@ class ImageTask:
         if not isinstance(context, contextvars.Context):
             raise ContractError.of("context", f"must be a contextvars.Context, not {safe_repr(context)}")
         asyncio.get_running_loop()  # raises outside of a coroutine
-        self._add_callbacks(((callback, context),))
+        self._add_callbacks(((callback, context, True),))
 
     def _add_callbacks(self, callbacks: Callbacks) -> None:
         """Schedule callbacks for when the task is over; many tasks may share one tuple."""
@@ -254,6 +242,8 @@ class ImageTask:
         while True:
             if self._packed is not seen:
                 seen = self._packed
+                if self.done():
+                    self._see()
                 yield unpack(seen)
             elif self.done():
                 break
@@ -302,6 +292,12 @@ class ImageTask:
     def _token_facts(self, prompt: str | None) -> tuple[Any, ...]:
         """Return the arguments of `token_of`."""
         return self._accepted, self.id, self._path, self.label, prompt
+
+    def _see(self) -> None:
+        """Note that no report needs to list the task, unless one has."""
+        self._is_seen = not self._is_reported
+        if self._mark_read is not None:
+            self._mark_read(self)
 
     def _update(self, snapshot: TaskSnapshot) -> None:
         """Apply a response of the service; ignored once the task is over."""
@@ -362,8 +358,8 @@ class ImageTask:
     def _wake(self) -> None:
         if self.done():
             callbacks, self._callbacks = self._callbacks, ()
-            for callback, context in callbacks:
-                asyncio.get_running_loop().call_soon(_call, callback, self, context=context)
+            for callback, context, is_reader in callbacks:
+                asyncio.get_running_loop().call_soon(_call, callback, self, is_reader, context=context)
         for waiter in self._waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
@@ -376,23 +372,15 @@ class ImageTask:
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks."""
-        from lemon_async._display.html import facts_table  # noqa: PLC0415 - for notebooks
+        from lemon_async._display.dashboard import task_table  # noqa: PLC0415 - for notebooks
 
-        age_s = None if self._began_at is None else time.monotonic() - self._began_at
-        facts = {
-            "id": self.id or "answered inline",
-            "label": self.label,
-            "status": self.status,
-            "progress": None if self.done() else self.progress,
-            "seconds": None if self.seconds is None else f"{self.seconds:.1f}",
-            "age": None if self.done() or age_s is None else f"{age_s:.0f} s",
-            "model": getattr(self.request, "model", None) or self.snapshot.model or unpack(self._accepted).model,
-            "prompt": cut_prompt(self.prompt),
-            "error": f"{type(self._failure).__name__}: {safe_str(self._failure)}" if self._failure else None,
-        }
-        return facts_table(((name, value) for name, value in facts.items() if value is not None), title="ImageTask")
+        age_s = None if self.done() or self._began_at is None else time.monotonic() - self._began_at
+        model = getattr(self.request, "model", None) or self.snapshot.model or unpack(self._accepted).model
+        return task_table(self, age_s=age_s, model=model, prompt=cut_prompt(self.prompt), error=self._failure)
 
 
-def _call(callback: Callable[[ImageTask], object], task: ImageTask) -> None:
+def _call(callback: Callable[[ImageTask], object], task: ImageTask, is_reader: bool) -> None:
     """Call a callback: a loop in debug mode would raise in the poller if it were given some functions directly."""
+    if is_reader:
+        task._see()
     callback(task)

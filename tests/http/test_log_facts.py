@@ -11,7 +11,7 @@ import pytest
 import lemon_async
 from lemon_async import RetryPolicy, SubmissionUnknown
 from lemon_async._http.log_facts import about_job
-from lemon_async.emulator import Blackhole, Status
+from lemon_async.emulator import Blackhole, Status, Stuck
 
 PACKAGE = Path(lemon_async.__file__).parent
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
@@ -23,7 +23,6 @@ ABOUT_NO_JOB = {
     ("_http/shared_limit/client.py", "error"): "the client of the store has crashed",
     ("_tasks/poller.py", "error"): "the poller has crashed, with all its tasks",
     ("_tasks/progress.py", "exception"): "a display has failed",
-    ("_tasks/unfinished.py", "log"): "a list of tasks, which are in `task_ids`",
     ("batch/running/feed.py", "warning"): "other runs hold the rows",
     ("distributed/fleet.py", "warning"): "a worker has died",
 }
@@ -130,3 +129,12 @@ async def test_polls_that_fail_name_their_task(connect, emulator, lines):
     about = [facts(line) for line in lines()]
     assert about[:3] == [("DEBUG", task.id, MODEL, number) for number in (1, 2, 3)]
     assert about[3:] == [("WARNING", task.id, MODEL, 3), ("DEBUG", task.id, MODEL, 4)]
+
+
+async def test_list_of_tasks_has_their_ids(connect, emulator, lines):
+    """So that a program can resume what a session has left from its log."""
+    emulator.fault("submit", Stuck())
+    async with connect() as session:
+        tasks = [await session.submit(f"cat {number}", model=MODEL) for number in range(2)]
+    (line,) = lines()
+    assert (line["level"], line["task_ids"]) == ("WARNING", [task.id for task in tasks])

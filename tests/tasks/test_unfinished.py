@@ -1,8 +1,10 @@
 """Tasks that are unfinished when a session is closed or a map is left are listed once, in the log and in a note."""
 
 import asyncio
+import gc
 import logging
 import pickle
+import weakref
 
 import anyio
 import attrs
@@ -10,9 +12,10 @@ import pytest
 
 from lemon_async import GenerateRequest, TaskTimeout
 from lemon_async._tasks.task import ImageTask
-from lemon_async._tasks.unfinished import SESSION_CLOSED, log_unfinished, report_unfinished
+from lemon_async._tasks.unfinished import SESSION_CLOSED, UnreadOutcomes, log_unfinished, report_unfinished
 from lemon_async.emulator import Fail, Stuck
 from lemon_async.errors import SessionError
+from lemon_async.events import Completed
 from lemon_async.types import TaskSnapshot
 
 MODEL = "flux-pro"
@@ -206,16 +209,16 @@ async def test_map_that_was_read_to_its_end_says_nothing(connect, log):
     assert (notes(caught.value), log.messages) == ([], [])
 
 
-async def test_leaving_a_map_early_on_purpose_causes_no_warning(connect, emulator, log):
-    """`break` is normal use; closing the session warns of what is still open then."""
+async def test_leaving_a_map_early_is_a_warning_and_closing_the_session_no_second_one(connect, emulator, log):
+    """A web service may never close its session; what the map has listed is not listed again."""
     emulator.fault("submit", Stuck())
     async with connect() as session:
         outcomes = await leave(session, None)
-        assert "3 pending" in repr(outcomes)
-        assert [record.levelname for record in log.records] == ["INFO"]
-    assert [text.partition(".")[0] for text in warnings(log)] == [
-        "the session was closed before all accepted tasks had ended"
-    ]
+        alone = await session.submit("alone", model=MODEL)
+    assert "3 pending" in repr(outcomes)
+    left, closed = warnings(log)
+    assert left.endswith(f" 3 tasks: {', '.join(task.id for task in outcomes.pending)}")
+    assert closed.endswith(f" 1 task: {alone.id}")
 
 
 async def test_nested_blocks_name_each_task_once(connect, emulator, log):
@@ -293,8 +296,8 @@ async def test_second_cancel_carries_the_note(connect, emulator):
     assert " 1 task: " in notes(caught.value)[0]
 
 
-async def test_generator_that_is_closed_around_a_map_causes_no_warning(connect, emulator, log):
-    """Its consumer has stopped reading."""
+async def test_generator_that_is_closed_around_a_map_is_logged(connect, emulator, log):
+    """Its consumer has stopped reading, and what was sold is nowhere else."""
     emulator.fault("submit", Stuck())
 
     async def pictures(session):
@@ -306,7 +309,179 @@ async def test_generator_that_is_closed_around_a_map_causes_no_warning(connect, 
         reading = pictures(session)
         await anext(reading)
         await reading.aclose()
-        assert warnings(log) == []
+        assert len(warnings(log)) == 1
+
+
+# Outcomes that were not read
+
+
+async def ended(session, prompt="a cat", model=MODEL):
+    """Return a task that has ended, without reading its outcome."""
+    task = await session.submit(prompt, model=model)
+    await until(task.done)
+    return task
+
+
+async def read_by_await(session):
+    await asyncio.gather(await session.submit("a cat", model=MODEL))
+
+
+async def read_by_waiting(session):
+    await (await session.submit("a cat", model=MODEL)).wait(timeout=60)
+
+
+async def read_by_result(session):
+    (await ended(session)).result()
+
+
+async def read_by_exception(session):
+    (await ended(session, model=INLINE)).exception()
+
+
+async def read_by_callback(session):
+    called = []
+    (await session.submit("a cat", model=MODEL)).add_done_callback(called.append)
+    await until(lambda: called)
+
+
+async def read_by_late_callback(session):
+    called = []
+    (await ended(session)).add_done_callback(called.append)
+    await until(lambda: called)
+
+
+async def read_by_updates(session):
+    async for snapshot in (await session.submit("a cat", model=MODEL)).updates():
+        if snapshot.is_done:
+            break
+
+
+async def read_as_completed(session):
+    async for _ in session.as_completed([await session.submit("a cat", model=MODEL)]):
+        pass
+
+
+async def read_from_a_map(session):
+    async with session.map(["a cat"], model=MODEL) as outcomes:
+        await anext(outcomes)
+
+
+async def read_by_another_handle(session):
+    task = await ended(session)
+    await session.task(task.id)
+
+
+async def fail(session):
+    await ended(session, "bad")
+
+
+READERS = [
+    read_by_await, read_by_waiting, read_by_result, read_by_exception, read_by_callback, read_by_late_callback,
+    read_by_updates, read_as_completed, read_from_a_map, read_by_another_handle, fail,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READERS)
+async def test_outcome_that_was_read_is_not_listed(connect, emulator, log, read):
+    """However it was read; nor are jobs that failed, which are refunded."""
+    emulator.fault("submit", Fail("no luck"), prompt="bad")
+    async with connect() as session:
+        await read(session)
+    assert warnings(log) == []
+
+
+async def test_outcomes_that_were_not_read_are_listed_when_the_session_is_closed(connect, log):
+    """They are paid for: one whose handle nobody kept, one whose waiter was cancelled, one that was only looked at."""
+    async with connect() as session:
+        ids = [(await ended(session)).id]
+        asked = asyncio.create_task(session.generate("a cat", model=MODEL))
+        await until(lambda: session.pending)
+        (task,) = session.pending
+        asked.cancel()
+        await until(task.done)
+        looked_at = await ended(session)
+        assert looked_at.status == "completed"
+        assert repr(looked_at)
+        ids += [task.id, looked_at.id]
+    (warning,) = warnings(log)
+    assert warning == (
+        "the session was closed before the outcomes of all tasks that had ended were read. They can be read in another "
+        f"session with session.task(id). 3 tasks: {', '.join(ids)}"
+    )
+    assert log.records[-1].task_ids == ids
+
+
+async def test_events_do_not_read_outcomes(connect, log):
+    """A program that counts jobs by `on_event` may still lose their pictures."""
+    seen = []
+    async with connect(on_event=seen.append) as session:
+        task = await ended(session)
+    assert Completed in map(type, seen)
+    assert [text.endswith(f"1 task: {task.id}") for text in warnings(log)] == [True]
+
+
+async def test_inline_answers_that_were_not_read_are_counted_when_the_session_is_closed(connect, log):
+    """Nothing can resume them: the count is all there is to say."""
+    async with connect() as session:
+        for _ in range(2):
+            await session.submit("a cat", model=INLINE)
+    assert [text.rpartition("2 tasks: ")[2] for text in warnings(log)] == ["2 answered inline, without an id"]
+
+
+async def test_map_left_with_outcomes_that_had_ended_lists_them_once(connect, log):
+    """The session does not list them again."""
+    async with connect() as session:
+        outcomes = await leave(session, None, read=1, is_done=True)
+    (warning,) = warnings(log)
+    assert warning.endswith(f" 2 tasks: {', '.join(task.id for task in outcomes.pending)}")
+
+
+async def test_tasks_that_were_read_before_their_map_was_left_are_not_listed(connect, log):
+    """`on_submitted` gave the program their handles."""
+    handles = []
+    async with (
+        connect() as session,
+        session.map(["a cat"], model=MODEL, on_submitted=lambda _, task: handles.append(task)),
+    ):
+        await until(lambda: handles)
+        await handles[0]
+    assert warnings(log) == []
+
+
+async def test_unread_outcome_keeps_no_picture_alive(connect):
+    """The session keeps names only."""
+    async with connect() as session:
+        handle = weakref.ref(await ended(session))
+        gc.collect()
+        assert handle() is None
+
+
+async def test_waiter_that_is_woken_while_the_session_closes_has_read_its_outcome(connect, log):
+    """Its task ended in the same step of the event loop."""
+    async with connect() as session:
+        task = await session.submit("a cat", model=MODEL)
+        reading = asyncio.ensure_future(task.wait())
+        await asyncio.sleep(0)
+        task.add_done_callback(lambda _: closing.append(asyncio.create_task(session.aclose())))
+        closing = []
+        await reading
+        await closing[0]
+    assert warnings(log) == []
+
+
+def test_last_thousand_unread_outcomes_are_listed_and_the_others_counted(log):
+    """A program that never reads needs no memory for that."""
+    unread = UnreadOutcomes()
+    tasks = [make(f"t{number}", status="processing") for number in range(1500)]
+    for task in tasks:
+        unread.add(task)
+    for task in (tasks[0], tasks[-1]):  # one of those that are counted, one of those that are listed
+        task._see()
+    unread.log()
+    lines = warnings(log)
+    assert " 1,498 tasks: t500, t501, " in lines[0]
+    assert lines[-1].endswith(" t1497, t1498, and 499 that ended earlier")
+    assert sum(len(record.task_ids) for record in log.records) == 999
 
 
 # The words
