@@ -65,6 +65,14 @@ class Pages:
         """Return whether a path belongs to pages."""
         return path == "/" or path.startswith(PREFIX)
 
+    def admits(self, request: web.BaseRequest) -> bool:
+        """Return whether a request is answered otherwise than by a refusal."""
+        try:
+            self.protection.check(request)
+        except PageError:
+            return False
+        return True
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; it never raises a `PageError`."""
         try:

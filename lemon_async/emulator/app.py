@@ -23,6 +23,7 @@ from lemon_async.emulator.service.image_jobs import ImageJobs
 from lemon_async.emulator.service.ledger import Ledger
 from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Durations, Store
+from lemon_async.emulator.web.studio import Studio
 
 # The address at which this machine reaches a server that listens on all addresses.
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
@@ -52,6 +53,8 @@ class Emulator:
         fetch_remote: Fetch the `image_url`s of edits from the public internet; otherwise they are refused.
         remote_hosts: Names in `image_url`s with the address and port to use for them, e.g.
             `{"pictures.example": "127.0.0.1:8001"}`: the only way to reach a server on this machine.
+        studio: Serve a page at `/` that shows pictures, requests and ledger, and switches faults. The page contains
+            `api_key`, so with another `host` everybody who can connect may use it.
 
     Raises:
         ValueError, TypeError: `speed`, `port`, `host`, `allowed_hosts` or `remote_hosts` cannot be used.
@@ -73,6 +76,7 @@ class Emulator:
         cancellable: bool = False,
         fetch_remote: bool = False,
         remote_hosts: Mapping[str, str] | None = None,
+        studio: bool = False,
     ) -> None:
         if port not in range(65_536):
             raise ValueError(f"port must be a whole number from 0 to 65535, not {port!r}")
@@ -93,14 +97,27 @@ class Emulator:
         self._files = Files(self._blobs, self._renderer, self._clock, seed)
         fetcher = SourceFetcher(is_on=fetch_remote, hosts=remote_hosts or {})
         jobs = ImageJobs(self._store, self._renderer, self._clock, self._files, fetcher.fetch)
+        endpoints = Endpoints(self._store, self._clock, jobs, self._files)
+        hosts = AllowedHosts(host, allowed_hosts)
         self._handler = RequestHandler(
-            endpoints=Endpoints(self._store, self._clock, jobs, self._files),
+            endpoints=endpoints,
             store=self._store,
             clock=self._clock,
             keys=self._keys,
-            hosts=AllowedHosts(host, allowed_hosts),
+            hosts=hosts,
             limit=None if requests_per_minute is None else FixedWindow(requests_per_minute),
         )
+        if studio:
+            Studio(
+                store=self._store,
+                clock=self._clock,
+                renderer=self._renderer,
+                handler=self._handler,
+                endpoints=endpoints,
+                hosts=hosts,
+                api_key=self.api_key,
+                requests_per_minute=requests_per_minute,
+            )
         self._server: Server | None = None
 
     def __repr__(self) -> str:
@@ -166,6 +183,8 @@ class Emulator:
         if server is not None:
             server.check_owner()
             self._server = None
+            if self._handler.pages is not None:
+                self._handler.pages.close()
             await server.aclose()
         self._renderer.close()
 
@@ -182,7 +201,7 @@ class Emulator:
         await self._stop()
         if not keep_tasks:
             self._store.settle(self.now())
-            self._store.clear_tasks()
+            self._store.clear_tasks(self.now())
             self._files.clear()
         await asyncio.sleep(down_s)
         await self.start()

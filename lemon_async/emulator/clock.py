@@ -28,6 +28,10 @@ class Clock:
         """Return the Unix time; steps of the system clock since the start do not change it."""
         return self._epoch + self.real_s()
 
+    def unix_at(self, at: float) -> float:
+        """Return the Unix time of an emulated time."""
+        return self._epoch + at / self.speed
+
     async def sleep_until(self, at: float) -> None:
         """Sleep until an emulated time."""
         await asyncio.sleep(max(0.0, (at - self.now()) / self.speed))

@@ -12,6 +12,7 @@ from aiohttp import web
 from attrs import define, field
 
 from lemon_async._web.host_header import AllowedHosts
+from lemon_async._web.pages import Pages
 from lemon_async.emulator.actions import Blackhole, Break, Expire, Garbage
 from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.http.bodies import read_body
@@ -19,6 +20,7 @@ from lemon_async.emulator.http.endpoints import Endpoints
 from lemon_async.emulator.http.fault_protocol import Connections, FaultProtocol
 from lemon_async.emulator.http.faults import Fault, RequestFacts, Stage, take_fault
 from lemon_async.emulator.http.raw_response import plan_raw_response, write_raw_response
+from lemon_async.emulator.http.recordings import Recordings
 from lemon_async.emulator.http.replies import error_reply, read_whole, replacement_reply, send
 from lemon_async.emulator.http.routes import KEY_PREFIX, match_request
 from lemon_async.emulator.service.messages import Call, Reply
@@ -40,7 +42,7 @@ _SECRET_HEADERS = ("Authorization", "Cookie")
 class RecordedRequest:
     """One HTTP request whose head arrived; `status` is None unless a whole response head was sent.
 
-    `path` is cut to 200 characters, `at_s` is in emulated seconds.
+    `path` is cut to 200 characters, `at_s` is in emulated seconds, `number` counts from 1.
     """
 
     route: str
@@ -49,6 +51,7 @@ class RecordedRequest:
     status: int | None
     at_s: float
     is_authorized: bool
+    number: int = 0
 
 
 @define
@@ -66,7 +69,9 @@ class RequestContext:
 class RequestHandler:
     """Handles the requests of one emulator, with the faults registered in `faults`.
 
-    `key_leaks` counts downloads that carried a key or a cookie.
+    `key_leaks` counts downloads that carried a key or a cookie. With `pages`, a page is served beside the API: its
+    requests are not recorded and meet neither keys, limits nor faults. With `recordings`, bodies of paid requests are
+    kept.
     """
 
     _endpoints: Endpoints
@@ -75,11 +80,13 @@ class RequestHandler:
     _keys: set[str]
     _hosts: AllowedHosts
     _limit: FixedWindow | None
+    pages: Pages | None = field(default=None, init=False)
+    recordings: Recordings | None = field(default=None, init=False)
     faults: list[Fault] = field(factory=list, init=False)
     requests: deque[RecordedRequest] = field(factory=lambda: deque(maxlen=_MAX_RECORDED_REQUESTS), init=False)
     key_leaks: int = field(default=0, init=False)
     connections: Connections = field(init=False)
-    _request_count: int = field(default=0, init=False)
+    request_count: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.connections = Connections(self._find_break)
@@ -99,6 +106,8 @@ class RequestHandler:
         protocol = self.connections.find(request.transport)
         if protocol is None:  # the client disconnected before its request was handled
             return web.Response()
+        if self.pages is not None and self.pages.owns(request.path):
+            return await self._show(self.pages, request, protocol)
         context = self._begin(request, protocol)
         try:
             reply = await self._reply(context)
@@ -109,6 +118,17 @@ class RequestHandler:
                 protocol.expect_request()
         return await send(reply, request)
 
+    async def _show(self, pages: Pages, request: web.BaseRequest, protocol: FaultProtocol) -> web.StreamResponse:
+        """Answer a request of a page."""
+        # Whoever may read the page may also read the key in it.
+        if pages.admits(request):
+            self.connections.mark_authenticated(protocol)
+        try:
+            return await pages.handle(request)
+        finally:
+            if request.content.is_eof():
+                protocol.expect_request()
+
     def _begin(self, request: web.BaseRequest, protocol: FaultProtocol) -> RequestContext:
         """Find the endpoint and record the request."""
         call = match_request(request.method, request.path)
@@ -116,6 +136,7 @@ class RequestHandler:
         call.key = _bearer_key(request)
         call.origin = f"http://{request.host}"
         call.headers = request.headers
+        self.request_count += 1
         record = RecordedRequest(
             route=call.route,
             method=excerpt(request.method, _MAX_RECORDED_METHOD_CHARS),
@@ -123,15 +144,15 @@ class RequestHandler:
             status=None,
             at_s=self._clock.now(),
             is_authorized=call.key in self._keys,
+            number=self.request_count,
         )
         self.requests.append(record)
-        self._request_count += 1
         is_download = call.route == "cdn" and self._store.find_link(call.args["token"]) is not None
         if record.is_authorized or is_download:
             self.connections.mark_authenticated(protocol)
         if call.route == "cdn":
             self.key_leaks += any(name in request.headers for name in _SECRET_HEADERS)
-        headers = {"x-request-id": f"req_{self._request_count:08x}", SPEED_HEADER: f"{self._clock.speed:g}"}
+        headers = {"x-request-id": f"req_{self.request_count:08x}", SPEED_HEADER: f"{self._clock.speed:g}"}
         return RequestContext(request, protocol, call, record, headers)
 
     async def _reply(self, context: RequestContext) -> Reply:
@@ -145,7 +166,10 @@ class RequestHandler:
                 await context.protocol.wait_closed()
             if context.call.body_kind is not None:
                 await read_body(context.request, context.call)
-            fault = self._take_fault("request", self._endpoints.facts(context.call))
+            facts = self._endpoints.facts(context.call)
+            if self.recordings is not None and context.call.is_paid:
+                self.recordings.add(context.record.number, context.call, facts.model, facts.prompt)
+            fault = self._take_fault("request", facts)
             if fault is not None:
                 return await self._faulty_reply(context, fault)
             reply = await self._endpoints.answer(context.call)

@@ -5,7 +5,8 @@ closed by the first read after its end. `now` is an argument everywhere: emulate
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from heapq import heappop, heappush
 from itertools import islice
 from random import Random
 from typing import Any
@@ -53,6 +54,7 @@ class Store:
         balance_usd: The balance of the account; None is unlimited.
         is_cancellable: Whether tasks can be cancelled; those of today's image models cannot.
         kept: How many finished tasks, and how many links, to keep; the oldest are dropped first.
+        on_change: Called with a job, inline or not, when it is accepted and when it is over.
     """
 
     seed: int = 0
@@ -65,6 +67,8 @@ class Store:
     tasks: dict[str, Task] = field(factory=dict, init=False)
     _links: dict[str, Link] = field(factory=dict, init=False)
     _open: dict[str, Task] = field(factory=dict, init=False)
+    on_change: Callable[[Task], object] | None = field(default=None, init=False)
+    _due: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _job_count: int = field(default=0, init=False)
     _link_count: int = field(default=0, init=False)
 
@@ -93,6 +97,7 @@ class Store:
             task_id=task_id if spec.is_task else None,
             model=spec.model,
             amount_usd=cost,
+            at_s=now,
         )
         task = Task(
             id=task_id,
@@ -107,10 +112,16 @@ class Store:
         )
         self._job_count += 1
         self._open[task_id] = task
+        heappush(self._due, (task.done_at, self._job_count, task))
         if spec.is_task:
             self.tasks[task_id] = task
             _evict_oldest(self.tasks, self.kept, self._open)
+        self._notify(task)
         return task
+
+    def _notify(self, task: Task) -> None:
+        if self.on_change is not None:
+            self.on_change(task)
 
     def _check_balance(self, cost: float, now: float) -> None:
         if self.balance_usd is None:
@@ -170,29 +181,36 @@ class Store:
         self._close_if_over(task, now)
         return task
 
-    def clear_tasks(self) -> None:
+    def clear_tasks(self, now: float) -> None:
         """Drop every task and link, and release their reservations."""
         for task in self._open.values():
-            self.ledger.release(task.reserved)
+            task.is_lost = True
+            self.ledger.release(task.reserved, now)
+            self._notify(task)
         self.tasks.clear()
         self._links.clear()
         self._open.clear()
+        self._due.clear()
 
     # Billing
 
     def settle(self, now: float) -> None:
-        """Close the reservations of all jobs that are over, in the order in which they ended."""
-        for task in sorted(self._open.values(), key=lambda task: task.done_at):
-            self._close_if_over(task, now)
+        """Close the reservations of all jobs that are over, in the order in which they ended.
+
+        Jobs that do not end by the clock, because they are cancelled or follow a script, are closed where that happens.
+        """
+        while self._due and self._due[0][0] <= now:
+            self._close_if_over(heappop(self._due)[-1], now)
 
     def _close_if_over(self, task: Task, now: float) -> None:
         if task.id not in self._open or not task.is_over(now):
             return
         del self._open[task.id]
         if task.status(now) == "completed":
-            self.ledger.settle(task.reserved, task.cost_usd)
+            self.ledger.settle(task.reserved, task.cost_usd, now)
         else:
-            self.ledger.release(task.reserved)
+            self.ledger.release(task.reserved, now)
+        self._notify(task)
 
     # Links
 

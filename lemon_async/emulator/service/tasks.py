@@ -36,6 +36,7 @@ class Task:
     reserved: LedgerEntry
     polls: int = 0
     is_cancelled: bool = False
+    is_lost: bool = False
     links: dict[int, str] = field(factory=dict)
 
     def find(self, kind: type[A]) -> A | None:
@@ -60,6 +61,11 @@ class Task:
         is_late = late is not None and self.polls <= late.polls
         return not is_gone and not is_late
 
+    @property
+    def queued_until(self) -> float:
+        """When it is no longer pending but processing, unless it is scripted otherwise."""
+        return self.born_at + _QUEUED_SHARE * (self.done_at - self.born_at)
+
     def status(self, now: float) -> str:
         """Return the status that a poll at `now` shows.
 
@@ -72,8 +78,7 @@ class Task:
             return script.statuses[min(max(self.polls, 1), len(script.statuses)) - 1]
         if now >= self.done_at and self.find(Stuck) is None:
             return "completed" if self.find(Fail) is None else "failed"
-        queued_until = self.born_at + _QUEUED_SHARE * (self.done_at - self.born_at)
-        return "pending" if now < queued_until else "processing"
+        return "pending" if now < self.queued_until else "processing"
 
     def is_over(self, now: float) -> bool:
         """Whether its status at `now` is final. A script is over when a poll has shown its final status."""

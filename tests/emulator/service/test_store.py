@@ -125,7 +125,7 @@ def test_clearing_tasks_releases_their_reservations(accept):
     """As in a restart that loses them."""
     store = Store()
     task = accept(store)
-    store.clear_tasks()
+    store.clear_tasks(7.0)
     assert store.find(task.id) is None
     assert store.ledger.released == {"a cat": 1}
 
