@@ -6,7 +6,7 @@ import { List } from "./list.js";
 import { get } from "./server.js";
 
 const REPLAY = "Send again sends the same request through the public API: a job of its own, with its own price.";
-const NO_REPLAY = "The body of this request was not kept, so that the page cannot send it again.";
+const NO_REPLAY = "The page cannot send this request again: its body or its files were not kept.";
 
 export const makeRequests = () =>
   new List("requests", "/_page/requests", { noun: "requests", keyOf: (request) => request.number, create: makeRequest });
@@ -28,7 +28,8 @@ function makeRequest(request) {
 
 async function openRequest(number) {
   try {
-    const { method, path, prompt, body, curl, python, is_replayable: isReplayable } = await get(`/_page/requests/${number}`);
+    const { method, path, prompt, body, curl, python, is_replayable, is_form } = await get(`/_page/requests/${number}`);
+    const isReplayable = is_replayable && !is_form;
     const again = el("button", { type: "button", class: "main", text: "Send again" });
     again.addEventListener("click", () => {
       byId("dialog").close();
