@@ -12,16 +12,23 @@ const DEADLINE_MS = 15 * 60_000;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Send one request with the key; `status` is null if there was no response, `body` is null if it is not JSON. */
+/** Send one request with the key; `status` is null if there was no response, `body` is null if it cannot be read. */
 async function call(path, options = {}) {
   const headers = { Authorization: `Bearer ${apiKey}`, ...(options.body && { "Content-Type": "application/json" }) };
   try {
     const response = await fetch(path, { ...options, headers, redirect: "manual" });
-    const { status } = response;
-    return { status, headers: response.headers, body: await response.json().catch(() => null) };
+    return { status: response.status, headers: response.headers, body: await read(response).catch(() => null) };
   } catch {
     return { status: null, headers: new Headers(), body: null };
   }
+}
+
+/** Read JSON, or the pictures in a stream of events. */
+async function read(response) {
+  const text = await response.text();
+  if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) return JSON.parse(text);
+  const events = Array.from(text.matchAll(/^data: ({.*})\r?$/gm), ([, json]) => JSON.parse(json));
+  return events.find((event) => event.error) ?? { data: events.filter((event) => event.type?.endsWith("completed")) };
 }
 
 const errorOf = ({ body }) => (body && typeof body.error === "object" ? body.error : null);
@@ -30,7 +37,7 @@ const isRefusedForNow = (answer) => errorOf(answer) && (answer.status === 429 ||
 function words(answer) {
   if (answer.status === null) return "no response";
   const error = errorOf(answer);
-  return error ? `${answer.status} ${error.code ?? ""}: ${error.message ?? ""}` : `${answer.status || "redirect"}, without a readable error`;
+  return error ? `${answer.status} ${error.code ?? ""}: ${error.message ?? ""}` : `${answer.status || "a redirect"} without readable JSON`;
 }
 
 /** Send a request and see its task through; `report(kind, text)` gets each step: `step`, `problem`, `done` or `stop`. */
@@ -43,11 +50,11 @@ export async function run({ method = "POST", path, body }, report) {
       const wait = Math.min(MAX_WAIT_S, Number(errorOf(answer).retry_after ?? answer.headers.get("Retry-After")) || 1);
       report("problem", `${words(answer)} Nothing was sold. Trying again in ${wait} s.`);
       await sleep(wait * 1000);
+    } else if (errorOf(answer)) {
+      const money = isPaid && answer.status >= 400 ? "Nothing was sold." : "";
+      return report("stop", [words(answer), errorOf(answer).hint, money].filter(Boolean).join(" "));
     } else if (answer.body && answer.status < 300) {
       return follow(answer, isPaid, report);
-    } else if (errorOf(answer)) {
-      const hint = errorOf(answer).hint;
-      return report("stop", `${words(answer)}${hint ? ` ${hint}` : ""} Nothing was sold.`);
     } else {
       const advice = isPaid ? " It may have been sold: look into the ledger before you send it again." : "";
       return report("stop", `Outcome unknown: ${words(answer)}.${advice}`);

@@ -3,11 +3,12 @@
 import { codeBlock, count, duration, el, openDialog, setText, time, usd } from "./dom.js";
 import { List } from "./list.js";
 
-const FAILED = new Set(["failed", "refused", "doubtful", "dead", "cancelled", "lost"]);
-const PENDING = new Set(["pending", "processing", "new", "intent", "sold"]);
+const DONE = new Set(["completed", "done"]);
+const FAILED = new Set(["failed", "lost", "refused", "doubtful", "dead"]);
 const NO_PROMPT = "No prompt";
 
-export const toneOf = (state) => (FAILED.has(state) ? "bad" : PENDING.has(state) ? "open" : "good");
+/** How a state is coloured; a job in a state that nobody knows is still under way. */
+export const toneOf = (state) => (DONE.has(state) ? "good" : FAILED.has(state) ? "bad" : "open");
 
 export const makeGallery = () =>
   new List("pictures", "/_page/pictures", { noun: "pictures", keyOf: (picture) => picture.id, create: makeCard });
@@ -34,8 +35,8 @@ function makeCard(first) {
     setText(facts, factsOf(item).join("\u00a0· ")); // a line may end with the dot, and does not begin with it
     const revision = revisionOf(item);
     setText(revised, revision ? `Revised: ${revision}` : "");
-    const look = JSON.stringify([item.state, item.error, item.images]);
-    if (look !== shown) fillFrame(frame, item);
+    const look = JSON.stringify([item.state, item.error, item.images, hasProgress(item)]);
+    if (look !== shown) fillFrame(frame, item, (index) => openPicture(picture, index));
     shown = look;
     const bar = frame.querySelector("progress");
     if (bar) bar.value = item.progress ?? 0;
@@ -43,9 +44,8 @@ function makeCard(first) {
   return card;
 }
 
-function stateText({ state, progress }) {
-  return progress === null || progress === undefined || toneOf(state) !== "open" ? state : `${state}, ${Math.round(progress * 100)} %`;
-}
+const hasProgress = ({ state, progress }) => toneOf(state) === "open" && progress !== null && progress !== undefined;
+const stateText = (item) => (hasProgress(item) ? `${item.state}, ${Math.round(item.progress * 100)}\u00a0%` : item.state);
 
 function factsOf({ key, prompt, model, images, size, cost_usd: cost, seconds }) {
   const shape = size || (images[0]?.width && `${images[0].width}x${images[0].height}`);
@@ -56,25 +56,22 @@ function factsOf({ key, prompt, model, images, size, cost_usd: cost, seconds }) 
 
 const revisionOf = ({ prompt, images }) => images.map((image) => image.revised_prompt).find((text) => text && text !== prompt);
 
-function fillFrame(frame, item) {
-  frame.dataset.count = item.images.length > 9 ? "many" : item.images.length > 4 ? "nine" : item.images.length > 1 ? "four" : "one";
-  if (item.images.length) return frame.replaceChildren(...item.images.map((image, index) => thumb(item, image, index)));
-  if (toneOf(item.state) === "open") return frame.replaceChildren(waiting(item));
-  frame.replaceChildren(el("p", { class: "reason", dir: "auto", text: item.error || "No picture" }));
+function fillFrame(frame, item, open) {
+  const { images, state, error } = item;
+  frame.dataset.count = images.length > 9 ? "many" : images.length > 4 ? "nine" : images.length > 1 ? "four" : "one";
+  if (images.length) frame.replaceChildren(...images.map((_, index) => thumb(item, index, () => open(index))));
+  else if (hasProgress(item)) frame.replaceChildren(el("progress", { max: 1, "aria-label": "Progress" }));
+  else frame.replaceChildren(el("p", { class: "reason", dir: "auto", text: error || (toneOf(state) === "open" ? `${state}…` : "No picture") }));
 }
 
-function waiting({ state, progress }) {
-  if (progress === null || progress === undefined) return el("p", { class: "reason", text: `${state}…` });
-  return el("progress", { max: 1, value: progress, "aria-label": "Progress" });
-}
-
-function altOf({ prompt, key }, index, number) {
+function altOf({ prompt, key, images }, index) {
   const text = (prompt || key || NO_PROMPT).slice(0, 300);
-  return number > 1 ? `${text} (picture ${index + 1} of ${number})` : text;
+  return images.length > 1 ? `${text} (picture ${index + 1} of ${images.length})` : text;
 }
 
-function thumb(item, { thumb: source, full, width, height }, index) {
-  const alt = altOf(item, index, item.images.length);
+function thumb(item, index, open) {
+  const { thumb: source, full, width, height } = item.images[index];
+  const alt = altOf(item, index);
   const image = el("img", { alt, width: width || 320, height: height || 320, loading: "lazy", decoding: "async" });
   image.addEventListener("error", () => image.replaceWith(el("span", { class: "reason", text: "The picture cannot be shown" })), { once: true });
   image.src = source; // after `loading`, or it would be fetched right away
@@ -82,21 +79,21 @@ function thumb(item, { thumb: source, full, width, height }, index) {
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the user wants a tab of its own
     event.preventDefault();
-    openPicture(item, index);
+    open();
   });
   return link;
 }
 
 function openPicture(item, index = 0) {
-  const shown = item.images.length ? [item.images[index], ...item.images.filter((_, place) => place !== index)] : [];
-  const figures = shown.map((image) => wholePicture(item, image));
+  const places = item.images.map((_, place) => place).sort((one, other) => (other === index) - (one === index));
+  const figures = places.map((place) => wholePicture(item, place));
   openDialog(item.prompt || item.key || NO_PROMPT, ...figures, factSheet(item), ...adviceBlocks(item.advice ?? []));
 }
 
-function wholePicture(item, image) {
-  const picture = el("img", { alt: altOf(item, item.images.indexOf(image), item.images.length), width: image.width, height: image.height });
-  picture.src = image.full;
-  const link = el("a", { href: image.full, target: "_blank", rel: "noopener", text: "Open in a tab of its own" });
+function wholePicture(item, index) {
+  const { full, width, height } = item.images[index];
+  const picture = el("img", { alt: altOf(item, index), width, height, src: full });
+  const link = el("a", { href: full, target: "_blank", rel: "noopener", text: "Open in a tab of its own" });
   return el("figure", { class: "whole" }, picture, el("figcaption", {}, link));
 }
 

@@ -4,11 +4,12 @@ import { byId, el, setText } from "./dom.js";
 import { run } from "./client.js";
 
 const MAX_JOBS = 6;
+const MAX_STEPS = 100;
 
 /** Send a request through the public API and show each step. */
 export function start(title, request) {
   const latest = el("p", { class: "latest" });
-  const steps = el("ol");
+  const steps = el("ol", { tabIndex: 0, "aria-label": "Steps" });
   const details = el("details", {}, el("summary", { text: "Steps" }), steps);
   const again = el("button", { type: "button", text: "Send again", hidden: true, "aria-label": `Send again: ${title.slice(0, 80)}` });
   again.addEventListener("click", () => start(title, request));
@@ -17,7 +18,7 @@ export function start(title, request) {
   while (byId("jobs").children.length > MAX_JOBS) byId("jobs").lastElementChild.remove();
   run(request, (kind, text) => {
     steps.append(el("li", { text }));
-    setText(details.querySelector("summary"), `${steps.children.length} steps`);
+    if (steps.children.length > MAX_STEPS) steps.firstElementChild.remove();
     setText(latest, text);
     job.dataset.kind = kind;
     again.hidden = kind !== "stop";
@@ -44,7 +45,7 @@ export function makePromptBox() {
     fields.more.removeAttribute("aria-invalid");
     try {
       const body = bodyOf(fields);
-      start(body.prompt, { path: "/v1/images/generations", body: JSON.stringify(body) });
+      start(String(body.prompt), { path: "/v1/images/generations", body: JSON.stringify(body) });
     } catch (error) {
       setText(byId("make-error"), `More fields: write one JSON object, e.g. {"seed": 7} (${error.message})`);
       fields.more.setAttribute("aria-invalid", "true");

@@ -2,7 +2,7 @@
 
 import { addOptions, byId, count, el, figure, usd } from "./dom.js";
 import { Faults } from "./faults.js";
-import { makeGallery } from "./gallery.js";
+import { makeGallery, toneOf } from "./gallery.js";
 import { makePromptBox } from "./jobs.js";
 import { announcer, follow } from "./server.js";
 import { makeLedger, makeRequests } from "./tables.js";
@@ -40,7 +40,7 @@ function show(summary) {
   const { counts, models } = summary;
   const completed = counts.completed ?? 0;
   const failed = counts.failed ?? 0;
-  const open = Object.values(counts).reduce((sum, number) => sum + number, 0) - completed - failed;
+  const open = Object.keys(counts).reduce((sum, state) => sum + (toneOf(state) === "open" ? counts[state] : 0), 0);
   figure("completed", count(completed));
   figure("open", count(open));
   figure("failed", count(failed));
