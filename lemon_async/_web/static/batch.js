@@ -7,7 +7,7 @@ import { announcer, follow } from "./server.js";
 const STATES = ["done", "sold", "intent", "new", "doubtful", "refused", "failed", "dead"];
 const MAX_KEYS = 5;
 
-const gallery = makeGallery();
+const gallery = makeGallery("rows");
 const announce = announcer();
 let version = null;
 
@@ -20,6 +20,7 @@ function show(summary) {
   const total = STATES.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
   figure("journal", summary.journal);
   figure("owner", ownerOf(summary));
+  setText(byId("problem"), summary.problem);
   figure("done", `${count(counts.done ?? 0)} of ${count(total)}`);
   figure("rate", summary.rate_per_minute === null ? "–" : count(Math.round(summary.rate_per_minute * 10) / 10));
   figure("eta", duration(summary.eta_s));
@@ -37,7 +38,7 @@ function show(summary) {
 function ownerOf({ is_running: isRunning, owner }) {
   if (!isRunning) return "Not running";
   if (!owner) return "Running";
-  return typeof owner === "object" ? `Running: process ${owner.pid} on ${owner.host}` : `Running: ${owner}`;
+  return `Running: process ${owner.pid} on ${owner.host}, since ${time(owner.started).textContent}`;
 }
 
 function showMoney({ spent, reserved, doubtful, refunded, unpriced, cap_usd: cap }) {
@@ -87,9 +88,10 @@ function showFailures(failures) {
 
 function showDoubtful(rows) {
   byId("doubtful").hidden = !rows.length;
-  reconcile(byId("doubtful-rows"), rows, (row) => row.key, ({ key, prompt, price_usd: price, time: at }) => {
-    const since = el("td", {}, typeof at === "number" ? time(at) : String(at ?? "–"));
-    return el("tr", {}, el("th", { scope: "row", class: "long", dir: "auto", text: key }), cell(prompt, { class: "long" }), cell(usd(price), { class: "number" }), since);
+  reconcile(byId("doubtful-rows"), rows, (row) => row.key, ({ key, prompt, price_usd: price, time: at, error }) => {
+    const row = el("tr", {}, el("th", { scope: "row", class: "long", dir: "auto", text: key }), cell(prompt, { class: "long" }));
+    row.append(cell(usd(price), { class: "number" }), el("td", {}, time(at && Date.parse(at) / 1000)), cell(error, { class: "long" }));
+    return row;
   });
 }
 

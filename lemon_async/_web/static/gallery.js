@@ -10,8 +10,8 @@ const NO_PROMPT = "No prompt";
 /** How a state is coloured; a job in a state that nobody knows is still under way. */
 export const toneOf = (state) => (DONE.has(state) ? "good" : FAILED.has(state) ? "bad" : "open");
 
-export const makeGallery = () =>
-  new List("pictures", "/_page/pictures", { noun: "pictures", keyOf: (picture) => picture.id, create: makeCard });
+export const makeGallery = (noun) =>
+  new List("pictures", "/_page/pictures", { noun, keyOf: (picture) => picture.id, create: makeCard });
 
 function makeCard(first) {
   let picture = first;

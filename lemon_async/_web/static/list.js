@@ -89,9 +89,12 @@ export class List {
     const { noun, keyOf, create, onPage } = this.#options;
     const number = this.#before.length;
     const isFiltered = [...new FormData(this.#form).values()].some(Boolean);
-    const total = `${count(page.total)} ${noun}${isFiltered ? " match" : ""}${number > 1 ? `, page ${number}` : ""}`;
+    // A search that would take long ends before it has seen everything: its total is not known.
+    const amount = page.total === null ? `At least ${page.items.length}` : count(page.total);
+    const total = `${amount} ${noun}${isFiltered ? " match" : ""}${number > 1 ? `, page ${number}` : ""}`;
+    const none = page.next ? `No ${noun} match so far. “Older” goes on.` : `No ${noun} ${isFiltered ? "match" : "yet"}.`;
     this.#next = page.next;
-    this.#note(page.items.length ? "" : `No ${noun} ${isFiltered ? "match" : "yet"}.`);
+    this.#note(page.items.length ? "" : none);
     setText(this.#find("total"), total);
     reconcile(this.#find("items"), page.items, keyOf, create);
     if (cause) setText(byId("spoken"), total);
