@@ -172,8 +172,39 @@ def delete(ids: Sequence[str], **given: Any) -> None:
 
 
 @cli.command()
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    show_default=True,
+    help="Address to listen on; with 0.0.0.0, other machines can connect, and their users open the page.",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="NUMBER", show_default="any free one")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="60 makes a minute of the service a second.")
+@click.option(
+    "--rpm", type=click.IntRange(1), metavar="NUMBER", show_default="unlimited", help="Requests per key and minute."
+)
+@click.option("--balance", type=float, metavar="USD", show_default="unlimited", help="Balance of the account.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    metavar="NUMBER",
+    show_default=True,
+    help="The same number gives the same key, ids, durations and pictures.",
+)
+@click.option(
+    "--faults",
+    metavar="FILE",
+    shell_complete=options.complete_files,
+    help='Misbehave as a JSON list says: [{"route": "poll", "actions": [{"type": "Status", "status": 502}]}].',
+)
+@click.option(
+    "--ledger",
+    metavar="FILE",
+    shell_complete=options.complete_files,
+    help="Append what is reserved, billed and given back to FILE, as one line of JSON each.",
+)
 @click.option(
     "--api-key-file",
     metavar="FILE",
@@ -182,9 +213,10 @@ def delete(ids: Sequence[str], **given: Any) -> None:
 )
 @click.option("--fetch-remote", is_flag=True, help="Fetch pictures from public URLs, as the service does.")
 def emulator(**given: Any) -> None:
-    """Serve an emulated API on this machine until interrupted.
+    """Serve an emulated API on this machine until interrupted, and a page that shows what it does.
 
-    The first lines of output export environment variables for clients: the URL and, if it is new, the key.
+    The first lines of output export environment variables for clients: the URL and, if it is new, the key. The address
+    of the page is on stderr.
     """
     from lemon_async.cli.emulator import serve
 

@@ -1,39 +1,124 @@
 """The work of `emulator`: serve an emulated API until interrupted."""
 
 import asyncio
+import math
+from collections.abc import Iterator
 from os import environ
 from pathlib import Path
+from typing import Any
 
+import attrs
 import click
 
 from lemon_async import LemonSession
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE, problems_of, raise_problems, run_command
-from lemon_async.emulator import Emulator
+from lemon_async.emulator import Emulator, Fault, InvalidFaults, parse_faults
 from lemon_async.errors import ContractError
 from lemon_async.types import Problem
 
 __all__ = ["serve"]
 
 
-def serve(*, port: int, speed: float, api_key_file: str | None, fetch_remote: bool) -> None:
+@attrs.frozen(kw_only=True)
+class ServeOptions:
+    """The options of `emulator`; `rpm` is a number of requests per minute, `balance` one of US dollars."""
+
+    host: str
+    port: int
+    speed: float
+    rpm: int | None
+    balance: float | None
+    seed: int
+    faults: str | None
+    ledger: str | None
+    api_key_file: str | None
+    fetch_remote: bool
+
+    def make(self) -> tuple[Emulator, bool]:
+        """Return the emulator, and whether its key is the user's own; nothing is started.
+
+        Raises:
+            ContractError: With everything that is wrong with the options.
+        """
+        keys: list[str | None] = []
+        faults: list[Fault] = []
+        found = list(self._problems())
+        # Each file is read once: it may be a pipe.
+        found += problems_of(lambda: keys.append(_read_key(self.api_key_file)))
+        found += problems_of(lambda: faults.extend(_read_faults(self.faults)))
+        found += problems_of(lambda: _check_ledger(self.ledger))
+        if found:
+            raise ContractError(problems=tuple(found), undone="started")
+        service = Emulator(
+            host=self.host,
+            port=self.port,
+            speed=self.speed,
+            requests_per_minute=self.rpm,
+            balance_usd=self.balance,
+            seed=self.seed,
+            api_key=keys[0],
+            fetch_remote=self.fetch_remote,
+            ledger_file=self.ledger,
+            studio=True,
+        )
+        service.faults.extend(faults)
+        return service, keys[0] is not None
+
+    def _problems(self) -> Iterator[Problem]:
+        if not 0 < self.speed < math.inf:
+            yield Problem("--speed", f"must be above 0, not {self.speed}")
+        if not self.host:
+            yield Problem("--host", "must be an address or a name; 0.0.0.0 is every address of this machine")
+        if self.balance is not None and not 0 <= self.balance < math.inf:
+            yield Problem("--balance", f"must be an amount of US dollars, not {self.balance}")
+
+
+def serve(**given: Any) -> None:
     """Run `emulator`."""
 
     async def work() -> int:
-        try:
-            if not speed > 0:
-                raise ContractError.of("--speed", f"must be above 0, not {speed}")
-            key = _read_key(api_key_file)
-        except ContractError as error:
-            raise ContractError(problems=error.problems, undone="started") from None
-        async with Emulator(port=port, speed=speed, api_key=key, fetch_remote=fetch_remote) as service:
+        service, is_own_key = ServeOptions(**given).make()
+        async with service:
             click.echo(f"export {BASE_URL_VARIABLE}={service.base_url}")
-            if key is None:
+            if not is_own_key:
                 click.echo(f"export {KEY_VARIABLE}={service.api_key}")
+            click.echo(f"the studio is at {service.base_url}/", err=True)
             click.echo("serving the emulated API; Ctrl-C ends it and drops its tasks", err=True)
             await asyncio.Event().wait()
         return 0
 
     run_command(work)
+
+
+def _check_ledger(path: str | None) -> None:
+    """Check that lines can be appended to the file.
+
+    Raises:
+        ContractError: They cannot.
+    """
+    if path is None:
+        return
+    try:
+        with Path(path).open("ab"):
+            pass
+    except (OSError, ValueError) as error:
+        raise ContractError.of("--ledger", f"cannot write {path!r}: {error}") from None
+
+
+def _read_faults(path: str | None) -> list[Fault]:
+    """Return the faults in a file.
+
+    Raises:
+        ContractError: It cannot be read, or faults are wrong.
+    """
+    if path is None:
+        return []
+    try:
+        return parse_faults(Path(path).read_bytes())
+    except InvalidFaults as error:
+        raise ContractError(problems=tuple(Problem("--faults", problem) for problem in error.problems)) from None
+    except (OSError, ValueError) as error:
+        raise ContractError.of("--faults", f"cannot read {path!r}: {error}") from None
 
 
 def _read_key(path: str | None) -> str | None:

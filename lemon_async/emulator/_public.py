@@ -24,6 +24,7 @@ from lemon_async.emulator.app import Emulator
 from lemon_async.emulator.http.faults import Fault
 from lemon_async.emulator.http.handler import RecordedRequest
 from lemon_async.emulator.service.ledger import Ledger, LedgerEntry
+from lemon_async.emulator.web.fault_json import InvalidFaults, parse_faults
 
 __all__ = [
     "Answer",
@@ -37,6 +38,7 @@ __all__ = [
     "Fault",
     "Garbage",
     "HalfClose",
+    "InvalidFaults",
     "LateVisible",
     "Latency",
     "Ledger",
@@ -49,4 +51,5 @@ __all__ = [
     "Status",
     "Stuck",
     "Vanish",
+    "parse_faults",
 ]

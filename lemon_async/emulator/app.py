@@ -5,6 +5,8 @@ import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -21,6 +23,7 @@ from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.files import Files
 from lemon_async.emulator.service.image_jobs import ImageJobs
 from lemon_async.emulator.service.ledger import Ledger
+from lemon_async.emulator.service.ledger_file import LedgerFile
 from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Durations, Store
 from lemon_async.emulator.web.studio import Studio
@@ -55,6 +58,8 @@ class Emulator:
             `{"pictures.example": "127.0.0.1:8001"}`: the only way to reach a server on this machine.
         studio: Serve a page at `/` that shows pictures, requests and ledger, and switches faults. The page contains
             `api_key`, so with another `host` everybody who can connect may use it.
+        ledger_file: Append each entry of the ledger to this file as a line of JSON: reservations before the response is
+            sent, ends of jobs within a second, whether or not they are polled.
 
     Raises:
         ValueError, TypeError: `speed`, `port`, `host`, `allowed_hosts` or `remote_hosts` cannot be used.
@@ -77,6 +82,7 @@ class Emulator:
         fetch_remote: bool = False,
         remote_hosts: Mapping[str, str] | None = None,
         studio: bool = False,
+        ledger_file: str | PathLike[str] | None = None,
     ) -> None:
         if port not in range(65_536):
             raise ValueError(f"port must be a whole number from 0 to 65535, not {port!r}")
@@ -119,6 +125,7 @@ class Emulator:
                 requests_per_minute=requests_per_minute,
             )
         self._server: Server | None = None
+        self._ledger_file = None if ledger_file is None else LedgerFile(Path(ledger_file), self._store, self._clock)
 
     def __repr__(self) -> str:
         now = self.now()
@@ -152,7 +159,7 @@ class Emulator:
 
         Raises:
             ImportError: Pillow is missing; the message says what to install.
-            OSError: The port is taken.
+            OSError: The port is taken, or `ledger_file` cannot be written.
             RuntimeError: The emulator runs in another event loop.
         """
         if self._server is not None:
@@ -160,9 +167,13 @@ class Emulator:
             return
         await self._renderer.open()
         try:
+            if self._ledger_file is not None:
+                self._ledger_file.open()
             self._server = await Server.start(self._handler, self._host, self._port)
         except BaseException:
             self._renderer.close()
+            if self._ledger_file is not None:
+                self._ledger_file.close()
             raise
         self._port = self._server.port
 
@@ -175,6 +186,8 @@ class Emulator:
             RuntimeError: The emulator runs in another event loop.
         """
         await self._stop()
+        if self._ledger_file is not None:
+            self._ledger_file.close()
         self._files.clear()
         self._blobs.close()
 

@@ -1,5 +1,6 @@
 """The emulator as a server."""
 
+import json
 import signal
 import socket
 import threading
@@ -50,7 +51,9 @@ def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place)
     user.join()
     assert result.exit_code == 130
     assert result.stdout == f"export {BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n"
-    assert result.stderr == "serving the emulated API; Ctrl-C ends it and drops its tasks\n"
+    assert result.stderr == (
+        f"the studio is at http://127.0.0.1:{port}/\nserving the emulated API; Ctrl-C ends it and drops its tasks\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,8 +85,97 @@ def test_emulator_on_a_port_that_is_taken_says_so():
     assert "address already in use" in result.stderr
 
 
-@pytest.mark.parametrize("speed", ["0", "-1", "nan"])
+@pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf"])
 def test_speed_that_is_not_above_zero_is_a_wrong_command(speed):
     result = CliRunner().invoke(cli, ["emulator", "--speed", speed])
     assert result.exit_code == 2
     assert result.stderr == f"error: --speed: must be above 0, not {float(speed)} (nothing was started)\n"
+
+
+def test_all_that_is_wrong_with_the_options_is_said_before_anything_is_served(tmp_path):
+    (tmp_path / "faults.json").write_text('[{"route": "poll", "actions": [{"type": "Status"}]}, 1]')
+    words = ["--speed", "0", "--balance", "nan", "--host", "", "--faults", "faults.json", "--ledger", "none/ledger"]
+    result = CliRunner().invoke(cli, ["emulator", "--api-key-file", "none", *words])
+    assert (result.exit_code, result.stdout) == (2, "")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "error: 7 problems, nothing was started:"
+    assert [line.split(": ")[0] for line in lines[1:]] == [
+        "  - --speed", "  - --host", "  - --balance", "  - --api-key-file", "  - --faults", "  - --faults", "  - --ledger",
+    ]  # fmt: skip
+    assert "  - --faults: faults[0].actions[0].status: is required" in lines
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--faults", "none"], "--faults: cannot read 'none': [Errno 2]"),
+        (["--faults", "."], "--faults: cannot read '.': [Errno 21]"),
+        (["--ledger", "."], "--ledger: cannot write '.': [Errno 21]"),
+        (["--host", "192.0.2.1"], "error: "),
+    ],
+)
+def test_what_cannot_be_opened_is_an_error(tmp_path, words, message):
+    result = CliRunner().invoke(cli, ["emulator", *words])
+    assert result.exit_code in {1, 2}
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_rate_below_one_is_a_usage_error():
+    assert CliRunner().invoke(cli, ["emulator", "--rpm", "0"]).exit_code == 2
+
+
+def ask(port, path, body=None, key="sk-mine"):
+    """Send one request; return its status and JSON."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers), timeout=60
+        ) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_options_make_a_bad_day_for_programs_in_any_language(interruptible, tmp_path):
+    """A fault from a file, a spent balance, a rate limit, and a ledger that is complete without a poll."""
+    port, seen = free_port(), []
+    (tmp_path / "faults.json").write_text(
+        '[{"route": "submit", "actions": [{"type": "Status", "status": 502}], "nth": 1}]'
+    )
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text('{"number": 1}')
+
+    def entries():
+        return [json.loads(line) for line in ledger.read_text().splitlines()]
+
+    def use_and_interrupt():
+        body = {"prompt": "a cat", "model": "flux-pro"}
+        try:
+            assert wait_for_models(port, "sk-mine")
+            seen.extend(ask(port, "/v1/images/generations", body)[0] for _ in range(3))
+            seen.append(len(entries()))  # the reservation is there as soon as the answer
+            for _ in range(10_000):
+                if len(entries()) == 3:
+                    break
+                time.sleep(0.005)
+            seen.extend(ask(port, "/v1/models")[0] for _ in range(2))
+            seen.append(ask(port, "/")[0])
+        finally:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    user = threading.Thread(target=use_and_interrupt)
+    user.start()
+    words = ["--port", str(port), "--speed", "6000", "--rpm", "5", "--balance", "0.05", "--seed", "7"]
+    files = ["--faults", "faults.json", "--ledger", "ledger.jsonl"]
+    result = CliRunner().invoke(cli, ["emulator", *words, *files], env={KEY_VARIABLE: "sk-mine"})
+    user.join()
+    assert result.exit_code == 130
+    assert seen == [502, 200, 402, 2, 200, 429, 200]
+    old, reserved, settled = entries()
+    assert old == {"number": 1}
+    assert (reserved["kind"], settled["kind"], reserved["job"]) == ("reserve", "settle", "a cat")
+    assert reserved["task_id"] == settled["task_id"]
+    assert reserved["amount_usd"] == settled["amount_usd"] == 0.05
+    assert time.time() - 120 < reserved["at"] <= settled["at"] < time.time() + 1

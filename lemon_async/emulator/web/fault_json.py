@@ -31,7 +31,7 @@ _MATCH: dict[str, Any] = {
 _MATCH["nth"] = tuple[int, ...] | int | None
 
 
-class FaultProblems(ValueError):
+class InvalidFaults(ValueError):
     """Faults cannot be read; `problems` has one line for each thing that is wrong."""
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -43,18 +43,18 @@ def parse_faults(text: str | bytes) -> list[Fault]:
     """Read the faults of a JSON list.
 
     Raises:
-        FaultProblems: It is not JSON, or some faults are wrong; all problems are named with their places.
+        InvalidFaults: It is not JSON, or some faults are wrong; all problems are named with their places.
     """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise FaultProblems([f"this is not valid JSON: {error}"]) from None
+        raise InvalidFaults([f"this is not valid JSON: {error}"]) from None
     if not isinstance(value, list):
-        raise FaultProblems(['must be a list of faults: [{"route": "poll", "actions": [...]}]'])
+        raise InvalidFaults(['must be a list of faults: [{"route": "poll", "actions": [...]}]'])
     problems: list[str] = []
     faults = [_read_fault(entry, f"faults[{index}]", problems) for index, entry in enumerate(value)]
     if problems:
-        raise FaultProblems(problems)
+        raise InvalidFaults(problems)
     return [fault for fault in faults if fault is not None]
 
 
@@ -62,12 +62,12 @@ def parse_fault(value: Any) -> Fault:
     """Make a fault of a JSON object.
 
     Raises:
-        FaultProblems: With everything that is wrong.
+        InvalidFaults: With everything that is wrong.
     """
     problems: list[str] = []
     fault = _read_fault(value, "fault", problems)
     if fault is None:
-        raise FaultProblems(problems)
+        raise InvalidFaults(problems)
     return fault
 
 

@@ -1,7 +1,7 @@
 """The request log and the ledger as pages of lists, newest first."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -12,6 +12,7 @@ from lemon_async.emulator.http.handler import RecordedRequest, RequestHandler
 from lemon_async.emulator.http.recordings import Recording, Recordings
 from lemon_async.emulator.http.routes import match_request
 from lemon_async.emulator.service.ledger import Ledger, LedgerEntry
+from lemon_async.emulator.service.ledger_file import entry_json
 from lemon_async.emulator.web import replay
 
 PAGE = 60
@@ -120,17 +121,4 @@ def ledger_page(ledger: Ledger, clock: Clock, *, kind: str, model: str, before: 
         "total": sum(found["count"] for found in sums.values()),
         "next": entries[PAGE - 1].seq if len(entries) > PAGE else None,
         "sums": sums,
-    }
-
-
-def entry_json(entry: LedgerEntry, clock: Clock) -> Mapping[str, Any]:
-    """Return an entry as JSON, with its Unix time."""
-    return {
-        "number": entry.seq,
-        "at": clock.unix_at(entry.at_s),
-        "kind": entry.kind,
-        "job": entry.job,
-        "task_id": entry.task_id,
-        "model": entry.model,
-        "amount_usd": entry.amount_usd,
     }

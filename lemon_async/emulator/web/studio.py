@@ -27,7 +27,7 @@ from lemon_async.emulator.pictures.picture import Picture
 from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.model_families import MODEL_IDS
 from lemon_async.emulator.service.store import Store
-from lemon_async.emulator.web.fault_json import FaultProblems, fault_json, parse_fault
+from lemon_async.emulator.web.fault_json import InvalidFaults, fault_json, parse_fault
 from lemon_async.emulator.web.gallery import LOST, OVER, Gallery, JobRecord
 from lemon_async.emulator.web.request_log import PAGE, RequestLog, ledger_page
 
@@ -236,7 +236,7 @@ class Studio:
     async def _add_fault(self, request: web.BaseRequest, _args: Mapping[str, str]) -> web.StreamResponse:
         try:
             fault = parse_fault(await read_json(request))
-        except FaultProblems as error:
+        except InvalidFaults as error:
             raise PageError(400, str(error)) from None
         if len(self.handler.faults) >= MAX_FAULTS:
             raise PageError(409, f"there are {MAX_FAULTS} faults; remove some first")

@@ -10,7 +10,7 @@ import pytest
 from lemon_async.emulator import Answer, Body, Cut, Drip, Fail, Fault, Latency, Redirect, Reset, Result, Script, Status
 from lemon_async.emulator.actions import Action, HalfClose, LateVisible, Vanish
 from lemon_async.emulator.http.faults import ROUTES, Match
-from lemon_async.emulator.web.fault_json import ACTIONS, FaultProblems, fault_json, parse_fault, parse_faults
+from lemon_async.emulator.web.fault_json import ACTIONS, InvalidFaults, fault_json, parse_fault, parse_faults
 
 # Every argument of every action, each with a value that is not its default.
 GIVEN = {
@@ -113,7 +113,7 @@ def test_all_problems_are_named_with_their_places():
         {"actions": [{"type": "Status", "status": 500, "headers": {"a": 1}}], "hits": 3},
         {"route": "submit", "actions": [{"type": "Fail", "error": 5}, {"type": "Cut", "at_byte": 1.5}]}
     ]"""
-    with pytest.raises(FaultProblems) as caught:
+    with pytest.raises(InvalidFaults) as caught:
         parse_faults(text)
     places = [problem.partition(": ")[0] for problem in caught.value.problems]
     assert places == [
@@ -138,7 +138,7 @@ def test_all_problems_are_named_with_their_places():
 
 @pytest.mark.parametrize(("text", "words"), [("[", "not valid JSON"), ("{}", "must be a list"), ("\x00", "not valid")])
 def test_what_is_no_list_of_faults_is_refused(text, words):
-    with pytest.raises(FaultProblems, match=words):
+    with pytest.raises(InvalidFaults, match=words):
         parse_faults(text)
     assert parse_faults("[]") == []
 

@@ -1,0 +1,93 @@
+"""Append the ledger to a file, one JSON object per line, so that programs in any language can read it.
+
+An entry is in the file before the response that it belongs to is sent. Jobs that end without being polled are settled
+by a task that looks at the clock. What is in the file is complete up to its last line: after an error nothing more is
+written.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from attrs import define, field
+
+from lemon_async.emulator.clock import Clock
+from lemon_async.emulator.service.ledger import LedgerEntry
+from lemon_async.emulator.service.store import Store
+
+_log = logging.getLogger(__name__)
+
+_SETTLE_S = 0.25
+
+
+@define(eq=False)
+class LedgerFile:
+    """The file at `path`, to which entries are appended between `open` and `close`."""
+
+    path: Path
+    store: Store
+    clock: Clock
+    _file: IO[bytes] | None = field(default=None, init=False)
+    _settling: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def open(self) -> None:
+        """Open the file, and begin to settle; does nothing if it is open.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if self._settling is None:
+            self._file = self.path.open("ab+", buffering=0)
+            self._end_line(self._file)
+            self.store.ledger.on_entry(self._append)
+            self._settling = asyncio.create_task(self._settle(), name="lemon-emulator-ledger")
+
+    def close(self) -> None:
+        """Settle what is over, and close the file."""
+        if self._settling is not None:
+            self.store.settle(self.clock.now())
+            self.store.ledger.on_entry(None)
+            self._settling.cancel()
+            self._settling = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    async def _settle(self) -> None:
+        while True:
+            self.store.settle(self.clock.now())
+            await asyncio.sleep(_SETTLE_S)
+
+    def _append(self, entry: LedgerEntry) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(orjson.dumps(entry_json(entry, self.clock)) + b"\n")
+        except OSError:
+            _log.exception("the ledger file ends before entry %d: it cannot be written", entry.seq)
+            self._file.close()
+            self._file = None
+
+    @staticmethod
+    def _end_line(file: IO[bytes]) -> None:
+        """End the last line if a run was killed while it wrote it."""
+        if file.seekable() and file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+def entry_json(entry: LedgerEntry, clock: Clock) -> Mapping[str, Any]:
+    """Return an entry as JSON, with its Unix time."""
+    return {
+        "number": entry.seq,
+        "at": clock.unix_at(entry.at_s),
+        "kind": entry.kind,
+        "job": entry.job,
+        "task_id": entry.task_id,
+        "model": entry.model,
+        "amount_usd": entry.amount_usd,
+    }

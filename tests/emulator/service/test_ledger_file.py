@@ -1,0 +1,66 @@
+"""The ledger in a file, line by line."""
+
+import json
+import logging
+import os
+
+import pytest
+
+from lemon_async.emulator import Emulator, Fail
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+async def test_jobs_that_nobody_polls_are_settled_in_the_file(client_of, tmp_path, until):
+    path = tmp_path / "ledger.jsonl"
+    async with Emulator(durations=60, speed=6000, ledger_file=path) as emu:
+        emu.fault("submit", Fail(), prompt="dog")
+        client = client_of(emu)
+        await client.submit("a cat", model="flux-pro")
+        await client.submit("a dog", model="flux-pro")
+        await until(lambda: len(lines(path)) == 4)
+    kinds = [(line["number"], line["kind"], line["job"]) for line in lines(path)]
+    assert kinds[:2] == [(1, "reserve", "a cat"), (2, "reserve", "a dog")]
+    assert {kind[1:] for kind in kinds[2:]} == {("settle", "a cat"), ("release", "a dog")}
+    assert [line["at"] for line in lines(path)] == sorted(line["at"] for line in lines(path))
+
+
+async def test_an_entry_is_in_the_file_before_the_response(client_of, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    async with Emulator(durations=1000, ledger_file=str(path)) as emu:
+        await client_of(emu).submit(model="flux-pro")
+        assert [line["kind"] for line in lines(path)] == ["reserve"]
+        await emu.restart(keep_tasks=False)
+        assert [line["kind"] for line in lines(path)] == ["reserve", "release"]
+        await client_of(emu).submit(model="flux-pro")
+    assert [line["number"] for line in lines(path)] == [1, 2, 3]
+
+
+async def test_a_file_is_appended_to_and_a_torn_line_ended(client_of, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"number": 1}\n{"num')
+    async with Emulator(durations=0, ledger_file=path) as emu:
+        await client_of(emu).submit(model="dall-e-3")
+    first, torn, *rest = path.read_text().splitlines()
+    assert (first, torn) == ('{"number": 1}', '{"num')
+    assert [json.loads(line)["kind"] for line in rest] == ["reserve", "settle"]
+
+
+async def test_a_file_that_cannot_be_written_is_an_error_before_serving(tmp_path):
+    emu = Emulator(ledger_file=tmp_path)
+    with pytest.raises(IsADirectoryError):
+        await emu.start()
+    assert emu.connections == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110 - not a regular path
+async def test_a_full_disk_ends_the_file_and_not_the_emulator(client_of, caplog):
+    async with Emulator(durations=0, ledger_file="/dev/full") as emu:
+        with caplog.at_level(logging.ERROR):
+            assert (await client_of(emu).submit(model="dall-e-3")).status == 200
+        assert emu.ledger.settled == {"a cat": 1}
+    assert [record.getMessage() for record in caplog.records] == [
+        "the ledger file ends before entry 1: it cannot be written"
+    ]
