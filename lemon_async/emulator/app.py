@@ -23,9 +23,9 @@ from lemon_async.emulator.pictures.renderer import Renderer
 from lemon_async.emulator.service.files import Files
 from lemon_async.emulator.service.image_jobs import ImageJobs
 from lemon_async.emulator.service.ledger import Ledger
-from lemon_async.emulator.service.ledger_file import LedgerFile
 from lemon_async.emulator.service.rate_limit import FixedWindow
 from lemon_async.emulator.service.store import Durations, Store
+from lemon_async.emulator.web.ledger_file import LedgerFile
 from lemon_async.emulator.web.studio import Studio
 
 # The address at which this machine reaches a server that listens on all addresses.

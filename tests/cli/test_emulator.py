@@ -100,7 +100,8 @@ def test_all_that_is_wrong_with_the_options_is_said_before_anything_is_served(tm
     lines = result.stderr.splitlines()
     assert lines[0] == "error: 7 problems, nothing was started:"
     assert [line.split(": ")[0] for line in lines[1:]] == [
-        "  - --speed", "  - --host", "  - --balance", "  - --api-key-file", "  - --faults", "  - --faults", "  - --ledger",
+        "  - --speed", "  - --host", "  - --balance", "  - --api-key-file", "  - --faults", "  - --faults",
+        "  - --ledger",
     ]  # fmt: skip
     assert "  - --faults: faults[0].actions[0].status: is required" in lines
 

@@ -12,8 +12,8 @@ from lemon_async.emulator.http.handler import RecordedRequest, RequestHandler
 from lemon_async.emulator.http.recordings import Recording, Recordings
 from lemon_async.emulator.http.routes import match_request
 from lemon_async.emulator.service.ledger import Ledger, LedgerEntry
-from lemon_async.emulator.service.ledger_file import entry_json
 from lemon_async.emulator.web import replay
+from lemon_async.emulator.web.ledger_file import entry_json
 
 PAGE = 60
 
