@@ -1,8 +1,12 @@
 """asyncio client for the LemonData image API.
 
-    async with LemonSession() as lemon:
-        images = await lemon.generate("a white cat", model="flux-pro")
-        await images[0].save("cat.png")
+```python
+from lemon_async import LemonSession
+
+async with LemonSession() as lemon:
+    images = await lemon.generate("a white cat", model="flux-pro")
+    await images[0].save("cat.png")
+```
 
 Files to touch for (the tests of `_pace/retry.py` are in `tests/pace/test_retry.py`, and so on for every module)
 

@@ -1,8 +1,13 @@
 """The durable batch: rows that are bought at most once, and survive `kill -9`.
 
-    async with session.batch("run.db", "rows.csv", key="sku", save="out/{key}", budget_usd=50, price_usd=0.04) as batch:
+```python
+from lemon_async import LemonSession
+
+async with LemonSession() as lemon:
+    async with lemon.batch("run.db", "rows.csv", key="sku", save="out/{key}", budget_usd=50, price_usd=0.04) as batch:
         async for outcome in batch:
             print(outcome.key, outcome.status, outcome.paths)
+```
 
 To read the code, begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store
 promises; `opening.py`, `threaded_journal.py` and `store/` keep it in a file or in PostgreSQL. `rows/` reads and checks

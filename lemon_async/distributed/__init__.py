@@ -1,8 +1,12 @@
 """The durable batch on Ray: many workers, one journal, and one account.
 
-    summary = await run_batch("rows.csv", key="sku", journal="postgresql://db/shop", save="/shared/{key}", workers=8)
+```python
+import os
+from lemon_async.distributed import run_batch
 
-    dataset.map_batches(LemonGenerator, fn_constructor_kwargs={"journal": ..., "key": "sku", "save": ...}, ...)
+journal = os.environ["JOURNAL"]  # such as postgresql://db/shop
+summary = await run_batch("rows.csv", key="sku", journal=journal, save="shared/{key}", workers=8)
+```
 
 Ray starts the workers and starts them again; what may be bought, and by whom, the journal says (`lemon_async.batch`).
 Needs `pip install 'lemon-async[ray]'`. To read the code, begin with `driver.py` and `worker.py`, or with

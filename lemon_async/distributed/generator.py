@@ -32,10 +32,19 @@ _ADDED = tuple(attrs.fields_dict(RowResult))
 class LemonGenerator:
     """Makes pictures of the rows of a Ray data set: a class for `Dataset.map_batches`. Spends money, once for each row.
 
-    `dataset.map_batches(LemonGenerator, fn_constructor_kwargs={"journal": "postgresql://host/database", "key": "sku",
-    "save": "/shared/{key}", "model": "flux-pro"}, compute=ray.data.ActorPoolStrategy(size=4), batch_size=100)`. The
-    rows come back in their format with these columns added: `status` (the state of the row in the journal: `done`, or
-    `refused`, `doubtful` or `dead` for good, or `new` or `sold` if another run continues with it), `paths`, `error`,
+    ```python
+    import os
+    import ray
+    from lemon_async.distributed import LemonGenerator
+
+    options = {"journal": os.environ["JOURNAL"], "key": "sku", "save": "shared/{key}", "model": "flux-pro"}
+    workers = ray.data.ActorPoolStrategy(size=4)
+    rows = ray.data.read_csv("rows.csv")
+    rows = rows.map_batches(LemonGenerator, fn_constructor_kwargs=options, compute=workers, batch_size=100)
+    ```
+
+    The rows come back in their format with these columns added: `status` (the state of the row in the journal: `done`,
+    or `refused`, `doubtful` or `dead` for good, or `new` or `sold` if another run continues with it), `paths`, `error`,
     `cost_usd` and `task_id`. What is missing is `None`.
 
     Ray Data may run a batch again, any number of times, and elsewhere. The journal is the fence: a row that is done is

@@ -1,10 +1,18 @@
 """The LemonData image API on this machine: a real HTTP server for tests, demos and offline work.
 
-    async with Emulator(speed=60) as emu:
-        emu.fault("submit", Reset("response_head"), nth=[1])    # accepted, but the response is lost
-        emu.fault("poll", Status(502, "html"), times=3)
-        ...                                                     # any client, at emu.base_url
-        assert emu.ledger.sold["my prompt"] == 1                # not paid twice
+```python
+from contextlib import suppress
+from lemon_async import LemonSession, SubmissionUnknown
+from lemon_async.emulator import Emulator, Reset, Status
+
+async with Emulator(speed=60) as emu, LemonSession(emu.api_key, base_url=emu.base_url) as lemon:  # or any client
+    emu.fault("submit", Reset("response_head"), prompt="lost")  # accepted, but the response is lost
+    emu.fault("poll", Status(502, "html"), times=3)
+    with suppress(SubmissionUnknown):
+        await lemon.generate("lost", model="flux-pro")
+    await lemon.generate("a cat", model="flux-pro")
+    assert emu.ledger.sold == {"lost": 1, "a cat": 1}  # nothing is paid twice
+```
 
 A minute of the service lasts a second here. Every response announces that in its `X-Emulator-Speed` header, so that a
 `LemonSession` on the same machine polls sixty times as often.

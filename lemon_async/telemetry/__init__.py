@@ -1,6 +1,12 @@
 """OpenTelemetry: spans and metrics made of a session's events.
 
-    async with LemonSession(on_event=Telemetry()) as session: ...
+```python
+from lemon_async import LemonSession
+from lemon_async.telemetry import Telemetry
+
+async with LemonSession(on_event=Telemetry()) as lemon:
+    await lemon.generate("a white cat", model="flux-pro")
+```
 
 Needs `pip install 'lemon-async[otel]'`, which is OpenTelemetry's API; the program chooses and sets up an SDK. To read
 the code, begin with `handler.py`; README.md here lists all names.

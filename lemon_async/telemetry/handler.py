@@ -16,8 +16,6 @@ class Telemetry:
     Give each session its own, because jobs are numbered in their session; they may share providers, and then add up.
     Without an SDK it costs little and does nothing.
 
-        async with LemonSession(on_event=Telemetry()) as session: ...
-
     No span or metric contains the key, a query, a message of the service or the name of a file.
 
     Args:

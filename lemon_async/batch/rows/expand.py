@@ -53,7 +53,11 @@ class Matrix(Sequence[Mapping[str, Any]]):
 def expand(template: str, /, **axes: Iterable[Any]) -> Matrix:
     """Return a row for every combination of values, the last axis changing fastest.
 
-        expand("a {colour} {thing}", colour=["red", "blue"], thing=["car", "hat"], size=["512x512"])
+    ```python
+    from lemon_async.batch import expand
+
+    rows = expand("a {colour} {thing}", colour=["red", "blue"], thing=["car", "hat"], size=["512x512"])
+    ```
 
     A name of the template fills the prompt, and is a column of the row, too. Another name is a field of the request, if
     there is such a field, and otherwise a column.
