@@ -104,6 +104,23 @@ def status(**given: Any) -> None:
     show_status(**given)
 
 
+@batch.command(short_help="Serve a live page of a batch.")
+@_journal
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="NUMBER", help="[default: any free port]")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="The address to listen on.")
+@click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
+@click.option("--json", "as_json", is_flag=True, help="Only print the summary, once.")
+def watch(**given: Any) -> None:
+    """Serve a page of JOURNAL, a file or a postgresql:// URL, until Ctrl-C: pictures, states, money and failures.
+
+    It is live while a batch runs, and works before and after it. It is read-only: it never changes the journal, and
+    neither delays a batch nor keeps one from starting.
+    """
+    from lemon_async.cli.batch.watch import watch as watch_batch
+
+    watch_batch(**given)
+
+
 @batch.command(short_help="List the rows that may have been sold.")
 @_journal
 @_as_json
