@@ -32,12 +32,14 @@ from benchmarks import (
     scale,
     shared_limit,
     soak,
+    telemetry,
 )
 
 BENCHMARKS = {
     "import_time": import_time,
     "check": check,
     "connections": connections,
+    "telemetry": telemetry,
     "b64": b64,
     "edit_memory": edit_memory,
     "pace": pace,

@@ -69,6 +69,8 @@ _USAGE = {
 
 def text(value: str) -> str:
     """Return a string that every exporter can encode, cut at 256 characters."""
+    if value.isascii() and len(value) <= _LONGEST:  # nearly always
+        return value
     return value[:_LONGEST].encode(errors="replace").decode()
 
 
