@@ -5,9 +5,10 @@ round to round. Ratios are taken within a round, because the machine's speed var
 """
 
 import asyncio
+import gc
 import statistics
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -32,52 +33,57 @@ _RPM = 1_000_000  # no limit in practice
 
 
 class _Nowhere(SpanExporter):
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, _: Sequence[ReadableSpan]) -> SpanExportResult:
         return SpanExportResult.SUCCESS
 
 
 @asynccontextmanager
-async def _sessions(base_url: str) -> AsyncGenerator[dict[str, LemonSession], None]:
+async def _sdk() -> AsyncGenerator[tuple[Telemetry, Callable[[], object]], None]:
+    """Telemetry with an SDK, and a function that exports all spans: a thread would do so in another session's turn."""
     tracers = TracerProvider()
-    tracers.add_span_processor(BatchSpanProcessor(_Nowhere()))
+    tracers.add_span_processor(BatchSpanProcessor(_Nowhere(), schedule_delay_millis=3_600_000))
     meters = MeterProvider([InMemoryMetricReader()])
-    handlers = {
-        "without": None,
-        "no_op": Telemetry(NoOpTracerProvider(), NoOpMeterProvider()),
-        "sdk": Telemetry(tracers, meters),
-    }
-    async with AsyncExitStack() as stack:
-        stack.callback(tracers.shutdown)
-        stack.callback(meters.shutdown)
-        options: dict[str, Any] = {"base_url": base_url, "requests_per_minute": _RPM, "polling": _POLLS_AT_ONCE}
-        made = {name: LemonSession("sk-benchmark", on_event=each, **options) for name, each in handlers.items()}
-        yield {name: await stack.enter_async_context(session) for name, session in made.items()}
+    yield Telemetry(tracers, meters), tracers.force_flush
+    tracers.shutdown()
+    meters.shutdown()
 
 
-async def _cpu_us(session: LemonSession, model: str, jobs: int) -> float:
+@asynccontextmanager
+async def _no_op() -> AsyncGenerator[tuple[Telemetry, Callable[[], object]], None]:
+    yield Telemetry(NoOpTracerProvider(), NoOpMeterProvider()), lambda: None
+
+
+VARIANTS = {"no_op": _no_op, "sdk": _sdk}
+
+
+async def _cpu_us(session: LemonSession, model: str, jobs: int, flush: Callable[[], object]) -> float:
     """Return the CPU time per job in microseconds."""
 
     async def work() -> None:
         for _ in range(jobs // WORKERS):
             await session.generate("A white cat on a windowsill", model=model)
 
+    gc.collect()
     started = time.process_time()
     await asyncio.gather(*(work() for _ in range(WORKERS)))
+    flush()
     return (time.process_time() - started) / jobs * 1e6
 
 
-async def _measure(rounds: int, jobs: int) -> dict[str, dict[str, list[float]]]:
-    """Return the CPU times of each kind of job, by session."""
-    async with served() as base_url, _sessions(base_url) as sessions:
-        times: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in sessions} for kind in _MODELS}
-        for kind, model in _MODELS.items():
-            for session in sessions.values():
-                await _cpu_us(session, model, jobs)
-        for number in progress("telemetry", range(rounds)):
-            first = number % len(sessions)
-            for name in [*sessions, *sessions][first : first + len(sessions)]:
+async def measure(variant: str, base_url: str, rounds: int, jobs: int) -> dict[str, list[tuple[float, float]]]:
+    """Return the CPU times of each kind of job, without a handler and with one."""
+    options: dict[str, Any] = {"base_url": base_url, "requests_per_minute": _RPM, "polling": _POLLS_AT_ONCE}
+    async with VARIANTS[variant]() as (telemetry, flush):
+        without = LemonSession("sk-benchmark", **options)
+        observed = LemonSession("sk-benchmark", on_event=telemetry, **options)
+        async with without, observed:
+            times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _MODELS}
+            for number in range(-1, rounds):
                 for kind, model in _MODELS.items():
-                    times[kind][name].append(await _cpu_us(sessions[name], model, jobs))
+                    turns = (without, observed) if number % 2 else (observed, without)
+                    figures = {session: await _cpu_us(session, model, jobs, flush) for session in turns}
+                    if number >= 0:  # else to warm up
+                        times[kind].append((figures[without], figures[observed]))
     return times
 
 
