@@ -39,6 +39,7 @@ __all__ = [
     "read_snapshot",
     "read_submission",
     "unpack",
+    "unpack_billing",
     "unpack_image",
 ]
 
@@ -314,8 +315,13 @@ def unpack(packed: Packed) -> TaskSnapshot:
         progress=packed[PROGRESS],
         fault=None if fault is None else TaskFault(*fault),
         is_cancelled=packed[IS_CANCELLED],
-        billing=Billing(packed[_TRANSACTION_ID], packed[_USAGE], dict(packed[_HEADERS])),
+        billing=unpack_billing(packed),
     )
+
+
+def unpack_billing(packed: Packed) -> Billing:
+    """Return the billing facts of a snapshot that was packed."""
+    return Billing(packed[_TRANSACTION_ID], packed[_USAGE], dict(packed[_HEADERS]))
 
 
 def unpack_image(entry: tuple[Any, ...]) -> ImageData:

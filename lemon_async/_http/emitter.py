@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import count
 from typing import Any, Literal, Protocol, TypeVar
 
-from lemon_async._api.job_responses import MODEL, Packed, PollFailure, PollSuccess
+from lemon_async._api.job_responses import MODEL, Packed, PollFailure, PollSuccess, unpack_billing
 from lemon_async._api.urls import redact
 from lemon_async.errors import LemonError
 from lemon_async.events import (
@@ -27,13 +27,13 @@ from lemon_async.events import (
     Saved,
 )
 from lemon_async.requests import Request
-from lemon_async.types import Billing
 
 __all__ = ["Emitter", "Job"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 # A plain call cannot be cancelled: a function that raises `CancelledError` is wrong, and must not cost a picture.
 _FAILURES = (Exception, asyncio.CancelledError)
+_SHORTEST_WAIT_S = 0.001
 _MONEY: Mapping[str, Literal["settled", "released"]] = {"completed": "settled", "failed": "released"}
 
 E = TypeVar("E", bound=Event)
@@ -59,10 +59,6 @@ class Job(Protocol):
     @property
     def seconds(self) -> float | None:
         """Seconds from its submit to its end."""
-
-    @property
-    def billing(self) -> Billing:
-        """The billing facts."""
 
     def done(self) -> bool:
         """Return whether it is over."""
@@ -143,7 +139,7 @@ class Emitter:
         facts = {**_facts_of(task), "seconds": task.seconds}
         task._job = 0
         if task._images is not None:  # not `result`: an event does not mean that the program has read the outcome
-            self.emit(Completed, **facts, images=len(task._images), billing=task.billing)
+            self.emit(Completed, **facts, images=len(task._images), billing=unpack_billing(task._packed))
         else:
             self.emit(Failed, **facts, error=copy.copy(task._failure), money=_MONEY.get(task.status, "open"))
 
@@ -154,8 +150,9 @@ class Emitter:
         self.emit(RateLimited, retry_after_s=retry_after_s)
 
     def waited(self, kind: Literal["submit", "poll", "other"], seconds: float) -> None:
-        """Emit a wait for the rate limit."""
-        self.emit(RateLimitWaited, kind=kind, seconds=seconds)
+        """Emit a wait for the rate limit, unless there was none to speak of."""
+        if seconds > _SHORTEST_WAIT_S:
+            self.emit(RateLimitWaited, kind=kind, seconds=seconds)
 
     def retry_scheduled(
         self, what: str, attempt: int, wait_s: float, error: LemonError, *, job: int | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from lemon_async._api.job_responses import CREATED, IMAGES, MODEL, TASK_ID, Packed, unpack, unpack_image
+from lemon_async._api.job_responses import CREATED, IMAGES, MODEL, TASK_ID, Packed, unpack_billing, unpack_image
 from lemon_async._formats.pictures import PictureFacts
 from lemon_async._images.atomic_file import alternatives, suffix_of
 from lemon_async._images.image import Image
@@ -65,7 +65,7 @@ class Images(Sequence[Image]):
     @property
     def billing(self) -> Billing:
         """What the service reported about money."""
-        return unpack(self._packed).billing
+        return unpack_billing(self._packed)
 
     @property
     def usage(self) -> Mapping[str, Any] | None:

@@ -86,7 +86,7 @@ def request_attributes(request: Request) -> dict[str, str | int]:
     model = model_of(request)
     if model is not None:
         attributes[MODEL] = model
-    if _is_count(request.n) and request.n != 1:
+    if request.n is not None and request.n != 1 and _is_count(request.n):
         attributes["gen_ai.request.choice.count"] = request.n
     return attributes
 

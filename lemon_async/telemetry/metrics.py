@@ -54,23 +54,16 @@ _MAX_KEPT = 1000
 
 
 class _Model(NamedTuple):
-    """What the metrics of a model's jobs have in common."""
+    """The attributes that the metrics of a model's jobs have in common."""
 
     of_counts: Attributes
     of_durations: Attributes
 
-    @classmethod
-    def named(cls, name: str | None) -> "_Model":
-        named = {} if name is None else {MODEL: name}
-        return cls(named, {**OPERATION, **named})
 
-
-class _Job(NamedTuple):
-    model: _Model
-    began_at: float | None
-
-
-_UNKNOWN_JOB = _Job(_Model.named(None), None)
+_NO_MODEL = _Model({}, OPERATION)
+_Job = tuple[_Model, float | None]
+"""The model of a job, and when it began; not known for a resumed one."""
+_UNKNOWN_JOB: _Job = (_NO_MODEL, None)
 
 
 class Metrics:
@@ -83,7 +76,7 @@ class Metrics:
     def __init__(self, provider: MeterProvider | None) -> None:
         self._instruments = Instruments(provider)
         self._jobs: dict[int, _Job] = {}
-        self._models: dict[str | None, _Model] = {}
+        self._models: dict[str, _Model] = {}
         self._polls: dict[tuple[str | None, type[Exception] | None], Attributes] = {}
         self._rows: dict[str, Counter[str]] = {}
         self.handlers: dict[type[Event], Callable[[Any], None]] = {
@@ -108,7 +101,7 @@ class Metrics:
     def _submitted(self, event: Submitted) -> None:
         if event.attempt > 1 and event.job in self._jobs:
             return
-        self._begin(event, _Job(self._model(model_of(event.request)), event.at - event.waited_s))
+        self._begin(event, (self._model(model_of(event.request)), event.at - event.waited_s))
 
     def _resumed(self, event: Resumed) -> None:
         self._begin(event, _UNKNOWN_JOB)
@@ -117,7 +110,7 @@ class Metrics:
         if event.job in self._jobs:
             raise SessionError(message=_ONE_SESSION)
         self._jobs[event.job] = job
-        self._instruments.in_flight.add(1, job.model.of_counts)
+        self._instruments.in_flight.add(1, job[0].of_counts)
 
     def _accepted(self, event: Accepted) -> None:
         self._instruments.sold.add(1, self._of_job(event))
@@ -128,7 +121,7 @@ class Metrics:
     def _not_sent(self, event: NotSent) -> None:
         if event.job not in self._jobs:
             model = None if event.model is None else text(event.model)
-            self._begin(event, _Job(self._model(model), event.at - event.seconds))
+            self._begin(event, (self._model(model), event.at - event.seconds))
         self._instruments.not_sent.add(1, self._of_failure(event, event.error))
 
     def _unknown(self, event: OutcomeUnknown) -> None:
@@ -155,13 +148,13 @@ class Metrics:
         self._end(event, type(event.error))
 
     def _end(self, event: JobEvent, error: type[Exception] | None) -> None:
-        job = self._jobs.pop(event.job, None)
-        if job is None:
+        if event.job not in self._jobs:
             return
-        self._instruments.in_flight.add(-1, job.model.of_counts)
-        if job.began_at is not None:
-            duration_s = max(event.at - job.began_at, 0.0)
-            self._instruments.duration.record(duration_s, _with_error(job.model.of_durations, error))
+        model, began_at = self._jobs.pop(event.job)
+        self._instruments.in_flight.add(-1, model.of_counts)
+        if began_at is not None:
+            attributes = model.of_durations if error is None else _with_error(model.of_durations, error)
+            self._instruments.duration.record(max(event.at - began_at, 0.0), attributes)
 
     def _retry_scheduled(self, event: RetryScheduled) -> None:
         kind = "other" if event.job is None else "submit"
@@ -204,15 +197,17 @@ class Metrics:
         self._rows[journal] = Counter(counts)
 
     def _model(self, name: str | None) -> _Model:
+        if name is None:
+            return _NO_MODEL
         model = self._models.get(name)
         if model is None:
             while len(self._models) >= _MAX_KEPT:
                 del self._models[next(iter(self._models))]
-            model = self._models[name] = _Model.named(name)
+            model = self._models[name] = _Model({MODEL: name}, {**OPERATION, MODEL: name})
         return model
 
     def _of_job(self, event: JobEvent) -> Attributes:
-        return self._jobs.get(event.job, _UNKNOWN_JOB).model.of_counts
+        return self._jobs.get(event.job, _UNKNOWN_JOB)[0].of_counts
 
     def _of_failure(self, event: JobEvent, error: Exception) -> Attributes:
         return _with_error(self._of_job(event), type(error))
