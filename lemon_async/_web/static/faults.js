@@ -28,12 +28,13 @@ const ACTIONS = {
   Body: { content: [String, "<html>"], content_type: [String, "image/png"] },
 };
 
-// Without defaults, as the server lists them.
+// Without defaults, as the server lists them. The reset comes after the response head: before it, browsers send even a
+// POST again by themselves, on each connection that they have used before.
 const PRESETS = [
   ["Most polls: 502 page", { route: "poll", actions: [{ type: "Status", status: 502, body: "html" }], probability: 0.75 }],
   ["Half of submits: 429", { route: "submit", actions: [{ type: "Status", status: 429 }], probability: 0.5 }],
   ["Submits: 3 s slower", { route: "submit", actions: [{ type: "Latency", ms: 3000 }] }],
-  ["Submits: reset after sending", { route: "submit", actions: [{ type: "Reset", at: "request_end" }] }],
+  ["Submits: sold, then reset", { route: "submit", actions: [{ type: "Reset", at: "response_body" }] }],
   ["Submits: sold, but 502 page", { route: "submit", actions: [{ type: "Status", status: 502, body: "html" }], bill: true }],
   ["Tasks fail", { route: "submit", actions: [{ type: "Fail", error: "The provider failed" }] }],
   ["Half of links expire", { route: "cdn", actions: [{ type: "Expire" }], probability: 0.5 }],

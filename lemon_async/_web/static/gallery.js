@@ -122,6 +122,7 @@ export function adviceBlocks(lines) {
   return [lines].flat().map((line) => {
     const at = line.search(/\blemon-async /);
     if (at < 0) return el("p", { text: line.trim() });
-    return codeBlock(line.slice(0, at).replace(/[:\s]+$/, "").trim() || "Command", line.slice(at));
+    const title = line.slice(0, at).replace(/[:\s]+$/, "").trim() || "command";
+    return codeBlock(title[0].toUpperCase() + title.slice(1), line.slice(at));
   });
 }

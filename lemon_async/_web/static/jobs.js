@@ -3,7 +3,7 @@
 import { byId, el, setText } from "./dom.js";
 import { run } from "./client.js";
 
-const MAX_JOBS = 6;
+const MAX_JOBS = 4;
 const MAX_STEPS = 100;
 
 /** Send a request through the public API and show each step. */
