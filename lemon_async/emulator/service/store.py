@@ -194,13 +194,25 @@ class Store:
 
     # Billing
 
-    def settle(self, now: float) -> None:
+    def settle(self, now: float, most: int | None = None) -> bool:
         """Close the reservations of all jobs that are over, in the order in which they ended.
 
         Jobs that do not end by the clock, because they are cancelled or follow a script, are closed where that happens.
+
+        Args:
+            now: The time.
+            most: Look at no more jobs than this; for callers that let others run in between.
+
+        Returns:
+            Whether there may be more.
         """
+        looked_at = 0
         while self._due and self._due[0][0] <= now:
+            if looked_at == most:
+                return True
             self._close_if_over(heappop(self._due)[-1], now)
+            looked_at += 1
+        return False
 
     def _close_if_over(self, task: Task, now: float) -> None:
         if task.id not in self._open or not task.is_over(now):

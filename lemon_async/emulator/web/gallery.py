@@ -5,6 +5,7 @@ are drawn when they are shown. The files of an edit are needed for that: those o
 keeps, are given up from the oldest on beyond a number of bytes.
 """
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -20,6 +21,9 @@ MAX_JOBS = 10_000
 MAX_SOURCE_BYTES = 256 * 2**20
 LOST = "lost"
 OVER = {*TERMINAL, LOST}
+
+# Searching long prompts takes a while, in which others are answered.
+_AT_ONCE = 1_000
 
 
 @define(eq=False)
@@ -94,22 +98,32 @@ class Gallery:
         else:
             self._update(record, self.clock.now())
 
-    def refresh(self) -> None:
-        """Bring the states up to date."""
+    def refresh(self, most: int | None = None) -> bool:
+        """Bring the states up to date, those of `most` jobs at once; return whether there may be more."""
         now = self.clock.now()
+        looked_at = 0
         while self._due and self._due[0][0] <= now:
+            if looked_at == most:
+                return True
             record = self.jobs.get(heappop(self._due)[1])
             if record is not None:
                 self._update(record, now)
+            looked_at += 1
         for record in tuple(self._scripted.values()):
             self._update(record, now)
+        return False
 
-    def find(
+    async def find(
         self, keep: Callable[[JobRecord], bool] | None, before: int | None, count: int
     ) -> tuple[list[JobRecord], int]:
         """Return up to `count` of the jobs to keep, newest first and older than `before`; and how many there are."""
-        newest = reversed(self.jobs.values())
-        found = list(newest) if keep is None else [record for record in newest if keep(record)]
+        found = list(reversed(self.jobs.values()))
+        if keep is not None:
+            kept: list[JobRecord] = []
+            for start in range(0, len(found), _AT_ONCE):
+                kept += [record for record in found[start : start + _AT_ONCE] if keep(record)]
+                await asyncio.sleep(0)
+            found = kept
         older = found if before is None else [record for record in found if record.number < before]
         return older[:count], len(found)
 

@@ -21,6 +21,7 @@ from lemon_async.emulator.service.store import Store
 _log = logging.getLogger(__name__)
 
 _SETTLE_S = 0.25
+_AT_ONCE = 100
 
 
 @define(eq=False)
@@ -58,8 +59,8 @@ class LedgerFile:
 
     async def _settle(self) -> None:
         while True:
-            self.store.settle(self.clock.now())
-            await asyncio.sleep(_SETTLE_S)
+            is_more = self.store.settle(self.clock.now(), _AT_ONCE)
+            await asyncio.sleep(0 if is_more else _SETTLE_S)
 
     def _append(self, entry: LedgerEntry) -> None:
         if self._file is None:

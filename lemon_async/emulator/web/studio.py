@@ -3,6 +3,7 @@
 Reading settles what is over, as every look into the ledger does, and changes nothing else.
 """
 
+import asyncio
 import re
 import secrets
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ MAX_FAULTS = 1_000
 _THUMBNAIL_EDGE = 320
 _THUMBNAIL_QUALITY = 80
 _USD_DIGITS = 6
+_AT_ONCE = 200
 # The address of a thumbnail changes with each start, so its content never does.
 _FOREVER = "private, max-age=86400, immutable"
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -92,7 +94,7 @@ class Studio:
 
     async def summary(self) -> dict[str, Any]:
         """Return counts and sums; its cost does not grow with the number of jobs."""
-        version = self._refresh()
+        version = await self._refresh()
         ledger = self.store.ledger
         sold, over = ledger.total("reserve"), ledger.total("settle") + ledger.total("release")
         balance = self.store.balance_usd
@@ -110,10 +112,14 @@ class Studio:
             "limits": {"requests_per_minute": self.requests_per_minute},
         }
 
-    def _refresh(self) -> int:
+    async def _refresh(self) -> int:
         """Bring everything up to date; return a number that differs from the last one if a list has changed."""
-        self.store.settle(self.clock.now())
-        self.gallery.refresh()
+        now = self.clock.now()
+        # Thousands of jobs may have ended since the last look.
+        is_more = True
+        while is_more:
+            is_more = self.store.settle(now, _AT_ONCE) or self.gallery.refresh(_AT_ONCE)
+            await asyncio.sleep(0)
         faults = self.handler.faults
         # Jobs that are under way get on, which nobody announces.
         second = int(self.clock.real_s()) if self.gallery.open else None
@@ -132,7 +138,7 @@ class Studio:
     # Pictures
 
     async def _pictures(self, request: web.BaseRequest, _args: Mapping[str, str]) -> web.StreamResponse:
-        version = self._refresh()
+        version = await self._refresh()
         state, model, text = (request.query.get(name, "") for name in ("state", "model", "q"))
         folded = text.strip().casefold()
 
@@ -141,7 +147,7 @@ class Studio:
             return is_kept and folded in record.folded
 
         is_filtered = bool(state or model or folded)
-        found, total = self.gallery.find(keep if is_filtered else None, _before(request), PAGE + 1)
+        found, total = await self.gallery.find(keep if is_filtered else None, _before(request), PAGE + 1)
         return json_reply(
             {
                 "items": [self._item(record) for record in found[:PAGE]],
@@ -183,15 +189,15 @@ class Studio:
         }
 
     async def _thumbnail(self, _request: web.BaseRequest, args: Mapping[str, str]) -> web.StreamResponse:
-        picture = thumbnail_of(self._find_picture(args))
+        picture = thumbnail_of(await self._find_picture(args))
         return file_reply(await self._draw(picture), picture.content_type, _FOREVER)
 
     async def _file(self, _request: web.BaseRequest, args: Mapping[str, str]) -> web.StreamResponse:
-        picture = self._find_picture(args)
+        picture = await self._find_picture(args)
         return file_reply(await self._draw(picture), picture.content_type)
 
-    def _find_picture(self, args: Mapping[str, str]) -> Picture:
-        self.gallery.refresh()
+    async def _find_picture(self, args: Mapping[str, str]) -> Picture:
+        await self._refresh()
         number, index = _number(args["id"]), _number(args["index"])
         record = self.gallery.jobs.get(number)
         if record is None or index >= record.pictures:
@@ -217,7 +223,7 @@ class Studio:
         return json_reply(found)
 
     async def _ledger(self, request: web.BaseRequest, _args: Mapping[str, str]) -> web.StreamResponse:
-        self._refresh()
+        await self._refresh()
         kind, model = request.query.get("kind", ""), request.query.get("model", "")
         return json_reply(ledger_page(self.store.ledger, self.clock, kind=kind, model=model, before=_before(request)))
 

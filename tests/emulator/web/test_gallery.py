@@ -95,7 +95,7 @@ def test_lost_tasks_are_lost(make, store, clock):
     assert gallery.jobs[1].state == "lost"
 
 
-def test_only_the_newest_jobs_are_kept(make, store, clock):
+async def test_only_the_newest_jobs_are_kept(make, store, clock):
     gallery = make(most=2)
     for prompt in "abc":
         accept(store, clock, prompt, script=[Script(["odd"])])
@@ -103,7 +103,7 @@ def test_only_the_newest_jobs_are_kept(make, store, clock):
     gallery.refresh()
     assert +gallery.counts == {"odd": 2}
     assert (len(gallery._by_task), len(gallery._scripted)) == (2, 2)
-    found, total = gallery.find(None, before=3, count=5)
+    found, total = await gallery.find(None, before=3, count=5)
     assert ([job.number for job in found], total) == ([2], 2)
 
 
@@ -122,3 +122,14 @@ def test_sources_of_old_inline_edits_are_given_up(make, store, clock):
     assert [job.is_drawable for job in gallery.jobs.values()] == [False, True, True]
     assert (first.task.spec.picture.sources, first.pictures, first.cost_usd) == ((), 0, cost)
     assert [entry.amount_usd for entry in store.ledger.entries if entry.job == "1"][-1] == cost
+
+
+def test_many_changes_are_looked_at_in_parts(make, store, clock):
+    """Of jobs and of their reservations; the loop runs in between."""
+    gallery = make()
+    for _ in range(5):
+        accept(store, clock)
+    clock.at = 10_000
+    assert [store.settle(clock.at, 2) for _ in range(4)] == [True, True, False, False]
+    assert store.ledger.total("settle") == 5
+    assert [gallery.refresh(4) for _ in range(4)] == [True, True, False, False]
