@@ -294,6 +294,16 @@ async def test_readers_share_the_outcomes(connect, tmp_path):
     assert sorted(outcome.key for outcome in seen) == [f"r{number}" for number in range(9)]
 
 
+async def test_rows_whose_tasks_go_on_are_no_warning(connect, emulator, tmp_path, caplog):
+    """Whether this run has bought or resumed them: the journal has their tasks, and the next run continues."""
+    emulator.fault("submit", Stuck())
+    for _ in range(2):
+        async with connect() as session, batch_of(session, tmp_path, rows(1)) as batch:
+            await until(lambda batch=batch, session=session: batch.counts[State.SOLD] and session.pending)
+    assert emulator.ledger.sold.total() == 1
+    assert caplog.messages == []
+
+
 async def test_a_resumed_row_has_the_name_that_it_would_have_had(connect, emulator, tmp_path):
     """Its task does not know prompt and model of the request any more."""
     save = str(tmp_path / "{model}" / "{slug}-{key}")

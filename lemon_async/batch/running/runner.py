@@ -223,9 +223,12 @@ class Runner:
     def resume(self, job: Job) -> None:
         """Follow the task of a row that was sold in an earlier run."""
         try:
-            self._follow(job, self.session.task(job.token or ""))
+            task = self.session.task(job.token or "")
         except LemonError as failure:
             self._start(self._end(job, None, None, failure))
+        else:
+            task._see()  # no report of what a session leaves need list it: the journal has it
+            self._follow(job, task)
 
     def _follow(self, job: Job, task: ImageTask) -> None:
         self.followed += 1
