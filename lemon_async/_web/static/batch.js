@@ -35,8 +35,9 @@ function show(summary) {
   version = summary.version;
 }
 
-function ownerOf({ is_running: isRunning, owner }) {
-  if (!isRunning) return "Not running";
+function ownerOf({ is_running: isRunning, owner, problem }) {
+  if (problem) return `The journal cannot be read now, and this is what was last seen: ${problem}`;
+  if (!isRunning) return owner ? `Not running, but process ${owner.pid} on ${owner.host} has the journal open` : "Not running";
   if (!owner) return "Running";
   return `Running: process ${owner.pid} on ${owner.host}, since ${time(owner.started).textContent}`;
 }
