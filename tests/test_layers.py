@@ -129,9 +129,14 @@ def test_the_batch_uses_the_public_api_only():
 def names_defined(tree):
     """Return the names of functions and attributes that a module defines."""
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    return functions | {
-        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    fields = {
+        node.target.id for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and hasattr(node.target, "id")
     }
+    return (
+        functions
+        | fields
+        | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    )
 
 
 def test_imports_inside_the_emulator_point_down_only():
