@@ -30,7 +30,7 @@ function show(summary) {
   showDoubtful(summary.doubtful ?? []);
   showAdvice(summary.advice ?? []);
   announce(`${count(counts.done ?? 0)} of ${count(total)} rows done.`);
-  document.title = `${total ? Math.floor((100 * (counts.done ?? 0)) / total) : 0} % - ${summary.journal}`;
+  document.title = `${total ? Math.floor((100 * (counts.done ?? 0)) / total) : 0} % - ${summary.journal.split(/[\\/]/).at(-1)}`;
   gallery.refresh(summary.version !== version);
   version = summary.version;
 }

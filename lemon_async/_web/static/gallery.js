@@ -111,7 +111,7 @@ function factSheet(item) {
     ["Pictures", images.length > 1 ? count(images.length) : null],
     ["Cost", item.cost_usd === null ? null : usd(item.cost_usd)],
     ["Time taken", item.seconds === null ? null : duration(item.seconds)],
-    ["Created", item.created === null ? null : time(item.created)],
+    ["Time", item.created === null ? null : time(item.created)],
     ["Task", item.task_id],
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
   return el("dl", { class: "sheet" }, ...rows.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { dir: "auto" }, value)]));

@@ -31,7 +31,7 @@ export function change(method, path, body = undefined) {
 }
 
 const RETRY_MS = 3000;
-const REST_MS = 10_000;
+const REST_MS = 60_000;
 
 /** Follow the summaries while the page is visible: a browser has few connections to one server, for all its tabs. */
 export function follow(onSummary) {
@@ -58,7 +58,7 @@ function connect(onSummary) {
   return source;
 }
 
-/** Return a function that says a sentence to screen readers: the newest one, and at most one in ten seconds. */
+/** Return a function that says a sentence to screen readers: the newest one, and at most one in a minute. */
 export function announcer() {
   let timer = 0;
   let newest = "";
