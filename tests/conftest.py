@@ -238,7 +238,9 @@ async def open_downloads():
     opened = []
 
     def make(**options):
-        own = {name: options.pop(name) for name in ("total_s", "pause_s", "pause", "limit") if name in options}
+        own = {
+            name: options.pop(name) for name in ("total_s", "pause_s", "pause", "limit", "emitter") if name in options
+        }
         links = LinkClient(**{"connect_s": 30, "allow_loopback": True, **options})
         opened.append(Downloads(links, **{"total_s": 60, "pause_s": 0, "limit": 8, **own}))
         return opened[-1]

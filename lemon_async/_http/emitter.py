@@ -169,7 +169,7 @@ class Emitter:
     # Pictures
 
     def downloaded(
-        self, url: str, *, size_bytes: int, seconds: float, task_id: str | None, error: Exception | None = None
+        self, url: str, *, size_bytes: int = 0, seconds: float, task_id: str | None, error: LemonError | None = None
     ) -> None:
         """Emit the end of a download."""
         self.emit(Downloaded, url=redact(url), size_bytes=size_bytes, seconds=seconds, task_id=task_id, error=error)

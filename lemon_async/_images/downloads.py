@@ -7,12 +7,13 @@ asyncio task each time. A consumer that never returns holds nothing beyond the d
 """
 
 import asyncio
+import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import anyio
@@ -27,6 +28,9 @@ from lemon_async._images.links import Deadline, FetchFailed, LinkClient, Resumab
 from lemon_async._images.threads import run_within
 from lemon_async._pace.retry import NextStep, RequestKind, next_step
 from lemon_async.errors import DownloadError
+
+if TYPE_CHECKING:
+    from lemon_async._http.emitter import Emitter
 
 __all__ = ["Downloads", "PrefixSkipper"]
 
@@ -45,6 +49,7 @@ class Downloads:
         limit: Maximum number of concurrent downloads.
         pause_s: Seconds before a retry; more after each attempt that brought no bytes.
         pause: Waits for that long.
+        emitter: Passes on what happens.
     """
 
     def __init__(
@@ -55,12 +60,14 @@ class Downloads:
         limit: int,
         pause_s: float = _PAUSE_S,
         pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
+        emitter: "Emitter | None" = None,
     ) -> None:
         self.total_s: float = total_s
         self._pause_s = pause_s
         self._pause = pause
         self._slots = anyio.Semaphore(limit)
         self._links = links
+        self._emitter = emitter
         self.can_follow: Callable[[str], bool] = links.can_follow
 
     @property
@@ -68,14 +75,18 @@ class Downloads:
         """Number of responses that are being read."""
         return len(self._links.open_responses)
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, *, task_id: str | None = None) -> bytes:
         """Return the picture behind a link, with retries.
+
+        Args:
+            url: The link.
+            task_id: The task that it is a result of, for events.
 
         Raises:
             DownloadError: The link may not be followed or was refused, or the picture never arrived whole.
         """
         download, memory = ResumableDownload(), None
-        async with aclosing(self._pieces(url, download, Deadline(url, self.total_s))) as pieces:
+        async with aclosing(self._pieces(url, download, Deadline(url, self.total_s), task_id)) as pieces:
             async for piece in pieces:
                 if piece is None:
                     memory = None
@@ -88,7 +99,7 @@ class Downloads:
         memory.truncate()
         return memory.getvalue()
 
-    async def save(self, url: str, file: AtomicFile) -> PictureFacts:
+    async def save(self, url: str, file: AtomicFile, *, task_id: str | None = None) -> PictureFacts:
         """Write the picture behind a link to a file, in constant memory, and return the facts in its header.
 
         The caller publishes or discards the file. Cancelling waits for a write that has begun, up to 5 s.
@@ -99,7 +110,7 @@ class Downloads:
         """
         download, deadline = ResumableDownload(), Deadline(url, self.total_s)
         batch, is_restart = BytesIO(), False
-        async with aclosing(self._pieces(url, download, deadline)) as pieces:
+        async with aclosing(self._pieces(url, download, deadline, task_id)) as pieces:
             async for piece in pieces:
                 if piece is None:
                     # Void pieces are removed with the next write: waiting for the disk before reading would give a
@@ -114,7 +125,7 @@ class Downloads:
         assert facts is not None  # noqa: S101 - known once a picture is whole
         return facts
 
-    async def stream(self, url: str) -> AsyncGenerator[bytes, None]:
+    async def stream(self, url: str, *, task_id: str | None = None) -> AsyncGenerator[bytes, None]:
         """Yield the picture behind a link piece by piece, as it arrives.
 
         The picture is known to be whole only at the end: discard the pieces if an error follows. The generator holds
@@ -123,8 +134,8 @@ class Downloads:
         Raises:
             DownloadError: As for `fetch`, or the picture had to be fetched again and had changed.
         """
-        skipper = PrefixSkipper()
-        async with aclosing(self._pieces(url, ResumableDownload(), Deadline(url, self.total_s))) as pieces:
+        skipper, deadline = PrefixSkipper(), Deadline(url, self.total_s)
+        async with aclosing(self._pieces(url, ResumableDownload(), deadline, task_id)) as pieces:
             async for piece in pieces:
                 if piece is None:
                     skipper.restart()
@@ -147,11 +158,12 @@ class Downloads:
         await self._links.aclose()
 
     async def _pieces(
-        self, url: str, download: ResumableDownload, deadline: Deadline
+        self, url: str, download: ResumableDownload, deadline: Deadline, task_id: str | None
     ) -> AsyncGenerator[bytes | None, None]:
         """Yield a whole picture, or raise; a `None` voids the pieces before it."""
         await self._slots.acquire()
         deadline.own("slot", self._slots.release)
+        began_at = time.monotonic()
         try:
             deadline.start()
             most_bytes = idle = 0
@@ -165,14 +177,21 @@ class Downloads:
                     error, cause = failed.error, failed.__cause__
                     is_final = next_step(RequestKind.DOWNLOAD, failed.failure) is NextStep.RAISE
                 else:
-                    return
+                    break
                 idle = 0 if download.kept_bytes > most_bytes else idle + 1
                 most_bytes = max(most_bytes, download.kept_bytes)
                 if is_final or self._links.is_closed or idle == _MAX_IDLE_ATTEMPTS or attempt == _MAX_ATTEMPTS:
                     raise error from cause
                 await deadline.run(self._pause(self._pause_s * max(idle, 1)))
+        except DownloadError as error:
+            if self._emitter is not None:
+                self._emitter.downloaded(url, seconds=time.monotonic() - began_at, task_id=task_id, error=error)
+            raise
         finally:
             deadline.stop()
+        if self._emitter is not None:
+            size_bytes = download.picture.size_bytes
+            self._emitter.downloaded(url, size_bytes=size_bytes, seconds=time.monotonic() - began_at, task_id=task_id)
 
     async def _attempt(
         self, url: str, download: ResumableDownload, deadline: Deadline

@@ -14,6 +14,7 @@ import errno
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self, TypeVar
@@ -230,7 +231,8 @@ class Image:
                 content = await self._local_bytes()
                 facts = sniff(content) if content else None
                 if facts is None:
-                    facts = await self._download(lambda url: self._access.downloads.save(url, file))
+                    save = partial(self._access.downloads.save, file=file, task_id=self._task_id)
+                    facts = await self._download(save)
                 # Written and published by one thread call: a thousand saves that wait for a thread open no file.
                 path, saved = await run_within(self._access.downloads.total_s, publish, content, facts)
             except BaseException as failure:
@@ -241,6 +243,8 @@ class Image:
             self._facts, self._saved = facts, saved
             if self.data.inline is not None and self._saved is not None:
                 self.data.inline.drop()
+            if saved is not None and self._access.emitter is not None:
+                self._access.emitter.saved(str(saved.path), size_bytes=saved.size_bytes, task_id=self._task_id)
             return path
 
     async def _check_path(self, check: Callable[[Path], bool], path: Path) -> bool:
@@ -257,7 +261,9 @@ class Image:
     async def _bytes(self) -> bytes:
         """Return the bytes without keeping them, unless they were kept before."""
         content = await self._local_bytes()
-        return await self._download(self._access.downloads.fetch) if content is None else content
+        if content is None:
+            content = await self._download(partial(self._access.downloads.fetch, task_id=self._task_id))
+        return content
 
     async def _local_bytes(self) -> bytes | None:
         """Return the bytes from memory or from the saved file; `None` if they must be downloaded.
@@ -296,7 +302,7 @@ class Image:
             raise self._with_task(failure) from failure.__cause__
 
     async def _begin_stream(self, url: str) -> tuple[bytes, AsyncGenerator[bytes, None]]:
-        chunks = self._access.downloads.stream(url)
+        chunks = self._access.downloads.stream(url, task_id=self._task_id)
         return await anext(chunks, b""), chunks
 
     def _with_task(self, failure: DownloadError | SessionError) -> DownloadError | SessionError:
@@ -304,6 +310,10 @@ class Image:
         if isinstance(failure, DownloadError):
             return attrs.evolve(failure, task=self._task(), index=self.index)
         return attrs.evolve(failure, task=self._task())
+
+    @property
+    def _task_id(self) -> str | None:
+        return self._ref.id if self._ref else None
 
     def _task(self) -> ResumableTask | None:
         return self._ref.task if self._ref else None

@@ -5,7 +5,7 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar
 
 from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import poll_path, redact
@@ -14,6 +14,9 @@ from lemon_async._http.log_facts import about_job
 from lemon_async._images.downloads import Downloads
 from lemon_async.errors import ApiError, DownloadError, TransportError
 from lemon_async.types import ImageData, ResumableTask
+
+if TYPE_CHECKING:
+    from lemon_async._http.emitter import Emitter
 
 __all__ = ["RenewableUrls", "ResultAccess", "TaskOwner", "TaskRef"]
 
@@ -78,11 +81,21 @@ class ResultAccess:
     Attributes:
         downloads: Fetches result links.
         check_usable: Raises `SessionError` once the session is closed, or in another event loop.
+        emitter: Passes on what happens.
     """
 
-    def __init__(self, *, downloads: Downloads, check_usable: Callable[[], None], calls: Calls, base_url: str) -> None:
+    def __init__(
+        self,
+        *,
+        downloads: Downloads,
+        check_usable: Callable[[], None],
+        calls: Calls,
+        base_url: str,
+        emitter: "Emitter | None" = None,
+    ) -> None:
         self.downloads: Downloads = downloads
         self.check_usable: Callable[[], None] = check_usable
+        self.emitter: Emitter | None = emitter
         self._calls = calls
         self._base_url = base_url
 

@@ -179,7 +179,9 @@ class Engine:
             http_hosts=http_hosts,
             mask=settings.key.in_success.mask,
         )
-        self.downloads: Downloads = Downloads(links, total_s=timeouts.download_s, limit=settings.max_downloads)
+        self.downloads: Downloads = Downloads(
+            links, total_s=timeouts.download_s, limit=settings.max_downloads, emitter=self.emitter
+        )
         self.maps: Maps = Maps(
             submit=self.submit,
             is_sending=self.transport.is_sending,
@@ -196,6 +198,7 @@ class Engine:
             check_usable=partial(self.check_usable, closed=_CLOSED_FOR_IMAGES),
             calls=self.calls,
             base_url=self.base_url,
+            emitter=self.emitter,
         )
         self._is_limit_given = settings.requests_per_minute is not None
         self._check_contracts = settings.check_contracts

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from lemon_async import DownloadError
+from lemon_async._http.emitter import Emitter
 from lemon_async._images.downloads import PrefixSkipper
 from lemon_async.emulator import Body, Cut, Drip, Expire, Garbage, Reset, Status
 
@@ -286,3 +287,22 @@ def test_different_prefix_is_detected():
     repeat.restart()
     assert repeat.skip(b"abxdef") == b""
     assert repeat.is_different
+
+
+# Events
+
+
+async def test_end_of_each_download_is_an_event(open_downloads, serve, http_ok, png):
+    """With the bytes that arrived or the error, and without the query of the link, which is its signature."""
+    seen = []
+    downloads = open_downloads(emitter=Emitter([seen.append]))
+    server = await serve(http_ok(png, "image/png"), http_ok(b"", status="410 Gone"))
+    await downloads.fetch(f"{server.origin}/1.png?signature=secret", task_id="ldtask_1")
+    with pytest.raises(DownloadError):
+        await downloads.fetch(f"{server.origin}/2.png?signature=secret")
+    whole, gone = seen
+    assert (whole.url, whole.size_bytes, whole.task_id, whole.error) == (
+        f"{server.origin}/1.png", len(png), "ldtask_1", None,
+    )  # fmt: skip
+    assert (gone.size_bytes, gone.task_id, gone.error.status) == (0, None, 410)
+    assert "secret" not in repr(seen)

@@ -464,8 +464,8 @@ async def test_second_cancel_leaves_no_file_either(tmp_path):
     go_on = threading.Event()
 
     class Slow(Cdn):
-        async def save(self, url, draft):
-            draft.write(b"half a picture")
+        async def save(self, url, file, *, task_id=None):
+            file.write(b"half a picture")
             await asyncio.Event().wait()
 
     saving = asyncio.create_task(Image(ImageData(url=URL), Slow().access).save(tmp_path / "cat.png"))

@@ -20,21 +20,21 @@ class Cdn:
     def access(self):
         return ResultAccess(downloads=self, check_usable=lambda: None, calls=None, base_url="https://api.test")
 
-    async def fetch(self, url):
+    async def fetch(self, url, *, task_id=None):
         self.asked.append(url)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
 
-    async def save(self, url, draft):
+    async def save(self, url, file, *, task_id=None):
         content = await self.fetch(url)
-        draft.write(content)
+        file.write(content)
         return sniff(content)
 
     def can_follow(self, url):
         return "10.0.0.1" not in url
 
-    async def stream(self, url):
+    async def stream(self, url, *, task_id=None):
         content = await self.fetch(url)
         for start in range(0, len(content), 20):
             yield content[start : start + 20]
