@@ -8,15 +8,20 @@ async with LemonSession() as lemon:
     await images[0].save("cat.png")
 ```
 
+A paid request is sent again only if the service provably did not accept it; polling never loses a job; the key goes to
+the API only. `lemon_async.emulator` emulates the service on this machine, for development and tests without a key.
+
 Files to touch for (the tests of `_pace/retry.py` are in `tests/pace/test_retry.py`, and so on for every module)
 
 * a model family: `_api/families.py`, `cli/fields.py`, `emulator/service/model_families.py`;
 * a request field: `requests.py`, its rule in `_api/families.py`, and the other two files of a model family;
 * a retry rule: `_pace/retry.py`, and `_api/error_responses.py` if the failure is new;
-* a span for each request: `_http/transport.py`, where its method and path are known, and `_http/attempt.py`;
+* an event: `events.py`, `_http/emitter.py` or, for paid requests, `_http/job_events.py`, and where it happens;
+* a span or a metric: `telemetry/spans.py` or `telemetry/metrics.py`, and `telemetry/attributes.py`;
 * a check of results: `_formats/pictures.py` for bytes, `_api/job_responses.py` for JSON;
 * an option of the command: `cli/options.py` and where its value goes, `cli/runner.py` or `cli/outputs.py`;
-* what may happen to a row of a batch: `batch/states.py`, `batch/store/ledger.py` for its money, `batch/outcome.py`.
+* what may happen to a row of a batch: `batch/states.py`, `batch/store/ledger.py` for its money, `batch/outcome.py`;
+* what the pages show: `emulator/web/studio.py` or `batch/watching/summary.py`, and the scripts in `_web/static/`.
 
 To read the code, begin with `session.py`, whose methods are what users call, and `_tasks/submission.py` and
 `_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says what to read next; that of
@@ -24,11 +29,8 @@ To read the code, begin with `session.py`, whose methods are what users call, an
 then the pure rooms `_display`, `_pace`, `_api` and `_formats`. The command uses the public API only, and the emulator
 shares no code with the client.
 
-Start-up is short because a room that many programs never enter (`batch`, `_display`, uploads, a shared limit) is
-imported by the function that enters it, and nowhere before; `tests/test_layers.py` lists them.
-
-A paid request is sent again only if the service provably did not accept it; polling never loses a job; the key goes to
-the API only. `lemon_async.emulator` emulates the service on this machine, for development and tests without a key.
+Start-up is short because a room that many programs never enter (`batch`, `_display`, uploads, events) is imported by
+the function that enters it, and nowhere before; `tests/test_layers.py` lists them.
 """
 
 from importlib import import_module

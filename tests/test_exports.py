@@ -48,7 +48,7 @@ def test_files_named_for_typical_changes_exist():
     lines = [line for line in lemon_async.__doc__.splitlines() if line.startswith("* ")]
     files = {line[2:].partition(":")[0]: re.findall(r"`([\w/]+\.py)`", line) for line in lines}
     assert all((root / name).is_file() for names in files.values() for name in names)
-    assert len(files) == 7
+    assert len(files) == 9
     assert all(1 <= len(names) <= 4 for names in files.values())
 
 

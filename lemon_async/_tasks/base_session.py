@@ -108,7 +108,8 @@ class BaseSession:
 
         Pending tasks end with `SessionError` here, but continue at the service: they stay in `pending`, can be resumed
         by their token, and are listed by a warning and by a note on an exception that leaves the `async with` block.
-        Paid requests in flight become `SubmissionUnknown`. Cancelling stops the waiting; the closing continues.
+        Another warning lists the last 1,000 tasks that have ended and whose outcome the program has not read. Paid
+        requests in flight become `SubmissionUnknown`. Cancelling stops the waiting; the closing continues.
         """
         await self._engine.lifetime.close()
 

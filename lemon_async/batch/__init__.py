@@ -4,7 +4,9 @@
 from lemon_async import LemonSession
 
 async with LemonSession() as lemon:
-    async with lemon.batch("run.db", "rows.csv", key="sku", save="out/{key}", budget_usd=50, price_usd=0.04) as batch:
+    async with lemon.batch(
+        "run.db", "rows.csv", key="sku", save="out/{key}", budget_usd=50, price_usd=0.04
+    ) as batch:
         async for outcome in batch:
             print(outcome.key, outcome.status, outcome.paths)
 ```
