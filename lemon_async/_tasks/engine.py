@@ -337,6 +337,7 @@ class Engine:
             "resubmits": self.submissions.resubmits,
             "close_s": self.lifetime.close_s,
             "save_s": self.downloads.total_s,
+            "emit": None if self.emitter is None else self.emitter.emit,
         }
 
     def is_checked(self, check_contracts: bool | None) -> bool:

@@ -67,6 +67,7 @@ class Batch:
         self._ready: deque[BatchOutcome] = deque()
         self._news = asyncio.Event()
         self._reporter = options.reporter(lambda: self.progress)
+        self._events = options.events_of(self._source.name)
         self._total = self._done = self._failed = 0
         self._began_at: float | None = None
         self._ended_at: float | None = None
@@ -218,6 +219,8 @@ class Batch:
         self._task = asyncio.get_running_loop().create_task(work, name="lemon_async batch")
         self._task.add_done_callback(self._ended)
         self._reporter.changed()
+        if self._events is not None:
+            self._events.opened(counts)
 
     def _make_runner(self, journal: Journal, save: str, keys: Sequence[str] | None) -> Runner:
         options = self._options
@@ -233,6 +236,7 @@ class Batch:
             save_s=options.save_s,
             cost_of=self._cost_of,
             deliver=self._deliver,
+            events=self._events,
         )
         runner.feed = Feed(
             journal=journal,
@@ -317,6 +321,8 @@ class Batch:
                     self._account = Account(await self._journal.counts(), await self._journal.spending())
         self._is_over = True
         self._news.set()
+        if self._events is not None and self._runner is not None:
+            self._events.closed(self.counts)
         await self._stack.aclose()
 
     # The loop

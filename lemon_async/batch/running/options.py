@@ -1,7 +1,7 @@
 """The options of a batch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -10,6 +10,9 @@ from lemon_async.batch.rows.builder import KeyOption
 from lemon_async.errors import ContractError
 from lemon_async.requests import Request
 from lemon_async.types import Problem, Progress, StopOn
+
+if TYPE_CHECKING:
+    from lemon_async.batch.running.batch_events import BatchEvents
 
 __all__ = ["BatchOptions"]
 
@@ -30,9 +33,9 @@ class Reporter(Protocol):
 class BatchOptions:
     """The options of a batch; see `LemonSession.batch`.
 
-    `validate`, `reporter`, `resubmits`, `close_s` and `save_s` come from the session: how it checks requests, shows
-    progress, whether it may buy a request twice, and how long closing and saving may take. `look_s` and `patience_s`
-    are those of `Feed`.
+    `validate`, `reporter`, `resubmits`, `close_s`, `save_s` and `emit` come from the session: how it checks requests,
+    shows progress, whether it may buy a request twice, how long closing and saving may take, and what passes its events
+    on, if anything. `look_s` and `patience_s` are those of `Feed`.
     """
 
     key: KeyOption = None
@@ -51,8 +54,17 @@ class BatchOptions:
     resubmits: bool = False
     close_s: float
     save_s: float
+    emit: Callable[..., None] | None = None
     look_s: float = 1.0
     patience_s: float = 1200.0
+
+    def events_of(self, journal: str) -> "BatchEvents | None":
+        """Return what emits the events of a batch with this journal; `None` without functions for them."""
+        if self.emit is None:
+            return None
+        from lemon_async.batch.running.batch_events import BatchEvents  # noqa: PLC0415 - most sessions have none
+
+        return BatchEvents(self.emit, journal)
 
     def check(self, *, has_rows: bool = True) -> None:
         """Check what is not checked elsewhere.

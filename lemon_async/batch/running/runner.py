@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -40,6 +40,9 @@ from lemon_async.batch.running.saving import SavedRow, Saver
 from lemon_async.batch.states import Event, State
 from lemon_async.errors import BatchPaused, ContractError, JournalError, LemonError, SessionError
 from lemon_async.types import ResumableTask
+
+if TYPE_CHECKING:
+    from lemon_async.batch.running.batch_events import BatchEvents
 
 __all__ = ["Runner", "Session"]
 
@@ -78,6 +81,7 @@ class Runner:
         save_s: How long it waits for pictures that came inline, or by links that only their response had.
         cost_of: Returns what the service reported as the cost of a row, if it did.
         deliver: Takes the outcomes.
+        events: Emits the changes of rows.
 
     Attributes:
         feed: The rows.
@@ -95,6 +99,7 @@ class Runner:
     save_s: float
     cost_of: Callable[[Job, Images], float | None]
     deliver: Callable[[BatchOutcome], None]
+    events: "BatchEvents | None" = None
     feed: Feed = attrs.field(init=False)
     followed: int = attrs.field(default=0, init=False)
     failure: Exception | None = attrs.field(default=None, init=False)
@@ -339,7 +344,10 @@ class Runner:
         if state is None:
             job.is_lost = True
         else:
+            before = job.state
             self.account.apply(job.facts, change)
+            if self.events is not None and job.state is not before:
+                self.events.changed(job.key, before, job.state, change.error)
         return state
 
     async def _finish(self) -> None:
