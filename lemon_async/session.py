@@ -251,7 +251,7 @@ class LemonSession(BaseSession):
         Spends money, once for each request. Each ends in an `Outcome` with its images or its error; only what `stop_on`
         matches affects others. Leaving the block, by cancelling or otherwise, submits nothing more, and waits at most
         `Timeouts.close_s` for responses that are due; accepted jobs continue, are billed, and stay in
-        `outcomes.pending`. A warning lists those whose outcome was not read, as does a note on an exception that leaves it.
+        `outcomes.pending`. A warning lists those whose outcome was not read; so does a note on an exception.
 
         Args:
             requests: Prompts, requests or `(key, prompt or request)` pairs, from any iterable or async iterable; read

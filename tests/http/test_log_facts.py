@@ -4,6 +4,8 @@ import ast
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,16 +18,19 @@ from lemon_async.emulator import Blackhole, Status, Stuck
 PACKAGE = Path(lemon_async.__file__).parent
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 # Records that concern no single job, and why.
-ABOUT_NO_JOB = {
-    ("_http/emitter.py", "log"): "a function of the program has failed",
-    ("_http/shared_limit/client.py", "warning"): "the store cannot be used",
-    ("_http/shared_limit/client.py", "info"): "the store can be used again",
-    ("_http/shared_limit/client.py", "error"): "the client of the store has crashed",
-    ("_tasks/poller.py", "error"): "the poller has crashed, with all its tasks",
-    ("_tasks/progress.py", "exception"): "a display has failed",
-    ("batch/running/feed.py", "warning"): "other runs hold the rows",
-    ("distributed/fleet.py", "warning"): "a worker has died",
-}
+ABOUT_NO_JOB = [
+    ("_http/emitter.py", "log", "a function of the program has failed"),
+    ("_http/shared_limit/client.py", "error", "the client of the store has crashed"),
+    ("_http/shared_limit/client.py", "info", "the store can be used again"),
+    ("_http/shared_limit/client.py", "warning", "the store cannot be used"),
+    ("_tasks/poller.py", "error", "the poller has crashed, with all its tasks"),
+    ("_tasks/progress.py", "exception", "a display has failed"),
+    ("batch/running/feed.py", "warning", "other runs hold the rows"),
+    ("batch/store/sqlite/socket_file.py", "debug", "the rows are not served to watchers"),
+    ("batch/watching/row_server.py", "debug", "the rows are not served to watchers"),
+    ("batch/watching/row_server.py", "debug", "a watcher was dropped"),
+    ("distributed/fleet.py", "warning", "a worker has died"),
+]
 MODEL = "flux-pro"
 QUICK = RetryPolicy(first_backoff_s=0.001, max_backoff_s=0.002)
 
@@ -42,7 +47,7 @@ def calls():
 def test_every_record_about_a_job_has_the_fields():
     """Each call of a logger passes `extra`, or the table above says why it concerns no job."""
     without = [(path, attr) for path, attr, call in calls() if not any(word.arg == "extra" for word in call.keywords)]
-    assert sorted(without) == sorted(ABOUT_NO_JOB)
+    assert sorted(without) == sorted(place[:2] for place in ABOUT_NO_JOB)
     assert len([*calls()]) > len(without) + 8
 
 
@@ -59,6 +64,13 @@ def test_fields_are_no_attributes_of_records():
     own = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
     assert not own & about_job().keys()
     assert about_job().keys() == {"task_id", "model", "attempt"}
+
+
+def test_warnings_of_a_program_that_configures_no_logging_reach_stderr():
+    """A `NullHandler` would hide what concerns money."""
+    code = "import logging, lemon_async.session; logging.getLogger('lemon_async.pending').warning('2 tasks: a, b')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr == "2 tasks: a, b\n"
 
 
 class Json(logging.Formatter):
