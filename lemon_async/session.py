@@ -36,6 +36,8 @@ from lemon_async.requests import (
 from lemon_async.types import Model, ProgressOption, StopOn, SubmissionJournal
 
 if TYPE_CHECKING:
+    from aiohttp import TraceConfig
+
     from lemon_async.batch.batch import Batch
     from lemon_async.batch.journal import Journal
     from lemon_async.batch.prices import PriceOption
@@ -76,6 +78,7 @@ class LemonSession(BaseSession):
         check_contracts: Validate requests against the documented rules before spending money.
         learned_durations: The `learned_durations` of an earlier session: polling is then well timed from the start.
         on_event: A function, or several, that each event of `lemon_async.events` is passed to.
+        trace_configs: For every connection, as of `aiohttp.ClientSession`. Their code sees the key in request headers.
 
     Raises:
         ContractError: A setting is invalid; nothing was connected.
@@ -99,6 +102,7 @@ class LemonSession(BaseSession):
         check_contracts: bool = True,
         learned_durations: Mapping[str, Any] | None = None,
         on_event: "EventHandler | Sequence[EventHandler] | None" = None,
+        trace_configs: "Sequence[TraceConfig]" = (),
     ) -> None:
         key = ApiKey.from_environment(headers=headers) if api_key is None else ApiKey(api_key, headers)
         del api_key, headers  # a traceback that shows local variables must not show them
@@ -117,6 +121,7 @@ class LemonSession(BaseSession):
             check_contracts=check_contracts,
             learned_durations=learned_durations,
             on_event=on_event,
+            trace_configs=trace_configs,
         )
         del shared_limit  # as above: it may have a password
         self._engine = Engine(settings)
@@ -349,7 +354,6 @@ class LemonSession(BaseSession):
         from lemon_async.batch.running.options import BatchOptions  # noqa: PLC0415 - likewise
 
         self.map((), in_flight=in_flight, stop_on=stop_on)  # checks them
-        is_checked = self._engine.is_checked(check_contracts)
         options = BatchOptions(
             key=key,
             save=save,
@@ -362,7 +366,7 @@ class LemonSession(BaseSession):
             stop_on=stop_on,
             only_given=only_given,
             fields=fields,
-            validate=partial(self.validate, check_contracts=is_checked),
+            validate=partial(self.validate, check_contracts=self._engine.is_checked(check_contracts)),
             reporter=partial(Reporter, make_display(progress)),
             **self._engine.batch_options(),
         )

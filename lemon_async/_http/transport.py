@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -109,6 +109,7 @@ class Transport:
         timeouts: Bounds of each request.
         rate_limiter: What every request passes before it is sent.
         emitter: Passes on what happens.
+        trace_configs: Those of the caller.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Transport:
         timeouts: Timeouts,
         rate_limiter: RateLimiter,
         emitter: "Emitter | None" = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
         self.base_url: str = base_url
         # Service seconds per real second, as an emulator on this machine announces it; 1 for all other servers.
@@ -130,6 +132,7 @@ class Transport:
         self._connect_timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_s)
         self._rate_limiter = rate_limiter
         self._emitter = emitter
+        self._trace_configs = list(trace_configs)
         self._single_use: aiohttp.ClientSession | None = None
         self._keep_alive: aiohttp.ClientSession | None = None
         self._attempts: set[RequestAttempt] = set()
@@ -291,7 +294,7 @@ class Transport:
         return self._keep_alive
 
     def _open(self, idle_s: float | None) -> aiohttp.ClientSession:
-        session = open_session(self._headers, idle_s=idle_s)
+        session = open_session(self._headers, idle_s=idle_s, trace_configs=self._trace_configs)
         never_resend(session)
         return session
 

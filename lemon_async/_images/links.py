@@ -8,7 +8,7 @@ the same. A response that does not fit the request is rejected as a whole: none 
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
@@ -133,6 +133,7 @@ class LinkClient:
         own_host: Host of the API, which may be in a private network.
         http_hosts: Hosts that need no https and may be in a private network; see `parse_http_hosts`.
         mask: Removes the key from texts of a host, in case that is the API's.
+        trace_configs: Those of the caller.
     """
 
     def __init__(
@@ -143,11 +144,13 @@ class LinkClient:
         own_host: str | None = None,
         http_hosts: AbstractSet[str] = frozenset(),
         mask: Mask = str,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
         self.is_closed: bool = False
         self.mask: Mask = mask
         self.open_responses: set[aiohttp.ClientResponse] = set()
         self._connect_s = connect_s
+        self._trace_configs = list(trace_configs)
         self._find_fault = partial(
             find_link_fault, allow_loopback=allow_loopback, own_host=own_host, http_hosts=http_hosts
         )
@@ -253,7 +256,8 @@ class LinkClient:
         if self._http is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_s)
             self._resolver = self._open_resolver()
-            self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, resolver=self._resolver, timeout=timeout)
+            options: dict[str, Any] = {"timeout": timeout, "trace_configs": self._trace_configs}
+            self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, resolver=self._resolver, **options)
         return self._http
 
 

@@ -160,6 +160,7 @@ class Engine:
             timeouts=timeouts,
             rate_limiter=self.rate_limiter,
             emitter=self.emitter,
+            trace_configs=settings.trace_configs,
         )
         self.calls: Calls = Calls(self.transport, settings.retry, self.emitter)
         self.submissions: Submissions = Submissions(self.transport, settings.retry, limit=settings.max_submits)
@@ -178,6 +179,7 @@ class Engine:
             own_host=host,
             http_hosts=http_hosts,
             mask=settings.key.in_success.mask,
+            trace_configs=settings.trace_configs,
         )
         self.downloads: Downloads = Downloads(
             links, total_s=timeouts.download_s, limit=settings.max_downloads, emitter=self.emitter

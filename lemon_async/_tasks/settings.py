@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from aiohttp import TraceConfig
 
 from lemon_async._api.urls import DEFAULT_ORIGIN, parse_base_url, parse_http_hosts
 from lemon_async._http.attempt import HiddenText
@@ -56,6 +57,7 @@ class Settings:
     check_contracts: bool
     learned_durations: Mapping[str, Any] | None
     on_event: "EventHandler | Sequence[EventHandler] | None" = None
+    trace_configs: Sequence[TraceConfig] = ()
 
     def handlers(self) -> "tuple[EventHandler, ...]":
         """Return the functions of `on_event`."""
@@ -84,6 +86,11 @@ class Settings:
         problems += self._limit_problems()
         faults = filter(None, map(find_callback_fault, self.handlers()))
         problems += [Problem("on_event", fault) for fault in dict.fromkeys(faults)]
+        traces: Any = self.trace_configs
+        if not isinstance(traces, list | tuple) or not all(isinstance(each, TraceConfig) for each in traces):
+            problems.append(
+                Problem("trace_configs", f"must be aiohttp.TraceConfig objects in a list, not {traces!r:.80}")
+            )
         for name, kind in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, kind):

@@ -3,6 +3,7 @@
 import traceback
 
 import pytest
+from aiohttp import TraceConfig
 
 from lemon_async import (
     ContractError,
@@ -204,3 +205,9 @@ def test_one_function_several_or_none_may_take_events():
     assert LemonSession("sk-x", on_event=())._engine.emitter is None
     for value in (print, [print], (print, print)):
         assert LemonSession("sk-x", on_event=value)._engine.emitter is not None
+
+
+@pytest.mark.parametrize("value", [None, 3, "trace", TraceConfig(), [TraceConfig(), print]])
+def test_what_is_no_trace_config_is_refused(value):
+    with pytest.raises(ContractError, match="trace_configs: must be aiohttp.TraceConfig objects in a list, not "):
+        LemonSession("sk-x", trace_configs=value)
