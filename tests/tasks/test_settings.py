@@ -209,5 +209,5 @@ def test_one_function_several_or_none_may_take_events():
 
 @pytest.mark.parametrize("value", [None, 3, "trace", TraceConfig(), [TraceConfig(), print]])
 def test_what_is_no_trace_config_is_refused(value):
-    with pytest.raises(ContractError, match="trace_configs: must be aiohttp.TraceConfig objects in a list, not "):
+    with pytest.raises(ContractError, match=r"trace_configs: must be aiohttp\.TraceConfig objects in a list, not "):
         LemonSession("sk-x", trace_configs=value)
