@@ -12,9 +12,12 @@ from contextlib import suppress
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 from PIL import Image, ImageDraw, ImageFont
+
+from lemon_async.emulator.pictures.scripts import is_emoji, is_hidden
 
 INK = (255, 255, 255)
 
@@ -24,6 +27,7 @@ _MAX_FONTS = 1000
 _UNUSUAL = re.compile("bold|italic|oblique|light|thin|black|mono|serif|condensed|math|emoji")
 # Bitmap fonts, such as those of colour emoji, exist in few sizes: the further ones are used by Noto, Apple and Android.
 _SIZES = (72, 109, 136, 160, 128, 96, 64)
+_MIRRORED = str.maketrans("()[]{}<>", ")(][}{><")
 _NO_CHARACTER = "\uffff"
 
 
@@ -33,18 +37,29 @@ class Face:
 
     font: ImageFont.FreeTypeFont
 
-    def getlength(self, text: str, size: float) -> float:
+    def getlength(self, text: str, size: float, *, is_rtl: bool = False) -> float:
         """Return the width of a text in pixels."""
-        return self.font.getlength(text) * size / self.font.size
+        text, options = self._shaped(text, is_rtl=is_rtl)
+        return self.font.getlength(text, **options) * size / self.font.size
 
-    def write(self, image: Image.Image, place: tuple[float, float], text: str, size: float) -> None:
-        """Draw a text; its baseline begins at `place`."""
-        left, top, right, bottom = (round(edge) for edge in self.font.getbbox(text, anchor="ls"))
+    def write(
+        self, image: Image.Image, place: tuple[float, float], text: str, size: float, *, is_rtl: bool = False
+    ) -> None:
+        """Draw a text; its baseline begins at `place`, at the left end also of text that is read from the right."""
+        text, options = self._shaped(text, is_rtl=is_rtl)
+        left, top, right, bottom = (round(edge) for edge in self.font.getbbox(text, anchor="ls", **options))
         tile = Image.new("RGBA", (max(1, right - left), max(1, bottom - top)), (*INK, 0))
-        ImageDraw.Draw(tile).text((-left, -top), text, INK, self.font, anchor="ls", embedded_color=True)
+        ImageDraw.Draw(tile).text((-left, -top), text, INK, self.font, anchor="ls", embedded_color=True, **options)
         scale = size / self.font.size
         tile = tile.resize((max(1, round(tile.width * scale)), max(1, round(tile.height * scale))))
         image.paste(tile, (round(place[0] + left * scale), round(place[1] + top * scale)), tile)
+
+    def _shaped(self, text: str, *, is_rtl: bool) -> tuple[str, dict[str, Any]]:
+        """Return what to draw, and how: Raqm, if Pillow has it, knows ligatures and directions."""
+        if self.font.layout_engine == ImageFont.Layout.RAQM:
+            return text, {"direction": "rtl"} if is_rtl else {}
+        visible = "".join(character for character in text if not is_hidden(character))
+        return visible[::-1].translate(_MIRRORED) if is_rtl else visible, {}
 
 
 def plain_face(size: float) -> Face:
@@ -64,15 +79,29 @@ def open_face(path: Path) -> Face | None:
 
 
 @cache
+def _open_unshaped(path: Path) -> Face | None:
+    """Open a font that draws single characters as they are, without a circle for marks to stand on."""
+    face = open_face(path)
+    if face is None or face.font.layout_engine == ImageFont.Layout.BASIC:
+        return face
+    return Face(ImageFont.truetype(path, face.font.size, layout_engine=ImageFont.Layout.BASIC))
+
+
+@cache
 def has_glyph(path: Path | None, character: str) -> bool:
     """Whether a font, by default Pillow's own, draws the character otherwise than one that no font has."""
-    face = plain_face(_SIZES[0]) if path is None else open_face(path)
+    face = plain_face(_SIZES[0]) if path is None else _open_unshaped(path)
     if face is None:
         return False
     tiles = [Image.new("RGBA", (2 * _SIZES[0], 2 * _SIZES[0])) for _ in range(2)]
     for tile, text in zip(tiles, (character, _NO_CHARACTER), strict=True):
         face.write(tile, (0, _SIZES[0]), text, _SIZES[0])
     return tiles[0] != tiles[1]
+
+
+def has_glyphs(path: Path | None, text: str) -> bool:
+    """Whether a font has all characters that are visible; a space is blank, and in every font."""
+    return all(character == " " or is_hidden(character) or has_glyph(path, character) for character in text)
 
 
 @frozen(slots=False)
@@ -87,11 +116,22 @@ class Fonts:
         """The font files, plain styles first."""
         return tuple(sorted(islice(_font_files(self.folders), _MAX_FONTS), key=_preference))
 
-    def find(self, character: str) -> Path | None:
-        """Return the first font that has the character."""
-        if character not in self._found:
-            self._found[character] = next((path for path in self.paths if has_glyph(path, character)), None)
-        return self._found[character]
+    @cached_property
+    def emoji_paths(self) -> tuple[Path, ...]:
+        """The font files, those of emoji first."""
+        return tuple(sorted(self.paths, key=lambda path: not is_emoji_font(path)))
+
+    def find(self, text: str) -> Path | None:
+        """Return the first font that has a character, or all that belong together."""
+        if text not in self._found:
+            paths = self.emoji_paths if is_emoji(text) else self.paths
+            self._found[text] = next((path for path in paths if has_glyphs(path, text)), None)
+        return self._found[text]
+
+
+def is_emoji_font(path: Path) -> bool:
+    """Return whether a font is for emoji; its letters and digits are not for text."""
+    return "emoji" in path.name.lower()
 
 
 def _font_files(folders: Iterable[Path]) -> Iterator[Path]:

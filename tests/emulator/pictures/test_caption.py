@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from lemon_async.emulator.pictures.caption import FallbackFont, lay_out, wrap
-from lemon_async.emulator.pictures.fonts import Fonts
+from lemon_async.emulator.pictures.fonts import Fonts, plain_face
 from lemon_async.emulator.pictures.picture import Picture
 
 NONE = Fonts(())
@@ -38,6 +38,10 @@ WITHOUT_FONTS = {
     "family 👩\N{ZERO WIDTH JOINER}👧": "family [2 emoji characters: no font installed]",
     "白い猫。a cat": "[4 Han, Hiragana characters: no font installed] a cat",
     "猫 कुत्ता ไก่ ж": "[7 Han, Devanagari, Thai characters: no font installed]",
+    "कुत्ता और बिल्ली": "[8 Devanagari characters: no font installed]",
+    "好，猫！": "[2 Han characters: no font installed] !",  # noqa: RUF001 - meant
+    "カー": "[2 Katakana characters: no font installed]",
+    "\u202eevil\u2066": "evil",
     "→": "[1 symbol character: no font installed]",
     "\ue000\U000e1000": "[2 unknown characters: no font installed]",
     "。": "[1 other character: no font installed]",
@@ -100,6 +104,66 @@ def test_coloured_bitmaps_of_one_size_are_scaled(make_bitmap_font, tmp_path):
     assert (left, right) == (10, 50)
     assert bottom - top == pytest.approx(20, abs=1)
     assert (255, 0, 0) in colours
+
+
+def test_a_word_is_drawn_in_one_font_with_its_accents(make_font, tmp_path):
+    """Without such a font, without them; an accent alone is nothing."""
+    path = make_font("Latin.ttf", "überaltz\u0337 ")
+    font = FallbackFont(20, Fonts((tmp_path,)))
+    text = font.drawable("u\u0308ber alt z\u0337a é \u0337")
+    assert text == "über alt z\u0337a e"
+    assert list(font.runs(text)) == [(path, "über "), (None, "alt "), (path, "z\u0337a "), (None, "e")]
+
+
+def test_emoji_sequences_are_drawn_in_one_piece(make_bitmap_font, make_font, tmp_path):
+    """In a font of emoji, although another font has some of the characters; joiners and styles need no glyph."""
+    make_font("Text.ttf", "👩❤")
+    path = make_bitmap_font("Emoji.ttf", "👩👧❤🏽👍🇩🇪1\u20e3")
+    font = FallbackFont(20, Fonts((tmp_path,)))
+    for emoji in ("👩\u200d👧", "❤\ufe0f", "👍🏽", "🇩🇪", "1\ufe0f\u20e3"):
+        assert font.drawable(f"a {emoji} b") == f"a {emoji} b", ascii(emoji)
+        assert list(font.runs(f"a {emoji} b")) == [(None, "a "), (path, emoji), (None, " b")], ascii(emoji)
+    assert [path.name for path, _ in font.runs("❤")] == ["Text.ttf"]
+    assert font.drawable("👩\u200d🚀") == "👩"
+
+
+def test_lines_are_cut_neither_in_a_sequence_nor_before_a_full_stop():
+    assert wrap("e\u0301" * 3, 2, Monospace()) == ["e\u0301"] * 3
+    assert wrap("猫猫猫。猫", 3, Monospace()) == ["猫猫", "猫。猫"]
+
+
+ALEF, BET = "\u05d0", "\u05d1"
+
+
+def test_text_that_is_read_from_the_right_is_drawn_in_that_order(make_font, tmp_path):
+    """Numbers and Latin words in it are read from the left; it ends at the right margin."""
+    path = make_font("Hebrew.ttf", f"{ALEF}{BET} ")
+    font = FallbackFont(20, Fonts((tmp_path,)))
+    line = f"{ALEF}{BET} 12, cat"
+    assert font.visual_runs(line, "right") == [
+        (None, "cat", False),
+        (None, ", ", True),
+        (None, "12", False),
+        (path, f"{ALEF}{BET} ", True),
+    ]
+    assert font.visual_runs(f"a {ALEF} b", "left") == [
+        (None, "a ", False),
+        (path, ALEF, True),
+        (path, " ", False),
+        (None, "b", False),
+    ]
+    caption = lay_out(Picture(f"{ALEF}{BET}", 320, 200), Fonts((tmp_path,)))
+    image = Image.new("RGB", (320, 200))
+    caption.write(image)
+    assert image.getbbox()[2] == 320 - caption.margin
+
+
+def test_brackets_are_mirrored_in_pillows_own_font():
+    """It knows no directions."""
+    images = [Image.new("RGB", (60, 40)) for _ in range(2)]
+    plain_face(20).write(images[0], (0, 30), "(a", 20)
+    plain_face(20).write(images[1], (0, 30), "a)", 20, is_rtl=True)
+    assert images[0].tobytes() == images[1].tobytes()
 
 
 def test_font_that_cannot_be_drawn_with_does_not_fail_the_picture(make_font, tmp_path):
