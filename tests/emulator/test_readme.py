@@ -28,6 +28,19 @@ async def test_example_runs(number, monkeypatch, tmp_path, lemon_session, lemon_
         await names["test_my_app"](lemon_session, lemon_emulator)
 
 
+def test_faults_as_json_are_read():
+    (block,) = (
+        block for block in re.findall(r"^```json\n(.*?)^```", README, re.DOTALL | re.MULTILINE) if "route" in block
+    )
+    assert [fault.route for fault in lemon_async.emulator.parse_faults(block)] == [
+        "poll",
+        "submit",
+        "submit",
+        "submit",
+        "cdn",
+    ]
+
+
 def test_readme_names_every_route_action_and_condition():
     tables = " ".join(line for line in README.splitlines() if line.startswith(("|", "`bill`")))
     named = set(re.findall(r"`(\w+)", tables))
