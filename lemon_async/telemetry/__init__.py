@@ -14,9 +14,9 @@ the code, begin with `handler.py`; README.md here lists all names.
 
 try:
     from lemon_async.telemetry.handler import Telemetry
-except ImportError as missing:
-    if (missing.name or "").partition(".")[0] != "opentelemetry":
+except ImportError as _missing:
+    if (_missing.name or "").partition(".")[0] != "opentelemetry":
         raise
-    raise ImportError("telemetry needs OpenTelemetry's API: pip install 'lemon-async[otel]'") from missing
+    raise ImportError("telemetry needs OpenTelemetry's API: pip install 'lemon-async[otel]'") from _missing
 
 __all__ = ["Telemetry"]

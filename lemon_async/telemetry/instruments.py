@@ -1,6 +1,6 @@
 """The instruments of all metrics, with their names, units and bucket boundaries; README.md explains each."""
 
-from opentelemetry.metrics import Histogram, MeterProvider, get_meter
+from opentelemetry.metrics import Counter, Histogram, MeterProvider, UpDownCounter, get_meter
 
 from lemon_async._version import __version__
 
@@ -17,6 +17,22 @@ class Instruments:
     Args:
         provider: Where they come from; by default the global one.
     """
+
+    sold: Counter
+    settled: Counter
+    released: Counter
+    unknown: Counter
+    refused: Counter
+    not_sent: Counter
+    in_flight: UpDownCounter
+    rows: UpDownCounter
+    retries: Counter
+    rate_limited: Counter
+    downloaded: Counter
+    duration: Histogram
+    poll: Histogram
+    download: Histogram
+    wait: Histogram
 
     def __init__(self, provider: MeterProvider | None) -> None:
         meter = get_meter("lemon_async", __version__, provider)
