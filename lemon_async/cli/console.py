@@ -18,12 +18,13 @@ from tqdm import tqdm
 from lemon_async.cli.arguments import Reference, slug_of
 from lemon_async.cli.fields import FIELDS
 from lemon_async.cli.stdout import encodable, plain
-from lemon_async.errors import BatchPaused, ContractError, TaskTimeout, TransportError
+from lemon_async.errors import BatchPaused, ContractError, SubmissionUnknown, TaskTimeout, TransportError
+from lemon_async.events import Event, OutcomeUnknown, RateLimited, RetryScheduled
 from lemon_async.types import Problem
 
 __all__ = [
-    "LogPrinter", "as_options", "describe", "print_error", "print_failure", "print_link", "print_note", "print_pending",
-    "print_result", "print_status", "translate",
+    "EventPrinter", "LogPrinter", "as_options", "describe", "print_error", "print_failure", "print_link", "print_note",
+    "print_pending", "print_result", "print_status", "translate",
 ]  # fmt: skip
 
 # A closed pipe or terminal; a closed stream, or characters that its encoding lacks.
@@ -63,8 +64,29 @@ class LogPrinter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record; pending tasks are printed by the command itself, with what a shell can do."""
-        if record.name != "lemon_async.pending":
+        is_event = isinstance(record.args, tuple) and any(isinstance(part, SubmissionUnknown) for part in record.args)
+        if record.name != "lemon_async.pending" and not is_event:
             print_note(record.getMessage())
+
+
+class EventPrinter:
+    """Takes the events of a session, and prints those that a user should know of before the jobs end."""
+
+    def __init__(self) -> None:
+        self._has_been_limited = False
+
+    def __call__(self, event: Event) -> None:
+        """Print an event, if it is one of these."""
+        match event:
+            case RetryScheduled(what=what, job=job, wait_s=wait_s, error=error):
+                name = what if job is None else "a paid request"
+                print_note(f"trying {name} again in {wait_s:.1f} s, because: {describe(error)}")
+            case RateLimited(retry_after_s=pause_s) if not self._has_been_limited:
+                self._has_been_limited = True  # the first ones of a session find the limit
+                pause = "" if pause_s is None else f" for {pause_s:g} s"
+                print_note(f"the rate limit of the account is reached: all requests pause{pause}, and then slow down")
+            case OutcomeUnknown(error=SubmissionUnknown() as error) if error.reason.startswith("cancelled"):
+                print_note(str(error))  # no job of the command raises it
 
 
 def as_options(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import attrs
 
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, SubmissionUnknown, TaskTimeout
-from lemon_async.cli.console import LogPrinter, print_error
+from lemon_async.cli.console import EventPrinter, LogPrinter, print_error
 from lemon_async.emulator import Emulator
 from lemon_async.errors import ContractError, LemonError
 from lemon_async.types import Problem
@@ -95,6 +95,7 @@ class SessionOptions:
                 retry=RetryPolicy(max_elapsed_s=min(RetryPolicy().max_elapsed_s, self.deadline_s)),
                 requests_per_minute=self.requests_per_minute,
                 shared_limit=self.shared_limit,
+                on_event=EventPrinter(),
             )
             yield await stack.enter_async_context(lemon)
 
@@ -176,8 +177,7 @@ def run_command(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
         with suppress(ValueError):  # not off the main thread
             signal.signal(signal.SIGINT, signal.default_int_handler)
     logger = logging.getLogger("lemon_async")
-    logger.handlers = [LogPrinter(logging.INFO)]
-    logger.setLevel(logging.INFO)
+    logger.handlers = [LogPrinter(logging.WARNING)]
     logger.propagate = False
     received: list[signal.Signals] = []
     try:

@@ -10,6 +10,7 @@ import pytest
 from lemon_async import TaskTimeout, TransportError
 from lemon_async.cli.arguments import Reference
 from lemon_async.cli.console import (
+    EventPrinter,
     LogPrinter,
     print_error,
     print_failure,
@@ -20,6 +21,7 @@ from lemon_async.cli.console import (
     translate,
 )
 from lemon_async.errors import BatchPaused, TaskFailed
+from lemon_async.events import RateLimited, RetryScheduled
 from lemon_async.types import Problem
 
 
@@ -71,6 +73,26 @@ def test_note_drives_no_terminal(capsys):
     print_note("a\x1b[2Jb")
     LogPrinter().emit(logging.LogRecord("lemon_async", logging.WARNING, "", 0, "again in %d s", (8,), None))
     assert capsys.readouterr().err == "note: a [2Jb\nnote: again in 8 s\n"
+
+
+def test_retry_names_its_request_and_the_reason(capsys):
+    """A paid one by what matters: it may be sent again only because nothing was sold."""
+    error = TransportError(message="not sent, nothing was sold: no connection")
+    printer = EventPrinter()
+    printer(RetryScheduled(at=0.0, what="POST /v1/images/generations", attempt=1, wait_s=0.54, error=error, job=1))
+    printer(RetryScheduled(at=0.0, what="GET /v1/models", attempt=1, wait_s=2, error=error))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"note: trying a paid request again in 0.5 s, because: {error}"
+    assert second == f"note: trying GET /v1/models again in 2.0 s, because: {error}"
+
+
+def test_rate_limit_is_noted_once(capsys):
+    """A session that does not know its limit finds it by some dozen 429s."""
+    printer = EventPrinter()
+    for pause_s in (1.5, None, 3):
+        printer(RateLimited(at=0.0, retry_after_s=pause_s))
+    words = "the rate limit of the account is reached: all requests pause for 1.5 s, and then slow down"
+    assert capsys.readouterr().err == f"note: {words}\n"
 
 
 def test_line_goes_to_stdout(capsys):

@@ -11,7 +11,7 @@ import pytest
 
 from lemon_async import GenerateRequest, LemonSession, PollPolicy, RetryPolicy, Timeouts
 from lemon_async.cli.arguments import Reference
-from lemon_async.cli.console import LogPrinter
+from lemon_async.cli.console import EventPrinter, LogPrinter
 from lemon_async.cli.destination import Destination
 from lemon_async.cli.jobs import resume_tasks, submit_requests
 from lemon_async.cli.outputs import Outputs
@@ -24,7 +24,8 @@ RESUME = "lemon-async task -o ."
 async def session(emulator):
     polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
     options = {"retry": RetryPolicy(max_elapsed_s=0), "timeouts": Timeouts(close_s=0.2)}
-    async with LemonSession(emulator.api_key, base_url=emulator.base_url, polling=polling, **options) as session:
+    options |= {"polling": polling, "on_event": EventPrinter()}
+    async with LemonSession(emulator.api_key, base_url=emulator.base_url, **options) as session:
         yield session
 
 
@@ -421,7 +422,7 @@ async def test_interrupted_download_of_an_inline_answer_is_reported_with_its_lin
 
 
 async def test_interrupted_paid_request_is_reported_as_unknown(session, outputs, emulator, capsys, caplog):
-    """The command prints the warnings of the library."""
+    """Once, although the library warns of it, too."""
     emulator.fault("submit", Blackhole())
     running = asyncio.create_task(submit_requests(session, requests("a cat"), outputs()))
     await interrupt(running, until=lambda: emulator.ledger.sold)
