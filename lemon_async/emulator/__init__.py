@@ -18,7 +18,8 @@ A minute of the service lasts a second here. Every response announces that in it
 `LemonSession` on the same machine polls sixty times as often.
 
 To read the code, begin with `app`, which puts the parts together: `service` is the API without HTTP, `http` the server
-in front of it, `pictures` what it draws, `web` the page that shows it. Faults are described in `http.faults`, their effects in `actions`.
+in front of it, `pictures` what it draws, `web` the page that shows it. Faults are described in `http.faults`, their
+effects in `actions`.
 """
 
 from importlib import import_module

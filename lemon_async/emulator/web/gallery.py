@@ -162,6 +162,8 @@ class Gallery:
         del self._by_task[record.task.id]
         self._scripted.pop(record.number, None)
         self.counts[record.state] -= 1
+        if self._with_sources and self._with_sources[0] is record:
+            self._source_bytes -= self._with_sources.popleft().source_bytes
 
     def _give_up_sources(self) -> None:
         """Give up the sources of the oldest inline edits; those of one under way are still needed."""

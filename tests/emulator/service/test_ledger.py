@@ -44,3 +44,18 @@ def test_held_money_follows_actual_usage():
     reserve(ledger, "cow", 0.25)
     assert round(ledger.held_usd, 9) == 0.65
     assert repr(ledger) == "<Ledger sold 3, open 1, held $0.650>"
+
+
+def test_sums_and_pages_need_no_look_at_all_entries():
+    """They are kept by kind and model; pages are newest first."""
+    ledger, seen = Ledger(), []
+    ledger.on_entry(seen.append)
+    ledger.settle(reserve(ledger, "cat", 0.5), 0.25, at_s=7.0)
+    ledger.release(reserve(ledger, "dog", 0.5))
+    assert (ledger.total("reserve"), ledger.total("settle"), ledger.total("release"), ledger.count) == (2, 1, 1, 4)
+    assert ledger.sums["settle", "flux-pro"].amount_usd == 0.25
+    assert [entry.seq for entry in ledger.page(4, 2)] == [3, 2]
+    assert [entry.seq for entry in ledger.page(5, 10)] == [4, 3, 2, 1]
+    assert ledger.page(1, 10) == []
+    assert tuple(seen) == ledger.entries
+    assert [entry.at_s for entry in seen] == [0.0, 7.0, 0.0, 0.0]

@@ -124,6 +124,13 @@ def test_sources_of_old_inline_edits_are_given_up(make, store, clock):
     assert [entry.amount_usd for entry in store.ledger.entries if entry.job == "1"][-1] == cost
 
 
+def test_jobs_that_are_dropped_give_up_their_sources(make, store, clock):
+    gallery = make(most=2)
+    for prompt in "abcd":
+        accept(store, clock, prompt, model="gpt-image-2", source_bytes=10)
+    assert (gallery._source_bytes, [job.number for job in gallery._with_sources]) == (20, [3, 4])
+
+
 def test_many_changes_are_looked_at_in_parts(make, store, clock):
     """Of jobs and of their reservations; the loop runs in between."""
     gallery = make()
