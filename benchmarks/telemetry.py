@@ -1,26 +1,27 @@
 """Measure the CPU time that `Telemetry` adds to a job: without an SDK, and with one that exports to nowhere.
 
-Sessions take turns in one process with the same jobs, against a server in another one; which comes first changes from
-round to round. Ratios are taken within a round, because the machine's speed varies, and their median is reported.
+A session with a handler and one without take turns in one process with the same jobs, against a server in another one;
+which comes first changes from round to round. Ratios are taken within a round, because the machine's speed varies, and
+their median is reported.
 """
 
 import asyncio
 import gc
+import json
 import statistics
+import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import NoOpTracerProvider
 
 from benchmarks.overhead_clients import WORKERS
-from benchmarks.processes import served
+from benchmarks.processes import measured, served
 from benchmarks.progress import progress
 from benchmarks.stub import TASK_MODEL
 from lemon_async import LemonSession, PollPolicy
@@ -50,10 +51,11 @@ async def _sdk() -> AsyncGenerator[tuple[Telemetry, Callable[[], object]], None]
 
 @asynccontextmanager
 async def _no_op() -> AsyncGenerator[tuple[Telemetry, Callable[[], object]], None]:
-    yield Telemetry(NoOpTracerProvider(), NoOpMeterProvider()), lambda: None
+    """Telemetry without an SDK: the API's own providers do nothing."""
+    yield Telemetry(), lambda: None
 
 
-VARIANTS = {"no_op": _no_op, "sdk": _sdk}
+HANDLERS = {"no_op": _no_op, "sdk": _sdk}
 
 
 async def _cpu_us(session: LemonSession, model: str, jobs: int, flush: Callable[[], object]) -> float:
@@ -70,33 +72,47 @@ async def _cpu_us(session: LemonSession, model: str, jobs: int, flush: Callable[
     return (time.process_time() - started) / jobs * 1e6
 
 
-async def measure(variant: str, base_url: str, rounds: int, jobs: int) -> dict[str, list[tuple[float, float]]]:
-    """Return the CPU times of each kind of job, without a handler and with one."""
+async def measure(name: str, base_url: str, rounds: int, jobs: int) -> None:
+    """Print the CPU times of each kind of job, without a handler and with one."""
     options: dict[str, Any] = {"base_url": base_url, "requests_per_minute": _RPM, "polling": _POLLS_AT_ONCE}
-    async with VARIANTS[variant]() as (telemetry, flush):
-        without = LemonSession("sk-benchmark", **options)
-        observed = LemonSession("sk-benchmark", on_event=telemetry, **options)
-        async with without, observed:
-            times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _MODELS}
-            for number in range(-1, rounds):
+    async with HANDLERS[name]() as (telemetry, flush):
+        sessions = LemonSession("sk-benchmark", **options), LemonSession("sk-benchmark", on_event=telemetry, **options)
+        async with sessions[0], sessions[1]:
+            times: dict[str, list[list[float]]] = {kind: [] for kind in _MODELS}
+            for number in range(rounds + 1):
                 for kind, model in _MODELS.items():
-                    turns = (without, observed) if number % 2 else (observed, without)
-                    figures = {session: await _cpu_us(session, model, jobs, flush) for session in turns}
-                    if number >= 0:  # else to warm up
-                        times[kind].append((figures[without], figures[observed]))
-    return times
+                    figures = [0.0, 0.0]
+                    for turn in (0, 1) if number % 2 else (1, 0):
+                        figures[turn] = await _cpu_us(sessions[turn], model, jobs, flush)
+                    times[kind].append(figures)
+    print(json.dumps({kind: figures[1:] for kind, figures in times.items()}))  # the first round was to warm up
+
+
+async def _measure_all(scale: Mapping[str, int]) -> dict[str, Any]:
+    amount = [str(scale["rounds"]), str(scale["jobs"])]
+    async with served() as base_url:
+        return {
+            name: await measured("benchmarks.telemetry", name, base_url, *amount)
+            for name in progress("telemetry", list(HANDLERS))
+        }
 
 
 def run(quick: bool = False) -> dict[str, Any]:
-    """Return medians of CPU times per job, and of the ratios to a session without handlers."""
-    scale = {"rounds": 9 if quick else 90, "jobs": 100}
-    measured = asyncio.run(_measure(**scale))
+    """Return medians of CPU times per job, and of the ratios to a session without a handler."""
+    scale = {"rounds": 5 if quick else 60, "jobs": 100}
     figures: dict[str, Any] = {**scale, "most_without_sdk": MOST_WITHOUT_SDK, "missed": []}
-    for kind, times in measured.items():
-        figures[kind] = {f"{name}_us": round(statistics.median(each), 1) for name, each in times.items()}
-        for name in ("no_op", "sdk"):
-            ratios = [one / other for one, other in zip(times[name], times["without"], strict=True)]
-            figures[kind][f"{name}_ratio"] = round(statistics.median(ratios), 3)
-        if figures[kind]["no_op_ratio"] > MOST_WITHOUT_SDK:
-            figures["missed"].append(kind)
+    for name, kinds in asyncio.run(_measure_all(scale)).items():
+        for kind, times in kinds.items():
+            ratio = statistics.median(observed / without for without, observed in times)
+            figures[f"{kind}_{name}"] = {
+                "without_us": round(statistics.median(without for without, _ in times), 1),
+                "observed_us": round(statistics.median(observed for _, observed in times), 1),
+                "ratio": round(ratio, 3),
+            }
+            if name == "no_op" and ratio > MOST_WITHOUT_SDK:
+                figures["missed"].append(kind)
     return figures
+
+
+if __name__ == "__main__":
+    asyncio.run(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

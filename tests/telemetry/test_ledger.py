@@ -40,7 +40,7 @@ async def service(png):
         ]
         running.billed = [
             fault("submit", Status(502, body="html"), 0.03, bill=True),
-            fault("submit", Blackhole(), 0.005, times=4, bill=True),
+            running.fault("submit", Blackhole(), nth=[5, 9], bill=True),  # early: the others do not wait for them
         ]
         running.unbilled = [
             fault("submit", Status(502, body="html"), 0.02, bill=False),
@@ -65,40 +65,49 @@ async def test_a_batch_with_faults_agrees_with_the_ledger(otel, service, tmp_pat
         polling=POLLING,
         requests_per_minute=6_000_000,
         max_submits=20,
-        timeouts=Timeouts(submit_s=3),
+        timeouts=Timeouts(submit_s=8),
         on_event=[otel.telemetry(), lambda event: seen.update([type(event)])],
     )
     rows = [{"prompt": f"row {row}"} for row in range(ROWS)]
     options = {"key": "prompt", "in_flight": 200, "size": "256x256", "model": "flux-pro", "stop_on": None}
+    out = tmp_path / "out"
     async with session:
         with otel.tracer.start_as_current_span("run") as run:
-            async with session.batch(tmp_path / "run.db", rows, save=str(tmp_path / "out" / "{key}"), **options) as batch:
+            async with session.batch(
+                tmp_path / "run.db", rows, save=str(tmp_path / "out" / "{key}"), **options
+            ) as batch:
                 async for _ in batch:
                     pass
                 counts = {str(state): number for state, number in batch.counts.items() if number}
-                #assert otel.by("lemon_async.batch.rows", "lemon_async.row.state") == counts
+                assert otel.by("lemon_async.batch.rows", "lemon_async.row.state") == counts
         tally = session.submission_counts
-    check_money(otel, service, tally)
+    check_money(otel, service, tally, counts[State.DOUBTFUL])
     check_requests(otel, service, seen)
     check_spans(otel, run)
     assert begun.number == len(otel.spans)
-    assert counts.keys() == {State.DONE, State.REFUSED, State.DOUBTFUL, State.DEAD}
+    assert counts.keys() >= {State.DONE, State.REFUSED, State.DOUBTFUL}
     assert otel.total("lemon_async.batch.rows") == 0
-    assert otel.total("lemon_async.download.io") == sum(
-        path.stat().st_size for path in (tmp_path / "out").iterdir() if path.stem[-1] in "05"
-    )
+    fetched = [path for path in out.iterdir() if path.stem[-1] in "05"]  # those of other rows came with the last poll
+    assert otel.total("lemon_async.download.io") == sum(path.stat().st_size for path in fetched)
 
 
-def check_money(otel, service, tally):
-    """The ledger also has the jobs that were sold without an answer."""
-    metric = {name: otel.total(f"lemon_async.submissions.{name}") for name in ("sold", "settled", "released", "unknown")}
-    assert metric == {name: getattr(tally, name) for name in metric}
+def check_money(otel, service, tally, doubtful):
+    """The ledger has the same end for each job, and besides them only jobs that were sold without an answer."""
+    names = ("sold", "settled", "released", "unknown")
+    metric = {name: otel.total(f"lemon_async.submissions.{name}") for name in names}
+    assert metric == {name: getattr(tally, name) for name in names}
+    ended = {entry.task_id: f"{entry.kind}d" for entry in service.ledger.entries}  # the last entry of each
+    money = {span.attributes.get("gen_ai.response.id"): span.attributes["lemon_async.money"] for span in otel.jobs}
+    sold = {task_id: word for task_id, word in money.items() if task_id is not None}
+    assert sold == {task_id: ended[task_id] for task_id in sold}
+    words = Counter(sold.values())
+    assert metric["sold"] == len(sold) == words.total()
+    assert (metric["settled"], metric["released"]) == (words["settled"], words["released"])
+    assert metric["unknown"] == doubtful
     hits = {kind: sum(fault.hits for fault in getattr(service, kind)) for kind in ("refusing", "billed", "unbilled")}
+    assert len(ended) - len(sold) == hits["billed"]
     assert metric["unknown"] == hits["billed"] + hits["unbilled"]
     assert otel.total("lemon_async.submissions.refused") == hits["refusing"]
-    assert metric["sold"] == service.ledger.sold.total() - hits["billed"]
-    assert metric["released"] == service.ledger.released.total()
-    assert metric["settled"] == metric["sold"] - metric["released"]
     assert otel.by("lemon_async.jobs.in_flight") == {}
 
 
