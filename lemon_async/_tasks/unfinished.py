@@ -60,7 +60,7 @@ def report_unfinished(
         error = failure
         raise
     finally:
-        tasks = [task for task in find() if not task._is_seen and task.status != "failed"]
+        tasks = [task for task in find() if task.status != "failed"]  # failed jobs are refunded
         log_unfinished(tasks, event)
         if error is not None:
             _add_note(error, tasks, event)

@@ -19,6 +19,7 @@ from lemon_async import (
     TransportError,
 )
 from lemon_async._http.key import KEY_VARIABLE
+from lemon_async._tasks.engine import Lifetime
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Blackhole, Result, Status
 from lemon_async.errors import SessionError
@@ -295,3 +296,37 @@ def test_session_created_before_a_fork_raises_with_advice():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "the session was made before a fork; make one in each process\n"
     assert done.stderr == ""
+
+
+class SlowPart:
+    """A part of a session that is closed when the test says so."""
+
+    def __init__(self):
+        self.gate = asyncio.Event()
+        self.is_closed = False
+
+    def close(self):
+        pass
+
+    async def aclose(self):
+        await self.gate.wait()
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_report_follows_the_closing_of_all_parts(is_cancelled):
+    """Meanwhile readers still read what has ended. A loop that ends first, and cancels the closing, hides nothing."""
+    part, reports = SlowPart(), []
+    lifetime = Lifetime([part], close_s=60, report=lambda: reports.append(part.is_closed))
+    lifetime.check()  # a session that was never used has nothing to close
+    closing = asyncio.create_task(lifetime.close())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert reports == []
+    if is_cancelled:
+        lifetime._closing.cancel()
+    else:
+        part.gate.set()
+    await asyncio.wait([closing])
+    assert reports == [not is_cancelled]
+    part.gate.set()

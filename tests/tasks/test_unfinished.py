@@ -13,7 +13,7 @@ import pytest
 from lemon_async import GenerateRequest, TaskTimeout
 from lemon_async._tasks.task import ImageTask
 from lemon_async._tasks.unfinished import SESSION_CLOSED, UnreadOutcomes, log_unfinished, report_unfinished
-from lemon_async.emulator import Fail, Stuck
+from lemon_async.emulator import Fail, Status, Stuck
 from lemon_async.errors import SessionError
 from lemon_async.events import Completed
 from lemon_async.types import TaskSnapshot
@@ -456,17 +456,14 @@ async def test_unread_outcome_keeps_no_picture_alive(connect):
         assert handle() is None
 
 
-async def test_waiter_that_is_woken_while_the_session_closes_has_read_its_outcome(connect, log):
-    """Its task ended in the same step of the event loop."""
+async def test_task_that_was_resumed_is_listed_once(connect, emulator, log):
+    """Its first handle has ended and is unread, the second is pending."""
     async with connect() as session:
-        task = await session.submit("a cat", model=MODEL)
-        reading = asyncio.ensure_future(task.wait())
-        await asyncio.sleep(0)
-        task.add_done_callback(lambda _: closing.append(asyncio.create_task(session.aclose())))
-        closing = []
-        await reading
-        await closing[0]
-    assert warnings(log) == []
+        task = await ended(session)
+        emulator.fault("poll", Status(502, "html"))
+        session.task(task.id)
+    (warning,) = warnings(log)
+    assert warning.endswith(f" 1 task: {task.id}")
 
 
 def test_last_thousand_unread_outcomes_are_listed_and_the_others_counted(log):
