@@ -11,6 +11,7 @@ import attrs
 import click
 
 from lemon_async import LemonSession
+from lemon_async._web.host_header import is_loopback
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE, problems_of, raise_problems, run_command
 from lemon_async.emulator import Emulator, Fault, InvalidFaults, parse_faults
 from lemon_async.errors import ContractError
@@ -83,6 +84,8 @@ def serve(**given: Any) -> None:
             if not is_own_key:
                 click.echo(f"export {KEY_VARIABLE}={service.api_key}")
             click.echo(f"the studio is at {service.base_url}/", err=True)
+            if not is_loopback(given["host"]):
+                click.echo("other machines can connect: whoever opens the studio there has the key", err=True)
             click.echo("serving the emulated API; Ctrl-C ends it and drops its tasks", err=True)
             await asyncio.Event().wait()
         return 0

@@ -168,12 +168,26 @@ def test_options_make_a_bad_day_for_programs_in_any_language(interruptible, tmp_
 
     user = threading.Thread(target=use_and_interrupt)
     user.start()
-    words = ["--port", str(port), "--speed", "6000", "--rpm", "5", "--balance", "0.05", "--seed", "7"]
+    words = [
+        "--host",
+        "0.0.0.0",
+        "--port",
+        str(port),
+        "--speed",
+        "6000",
+        "--rpm",
+        "5",
+        "--balance",
+        "0.05",
+        "--seed",
+        "7",
+    ]
     files = ["--faults", "faults.json", "--ledger", "ledger.jsonl"]
     result = CliRunner().invoke(cli, ["emulator", *words, *files], env={KEY_VARIABLE: "sk-mine"})
     user.join()
     assert result.exit_code == 130
     assert seen == [502, 200, 402, 2, 200, 429, 200]
+    assert "whoever opens the studio there has the key" in result.stderr
     old, reserved, settled = entries()
     assert old == {"number": 1}
     assert (reserved["kind"], settled["kind"], reserved["job"]) == ("reserve", "settle", "a cat")

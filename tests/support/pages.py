@@ -1,5 +1,6 @@
 """A page with a few files and endpoints, and requests to it."""
 
+import resource
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,6 +12,8 @@ from lemon_async._web.replies import json_reply, read_json
 from lemon_async._web.server import PageServer
 from lemon_async._web.summaries import Summaries
 
+# A flood of connections, each of two files of this process.
+FLOOD = 1000 if resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 4096 else 200
 HTML = b"<!doctype html><html><head><title>A page</title></head><body></body></html>"
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import lemon_async
 from lemon_async.emulator import Emulator, Status
+from pages import FLOOD
 
 FAULT = b'{"route": "submit", "actions": [{"type": "Stuck"}]}'
 PAGE_FILES = Path(lemon_async.__file__).parent / "_web" / "static"
@@ -135,12 +136,12 @@ async def test_a_huge_body_is_refused_early(emu, wire, framing):
     assert emu.faults == []
 
 
-async def test_a_thousand_streams_do_not_keep_the_api(client_of, until):
+async def test_a_flood_of_streams_does_not_keep_the_api(client_of, until):
     """The page takes a few, and answers; their connections are closed with their clients."""
     async with Emulator(durations=0, studio=True) as emu:
         summaries = emu._handler.pages.summaries
         sockets = []
-        for _ in range(1000):
+        for _ in range(FLOOD):
             reader, writer = await asyncio.open_connection("127.0.0.1", emu._port)
             writer.write(head("GET /_page/events HTTP/1.1", own(emu)[0]))
             sockets.append((reader, writer))
