@@ -9,7 +9,7 @@ from lemon_async.batch import State
 from lemon_async.emulator import Emulator
 
 README = Path(lemon_async.batch.__file__).with_name("README.md").read_text(encoding="utf-8")
-EXAMPLE, SHARED = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+EXAMPLE, WATCHING, SHARED = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 async def test_example_runs(monkeypatch, tmp_path):
@@ -20,6 +20,10 @@ async def test_example_runs(monkeypatch, tmp_path):
         await eval(compile(EXAMPLE, "README", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), {})
         assert service.ledger.sold == {"a red boat": 1, "a blue boat": 1}
     assert {path.name for path in (tmp_path / "boats").iterdir()} == {"A1.png", "A2.png"}
+    seen = {}
+    await eval(compile(WATCHING, "README", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), seen)
+    assert seen["summary"].budget_usd == 1
+    assert [row.key for row in seen["rows"]] == ["A2", "A1"]
 
 
 async def test_shared_example_runs(monkeypatch, tmp_path, postgres):
