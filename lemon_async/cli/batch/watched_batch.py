@@ -113,8 +113,7 @@ class WatchedBatch:
 
     @property
     def _is_running(self) -> bool:
-        summary = self._summary
-        return self._problem is None and (summary.runs > 0 or not summary.has_rows)
+        return self._problem is None and (self._summary.runs > 0 or self._summary.owner is not None)
 
     def _as_json(self) -> Mapping[str, Any]:
         summary, rate, eta = self._summary, self._rate.rate_per_minute, self._rate.eta_s
