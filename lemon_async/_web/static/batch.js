@@ -37,7 +37,7 @@ function show(summary) {
 
 function ownerOf({ is_running: isRunning, owner, problem }) {
   if (problem) return "The journal cannot be read now; this is what was last seen";
-  if (!isRunning) return owner ? `Not running, but process ${owner.pid} on ${owner.host} has the journal open` : "Not running";
+  if (!isRunning) return "Not running";
   if (!owner) return "Running";
   return `Running: process ${owner.pid} on ${owner.host}, since ${time(owner.started).textContent}`;
 }
