@@ -4,6 +4,7 @@ Both read the key from `LEMONDATA_API_KEY`. Files were not kept: both name those
 which the program is run.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ ARGUMENTS = (
 )  # fmt: skip
 _SOURCES = ("image_url", "image_urls", "images")
 _UNSAFE = re.compile(r"[^\w. -]+")
+# Control characters: in a form, nothing can stand for them.
+_KEYS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNNAMEABLE = re.compile(r"[^\w.\[\]-]")
 _PROGRAM = """import asyncio
 
@@ -61,7 +64,7 @@ def curl(origin: str, path: str, recording: Recording) -> str | None:
         return _command(origin, path, "-H 'Content-Type: application/json'", f"--data-raw {_quoted(fields)}")
     texts = {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in fields.items()}
     names = [*texts, *(name for name, _ in recording.files)]
-    if any(_UNNAMEABLE.search(name) for name in names) or any("\0" in text for text in texts.values()):
+    if any(_UNNAMEABLE.search(name) for name in names) or any(_KEYS.search(text) for text in texts.values()):
         return None
     files = (shlex.join(["--form", f'{name}=@"./{safe_name(file)}"']) for name, file in recording.files)
     return _command(
@@ -75,7 +78,9 @@ def _command(origin: str, path: str, *options: str) -> str:
 
 
 def _quoted(fields: Mapping[str, Any]) -> str:
-    return shlex.quote(orjson.dumps(fields).decode())
+    """Return JSON as a word of a command, without characters that a terminal would take for keys when it is pasted."""
+    text = orjson.dumps(fields).decode()
+    return shlex.quote("".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text))
 
 
 def safe_name(file: str) -> str:

@@ -14,8 +14,9 @@ from lemon_async.emulator.http.recordings import Recording
 from lemon_async.emulator.web.replay import ARGUMENTS, KEY_VARIABLE, curl, python, safe_name
 from lemon_async.requests import GenerateFields
 
+KEYS = "\x1b[0m\x7f\x9b"
 NASTY = (
-    "it's \"$(id)\" `id` \\ !! %s {x} é 猫 \u2028\n\t-d @/etc/passwd; rm -rf ~ '' <img src=x onerror=alert(1)> \x1b[0m"
+    "it's \"$(id)\" `id` \\ !! %s {x} é 猫 \u2028\u200d\n\t-d @/etc/passwd; rm -rf ~ '' <img src=x onerror=alert(1)>"
 )
 
 needs_curl = pytest.mark.skipif(not shutil.which("curl") or not shutil.which("sh"), reason="needs curl and a shell")
@@ -52,7 +53,7 @@ async def details(emu, page):
 
 
 BODIES = [
-    {"prompt": NASTY, "model": "flux-pro", "size": "512x512"},
+    {"prompt": NASTY + KEYS, "model": "flux-pro", "size": "512x512"},
     {"prompt": "two", "model": "dall-e-2", "n": 2, "user": "-me", "response_format": "b64_json"},
     {"prompt": "task", "model": "gpt-image-2", "async": True, "output_format": "webp", "seed": 7},
 ]
@@ -157,9 +158,10 @@ def test_another_machine_is_allowed_by_name():
         recording(is_whole=False),
         recording(is_form=True, fields={"a=b": "c"}),
         recording(is_form=True, fields={"a": "b\0"}),
+        recording(is_form=True, fields={"a": "\x1b[201~\x03rm -rf ~\n"}),
         recording(is_form=True, files=(("image;type=x", "a.png"),)),
     ],
-    ids=["large", "cut", "name", "NUL", "file"],
+    ids=["large", "cut", "name", "NUL", "keys", "file"],
 )
 def test_what_no_command_can_send_has_none(given):
     assert curl("http://127.0.0.1:1", "/v1/images/generations", given) is None
@@ -170,6 +172,14 @@ def test_what_no_command_can_send_has_none(given):
 )
 def test_what_the_client_cannot_send_has_no_program(given):
     assert python("http://127.0.0.1:1", given) is None
+
+
+def test_a_pasted_program_presses_no_keys():
+    """A terminal would take control characters for keys, and an end of pasting for the user's own."""
+    keys = "\x1b[201~\x03\x7f\x9b\u202e\u2028"
+    for program in (curl("http://127.0.0.1:1", "/x", recording(fields={"prompt": keys})),
+                    python("http://127.0.0.1:1", recording(fields={"prompt": keys}))):  # fmt: skip
+        assert all(each.isprintable() or each == "\n" for each in program)
 
 
 def test_file_names_lead_nowhere_else():
