@@ -42,5 +42,7 @@ class Protection:
             return
         if request.headers.getall("Origin", []) not in ([f"http://{host}"], [f"https://{host}"]):
             raise PageError(403, "changes need an Origin header that names this server")
-        if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, "").encode(), self.token.encode()):
+        if not hmac.compare_digest(
+            request.headers.get(TOKEN_HEADER, "").encode("utf-8", "surrogateescape"), self.token.encode()
+        ):
             raise PageError(403, f"changes need the token of the page in {TOKEN_HEADER}; reload the page")

@@ -70,6 +70,12 @@ async def test_without_host_origin_or_token_nothing_is_changed(emu, wire, missin
     assert len(emu.faults) == 1
 
 
+@pytest.mark.parametrize("name", ["Host", "Origin", "X-Page-Token"])
+async def test_bytes_that_are_no_text_are_refused(emu, wire, name):
+    headers = [f"{name}: \xff" if header.startswith(f"{name}:") else header for header in own(emu)]
+    assert status_of(await wire(head("DELETE /_page/faults HTTP/1.1", *headers))) in {400, 403, 421}
+
+
 async def test_two_origins_are_none(emu, wire):
     raw = await wire(head("DELETE /_page/faults HTTP/1.1", *own(emu), "Origin: http://evil.example"))
     assert status_of(raw) == 403
