@@ -5,6 +5,7 @@ import itertools
 import pickle
 import random
 from collections import Counter, defaultdict
+from contextlib import suppress
 
 import pytest
 
@@ -13,10 +14,11 @@ from lemon_async import (
     LemonSession,
     PollPolicy,
     RetryPolicy,
+    SubmissionUnknown,
     TaskError,
     Timeouts,
 )
-from lemon_async.emulator import Blackhole, Fail, Reset, Result, Status, Stuck
+from lemon_async.emulator import Blackhole, Emulator, Fail, Reset, Result, Status, Stuck
 from lemon_async.events import (
     Accepted,
     Called,
@@ -168,6 +170,58 @@ async def test_resumed_task_is_a_job_of_its_own(connect, emulator):
     check_jobs(seen)
 
 
+async def test_task_that_is_cancelled_after_it_has_timed_out_ends_once():
+    """The session learns then that it is over, and has said before that it gave up."""
+    seen = []
+    polling = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.02)
+    async with Emulator(speed=100, durations=10_000.0, cancellable=True) as emulator:
+        options = {"base_url": emulator.base_url, "polling": polling, "on_event": seen.append}
+        async with LemonSession(emulator.api_key, **options) as session:
+            task = await session.submit("a cat", model="flux-pro")
+            with pytest.raises(TaskError):
+                await task
+            await task.request_cancel()
+    assert [event.money for event in of(seen, *ENDS)] == ["open"]
+    check_jobs(seen)
+
+
+LEFT = ["OutcomeUnknown", "Failed"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "rest", "money"),
+    [
+        ("preview final", ["Accepted", "Completed"], None),
+        ("preview", LEFT, "open"),
+        ("preview reset", LEFT, "open"),
+        ("preview failed", ["Accepted", "Failed"], "released"),
+    ],
+)
+async def test_stream_is_a_job(streaming, preview, final, pieces, rest, money):
+    """Accepted when it has ended: until then, its outcome is unknown."""
+    seen = []
+    failed = b'event: error\ndata: {"error": {"message": "no", "code": "moderation"}}\n\n'
+    made = {"preview": preview(), "final": final(), "reset": None, "failed": failed}
+    session = await streaming(*(made[word] for word in pieces.split()), on_event=seen.append)
+    async with session, session.stream("a cat", model="gpt-image-2", partial_images=1) as stream:
+        with suppress(LemonError):
+            async for _ in stream:
+                pass
+    assert names(seen) == ["Submitted", *rest]
+    assert getattr(seen[-1], "money", None) == money
+    assert counted(seen) == session.submission_counts
+
+
+async def test_stream_that_is_left_early_is_a_job_with_an_unknown_outcome(streaming, preview, final):
+    seen = []
+    session = await streaming(preview(), final(), on_event=seen.append)
+    async with session, session.stream("a cat", model="gpt-image-2", partial_images=1) as stream:
+        async for _ in stream:
+            break
+    assert names(seen) == ["Submitted", *LEFT]
+    assert counted(seen) == session.submission_counts
+
+
 def pieces_of_work(session, chance):
     """Return functions that spend money, some of which leave early."""
 
@@ -245,6 +299,8 @@ async def everything(session, folder):
     async with session.batch(folder / "run.db", ["b1", "b2"], model="flux-pro", save=str(folder / "{key}")) as batch:
         rows = Counter([outcome.status async for outcome in batch])
     models = await session.models()
+    with pytest.raises(SubmissionUnknown):
+        await session.generate("unknown", model="flux-pro")
     task = await session.submit("a cat", model="midjourney")
     return len(images), len(inline), kinds, mapped, rows, len(models), task.status
 
@@ -255,6 +311,8 @@ async def test_handler_that_raises_at_every_site_changes_nothing(emulator, tmp_p
     found = []
     for number, handlers in enumerate([None, [wrong, seen.append]]):
         emulator.fault("submit", Status(503, error={"retryable": True, "retry_after": 0.001}), times=2)
+        emulator.fault("submit", Status(429, headers={"Retry-After": "0"}), times=2)
+        emulator.fault("submit", Status(502, "html"), prompt="unknown", times=1)
         emulator.fault("poll", Status(500), times=1)
         options = {"base_url": emulator.base_url, "polling": QUICK, "retry": EAGER, "requests_per_minute": 60_000}
         folder = tmp_path / str(number)
@@ -265,6 +323,8 @@ async def test_handler_that_raises_at_every_site_changes_nothing(emulator, tmp_p
     check_jobs(seen)
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1
+    others = {"RateLimited", "OutcomeUnknown", "Failed", "Called", "Downloaded", "Saved", "RowChanged", "BatchClosed"}
+    assert others <= set(names(seen))
     assert "harms nothing" in errors[0].message
 
 
@@ -308,6 +368,7 @@ async def test_key_is_in_no_event(connect, emulator, tmp_path):
         for _ in range(2):
             with pytest.raises(LemonError):
                 await session.generate("a cat", model="flux-pro")
+        emulator.fault("submit", Status(502, "html"), prompt="unknown")
         await everything(session, tmp_path)
     assert {"Refused", "OutcomeUnknown", "Completed", "Saved", "Called"} <= set(names(seen))
     for event in seen:
