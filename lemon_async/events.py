@@ -1,6 +1,15 @@
 """What happens in a session, as it happens: frozen objects that `LemonSession(on_event=...)` passes to a function.
 
-Each event is passed on in the event loop's thread, in the order of what happened. No event contains the key.
+Functions are called in the event loop's thread, in the order of what happened, and when the session already shows it.
+They may call into the session; what that causes follows. Errors are copies without a traceback. No event has the key.
+
+    a job begins    Submitted, or NotSent if it could not even be tried; Resumed if it was sold before
+    each attempt    Submitted, then Accepted | Refused | NotSent | OutcomeUnknown; RetryScheduled if there is another
+    once accepted   Polled, any number of times
+    a job ends      Completed | Failed, once
+
+A task that is resumed is a job of its own, also in the session that has submitted it. Polls, free requests and
+downloads that are cancelled have no event.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,7 +81,7 @@ class Submitted(JobEvent):
     Attributes:
         request: The request, with its prompt.
         attempt: The number of the attempt, from 1.
-        waited_s: How long it waited for a free place and for the rate limit, in seconds.
+        waited_s: How long it waited for a free place, the rate limit and the journal of a map, in seconds.
     """
 
     request: Request
@@ -168,7 +177,7 @@ class Failed(JobEvent):
         money: `released` if the service has ended the job, which costs nothing; `settled` if it completed without a
             usable image; `open` if the job continues at the service, or its state there is not known, as after
             `OutcomeUnknown`; `none` if it was never sold: after `Refused` or `NotSent` without another attempt.
-        seconds: Time since its request was sent; `None` if an earlier session sent it.
+        seconds: Time since its request was last sent; `None` if it never was, or an earlier session sent it.
     """
 
     error: LemonError

@@ -26,3 +26,32 @@ def test_a_function_that_raises_is_logged_once_and_harms_nothing(failure, caplog
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     assert errors[0].exc_info
+
+
+def test_event_that_a_function_causes_follows_for_all_functions():
+    """Each sees them in the order of what happened."""
+    first, second = [], []
+
+    def cause(event):
+        first.append(event.retry_after_s)
+        if event.retry_after_s < 2:
+            emitter.rate_limited(event.retry_after_s + 1)
+
+    emitter = Emitter([cause, lambda event: second.append(event.retry_after_s)])
+    emitter.rate_limited(0)
+    assert first == second == [0, 1, 2]
+
+
+def test_program_that_is_interrupted_in_a_function_gets_later_events():
+    seen = []
+
+    def interrupted(event):
+        seen.append(event.retry_after_s)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    emitter = Emitter([interrupted])
+    with pytest.raises(KeyboardInterrupt):
+        emitter.rate_limited(1)
+    emitter.rate_limited(2)
+    assert seen == [1, 2]

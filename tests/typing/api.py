@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
+from aiohttp import TraceConfig
+
 from lemon_async import (
     ApiError,
     EditRequest,
@@ -44,6 +46,8 @@ from lemon_async.batch import (
 from lemon_async.distributed import BatchSummary, LemonGenerator, run_batch
 from lemon_async.emulator import Emulator, Fault, Status
 from lemon_async.errors import AuthenticationError
+from lemon_async.events import Completed, Failed, OutcomeUnknown
+from lemon_async.events import Event as SessionEvent
 from lemon_async.sheet import Sheet, batch_sheet
 from lemon_async.types import (
     Billing,
@@ -62,6 +66,16 @@ def version() -> str:
     return __version__
 
 
+def handle(event: SessionEvent) -> None:
+    match event:
+        case Completed(job=job, images=images, seconds=seconds):
+            assert_type((job, images, seconds), tuple[int, int, float | None])
+        case Failed(error=error):
+            assert_type(error, LemonError)
+        case OutcomeUnknown(error=error):
+            assert_type(error, SubmissionUnknown)
+
+
 async def sessions() -> None:
     async with LemonSession(
         "sk-x",
@@ -74,6 +88,10 @@ async def sessions() -> None:
     ) as lemon:
         assert_type(lemon, LemonSession)
         LemonSession(allow_http="emulator")  # type: ignore[arg-type]
+        LemonSession(on_event=handle, trace_configs=[TraceConfig()])
+        LemonSession(on_event=[handle, print], trace_configs=())
+        LemonSession(on_event="print")  # type: ignore[arg-type]
+        LemonSession(trace_configs=[print])  # type: ignore[list-item]
         LemonSession(headers=[("X-Team", "pictures")])  # type: ignore[arg-type]
         assert_type(await lemon.generate("a cat", model="flux-pro", n=2, async_=True, extra={"seed": 7}), Images)
         assert_type(await lemon.generate(prompt="a cat"), Images)
