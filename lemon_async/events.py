@@ -45,10 +45,8 @@ __all__ = [
     "Submitted",
 ]
 
-_event = attrs.frozen(eq=False, repr=False, kw_only=True)
 
-
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Event(Record):
     """Something that happened.
 
@@ -59,7 +57,7 @@ class Event(Record):
     at: float
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class JobEvent(Event):
     """Something that happened to one job, which ends with one `Completed` or `Failed`, whatever came before.
 
@@ -74,7 +72,7 @@ class JobEvent(Event):
     model: str | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Submitted(JobEvent):
     """A paid request is about to be sent.
 
@@ -89,7 +87,7 @@ class Submitted(JobEvent):
     waited_s: float = 0.0
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Accepted(JobEvent):
     """The service has accepted a paid request: it is sold.
 
@@ -104,7 +102,7 @@ class Accepted(JobEvent):
     seconds: float = 0.0
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Refused(JobEvent):
     """The service has refused a paid request: nothing was sold. `RetryScheduled` follows if it is sent again."""
 
@@ -113,7 +111,7 @@ class Refused(JobEvent):
     seconds: float = 0.0
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class NotSent(JobEvent):
     """A paid request could not be sent: nothing was sold. `RetryScheduled` follows if there is another attempt."""
 
@@ -122,7 +120,7 @@ class NotSent(JobEvent):
     seconds: float = 0.0
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class OutcomeUnknown(JobEvent):
     """A paid request was sent, and it is unknown whether it was sold."""
 
@@ -131,12 +129,12 @@ class OutcomeUnknown(JobEvent):
     seconds: float = 0.0
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Resumed(JobEvent):
     """`LemonSession.task` has begun to poll a task that was sold before."""
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Polled(JobEvent):
     """A poll of a task has ended.
 
@@ -153,7 +151,7 @@ class Polled(JobEvent):
     error: LemonError | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Completed(JobEvent):
     """A job has ended with images: it is settled.
 
@@ -168,7 +166,7 @@ class Completed(JobEvent):
     billing: Billing = attrs.field(factory=Billing)
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Failed(JobEvent):
     """A job has ended here without images.
 
@@ -185,7 +183,7 @@ class Failed(JobEvent):
     seconds: float | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class RetryScheduled(Event):
     """A request will be sent again.
 
@@ -204,7 +202,7 @@ class RetryScheduled(Event):
     job: int | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class RateLimited(Event):
     """The service has responded 429, which pauses all requests of the session.
 
@@ -215,7 +213,7 @@ class RateLimited(Event):
     retry_after_s: float | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class RateLimitWaited(Event):
     """A request had to wait for the rate limit.
 
@@ -228,7 +226,7 @@ class RateLimitWaited(Event):
     seconds: float
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Called(Event):
     """A request that costs nothing has ended; polls are `Polled`.
 
@@ -247,7 +245,7 @@ class Called(Event):
     error: LemonError | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Downloaded(Event):
     """A download of a result has ended.
 
@@ -266,7 +264,7 @@ class Downloaded(Event):
     task_id: str | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Saved(Event):
     """A picture was written to a file.
 
@@ -281,7 +279,7 @@ class Saved(Event):
     task_id: str | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class BatchOpened(Event):
     """A batch has been entered.
 
@@ -294,7 +292,7 @@ class BatchOpened(Event):
     counts: Mapping[str, int]
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class RowChanged(Event):
     """This process has recorded a new state of a row of a batch; other processes record theirs.
 
@@ -313,7 +311,7 @@ class RowChanged(Event):
     error: str | None = None
 
 
-@_event
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class BatchClosed(Event):
     """A batch has been left.
 

@@ -82,29 +82,30 @@ class Emitter:
         return next(self._jobs)
 
     def emit(self, kind: Callable[..., E], /, **facts: Any) -> None:
-        """Make an event of what has just happened, and call every function with it; never raises.
-
-        Events that a function causes by calling into the session follow when every function has seen this one.
-        """
+        """Make an event of what has just happened, and pass it on."""
         if isinstance(error := facts.get("error"), LemonError):
             facts["error"] = error = copy.copy(error)  # the one that is raised will hold the frames of its caller
             error.__cause__ = None  # so does this
-        self._queue.append(kind(at=time.time(), **facts))
+        self.pass_on(kind(at=time.time(), **facts))
+
+    def pass_on(self, event: Event) -> None:
+        """Call every function with an event; never raises.
+
+        Events that a function causes by calling into the session follow when every function has seen this one.
+        """
+        self._queue.append(event)
         if len(self._queue) > 1:
             return
         try:
             while self._queue:
-                self._pass_on(self._queue[0])
+                for handler in self._handlers:
+                    try:
+                        handler(self._queue[0])
+                    except _FAILURES:
+                        self._log(handler)
                 self._queue.popleft()
         finally:
             self._queue.clear()
-
-    def _pass_on(self, event: Event) -> None:
-        for handler in self._handlers:
-            try:
-                handler(event)
-            except _FAILURES:
-                self._log(handler)
 
     def _log(self, handler: EventHandler) -> None:
         """Log the first failure with its traceback: a handler that is wrong once mostly is so every time."""
@@ -129,19 +130,36 @@ class Emitter:
         if isinstance(reading, PollFailure):
             self.emit(Polled, **_facts_of(task), seconds=seconds, error=reading.error)
         else:
-            snapshot = reading.snapshot
-            self.emit(Polled, **_facts_of(task), status=snapshot.status, progress=snapshot.progress, seconds=seconds)
+            event = Polled(
+                at=time.time(),
+                job=task._job,
+                task_id=task.id,
+                model=_model_of(task),
+                status=reading.snapshot.status,
+                progress=reading.snapshot.progress,
+                seconds=seconds,
+            )
+            self.pass_on(event)
 
     def ended(self, task: Job) -> None:
         """Emit how a task has ended, once."""
         if not task._job:
             return
-        facts = {**_facts_of(task), "seconds": task.seconds}
-        task._job = 0
+        job, task._job = task._job, 0
         if task._images is not None:  # not `result`: an event does not mean that the program has read the outcome
-            self.emit(Completed, **facts, images=len(task._images), billing=unpack_billing(task._packed))
+            event = Completed(
+                at=time.time(),
+                job=job,
+                task_id=task.id,
+                model=_model_of(task),
+                images=len(task._images),
+                seconds=task.seconds,
+                billing=unpack_billing(task._packed),
+            )
+            self.pass_on(event)
         else:
-            self.emit(Failed, **facts, error=copy.copy(task._failure), money=_MONEY.get(task.status, "open"))
+            facts = {"task_id": task.id, "model": _model_of(task), "seconds": task.seconds}
+            self.emit(Failed, **facts, job=job, error=copy.copy(task._failure), money=_MONEY.get(task.status, "open"))
 
     # Requests
 
@@ -181,5 +199,11 @@ class Emitter:
 
 def _facts_of(task: Job) -> dict[str, Any]:
     """Return what every event of a job has."""
+    return {"job": task._job, "task_id": task.id, "model": _model_of(task)}
+
+
+def _model_of(task: Job) -> str | None:
+    """Return the model of the request, or else the one that the service reports."""
     asked = None if task.request is None else task.request.model
-    return {"job": task._job, "task_id": task.id, "model": asked or task._accepted[MODEL] or task._packed[MODEL]}
+    model: str | None = asked or task._accepted[MODEL] or task._packed[MODEL]
+    return model

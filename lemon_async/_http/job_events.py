@@ -29,14 +29,19 @@ class JobEvents:
     Args:
         emitter: Passes them on.
         request: The request.
-        what: The request, for `RetryScheduled`.
+        path: Where it is sent.
     """
 
-    def __init__(self, emitter: Emitter, request: Request, what: str) -> None:
+    __slots__ = (
+        "_attempt", "_began_at", "_emitter", "_error", "_is_over", "_is_sending", "_path", "_request", "_sent_at",
+        "job",
+    )  # fmt: skip
+
+    def __init__(self, emitter: Emitter, request: Request, path: str) -> None:
         self.job: int = emitter.new_job()
         self._emitter = emitter
         self._request = request
-        self._what = what
+        self._path = path
         self._attempt = 1
         self._began_at = time.monotonic()
         self._sent_at: float | None = None
@@ -47,8 +52,15 @@ class JobEvents:
         """The request is about to be sent."""
         self._sent_at = time.monotonic()
         self._is_sending = True
-        waited_s = max(self._sent_at - self._began_at, 0.0)
-        self._emit(Submitted, request=self._request, attempt=self._attempt, waited_s=waited_s)
+        event = Submitted(
+            at=time.time(),
+            job=self.job,
+            model=self._request.model,
+            request=self._request,
+            attempt=self._attempt,
+            waited_s=max(self._sent_at - self._began_at, 0.0),
+        )
+        self._emitter.pass_on(event)
 
     def refused(self, error: ApiError) -> None:
         """The service has refused it."""
@@ -66,7 +78,7 @@ class JobEvents:
         """There will be another attempt."""
         self._attempt = attempt + 1
         self._began_at = time.monotonic() + wait_s
-        self._emitter.retry_scheduled(self._what, attempt, wait_s, error, job=self.job)
+        self._emitter.retry_scheduled(f"POST {self._path}", attempt, wait_s, error, job=self.job)
 
     def accepted(self, task: Job) -> None:
         """It was accepted; from now on, its task emits what happens to it."""
@@ -99,9 +111,17 @@ class JobEvents:
         self._emit(Failed, error=self._error, money="open" if is_open else "none", seconds=self._seconds())
 
     def _accepted(self, status: str, *, task_id: str | None = None, model: str | None = None) -> None:
-        facts = {"status": status, "attempt": self._attempt, "seconds": self._seconds() or 0.0}
         self._is_sending = False
-        self._emit(Accepted, task_id=task_id, model=model, **facts)
+        event = Accepted(
+            at=time.time(),
+            job=self.job,
+            task_id=task_id,
+            model=self._request.model or model,
+            status=status,
+            attempt=self._attempt,
+            seconds=self._seconds() or 0.0,
+        )
+        self._emitter.pass_on(event)
 
     def _attempt_failed(self, kind: Callable[..., Event], error: LemonError) -> None:
         seconds = (self._seconds() or 0.0) if self._is_sending else 0.0
@@ -113,5 +133,5 @@ class JobEvents:
     def _seconds(self) -> float | None:
         return None if self._sent_at is None else time.monotonic() - self._sent_at
 
-    def _emit(self, kind: Callable[..., Event], *, model: str | None = None, **facts: object) -> None:
-        self._emitter.emit(kind, job=self.job, model=self._request.model or model, **facts)
+    def _emit(self, kind: Callable[..., Event], **facts: object) -> None:
+        self._emitter.emit(kind, job=self.job, model=self._request.model, **facts)

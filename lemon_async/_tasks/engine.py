@@ -20,7 +20,7 @@ from lemon_async._http.attempt import StreamedResponse
 from lemon_async._http.calls import Calls
 from lemon_async._http.log_facts import about_job
 from lemon_async._http.rate_limiter import RateLimiter
-from lemon_async._http.transport import Payload, Transport
+from lemon_async._http.transport import Transport
 from lemon_async._images.downloads import Downloads
 from lemon_async._images.images import Images
 from lemon_async._images.links import LinkClient
@@ -152,7 +152,8 @@ class Engine:
         self.base_url, http_hosts, self.durations = settings.checked()
         timeouts = settings.timeouts
         host = urlsplit(self.base_url).hostname or ""
-        self.emitter: Emitter | None = _emitter(settings.handlers())
+        self.emitter: Emitter | None
+        self.emitter, self._events_of = _events(settings.handlers())
         self.rate_limiter: RateLimiter = _rate_limiter(settings, self.base_url)
         self.transport: Transport = Transport(
             self.base_url,
@@ -241,7 +242,7 @@ class Engine:
         self.check_usable()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self.is_checked(check_contracts))
-            prepared = PreparedRequest(request, payload, self._events_of(request, payload))
+            prepared = PreparedRequest(request, payload, self._events_of(request, payload.path))
             accepted = await self.submissions.submit(prepared, is_wanted=is_wanted, queue=queue, entry=entry)
         return self._track(accepted, prepared)
 
@@ -251,7 +252,7 @@ class Engine:
         self.check_usable()
         with ExitStack() as held:
             payload = await prepare(request, held, is_checked=self.is_checked(check_contracts), is_stream=True)
-            prepared = PreparedRequest(request, payload, self._events_of(request, payload))
+            prepared = PreparedRequest(request, payload, self._events_of(request, payload.path))
             async with self.submissions.stream(prepared) as response:
                 source = response if isinstance(response, StreamedResponse) else self._track(response, prepared)
                 stream = ImageStream(prepared, source, self.submissions, self.access)
@@ -312,14 +313,6 @@ class Engine:
             if handle.done():
                 self.poller.end(handle)
 
-    def _events_of(self, request: Request, payload: Payload) -> "JobEvents | None":
-        """Return what emits the events of a new job, if there is anybody to pass them to."""
-        if self.emitter is None:
-            return None
-        from lemon_async._http.job_events import JobEvents  # noqa: PLC0415 - most sessions have no handlers
-
-        return JobEvents(self.emitter, request, f"POST {payload.path}")
-
     def _track(self, accepted: AcceptedJob, prepared: PreparedRequest) -> ImageTask:
         """Return a handle on a job that was just accepted, and poll it until it ends."""
         snapshot, request = accepted.snapshot, prepared.request
@@ -347,13 +340,15 @@ class Engine:
         return self._check_contracts if check_contracts is None else check_contracts
 
 
-def _emitter(handlers: Sequence["EventHandler"]) -> "Emitter | None":
-    """Return what passes events to the program's functions, if there are any."""
+def _events(handlers: Sequence["EventHandler"]) -> "tuple[Emitter | None, Callable[[Request, str], JobEvents | None]]":
+    """Return what passes events to the program's functions, if there are any, and what makes those of a new job."""
     if not handlers:
-        return None
+        return None, lambda *_: None
     from lemon_async._http.emitter import Emitter  # noqa: PLC0415 - most sessions have no handlers
+    from lemon_async._http.job_events import JobEvents  # noqa: PLC0415 - likewise
 
-    return Emitter(handlers)
+    emitter = Emitter(handlers)
+    return emitter, partial(JobEvents, emitter)
 
 
 def _rate_limiter(settings: Settings, base_url: str) -> RateLimiter:

@@ -183,7 +183,9 @@ class Spans:
         attributes: dict[str, str | int] = {METHOD: event.method, TEMPLATE: template}
         if event.status is not None:
             attributes[STATUS_CODE] = event.status
-        context = self._ended.get(event.path.rpartition("/")[2])  # a poll for new links, when those of a job have expired
+        context = self._ended.get(
+            event.path.rpartition("/")[2]
+        )  # a poll for new links, when those of a job have expired
         self._record(f"{event.method} {template}", context, attributes, event)
 
     def _downloaded(self, event: Downloaded) -> None:

@@ -29,7 +29,7 @@ def observed(*outcomes, policy=PATIENT):
     """Return submissions with these outcomes, their transport, a request with events, and those."""
     transport, submissions = submissions_of(*outcomes, policy=policy)
     seen = []
-    events = JobEvents(Emitter([seen.append]), ORDER.request, "POST /v1/images/generations")
+    events = JobEvents(Emitter([seen.append]), ORDER.request, "/v1/images/generations")
     return submissions, transport, PreparedRequest(ORDER.request, ORDER.payload, events), seen
 
 
