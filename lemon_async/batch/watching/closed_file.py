@@ -24,6 +24,7 @@ from lemon_async.batch.store.sqlite.faults import describe
 from lemon_async.batch.store.sqlite.status_file import path_of_status
 from lemon_async.batch.store.sqlite.store import SqliteStore
 from lemon_async.batch.watching.summary import BUDGET_NOTE, JournalSummary, read_budget
+from lemon_async.errors import JournalError
 
 __all__ = ["BusyFile", "ClosedFile"]
 
@@ -64,10 +65,17 @@ class ClosedFile:
         except BaseException as fault:
             self.close()
             if isinstance(fault, sqlite3.Error | OSError):
-                if fingerprint(path) != self._fingerprint:
-                    raise BusyFile from fault
-                raise describe(path, fault) from fault
+                raise self._explained(fault) from fault
             raise
+
+    def _explained(self, fault: sqlite3.Error | OSError) -> Exception:
+        if fingerprint(self._path) != self._fingerprint:
+            return BusyFile()
+        if self._folder is not None and isinstance(fault, OSError):
+            place = str(self._folder.parent)
+            words = f"its last run was killed, and it cannot be copied to {place!r} to be read: {fault.strerror}"
+            return refusal(self._path, words)
+        return describe(self._path, fault)
 
     def _sum_up(self) -> JournalSummary:
         if not self._connection.execute("PRAGMA application_id").fetchone()[0]:
@@ -126,7 +134,10 @@ class ClosedFile:
         _copy_open(file, copy)
         shutil.copyfile(wal, _wal_of(copy))
         self._check()
-        SqliteStore(copy, mounts=self._folder / "none").close()
+        try:
+            SqliteStore(copy, mounts=self._folder / "none").close()
+        except JournalError as fault:
+            raise JournalError(message=str(fault).replace(str(copy), str(self._path))) from fault
         return copy
 
 
@@ -154,6 +165,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _copy_open(file: Path, copy: Path) -> None:
     """Copy a file through a descriptor that is never closed."""
+    if os.name != "posix":  # locks belong to descriptors there
+        shutil.copyfile(file, copy)
+        return
     found = file.stat()
     with _copying, copy.open("wb") as target:
         if (identity := (found.st_dev, found.st_ino)) not in _left_open:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -24,8 +25,8 @@ from lemon_async.errors import JournalError
 __all__ = ["FileView"]
 
 T = TypeVar("T")
-_ATTEMPTS = 24
-_RETRY_EVERY_S = 0.05  # a killed owner's files are left alone for a second
+_PATIENCE_S = 1.5  # a killed owner's files are left alone for a second
+_RETRY_EVERY_S = 0.05
 
 
 class FileView:
@@ -86,16 +87,18 @@ class FileView:
     async def _read(self, ask: Callable[[OwnerLink], Awaitable[T]], look: Callable[[ClosedFile], T]) -> T | None:
         """Ask the owner, or read the closed file; return `None` if the file is in use and its owner does not answer."""
         async with self._turn:
-            for _ in range(_ATTEMPTS):
+            until = time.monotonic() + _PATIENCE_S
+            while True:
                 try:
                     if await self._find_owner():
                         return await ask(cast("OwnerLink", self._owner))
                     return await asyncio.to_thread(self._look, look)
-                except OwnerGone:
-                    self._owner = None
-                except BusyFile:
+                except (BusyFile, OwnerGone) as fault:
+                    if isinstance(fault, OwnerGone):
+                        self._leave_owner()
+                    if time.monotonic() > until:
+                        return None
                     await asyncio.sleep(_RETRY_EVERY_S)
-        return None
 
     async def _find_owner(self) -> bool:
         """Connect to the owner, unless that was done; return whether there is one.
@@ -130,12 +133,15 @@ class FileView:
         return found.st_dev, found.st_ino
 
     def _connect(self) -> socket.socket | None:
+        status = read_status(self._path)
+        if status and not _may_live(status):  # its socket may still be open in a process that it has forked
+            return None
         try:
             return connect_to_owner(self._path)
         except ConnectionRefusedError:  # it was killed
             return None
         except OSError:
-            if _may_live(read_status(self._path)):
+            if status:
                 raise BusyFile from None
             return None
 

@@ -1,6 +1,9 @@
 """A journal that no process has open is read without a lock and without a change."""
 
 import asyncio
+import errno
+import os
+import shutil
 import sqlite3
 
 import pytest
@@ -91,6 +94,26 @@ async def test_copying_in_the_owners_process_keeps_its_lock(path):
         with pytest.raises(AssertionError):
             async with owning_process(path, rows=0):
                 pytest.fail("a second owner has opened the journal")
+
+
+async def test_copy_that_does_not_fit_is_an_error(killed, without_patience, monkeypatch):
+    """It says where space is missing: the journal itself needs none."""
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(JournalError, match=r"cannot be copied to '.*' to be read: No space left on device"):
+        ClosedFile(killed)
+
+
+async def test_damaged_file_names_the_journal_and_not_the_copy(killed, without_patience, monkeypatch):
+    monkeypatch.setattr(closed_file, "_copy_open", lambda _, copy: copy.write_bytes(b"not a database" * 999))
+    monkeypatch.setattr(shutil, "copyfile", lambda *_: None)
+    with pytest.raises(JournalError) as caught:
+        ClosedFile(killed)
+    assert str(killed) in str(caught.value)
+    assert "copy.db" not in str(caught.value)
 
 
 async def test_lost_log_is_an_error(killed):

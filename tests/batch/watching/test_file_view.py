@@ -1,13 +1,18 @@
 """Who has the file open is found out again when that changes."""
 
 import asyncio
+import signal
 
 import pytest
 
 from journal_owner import kill, owning_process
 from journals import new_rows
 from lemon_async.batch import State, open_journal
+from lemon_async.batch.store.sqlite.socket_file import SocketFile
+from lemon_async.batch.watching import file_view
+from lemon_async.batch.watching import owner as owner_module
 from lemon_async.batch.watching.file_view import FileView
+from lemon_async.errors import JournalError
 
 
 @pytest.fixture
@@ -87,3 +92,25 @@ async def test_rows_of_an_owner_are_paged_from_the_end(view, path):
             numbers += [row.number for row in rows]
             before = numbers[-1]
     assert numbers == [*range(1000)][::-1]
+
+
+async def test_owner_that_is_stopped_has_a_summary_without_rows(view, path, monkeypatch):
+    """From its status file; when it goes on, it answers again."""
+    monkeypatch.setattr(owner_module, "_ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(file_view, "_PATIENCE_S", 0)
+    async with owning_process(path) as owner:
+        owner.send_signal(signal.SIGSTOP)
+        summary = await until(view, lambda summary: not summary.has_rows)
+        assert summary.owner["pid"] == owner.pid
+        with pytest.raises(JournalError, match="does not show its rows"):
+            await view.rows()
+        owner.send_signal(signal.SIGCONT)
+        await until(view, lambda summary: summary.has_rows)
+
+
+async def test_killed_owner_whose_child_keeps_the_socket_is_dead(view, path):
+    """A process that it has forked inherits what listens, and never answers."""
+    async with owning_process(path) as owner:
+        await kill(owner)
+    with SocketFile(path).listen():
+        assert (await until(view, lambda summary: summary.has_rows)).owner is None

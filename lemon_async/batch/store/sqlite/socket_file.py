@@ -48,15 +48,16 @@ class SocketFile:
 
     def __init__(self, journal: Path) -> None:
         self._path = path_of_socket(journal)
+        self._listener: socket.socket | None = None
 
     def listen(self) -> socket.socket | None:
         """Return the listening socket, or `None`."""
         try:
             with tempfile.TemporaryDirectory(prefix=f".{self._path.name}.", dir=self._path.parent) as folder:
-                return self._listen(Path(folder, "s"))
+                self._listener = self._listen(Path(folder, "s"))
         except OSError as fault:
             logger.debug("cannot serve the rows on %r: %s", str(self._path), fault)
-            return None
+        return self._listener
 
     def _listen(self, part: Path) -> socket.socket:
         listener = _unix_socket()
@@ -72,7 +73,9 @@ class SocketFile:
         return listener
 
     def remove(self) -> None:
-        """Remove the socket, if there is one."""
+        """Close and remove the socket, if there is one."""
+        if self._listener is not None:  # whoever asked for it may have been cancelled
+            self._listener.close()
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
