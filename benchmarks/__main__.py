@@ -32,6 +32,7 @@ from benchmarks import (
     scale,
     shared_limit,
     soak,
+    studio,
     telemetry,
 )
 
@@ -56,6 +57,7 @@ BENCHMARKS = {
     "kill": kill,
     "fleet": fleet,
     "scale": scale,
+    "studio": studio,
 }
 
 

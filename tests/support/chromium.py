@@ -13,6 +13,7 @@ OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
 )
+PATIENCE_MS = 60_000
 # Runs before a page's own scripts. A script of an attack would call one of the first three.
 WATCH = """
 window.ran = [];
@@ -92,12 +93,13 @@ async def visiting(browser, url, **options):
     """Open a page; at the end of the block, it must have had no problems."""
     context = await browser.new_context(**options)
     try:
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE_MS)
         await context.add_init_script(WATCH)
         visit = Visit(await context.new_page())
         await visit.page.goto(url)
         yield visit
-        assert not visit.is_checked or await visit.find_problems() == []
+        if visit.is_checked and (problems := await visit.find_problems()):
+            pytest.fail("\n".join(map(str, problems)))
     finally:
         await context.close()
 

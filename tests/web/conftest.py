@@ -4,7 +4,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from chromium import running_chromium, visiting
+from chromium import PATIENCE_MS, running_chromium, visiting
+from lemon_async.emulator import Emulator
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,28 @@ async def browser():
 
 
 @pytest.fixture
-async def visit(browser):
-    """Open pages in fresh profiles, `await visit(url, ...)`: a test fails if one of them had problems."""
+async def visit(browser, studio):  # which outlives its pages
+    """A function that opens a page in a fresh profile; the test fails if one of them had problems."""
     async with AsyncExitStack() as visits:
         yield lambda url, **options: visits.enter_async_context(visiting(browser, url, **options))
+
+
+@pytest.fixture(scope="session")
+def expect():
+    """Playwright's assertions, which wait until they hold."""
+    driver = pytest.importorskip("playwright.async_api", reason="no driver of browsers here: pip install playwright")
+    driver.expect.set_options(timeout=PATIENCE_MS)
+    return driver.expect
+
+
+@pytest.fixture
+async def studio():
+    """An emulator with its page, whose jobs take a few milliseconds."""
+    async with Emulator(speed=6000, durations=30.0, studio=True) as running:
+        yield running
+
+
+@pytest.fixture
+def emulator(studio):
+    """The same for the fixtures of other tests."""
+    return studio
