@@ -265,7 +265,10 @@ async def test_emulator_prints_first_what_clients_need(interruptible):
         images = await session.generate("a cat", model="flux-pro")
         assert (await images[0].read()).startswith(b"\x89PNG")
     assert await command.interrupt() == (130, "")
-    assert command.stderr == "serving the emulated API; Ctrl-C ends it and drops its tasks\n"
+    assert command.stderr.splitlines() == [
+        f"the studio is at {base_url}/",
+        "serving the emulated API; Ctrl-C ends it and drops its tasks",
+    ]
 
 
 async def test_reader_that_exits_ends_the_list_silently():
