@@ -24,7 +24,8 @@ INK = (255, 255, 255)
 _SUFFIXES = {".ttf", ".ttc", ".otf"}
 _MAX_FONTS = 1000
 # A font of such a style is used only if no other one has the character.
-_UNUSUAL = re.compile("bold|italic|oblique|light|thin|black|mono|serif|condensed|math|emoji")
+_UNUSUAL = re.compile("bold|italic|oblique|light|thin|black|mono|serif|condensed|math|emoji|emj")
+_EMOJI = re.compile("emoji|emj")  # `seguiemj.ttf` is that of Windows
 # Bitmap fonts, such as those of colour emoji, exist in few sizes: the further ones are used by Noto, Apple and Android.
 _SIZES = (72, 109, 136, 160, 128, 96, 64)
 _MIRRORED = str.maketrans("()[]{}<>", ")(][}{><")
@@ -131,7 +132,7 @@ class Fonts:
 
 def is_emoji_font(path: Path) -> bool:
     """Return whether a font is for emoji; its letters and digits are not for text."""
-    return "emoji" in path.name.lower()
+    return _EMOJI.search(path.name.lower()) is not None
 
 
 def _font_files(folders: Iterable[Path]) -> Iterator[Path]:

@@ -158,6 +158,11 @@ def test_text_that_is_read_from_the_right_is_drawn_in_that_order(make_font, tmp_
     assert image.getbbox()[2] == 320 - caption.margin
 
 
+def test_joiners_take_no_room_in_pillows_own_font():
+    """It knows no sequences."""
+    assert plain_face(20).getlength("a\u200db\ufe0f", 20) == plain_face(20).getlength("ab", 20)
+
+
 def test_brackets_are_mirrored_in_pillows_own_font():
     """It knows no directions."""
     images = [Image.new("RGB", (60, 40)) for _ in range(2)]
