@@ -28,7 +28,7 @@ from lemon_async.events import (
 )
 from lemon_async.requests import Request
 
-__all__ = ["Emitter", "Job"]
+__all__ = ["Emitter", "Job", "without_frames"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 # A plain call cannot be cancelled: a function that raises `CancelledError` is wrong, and must not cost a picture.
@@ -37,6 +37,7 @@ _SHORTEST_WAIT_S = 0.001
 _MONEY: Mapping[str, Literal["settled", "released"]] = {"completed": "settled", "failed": "released"}
 
 E = TypeVar("E", bound=Event)
+L = TypeVar("L", bound=LemonError)
 
 
 class Job(Protocol):
@@ -84,8 +85,7 @@ class Emitter:
     def emit(self, kind: Callable[..., E], /, **facts: Any) -> None:
         """Make an event of what has just happened, and pass it on."""
         if isinstance(error := facts.get("error"), LemonError):
-            facts["error"] = error = copy.copy(error)  # the one that is raised will hold the frames of its caller
-            error.__cause__ = None  # so does this
+            facts["error"] = without_frames(error)
         self.pass_on(kind(at=time.time(), **facts))
 
     def pass_on(self, event: Event) -> None:
@@ -159,7 +159,7 @@ class Emitter:
             self.pass_on(event)
         else:
             facts = {"task_id": task.id, "model": _model_of(task), "seconds": task.seconds}
-            self.emit(Failed, **facts, job=job, error=copy.copy(task._failure), money=_MONEY.get(task.status, "open"))
+            self.emit(Failed, **facts, job=job, error=task._failure, money=_MONEY.get(task.status, "open"))
 
     # Requests
 
@@ -195,6 +195,13 @@ class Emitter:
     def saved(self, path: str, *, size_bytes: int, task_id: str | None) -> None:
         """Emit that a picture is in its file."""
         self.emit(Saved, path=path, size_bytes=size_bytes, task_id=task_id)
+
+
+def without_frames(error: L) -> L:
+    """Return a twin of an error: one that is raised holds the frames of its caller, and so does its cause."""
+    twin = copy.copy(error)
+    twin.__cause__ = None
+    return twin
 
 
 def _facts_of(task: Job) -> dict[str, Any]:

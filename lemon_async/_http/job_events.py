@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from lemon_async._api.job_responses import MODEL
-from lemon_async._http.emitter import Emitter, Job
+from lemon_async._http.emitter import Emitter, Job, without_frames
 from lemon_async.errors import ApiError, LemonError, SubmissionUnknown, TransportError
 from lemon_async.events import (
     Accepted,
@@ -106,9 +106,8 @@ class JobEvents:
             return
         self._is_over = True
         is_open = isinstance(self._error, SubmissionUnknown)
-        if isinstance(error, LemonError) and not is_open:
-            self._error = error
-        self._emit(Failed, error=self._error, money="open" if is_open else "none", seconds=self._seconds())
+        shown = error if isinstance(error, LemonError) and not is_open else self._error
+        self._emit(Failed, error=shown, money="open" if is_open else "none", seconds=self._seconds())
 
     def _accepted(self, status: str, *, task_id: str | None = None, model: str | None = None) -> None:
         self._is_sending = False
@@ -127,7 +126,7 @@ class JobEvents:
         seconds = (self._seconds() or 0.0) if self._is_sending else 0.0
         self._is_sending = False
         if not isinstance(self._error, SubmissionUnknown):  # later attempts prove nothing about it
-            self._error = error
+            self._error = without_frames(error)
         self._emit(kind, error=error, attempt=self._attempt, seconds=seconds)
 
     def _seconds(self) -> float | None:

@@ -206,9 +206,9 @@ class Submissions:
             with self.unknown_if_sent(prepared):
                 await self._admit(max_wait_s)
                 began_at = time.monotonic()
+                held.callback(self._slots.release)
                 if prepared.events is not None:
                     prepared.events.submitted()
-                held.callback(self._slots.release)
                 response = await self._transport.stream(prepared.payload, held)
                 if response.is_event_stream:
                     return response
