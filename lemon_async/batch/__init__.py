@@ -13,9 +13,9 @@ async with LemonSession() as lemon:
 
 To read the code, begin with `states.py`, which says what may happen to a row, and `journal.py`, what every store
 promises; `opening.py`, `threaded_journal.py` and `store/` keep it in a file or in PostgreSQL. `rows/` reads and checks
-the rows, `running/` pushes them through `LemonSession.map` and saves their pictures, and `exports/` writes datasets and
-tables. `batch.py` connects these. All of it uses the public names of the package, and few others
-(`tests/test_layers.py` lists them).
+the rows, `running/` pushes them through `LemonSession.map` and saves their pictures, `exports/` writes datasets and
+tables, and `watching/` shows a journal to other processes. `batch.py` connects these. All of it uses the public names
+of the package, and few others (`tests/test_layers.py` lists them).
 """
 
 from importlib import import_module

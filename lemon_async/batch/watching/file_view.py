@@ -91,7 +91,7 @@ class FileView:
             while True:
                 try:
                     if await self._find_owner():
-                        return await ask(cast("OwnerLink", self._owner))
+                        return await self._ask(ask)
                     return await asyncio.to_thread(self._look, look)
                 except (BusyFile, OwnerGone) as fault:
                     if isinstance(fault, OwnerGone):
@@ -99,6 +99,12 @@ class FileView:
                     if time.monotonic() > until:
                         return None
                     await asyncio.sleep(_RETRY_EVERY_S)
+
+    async def _ask(self, ask: Callable[[OwnerLink], Awaitable[T]]) -> T:
+        try:
+            return await ask(cast("OwnerLink", self._owner))
+        except (LookupError, TypeError, ValueError) as fault:  # an answer of another version
+            raise OwnerGone from fault
 
     async def _find_owner(self) -> bool:
         """Connect to the owner, unless that was done; return whether there is one.

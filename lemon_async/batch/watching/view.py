@@ -26,7 +26,7 @@ from lemon_async.batch.watching.summary import JournalSummary, sum_up
 __all__ = ["BatchView", "watch_journal"]
 
 T = TypeVar("T")
-_ANSWER_WITHIN_S = 10.0
+_ANSWER_WITHIN_S = 5.0
 
 
 class BatchView(Protocol):

@@ -12,6 +12,7 @@ from lemon_async.batch.store.sqlite.socket_file import SocketFile
 from lemon_async.batch.watching import file_view
 from lemon_async.batch.watching import owner as owner_module
 from lemon_async.batch.watching.file_view import FileView
+from lemon_async.batch.watching.owner import OwnerLink
 from lemon_async.errors import JournalError
 
 
@@ -114,3 +115,17 @@ async def test_killed_owner_whose_child_keeps_the_socket_is_dead(view, path):
         await kill(owner)
     with SocketFile(path).listen():
         assert (await until(view, lambda summary: summary.has_rows)).owner is None
+
+
+async def test_answer_of_another_version_is_none(view, path, monkeypatch):
+    """Neither rows nor sums can be made of it; the page goes on with what else is known."""
+    monkeypatch.setattr(file_view, "_PATIENCE_S", 0)
+
+    async def ask(_link, **_question):
+        return {"counts": 3, "rows": [{"number": 1}]}
+
+    monkeypatch.setattr(OwnerLink, "ask", ask)
+    async with open_journal(path):
+        assert not (await view.summary()).has_rows
+        with pytest.raises(JournalError, match="does not show its rows"):
+            await view.rows()
