@@ -19,11 +19,11 @@ from lemon_async.emulator import Emulator
 if TYPE_CHECKING:
     from playwright.async_api import Page, ViewportSize
 
-ROUNDS, QUICK_ROUNDS = 7, 2
+ROUNDS, QUICK_ROUNDS = 5, 1
 PICTURES, QUICK_PICTURES = 5_000, 500
-PAGES = 6
+PAGES = 3
 ARRIVING = 40
-NOTCHES = 30
+NOTCHES = 15
 VIEWPORT: "ViewportSize" = {"width": 1600, "height": 1000}
 PROMPTS = (
     "A white cat on a windowsill",
