@@ -99,9 +99,8 @@ class Metrics:
         }
 
     def _submitted(self, event: Submitted) -> None:
-        if event.attempt > 1 and event.job in self._jobs:
-            return
-        self._begin(event, (self._model(model_of(event.request)), event.at - event.waited_s))
+        if event.attempt == 1 or event.job not in self._jobs:
+            self._begin(event, (self._model(model_of(event.request)), event.at - event.waited_s))
 
     def _resumed(self, event: Resumed) -> None:
         self._begin(event, _UNKNOWN_JOB)
@@ -137,23 +136,25 @@ class Metrics:
         self._instruments.poll.record(event.seconds, attributes)
 
     def _completed(self, event: Completed) -> None:
-        self._instruments.settled.add(1, self._of_job(event))
-        self._end(event, None)
+        model, began_at = self._jobs.get(event.job, _UNKNOWN_JOB)
+        self._instruments.settled.add(1, model.of_counts)
+        if event.job in self._jobs:
+            self._end(event, model, began_at, model.of_durations)
 
     def _failed(self, event: Failed) -> None:
+        model, began_at = self._jobs.get(event.job, _UNKNOWN_JOB)
+        error = type(event.error)
         if event.money == "settled":
-            self._instruments.settled.add(1, self._of_job(event))
+            self._instruments.settled.add(1, model.of_counts)
         elif event.money == "released":
-            self._instruments.released.add(1, self._of_failure(event, event.error))
-        self._end(event, type(event.error))
+            self._instruments.released.add(1, _with_error(model.of_counts, error))
+        if event.job in self._jobs:
+            self._end(event, model, began_at, _with_error(model.of_durations, error))
 
-    def _end(self, event: JobEvent, error: type[Exception] | None) -> None:
-        if event.job not in self._jobs:
-            return
-        model, began_at = self._jobs.pop(event.job)
+    def _end(self, event: JobEvent, model: _Model, began_at: float | None, attributes: Attributes) -> None:
+        del self._jobs[event.job]
         self._instruments.in_flight.add(-1, model.of_counts)
         if began_at is not None:
-            attributes = model.of_durations if error is None else _with_error(model.of_durations, error)
             self._instruments.duration.record(max(event.at - began_at, 0.0), attributes)
 
     def _retry_scheduled(self, event: RetryScheduled) -> None:

@@ -1,5 +1,6 @@
 """The handler of one session."""
 
+import os
 import subprocess
 import sys
 
@@ -42,7 +43,11 @@ def test_without_an_sdk_nothing_happens(providers):
 
 
 def run(program):
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    """Run a program that can import what supports the tests."""
+    path = os.pathsep.join(each for each in sys.path if each)
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_missing_extra_says_what_to_install():
@@ -58,3 +63,21 @@ def test_the_sdk_is_never_imported():
         "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
     )
     assert run(program).stdout.strip() == "[]"
+
+
+def test_an_sdk_may_be_set_later():
+    """The global providers stand for it until then."""
+    program = """
+from opentelemetry import metrics, trace
+from lemon_async import GenerateRequest, events
+from lemon_async.telemetry import Telemetry
+telemetry = Telemetry()
+from otel import Observed
+otel = Observed()
+trace.set_tracer_provider(otel.tracer_provider)
+metrics.set_meter_provider(otel.meter_provider)
+telemetry(events.Submitted(at=0, job=1, request=GenerateRequest("a cat", model="flux-pro")))
+telemetry(events.Completed(at=1, job=1, images=1))
+print(len(otel.jobs), otel.total("lemon_async.submissions.settled"))
+"""
+    assert run(program).stdout.strip() == "1 1"

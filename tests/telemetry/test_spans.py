@@ -157,6 +157,14 @@ def test_other_requests_are_below_the_current_span(otel, emit):
     assert "secret" not in otel.everything()
 
 
+def test_a_poll_for_new_links_is_below_its_job(otel, emit):
+    """Links expire after the job has ended."""
+    emit(events.Submitted)
+    emit(events.Completed, 1, images=1, task_id="t")
+    emit(events.Called, 3, method="GET", path="/v1/tasks/t", status=200, seconds=1)
+    assert [(span.name, *times(span)) for span in otel.children(otel.jobs[0])] == [(POLL, 2, 3)]
+
+
 def test_baggage_reaches_the_processors_of_requests(otel):
     """Processors copy it to spans, so that those of one user can be found."""
     seen = []
