@@ -26,9 +26,9 @@ function show(summary) {
   figure("eta", duration(summary.eta_s));
   showMoney(spending);
   showStates(counts, total);
-  showFailures(summary.failures ?? []);
-  showDoubtful(summary.doubtful ?? []);
-  showAdvice(summary.advice ?? []);
+  showFailures(summary.failures);
+  showDoubtful(summary.doubtful);
+  showAdvice(summary.advice);
   announce(`${count(counts.done ?? 0)} of ${count(total)} rows done.`);
   document.title = `${total ? Math.floor((100 * (counts.done ?? 0)) / total) : 0} % - ${summary.journal.split(/[\\/]/).at(-1)}`;
   gallery.refresh(summary.version !== version);

@@ -88,7 +88,7 @@ export function time(unix) {
 }
 
 /** A button that copies; where the clipboard is not available, it selects the text instead. */
-export function copyButton(name, source) {
+function copyButton(name, source) {
   const button = el("button", { type: "button", text: "Copy", "aria-label": `Copy ${name}` });
   const say = (text) => {
     button.textContent = text;

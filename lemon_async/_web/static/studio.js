@@ -1,6 +1,6 @@
 // The studio: one page of the emulator.
 
-import { addOptions, byId, count, el, figure, usd } from "./dom.js";
+import { byId, count, el, figure, usd } from "./dom.js";
 import { Faults } from "./faults.js";
 import { makeGallery, toneOf } from "./gallery.js";
 import { makePromptBox } from "./jobs.js";
