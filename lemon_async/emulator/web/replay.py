@@ -43,6 +43,11 @@ async def main() -> None:
 asyncio.run(main())
 """
 _INDENT = " " * 8
+_STREAM = """        async with lemon.stream(
+{lines}        ) as stream:
+            async for image in stream:
+                print(image)
+        images = stream.images"""
 
 
 def curl_poll(origin: str, path: str) -> str:
@@ -99,25 +104,19 @@ def python(origin: str, recording: Recording, *, is_checked: bool = True) -> str
         return None
     is_stream = fields.pop("stream", None) is True
     images, masks = _images(recording, fields)
-    prompt = fields.pop("prompt", None)
-    first: Any = prompt
+    first = fields.pop("prompt", None)
     if recording.endpoint == "vary":
-        if len(images) != 1:
-            return None
-        first, images = images[0], []
+        first, images = images[0] if len(images) == 1 else None, []
     if not isinstance(first, str):
         return None
-    arguments = [*_arguments(images, masks, fields), *([] if is_checked else ["check_contracts=False"])]
-    lines = "".join(f"{_INDENT}    {argument},\n" for argument in [repr(first), *arguments])
-    if is_stream:
-        shown = f"{_INDENT}    async for image in stream:\n{_INDENT}        print(image)"
-        call = (
-            f"{_INDENT}async with lemon.stream(\n{lines}{_INDENT}) as stream:\n{shown}\n{_INDENT}images = stream.images"
-        )
-    else:
-        method = {"submit": "generate", "edit": "edit", "vary": "create_variation"}[recording.endpoint]
-        call = f"{_INDENT}images = await lemon.{method}(\n{lines}{_INDENT})"
-    return _program(origin, call)
+    arguments = [repr(first), *_arguments(images, masks, fields), *([] if is_checked else ["check_contracts=False"])]
+    lines = "".join(f"{_INDENT}    {argument},\n" for argument in arguments)
+    return _program(origin, _STREAM.format(lines=lines) if is_stream else _call(recording.endpoint, lines))
+
+
+def _call(endpoint: str, lines: str) -> str:
+    method = {"submit": "generate", "edit": "edit", "vary": "create_variation"}[endpoint]
+    return f"{_INDENT}images = await lemon.{method}(\n{lines}{_INDENT})"
 
 
 def _images(recording: Recording, fields: dict[str, Any]) -> tuple[list[Any], list[str]]:

@@ -1,7 +1,6 @@
 """The request log and the ledger as pages of lists, newest first."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -17,7 +16,7 @@ from lemon_async.emulator.web.ledger_file import entry_json
 
 PAGE = 60
 
-# Looking at a hundred thousand requests takes a while, in which others are answered.
+# Looking at a hundred thousand of them takes a while, in which others are answered.
 _AT_ONCE = 5_000
 
 
@@ -62,18 +61,21 @@ class RequestLog:
 
     def _replay(self, request: RecordedRequest, origin: str) -> dict[str, Any]:
         call = match_request(request.method, request.path)
-        if call.endpoint == "poll":
-            task_id = call.args["id"]
-            programs = replay.curl_poll(origin, request.path), replay.python_poll(origin, task_id)
-            return {"curl": programs[0], "python": programs[1], "body": None, "is_form": False}
         recording = self.recordings.find(request.number)
-        if recording is None:
-            return {"curl": None, "python": None, "body": None, "is_form": False}
+        programs: tuple[str | None, str | None] = None, None
+        if call.endpoint == "poll":
+            programs = replay.curl_poll(origin, request.path), replay.python_poll(origin, call.args["id"])
+        elif recording is not None:
+            is_checked = request.status != 400  # the client would refuse what the service has refused
+            programs = (
+                replay.curl(origin, request.path, recording),
+                replay.python(origin, recording, is_checked=is_checked),
+            )
         return {
-            "curl": replay.curl(origin, request.path, recording),
-            "python": replay.python(origin, recording, is_checked=request.status != 400),
-            "body": _body(recording),
-            "is_form": recording.is_form,
+            "curl": programs[0],
+            "python": programs[1],
+            "body": recording and _body(recording),
+            "is_form": recording is not None and recording.is_form,
         }
 
     def _item(self, request: RecordedRequest) -> dict[str, Any]:
@@ -101,12 +103,11 @@ def _body(recording: Recording) -> Any:
     return {"fields": fields, "files": files}
 
 
-def ledger_page(ledger: Ledger, clock: Clock, *, kind: str, model: str, before: int | None) -> dict[str, Any]:
+async def ledger_page(ledger: Ledger, clock: Clock, *, kind: str, model: str, before: int | None) -> dict[str, Any]:
     """Return the newest entries before a number, and the sums of all that the filter leaves."""
-    keep: Callable[[str, str], bool] = lambda one, other: kind in {"", one} and model in {"", other}  # noqa: E731
     sums: dict[str, dict[str, Any]] = {}
     for (one, other), found in ledger.sums.items():
-        if keep(one, other):
+        if kind in {"", one} and model in {"", other}:
             of_kind = sums.setdefault(one, {"count": 0, "amount_usd": 0.0})
             of_kind["count"] += found.count
             of_kind["amount_usd"] += found.amount_usd
@@ -114,8 +115,9 @@ def ledger_page(ledger: Ledger, clock: Clock, *, kind: str, model: str, before: 
     at = ledger.count + 1 if before is None else min(before, ledger.count + 1)
     while at > 1 and len(entries) <= PAGE:
         chunk = ledger.page(at, _AT_ONCE)
-        entries += [entry for entry in chunk if keep(entry.kind, entry.model)]
+        entries += [entry for entry in chunk if kind in {"", entry.kind} and model in {"", entry.model}]
         at = chunk[-1].seq
+        await asyncio.sleep(0)
     return {
         "items": [entry_json(entry, clock) for entry in entries[:PAGE]],
         "total": sum(found["count"] for found in sums.values()),

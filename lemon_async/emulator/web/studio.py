@@ -225,7 +225,9 @@ class Studio:
     async def _ledger(self, request: web.BaseRequest, _args: Mapping[str, str]) -> web.StreamResponse:
         await self._refresh()
         kind, model = request.query.get("kind", ""), request.query.get("model", "")
-        return json_reply(ledger_page(self.store.ledger, self.clock, kind=kind, model=model, before=_before(request)))
+        return json_reply(
+            await ledger_page(self.store.ledger, self.clock, kind=kind, model=model, before=_before(request))
+        )
 
     # Faults
 
