@@ -21,6 +21,7 @@ from lemon_async._tasks.poller import Poller
 from lemon_async._tasks.task import ImageTask
 from lemon_async.errors import AccessDenied, AuthenticationError, SessionError, TaskLost
 from lemon_async.types import TaskSnapshot
+from maps import until
 
 QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=120, lost_after_s=0.01)
 
@@ -665,9 +666,11 @@ async def test_no_poll_starts_without_room_and_each_is_counted(poll):
     tasks = [make(name) for name in "abcde"]
     for task in tasks:
         poller.add(task, is_fresh=False)
+    await until(lambda: len(transport.asked) == 2)
     await settle()
     assert (len(transport.asked), budget.left) == (2, 0)
     budget.left = 1
+    await until(lambda: len(transport.asked) == 3)
     await settle()
     assert (len(transport.asked), budget.left) == (3, 0)
     budget.left = 100
