@@ -96,9 +96,10 @@ export class List {
     this.#next = page.next;
     this.#note(page.items.length ? "" : none);
     setText(this.#find("total"), total);
+    // The button that turned the page may be disabled now. After `reconcile`, the browser would lay the list out here.
+    if (cause === "page") this.#section.querySelector("h2").focus();
     reconcile(this.#find("items"), page.items, keyOf, create);
     if (cause) setText(byId("spoken"), total);
-    if (cause === "page") this.#section.querySelector("h2").focus(); // its button may be disabled now
     this.#find("newer").parentElement.hidden = number === 1 && !page.next;
     this.#find("newer").disabled = number === 1;
     this.#find("older").disabled = !page.next;
