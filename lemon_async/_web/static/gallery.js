@@ -30,7 +30,7 @@ function makeCard(first) {
     const name = item.prompt || item.key || NO_PROMPT;
     setText(title, name);
     details.setAttribute("aria-label", `Details of ${name.slice(0, 80)}`);
-    setText(state, stateText(item));
+    setText(state, item.state); // how far it is, the bar says
     state.dataset.tone = toneOf(item.state);
     setText(facts, factsOf(item).join("\u00a0· ")); // a line may end with the dot, and does not begin with it
     const revision = revisionOf(item);
