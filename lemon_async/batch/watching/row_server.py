@@ -110,7 +110,8 @@ class _RowServer:
         try:
             while asked := await asyncio.wait_for(reader.readline(), _IDLE_S):
                 async with asyncio.timeout(_ANSWER_WITHIN_S):
-                    writer.write(to_line(await self._answer(asked)))
+                    answer = await self._answer(asked)
+                    writer.write(await asyncio.to_thread(to_line, answer))  # it may be a megabyte
                     await writer.drain()
         except Exception as fault:  # noqa: BLE001 - a client harms nothing
             logger.debug("a client of the rows was dropped: %r", fault)
@@ -145,4 +146,4 @@ class _RowServer:
             await asyncio.sleep(self._due - time.monotonic())
             rows = await self._journal.last_rows(*states, before=before, limit=limit)
             self._due = time.monotonic() + _READ_EVERY_S
-        return {"rows": rows_out(rows)}
+        return {"rows": await asyncio.to_thread(rows_out, rows)}
