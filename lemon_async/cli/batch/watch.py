@@ -2,6 +2,7 @@
 
 import asyncio
 import webbrowser
+from contextlib import AsyncExitStack
 
 from lemon_async._web.host_header import AllowedHosts, is_loopback
 from lemon_async._web.pages import Pages
@@ -73,13 +74,12 @@ async def _serve(pages: Pages, host: str, port: int, *, is_opened: bool) -> None
     Raises:
         ContractError: It cannot listen there.
     """
-    server = PageServer(pages, host, port)
-    try:
-        await server.__aenter__()
-    except OSError as fault:
-        words = f"cannot listen on {host}:{port}: {fault.strerror or fault}"
-        raise ContractError.of("--port", words, undone="started") from None
-    try:
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(PageServer(pages, host, port))
+        except OSError as fault:
+            words = f"cannot listen on {host}:{port}: {fault.strerror or fault}"
+            raise ContractError.of("--port", words, undone="started") from None
         print_line(server.url)
         print_status("serving the page of the batch, read-only; Ctrl-C ends it, and not the batch")
         if not is_loopback(host):
@@ -87,5 +87,3 @@ async def _serve(pages: Pages, host: str, port: int, *, is_opened: bool) -> None
         if is_opened:
             await asyncio.to_thread(webbrowser.open, server.url)
         await asyncio.Event().wait()
-    finally:
-        await server.__aexit__(None, None, None)
