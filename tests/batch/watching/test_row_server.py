@@ -130,15 +130,15 @@ async def test_silent_client_is_dropped(connect, monkeypatch):
 
 async def test_reads_of_all_clients_are_a_few_in_a_second(journal, connect):
     """A million rows are read by those who watch no faster than the run can bear."""
-    clients = [await connect() for _ in range(4)]
+    clients = [await connect() for _ in range(2)]
     began = asyncio.get_running_loop().time()
-    for _ in range(3):
+    for _ in range(2):
         for _, writer in clients:
             writer.write(json.dumps(rows()).encode() + b"\n")
     for reader, _ in clients:
-        for _ in range(3):
+        for _ in range(2):
             assert "rows" in json.loads(await reader.readline())
-    assert asyncio.get_running_loop().time() - began >= 11 * 0.2
+    assert asyncio.get_running_loop().time() - began >= 0.59
 
 
 async def test_leaving_does_not_wait_for_clients(path):

@@ -29,6 +29,12 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A machine that is slow does not end a search."""
+    monkeypatch.setattr(picture_list, "_SEARCH_S", 60)
+
+
 async def nothing():
     return {}
 
