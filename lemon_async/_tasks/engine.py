@@ -340,10 +340,14 @@ class Engine:
         return self._check_contracts if check_contracts is None else check_contracts
 
 
+def _no_events(_request: Request, _path: str) -> None:
+    """Return what emits the events of a job in a session without functions for them."""
+
+
 def _events(handlers: Sequence["EventHandler"]) -> "tuple[Emitter | None, Callable[[Request, str], JobEvents | None]]":
     """Return what passes events to the program's functions, if there are any, and what makes those of a new job."""
     if not handlers:
-        return None, lambda *_: None
+        return None, _no_events
     from lemon_async._http.emitter import Emitter  # noqa: PLC0415 - most sessions have no handlers
     from lemon_async._http.job_events import JobEvents  # noqa: PLC0415 - likewise
 

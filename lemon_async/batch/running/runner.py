@@ -337,7 +337,10 @@ class Runner:
         """
         change = Change(key=job.key, event=event, run=self.feed.run, **facts)
         try:
-            state = await self.journal.record(change)
+            recording = self.journal.record(change)
+            if self.events is not None:
+                recording = self.events.recorded(recording, job.key, job.state, change.error)
+            state = await recording
         except JournalError as failure:
             self.stop(failure)
             raise
@@ -346,7 +349,7 @@ class Runner:
         else:
             before = job.state
             self.account.apply(job.facts, change)
-            if self.events is not None and job.state is not before:
+            if self.events is not None:
                 self.events.changed(job.key, before, job.state, change.error)
         return state
 

@@ -1,5 +1,6 @@
 """What a batch emits adds up: its counts when it is entered, and every change of a row, give those when it is left."""
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from lemon_async import ContractError, SubmissionUnknown
 from lemon_async.batch import open_journal
 from lemon_async.batch.records import Change
+from lemon_async.batch.running.batch_events import BatchEvents
 from lemon_async.batch.states import Event, State
 from lemon_async.emulator import Fail, Status
 from lemon_async.events import BatchClosed, BatchOpened, RowChanged
@@ -79,3 +81,32 @@ async def test_name_of_a_journal_is_without_credentials(connect, tmp_path):
     async with connect(on_event=print) as session:
         batch = session.batch("postgresql://user:secret@host/database", ["a cat"], model="flux-pro")
     assert "secret" not in batch._events._journal
+
+
+async def test_change_that_is_recorded_while_its_waiter_is_cancelled_is_emitted():
+    """And the next change of the row begins where that one has led."""
+    seen, recording = [], asyncio.get_running_loop().create_future()
+    events = BatchEvents(lambda kind, **facts: seen.append((facts["before"], facts["after"])), "run.db")
+    waiting = asyncio.create_task(events.recorded(recording, "a cat", State.NEW, None))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    recording.set_result(State.INTENT)
+    await asyncio.sleep(0)
+    events.changed("a cat", State.NEW, State.NEW, None)  # withdrawn: whoever records that knows of no intent
+    assert seen == [("new", "intent"), ("intent", "new")]
+
+
+@pytest.mark.parametrize("end", [lambda future: future.set_result(None), asyncio.Future.cancel])
+async def test_change_that_was_not_recorded_is_not_emitted(end):
+    seen, recording = [], asyncio.get_running_loop().create_future()
+    events = BatchEvents(lambda *_, **facts: seen.append(facts), "run.db")
+    waiting = asyncio.create_task(events.recorded(recording, "a cat", State.NEW, None))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    end(recording)
+    await asyncio.sleep(0)
+    assert seen == []
