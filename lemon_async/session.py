@@ -77,7 +77,7 @@ class LemonSession(BaseSession):
         max_downloads: Maximum number of concurrent downloads.
         check_contracts: Validate requests against the documented rules before spending money.
         learned_durations: The `learned_durations` of an earlier session: polling is then well timed from the start.
-        on_event: A function, or several, that each event of `lemon_async.events` is passed to.
+        on_event: One or more functions, called with each event of `lemon_async.events`. They must not block.
         trace_configs: For every connection, as of `aiohttp.ClientSession`. Their code sees the key in request headers.
 
     Raises:
