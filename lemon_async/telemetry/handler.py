@@ -1,20 +1,29 @@
 """The function that a session calls with its events."""
 
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from collections.abc import Callable
+from typing import Any
 
-from lemon_async.events import Event
+from opentelemetry.metrics import MeterProvider, get_meter_provider
+from opentelemetry.trace import TracerProvider, get_tracer_provider
+
+from lemon_async.events import BatchOpened, Called, Downloaded, Event, NotSent, Resumed, Submitted
 from lemon_async.telemetry.metrics import Metrics
 from lemon_async.telemetry.spans import Spans
 
 __all__ = ["Telemetry"]
+
+Handlers = dict[type[Event], tuple[Callable[[Any], None], ...]]
+
+# Without an SDK only these are looked at: the program may set the global providers at any time.
+_BEGINNINGS = (Submitted, NotSent, Resumed, BatchOpened, Called, Downloaded)
 
 
 class Telemetry:
     """Report what one session does to OpenTelemetry: a span for each job, and metrics.
 
     Give each session its own, because jobs are numbered in their session; they may share providers, and then add up.
-    Without an SDK it costs little and does nothing.
+    Without an SDK it costs little and does nothing. The program may set the global providers later: then it reports the
+    jobs that begin more than a second after that.
 
     No span or metric contains the key, a query, a message of the service or the name of a file.
 
@@ -30,10 +39,12 @@ class Telemetry:
         meter_provider: MeterProvider | None = None,
         record_prompts: bool = False,
     ) -> None:
-        metrics = Metrics(meter_provider).handlers
-        spans = Spans(tracer_provider, record_prompts=record_prompts).handlers
-        kinds = {**metrics, **spans}
-        self._handlers = {kind: tuple(each[kind] for each in (metrics, spans) if kind in each) for kind in kinds}
+        self._providers = (tracer_provider, meter_provider)
+        self._look_at = 0.0
+        tables = Metrics(meter_provider).handlers, Spans(tracer_provider, record_prompts=record_prompts).handlers
+        kinds = {kind for table in tables for kind in table}
+        self._reporting: Handlers = {kind: tuple(each[kind] for each in tables if kind in each) for kind in kinds}
+        self._handlers: Handlers = self._reporting if self._has_sdk() else dict.fromkeys(_BEGINNINGS, (self._look,))
 
     def __call__(self, event: Event) -> None:
         """Report one event, in the context of the caller.
@@ -43,3 +54,20 @@ class Telemetry:
         """
         for handler in self._handlers.get(type(event), ()):
             handler(event)
+
+    def _look(self, event: Event) -> None:
+        """Begin to report if there is an SDK by now; looks once a second, because that reads the environment."""
+        if event.at < self._look_at:
+            return
+        self._look_at = event.at + 1
+        if self._has_sdk():
+            self._handlers = self._reporting
+            self(event)
+
+    def _has_sdk(self) -> bool:
+        """Return whether a provider does anything; those of the API itself do nothing."""
+        tracers, meters = self._providers
+        providers = (tracers or get_tracer_provider(), meters or get_meter_provider())
+        return any(
+            not type(each).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics")) for each in providers
+        )

@@ -12,15 +12,12 @@ import attrs
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     NonRecordingSpan,
-    NoOpTracerProvider,
-    ProxyTracerProvider,
     Span,
     SpanKind,
     Status,
     StatusCode,
     TracerProvider,
     get_tracer,
-    get_tracer_provider,
     set_span_in_context,
 )
 
@@ -92,7 +89,6 @@ class Spans:
     """
 
     def __init__(self, provider: TracerProvider | None, *, record_prompts: bool) -> None:
-        self._provider = provider
         self._tracer = get_tracer("lemon_async", __version__, provider)
         self._record_prompts = record_prompts
         self._jobs: dict[int, _Job] = {}
@@ -113,7 +109,7 @@ class Spans:
 
     def _submitted(self, event: Submitted) -> None:
         job = self._jobs.get(event.job)
-        if job is None and event.attempt == 1 and self._is_live():
+        if job is None and event.attempt == 1:
             job = self._begin(event, event.at - event.waited_s, request_attributes(event.request))
         if job is not None and job.span.is_recording():
             job.path = PATHS[event.request.operation]
@@ -131,10 +127,6 @@ class Spans:
         """A resumed job has no model of a request: what its token says is what the service has reported."""
         named = {} if event.model is None else {RESPONSE_MODEL: text(event.model)}
         self._begin(event, event.at, {**JOB, **named})
-
-    def _is_live(self) -> bool:
-        """Return whether there is an SDK; if the provider is the global one, a program may set it at any time."""
-        return not isinstance(self._provider or get_tracer_provider(), ProxyTracerProvider | NoOpTracerProvider)
 
     def _begin(self, event: JobEvent, began_at: float, attributes: Attributes) -> _Job | None:
         context = get_current()

@@ -66,18 +66,20 @@ def test_the_sdk_is_never_imported():
 
 
 def test_an_sdk_may_be_set_later():
-    """The global providers stand for it until then."""
+    """Jobs that begin after that are reported."""
     program = """
 from opentelemetry import metrics, trace
 from lemon_async import GenerateRequest, events
 from lemon_async.telemetry import Telemetry
-telemetry = Telemetry()
 from otel import Observed
-otel = Observed()
+telemetry, otel = Telemetry(), Observed()
+cat = GenerateRequest("a cat", model="flux-pro")
+telemetry(events.Submitted(at=0, job=1, request=cat))
 trace.set_tracer_provider(otel.tracer_provider)
 metrics.set_meter_provider(otel.meter_provider)
-telemetry(events.Submitted(at=0, job=1, request=GenerateRequest("a cat", model="flux-pro")))
 telemetry(events.Completed(at=1, job=1, images=1))
+telemetry(events.Submitted(at=2, job=2, request=cat))
+telemetry(events.Completed(at=3, job=2, images=1))
 print(len(otel.jobs), otel.total("lemon_async.submissions.settled"))
 """
     assert run(program).stdout.strip() == "1 1"
