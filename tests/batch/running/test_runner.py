@@ -245,9 +245,10 @@ async def test_leaving_is_bounded_when_the_disk_hangs(event, connect, emulator, 
 async def test_leaving_is_bounded_when_the_disk_hangs_at_the_doubt_of_a_request(connect, emulator, tmp_path):
     """It does not take as long as a picture may take to save; the next opening records the doubt."""
     emulator.fault("submit", Blackhole())
-    async with connect(timeouts=Timeouts(close_s=0.05)) as session, open_journal(tmp_path / "run.db") as journal:
+    timeouts = Timeouts(close_s=0.05, download_s=3600)
+    async with connect(timeouts=timeouts) as session, open_journal(tmp_path / "run.db") as journal:
         hung = HungJournal(journal, Event.DOUBT)
-        async with asyncio.timeout(20), batch_of(session, tmp_path, rows(2), journal=hung):
+        async with asyncio.timeout(120), batch_of(session, tmp_path, rows(2), journal=hung):
             await until(lambda: submits(emulator) == 2)
         assert hung._is_broken
     assert {row.state for row in (await journal_rows(tmp_path)).values()} == {State.DOUBTFUL}
