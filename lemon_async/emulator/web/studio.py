@@ -128,7 +128,7 @@ class Studio:
             self.handler.request_count,
             self.store.ledger.count,
             second,
-            *((id(fault), fault.hits) for fault in faults),
+            *((self._fault_id(fault), fault.hits) for fault in faults),
         )
         if seen != self._seen:
             self._seen = seen
@@ -232,14 +232,19 @@ class Studio:
     # Faults
 
     async def _faults(self, _request: web.BaseRequest, _args: Mapping[str, str]) -> web.StreamResponse:
-        return json_reply({"items": [self._fault(fault) for fault in reversed(self.handler.faults)]})
+        version = await self._refresh()
+        items = [self._fault(fault) for fault in reversed(self.handler.faults)]
+        return json_reply({"items": items, "version": version})
 
     def _fault(self, fault: Fault) -> dict[str, Any]:
-        if fault not in self._fault_ids:
-            self._fault_ids[fault] = next(self._next_fault_id)
         match = fault_json(fault)
         head = {name: match.pop(name) for name in ("route", "actions")}
-        return {"id": self._fault_ids[fault], **head, "match": match, "hits": fault.hits}
+        return {"id": self._fault_id(fault), **head, "match": match, "hits": fault.hits}
+
+    def _fault_id(self, fault: Fault) -> int:
+        if fault not in self._fault_ids:
+            self._fault_ids[fault] = next(self._next_fault_id)
+        return self._fault_ids[fault]
 
     async def _add_fault(self, request: web.BaseRequest, _args: Mapping[str, str]) -> web.StreamResponse:
         try:

@@ -229,6 +229,15 @@ async def test_faults_are_switched_on_and_off(emu, page, client):
     assert emu.faults == []
 
 
+async def test_fault_that_was_listed_and_removed_is_a_change(emu, page):
+    """A page that has seen a fault learns that it is gone, even if no summary was read in between."""
+    before = (await page.get("/_page/pictures"))["version"]
+    emu.fault("poll", Status(502))
+    listed = (await page.get("/_page/faults"))["version"]
+    emu.clear_faults()
+    assert (await page.get("/_page/pictures"))["version"] not in {before, listed}
+
+
 async def test_a_wrong_fault_is_refused_with_all_problems(emu, page):
     answer = await page.change("POST", "/_page/faults", {"route": "x", "actions": [{"type": "Cut"}], "times": 0})
     assert answer.status == 400
