@@ -99,7 +99,7 @@ async def _measure_all(scale: Mapping[str, int]) -> dict[str, Any]:
 
 def run(quick: bool = False) -> dict[str, Any]:
     """Return medians of CPU times per job, and of the ratios to a session without a handler."""
-    scale = {"rounds": 5 if quick else 30, "jobs": 100}
+    scale = {"rounds": 4 if quick else 30, "jobs": 100}
     figures: dict[str, Any] = {**scale, "most_without_sdk": MOST_WITHOUT_SDK, "missed": []}
     for name, kinds in asyncio.run(_measure_all(scale)).items():
         for kind, times in kinds.items():

@@ -48,9 +48,9 @@ async def service(png):
         ]
         fault("submit", Fail("no luck"), 0.08)
         fault("poll", Status(502, body="html"), 0.05)
-        fault("cdn", Expire(), 0.1)
+        fault("cdn", Expire(), 0.2)
         content = base64.b64encode(png).decode()
-        running.fault("submit", Result([{"b64_json": content}]), prompt=r"[^05]$")
+        running.fault("submit", Result([{"b64_json": content}]), prompt=r"[^0]$")
         yield running
 
 
@@ -87,7 +87,7 @@ async def test_a_batch_with_faults_agrees_with_the_ledger(otel, service, tmp_pat
     assert begun.number == len(otel.spans)
     assert counts.keys() >= {State.DONE, State.REFUSED, State.DOUBTFUL}
     assert otel.total("lemon_async.batch.rows") == 0
-    fetched = [path for path in out.iterdir() if path.stem[-1] in "05"]  # those of other rows came with the last poll
+    fetched = [path for path in out.iterdir() if path.stem[-1] == "0"]  # those of other rows came with the last poll
     assert otel.total("lemon_async.download.io") == sum(path.stat().st_size for path in fetched)
 
 
@@ -118,19 +118,21 @@ def check_requests(otel, service, seen):
     assert names["POST /v1/images/generations"] == arrived["submit"]
     assert names["GET /v1/tasks/{id}"] == seen[events.Polled] + seen[events.Called] <= arrived["poll"]
     assert otel.total("lemon_async.poll.duration") == seen[events.Polled]
-    assert names["GET"] == otel.total("lemon_async.download.duration") == seen[events.Downloaded] > ROWS / 10
+    assert names["GET"] == otel.total("lemon_async.download.duration") == seen[events.Downloaded] > ROWS / 20
     sent = sum(otel.total(f"lemon_async.submissions.{name}") for name in ("sold", "refused", "unknown", "not_sent"))
     assert arrived["submit"] == sent
 
 
 def check_spans(otel, run):
     """The spans of jobs say of their money what the metrics count."""
-    money = [span.attributes["lemon_async.money"] for span in otel.jobs]
+    spans, jobs = otel.spans, otel.jobs
+    money = Counter(span.attributes["lemon_async.money"] for span in jobs)
     for name in ("settled", "released", "unknown"):
-        assert money.count(name) == otel.total(f"lemon_async.submissions.{name}")
-    assert money.count("open") == 0
-    assert len(money) == otel.total("gen_ai.client.operation.duration")
-    assert set(otel.children(run)) >= set(otel.jobs)
-    jobs = {span.context.span_id for span in otel.jobs}
-    assert all(span.parent.span_id in jobs for span in otel.spans if span.name not in {"run", otel.jobs[0].name})
-    assert len({span.context.trace_id for span in otel.spans}) == 1
+        assert money[name] == otel.total(f"lemon_async.submissions.{name}")
+    assert money["open"] == 0
+    assert money.total() == otel.total("gen_ai.client.operation.duration")
+    assert {span.parent.span_id for span in jobs} == {run.context.span_id}
+    ids = {span.context.span_id for span in jobs}
+    requests = [span for span in spans if span.context.span_id not in ids and span.name != "run"]
+    assert {span.parent.span_id for span in requests} <= ids
+    assert {span.context.trace_id for span in spans} == {run.context.trace_id}
