@@ -16,7 +16,7 @@ async def check(page):
 
 @pytest.fixture
 async def busy_studio(studio, connect):
-    """A studio with pictures, one task that failed and one that is still under way."""
+    """A studio with pictures, a task that failed, and a fault in its list."""
     async with connect() as session:
         await session.generate("a kite", model="dall-e-3")
         await session.generate("two kites 風箏", model="gpt-image-2", n=2)
