@@ -66,7 +66,8 @@ async def test_attacks_in_a_table_are_text_and_nothing_is_violated(page_of, boug
     async with page_of(bought) as url, visiting(browser, url, **look) as visit:
         page = visit.page
         await expect(page.get_by_role("region", name="Doubtful rows", exact=True)).to_be_visible()
-        await expect(page.get_by_role("region", name="Failures by reason", exact=True)).to_contain_text(ATTACKS["script"])
+        failures = page.get_by_role("region", name="Failures by reason", exact=True)
+        await expect(failures).to_contain_text(ATTACKS["script"])
         cards = page.locator("#pictures [data-items] > li")
         await expect(cards).to_have_count(len(ROWS))
         titles = await cards.locator("h3").all_text_contents()
