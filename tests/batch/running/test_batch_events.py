@@ -14,6 +14,12 @@ from lemon_async.emulator import Fail, Status
 from lemon_async.events import BatchClosed, BatchOpened, RowChanged
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Pictures are saved in a folder of the test, and not in the one that pytest was started in."""
+    monkeypatch.chdir(tmp_path)
+
+
 def summed(seen):
     """Return the counts at the end that follow from those at the beginning and the changes."""
     counts = Counter(seen[0].counts)
