@@ -49,22 +49,22 @@ class PictureList:
         return PictureFiles(self.view.folder)
 
     async def show(self, request: web.BaseRequest, _args: Mapping[str, str]) -> web.Response:
-        """Answer `GET /_page/pictures?state=&q=&model=&before=`.
+        """Answer `GET /_page/pictures?state=&q=&before=`.
 
         Raises:
             PageError: 400 a parameter is wrong; 503 the journal cannot be read now.
         """
         query = request.query
         states, before = _states(query.get("state", "")), _number(query.get("before", ""))
-        text, model = query.get("q", "").casefold(), query.get("model", "")
+        text = query.get("q", "").casefold()
         try:
             counts = (await self.view.summary()).counts
-            rows, last = await self._find(states, before, text, model)
+            rows, last = await self._find(states, before, text)
         except JournalError as fault:
             raise PageError(503, str(fault), {"Retry-After": "1"}) from fault
         self._remember(rows)
         is_whole = before is None and last is None
-        total = len(rows) if is_whole else sum(counts[state] for state in states) if not (text or model) else None
+        total = len(rows) if is_whole else sum(counts[state] for state in states) if not text else None
         items = [picture_of(row, self.journal) for row in rows]
         return json_reply(
             {"items": items, "total": total, "next": None if last is None else str(last), "version": self.version}
@@ -87,14 +87,14 @@ class PictureList:
         self._files.close()
 
     async def _find(
-        self, states: Sequence[State], before: int | None, text: str, model: str
+        self, states: Sequence[State], before: int | None, text: str
     ) -> tuple[list[JournalRow], int | None]:
         """Return the rows of a page, and the number of the last row that was looked at if there may be more."""
         found: list[JournalRow] = []
         until = time.monotonic() + _SEARCH_S
-        limit = _PER_READ if text or model else _PER_PAGE + 1
+        limit = _PER_READ if text else _PER_PAGE + 1
         while rows := await self.view.rows(*states, before=before, limit=limit):
-            found += [row for row in rows if _is_match(row, text, model)]
+            found += [row for row in rows if _is_match(row, text)]
             if len(found) > _PER_PAGE:
                 return found[:_PER_PAGE], found[_PER_PAGE - 1].number
             before = rows[-1].number
@@ -192,12 +192,11 @@ def _number(word: str) -> int | None:
     return min(int(word[:20]), 2**63 - 2)
 
 
-def _is_match(row: JournalRow, text: str, model: str) -> bool:
-    if not (text or model):
+def _is_match(row: JournalRow, text: str) -> bool:
+    if not text:
         return True
-    request = _request(row)
-    searched = (row.key, request.get("prompt"), row.error)
-    return (not model or request.get("model") == model) and any(text in str(each or "").casefold() for each in searched)
+    searched = (row.key, _request(row).get("prompt"), row.error)
+    return any(text in str(each or "").casefold() for each in searched)
 
 
 def _request(row: JournalRow) -> Mapping[str, Any]:
