@@ -122,7 +122,6 @@ class Emulator:
                 endpoints=endpoints,
                 hosts=hosts,
                 api_key=self.api_key,
-                requests_per_minute=requests_per_minute,
             )
         self._server: Server | None = None
         self._ledger_file = None if ledger_file is None else LedgerFile(Path(ledger_file), self._store, self._clock)

@@ -5,7 +5,6 @@ import { adviceBlocks, makeGallery } from "./gallery.js";
 import { announcer, follow } from "./server.js";
 
 const STATES = ["done", "sold", "intent", "new", "doubtful", "refused", "failed", "dead"];
-const MAX_KEYS = 5;
 
 const gallery = makeGallery("rows");
 const announce = announcer();
@@ -14,7 +13,6 @@ let version = null;
 gallery.refresh();
 follow(show);
 
-
 function show(summary) {
   const { counts, spending } = summary;
   const total = STATES.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
@@ -22,7 +20,7 @@ function show(summary) {
   figure("owner", ownerOf(summary));
   setText(byId("problem"), summary.problem);
   figure("done", `${count(counts.done ?? 0)} of ${count(total)}`);
-  figure("rate", summary.rate_per_minute === null ? "–" : count(Math.round(summary.rate_per_minute * 10) / 10));
+  figure("rate", count(summary.rate_per_minute));
   figure("eta", duration(summary.eta_s));
   showMoney(spending);
   showStates(counts, total);
@@ -42,7 +40,7 @@ function ownerOf({ is_running: isRunning, owner, problem }) {
   return `Running: process ${owner.pid} on ${owner.host}, since ${time(owner.started).textContent}`;
 }
 
-function showMoney({ spent, reserved, doubtful, refunded, unpriced, cap_usd: cap }) {
+function showMoney({ spent, reserved, doubtful, refunded, unpriced, budget_usd: cap }) {
   const committed = spent + reserved + doubtful;
   figure("spent", usd(spent));
   figure("reserved", usd(reserved));
@@ -81,7 +79,7 @@ function showFailures(failures) {
     const row = el("tr", {}, rows, cell(reason, { class: "long" }), keys);
     row.update = (failure) => {
       setText(rows, count(failure.count));
-      setText(keys, failure.keys.slice(0, MAX_KEYS).join(", ") + (failure.count > MAX_KEYS ? ", …" : ""));
+      setText(keys, [...failure.keys, ...(failure.count > failure.keys.length ? ["…"] : [])].join(", "));
     };
     return row;
   });

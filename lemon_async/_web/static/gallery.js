@@ -87,7 +87,7 @@ function thumb(item, index, open) {
 function openPicture(item, index = 0) {
   const places = item.images.map((_, place) => place).sort((one, other) => (other === index) - (one === index));
   const figures = places.map((place) => wholePicture(item, place));
-  openDialog(item.prompt || item.key || NO_PROMPT, ...figures, factSheet(item), ...adviceBlocks(item.advice ?? []));
+  openDialog(item.prompt || item.key || NO_PROMPT, ...figures, factSheet(item), ...adviceBlocks(item.advice));
 }
 
 function wholePicture(item, index) {
@@ -119,7 +119,7 @@ function factSheet(item) {
 
 /** Lines of advice: what follows `lemon-async` in a line is a command to copy. */
 export function adviceBlocks(lines) {
-  return [lines].flat().map((line) => {
+  return lines.map((line) => {
     const at = line.search(/\blemon-async /);
     if (at < 0) return el("p", { text: line.trim() });
     const title = line.slice(0, at).replace(/[:\s]+$/, "").trim() || "command";

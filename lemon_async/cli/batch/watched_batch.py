@@ -122,7 +122,7 @@ class WatchedBatch:
             "journal": self.view.name,
             "problem": self._problem,
             "counts": {state.value: summary.counts[state] for state in State},
-            "spending": {**summary.spending.as_json(), "cap_usd": summary.budget_usd},
+            "spending": {**summary.spending.as_json(), "budget_usd": summary.budget_usd},
             "rate_per_minute": None if rate is None else round(rate, 1),
             "eta_s": None if eta is None else round(eta),
             "is_running": self._is_running,
@@ -151,7 +151,7 @@ def reason_of(row: JournalRow) -> str:
 
 def _doubtful(row: JournalRow) -> dict[str, Any]:
     record = doubtful_record(attrs.evolve(row, request=row.request if _is_object(row.request) else b"{}"))
-    return {name: record[name] for name in ("key", "price_usd", "time", "prompt", "fingerprint", "error")}
+    return {name: record[name] for name in ("key", "price_usd", "time", "prompt", "error")}
 
 
 def _is_object(text: bytes) -> bool:

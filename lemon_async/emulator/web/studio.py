@@ -54,7 +54,6 @@ class Studio:
     endpoints: Endpoints
     hosts: AllowedHosts
     api_key: str = field(repr=False)
-    requests_per_minute: int | None
     pages: Pages = field(init=False)
     gallery: Gallery = field(init=False)
     requests: RequestLog = field(init=False)
@@ -109,7 +108,6 @@ class Studio:
             "faults": len(self.handler.faults),
             "models": sorted({*MODEL_IDS, *self.gallery.models}),
             "speed": self.clock.speed,
-            "limits": {"requests_per_minute": self.requests_per_minute},
         }
 
     async def _refresh(self) -> int:
@@ -174,7 +172,7 @@ class Studio:
             "error": _error(record),
             "task_id": task.id if task.spec.is_task else None,
             "images": [self._image(record, index) for index in range(record.pictures)],
-            "advice": None if record.is_drawable else "The files that this edit was made from are no longer kept.",
+            "advice": [] if record.is_drawable else ["The files that this edit was made from are no longer kept."],
         }
 
     def _image(self, record: JobRecord, index: int) -> dict[str, Any]:

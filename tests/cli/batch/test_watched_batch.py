@@ -63,7 +63,7 @@ async def later(batch, now, seconds=10.0):
 async def test_summary_has_counts_money_and_the_cap(watched):
     summary = await watched(*rows(State.DONE, State.NEW), budget_usd=5.0, runs=1).read()
     assert summary["counts"] == {**{state.value: 0 for state in State}, "done": 1, "new": 1}
-    assert (summary["spending"]["spent"], summary["spending"]["cap_usd"]) == (1.0, 5.0)
+    assert (summary["spending"]["spent"], summary["spending"]["budget_usd"]) == (1.0, 5.0)
     assert (summary["journal"], summary["is_running"], summary["problem"]) == ("/tmp/run.db", True, None)
 
 
@@ -116,9 +116,8 @@ async def test_details_are_read_again_only_if_they_have_changed(watched, now):
 async def test_doubtful_rows_are_named_with_what_to_do(watched):
     summary = await watched(*rows(State.DOUBTFUL, price_usd=0.04, changed_at=0.0)).read()
     assert summary["doubtful"] == [
-        {"key": "k0", "price_usd": 0.04, "time": "1970-01-01T00:00:00Z", "prompt": "a cat", "fingerprint": None,
-         "error": None}
-    ]  # fmt: skip
+        {"key": "k0", "price_usd": 0.04, "time": "1970-01-01T00:00:00Z", "prompt": "a cat", "error": None}
+    ]
     assert summary["advice"] == [
         "1 row may have been sold and is not sent again by itself: k0",
         "look at them: lemon-async batch doubtful run.db",
