@@ -53,10 +53,10 @@ function remove(node) {
   if (heading) heading.focus({ preventScroll: true });
 }
 
-/** Add options for names that a select lacks; none is taken away, as it may be the chosen one. */
-export function addOptions(select, names) {
-  const known = new Set(Array.from(select.options, (option) => option.value));
-  for (const name of names) if (name && !known.has(name)) select.append(el("option", { text: name }));
+/** Add options for names that a select or datalist lacks; none is taken away, as it may be the chosen one. */
+export function addOptions(list, names) {
+  const known = new Set(Array.from(list.options, (option) => option.value));
+  for (const name of names) if (name && !known.has(name)) list.append(el("option", { text: name }));
 }
 
 export const cell = (text, properties = {}) => el("td", { dir: "auto", text: text ?? "–", ...properties });

@@ -1,6 +1,6 @@
 // The studio: one page of the emulator.
 
-import { byId, count, el, figure, usd } from "./dom.js";
+import { addOptions, byId, count, figure, usd } from "./dom.js";
 import { Faults } from "./faults.js";
 import { makeGallery, toneOf } from "./gallery.js";
 import { makePromptBox } from "./jobs.js";
@@ -54,8 +54,7 @@ function show(summary) {
   gallery.offer("state", Object.keys(counts));
   gallery.offer("model", models);
   ledger.offer("model", models);
-  const known = new Set(Array.from(byId("models").options, (option) => option.value));
-  byId("models").append(...models.filter((name) => !known.has(name)).map((value) => el("option", { value })));
+  addOptions(byId("models"), models);
   for (const list of lists) list.refresh(summary.version !== version);
   if (summary.version !== version) faults.refreshSoon();
   version = summary.version;

@@ -22,7 +22,7 @@ function makeRequest(request) {
   row.update = (item) => {
     setText(status, item.status ?? "no response");
     status.dataset.tone = item.status === null || item.status >= 400 ? "bad" : "good";
-    };
+  };
   return row;
 }
 
