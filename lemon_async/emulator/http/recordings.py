@@ -26,7 +26,7 @@ _MAX_DEPTH = 3
 
 @frozen
 class Recording:
-    """A request body; `fields` is JSON, or None if it is too large.
+    """A request body; `fields` is JSON, or None if it is too large or too deep.
 
     `files` are the names of the field and of the file of each upload. A body that is not `is_whole` was cut.
     """
@@ -61,19 +61,27 @@ class Recordings:
     def add(self, number: int, call: Call, model: str | None, prompt: str | None) -> None:
         """Keep the body of a request, and drop the oldest one."""
         cut = _without_base64(call.body)
-        fields = orjson.dumps(cut)
-        is_small = len(fields) <= MAX_RECORDED_BYTES
+        fields = _written(cut)
         self._kept[number] = Recording(
             endpoint=call.endpoint,
             model=model and model[:_MAX_BASE64_CHARS],
             prompt=prompt and prompt[:_MAX_BASE64_CHARS],
-            fields=fields if is_small else None,
+            fields=fields,
             files=tuple((upload.name, upload.filename) for upload in call.uploads),
             is_form=call.is_form,
-            is_whole=is_small and cut == call.body,
+            is_whole=fields is not None and cut == call.body,
         )
         if len(self._kept) > self.most:
             self._kept.popitem(last=False)
+
+
+def _written(body: Any) -> bytes | None:
+    """Return a body as JSON; None if it is too large, or cannot be written although it could be read."""
+    try:
+        fields = orjson.dumps(body)
+    except orjson.JSONEncodeError:  # it is very deep, or a form has text that is not UTF-8
+        return None
+    return fields if len(fields) <= MAX_RECORDED_BYTES else None
 
 
 def _without_base64(value: Any, depth: int = 0) -> Any:

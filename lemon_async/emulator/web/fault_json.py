@@ -22,6 +22,7 @@ ACTIONS: Mapping[str, type[Action]] = {kind.__name__: kind for kind in get_args(
 
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
 _BASE64 = "base64"
+_MANY_PROBLEMS = 100
 # Annotations of the constructor, where it takes more than it keeps.
 _MATCH: dict[str, Any] = {
     name: attribute.type
@@ -52,7 +53,12 @@ def parse_faults(text: str | bytes) -> list[Fault]:
     if not isinstance(value, list):
         raise InvalidFaults(['must be a list of faults: [{"route": "poll", "actions": [...]}]'])
     problems: list[str] = []
-    faults = [_read_fault(entry, f"faults[{index}]", problems) for index, entry in enumerate(value)]
+    faults: list[Fault | None] = []
+    for index, entry in enumerate(value):
+        if len(problems) >= _MANY_PROBLEMS:  # another kind of file, perhaps a large one
+            problems.append(f"faults[{index}] to faults[{len(value) - 1}] were not read")
+            break
+        faults.append(_read_fault(entry, f"faults[{index}]", problems))
     if problems:
         raise InvalidFaults(problems)
     return [fault for fault in faults if fault is not None]
@@ -182,14 +188,17 @@ def _instead(value: Mapping[str, Any], name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return excerpt(orjson.dumps(value).decode())
+    try:
+        return excerpt(orjson.dumps(value).decode())
+    except orjson.JSONEncodeError:  # it was read, but is too deep to be written
+        return "that"
 
 
 def _read(value: Any, kind: Any, place: str, problems: list[str]) -> Any:
-    """Return a value of an annotated type; if it is of another one, that is a problem."""
+    """Return a value of an annotated type; if it is of another one, that is a problem, and the value is None."""
     if not _fits(value, kind):
         problems.append(f"{place}: must be {_describe(kind)}, not {_shown(value)}")
-        return value
+        return None
     if kind is bytes:
         try:
             return value.encode() if isinstance(value, str) else base64.b64decode(value[_BASE64], validate=True)

@@ -2,6 +2,7 @@
 
 import io
 
+import orjson
 import pytest
 
 from lemon_async.emulator.http.recordings import MAX_RECORDED_BYTES, Recordings
@@ -48,6 +49,13 @@ def test_deep_bodies_are_kept():
     for _ in range(200):
         deep = [deep]
     assert recorded({"x": deep}).read_fields() == {"x": deep}
+
+
+@pytest.mark.parametrize("value", [orjson.loads("[" * 1000 + "]" * 1000), "\ud800"], ids=["deep", "no UTF-8"])
+def test_what_can_be_read_and_not_written_is_not_kept(value):
+    """The request itself is answered as without a studio."""
+    kept = recorded({"prompt": "x", "x": value})
+    assert (kept.fields, kept.read_fields(), kept.is_whole, kept.prompt) == (None, None, False, "p")
 
 
 def test_the_newest_bodies_are_kept():

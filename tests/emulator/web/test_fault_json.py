@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from contextlib import suppress
 from typing import get_args
 
 import attrs
@@ -134,6 +135,53 @@ def test_all_problems_are_named_with_their_places():
     assert words["faults[8].actions[0].headers"] == 'must be an object whose values are text, not {"a":1}'
     assert words["faults[9].actions[0].error"] == "must be text or an object or null, not 5"
     assert words["faults[4]"].startswith("task actions belong to the routes")
+
+
+VALUES = (
+    None,
+    True,
+    -1,
+    1.5,
+    1e308,
+    2**63,
+    "",
+    "x",
+    "\x00",
+    [],
+    [None],
+    [[]],
+    ["a"],
+    [2, 1],
+    {},
+    {"a": None},
+    {"": ""},
+)
+
+
+@pytest.mark.parametrize("name", MATCH)
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_arguments_of_any_type_are_read_or_refused(name, value):
+    """Never anything else: a hostile file gets a message, and not a traceback."""
+    with suppress(InvalidFaults):
+        parse_faults(json.dumps([{"route": "submit", "actions": [{"type": "Stuck"}], name: value}]))
+
+
+@pytest.mark.parametrize("depth", [100, 300, 1000])
+@pytest.mark.parametrize(
+    "fault",
+    ['{"route": %s}', '{"actions": [{"type": %s}]}', '{"actions": [{"type": "Drip", "bytes_per_s": %s}]}'],
+)
+def test_deep_values_are_refused(fault, depth):
+    with pytest.raises(InvalidFaults, match="must be"):
+        parse_faults(f"[{fault % ('[' * depth + ']' * depth)}]")
+
+
+def test_many_problems_are_not_all_named():
+    """A large file of something else is not read to its end."""
+    with pytest.raises(InvalidFaults) as caught:
+        parse_faults(json.dumps([{"route": "polls"}] * 10_000))
+    assert len(caught.value.problems) < 200
+    assert caught.value.problems[-1] == "faults[50] to faults[9999] were not read"
 
 
 @pytest.mark.parametrize(("text", "words"), [("[", "not valid JSON"), ("{}", "must be a list"), ("\x00", "not valid")])
