@@ -140,13 +140,14 @@ class ColdStart(Generic[Key]):
         return self._models[model]
 
     def hold(self, model: str | None, key: Key, now: float, *, deadline: float, max_gap_s: float) -> bool:
-        """Hold a task that is due; return false if it is not to be held."""
+        """Hold a task that is due; return false if it is not to be held, but polled."""
         found = self.get(model)
         if found is None or key not in found.planned:
             return False
-        if now > deadline - _LAST_S or now > found.planned[key] + (1 - _LAST_PART) * max_gap_s:
+        planned_at = found.planned.pop(key)
+        if now > deadline - _LAST_S or now > planned_at + (1 - _LAST_PART) * max_gap_s:
             return False
-        found.held[key] = found.planned.pop(key)
+        found.held[key] = planned_at
         return True
 
     def discard(self, model: str | None, key: Key) -> None:

@@ -119,14 +119,14 @@ def test_tasks_of_unknown_models_are_not_held():
 def test_only_planned_tasks_are_held_and_none_shortly_before_its_deadline_or_at_its_longest_gap():
     start = ColdStart()
     model = start.get_or_add("m")
-    model.planned = {"a": 1.0, "b": 2.0}
+    model.planned = {"a": 1.0, "b": 2.0, "c": 2.0}
     assert start.hold("m", "a", 50.0, deadline=100.0, max_gap_s=90.0)
     assert model.held == {"a": 1.0}
     assert not start.hold("m", "b", 91.0, deadline=100.0, max_gap_s=900.0)
-    assert not start.hold("m", "b", 84.0, deadline=900.0, max_gap_s=90.0)
-    assert not start.hold("m", "c", 50.0, deadline=100.0, max_gap_s=90.0)
+    assert not start.hold("m", "c", 84.0, deadline=900.0, max_gap_s=90.0)
+    assert not model.planned  # they are polled
+    assert not start.hold("m", "d", 50.0, deadline=100.0, max_gap_s=90.0)
     start.discard("m", "a")
-    start.discard("m", "b")
     assert not model.held
     assert not model.planned
 

@@ -506,3 +506,23 @@ def test_emulator_that_runs_faster_is_asked_for_as_many_cold_tasks_in_its_minute
                 schedule.seen(key, now)
         now = max(now + 0.0005, schedule.decide(now, slots=0).wake_at or 0.0)
     assert now < 0.3
+
+
+def test_no_task_of_a_cold_model_is_polled_again_before_its_answer():
+    """Late ones, which wait for no others, are as much under way as those that were planned."""
+    rng = random.Random(3)
+    schedule, now, under_way = Schedule(PollPolicy(min_gap_s=0.01, max_gap_s=0.1)), 0.0, {}
+    schedule.speed = 100.0
+    for key in range(200):
+        schedule.add(key, now, model="m")
+    while len(schedule):
+        now += 0.004
+        for key in [key for key, due in under_way.items() if due <= now]:
+            del under_way[key]
+            if rng.random() < 0.2:
+                schedule.ended(key, now, is_success=True)
+            else:
+                schedule.seen(key, now)
+        for key in schedule.decide(now, slots=40).polls:
+            assert key not in under_way
+            under_way[key] = now + rng.uniform(0, 0.02)
