@@ -25,7 +25,7 @@ class Telemetry:
     Without an SDK it costs little and does nothing. The program may set the global providers later: then it reports the
     jobs that begin more than a second after that.
 
-    No span or metric contains the key, a query, a message of the service or the name of a file.
+    No span or metric contains the key, the query of a URL, a message of the service or the name of a file.
 
     Args:
         tracer_provider: Where spans go; by default the global one.
@@ -37,6 +37,7 @@ class Telemetry:
         self,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        *,
         record_prompts: bool = False,
     ) -> None:
         self._providers = (tracer_provider, meter_provider)
