@@ -104,7 +104,13 @@ class Accepted(JobEvent):
 
 @attrs.frozen(eq=False, repr=False, kw_only=True)
 class Refused(JobEvent):
-    """The service has refused a paid request: nothing was sold. `RetryScheduled` follows if it is sent again."""
+    """The service has refused a paid request: nothing was sold. `RetryScheduled` follows if it is sent again.
+
+    Attributes:
+        error: The service's reason.
+        attempt: The number of the attempt, from 1.
+        seconds: How long the request took.
+    """
 
     error: ApiError
     attempt: int = 1
@@ -113,7 +119,13 @@ class Refused(JobEvent):
 
 @attrs.frozen(eq=False, repr=False, kw_only=True)
 class NotSent(JobEvent):
-    """A paid request could not be sent: nothing was sold. `RetryScheduled` follows if there is another attempt."""
+    """A paid request could not be sent: nothing was sold. `RetryScheduled` follows if there is another attempt.
+
+    Attributes:
+        error: Why.
+        attempt: The number of the attempt, from 1.
+        seconds: How long the request took; 0 if it had not begun.
+    """
 
     error: TransportError
     attempt: int = 1
@@ -122,7 +134,13 @@ class NotSent(JobEvent):
 
 @attrs.frozen(eq=False, repr=False, kw_only=True)
 class OutcomeUnknown(JobEvent):
-    """A paid request was sent, and it is unknown whether it was sold."""
+    """A paid request was sent, and it is unknown whether it was sold.
+
+    Attributes:
+        error: What happened.
+        attempt: The number of the attempt, from 1.
+        seconds: How long the request took.
+    """
 
     error: SubmissionUnknown
     attempt: int = 1
