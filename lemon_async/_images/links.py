@@ -256,8 +256,13 @@ class LinkClient:
         if self._http is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_s)
             self._resolver = self._open_resolver()
-            options: dict[str, Any] = {"timeout": timeout, "trace_configs": self._trace_configs}
-            self._http = open_session({"Accept": "image/*"}, idle_s=_IDLE_S, resolver=self._resolver, **options)
+            self._http = open_session(
+                {"Accept": "image/*"},
+                idle_s=_IDLE_S,
+                resolver=self._resolver,
+                timeout=timeout,
+                trace_configs=self._trace_configs,
+            )
         return self._http
 
 

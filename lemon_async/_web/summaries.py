@@ -16,7 +16,7 @@ from attrs import define, field
 
 from lemon_async._web.replies import NOT_STORED, SECURITY_HEADERS, PageError, json_bytes
 
-_log = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger("lemon_async")
 
 _HEARTBEAT = b": open\n\n"
 _HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": NOT_STORED, "X-Accel-Buffering": "no"}
@@ -97,8 +97,8 @@ class Summaries:
                     for changed in self._clients:
                         changed.set()
                 await asyncio.sleep(self.gap_s)
-        except Exception:  # noqa: BLE001 - whatever the source raises, pages connect again
-            _log.exception("the summary of the page cannot be read")
+        except Exception:
+            logger.exception("the summary of the page cannot be read")
             self.close()
 
     async def _stream(self, request: web.BaseRequest, changed: asyncio.Event) -> web.StreamResponse:

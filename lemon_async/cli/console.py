@@ -23,7 +23,7 @@ from lemon_async.events import Event, OutcomeUnknown, RateLimited, RetrySchedule
 from lemon_async.types import Problem
 
 __all__ = [
-    "EventPrinter", "LogPrinter", "as_options", "describe", "print_error", "print_failure", "print_link", "print_note",
+    "EventPrinter", "LogPrinter", "describe", "print_error", "print_failure", "print_link", "print_note",
     "print_pending", "print_result", "print_status", "translate",
 ]  # fmt: skip
 
@@ -89,7 +89,7 @@ class EventPrinter:
                 print_note(str(error))  # no job of the command raises it
 
 
-def as_options(text: str) -> str:
+def _as_options(text: str) -> str:
     """Return a message of the library with the names of options instead of those of Python arguments."""
 
     def option(found: re.Match[str]) -> str:
@@ -108,7 +108,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, ContractError):
         return str(ContractError(problems=tuple(map(translate, error.problems)), undone=error.undone))
     if isinstance(error, BatchPaused):
-        return as_options(str(error))
+        return _as_options(str(error))
     if isinstance(error, TaskTimeout):
         return str(error).partition("; session.task")[0]
     if isinstance(error, TransportError) and _REFUSED_HERE.search(str(error)):
@@ -119,8 +119,8 @@ def describe(error: Exception) -> str:
 def translate(problem: Problem) -> Problem:
     """Return a problem with the names of options; that of a row (`line 3, size`) keeps its column."""
     field = problem.field
-    name = _OPTIONS.get(field) or (field if "," in field else as_options(field))
-    return Problem(name, as_options(problem.message))
+    name = _OPTIONS.get(field) or (field if "," in field else _as_options(field))
+    return Problem(name, _as_options(problem.message))
 
 
 def print_note(text: str) -> None:

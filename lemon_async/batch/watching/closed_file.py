@@ -55,7 +55,7 @@ class ClosedFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._folder: Path | None = None
-        self._fingerprint = fingerprint(path)
+        self._fingerprint = _fingerprint(path)
         try:
             source = path if self._is_complete() else self._copy()
             self._connection = _connect(source)
@@ -69,7 +69,7 @@ class ClosedFile:
             raise
 
     def _explained(self, fault: sqlite3.Error | OSError) -> Exception:
-        if fingerprint(self._path) != self._fingerprint:
+        if _fingerprint(self._path) != self._fingerprint:
             return BusyFile()
         if self._folder is not None and isinstance(fault, OSError):
             place = str(self._folder.parent)
@@ -95,7 +95,7 @@ class ClosedFile:
 
     def _check(self) -> None:
         """Raise `BusyFile` if the file has changed since it was opened here."""
-        if fingerprint(self._path) != self._fingerprint:
+        if _fingerprint(self._path) != self._fingerprint:
             raise BusyFile
 
     def last_rows(self, states: Sequence[State], before: int, limit: int) -> Sequence[JournalRow]:
@@ -141,7 +141,7 @@ class ClosedFile:
         return copy
 
 
-def fingerprint(path: Path) -> Fingerprint:
+def _fingerprint(path: Path) -> Fingerprint:
     """Return what changes when a process opens or changes a journal."""
     return tuple(map(_stat_of, (path, _wal_of(path), path_of_status(path))))
 

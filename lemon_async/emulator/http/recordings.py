@@ -17,7 +17,7 @@ from lemon_async.emulator.service.messages import Call
 MAX_RECORDINGS = 1_000
 MAX_RECORDED_BYTES = 64 * 2**10
 
-_MAX_BASE64_CHARS = 1_000
+_MAX_TEXT_CHARS = 1_000
 _KEPT_CHARS = 60
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
 # Pictures are at most this deep: {"images": [{"image_url": "data:..."}]}.
@@ -64,8 +64,8 @@ class Recordings:
         fields = _written(cut)
         self._kept[number] = Recording(
             endpoint=call.endpoint,
-            model=model and model[:_MAX_BASE64_CHARS],
-            prompt=prompt and prompt[:_MAX_BASE64_CHARS],
+            model=model and model[:_MAX_TEXT_CHARS],
+            prompt=prompt and prompt[:_MAX_TEXT_CHARS],
             fields=fields,
             files=tuple((upload.name, upload.filename) for upload in call.uploads),
             is_form=call.is_form,
@@ -87,7 +87,7 @@ def _written(body: Any) -> bytes | None:
 def _without_base64(value: Any, depth: int = 0) -> Any:
     """Return a JSON value in which long base64 is cut."""
     if isinstance(value, str):
-        is_long = len(value) > _MAX_BASE64_CHARS and _DATA_URL.match(value)
+        is_long = len(value) > _MAX_TEXT_CHARS and _DATA_URL.match(value)
         return f"{value[:_KEPT_CHARS]}… ({len(value)} characters)" if is_long else value
     if depth == _MAX_DEPTH:
         return value

@@ -18,7 +18,7 @@ from lemon_async.emulator.clock import Clock
 from lemon_async.emulator.service.ledger import LedgerEntry
 from lemon_async.emulator.service.store import Store
 
-_log = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger("lemon_async")
 
 _SETTLE_S = 0.25
 _AT_ONCE = 100
@@ -68,7 +68,7 @@ class LedgerFile:
         try:
             self._file.write(orjson.dumps(entry_json(entry, self.clock)) + b"\n")
         except OSError:
-            _log.exception("the ledger file ends before entry %d: it cannot be written", entry.seq)
+            logger.exception("the ledger file ends before entry %d: it cannot be written", entry.seq)
             self._file.close()
             self._file = None
 
