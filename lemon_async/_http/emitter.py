@@ -66,7 +66,7 @@ class Job(Protocol):
 
 
 class Emitter:
-    """Passes events on; a session without `on_event` has none, so that nothing is made for nobody.
+    """Passes events on; a session without `on_event` has no emitter, so its events are never made.
 
     Args:
         handlers: The program's functions.

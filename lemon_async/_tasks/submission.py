@@ -266,7 +266,7 @@ class Submissions:
             if isinstance(cancelled.__cause__, NoResponse) and cancelled.__cause__.was_sent:
                 unknown = self.unknown_outcome(prepared, cancelled.__cause__.reason, delivered=delivered)
                 cancelled.__cause__ = unknown
-                logger.warning("%s", unknown, extra=prepared.log_facts())  # who cancels rarely inspects causes
+                logger.warning("%s", unknown, extra=prepared.log_facts())  # code that cancels rarely reads causes
             raise
 
     def unknown_outcome(

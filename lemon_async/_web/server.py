@@ -13,7 +13,13 @@ _IDLE_S = 60.0
 
 @define(eq=False)
 class PageServer:
-    """A server for `pages` on the loopback interface, until the `async with` block ends; port 0 takes a free one."""
+    """A server for `pages` until the `async with` block ends.
+
+    Attributes:
+        pages: What it serves.
+        host: The address to listen on; by default, only this machine can connect.
+        port: The port; 0 takes a free one, and then this is its number.
+    """
 
     pages: Pages
     host: str = "127.0.0.1"

@@ -177,7 +177,7 @@ def delete(ids: Sequence[str], **given: Any) -> None:
     default="127.0.0.1",
     metavar="ADDRESS",
     show_default=True,
-    help="Address to listen on; with 0.0.0.0, other machines can connect, and their users open the page.",
+    help="Address to listen on; with 0.0.0.0, other machines can connect, and the page gives them the key.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="NUMBER", show_default="any free one")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="60 makes a minute of the service a second.")
@@ -197,7 +197,7 @@ def delete(ids: Sequence[str], **given: Any) -> None:
     "--faults",
     metavar="FILE",
     shell_complete=options.complete_files,
-    help='Misbehave as a JSON list says: [{"route": "poll", "actions": [{"type": "Status", "status": 502}]}].',
+    help='Faults, as a JSON list: [{"route": "poll", "actions": [{"type": "Status", "status": 502}]}].',
 )
 @click.option(
     "--ledger",

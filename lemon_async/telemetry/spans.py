@@ -117,7 +117,7 @@ class Spans:
                 job.span.set_attributes(prompt_attributes(event.request))
 
     def _not_sent(self, event: NotSent) -> None:
-        """Without `Submitted`, no request was made: it has waited for the rate limit in vain."""
+        """Without `Submitted`, no request was made: it failed while it waited for the rate limit."""
         if event.attempt == 1 and event.job not in self._jobs:
             named = {} if event.model is None else {MODEL: text(event.model)}
             self._begin(event, event.at - event.seconds, {**JOB, **named})
@@ -183,9 +183,8 @@ class Spans:
         attributes: dict[str, str | int] = {METHOD: event.method, TEMPLATE: template}
         if event.status is not None:
             attributes[STATUS_CODE] = event.status
-        context = self._ended.get(
-            event.path.rpartition("/")[2]
-        )  # a poll for new links, when those of a job have expired
+        # A poll for new links belongs to the job whose links have expired.
+        context = self._ended.get(event.path.rpartition("/")[2])
         self._record(f"{event.method} {template}", context, attributes, event)
 
     def _downloaded(self, event: Downloaded) -> None:

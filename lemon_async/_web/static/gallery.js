@@ -7,7 +7,7 @@ const DONE = new Set(["completed", "done"]);
 const FAILED = new Set(["failed", "lost", "refused", "doubtful", "dead"]);
 const NO_PROMPT = "No prompt";
 
-/** How a state is coloured; a job in a state that nobody knows is still under way. */
+/** The colour of a state; an unknown one counts as under way. */
 export const toneOf = (state) => (DONE.has(state) ? "good" : FAILED.has(state) ? "bad" : "open");
 
 export const makeGallery = (noun) =>

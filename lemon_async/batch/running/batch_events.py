@@ -23,7 +23,7 @@ class BatchEvents:
 
     _emit: Callable[..., None]
     _journal: str
-    _late: dict[str, State] = attrs.field(factory=dict[str, State], init=False)  # of changes that nobody waited for
+    _late: dict[str, State] = attrs.field(factory=dict[str, State], init=False)  # recorded after the wait was cancelled
 
     def opened(self, counts: Mapping[State, int]) -> None:
         """Emit that the batch was entered."""

@@ -30,7 +30,7 @@ _RETRY_EVERY_S = 0.05
 
 
 class FileView:
-    """See `BatchView`; who has the file open is found out again when that changes."""
+    """A `BatchView` of a file; it finds the process that has the file open, and its successors."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(os.path.abspath(path))  # noqa: PTH100 - reads no disk

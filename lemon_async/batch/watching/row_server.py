@@ -94,7 +94,7 @@ class _RowServer:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
             return
-        except OSError as fault:  # such as too many open files: it would be asked again at once, for ever
+        except OSError as fault:  # such as too many open files: the loop would call this again and again
             self._stop(fault)
             return
         if len(self._clients) >= _MOST_CLIENTS:

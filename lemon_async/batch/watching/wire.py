@@ -43,7 +43,7 @@ def rows_out(rows: Iterable[JournalRow]) -> list[dict[str, Any]]:
 
 
 def row_out(row: JournalRow) -> dict[str, Any]:
-    """Return a row as a JSON object; one that is very long without its columns, and with the begin of its prompt."""
+    """Return a row as a JSON object; a very long one without its columns, and with the beginning of its prompt."""
     request, columns = row.request, row.columns
     if len(request) + len(columns) > _MOST_PER_ROW:
         request, columns = _shortened(request), b""

@@ -119,7 +119,7 @@ class Studio:
             is_more = self.store.settle(now, _AT_ONCE) or self.gallery.refresh(_AT_ONCE)
             await asyncio.sleep(0)
         faults = self.handler.faults
-        # Jobs that are under way get on, which nobody announces.
+        # Progress is not announced: while jobs are open, the lists change every second.
         second = int(self.clock.real_s()) if self.gallery.open else None
         seen = (
             self.gallery.changes,
