@@ -51,9 +51,6 @@ class Recordings:
     most: int = MAX_RECORDINGS
     _kept: OrderedDict[int, Recording] = field(factory=OrderedDict, init=False)
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
     def find(self, number: int) -> Recording | None:
         """Return the body of a request, if it is still kept."""
         return self._kept.get(number)

@@ -62,5 +62,4 @@ def test_the_newest_bodies_are_kept():
     recordings = Recordings(2)
     for number in range(1, 6):
         recordings.add(number, Call("submit", "submit", body={"n": number}), None, None)
-    assert len(recordings) == 2
     assert [recordings.find(number) is not None for number in range(1, 6)] == [False, False, False, True, True]
