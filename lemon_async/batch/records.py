@@ -56,7 +56,7 @@ class JournalRow:
         request: The request as canonical JSON.
         columns: The other columns as a JSON object; empty if there are none.
         attempt: Number of attempts to buy it, except those that provably sold nothing; a retry by the user starts at 0.
-        changed_at: When its state changed last, in Unix seconds.
+        changed_at: When its state changed last, in Unix seconds; of a doubtful row, when it was being bought.
         task: The resume token of its task; `None` if there is none, as after an inline response.
         fingerprint: The fingerprint of the request that was sent last, as in `SubmissionUnknown`.
         price_usd: What was reserved for it; `None` if its price is not known.

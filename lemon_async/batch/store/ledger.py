@@ -112,7 +112,8 @@ class Ledger:
             effect(self, row, change)
         row.error = change.error or (row.error if change.event in _KEEPS_ERROR else None)
         row.state = then
-        row.changed_at = now
+        if change.event is not Event.DOUBT:  # its purchase is looked for by the time of its intent, not of the next run
+            row.changed_at = now
         row.holder = change.run or row.holder if then.is_open else None
         self._count(row, 1)
         return then

@@ -96,6 +96,16 @@ def test_reason_is_kept_until_the_next_event():
     assert row.error is None
 
 
+def test_doubtful_row_has_the_time_at_which_it_was_being_bought():
+    """The next run may find it days later, and the account lists the purchase at the time of the request."""
+    ledger, row = Ledger(), RowFacts(0, "a", State.NEW)
+    ledger.change(row, Change(key="a", event=Event.INTEND), 7.0)
+    assert ledger.change(row, Change(key="a", event=Event.DOUBT), 9e5) is State.DOUBTFUL
+    assert row.changed_at == 7.0
+    ledger.change(row, Change(key="a", event=Event.NOT_SOLD), 9.5e5)
+    assert row.changed_at == 9.5e5
+
+
 def test_intent_that_reaches_the_cap_fits_and_a_larger_one_does_not():
     """The cap is exact: 25 rows of 4 cents cost one dollar, in spite of binary fractions."""
     ledger = Ledger()
