@@ -1,6 +1,5 @@
 """Pass the events of a session to the program's functions, whatever those do."""
 
-import asyncio
 import copy
 import logging
 import time
@@ -31,8 +30,9 @@ from lemon_async.requests import Request
 __all__ = ["Emitter", "Job", "without_frames"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
-# A plain call cannot be cancelled: a function that raises `CancelledError` is wrong, and must not cost a picture.
-_FAILURES = (Exception, asyncio.CancelledError)
+# These are meant for the program. What else a function raises must not cost a picture, also if it is no `Exception`: a
+# plain call cannot be cancelled, pytest's `fail` ends no session, and neither does a panic of Rust.
+_INTERRUPTIONS = (KeyboardInterrupt, SystemExit)
 _SHORTEST_WAIT_S = 0.001
 _MONEY: Mapping[str, Literal["settled", "released"]] = {"completed": "settled", "failed": "released"}
 
@@ -89,7 +89,7 @@ class Emitter:
         self.pass_on(kind(at=time.time(), **facts))
 
     def pass_on(self, event: Event) -> None:
-        """Call every function with an event; never raises.
+        """Call every function with an event; raises nothing but what interrupts the program.
 
         Events that a function causes by calling into the session follow when every function has seen this one.
         """
@@ -101,7 +101,9 @@ class Emitter:
                 for handler in self._handlers:
                     try:
                         handler(self._queue[0])
-                    except _FAILURES:
+                    except _INTERRUPTIONS:
+                        raise
+                    except BaseException:  # noqa: BLE001 - see above
                         self._log(handler)
                 self._queue.popleft()
         finally:

@@ -9,7 +9,13 @@ from lemon_async._http.emitter import Emitter
 from lemon_async.events import RateLimited
 
 
-@pytest.mark.parametrize("failure", [ValueError("no"), asyncio.CancelledError()])
+class Panic(BaseException):
+    """As code in Rust raises."""
+
+
+@pytest.mark.parametrize(
+    "failure", [ValueError("no"), asyncio.CancelledError(), Panic(), GeneratorExit(), pytest.fail.Exception("no")]
+)
 def test_a_function_that_raises_is_logged_once_and_harms_nothing(failure, caplog):
     """The others are called, and so is it the next time."""
     seen = []
@@ -42,16 +48,17 @@ def test_event_that_a_function_causes_follows_for_all_functions():
     assert first == second == [0, 1, 2]
 
 
-def test_program_that_is_interrupted_in_a_function_gets_later_events():
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_program_that_is_interrupted_in_a_function_gets_later_events(interruption):
     seen = []
 
     def interrupted(event):
         seen.append(event.retry_after_s)
         if len(seen) == 1:
-            raise KeyboardInterrupt
+            raise interruption
 
     emitter = Emitter([interrupted])
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(interruption):
         emitter.rate_limited(1)
     emitter.rate_limited(2)
     assert seen == [1, 2]
