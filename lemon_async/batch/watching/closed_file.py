@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -125,10 +126,10 @@ class ClosedFile:
     def _copy(self) -> Path:
         """Copy the file and its log to a private folder, open the copy as a journal, and close it."""
         file, wal = Path(os.path.realpath(self._path)), _wal_of(self._path)
+        if time.time() - _changed_at(file, wal, path_of_status(self._path)) < _QUIET_S:
+            raise BusyFile  # such as an owner that has its status already, and no log yet
         if not wal.exists():
             raise refusal(self._path, f"its last run was killed and has left changes in {wal.name!r}, which is missing")
-        if time.time() - max(file.stat().st_mtime, wal.stat().st_mtime) < _QUIET_S:
-            raise BusyFile
         self._folder = Path(tempfile.mkdtemp(prefix="lemon-async-watch-"))
         copy = self._folder / "copy.db"
         _copy_open(file, copy)
@@ -144,6 +145,15 @@ class ClosedFile:
 def _fingerprint(path: Path) -> Fingerprint:
     """Return what changes when a process opens or changes a journal."""
     return tuple(map(_stat_of, (path, _wal_of(path), path_of_status(path))))
+
+
+def _changed_at(*paths: Path) -> float:
+    """Return when one of these files was last changed; those that are missing do not count."""
+    times = [0.0]
+    for path in paths:
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _stat_of(path: Path) -> object:

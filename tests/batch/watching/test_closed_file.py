@@ -5,12 +5,14 @@ import errno
 import os
 import shutil
 import sqlite3
+import threading
 
 import pytest
 
 from journal_owner import kill, owning_process
 from journals import new_rows
 from lemon_async.batch import State, open_journal
+from lemon_async.batch.store.sqlite.status_file import path_of_status
 from lemon_async.batch.watching import closed_file
 from lemon_async.batch.watching.closed_file import BusyFile, ClosedFile
 from lemon_async.errors import JournalError
@@ -116,7 +118,16 @@ async def test_damaged_file_names_the_journal_and_not_the_copy(killed, without_p
     assert "copy.db" not in str(caught.value)
 
 
-async def test_lost_log_is_an_error(killed):
+async def test_status_without_a_log_is_that_of_an_owner_which_opens_the_file(path):
+    """For a moment: then it is what a killed owner has left whose log was lost."""
+    async with open_journal(path) as journal:
+        await journal.add(new_rows(2))
+    path_of_status(path).write_text("{}")
+    with pytest.raises(BusyFile):
+        ClosedFile(path)
+
+
+async def test_lost_log_is_an_error(killed, without_patience):
     killed.with_name("run.db-wal").unlink()
     with pytest.raises(JournalError, match="has left changes"):
         ClosedFile(killed)
@@ -145,16 +156,25 @@ async def test_runs_start_while_a_watcher_reads_as_fast_as_it_can(path):
             file = file and file.close()
         return file
 
-    async def watch():
-        file = None
-        while True:
-            file = await asyncio.to_thread(look, file)
+    async with open_journal(path):
+        pass
+    is_over = threading.Event()
 
-    watcher = asyncio.create_task(watch())
-    for number in range(1, 30):
-        async with open_journal(path) as journal:
-            await journal.add(new_rows(number))
-    for _ in range(3):
-        async with owning_process(path, rows=40) as owner:
-            await kill(owner)
-    watcher.cancel()
+    def watch():
+        file = None
+        while not is_over.is_set():
+            file = look(file)
+        if file:
+            file.close()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.to_thread(watch))
+        try:
+            for number in range(1, 12):
+                async with open_journal(path) as journal:
+                    await journal.add(new_rows(number))
+            for _ in range(3):
+                async with owning_process(path, rows=40) as owner:
+                    await kill(owner)
+        finally:
+            is_over.set()
