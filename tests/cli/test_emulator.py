@@ -26,7 +26,7 @@ def wait_for_models(port, key):
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"})
     for _ in range(1000):
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.005)

@@ -86,7 +86,7 @@ async def test_jobs_of_a_web_handler_are_below_its_request(otel, session):
 async def test_what_a_session_leaves_open_ends_with_it(otel):
     """The span of the job says that its money is open; nothing stays in flight."""
     async with (
-        Emulator(speed=1) as service,
+        Emulator(durations=1000.0) as service,
         LemonSession(service.api_key, base_url=service.base_url, on_event=otel.telemetry()) as lemon,
     ):
         await lemon.submit("a cat", model="flux-pro")

@@ -23,7 +23,7 @@ QUERIES = re.findall(r"^```promql\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 def scrape(server):
     """Return what a server of metrics says over HTTP."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=30) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=60) as response:
         return response.read().decode()
 
 
