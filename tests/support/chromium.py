@@ -41,7 +41,7 @@ async def running_chromium():
     )
     program = find_chromium()
     async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=program, args=OPTIONS)
+        browser = await driver.chromium.launch(executable_path=program, args=OPTIONS, timeout=PATIENCE_MS)
         try:
             yield browser
         finally:

@@ -1,5 +1,7 @@
 """What the tests of pages rely on: the browser runs scripts, and a visit notices what must not happen."""
 
+import asyncio
+
 from chromium import REBOUND, find_axe_violations
 
 POOR = """<!doctype html><title>Poor</title>
@@ -27,7 +29,9 @@ async def test_policy_that_stops_something_is_noticed(visit, serve, http_ok):
     policy = {"Content-Security-Policy": "default-src 'none'"}
     server = await serve(http_ok(b"<!doctype html><title>x</title><script>alert(1)</script>", "text/html", **policy))
     page = await visit(server.origin)
-    assert "script-src-elem: inline" in await page.find_problems()
+    async with asyncio.timeout(60):
+        while "script-src-elem: inline" not in await page.find_problems():
+            await asyncio.sleep(0.01)
     page.expect_problems()
 
 

@@ -88,17 +88,16 @@ async def test_foreign_page_neither_reads_nor_changes(visit, serve, http_ok, stu
     assert len(studio.faults) == 1
 
 
-async def test_foreign_page_that_opens_the_studio_has_no_hold_on_it(visit, serve, http_ok, studio):
+async def test_foreign_page_that_opens_the_studio_has_no_hold_on_it(visit, serve, http_ok, studio, expect):
     """A window opened by a foreign page shows the studio, which that page can neither read nor reach."""
     server = await serve(http_ok(b"<!doctype html><title>Foreign</title>", "text/html"))
     foreign = await visit(server.origin)
     async with foreign.page.context.expect_page() as opening:
         await foreign.page.evaluate("(url) => { window.opened = window.open(url); }", studio.base_url)
     opened = await opening.value
-    await opened.wait_for_load_state()
-    assert await opened.title()
+    await expect(opened.get_by_role("heading", name="Studio", level=1)).to_be_visible()
     assert await opened.evaluate("window.opener") is None
-    assert await foreign.page.evaluate("window.opened.closed")
+    await foreign.page.wait_for_function("window.opened.closed")
     foreign.expect_problems()
 
 

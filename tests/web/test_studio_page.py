@@ -43,8 +43,7 @@ def card_of(page, prompt):
 
 async def wait_until_shown(image):
     """Wait until a picture is decoded."""
-    await image.evaluate("(image) => image.decode()")
-    assert await image.evaluate("(image) => image.naturalWidth") > 0
+    assert await image.evaluate("async (image) => { await image.decode(); return image.naturalWidth; }") > 0
 
 
 async def test_a_picture_is_made_with_the_keyboard_alone(open_studio, expect):
