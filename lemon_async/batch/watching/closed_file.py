@@ -129,6 +129,7 @@ class ClosedFile:
         if time.time() - _changed_at(file, wal, path_of_status(self._path)) < _QUIET_S:
             raise BusyFile  # such as an owner that has its status already, and no log yet
         if not wal.exists():
+            self._check()  # a run may have ended since the log was seen
             raise refusal(self._path, f"its last run was killed and has left changes in {wal.name!r}, which is missing")
         self._folder = Path(tempfile.mkdtemp(prefix="lemon-async-watch-"))
         copy = self._folder / "copy.db"

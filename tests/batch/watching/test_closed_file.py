@@ -145,6 +145,18 @@ async def test_database_that_is_no_journal_of_this_version_is_an_error(path, cha
         ClosedFile(path)
 
 
+async def test_log_that_goes_while_it_is_looked_for_is_not_lost(killed, without_patience, monkeypatch):
+    """A run that ends removes it: the file is busy then, and not damaged."""
+
+    def has_log(_file):
+        killed.with_name("run.db-wal").unlink()
+        return False
+
+    monkeypatch.setattr(ClosedFile, "_is_complete", has_log)
+    with pytest.raises(BusyFile):
+        ClosedFile(killed)
+
+
 async def test_runs_start_while_a_watcher_reads_as_fast_as_it_can(path):
     """It never holds the lock for a moment, neither after a clean end nor after a kill."""
 
