@@ -27,6 +27,8 @@ __all__ = ["FileView"]
 T = TypeVar("T")
 _PATIENCE_S = 1.5  # a killed owner's files are left alone for a second
 _RETRY_EVERY_S = 0.05
+# What it takes to read the answer or the status of an owner that writes others.
+_OTHER_VERSION = (AttributeError, LookupError, TypeError, ValueError)
 
 
 class FileView:
@@ -64,7 +66,10 @@ class FileView:
         if not status:
             raise self._busy()
         owner = {name: status.get(name) for name in ("pid", "host", "started")}
-        return JournalSummary.of_json(status, owner=owner, has_rows=False)
+        try:
+            return JournalSummary.of_json(status, owner=owner, has_rows=False)
+        except _OTHER_VERSION:
+            raise self._busy() from None
 
     async def rows(self, *states: State, before: int | None = None, limit: int = 200) -> Sequence[JournalRow]:
         """Return rows, as `BatchView.rows`."""
@@ -103,7 +108,7 @@ class FileView:
     async def _ask(self, ask: Callable[[OwnerLink], Awaitable[T]]) -> T:
         try:
             return await ask(cast("OwnerLink", self._owner))
-        except (LookupError, TypeError, ValueError) as fault:  # an answer of another version
+        except _OTHER_VERSION as fault:
             raise OwnerGone from fault
 
     async def _find_owner(self) -> bool:
@@ -177,6 +182,6 @@ def _may_live(owner: Mapping[str, Any]) -> bool:
         return bool(owner)
     try:
         os.kill(owner["pid"], 0)
-    except OSError as fault:
-        return not isinstance(fault, ProcessLookupError)
+    except (OSError, OverflowError) as fault:
+        return isinstance(fault, PermissionError)
     return True

@@ -1,7 +1,10 @@
 """Who has the file open is found out again when that changes."""
 
 import asyncio
+import json
+import os
 import signal
+import socket
 
 import pytest
 
@@ -9,6 +12,7 @@ from journal_owner import kill, owning_process
 from journals import new_rows
 from lemon_async.batch import State, open_journal
 from lemon_async.batch.store.sqlite.socket_file import SocketFile
+from lemon_async.batch.store.sqlite.status_file import path_of_status
 from lemon_async.batch.watching import file_view
 from lemon_async.batch.watching import owner as owner_module
 from lemon_async.batch.watching.file_view import FileView
@@ -117,15 +121,33 @@ async def test_killed_owner_whose_child_keeps_the_socket_is_dead(view, path):
         assert (await until(view, lambda summary: summary.has_rows)).owner is None
 
 
-async def test_answer_of_another_version_is_none(view, path, monkeypatch):
+@pytest.mark.parametrize("counts", [3, [], {"done": []}])
+async def test_answer_of_another_version_is_none(view, path, monkeypatch, counts):
     """Neither rows nor sums can be made of it; the page goes on with what else is known."""
     monkeypatch.setattr(file_view, "_PATIENCE_S", 0)
 
     async def ask(_link, **_question):
-        return {"counts": 3, "rows": [{"number": 1}]}
+        facts = {"spending": {}, "budget_usd": None, "runs": 1, "owner": {}}
+        return {"counts": counts, "rows": [{"number": 1}], **facts}
 
     monkeypatch.setattr(OwnerLink, "ask", ask)
     async with open_journal(path):
         assert not (await view.summary()).has_rows
         with pytest.raises(JournalError, match="does not show its rows"):
             await view.rows()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"spending": {"spent": 1}}, {"counts": {"done": "?"}}, {"counts": {"done": []}}, {"pid": 2**40}, {"pid": -1}],
+    ids=str,
+)
+async def test_status_of_another_version_is_refused(view, path, monkeypatch, facts):
+    """It may be anything: a watcher says that the journal cannot be read, and goes on."""
+    monkeypatch.setattr(file_view, "_PATIENCE_S", 0)
+    async with open_journal(path):
+        pass
+    status = {"pid": os.getpid(), "host": socket.gethostname(), "counts": {}, "spending": {}, **facts}
+    path_of_status(path).write_text(json.dumps(status))
+    with pytest.raises(JournalError, match="cannot use the journal"):
+        await view.summary()
