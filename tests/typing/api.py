@@ -31,24 +31,28 @@ from lemon_async import (
 from lemon_async.batch import (
     Batch,
     BatchOutcome,
+    BatchView,
     Change,
     Event,
     Export,
     Journal,
     JournalRow,
+    JournalSummary,
     Plan,
     Spending,
     State,
     expand,
     export,
     open_journal,
+    watch_journal,
 )
 from lemon_async.distributed import BatchSummary, LemonGenerator, run_batch
-from lemon_async.emulator import Emulator, Fault, Status
+from lemon_async.emulator import Emulator, Fault, Status, parse_faults
 from lemon_async.errors import AuthenticationError
 from lemon_async.events import Completed, Failed, OutcomeUnknown
 from lemon_async.events import Event as SessionEvent
 from lemon_async.sheet import Sheet, batch_sheet
+from lemon_async.telemetry import Telemetry
 from lemon_async.types import (
     Billing,
     ImageData,
@@ -90,6 +94,7 @@ async def sessions() -> None:
         LemonSession(allow_http="emulator")  # type: ignore[arg-type]
         LemonSession(on_event=handle, trace_configs=[TraceConfig()])
         LemonSession(on_event=[handle, print], trace_configs=())
+        LemonSession(on_event=Telemetry(record_prompts=True))
         LemonSession(on_event="print")  # type: ignore[arg-type]
         LemonSession(trace_configs=[print])  # type: ignore[list-item]
         LemonSession(headers=[("X-Team", "pictures")])  # type: ignore[arg-type]
@@ -264,6 +269,7 @@ async def emulated() -> None:
     async with Emulator(speed=60) as emu:
         assert_type(emu.base_url, str)
         assert_type(emu.fault("poll", Status(502), times=3), Fault)
+    Emulator(studio=True, ledger_file=Path("ledger.jsonl")).faults.extend(parse_faults("[]"))
 
 
 async def rows_of_a_batch(lemon: LemonSession) -> None:
@@ -292,6 +298,13 @@ async def journal_of_a_batch() -> None:
         assert_type(Path(done), Path)
         await export(journal, "rows.xlsx", format="xlsx")  # type: ignore[arg-type]
         assert_type(await batch_sheet(journal, "sheet.html", title="Run"), Sheet)
+
+
+async def watched_batch() -> None:
+    async with watch_journal("run.db") as view:
+        assert_type(view, BatchView)
+        assert_type(await view.summary(), JournalSummary)
+        assert_type(await view.rows(State.DONE, before=9, limit=60), Sequence[JournalRow])
 
 
 async def outcomes_of_a_batch(lemon: LemonSession, journal: Journal) -> None:
