@@ -21,7 +21,7 @@ Files to touch for (the tests of `_pace/retry.py` are in `tests/pace/test_retry.
 * a check of results: `_formats/pictures.py` for bytes, `_api/job_responses.py` for JSON;
 * an option of the command: `cli/options.py` and where its value goes, `cli/runner.py` or `cli/outputs.py`;
 * what may happen to a row of a batch: `batch/states.py`, `batch/store/ledger.py` for its money, `batch/outcome.py`;
-* what the pages show: `emulator/web/studio.py` or `batch/watching/summary.py`, and the scripts in `_web/static/`.
+* what the pages show: `emulator/web/studio.py` or `cli/batch/watched_batch.py`, and the scripts in `_web/static/`.
 
 To read the code, begin with `session.py`, whose methods are what users call, and `_tasks/submission.py` and
 `_tasks/poller.py`, which submit jobs and wait for them. Each folder's `__init__.py` says what to read next; that of

@@ -30,7 +30,7 @@ from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, Spendin
 from lemon_async.batch.states import State
 from lemon_async.batch.store.faults import refusal
 from lemon_async.batch.store.store import Store
-from lemon_async.batch.watching.row_server import serving_rows
+from lemon_async.batch.watching.row_server import MOST_NUMBER, serving_rows
 from lemon_async.errors import ContractError, JournalError
 
 __all__ = ["open_threaded"]
@@ -43,7 +43,6 @@ _CLOSE_WITHIN_S = 5.0
 _GATHER_S = 0.008
 _LARGE = 32
 _NO_GATHERING = 16
-_AFTER_ALL = 2**63 - 1
 
 T = TypeVar("T")
 Item = tuple[Any, asyncio.Future[Any]]  # a change or a call, and its waiter
@@ -140,7 +139,7 @@ class _ThreadedJournal:
         return await self._call(lambda store: store.rows(states, after, limit))
 
     async def last_rows(self, *states: State, before: int | None = None, limit: int = 1000) -> Sequence[JournalRow]:
-        end = _AFTER_ALL if before is None else before
+        end = MOST_NUMBER if before is None else before
         return await self._call(lambda store: store.last_rows(states, end, limit))
 
     async def claim(
