@@ -102,8 +102,9 @@ def _check_ledger(path: str | None) -> None:
     if path is None:
         return
     try:
-        with Path(path).open("ab"):
-            pass
+        if not Path(path).is_fifo():  # opening one waits for its reader, and closing it sends that away
+            with Path(path).open("ab"):
+                pass
     except (OSError, ValueError) as error:
         raise ContractError.of("--ledger", f"cannot write {path!r}: {error}") from None
 

@@ -7,6 +7,7 @@ written.
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -41,7 +42,7 @@ class LedgerFile:
             OSError: The file cannot be written.
         """
         if self._settling is None:
-            self._file = self.path.open("ab+", buffering=0)
+            self._file = _open(self.path)
             self._end_line(self._file)
             self.store.ledger.on_entry(self._append)
             self._settling = asyncio.create_task(self._settle(), name="lemon-emulator-ledger")
@@ -65,20 +66,34 @@ class LedgerFile:
     def _append(self, entry: LedgerEntry) -> None:
         if self._file is None:
             return
+        line = orjson.dumps(entry_json(entry, self.clock)) + b"\n"
+        fault: OSError | None = None
+        written = 0
         try:
-            self._file.write(orjson.dumps(entry_json(entry, self.clock)) + b"\n")
-        except OSError:
-            logger.exception("the ledger file ends before entry %d: it cannot be written", entry.seq)
+            written = self._file.write(line)
+        except OSError as error:
+            fault = error
+        # A disk that is nearly full takes a part of it, and so does a pipe that is not read.
+        if written != len(line):
+            logger.error("the ledger file ends before entry %d: it cannot be written", entry.seq, exc_info=fault)
             self._file.close()
             self._file = None
 
     @staticmethod
     def _end_line(file: IO[bytes]) -> None:
         """End the last line if a run was killed while it wrote it."""
-        if file.seekable() and file.tell():
+        if file.readable() and file.seekable() and file.tell():
             file.seek(-1, 2)
             if file.read(1) != b"\n":
                 file.write(b"\n")
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a file to append to; a pipe so that its reader delays nothing, and is missed when it is gone."""
+    is_plain = path.is_file() or not path.exists()
+    mode, flags = ("ab+", os.O_RDWR) if is_plain else ("ab", os.O_WRONLY)
+    flags |= os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), mode, buffering=0)
 
 
 def entry_json(entry: LedgerEntry, clock: Clock) -> Mapping[str, Any]:

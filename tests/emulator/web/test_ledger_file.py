@@ -1,8 +1,10 @@
 """The ledger in a file, line by line."""
 
+import io
 import json
 import logging
 import os
+from contextlib import suppress
 
 import pytest
 
@@ -64,3 +66,62 @@ async def test_a_full_disk_ends_the_file_and_not_the_emulator(client_of, caplog)
     assert [record.getMessage() for record in caplog.records] == [
         "the ledger file ends before entry 1: it cannot be written"
     ]
+
+
+async def test_a_line_that_is_written_in_part_ends_the_file(client_of, tmp_path, caplog):
+    """As on a disk that is full for a moment: another line would become a part of it."""
+
+    class Full(io.FileIO):
+        def write(self, line):
+            return super().write(line[:20])
+
+    path = tmp_path / "ledger.jsonl"
+    async with Emulator(durations=0, ledger_file=path) as emu:
+        emu._ledger_file._file.close()
+        emu._ledger_file._file = Full(path, "ab")
+        with caplog.at_level(logging.ERROR):
+            assert (await client_of(emu).submit(model="dall-e-3")).status == 200
+    assert path.stat().st_size == 20
+    assert [record.getMessage() for record in caplog.records] == [
+        "the ledger file ends before entry 1: it cannot be written"
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+class TestNamedPipe:
+    """Its reader delays nothing: neither one that is not there, nor one that does not read."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        return tmp_path / "pipe"
+
+    async def test_without_a_reader_it_is_an_error_before_serving(self, path):
+        with pytest.raises(OSError, match="pipe"):
+            await Emulator(ledger_file=path).start()
+
+    async def test_it_is_written_while_it_is_read(self, client_of, path, caplog):
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        async with Emulator(durations=0, ledger_file=path) as emu:
+            await client_of(emu).submit(model="dall-e-3")
+            written = [json.loads(line)["kind"] for line in os.read(reader, 10_000).splitlines()]
+            assert written in (["reserve"], ["reserve", "settle"])
+            os.close(reader)
+            with caplog.at_level(logging.ERROR):
+                assert (await client_of(emu).submit(model="dall-e-3")).status == 200
+        assert [record.getMessage() for record in caplog.records] == [
+            f"the ledger file ends before entry {len(written) + 1}: it cannot be written"
+        ]
+
+    async def test_a_reader_that_does_not_read_ends_it(self, client_of, path, caplog):
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        async with Emulator(durations=0, ledger_file=path) as emu:
+            filler = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            with suppress(BlockingIOError):
+                while os.write(filler, bytes(4096)):
+                    pass
+            with caplog.at_level(logging.ERROR):
+                assert (await client_of(emu).submit(model="dall-e-3")).status == 200
+        os.close(filler)
+        os.close(reader)
+        assert len(caplog.records) == 1
