@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lemon_async.emulator import Script
+from lemon_async.emulator import Script, Status
 
 KITE = "a red kite above the dunes"
 
@@ -167,6 +167,34 @@ async def test_ledger_is_filtered(open_studio, expect, connect):
     await page.get_by_role("search", name="Filter the ledger").get_by_label("Entry").select_option("settle")
     await expect(entries).to_have_count(1)
     await expect(entries).to_contain_text("settle")
+    await expect(page.locator("#ledger [data-total]")).to_have_text("1 entry matches")
+
+
+async def test_details_say_what_another_request_costs(open_studio, expect, connect):
+    """A poll costs nothing, and a download cannot be sent again from the page."""
+    async with connect() as session:
+        images = await session.generate(KITE, model="flux-pro")
+        await images[0].read()
+    page = (await open_studio("requests")).page
+    for route, words in (
+        ("submit", "with its own price"),
+        ("poll", "It costs nothing"),
+        ("cdn", "Only paid requests and polls"),
+    ):
+        await page.get_by_role("search", name="Filter requests").get_by_label("Route").select_option(route)
+        row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=route, exact=True)).first
+        await row.get_by_role("button").click()
+        await expect(page.get_by_role("dialog")).to_contain_text(words)
+        await page.keyboard.press("Escape")
+
+
+async def test_focus_stays_in_the_view_when_all_faults_are_removed(open_studio, expect, studio):
+    """The button hides itself: whoever uses the keyboard goes on beside it, not at the top of the page."""
+    studio.fault("poll", Status(502))
+    page = (await open_studio("faults")).page
+    await page.get_by_role("button", name="Remove all").press("Enter")
+    await expect(page.get_by_text("No fault is on")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Faults", exact=True)).to_be_focused()
 
 
 async def test_mistakes_are_explained(open_studio, expect):
@@ -181,6 +209,10 @@ async def test_mistakes_are_explained(open_studio, expect):
     await page.get_by_label("Model", exact=True).first.fill("no-such-model")
     await page.get_by_role("button", name="Generate").click()
     await expect(page.get_by_text("Nothing was sold").nth(1)).to_be_visible()
+    await page.get_by_label("Model", exact=True).first.fill("dall-e-3")
+    await page.get_by_label("Size").fill("5x5")
+    await page.get_by_role("button", name="Generate").click()
+    await expect(page.get_by_text("1024x1792. Nothing was sold.").nth(1)).to_be_visible()
     form = page.get_by_role("form", name="Add a fault")
     await form.get_by_label("Prompt").fill("(")
     await form.get_by_role("button", name="Add fault").click()

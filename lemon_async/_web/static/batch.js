@@ -6,7 +6,7 @@ import { announcer, follow } from "./server.js";
 
 const STATES = ["done", "sold", "intent", "new", "doubtful", "refused", "failed", "dead"];
 
-const gallery = makeGallery("rows");
+const gallery = makeGallery("row", "rows");
 const announce = announcer();
 let version = null;
 

@@ -34,10 +34,11 @@ async function read(response) {
 const errorOf = ({ body }) => (body && typeof body.error === "object" ? body.error : null);
 const isRefusedForNow = (answer) => errorOf(answer) && (answer.status === 429 || (answer.status === 503 && errorOf(answer).retryable));
 
+/** What an answer says, without a full stop at its end. */
 function words(answer) {
   if (answer.status === null) return "no response";
   const error = errorOf(answer);
-  return error ? `${answer.status} ${error.code ?? ""}: ${error.message ?? ""}` : `${answer.status || "a redirect"} without readable JSON`;
+  return error ? `${answer.status} ${error.code ?? ""}: ${error.message ?? ""}`.replace(/\.$/, "") : `${answer.status || "a redirect"} without readable JSON`;
 }
 
 /** Send a request and see its task through; `report(kind, text)` gets each step: `step`, `problem`, `done` or `stop`. */
@@ -48,11 +49,11 @@ export async function run({ method = "POST", path, body }, report) {
     const answer = await call(path, { method, body });
     if (isRefusedForNow(answer) && attempt < MAX_ATTEMPTS) {
       const wait = Math.min(MAX_WAIT_S, Number(errorOf(answer).retry_after ?? answer.headers.get("Retry-After")) || 1);
-      report("problem", `${words(answer)} Nothing was sold. Trying again in ${wait} s.`);
+      report("problem", `${words(answer)}. Nothing was sold. Trying again in ${wait} s.`);
       await sleep(wait * 1000);
     } else if (errorOf(answer)) {
       const money = isPaid && answer.status >= 400 ? "Nothing was sold." : "";
-      return report("stop", [words(answer), errorOf(answer).hint, money].filter(Boolean).join(" "));
+      return report("stop", [`${words(answer)}.`, errorOf(answer).hint, money].filter(Boolean).join(" "));
     } else if (answer.body && answer.status < 300) {
       return follow(answer, isPaid, report);
     } else {
@@ -83,7 +84,7 @@ async function untilDone(url, rest, report, done) {
     missing = answer.status === 404 ? missing + 1 : 0;
     if (state === "completed") return done(answer.body);
     if (state === "failed") return report("stop", `The task failed: ${answer.body.error?.message ?? answer.body.error ?? "no reason given"}`);
-    if ([401, 403].includes(answer.status) || missing > MAX_MISSING) return report("stop", `Poll ${number}: ${words(answer)}`);
+    if ([401, 403].includes(answer.status) || missing > MAX_MISSING) return report("stop", `Poll ${number}: ${words(answer)}.`);
     if (!state) report("problem", `Poll ${number}: ${words(answer)}. That ends nothing; asking again.`);
   }
   return report("stop", "The task has not ended within 15 minutes.");

@@ -101,7 +101,9 @@ export class Faults {
     }
     for (const [chip, fault] of this.#chips) chip.setAttribute("aria-pressed", String(Boolean(findPreset(this.#faults, fault))));
     setText(byId("faults-note"), this.#faults.length ? "" : "No fault is on: the service behaves.");
-    byId("clear-faults").hidden = !this.#faults.length;
+    const clear = byId("clear-faults");
+    if (!this.#faults.length && clear === document.activeElement) byId("faults-heading").focus({ preventScroll: true });
+    clear.hidden = !this.#faults.length;
     return reconcile(byId("fault-list"), this.#faults, (fault) => fault.id, (fault) => this.#makeItem(fault));
   }
 

@@ -10,8 +10,8 @@ const NO_PROMPT = "No prompt";
 /** The colour of a state; an unknown one counts as under way. */
 export const toneOf = (state) => (DONE.has(state) ? "good" : FAILED.has(state) ? "bad" : "open");
 
-export const makeGallery = (noun) =>
-  new List("pictures", "/_page/pictures", { noun, keyOf: (picture) => picture.id, create: makeCard });
+export const makeGallery = (noun, nouns) =>
+  new List("pictures", "/_page/pictures", { noun, nouns, keyOf: (picture) => picture.id, create: makeCard });
 
 function makeCard(first) {
   let picture = first;

@@ -19,10 +19,10 @@ export class List {
   #refreshedAt = -Infinity;
   #isStale = true;
 
-  constructor(id, path, { noun, keyOf, create, onPage = () => {} }) {
+  constructor(id, path, { noun, nouns, keyOf, create, onPage = () => {} }) {
     this.#section = byId(id);
     this.#form = this.#section.querySelector("form");
-    this.#options = { path, noun, keyOf, create, onPage };
+    this.#options = { path, noun, nouns, keyOf, create, onPage };
     this.#form.addEventListener("submit", (event) => event.preventDefault());
     this.#form.addEventListener("input", () => this.#turn("filter", [""], TYPING_MS));
     this.#find("older").addEventListener("click", () => this.#turn("page", [...this.#before, this.#next]));
@@ -86,13 +86,14 @@ export class List {
   }
 
   #show(page, cause) {
-    const { noun, keyOf, create, onPage } = this.#options;
+    const { noun, nouns, keyOf, create, onPage } = this.#options;
     const number = this.#before.length;
     const isFiltered = [...new FormData(this.#form).values()].some(Boolean);
     // A search that would take long ends before it has seen everything: its total is not known.
     const amount = page.total === null ? `At least ${page.items.length}` : count(page.total);
-    const total = `${amount} ${noun}${isFiltered ? " match" : ""}${number > 1 ? `, page ${number}` : ""}`;
-    const none = page.next ? `No ${noun} match so far. “Older” goes on.` : `No ${noun} ${isFiltered ? "match" : "yet"}.`;
+    const found = page.total === 1 ? `${noun}${isFiltered ? " matches" : ""}` : `${nouns}${isFiltered ? " match" : ""}`;
+    const total = `${amount} ${found}${number > 1 ? `, page ${number}` : ""}`;
+    const none = page.next ? `No ${nouns} match so far. “Older” goes on.` : `No ${nouns} ${isFiltered ? "match" : "yet"}.`;
     this.#next = page.next;
     this.#note(page.items.length ? "" : none);
     setText(this.#find("total"), total);

@@ -7,7 +7,7 @@ import { makePromptBox } from "./jobs.js";
 import { announcer, follow } from "./server.js";
 import { makeLedger, makeRequests } from "./tables.js";
 
-const [gallery, requests, ledger] = [makeGallery("pictures"), makeRequests(), makeLedger()];
+const [gallery, requests, ledger] = [makeGallery("picture", "pictures"), makeRequests(), makeLedger()];
 const lists = [gallery, requests, ledger];
 const faults = new Faults();
 const announce = announcer();

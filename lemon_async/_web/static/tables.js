@@ -6,10 +6,12 @@ import { List } from "./list.js";
 import { get } from "./server.js";
 
 const REPLAY = "Send again sends the same request through the public API: a job of its own, with its own price.";
+const REPOLL = "Send again asks for the task again through the public API. It costs nothing.";
 const NO_REPLAY = "The page cannot send this request again: its body or its files were not kept.";
+const NO_REPLAY_HERE = "Only paid requests and polls can be sent again.";
 
 export const makeRequests = () =>
-  new List("requests", "/_page/requests", { noun: "requests", keyOf: (request) => request.number, create: makeRequest });
+  new List("requests", "/_page/requests", { noun: "request", nouns: "requests", keyOf: (request) => request.number, create: makeRequest });
 
 function makeRequest(request) {
   const { number, at, route, method, path, model, prompt } = request;
@@ -28,15 +30,16 @@ function makeRequest(request) {
 
 async function openRequest(number) {
   try {
-    const { method, path, prompt, body, curl, python, is_replayable, is_form } = await get(`/_page/requests/${number}`);
+    const { route, method, path, prompt, body, curl, python, is_replayable, is_form } = await get(`/_page/requests/${number}`);
     const isReplayable = is_replayable && !is_form;
+    const isPaid = route === "submit" || route === "edit";
     const again = el("button", { type: "button", class: "main", text: "Send again" });
     again.addEventListener("click", () => {
       byId("dialog").close();
       start(prompt ?? `${method} ${path}`, { method, path, body: method === "GET" ? undefined : textOf(body) });
     });
     again.hidden = !isReplayable;
-    const note = el("p", { class: "note", text: isReplayable ? REPLAY : NO_REPLAY });
+    const note = el("p", { class: "note", text: isReplayable ? (isPaid ? REPLAY : REPOLL) : isPaid ? NO_REPLAY : NO_REPLAY_HERE });
     const blocks = [["curl", curl], ["Python", python], ["Body", textOf(body)]].filter(([, text]) => text);
     openDialog(`Request ${number}: ${method} ${path}`, note, again, ...blocks.map(([name, text]) => codeBlock(name, text)));
   } catch (error) {
@@ -47,7 +50,7 @@ async function openRequest(number) {
 const textOf = (body) => (body === null || body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body));
 
 export const makeLedger = () =>
-  new List("ledger", "/_page/ledger", { noun: "entries", keyOf: (entry) => entry.number, create: makeEntry, onPage: showSums });
+  new List("ledger", "/_page/ledger", { noun: "entry", nouns: "entries", keyOf: (entry) => entry.number, create: makeEntry, onPage: showSums });
 
 function makeEntry({ number, kind, job, task_id: task, model, amount_usd: amount, at }) {
   const row = el("tr", {}, cell(number, { class: "number" }), el("td", {}, time(at)), cell(kind));
