@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import socket
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from os import environ
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,7 @@ class ServeOptions:
 
     def _problems(self) -> Iterator[Problem]:
         if not 0 < self.speed < math.inf:
-            yield Problem("--speed", f"must be above 0, not {self.speed}")
+            yield Problem("--speed", f"must be a number above 0, not {self.speed}")
         if not self.host:
             yield Problem("--host", "must be an address or a name; 0.0.0.0 is every address of this machine")
         if self.balance is not None and not 0 <= self.balance < math.inf:
@@ -79,7 +81,11 @@ def serve(**given: Any) -> None:
 
     async def work() -> int:
         service, is_own_key = ServeOptions(**given).make()
-        async with service:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(service)
+            except OSError as fault:
+                raise _not_listening(given["host"], given["port"], fault) from None
             click.echo(f"export {BASE_URL_VARIABLE}={service.base_url}")
             if not is_own_key:
                 click.echo(f"export {KEY_VARIABLE}={service.api_key}")
@@ -91,6 +97,14 @@ def serve(**given: Any) -> None:
         return 0
 
     run_command(work)
+
+
+def _not_listening(host: str, port: int, fault: OSError) -> Exception:
+    """Return the error of an emulator that could not start."""
+    if fault.filename is not None:  # the file of the ledger has gone since it was checked
+        return fault
+    option = "--host" if isinstance(fault, socket.gaierror) else "--port"
+    return ContractError.of(option, f"cannot listen on {host}:{port}: {fault.strerror or fault}", undone="started")
 
 
 def _check_ledger(path: str | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from lemon_async.cli.commands import cli
+from lemon_async.cli.emulator import _not_listening
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 
 
@@ -79,17 +80,27 @@ def test_emulator_on_a_port_that_is_taken_says_so():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        result = CliRunner().invoke(cli, ["emulator", "--port", str(taken.getsockname()[1])])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
-    assert "address already in use" in result.stderr
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(cli, ["emulator", "--port", str(port)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: --port: cannot listen on 127.0.0.1:{port}: ")
+    assert "already in use" in result.stderr
+    assert "(nothing was started)" in result.stderr
+
+
+def test_host_that_has_no_address_is_named():
+    """And a ledger whose file has gone since it was checked remains an error of that file."""
+    error = _not_listening("nowhere", 0, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    assert str(error) == "--host: cannot listen on nowhere:0: Name or service not known (nothing was started)"
+    gone = FileNotFoundError(2, "No such file or directory", "ledger.jsonl")
+    assert _not_listening("127.0.0.1", 0, gone) is gone
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf"])
 def test_speed_that_is_not_above_zero_is_a_wrong_command(speed):
     result = CliRunner().invoke(cli, ["emulator", "--speed", speed])
     assert result.exit_code == 2
-    assert result.stderr == f"error: --speed: must be above 0, not {float(speed)} (nothing was started)\n"
+    assert result.stderr == f"error: --speed: must be a number above 0, not {float(speed)} (nothing was started)\n"
 
 
 def test_all_that_is_wrong_with_the_options_is_said_before_anything_is_served(tmp_path):
@@ -156,7 +167,7 @@ def test_options_make_a_bad_day_for_programs_in_any_language(interruptible, tmp_
         try:
             assert wait_for_models(port, "sk-mine")
             seen.extend(ask(port, "/v1/images/generations", body)[0] for _ in range(3))
-            seen.append(len(entries()))  # the reservation is there as soon as the answer
+            seen.append(len(entries()) >= 2)  # the reservation is there as soon as the answer; its end may be, too
             for _ in range(10_000):
                 if len(entries()) == 3:
                     break
@@ -186,7 +197,7 @@ def test_options_make_a_bad_day_for_programs_in_any_language(interruptible, tmp_
     result = CliRunner().invoke(cli, ["emulator", *words, *files], env={KEY_VARIABLE: "sk-mine"})
     user.join()
     assert result.exit_code == 130
-    assert seen == [502, 200, 402, 2, 200, 429, 200]
+    assert seen == [502, 200, 402, True, 200, 429, 200]
     assert "whoever opens the studio there has the key" in result.stderr
     old, reserved, settled = entries()
     assert old == {"number": 1}

@@ -1,6 +1,7 @@
 """The work of `batch watch`: serve a page of a batch until interrupted, or print its summary once."""
 
 import asyncio
+import socket
 import webbrowser
 from contextlib import AsyncExitStack
 
@@ -79,7 +80,8 @@ async def _serve(pages: Pages, host: str, port: int, *, is_opened: bool) -> None
             server = await stack.enter_async_context(PageServer(pages, host, port))
         except OSError as fault:
             words = f"cannot listen on {host}:{port}: {fault.strerror or fault}"
-            raise ContractError.of("--port", words, undone="started") from None
+            option = "--host" if isinstance(fault, socket.gaierror) else "--port"
+            raise ContractError.of(option, words, undone="started") from None
         print_line(server.url)
         print_status("serving the page of the batch, read-only; Ctrl-C ends it, and not the batch")
         if not is_loopback(host):
