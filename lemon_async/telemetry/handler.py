@@ -21,7 +21,7 @@ _BEGINNINGS = (Submitted, NotSent, Resumed, BatchOpened, Called, Downloaded)
 class Telemetry:
     """Report what one session does to OpenTelemetry: a span for each job, and metrics.
 
-    Give each session its own, because jobs are numbered in their session; they may share providers, and then add up.
+    Give each session its own, because jobs are numbered in their session; figures of those that share providers add up.
     Without an SDK it costs little and does nothing. The program may set the global providers later: then it reports the
     jobs that begin more than a second after that.
 

@@ -50,8 +50,9 @@ class BatchView(Protocol):
     async def rows(self, *states: State, before: int | None = None, limit: int = 200) -> Sequence[JournalRow]:
         """Return rows in these states (by default in all) with numbers below `before`, the last one first.
 
-        Perhaps fewer than `limit`, although there are more; none if there are no more. While a batch runs in another
-        process, rows of more than 64 KB come without their columns and with the beginning of their prompt.
+        It may return fewer than `limit` although there are more; an empty result means that there are no more. While a
+        batch runs in another process, rows of more than 64 KB lack their columns and have only the beginning of their
+        prompt.
 
         Raises:
             JournalError: As `summary`, or `JournalSummary.has_rows` is false.
