@@ -95,13 +95,11 @@ class Studio:
         """Return counts and sums; its cost does not grow with the number of jobs."""
         version = await self._refresh()
         ledger = self.store.ledger
-        sold, over = ledger.total("reserve"), ledger.total("settle") + ledger.total("release")
         balance = self.store.balance_usd
         return {
             "version": version,
             "counts": {state: number for state, number in self.gallery.counts.items() if number},
-            "sold": sold,
-            "open": sold - over,
+            "sold": ledger.total("reserve"),
             "held_usd": round(ledger.held_usd, _USD_DIGITS),
             "balance_usd": None if balance is None else round(balance - ledger.held_usd, _USD_DIGITS),
             "requests": self.handler.request_count,

@@ -186,7 +186,7 @@ async def test_the_summary_agrees_with_the_ledger(page_of, client_of):
         await client.submit("a dog", model="flux-pro")
         await client.submit("a fox", model="flux-new")
         summary = await page_of(emu).summary()
-        assert (summary["sold"], summary["open"], summary["requests"], summary["faults"]) == (3, 1, 3, 2)
+        assert (summary["sold"], summary["requests"], summary["faults"]) == (3, 3, 2)
         assert summary["counts"] == {"completed": 1, "failed": 1, "processing": 1}
         assert (summary["held_usd"], summary["balance_usd"]) == (0.09, 0.91)
         assert {"dall-e-3", "flux-new", "midjourney"} <= set(summary["models"])
