@@ -112,15 +112,18 @@ def shrink(content: bytes) -> File | None:
             image: Image.Image = Image.open(io.BytesIO(content))
         image.draft("RGB", (_SIDE, _SIDE))  # JPEG is decoded at about this size
         if image.width * image.height > _MOST_PIXELS:
-            raise PageError(413, f"too large for a thumbnail: {image.width}x{image.height} pixels")
+            words = f"too large for a thumbnail: {image.width}x{image.height} pixels"
+            raise PageError(413, words)  # noqa: TRY301 - passed on below
         image.thumbnail((_SIDE, _SIDE))
         image = ImageOps.exif_transpose(image)
         is_clear = image.has_transparency_data
         target = io.BytesIO()
         image.convert("RGBA" if is_clear else "RGB").save(target, "PNG" if is_clear else "JPEG")
+    except PageError:
+        raise
     except Image.DecompressionBombError:
         raise PageError(413, "too large for a thumbnail") from None
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # noqa: BLE001 - each format of Pillow has errors of its own
         return None
     return target.getvalue(), "image/png" if is_clear else "image/jpeg"
 

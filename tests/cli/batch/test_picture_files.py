@@ -178,6 +178,17 @@ def test_damaged_picture_has_no_thumbnail():
     assert shrink(encoded()[:60]) is None
 
 
+def test_picture_whose_orientation_cannot_be_applied_is_no_error():
+    """Some versions of Pillow raise `struct.error` then; other formats have other errors."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "x"
+    content = encoded("JPEG", exif=exif)
+    begin = content.index(b"Exif") + 17
+    assert shrink(content) is not None
+    thumbnail = shrink(content[:begin] + b"\x03" + content[begin + 1 :])
+    assert thumbnail is None or thumbnail[1] == "image/jpeg"
+
+
 def test_without_pillow_there_is_no_thumbnail(monkeypatch):
     """The page gets the file itself."""
     content = encoded()
