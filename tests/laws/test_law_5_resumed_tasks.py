@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, TaskTimeout
+from lemon_async import LemonError, LemonSession, PollPolicy, RetryPolicy, TaskTimeout, Timeouts
 from lemon_async.errors import AccessDenied, TaskCancelled
 from servers import read_request
 
@@ -64,8 +64,8 @@ def connect(service):
     """Open sessions on the service."""
 
     def open_session(polling):
-        retry = RetryPolicy(max_elapsed_s=0)
-        return LemonSession("sk-x", base_url=service.origin, polling=polling, retry=retry, requests_per_minute=60_000)
+        options = {"retry": RetryPolicy(max_elapsed_s=0), "timeouts": Timeouts(close_s=120)}
+        return LemonSession("sk-x", base_url=service.origin, polling=polling, requests_per_minute=60_000, **options)
 
     return open_session
 
@@ -84,7 +84,7 @@ async def until(condition):
 
 async def outcome_of(task):
     """Return how a task ends; one that is awaited forever fails the test."""
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(30):
         return (await asyncio.gather(task.wait(), return_exceptions=True))[0]
 
 
@@ -216,7 +216,7 @@ async def test_closing_while_a_resumed_task_is_cancelled_ends_every_wait(service
     old, cancelling, new = await resumed_while_it_is_cancelled(session, service)
     waiting = asyncio.create_task(new.wait())
     await asyncio.sleep(0)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(30):
         await session.aclose()
         ends = await asyncio.gather(cancelling, waiting, old.wait(), return_exceptions=True)
     assert all(isinstance(end, LemonError) for end in ends)
@@ -225,7 +225,7 @@ async def test_closing_while_a_resumed_task_is_cancelled_ends_every_wait(service
 async def test_late_poll_that_outlives_its_handle_ends_with_the_session(service, connect):
     """The library leaves no asyncio task behind."""
     service.may_poll.clear()
-    async with asyncio.timeout(4), connect(SHORT) as session:
+    async with asyncio.timeout(30), connect(SHORT) as session:
         old = session.task("job")
         await until(lambda: service.polls == 1)
         assert isinstance(await outcome_of(old), TaskTimeout)

@@ -100,7 +100,7 @@ async def test_answer_that_does_not_come_in_time_is_in_doubt(connect, emulator):
         async with session.map(prompts(3), model=MODEL) as outcomes:
             await until(lambda: emulator.ledger.sold.total() == 3)
             left_at = loop.time()
-        assert 0.02 < loop.time() - left_at < 1
+        assert 0.02 < loop.time() - left_at < 20
         assert outcomes.pending == ()
         assert {error.request.prompt for error in session.unknown_submissions} == set(prompts(3))
         assert all(isinstance(error, SubmissionUnknown) for error in session.unknown_submissions)
