@@ -68,7 +68,9 @@ class StatusFile:
             "counts": {str(state): count for state, count in counts.items()},
             "spending": spending.as_json(),
         }
-        self._part.write_bytes(orjson.dumps(status, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        self._part.unlink(missing_ok=True)  # what a killed owner has left, or a link that leads elsewhere
+        with self._part.open("xb") as file:
+            file.write(orjson.dumps(status, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         self._part.replace(self._path)
 
     def remove(self) -> None:

@@ -32,6 +32,17 @@ def test_damaged_status_is_ignored(journal, content):
     assert read_status(journal) == {}
 
 
+def test_link_in_the_place_of_a_part_is_not_followed(journal, tmp_path):
+    """Others may write in the folder, too."""
+    other = tmp_path / "other"
+    other.write_text("mine")
+    path_of_status(journal).with_name("run.db.status.part").symlink_to(other)
+    StatusFile(journal).write({State.NEW: 2}, Spending())
+    assert other.read_text() == "mine"
+    assert read_status(journal)["counts"] == {"new": 2}
+    assert not path_of_status(journal).is_symlink()
+
+
 def test_status_is_due_once_a_second_and_written_if_it_changed(journal):
     """An idle batch leaves the disk alone."""
     file = StatusFile(journal)
