@@ -12,7 +12,7 @@ from lemon_async.batch import State
 from lemon_async.emulator import Emulator, Expire, Fail, Reset, Result, Status
 
 ROWS = 1000
-POLLING = PollPolicy(min_gap_s=0.01, max_gap_s=0.1, deadline_s=120)
+POLLING = PollPolicy(min_gap_s=0.01, max_gap_s=0.1, deadline_s=600)
 
 
 class Begun(SpanProcessor):
