@@ -29,7 +29,7 @@ def test_a_function_that_raises_is_logged_once_and_harms_nothing(failure, caplog
         emitter.emit(RateLimited, retry_after_s=1.0)
     assert seen[::2] == ["wrong", "wrong"]
     assert [event.retry_after_s for event in seen[1::2]] == [1.0, 1.0]
-    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    errors = [record for record in caplog.records if (record.name, record.levelno) == ("lemon_async", logging.ERROR)]
     assert len(errors) == 1
     assert errors[0].exc_info
 

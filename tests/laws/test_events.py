@@ -320,7 +320,7 @@ async def test_handler_that_raises_at_every_site_changes_nothing(emulator, tmp_p
     assert found[0] == found[1]
     assert counted(seen) == found[1][1]
     check_jobs(seen)
-    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    errors = [record for record in caplog.records if (record.name, record.levelname) == ("lemon_async", "ERROR")]
     assert len(errors) == 1
     others = {"RateLimited", "OutcomeUnknown", "Failed", "Called", "Downloaded", "Saved", "RowChanged", "BatchClosed"}
     assert others <= set(names(seen))

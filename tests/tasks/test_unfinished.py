@@ -30,7 +30,9 @@ def log(caplog):
 
 
 def warnings(log):
-    return [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
+    """Return those of the library: asyncio may speak of tasks of other tests."""
+    ours = [record for record in log.records if record.name.startswith("lemon_async")]
+    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
 
 
 def notes(error):
