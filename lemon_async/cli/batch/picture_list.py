@@ -176,8 +176,8 @@ def advice_for(row: JournalRow, journal: str) -> list[str]:
 
 
 def _states(word: str) -> Sequence[State]:
-    if not word:  # what has not begun has nothing to show, and is most of a new batch
-        return [state for state in State if state is not State.NEW]
+    if not word:  # the others have nothing to show, and come last: they would fill the first page of a running batch
+        return [state for state in State if not state.is_open]
     try:
         return [State(word)]
     except ValueError:

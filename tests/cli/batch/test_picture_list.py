@@ -89,7 +89,7 @@ async def all_pages(get, **query):
 
 
 async def test_list_is_paged_from_the_end(large):
-    """Sixty rows a page; without a state, those that have not begun are left out."""
+    """Sixty rows a page; without a state, those that have not ended are left out."""
     async with page_of(large) as get:
         pages = await all_pages(get)
         new = await all_pages(get, state="new")
