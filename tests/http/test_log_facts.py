@@ -31,7 +31,7 @@ ABOUT_NO_JOB = [
     ("batch/watching/row_server.py", "debug", "a watcher was dropped"),
     ("distributed/fleet.py", "warning", "a worker has died"),
     ("_web/summaries.py", "exception", "the page of the studio or of a batch, not a job"),
-    ("emulator/web/ledger_file.py", "exception", "a file of the emulator"),
+    ("emulator/web/ledger_file.py", "error", "a file of the emulator"),
 ]
 MODEL = "flux-pro"
 QUICK = RetryPolicy(first_backoff_s=0.001, max_backoff_s=0.002)
