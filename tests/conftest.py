@@ -19,6 +19,7 @@ from kills import Processes
 from lemon_async import EditRequest, LemonSession, PollPolicy, RetryPolicy
 from lemon_async._images.downloads import Downloads
 from lemon_async._images.links import LinkClient
+from lemon_async.batch import threaded_journal
 from lemon_async.emulator import Emulator
 from lemon_async.emulator.pictures import render
 from postgres_server import PostgresServer
@@ -39,6 +40,9 @@ ONCE = RetryPolicy(max_elapsed_s=0)
 # Without a given limit, the first 429 would set the lowest documented tier: one request a second.
 UNPACED_RPM = 60_000
 
+
+# A disk that other programs keep busy may take longer than five seconds.
+threaded_journal._CLOSE_WITHIN_S = 60.0
 
 # Interpreters that tests start, and the next run, would compile everything again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
