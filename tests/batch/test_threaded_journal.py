@@ -289,8 +289,9 @@ asyncio.run(main())
 async def owner_process(path):
     """Run an owner of the journal in another process until the end of the block."""
     support = str(Path(__file__).parents[1] / "support")
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen([sys.executable, "-c", OWNER, path, support, *sys.path], stdout=output)
+    # Opened twice: with one position for both, reading would move where the process writes.
+    with tempfile.NamedTemporaryFile("r") as output, Path(output.name).open("ab") as written:
+        process = subprocess.Popen([sys.executable, "-c", OWNER, path, support, *sys.path], stdout=written)
         try:
             yield process, output
         finally:
