@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lemon_async import ContractError
-from lemon_async._api.resume_token import TaskReference, parse_reference
+from lemon_async._api.job_responses import pack as pack_snapshot
+from lemon_async._api.resume_token import TaskReference, parse_reference, token_of
+from lemon_async.types import TaskSnapshot
 
 ids = st.text(string.ascii_letters + string.digits + "_-~:@!$&'()*+,;=?#", min_size=1, max_size=60)
 
@@ -163,3 +165,12 @@ def test_address_is_not_a_reference(text):
     """It would be polled until the deadline."""
     with pytest.raises(ContractError, match="an address is not an id: give the id that it ends in"):
         parse_reference(text)
+
+
+@pytest.mark.parametrize(("poll_url", "kept"), [("https://api.example/v1/tasks/t1", "/v1/tasks/t1"), (None, None)])
+def test_token_of_a_task_has_the_path_of_its_address(poll_url, kept):
+    """It is relative to the base URL, which may be another where the token is used."""
+    snapshot = TaskSnapshot(status="pending", task_id="t1", poll_url=poll_url, model="flux-pro", created=7)
+    reference = parse_reference(token_of(pack_snapshot(snapshot), "t1", "/v1/tasks/t1", "label", "a cat"))
+    assert (reference.task_id, reference.poll_url, reference.model) == ("t1", kept, "flux-pro")
+    assert (reference.created, reference.label, reference.prompt) == (7, "label", "a cat")
