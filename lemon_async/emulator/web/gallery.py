@@ -99,7 +99,7 @@ class Gallery:
             self._update(record, self.clock.now())
 
     def refresh(self, most: int | None = None) -> bool:
-        """Bring the states up to date, those of `most` jobs at once; return whether there may be more."""
+        """Bring the states of at most `most` jobs up to date; return whether there may be more."""
         now = self.clock.now()
         looked_at = 0
         while self._due and self._due[0][0] <= now:
