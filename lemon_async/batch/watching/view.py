@@ -64,7 +64,7 @@ async def watch_journal(journal: str | PathLike[str]) -> AsyncGenerator[BatchVie
     """Look at a journal while a batch runs, before, and after it.
 
     A file need not exist yet, may be replaced, and is opened again by itself. It is never locked or written, so a batch
-    can start at any time. A database is opened as `open_journal` does. Spends nothing; cancelling ends the looking only.
+    can start at any time. A database is opened as `open_journal` does. Spends nothing; cancelling ends the looking.
 
     Raises:
         JournalError: The database cannot be used.
