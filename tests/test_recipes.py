@@ -16,6 +16,7 @@ from aiohttp import web
 
 from lemon_async.emulator import Blackhole, Emulator, Fail, Latency, Reset, Result, Status, Vanish
 from lemon_async.errors import SessionError
+from servers import gateway_to
 from web_workers import WebWorkers
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -27,6 +28,14 @@ async def service(monkeypatch):
     async with Emulator(speed=600, durations=60.0) as running:
         monkeypatch.setenv("LEMONDATA_BASE_URL", running.base_url)
         monkeypatch.setenv("LEMONDATA_API_KEY", running.api_key)
+        yield running
+
+
+@pytest.fixture
+async def gateway(service, monkeypatch):
+    """What the environment variables point to instead, so that a test decides when the service answers."""
+    async with gateway_to(service.base_url) as running:
+        monkeypatch.setenv("LEMONDATA_BASE_URL", running.base_url)
         yield running
 
 
@@ -190,26 +199,28 @@ async def test_fastapi_shows_that_an_outcome_is_unknown(recipe, service):
     assert service.ledger.sold == {"a cat": 1}
 
 
-async def test_fastapi_completes_the_order_of_a_browser_that_leaves(recipe, service):
+async def test_fastapi_completes_the_order_of_a_browser_that_leaves(recipe, service, gateway):
     """A browser may leave while its order is sent or followed: the picture is bought once, saved and served."""
-    service.fault("submit", Latency(1500))
+    gateway.may_answer.clear()
     async with run_fastapi(recipe("with_fastapi", **QUICK)["app"]) as browser:
         request = asyncio.create_task(put(browser, address := new_address()))
         await until(lambda: service.requests)
         request.cancel()
         async with browser.get(f"{address}/progress") as answer:
             assert b"pending" in await answer.content.readline()
+        gateway.may_answer.set()
         assert (await follow(browser, address))[-1]["state"] == "completed"
     assert service.ledger.sold == {"a cat": 1}
 
 
-async def test_fastapi_shutdown_waits_for_orders_and_not_for_tasks(recipe, service):
+async def test_fastapi_shutdown_waits_for_orders_and_not_for_tasks(recipe, service, gateway):
     """An order that is being sent at the shutdown gets its token; the next start saves the picture."""
-    service.fault("submit", Latency(2000))  # longer than the shutdown waits for requests
+    gateway.may_answer.clear()
     service.fault("poll", Status(502, body="html"))  # so that the task stays pending
     address = new_address()
     async with run_fastapi(recipe("with_fastapi", **QUICK)["app"], timeout_graceful_shutdown=0.05) as browser:
         request = asyncio.create_task(put(browser, address))
+        request.add_done_callback(lambda _: gateway.may_answer.set())  # when the browser has lost its connection
         await until(lambda: service.requests)
     with pytest.raises(aiohttp.ClientError):
         await request

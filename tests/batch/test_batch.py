@@ -252,7 +252,7 @@ async def test_leaving_early_saves_what_came_inline(connect, emulator, tmp_path)
     emulator.fault("cdn", Latency(300))
     async with connect(timeouts=Timeouts(close_s=0.05)) as session:
         async with batch_of(session, tmp_path, rows(4), model="dall-e-3", size="1024x1024") as batch:
-            await until(lambda: batch.counts[State.SOLD] == 4)
+            await until(lambda: batch.counts[State.SOLD] + batch.counts[State.DONE] == 4)
         assert batch.counts[State.DONE] == 4
 
 

@@ -136,27 +136,29 @@ async def test_a_row_that_another_run_has_finished_has_no_outcome_and_no_second_
     connect, emulator, batch_with, journal, tmp_path
 ):
     """As after a stop of the process, when the other has resumed its task: the copy of the pictures is removed."""
-    emulator.fault("cdn", Latency(1000))
+    emulator.fault("poll", Status(502))  # until the other has finished it
     async with connect() as session, batch_with(session, rows(1)) as batch:
         await until(lambda: batch.counts[State.SOLD] == 1)
         (holder,) = {batch._runner.feed.run}
         await journal.release(holder)
         await journal.claim("other")
         assert await journal.record(Change(key="r0", event=Event.SAVE, run="other")) is State.DONE
+        emulator.clear_faults()
         assert [outcome async for outcome in batch] == []
     assert [*(tmp_path / "out").glob("*.png")] == []
 
 
-async def test_a_row_that_was_bought_twice_is_reported(connect, emulator, batch_with, journal, caplog):
+async def test_a_row_that_was_bought_twice_is_reported(connect, journal, tmp_path, caplog):
     """A user said "not sold" while the response was on its way: picture and task are there, and the log names both."""
-    emulator.fault("submit", Latency(2000), times=1)
-    async with connect() as session, batch_with(session, rows(1)) as batch:
-        await until(lambda: batch.counts[State.INTENT] == 1)
+    delayed = Delayed(journal, "r0", Event.ACCEPT)
+    async with connect() as session, quick(batch_of(session, tmp_path, rows(1), journal=delayed)) as batch:
+        await delayed.is_asked.wait()
         await journal.release(batch._runner.feed.run)
         for event in (Event.DOUBT, Event.NOT_SOLD):
             assert await journal.record(Change(key="r0", event=event))
         for event in (Event.INTEND, Event.ACCEPT, Event.SAVE):
             assert await journal.record(Change(key="r0", event=event, run="other"))
+        delayed.may_go_on.set()
         (outcome,) = [outcome async for outcome in batch]
     assert "bought by this run" in str(outcome.error)
     assert len(outcome.paths) == 1
@@ -166,17 +168,17 @@ async def test_a_row_that_was_bought_twice_is_reported(connect, emulator, batch_
 
 
 class Delayed:
-    """A journal that lets the intent of a row wait."""
+    """A journal that lets one event of a row wait."""
 
-    def __init__(self, journal, key):
-        self._journal, self._key = journal, key
+    def __init__(self, journal, key, event):
+        self._journal, self._key, self._event = journal, key, event
         self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
 
     def __getattr__(self, name):
         return getattr(self._journal, name)
 
     async def record(self, change):
-        if (change.event, change.key) == (Event.INTEND, self._key):
+        if (change.event, change.key) == (self._event, self._key) and change.run != "other":
             self.is_asked.set()
             await self.may_go_on.wait()
         return await self._journal.record(change)
@@ -184,7 +186,7 @@ class Delayed:
 
 async def test_a_row_that_another_run_takes_is_not_bought(connect, emulator, journal, tmp_path):
     """Its intent is refused, and the run goes on with the others; it takes the row when that is free."""
-    delayed = Delayed(journal, "r2")
+    delayed = Delayed(journal, "r2", Event.INTEND)
     async with connect() as session, quick(batch_of(session, tmp_path, rows(4), journal=delayed)) as batch:
         await delayed.is_asked.wait()
         await journal.release(batch._runner.feed.run)

@@ -25,7 +25,7 @@ def free_port():
 def wait_for_models(port, key):
     """Request the emulator's models until it responds; return whether it did."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"})
-    for _ in range(1000):
+    for _ in range(12_000):
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status == 200
@@ -37,11 +37,11 @@ def wait_for_models(port, key):
 @pytest.mark.parametrize("place", ["file", "environment"])
 def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place):
     """A thread sends the signal of Ctrl-C. A key that the user chose is accepted and never printed."""
-    port = free_port()
+    port, seen = free_port(), []
 
     def use_and_interrupt():
-        if wait_for_models(port, "sk-mine"):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        seen.append(wait_for_models(port, "sk-mine"))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     user = threading.Thread(target=use_and_interrupt)
     user.start()
@@ -50,7 +50,7 @@ def test_emulator_serves_until_it_is_interrupted(interruptible, tmp_path, place)
     environment = {KEY_VARIABLE: "sk-other" if place == "file" else "sk-mine"}
     result = CliRunner().invoke(cli, ["emulator", "--port", str(port), *words], env=environment)
     user.join()
-    assert result.exit_code == 130
+    assert (result.exit_code, seen) == (130, [True])
     assert result.stdout == f"export {BASE_URL_VARIABLE}=http://127.0.0.1:{port}\n"
     assert result.stderr == (
         f"the studio is at http://127.0.0.1:{port}/\nserving the emulated API; Ctrl-C ends it and drops its tasks\n"
@@ -172,7 +172,8 @@ def test_options_make_a_bad_day_for_programs_in_any_language(interruptible, tmp_
                 if len(entries()) == 3:
                     break
                 time.sleep(0.005)
-            seen.extend(ask(port, "/v1/models")[0] for _ in range(2))
+            # The limit holds for a minute, after which as many requests pass again.
+            seen.append(any(ask(port, "/v1/models")[0] == 429 for _ in range(12)))
             seen.append(ask(port, "/")[0])
         finally:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -197,7 +198,7 @@ def test_options_make_a_bad_day_for_programs_in_any_language(interruptible, tmp_
     result = CliRunner().invoke(cli, ["emulator", *words, *files], env={KEY_VARIABLE: "sk-mine"})
     user.join()
     assert result.exit_code == 130
-    assert seen == [502, 200, 402, True, 200, 429, 200]
+    assert seen == [502, 200, 402, True, True, 200]
     assert "whoever opens the studio there has the key" in result.stderr
     old, reserved, settled = entries()
     assert old == {"number": 1}

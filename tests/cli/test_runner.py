@@ -29,7 +29,7 @@ from lemon_async.cli.runner import (
     run_command,
     worst,
 )
-from lemon_async.emulator import Blackhole, Latency, Script, Status, Stuck
+from lemon_async.emulator import Blackhole, Script, Status, Stuck
 from lemon_async.errors import SessionError, TaskFailed
 from lemon_async.types import Problem
 
@@ -185,16 +185,19 @@ async def test_signal_while_waiting_prints_how_to_resume_the_tasks(
     assert emulator.ledger.sold == {"a cat": 1, "a dog": 1}
 
 
-async def test_signal_during_a_paid_request_waits_for_its_response(emulator, interruptible):
+async def test_signal_during_a_paid_request_waits_for_its_response(emulator, gateway, interruptible):
     """It waits for some seconds; without a response, the unknown outcome is reported."""
-    emulator.fault("submit", Latency(2000), prompt="slow")
     emulator.fault("submit", Blackhole(), prompt="lost")
-    words = ["generate", "slow", "lost", "-m", "flux-pro", "--base-url", emulator.base_url]
+    gateway.may_answer.clear()
+    words = ["generate", "slow", "lost", "-m", "flux-pro", "--base-url", gateway.base_url]
     command = await Command.start(*words, **{KEY_VARIABLE: emulator.api_key})
     async with asyncio.timeout(60):
         while sum(seen.route == "submit" for seen in emulator.requests) < 2:
             await asyncio.sleep(0.005)
-    assert await command.interrupt() == (130, "")
+    command.process.send_signal(signal.SIGINT)
+    await command.wait_for("interrupted; waiting")
+    gateway.may_answer.set()
+    assert await command.end() == (130, "")
     assert command.stderr.startswith("interrupted; waiting up to 5 s for responses to paid requests\naccepted as ")
     assert "note: the paid request was sent, but its outcome is unknown" in command.stderr
     assert ":0:slow\n" in command.stderr

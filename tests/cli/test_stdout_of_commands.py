@@ -11,7 +11,7 @@ from commands import Command
 from lemon_async import LemonSession
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
 from lemon_async.cli.stdout import stdout_problems
-from lemon_async.emulator import Expire, Status, Stuck
+from lemon_async.emulator import Expire, Script, Status, Stuck
 
 PNG = b"\x89PNG\r\n"
 
@@ -216,9 +216,10 @@ async def test_name_of_a_task_that_is_still_not_finished_is_kept(lemon, emulator
 
 
 async def test_requests_per_minute_and_gaps_apply_to_the_command(lemon, emulator, all_settled):
-    """Without them, the first poll would come after some seconds."""
+    """Without them, forty polls would take minutes."""
+    emulator.fault("submit", Script(("pending",) * 40 + ("completed",)))
     words = ["a cat", "-m", "flux-pro", "--requests-per-minute", "6000", "--poll-min-gap", "0.01"]
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         result = await lemon("generate", *words, "--poll-max-gap", "0.02")
     assert result.exit_code == 0, result.stderr
     assert emulator.ledger.settled == {"a cat": 1}

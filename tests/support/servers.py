@@ -92,6 +92,7 @@ class Gateway:
         target: Origin of the API.
         is_rewriting: Whether it puts its path before the `poll_url`s in the API's responses.
         requests: Path and headers of each request.
+        may_answer: Responses wait for it.
     """
 
     target: str
@@ -100,6 +101,7 @@ class Gateway:
     is_rewriting: bool = False
     requests: list = attrs.field(factory=list)
     origin: str = ""
+    may_answer: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     @property
     def base_url(self):
@@ -120,6 +122,7 @@ class Gateway:
             request.method, f"{self.target}{path}", headers=headers, data=body, allow_redirects=False
         ) as response:
             content = await response.read()
+            await self.may_answer.wait()
             if self.is_rewriting:
                 content = content.replace(b'"/v1/', f'"{self.prefix}/v1/'.encode())
             kept = {name: response.headers[name] for name in ("Content-Type", "Location") if name in response.headers}
@@ -131,7 +134,8 @@ async def gateway_to(target):
     """Run a gateway to the API at an origin."""
     async with aiohttp.ClientSession() as http:
         gateway = Gateway(target, http)
-        runner = web.ServerRunner(web.Server(gateway.handle, access_log=None))
+        gateway.may_answer.set()
+        runner = web.ServerRunner(web.Server(gateway.handle, access_log=None, handler_cancellation=True))
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)

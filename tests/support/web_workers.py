@@ -32,7 +32,7 @@ class WebWorkers:
             *self._command, stderr=asyncio.subprocess.PIPE, start_new_session=True
         )
         self._reading = asyncio.create_task(self._read())
-        await self.until(lambda: self.find("startup complete") == self._count)
+        await self.until(lambda: self.find("startup complete") >= self._count)
         return self
 
     async def __aexit__(self, *_):
