@@ -27,7 +27,7 @@ from lemon_async.events import (
 )
 from lemon_async.requests import Request
 
-__all__ = ["Emitter", "Job", "without_frames"]
+__all__ = ["Emitter", "IdlingHandler", "Job", "without_frames"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 # These are meant for the program. What else a function raises must not cost a picture, also if it is no `Exception`: a
@@ -65,6 +65,14 @@ class Job(Protocol):
         """Return whether it is over."""
 
 
+class IdlingHandler:
+    """Base of handlers that have no use for events at times; others must not be taken for one, such as mocks."""
+
+    def is_idle(self) -> bool:
+        """Return whether it wants no event of a job that begins now."""
+        raise NotImplementedError
+
+
 class Emitter:
     """Passes events on; a session without `on_event` has no emitter, so its events are never made.
 
@@ -81,6 +89,10 @@ class Emitter:
     def new_job(self) -> int:
         """Return the number of another job."""
         return next(self._jobs)
+
+    def is_idle(self) -> bool:
+        """Return whether no function wants the events of a job that begins now: then they need not be made."""
+        return all(isinstance(each, IdlingHandler) and each.is_idle() for each in self._handlers)
 
     def emit(self, kind: Callable[..., E], /, **facts: Any) -> None:
         """Make an event of what has just happened, and pass it on."""

@@ -352,7 +352,7 @@ def _events(handlers: Sequence["EventHandler"]) -> "tuple[Emitter | None, Callab
     from lemon_async._http.job_events import JobEvents  # noqa: PLC0415 - likewise
 
     emitter = Emitter(handlers)
-    return emitter, partial(JobEvents, emitter)
+    return emitter, lambda request, path: None if emitter.is_idle() else JobEvents(emitter, request, path)
 
 
 def _rate_limiter(settings: Settings, base_url: str) -> RateLimiter:

@@ -1,11 +1,13 @@
 """The function that a session calls with its events."""
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer_provider
 
+from lemon_async._http.emitter import IdlingHandler
 from lemon_async.events import BatchOpened, Called, Downloaded, Event, NotSent, Resumed, Submitted
 from lemon_async.telemetry.metrics import Metrics
 from lemon_async.telemetry.spans import Spans
@@ -18,7 +20,8 @@ Handlers = dict[type[Event], tuple[Callable[[Any], None], ...]]
 _BEGINNINGS = (Submitted, NotSent, Resumed, BatchOpened, Called, Downloaded)
 
 
-class Telemetry:
+@final
+class Telemetry(IdlingHandler):
     """Report what one session does to OpenTelemetry: a span for each job, and metrics.
 
     Give each session its own, because jobs are numbered in their session; figures of those that share providers add up.
@@ -56,12 +59,17 @@ class Telemetry:
         for handler in self._handlers.get(type(event), ()):
             handler(event)
 
+    def is_idle(self) -> bool:
+        """Return whether it has looked for an SDK within a second, and found none: it ignores a job that begins now."""
+        return time.time() < self._look_at
+
     def _look(self, event: Event) -> None:
         """Begin to report if there is an SDK by now; looks once a second, because that reads the environment."""
         if event.at < self._look_at:
             return
         self._look_at = event.at + 1
         if self._has_sdk():
+            self._look_at = 0.0
             self._handlers = self._reporting
             self(event)
 

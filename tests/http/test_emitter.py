@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from lemon_async._http.emitter import Emitter
+from lemon_async._http.emitter import Emitter, IdlingHandler
 from lemon_async.events import RateLimited
 
 
@@ -62,3 +62,35 @@ def test_program_that_is_interrupted_in_a_function_gets_later_events(interruptio
         emitter.rate_limited(1)
     emitter.rate_limited(2)
     assert seen == [1, 2]
+
+
+class Idling(IdlingHandler):
+    """A handler whose need for events a test sets."""
+
+    idle = True
+
+    def is_idle(self):
+        return self.idle
+
+    def __call__(self, event):
+        """Ignore it."""
+
+
+class Lookalike:
+    """Not a subclass: what it has under that name is its own affair, as with a mock."""
+
+    def is_idle(self):
+        return True
+
+    def __call__(self, event):
+        """Want it."""
+
+
+def test_emitter_is_idle_only_if_every_function_is():
+    """Then the events of a job that begins need not be made."""
+    first, second = Idling(), Idling()
+    assert Emitter([first, second]).is_idle()
+    second.idle = False
+    assert not Emitter([first, second]).is_idle()
+    assert not Emitter([first, print]).is_idle()
+    assert not Emitter([Lookalike()]).is_idle()

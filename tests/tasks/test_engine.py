@@ -12,10 +12,12 @@ from lemon_async import (
     TransportError,
 )
 from lemon_async._api.resume_token import TaskReference
+from lemon_async._http.emitter import IdlingHandler
 from lemon_async._http.key import KEY_VARIABLE
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Answer, Emulator, Reset, Status, Stuck
 from lemon_async.errors import AccessDenied, BadRequest, Conflict, NotFound, SessionError, TaskCancelled
+from lemon_async.events import Accepted, Completed, JobEvent, Submitted
 
 SLOW = PollPolicy(min_gap_s=1_200_000, max_gap_s=1_200_000)  # 200 s at the speed of the emulator
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
@@ -187,3 +189,31 @@ async def test_two_accepted_jobs_with_one_id_keep_their_own_requests(connect, em
         assert [handle.request.prompt for handle in handles] == ["one", "two"]
         assert session.pending == tuple(handles)
         assert session.task("ldtask_same") is handles[1]
+
+
+class Idling(IdlingHandler):
+    """A handler that is idle until a test says otherwise."""
+
+    def __init__(self):
+        self.idle = True
+        self.seen = []
+
+    def is_idle(self):
+        return self.idle
+
+    def __call__(self, event):
+        self.seen.append(event)
+
+
+async def test_job_that_begins_while_nothing_wants_events_has_none(connect):
+    """Not even when it ends; a job that begins later has all of its events."""
+    handler = Idling()
+    async with connect(polling=QUICK, on_event=handler) as session:
+        task = await session.submit("a cat", model="midjourney")
+        handler.idle = False
+        await task
+        assert [event for event in handler.seen if isinstance(event, JobEvent)] == []
+        await session.generate("a dog", model="midjourney")
+    kinds = [type(event) for event in handler.seen if isinstance(event, JobEvent)]
+    assert (kinds[:2], kinds[-1]) == ([Submitted, Accepted], Completed)
+    assert {event.job for event in handler.seen if isinstance(event, JobEvent)} == {1}

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
@@ -68,6 +69,7 @@ def test_the_sdk_is_never_imported():
 def test_an_sdk_may_be_set_later():
     """Jobs that begin after that are reported."""
     program = """
+import time
 from opentelemetry import metrics, trace
 from lemon_async import GenerateRequest, events
 from lemon_async.telemetry import Telemetry
@@ -78,8 +80,22 @@ telemetry(events.Submitted(at=0, job=1, request=cat))
 trace.set_tracer_provider(otel.tracer_provider)
 metrics.set_meter_provider(otel.meter_provider)
 telemetry(events.Completed(at=1, job=1, images=1))
-telemetry(events.Submitted(at=2, job=2, request=cat))
-telemetry(events.Completed(at=3, job=2, images=1))
-print(len(otel.jobs), otel.total("lemon_async.submissions.settled"))
+telemetry(events.Submitted(at=time.time() + 3600, job=2, request=cat))
+telemetry(events.Completed(at=time.time() + 3601, job=2, images=1))
+print(len(otel.jobs), otel.total("lemon_async.submissions.settled"), telemetry.is_idle())
 """
-    assert run(program).stdout.strip() == "1 1"
+    assert run(program).stdout.strip() == "1 1 False"
+
+
+def test_telemetry_is_idle_for_a_second_after_it_found_no_sdk(otel):
+    """Then the first event of another job makes it look again."""
+    telemetry = Telemetry(NoOpTracerProvider(), NoOpMeterProvider())
+    assert not telemetry.is_idle()
+    telemetry(events.Submitted(at=time.time() + 3600, job=1, request=SUBMITTED.request))
+    assert telemetry.is_idle()
+    telemetry = Telemetry(NoOpTracerProvider(), NoOpMeterProvider())
+    telemetry(SUBMITTED)
+    assert not telemetry.is_idle()
+    reporting = otel.telemetry()
+    reporting(SUBMITTED)
+    assert not reporting.is_idle()
