@@ -9,10 +9,11 @@ Rules:
 * Between request and reply the slot's true beginning is uncertain. It is assumed as late as possible, and the slot ends
   `_TOLERANCE_S` after the earliest possibility. So each request starts at most the tolerance after its slot, however
   late the reply is. A slot that is not taken by then is forfeited; a reply later than the tolerance is worthless.
-* Leases double while all slots are used, and shrink to what was used when some were forfeited. They have at most 16
-  slots, or those of 0.25 s, because the slots of a process that dies are lost. They last at most two seconds, and those
-  of all processes together about five. The next one is requested when half of the last is used and more requests wait
-  than slots are left. A lone request leases one slot.
+* Leases double while all slots are used, and shrink to what was used when some were forfeited. They have at most ten
+  slots, or so many that those of all processes together last half a second, because the slots of a process that dies
+  are lost. They last at most two seconds, and those of all processes together about five. The next one is requested
+  when more requests wait than slots are left, and half of the last is left, or a quarter if there are other processes:
+  their slots come first anyway. A lone request leases one slot.
 * A pause drops the slots that begin before its end.
 * A reported limit below the configured one spreads slots: the others of a lease are left unused.
 * While the store is unreachable, leased slots are still used. Once those of all processes have passed (no lease begins
@@ -22,7 +23,7 @@ Rules:
 Invariant: no 60-s window holds more requests than the limit. The slots of a window, and of the tolerance before it, are
 at most (60 s + tolerance) / interval + 1, and the interval is (`_WINDOW_S` + tolerance) / limit with a window of more
 than 60 s. While the store is unreachable for all, shares add up to the limit, and do not overlap with leases. Limits of
-this: a share is that of the processes known from the last lease, and a process that alone is cut off adds its share to
+this: a share is that of the processes known from the last leases, and a process that alone is cut off adds its share to
 what the others send. Only the polls since the last vain attempt are owed, because after a stop for all, charging the
 others, too, would stop everything for as long again. If the state is lost, those who knew it make all wait for a
 minute; a process that used nothing in that minute, and comes first, does not know it.
@@ -48,7 +49,7 @@ _WINDOW_S = 60.21  # as in `budget`: a minute, and what the network may do to th
 _TOLERANCE_S = 0.75
 _LONGEST_LEASE_S = 2.0
 _ALL_LEASES_S = 5.0
-_ENOUGH_S, _ENOUGH_SLOTS = 0.25, 16
+_ENOUGH_S, _ENOUGH_SLOTS = 0.5, 10
 _CONTINUED_S = 2.0  # demand that comes later than this after the last lease starts anew, with one slot
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 1.0
@@ -226,7 +227,8 @@ class LeasedBudget:
             return True
         self._forfeit(now)
         held = self.held
-        return now >= self.paused_until and waiting > held and held <= self._size // 2
+        is_low = held <= self._size // (2 if self.workers == 1 else 4)
+        return now >= self.paused_until and waiting > held and is_low
 
     def ask(self, now: float, waiting: int) -> Ask:
         """Return the request for the next lease."""
@@ -237,7 +239,8 @@ class LeasedBudget:
         size = max(size, waiting - self.held) if self.is_connected else 1
         stretch = self._stretch
         interval_s = leased_interval_s(self.configured)
-        longest_s = min(_LONGEST_LEASE_S, _ALL_LEASES_S / self.workers, max(_ENOUGH_S, _ENOUGH_SLOTS * interval_s))
+        enough_s = max(_ENOUGH_S / self.workers, _ENOUGH_SLOTS * interval_s)
+        longest_s = min(_LONGEST_LEASE_S, _ALL_LEASES_S / self.workers, enough_s)
         most = longest_s / (interval_s * stretch)
         slots = math.ceil(max(min(size, int(most)), 1) * stretch)
         is_recent = self._last_slot_at > now - _WINDOW_S - _TOLERANCE_S
@@ -245,7 +248,9 @@ class LeasedBudget:
 
     def take(self, now: float, ask: Ask, lease: Lease) -> bool:
         """Take a lease whose reply arrived at `now`; return false if that was too late to use it."""
-        self.is_connected, self.workers, self._epoch = True, max(lease.workers, 1), lease.epoch
+        # A new state does not know all processes yet, and a share must not be larger than before.
+        known = 1 if lease.epoch == self._epoch else self.workers
+        self.is_connected, self.workers, self._epoch = True, max(lease.workers, known), lease.epoch
         self._owed -= ask.owed
         valid_s = _TOLERANCE_S - (now - ask.at)
         first_at = now + lease.wait_s

@@ -86,7 +86,14 @@ def test_first_lease_is_one_slot_and_later_ones_cover_the_queue():
     """The first reply says how many processes there are."""
     budget = LeasedBudget(RPM)
     assert budget.ask(0.0, 1000).slots == 1
-    for rpm, workers, most in ((RPM, 1, 16), (RPM, 5, 9), (RPM, 100, 1), (60, 1, 1), (60_000, 1, 246)):
+    for rpm, workers, most in (
+        (RPM, 1, 10),
+        (RPM, 6, 8),
+        (RPM, 100, 1),
+        (60, 1, 1),
+        (60_000, 1, 492),
+        (60_000, 4, 123),
+    ):
         budget = LeasedBudget(rpm)
         budget.take(0.0, budget.ask(0.0, 1000), lease(1, workers=workers))
         assert budget.ask(0.0, 1000).slots == most
@@ -104,6 +111,24 @@ def test_next_lease_is_wanted_when_half_is_used_and_more_wait():
     budget.consume(0.3)
     budget.consume(0.3)
     assert [budget.wants_lease(0.3, waiting) for waiting in (0, 2, 3)] == [False, False, True]
+
+
+def test_next_lease_is_wanted_later_beside_other_processes():
+    """The fewer slots a process holds, the fewer are lost when it is killed."""
+    budget = budget_with(8, workers=2)
+    wanted = []
+    for _ in range(8):
+        budget.consume(0.7)
+        wanted.append(budget.wants_lease(0.7, 20))
+    assert wanted == [False] * 5 + [True] * 3
+
+
+def test_share_does_not_grow_because_the_state_is_lost():
+    """A new state counts the processes anew: the first to come would be alone."""
+    budget = budget_with(1, workers=4)
+    for epoch, workers, known in (("new", 1, 4), ("new", 3, 3)):
+        budget.take(1.0, budget.ask(1.0, 1), lease(0, 30.0, epoch=epoch, workers=workers))
+        assert budget.workers == known
 
 
 def test_pause_drops_the_slots_that_begin_before_its_end():
@@ -304,6 +329,7 @@ def test_telling_cases_keep_the_limit():
         {"stops": [(40.0, 60.0, False)]},
         {"stops": [(40.0, 90.0, False)]},
         {"stops": [(40.0, 41.0, True)]},
+        {"stops": [(23.5, 25.0, True), (26.0, 43.1, True), (76.7, 114.5, False)]},
     ):
         fleet = Fleet(**{"rpm": 600, "chance": random.Random(1), "stops": []} | options)
         assert_limit_is_kept(600, fleet.play(4, 140.0))

@@ -40,7 +40,7 @@ def test_lone_request_costs_one_round_trip_and_many_cost_few():
         await limiter.acquire(SUBMIT, PATIENT)
         assert server.calls == ["reserve"]
         await asyncio.gather(*passing(limiter, *[SUBMIT] * 100))
-        assert len(server.calls) <= 10
+        assert len(server.calls) <= 1 + 10
         assert asyncio.get_running_loop().time() == pytest.approx(100 * leased_interval_s(RPM), abs=0.3)
         await limiter.aclose()
 
