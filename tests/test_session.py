@@ -19,7 +19,7 @@ from lemon_async._http.shared_limit import client
 from lemon_async._tasks.settings import BASE_URL_VARIABLE
 from lemon_async.emulator import Blackhole, Emulator, Fail, Script
 from lemon_async.errors import BadRequest, NotFound, TaskFailed
-from redis_server import free_port
+from servers import free_port
 
 SLOW = PollPolicy(min_gap_s=1_200_000, max_gap_s=1_200_000)  # 200 s at the speed of the emulator
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)

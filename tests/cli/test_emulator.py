@@ -14,12 +14,7 @@ from click.testing import CliRunner
 from lemon_async.cli.commands import cli
 from lemon_async.cli.emulator import _not_listening
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from servers import free_port
 
 
 def wait_for_models(port, key):

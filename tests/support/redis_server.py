@@ -12,15 +12,11 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["RedisServer", "free_port", "shared_redis"]
+from servers import free_port
+
+__all__ = ["RedisServer", "shared_redis"]
 
 _PATIENCE_S = 120
-
-
-def free_port():
-    """Return a TCP port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class RedisServer:

@@ -1,14 +1,24 @@
 """Servers on the loopback interface for tests: raw ones that misbehave on purpose, and a gateway to the API."""
 
 import asyncio
+import random
 import re
+import socket
 from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import attrs
 from aiohttp import web
 
-__all__ = ["Gateway", "ScriptedServer", "gateway_to", "listening", "read_request"]
+__all__ = ["Gateway", "ScriptedServer", "free_port", "gateway_to", "listening", "read_request"]
+
+
+def free_port():
+    """Return a TCP port that nothing uses, below those that systems give to connections: so it stays free."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no free port found")
 
 
 @asynccontextmanager

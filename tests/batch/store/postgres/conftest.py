@@ -4,7 +4,7 @@ import pytest
 
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.batch.store.postgres.store import PostgresStore
-from postgres_server import free_port
+from servers import free_port
 
 
 @pytest.fixture
