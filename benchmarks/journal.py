@@ -85,7 +85,7 @@ def intent(key: str) -> Change:
 
 async def intents(path: str) -> tuple[float, float]:
     """Return the intents a second of many waiters, and the microseconds of CPU for each."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await fill(journal, INTENTS)
         keys = iter([row.key for row in await journal.rows(State.NEW, limit=INTENTS)])
 
@@ -102,7 +102,7 @@ async def delays(folder: str, path: str, number: int) -> tuple[list[float], list
     """Return the milliseconds until an intent is durable, at a low rate, and those of the disk alone."""
     found, disk = [], []
     with Path(folder, "by-hand").open("wb", buffering=0) as file:
-        async with open_journal(path) as journal:
+        async with open_journal(path, create=True) as journal:
             for index, key in enumerate(await fill(journal, number)):
                 await asyncio.sleep(GAP_S)
                 if index % 2:  # the second sync of two has less to do
@@ -128,7 +128,7 @@ def sync(file: FileIO) -> None:
 
 async def row_cpu(path: str) -> float:
     """Return the microseconds of CPU that a row takes from being added to being done."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         started = time.process_time()
         keys = iter(await fill(journal, BILLED_ROWS))
 
@@ -146,7 +146,7 @@ async def row_cpu(path: str) -> float:
 async def add_all(path: str, number: int) -> dict[str, float]:
     """Add a million rows to a new journal."""
     started = time.perf_counter()
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await fill(journal, number)
     return {"add_s": time.perf_counter() - started}
 

@@ -96,7 +96,7 @@ def write(number: int, seconds: float, name: str, url: str, group: int) -> list[
 async def _write(number: int, seconds: float, name: str, url: str, group: int) -> list[float]:
     keys = [f"{name}-{index}" for index in range(group)]
     changes = cycle([intent, withdraw])
-    async with open_journal(url) as journal:
+    async with open_journal(url, create=True) as journal:
         await journal.add([new_row(key) for key in keys])
         _barriers[number].wait(PATIENCE_S)
         ends, ends_at = [], time.perf_counter() + seconds
@@ -118,7 +118,7 @@ async def laps(url: str, seconds: float) -> tuple[float, float]:
     keys = [f"row-{index}" for index in range(GROUP)]
     singles, groups = [], []
     ends_at = time.perf_counter() + seconds
-    async with open_journal(url) as journal:
+    async with open_journal(url, create=True) as journal:
         await journal.add([new_row(key) for key in keys])
         while time.perf_counter() < ends_at:
             singles += [await lap_s(journal, keys[:1], (intent, withdraw)[lap % 2]) for lap in range(SINGLE_LAPS)][1:]

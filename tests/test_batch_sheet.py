@@ -17,7 +17,7 @@ ATTACK = '"><img src=x onerror=alert(1)>'
 
 @pytest.fixture
 async def journal(tmp_path):
-    async with open_journal(tmp_path / "run.db") as opened:
+    async with open_journal(tmp_path / "run.db", create=True) as opened:
         yield opened
 
 

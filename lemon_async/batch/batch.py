@@ -136,10 +136,9 @@ class Batch:
         """
         if self._is_entered:
             raise SessionError(message="plan the batch before entering it")
-        if await self._source.is_missing():
-            return await make_plan(self._reader, None, self._options.price_usd)
-        async with self._source.opened(may_be_empty=True) as journal:
-            await learn_prices(journal, self._prices)
+        async with self._source.opened(create=False) as journal:
+            if journal is not None:
+                await learn_prices(journal, self._prices)
             return await make_plan(self._reader, journal, self._options.price_usd)
 
     async def add(self) -> int:
@@ -165,7 +164,9 @@ class Batch:
         """Open the journal; check the rows first if a file would be made for them."""
         if self._reader is not None and await self._source.is_missing():
             await check_rows(self._reader, self._options.save)
-        async with self._source.opened(may_be_empty=self._reader is not None) as journal:
+        async with self._source.opened(create=self._reader is not None) as journal:
+            if journal is None:
+                raise self._source.nothing()
             yield journal
 
     def _opened(self) -> Journal:

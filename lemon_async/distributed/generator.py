@@ -226,7 +226,7 @@ class _Opened:
         return given.results()
 
     async def _open(self) -> Journal:
-        opened = open_journal(self._options.journal, base_url=self._session.base_url)
+        opened = open_journal(self._options.journal, base_url=self._session.base_url, create=True)
         self._journal = await self._journals.enter_async_context(opened)
         return self._journal
 

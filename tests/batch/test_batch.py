@@ -226,7 +226,7 @@ async def test_a_second_runner_is_refused(connect, tmp_path):
 
 async def test_a_batch_takes_an_open_journal(connect, tmp_path):
     """And leaves it open."""
-    async with connect() as session, open_journal(tmp_path / "j.db") as journal:
+    async with connect() as session, open_journal(tmp_path / "j.db", create=True) as journal:
         async with session.batch(journal, ["a", "b"], model="flux-pro", save=str(tmp_path / "{key}")) as batch:
             keys = [outcome.key async for outcome in batch]
         assert len(keys) == 2

@@ -25,7 +25,7 @@ def new_address(request, tmp_path_factory):
 def reopen(new_address):
     """Open the journal of the test, as often as it is called."""
     address = new_address()
-    return lambda **options: open_journal(address, **options)
+    return lambda **options: open_journal(address, **options, create=True)
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def test_sums_and_rows_are_the_same_after_reopening(new_address, events):
 
     async def check():
         address = new_address()
-        async with open_journal(address) as journal:
+        async with open_journal(address, create=True) as journal:
             await journal.add(new_rows(5))
             await asyncio.gather(*[journal.record(change) for change in changes])
             for index in range(5):

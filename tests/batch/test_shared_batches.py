@@ -24,7 +24,7 @@ def quick(batch, **options):
 @pytest.fixture(params=["sqlite", "postgres"])
 async def journal(request, tmp_path):
     address = tmp_path / "run.db" if request.param == "sqlite" else request.getfixturevalue("postgres").new_journal()
-    async with open_journal(address) as journal:
+    async with open_journal(address, create=True) as journal:
         yield journal
 
 

@@ -180,7 +180,7 @@ async def test_cancelled_opening_releases_the_file(path):
     """It can be opened again immediately."""
 
     async def open_it():
-        async with open_journal(path):
+        async with open_journal(path, create=True):
             await asyncio.Event().wait()
 
     for turns in range(4):
@@ -189,7 +189,7 @@ async def test_cancelled_opening_releases_the_file(path):
             await asyncio.sleep(0)
         opening.cancel()
         await asyncio.wait([opening])
-        async with open_journal(path):
+        async with open_journal(path, create=True):
             pass
 
 
@@ -197,7 +197,7 @@ async def test_cancelled_opening_releases_the_file(path):
 async def test_impossible_names_are_refused(tmp_path, name):
     """As an error of the journal, whoever finds it."""
     with pytest.raises(JournalError, match="cannot use the journal"):
-        async with open_journal(tmp_path / name):
+        async with open_journal(tmp_path / name, create=True):
             pass
 
 
@@ -227,7 +227,7 @@ async def test_loop_is_free_while_the_disk_is_busy(path):
 
 async def test_status_file_lives_as_long_as_the_run(path):
     """It is there from the beginning, and gone at the end."""
-    async with open_journal(path):
+    async with open_journal(path, create=True):
         assert json.loads(Path(f"{path}.status").read_text())["pid"] == os.getpid()
     assert [each.name for each in path.parent.iterdir()] == ["run.db"]
 
@@ -235,7 +235,7 @@ async def test_status_file_lives_as_long_as_the_run(path):
 async def test_journal_is_found_after_the_working_folder_changes(tmp_path, monkeypatch):
     """A relative path is that of the moment of opening."""
     monkeypatch.chdir(tmp_path)
-    async with open_journal("run.db") as journal:
+    async with open_journal("run.db", create=True) as journal:
         monkeypatch.chdir("/")
         await journal.add([new_row("a")])
         assert journal.name == str(tmp_path / "run.db")
@@ -253,7 +253,7 @@ def test_importing_the_package_does_not_load_sqlite():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_forked_process_may_not_use_the_journal(path):
     """Its connection and its locks belong to the first process."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         child = os.fork()
         if not child:
             waiter = journal.record(intend("a"))
@@ -271,7 +271,7 @@ from journals import PICTURE, accept, intend, new_rows, save
 from lemon_async.batch.opening import open_journal
 
 async def main():
-    async with open_journal(sys.argv[1]) as journal:
+    async with open_journal(sys.argv[1], create=True) as journal:
         await journal.add(new_rows(2000))
         print("ready", flush=True)
         async def row(index):

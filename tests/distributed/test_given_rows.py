@@ -16,7 +16,7 @@ OPTIONS = {"key": "id", "model": "flux-pro", "size": "256x256", "stop_on": None}
 
 @pytest.fixture
 async def journal(tmp_path):
-    async with open_journal(tmp_path / "run.db") as opened:
+    async with open_journal(tmp_path / "run.db", create=True) as opened:
         yield opened
 
 

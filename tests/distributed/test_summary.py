@@ -8,7 +8,7 @@ from saved_rows import finish, sell
 
 async def test_summary_counts_states_and_reasons(tmp_path):
     """Errors are counted by their type, and what has none by what the journal says of it."""
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         await journal.add([new_row(key) for key in ("A", "B", "C", "D", "E")])
         await finish(journal, "A", tmp_path, cost_usd=0.04)
         for key in ("B", "C"):

@@ -30,7 +30,7 @@ async def kill(owner):
 
 
 async def main(path, rows):
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(rows))
         if rows:
             for change in (intend("k0"), accept("k0"), intend("k1")):

@@ -138,7 +138,7 @@ class Books:
     async def of(cls, path):
         """Read a journal that no process has open."""
         rows = {}
-        async with open_journal(path) as journal:
+        async with open_journal(path, create=True) as journal:
             while found := await journal.rows(after=len(rows) - 1):
                 rows |= {row.key: row for row in found}
             return cls(rows, Counter(row.state for row in rows.values()), await journal.spending())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import attrs
 
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.opening import open_journal
+from lemon_async.batch.store.faults import MissingJournal
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.errors import ContractError
 
@@ -47,26 +48,23 @@ class JournalSource:
         return not await asyncio.to_thread(Path(self._given).exists)
 
     @asynccontextmanager
-    async def opened(self, *, may_be_empty: bool) -> AsyncGenerator[Journal, None]:
-        """Open it, unless the caller has.
-
-        Args:
-            may_be_empty: Whether there are rows to add to it; otherwise, a database without rows counts as missing.
+    async def opened(self, *, create: bool) -> AsyncGenerator[Journal | None, None]:
+        """Open it, unless the caller has; `None` if it is missing and not to be created.
 
         Raises:
-            ContractError: There is none to continue.
             JournalError: It cannot be used.
         """
         if not isinstance(self._given, str | PathLike):
             yield self._given
             return
-        if not may_be_empty and await self.is_missing():
-            raise self._nothing()
-        async with open_journal(self._given, base_url=self._base_url) as journal:
-            if not may_be_empty and self._address is not None and not any((await journal.counts()).values()):
-                raise self._nothing()
+        async with AsyncExitStack() as stack:
+            journal = None
+            with suppress(MissingJournal):
+                opening = open_journal(self._given, base_url=self._base_url, create=create)
+                journal = await stack.enter_async_context(opening)
             yield journal
 
-    def _nothing(self) -> ContractError:
+    def nothing(self) -> ContractError:
+        """Return the error of a batch that has neither rows nor a journal."""
         words = f"there is no journal {self.name!r} to continue; pass the rows of a new one"
         return ContractError.of("rows", words)

@@ -10,11 +10,20 @@ from lemon_async.batch.records import NewRow
 from lemon_async.errors import ContractError, JournalError
 from lemon_async.types import Problem
 
-__all__ = ["conflict", "not_text", "refusal"]
+__all__ = ["MissingJournal", "conflict", "missing", "not_text", "refusal"]
 
 _MOST_LISTED = 20
 _MOST_FIELDS = 3
 _MOST_CHARACTERS = 60
+
+
+class MissingJournal(JournalError):
+    """There is no journal under a name."""
+
+
+def missing(name: object, words: str) -> MissingJournal:
+    """Return the error of a journal that is to be read and does not exist."""
+    return MissingJournal(message=f"there is no journal {str(name)!r}: {words}; check its name")
 
 
 def refusal(name: object, words: str) -> JournalError:

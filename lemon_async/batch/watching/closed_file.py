@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from lemon_async.batch.records import JournalRow
 from lemon_async.batch.states import State
-from lemon_async.batch.store.faults import refusal
+from lemon_async.batch.store.faults import missing, refusal
 from lemon_async.batch.store.sqlite import reading
 from lemon_async.batch.store.sqlite.faults import describe
 from lemon_async.batch.store.sqlite.status_file import path_of_status
@@ -60,7 +60,6 @@ class ClosedFile:
         try:
             source = path if self._is_complete() else self._copy()
             self._connection = _connect(source)
-            reading.check_identity(self._connection, path)
             self._summary = self._sum_up()
             self._check()
         except BaseException as fault:
@@ -79,8 +78,8 @@ class ClosedFile:
         return describe(self._path, fault)
 
     def _sum_up(self) -> JournalSummary:
-        if not self._connection.execute("PRAGMA application_id").fetchone()[0]:
-            raise refusal(self._path, "it is empty")
+        if not reading.check_identity(self._connection, self._path):
+            raise missing(self._path, "the file is empty")
         ledger = reading.sum_up(self._connection)
         budget = read_budget(reading.read_note(self._connection, BUDGET_NOTE))
         return JournalSummary(counts=ledger.counts(), spending=ledger.spending(), budget_usd=budget)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from lemon_async.batch.records import JournalRow
 from lemon_async.batch.states import State
-from lemon_async.batch.store.faults import refusal
+from lemon_async.batch.store.faults import missing, refusal
 from lemon_async.batch.store.sqlite.socket_file import connect_to_owner
 from lemon_async.batch.store.sqlite.status_file import read_status
 from lemon_async.batch.watching.closed_file import BusyFile, ClosedFile
@@ -132,13 +132,17 @@ class FileView:
             self._owner = None
 
     def _busy(self) -> JournalError:
-        return refusal(self._path, "a process has it open that does not show its rows")
+        error = refusal(self._path, "a process has it open that does not show its rows")
+        error.owner = {}
+        return error
 
     # In a thread
 
     def _identity(self) -> tuple[int, int]:
         try:
             found = self._path.stat()
+        except FileNotFoundError:
+            raise missing(self._path, "there is no file") from None
         except OSError as fault:
             raise refusal(self._path, fault.strerror or str(fault)) from fault
         return found.st_dev, found.st_ino

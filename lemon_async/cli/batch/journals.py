@@ -12,7 +12,7 @@ import attrs
 
 from lemon_async.batch import Change, Event, Journal, JournalRow, State, export, open_journal
 from lemon_async.cli.arguments import STDIN, read_lines
-from lemon_async.cli.batch.addresses import file_problems, is_url
+from lemon_async.cli.batch.addresses import file_problems
 from lemon_async.cli.batch.report import (
     doubtful_record,
     doubtful_table,
@@ -142,9 +142,6 @@ def _run(
         raise_problems([*problems, *await asyncio.to_thread(lambda: [*file_problems(journal)])])
         try:
             async with open_journal(journal) as found:
-                if is_url(journal) and not any((await found.counts()).values()):
-                    words = f"there are no rows in {found.name!r}; its tables were made if they were missing"
-                    raise ContractError.of("JOURNAL", words)
                 return await work(found)
         except JournalError as error:
             if error.owner and if_running:

@@ -30,7 +30,7 @@ from lemon_async.cli.runner import (
     worst,
 )
 from lemon_async.cli.stdout import json_text, plain, print_line
-from lemon_async.errors import BatchPaused, ContractError, LemonError
+from lemon_async.errors import BatchPaused, ContractError, JournalError, LemonError
 from lemon_async.sheet import batch_sheet
 from lemon_async.types import Problem
 
@@ -186,10 +186,12 @@ async def _write_sheet(options: _RunOptions) -> int:
 
 async def _at_known_address(session: SessionOptions, journal: str) -> SessionOptions:
     """Have an emulator listen where the earlier ones of a journal did, which belongs to one address."""
-    if not session.is_emulated or not await asyncio.to_thread(may_exist, journal):
+    if not session.is_emulated:
         return session
-    async with open_journal(journal) as opened:
-        found = _EMULATOR.fullmatch(await opened.read_note("base_url") or "")
+    found = None
+    with suppress(JournalError):  # there is none yet, or the batch says why it cannot be used
+        async with open_journal(journal) as opened:
+            found = _EMULATOR.fullmatch(await opened.read_note("base_url") or "")
     if found is None:
         return session
     try:

@@ -9,14 +9,14 @@ from lemon_async._web.host_header import AllowedHosts, is_loopback
 from lemon_async._web.pages import Pages
 from lemon_async._web.server import PageServer
 from lemon_async._web.summaries import Summaries
-from lemon_async.batch import watch_journal
+from lemon_async.batch import BatchView, watch_journal
 from lemon_async.cli.batch.addresses import file_problems, without_password
 from lemon_async.cli.batch.picture_list import PictureList
 from lemon_async.cli.batch.watched_batch import WatchedBatch
 from lemon_async.cli.console import print_note, print_status
 from lemon_async.cli.runner import raise_problems, run_command
 from lemon_async.cli.stdout import json_text, print_line
-from lemon_async.errors import ContractError
+from lemon_async.errors import ContractError, JournalError
 
 __all__ = ["make_pages", "watch"]
 
@@ -32,12 +32,26 @@ def watch(journal: str, *, host: str, port: int, is_opened: bool, as_json: bool)
             try:
                 if as_json:
                     return await _print_once(batch)
+                await _check(view)
                 await _serve(make_pages(batch, pictures, host), host, port, is_opened=is_opened)
             finally:
                 pictures.close()
         return 0
 
     run_command(work)
+
+
+async def _check(view: BatchView) -> None:
+    """Read the journal once; one that is being opened or closed can be watched.
+
+    Raises:
+        JournalError: It is missing, damaged or no journal.
+    """
+    try:
+        await view.summary()
+    except JournalError as error:
+        if error.owner is None:
+            raise
 
 
 async def _print_once(batch: WatchedBatch) -> int:

@@ -22,7 +22,7 @@ DATASETS = ["imagefolder", "webdataset"]
 @pytest.fixture
 async def journal(tmp_path):
     """A journal with a row that is done, one that is sold and one that is new."""
-    async with open_journal(tmp_path / "run.db") as opened:
+    async with open_journal(tmp_path / "run.db", create=True) as opened:
         for key in ("done", "sold", "new"):
             await add(opened, key, columns={"colour": "red"})
         await finish(opened, "done", tmp_path / "out", cost_usd=0.04)
@@ -86,7 +86,7 @@ async def test_dataset_replaces_one_of_another_format(journal, tmp_path):
 
 @pytest.mark.parametrize("kind", FORMATS)
 async def test_export_of_an_empty_journal_is_empty(kind, tmp_path):
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         for _ in range(2):
             done = await export(journal, tmp_path / "out", format=kind)
     assert (done.rows, done.pictures) == (0, 0)

@@ -22,7 +22,7 @@ PATHS = [
 
 async def test_an_account_agrees_with_its_journal(tmp_path):
     """Whatever happens to the rows."""
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         for number in range(len(PATHS)):
             await add(journal, f"r{number}")
         account = Account(await journal.counts(), await journal.spending())

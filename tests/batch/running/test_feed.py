@@ -42,7 +42,7 @@ class Case:
 def feed_of(tmp_path):
     @asynccontextmanager
     async def make(*keys, sold=(), in_flight=10, price=None, cap=None, patience_s=60):
-        async with open_journal(tmp_path / "run.db") as journal:
+        async with open_journal(tmp_path / "run.db", create=True) as journal:
             for key in keys:
                 await add(journal, key)
             for key in sold:

@@ -13,7 +13,7 @@ from saved_rows import add, finish
 
 @pytest.fixture
 async def journal(tmp_path):
-    async with open_journal(tmp_path / "run.db") as opened:
+    async with open_journal(tmp_path / "run.db", create=True) as opened:
         yield opened
 
 

@@ -211,7 +211,7 @@ class BrokenJournal:
 @pytest.mark.parametrize("event", [Event.INTEND, Event.ACCEPT, Event.SAVE])
 async def test_a_journal_that_fails_stops_the_buying_only(event, connect, emulator, tmp_path):
     """What is sold is still awaited and saved; then the loop raises the error, once."""
-    async with connect() as session, open_journal(tmp_path / "run.db") as journal:
+    async with connect() as session, open_journal(tmp_path / "run.db", create=True) as journal:
         run = await run_batch(session, tmp_path, rows(30), in_flight=3, journal=BrokenJournal(journal, event))
     assert isinstance(run.error, JournalError)
     sold = emulator.ledger.sold.total()
@@ -233,7 +233,10 @@ class HungJournal(BrokenJournal):
 @pytest.mark.parametrize("event", [Event.INTEND, Event.ACCEPT, Event.SAVE])
 async def test_leaving_is_bounded_when_the_disk_hangs(event, connect, emulator, tmp_path):
     """Nothing runs on; what was being recorded is decided when the journal is opened again."""
-    async with connect(timeouts=Timeouts(close_s=0.05)) as session, open_journal(tmp_path / "run.db") as journal:
+    async with (
+        connect(timeouts=Timeouts(close_s=0.05)) as session,
+        open_journal(tmp_path / "run.db", create=True) as journal,
+    ):
         hung = HungJournal(journal, event)
         async with asyncio.timeout(60), batch_of(session, tmp_path, rows(3), journal=hung):
             await until(lambda: hung._is_broken)
@@ -246,7 +249,7 @@ async def test_leaving_is_bounded_when_the_disk_hangs_at_the_doubt_of_a_request(
     """It does not take as long as a picture may take to save; the next opening records the doubt."""
     emulator.fault("submit", Blackhole())
     timeouts = Timeouts(close_s=0.05, download_s=3600)
-    async with connect(timeouts=timeouts) as session, open_journal(tmp_path / "run.db") as journal:
+    async with connect(timeouts=timeouts) as session, open_journal(tmp_path / "run.db", create=True) as journal:
         hung = HungJournal(journal, Event.DOUBT)
         async with asyncio.timeout(120), batch_of(session, tmp_path, rows(2), journal=hung):
             await until(lambda: submits(emulator) == 2)

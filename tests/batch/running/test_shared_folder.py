@@ -12,7 +12,7 @@ from saved_rows import add
 
 @pytest.fixture
 async def journal(postgres):
-    async with open_journal(postgres.new_journal()) as opened:
+    async with open_journal(postgres.new_journal(), create=True) as opened:
         await add(opened, "a", columns={"shelf": "A"})
         yield opened
 

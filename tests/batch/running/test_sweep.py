@@ -12,7 +12,7 @@ from saved_rows import add, sell
 @pytest.fixture
 async def journal(tmp_path):
     """Nine rows: r1 is sold, r2 has failed, r3 is refused, and another run holds r4."""
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         for number in range(9):
             await add(journal, f"r{number}")
         await sell(journal, "r1")

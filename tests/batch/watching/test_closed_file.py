@@ -45,7 +45,7 @@ def without_patience(monkeypatch):
 
 async def test_reader_sees_a_change_of_the_file(path):
     """What it had read before may be wrong then."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(2))
     file = ClosedFile(path)
     assert file.summary().counts[State.NEW] == len(file.last_rows([], END, 9)) == 2
@@ -59,7 +59,7 @@ async def test_reader_sees_a_change_of_the_file(path):
 
 
 async def test_open_reader_does_not_keep_an_owner_from_opening(path):
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(2))
     file = ClosedFile(path)
     async with owning_process(path, rows=0):
@@ -91,7 +91,7 @@ async def test_files_that_were_changed_a_moment_ago_are_left_alone(killed, monke
 
 async def test_copying_in_the_owners_process_keeps_its_lock(path):
     """Closing a descriptor of the file would drop the lock, and let a second owner in (POSIX)."""
-    async with open_journal(path):
+    async with open_journal(path, create=True):
         closed_file._copy_open(path, path.with_name("copy.db"))
         with pytest.raises(AssertionError):
             async with owning_process(path, rows=0):
@@ -120,7 +120,7 @@ async def test_damaged_file_names_the_journal_and_not_the_copy(killed, without_p
 
 async def test_status_without_a_log_is_that_of_an_owner_which_opens_the_file(path):
     """For a moment: then it is what a killed owner has left whose log was lost."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(2))
     path_of_status(path).write_text("{}")
     with pytest.raises(BusyFile):
@@ -135,7 +135,7 @@ async def test_lost_log_is_an_error(killed, without_patience):
 
 @pytest.mark.parametrize("change", ["PRAGMA application_id=7", "PRAGMA user_version=99", "DROP TABLE rows"])
 async def test_database_that_is_no_journal_of_this_version_is_an_error(path, change):
-    async with open_journal(path):
+    async with open_journal(path, create=True):
         pass
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
@@ -168,7 +168,7 @@ async def test_runs_start_while_a_watcher_reads_as_fast_as_it_can(path):
             file = file and file.close()
         return file
 
-    async with open_journal(path):
+    async with open_journal(path, create=True):
         pass
     is_over = threading.Event()
 

@@ -63,14 +63,14 @@ async def test_journal_that_is_replaced_is_read_anew(view, path):
         assert len(await view.rows()) == 4
         for file in path.parent.iterdir():
             file.unlink()
-        async with open_journal(path) as journal:
+        async with open_journal(path, create=True) as journal:
             await journal.add(new_rows(1))
             assert len(await view.rows()) == 1
 
 
 async def test_reads_of_many_are_answered(view, path):
     """One after the other."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(3))
         found = await asyncio.gather(*(view.rows(State.NEW) for _ in range(4)), *(view.summary() for _ in range(9)))
     assert [len(rows) for rows in found[:4]] == [3] * 4
@@ -78,7 +78,7 @@ async def test_reads_of_many_are_answered(view, path):
 
 
 async def test_cancelled_read_leaves_the_view_usable(view, path):
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(3))
         for _ in range(5):
             reading = asyncio.create_task(view.rows())
@@ -89,7 +89,7 @@ async def test_cancelled_read_leaves_the_view_usable(view, path):
 
 async def test_rows_of_an_owner_are_paged_from_the_end(view, path):
     """Every row once, in pages of at most 200."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(1000))
         numbers, before = [], None
         while rows := await view.rows(before=before, limit=1000):
@@ -131,7 +131,7 @@ async def test_answer_of_another_version_is_none(view, path, monkeypatch, counts
         return {"counts": counts, "rows": [{"number": 1}], **facts}
 
     monkeypatch.setattr(OwnerLink, "ask", ask)
-    async with open_journal(path):
+    async with open_journal(path, create=True):
         assert not (await view.summary()).has_rows
         with pytest.raises(JournalError, match="does not show its rows"):
             await view.rows()
@@ -145,7 +145,7 @@ async def test_answer_of_another_version_is_none(view, path, monkeypatch, counts
 async def test_status_of_another_version_is_refused(view, path, monkeypatch, facts):
     """It may be anything: a watcher says that the journal cannot be read, and goes on."""
     monkeypatch.setattr(file_view, "_PATIENCE_S", 0)
-    async with open_journal(path):
+    async with open_journal(path, create=True):
         pass
     status = {"pid": os.getpid(), "host": socket.gethostname(), "counts": {}, "spending": {}, **facts}
     path_of_status(path).write_text(json.dumps(status))

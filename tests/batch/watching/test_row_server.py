@@ -20,7 +20,7 @@ def path(tmp_path):
 
 @pytest.fixture
 async def journal(path):
-    async with open_journal(path) as opened:
+    async with open_journal(path, create=True) as opened:
         await opened.add(new_rows(300))
         yield opened
 
@@ -143,7 +143,7 @@ async def test_reads_of_all_clients_are_a_few_in_a_second(journal, connect):
 
 async def test_leaving_does_not_wait_for_clients(path):
     """Nor does anything of them stay behind."""
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(1))
         connected = [await asyncio.open_unix_connection(sock=connect_to_owner(path)) for _ in range(3)]
         before = asyncio.all_tasks()

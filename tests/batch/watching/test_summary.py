@@ -18,7 +18,7 @@ def test_summary_survives_json():
 @pytest.mark.parametrize(("budget", "note"), [(2.5, "2.5"), (None, "")])
 async def test_cap_of_the_last_run_is_noted(tmp_path, budget, note):
     """That of an earlier run does not stay, and a note that says the same already is not written again."""
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         await note_budget(journal, 1)
         await note_budget(journal, budget)
         assert await journal.read_note(BUDGET_NOTE) == note

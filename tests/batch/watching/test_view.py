@@ -29,7 +29,7 @@ def names(rows):
 
 async def test_rows_come_from_the_owner_while_the_file_is_open(path):
     """The summary names the process; rows have their requests and pictures, the last one first."""
-    async with open_journal(path) as journal, watch_journal(path) as view:
+    async with open_journal(path, create=True) as journal, watch_journal(path) as view:
         await fill(journal)
         await note_budget(journal, 2.5)
         summary = await view.summary()
@@ -43,7 +43,7 @@ async def test_rows_come_from_the_owner_while_the_file_is_open(path):
 
 async def test_rows_come_from_the_file_when_no_process_has_it_open(path):
     async with watch_journal(path) as view:
-        async with open_journal(path) as journal:
+        async with open_journal(path, create=True) as journal:
             await fill(journal)
             rows = await view.rows()
         content = path.read_bytes()
@@ -59,7 +59,7 @@ async def test_file_is_followed_through_all_owners(path):
     """What was read before is read again after another owner has changed it."""
     async with watch_journal(path) as view:
         for number in (1, 2, 3):
-            async with open_journal(path) as journal:
+            async with open_journal(path, create=True) as journal:
                 await journal.add(new_rows(number))
                 assert (await view.summary()).counts[State.NEW] == number
             assert len(await view.rows()) == number
@@ -68,8 +68,8 @@ async def test_file_is_followed_through_all_owners(path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "No such file"),
-        (b"", "it is empty"),
+        (None, "there is no file"),
+        (b"", "the file is empty"),
         (b"no database" * 99, "not a journal"),
     ],
 )
@@ -82,24 +82,24 @@ async def test_wrong_file_is_an_error_that_may_pass(path, content, words):
         with pytest.raises(JournalError, match=words):
             await view.rows()
         path.unlink(missing_ok=True)
-        async with open_journal(path) as journal:
+        async with open_journal(path, create=True) as journal:
             await fill(journal)
         assert (await view.summary()).counts[State.DONE] == 1
 
 
 async def test_removed_journal_is_missing_also_while_its_owner_runs(path):
     """The owner cannot save anything any more, whatever it still knows."""
-    async with watch_journal(path) as view, open_journal(path) as journal:
+    async with watch_journal(path) as view, open_journal(path, create=True) as journal:
         await fill(journal)
         await view.summary()
         path.unlink()
-        with pytest.raises(JournalError, match="No such file"):
+        with pytest.raises(JournalError, match="there is no file"):
             await view.summary()
 
 
 async def test_owner_that_does_not_answer_has_a_summary_without_rows(path):
     """As where sockets are impossible: the counts come from the status file."""
-    async with open_journal(path) as journal, watch_journal(path) as view:
+    async with open_journal(path, create=True) as journal, watch_journal(path) as view:
         await fill(journal)
         Path(f"{path}.socket").unlink()
         summary = await view.summary()
@@ -111,6 +111,6 @@ async def test_owner_that_does_not_answer_has_a_summary_without_rows(path):
 async def test_link_to_a_journal_leads_to_its_owner(path, tmp_path):
     link = tmp_path / "link.db"
     link.symlink_to(path.name)
-    async with open_journal(path) as journal, watch_journal(link) as view:
+    async with open_journal(path, create=True) as journal, watch_journal(link) as view:
         await fill(journal)
         assert len(await view.rows()) == 5

@@ -35,7 +35,7 @@ def journal(tmp_path):
     """Make a journal in the current folder, with a row of each key in this state; return its name."""
 
     async def make(**states):
-        async with open_journal(tmp_path / "run.db") as journal:
+        async with open_journal(tmp_path / "run.db", create=True) as journal:
             fields = {"model": "flux-pro", "operation": "generate", "prompt": "a cat"}
             await journal.add([new_row(key, **fields) for key in states])
             for key, state in states.items():

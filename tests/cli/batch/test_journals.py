@@ -259,7 +259,7 @@ async def test_export_as_a_table_has_every_row(batch, journal, tmp_path):
 async def shared(postgres):
     """The URL of a journal with a dead, a doubtful and a refused row, and a password that the server does not ask."""
     url = postgres.new_journal().replace("lemon@", "lemon:hunter2@")
-    async with open_journal(url) as opened:
+    async with open_journal(url, create=True) as opened:
         await opened.add([new_row(key, model="flux-pro", operation="generate", prompt="a cat") for key in "abc"])
         for key, event in (("a", Event.LOSE), ("b", Event.DOUBT), ("c", Event.REFUSE)):
             before = [Event.INTEND, Event.ACCEPT] if event is Event.LOSE else [Event.INTEND]
@@ -289,18 +289,22 @@ async def test_commands_take_the_url_of_a_journal(batch, shared, tmp_path):
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 4
 
 
-async def test_a_database_without_rows_is_no_journal(batch, postgres):
-    """Nor is one that is not there; errors do not show the password."""
+async def test_a_database_without_tables_is_no_journal(batch, postgres, tmp_path):
+    """Nor is one that is not there; no command makes the tables, and errors do not show the password."""
     url = postgres.new_journal().replace("lemon@", "lemon:hunter2@")
+    (tmp_path / "rows.csv").write_text("prompt\na cat\n")
     results = [
-        await batch("status", url),
         await batch("retry", url.replace(f":{postgres.port}", ":1")),
+        *[await batch(command, url) for command in ("status", "doubtful", "retry", "watch")],
+        await batch("export", url, "out"),
         await batch("run", "--journal", url, "--emulator"),
     ]
-    assert [result.exit_code for result in results] == [2, 1, 2], results
-    assert [result.stdout for result in results] == [""] * 3
-    assert not any("hunter2" in result.output for result in results)
-    assert results[0].stderr.startswith("error: JOURNAL: there are no rows in 'postgresql://127.0.0.1:")
-    assert "its tables were made if they were missing (nothing was sent)" in results[0].stderr
-    assert results[1].stderr.startswith("error: cannot use the journal 'postgresql://127.0.0.1:1/")
-    assert "there is no journal 'postgresql://127.0.0.1:" in results[2].stderr
+    assert [(result.exit_code, result.stdout) for result in results] == [(1, "")] * 6 + [(2, "")], results
+    planned = await batch("run", "rows.csv", "--journal", url, "-m", "flux-pro", "--emulator", "--dry-run")
+    assert planned.exit_code == 0
+    assert not any("hunter2" in result.output for result in [*results, planned])
+    assert results[0].stderr.startswith("error: cannot use the journal 'postgresql://127.0.0.1:1/")
+    for result in results[1:]:
+        assert "there is no journal 'postgresql://127.0.0.1:" in result.stderr
+    database, _, schema = url.partition("?schema=")
+    assert postgres.execute(f"SELECT to_regnamespace('{schema}') IS NULL", database) == [(True,)]

@@ -65,7 +65,7 @@ async def page_of(path):
 async def large(tmp_path):
     """Ten thousand rows, of which every hundredth is done."""
     path = tmp_path / "run.db"
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add([new_row(f"k{number}") for number in range(10_000)])
         changes = [
             journal.record(change)
@@ -131,7 +131,7 @@ async def test_picture_that_is_not_in_the_journal_is_an_error(large, path):
 async def test_text_of_others_is_text_of_json(tmp_path):
     """In every field, whatever it looks like."""
     path = tmp_path / "run.db"
-    async with open_journal(path) as journal:
+    async with open_journal(path, create=True) as journal:
         await journal.add([new_row(text, prompt=text, model=text, size=text) for text in HOSTILE])
         async with page_of(path) as get:
             _, page = await get(state="new")

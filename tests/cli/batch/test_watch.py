@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import re
+import time
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -117,7 +120,7 @@ async def test_journal_that_is_removed_and_comes_back_is_followed(watching, jour
         await page.until(lambda summary: summary["counts"]["done"])
         (tmp_path / "run.db").unlink()
         summary = await page.until(lambda summary: summary["problem"])
-        assert "No such file" in summary["problem"]
+        assert "there is no file" in summary["problem"]
         assert summary["counts"]["done"] == 1
         (tmp_path / "run.db").write_bytes(b"something else" * 999)
         await page.until(lambda summary: "not a journal" in (summary["problem"] or ""))
@@ -143,7 +146,7 @@ async def test_rows_in_doubt_after_a_kill_are_shown_with_what_to_do(watching, tm
 async def test_journal_in_a_database_is_watched(watching, postgres):
     """Beside others that use it."""
     address = postgres.new_journal()
-    async with open_journal(address) as journal:
+    async with open_journal(address, create=True) as journal:
         await journal.add(new_rows(3))
         async with watching(address) as page:
             assert (await page.until(lambda summary: summary["counts"]["new"] == 3))["owner"] is None
@@ -152,6 +155,27 @@ async def test_journal_in_a_database_is_watched(watching, postgres):
             await page.until(lambda summary: summary["counts"]["sold"])
             assert [*await page.pictures(state="sold")] == ["k0"]
             assert (await journal.counts())[State.NEW] == 2
+
+
+@pytest.mark.parametrize("content", [b"no journal", bytes(5000), b"SQLite format 3\0" + bytes(5000)])
+async def test_file_that_is_no_journal_is_refused(batch, tmp_path, content):
+    """Instead of being served on a page that says so; it is not changed."""
+    (tmp_path / "notes.txt").write_bytes(content)
+    result = await batch("watch", "notes.txt")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.match(r"error: cannot use the journal '.*notes\.txt': ", result.stderr)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [content]
+
+
+async def test_journal_that_is_being_opened_is_watched(watching, tmp_path, journal):
+    """Its process has begun a log, and serves no rows yet."""
+    await journal(a="new")
+    (wal := tmp_path / "run.db-wal").touch()
+    os.utime(wal, times=(time.time() + 3600,) * 2)
+    async with watching() as page:
+        await page.until(lambda summary: "does not show its rows" in (summary["problem"] or ""))
+        wal.unlink()
+        await page.until(lambda summary: summary["counts"]["new"])
 
 
 async def test_summary_is_printed_once_as_json(batch, journal):

@@ -2,7 +2,7 @@
 
 import uuid
 
-from lemon_async.batch.store.faults import refusal
+from lemon_async.batch.store.faults import missing, refusal
 from lemon_async.batch.store.postgres import statements as sql
 from lemon_async.batch.store.postgres.address import Address
 from lemon_async.batch.store.postgres.connection import Connection
@@ -15,17 +15,19 @@ WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p', 'v', 'm', 'f'
 _ALONE = "SELECT pg_advisory_xact_lock(hashtext('lemon_async'), hashtext(%s))"
 
 
-def prepare(connection: Connection, address: Address, base_url: str | None) -> None:
+def prepare(connection: Connection, address: Address, base_url: str | None, *, create: bool = True) -> None:
     """Create the tables if the schema is empty, and check what it holds.
 
     Raises:
-        JournalError: It holds other tables, another version, or rows for another service.
+        JournalError: It is empty without `create`, or holds other tables, another version, or rows for another service.
         psycopg.Error: The tables cannot be read or created.
     """
     if not _tables(connection, address) >= sql.TABLES:
         with connection.transaction():
             connection.execute(_ALONE, (address.schema,))
             if not (tables := _tables(connection, address)):
+                if not create:
+                    raise missing(address.name, f"the schema {address.schema!r} has no tables")
                 _create(connection, address)
             elif not tables >= sql.TABLES:
                 raise _of_another_program(address)

@@ -55,8 +55,9 @@ class PostgresStore:
     """A journal in a schema of a database.
 
     Args:
-        address: Where it is; the schema and its tables are created if they are missing.
+        address: Where it is.
         base_url: The service that the rows are for; a journal of another one is refused. `None` does not check.
+        create: Whether to create the schema and its tables if they are missing.
         grace_s: For how long after a start of the server no earlier owner counts as dead.
         patience_s: How long to wait for a server that is gone.
 
@@ -69,6 +70,7 @@ class PostgresStore:
         address: Address,
         base_url: str | None = None,
         *,
+        create: bool = True,
         grace_s: float = _GRACE_S,
         patience_s: float = _PATIENCE_S,
     ) -> None:
@@ -76,7 +78,7 @@ class PostgresStore:
         self._due = 0.0
         self._link = Link(address, patience_s=patience_s)
         try:
-            self._link.read(lambda connection: prepare(connection, address, base_url))
+            self._link.read(lambda connection: prepare(connection, address, base_url, create=create))
             self.tend()
         except BaseException:
             self._link.close()

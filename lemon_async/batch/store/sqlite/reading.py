@@ -18,8 +18,8 @@ _OLDEST = (3, 33)  # UPDATE … FROM
 Row = tuple[Any, ...]
 
 
-def check_identity(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse other databases and versions, before anything is written.
+def check_identity(connection: sqlite3.Connection, path: Path) -> bool:
+    """Refuse other databases and versions, before anything is written; return whether there are tables already.
 
     Raises:
         JournalError: It is none of ours.
@@ -38,6 +38,7 @@ def check_identity(connection: sqlite3.Connection, path: Path) -> None:
         age, advice = ("newer", "update lemon_async") if version > sql.VERSION else ("older", "start a new journal")
         words = f"its schema version {version} is {age} than {sql.VERSION}, which this version uses; {advice}"
         raise refusal(path, words)
+    return bool(identity)
 
 
 def sum_up(connection: sqlite3.Connection) -> Ledger:

@@ -16,7 +16,7 @@ from typing import Any
 from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, Spending
 from lemon_async.batch.states import State
 from lemon_async.batch.store.claims import Claims, abandoned
-from lemon_async.batch.store.faults import conflict, not_text, refusal
+from lemon_async.batch.store.faults import conflict, missing, not_text, refusal
 from lemon_async.batch.store.ledger import RowFacts
 from lemon_async.batch.store.sqlite import statements as sql
 from lemon_async.batch.store.sqlite.faults import check_place, describe
@@ -50,8 +50,9 @@ class SqliteStore:
     """A journal in one file, locked until it is closed.
 
     Args:
-        path: The file; created if it is missing, in a folder that exists.
+        path: The file, in a folder that exists.
         base_url: The service that the rows are for; a journal of another one is refused. `None` does not check.
+        create: Whether to create it if it is missing.
         clock: Returns Unix seconds.
         mounts: Lists the mounted file systems, as Linux does; does not exist elsewhere.
 
@@ -64,6 +65,7 @@ class SqliteStore:
         path: Path,
         base_url: str | None = None,
         *,
+        create: bool = True,
         clock: Callable[[], float] = time.time,
         mounts: Path = _MOUNTS,
     ) -> None:
@@ -75,12 +77,14 @@ class SqliteStore:
         self._status: StatusFile | None = None
         self._socket: SocketFile | None = None
         with self._explained():
+            if not create and not path.exists():
+                raise missing(path, "there is no file")
             self._wal = Path(f"{path.resolve()}-wal")  # SQLite follows links
             check_place(path, self._wal, mounts)
             self._connection = self._connect()
         try:
             with self._explained():
-                self._open(base_url)
+                self._open(base_url, create=create)
         except BaseException:
             self.close()
             raise
@@ -98,10 +102,11 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as failure:
             raise describe(self._path, failure) from failure
 
-    def _open(self, base_url: str | None) -> None:
+    def _open(self, base_url: str | None, *, create: bool) -> None:
         execute = self._connection.execute
         execute("PRAGMA locking_mode=EXCLUSIVE")  # first: then no shared memory is used
-        check_identity(self._connection, self._path)
+        if not check_identity(self._connection, self._path) and not create:
+            raise missing(self._path, "the file is empty")
         if execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise refusal(self._path, "its file system cannot hold a write-ahead log; put it on another disk")
         for setting in _SETTINGS:

@@ -19,7 +19,7 @@ SECRET = "s3cret"
 async def refused(url, words):
     """Assert that opening is refused with these words."""
     with pytest.raises(JournalError) as caught:
-        async with open_journal(url):
+        async with open_journal(url, create=True):
             pass
     assert words in str(caught.value)
     assert SECRET not in str(caught.value)

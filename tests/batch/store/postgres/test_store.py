@@ -161,7 +161,7 @@ def test_stopped_owner_blocks_no_other_and_is_heard_late(open_store, url):
 @pytest.mark.long
 async def test_restarts_of_the_server_lose_nothing_and_double_nothing(postgres):
     """In the middle of groups: every change is confirmed once, and every row says what was confirmed."""
-    async with open_journal(postgres.new_journal()) as journal:
+    async with open_journal(postgres.new_journal(), create=True) as journal:
         await journal.add(new_rows(300))
         keys = iter([f"k{index}" for index in range(300)])
         confirmed = []

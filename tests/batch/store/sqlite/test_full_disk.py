@@ -41,7 +41,7 @@ async def test_full_disk_is_one_clear_error_and_loses_nothing(small_disk):
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(200_000))
     with pytest.raises(JournalError, match="the disk is full; free some space, then run the batch again to continue"):
-        async with open_journal(small_disk / "run.db") as journal:
+        async with open_journal(small_disk / "run.db", create=True) as journal:
             await fill_up(journal)
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
