@@ -1,8 +1,8 @@
 """Keep the rate limit of an account in PostgreSQL.
 
 One function of `postgres_schema.py` does all of `store.py` while it holds the row of the account, by the clock of the
-server. The connection that calls it also listens for pauses: one connection per process. Behind a pooler in transaction
-mode, such as pgbouncer's, pauses do not arrive; then a process learns of one with its next lease.
+server. The connection that calls it also listens for pauses: one connection per process. It is refused if it leads to a
+pooler: pauses would not arrive, and settings would change the sessions of other programs.
 """
 
 import asyncio
@@ -36,6 +36,10 @@ SELECT clear_until - extract(epoch FROM clock_timestamp()) FROM lemon_async_limi
 _REFUSAL = re.compile(
     r"authentication failed|password supplied|no pg_hba\.conf entry|not permitted|permission denied"
     r"|FATAL:.* does not exist|invalid response to SSL|expected authentication request|support SSL|[Cc]ertificate"
+)
+_POOLER = (
+    "a connection pooler (such as PgBouncer) is in between, and pauses need a session of their own; "
+    "use the address of the server itself"
 )
 _PORTS = re.compile("[0-9,]*")
 _FAILURES = (psycopg.Error, OSError, TimeoutError)
@@ -137,6 +141,7 @@ class PostgresStore:
     async def _prepare(self, connection: PostgresConnection) -> None:
         prepare = _PREPARE.format(channel=CHANNEL + self._account)
         try:
+            await self._check_session(connection)
             try:
                 version = await connection.execute(prepare)
             except (errors.UndefinedTable, errors.InvalidSchemaName):
@@ -149,6 +154,10 @@ class PostgresStore:
             raise
         if paused and paused[0]:
             self._report_pause(paused[0])
+
+    async def _check_session(self, connection: PostgresConnection) -> None:
+        if await connection.execute("SELECT pg_backend_pid()") != [str(connection.backend_pid)]:
+            raise ContractError.of("shared_limit", f"{self.name}: {_POOLER}")
 
     def _check_version(self, row: Row) -> None:
         if row != [str(VERSION)]:

@@ -23,6 +23,7 @@ class PostgresConnection:
     """A connection that belongs to the running event loop; `connect` opens one.
 
     Attributes:
+        backend_pid: The id of the server's process, or what a pooler has said instead.
         is_closed: Whether it has ended.
     """
 
@@ -32,6 +33,7 @@ class PostgresConnection:
         self.is_closed: bool = False
         self._connection = connection
         self._libpq = connection.pgconn
+        self.backend_pid: int = self._libpq.backend_pid
         self._libpq.nonblocking = 1
         self._on_notify = on_notify
         self._on_close = on_close

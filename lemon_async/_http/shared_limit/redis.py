@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import re
 import socket
+import ssl
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -296,6 +297,9 @@ class RedisStore:
     def _translated(self, error: Exception) -> ContractError | StoreUnavailable:
         if isinstance(error, _REFUSALS):
             return ContractError.of("shared_limit", f"{self.name} refuses the user, the password or a command: {error}")
+        if isinstance(error.__context__, ssl.SSLCertVerificationError):
+            advice = f"{error.__context__.verify_message}; name its authority (?ssl_ca_certs=FILE), or correct the host"
+            return ContractError.of("shared_limit", f"{self.name} has a certificate that cannot be checked: {advice}")
         if isinstance(error, exceptions.InvalidResponse):
             return ContractError.of("shared_limit", f"{self.name} is not a Redis server")
         if isinstance(error, exceptions.ResponseError) and not isinstance(error, _FOR_NOW):

@@ -1,6 +1,8 @@
 """The rate limit of an account in PostgreSQL, against a real server."""
 
 import asyncio
+import struct
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -37,6 +39,32 @@ async def test_servers_of_another_kind_are_refused(bench, listen, http_ok):
         await reserve(bench.open((await listen(web)).replace("http", "postgresql")))
     with pytest.raises(StoreUnavailable, match="closed"):
         await reserve(bench.open((await listen(closing)).replace("http", "postgresql")))
+
+
+async def test_pooler_is_refused(bench, listen):
+    """It gives each client a number of its own. In its sessions pauses would not arrive, and settings would stay."""
+    port = urlsplit(bench.server.url).port
+
+    async def pool(reader, writer):
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
+        forwarding = asyncio.create_task(forward(reader, to_server))
+        try:
+            while True:
+                kind, size = struct.unpack("!ci", await from_server.readexactly(5))
+                body = await from_server.readexactly(size - 4)
+                writer.write(struct.pack("!ci", kind, size) + (b"pool" + body[4:] if kind == b"K" else body))
+        finally:
+            forwarding.cancel()
+            to_server.close()
+
+    async def forward(reader, to_server):
+        while received := await reader.read(4096):
+            to_server.write(received)
+
+    pooler = (await listen(pool)).rpartition(":")[2]
+    store = bench.open(f"{bench.server.url.replace(str(port), pooler)}?sslmode=disable&gssencmode=disable")
+    with pytest.raises(ContractError, match=r"a connection pooler .* use the address of the server itself"):
+        await reserve(store)
 
 
 async def test_a_server_that_only_reads_is_unavailable(bench):

@@ -26,6 +26,7 @@ _ADVICE = {
 }
 # libpq has no code for these, and its `ping` holds up all threads of the process for as long as it takes.
 _STARTING = re.compile("the database system is (?:starting up|shutting down|not (?:yet )?accepting|in recovery)")
+_TLS = re.compile("certificate|support SSL")
 # The session was ended; whatever was not committed is undone.
 _ENDED = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
 
@@ -57,6 +58,8 @@ def unreachable(address: Address, failure: psycopg.Error) -> JournalError:
         advice = f"the server is starting or shutting down; wait until it has started, {_AGAIN}"
     elif "FATAL" in str(failure):
         advice = "the server refuses the connection; check user, password and database"
+    elif _TLS.search(str(failure)):
+        advice = "TLS is not possible as the URL demands it; correct sslmode and sslrootcert, or the server"
     else:
         advice = "the server does not respond; start it, or check host and port"
     return refusal(address.name, f"{advice}: {_without_secrets(address, failure)}")

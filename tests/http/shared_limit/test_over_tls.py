@@ -1,0 +1,49 @@
+"""Stores that are reached over TLS, with certificates of an authority that the URL names."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from lemon_async.errors import ContractError
+from limit_cases import Bench, pauses_reach_all, reserve
+from redis_server import RedisServer, free_port
+from tls import Authority, authority, postgres_over_tls
+
+
+@pytest.fixture(scope="module")
+def redis_url():
+    certificate, key = authority().issue()
+    files = ("--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", authority().file)
+    port = free_port()
+    with RedisServer(options=("--tls-port", str(port), "--tls-auth-clients", "no", *files)):
+        yield f"rediss://127.0.0.1:{port}?ssl_ca_certs="
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres):
+    with postgres_over_tls(postgres) as url:
+        yield f"{url}?sslmode=verify-full&sslrootcert="
+
+
+@pytest.fixture(params=["redis_url", "postgres_url"])
+def url(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def bench():
+    bench = Bench(server=None)
+    yield bench
+    await bench.aclose()
+
+
+async def test_slots_are_granted_and_pauses_heard(url, bench):
+    """With the certificate of an authority that the URL names."""
+    bench.server = SimpleNamespace(url=f"{url}{authority().file}")
+    await pauses_reach_all(bench)
+
+
+async def test_certificate_of_another_authority_is_refused(url, bench):
+    """At once: it will not become right by itself."""
+    with pytest.raises(ContractError, match=r"127\.0\.0\.1.*certificate"):
+        await reserve(bench.open(f"{url}{Authority().file}"))
