@@ -507,12 +507,12 @@ async def test_closing_wakes_the_reader_of_a_response_that_drips(open_transport,
         await reader.read()
 
     server = await serve(drip)
-    transport = open_transport(server.origin)
+    transport = open_transport(server.origin, submit_s=600, request_s=600)
     exchanges = [transport.submit(PAYLOAD), transport.call("GET", "/v1/models")]
     waiting = [asyncio.create_task(exchange) for exchange in exchanges]
     while sum(attempt.response is not None for attempt in transport._attempts) < 2:
         await asyncio.sleep(0)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(60):
         await transport.aclose()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [NoResponse, TransportError]

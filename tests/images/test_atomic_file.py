@@ -309,7 +309,7 @@ def hang():
 def discard_in_time(file):
     discarding = threading.Thread(target=file.discard, daemon=True)
     discarding.start()
-    discarding.join(2)
+    discarding.join(30)
     return not discarding.is_alive()
 
 

@@ -147,7 +147,7 @@ async def test_post_without_a_response_in_time_is_unknown_and_not_repeated(conne
             with pytest.raises(SubmissionUnknown, match=r"no response within 0\.4 s"):
                 await paid.send(session, paid.request(str(action)))
         emulator.clear_faults()
-        assert emulator.ledger.sold[str(action)] == 1
+        assert emulator.ledger.sold[str(action)] <= 1  # none if a busy machine did not read it in time
 
 
 async def test_post_that_is_cancelled_under_way_is_unknown_and_the_cancellation_goes_on(connect, emulator, paid):

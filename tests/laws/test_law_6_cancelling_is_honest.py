@@ -313,8 +313,9 @@ async def test_close_in_a_cancelled_scope_of_anyio_closes_everything(connect, em
     assert session._engine.transport._keep_alive.closed
 
 
-async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, emulator, tmp_path):
+async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, tmp_path, monkeypatch):
     """After a save was cancelled, no file appears later."""
+    monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 600)
     go_on = threading.Event()
     async with connect() as session:
         images = await session.generate("slow disk", model="dall-e-3")
@@ -325,7 +326,7 @@ async def test_cancelled_save_whose_writing_has_not_begun_never_writes(connect, 
             saving = asyncio.create_task(images[0].save(tmp_path / "a.png"))
             await asyncio.sleep(0)
             saving.cancel()
-            await asyncio.wait([saving], timeout=4)
+            await asyncio.wait([saving], timeout=30)
             go_on.set()
             assert saving.cancelled()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())

@@ -158,8 +158,8 @@ async def test_refusal_that_comes_after_leaving_is_not_tried_again(connect, emul
 
 
 async def test_request_that_waits_for_its_next_attempt_is_given_up_at_once(connect, emulator):
-    emulator.fault("submit", Status(429, headers={"Retry-After": "20"}))
-    async with connect(retry=PATIENT) as session, asyncio.timeout(4):
+    emulator.fault("submit", Status(429, headers={"Retry-After": "50"}))
+    async with connect(retry=PATIENT, timeouts=Timeouts(close_s=600)) as session, asyncio.timeout(40):
         async with session.map(["p"], model=MODEL):
             await until(lambda: emulator.requests and emulator.requests[0].status == 429)
             await asyncio.sleep(0.01)
@@ -178,7 +178,7 @@ async def test_iterable_that_takes_its_cancelling_lightly_does_not_hold_whoever_
                 continue
         yield "never"
 
-    async with connect(timeouts=Timeouts(close_s=0.02)) as session, asyncio.timeout(4):
+    async with connect(timeouts=Timeouts(close_s=0.02)) as session, asyncio.timeout(60):
         async with session.map(stubborn(), model=MODEL):
             await asyncio.sleep(0.001)
         done.set()
@@ -209,7 +209,7 @@ async def test_reader_that_is_left_behind_ends_as_if_all_had_been_read(connect):
         async with session.map(Source(10**9).items(), model=MODEL, in_flight=3) as outcomes:
             await anext(outcomes)
             reading = asyncio.create_task(read_all(outcomes))
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(60):
             _, error = await reading
         assert error is None
 
@@ -220,11 +220,12 @@ async def test_reader_that_is_left_behind_ends_as_if_all_had_been_read(connect):
 async def test_session_closed_during_a_map_ends_the_reading(connect, emulator):
     """Nothing hangs: pending jobs are yielded with their error, and then the session's end is raised."""
     emulator.fault("submit", Stuck())
-    async with connect() as session, session.map(prompts(3), model=MODEL) as outcomes:
+    timeouts = Timeouts(close_s=600)
+    async with connect(timeouts=timeouts) as session, session.map(prompts(3), model=MODEL) as outcomes:
         await until(lambda: len(outcomes.pending) == 3)
         reading = asyncio.create_task(read_all(outcomes))
         await asyncio.sleep(0)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(60):
             await session.aclose()
             seen, error = await reading
         assert {type(outcome.error) for outcome in seen} == {SessionError}
@@ -247,13 +248,13 @@ async def read_all(outcomes):
 async def test_session_closed_while_a_map_is_left_ends_both(connect, emulator):
     """The outcome of requests in flight is then unknown."""
     emulator.fault("submit", Blackhole())
-    async with connect() as session:
+    async with connect(timeouts=Timeouts(close_s=600)) as session:
 
         async def run():
             async with session.map(prompts(3), model=MODEL):
                 await until(lambda: emulator.ledger.sold.total() == 3)
 
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(60):
             running = asyncio.create_task(run())
             await until(lambda: emulator.ledger.sold.total() == 3)
             await asyncio.sleep(0.005)

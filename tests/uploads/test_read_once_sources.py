@@ -144,11 +144,11 @@ async def test_file_is_free_again_when_the_read_of_a_cancelled_edit_has_ended(pi
         reading = asyncio.create_task(drain(file, spool))
         await has_begun(file.begun)
         reading.cancel()
-        await asyncio.wait([reading], timeout=5)
+        await asyncio.wait([reading], timeout=30)
         with pytest.raises(UnusableSource, match=BUSY):
             await drain(file, spool)
         file.go_on.set()
-        await asyncio.to_thread(file.reader.join, 5)
+        await asyncio.to_thread(file.reader.join, 60)
         file.seek(0)
         await drain(file, spool)
         assert spool.finish().size_bytes == len(picture())
