@@ -28,6 +28,7 @@ import lemon_async.batch._public
 import lemon_async.batch.running.options
 import lemon_async.batch.store.sqlite.store
 from lemon_async import LemonSession, PollPolicy, RetryPolicy, Timeouts
+from lemon_async.batch import threaded_journal
 
 try:
     import psycopg.waiting
@@ -36,6 +37,7 @@ try:
 except ImportError:  # then there are no journals in PostgreSQL
     psycopg = None
 
+threaded_journal._CLOSE_WITHIN_S = 60.0  # as in `conftest.py`: a disk may be busy
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120, lost_after_s=0.02)
 FILES = {"rename", "replace", "link"}
 SENDS = {"send", "sendmsg"}

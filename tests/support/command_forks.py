@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import lemon_async.cli
+from lemon_async.batch import threaded_journal
 
 PIECE_BYTES = 64 * 1024
 
@@ -157,6 +158,7 @@ def become(files, words, environment, folder):
 if __name__ == "__main__":
     for name in ("batch.journals", "batch.run", "catalog", "commands", "emulator", "generate"):
         importlib.import_module(f"lemon_async.cli.{name}")
+    threaded_journal._CLOSE_WITHIN_S = 60.0  # as in `conftest.py`: a disk may be busy
     gc.freeze()  # forks then end sooner
     serve(socket.socket(fileno=int(sys.argv[1])))
     lemon_async.cli.main()
