@@ -3,7 +3,7 @@
 import asyncio
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from os import environ
 from pathlib import Path
@@ -79,8 +79,7 @@ class ServeOptions:
 def serve(**given: Any) -> None:
     """Run `emulator`."""
 
-    async def work() -> int:
-        service, is_own_key = ServeOptions(**given).make()
+    async def work(service: Emulator, *, is_own_key: bool) -> int:
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(service)
@@ -96,7 +95,12 @@ def serve(**given: Any) -> None:
             await asyncio.Event().wait()
         return 0
 
-    run_command(work)
+    def begin() -> Coroutine[Any, Any, int]:
+        # Before there is an event loop: a file may be a pipe without a writer, and Ctrl-C would not end the waiting.
+        service, is_own_key = ServeOptions(**given).make()
+        return work(service, is_own_key=is_own_key)
+
+    run_command(begin)
 
 
 def _not_listening(host: str, port: int, fault: OSError) -> Exception:

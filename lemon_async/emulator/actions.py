@@ -4,14 +4,41 @@ HTTP actions replace the response, transport actions break the way in which it i
 fate of the task that the faulted submit or edit creates.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from attrs.validators import and_, ge, gt, in_, instance_of, le, min_len
 
 Point = Literal["accept", "request_head", "request_body", "request_end", "response_head", "response_body"]
 BodyKind = Literal["json", "html", "empty", "truncated", "huge"]
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile("[^\0-\x08\n-\x1f\x7f\ud800-\udfff]*")
+
+
+def _is_value(_action: object, attribute: "Attribute[str]", value: Any) -> None:
+    """Refuse what would break the head of a response.
+
+    Raises:
+        ValueError: It has line breaks or other control characters, or is no text.
+    """
+    if not isinstance(value, str) or not _VALUE.fullmatch(value):
+        raise ValueError(f"{attribute.name!r} cannot be sent: {value!r}")
+
+
+def _are_headers(_action: object, attribute: "Attribute[Mapping[str, str]]", value: Mapping[Any, Any]) -> None:
+    """Refuse headers that would break the head of a response.
+
+    Raises:
+        ValueError: A name or a value has characters that it cannot have, or is no text.
+    """
+    for name, text in value.items():
+        pair = (name, _NAME), (text, _VALUE)
+        if not all(isinstance(part, str) and pattern.fullmatch(part) for part, pattern in pair):
+            raise ValueError(f"{attribute.name!r} cannot be sent: {name}: {text!r}")
+
 
 _is_point = in_(get_args(Point))
 _is_status = and_(instance_of(int), ge(100), le(599))
@@ -31,7 +58,7 @@ class Status:
 
     status: int = field(validator=_is_status)
     body: BodyKind = field(default="json", validator=in_(get_args(BodyKind)))
-    headers: Mapping[str, str] = field(factory=dict)
+    headers: Mapping[str, str] = field(factory=dict, validator=_are_headers)
     code: str | None = None
     message: str | None = None
     error: Mapping[str, Any] = field(factory=dict)
@@ -41,7 +68,7 @@ class Status:
 class Redirect:
     """Respond with a redirect to `location`, which is sent unchanged."""
 
-    location: str
+    location: str = field(validator=_is_value)
     status: int = field(default=307, validator=_is_status)
 
 
@@ -50,8 +77,8 @@ class Body:
     """Respond 200 with exactly these bytes, e.g. a wrong file type or a decompression bomb."""
 
     content: bytes
-    content_type: str = "image/png"
-    headers: Mapping[str, str] = field(factory=dict)
+    content_type: str = field(default="image/png", validator=_is_value)
+    headers: Mapping[str, str] = field(factory=dict, validator=_are_headers)
 
 
 @frozen

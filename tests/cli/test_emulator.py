@@ -1,6 +1,7 @@
 """The emulator as a server."""
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -126,6 +127,25 @@ def test_what_cannot_be_opened_is_an_error(tmp_path, words, message):
     assert result.exit_code in {1, 2}
     assert message in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_ctrl_c_ends_the_waiting_for_faults_in_a_pipe(interruptible, tmp_path):
+    """The event loop would keep it from the read."""
+    os.mkfifo(tmp_path / "pipe")
+    seen = []
+
+    def write():
+        with (tmp_path / "pipe").open("w") as pipe:  # waits for the command
+            seen.append(signal.getsignal(signal.SIGINT))
+            pipe.write("[")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    result = CliRunner().invoke(cli, ["emulator", "--faults", "pipe"])
+    writer.join()
+    assert seen == [signal.default_int_handler]
+    assert (result.exit_code, "--faults: this is not valid JSON" in result.stderr) == (2, True)
 
 
 def test_a_rate_below_one_is_a_usage_error():

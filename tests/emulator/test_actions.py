@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemon_async.emulator import Answer, Drip, Emulator, HalfClose, Redirect, Reset, Script, Status
+from lemon_async.emulator import Answer, Body, Drip, Emulator, HalfClose, Redirect, Reset, Script, Status
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,12 @@ from lemon_async.emulator import Answer, Drip, Emulator, HalfClose, Redirect, Re
         (lambda: Drip(0), "'bytes_per_s' must be > 0"),
         (lambda: Drip(float("nan")), "'bytes_per_s' must be > 0"),
         (lambda: Script(()), "Length of 'statuses' must be >= 1"),
+        (lambda: Status(500, headers={"X-A": "1\r\nX-B: 2"}), "'headers' cannot be sent: X-A: '1"),
+        (lambda: Status(500, headers={"X-A": 1}), "'headers' cannot be sent: X-A: 1"),
+        (lambda: Status(500, headers={"X-A": "\ud800"}), "'headers' cannot be sent: X-A"),
+        (lambda: Body(b"", headers={"X A": "1"}), "'headers' cannot be sent: X A: '1'"),
+        (lambda: Body(b"", "image/png\n"), "'content_type' cannot be sent: 'image/png"),
+        (lambda: Redirect("/x\nX-B: 2"), "'location' cannot be sent: '/x"),
     ],
 )
 def test_action_that_makes_no_sense_is_refused(make, message):

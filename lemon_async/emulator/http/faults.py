@@ -26,6 +26,7 @@ from lemon_async.emulator.actions import (
     Action,
     Body,
     Break,
+    Expire,
     HttpAction,
     Latency,
     TaskAction,
@@ -135,6 +136,8 @@ class Fault:
             raise ValueError("a fault needs at least one action")
         if self.route not in PAID_ROUTES and self.task_script:
             raise ValueError("task actions belong to the routes 'submit' and 'edit', which create tasks")
+        if self.route != "cdn" and self.find(Expire) is not None:
+            raise ValueError(f"Expire() acts on the route 'cdn' only, not on {self.route!r}: write Status(410)")
         try:
             re.compile(self.prompt or "")
         except re.error as error:

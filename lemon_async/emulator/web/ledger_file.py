@@ -2,12 +2,13 @@
 
 An entry is in the file before the response that it belongs to is sent. Jobs that end without being polled are settled
 by a task that looks at the clock. What is in the file is complete up to its last line: after an error nothing more is
-written.
+written. A file that is deleted meanwhile begins again with the next entry.
 """
 
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -70,6 +71,10 @@ class LedgerFile:
         fault: OSError | None = None
         written = 0
         try:
+            if _is_deleted(self._file):
+                self._file.close()
+                self._file = _open(self.path)
+                logger.warning("the ledger file was deleted; it begins again with entry %d", entry.seq)
             written = self._file.write(line)
         except OSError as error:
             fault = error
@@ -94,6 +99,12 @@ def _open(path: Path) -> IO[bytes]:
     mode, flags = ("ab+", os.O_RDWR) if is_plain else ("ab", os.O_WRONLY)
     flags |= os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, 0o666), mode, buffering=0)
+
+
+def _is_deleted(file: IO[bytes]) -> bool:
+    """Return whether a file has no name any more; pipes and devices need none."""
+    found = os.fstat(file.fileno())
+    return stat.S_ISREG(found.st_mode) and not found.st_nlink
 
 
 def entry_json(entry: LedgerEntry, clock: Clock) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from lemon_async.emulator import (
     Body,
     Cut,
     Drip,
+    Expire,
     Fail,
     Fault,
     Garbage,
@@ -52,6 +53,15 @@ def test_task_actions_belong_to_submits_and_edits():
         assert Fault(route, Stuck()).task_script == (Stuck(),)
     with pytest.raises(ValueError, match="'submit' and 'edit'"):
         Fault("files", Stuck())
+
+
+def test_only_links_expire():
+    """Elsewhere it would only count its hits; the message says what to write."""
+    assert Fault("cdn", Expire()).is_billed is False
+    with pytest.raises(
+        ValueError, match=r"Expire\(\) acts on the route 'cdn' only, not on 'poll': write Status\(410\)"
+    ):
+        Fault("poll", [Latency(1), Expire()])
 
 
 def test_prompt_never_matches_a_request_without_one():

@@ -46,7 +46,7 @@ def test_redirect_body_and_expire_replace_the_reply():
     assert reply_to(Redirect("/x")).status == 307
     body = reply_to(Body(b"x", "image/png", {"Content-Encoding": "gzip"}))
     assert (body.status, body.body, body.content_type) == (200, b"x", "image/png")
-    assert reply_to(Expire()).status == 410
+    assert replacement_reply(Fault("cdn", Expire())).status == 410
     assert reply_to(Latency(1)) is None
 
 

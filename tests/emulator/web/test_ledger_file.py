@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import shutil
 from contextlib import suppress
 
 import pytest
@@ -48,6 +49,33 @@ async def test_a_file_is_appended_to_and_a_torn_line_ended(client_of, tmp_path):
     first, torn, *rest = path.read_text().splitlines()
     assert (first, torn) == ('{"number": 1}', '{"num')
     assert [json.loads(line)["kind"] for line in rest] == ["reserve", "settle"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be deleted")
+async def test_a_file_that_is_deleted_begins_again(client_of, tmp_path, caplog):
+    """As a test may do before each case; a warning says from which entry on. A file that is moved is written on."""
+    path = tmp_path / "ledger.jsonl"
+    async with Emulator(durations=1000, ledger_file=path) as emu:
+        await client_of(emu).submit(model="flux-pro")
+        path.unlink()
+        await client_of(emu).submit(model="flux-pro")
+        assert [line["number"] for line in lines(path)] == [2]
+        assert [record.getMessage() for record in caplog.records if record.name == "lemon_async"] == [
+            "the ledger file was deleted; it begins again with entry 2"
+        ]
+        path.rename(tmp_path / "moved")
+        await client_of(emu).submit(model="flux-pro")
+    assert [line["number"] for line in lines(tmp_path / "moved")] == [2, 3]
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be deleted")
+async def test_a_folder_that_is_deleted_ends_the_file(client_of, tmp_path, caplog):
+    (folder := tmp_path / "logs").mkdir()
+    async with Emulator(durations=0, ledger_file=folder / "ledger.jsonl") as emu:
+        shutil.rmtree(folder)
+        await client_of(emu).submit(model="dall-e-3")
+    assert caplog.records[-1].getMessage() == "the ledger file ends before entry 1: it cannot be written"
 
 
 async def test_a_file_that_cannot_be_written_is_an_error_before_serving(tmp_path):
