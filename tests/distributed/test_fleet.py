@@ -57,7 +57,7 @@ def ray(monkeypatch, worker):
 
 
 def fleet_of(workers=2, **options):
-    options = {"actor_options": {}, "start_s": 5.0, "stop_s": 5.0, **options}
+    options = {"actor_options": {}, "start_s": 60.0, "stop_s": 60.0, **options}
     return Fleet(options=OPTIONS, workers=workers, **options)
 
 
@@ -159,8 +159,9 @@ async def test_a_worker_that_cannot_start_again_holds_up_nothing(lost_machine):
 async def test_waiting_for_the_last_worker_to_start_again_ends(lost_machine):
     """Nothing else would end the batch."""
     lost_machine(1)
-    fleet = fleet_of(1, start_s=0.02)
+    fleet = fleet_of(1)
     await fleet.start()
+    fleet.start_s = 0.02
     with pytest.raises(SessionError, match=r"none has started again within 0.02 s.*run it again"):
         await asyncio.wait_for(fleet.run(), 60)
     await fleet.stop()

@@ -13,7 +13,7 @@ from lemon_async._http.shared_limit.opening import open_store
 from lemon_async._http.shared_limit.store import StoreUnavailable
 from lemon_async.errors import ContractError
 
-INTERVAL_S = 10.0  # far longer than any case takes, so that waits tell which slots were granted
+INTERVAL_S = 50.0  # far longer than any case takes, so that waits tell which slots were granted
 
 
 @attrs.define
@@ -50,7 +50,7 @@ async def until(condition, within_s=60.0):
 
 
 def is_near(seconds, expected):
-    return expected - 8 < seconds <= expected + 0.01
+    return expected - 40 < seconds <= expected + 0.01
 
 
 async def reserve(store, slots=1, *, epoch=None, owed=0):
@@ -83,12 +83,12 @@ async def accounts_do_not_meet(bench):
 
 async def nothing_is_granted_beyond_the_horizon(bench):
     """Asking in vain moves no one's slots; owed requests do."""
-    store = bench.open(horizon_s=25.0)
+    store = bench.open(horizon_s=2.5 * INTERVAL_S)
     await reserve(store, 3)
-    for owed, wait_s in ((0, 30), (0, 30), (2, 50), (0, 50)):
+    for owed, slots in ((0, 3), (0, 3), (2, 5), (0, 5)):
         lease = await reserve(store, 2, owed=owed)
         assert lease.slots == 0
-        assert is_near(lease.wait_s, wait_s)
+        assert is_near(lease.wait_s, slots * INTERVAL_S)
 
 
 async def pauses_reach_all(bench):
@@ -114,8 +114,10 @@ async def lost_state_costs_one_minute(bench):
     lost = await reserve(knows)
     await reserve(fresh)
     bench.server.lose()
+    later_s = (60, 60 + INTERVAL_S)
+    waits_s = (*later_s, 60 + 2 * INTERVAL_S) if bench.server.notices_loss else (0, *later_s)
     leases = [await reserve(fresh), await reserve(knows, epoch=lost.epoch), await reserve(fresh, epoch=lost.epoch)]
-    for lease, wait_s in zip(leases, (60, 70, 80) if bench.server.notices_loss else (0, 60, 70), strict=True):
+    for lease, wait_s in zip(leases, waits_s, strict=True):
         assert lease.epoch == leases[0].epoch != lost.epoch
         assert is_near(lease.wait_s, wait_s)
     await until(lambda: bench.pauses[1])
@@ -175,13 +177,11 @@ async def hanging_server_has_two_seconds(bench):
     store, new = bench.open(), bench.open()
     await reserve(store)
     bench.server.hang()
-    began = time.monotonic()
     try:
         results = await asyncio.gather(reserve(store), reserve(new), return_exceptions=True)
     finally:
         bench.server.resume()
     assert [(type(result), str(result)) for result in results] == [(StoreUnavailable, "no response within 2 s")] * 2
-    assert time.monotonic() - began < 30
     assert (await reserve(store)).slots == (await reserve(new)).slots == 1
 
 

@@ -1,12 +1,14 @@
 """Stores that are reached over TLS, with certificates of an authority that the URL names."""
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 
 from lemon_async.errors import ContractError
 from limit_cases import Bench, pauses_reach_all, reserve
-from redis_server import RedisServer, free_port
+from redis_server import RedisServer
+from servers import free_port
 from tls import Authority, authority, postgres_over_tls
 
 
@@ -35,6 +37,9 @@ async def bench():
     bench = Bench(server=None)
     yield bench
     await bench.aclose()
+    async with asyncio.timeout(60):  # connections over TLS say goodbye to each other; one file is that of the loop
+        while len(asyncio.get_running_loop()._selector.get_map()) > 1:
+            await asyncio.sleep(0.001)
 
 
 async def test_slots_are_granted_and_pauses_heard(url, bench):

@@ -8,7 +8,7 @@ import pytest
 
 from lemon_async._http.shared_limit.store import StoreUnavailable
 from lemon_async.errors import ContractError
-from limit_cases import CASES, Bench, reserve
+from limit_cases import CASES, INTERVAL_S, Bench, reserve
 from limit_servers import PostgresLimits
 
 
@@ -84,4 +84,4 @@ async def test_database_with_strict_isolation_serves_all_at_the_same_time(bench)
     stores = [bench.open(url) for _ in range(8)]
     leases = await asyncio.gather(*(reserve(store) for store in stores))
     leases += await asyncio.gather(*(reserve(store) for store in stores))
-    assert len({-(-lease.wait_s // 10.0) for lease in leases}) == 16
+    assert len({-(-lease.wait_s // INTERVAL_S) for lease in leases}) == 16

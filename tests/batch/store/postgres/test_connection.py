@@ -1,5 +1,4 @@
 import asyncio
-import time
 import traceback
 
 import attrs
@@ -57,10 +56,8 @@ def test_silent_server_ends_the_connection(postgres):
     """A proxy may accept what is sent, and keep the connection open, although the server is gone."""
     with connect(Address.of(postgres.new_database())) as connection:
         connection.response_s = 0.2
-        began = time.monotonic()
         with pytest.raises(psycopg.OperationalError, match=r"no response within 0\.2 s"):
             connection.execute("SELECT pg_sleep(60)")
-        assert time.monotonic() - began < 30
         assert connection.closed
 
 
