@@ -31,7 +31,7 @@ from benchmarks.progress import progress
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, NewRow, SavedPicture
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 
 WAITERS = 1_000
 INTENTS = 20_000
@@ -80,7 +80,7 @@ async def fill(journal: Journal, number: int) -> list[str]:
 
 def intent(key: str) -> Change:
     """Return the change before a request, under a cap."""
-    return Change(key=key, event=Event.INTEND, fingerprint="f" * 64, price_usd=0.04, cap_usd=1e6)
+    return Change(key=key, transition=Transition.INTEND, fingerprint="f" * 64, price_usd=0.04, cap_usd=1e6)
 
 
 async def intents(path: str) -> tuple[float, float]:
@@ -135,9 +135,9 @@ async def row_cpu(path: str) -> float:
         async def run() -> None:
             for key in keys:
                 await journal.record(intent(key))
-                await journal.record(Change(key=key, event=Event.ACCEPT, task="t" * 120))
+                await journal.record(Change(key=key, transition=Transition.ACCEPT, task="t" * 120))
                 picture = SavedPicture(f"out/{key}.png", 1_000_000, "0" * 64)
-                await journal.record(Change(key=key, event=Event.SAVE, cost_usd=0.04, pictures=(picture,)))
+                await journal.record(Change(key=key, transition=Transition.SAVE, cost_usd=0.04, pictures=(picture,)))
 
         await asyncio.gather(*(run() for _ in range(IN_FLIGHT)))
         return (time.process_time() - started) / BILLED_ROWS * 1e6

@@ -37,7 +37,7 @@ from lemon_async._http.shared_limit.opening import open_store
 from lemon_async.batch import open_journal
 from lemon_async.batch.journal import Journal
 from lemon_async.batch.records import Change, NewRow
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 
 SUPPORT = Path(__file__).parents[1] / "tests" / "support"
 WORKERS = (10, 100, 1_000)
@@ -144,7 +144,7 @@ def fitted(alone_s: float, group_s: float, trip_s: float) -> Commit:
 
 def withdraw(key: str) -> Change:
     """Return the change after a request that was not sent."""
-    return Change(key=key, event=Event.WITHDRAW)
+    return Change(key=key, transition=Transition.WITHDRAW)
 
 
 def new_row(key: str) -> NewRow:

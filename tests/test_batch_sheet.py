@@ -8,7 +8,7 @@ from lemon_async import ContractError
 from lemon_async._batch_sheet import SavedFile, entry_of
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, JournalRow
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.sheet import batch_sheet
 from saved_rows import add, finish, picture, sell
 
@@ -31,15 +31,15 @@ async def one_in_every_state(journal, folder):
     for state in State:
         await add(journal, str(state), columns={"colour": "red"})
     await finish(journal, "done", folder, picture("WEBP"), picture("WEBP"), cost_usd=0.04)
-    await journal.record(Change(key="refused", event=Event.REFUSE, error="moderation: no"))
-    await journal.record(Change(key="intent", event=Event.INTEND, fingerprint="f00d"))
+    await journal.record(Change(key="refused", transition=Transition.REFUSE, error="moderation: no"))
+    await journal.record(Change(key="intent", transition=Transition.INTEND, fingerprint="f00d"))
     for key in ("doubtful", "failed", "dead", "sold"):
         await sell(journal, key, price_usd=0.5) if key != "doubtful" else await journal.record(
-            Change(key=key, event=Event.INTEND, fingerprint="f00d", price_usd=0.5)
+            Change(key=key, transition=Transition.INTEND, fingerprint="f00d", price_usd=0.5)
         )
-    await journal.record(Change(key="doubtful", event=Event.DOUBT, error="connection lost"))
-    await journal.record(Change(key="failed", event=Event.FAIL, error="out of luck"))
-    await journal.record(Change(key="dead", event=Event.LOSE, error="the task is lost"))
+    await journal.record(Change(key="doubtful", transition=Transition.DOUBT, error="connection lost"))
+    await journal.record(Change(key="failed", transition=Transition.FAIL, error="out of luck"))
+    await journal.record(Change(key="dead", transition=Transition.LOSE, error="the task is lost"))
 
 
 async def test_sheet_shows_every_row_of_an_unfinished_batch(journal, tmp_path):
@@ -78,7 +78,7 @@ async def test_sheet_escapes_what_rows_hold(journal, tmp_path):
     await add(journal, ATTACK, prompt=ATTACK, model=ATTACK, columns={ATTACK: ATTACK, "list": [ATTACK]})
     await add(journal, "done")
     await finish(journal, "done", tmp_path, names=[ATTACK.replace("/", "") + ".png"])
-    await journal.record(Change(key=ATTACK, event=Event.REFUSE, error=ATTACK))
+    await journal.record(Change(key=ATTACK, transition=Transition.REFUSE, error=ATTACK))
     html = (await batch_sheet(journal, tmp_path / "sheet.html", title=ATTACK)).html
     assert "<img src=x" not in html
     assert html.count("&lt;img src=x") >= 6

@@ -8,7 +8,7 @@ from lemon_async.batch.outcome import BatchOutcome
 from lemon_async.batch.plan import ModelPlan, Plan
 from lemon_async.batch.records import Change, JournalRow, NewRow, SavedPicture, Spending
 from lemon_async.batch.rows.expand import Matrix, expand
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.batch.watching.summary import JournalSummary
 from lemon_async.batch.watching.view import BatchView, watch_journal
 
@@ -17,7 +17,6 @@ __all__ = [
     "BatchOutcome",
     "BatchView",
     "Change",
-    "Event",
     "Export",
     "Journal",
     "JournalRow",
@@ -29,6 +28,7 @@ __all__ = [
     "SavedPicture",
     "Spending",
     "State",
+    "Transition",
     "expand",
     "export",
     "open_journal",

@@ -1,4 +1,4 @@
-"""`BatchOutcome`: how a row of a batch ended in this run, and which event that is for its journal.
+"""`BatchOutcome`: how a row of a batch ended in this run, and which transition that is for its journal.
 
 the job ended with                                  before it was sold      after
 pictures that are saved                             -                       SAVE
@@ -21,11 +21,11 @@ import attrs
 
 from lemon_async._images.images import Images
 from lemon_async._tasks.task import ImageTask
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.errors import ApiError, ContractError, SubmissionUnknown, TaskCancelled, TaskFailed, TaskLost
 from lemon_async.requests import Request
 
-__all__ = ["BatchOutcome", "event_of", "is_about_session"]
+__all__ = ["BatchOutcome", "is_about_session", "transition_of"]
 
 _MAX_ERROR_CHARS = 90
 _TEMPORARY = frozenset({401, 402, 403, 408, 429})
@@ -70,8 +70,8 @@ class BatchOutcome:
         return f"<BatchOutcome {self.key} {self.status}{files}{error}>"
 
 
-def event_of(error: Exception | None, task: ImageTask | None, *, has_sold: bool) -> Event | None:
-    """Return the event for the journal when a job has ended, or `None` if its row stays where it is.
+def transition_of(error: Exception | None, task: ImageTask | None, *, has_sold: bool) -> Transition | None:
+    """Return the transition for the journal when a job has ended, or `None` if its row stays where it is.
 
     Args:
         error: The error of the job, or of saving its pictures; `None` if they are saved.
@@ -79,13 +79,13 @@ def event_of(error: Exception | None, task: ImageTask | None, *, has_sold: bool)
         has_sold: Whether the service has accepted any request of this run.
     """
     if task is None:
-        return _event_before_sale(error, has_sold=has_sold)
+        return _transition_before_sale(error, has_sold=has_sold)
     if error is None:
-        return Event.SAVE
+        return Transition.SAVE
     is_over = isinstance(error, TaskFailed | TaskCancelled)
     if is_over and task.status != "completed":
-        return Event.FAIL
-    return Event.LOSE if is_over or isinstance(error, TaskLost) or task.id is None else None
+        return Transition.FAIL
+    return Transition.LOSE if is_over or isinstance(error, TaskLost) or task.id is None else None
 
 
 def is_about_session(error: Exception | None) -> bool:
@@ -93,13 +93,13 @@ def is_about_session(error: Exception | None) -> bool:
     return isinstance(error, ContractError) and any(problem.field in _SETTINGS for problem in error.problems)
 
 
-def _event_before_sale(error: Exception | None, *, has_sold: bool) -> Event | None:
+def _transition_before_sale(error: Exception | None, *, has_sold: bool) -> Transition | None:
     if isinstance(error, SubmissionUnknown):
-        return Event.DOUBT
+        return Transition.DOUBT
     if isinstance(error, ContractError):
-        return None if is_about_session(error) else Event.REFUSE
+        return None if is_about_session(error) else Transition.REFUSE
     if not isinstance(error, ApiError):
         return None
     if error.code in _MODEL_CODES:
-        return Event.REFUSE if has_sold else None
-    return None if error.status in _TEMPORARY or error.status >= 500 else Event.REFUSE
+        return Transition.REFUSE if has_sold else None
+    return None if error.status in _TEMPORARY or error.status >= 500 else Transition.REFUSE

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from lemon_async._api.resume_token import parse_reference
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.errors import ContractError
 
 __all__ = ["Change", "Claim", "JournalRow", "NewRow", "SavedPicture", "Spending"]
@@ -97,11 +97,11 @@ def _check_amount(_change: "Change", field: "attrs.Attribute[float | None]", val
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """One event of one row, with the facts that it brings.
+    """One transition of one row, with the facts that it brings.
 
     Attributes:
         key: Which row.
-        event: What has happened.
+        transition: What has happened.
         fingerprint: With `INTEND`: the fingerprint of the request.
         price_usd: With `INTEND`: what to reserve.
         cap_usd: With `INTEND`: the change is refused if all spending would exceed this, or if there is no price.
@@ -113,7 +113,7 @@ class Change:
     """
 
     key: str
-    event: Event
+    transition: Transition
     fingerprint: str | None = None
     price_usd: float | None = attrs.field(default=None, validator=_check_amount)
     cap_usd: float | None = attrs.field(default=None, validator=_check_amount)

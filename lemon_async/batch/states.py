@@ -1,6 +1,6 @@
 """The states of a row of a batch, and what may happen in each.
 
-    event       from                           to         money
+    transition  from                           to         money
     INTEND      new                            intent     reserved; committed before the first byte is sent
     WITHDRAW    intent                         new        released: provably not sent, or refused and retryable
     REFUSE      new intent                     refused    released: policy, contract or moderation
@@ -21,7 +21,7 @@ Nothing here reads a clock or a file: a store asks `after` before it writes.
 from collections.abc import Mapping
 from enum import StrEnum
 
-__all__ = ["Event", "State", "after"]
+__all__ = ["State", "Transition", "after"]
 
 
 class State(StrEnum):
@@ -42,7 +42,7 @@ class State(StrEnum):
         return self in _OPEN
 
 
-class Event(StrEnum):
+class Transition(StrEnum):
     """What can happen to a row."""
 
     INTEND = "intend"
@@ -62,27 +62,27 @@ class Event(StrEnum):
 
 _OPEN = frozenset({State.NEW, State.INTENT, State.SOLD, State.FAILED})
 
-_TABLE: Mapping[Event, tuple[frozenset[State], State]] = {
-    event: (frozenset(State(word) for word in before.split()), State(then))
-    for event, (before, then) in {
-        Event.INTEND: ("new", "intent"),
-        Event.WITHDRAW: ("intent", "new"),
-        Event.REFUSE: ("new intent", "refused"),
-        Event.DOUBT: ("intent", "doubtful"),
-        Event.ACCEPT: ("intent doubtful new refused", "sold"),
-        Event.SAVE: ("sold", "done"),
-        Event.FAIL: ("sold", "failed"),
-        Event.LOSE: ("sold", "dead"),
-        Event.REPEAT: ("failed", "new"),
-        Event.GIVE_UP: ("failed", "dead"),
-        Event.RETRY: ("dead refused failed", "new"),
-        Event.NOT_SOLD: ("doubtful", "new"),
-        Event.BUY_AGAIN: ("doubtful", "new"),
+_TABLE: Mapping[Transition, tuple[frozenset[State], State]] = {
+    transition: (frozenset(State(word) for word in before.split()), State(then))
+    for transition, (before, then) in {
+        Transition.INTEND: ("new", "intent"),
+        Transition.WITHDRAW: ("intent", "new"),
+        Transition.REFUSE: ("new intent", "refused"),
+        Transition.DOUBT: ("intent", "doubtful"),
+        Transition.ACCEPT: ("intent doubtful new refused", "sold"),
+        Transition.SAVE: ("sold", "done"),
+        Transition.FAIL: ("sold", "failed"),
+        Transition.LOSE: ("sold", "dead"),
+        Transition.REPEAT: ("failed", "new"),
+        Transition.GIVE_UP: ("failed", "dead"),
+        Transition.RETRY: ("dead refused failed", "new"),
+        Transition.NOT_SOLD: ("doubtful", "new"),
+        Transition.BUY_AGAIN: ("doubtful", "new"),
     }.items()
 }
 
 
-def after(state: State, event: Event) -> State | None:
-    """Return the state that follows, or `None` if the event is impossible in this state."""
-    before, then = _TABLE[event]
+def after(state: State, transition: Transition) -> State | None:
+    """Return the state that follows, or `None` if the transition is impossible in this state."""
+    before, then = _TABLE[transition]
     return then if state in before else None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from journals import PICTURE, accept, intend, new_row, new_rows, save
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, NewRow, SavedPicture, Spending
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.errors import ContractError, JournalError
 
 
@@ -138,7 +138,7 @@ async def test_impossible_changes_write_nothing(journal):
 async def test_changes_of_one_row_in_one_group_follow_each_other(journal):
     """The second sees the first, although both wait for the same commit."""
     await journal.add([new_row("a")])
-    changes = [intend("a"), intend("a"), Change(key="a", event=Event.WITHDRAW), intend("a"), accept("a")]
+    changes = [intend("a"), intend("a"), Change(key="a", transition=Transition.WITHDRAW), intend("a"), accept("a")]
     results = await asyncio.gather(*[journal.record(change) for change in changes])
     assert results == [State.INTENT, None, State.NEW, State.INTENT, State.SOLD]
 
@@ -146,8 +146,8 @@ async def test_changes_of_one_row_in_one_group_follow_each_other(journal):
 async def test_late_truth_is_accepted(journal):
     """A doubtful row whose task turns up is sold."""
     await journal.add([new_row("a")])
-    for event in (Event.INTEND, Event.DOUBT):
-        await journal.record(Change(key="a", event=event))
+    for transition in (Transition.INTEND, Transition.DOUBT):
+        await journal.record(Change(key="a", transition=transition))
     assert await journal.record(accept("a")) is State.SOLD
 
 
@@ -204,7 +204,7 @@ async def test_owner_of_a_file_is_found(journal, path):
 async def test_error_text_of_any_file_name_is_stored(journal):
     """Names that are not UTF-8 are escaped."""
     await journal.add([new_row("a")])
-    await journal.record(Change(key="a", event=Event.REFUSE, error="cannot read '\udcff☃'"))
+    await journal.record(Change(key="a", transition=Transition.REFUSE, error="cannot read '\udcff☃'"))
     assert (await journal.find("a")).error == "cannot read '\\udcff☃'"
 
 
@@ -226,7 +226,7 @@ async def test_closing_writes_what_is_queued(reopen):
     async with reopen() as journal:
         await journal.add(new_rows(500))
         for index in range(500):
-            journal.record(Change(key=f"k{index}", event=Event.REFUSE, error="no"))
+            journal.record(Change(key=f"k{index}", transition=Transition.REFUSE, error="no"))
     async with reopen() as journal:
         assert (await journal.counts())[State.REFUSED] == 500
 
@@ -237,7 +237,7 @@ async def test_rows_of_a_dead_owner_are_doubtful(reopen):
         await journal.add(new_rows(5))
         for change in (intend("k0"), intend("k1"), accept("k1", None), intend("k2"), accept("k2"), intend("k3")):
             await journal.record(change)
-        await journal.record(Change(key="k3", event=Event.WITHDRAW))
+        await journal.record(Change(key="k3", transition=Transition.WITHDRAW))
     async with reopen() as journal:
         rows = {row.key: row for row in await journal.rows()}
         assert [str(row.state) for row in rows.values()] == ["doubtful", "dead", "sold", "new", "new"]
@@ -296,7 +296,7 @@ async def test_journal_of_another_service_is_refused(reopen):
 EVENTS = st.lists(
     st.tuples(
         st.integers(0, 5),
-        st.sampled_from(Event),
+        st.sampled_from(Transition),
         st.sampled_from([None, 0.01, 0.04, 0.1]),
         st.sampled_from([None, 0.0, 0.05]),
         st.sampled_from([None, 0.05, 0.3]),
@@ -307,11 +307,11 @@ EVENTS = st.lists(
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(EVENTS)
-def test_sums_and_rows_are_the_same_after_reopening(new_address, events):
+def test_sums_and_rows_are_the_same_after_reopening(new_address, transitions):
     """What is kept up to date in memory is what the tables say, whatever happened."""
     changes = [
-        Change(key=f"k{index}", event=event, price_usd=price, cost_usd=cost, cap_usd=cap, task="token")
-        for index, event, price, cost, cap in events
+        Change(key=f"k{index}", transition=transition, price_usd=price, cost_usd=cost, cap_usd=cap, task="token")
+        for index, transition, price, cost, cap in transitions
     ]
 
     async def check():
@@ -320,7 +320,7 @@ def test_sums_and_rows_are_the_same_after_reopening(new_address, events):
             await journal.add(new_rows(5))
             await asyncio.gather(*[journal.record(change) for change in changes])
             for index in range(5):
-                await journal.record(Change(key=f"k{index}", event=Event.DOUBT))  # as reopening does
+                await journal.record(Change(key=f"k{index}", transition=Transition.DOUBT))  # as reopening does
             before = await journal.rows(), await journal.counts(), await journal.spending()
         async with open_journal(address) as journal:
             after = await journal.rows(), await journal.counts(), await journal.spending()

@@ -1,10 +1,10 @@
-"""Which event of a row follows from how its job ended."""
+"""Which transition of a row follows from how its job ended."""
 
 import attrs
 import pytest
 
-from lemon_async.batch.outcome import BatchOutcome, event_of
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.outcome import BatchOutcome, transition_of
+from lemon_async.batch.states import State, Transition
 from lemon_async.errors import (
     ApiError,
     ContractError,
@@ -40,13 +40,13 @@ def refusal(status, code=None):
 
 
 BEFORE_SALE = [
-    (SubmissionUnknown(request=CAT, fingerprint="f", reason="reset"), Event.DOUBT),
-    (ContractError.of("size", "is wrong"), Event.REFUSE),
+    (SubmissionUnknown(request=CAT, fingerprint="f", reason="reset"), Transition.DOUBT),
+    (ContractError.of("size", "is wrong"), Transition.REFUSE),
     (ContractError.of("shared_limit", "is no Redis server"), None),
-    (refusal(400), Event.REFUSE),
-    (refusal(400, "content_policy_violation"), Event.REFUSE),
-    (refusal(404), Event.REFUSE),
-    (refusal(413), Event.REFUSE),
+    (refusal(400), Transition.REFUSE),
+    (refusal(400, "content_policy_violation"), Transition.REFUSE),
+    (refusal(404), Transition.REFUSE),
+    (refusal(413), Transition.REFUSE),
     (refusal(401), None),
     (refusal(402), None),
     (refusal(403), None),
@@ -60,36 +60,36 @@ BEFORE_SALE = [
 
 def test_events_of_requests_that_were_not_accepted():
     """A row is refused only for what is its own fault."""
-    for error, event in BEFORE_SALE:
-        assert [event_of(error, None, has_sold=sold) for sold in (False, True)] == [event, event], error
+    for error, transition in BEFORE_SALE:
+        assert [transition_of(error, None, has_sold=sold) for sold in (False, True)] == [transition, transition], error
 
 
 @pytest.mark.parametrize("error", [refusal(404, "model_not_found"), refusal(403, "model_not_allowed")])
 def test_a_model_that_does_not_exist_is_the_fault_of_its_row_if_others_are_accepted(error):
     """Otherwise it may be the model of all rows, and the batch is paused."""
-    assert event_of(error, None, has_sold=False) is None
-    assert event_of(error, None, has_sold=True) is Event.REFUSE
+    assert transition_of(error, None, has_sold=False) is None
+    assert transition_of(error, None, has_sold=True) is Transition.REFUSE
 
 
 AFTER_SALE = [
-    (None, COMPLETED, Event.SAVE),
-    (None, INLINE, Event.SAVE),
-    (TaskFailed(reason="x"), FAILED, Event.FAIL),
-    (TaskCancelled(reason="x"), FAILED, Event.FAIL),
-    (TaskFailed(reason="no usable image"), COMPLETED, Event.LOSE),
-    (TaskLost(reason="x"), FAILED, Event.LOSE),
+    (None, COMPLETED, Transition.SAVE),
+    (None, INLINE, Transition.SAVE),
+    (TaskFailed(reason="x"), FAILED, Transition.FAIL),
+    (TaskCancelled(reason="x"), FAILED, Transition.FAIL),
+    (TaskFailed(reason="no usable image"), COMPLETED, Transition.LOSE),
+    (TaskLost(reason="x"), FAILED, Transition.LOSE),
     (TaskTimeout(reason="x"), COMPLETED, None),
     (refusal(401), COMPLETED, None),
     (DownloadError(url="u", reason="x"), COMPLETED, None),
     (SaveError(path="p", reason="x"), COMPLETED, None),
-    (SaveError(path="p", reason="x"), INLINE, Event.LOSE),
+    (SaveError(path="p", reason="x"), INLINE, Transition.LOSE),
 ]
 
 
 def test_events_of_tasks():
     """What can still be fetched stays sold; what can not is lost."""
-    for error, task, event in AFTER_SALE:
-        assert event_of(error, task, has_sold=True) is event, (error, task)
+    for error, task, transition in AFTER_SALE:
+        assert transition_of(error, task, has_sold=True) is transition, (error, task)
 
 
 def test_repr_is_one_short_line():

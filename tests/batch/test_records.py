@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lemon_async.batch.records import Change, Spending
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 
 
 @pytest.mark.parametrize("field", ["price_usd", "cap_usd", "cost_usd"])
@@ -11,7 +11,7 @@ from lemon_async.batch.states import Event
 def test_change_with_an_impossible_amount_is_refused(field, amount):
     """Sums stay finite, and a cap cannot be lifted by a negative price."""
     with pytest.raises(ValueError, match=f"{field}=.*at least 0"):
-        Change(key="a", event=Event.INTEND, **{field: amount})
+        Change(key="a", transition=Transition.INTEND, **{field: amount})
 
 
 def test_committed_is_everything_but_refunds():

@@ -9,7 +9,7 @@ import pytest
 from batches import batch_of, rows
 from lemon_async.batch import State, open_journal
 from lemon_async.batch.records import Change
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 from lemon_async.emulator import Fail, Latency, Status, Stuck
 from lemon_async.errors import BatchPaused, SessionError
 from maps import collect, until
@@ -142,7 +142,7 @@ async def test_a_row_that_another_run_has_finished_has_no_outcome_and_no_second_
         (holder,) = {batch._runner.feed.run}
         await journal.release(holder)
         await journal.claim("other")
-        assert await journal.record(Change(key="r0", event=Event.SAVE, run="other")) is State.DONE
+        assert await journal.record(Change(key="r0", transition=Transition.SAVE, run="other")) is State.DONE
         emulator.clear_faults()
         assert [outcome async for outcome in batch] == []
     assert [*(tmp_path / "out").glob("*.png")] == []
@@ -150,14 +150,14 @@ async def test_a_row_that_another_run_has_finished_has_no_outcome_and_no_second_
 
 async def test_a_row_that_was_bought_twice_is_reported(connect, journal, tmp_path, caplog):
     """A user said "not sold" while the response was on its way: picture and task are there, and the log names both."""
-    delayed = Delayed(journal, "r0", Event.ACCEPT)
+    delayed = Delayed(journal, "r0", Transition.ACCEPT)
     async with connect() as session, quick(batch_of(session, tmp_path, rows(1), journal=delayed)) as batch:
         await delayed.is_asked.wait()
         await journal.release(batch._runner.feed.run)
-        for event in (Event.DOUBT, Event.NOT_SOLD):
-            assert await journal.record(Change(key="r0", event=event))
-        for event in (Event.INTEND, Event.ACCEPT, Event.SAVE):
-            assert await journal.record(Change(key="r0", event=event, run="other"))
+        for transition in (Transition.DOUBT, Transition.NOT_SOLD):
+            assert await journal.record(Change(key="r0", transition=transition))
+        for transition in (Transition.INTEND, Transition.ACCEPT, Transition.SAVE):
+            assert await journal.record(Change(key="r0", transition=transition, run="other"))
         delayed.may_go_on.set()
         (outcome,) = [outcome async for outcome in batch]
     assert "bought by this run" in str(outcome.error)
@@ -168,17 +168,17 @@ async def test_a_row_that_was_bought_twice_is_reported(connect, journal, tmp_pat
 
 
 class Delayed:
-    """A journal that lets one event of a row wait."""
+    """A journal that lets one transition of a row wait."""
 
-    def __init__(self, journal, key, event):
-        self._journal, self._key, self._event = journal, key, event
+    def __init__(self, journal, key, transition):
+        self._journal, self._key, self._transition = journal, key, transition
         self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
 
     def __getattr__(self, name):
         return getattr(self._journal, name)
 
     async def record(self, change):
-        if (change.event, change.key) == (self._event, self._key) and change.run != "other":
+        if (change.transition, change.key) == (self._transition, self._key) and change.run != "other":
             self.is_asked.set()
             await self.may_go_on.wait()
         return await self._journal.record(change)
@@ -186,7 +186,7 @@ class Delayed:
 
 async def test_a_row_that_another_run_takes_is_not_bought(connect, emulator, journal, tmp_path):
     """Its intent is refused, and the run goes on with the others; it takes the row when that is free."""
-    delayed = Delayed(journal, "r2", Event.INTEND)
+    delayed = Delayed(journal, "r2", Transition.INTEND)
     async with connect() as session, quick(batch_of(session, tmp_path, rows(4), journal=delayed)) as batch:
         await delayed.is_asked.wait()
         await journal.release(batch._runner.feed.run)

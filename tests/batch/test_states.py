@@ -1,6 +1,6 @@
 import pytest
 
-from lemon_async.batch.states import Event, State, after
+from lemon_async.batch.states import State, Transition, after
 
 MOVES = {
     "new": {"intend": "intent", "refuse": "refused", "accept": "sold"},
@@ -16,21 +16,26 @@ MOVES = {
 
 @pytest.mark.parametrize("state", State)
 def test_only_the_listed_moves_are_possible(state):
-    """Every event that is not listed for a state is impossible in it."""
-    possible = {str(event): str(then) for event in Event if (then := after(state, event))}
+    """Every transition that is not listed for a state is impossible in it."""
+    possible = {str(transition): str(then) for transition in Transition if (then := after(state, transition))}
     assert possible == MOVES[state]
 
 
 def test_nothing_is_sent_again_without_a_decision_or_a_proof():
     """A row goes back to `new` only if nothing was sold, the sale was released, or the user says so."""
-    back = {(str(state), str(event)) for state in State for event in Event if after(state, event) is State.NEW}
+    back = {
+        (str(state), str(transition))
+        for state in State
+        for transition in Transition
+        if after(state, transition) is State.NEW
+    }
     by_the_user = {"retry", "not sold", "buy again"}
     assert {pair for pair in back if pair[1] not in by_the_user} == {("intent", "withdraw"), ("failed", "repeat")}
 
 
 def test_an_intent_begins_in_new_only():
     """The fence: two intents of a row cannot follow each other."""
-    assert [state for state in State if after(state, Event.INTEND)] == [State.NEW]
+    assert [state for state in State if after(state, Transition.INTEND)] == [State.NEW]
 
 
 def test_open_states_are_those_that_a_run_goes_on_with():

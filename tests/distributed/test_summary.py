@@ -1,7 +1,7 @@
 """A summary says what the journal says."""
 
 from journals import new_row
-from lemon_async.batch import Change, Event, State, open_journal
+from lemon_async.batch import Change, State, Transition, open_journal
 from lemon_async.distributed.summary import summarise
 from saved_rows import finish, sell
 
@@ -13,9 +13,9 @@ async def test_summary_counts_states_and_reasons(tmp_path):
         await finish(journal, "A", tmp_path, cost_usd=0.04)
         for key in ("B", "C"):
             error = f"BadRequest: HTTP 400: {key} is not allowed"
-            await journal.record(Change(key=key, event=Event.REFUSE, error=error))
+            await journal.record(Change(key=key, transition=Transition.REFUSE, error=error))
         await sell(journal, "D")
-        await journal.record(Change(key="D", event=Event.LOSE, error=None))
+        await journal.record(Change(key="D", transition=Transition.LOSE, error=None))
         summary = await summarise(journal, workers=2, restarts=1, seconds=3.5)
     assert {state: count for state, count in summary.counts.items() if count} == {
         State.NEW: 1,

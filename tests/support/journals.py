@@ -5,7 +5,7 @@ import hashlib
 import orjson
 
 from lemon_async.batch.records import Change, NewRow, SavedPicture
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 
 PICTURE = SavedPicture("out/a.png", 4, "00ff")
 
@@ -22,12 +22,12 @@ def new_rows(number):
 
 
 def intend(key, price=0.04, cap=None):
-    return Change(key=key, event=Event.INTEND, fingerprint="f" * 64, price_usd=price, cap_usd=cap)
+    return Change(key=key, transition=Transition.INTEND, fingerprint="f" * 64, price_usd=price, cap_usd=cap)
 
 
 def accept(key, task="token"):
-    return Change(key=key, event=Event.ACCEPT, task=task)
+    return Change(key=key, transition=Transition.ACCEPT, task=task)
 
 
 def save(key, cost=None, *pictures):
-    return Change(key=key, event=Event.SAVE, cost_usd=cost, pictures=pictures)
+    return Change(key=key, transition=Transition.SAVE, cost_usd=cost, pictures=pictures)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from journals import accept, new_row
 from lemon_async.batch.records import Change, SavedPicture
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 
 
 def picture(kind="PNG", size=(32, 32)):
@@ -25,7 +25,7 @@ async def add(journal, key, *, columns=None, **request):
 
 async def sell(journal, key, *, task="ldtask_1", **facts):
     """Have a row sold."""
-    await journal.record(Change(key=key, event=Event.INTEND, fingerprint="f00d", **facts))
+    await journal.record(Change(key=key, transition=Transition.INTEND, fingerprint="f00d", **facts))
     await journal.record(accept(key, task))
 
 
@@ -39,5 +39,5 @@ async def finish(journal, key, folder, *contents, task="ldtask_1", cost_usd=None
         path.write_bytes(content)
         saved.append(SavedPicture(str(path), len(content), hashlib.sha256(content).hexdigest()))
     await sell(journal, key, task=task)
-    await journal.record(Change(key=key, event=Event.SAVE, pictures=tuple(saved), cost_usd=cost_usd))
+    await journal.record(Change(key=key, transition=Transition.SAVE, pictures=tuple(saved), cost_usd=cost_usd))
     return paths

@@ -33,7 +33,6 @@ from lemon_async.batch import (
     BatchOutcome,
     BatchView,
     Change,
-    Event,
     Export,
     Journal,
     JournalRow,
@@ -41,6 +40,7 @@ from lemon_async.batch import (
     Plan,
     Spending,
     State,
+    Transition,
     expand,
     export,
     open_journal,
@@ -49,8 +49,7 @@ from lemon_async.batch import (
 from lemon_async.distributed import BatchSummary, LemonGenerator, run_batch
 from lemon_async.emulator import Emulator, Fault, Status, parse_faults
 from lemon_async.errors import AuthenticationError
-from lemon_async.events import Completed, Failed, OutcomeUnknown
-from lemon_async.events import Event as SessionEvent
+from lemon_async.events import Completed, Event, Failed, OutcomeUnknown
 from lemon_async.sheet import Sheet, batch_sheet
 from lemon_async.telemetry import Telemetry
 from lemon_async.types import (
@@ -70,7 +69,7 @@ def version() -> str:
     return __version__
 
 
-def handle(event: SessionEvent) -> None:
+def handle(event: Event) -> None:
     match event:
         case Completed(job=job, images=images, seconds=seconds):
             assert_type((job, images, seconds), tuple[int, int, float | None])
@@ -292,7 +291,7 @@ async def rows_of_a_batch(lemon: LemonSession) -> None:
 async def journal_of_a_batch() -> None:
     async with open_journal("run.db") as journal:
         assert_type(await journal.counts(), Mapping[State, int])
-        assert_type(await journal.record(Change(key="A1", event=Event.NOT_SOLD)), State | None)
+        assert_type(await journal.record(Change(key="A1", transition=Transition.NOT_SOLD)), State | None)
         done = await export(journal, Path("dataset"), format="webdataset")
         assert_type(done, Export)
         assert_type(Path(done), Path)

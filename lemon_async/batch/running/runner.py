@@ -4,8 +4,8 @@ Problem: a row costs money, takes a minute, and the process may be killed at any
 intent is durable before the first byte is sent, and its token before anything waits for the task. See `states.py`.
 
 Design: the runner is the input of a map, and its journal. As input it resumes rows that are sold already, and hands out
-the others; as journal it records their events. A done callback follows each task, and one short asyncio task saves its
-pictures. Of the map's own outcomes it uses those of requests that were not accepted.
+the others; as journal it records their transitions. A done callback follows each task, and one short asyncio task saves
+its pictures. Of the map's own outcomes it uses those of requests that were not accepted.
 
 Invariants:
 * At most `in_flight` rows are between being handed out and their outcome being taken: a slow reader slows the spending
@@ -30,14 +30,14 @@ from lemon_async._tasks.map import Outcomes
 from lemon_async._tasks.outcome import Outcome
 from lemon_async._tasks.task import ImageTask
 from lemon_async.batch.journal import Journal
-from lemon_async.batch.outcome import BatchOutcome, event_of
+from lemon_async.batch.outcome import BatchOutcome, transition_of
 from lemon_async.batch.records import Change
 from lemon_async.batch.running.account import Account
 from lemon_async.batch.running.feed import Feed
 from lemon_async.batch.running.job import Job
 from lemon_async.batch.running.pause import PauseRule
 from lemon_async.batch.running.saving import SavedRow, Saver
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.errors import BatchPaused, ContractError, JournalError, LemonError, SessionError
 from lemon_async.types import ResumableTask
 
@@ -179,12 +179,12 @@ class Runner:
             raise self.failure
         job = self.feed.jobs[index]
         facts = {"fingerprint": fingerprint, "price_usd": job.price_usd, "cap_usd": self.cap_usd}
-        if await self._record(job, Event.INTEND, **facts) is None:
+        if await self._record(job, Transition.INTEND, **facts) is None:
             await self._refused(self.feed.jobs.pop(index))
             return False
         self.feed.return_pledge(job)
         if self.failure is not None:  # perhaps of another row, meanwhile
-            await self._record(job, Event.WITHDRAW)
+            await self._record(job, Transition.WITHDRAW)
             raise self.failure
         return True
 
@@ -205,7 +205,7 @@ class Runner:
     async def withdraw(self, index: int, reason: Exception) -> None:
         """Record that an attempt has sold nothing; see `SubmissionJournal`."""
         job = self.feed.jobs[index]
-        await self._record(job, Event.WITHDRAW, error=_line(reason))
+        await self._record(job, Transition.WITHDRAW, error=_line(reason))
         self.feed.pledge(job)
 
     async def accept(self, index: int, task: ResumableTask) -> None:
@@ -215,7 +215,7 @@ class Runner:
         self._rule.observe_sold()
         try:
             token = task.resume_token() if task.id is not None else None
-            job.is_surplus = await self._record(job, Event.ACCEPT, task=token) is None
+            job.is_surplus = await self._record(job, Transition.ACCEPT, task=token) is None
             if job.is_surplus:  # workers drop outcomes, and the journal has no place for a second task
                 words = "the row %r was bought twice: its journal has another task than %s"
                 extra = {"task_id": task.id, "model": job.request.model, "attempt": job.facts.attempt}
@@ -274,13 +274,13 @@ class Runner:
             if images is not None:
                 cost = self.cost_of(job, images)
                 saved, error = await self._save(job, images)
-            event = self._event_of(job, task, error)
+            transition = self._transition_of(job, task, error)
             if task is None:
                 self._judge(self._rule.observe_unsold(error), error)
             try:
-                if event is not None:
+                if transition is not None:
                     reason = None if error is None else _line(error)
-                    await self._record(job, event, error=reason, cost_usd=cost, pictures=saved.pictures)
+                    await self._record(job, transition, error=reason, cost_usd=cost, pictures=saved.pictures)
                 if job.state is State.FAILED:
                     await self.settle(job)
             except JournalError as failure:
@@ -289,7 +289,7 @@ class Runner:
                 error = error or JournalError(message=_SURPLUS.format(job.key))
             if job.is_lost and not job.is_surplus:
                 await self._give_way(job, saved)
-            elif job.state is State.NEW and event is Event.FAIL:
+            elif job.state is State.NEW and transition is Transition.FAIL:
                 self.feed.repeat(job)
             else:
                 self.feed.leave(job)
@@ -314,10 +314,10 @@ class Runner:
         self._rule.observe_saved()
         return saved, None
 
-    def _event_of(self, job: Job, task: ImageTask | None, error: Exception | None) -> Event | None:
+    def _transition_of(self, job: Job, task: ImageTask | None, error: Exception | None) -> Transition | None:
         if job.state is State.SOLD and task is None:  # it could not even be resumed
             return None
-        return event_of(error, task, has_sold=self._has_sold)
+        return transition_of(error, task, has_sold=self._has_sold)
 
     def _judge(self, reason: str | None, cause: Exception | None) -> None:
         if reason is not None:
@@ -327,15 +327,15 @@ class Runner:
 
     async def settle(self, job: Job) -> None:
         """Decide about a row that had failed when an earlier run ended: repeat it, or give it up."""
-        await self._record(job, Event.REPEAT if job.facts.attempt < self.attempts else Event.GIVE_UP)
+        await self._record(job, Transition.REPEAT if job.facts.attempt < self.attempts else Transition.GIVE_UP)
 
-    async def _record(self, job: Job, event: Event, **facts: Any) -> State | None:
-        """Record an event, and return the new state of the row, or `None` if the journal refuses it.
+    async def _record(self, job: Job, transition: Transition, **facts: Any) -> State | None:
+        """Record a transition, and return the new state of the row, or `None` if the journal refuses it.
 
         Raises:
             JournalError: It cannot be recorded; the run is stopped.
         """
-        change = Change(key=job.key, event=event, run=self.feed.run, **facts)
+        change = Change(key=job.key, transition=transition, run=self.feed.run, **facts)
         try:
             recording = self.journal.record(change)
             if self.events is not None:
@@ -366,7 +366,7 @@ class Runner:
             async with asyncio.timeout(self.close_s):
                 for job in self.feed.jobs.values():
                     if job.state is State.INTENT:
-                        await self._record(job, Event.DOUBT, error=_CUT_OFF)
+                        await self._record(job, Transition.DOUBT, error=_CUT_OFF)
         self.feed.jobs.clear()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import attrs
 
 from lemon_async.batch.records import Change, JournalRow
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 from lemon_async.batch.store.ledger import RowFacts
 
 __all__ = ["Claims", "abandoned"]
@@ -21,8 +21,8 @@ def abandoned(sent: Iterable[str], inline: Iterable[str]) -> list[Change]:
         sent: The keys of rows whose request was being sent: it may have arrived.
         inline: The keys of rows whose response came inline: their pictures are lost.
     """
-    doubtful = [Change(key=key, event=Event.DOUBT, error=_OWNER_DIED) for key in sent]
-    return doubtful + [Change(key=key, event=Event.LOSE, error=_INLINE_LOST) for key in inline]
+    doubtful = [Change(key=key, transition=Transition.DOUBT, error=_OWNER_DIED) for key in sent]
+    return doubtful + [Change(key=key, transition=Transition.LOSE, error=_INLINE_LOST) for key in inline]
 
 
 @attrs.define

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 
 from lemon_async.batch.records import Change, Spending
-from lemon_async.batch.states import Event, State, after
+from lemon_async.batch.states import State, Transition, after
 
 __all__ = ["Ledger", "RowFacts", "Total", "in_dollars", "in_nanos"]
 
@@ -23,7 +23,7 @@ _NANO = 1_000_000_000
 _RESERVED = (State.INTENT, State.SOLD)
 _SPENT = (State.DONE, State.DEAD)
 _BOUGHT = (*_RESERVED, *_SPENT, State.DOUBTFUL)
-_KEEPS_ERROR = frozenset({Event.REPEAT, Event.GIVE_UP})
+_KEEPS_ERROR = frozenset({Transition.REPEAT, Transition.GIVE_UP})
 
 
 def in_nanos(dollars: float | None) -> int | None:
@@ -102,17 +102,18 @@ class Ledger:
 
     def change(self, row: RowFacts, change: Change, now: float) -> State | None:
         """Change a row and the sums; return the new state, or `None` and change nothing."""
-        then = after(row.state, change.event)
-        if row.holder not in {None, change.run} and change.event is not Event.ACCEPT:
+        then = after(row.state, change.transition)
+        if row.holder not in {None, change.run} and change.transition is not Transition.ACCEPT:
             return None
         if then is None or (change.cap_usd is not None and self._exceeds(change.price_usd, change.cap_usd)):
             return None
         self._count(row, -1)
-        if effect := _EFFECTS.get(change.event):
+        if effect := _EFFECTS.get(change.transition):
             effect(self, row, change)
-        row.error = change.error or (row.error if change.event in _KEEPS_ERROR else None)
+        row.error = change.error or (row.error if change.transition in _KEEPS_ERROR else None)
         row.state = then
-        if change.event is not Event.DOUBT:  # its purchase is looked for by the time of its intent, not of the next run
+        # The purchase of a doubtful row is looked for by the time of its intent, not of the next run.
+        if change.transition is not Transition.DOUBT:
             row.changed_at = now
         row.holder = change.run or row.holder if then.is_open else None
         self._count(row, 1)
@@ -188,14 +189,14 @@ def _restart(ledger: Ledger, row: RowFacts, change: Change) -> None:
     row.attempt = 0
 
 
-_EFFECTS: Mapping[Event, Callable[[Ledger, RowFacts, Change], None]] = {
-    Event.INTEND: _intend,
-    Event.WITHDRAW: _release,
-    Event.ACCEPT: _accept,
-    Event.SAVE: _bill,
-    Event.FAIL: _refund,
-    Event.LOSE: _bill,
-    Event.RETRY: _restart,
-    Event.NOT_SOLD: _release,
-    Event.BUY_AGAIN: _sink,
+_EFFECTS: Mapping[Transition, Callable[[Ledger, RowFacts, Change], None]] = {
+    Transition.INTEND: _intend,
+    Transition.WITHDRAW: _release,
+    Transition.ACCEPT: _accept,
+    Transition.SAVE: _bill,
+    Transition.FAIL: _refund,
+    Transition.LOSE: _bill,
+    Transition.RETRY: _restart,
+    Transition.NOT_SOLD: _release,
+    Transition.BUY_AGAIN: _sink,
 }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
-from lemon_async.batch import Change, Event, Journal, JournalRow, State, export, open_journal
+from lemon_async.batch import Change, Journal, JournalRow, State, Transition, export, open_journal
 from lemon_async.cli.arguments import STDIN, read_lines
 from lemon_async.cli.batch.addresses import file_problems
 from lemon_async.cli.batch.report import (
@@ -71,20 +71,23 @@ def show_doubtful(journal: str, *, as_json: bool) -> None:
 def resolve_rows(journal: str, *, keys: Sequence[str], task: str | None, is_bought_again: bool) -> None:
     """Run `batch resolve`."""
     if task is not None:
-        event, then = Event.ACCEPT, "the next `batch run` waits for the task of {} and saves its pictures"
+        transition, then = Transition.ACCEPT, "the next `batch run` waits for the task of {} and saves its pictures"
     elif is_bought_again:
-        event, then = Event.BUY_AGAIN, "the next `batch run` buys {} again; the money in doubt stays counted as spent"
+        transition, then = (
+            Transition.BUY_AGAIN,
+            "the next `batch run` buys {} again; the money in doubt stays counted as spent",
+        )
     else:
-        event, then = Event.NOT_SOLD, "the next `batch run` buys {}"
+        transition, then = Transition.NOT_SOLD, "the next `batch run` buys {}"
     wrong = task is not None and not _TASK.fullmatch(task)
     problems = [Problem("--task", f"neither a task id nor a resume token: {task!r}")] if wrong else []
     read, unread = read_lines(STDIN if STDIN in keys else None, option="KEY", noun="key")
 
     async def work(opened: Journal) -> int:
-        words = await _found(opened, (*keys, *read), event)
+        words = await _found(opened, (*keys, *read), transition)
         if task is not None:
             await _check_task(opened, words[0], task)
-        await _change(opened, words, event, task=task)
+        await _change(opened, words, transition, task=task)
         print_status(then.format(rows(len(words))))
         return 0
 
@@ -97,10 +100,10 @@ def retry_rows(journal: str, *, keys: Sequence[str]) -> None:
 
     async def work(opened: Journal) -> int:
         if keys:
-            words = await _found(opened, (*keys, *read), Event.RETRY)
+            words = await _found(opened, (*keys, *read), Transition.RETRY)
         else:
             words = [row.key async for row in _rows(opened, State.DEAD)]
-        await _change(opened, words, Event.RETRY)
+        await _change(opened, words, Transition.RETRY)
         print_status(f"the next `batch run` buys {rows(len(words))} again" if words else "no row is dead")
         return 0
 
@@ -160,14 +163,14 @@ async def _rows(journal: Journal, *states: State) -> AsyncIterator[JournalRow]:
         last = chunk[-1].number
 
 
-async def _found(journal: Journal, keys: Iterable[str], event: Event) -> list[str]:
-    """Return the keys, each once, if all of their rows can have an event.
+async def _found(journal: Journal, keys: Iterable[str], transition: Transition) -> list[str]:
+    """Return the keys, each once, if all of their rows can have a transition.
 
     Raises:
         ContractError: Some cannot; nothing was written.
     """
     unique = [key for key in dict.fromkeys(keys) if key != STDIN]
-    wanted = _RETRIED if event is Event.RETRY else _RESOLVED
+    wanted = _RETRIED if transition is Transition.RETRY else _RESOLVED
     problems = []
     for key in unique:
         row = await journal.find(key)
@@ -199,9 +202,9 @@ async def _check_task(journal: Journal, key: str, task: str) -> None:
             raise ContractError.of("--task", words, undone="written")
 
 
-async def _change(journal: Journal, keys: Sequence[str], event: Event, **facts: Any) -> None:
-    """Record an event of rows, and print their keys."""
-    changes = [journal.record(Change(key=key, event=event, **facts)) for key in keys]
+async def _change(journal: Journal, keys: Sequence[str], transition: Transition, **facts: Any) -> None:
+    """Record a transition of rows, and print their keys."""
+    changes = [journal.record(Change(key=key, transition=transition, **facts)) for key in keys]
     for key, change in zip(keys, changes, strict=True):
         await change
         print_line(key)

@@ -5,18 +5,18 @@ import pytest
 from lemon_async.batch import open_journal
 from lemon_async.batch.records import Change, Spending
 from lemon_async.batch.running.account import Account, facts_of
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from saved_rows import add
 
 PATHS = [
-    [(Event.INTEND, {"price_usd": 0.1}), (Event.ACCEPT, {}), (Event.SAVE, {"cost_usd": 0.07})],
-    [(Event.INTEND, {"price_usd": 0.1}), (Event.ACCEPT, {}), (Event.FAIL, {}), (Event.REPEAT, {})],
-    [(Event.INTEND, {"price_usd": 0.1}), (Event.ACCEPT, {}), (Event.FAIL, {}), (Event.GIVE_UP, {})],
-    [(Event.INTEND, {"price_usd": 0.1}), (Event.ACCEPT, {}), (Event.LOSE, {})],
-    [(Event.INTEND, {"price_usd": 0.1}), (Event.DOUBT, {})],
-    [(Event.INTEND, {"price_usd": 0.1}), (Event.WITHDRAW, {}), (Event.REFUSE, {})],
-    [(Event.INTEND, {}), (Event.ACCEPT, {}), (Event.SAVE, {})],
-    [(Event.INTEND, {"price_usd": 0.1})],
+    [(Transition.INTEND, {"price_usd": 0.1}), (Transition.ACCEPT, {}), (Transition.SAVE, {"cost_usd": 0.07})],
+    [(Transition.INTEND, {"price_usd": 0.1}), (Transition.ACCEPT, {}), (Transition.FAIL, {}), (Transition.REPEAT, {})],
+    [(Transition.INTEND, {"price_usd": 0.1}), (Transition.ACCEPT, {}), (Transition.FAIL, {}), (Transition.GIVE_UP, {})],
+    [(Transition.INTEND, {"price_usd": 0.1}), (Transition.ACCEPT, {}), (Transition.LOSE, {})],
+    [(Transition.INTEND, {"price_usd": 0.1}), (Transition.DOUBT, {})],
+    [(Transition.INTEND, {"price_usd": 0.1}), (Transition.WITHDRAW, {}), (Transition.REFUSE, {})],
+    [(Transition.INTEND, {}), (Transition.ACCEPT, {}), (Transition.SAVE, {})],
+    [(Transition.INTEND, {"price_usd": 0.1})],
 ]
 
 
@@ -28,8 +28,8 @@ async def test_an_account_agrees_with_its_journal(tmp_path):
         account = Account(await journal.counts(), await journal.spending())
         for row, path in zip(await journal.rows(), PATHS, strict=True):
             facts = facts_of(row)
-            for event, given in path:
-                change = Change(key=row.key, event=event, **given)
+            for transition, given in path:
+                change = Change(key=row.key, transition=transition, **given)
                 assert await journal.record(change) is not None
                 account.apply(facts, change)
         assert account.counts == await journal.counts()

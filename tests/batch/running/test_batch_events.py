@@ -9,7 +9,7 @@ from lemon_async import ContractError, SubmissionUnknown
 from lemon_async.batch import open_journal
 from lemon_async.batch.records import Change
 from lemon_async.batch.running.batch_events import BatchEvents
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.emulator import Fail, Status
 from lemon_async.events import BatchClosed, BatchOpened, RowChanged
 
@@ -65,7 +65,7 @@ async def test_rows_that_become_doubtful_at_the_opening_are_in_its_counts(connec
         await session.batch(path, ["a cat", "a dog"], key=str, model="flux-pro").add()
     async with open_journal(path) as journal:  # as a process that was killed would leave it
         await journal.claim("run", State.NEW, keys=["a cat"])
-        await journal.record(Change(key="a cat", event=Event.INTEND, fingerprint="f", run="run"))
+        await journal.record(Change(key="a cat", transition=Transition.INTEND, fingerprint="f", run="run"))
     async with connect(on_event=seen.append) as session, session.batch(path) as batch:
         assert [outcome.key async for outcome in batch] == ["a dog"]
     opened, *changes, closed = of_batch(seen)

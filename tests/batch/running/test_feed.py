@@ -10,7 +10,7 @@ from lemon_async.batch import open_journal
 from lemon_async.batch.records import Change
 from lemon_async.batch.running.account import Account
 from lemon_async.batch.running.feed import Feed
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from saved_rows import add, sell
 
 
@@ -120,8 +120,8 @@ async def test_a_repeated_row_comes_once_more(feed_of):
     async with feed_of("a", "b", sold=("b",)) as case:
         keys = [await case.next()]
         job = case.resumed[0]
-        await case.journal.record(Change(key="b", event=Event.FAIL))
-        change = Change(key="b", event=Event.REPEAT)
+        await case.journal.record(Change(key="b", transition=Transition.FAIL))
+        change = Change(key="b", transition=Transition.REPEAT)
         await case.journal.record(change)
         job.facts.state = State.NEW
         case.feed.repeat(job)
@@ -137,8 +137,8 @@ async def test_rows_that_were_repeated_before_their_chunk_was_read_come_once(fee
     async with feed_of("a", "b", sold=("a",), in_flight=1) as case:
         assert await case.is_waiting()
         job = case.resumed[0]
-        for event in (Event.FAIL, Event.REPEAT):
-            await case.journal.record(Change(key="a", event=event))
+        for transition in (Transition.FAIL, Transition.REPEAT):
+            await case.journal.record(Change(key="a", transition=transition))
         job.facts.state = State.NEW
         case.feed.repeat(job)
         case.feed.ended(job)
@@ -276,15 +276,15 @@ async def test_money_that_is_released_while_the_feed_looks_is_seen(feed_of):
 async def sell_to_another(case):
     """Have another run buy the row a, which uses up the budget."""
     await case.journal.claim("other", keys=["a"])
-    for event, facts in ((Event.INTEND, {"price_usd": 0.6}), (Event.ACCEPT, {"task": "t"})):
-        await case.journal.record(Change(key="a", event=event, run="other", **facts))
+    for transition, facts in ((Transition.INTEND, {"price_usd": 0.6}), (Transition.ACCEPT, {"task": "t"})):
+        await case.journal.record(Change(key="a", transition=transition, run="other", **facts))
     await case.feed.refresh()
 
 
 async def fail_of_another(journal):
     """Let that fail, which releases its money and the row."""
-    for event in (Event.FAIL, Event.GIVE_UP):
-        await journal.record(Change(key="a", event=event, run="other"))
+    for transition in (Transition.FAIL, Transition.GIVE_UP):
+        await journal.record(Change(key="a", transition=transition, run="other"))
 
 
 async def taken_by(run, journal, key):

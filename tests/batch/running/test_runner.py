@@ -15,7 +15,7 @@ from lemon_async import PollPolicy, RetryPolicy, Timeouts
 from lemon_async._images.atomic_file import AtomicFile
 from lemon_async.batch import State, open_journal
 from lemon_async.batch.records import Change
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 from lemon_async.emulator import Blackhole, Expire, Fail, Latency, Reset, Result, Script, Status, Stuck, Vanish
 from lemon_async.errors import BatchPaused, InsufficientBalance, JournalError, SessionError
 from maps import collect, submits, until
@@ -73,7 +73,7 @@ async def test_a_row_that_had_failed_is_taken_up(connect, emulator, tmp_path):
         await until(lambda: batch.counts[State.SOLD] == 2)
     async with open_journal(tmp_path / "run.db") as journal:
         for key in ("r0", "r1"):
-            await journal.record(Change(key=key, event=Event.FAIL))
+            await journal.record(Change(key=key, transition=Transition.FAIL))
     async with connect() as session:
         run = await run_batch(session, tmp_path, attempts=2)
     assert run.statuses == {"r0": "done", "r1": "done"}
@@ -189,13 +189,13 @@ async def test_a_full_disk_pauses_the_batch(connect, emulator, tmp_path, monkeyp
 
 
 class BrokenJournal:
-    """A journal that fails from one kind of event on."""
+    """A journal that fails from one kind of transition on."""
 
-    def __init__(self, journal, event):
-        self._journal, self._event, self._is_broken = journal, event, False
+    def __init__(self, journal, transition):
+        self._journal, self._transition, self._is_broken = journal, transition, False
 
     def record(self, change):
-        self._is_broken |= change.event is self._event and change.key == "r1"
+        self._is_broken |= change.transition is self._transition and change.key == "r1"
         if self._is_broken:
             return self._fail()
         return self._journal.record(change)
@@ -208,11 +208,11 @@ class BrokenJournal:
         return getattr(self._journal, name)
 
 
-@pytest.mark.parametrize("event", [Event.INTEND, Event.ACCEPT, Event.SAVE])
-async def test_a_journal_that_fails_stops_the_buying_only(event, connect, emulator, tmp_path):
+@pytest.mark.parametrize("transition", [Transition.INTEND, Transition.ACCEPT, Transition.SAVE])
+async def test_a_journal_that_fails_stops_the_buying_only(transition, connect, emulator, tmp_path):
     """What is sold is still awaited and saved; then the loop raises the error, once."""
     async with connect() as session, open_journal(tmp_path / "run.db", create=True) as journal:
-        run = await run_batch(session, tmp_path, rows(30), in_flight=3, journal=BrokenJournal(journal, event))
+        run = await run_batch(session, tmp_path, rows(30), in_flight=3, journal=BrokenJournal(journal, transition))
     assert isinstance(run.error, JournalError)
     sold = emulator.ledger.sold.total()
     assert sold < 10
@@ -221,7 +221,7 @@ async def test_a_journal_that_fails_stops_the_buying_only(event, connect, emulat
 
 
 class HungJournal(BrokenJournal):
-    """A journal whose disk hangs from one kind of event on."""
+    """A journal whose disk hangs from one kind of transition on."""
 
     def _fail(self):
         return asyncio.get_running_loop().create_future()
@@ -230,14 +230,14 @@ class HungJournal(BrokenJournal):
         return await (self._fail() if self._is_broken else self._journal.counts())
 
 
-@pytest.mark.parametrize("event", [Event.INTEND, Event.ACCEPT, Event.SAVE])
-async def test_leaving_is_bounded_when_the_disk_hangs(event, connect, emulator, tmp_path):
+@pytest.mark.parametrize("transition", [Transition.INTEND, Transition.ACCEPT, Transition.SAVE])
+async def test_leaving_is_bounded_when_the_disk_hangs(transition, connect, emulator, tmp_path):
     """Nothing runs on; what was being recorded is decided when the journal is opened again."""
     async with (
         connect(timeouts=Timeouts(close_s=0.05)) as session,
         open_journal(tmp_path / "run.db", create=True) as journal,
     ):
-        hung = HungJournal(journal, event)
+        hung = HungJournal(journal, transition)
         async with asyncio.timeout(60), batch_of(session, tmp_path, rows(3), journal=hung):
             await until(lambda: hung._is_broken)
         assert not [task for task in asyncio.all_tasks() if task.get_name() in {"lemon_async batch", "lemon_async map"}]
@@ -250,7 +250,7 @@ async def test_leaving_is_bounded_when_the_disk_hangs_at_the_doubt_of_a_request(
     emulator.fault("submit", Blackhole())
     timeouts = Timeouts(close_s=0.05, download_s=3600)
     async with connect(timeouts=timeouts) as session, open_journal(tmp_path / "run.db", create=True) as journal:
-        hung = HungJournal(journal, Event.DOUBT)
+        hung = HungJournal(journal, Transition.DOUBT)
         async with asyncio.timeout(120), batch_of(session, tmp_path, rows(2), journal=hung):
             await until(lambda: submits(emulator) == 2)
         assert hung._is_broken

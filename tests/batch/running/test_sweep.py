@@ -5,7 +5,7 @@ import pytest
 from lemon_async.batch import open_journal
 from lemon_async.batch.records import Change
 from lemon_async.batch.running.sweep import Sweep
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from saved_rows import add, sell
 
 
@@ -17,8 +17,8 @@ async def journal(tmp_path):
             await add(journal, f"r{number}")
         await sell(journal, "r1")
         await sell(journal, "r2")
-        await journal.record(Change(key="r2", event=Event.FAIL))
-        await journal.record(Change(key="r3", event=Event.REFUSE))
+        await journal.record(Change(key="r2", transition=Transition.FAIL))
+        await journal.record(Change(key="r3", transition=Transition.REFUSE))
         await journal.claim("other", keys=["r4"])
         yield journal
 

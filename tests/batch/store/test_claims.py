@@ -1,5 +1,5 @@
 from lemon_async.batch.records import JournalRow
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.batch.store.claims import Claims, abandoned
 from lemon_async.batch.store.ledger import RowFacts
 
@@ -24,4 +24,7 @@ def test_each_row_has_one_holder():
 
 def test_rows_whose_process_has_ended():
     """Requests on their way are doubtful, unsaved inline pictures are lost."""
-    assert [(change.key, change.event) for change in abandoned(["x"], ["y"])] == [("x", Event.DOUBT), ("y", Event.LOSE)]
+    assert [(change.key, change.transition) for change in abandoned(["x"], ["y"])] == [
+        ("x", Transition.DOUBT),
+        ("y", Transition.LOSE),
+    ]

@@ -8,25 +8,25 @@ from click.testing import CliRunner
 from journals import new_row
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change, SavedPicture
-from lemon_async.batch.states import Event
+from lemon_async.batch.states import Transition
 from lemon_async.cli.commands import cli
 
 # How a row gets into each state.
 WAYS = {
     "new": [],
-    "intent": [Event.INTEND],
-    "sold": [Event.INTEND, Event.ACCEPT],
-    "done": [Event.INTEND, Event.ACCEPT, Event.SAVE],
-    "refused": [Event.INTEND, Event.REFUSE],
-    "doubtful": [Event.INTEND, Event.DOUBT],
-    "failed": [Event.INTEND, Event.ACCEPT, Event.FAIL],
-    "dead": [Event.INTEND, Event.ACCEPT, Event.LOSE],
+    "intent": [Transition.INTEND],
+    "sold": [Transition.INTEND, Transition.ACCEPT],
+    "done": [Transition.INTEND, Transition.ACCEPT, Transition.SAVE],
+    "refused": [Transition.INTEND, Transition.REFUSE],
+    "doubtful": [Transition.INTEND, Transition.DOUBT],
+    "failed": [Transition.INTEND, Transition.ACCEPT, Transition.FAIL],
+    "dead": [Transition.INTEND, Transition.ACCEPT, Transition.LOSE],
 }
 FACTS = {
-    Event.INTEND: {"fingerprint": "f1e2", "price_usd": 0.04},
-    Event.ACCEPT: {"task": "ldtask_1"},
-    Event.SAVE: {"pictures": (SavedPicture("cat.png", 3, "00"),)},
-    Event.DOUBT: {"error": "no response"},
+    Transition.INTEND: {"fingerprint": "f1e2", "price_usd": 0.04},
+    Transition.ACCEPT: {"task": "ldtask_1"},
+    Transition.SAVE: {"pictures": (SavedPicture("cat.png", 3, "00"),)},
+    Transition.DOUBT: {"error": "no response"},
 }
 
 
@@ -39,8 +39,8 @@ def journal(tmp_path):
             fields = {"model": "flux-pro", "operation": "generate", "prompt": "a cat"}
             await journal.add([new_row(key, **fields) for key in states])
             for key, state in states.items():
-                for event in WAYS[state]:
-                    await journal.record(Change(key=key, event=event, **FACTS.get(event, {})))
+                for transition in WAYS[state]:
+                    await journal.record(Change(key=key, transition=transition, **FACTS.get(transition, {})))
         return "run.db"
 
     return make

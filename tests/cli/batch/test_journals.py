@@ -8,7 +8,7 @@ import pytest
 from journals import new_row
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 
 STATES = [state.value for state in State]
 
@@ -261,10 +261,10 @@ async def shared(postgres):
     url = postgres.new_journal().replace("lemon@", "lemon:hunter2@")
     async with open_journal(url, create=True) as opened:
         await opened.add([new_row(key, model="flux-pro", operation="generate", prompt="a cat") for key in "abc"])
-        for key, event in (("a", Event.LOSE), ("b", Event.DOUBT), ("c", Event.REFUSE)):
-            before = [Event.INTEND, Event.ACCEPT] if event is Event.LOSE else [Event.INTEND]
-            for each in (*before, event):
-                await opened.record(Change(key=key, event=each, price_usd=0.04, task="ldtask_1"))
+        for key, transition in (("a", Transition.LOSE), ("b", Transition.DOUBT), ("c", Transition.REFUSE)):
+            before = [Transition.INTEND, Transition.ACCEPT] if transition is Transition.LOSE else [Transition.INTEND]
+            for each in (*before, transition):
+                await opened.record(Change(key=key, transition=each, price_usd=0.04, task="ldtask_1"))
     return url
 
 

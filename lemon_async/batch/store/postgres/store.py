@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from lemon_async.batch.records import Change, Claim, JournalRow, NewRow, SavedPicture, Spending
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.batch.store.claims import abandoned
 from lemon_async.batch.store.faults import conflict, not_text
 from lemon_async.batch.store.ledger import Ledger, RowFacts
@@ -91,7 +91,10 @@ class PostgresStore:
         if self._link.owner is not None:
             return results
         # Buried before the answer came: what was intended is in doubt already, so that it must not be sent any more.
-        return [None if each.event is Event.INTEND else state for each, state in zip(changes, results, strict=True)]
+        return [
+            None if each.transition is Transition.INTEND else state
+            for each, state in zip(changes, results, strict=True)
+        ]
 
     def _apply(self, connection: Connection, changes: Sequence[Change], identities: str) -> list[State | None]:
         locked, loaded = connection.execute(sql.LOCK), connection.execute(sql.LOAD, (identities,))

@@ -15,7 +15,7 @@ import pytest
 from journals import PICTURE, accept, intend, new_rows, save
 from lemon_async.batch.opening import open_journal
 from lemon_async.batch.records import Change
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 
 SUPPORT = str(Path(__file__).parents[3] / "support")
 
@@ -73,7 +73,7 @@ def test_two_journals_share_the_rows_and_never_the_same_one(open_store):
     """What one has let go of, the other gets."""
     one, two = open_store(), open_store()
     one.add(new_rows(7))
-    one.apply([Change(key="k2", event=Event.REFUSE)])
+    one.apply([Change(key="k2", transition=Transition.REFUSE)])
     assert keys_of(one.claim("a", [State.SOLD, State.NEW], -1, 2, None)) == ["k0", "k1"]
     assert keys_of(two.claim("b", [State.SOLD, State.NEW], -1, 2, None)) == ["k3", "k4"]
     assert keys_of(two.claim("c", [], -1, 9, ["k6", "k0", "x", "k2"])) == ["k6", "k2"]

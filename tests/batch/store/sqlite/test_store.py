@@ -9,7 +9,7 @@ import pytest
 
 from journals import PICTURE, accept, intend, new_row, new_rows, save
 from lemon_async.batch.records import Change
-from lemon_async.batch.states import Event, State
+from lemon_async.batch.states import State, Transition
 from lemon_async.batch.store.sqlite.status_file import StatusFile
 from lemon_async.batch.store.sqlite.store import SqliteStore
 from lemon_async.errors import JournalError
@@ -295,7 +295,7 @@ def journal_with_log(path):
     sizes = [(log.stat().st_size, "new")]
     for change in (
         intend("a"),
-        Change(key="a", event=Event.WITHDRAW),
+        Change(key="a", transition=Transition.WITHDRAW),
         intend("a"),
         accept("a"),
         save("a", 0.1, PICTURE),
