@@ -41,6 +41,9 @@ class State(StrEnum):
         """Whether a run still has something to do for the row."""
         return self in _OPEN
 
+    def __repr__(self) -> str:
+        return repr(self.value)  # counts by state print as `{'new': 1, 'done': 2}`
+
 
 class Transition(StrEnum):
     """What can happen to a row."""

@@ -21,6 +21,11 @@ def test_only_the_listed_moves_are_possible(state):
     assert possible == MOVES[state]
 
 
+def test_counts_by_state_print_as_their_values():
+    """`print(batch.counts)` is for people; a state is equal to its value."""
+    assert str({State.NEW: 1, State.DONE: 2}) == "{'new': 1, 'done': 2}"
+
+
 def test_nothing_is_sent_again_without_a_decision_or_a_proof():
     """A row goes back to `new` only if nothing was sold, the sale was released, or the user says so."""
     back = {
