@@ -32,7 +32,7 @@ def end_session(postgres):
 
     def end(store):
         pid = store._link._connection.info.backend_pid
-        postgres.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+        postgres.execute(f"SELECT pg_terminate_backend({pid}, 60000)")
 
     return end
 

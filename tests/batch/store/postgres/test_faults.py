@@ -63,7 +63,7 @@ async def test_server_that_is_starting_is_waited_for():
         with pytest.raises(JournalError, match="the server is starting or shutting down; wait until it has started"):
             await asyncio.to_thread(Link, address, patience_s=0)
         with pytest.raises(JournalError, match="refuses the connection; check user, password and database"):
-            await asyncio.to_thread(Link, address, patience_s=20)
+            await asyncio.to_thread(Link, address, patience_s=60)
         assert next(codes, None) is None
 
 

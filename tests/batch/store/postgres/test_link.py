@@ -43,7 +43,7 @@ class CutLink(Link):
 
 @pytest.fixture
 def store(open_store, end_session):
-    store = open_store(patience_s=5)
+    store = open_store(patience_s=60)
     store._link.__class__ = CutLink
     store._link.end = lambda: end_session(store)
     return store

@@ -7,6 +7,7 @@ import pytest
 
 from lemon_async.batch.records import Spending
 from lemon_async.batch.states import State
+from lemon_async.batch.store.sqlite import status_file
 from lemon_async.batch.store.sqlite.status_file import StatusFile, path_of_status, read_status
 
 
@@ -43,8 +44,9 @@ def test_link_in_the_place_of_a_part_is_not_followed(journal, tmp_path):
     assert not path_of_status(journal).is_symlink()
 
 
-def test_status_is_due_once_a_second_and_written_if_it_changed(journal):
+def test_status_is_due_once_in_a_while_and_written_if_it_changed(journal, monkeypatch):
     """An idle batch leaves the disk alone."""
+    monkeypatch.setattr(status_file, "_EVERY_S", 60.0)
     file = StatusFile(journal)
     assert file.is_due()
     file.write({State.NEW: 2}, Spending())
