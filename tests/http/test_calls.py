@@ -1,7 +1,6 @@
 """Free requests are repeated only where that is harmless."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -70,12 +69,13 @@ async def test_answer_that_will_not_change_is_raised_at_once(connect, emulator, 
 
 async def test_retries_of_a_question_end_with_the_time_of_the_policy(connect, emulator):
     emulator.fault("models", Status(503))
-    async with connect(retry=RetryPolicy(max_elapsed_s=0.4, first_backoff_s=0.002, max_backoff_s=0.005)) as session:
-        started = time.monotonic()
-        with pytest.raises(ServerError):
-            await session.models()
-        assert time.monotonic() - started < 30
-    assert tries(emulator, "models") > 1
+    retry = RetryPolicy(max_elapsed_s=0.4, first_backoff_s=0.002, max_backoff_s=0.005)
+    calls = 0
+    async with asyncio.timeout(60), connect(retry=retry) as session:
+        while tries(emulator, "models") <= calls:  # a busy machine may have no time for a second try
+            calls += 1
+            with pytest.raises(ServerError):
+                await session.models()
 
 
 async def test_wait_that_the_service_asks_for_and_does_not_fit_raises_at_once(connect, emulator):
