@@ -1,39 +1,34 @@
 """A browser for tests of pages in files."""
 
-import subprocess
+import io
+from contextlib import AsyncExitStack
 
 import pytest
 from PIL import Image
 
-from chromium import find_chromium
-
-OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync")
-SCHEMES = {"dark": 0, "light": 1}
+from chromium import running_chromium, visiting
 
 
-@pytest.fixture(scope="session")
-def browse(tmp_path_factory):
-    """Open a page from a file and return what Chromium prints: `browse(path, *options, scheme="light")`."""
-    program = find_chromium()
-    profile = tmp_path_factory.mktemp("chromium")
-
-    def run(path, *options, scheme="light", size="1400,1000"):
-        command = [program, *OPTIONS, f"--user-data-dir={profile}", f"--window-size={size}"]
-        command += [f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", "--virtual-time-budget=3000"]
-        done = subprocess.run([*command, *options, path.as_uri()], check=True, capture_output=True, timeout=120)
-        return done.stdout.decode()
-
-    return run
+@pytest.fixture(scope="package")
+async def browser():
+    """The window of a browser that all tests of this folder have."""
+    async with running_chromium() as running:
+        yield running
 
 
 @pytest.fixture
-def photograph(browse, tmp_path):
-    """Return a screenshot of a page."""
+async def visit(browser):
+    """A function that opens a page from a file; the test fails if one of them had problems."""
+    async with AsyncExitStack() as visits:
+        yield lambda path, **options: visits.enter_async_context(visiting(browser, path.as_uri(), **options))
 
-    def shoot(path, **options):
-        target = tmp_path / "screenshot.png"
-        browse(path, f"--screenshot={target}", **options)
-        with Image.open(target) as image:
+
+@pytest.fixture
+def photograph():
+    """Return a screenshot of a page, or of an element of one."""
+
+    async def shoot(shown):
+        with Image.open(io.BytesIO(await shown.screenshot())) as image:
             return image.convert("RGB")
 
     return shoot

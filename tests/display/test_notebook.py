@@ -134,12 +134,13 @@ def test_notebook_is_checked_in_as_it_was_written():
     assert SOURCE.read_text() == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def test_notebook_as_a_page_shows_its_pictures(folder, outputs, photograph):
+async def test_notebook_as_a_page_shows_its_pictures(folder, outputs, visit, photograph):
     """Converted to HTML and opened in Chromium, all the colours of its pictures are on the screen."""
     page = folder / "page.html"
     html = (folder / SOURCE.name).with_suffix(".html").read_text()
     page.write_text(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))  # they would be fetched from elsewhere
-    seen = colours(photograph(page, size="1000,6500"))
+    opened = await visit(page, width=1000, height=6500)
+    seen = colours(await photograph(opened.page))
     (icons,) = shown(outputs["several"], "text/html")
     pictures = [picture(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", icons)]
     pictures += [picture(shown(outputs[cell], "image/png")[0]).resize((512, 512)) for cell in ("first", "edit")]

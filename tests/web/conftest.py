@@ -8,16 +8,16 @@ from chromium import PATIENCE_MS, running_chromium, visiting
 from lemon_async.emulator import Emulator
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 async def browser():
-    """Chromium, once for a module of tests; the pages of a test share nothing with those of others."""
+    """The window of a browser that all tests of this folder have; each has pages of an origin of its own."""
     async with running_chromium() as running:
         yield running
 
 
 @pytest.fixture
 async def visit(browser, studio):  # which outlives its pages
-    """A function that opens a page in a fresh profile; the test fails if one of them had problems."""
+    """A function that opens a page; the test fails if one of them had problems."""
     async with AsyncExitStack() as visits:
         yield lambda url, **options: visits.enter_async_context(visiting(browser, url, **options))
 

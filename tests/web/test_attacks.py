@@ -80,7 +80,7 @@ async def test_long_text_does_not_break_the_page(visit, studio, send, width):
     await send(LONG)
     await send("a kite", LONG)
     await send("a kite")
-    page = (await visit(studio.base_url, viewport={"width": width, "height": 900})).page
+    page = (await visit(studio.base_url, width=width)).page
     for view in ["pictures", "requests", "ledger"]:
         await page.goto(f"{studio.base_url}/#{view}")
         await read(page, f"#{view} [data-items] > *")

@@ -28,7 +28,7 @@ async def session(connect):
 async def test_lists_are_paged_and_pictures_lazy(visit, studio, session, expect):
     """However many pictures there are, one page of them is fetched and shown; those far below are not loaded."""
     await make(session, KITES)
-    visited = await visit(studio.base_url, viewport={"width": 900, "height": 700})
+    visited = await visit(studio.base_url, width=900, height=700)
     page = visited.page
     cards = page.locator("#pictures [data-items] > li")
     await expect(cards).to_have_count(PAGE)
@@ -50,7 +50,7 @@ async def test_lists_are_paged_and_pictures_lazy(visit, studio, session, expect)
 async def test_focus_and_scroll_stay_while_pictures_arrive(visit, studio, session, expect):
     """What the user reads or types in stays in place and keeps the focus."""
     await make(session, 40)
-    page = (await visit(studio.base_url, viewport={"width": 900, "height": 700})).page
+    page = (await visit(studio.base_url, width=900, height=700)).page
     details = page.get_by_role("button", name="Details of kite 5", exact=True)
     await details.focus()
     await details.scroll_into_view_if_needed()

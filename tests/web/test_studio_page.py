@@ -16,9 +16,8 @@ KITE = "a red kite above the dunes"
 async def open_studio(visit, studio):
     """Open the studio of the emulator, at one of its views."""
 
-    async def open_at(view="pictures", **options):
-        options = {"viewport": {"width": 1280, "height": 900}, **options}
-        return await visit(f"{studio.base_url}/#{view}", **options)
+    async def open_at(view="pictures"):
+        return await visit(f"{studio.base_url}/#{view}")
 
     return open_at
 
