@@ -45,6 +45,7 @@ _TCP_OPTIONS: dict[str, Any] = {
     "socket_keepalive": True,
     "socket_keepalive_options": {getattr(socket, name): s for name, s in _KEEPALIVE.items() if hasattr(socket, name)},
 }
+_CLOSE_S = 0.5
 _DATABASE = re.compile(r"[^:]+://[^/?#]*/?[0-9]*(?:[?#].*)?")
 _RUN_ID = re.compile(r"^run_id:(\w+)", re.MULTILINE)
 _UPTIME = re.compile(r"^uptime_in_seconds:(\d+)", re.MULTILINE)
@@ -188,7 +189,9 @@ class RedisStore:
             await asyncio.wait([self._listener])
         for connection in (self._connection, self._subscription):
             if connection is not None:
-                await connection.disconnect(nowait=True)
+                with suppress(*_FAILURES):  # over TLS the server takes part in it
+                    async with asyncio.timeout(_CLOSE_S):
+                        await connection.disconnect()
 
     async def _call(self, slots: int, owed: int, pause_us: int, epoch: str) -> list[str]:
         """Return the reply of the script, and listen for pauses from the first one on."""
@@ -286,8 +289,11 @@ class RedisStore:
                     async with asyncio.timeout(TIMEOUT_S):
                         self._subscription = await self._subscribe()
                 while True:
-                    self._report_pause(int((await self._subscription.read_response())[2]))
-            self._subscription = None  # redis-py has closed it
+                    message = await self._subscription.read_response(disconnect_on_error=False)
+                    self._report_pause(int(message[2]))
+            if self._subscription is not None:
+                await self._subscription.disconnect(nowait=True)
+                self._subscription = None
             await asyncio.sleep(RECONNECT_S)
 
     def _report_pause(self, pause_us: int) -> None:

@@ -18,6 +18,10 @@ State of one account, by the clock of the store; it expires two minutes after th
 4. If `first > now + horizon`, set `due` to `first` if requests were owed, and grant no slot: `Lease(slots=0,
    wait_s=first - now)`. So all slots that were ever granted lie at most the horizon and one lease ahead.
 5. Otherwise `due = first + slots x interval`, and `Lease(slots=slots, wait_s=first - now, spacing_s=interval)`.
+
+The 60 s of rule 2 are a whole window, although no slot that was granted before begins more than the horizon and one
+lease, ten seconds, later. Pauses are lost with the state, and so are requests that were owed and the number of workers,
+by which polls go on if the store stops again. A minute leaves nothing of all that in a window, whatever it was.
 """
 
 from typing import Protocol

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lemon_async._http.shared_limit import redis
 from lemon_async.errors import ContractError
 from limit_cases import Bench, pauses_reach_all, reserve
 from redis_server import RedisServer
@@ -52,3 +53,14 @@ async def test_certificate_of_another_authority_is_refused(url, bench):
     """At once: it will not become right by itself."""
     with pytest.raises(ContractError, match=r"127\.0\.0\.1.*certificate"):
         await reserve(bench.open(f"{url}{Authority().file}"))
+
+
+async def test_closing_leaves_no_connection_open(url, bench, open_files, monkeypatch):
+    """The end of TLS takes the server, too; what is still open when the event loop ends gives warnings."""
+    monkeypatch.setattr(redis, "_CLOSE_S", 60.0)
+    before = open_files()
+    store = bench.open(f"{url}{authority().file}")
+    await reserve(store)
+    assert open_files() > before
+    await store.aclose()
+    assert open_files() == before
