@@ -23,6 +23,7 @@ __all__ = [
     "checked_path",
     "checked_target",
     "find_name_fault",
+    "format_of",
     "has_suffix",
     "name_error",
     "suffix_of",
@@ -33,6 +34,7 @@ _MAX_NEW_FOLDERS = 64
 _MAX_NAME_BYTES = 255
 _MAX_NUMBERS = 50  # each costs one access to the disk
 _SUFFIXES = {"jpeg": ".jpg"}
+_FORMATS = {".jpg": "jpeg", **{f".{name}": name for name in ("png", "jpeg", "webp", "gif", "avif")}}
 # Windows opens a device for these names, whatever follows the first dot.
 DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
@@ -191,6 +193,11 @@ class AtomicFile:
 def suffix_of(picture_format: str) -> str:
     """Return the suffix for files of this format, including the dot."""
     return _SUFFIXES.get(picture_format, f".{picture_format}")
+
+
+def format_of(path: Path) -> str | None:
+    """Return the format that a suffix names, if any."""
+    return _FORMATS.get(path.suffix.lower())
 
 
 def has_suffix(path: Path) -> bool:

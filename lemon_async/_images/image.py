@@ -11,6 +11,7 @@ An image that came as both is taken from memory, or from its link if the bytes i
 
 import asyncio
 import errno
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -25,7 +26,8 @@ import attrs
 from lemon_async._api.urls import redact
 from lemon_async._formats.json_documents import safe_str
 from lemon_async._formats.pictures import PictureFacts, find_picture_fault, sniff
-from lemon_async._images.atomic_file import AtomicFile, alternatives, checked_target, has_suffix, suffix_of
+from lemon_async._http.log_facts import about_job
+from lemon_async._images.atomic_file import AtomicFile, alternatives, checked_target, format_of, has_suffix, suffix_of
 from lemon_async._images.renewable_urls import RenewableUrls, ResultAccess, TaskRef
 from lemon_async._images.threads import NotFinished, run_within, start_thread
 from lemon_async.errors import DownloadError, SaveError, SessionError
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from lemon_async._display.bundle import Bundle, Shown
 
 __all__ = ["Image"]
+
+logger: logging.Logger = logging.getLogger("lemon_async")
 
 _INLINE = "the base64 text of the response"
 _CHUNK_BYTES = 256 * 1024
@@ -160,6 +164,7 @@ class Image:
         """Write the image to `path` and return the file's path. Saves are atomic.
 
         Missing folders are created; a name without a suffix gets that of the format (`.png .jpg .webp .gif .avif`).
+        Any other suffix is kept; if it is that of another format, a warning is logged.
         The bytes go straight to the file: they stay in memory only if `read` was called, and later calls of `read`
         take them from the file as long as it is unchanged. Download and writing take at most `Timeouts.download_s`
         together, and so does flushing the file to the disk.
@@ -185,7 +190,11 @@ class Image:
             named = target if has_suffix(target) else target.with_name(target.name + suffix_of(facts.format))
             return [named] if replace else alternatives(named)
 
-        return await self._save(target, names, replace=replace)
+        path = await self._save(target, names, replace=replace)
+        if self._facts is not None and format_of(path) not in {None, self._facts.format}:
+            words = "%r is a %s, which is what the service sent; without a suffix, the file gets the right one"
+            logger.warning(words, str(path), self._facts.format.upper(), extra=about_job(task_id=self._task_id))
+        return path
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the image as they arrive, for instance into a web response; nothing is kept.

@@ -32,6 +32,7 @@ ABOUT_NO_JOB = [
     ("distributed/fleet.py", "warning", "a worker has died"),
     ("_web/summaries.py", "exception", "the page of the studio or of a batch, not a job"),
     ("emulator/web/ledger_file.py", "error", "a file of the emulator"),
+    ("emulator/web/ledger_file.py", "warning", "a file of the emulator"),
 ]
 MODEL = "flux-pro"
 QUICK = RetryPolicy(first_backoff_s=0.001, max_backoff_s=0.002)
