@@ -4,6 +4,7 @@ The owner holds the file's lock, so it may replace the socket of an owner that w
 folder that only this user can enter, and moved to its place with its final mode: at no moment can other users connect.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -12,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from lemon_async.batch.store.sqlite.trust import is_trusted, user_behind
 
 __all__ = ["SocketFile", "connect_to_owner", "path_of_socket"]
 
@@ -30,13 +33,17 @@ def connect_to_owner(journal: Path) -> socket.socket:
     """Connect to the process that has a journal open; blocks.
 
     Raises:
-        OSError: There is none, or it serves no rows; `ConnectionRefusedError` if it was killed.
+        OSError: There is none, or it serves no rows; `ConnectionRefusedError` if it was killed, `PermissionError` if
+            neither it nor the journal is ours.
     """
+    path = path_of_socket(journal)
     connection = _unix_socket()
     try:
         connection.settimeout(_CONNECT_WITHIN_S)
-        with _address(path_of_socket(journal)) as address:
+        with _address(path) as address:
             connection.connect(address)
+        if not is_trusted(user_behind(connection, path), journal):
+            raise PermissionError(errno.EPERM, "is of another user than the journal", str(path))  # noqa: TRY301 - closes it
     except BaseException:
         connection.close()
         raise

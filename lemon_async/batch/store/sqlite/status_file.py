@@ -5,6 +5,7 @@ The owner replaces it about once a second and removes it at the end. If it is le
 
 import os
 import socket
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,10 +16,13 @@ import orjson
 
 from lemon_async.batch.records import Spending
 from lemon_async.batch.states import State
+from lemon_async.batch.store.sqlite.trust import is_trusted
 
 __all__ = ["StatusFile", "path_of_status", "read_status"]
 
 _EVERY_S = 1.0
+_MOST_BYTES = 65536
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def path_of_status(journal: Path) -> Path:
@@ -27,13 +31,28 @@ def path_of_status(journal: Path) -> Path:
 
 
 def read_status(journal: Path) -> Mapping[str, Any]:
-    """Return the last status that an owner of the journal has written; empty if there is none."""
+    """Return the last status that an owner of the journal has written; empty if there is none, or one of others."""
     try:
-        status = orjson.loads(path_of_status(journal).read_bytes())
+        status = orjson.loads(_read(journal))
     except (OSError, orjson.JSONDecodeError):
         return {}
     sums = ("counts", "spending")
     return status if isinstance(status, dict) and all(isinstance(status.get(name), dict) for name in sums) else {}
+
+
+def _read(journal: Path) -> bytes:
+    """Return what is in the file, unless it is a pipe, which would block, or of another user.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    descriptor = os.open(path_of_status(journal), _FLAGS)
+    try:
+        found = os.fstat(descriptor)
+        is_believed = stat.S_ISREG(found.st_mode) and is_trusted(found.st_uid, journal)
+        return os.read(descriptor, _MOST_BYTES) if is_believed else b""
+    finally:
+        os.close(descriptor)
 
 
 class StatusFile:

@@ -1,8 +1,11 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,39 @@ def test_link_to_a_journal_leads_to_its_socket(journal):
     link = journal.with_name("link.db")
     link.symlink_to(journal.name)
     assert path_of_socket(link) == Path(f"{journal}.socket")
+
+
+LISTENING = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+os.setuid(int(sys.argv[1]))
+listener.bind(sys.argv[2])
+listener.listen()
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def socket_of(user, journal):
+    """Listen beside a journal as another user."""
+    words = [sys.executable, "-c", LISTENING, str(user), str(path_of_socket(journal))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"listening\n"
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to become another user")
+def test_socket_of_another_user_is_not_trusted():
+    """In a folder that others may write to, they may make it before the owner does."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o1777)
+        (journal := Path(folder, "run.db")).touch()
+        with socket_of(4242, journal):
+            with pytest.raises(PermissionError, match="is of another user than the journal"):
+                connect_to_owner(journal)
+            os.chown(journal, 4242, 4242)
+            connect_to_owner(journal).close()

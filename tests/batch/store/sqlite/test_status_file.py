@@ -33,6 +33,23 @@ def test_damaged_status_is_ignored(journal, content):
     assert read_status(journal) == {}
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
+def test_status_of_another_user_is_ignored(journal):
+    """In a folder that others may write to, they may leave one."""
+    journal.touch()
+    StatusFile(journal).write({State.NEW: 2}, Spending())
+    os.chown(path_of_status(journal), 4242, 4242)
+    assert not read_status(journal)
+    os.chown(journal, 4242, 4242)
+    assert read_status(journal)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_in_the_place_of_a_status_is_not_waited_for(journal):
+    os.mkfifo(path_of_status(journal))
+    assert not read_status(journal)
+
+
 def test_link_in_the_place_of_a_part_is_not_followed(journal, tmp_path):
     """Others may write in the folder, too."""
     other = tmp_path / "other"
