@@ -143,8 +143,8 @@ async def test_journal_that_cannot_be_read_is_an_error_that_may_pass(tmp_path):
     path = tmp_path / "run.db"
     async with page_of(path) as get:
         status, body = await get()
-        assert (status, "No such file" in body["error"]["message"]) == (503, True)
-        async with open_journal(path) as journal:
+        assert (status, "there is no file" in body["error"]["message"]) == (503, True)
+        async with open_journal(path, create=True) as journal:
             await journal.add([new_row("a")])
         assert (await get(state="new"))[0] == 200
 
