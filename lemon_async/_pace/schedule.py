@@ -27,6 +27,7 @@ stretch it).
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cache
 from itertools import count, islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -377,14 +378,15 @@ class Schedule(Generic[Key]):
         """Yield the due tasks that get a slot: those with the most lag among the first few of the queue."""
         queue = iter(tuple(islice(self._due, slots + _CANDIDATES)))
         # In the order of the queue, so that the first of equals has been due for longer.
-        lags = {key: self._lag_s(key, now) for key in islice(queue, _CANDIDATES)}
+        candidates = [*islice(queue, _CANDIDATES)]
+        lag_s = cache(lambda key: self._lag_s(key, now))
         for _ in range(slots):
             self._scarce_grants += 1
-            is_for_oldest = self._scarce_grants % _OLDEST_EVERY == 0
-            key = next(iter(lags)) if is_for_oldest else max(lags, key=lags.__getitem__)
-            del lags[key], self._due[key]
+            key = max(candidates, key=lag_s) if self._scarce_grants % _OLDEST_EVERY else candidates[0]
+            candidates.remove(key)
+            del self._due[key]
             yield key
-            lags.update((follower, self._lag_s(follower, now)) for follower in islice(queue, 1))
+            candidates += islice(queue, 1)
 
     def _lag_s(self, key: Key, now: float) -> float:
         entry = self._entries[key]

@@ -10,7 +10,7 @@ small, so that the tail keeps its digits.
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, islice, pairwise
 from operator import add, mul, sub
@@ -55,15 +55,7 @@ _LEAST_SURVIVAL = 1e-12
 
 def bin_of(age_s: float) -> int:
     """Return the index of the bin that holds an age; the last one for all that are beyond the grid."""
-    if age_s < _FIRST_EDGE_S:
-        return 0
-    if age_s >= EDGES[-1]:
-        return BINS - 1
-    index = 1 + int(math.log(age_s / _FIRST_EDGE_S) / STEP)
-    # Rounding may put an edge on either side of itself.
-    if age_s < EDGES[index]:
-        return index - 1
-    return index + 1 if age_s >= EDGES[index + 1] else index
+    return bisect_right(EDGES, age_s, 1, BINS) - 1
 
 
 class SurvivalCurve:

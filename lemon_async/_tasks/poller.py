@@ -249,7 +249,8 @@ class Poller:
     def _poll_ended(self, _: "asyncio.Task[None]") -> None:
         """Release the slot; in a callback, because a poll that is cancelled before it begins runs no `finally`."""
         self._slots.release()
-        self._news.set()
+        if self._queued is None:  # otherwise no poll can start before the rate limit has room, which wakes the runner
+            self._news.set()
 
     def _handle_reading(self, task: ImageTask, reading: PollSuccess | PollFailure) -> None:
         now = asyncio.get_running_loop().time()

@@ -25,6 +25,8 @@ from maps import until
 
 QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=120, lost_after_s=0.01)
 
+PATIENT = PollPolicy(min_gap_s=60, max_gap_s=60)
+
 
 def answer(status=200, *, body=None, text=None, **headers):
     content = orjson.dumps(body) if text is None else text
@@ -715,6 +717,33 @@ async def test_poller_has_one_place_in_the_queue_however_many_polls_are_due(poll
         poller.add(make(f"t{number}"), is_fresh=False)
     await settle()
     assert [len(queue) for queue in limiter._queues.values()] == [0, 1, 0]
+
+
+async def test_runner_sleeps_until_the_rate_limit_has_room_although_a_poll_ends(poll, monkeypatch):
+    """Until then it could start none: it decides once for each poll, not twice."""
+    ending, decisions = asyncio.Event(), []
+
+    async def late():
+        await ending.wait()
+        return PENDING
+
+    budget = Allowance(1)
+    transport, poller = poll(PATIENT, limiter=RateLimiter(budget), a=[late], b=[COMPLETED])
+    decide = poller._schedule.decide
+    monkeypatch.setattr(
+        poller._schedule, "decide", lambda now, slots: decisions.append(now) or decide(now, slots=slots)
+    )
+    for task in (make("a"), make("b")):
+        poller.add(task, is_fresh=False)
+    await transport.asked_for("a")
+    before = len(decisions)
+    ending.set()
+    await until(lambda: poller.under_way == 0)
+    await settle()
+    assert len(decisions) == before
+    budget.left = 1
+    await transport.asked_for("b")
+    assert len(decisions) == before + 1
 
 
 async def test_slot_granted_when_nothing_is_due_is_used_by_the_next_poll(poll):
