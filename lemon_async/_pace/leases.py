@@ -10,10 +10,10 @@ Rules:
   `_TOLERANCE_S` after the earliest possibility. So each request starts at most the tolerance after its slot, however
   late the reply is. A slot that is not taken by then is forfeited; a reply later than the tolerance is worthless.
 * Leases double while all slots are used, and shrink to what was used when some were forfeited. They have at most ten
-  slots, or so many that those of all processes together last half a second, because the slots of a process that dies
-  are lost. They last at most two seconds, and those of all processes together about five. The next one is requested
-  when more requests wait than slots are left, and half of the last is left, or a quarter if there are other processes:
-  their slots come first anyway. A lone request leases one slot.
+  slots or those of 0.5 s (0.125 s from four processes on), because the slots of a process that dies are lost. They last
+  at most two seconds, and those of all processes together about five. The next one is requested when more requests wait
+  than slots are left, and half of the last is left, or a quarter if there are other processes: their slots come first
+  anyway. A lone request leases one slot.
 * A pause drops the slots that begin before its end.
 * A reported limit below the configured one spreads slots: the others of a lease are left unused.
 * While the store is unreachable, leased slots are still used. Once those of all processes have passed (no lease begins
@@ -239,7 +239,7 @@ class LeasedBudget:
         size = max(size, waiting - self.held) if self.is_connected else 1
         stretch = self._stretch
         interval_s = leased_interval_s(self.configured)
-        enough_s = max(_ENOUGH_S / self.workers, _ENOUGH_SLOTS * interval_s)
+        enough_s = max(_ENOUGH_S / min(self.workers, 4), _ENOUGH_SLOTS * interval_s)
         longest_s = min(_LONGEST_LEASE_S, _ALL_LEASES_S / self.workers, enough_s)
         most = longest_s / (interval_s * stretch)
         slots = math.ceil(max(min(size, int(most)), 1) * stretch)
