@@ -10,4 +10,5 @@ def patient(request, monkeypatch):
     """Give a server more than two seconds, because the machine may be busy; but not where they are the claim."""
     if "two_seconds" not in request.node.name:
         for store in (postgres, redis):
-            monkeypatch.setattr(store, "TIMEOUT_S", 30.0)
+            monkeypatch.setattr(store, "TIMEOUT_S", 120.0)
+        monkeypatch.setitem(redis._OPTIONS, "socket_connect_timeout", 120.0)
