@@ -9,6 +9,7 @@ import tempfile
 import uuid
 import warnings
 from collections import Counter
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,8 +80,9 @@ class Cluster:
     def kill_one(self):
         """Kill a worker; return whether there was one."""
         for pid in self.workers()[:1]:
-            os.kill(pid, signal.SIGKILL)
-            return True
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return True
         return False
 
     def _title(self, folder):
@@ -233,6 +235,8 @@ async def test_workers_without_key_or_folder_are_named_before_anything_is_sold(c
 def test_the_key_is_in_no_file_of_ray(cluster):
     """Neither in its logs nor in what it keeps; this test comes last."""
     key, folder = os.environ["LEMONDATA_API_KEY"].encode(), cluster.folder
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) > 10
-    assert not [path for path in files if key in path.read_bytes()]
+    paths = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    assert len(paths) > 10
+    for path in paths:
+        with suppress(FileNotFoundError):  # Ray goes on, and removes files
+            assert not path.is_file() or key not in path.read_bytes(), path

@@ -233,6 +233,8 @@ def warm_up():
     with tempfile.TemporaryDirectory() as folder:
         options = {"journal": f"{folder}/run.db", "rows": ["a cat"], "model": "flux-pro"}
         asyncio.run(run(nowhere, session={"retry": RetryPolicy(max_elapsed_s=0)}, **options))
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        thread.join(60)  # a journal is closed a moment before its thread has ended
     if threading.active_count() > 1:
         raise RuntimeError(f"forking is not safe: {threading.enumerate()}")
     gc.freeze()

@@ -94,6 +94,7 @@ class FileView:
         async with self._turn:
             until = time.monotonic() + _PATIENCE_S
             while True:
+                is_last = time.monotonic() > until  # one that has begun in time may have taken long itself
                 try:
                     if await self._find_owner():
                         return await self._ask(ask)
@@ -101,7 +102,8 @@ class FileView:
                 except (BusyFile, OwnerGone) as fault:
                     if isinstance(fault, OwnerGone):
                         self._leave_owner()
-                    if time.monotonic() > until:
+                    is_hung = isinstance(fault.__cause__, TimeoutError) and time.monotonic() > until
+                    if is_last or is_hung:
                         return None
                     await asyncio.sleep(_RETRY_EVERY_S)
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -16,7 +17,7 @@ from lemon_async.batch.store.sqlite.status_file import path_of_status
 from lemon_async.batch.watching import file_view
 from lemon_async.batch.watching import owner as owner_module
 from lemon_async.batch.watching.file_view import FileView
-from lemon_async.batch.watching.owner import OwnerLink
+from lemon_async.batch.watching.owner import OwnerGone, OwnerLink
 from lemon_async.errors import JournalError
 
 
@@ -119,6 +120,22 @@ async def test_killed_owner_whose_child_keeps_the_socket_is_dead(view, path):
         await kill(owner)
     with SocketFile(path).listen():
         assert (await until(view, lambda summary: summary.has_rows)).owner is None
+
+
+async def test_owner_that_ends_while_it_is_asked_leaves_the_file(view, path, monkeypatch):
+    """Which is read then, even if the patience is over: the machine may be busy."""
+    monkeypatch.setattr(file_view, "_PATIENCE_S", 0.01)
+    async with AsyncExitStack() as owner:
+        journal = await owner.enter_async_context(open_journal(path, create=True))
+        await journal.add(new_rows(2))
+
+        async def ask(_link, **_question):
+            await owner.aclose()
+            await asyncio.sleep(0.02)
+            raise OwnerGone
+
+        monkeypatch.setattr(OwnerLink, "ask", ask)
+        assert (await view.summary()).counts[State.NEW] == 2
 
 
 @pytest.mark.parametrize("counts", [3, [], {"done": []}])
