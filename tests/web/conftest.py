@@ -6,6 +6,7 @@ import pytest
 
 from chromium import PATIENCE_MS, running_chromium, visiting
 from lemon_async.emulator import Emulator
+from lemon_async.emulator.pictures import render
 
 
 @pytest.fixture(scope="package")
@@ -35,6 +36,12 @@ async def studio():
     """An emulator with its page, whose jobs take a few milliseconds."""
     async with Emulator(speed=6000, durations=30.0, studio=True) as running:
         yield running
+
+
+@pytest.fixture
+def undrawn(monkeypatch, png):
+    """All pictures are one of six pixels, because drawing many takes seconds."""
+    monkeypatch.setattr(render, "render", lambda wanted: png)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ async def test_landmarks_names_and_states_are_in_the_accessibility_tree(visit, b
     """)
 
 
-async def test_news_are_few(visit, studio, connect, expect):
+async def test_news_are_few(visit, studio, undrawn, connect, expect):
     """Live regions speak of one job at a time, not of every picture that other programs make."""
     page = (await visit(studio.base_url)).page
     await page.evaluate("""() => {

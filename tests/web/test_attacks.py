@@ -8,6 +8,7 @@ import pytest
 from attacks import ATTACKS, LONG
 from lemon_async.emulator import Fail
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 RISKY = "[onerror], [onload], [onfocus], svg, script:not([src]), a[href^=javascript]"
 
 

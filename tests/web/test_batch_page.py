@@ -44,7 +44,7 @@ def page_of():
 
 
 @pytest.fixture
-async def bought(connect, studio, tmp_path):
+async def bought(connect, studio, undrawn, tmp_path):
     """The journal of a batch whose rows have attacks as keys, prompts and reasons of failures."""
     studio.fault("submit", Reset("response_head"), prompt="doubtful")
     studio.fault("submit", Fail(ATTACKS["script"]), prompt="failing")

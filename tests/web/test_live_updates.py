@@ -2,6 +2,7 @@
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 KITES = 130
 PAGE = 60
 # The browser may be connected again before a test has looked.

@@ -182,10 +182,10 @@ async def test_runs_start_while_a_watcher_reads_as_fast_as_it_can(path):
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(asyncio.to_thread(watch))
         try:
-            for number in range(1, 12):
+            for number in range(1, 6):
                 async with open_journal(path) as journal:
                     await journal.add(new_rows(number))
-            for _ in range(3):
+            for _ in range(2):
                 async with owning_process(path, rows=40) as owner:
                     await kill(owner)
         finally:

@@ -7,6 +7,7 @@ import pytest
 
 from journals import PICTURE, accept, intend, new_rows, save
 from lemon_async.batch import State, open_journal, watch_journal
+from lemon_async.batch.watching import file_view
 from lemon_async.batch.watching.summary import note_budget
 from lemon_async.errors import JournalError
 
@@ -97,8 +98,9 @@ async def test_removed_journal_is_missing_also_while_its_owner_runs(path):
             await view.summary()
 
 
-async def test_owner_that_does_not_answer_has_a_summary_without_rows(path):
+async def test_owner_that_does_not_answer_has_a_summary_without_rows(path, monkeypatch):
     """As where sockets are impossible: the counts come from the status file."""
+    monkeypatch.setattr(file_view, "_PATIENCE_S", 0)
     async with open_journal(path, create=True) as journal, watch_journal(path) as view:
         await fill(journal)
         Path(f"{path}.socket").unlink()
