@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from lemon_async import ContractError
-from lemon_async._images.atomic_file import AtomicFile, alternatives, checked_target, has_suffix, suffix_of, write_file
+from lemon_async._images.atomic_file import (
+    AtomicFile,
+    alternatives,
+    checked_target,
+    has_suffix,
+    part_mark,
+    remove_parts,
+    suffix_of,
+    write_file,
+)
 
 BIDI = "\u202e"
 
@@ -57,7 +66,7 @@ def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, content):
 FULL = """
 import resource, sys
 from pathlib import Path
-from lemon_async._images.atomic_file import write_file
+from lemon_async._images.atomic_file import part_mark, remove_parts, write_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
     write_file(Path(sys.argv[1]), bytes(2_000_000))
@@ -94,6 +103,24 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
         assert link.is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.png", "victim"]
     assert victim.read_bytes() == b"precious"
+
+
+def test_hidden_files_with_a_mark_are_removed_by_it(tmp_path):
+    """Whatever has another mark, or was written since, stays; a folder that is missing is an error."""
+    marked = part_mark.set("abc.")
+    try:
+        AtomicFile(tmp_path).write(b"half")
+    finally:
+        part_mark.reset(marked)
+    AtomicFile(tmp_path).write(b"other")
+    (own,) = tmp_path.glob(".lemon-async.abc.*.part")
+    remove_parts(tmp_path, "abc", own.stat().st_mtime)
+    assert own.exists()
+    remove_parts(tmp_path, "abc", own.stat().st_mtime + 1)
+    assert not own.exists()
+    assert len(files(tmp_path)) == 1
+    with pytest.raises(FileNotFoundError):
+        remove_parts(tmp_path / "none", "abc", 0)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
@@ -429,7 +456,7 @@ KILLS = 80
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from lemon_async._images.atomic_file import write_file
+from lemon_async._images.atomic_file import part_mark, remove_parts, write_file
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 target, chance, sizes = folder / "cat.png", random.Random(5), (700_000, 300_000)
