@@ -16,6 +16,7 @@ from lemon_async._images.atomic_file import (
     AtomicFile,
     alternatives,
     checked_target,
+    format_of,
     has_suffix,
     part_mark,
     remove_parts,
@@ -105,20 +106,31 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
     assert victim.read_bytes() == b"precious"
 
 
-def test_hidden_files_with_a_mark_are_removed_by_it(tmp_path):
-    """Whatever has another mark, or was written since, stays; a folder that is missing is an error."""
+def test_hidden_file_has_the_mark_of_its_context(tmp_path):
+    file = AtomicFile(tmp_path)
     marked = part_mark.set("abc.")
     try:
-        AtomicFile(tmp_path).write(b"half")
+        own = AtomicFile(tmp_path)
     finally:
         part_mark.reset(marked)
-    AtomicFile(tmp_path).write(b"other")
-    (own,) = tmp_path.glob(".lemon-async.abc.*.part")
-    remove_parts(tmp_path, "abc", own.stat().st_mtime)
-    assert own.exists()
-    remove_parts(tmp_path, "abc", own.stat().st_mtime + 1)
-    assert not own.exists()
-    assert len(files(tmp_path)) == 1
+    file.write(b"")
+    own.write(b"")
+    assert len([*tmp_path.glob(".lemon-async.abc.*.part")]) == 1
+    assert len([*tmp_path.glob(".lemon-async.*.part")]) == 2
+    for each in (file, own):
+        each.discard()
+
+
+def test_hidden_files_are_removed_by_their_mark(tmp_path):
+    """What has another mark, or was written since, stays; a folder that is missing is an error."""
+    names = [".lemon-async.abc.12ef.part", ".lemon-async.12ef.part", ".lemon-async.abcd.12ef.part", "abc.12ef.part"]
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000, 1000))
+    remove_parts(tmp_path, "abc", 1000)
+    assert files(tmp_path).keys() == {*names}
+    remove_parts(tmp_path, "abc", 1001)
+    assert files(tmp_path).keys() == {*names[1:]}
     with pytest.raises(FileNotFoundError):
         remove_parts(tmp_path / "none", "abc", 0)
 
@@ -385,6 +397,8 @@ def test_file_that_was_abandoned_while_it_was_written_gets_no_name(file, tmp_pat
 def test_suffix_is_the_usual_one():
     for kind, suffix in [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp"), ("avif", ".avif")]:
         assert suffix_of(kind) == suffix
+        assert format_of(Path(f"cat{suffix.upper()}")) == kind
+    assert (format_of(Path("cat.jpeg")), format_of(Path("cat.download"))) == ("jpeg", None)
 
 
 BAD_NAMES = {
