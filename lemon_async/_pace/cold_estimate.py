@@ -44,7 +44,7 @@ _LEAST_WEIGHT = 1e-5  # relative to the most likely hypothesis: the rest is left
 _LEAST_HAZARD = 1e-12  # has a logarithm
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Hypothesis:
     """A distribution on the grid of ages, from the second bin on.
 

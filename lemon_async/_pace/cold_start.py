@@ -39,7 +39,7 @@ _MAX_MODELS = 64
 Key = TypeVar("Key")
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class ColdModel(Generic[Key]):
     """The tasks of one model that were planned while little was known; each with the time from which it was planned.
 
