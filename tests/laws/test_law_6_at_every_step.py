@@ -90,7 +90,13 @@ class Steps:
 
     def factory(self, make):
         """Return a task factory whose tasks are counted."""
-        return lambda loop, coroutine, **options: make(loop, Stepped(coroutine, self), **options)
+
+        def task(loop, coroutine, **options):
+            # uvloop passes `eager_start=None`, which the factories of early releases of Python 3.13 do not accept
+            options = {name: option for name, option in options.items() if option is not None}
+            return make(loop, Stepped(coroutine, self), **options)
+
+        return task
 
 
 class Stepped(Coroutine):
