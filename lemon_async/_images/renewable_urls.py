@@ -5,7 +5,7 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from lemon_async._api.job_responses import read_snapshot
 from lemon_async._api.urls import poll_path, redact
@@ -18,7 +18,7 @@ from lemon_async.types import ImageData, ResumableTask
 if TYPE_CHECKING:
     from lemon_async._http.emitter import Emitter
 
-__all__ = ["RenewableUrls", "ResultAccess", "TaskOwner", "TaskRef"]
+__all__ = ["RenewableUrls", "ResultAccess", "TaskRef"]
 
 logger: logging.Logger = logging.getLogger("lemon_async")
 _EXPIRED = frozenset({403, 404, 410})
@@ -113,20 +113,6 @@ class ResultAccess:
             logger.warning("could not ask task %s for fresh links: %s", ref.id, failure, extra=extra)
             return ()
         return snapshot.images
-
-
-class TaskOwner(Protocol):
-    """The session of an `ImageTask`, as the task sees it."""
-
-    @property
-    def access(self) -> ResultAccess:
-        """How images are fetched."""
-
-    def check_usable(self, task: Any) -> None:
-        """Raise `SessionError` if the session is closed, or called outside its own event loop."""
-
-    async def request_cancel(self, task: Any) -> None:
-        """Ask the service to cancel a task."""
 
 
 class RenewableUrls:

@@ -16,14 +16,14 @@ import contextvars
 import copy
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 from lemon_async._api.error_responses import task_failure
 from lemon_async._api.job_responses import IS_ID_GUESSED, STATUS, VISIBLE, Packed, PollFailure, pack, unpack
 from lemon_async._api.resume_token import cut_prompt, token_of
 from lemon_async._formats.json_documents import safe_repr
 from lemon_async._images.images import Images
-from lemon_async._images.renewable_urls import TaskOwner, TaskRef
+from lemon_async._images.renewable_urls import ResultAccess, TaskRef
 from lemon_async._pace.validators import find_callback_fault, is_duration
 from lemon_async.errors import ContractError, LemonError, SessionError, TaskCancelled, TaskTimeout
 from lemon_async.requests import Request
@@ -33,6 +33,16 @@ __all__ = ["Callbacks", "ImageTask"]
 
 Callbacks = tuple[tuple[Callable[["ImageTask"], object], contextvars.Context, bool], ...]
 """Functions, the contexts to call them in, and whether they are the program's own: these read the outcome."""
+
+
+class _Owner(Protocol):
+    """The session of a task: its engine, which stands above this module."""
+
+    access: ResultAccess
+
+    def check_usable(self, task: "ImageTask") -> None: ...
+
+    async def request_cancel(self, task: "ImageTask") -> None: ...
 
 
 class ImageTask:
@@ -60,7 +70,7 @@ class ImageTask:
 
     def __init__(
         self,
-        owner: TaskOwner,
+        owner: _Owner,
         snapshot: TaskSnapshot,
         *,
         path: str = "",
