@@ -182,7 +182,18 @@ async def hanging_server_has_two_seconds(bench):
     finally:
         bench.server.resume()
     assert [(type(result), str(result)) for result in results] == [(StoreUnavailable, "no response within 2 s")] * 2
-    assert (await reserve(store)).slots == (await reserve(new)).slots == 1
+    async with asyncio.timeout(60):
+        for each in (store, new):
+            assert (await reserve_in_time(each)).slots == 1
+
+
+async def reserve_in_time(store):
+    """Repeat calls for which a busy machine needs more than two seconds."""
+    while True:
+        try:
+            return await reserve(store)
+        except StoreUnavailable as error:
+            assert str(error) == "no response within 2 s"  # noqa: PT017
 
 
 async def cancelled_calls_leave_nothing_behind(bench):

@@ -165,7 +165,7 @@ async def test_leaving_a_stopped_map_waits_for_what_is_due(connect, emulator):
 
 async def test_request_that_is_refused_after_the_stop_is_not_sent_again(connect, emulator):
     """It was under way; its refusal is its outcome."""
-    emulator.fault("submit", Latency(200), Status(503, error={"retryable": True}), prompt="^p0$")
+    emulator.fault("submit", Latency(3000), Status(503, error={"retryable": True}), prompt="^p0$")
     emulator.fault("submit", Status(400), prompt="^p1$")
     async with connect(retry=PATIENT) as session, session.map(prompts(2), model=MODEL, stop_on=BadRequest) as outcomes:
         async with asyncio.timeout(60):
