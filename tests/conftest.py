@@ -29,9 +29,10 @@ try:
     from hypothesis import HealthCheck, settings
 except ModuleNotFoundError:  # some environments of `.ci/run` are for tests that do without
     pass
-else:  # no example fails because the machine is busy, or in one run of many
+else:  # no example fails because the machine is busy, or in one run of many; more examples are for the fuzzers
     suppressed = [HealthCheck.too_slow]
-    settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=suppressed)
+    options = {"deadline": None, "derandomize": True, "suppress_health_check": suppressed}
+    settings.register_profile("tests", max_examples=40, **options)
     settings.load_profile("tests")
 
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02, deadline_s=120, lost_after_s=0.02)
@@ -57,6 +58,16 @@ def pytest_addoption(parser):
 def pytest_xdist_auto_num_workers():
     """Have two workers more than processors, because tests also wait: for deadlines, disks and other processes."""
     return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect without garbage collections: every worker creates a million objects then, and drops hardly any."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

@@ -599,7 +599,7 @@ def check_snapshot(found):
     assert all(name.startswith("x-") for name in found.billing.headers)
 
 
-@settings(steady, max_examples=200)
+@settings(steady, max_examples=80)
 @given(st.integers(100, 599), header_maps, bodies)
 @example(200, {}, b"[" * 100_000)
 @example(200, {}, b'{"task_id": "\\ud800"}')
@@ -617,7 +617,7 @@ def test_submission_of_anything_is_read_without_raising(status, headers, body):
         assert reading.reason.isprintable()
 
 
-@settings(steady, max_examples=200)
+@settings(steady, max_examples=80)
 @given(st.integers(100, 599), header_maps, bodies)
 def test_poll_of_anything_is_read_without_raising(status, headers, body):
     reading = polled(Response(status, headers, body))

@@ -166,7 +166,7 @@ chunks = st.sampled_from(
 streams = st.lists(chunks | st.binary(max_size=4), max_size=14).map(b"".join)
 
 
-@settings(steady, max_examples=400)
+@settings(steady, max_examples=80)
 @given(streams, st.data())
 @example(MARK + b"data: 1\r\n\r\n", None)
 @example(b"data: 1\r\rdata: 2\r\n\n", None)
@@ -395,7 +395,7 @@ loose = json_values | st.sampled_from([PIXEL, LINK, f"data:;base64,{PIXEL}"])
 shaped = st.fixed_dictionaries({}, optional={"type": names | json_values, **dict.fromkeys(NAMES, loose)})
 
 
-@settings(steady, max_examples=300)
+@settings(steady, max_examples=80)
 @given(names, (shaped | json_values).map(orjson.dumps) | st.binary(max_size=40))
 def test_event_of_anything_is_read_without_raising(name, data):
     match read_event(Event(name, data)):

@@ -177,7 +177,7 @@ objects = st.lists(named, max_size=4, unique_by=lambda pair: pair[0]).map(
 documents = st.lists(objects, max_size=4).map(lambda inner: f'{{"data": [{", ".join(inner)}]}}'.encode())
 
 
-@settings(steady, max_examples=200)
+@settings(steady, max_examples=80)
 @given(documents, st.data())
 def test_document_cut_anywhere_holds_the_same_pictures(document, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(document)), max_size=6)))
@@ -195,7 +195,7 @@ def test_document_cut_anywhere_holds_the_same_pictures(document, data):
         assert (entry[1] and entry[1][0]) == (same[1] and same[1][0]) or same[0] is None
 
 
-@settings(steady, max_examples=300)
+@settings(steady, max_examples=80)
 @given(
     st.lists(
         st.sampled_from(

@@ -168,7 +168,7 @@ heads = st.sampled_from(
 )
 
 
-@settings(steady, max_examples=300)
+@settings(steady, max_examples=80)
 @given(st.lists(heads | st.binary(max_size=20), max_size=4).map(b"".join))
 @example(b"RIFF????WEBPVP8 ")
 @example(b"RIFF????WEBPVP8L")

@@ -256,7 +256,7 @@ def test_picture_is_recognized_by_its_beginning():
 heads = st.sampled_from([content[:40] for content in (*WALKED.values(), *RECOGNIZED.values())] + [b"RIFF", b"\xff\xc0"])
 
 
-@settings(steady, max_examples=300)
+@settings(steady, max_examples=80)
 @given(st.lists(heads | st.binary(max_size=20), max_size=4).map(b"".join), st.integers(1, 40))
 def test_any_bytes_have_one_verdict(content, of_bytes):
     fault = find_picture_fault(content)

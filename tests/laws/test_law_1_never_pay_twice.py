@@ -19,8 +19,8 @@ from lemon_async import (
 from lemon_async.emulator import Answer, Blackhole, Body, Cut, Drip, Garbage, HalfClose, Redirect, Reset, Status, Stuck
 from lemon_async.errors import BadRequest, InsufficientBalance, RateLimited, ServerError
 
-ROUNDS = 40
-AT_ONCE = 20
+ROUNDS = 12
+AT_ONCE = 6
 PATIENT = RetryPolicy(max_elapsed_s=20, first_backoff_s=0.001, max_backoff_s=0.01)
 
 CUTS = {

@@ -123,18 +123,18 @@ async def test_response_that_is_older_than_the_request_is_never_read(service, se
     for round_number, (timing, stale) in enumerate(product(TIMINGS, STALE.values())):
         service.is_apart = timing == "apart"
         service.surplus = {} if timing.startswith("idle") else {path: stale}
-        for number in range(4 * round_number, 4 * round_number + 4):
+        for number in range(2 * round_number, 2 * round_number + 2):
             assert await make(session, number) == number + 1, timing
             if timing.startswith("idle"):
                 await service.send_on_idle(stale, is_read=timing == "idle, read")
     assert set(service.sold.values()) == {1}
-    assert len(service.sold) == 4 * len(TIMINGS) * len(STALE)
+    assert len(service.sold) == 2 * len(TIMINGS) * len(STALE)
 
 
 async def test_200_cut_and_stale_responses_at_random_change_nothing(service, session):
     """Responses are cut, stale bytes sent at any time: each job is accepted once and gets its own picture."""
     chance = random.Random(11)
-    for number in range(200):
+    for number in range(80):
         stale = chance.choice(list(STALE.values()))
         extra = stale[: chance.randint(1, len(stale))]
         timing = chance.choice(TIMINGS)
@@ -146,13 +146,13 @@ async def test_200_cut_and_stale_responses_at_random_change_nothing(service, ses
         if timing.startswith("idle"):
             await service.send_on_idle(extra, is_read=timing == "idle, read")
     assert set(service.sold.values()) == {1}
-    assert len(service.sold) == 200
+    assert len(service.sold) == 80
 
 
 async def test_server_that_closes_soon_after_its_response_leaves_no_unknown_outcome(service, session):
     """A paid request never meets a connection that the server is about to close."""
     service.closes_after_s = 0.004
-    await asyncio.gather(*(session.submit(str(number), model="flux-pro") for number in range(400)))
+    await asyncio.gather(*(session.submit(str(number), model="flux-pro") for number in range(100)))
     assert session.unknown_submissions == ()
     assert set(service.sold.values()) == {1}
 

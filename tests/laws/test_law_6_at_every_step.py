@@ -125,7 +125,7 @@ class Stepped(Coroutine):
 FACTORIES = {"lazy": lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options)}
 if sys.version_info >= (3, 12):
     FACTORIES["eager"] = asyncio.eager_task_factory
-MOST_RUNS = 10_000 if os.environ.get("LEMON_EVERY_STEP") else 18 // len(FACTORIES)
+MOST_RUNS = 10_000 if os.environ.get("LEMON_EVERY_STEP") else 10 // len(FACTORIES)
 OPEN_FILES = Path("/proc/self/fd")
 
 

@@ -300,7 +300,7 @@ def assert_limit_is_kept(rpm, starts):
     assert all(later - earlier >= 60.0 for earlier, later in zip(starts, starts[rpm:], strict=False))
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     st.sampled_from((60, 300)),
     st.integers(1, 4),

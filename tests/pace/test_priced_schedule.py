@@ -269,6 +269,8 @@ def test_true_progress_saves_polls():
 
 
 def test_nonsensical_progress_does_no_harm():
+    jobs = jobs_around(60, 60, sigma=0.4)
+    without = cost(jobs, None)
     for progress in [
         lambda age_s, job_s: 0.99,
         lambda age_s, job_s: 50,
@@ -280,8 +282,7 @@ def test_nonsensical_progress_does_no_harm():
         lambda age_s, job_s: 2 + age_s / 20,
         lambda age_s, job_s: random.Random(age_s).uniform(0, 100),
     ]:
-        jobs = jobs_around(60, 120, sigma=0.4)
-        assert cost(jobs, progress) < 1.08 * cost(jobs, None)
+        assert cost(jobs, progress) < 1.08 * without
 
 
 # Scarcity
@@ -322,7 +323,7 @@ def test_every_fourth_scarce_slot_goes_to_the_task_due_for_the_longest():
     assert schedule.decide(70.0, slots=9).polls == (*range(3), "tail", *range(3, 8))
 
 
-@steady
+@settings(steady, max_examples=15)
 @given(st.integers(1, 60), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_no_task_starves(number, slots, rng):
     """Each is polled within four slots per task ahead of it in the queue, itself included."""
@@ -365,7 +366,7 @@ class Counted(float):
         return float(self) < other
 
 
-@pytest.mark.parametrize("size", [1_000, 100_000])
+@pytest.mark.parametrize("size", [1_000, 30_000])
 def test_decision_compares_as_many_tasks_as_the_heap_is_deep(size, monkeypatch):
     """A poll costs one push and one pop of the heap, however many tasks are pending."""
 
@@ -472,8 +473,8 @@ def test_completions_bring_forward_the_polls_of_tasks_that_were_planned_later():
 
 
 def test_model_that_becomes_known_releases_all_tasks():
-    """None of two thousand tasks that started together is left behind."""
-    polls, lag_s = fan_out(jobs_around(45, 2000, 0.35))
+    """None of a thousand tasks that started together is left behind."""
+    polls, lag_s = fan_out(jobs_around(45, 1000, 0.35))
     assert 0.5 * polls + lag_s < 6.2
 
 

@@ -447,7 +447,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestSchedule = ScheduleMachine.TestCase
-TestSchedule.settings = settings(derandomize=True, deadline=None, max_examples=100, stateful_step_count=40)
+TestSchedule.settings = settings(derandomize=True, deadline=None, max_examples=50, stateful_step_count=40)
 
 
 def test_simultaneous_deadlines_are_reported_a_hundred_at_a_time():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lemon_async._pace.learned_durations import SurvivalEstimator
 from lemon_async._pace.survival import EDGES
 
-steady = settings(derandomize=True, deadline=None, max_examples=50)
+steady = settings(derandomize=True, deadline=None, max_examples=20)
 
 
 def lognormal(median_s, sigma, number, seed=0):
