@@ -170,6 +170,7 @@ streams = st.lists(chunks | st.binary(max_size=4), max_size=14).map(b"".join)
 @given(streams, st.data())
 @example(MARK + b"data: 1\r\n\r\n", None)
 @example(b"data: 1\r\rdata: 2\r\n\n", None)
+@example(b"data: 1\r\ndata: 2\r\n\r\n", None)
 def test_stream_cut_anywhere_gives_the_same_events(stream, data):
     """For any number and size of pieces, including empty ones."""
     whole = split(stream)

@@ -76,7 +76,7 @@ def configuration(emu):
         "base-url": emu.base_url,
         "headers": {"Authorization": f"Bearer {emu.api_key}"},
         "seed": 1,
-        "generation": {"deterministic": True, "max-examples": 3, "database": "none"},
+        "generation": {"deterministic": True, "max-examples": 2, "database": "none"},
         "cache": {"enabled": False},
         "continue-on-failure": True,
         # An emulator that is broken altogether, or does not respond, is not tested for hours.
