@@ -83,7 +83,7 @@ async def test_refusals_of_the_account_pause_the_batch(connect, emulator, tmp_pa
     """After a few, with every row left; once that is put right, it goes on."""
     emulator.fault("submit", Status(402, message="top up"))
     async with connect() as session:
-        run = await run_batch(session, tmp_path, rows(30), stop_on="account")
+        run = await run_batch(session, tmp_path, rows(30), in_flight=1, stop_on="account")
         assert isinstance(run.error, BatchPaused)
         assert isinstance(run.error.__cause__, InsufficientBalance)
         assert "30 rows are left" in str(run.error)
