@@ -101,6 +101,6 @@ def test_pytest_example_runs_in_a_project_of_its_own(tmp_path):
     """The package registers the fixtures; a project adds only the mode of its async plugin."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nanyio_mode = auto\n")
     (tmp_path / "test_app.py").write_text(EXAMPLES["Test with pytest"])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"]  # a slow import
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "1 passed" in run.stdout, run.stdout + run.stderr

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 # No name leaves this machine; one of them leads to a server of the test, as that of an attacker would after rebinding.
 REBOUND = "rebound.example"
 OPTIONS = (
