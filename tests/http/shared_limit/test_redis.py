@@ -9,6 +9,7 @@ from lemon_async.errors import ContractError
 from limit_cases import CASES, INTERVAL_S, Bench, is_near, reserve
 from limit_servers import RedisLimits
 from redis_server import RedisServer, shared_redis
+from servers import free_port
 
 
 @pytest.fixture
@@ -49,14 +50,15 @@ async def test_other_addresses_lead_to_the_same_state(bench):
 
 async def test_nodes_of_a_cluster_redirect(bench):
     """The keys of an account are in one slot, which another node may hold."""
-    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
-    with RedisServer(options=options) as one, RedisServer(options=options) as other:
+    bus = str(free_port()), str(free_port())  # by default 10,000 above the other port, where connections have theirs
+    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-port")
+    with RedisServer(options=(*options, bus[0])) as one, RedisServer(options=(*options, bus[1])) as other:
         for server, owner in ((one, one), (other, one)):
             node = RedisLimits(server, is_empty=True)
             if server is owner:
                 node.execute("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             else:
-                node.execute("CLUSTER", "MEET", "127.0.0.1", owner.port)
+                node.execute("CLUSTER", "MEET", "127.0.0.1", owner.port, bus[0])
         await until_redirected(RedisLimits(other, is_empty=True))
         for number, server in enumerate((one, other)):
             assert is_near((await reserve(bench.open(server.url))).wait_s, number * INTERVAL_S)
