@@ -6,7 +6,7 @@ import random
 import pytest
 
 from kills import Books, Sales, check_money, check_sales
-from lemon_async import LemonSession, PollPolicy
+from lemon_async import LemonSession, PollPolicy, Timeouts
 from lemon_async.batch import State
 from lemon_async.emulator import Emulator, Fail, Reset, Result
 from lemon_async.errors import BatchPaused
@@ -17,13 +17,14 @@ ROWS = 400
 FAILURES = 0.3
 UNKNOWN = 0.03
 POLLING = PollPolicy(min_gap_s=0.02, max_gap_s=0.1, deadline_s=120)
+PATIENT = Timeouts(connect_s=600, submit_s=600)  # for 400 connections at a time on a busy machine
 
 
 @pytest.fixture
 async def service(png):
     """An emulator whose tasks end in any order, often in failure, and whose pictures take no time to draw."""
     async with Emulator(speed=3000, durations=120.0) as running:
-        running._handler.connections.unauthenticated_s = 600  # a busy machine may open 400 connections in half a minute
+        running._handler.connections.unauthenticated_s = 600  # likewise
         running.fault("submit", Reset("response_head"), probability=UNKNOWN, seed=1)
         running.fault("submit", Fail("no luck"), probability=FAILURES, seed=2)
         for n in range(1, 5):
@@ -46,9 +47,8 @@ def run(service, rows, tmp_path):
 
     async def run_once(cap_usd):
         message = None
-        session = LemonSession(
-            service.api_key, base_url=service.base_url, polling=POLLING, requests_per_minute=600_000, max_submits=ROWS
-        )
+        options = {"polling": POLLING, "timeouts": PATIENT, "requests_per_minute": 600_000, "max_submits": ROWS}
+        session = LemonSession(service.api_key, base_url=service.base_url, **options)
         async with session:
             options = {"key": "prompt", "in_flight": ROWS, "budget_usd": cap_usd, "price_usd": PRICES}
             batch = session.batch(tmp_path / "run.db", rows, save=str(tmp_path / "out" / "{key}"), **options)
