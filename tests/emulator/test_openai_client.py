@@ -2,26 +2,24 @@
 
 import base64
 import io
+from importlib import import_module
 
 import pytest
-from openai import (
-    APIError,
-    AsyncOpenAI,
-    AuthenticationError,
-    BadRequestError,
-    InternalServerError,
-    NotFoundError,
-    RateLimitError,
-)
 from PIL import Image
 
 from lemon_async.emulator import Emulator, Fail, Status
 from lemon_async.emulator.service.model_families import MODEL_IDS
 
 
+@pytest.fixture(scope="session")
+def sdk():
+    """The SDK, which takes long to import: only workers that run its tests do."""
+    return import_module("openai")
+
+
 @pytest.fixture
-async def openai(emu):
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=0) as client:
+async def openai(emu, sdk):
+    async with sdk.AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=0) as client:
         yield client
 
 
@@ -69,10 +67,10 @@ async def test_generate_streams_previews(openai):
     assert last.usage.input_tokens_details.image_tokens == 0
 
 
-async def test_stream_that_fails_raises(emu, openai):
+async def test_stream_that_fails_raises(emu, openai, sdk):
     emu.fault("submit", Fail({"code": "content_policy", "message": "no"}))
     stream = await openai.images.generate(model="gpt-image-2", prompt="a cat", stream=True)
-    with pytest.raises(APIError, match="no") as caught:
+    with pytest.raises(sdk.APIError, match="no") as caught:
         _ = [event async for event in stream]
     assert caught.value.code == "content_policy"
 
@@ -139,7 +137,7 @@ async def test_variation(openai):
 # Files and models
 
 
-async def test_files_are_created_read_and_deleted(openai):
+async def test_files_are_created_read_and_deleted(openai, sdk):
     sent = [
         await openai.files.create(file=png(colour=(n, 0, 0, 255)), purpose=purpose)
         for n, purpose in enumerate(["vision", "user_data", "vision"])
@@ -151,7 +149,7 @@ async def test_files_are_created_read_and_deleted(openai):
     assert content.read() == png(colour=(0, 0, 0, 255))[1]
     assert first.bytes == len(content.read())
     assert (await openai.files.delete(first.id)).deleted
-    with pytest.raises(NotFoundError, match="No such File object"):
+    with pytest.raises(sdk.NotFoundError, match="No such File object"):
         await openai.files.retrieve(first.id)
 
 
@@ -180,51 +178,51 @@ async def test_file_with_an_expiry(openai):
 # Errors
 
 
-async def test_wrong_key_is_an_authentication_error(emu):
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=60) as other:
-        with pytest.raises(AuthenticationError, match="Invalid API key") as caught:
+async def test_wrong_key_is_an_authentication_error(emu, sdk):
+    async with sdk.AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key="sk-wrong", timeout=60) as other:
+        with pytest.raises(sdk.AuthenticationError, match="Invalid API key") as caught:
             await other.models.list()
     assert (caught.value.code, caught.value.type, caught.value.param) == ("invalid_api_key", "invalid_api_key", None)
 
 
-async def test_bad_request_names_the_field(emu, openai):
-    with pytest.raises(BadRequestError, match="quality") as caught:
+async def test_bad_request_names_the_field(emu, openai, sdk):
+    with pytest.raises(sdk.BadRequestError, match="quality") as caught:
         await openai.images.generate(model="gpt-image-2", prompt="p", quality="hd")
     assert (caught.value.param, caught.value.type) == ("quality", "invalid_request_error")
-    with pytest.raises(BadRequestError, match="stream"):
+    with pytest.raises(sdk.BadRequestError, match="stream"):
         await openai.images.generate(model="dall-e-3", prompt="p", stream=True)
     assert not emu.ledger.sold
 
 
-async def test_unknown_model_and_file_are_not_found(openai):
-    with pytest.raises(NotFoundError) as caught:
+async def test_unknown_model_and_file_are_not_found(openai, sdk):
+    with pytest.raises(sdk.NotFoundError) as caught:
         await openai.models.retrieve("no-such-model")
     assert caught.value.code == "model_not_found"
-    with pytest.raises(NotFoundError):
+    with pytest.raises(sdk.NotFoundError):
         await openai.files.content("file-none")
 
 
-async def test_too_many_requests_are_a_rate_limit_error():
+async def test_too_many_requests_are_a_rate_limit_error(sdk):
     async with (
         Emulator(requests_per_minute=1) as emu,
-        AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=0) as openai,
+        sdk.AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=0) as openai,
     ):
         await openai.models.list()
-        with pytest.raises(RateLimitError) as caught:
+        with pytest.raises(sdk.RateLimitError) as caught:
             await openai.models.list()
     assert 1 <= int(caught.value.response.headers["Retry-After"]) <= 60
     assert caught.value.request_id == "req_00000002"
 
 
-async def test_failed_job_is_a_server_error(emu, openai):
+async def test_failed_job_is_a_server_error(emu, openai, sdk):
     emu.fault("submit", Fail("boom"))
-    with pytest.raises(InternalServerError, match="boom") as caught:
+    with pytest.raises(sdk.InternalServerError, match="boom") as caught:
         await openai.images.generate(model="dall-e-3", prompt="p")
     assert caught.value.status_code == 502
 
 
-async def test_rate_limited_request_is_retried_by_the_sdk_and_sold_once(emu):
+async def test_rate_limited_request_is_retried_by_the_sdk_and_sold_once(emu, sdk):
     emu.fault("submit", Status(429, headers={"retry-after-ms": "1"}), times=1)
-    async with AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=1) as openai:
+    async with sdk.AsyncOpenAI(base_url=f"{emu.base_url}/v1", api_key=emu.api_key, timeout=60, max_retries=1) as openai:
         await openai.images.generate(model="dall-e-3", prompt="a cat")
     assert emu.ledger.sold == {"a cat": 1}

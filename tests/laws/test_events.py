@@ -310,7 +310,7 @@ async def test_handler_that_raises_at_every_site_changes_nothing(emulator, tmp_p
     found = []
     for number, handlers in enumerate([None, [wrong, seen.append]]):
         emulator.fault("submit", Status(503, error={"retryable": True, "retry_after": 0.001}), times=2)
-        emulator.fault("submit", Status(429, headers={"Retry-After": "0"}), times=2)
+        emulator.fault("submit", Status(429, headers={"Retry-After": "0"}), times=1)
         emulator.fault("submit", Status(502, "html"), prompt="unknown", times=1)
         emulator.fault("poll", Status(500), times=1)
         options = {"base_url": emulator.base_url, "polling": QUICK, "retry": EAGER, "requests_per_minute": 60_000}
