@@ -32,7 +32,6 @@ PUBLIC = {"", "_version", "batch", "errors", "events", "types", "requests", "she
 PRIVATE_IN_BATCH = {
     "_formats.pictures": "exports name files by their content",
     "_formats.provenance": "pure; the batch is its only caller",
-    "_images.atomic_file": "a run removes hidden files of a killed one, which it knows by their mark",
     "_api.resume_token": "a row shows the id in its token, for which `LemonSession.task` would start to poll",
 }
 PURE = {"types", "requests", "errors", "events", "_formats", "_api", "_pace", "_display"}

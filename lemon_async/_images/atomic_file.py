@@ -3,13 +3,11 @@
 import contextlib
 import errno
 import os
-import re
 import secrets
 import stat
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextvars import ContextVar
 from io import FileIO
 from itertools import chain, islice, takewhile
 from os import PathLike, fsencode, fspath
@@ -28,8 +26,6 @@ __all__ = [
     "format_of",
     "has_suffix",
     "name_error",
-    "part_mark",
-    "remove_parts",
     "suffix_of",
     "write_file",
 ]
@@ -50,9 +46,6 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getat
 # Errors of systems without hard links; EINVAL is that of Windows for the file systems of memory cards.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 
-# The mark, with a dot, that the names of hidden files begin with.
-part_mark: ContextVar[str] = ContextVar("part_mark", default="")
-
 
 class AtomicFile:
     """A hidden file that gets its name once it is complete.
@@ -67,7 +60,7 @@ class AtomicFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._path = folder / f".lemon-async.{part_mark.get()}{secrets.token_hex(8)}.part"
+        self._path = folder / f".lemon-async.{secrets.token_hex(8)}.part"
         self._file: FileIO | None = None
         self._is_discarded = False
         self._lock = threading.Lock()
@@ -301,21 +294,6 @@ def write_file(path: Path, content: bytes, *, replace: bool = True, alternatives
         raise _about(path, failure) from None
     finally:
         file.discard()
-
-
-def remove_parts(folder: Path, mark: str, before: float) -> None:
-    """Remove the hidden files with a mark that were last written before a Unix time; blocks.
-
-    Raises:
-        OSError: The folder cannot be read.
-    """
-    own = re.compile(rf"\.lemon-async\.{re.escape(mark)}\.[0-9a-f]+\.part")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if own.fullmatch(entry.name):
-                with contextlib.suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_mtime < before:
-                        Path(entry.path).unlink()
 
 
 def _make_folder(folder: Path) -> None:

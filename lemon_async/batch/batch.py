@@ -24,7 +24,6 @@ from lemon_async.batch.running.feed import Feed
 from lemon_async.batch.running.intake import add_rows, check_rows, keys_of, learn_prices
 from lemon_async.batch.running.job import Job
 from lemon_async.batch.running.journal_source import JournalSource
-from lemon_async.batch.running.leftovers import remove_leftovers
 from lemon_async.batch.running.options import BatchOptions
 from lemon_async.batch.running.pause import describe_pause
 from lemon_async.batch.running.runner import Runner, Session
@@ -210,7 +209,7 @@ class Batch:
         self._account = Account(counts, await journal.spending(), options.budget_usd)
         rows_open = sum(count for state, count in counts.items() if state.is_open)
         self._total = rows_open if keys is None else min(rows_open, len(keys))
-        self._runner = self._make_runner(journal, save, keys, await remove_leftovers(journal, save))
+        self._runner = self._make_runner(journal, save, keys)
         self._began_at = time.monotonic()
         map_options = {
             "in_flight": options.in_flight,
@@ -224,9 +223,9 @@ class Batch:
         if self._events is not None:
             self._events.opened(counts)
 
-    def _make_runner(self, journal: Journal, save: str, keys: Sequence[str] | None, mark: str) -> Runner:
+    def _make_runner(self, journal: Journal, save: str, keys: Sequence[str] | None) -> Runner:
         options = self._options
-        saver = Saver(save, journal.folder, journal.owner_of, options.provenance, mark)
+        saver = Saver(save, journal.folder, journal.owner_of, options.provenance)
         runner = Runner(
             session=self._session,
             journal=journal,

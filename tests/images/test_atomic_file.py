@@ -18,8 +18,6 @@ from lemon_async._images.atomic_file import (
     checked_target,
     format_of,
     has_suffix,
-    part_mark,
-    remove_parts,
     suffix_of,
     write_file,
 )
@@ -67,7 +65,7 @@ def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, content):
 FULL = """
 import resource, sys
 from pathlib import Path
-from lemon_async._images.atomic_file import part_mark, remove_parts, write_file
+from lemon_async._images.atomic_file import write_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
     write_file(Path(sys.argv[1]), bytes(2_000_000))
@@ -104,35 +102,6 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path, replace):
         assert link.is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.png", "victim"]
     assert victim.read_bytes() == b"precious"
-
-
-def test_hidden_file_has_the_mark_of_its_context(tmp_path):
-    file = AtomicFile(tmp_path)
-    marked = part_mark.set("abc.")
-    try:
-        own = AtomicFile(tmp_path)
-    finally:
-        part_mark.reset(marked)
-    file.write(b"")
-    own.write(b"")
-    assert len([*tmp_path.glob(".lemon-async.abc.*.part")]) == 1
-    assert len([*tmp_path.glob(".lemon-async.*.part")]) == 2
-    for each in (file, own):
-        each.discard()
-
-
-def test_hidden_files_are_removed_by_their_mark(tmp_path):
-    """What has another mark, or was written since, stays; a folder that is missing is an error."""
-    names = [".lemon-async.abc.12ef.part", ".lemon-async.12ef.part", ".lemon-async.abcd.12ef.part", "abc.12ef.part"]
-    for name in names:
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1000, 1000))
-    remove_parts(tmp_path, "abc", 1000)
-    assert files(tmp_path).keys() == {*names}
-    remove_parts(tmp_path, "abc", 1001)
-    assert files(tmp_path).keys() == {*names[1:]}
-    with pytest.raises(FileNotFoundError):
-        remove_parts(tmp_path / "none", "abc", 0)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
@@ -470,7 +439,7 @@ KILLS = 80
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from lemon_async._images.atomic_file import part_mark, remove_parts, write_file
+from lemon_async._images.atomic_file import write_file
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 target, chance, sizes = folder / "cat.png", random.Random(5), (700_000, 300_000)

@@ -14,7 +14,6 @@ from typing import Any
 
 import attrs
 
-from lemon_async._images.atomic_file import part_mark
 from lemon_async._images.images import Images
 from lemon_async.batch.prices import model_of
 from lemon_async.batch.provenance import Provenance, add_provenance, remove_with_sidecar
@@ -54,7 +53,6 @@ class Saver:
         root: What the paths in the journal are relative to; `None` if all of them are absolute.
         owner_of: `Journal.owner_of`.
         has_provenance: Whether to write into the files where they come from.
-        mark: Begins the names of hidden files.
         settle_s: How long whoever saves a file may take to record it.
     """
 
@@ -62,7 +60,6 @@ class Saver:
     root: Path | None
     owner_of: Callable[[str], Awaitable[str | None]]
     has_provenance: bool = False
-    mark: str = ""
     settle_s: float = 1.0
     _began_ns: int = attrs.field(factory=time.time_ns, init=False)
     _adopted: set[Path] = attrs.field(factory=set[Path], init=False)
@@ -75,11 +72,7 @@ class Saver:
             OSError: A file that was just written cannot be read.
         """
         folder, name = split_template(self.template)
-        marked = part_mark.set(f"{self.mark}." if self.mark else "")
-        try:
-            paths = await images.save(folder, name, values=_values(job))
-        finally:
-            part_mark.reset(marked)
+        paths = await images.save(folder, name, values=_values(job))
         facts = self._provenance(images, job) if self.has_provenance else None
         pictures = await asyncio.to_thread(self._finish, paths, facts)
         if job.token is None:
