@@ -11,7 +11,7 @@ from lemon_async import LemonSession, PollPolicy, events
 from lemon_async.batch import State
 from lemon_async.emulator import Emulator, Expire, Fail, Reset, Result, Status
 
-ROWS = 400
+ROWS = 1000
 POLLING = PollPolicy(min_gap_s=0.01, max_gap_s=0.1, deadline_s=600)
 
 
