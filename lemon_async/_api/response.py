@@ -7,6 +7,7 @@ optional field: a value of an unexpected type counts as missing. The fields and 
 and "Get image status"; no page documents the `X-RateLimit-*` headers, but some versions of the service send them.
 """
 
+import html
 import math
 import re
 from collections.abc import Mapping
@@ -125,8 +126,6 @@ class Response:
 
 
 def _summary(content: bytes, mask: Mask) -> str:
-    import html  # noqa: PLC0415 - a table of two thousand names, for pages that a proxy sends
-
     text = masked_text(content, mask)
     if not text.strip() and not content.strip():
         return "an empty body"
