@@ -14,6 +14,7 @@ from lemon_async._http.shared_limit.store import StoreUnavailable
 from lemon_async.errors import ContractError
 
 INTERVAL_S = 50.0  # far longer than any case takes, so that waits tell which slots were granted
+SHORT_INTERVAL_S = 5.0  # so short that no wait for a slot is taken for a minute
 
 
 @attrs.define
@@ -110,12 +111,12 @@ async def pauses_reach_all(bench):
 
 async def lost_state_costs_one_minute(bench):
     """Whoever knows of a state that is gone lets all wait until a minute after the new one began."""
-    knows, fresh = bench.open(), bench.open()
+    knows, fresh = (bench.open(interval_s=SHORT_INTERVAL_S) for _ in range(2))
     lost = await reserve(knows)
     await reserve(fresh)
     bench.server.lose()
-    later_s = (60, 60 + INTERVAL_S)
-    waits_s = (*later_s, 60 + 2 * INTERVAL_S) if bench.server.notices_loss else (0, *later_s)
+    later_s = (60, 60 + SHORT_INTERVAL_S)
+    waits_s = (*later_s, 60 + 2 * SHORT_INTERVAL_S) if bench.server.notices_loss else (0, *later_s)
     leases = [await reserve(fresh), await reserve(knows, epoch=lost.epoch), await reserve(fresh, epoch=lost.epoch)]
     for lease, wait_s in zip(leases, waits_s, strict=True):
         assert lease.epoch == leases[0].epoch != lost.epoch
