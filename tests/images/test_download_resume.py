@@ -353,10 +353,11 @@ async def test_unread_stream_releases_its_slot_at_the_deadline(open_downloads, c
     server = await cdn()
     downloads = open_downloads(total_s=0.2, limit=1)
     is_begun = False
-    while not is_begun:  # a busy machine may not read anything in time
-        stream = downloads.stream(server.url)
-        with suppress(DownloadError):
-            is_begun = bool(await anext(stream))
+    async with asyncio.timeout(60):
+        while not is_begun:  # a busy machine may not read anything in time
+            stream = downloads.stream(server.url)
+            with suppress(DownloadError):
+                is_begun = bool(await anext(stream))
     async with asyncio.timeout(30):
         await downloads._slots.acquire()
     assert downloads.under_way == 0

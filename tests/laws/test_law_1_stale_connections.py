@@ -131,7 +131,7 @@ async def test_response_that_is_older_than_the_request_is_never_read(service, se
     assert len(service.sold) == 2 * len(TIMINGS) * len(STALE)
 
 
-async def test_200_cut_and_stale_responses_at_random_change_nothing(service, session):
+async def test_cut_and_stale_responses_at_random_change_nothing(service, session):
     """Responses are cut, stale bytes sent at any time: each job is accepted once and gets its own picture."""
     chance = random.Random(11)
     for number in range(80):
@@ -211,8 +211,11 @@ def chunk(content):
 async def test_response_that_stops_ends_at_the_deadline_of_its_request(connect_to, pieces):
     """Wherever a response stops, `submit_s` ends a paid request and `request_s` any other."""
     async with asyncio.timeout(60), await connect_to(*pieces, submit_s=0.4, request_s=0.4) as session:
-        with pytest.raises((SubmissionUnknown, TransportError), match="no response within"):  # the latter if unsent
-            await session.submit("a cat")
+        error = None
+        while not isinstance(error, SubmissionUnknown):  # a busy machine may not have sent it in time
+            with pytest.raises((SubmissionUnknown, TransportError), match="no response within") as caught:
+                await session.submit("a cat")
+            error = caught.value
         with pytest.raises(TransportError, match="no response within"):
             await session.models()
 

@@ -75,7 +75,8 @@ async def test_submit_that_never_ends_is_bounded(connect, emulator, paid, action
     emulator.fault(paid.route, action)
     async with connect(timeouts=Timeouts(submit_s=0.4)) as session:
         seconds, outcome = await elapsed_s(paid.send(session, paid.request("drip")))
-    assert isinstance(outcome, SubmissionUnknown | TransportError)  # the latter if it was not sent in time
+    # A busy machine may not send it in time; what was sold is never an error of the connection.
+    assert isinstance(outcome, SubmissionUnknown if emulator.ledger.sold else SubmissionUnknown | TransportError)
     assert seconds < SOON_S
 
 
@@ -136,9 +137,10 @@ async def test_save_on_a_disk_that_hangs_is_bounded(connect, emulator, tmp_path,
         outcome = None
         with monkeypatch.context() as patch:
             patch.setattr(os, call, disk.hang(getattr(os, call)))
-            while outcome is None or isinstance(outcome, DownloadError):
-                seconds, outcome = await elapsed_s(images[0].save(tmp_path / "new" / "cat.png", replace=False))
-                session._engine.downloads.total_s *= 2  # on a busy machine, the download may take all the time
+            async with asyncio.timeout(120):
+                while outcome is None or isinstance(outcome, DownloadError):
+                    seconds, outcome = await elapsed_s(images[0].save(tmp_path / "new" / "cat.png", replace=False))
+                    session._engine.downloads.total_s *= 2  # on a busy machine, the download may take all the time
         session._engine.downloads.total_s = 60
         assert isinstance(outcome, SaveError)
         assert outcome.errno == errno.ETIMEDOUT
@@ -186,10 +188,11 @@ async def test_reading_a_saved_picture_from_a_disk_that_hangs_is_bounded(connect
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", disk.hang(os.open))
             seconds, outcome = await elapsed_s(inline[0].read())
-            while content is None:
-                with suppress(DownloadError):  # a busy machine may take longer
-                    content = await linked[0].read()
-                downloads.total_s *= 2
+            async with asyncio.timeout(120):
+                while content is None:
+                    with suppress(DownloadError):  # a busy machine may take longer
+                        content = await linked[0].read()
+                    downloads.total_s *= 2
         downloads.total_s = 60
         assert content[:4] == b"\x89PNG"
         assert isinstance(outcome, DownloadError)
@@ -329,12 +332,9 @@ async def test_map_of_jobs_that_hang_ends(connect, emulator, case):
     emulator.fault(*MAPS_THAT_HANG[case])
     async with connect(polling=SHORT, timeouts=Timeouts(submit_s=0.4)) as session:
         seconds, errors = await elapsed_s(read_all(session, 5))
-    assert {type(error) for error in errors} <= {
-        SubmissionUnknown,
-        TaskTimeout,
-        TransportError,
-    }
+    assert {type(error) for error in errors} <= {SubmissionUnknown, TaskTimeout, TransportError}
     assert len(errors) == 10
+    assert sum(not isinstance(error, TransportError) for error in errors) >= emulator.ledger.sold.total()
     assert seconds < SOON_S
 
 

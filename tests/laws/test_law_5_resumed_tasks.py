@@ -91,9 +91,10 @@ async def outcome_of(task):
 async def timed_out_while_it_is_polled(session, service):
     """Return a handle whose deadline passed during a poll; on a busy machine, it may pass before the first poll."""
     polls = service.polls
-    while service.polls == polls:
-        task = session.task("job")
-        assert isinstance(await outcome_of(task), TaskTimeout)
+    async with asyncio.timeout(60):
+        while service.polls == polls:
+            task = session.task("job")
+            assert isinstance(await outcome_of(task), TaskTimeout)
     return task
 
 
