@@ -79,13 +79,13 @@ BAD_ROWS = [
 
 
 async def test_rows_are_checked_before_anything_is_sent(connect, emulator, tmp_path):
-    """And before anything is added to the journal."""
+    """And before a journal is made."""
     async with connect() as session:
         for options, words in BAD_ROWS:
             with pytest.raises(ContractError, match=words):
                 async with batch_of(session, tmp_path, **options):
                     pass
-    assert await journal_rows(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
     assert not emulator.requests
 
 

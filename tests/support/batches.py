@@ -56,5 +56,5 @@ async def run_batch(session, folder, items=None, **options):
 
 async def journal_rows(folder):
     """Return the rows of a journal, by key."""
-    async with open_journal(folder / "run.db", create=True) as journal:
+    async with open_journal(folder / "run.db") as journal:
         return {row.key: row for row in await journal.rows()}
