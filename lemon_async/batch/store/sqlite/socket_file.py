@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lemon_async.batch.store.sqlite.trust import is_trusted, user_behind
+from lemon_async.batch.store.sqlite.trust import is_trusted, peer_uid
 
 __all__ = ["SocketFile", "connect_to_owner", "path_of_socket"]
 
@@ -42,7 +42,7 @@ def connect_to_owner(journal: Path) -> socket.socket:
         connection.settimeout(_CONNECT_WITHIN_S)
         with _address(path) as address:
             connection.connect(address)
-        if not is_trusted(user_behind(connection, path), journal):
+        if not is_trusted(peer_uid(connection, path), journal):
             raise PermissionError(errno.EPERM, "is of another user than the journal", str(path))  # noqa: TRY301 - closes it
     except BaseException:
         connection.close()

@@ -49,8 +49,8 @@ def _read(journal: Path) -> bytes:
     descriptor = os.open(path_of_status(journal), _FLAGS)
     try:
         found = os.fstat(descriptor)
-        is_believed = stat.S_ISREG(found.st_mode) and is_trusted(found.st_uid, journal)
-        return os.read(descriptor, _MOST_BYTES) if is_believed else b""
+        is_usable = stat.S_ISREG(found.st_mode) and is_trusted(found.st_uid, journal)
+        return os.read(descriptor, _MOST_BYTES) if is_usable else b""
     finally:
         os.close(descriptor)
 

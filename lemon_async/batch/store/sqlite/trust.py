@@ -1,30 +1,30 @@
-"""Whose files beside a journal are believed: in a folder that others may write to, anybody may have made them."""
+"""Check the owner of a file beside a journal: in a folder that others may write to, any user may have made it."""
 
 import os
 import socket
 import struct
 from pathlib import Path
 
-__all__ = ["is_trusted", "user_behind"]
+__all__ = ["is_trusted", "peer_uid"]
 
-_ROOT = 0
-_CREDENTIALS = struct.Struct("iII")  # process, user, group
+_ROOT_UID = 0
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 
 
-def is_trusted(user: int, journal: Path) -> bool:
-    """Return whether a user is this one, the owner of a journal, or root, who could change the journal itself."""
+def is_trusted(uid: int, journal: Path) -> bool:
+    """Return whether a user is ours, the owner of the journal, or root, who could change the journal itself."""
     if not hasattr(os, "geteuid"):
         return True
-    if user in {os.geteuid(), _ROOT}:
+    if uid in {os.geteuid(), _ROOT_UID}:
         return True
     try:
-        return user == journal.stat().st_uid
+        return uid == journal.stat().st_uid
     except OSError:
         return False
 
 
-def user_behind(connection: socket.socket, path: Path) -> int:
-    """Return the user who listens on a Unix socket; on systems that do not say, the owner of its file.
+def peer_uid(connection: socket.socket, path: Path) -> int:
+    """Return the user id of the process that listens on a Unix socket, or where systems do not say, of its file.
 
     Raises:
         OSError: The file has gone.
@@ -32,5 +32,5 @@ def user_behind(connection: socket.socket, path: Path) -> int:
     if not hasattr(socket, "SO_PEERCRED"):
         return path.stat().st_uid
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(found)
-    return int(user)
+    _, uid, _ = _CREDENTIALS.unpack(found)
+    return int(uid)

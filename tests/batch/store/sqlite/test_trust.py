@@ -1,11 +1,11 @@
-"""Files beside a journal are believed if they are ours, the journal's owner's or root's."""
+"""Files beside a journal are trusted if they are ours, the journal's owner's or root's."""
 
 import os
 import socket
 
 import pytest
 
-from lemon_async.batch.store.sqlite.trust import is_trusted, user_behind
+from lemon_async.batch.store.sqlite.trust import is_trusted, peer_uid
 
 if os.name != "posix":
     pytest.skip("there are no users", allow_module_level=True)
@@ -28,14 +28,14 @@ def test_owner_of_the_journal_is_trusted(tmp_path):
     assert is_trusted(ANOTHER, journal)
 
 
-@pytest.mark.parametrize("is_told", [True, False])
-def test_user_behind_a_socket(tmp_path, monkeypatch, is_told):
-    """The kernel says so, or its file."""
-    if not is_told:
+@pytest.mark.parametrize("has_credentials", [True, False])
+def test_peer_of_a_socket_is_its_owner(tmp_path, monkeypatch, has_credentials):
+    """According to the kernel, or else to the file of the socket."""
+    if not has_credentials:
         monkeypatch.delattr(socket, "SO_PEERCRED", raising=False)
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(str(path))
         listener.listen()
         client.connect(str(path))
-        assert user_behind(client, path) == os.geteuid()
+        assert peer_uid(client, path) == os.geteuid()
