@@ -17,7 +17,7 @@ IMPATIENT = RetryPolicy(max_elapsed_s=0.05, first_backoff_s=0.001, max_backoff_s
 async def test_map_cancelled_at_any_step_leaves_a_journal_that_tells_the_truth(connect, emulator, first, model):
     """Sold: intended before, and accepted or unknown. Open intents: unknown, as `unknown_submissions` says.
 
-    Every step is one of a model: even ones of a task, odd ones of a response with pictures.
+    Maps of tasks are cancelled at even steps, those of inline responses at odd ones.
     """
     emulator.fault("submit", Status(402), prompt=" 1$")
     emulator.fault("submit", Status(429, headers={"Retry-After": "0"}), prompt=" 2$", times=1)

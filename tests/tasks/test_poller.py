@@ -24,7 +24,6 @@ from lemon_async.types import TaskSnapshot
 from maps import until
 
 QUICK = PollPolicy(min_gap_s=0.001, max_gap_s=0.005, deadline_s=120, lost_after_s=0.01)
-
 PATIENT = PollPolicy(min_gap_s=60, max_gap_s=60)
 
 

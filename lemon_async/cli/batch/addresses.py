@@ -23,7 +23,7 @@ def may_exist(journal: str) -> bool:
 
 
 def file_problems(journal: str) -> Iterator[Problem]:
-    """Yield why a file cannot be opened as a journal, which would make one of a file that is missing or empty."""
+    """Yield why a file cannot be a journal, without opening it; a database is not asked."""
     path = Path(journal)
     if is_url(journal):
         return
