@@ -192,7 +192,7 @@ class Image:
 
         path = await self._save(target, names, replace=replace)
         if self._facts is not None and format_of(path) not in {None, self._facts.format}:
-            words = "%r is a %s, which is what the service sent; without a suffix, the file gets the right one"
+            words = "%r is %s, which is what the service sent; without a suffix, the file gets the right one"
             logger.warning(words, str(path), self._facts.format.upper(), extra=about_job(task_id=self._task_id))
         return path
 

@@ -295,7 +295,7 @@ async def test_suffix_of_the_users_own_is_kept(png, tmp_path, caplog):
     """If it names another format than that of the bytes, a warning says so."""
     for name in ("cat.webp", "cat.PNG", "cat.download"):
         assert (await linked(png)[0].save(tmp_path / name)).read_bytes() == png
-    words = "is a PNG, which is what the service sent; without a suffix, the file gets the right one"
+    words = "is PNG, which is what the service sent; without a suffix, the file gets the right one"
     assert [record.getMessage() for record in caplog.records] == [f"{str(tmp_path / 'cat.webp')!r} {words}"]
 
 
