@@ -160,8 +160,8 @@ async def test_requests_that_a_journal_delays_do_not_start_together(limited):
 
 
 async def test_downloads_do_not_count(connect, emulator):
-    """They go to another host: the next request to the API has to wait, downloads do not."""
-    async with connect(requests_per_minute=2) as session:
+    """They go to another host: the next request to the API waits for 20 s, downloads do not."""
+    async with connect(requests_per_minute=3) as session:
         images = await session.generate("inline", model="dall-e-3")
         async with asyncio.timeout(25):
             await asyncio.gather(*(images[0]._bytes() for _ in range(10)))
