@@ -17,7 +17,7 @@ COLUMNS = {"colour": "red", "file_name": "x.png", "image": "y", "weight": 2, "ta
 @pytest.fixture
 async def journal(tmp_path):
     """A journal with pictures of three formats, two of them of one row, and columns that not every row has."""
-    async with open_journal(tmp_path / "run.db") as opened:
+    async with open_journal(tmp_path / "run.db", create=True) as opened:
         await add(opened, "a/1", columns=COLUMNS)
         await add(opened, "b.2", size="1024x1024")
         await add(opened, "new")
@@ -47,7 +47,7 @@ async def test_image_folder(journal, tmp_path):
 
 async def test_image_folder_whose_first_megabytes_have_no_value(tmp_path):
     """The reader takes the types from the first 10 MB."""
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         for number in range(30):
             is_last = number == 29
             columns = {"late": 2.5, "words": "yes"} if is_last else None
@@ -64,7 +64,7 @@ async def test_image_folder_whose_first_megabytes_have_no_value(tmp_path):
 
 async def test_web_dataset_whose_first_samples_have_no_value(tmp_path):
     """The reader takes the types from the first five."""
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         for number in range(8):
             await add(journal, f"k{number}", columns={"late": 5} if number == 7 else None)
             await finish(journal, f"k{number}", tmp_path / "out")
@@ -74,7 +74,7 @@ async def test_web_dataset_whose_first_samples_have_no_value(tmp_path):
 
 
 async def test_web_dataset(tmp_path):
-    async with open_journal(tmp_path / "run.db") as journal:
+    async with open_journal(tmp_path / "run.db", create=True) as journal:
         for key in ("a.1", "b.2"):
             await add(journal, key, columns={"colour": "red"})
             await finish(journal, key, tmp_path / "out", picture("WEBP"), names=[f"{key}.webp"])
