@@ -344,14 +344,19 @@ async def test_leaving_a_map_of_jobs_that_hang_is_bounded(connect, emulator, cas
     emulator.fault(*MAPS_THAT_HANG[case])
 
     async def enter_and_leave(session):
+        sold = emulator.ledger.sold.total()
         async with session.map(map(str, range(10)), model="flux-pro"):
-            while emulator.ledger.sold.total() < 10:
+            while emulator.ledger.sold.total() < sold + 10:
                 await asyncio.sleep(0.001)
 
-    async with connect(timeouts=Timeouts(close_s=0.05)) as session:
-        seconds, outcome = await elapsed_s(enter_and_leave(session))
-    assert outcome is None
-    assert seconds < SOON_S
+    for _ in range(10):  # a busy machine may take longer once
+        async with connect(timeouts=Timeouts(close_s=0.05)) as session:
+            seconds, outcome = await elapsed_s(enter_and_leave(session))
+        assert outcome is None
+        assert seconds < SOON_S
+        if seconds < Timeouts().close_s:
+            return
+    pytest.fail("it takes as long as if nothing was set")
 
 
 async def test_closing_ends_maps_of_jobs_that_hang(connect, emulator):
