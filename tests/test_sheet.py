@@ -21,7 +21,7 @@ from lemon_async.errors import TaskCancelled, TaskFailed, TaskLost
 from lemon_async.sheet import contact_sheet
 from lemon_async.types import ImageData, Inline, TaskSnapshot
 
-NO_LINKS = SimpleNamespace(downloads=SimpleNamespace(total_s=5.0), emitter=None)
+NO_LINKS = SimpleNamespace(downloads=SimpleNamespace(total_s=60.0), emitter=None)
 ATTACK = '"><img src=x onerror=alert(1)>'
 
 

@@ -14,7 +14,7 @@ KEY = ApiKey("sk-canary-0123456789")
 
 
 async def test_attempt_counts_as_sent_from_its_connection_on():
-    attempt = RequestAttempt(5.0, aiohttp.ClientTimeout(connect=5.0))
+    attempt = RequestAttempt(60.0, aiohttp.ClientTimeout(connect=60.0))
     with attempt:
         assert not attempt.was_sent
         on_connected.get()()
@@ -42,7 +42,7 @@ async def test_whatever_breaks_is_no_response_that_says_whether_it_was_sent():
 
 
 async def test_cancellation_goes_on_and_carries_what_is_known():
-    attempt = RequestAttempt(5.0, aiohttp.ClientTimeout(connect=5.0))
+    attempt = RequestAttempt(60.0, aiohttp.ClientTimeout(connect=60.0))
     attempt.was_sent = True
     with pytest.raises(asyncio.CancelledError) as caught, attempt:
         raise asyncio.CancelledError
@@ -65,7 +65,7 @@ async def test_response_is_read_whole_or_in_pieces(serve, http_ok):
 
         async def start(body, kind):
             server = await serve(http_ok(body, kind))
-            seen, attempt = [], RequestAttempt(5.0, aiohttp.ClientTimeout(connect=5.0))
+            seen, attempt = [], RequestAttempt(60.0, aiohttp.ClientTimeout(connect=60.0))
             with attempt:
                 attempt.response = await http.get(server.origin)
             return StreamedResponse(attempt.response, attempt, KEY.in_success, seen.append), seen
@@ -83,7 +83,7 @@ async def test_response_is_read_whole_or_in_pieces(serve, http_ok):
 async def test_response_that_is_too_large_is_none(serve, http_ok):
     server = await serve(http_ok(b'"' + b"a" * 200, "application/json"))
     async with open_session({}, idle_s=None) as http:
-        attempt = RequestAttempt(5.0, aiohttp.ClientTimeout(connect=5.0))
+        attempt = RequestAttempt(60.0, aiohttp.ClientTimeout(connect=60.0))
         attempt.response = await http.get(server.origin)
         response = StreamedResponse(attempt.response, attempt, KEY.in_success, lambda _: None)
         with pytest.raises(NoResponse, match="the response is larger than 100 bytes"):

@@ -103,7 +103,7 @@ def download(table, url, **options):
     """Return how the download of an https link ends, and the names that were looked up."""
 
     async def fetch():
-        downloads = Downloads(LinkClient(connect_s=5, allow_loopback=False, **options), total_s=5, limit=1, pause_s=0)
+        downloads = Downloads(LinkClient(connect_s=60, allow_loopback=False, **options), total_s=60, limit=1, pause_s=0)
         try:
             await downloads.fetch(url)
         except DownloadError as error:
@@ -131,9 +131,10 @@ def test_link_to_a_name_with_a_private_address_is_not_followed():
 
 def test_host_of_the_api_is_connected_to_at_the_address_that_was_looked_up():
     """A second look-up could return another address."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    error, asked = download({"api.test": ["127.0.0.1"]}, f"https://api.test:{port}/1.png", own_host="api.test")
+    with socket.socket() as closed:  # bound, so that no other program listens there
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        error, asked = download({"api.test": ["127.0.0.1"]}, f"https://api.test:{port}/1.png", own_host="api.test")
     assert error.reason.startswith(f"cannot connect to api.test:{port}")
     assert asked == ["api.test"]
 

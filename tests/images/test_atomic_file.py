@@ -459,14 +459,20 @@ for kill in range(kills):
     target.unlink(missing_ok=True)
     if kill % 2:
         target.write_bytes(b"old" * 1000)
+    written, told = os.pipe()
     child = os.fork()
     if child == 0:
         while True:
             for size in sizes:
                 write_file(target, bytes([size // 100_000]) * size)
+                os.write(told, b".")
+    os.close(told)
+    if kill % 4 > 1:
+        os.read(written, 1)  # otherwise, no file is whole in time on a disk that is slow or busy
     time.sleep(chance.random() * 0.008)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    os.close(written)
     seen[state()] += 1
     for left in folder.glob(".*"):
         seen["left"] += 1

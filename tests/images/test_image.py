@@ -426,6 +426,7 @@ async def test_path_that_names_no_file_is_refused_before_the_download(png, path)
 
 async def test_save_that_is_cancelled_while_it_writes_is_finished_first(png, tmp_path, monkeypatch):
     """The file is complete when `CancelledError` is raised, and no work continues in the background."""
+    monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 60)  # a busy disk may take longer than 5 s
     image = inline(png)
     begun, gate = threading.Event(), threading.Event()
     write = AtomicFile.write

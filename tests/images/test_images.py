@@ -14,7 +14,7 @@ from lemon_async.emulator import Result, Status
 from lemon_async.errors import PartialSaveError, SessionError
 from lemon_async.types import Billing, ImageData, Inline, TaskSnapshot
 
-NO_LINKS = SimpleNamespace(downloads=SimpleNamespace(total_s=5.0), emitter=None)
+NO_LINKS = SimpleNamespace(downloads=SimpleNamespace(total_s=60.0), emitter=None)
 
 
 def snapshot_of(*entries, **facts):

@@ -129,7 +129,7 @@ def test_name_look_up_is_bounded_by_connect_s():
     """A resolver that hangs is a failure to connect, and another attempt follows."""
 
     async def fetch():
-        downloads = Downloads(LinkClient(connect_s=0.01, allow_loopback=False), total_s=5, limit=1)
+        downloads = Downloads(LinkClient(connect_s=0.01, allow_loopback=False), total_s=60, limit=1)
         try:
             await downloads.fetch("https://cdn.test/1.png")
         finally:

@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -19,8 +20,9 @@ async def test_result_and_error_come_through():
         await run_uncancellable(lambda: 1 / 0)
 
 
-async def test_cancelled_scope_of_anyio_waits_too():
+async def test_cancelled_scope_of_anyio_waits_too(monkeypatch):
     """Such a scope cancels every await repeatedly."""
+    monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 60)
     begun, go_on = threading.Event(), threading.Event()
 
     def work():
@@ -37,8 +39,9 @@ async def test_cancelled_scope_of_anyio_waits_too():
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-async def test_cancelling_waits_for_the_end_and_then_raises(ends_well):
+async def test_cancelling_waits_for_the_end_and_then_raises(ends_well, monkeypatch):
     """The thread has finished when `CancelledError` is raised; its own failure is dropped."""
+    monkeypatch.setattr("lemon_async._images.threads._MAX_WAIT_S", 60)
     begun, go_on, ended = threading.Event(), threading.Event(), []
 
     def work():
@@ -139,11 +142,19 @@ async def test_work_that_has_not_begun_in_time_never_begins():
     assert ran == []
 
 
-async def test_work_that_waits_for_a_busy_pool_is_not_given_up():
-    """Together they take longer than the limit of each."""
+async def test_work_that_waits_for_a_busy_pool_is_not_given_up(monkeypatch):
+    """Together they take longer than the limit of each; their clock stands still while the machine is busy."""
+    now = 1.0
+
+    def work():
+        nonlocal now
+        time.sleep(0.05)
+        now += 0.9
+
+    monkeypatch.setattr("lemon_async._images.threads.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("lemon_async._images.threads._Work.last_end", 0.0)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    works = [run_within(1.0, time.sleep, 0.05) for _ in range(25)]
-    assert await asyncio.gather(*works) == [None] * 25
+    assert await asyncio.gather(*(run_within(1.0, work) for _ in range(25))) == [None] * 25
 
 
 async def test_abandonable_work_has_a_result_an_error_and_the_callers_context():

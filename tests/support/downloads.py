@@ -14,7 +14,7 @@ class Cdn:
 
     outcome: object = b""
     asked: list = attrs.field(factory=list)
-    total_s = 5.0
+    total_s = 60.0
 
     @property
     def access(self):

@@ -176,7 +176,8 @@ async def broken_connections_are_replaced(bench):
 async def hanging_server_has_two_seconds(bench):
     """A call to a server that hangs fails within two seconds, and leaves nothing for the next to stumble over."""
     store, new = bench.open(), bench.open()
-    await reserve(store)
+    async with asyncio.timeout(60):
+        await reserve_in_time(store)
     bench.server.hang()
     try:
         results = await asyncio.gather(reserve(store), reserve(new), return_exceptions=True)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import psutil
 import redis
@@ -114,4 +115,5 @@ class PostgresLimits:
     def _signal(self, number):
         server = psutil.Process(self._server.process.pid)
         for process in (server, *server.children()):
-            os.kill(process.pid, number)
+            with suppress(ProcessLookupError):  # that of a closed connection has just ended
+                os.kill(process.pid, number)

@@ -310,6 +310,6 @@ async def test_shortage_that_lasts_is_a_request_that_was_not_sent(connect, emula
 
 async def test_paid_form_has_the_time_of_a_paid_request(connect, emulator, photo):
     """Uploads take long: the timeout of polls does not apply."""
-    async with connect(timeouts=Timeouts(request_s=1e-4, submit_s=5)) as session:
+    async with connect(timeouts=Timeouts(request_s=1e-4, submit_s=60)) as session:
         stored = await session.files.upload(photo)
     assert stored.size_bytes == photo.stat().st_size

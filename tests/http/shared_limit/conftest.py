@@ -11,4 +11,5 @@ def patient(request, monkeypatch):
     if "two_seconds" not in request.node.name:
         for store in (postgres, redis):
             monkeypatch.setattr(store, "TIMEOUT_S", 120.0)
+        monkeypatch.setattr(postgres, "_PREPARE", postgres._PREPARE.replace("= 2000;", "= 120000;"))
         monkeypatch.setitem(redis._OPTIONS, "socket_connect_timeout", 120.0)
