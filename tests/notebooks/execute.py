@@ -4,16 +4,20 @@ A program of its own: what Jupyter's packages warn of on import is no fault of t
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 source, folder = map(Path, sys.argv[1:])
 notebook = nbformat.read(source, as_version=4)
-client = NotebookClient(notebook, timeout=240, allow_errors=True, resources={"metadata": {"path": str(folder)}})
-client.execute()
+with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:  # another program could take a port of the kernel
+    config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/socket"})
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=240, allow_errors=True, resources=place, config=config).execute()
 nbformat.write(notebook, folder / source.name)
 page, _ = HTMLExporter().from_notebook_node(notebook)
 (folder / source.name).with_suffix(".html").write_text(page)
