@@ -372,8 +372,8 @@ async def test_job_without_a_usable_picture_may_have_been_billed(connect, emulat
 
 
 async def test_running_job_is_open_and_ends_once_however_it_is_resumed(connect, emulator):
-    emulator.fault("submit", Script(("pending",) * 20 + ("completed",)))  # more polls than before one deadline
-    async with connect(polling=PollPolicy(min_gap_s=0.001, max_gap_s=0.001, deadline_s=0.015)) as session:
+    emulator.fault("submit", Script(("pending",) * 60 + ("completed",)))  # more polls than before one deadline
+    async with connect(polling=PollPolicy(min_gap_s=0.01, max_gap_s=0.01, deadline_s=0.5)) as session:
         task = await session.submit("a cat", model="flux-pro")
         assert (counts(session), session.submission_counts.open) == ((1, 0, 0, 0), 1)
         attempts = 0
