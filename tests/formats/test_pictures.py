@@ -158,9 +158,9 @@ def test_lossless_webp_size_takes_fourteen_bits_a_side():
 def test_jpeg_without_a_frame_is_searched_within_a_bound(filler):
     """Megabytes of empty segments cost no more than a real header: this runs on the event loop."""
     nothing = b"\xff\xd8" + b"\xff\xe0\x00\x02" + filler * (20_000_000 // len(filler)) + b"\xff\xd9"
-    started = time.process_time()
+    started = time.thread_time()
     assert sniff(nothing) == PictureFacts("jpeg")
-    assert time.process_time() - started < 0.2
+    assert time.thread_time() - started < 0.2
 
 
 heads = st.sampled_from(

@@ -205,9 +205,9 @@ HOSTILE = {
 def test_megabytes_of_empty_parts_are_not_walked_to_their_end(name):
     """This may run on the event loop: it takes some thousand steps, however many parts there are."""
     content = HOSTILE[name]
-    started = time.process_time()
+    started = time.thread_time()
     assert find_picture_fault(content) == CUT
-    assert time.process_time() - started < 0.2
+    assert time.thread_time() - started < 0.2
     assert StreamValidator().feed(content[:100_000]) == CUT
 
 
