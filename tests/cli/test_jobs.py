@@ -172,7 +172,7 @@ async def test_bug_in_one_job_ends_no_other(session, outputs, folder, capsys):
 
 
 async def test_in_flight_bounds_the_jobs_that_run(session, outputs, emulator):
-    emulator.fault("submit", Stuck(), times=2)
+    emulator.fault("submit", Stuck(), prompt="^[ab]$")
     running = asyncio.create_task(submit_requests(session, requests("a", "b", "c", "d"), outputs(), in_flight=3))
     async with asyncio.timeout(60):
         while emulator.ledger.settled != {"c": 1, "d": 1}:  # one after the other, beside the two that are stuck

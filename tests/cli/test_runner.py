@@ -277,10 +277,13 @@ async def test_emulator_prints_first_what_clients_need(interruptible):
     ]
 
 
-async def test_reader_that_exits_ends_the_list_silently():
+async def test_reader_that_exits_ends_the_list_silently(emulator, gateway):
     """`lemon-async models | head -1`: the pipe is closed before the list is written."""
-    command = await Command.start("models", "--emulator")
+    gateway.may_answer.clear()
+    command = await Command.start("models", "--base-url", gateway.base_url, **{KEY_VARIABLE: emulator.api_key})
     command.process.stdout._transport.close()
+    await asyncio.sleep(0)
+    gateway.may_answer.set()
     async with asyncio.timeout(60):
         assert await command.process.stderr.read() == b""
         assert await command.process.wait() == 141

@@ -142,7 +142,7 @@ async def test_speed_shortens_durations(client_of):
         task = await client.submit(model="flux-pro")
         while (await client.poll(task)).json["status"] != "completed":
             await asyncio.sleep(0.001)
-        assert 10 < emu.now() < 60_000  # ten real seconds
+        assert 10 < emu.now() < 180_000  # half a real minute
 
 
 async def test_repr_is_a_dashboard(emu, client):

@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 import pytest
 
-from lemon_async import GenerateRequest, PartialImage, PollPolicy, SubmissionUnknown, Timeouts
+from lemon_async import GenerateRequest, PartialImage, PollPolicy, SubmissionUnknown, Timeouts, TransportError
 from lemon_async._http import connections
 from lemon_async.emulator import Blackhole, Body, Cut, Drip, Fail, Garbage, HalfClose, Reset, Status, Stuck
 from lemon_async.errors import TaskFailed
@@ -155,10 +155,14 @@ async def test_stream_longer_than_any_that_makes_sense_is_in_doubt(streaming, pr
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=1000), Blackhole()], ids=str)
 async def test_stream_that_never_ends_ends_in_time(connect, emulator, tiny, action):
     emulator.fault("edit", action)
+    error = None
     async with connect(timeouts=Timeouts(submit_s=0.3)) as session, asyncio.timeout(60):
-        with pytest.raises(SubmissionUnknown, match=r"no response within 0\.3 s"):
-            async with session.stream(tiny) as stream:
-                await read_all(stream)
+        while not isinstance(error, SubmissionUnknown):  # a busy machine may not have sent it in time
+            assert not emulator.ledger.sold
+            with pytest.raises((SubmissionUnknown, TransportError), match=r"no response within 0\.3 s") as caught:
+                async with session.stream(tiny) as stream:
+                    await read_all(stream)
+            error = caught.value
 
 
 # Given up

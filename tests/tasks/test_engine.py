@@ -184,7 +184,7 @@ async def test_cancel_with_an_answer_that_cannot_be_read_is_an_api_error(connect
 async def test_two_accepted_jobs_with_one_id_keep_their_own_requests(connect, emulator):
     """If the service responds to two submits with one id, each caller has a separate handle."""
     emulator.fault("submit", Answer(task_id="ldtask_same", id="ldtask_same", poll_url=None), Stuck())
-    async with connect() as session:
+    async with connect(polling=SLOW) as session:  # polls of that id are refused
         handles = [await session.submit(prompt, model="flux-pro") for prompt in ("one", "two")]
         assert [handle.request.prompt for handle in handles] == ["one", "two"]
         assert session.pending == tuple(handles)

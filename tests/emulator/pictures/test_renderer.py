@@ -3,6 +3,7 @@
 import asyncio
 import io
 import sys
+import threading
 
 import pytest
 
@@ -72,11 +73,14 @@ async def test_closing_cancels_drawings_that_have_not_begun():
     """It can be called twice."""
     renderer = Renderer()
     await renderer.open()
-    drawings = [asyncio.create_task(renderer.draw(Picture("p", 900, 900, index))) for index in range(12)]
+    may_end = threading.Event()
+    busy = [asyncio.create_task(renderer.run(threading.Event.wait, may_end)) for _ in range(2)]
+    drawing = asyncio.create_task(renderer.draw(new_picture()))
     await asyncio.sleep(0)
     renderer.close()
-    results = await asyncio.gather(*drawings, return_exceptions=True)
-    assert isinstance(results[-1], asyncio.CancelledError)
+    may_end.set()
+    await asyncio.wait([*busy, drawing])
+    assert drawing.cancelled()
     renderer.close()
 
 
