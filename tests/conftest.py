@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import io
+import logging
 import os
 import struct
 import sys
@@ -155,6 +156,15 @@ async def gateway(emulator):
     """A gateway that serves the emulator below `/lemon`."""
     async with gateway_to(emulator.base_url) as running:
         yield running
+
+
+@pytest.fixture
+def library_log(caplog):
+    """What the library logs: asyncio may speak of what other tests have left."""
+    ours = logging.Filter("lemon_async")
+    caplog.handler.addFilter(ours)
+    yield caplog
+    caplog.handler.removeFilter(ours)
 
 
 @pytest.fixture

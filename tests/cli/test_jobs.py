@@ -361,7 +361,7 @@ async def interrupt(running, *, until):
 
 @pytest.mark.parametrize("resume_command", [RESUME, ""], ids=["service", "emulator"])
 async def test_interrupted_tasks_are_listed_with_the_command_that_resumes_them(
-    session, outputs, emulator, capsys, caplog, resume_command
+    session, outputs, emulator, capsys, library_log, resume_command
 ):
     """The command lists them once, also tasks that end with the emulator."""
     emulator.fault("submit", Stuck())
@@ -381,7 +381,7 @@ async def test_interrupted_tasks_are_listed_with_the_command_that_resumes_them(
     else:
         assert shown == f"these tasks end with the emulator of this command: {' '.join(ids)}\n"
     await session.aclose()
-    for record in caplog.records:
+    for record in library_log.records:
         LogPrinter().emit(record)
     assert capsys.readouterr().err == ""
 
@@ -425,12 +425,12 @@ async def test_interrupted_download_of_an_inline_answer_is_reported_with_its_lin
     assert f"its link, valid for some hours: {emulator.base_url}/cdn/" in capsys.readouterr().err
 
 
-async def test_interrupted_paid_request_is_reported_as_unknown(session, outputs, emulator, capsys, caplog):
+async def test_interrupted_paid_request_is_reported_as_unknown(session, outputs, emulator, capsys, library_log):
     """Once, although the library warns of it, too."""
     emulator.fault("submit", Blackhole())
     running = asyncio.create_task(submit_requests(session, requests("a cat"), outputs()))
     await interrupt(running, until=lambda: emulator.ledger.sold)
-    (record,) = caplog.records
+    (record,) = library_log.records
     LogPrinter().emit(record)
     err = capsys.readouterr().err
     head, note = err.splitlines()

@@ -171,7 +171,7 @@ async def test_cancelled_watcher_is_told_where_it_stood(tasks):
     assert [attrs.evolve(part, seconds=0) for part in seen] == [Progress(total=3, in_flight=3)]
 
 
-async def test_function_that_fails_ends_no_watching(tasks, caplog):
+async def test_function_that_fails_ends_no_watching(tasks, library_log):
     async def watch_all():
         return [task.id async for task in as_completed(tasks, progress=lambda _: 1 / 0)]
 
@@ -180,7 +180,7 @@ async def test_function_that_fails_ends_no_watching(tasks, caplog):
         await asyncio.sleep(0)
         complete(task)
     assert await watching == ["a", "b", "c"]
-    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+    assert [record.exc_info[0] for record in library_log.records] == [ZeroDivisionError]
 
 
 def test_option_that_means_nothing_is_refused_at_once(tasks):
@@ -275,8 +275,8 @@ async def test_cancelled_job_is_reported_as_in_flight(connect, emulator, fault, 
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
-async def test_function_that_fails_costs_no_picture(connect, emulator, caplog, failure):
-    caplog.set_level(logging.ERROR, logger="lemon_async")
+async def test_function_that_fails_costs_no_picture(connect, emulator, library_log, failure):
+    library_log.set_level(logging.ERROR, logger="lemon_async")
 
     def broken(_progress):
         raise failure
@@ -284,7 +284,7 @@ async def test_function_that_fails_costs_no_picture(connect, emulator, caplog, f
     async with connect() as session:
         assert len(await session.generate("a cat", model=MODEL, progress=broken)) == 1
         assert len(await session.generate("a dog", model="dall-e-3", progress=broken)) == 1
-    assert [record.exc_info[0] for record in caplog.records] == [failure] * 2
+    assert [record.exc_info[0] for record in library_log.records] == [failure] * 2
     assert emulator.ledger.settled.total() == 2
 
 

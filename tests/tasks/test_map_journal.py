@@ -157,17 +157,17 @@ async def test_leaving_withdraws_what_was_intended_and_not_sent(connect, emulato
     assert emulator.requests == []
 
 
-async def test_tasks_in_a_journal_are_not_reported_as_unfinished(connect, emulator, caplog):
+async def test_tasks_in_a_journal_are_not_reported_as_unfinished(connect, emulator, library_log):
     """They are not lost: neither the log nor the exception that leaves the map lists them."""
     emulator.fault("submit", Stuck())
-    caplog.set_level("INFO", logger="lemon_async.pending")
+    library_log.set_level("INFO", logger="lemon_async.pending")
     failure = KeyError()
     with suppress(KeyError):
         async with connect() as session, session.map(prompts(2), model=MODEL, journal=MemoryJournal()) as outcomes:
             await until(lambda: outcomes.progress.in_flight == 2)
             raise failure
     assert len(session.pending) == 2
-    assert not caplog.records
+    assert not library_log.records
     assert not hasattr(failure, "__notes__")
 
 

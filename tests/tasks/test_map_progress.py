@@ -138,7 +138,7 @@ async def test_last_numbers_are_told_however_the_block_ends(connect, emulator, h
         assert seen[-1].submitting == 0
 
 
-async def test_function_that_fails_loses_no_picture(connect, emulator, caplog):
+async def test_function_that_fails_loses_no_picture(connect, emulator, library_log):
     """It is called once, and the poller lives."""
 
     def broken(_progress):
@@ -149,7 +149,7 @@ async def test_function_that_fails_loses_no_picture(connect, emulator, caplog):
     async with connect() as session, session.map(prompts(5), model=MODEL, progress=broken) as outcomes:
         assert all(outcome.error is None for outcome in await drain(outcomes))
     assert calls == [1]
-    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
+    assert [record.exc_info[0] for record in library_log.records if record.exc_info] == [ZeroDivisionError]
     assert emulator.ledger.settled.total() == 5
 
 

@@ -245,7 +245,7 @@ async def test_noise_ends_no_task(poll, noise):
     assert transport.polls_of("a") == 13
 
 
-async def test_polls_that_keep_failing_are_warned_of_once(poll, caplog):
+async def test_polls_that_keep_failing_are_warned_of_once(poll, library_log):
     """After the third in a row, and not again, even if a poll succeeds in between."""
     failures = [NO_ANSWER] * 2
     script = [*failures, PENDING, *failures, NO_ANSWER, *failures, PENDING, *failures, NO_ANSWER, COMPLETED]
@@ -253,7 +253,7 @@ async def test_polls_that_keep_failing_are_warned_of_once(poll, caplog):
     task = make("a")
     poller.add(task, is_fresh=False)
     await task.wait(timeout=60)
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    (record,) = [record for record in library_log.records if record.levelno >= logging.WARNING]
     assert record.name == "lemon_async"
     assert record.getMessage() == (
         f"3 polls of task a in a row have failed, the last with: {NO_ANSWER}; polling continues"
@@ -285,16 +285,16 @@ async def test_poll_that_the_deadline_cuts_off_does_not_replace_the_last_failure
     assert transport.polls_of("a") == 2
 
 
-async def test_unknown_status_counts_as_pending_and_is_logged_once(poll, caplog):
+async def test_unknown_status_counts_as_pending_and_is_logged_once(poll, library_log):
     """Once for each status, not for each poll or task."""
-    caplog.set_level(logging.WARNING, logger="lemon_async")
+    library_log.set_level(logging.WARNING, logger="lemon_async")
     words = [status("dreaming"), status("dreaming"), status("wak\x1b[31mking" * 20), COMPLETED]
     _, poller = poll(a=words, b=words)
     tasks = make("a"), make("b")
     for task in tasks:
         poller.add(task, is_fresh=True)
     await asyncio.gather(*tasks)
-    messages = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in library_log.records]
     assert len(messages) == 2
     assert messages[0] == "the service sent the unknown task status 'dreaming'; it counts as pending"
     assert messages[1].isprintable()
@@ -456,9 +456,9 @@ async def test_poller_runs_in_an_empty_context(poll):
     assert seen == ["default"]
 
 
-async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, caplog):
+async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, library_log):
     """No wait is endless; the errors carry the crash and the tasks."""
-    caplog.set_level(logging.ERROR, logger="lemon_async")
+    library_log.set_level(logging.ERROR, logger="lemon_async")
     bug = RuntimeError("a bug")
     transport, poller = poll(PollPolicy(min_gap_s=0.001, max_gap_s=200), a=[bug], b=[PENDING], c=[COMPLETED])
     tasks = [make("a"), make("b")]
@@ -471,7 +471,7 @@ async def test_crash_ends_every_task_and_the_next_one_is_served_again(poll, capl
         assert str(outcome) == f"task {task.id} failed: the session's poller crashed, which is a bug of this library"
         assert outcome.__cause__.exceptions == (bug,)
         assert outcome.resume_token == task.resume_token()
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in library_log.records] == [
         "the session's poller crashed, which is a bug of this library; its tasks are resumable"
     ]
     assert (poller.pending, poller.under_way) == ((), 0)
@@ -494,7 +494,7 @@ async def test_program_that_cancels_the_poller_ends_every_task(poll):
     assert poller.pending == ()
 
 
-async def test_interrupt_that_hits_the_poller_is_no_bug(poll, caplog):
+async def test_interrupt_that_hits_the_poller_is_no_bug(poll, library_log):
     """A second Ctrl-C is raised wherever the loop happens to be."""
 
     class Interrupted:
@@ -510,7 +510,7 @@ async def test_interrupt_that_hits_the_poller_is_no_bug(poll, caplog):
     poller._runner_ended(Interrupted())
     with pytest.raises(TaskError, match="the session's poller was cancelled by the program"):
         await task
-    assert not caplog.records
+    assert not library_log.records
 
 
 async def test_runner_cancelled_at_the_moment_of_a_poll_leaks_no_slot(poll):

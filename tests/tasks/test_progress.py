@@ -106,8 +106,8 @@ async def test_closed_reporter_keeps_no_reference_to_its_source():
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError("oh"), asyncio.CancelledError(), StopIteration()], ids=repr)
-async def test_display_that_fails_is_logged_once_and_not_called_again(caplog, failure):
-    caplog.set_level(logging.ERROR, logger="lemon_async")
+async def test_display_that_fails_is_logged_once_and_not_called_again(library_log, failure):
+    library_log.set_level(logging.ERROR, logger="lemon_async")
     screen = Screen(failure=failure)
     reporter = Reporter(screen, Progress)
     for _ in range(3):
@@ -115,14 +115,14 @@ async def test_display_that_fails_is_logged_once_and_not_called_again(caplog, fa
         await asyncio.sleep(0)
     reporter.close()
     assert (len(screen.shown), len(screen.last)) == (1, 0)
-    (record,) = caplog.records
+    (record,) = library_log.records
     assert "is not called again; the work continues" in record.getMessage()
     assert record.exc_info[1] is failure
 
 
-async def test_display_that_fails_at_the_end_is_logged(caplog):
+async def test_display_that_fails_at_the_end_is_logged(library_log):
     Reporter(Screen(failure=ZeroDivisionError()), Progress).close()
-    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+    assert [record.exc_info[0] for record in library_log.records] == [ZeroDivisionError]
 
 
 async def test_nothing_is_scheduled_without_a_display():

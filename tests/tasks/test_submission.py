@@ -68,13 +68,13 @@ async def test_inline_answer_is_a_snapshot_that_is_over_and_nothing_to_poll():
     "poll_url",
     ["https://evil.test/v1/tasks/1", "//evil.test/x", "http://api.test/x", "https://api.test@evil.test/", "/../x"],
 )
-async def test_hostile_poll_url_is_replaced_by_the_id(poll_url, caplog):
+async def test_hostile_poll_url_is_replaced_by_the_id(poll_url, library_log):
     """The key is not sent there, and the job is not lost."""
-    caplog.set_level(logging.WARNING, logger="lemon_async")
+    library_log.set_level(logging.WARNING, logger="lemon_async")
     _, submissions = submissions_of(answer(body={"task_id": "ldtask_1", "status": "pending", "poll_url": poll_url}))
     sale = await submissions.submit(ORDER)
     assert sale.path == "/v1/tasks/ldtask_1"
-    (record,) = caplog.records
+    (record,) = library_log.records
     assert record.getMessage().startswith("poll_url of task ldtask_1 refused (")
 
 
@@ -113,14 +113,14 @@ async def test_inline_images_are_not_lost_to_an_id_that_cannot_be_polled():
     ],
     ids=["not sent", "429", "429 with a wait", "503 that invites"],
 )
-async def test_request_that_was_provably_not_sold_is_sent_again_until_it_is(outcome, caplog):
-    caplog.set_level(logging.INFO, logger="lemon_async")
+async def test_request_that_was_provably_not_sold_is_sent_again_until_it_is(outcome, library_log):
+    library_log.set_level(logging.INFO, logger="lemon_async")
     transport, submissions = submissions_of(outcome, outcome, TASK)
     await submissions.submit(ORDER)
     assert len(transport.sent) == 3
     assert set(transport.sent) == {ORDER.payload}
     assert not submissions.unknown
-    assert [record.getMessage()[:27] for record in caplog.records] == ["trying a paid request again"] * 2
+    assert [record.getMessage()[:27] for record in library_log.records] == ["trying a paid request again"] * 2
 
 
 async def test_request_that_was_not_sent_says_so_when_time_is_over():
@@ -190,9 +190,9 @@ async def test_session_that_is_closed_ends_the_retries():
 
 
 @pytest.mark.parametrize("outcome", DOUBTFUL.values(), ids=DOUBTFUL)
-async def test_any_other_outcome_is_unknown_and_not_sent_again(outcome, caplog):
+async def test_any_other_outcome_is_unknown_and_not_sent_again(outcome, library_log):
     """The error has what identifies the job, and the session keeps a copy."""
-    caplog.set_level(logging.WARNING, logger="lemon_async")
+    library_log.set_level(logging.WARNING, logger="lemon_async")
     transport, submissions = submissions_of(outcome)
     with pytest.raises(SubmissionUnknown) as caught:
         await submissions.submit(ORDER)
@@ -205,7 +205,7 @@ async def test_any_other_outcome_is_unknown_and_not_sent_again(outcome, caplog):
     (kept,) = submissions.unknown
     assert str(kept) == str(error)
     assert kept.__traceback__ is None
-    assert caplog.records == []  # the caller gets the error
+    assert library_log.records == []  # the caller gets the error
 
 
 async def test_requests_with_unknown_outcomes_are_sent_again_after_opting_in():

@@ -23,16 +23,14 @@ INLINE = "dall-e-3"
 
 
 @pytest.fixture(autouse=True)
-def log(caplog):
+def log(library_log):
     """What the library logs."""
-    caplog.set_level(logging.INFO, logger="lemon_async")
-    return caplog
+    library_log.set_level(logging.INFO, logger="lemon_async")
+    return library_log
 
 
 def warnings(log):
-    """Return those of the library: asyncio may speak of tasks of other tests."""
-    ours = [record for record in log.records if record.name.startswith("lemon_async")]
-    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
+    return [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
 
 
 def notes(error):

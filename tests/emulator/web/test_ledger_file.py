@@ -52,7 +52,7 @@ async def test_a_file_is_appended_to_and_a_torn_line_ended(client_of, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file cannot be deleted")
-async def test_a_file_that_is_deleted_begins_again(client_of, tmp_path, caplog):
+async def test_a_file_that_is_deleted_begins_again(client_of, tmp_path, library_log):
     """As a test may do before each case; a warning says from which entry on. A file that is moved is written on."""
     path = tmp_path / "ledger.jsonl"
     async with Emulator(durations=1000, ledger_file=path) as emu:
@@ -60,7 +60,7 @@ async def test_a_file_that_is_deleted_begins_again(client_of, tmp_path, caplog):
         path.unlink()
         await client_of(emu).submit(model="flux-pro")
         assert [line["number"] for line in lines(path)] == [2]
-        assert [record.getMessage() for record in caplog.records if record.name == "lemon_async"] == [
+        assert [record.getMessage() for record in library_log.records] == [
             "the ledger file was deleted; it begins again with entry 2"
         ]
         path.rename(tmp_path / "moved")
@@ -70,12 +70,12 @@ async def test_a_file_that_is_deleted_begins_again(client_of, tmp_path, caplog):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file cannot be deleted")
-async def test_a_folder_that_is_deleted_ends_the_file(client_of, tmp_path, caplog):
+async def test_a_folder_that_is_deleted_ends_the_file(client_of, tmp_path, library_log):
     (folder := tmp_path / "logs").mkdir()
     async with Emulator(durations=0, ledger_file=folder / "ledger.jsonl") as emu:
         shutil.rmtree(folder)
         await client_of(emu).submit(model="dall-e-3")
-    assert caplog.records[-1].getMessage() == "the ledger file ends before entry 1: it cannot be written"
+    assert library_log.records[-1].getMessage() == "the ledger file ends before entry 1: it cannot be written"
 
 
 async def test_a_file_that_cannot_be_written_is_an_error_before_serving(tmp_path):
@@ -86,17 +86,17 @@ async def test_a_file_that_cannot_be_written_is_an_error_before_serving(tmp_path
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110 - not a regular path
-async def test_a_full_disk_ends_the_file_and_not_the_emulator(client_of, caplog):
+async def test_a_full_disk_ends_the_file_and_not_the_emulator(client_of, library_log):
     async with Emulator(durations=0, ledger_file="/dev/full") as emu:
-        with caplog.at_level(logging.ERROR):
+        with library_log.at_level(logging.ERROR):
             assert (await client_of(emu).submit(model="dall-e-3")).status == 200
         assert emu.ledger.settled == {"a cat": 1}
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in library_log.records] == [
         "the ledger file ends before entry 1: it cannot be written"
     ]
 
 
-async def test_a_line_that_is_written_in_part_ends_the_file(client_of, tmp_path, caplog):
+async def test_a_line_that_is_written_in_part_ends_the_file(client_of, tmp_path, library_log):
     """As on a disk that is full for a moment: another line would become a part of it."""
 
     class Full(io.FileIO):
@@ -107,10 +107,10 @@ async def test_a_line_that_is_written_in_part_ends_the_file(client_of, tmp_path,
     async with Emulator(durations=0, ledger_file=path) as emu:
         emu._ledger_file._file.close()
         emu._ledger_file._file = Full(path, "ab")
-        with caplog.at_level(logging.ERROR):
+        with library_log.at_level(logging.ERROR):
             assert (await client_of(emu).submit(model="dall-e-3")).status == 200
     assert path.stat().st_size == 20
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in library_log.records] == [
         "the ledger file ends before entry 1: it cannot be written"
     ]
 
@@ -128,28 +128,28 @@ class TestNamedPipe:
         with pytest.raises(OSError, match="pipe"):
             await Emulator(ledger_file=path).start()
 
-    async def test_it_is_written_while_it_is_read(self, client_of, path, caplog):
+    async def test_it_is_written_while_it_is_read(self, client_of, path, library_log):
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         async with Emulator(durations=0, ledger_file=path) as emu:
             await client_of(emu).submit(model="dall-e-3")
             written = [json.loads(line)["kind"] for line in os.read(reader, 10_000).splitlines()]
             assert written in (["reserve"], ["reserve", "settle"])
             os.close(reader)
-            with caplog.at_level(logging.ERROR):
+            with library_log.at_level(logging.ERROR):
                 assert (await client_of(emu).submit(model="dall-e-3")).status == 200
-        assert [record.getMessage() for record in caplog.records] == [
+        assert [record.getMessage() for record in library_log.records] == [
             f"the ledger file ends before entry {len(written) + 1}: it cannot be written"
         ]
 
-    async def test_a_reader_that_does_not_read_ends_it(self, client_of, path, caplog):
+    async def test_a_reader_that_does_not_read_ends_it(self, client_of, path, library_log):
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         async with Emulator(durations=0, ledger_file=path) as emu:
             filler = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             with suppress(BlockingIOError):
                 while os.write(filler, bytes(4096)):
                     pass
-            with caplog.at_level(logging.ERROR):
+            with library_log.at_level(logging.ERROR):
                 assert (await client_of(emu).submit(model="dall-e-3")).status == 200
         os.close(filler)
         os.close(reader)
-        assert len(caplog.records) == 1
+        assert len(library_log.records) == 1
