@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -124,6 +125,7 @@ class Emulator:
                 api_key=self.api_key,
             )
         self._server: Server | None = None
+        self._kept: socket.socket | None = None
         self._ledger_file = None if ledger_file is None else LedgerFile(Path(ledger_file), self._store, self._clock)
 
     def __repr__(self) -> str:
@@ -168,7 +170,8 @@ class Emulator:
         try:
             if self._ledger_file is not None:
                 self._ledger_file.open()
-            self._server = await Server.start(self._handler, self._host, self._port)
+            self._server = await Server.start(self._handler, self._host, self._port, self._kept)
+            self._kept = None
         except BaseException:
             self._renderer.close()
             if self._ledger_file is not None:
@@ -185,18 +188,22 @@ class Emulator:
             RuntimeError: The emulator runs in another event loop.
         """
         await self._stop()
+        if self._kept is not None:  # by a restart that was cancelled
+            self._kept.close()
+            self._kept = None
         if self._ledger_file is not None:
             self._ledger_file.close()
         self._files.clear()
         self._blobs.close()
 
-    async def _stop(self) -> None:
+    async def _stop(self, *, keeps_port: bool = False) -> None:
         server = self._server
         if server is not None:
             server.check_owner()
             self._server = None
             if self._handler.pages is not None:
                 self._handler.pages.close()
+            self._kept = server.keep_port() if keeps_port else None
             await server.aclose()
         self._renderer.close()
 
@@ -210,7 +217,7 @@ class Emulator:
         Raises:
             RuntimeError: The emulator runs in another event loop.
         """
-        await self._stop()
+        await self._stop(keeps_port=True)
         if not keep_tasks:
             self._store.settle(self.now())
             self._store.clear_tasks(self.now())

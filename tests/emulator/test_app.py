@@ -1,7 +1,9 @@
 """The emulator as a whole: starting, closing, restarting, and what it reports."""
 
 import asyncio
+import gc
 import re
+import socket
 import threading
 
 import aiohttp
@@ -103,6 +105,43 @@ async def test_restart_can_lose_tasks_and_links(client_of):
         await emu.restart(keep_tasks=False, down_s=0.01)
         assert (await client.poll(task)).status == 404
         assert emu.ledger.released == {"a cat": 1}
+
+
+async def test_no_other_program_takes_the_port_during_a_restart(emu, client):
+    """Connections are refused; a restart that is cancelled keeps the port for the next start."""
+    port, url = int(emu.base_url.rpartition(":")[2]), emu.base_url
+    restarting = asyncio.create_task(emu.restart(down_s=60))
+    while emu._server is not None or emu._renderer._threads is not None:
+        await asyncio.sleep(0)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await client.get(url)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    restarting.cancel()
+    await asyncio.wait([restarting])
+    await emu.start()
+    assert emu.base_url == url
+    assert (await client.ask("GET", "/v1/models")).status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::1"])
+async def test_other_addresses_are_restarted_as_they_were(client_of, host):
+    async with Emulator(host=host) as emu:
+        url = emu.base_url
+        await emu.restart()
+        assert emu.base_url == url
+        assert (await client_of(emu).ask("GET", "/v1/models")).status == 200
+
+
+async def test_restart_that_is_cancelled_leaves_nothing_open(emu):
+    restarting = asyncio.create_task(emu.restart(down_s=60))
+    while emu._kept is None:
+        await asyncio.sleep(0)
+    restarting.cancel()
+    await asyncio.wait([restarting])
+    await emu.aclose()
+    assert emu._kept is None
+    gc.collect()  # warns of an open socket
 
 
 async def test_restart_drops_connections(emu, until):

@@ -1,8 +1,10 @@
 """Run the listening socket: start it, and stop it without leaving tasks or connections behind."""
 
 import asyncio
+import os
+import socket
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from attrs import frozen
@@ -31,8 +33,8 @@ class Server:
     _loop: asyncio.AbstractEventLoop
 
     @classmethod
-    async def start(cls, handler: RequestHandler, host: str, port: int) -> Self:
-        """Listen on one address.
+    async def start(cls, handler: RequestHandler, host: str, port: int, kept: socket.socket | None = None) -> Self:
+        """Listen on one address, or on a socket from `keep_port`.
 
         Raises:
             OSError: The address is taken, or not one of this machine.
@@ -48,7 +50,8 @@ class Server:
         )
         handler.connections.is_closed = False
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(lambda: FaultProtocol(handler.connections, http), host, port)
+        place: dict[str, Any] = {"host": host, "port": port} if kept is None else {"sock": kept}
+        listener = await loop.create_server(lambda: FaultProtocol(handler.connections, http), **place)
         return cls(listener.sockets[0].getsockname()[1], handler, http, listener, loop)
 
     def check_owner(self) -> None:
@@ -73,6 +76,15 @@ class Server:
         if not self._loop.is_running():
             raise RuntimeError(f"the emulator's event loop is not running, so it cannot answer; {_ONE_LOOP}")
 
+    def keep_port(self) -> socket.socket | None:
+        """Stop listening, and return a socket that refuses connections and lets no other program take the port.
+
+        `None` if a program was quicker, or if the host has several addresses.
+        """
+        places = [(each.family, each.getsockname()) for each in self._listener.sockets]
+        self._listener.close()
+        return _bind(*places[0]) if len(places) == 1 else None
+
     async def aclose(self) -> None:
         """Stop listening and reset every connection, within about a second."""
         self._handler.connections.is_closed = True
@@ -83,3 +95,18 @@ class Server:
         with suppress(TimeoutError):
             async with asyncio.timeout(_SHUTDOWN_S):
                 await self._listener.wait_closed()
+
+
+def _bind(family: int, address: Any) -> socket.socket | None:
+    """Return a socket that is bound as asyncio binds those of servers, or `None` if the address is taken."""
+    bound = socket.socket(family)
+    if os.name == "posix":  # connections that have ended still use the address
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        return None
+    return bound
