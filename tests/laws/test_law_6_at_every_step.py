@@ -39,6 +39,7 @@ from lemon_async._uploads.stored_files import Files
 from lemon_async.batch import Batch, State, open_journal
 from lemon_async.emulator import Emulator, Expire, Stuck
 from lemon_async.sheet import contact_sheet
+from open_files import open_files
 
 MOMENTS = ("before", "after", "arrived")
 BOUND_S = 30  # also on a busy machine
@@ -126,7 +127,6 @@ FACTORIES = {"lazy": lambda loop, coroutine, **options: asyncio.Task(coroutine, 
 if sys.version_info >= (3, 12):
     FACTORIES["eager"] = asyncio.eager_task_factory
 MOST_RUNS = 10_000 if os.environ.get("LEMON_EVERY_STEP") else 10 // len(FACTORIES)
-OPEN_FILES = Path("/proc/self/fd")
 
 
 @attrs.define(eq=False)
@@ -457,20 +457,21 @@ def moments_of(steps):
     return [moments[round(number * (len(moments) - 1) / (MOST_RUNS - 1))] for number in range(MOST_RUNS)]
 
 
-def open_files():
-    """Count the open files of this process, where the system reports them.
+def kinds_of_open_files():
+    """Count the open files of this process by name, and sockets and pipes together.
 
     uvloop exchanges its own sockets between two runs, and opens /dev/null when it listens.
     """
-    files = OPEN_FILES.iterdir() if OPEN_FILES.is_dir() else ()
-    names = (str(number.readlink()).partition("[")[0] for number in files if number.is_symlink())
-    return Counter(name for name in names if name != os.devnull)
+    kinds = Counter()
+    for name, number in open_files().items():
+        kinds[name.partition("[")[0]] += number * (name != os.devnull)
+    return kinds
 
 
 @pytest.fixture(params=FACTORIES)
 async def laboratory(request, picture, tmp_path):
     """A loop whose steps are counted, with lazy tasks and, from Python 3.12 on, with eager ones."""
-    loop, steps, mishaps, before = asyncio.get_running_loop(), Steps(), [], open_files()
+    loop, steps, mishaps, before = asyncio.get_running_loop(), Steps(), [], kinds_of_open_files()
     async with Emulator(speed=6000, durations=12.0, cancellable=True) as emulator:
         loop.set_task_factory(steps.factory(FACTORIES[request.param]))
         loop.set_exception_handler(lambda _, context: mishaps.append(context))
@@ -482,7 +483,7 @@ async def laboratory(request, picture, tmp_path):
             loop.set_exception_handler(None)
     assert mishaps == []
     async with asyncio.timeout(60):  # for a thread of the emulator that still draws
-        while not open_files() <= before:
+        while not kinds_of_open_files() <= before:
             await asyncio.sleep(0.001)
 
 
