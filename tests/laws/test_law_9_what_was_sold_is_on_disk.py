@@ -81,6 +81,6 @@ async def row_after_a_crash(journal, name):
     folder = journal.parent / name
     folder.mkdir()
     # Not in this process: closing a second descriptor would release SQLite's locks on the file.
-    subprocess.run(["cp", "-R", *journal.parent.glob("run.db*"), folder], check=True)
+    subprocess.run(["cp", journal, f"{journal}-wal", folder], check=True)
     (row,) = (await Books.of(folder / journal.name)).rows.values()
     return row
