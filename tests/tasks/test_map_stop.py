@@ -36,7 +36,7 @@ async def read_to_the_error(outcomes, kind):
     return seen, caught.value
 
 
-async def test_wrong_key_costs_three_requests_and_not_a_thousand(emulator):
+async def test_wrong_key_costs_three_requests_and_not_a_thousand(emulator, long_probe):
     """The loop yields them, and then raises the refusal; other prompts are not even read."""
     source = Source(10**9)
     async with LemonSession("sk-wrong-0123456789", base_url=emulator.base_url) as session:
@@ -53,7 +53,7 @@ async def test_wrong_key_costs_three_requests_and_not_a_thousand(emulator):
     assert not hasattr(error, "__notes__")  # nobody knows how many there are
 
 
-async def test_error_says_how_many_requests_were_not_submitted(emulator):
+async def test_error_says_how_many_requests_were_not_submitted(emulator, long_probe):
     async with (
         LemonSession("sk-wrong-0123456789", base_url=emulator.base_url) as session,
         session.map(prompts(1000), model=MODEL) as outcomes,
@@ -107,7 +107,7 @@ async def test_accepted_request_begins_a_new_row(connect, emulator):
     assert [outcome.images is not None for outcome in seen] == [False, False, True] * 3 + [False] * 2 + [False]
 
 
-async def test_model_that_nobody_knows_stops_a_map_unless_another_was_accepted(connect, emulator):
+async def test_model_that_nobody_knows_stops_a_map_unless_another_was_accepted(connect, emulator, long_probe):
     emulator.fault("submit", Status(404, code="model_not_found"), prompt="^odd")
     odd = [GenerateRequest(f"odd {number}", model="flux-porn") for number in range(20)]
     async with connect() as session, session.map(odd) as outcomes:
