@@ -88,7 +88,7 @@ def with_atheris(name, seconds, crashes):
         import targets  # noqa: PLC0415 - instrumented
 
     with tempfile.TemporaryDirectory() as found:
-        flags = [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", "-timeout=10", "-print_final_stats=1"]
+        flags = [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", "-timeout=40", "-print_final_stats=1"]
         flags += [f"-artifact_prefix={crashes / name}-", "-rss_limit_mb=4096"]
         atheris.Setup([name, *flags, found, str(CORPUS / name)], keeping(targets.TARGETS[name], crashes / name))
         atheris.Fuzz()
