@@ -28,7 +28,17 @@ class LoopThread:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]], within_s: float) -> None:
-        """Run a last coroutine, within bounds, and end the thread. Blocks."""
+        """Run a last coroutine, within bounds, and end the thread. Blocks in the main thread only.
+
+        A finalizer runs in whichever thread drops the last reference. That may be this one, as after an error that it
+        has raised, or one that the coroutine waits for.
+        """
+        if threading.current_thread() is threading.main_thread():
+            self._end(last, within_s)
+        else:  # no daemon: the interpreter waits for it
+            threading.Thread(target=self._end, args=(last, within_s), name="lemon_async closing").start()
+
+    def _end(self, last: Callable[[], Coroutine[Any, Any, None]], within_s: float) -> None:
         if not self._thread.is_alive():
             return
         ending = asyncio.run_coroutine_threadsafe(last(), self._loop)

@@ -32,6 +32,22 @@ async def test_work_runs_in_the_thread_and_returns_or_raises():
     assert len(closed) == 1
 
 
+async def test_closing_in_the_thread_itself_ends_it():
+    """Its own work may drop the last reference: waiting there for itself would last until the bound."""
+    thread, closed = LoopThread(), threading.Event()
+
+    async def last():
+        closed.set()
+
+    async def drop():
+        thread.close(last, 3600)
+
+    await asyncio.wait_for(thread.run(drop()), 60)
+    assert await asyncio.to_thread(closed.wait, 60)
+    await asyncio.to_thread(thread._thread.join, 60)
+    assert not thread._thread.is_alive()
+
+
 async def test_cancelling_cancels_the_work():
     """What runs in the thread is cancelled, too."""
     thread = LoopThread()
