@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -164,13 +165,12 @@ class FileView:
 
     def _look(self, look: Callable[[ClosedFile], T]) -> T:
         with self._using_file:
-            if self._closed is None:
-                self._closed = ClosedFile(self._path)
-            try:
-                return look(self._closed)
-            except BusyFile:
-                self._drop()
-                raise
+            if self._closed is not None:
+                with suppress(BusyFile):
+                    return look(self._closed)
+                self._drop()  # it has changed since it was opened, which may be long ago
+            self._closed = ClosedFile(self._path)
+            return look(self._closed)
 
     def _leave_file(self) -> None:
         with self._using_file:
