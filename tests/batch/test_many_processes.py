@@ -85,9 +85,9 @@ async def test_the_others_finish_what_a_killed_and_a_stopped_process_have_begun(
     """The stopped one comes back after its session has ended: what it knows is accepted, and nothing bought twice."""
     killed, stopped, _ = [await member.start("run", **batch) for member in fleet]
     await sold(emulator, 15)
-    await fleet[0].kill(killed)
-    os.kill(stopped, signal.SIGSTOP)
+    os.kill(stopped, signal.SIGSTOP)  # first: while the kill is awaited, it could buy the rest, and end
     try:
+        await fleet[0].kill(killed)
         schema = batch["journal"].partition("schema=")[2]
         url = batch["journal"].partition("?")[0]
         postgres.execute(END_SESSION.format(schema=schema, pid=stopped), url)

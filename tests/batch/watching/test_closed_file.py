@@ -118,8 +118,9 @@ async def test_damaged_file_names_the_journal_and_not_the_copy(killed, without_p
     assert "copy.db" not in str(caught.value)
 
 
-async def test_status_without_a_log_is_that_of_an_owner_which_opens_the_file(path):
+async def test_status_without_a_log_is_that_of_an_owner_which_opens_the_file(path, monkeypatch):
     """For a moment: then it is what a killed owner has left whose log was lost."""
+    monkeypatch.setattr(closed_file, "_QUIET_S", 3600)
     async with open_journal(path, create=True) as journal:
         await journal.add(new_rows(2))
     path_of_status(path).write_text("{}")
