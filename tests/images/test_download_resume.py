@@ -371,7 +371,7 @@ async def test_unread_stream_releases_its_slot_at_the_deadline(open_downloads, c
 async def test_stream_that_was_read_to_its_end_leaves_no_timer(open_downloads, cdn, whole, timers):
     """No timer is left."""
     server = await cdn()
-    downloads = open_downloads(total_s=0.2, limit=1)
+    downloads = open_downloads(limit=1)
     before = timers()
     assert b"".join([piece async for piece in downloads.stream(server.url)]) == whole
     assert not any("Deadline" in repr(timer) for timer in timers() if timer not in before)
