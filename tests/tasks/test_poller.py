@@ -167,13 +167,13 @@ async def test_pending_task_is_left_alone_as_long_as_the_service_asks(poll):
 
 
 async def test_each_poll_has_at_most_the_time_that_its_task_has_left(poll):
-    policy = attrs.evolve(QUICK, deadline_s=3)
+    policy = attrs.evolve(QUICK, deadline_s=60)
     transport, poller = poll(policy, a=[PENDING, PENDING, COMPLETED])
     task = make("a")
     poller.add(task, is_fresh=True)
     await task
     times = [timeout_s for _, _, timeout_s in transport.asked]
-    assert 3 >= times[0] > times[1] > times[2] > 0
+    assert 60 >= times[0] > times[1] > times[2] > 0
 
 
 async def test_tasks_are_polled_concurrently(poll):

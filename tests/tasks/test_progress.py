@@ -192,10 +192,11 @@ class Terminal(io.StringIO):
 
 
 class Eager(tqdm.tqdm):
-    """A bar that paints every change."""
+    """A bar that paints every change, and whose clock stands still."""
 
     def __init__(self, **options):
         super().__init__(**options, mininterval=0)
+        self._time = lambda: self.start_t
 
 
 @pytest.fixture
