@@ -204,7 +204,7 @@ async def failure_of(use, quoting):
     options = {
         "polling": PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.03, lost_after_s=0),
         "retry": RetryPolicy(max_elapsed_s=0),
-        "timeouts": Timeouts(submit_s=1, request_s=1),
+        "timeouts": Timeouts(submit_s=60, request_s=60),
     }
     async with LemonSession(CANARY, base_url=quoting.origin, **options) as session:
         try:
