@@ -16,9 +16,15 @@ _PORTS = iter(random.sample(range(20_000, 32_000), 12_000))  # in an order of th
 
 
 def free_port():
-    """Return a TCP port that nothing uses, below those that systems give to connections: so it stays free."""
+    """Return a TCP port that nothing uses, below those that systems give to connections: so it stays free.
+
+    Other processes of the tests do not choose it either: its UDP port is taken until this process ends.
+    """
     for port in _PORTS:
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        address = ("127.0.0.1", port)
+        with suppress(OSError), socket.create_server(address), socket.socket(type=socket.SOCK_DGRAM) as claim:
+            claim.bind(address)
+            claim.detach()
             return port
     raise OSError("no free port found")
 
