@@ -40,7 +40,8 @@ async def listening(handle, **options):
     async def serve(reader, writer):
         handlers.add(asyncio.current_task())
         try:
-            await handle(reader, writer)
+            if server.is_serving():  # otherwise it came as the block ended, and nothing would cancel its handler
+                await handle(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
