@@ -8,9 +8,11 @@ import pytest
 
 from commands import Command
 from lemon_async import LemonSession
+from lemon_async.cli import runner
 from lemon_async.cli.batch.run import read_prices, template_of
 from lemon_async.cli.runner import BASE_URL_VARIABLE, KEY_VARIABLE
-from lemon_async.emulator import Fail, Reset, Status, Stuck
+from lemon_async.emulator import Emulator, Fail, Reset, Status, Stuck
+from servers import free_port
 
 ROWS = "sku,prompt,kind\na,a cat,pets\nb,a dog,pets\nc,a fox,wild\n"
 
@@ -141,8 +143,10 @@ async def test_sheet_shows_all_rows(run, tmp_path):
     assert "a fox" in (tmp_path / "pages/sheet.html").read_text()
 
 
-async def test_built_in_emulator_goes_on_with_its_journal(batch, tmp_path, pictures):
+async def test_built_in_emulator_goes_on_with_its_journal(batch, tmp_path, pictures, monkeypatch):
     """It listens where it did before: a journal belongs to one address."""
+    free = free_port()  # one that the system chooses could become that of a connection between the runs
+    monkeypatch.setattr(runner, "Emulator", lambda *, port, **options: Emulator(port=port or free, **options))
     for _ in range(2):
         words = ["run", "rows.csv", "--journal", "run.db", *USUAL, "-o", "out/", "--emulator"]
         result = await batch(*words)
