@@ -59,7 +59,8 @@ async def test_server_that_is_starting_is_waited_for():
 
     async with listening(reject) as origin:
         port = origin.rpartition(":")[2]
-        address = Address.of(f"postgresql://me:{SECRET}@127.0.0.1:{port}/db?sslmode=disable&gssencmode=disable")
+        options = "sslmode=disable&gssencmode=disable&connect_timeout=60"
+        address = Address.of(f"postgresql://me:{SECRET}@127.0.0.1:{port}/db?{options}")
         with pytest.raises(JournalError, match="the server is starting or shutting down; wait until it has started"):
             await asyncio.to_thread(Link, address, patience_s=0)
         with pytest.raises(JournalError, match="refuses the connection; check user, password and database"):
