@@ -33,5 +33,8 @@ class Clock:
         return self._epoch + at / self.speed
 
     async def sleep_until(self, at: float) -> None:
-        """Sleep until an emulated time."""
-        await asyncio.sleep(max(0.0, (at - self.now()) / self.speed))
+        """Sleep until an emulated time; not less, although uvloop ends some sleeps a millisecond early."""
+        is_early = True
+        while is_early:
+            await asyncio.sleep(max(0.0, (at - self.now()) / self.speed))
+            is_early = self.now() < at

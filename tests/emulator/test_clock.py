@@ -18,3 +18,12 @@ def test_emulated_time_is_real_time_times_speed():
     before, now, after = clock.real_s(), clock.now(), clock.real_s()
     assert 1000 * before <= now <= 1000 * after
     assert clock.unix() > 1_700_000_000
+
+
+async def test_sleep_is_never_too_short():
+    """The timers of uvloop are, by up to a millisecond."""
+    clock = Clock(1000.0)
+    for tenths in range(100):
+        at = clock.now() + tenths / 10  # up to ten real milliseconds
+        await clock.sleep_until(at)
+        assert clock.now() >= at

@@ -80,7 +80,7 @@ def configuration(emu):
         "cache": {"enabled": False},
         "continue-on-failure": True,
         # An emulator that is broken altogether, or does not respond, is not tested for hours.
-        "request-timeout": 9,
+        "request-timeout": 30,
         "suppress-health-check": ["all"],
         # JSON Schema cannot express every rule: that 72x88 has too few pixels, that random bytes are not a picture.
         "checks": {"positive_data_acceptance": {"enabled": False}},
