@@ -1,8 +1,8 @@
 """One request from its head to its response: keys, hosts, limits, bodies and faults."""
 
-import asyncio
 import gzip
 import io
+import time
 from collections import deque
 
 import aiohttp
@@ -213,9 +213,9 @@ async def test_huge_body_arrives_whole(emu, client):
 
 async def test_latency_and_status_combine(emu, client):
     emu.fault("models", Latency(20), Status(503, error={"retryable": True}))
-    before = asyncio.get_running_loop().time()
+    before = time.monotonic()
     answer = await client.ask("GET", "/v1/models")
-    assert asyncio.get_running_loop().time() - before >= 0.02
+    assert time.monotonic() - before >= 0.018  # timers of uvloop may be a millisecond early
     assert answer.json["error"]["retryable"] is True
 
 
