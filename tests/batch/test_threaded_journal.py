@@ -21,6 +21,7 @@ from lemon_async.batch.states import State
 from lemon_async.batch.store.sqlite.store import SqliteStore
 from lemon_async.batch.threaded_journal import _ThreadedJournal
 from lemon_async.errors import JournalError
+from maps import until
 
 
 @pytest.fixture
@@ -138,22 +139,21 @@ async def test_closing_says_that_the_last_changes_failed(path):
 async def test_closing_does_not_wait_for_a_disk_that_hangs(path, monkeypatch):
     """After its bound, whoever waits gets an error, and the thread ends when the disk responds."""
     monkeypatch.setattr(threaded_journal, "_CLOSE_WITHIN_S", 0.05)
-    gate = threading.Event()
+    gate, before = threading.Event(), {*threading.enumerate()}
     async with faulty_journal(path) as (journal, connection):
+        (thread,) = [each for each in {*threading.enumerate()} - before if each.name == "lemon_async journal"]
         await journal.add(new_rows(2))
         connection.gate = gate
         first, second = journal.record(intend("k0")), asyncio.ensure_future(journal.counts())
         await asyncio.sleep(0)
-        while not journal._taken:
-            await asyncio.sleep(0.001)
+        await until(lambda: journal._taken)
         with pytest.raises(JournalError, match=r"the disk has not responded within 0\.05 s"):
             await journal.aclose()
         for waiter in (first, second):
             with pytest.raises(JournalError, match="the last changes may be missing"):
                 await waiter
     gate.set()
-    while any(thread.name == "lemon_async journal" for thread in threading.enumerate()):
-        await asyncio.sleep(0.005)
+    await until(lambda: not thread.is_alive())
     monkeypatch.setattr(threaded_journal, "_CLOSE_WITHIN_S", 60.0)  # of a disk that is only busy
     async with open_journal(path) as journal:
         assert (await journal.counts())[State.DOUBTFUL] == 1
