@@ -60,7 +60,7 @@ async def test_poll_fault_twenty_times_in_a_row_is_survived(connect, emulator, a
     """After twenty faults in a row the job is still polled, and its images arrive."""
     fault = emulator.fault("poll", action, times=IN_A_ROW)
     polling = PollPolicy(min_gap_s=0.001, max_gap_s=0.002, deadline_s=120, lost_after_s=0.02)
-    async with connect(timeouts=Timeouts(request_s=0.01), polling=polling) as session:
+    async with connect(timeouts=Timeouts(request_s=0.1), polling=polling) as session:
         images = await session.generate("tough", model="flux-pro")
     assert fault.hits == IN_A_ROW
     assert len(images) == 1
