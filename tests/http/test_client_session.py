@@ -103,7 +103,8 @@ def test_refused_connection_has_a_plain_message():
 
 def test_library_works_without_its_metadata(tmp_path):
     """Programs that carry a copy of the package, unpacked or in an archive, have no metadata of it."""
-    shutil.copytree(Path(lemon_async.__file__).parent, tmp_path / "lemon_async")
+    others = shutil.ignore_patterns("__pycache__")  # where other processes replace files
+    shutil.copytree(Path(lemon_async.__file__).parent, tmp_path / "lemon_async", ignore=others)
     code = f"""
 import sys
 sys.meta_path = [finder for finder in sys.meta_path if not hasattr(finder, "find_distributions")] + [
