@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import sys
+import threading
 import zlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
@@ -156,6 +157,14 @@ async def gateway(emulator):
     """A gateway that serves the emulator below `/lemon`."""
     async with gateway_to(emulator.base_url) as running:
         yield running
+
+
+@pytest.fixture
+def no_drawing():
+    """Wait for the threads of closed emulators, which may still draw: memory is that of the whole process."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("lemon-emulator"):
+            thread.join(60)
 
 
 @pytest.fixture

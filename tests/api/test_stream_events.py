@@ -229,7 +229,7 @@ def test_stream_of_one_large_line_is_searched_once():
     assert time.process_time() - started < 5
 
 
-def test_stream_of_many_events_is_let_go_as_it_is_read():
+def test_stream_of_many_events_is_let_go_as_it_is_read(no_drawing):
     splitter = EventSplitter()
     piece = b"data: " + b"x" * 100_000 + b"\n\n"
     tracemalloc.start()

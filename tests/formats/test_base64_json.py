@@ -220,7 +220,7 @@ def test_extraction_never_raises(parts, size):
 # Bounds
 
 
-def test_large_response_is_extracted_without_a_copy_of_its_text():
+def test_large_response_is_extracted_without_a_copy_of_its_text(no_drawing):
     """Four pictures of 2 MiB: their bytes are the only large thing in memory."""
     contents = [os.urandom(2 << 20) for _ in range(4)]
     data = b",".join(b'{"b64_json":"%b"}' % base64.b64encode(content) for content in contents)
