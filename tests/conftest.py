@@ -161,7 +161,7 @@ async def gateway(emulator):
 
 @pytest.fixture
 def no_drawing():
-    """Wait for the threads of closed emulators, which may still draw: memory is that of the whole process."""
+    """Wait for the threads of closed emulators, which may still draw: memory and objects are those of the process."""
     for thread in threading.enumerate():
         if thread.name.startswith("lemon-emulator"):
             thread.join(60)

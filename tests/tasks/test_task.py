@@ -354,7 +354,7 @@ async def test_updates_can_be_left_at_any_point():
     assert not task._waiters
 
 
-async def test_garbage_collector_follows_one_object_per_handle_that_waits():
+async def test_garbage_collector_follows_one_object_per_handle_that_waits(no_drawing):
     """Thousands wait at a time, and a full collection visits everything that it follows."""
     gc.collect()
     before = len(gc.get_objects())
@@ -363,7 +363,7 @@ async def test_garbage_collector_follows_one_object_per_handle_that_waits():
     assert len(gc.get_objects()) - before <= len(tasks) + 10
 
 
-async def test_garbage_collector_follows_two_objects_per_result_that_nobody_has_looked_at():
+async def test_garbage_collector_follows_two_objects_per_result_that_nobody_has_looked_at(no_drawing):
     """The images and the reference to their task."""
     tasks = [make(attrs.evolve(PENDING, task_id=f"ldtask_{number}"), OWNER) for number in range(100)]
     gc.collect()
