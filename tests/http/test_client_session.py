@@ -91,7 +91,7 @@ async def test_odd_cookie_is_not_even_logged(serve, caplog):
     server = await serve(b"HTTP/1.1 200 OK\r\nSet-Cookie: what{a}server=sent\r\nContent-Length: 0\r\n\r\n")
     async with open_session({}, idle_s=1.0) as http, http.get(server.origin):
         pass
-    assert caplog.records == []
+    assert not [record for record in caplog.records if record.name != "asyncio"]  # which may speak of other tests
 
 
 def test_refused_connection_has_a_plain_message():

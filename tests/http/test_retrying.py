@@ -46,16 +46,16 @@ async def run(*outcomes, kind=RequestKind.SUBMIT, policy=QUICK, transport=None, 
     return result, patience
 
 
-async def test_request_is_sent_until_it_succeeds(caplog):
+async def test_request_is_sent_until_it_succeeds(library_log):
     """Each retry is logged; the first attempt has its own patience, later ones what the policy leaves."""
-    caplog.set_level("INFO", logger="lemon_async")
+    library_log.set_level("INFO", logger="lemon_async")
     transport = FakeTransport()
     result, patience = await run(NOT_SENT, NOT_SENT, "sent", transport=transport)
     assert result == "sent"
     assert patience[0] is None
     assert 20 >= patience[1] >= patience[2] > 0
     assert len(transport.pauses) == 2
-    assert [record.message.partition(" again in ")[0] for record in caplog.records] == ["trying a request"] * 2
+    assert [record.message.partition(" again in ")[0] for record in library_log.records] == ["trying a request"] * 2
 
 
 async def test_failure_that_the_table_does_not_retry_is_raised():

@@ -291,12 +291,12 @@ async def test_name_without_a_suffix_gets_that_of_the_bytes(png, picture, tmp_pa
     assert (await inline(jpeg).save(tmp_path / "cat.jpeg")).name == "cat.jpeg"
 
 
-async def test_suffix_of_the_users_own_is_kept(png, tmp_path, caplog):
+async def test_suffix_of_the_users_own_is_kept(png, tmp_path, library_log):
     """If it names another format than that of the bytes, a warning says so."""
     for name in ("cat.webp", "cat.PNG", "cat.download"):
         assert (await linked(png)[0].save(tmp_path / name)).read_bytes() == png
     words = "is PNG, which is what the service sent; without a suffix, the file gets the right one"
-    assert [record.getMessage() for record in caplog.records] == [f"{str(tmp_path / 'cat.webp')!r} {words}"]
+    assert [record.getMessage() for record in library_log.records] == [f"{str(tmp_path / 'cat.webp')!r} {words}"]
 
 
 async def test_number_at_the_end_of_a_name_is_no_suffix(png, tmp_path):

@@ -78,7 +78,7 @@ def test_poller_takes_what_is_available_and_queues_for_more():
     run_virtually(use())
 
 
-def test_store_that_is_never_reached_ends_requests_but_no_polls(caplog):
+def test_store_that_is_never_reached_ends_requests_but_no_polls(library_log):
     """After some seconds, in which it may start; the error names it, and polls go on when it is there."""
 
     async def use():
@@ -97,7 +97,7 @@ def test_store_that_is_never_reached_ends_requests_but_no_polls(caplog):
         await limiter.aclose()
 
     run_virtually(use())
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in library_log.records] == ["WARNING"]
 
 
 def test_submits_wait_and_polls_go_on_while_the_store_is_unreachable(caplog):
@@ -218,7 +218,7 @@ def test_replies_that_make_no_sense_open_no_gate(change):
     run_virtually(use())
 
 
-def test_crash_ends_the_requests_that_wait_and_later_ones_are_served(caplog):
+def test_crash_ends_the_requests_that_wait_and_later_ones_are_served(library_log):
     async def use():
         server = ModelServer(RPM)
         (limiter,) = await connected(server)
@@ -232,7 +232,7 @@ def test_crash_ends_the_requests_that_wait_and_later_ones_are_served(caplog):
         await limiter.aclose()
 
     run_virtually(use())
-    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    assert [record.levelname for record in library_log.records].count("ERROR") == 1
 
 
 def test_closing_rejects_what_waits_and_ends_the_runner_and_the_store():
