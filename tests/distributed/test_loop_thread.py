@@ -26,9 +26,9 @@ async def test_work_runs_in_the_thread_and_returns_or_raises():
     async def last():
         closed.append(asyncio.get_running_loop())
 
-    thread.close(last, 5)
+    thread.close(last, 60)
     assert len(closed) == 1
-    thread.close(last, 5)
+    thread.close(last, 60)
     assert len(closed) == 1
 
 
