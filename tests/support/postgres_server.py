@@ -52,9 +52,9 @@ class PostgresServer:
             shutil.chown(self.folder, **self._user)
         self._numbers = count()
         self._shared = None
-        self.port = free_port()
         self.process = None
         self._initialise()
+        self.port = free_port()  # not before: another program could take it meanwhile
         self.start()
 
     def _initialise(self):

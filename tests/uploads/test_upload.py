@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import threading
+import time
 
 import pytest
 from PIL import Image
@@ -200,6 +201,8 @@ def test_spool_that_is_closed_while_a_thread_writes_is_closed_by_that_thread(ope
     go_on.set()
     thread.join(60)
     assert spool._file.closed
-    assert open_files() == before
+    ends_at = time.monotonic() + 60
+    while open_files() > before:  # a thread of an earlier emulator may still draw
+        assert time.monotonic() < ends_at
     with pytest.raises(ValueError, match="closed"):
         spool.write(b"more")
