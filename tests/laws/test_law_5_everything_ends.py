@@ -25,6 +25,7 @@ from lemon_async.errors import RateLimited, SessionError
 from lemon_async.sheet import contact_sheet
 
 SOON_S = 15.0  # also on a busy machine; without the deadline of the test, each of these takes longer
+CLOCK_S = 0.002  # uvloop counts whole milliseconds
 
 SHORT = PollPolicy(min_gap_s=0.005, max_gap_s=0.01, deadline_s=0.06)
 
@@ -44,7 +45,7 @@ async def test_wait_for_a_stuck_task_ends_at_the_deadline(connect, emulator):
     async with connect(polling=SHORT) as session:
         seconds, outcome = await elapsed_s(session.generate("stuck", model="flux-pro"))
     assert isinstance(outcome, TaskTimeout)
-    assert 0.06 <= seconds < SOON_S
+    assert 0.06 - CLOCK_S <= seconds < SOON_S
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=100), Blackhole()], ids=str)
@@ -239,11 +240,11 @@ async def test_stream_whose_events_drip_is_bounded(connect, emulator, picture):
     for submit_s in (1.5, 3.0, 6.0, 12.0):
         async with connect(timeouts=Timeouts(submit_s=submit_s)) as session:
             seconds, outcome = await elapsed_s(read(session))
-        assert isinstance(outcome, SubmissionUnknown)
-        assert submit_s <= seconds < submit_s + SOON_S
-        if outcome.partial_images:
-            break  # a busy machine may take longer
-    assert len(outcome.partial_images) > 0
+        assert isinstance(outcome, SubmissionUnknown | TransportError)
+        assert submit_s - CLOCK_S <= seconds < submit_s + SOON_S
+        if isinstance(outcome, SubmissionUnknown) and outcome.partial_images:
+            return
+    pytest.fail("not even a busy machine takes so long for the first event")
 
 
 @pytest.mark.parametrize("action", [Drip(bytes_per_s=20), Blackhole()], ids=str)

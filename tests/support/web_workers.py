@@ -105,4 +105,6 @@ def send(pids, number):
 
 def is_stopped(pid):
     threads = Path(f"/proc/{pid}/task").glob("*/stat")
-    return all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in threads)
+    with suppress(OSError):  # a thread has just ended
+        return all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in threads)
+    return False
