@@ -138,7 +138,8 @@ async def test_fastapi_reports_the_progress_and_serves_the_picture(recipe, servi
         async with browser.get(address) as answer:
             assert (answer.status, answer.content_type) == (200, "image/webp")
             content = await answer.read()
-    assert (events[0]["state"], events[-1]["state"]) == ("pending", "completed")
+    assert events[-1]["state"] == "completed"
+    assert all(event["state"] == "pending" for event in events[:-1])  # on a busy machine there may be none of these
     assert (content[:4], content[8:12]) == (b"RIFF", b"WEBP")
     assert int.from_bytes(content[4:8], "little") + 8 == len(content)
     assert service.ledger.sold == {"a cat": 1}
