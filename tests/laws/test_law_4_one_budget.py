@@ -17,7 +17,8 @@ from memory_journal import MemoryJournal, waiting
 RPM = 2400
 BURST_S = 0.35
 JITTER_S = 0.2  # between the start of a request and its arrival, in asyncio's debug mode
-BUCKET_JITTER_S = 0.5  # likewise on a busy machine, where `lateness` is not measured
+BUCKET_JITTER_S = 1.0  # likewise on a busy machine, where `lateness` is not measured
+TURNS = 3  # of the event loop until a request has arrived, each of which may be late: to connect, send and accept
 UNDER_WAY_S = 0.6  # what was sent before a refusal came has arrived by then
 PAUSE_S = UNDER_WAY_S + 0.15
 QUICK = PollPolicy(min_gap_s=0.005, max_gap_s=0.02)
@@ -90,7 +91,7 @@ def starts_s(emulator):
 def check_pace(starts, late_s):
     """No stretch of time holds more requests than the limit, a small burst, jitter and a busy machine allow."""
     for (first, start), (last, end) in itertools.combinations(enumerate(starts), 2):
-        most = 1 + (end - start + BURST_S + JITTER_S + late_s) * RPM / 60
+        most = 1 + (end - start + BURST_S + JITTER_S + TURNS * late_s) * RPM / 60
         assert last - first + 1 <= most, f"{last - first + 1} requests in {end - start:.3f} s"
 
 
@@ -134,7 +135,7 @@ async def test_429_on_any_request_pauses_all_of_them(connect, emulator, refused)
     times = [(seen.at_s / 6000, seen.status) for seen in emulator.requests]
     (refused_at,) = [at for at, status in times if status == 429]
     # What was under way when the 429 came could not know of it.
-    all_know_at = refused_at + UNDER_WAY_S + max(late_s)
+    all_know_at = refused_at + UNDER_WAY_S + TURNS * max(late_s)
     assert not [at for at, _ in times if all_know_at < at < refused_at + PAUSE_S - 0.01]
     assert [at for at, _ in times if at > refused_at + PAUSE_S - 0.01]
     assert emulator.ledger.sold == {"before": 1, **{f"p{n}": 1 for n in range(5)}}
